@@ -1,0 +1,1 @@
+//! Torrent content on a std file system.

@@ -1,0 +1,1 @@
+//! The everseed daemon as a library.

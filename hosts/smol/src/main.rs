@@ -1,0 +1,2 @@
+//! The everseed command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tools of the swarm tests: real clients on loopback, content, hostile peers.
