@@ -8,6 +8,7 @@
 //! | [`geometry`] | pieces, blocks and spans; the only index arithmetic | BEP 3 |
 //! | [`bits`] | one bit per piece, in wire order | BEP 3 |
 //! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
+//! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
 
 #![no_std]
@@ -36,3 +37,4 @@ pub mod geometry;
 pub mod hash;
 pub mod rng;
 pub mod time;
+pub mod wire;
