@@ -76,6 +76,16 @@ pub enum GeometryError {
     TooManyPieces,
 }
 
+impl core::fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            GeometryError::PieceLength => "its piece length is zero or above 512 MiB",
+            GeometryError::Total => "its content is empty or larger than a pebibyte",
+            GeometryError::TooManyPieces => "it has too many pieces",
+        })
+    }
+}
+
 impl Geometry {
     /// Content of `total` bytes in pieces of `piece_len` bytes, the last one shorter.
     pub fn new(total: u64, piece_len: u64) -> Result<Geometry, GeometryError> {

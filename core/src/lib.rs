@@ -1,14 +1,21 @@
 //! BitTorrent's formats and arithmetic, for a machine of any size.
 //!
 //! Everything here is a function of bytes: no sockets, no files, no clock, no heap. A microcontroller
-//! and a server parse the same torrent in the same few hundred bytes of stack.
+//! and a server parse the same torrent in the same few kilobytes of stack, however large it is.
 //!
 //! | module | what it is | source |
 //! |---|---|---|
 //! | [`geometry`] | pieces, blocks and spans; the only index arithmetic | BEP 3 |
+//! | [`bencode`] | the encoding of torrent files and trackers' answers | BEP 3 |
+//! | [`metadata`] | `info` handed to peers that came by a magnet link | BEP 9 |
+//! | [`metainfo`] | torrent files | BEP 3, 12, 19, 27, 47 |
 //! | [`bits`] | one bit per piece, in wire order | BEP 3 |
 //! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
 //! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
+//! | [`extension`] | the extended handshake | BEP 10, 21 |
+//! | [`tracker`] | what peers and trackers say to each other | BEP 3, 7, 15, 23, 41 |
+//! | [`resume`] | what is known of a torrent's files from the last run | |
+//! | [`text`] | strangers' words made fit to be shown | |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
 
 #![no_std]
@@ -32,9 +39,17 @@
     )
 )]
 
+pub mod bencode;
 pub mod bits;
+pub mod extension;
 pub mod geometry;
 pub mod hash;
+pub mod metadata;
+pub mod metainfo;
+pub mod pool;
+pub mod resume;
 pub mod rng;
+pub mod text;
 pub mod time;
+pub mod tracker;
 pub mod wire;

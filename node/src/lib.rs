@@ -1,3 +1,601 @@
+//! The engine: BitTorrent as a function of time and input to actions.
+//!
+//! [`Node`] owns no socket, file, clock or thread, and no heap: it lives in [`Memory`] that the host
+//! lends, so its memory bound is a fact of its types. The same engine runs under smol, under
+//! async-std and in a simulation.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`memory`] | the lent slices, and what happens when each is full |
+//! | [`conn`], `slots` | a connection's state, its beginning and end |
+//! | `due` | what connections need of the host |
+//! | `incoming`, [`outgoing`] | what peers send; what they are owed |
+//! | [`queue`] | the requests that wait to be served |
+//! | [`torrent`], `storage` | torrents and their pieces, and what becomes of their storage |
+//! | [`choker`] | whom to serve |
+//! | [`candidates`] | whom to dial |
+//! | [`announcer`] | when which tracker is told what |
+//! | [`udp_tracker`] | one announce over UDP |
+//! | `places` | who leaves when there is no place for others |
+//! | `sweep` | what time alone brings about |
+//! | `rate` | the upload rate limit |
+
 #![no_std]
 #![forbid(unsafe_code)]
-//! The engine.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
+pub mod announcer;
+pub mod candidates;
+pub mod choker;
+pub mod conn;
+mod due;
+mod incoming;
+pub mod memory;
+pub mod outgoing;
+mod places;
+pub mod queue;
+mod rate;
+mod slots;
+mod storage;
+mod sweep;
+pub mod torrent;
+pub mod udp_tracker;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::{Intervals, Report};
+use everseed_core::wire::PeerId;
+
+pub use crate::announcer::{AnnounceId, Job};
+pub use crate::conn::{ConnId, Reason};
+pub use crate::memory::Memory;
+pub use crate::outgoing::{Bodies, Body, Source};
+pub use crate::torrent::{AddError, Have};
+
+use crate::announcer::Announcer;
+use crate::candidates::Candidates;
+use crate::choker::Rank;
+use crate::conn::{Conn, State};
+use crate::incoming::Stash;
+use crate::outgoing::Cursor;
+use crate::queue::{NONE, Queue};
+use crate::rate::{Bucket, QUANTUM};
+use crate::torrent::Torrents;
+
+/// A BitTorrent peer.
+///
+/// # How to drive it
+///
+/// The host waits for sockets, answers and the [`deadline`](Node::deadline), tells the node, and
+/// then carries out actions until [`poll`](Node::poll) has none left:
+///
+/// - a listener accepts: [`accept`](Node::accept);
+/// - a socket is readable: read at most as many bytes as [`recv_space`](Node::recv_space) gives room
+///   for into that room, then [`received`](Node::received). `None` is back-pressure: do not read
+///   until [`Action::Receive`] asks for it;
+/// - a socket is writable, or `poll` says [`Action::Transmit`]: [`transmit`](Node::transmit) into a
+///   buffer, put the bodies into its gaps, send, and tell how much went out with
+///   [`transmitted`](Node::transmitted). Between the two, nothing else may be told about this
+///   connection;
+/// - anything else that happened: [`event`](Node::event);
+/// - the deadline has come: [`tick`](Node::tick). An early tick is harmless.
+///
+/// Ids carry a tenancy: whatever is said about a connection or torrent that is gone is ignored, so
+/// the host needs no care about late answers. After [`Action::Close`] the connection's slot may be
+/// let again at once.
+///
+/// Time is whatever the host passes in; it should not go backwards.
+///
+/// # What it does not do
+///
+/// It reads no content: what is to be sent is named by [`Body`] and read by the host. It does not
+/// hash: [`Action::Verify`] asks for that. Nothing is sent of a piece that was not verified.
+#[derive(Debug)]
+pub struct Node<'m> {
+    identity: Identity,
+    limits: Limits,
+    /// An extended message that comes in pieces.
+    stash: Stash,
+    conns: &'m mut [Conn],
+    ranks: &'m mut [Rank],
+    queue: Queue<'m>,
+    torrents: Torrents<'m>,
+    candidates: Candidates<'m>,
+    announcer: Announcer<'m>,
+    /// By it, trackers know us again when our address has changed.
+    key: u32,
+    scratch: &'m mut [u8],
+    bucket: Bucket,
+    rng: Rng,
+    /// Connections that `poll` has to look at, linked through `Conn::next_due`.
+    first_due: u16,
+    last_due: u16,
+    /// Whether some connection waits for the bucket.
+    throttled: bool,
+    /// Whether some connection waits for room in the queue.
+    starved: bool,
+    /// The connection to which content was sent last.
+    last_served: u16,
+    /// Slots that are not free, and those of them whose peer is being called.
+    live: u16,
+    dialling: u16,
+    next_sweep: Option<Instant>,
+    next_round: Instant,
+    rounds: u32,
+    uploaded: u64,
+    stopping: bool,
+    /// Whether an upload slot may have become free.
+    slot_freed: bool,
+}
+
+/// Who this node is on the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its peer id (BEP 20).
+    pub peer_id: PeerId,
+    /// The TCP port on which it can be reached.
+    pub port: u16,
+    /// The client's name and version, told to peers (BEP 10, `v`); at most 32 bytes of it.
+    pub client: &'static str,
+}
+
+/// What this node may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Peers that are served at a time, at least 1.
+    pub slots: u16,
+    /// Bytes of content per second to all peers together; `None` is no limit.
+    pub upload_bps: Option<u64>,
+}
+
+/// What the host is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// Whom to dial.
+        addr: SocketAddr,
+    },
+    /// There is something to send: if the socket is writable, [`Node::transmit`].
+    Transmit {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// There is room again for what this peer sends.
+    Receive {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Drop the socket. The id is stale from now on.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Who it was.
+        addr: SocketAddr,
+        /// Why it ended.
+        reason: Reason,
+    },
+    /// Hash a piece; answer with [`Event::Verified`] or [`Event::Unreadable`].
+    Verify {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// Make this announce, with what [`Node::report`] says; answer with [`Event::Announced`] or
+    /// [`Event::AnnounceFailed`].
+    Announce(Job),
+}
+
+/// What the host tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// The connection that [`Action::Connect`] asked for is there.
+    Connected(ConnId),
+    /// A connection could not be made, was closed by the peer, or broke.
+    Closed(ConnId),
+    /// Whether a piece has the hash that it should have.
+    Verified(TorrentId, PieceIndex, bool),
+    /// A torrent's storage cannot be read: its peers are let go until it is restored.
+    Unreadable(TorrentId),
+    /// A torrent's storage can be read again, and is as it was.
+    Readable(TorrentId),
+    /// A torrent's storage was checked anew, and holds this.
+    Restored(TorrentId, Have<'a>),
+    /// This address may have peers of the torrent.
+    Peer(TorrentId, SocketAddr),
+    /// A tracker has answered, and wants to be asked again after so long.
+    Announced(AnnounceId, Intervals),
+    /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
+    /// does not want to be asked.
+    AnnounceFailed(AnnounceId, Option<Duration>),
+}
+
+/// Numbers about a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TorrentStats {
+    /// Its info-hash.
+    pub info_hash: InfoHash,
+    /// Bytes of content sent.
+    pub uploaded: u64,
+    /// Open connections.
+    pub conns: u16,
+    /// Pieces that peers are told of.
+    pub have: u32,
+    /// Pieces that were verified.
+    pub good: u32,
+    /// Whether its storage can be read.
+    pub readable: bool,
+}
+
+/// Numbers about the whole node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Connections with a finished handshake.
+    pub peers: u16,
+    /// Those of them that are interested.
+    pub interested: u16,
+    /// Those of them that are unchoked.
+    pub unchoked: u16,
+    /// Bytes of content sent.
+    pub uploaded: u64,
+}
+
+impl<'m> Node<'m> {
+    /// A node in `memory`; `seed` decides everything that is left to chance.
+    ///
+    /// # Panics
+    /// If the scratch is shorter than [`memory::SCRATCH_MIN`].
+    pub fn new(memory: Memory<'m>, identity: Identity, limits: Limits, seed: u64) -> Node<'m> {
+        assert!(
+            memory.scratch.len() >= memory::SCRATCH_MIN,
+            "the scratch is too short"
+        );
+        let len = memory.conns.len().min(usize::from(NONE));
+        let (conns, _) = memory.conns.split_at_mut(len);
+        conns.fill(Conn::EMPTY);
+        let limits = Limits {
+            slots: limits.slots.max(1),
+            ..limits
+        };
+        Node {
+            identity,
+            limits,
+            stash: Stash::default(),
+            conns,
+            ranks: memory.ranks,
+            queue: Queue::new(memory.requests),
+            torrents: Torrents::new(memory.torrents, memory.bits),
+            candidates: Candidates::new(memory.candidates),
+            announcer: Announcer::new(memory.tiers),
+            key: Rng::new(!seed).bits32(),
+            scratch: memory.scratch,
+            bucket: Bucket::new(limits.upload_bps),
+            rng: Rng::new(seed),
+            first_due: NONE,
+            last_due: NONE,
+            throttled: false,
+            starved: false,
+            last_served: 0,
+            live: 0,
+            dialling: 0,
+            next_sweep: None,
+            next_round: Instant::ZERO,
+            rounds: 0,
+            uploaded: 0,
+            stopping: false,
+            slot_freed: false,
+        }
+    }
+
+    /// Serves a torrent from now on. `uploaded` is what was sent of it before, in bytes.
+    pub fn add(
+        &mut self,
+        info_hash: InfoHash,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<TorrentId, AddError> {
+        let id = self.torrents.add(info_hash, geometry, have)?;
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
+        }
+        Ok(id)
+    }
+
+    /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash
+    /// (BEP 9): a [`Body`] may then be of [`Source::Info`].
+    pub fn offer_metadata(&mut self, id: TorrentId, len: u32) {
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.metadata_len = Some(len);
+        }
+    }
+
+    /// Announces a torrent to a tier of `trackers` trackers from now on, see [`announcer`].
+    pub fn announce(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        tier: u8,
+        trackers: u8,
+    ) -> Result<(), announcer::Full> {
+        self.announcer.add(now, id, tier, trackers, &mut self.rng)
+    }
+
+    /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
+    pub fn report(&self, job: &Job) -> Report {
+        let torrent = self.torrents.get(job.torrent);
+        let left = torrent.map_or(0, |torrent| self.torrents.left(torrent));
+        Report {
+            info_hash: torrent.map_or(InfoHash([0; 20]), |t| t.info_hash),
+            peer_id: self.identity.peer_id,
+            port: self.identity.port,
+            uploaded: torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
+            downloaded: 0,
+            left,
+            key: self.key,
+            num_want: if self.room_to_dial() { NUM_WANT } else { 0 },
+            event: job.event,
+        }
+    }
+
+    /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
+    pub fn remove(&mut self, now: Instant, id: TorrentId) {
+        self.close_all(id);
+        self.announcer.forget(now, id);
+        self.candidates.forget(id);
+        self.torrents.remove(id);
+    }
+
+    /// Lets everybody go and nobody in, and tells the trackers. [`is_stopped`](Self::is_stopped)
+    /// says when that is done; the host need not wait for it.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopping = true;
+        self.announcer.stop(now);
+        for slot in 0..self.conns.len() {
+            self.close(slot, Reason::Stopping);
+        }
+    }
+
+    /// Whether everybody is gone and every tracker told.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.live == 0 && self.announcer.is_idle()
+    }
+
+    /// The tiers that are announced to.
+    pub fn trackers(&self) -> impl Iterator<Item = announcer::Status> {
+        self.announcer.status()
+    }
+
+    /// Numbers about a torrent; `None` when it was removed.
+    pub fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
+        let torrent = self.torrents.get(id)?;
+        let pieces = torrent.pieces();
+        Some(TorrentStats {
+            info_hash: torrent.info_hash,
+            uploaded: torrent.uploaded,
+            conns: torrent.conns,
+            have: self.torrents.count(torrent.have, pieces),
+            good: self.torrents.count(torrent.good, pieces),
+            readable: torrent.state == torrent::State::Active,
+        })
+    }
+
+    /// Which pieces of a torrent were verified, for the resume record.
+    pub fn good(&self, id: TorrentId) -> Have<'_> {
+        match self.torrents.get(id).map(|t| t.good) {
+            None | Some(torrent::Bits::None) => Have::Nothing,
+            Some(torrent::Bits::All) => Have::All,
+            Some(set @ torrent::Bits::Mixed { .. }) => Have::Some(self.torrents.bytes(set)),
+        }
+    }
+
+    /// Ids of all torrents.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentId> {
+        self.torrents.ids()
+    }
+
+    /// Numbers about the whole node.
+    pub fn stats(&self) -> Stats {
+        let open = self.conns.iter().filter(|c| c.is_open());
+        let mut stats = Stats {
+            uploaded: self.uploaded,
+            ..Stats::default()
+        };
+        for conn in open {
+            stats.peers += 1;
+            stats.interested += u16::from(conn.interested);
+            stats.unchoked += u16::from(conn.unchoked);
+        }
+        stats
+    }
+
+    /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
+    ///
+    /// The last free place goes to the newcomer, and the least useful connection leaves for the next
+    /// one: who has not finished its handshake for two seconds, then who has not been interested for
+    /// a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
+    /// more than its share of the connections loses one to an address with fewer. If there is none
+    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
+    /// others. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
+        if self.stopping {
+            return None;
+        }
+        let slot = self.vacant()?;
+        let others = self.conns.get(slot + 1..).unwrap_or_default();
+        let last = others.iter().all(|c| c.state != State::Free);
+        let victim = last.then(|| self.least_useful(now, from)).flatten();
+        match victim {
+            Some(victim) => self.close(victim, Reason::Crowded),
+            None if last && self.is_crowd(from) => return None,
+            None => {}
+        }
+        let id = self.open(now, slot, from, State::Greeting);
+        self.conns[slot].incoming = true;
+        Some(id)
+    }
+
+    /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
+    pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
+        let slot = self.slot(id)?;
+        let room = self.readable(slot);
+        self.conns[slot].full = room == 0;
+        let room = room.min(self.scratch.len());
+        self.scratch
+            .get_mut(..room)
+            .filter(|space| !space.is_empty())
+    }
+
+    /// Takes the `len` bytes that were read into [`recv_space`](Self::recv_space).
+    pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
+        let Some(slot) = self.slot(id) else { return };
+        self.conns[slot].heard = now;
+        // Taken out for the time of parsing, so that the handlers may use the whole node.
+        let scratch = core::mem::take(&mut self.scratch);
+        let bytes = &scratch[..len];
+        let verdict = match self.conns[slot].state {
+            State::Greeting => self.hello(now, slot, bytes),
+            State::Open => self.messages(now, slot, bytes),
+            _ => Ok(()),
+        };
+        self.scratch = scratch;
+        match verdict {
+            Ok(()) => self.due(slot),
+            Err(reason) => self.close(slot, reason),
+        }
+    }
+
+    /// Takes what happened elsewhere.
+    pub fn event(&mut self, now: Instant, event: Event<'_>) {
+        match event {
+            Event::Connected(id) => self.connected(now, id),
+            Event::Closed(id) => {
+                if let Some(slot) = self.slot(id) {
+                    self.close(slot, Reason::Gone);
+                }
+            }
+            Event::Verified(torrent, piece, good) => self.verified(torrent, piece, good),
+            Event::Unreadable(torrent) => self.unreadable(torrent),
+            Event::Readable(torrent) => {
+                if let Some(torrent) = self.torrents.get_mut(torrent) {
+                    torrent.state = torrent::State::Active;
+                }
+            }
+            Event::Restored(torrent, have) => self.restored(torrent, have),
+            Event::Peer(torrent, addr) => self.candidates.add(now, torrent, addr),
+            Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
+            Event::AnnounceFailed(id, wait) => {
+                self.announcer.failed(now, id, wait, &mut self.rng);
+            }
+        }
+    }
+
+    /// The next thing to do, or `None` until something else happens.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        if core::mem::take(&mut self.slot_freed) {
+            self.fill_slots(now);
+        }
+        if self.starved && self.queue.has_room() {
+            self.starved = false;
+            for slot in 0..self.conns.len() {
+                if self.conns[slot].full && self.conns[slot].is_live() {
+                    self.due(slot);
+                }
+            }
+        }
+        while let Some(slot) = self.next_due() {
+            if let Some(action) = self.action(now, slot) {
+                return Some(action);
+            }
+        }
+        let dial = self.dial(now);
+        dial.or_else(|| self.announcer.poll(now).map(Action::Announce))
+    }
+
+    /// Writes what is due to a connection into `buf`: whole heads, and gaps for the `bodies` that
+    /// the host puts in. Answers with the number of bytes that `buf` then holds.
+    ///
+    /// The host may send any part of it from the start on. The same call gives the same answer until
+    /// [`transmitted`](Self::transmitted) is told what went out.
+    pub fn transmit(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        buf: &mut [u8],
+        bodies: &mut Bodies,
+    ) -> usize {
+        bodies.clear();
+        let Some(slot) = self.slot(id) else { return 0 };
+        // Less than a block is not worth a packet.
+        let budget = Some(self.bucket.level(now))
+            .filter(|&level| level >= QUANTUM)
+            .unwrap_or(0);
+        let (len, throttled) = outgoing::fill(&self.view(slot), budget, buf, bodies);
+        self.throttled |= throttled;
+        len
+    }
+
+    /// Notes that the first `len` bytes of [`transmit`](Self::transmit)'s answer went out.
+    pub fn transmitted(&mut self, now: Instant, id: ConnId, len: usize) {
+        let Some(slot) = self.slot(id) else { return };
+        let mut left = u32::try_from(len).unwrap_or(u32::MAX);
+        while left > 0 {
+            let view = self.view(slot);
+            let mut cursor = Cursor::new(view.conn);
+            let Some(out) = cursor.peek(&view) else { break };
+            let (done, total) = (cursor.done(), view.len(out));
+            let head = view.head_len(out);
+            let len = left.min(total - done);
+            let body = (done + len).saturating_sub(head.max(done));
+            cursor.advance(&view, out, len, total);
+            let fresh = done == 0;
+            left -= len;
+            self.sent(now, slot, out, fresh, body);
+            self.conns[slot].outbox = cursor.outbox();
+        }
+        if len > 0 {
+            self.conns[slot].sent = now;
+        }
+        self.due(slot);
+    }
+
+    /// When [`tick`](Self::tick) is worth calling next.
+    pub fn deadline(&self) -> Option<Instant> {
+        let bucket = if self.throttled {
+            self.bucket.ready_at(self.bucket.filled_at())
+        } else {
+            None
+        };
+        let dial = if self.may_dial() {
+            self.candidates.deadline()
+        } else {
+            None
+        };
+        let announce = self.announcer.deadline();
+        let all = [self.next_sweep, bucket, dial, announce];
+        all.into_iter().flatten().min()
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Instant) {
+        if self.throttled && self.bucket.level(now) >= QUANTUM {
+            self.throttled = false;
+            self.due_all();
+        }
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+    }
+}
+
+/// Peers that a tracker is asked for: as many as could be called until the next announce.
+const NUM_WANT: u16 = 50;

@@ -1,1 +1,50 @@
-//! Tools of the swarm tests: real clients on loopback, content, hostile peers.
+//! Tools of the swarm tests: everseed, real clients and hostile peers on one machine.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`net`] | a network for one test, from which nothing leaves the machine |
+//! | [`process`] | child processes that cannot outlive their test |
+//! | [`dir`] | folders that are gone after their test |
+//! | [`content`] | files to seed, and comparing what arrived |
+//! | [`seeder`] | the `everseed` under test |
+//! | [`client`] | Transmission, aria2 and libtorrent |
+//! | [`tracker`] | opentracker |
+//! | [`peer`] | a peer of our own, for what no client does |
+//! | [`http`] | the few requests that a test makes itself |
+//!
+//! The library knows BitTorrent only as far as [`peer`] needs it, and shares no code with everseed:
+//! a mistake must not be made on both sides.
+
+#![allow(clippy::missing_panics_doc)] // A tool that cannot do its work fails the test.
+
+pub mod client;
+pub mod content;
+pub mod dir;
+pub mod http;
+pub mod net;
+pub mod peer;
+pub mod process;
+pub mod seeder;
+pub mod tracker;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take that has no reason to take long; generous, so that a slow machine
+/// fails no test.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Looks again and again until `ready` has an answer; panics with `what` when it takes too long.
+pub fn wait<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ready() {
+            return answer;
+        }
+        assert!(
+            start.elapsed() < timeout,
+            "waited {} s for {what}",
+            timeout.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,1 +1,42 @@
-//! Torrent content on a std file system.
+//! Torrent content on a std file system: spans to files, checking, making torrents.
+//!
+//! - [`read_torrent`] parses a torrent file, and [`Content`] finds and reads its files: without
+//!   waiting from what is cached and open, or waiting on another thread. A [`FileCache`] bounds how
+//!   many files are open at a time.
+//! - [`check`] tells which pieces are good, and whether files have changed since.
+//! - [`make`] writes a torrent of a file or folder.
+//!
+//! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
+//! of its files and 20 bytes for each piece while it runs.
+//!
+//! It has no threads, no queues and no notion of peers: those are the host's. It writes nothing but
+//! torrent files and indexes. Linux is what it is built for.
+
+#![forbid(unsafe_code)]
+
+mod beneath;
+mod cache;
+pub mod check;
+mod clash;
+mod content;
+mod entry;
+mod error;
+pub mod hash;
+mod hashing;
+mod index;
+mod layout;
+pub mod make;
+mod replace;
+mod stream;
+mod walk;
+
+#[cfg(test)]
+mod scratch;
+
+pub use crate::cache::FileCache;
+pub use crate::content::Content;
+pub use crate::entry::{Entries, Entry, TorrentError, read_torrent};
+pub use crate::error::{OpenError, ReadError};
+pub use crate::replace::replace;
+pub use crate::stream::Stream;
+pub use crate::walk::Skipped;

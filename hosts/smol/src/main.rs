@@ -1,2 +1,7 @@
-//! The everseed command.
-fn main() {}
+//! The everseed binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    everseed::cli::main()
+}

@@ -1,0 +1,282 @@
+//! The extended handshake (BEP 10), with `upload_only` (BEP 21).
+//!
+//! Each side sends one dictionary after the handshake. Ours ([`Hello`]) names one extension, by which
+//! `info` is handed out (BEP 9); of a peer's ([`Handshake`]) is kept what is used or shown here.
+//! Unknown keys, and known ones with a value of the wrong type, are passed over: a peer that says one
+//! thing badly may be fine otherwise.
+
+use core::fmt::Write as _;
+
+use embedded_io::ErrorType;
+
+use crate::bencode::{Error, Reader, Type};
+use crate::metadata::OUR_ID;
+use crate::text::{Bytes, printable};
+
+/// What a peer tells in its extended handshake.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Handshake {
+    /// It will never download (BEP 21).
+    pub upload_only: bool,
+    /// The id by which it wants the messages of BEP 9, if at all.
+    pub ut_metadata: Option<u8>,
+    /// Requests that it lets wait at a time.
+    pub reqq: Option<u16>,
+    /// The TCP port on which it can be reached.
+    pub port: Option<u16>,
+    /// Its name and version, fit to be shown; empty if untold.
+    pub client: heapless::String<48>,
+}
+
+/// The dictionary cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotBencoded;
+
+impl Handshake {
+    /// Reads a handshake: the payload after the extended message's id 0.
+    pub fn decode(bytes: &[u8]) -> Result<Handshake, NotBencoded> {
+        read(bytes).map_err(|_| NotBencoded)
+    }
+}
+
+/// What we tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hello<'a> {
+    /// The TCP port on which we can be reached; 0 if on none.
+    pub port: u16,
+    /// Requests that may wait here at a time.
+    pub reqq: u16,
+    /// We will never download.
+    pub upload_only: bool,
+    /// Bytes of `info`, if it can be had from us (BEP 9).
+    pub metadata_size: Option<u32>,
+    /// Our name and version; of a longer one the first [`MAX_CLIENT`] bytes.
+    pub client: &'a str,
+}
+
+impl Hello<'_> {
+    /// Writes the payload; answers with its length in bytes, at most [`HELLO_MAX`], or `None` when
+    /// `out` has no room.
+    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
+        let mut out = Bytes::new(out);
+        match self.metadata_size {
+            Some(size) => {
+                write!(
+                    out,
+                    "d1:md11:ut_metadatai{OUR_ID}ee13:metadata_sizei{size}e"
+                )
+                .ok()?;
+            }
+            None => out.put(b"d1:mde")?,
+        }
+        if self.port != 0 {
+            write!(out, "1:pi{}e", self.port).ok()?;
+        }
+        let upload_only = u8::from(self.upload_only);
+        write!(out, "4:reqqi{}e11:upload_onlyi{upload_only}e", self.reqq).ok()?;
+        let client = front(self.client);
+        write!(out, "1:v{}:{client}e", client.len()).ok()?;
+        Some(out.len())
+    }
+}
+
+/// Bytes of our name that are told.
+pub const MAX_CLIENT: usize = 32;
+
+/// The longest [`Hello`] in bytes.
+pub const HELLO_MAX: usize = 160;
+
+/// As much of a name as is told, cut between characters.
+fn front(client: &str) -> &str {
+    let ends = client
+        .char_indices()
+        .map(|(at, c)| at.saturating_add(c.len_utf8()));
+    let end = ends.take_while(|&end| end <= MAX_CLIENT).last();
+    client.get(..end.unwrap_or(0)).unwrap_or("")
+}
+
+fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
+    let mut handshake = Handshake::default();
+    let mut reader: Reader<_> = Reader::new(bytes);
+    // Longer than any key that is known, so that none is taken for the start of another.
+    let mut key_room = [0; 16];
+    let mut room = [0; 64];
+    reader.dict()?;
+    while let Some(key) = reader.key(&mut key_room)? {
+        match (key, reader.peek()?) {
+            (b"upload_only", Type::Integer) => handshake.upload_only = reader.integer()? != 0,
+            (b"reqq", Type::Integer) => handshake.reqq = positive(reader.integer()?),
+            (b"m", Type::Dict) => handshake.ut_metadata = ut_metadata(&mut reader)?,
+            (b"p", Type::Integer) => handshake.port = positive(reader.integer()?),
+            (b"v", Type::String) => handshake.client = printable(reader.string_start(&mut room)?),
+            _ => {}
+        }
+    }
+    Ok(handshake)
+}
+
+/// The id of the extension in the dictionary of a peer's extensions; 0 takes it back (BEP 10).
+fn ut_metadata(
+    reader: &mut Reader<&[u8]>,
+) -> Result<Option<u8>, Error<<&'static [u8] as ErrorType>::Error>> {
+    let mut id = None;
+    let mut room = [0; 16];
+    reader.dict()?;
+    while let Some(name) = reader.key(&mut room)? {
+        if name == b"ut_metadata" && reader.peek()? == Type::Integer {
+            id = u8::try_from(reader.integer()?).ok().filter(|&id| id > 0);
+        }
+    }
+    Ok(id)
+}
+
+/// A number from 1 on; one that is too big counts as the biggest.
+fn positive(told: i64) -> Option<u16> {
+    (told > 0).then(|| u16::try_from(told).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    extern crate std;
+
+    const HELLO: Hello<'static> = Hello {
+        port: 6881,
+        reqq: 250,
+        upload_only: true,
+        metadata_size: None,
+        client: "everseed 0.1.0",
+    };
+
+    #[test]
+    fn both_ways() {
+        let table: [(Hello<'_>, &[u8]); 2] = [
+            (
+                HELLO,
+                b"d1:mde1:pi6881e4:reqqi250e11:upload_onlyi1e1:v14:everseed 0.1.0e",
+            ),
+            (
+                Hello {
+                    port: 0,
+                    reqq: 1,
+                    upload_only: false,
+                    metadata_size: None,
+                    client: "",
+                },
+                b"d1:mde4:reqqi1e11:upload_onlyi0e1:v0:e",
+            ),
+        ];
+        for (hello, bytes) in table {
+            let mut out = [0; HELLO_MAX];
+            let len = hello.encode(&mut out).unwrap();
+            assert_eq!(&out[..len], bytes);
+            for short in 0..len {
+                assert_eq!(hello.encode(&mut out[..short]), None);
+            }
+            let back = Handshake::decode(bytes).unwrap();
+            assert_eq!(back.port, (hello.port != 0).then_some(hello.port));
+            assert_eq!(back.reqq, Some(hello.reqq));
+            assert_eq!(back.upload_only, hello.upload_only);
+            assert_eq!(back.client.as_str(), hello.client);
+        }
+    }
+
+    #[test]
+    fn metadata_is_offered() {
+        let hello = Hello {
+            metadata_size: Some(u32::MAX),
+            port: u16::MAX,
+            ..HELLO
+        };
+        let mut out = [0; HELLO_MAX];
+        let len = hello.encode(&mut out).unwrap();
+        assert!(out.starts_with(b"d1:md11:ut_metadatai1ee13:metadata_sizei4294967295e1:p"));
+        let back = Handshake::decode(&out[..len]).unwrap();
+        assert_eq!(back.ut_metadata, Some(OUR_ID));
+        for (m, id) in [
+            ("i3e", Some(3)),
+            ("i0e", None),
+            ("i256e", None),
+            ("1:x", None),
+        ] {
+            let text = std::format!("d1:md6:ut_pexi2e11:ut_metadata{m}e1:pi7ee");
+            let back = Handshake::decode(text.as_bytes()).unwrap();
+            assert_eq!((back.ut_metadata, back.port), (id, Some(7)), "{m}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let name = "\u{20ac}".repeat(50);
+        let hello = Hello {
+            port: u16::MAX,
+            reqq: u16::MAX,
+            client: &name,
+            ..HELLO
+        };
+        let mut out = [0; HELLO_MAX];
+        let len = hello.encode(&mut out).unwrap();
+        let back = Handshake::decode(&out[..len]).unwrap();
+        assert_eq!(back.client.as_str(), "\u{20ac}".repeat(10));
+        let name = "x".repeat(50);
+        let hello = Hello {
+            client: &name,
+            ..hello
+        };
+        let len = hello.encode(&mut out).unwrap();
+        assert!(len <= HELLO_MAX);
+        assert_eq!(Handshake::decode(&out[..len]).unwrap().client.len(), 32);
+    }
+
+    #[test]
+    fn peers_are_understood_as_far_as_possible() {
+        let none = Handshake::default();
+        let libtorrent =
+            b"d12:complete_agoi1e1:md11:upload_onlyi3e11:ut_metadatai2ee13:metadata_sizei5e\
+            4:reqqi2000e11:upload_onlyi1e1:v5:a\x1bb\xff!6:yourip4:\x7f\0\0\x01e";
+        let told = Handshake::decode(libtorrent).unwrap();
+        assert_eq!(
+            (told.upload_only, told.reqq, told.port),
+            (true, Some(2000), None)
+        );
+        assert_eq!(told.client, "a?b?!");
+        let table: [(&[u8], Result<Handshake, NotBencoded>); 8] = [
+            (b"de", Ok(none.clone())),
+            (
+                b"d1:mi1e1:pi0e4:reqqi-4e11:upload_only1:11:vlee",
+                Ok(none.clone()),
+            ),
+            (
+                b"d4:reqqi99999999eejunk",
+                Ok(Handshake {
+                    reqq: Some(u16::MAX),
+                    ..none
+                }),
+            ),
+            (b"", Err(NotBencoded)),
+            (b"le", Err(NotBencoded)),
+            (b"d1:m", Err(NotBencoded)),
+            (b"d1:md1:ai1e", Err(NotBencoded)),
+            (b"di1ei1ee", Err(NotBencoded)),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(Handshake::decode(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let good = b"d1:md11:ut_metadatai2ee1:pi6881e4:reqqi250e1:v5:hello6:yourip4:abcde";
+        let mut rng = Rng::new(10);
+        for _ in 0..30_000 {
+            let mut bytes = *good;
+            for _ in 0..rng.below(4) {
+                bytes[rng.below(good.len() as u32) as usize] = rng.below(256) as u8;
+            }
+            let len = rng.below(2 * good.len() as u32) as usize;
+            let _ = Handshake::decode(&bytes[..len.min(good.len())]);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Torrent files (BEP 3, 12, 19, 27, 47), read as a stream and never held.
+//!
+//! [`Metainfo::read`] goes through the file once, hashes the raw bytes of `info` on the way, checks
+//! that everything fits together, and keeps a few numbers: where the piece hashes and the file list
+//! are. [`piece_hash`](Metainfo::piece_hash), [`files`](Metainfo::files) and
+//! [`trackers`](Metainfo::trackers) go back to the file for the rest, so a torrent of a million
+//! pieces or files costs the same memory as a small one.
+//!
+//! Of a torrent that is version 1 and 2 at once (BEP 52) the version 1 half is used.
+//!
+//! Left to the host: whether two files have the same path, because that takes room to sort in.
+
+mod files;
+mod names;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod urls;
+
+use core::fmt;
+use core::ops::Range;
+
+use embedded_io::{Read, ReadExactError, Seek, SeekFrom};
+
+use crate::bencode;
+use crate::geometry::{Geometry, GeometryError, PieceIndex};
+use crate::hash::{Digest, InfoHash, Sha1};
+
+pub use files::{FileEntry, Files, Kind};
+pub use names::{MAX_NAME, MAX_PATH, Name, NameError};
+pub use urls::{MAX_URL, Trackers, WebSeeds};
+
+/// What a torrent file says, but for what is read from it on demand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Metainfo {
+    /// The torrent's name among peers and trackers.
+    pub info_hash: InfoHash,
+    /// Name of its file, or of the folder of its files. Safe to use in a path.
+    pub name: Name,
+    /// How the content is cut.
+    pub geometry: Geometry,
+    /// Whether peers may come from its trackers only (BEP 27): `private` is any number but 0.
+    pub private: bool,
+    /// Whether it is one file without a folder.
+    pub single: bool,
+    /// Files, with empty ones and padding.
+    pub file_count: u32,
+    /// When it was made, in seconds since 1970.
+    pub creation_date: Option<i64>,
+    /// Where `info` is, in bytes from the start of the torrent file.
+    info: Range<u64>,
+    /// Where the piece hashes begin.
+    pieces_at: u64,
+    /// Where the list of files begins; unused for a single file.
+    files_at: u64,
+    announce_at: Option<u64>,
+    announce_list_at: Option<u64>,
+    url_list_at: Option<u64>,
+    comment_at: Option<u64>,
+    created_by_at: Option<u64>,
+}
+
+/// A key that a torrent must have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Field {
+    /// `info`
+    Info,
+    /// `name`
+    Name,
+    /// `piece length`
+    PieceLength,
+    /// `pieces`
+    Pieces,
+    /// `length` or `files`
+    Length,
+    /// `path`
+    Path,
+}
+
+/// Why a file is no torrent that can be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetainfoError<E> {
+    /// It is not bencoded as it should be, or could not be read.
+    Bencode(bencode::Error<E>),
+    /// This key is missing.
+    Missing(Field),
+    /// It has both `length` and `files`.
+    BothShapes,
+    /// A length is negative, or all of them together are too large.
+    BadLength {
+        /// Bytes from the start of the torrent file.
+        offset: u64,
+    },
+    /// A file cannot have this name.
+    BadName {
+        /// Bytes from the start of the torrent file.
+        offset: u64,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// The content cannot be cut like this.
+    Geometry(GeometryError),
+    /// The length of `pieces` is not 20 bytes for each piece.
+    WrongPieces {
+        /// Bytes that there are.
+        bytes: u64,
+        /// Pieces that there should be.
+        pieces: u32,
+    },
+    /// More than 2^32 files.
+    TooManyFiles,
+    /// It is of version 2 only (BEP 52).
+    Version2,
+}
+
+/// Why something could not be read from a torrent file that was parsed before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RereadError<E> {
+    /// The file could not be read.
+    Io(E),
+    /// The file is not what it was.
+    Changed,
+}
+
+impl Metainfo {
+    /// Reads a torrent file from its start to its end.
+    pub fn read<H: Sha1, R: Read>(reader: R) -> Result<Metainfo, MetainfoError<R::Error>> {
+        parse::read::<H, R>(reader)
+    }
+
+    /// Where the raw bytes of `info` are, in bytes from the start of the torrent file.
+    pub fn info_range(&self) -> Range<u64> {
+        self.info.clone()
+    }
+
+    /// Where the piece hashes begin, in bytes from the start of the torrent file.
+    pub fn pieces_at(&self) -> u64 {
+        self.pieces_at
+    }
+
+    /// The hash that a piece must have, from the torrent file.
+    pub fn piece_hash<R: Read + Seek>(
+        &self,
+        mut torrent: R,
+        piece: PieceIndex,
+    ) -> Result<Digest, RereadError<R::Error>> {
+        let at = u64::from(piece.get())
+            .saturating_mul(20)
+            .saturating_add(self.pieces_at);
+        torrent.seek(SeekFrom::Start(at)).map_err(RereadError::Io)?;
+        let mut digest = [0; 20];
+        match torrent.read_exact(&mut digest) {
+            Ok(()) => Ok(digest),
+            Err(ReadExactError::UnexpectedEof) => Err(RereadError::Changed),
+            Err(ReadExactError::Other(error)) => Err(RereadError::Io(error)),
+        }
+    }
+
+    /// The files, in the torrent's order.
+    pub fn files<R: Read + Seek>(&self, torrent: R) -> Result<Files<R>, RereadError<R::Error>> {
+        Files::new(self, torrent)
+    }
+
+    /// The file whose [`position`](FileEntry::position) and offset in the content are these, and
+    /// those after it.
+    pub fn files_from<R: Read + Seek>(
+        &self,
+        torrent: R,
+        position: u64,
+        offset: u64,
+    ) -> Result<Files<R>, RereadError<R::Error>> {
+        Files::from(self, torrent, position, offset)
+    }
+
+    /// The trackers by tiers (BEP 12); of a torrent without such a list, its one tracker.
+    pub fn trackers<R: Read + Seek>(
+        &self,
+        torrent: R,
+    ) -> Result<Trackers<R>, RereadError<R::Error>> {
+        Trackers::new(self, torrent)
+    }
+
+    /// Web seeds (BEP 19).
+    pub fn web_seeds<R: Read + Seek>(
+        &self,
+        torrent: R,
+    ) -> Result<WebSeeds<R>, RereadError<R::Error>> {
+        WebSeeds::new(self, torrent)
+    }
+
+    /// The comment, as much of it as there is room for; empty if there is none.
+    pub fn comment<'b, R: Read + Seek>(
+        &self,
+        torrent: R,
+        room: &'b mut [u8],
+    ) -> Result<&'b [u8], RereadError<R::Error>> {
+        string_at(torrent, self.comment_at, room)
+    }
+
+    /// The program that made it, as much of its name as there is room for; empty if it does not say.
+    pub fn created_by<'b, R: Read + Seek>(
+        &self,
+        torrent: R,
+        room: &'b mut [u8],
+    ) -> Result<&'b [u8], RereadError<R::Error>> {
+        string_at(torrent, self.created_by_at, room)
+    }
+}
+
+/// A reader of the value at a place of a torrent file.
+fn value_at<R: Read + Seek>(
+    mut torrent: R,
+    at: u64,
+) -> Result<bencode::Reader<R>, RereadError<R::Error>> {
+    torrent.seek(SeekFrom::Start(at)).map_err(RereadError::Io)?;
+    Ok(bencode::Reader::resumed(torrent, at))
+}
+
+fn string_at<R: Read + Seek>(
+    torrent: R,
+    at: Option<u64>,
+    room: &mut [u8],
+) -> Result<&[u8], RereadError<R::Error>> {
+    match at {
+        Some(at) => Ok(value_at(torrent, at)?.string_start(room)?),
+        None => Ok(&[]),
+    }
+}
+
+impl<E> From<bencode::Error<E>> for MetainfoError<E> {
+    fn from(error: bencode::Error<E>) -> MetainfoError<E> {
+        MetainfoError::Bencode(error)
+    }
+}
+
+impl<E> From<bencode::Error<E>> for RereadError<E> {
+    fn from(error: bencode::Error<E>) -> RereadError<E> {
+        match error.kind {
+            bencode::ErrorKind::Io(error) => RereadError::Io(error),
+            _ => RereadError::Changed,
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::Info => "info",
+            Field::Name => "name",
+            Field::PieceLength => "piece length",
+            Field::Pieces => "pieces",
+            Field::Length => "length or files",
+            Field::Path => "path",
+        })
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for MetainfoError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetainfoError::Bencode(error) => write!(f, "not a torrent: {error}"),
+            MetainfoError::Missing(field) => write!(f, "not a torrent: it has no {field}"),
+            MetainfoError::BothShapes => f.write_str("it claims to be one file and several"),
+            MetainfoError::BadLength { offset } => {
+                write!(f, "it has an impossible length (at byte {offset})")
+            }
+            MetainfoError::BadName { offset, error } => write!(f, "{error} (at byte {offset})"),
+            MetainfoError::Geometry(error) => write!(f, "{error}"),
+            MetainfoError::WrongPieces { bytes, pieces } => write!(
+                f,
+                "{bytes} bytes of piece hashes do not belong to {pieces} pieces"
+            ),
+            MetainfoError::TooManyFiles => f.write_str("it has too many files"),
+            MetainfoError::Version2 => f.write_str(
+                "it is a torrent of version 2 only, which is not supported; \
+                 a hybrid of version 1 and 2 would be",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NameError::Unsafe => "a file name would lie outside the torrent's folder, or is empty",
+            NameError::TooLong => "a file name is too long",
+        })
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for RereadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RereadError::Io(error) => error.fmt(f),
+            RereadError::Changed => f.write_str("the torrent file was changed while it was used"),
+        }
+    }
+}

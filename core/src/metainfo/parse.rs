@@ -1,0 +1,228 @@
+//! Going through a torrent file once.
+
+use embedded_io::Read;
+
+use super::files::{BadName, Entry, length};
+use super::names::{Name, safe_name};
+use super::urls::usable;
+use super::{Field, Metainfo, MetainfoError};
+use crate::bencode::{ErrorKind, Reader, Type};
+use crate::geometry::Geometry;
+use crate::hash::{InfoHash, Sha1};
+
+type Result<T, R> = core::result::Result<T, MetainfoError<<R as embedded_io::ErrorType>::Error>>;
+
+/// What was found outside of `info`.
+#[derive(Default)]
+struct Outer {
+    announce_at: Option<u64>,
+    announce_list_at: Option<u64>,
+    url_list_at: Option<u64>,
+    comment_at: Option<u64>,
+    created_by_at: Option<u64>,
+    creation_date: Option<i64>,
+}
+
+/// What was found in `info`.
+#[derive(Default)]
+struct Info {
+    name: Option<core::result::Result<Name, BadName>>,
+    name_is_utf8: bool,
+    piece_length: Option<u64>,
+    /// Where the hashes are, and how many bytes.
+    pieces: Option<(u64, u64)>,
+    length: Option<u64>,
+    /// Where the list is, how many files, and how many bytes they are together.
+    files: Option<(u64, u32, u64)>,
+    private: bool,
+    version2: bool,
+}
+
+/// Longer than every key that is known here.
+const KEY: usize = 24;
+
+pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
+    let mut reader = Reader::<R, H>::hashing(input);
+    let mut outer = Outer::default();
+    let mut found = None;
+    let mut room = [0; KEY];
+    reader.dict()?;
+    while let Some(key) = reader.key(&mut room)? {
+        if key == b"info" && found.is_none() {
+            let start = reader.offset();
+            reader.start_hash();
+            let info = Info::parse(&mut reader)?;
+            let digest = reader.finish_hash().unwrap_or_default();
+            found = Some((info, InfoHash(digest), start..reader.offset()));
+        } else {
+            outer.take(key, &mut reader)?;
+        }
+    }
+    reader.finish()?;
+    let (info, info_hash, range) = found.ok_or(MetainfoError::Missing(Field::Info))?;
+    let shape = info.shape::<R>()?;
+    let name = info.name.ok_or(MetainfoError::Missing(Field::Name))?;
+    Ok(Metainfo {
+        info_hash,
+        name: name.map_err(BadName::into_error)?,
+        geometry: shape.geometry,
+        private: info.private,
+        single: shape.single,
+        file_count: shape.file_count,
+        creation_date: outer.creation_date,
+        info: range,
+        pieces_at: shape.pieces_at,
+        files_at: shape.files_at,
+        announce_at: outer.announce_at,
+        announce_list_at: outer.announce_list_at,
+        url_list_at: outer.url_list_at,
+        comment_at: outer.comment_at,
+        created_by_at: outer.created_by_at,
+    })
+}
+
+impl Outer {
+    /// Takes a key that concerns us. What has the wrong type is as good as missing: the content can
+    /// be served without it.
+    fn take<R: Read, H: Sha1>(&mut self, key: &[u8], reader: &mut Reader<R, H>) -> Result<(), R> {
+        let kind = reader.peek()?;
+        let at = Some(reader.offset());
+        match (key, kind) {
+            (b"announce", Type::String) if self.announce_at.is_none() => self.announce_at = at,
+            (b"announce-list", Type::List) if self.announce_list_at.is_none() => {
+                let usable = has_tracker(reader)?;
+                self.announce_list_at = at.filter(|_| usable);
+            }
+            (b"url-list", Type::String | Type::List) if self.url_list_at.is_none() => {
+                self.url_list_at = at;
+            }
+            (b"comment", Type::String) => self.comment_at = self.comment_at.or(at),
+            (b"created by", Type::String) => self.created_by_at = self.created_by_at.or(at),
+            (b"creation date", Type::Integer) if self.creation_date.is_none() => {
+                self.creation_date = match reader.integer() {
+                    Err(error) if matches!(error.kind, ErrorKind::NumberTooLarge) => None,
+                    other => Some(other?),
+                };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Goes through an announce list; answers whether there is a URL in it that can be used.
+fn has_tracker<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<bool, R> {
+    let mut room = [0; super::MAX_URL];
+    let mut any = false;
+    reader.list()?;
+    while reader.more()? {
+        if reader.peek()? != Type::List {
+            any |= usable(reader, &mut room)?.is_some();
+            continue;
+        }
+        reader.list()?;
+        while reader.more()? {
+            any |= usable(reader, &mut room)?.is_some();
+        }
+    }
+    Ok(any)
+}
+
+impl Info {
+    fn parse<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<Info, R> {
+        let mut info = Info::default();
+        let mut room = [0; KEY];
+        reader.dict()?;
+        while let Some(key) = reader.key(&mut room)? {
+            match key {
+                b"name" if info.name.is_none() => info.take_name(reader)?,
+                b"name.utf-8" if !info.name_is_utf8 && reader.peek()? == Type::String => {
+                    info.take_name(reader)?;
+                    info.name_is_utf8 = true;
+                }
+                b"piece length" if info.piece_length.is_none() => {
+                    info.piece_length = Some(length(reader)?);
+                }
+                b"pieces" if info.pieces.is_none() => {
+                    let len = reader.string_len()?;
+                    info.pieces = Some((reader.offset(), len));
+                }
+                b"length" if info.length.is_none() => info.length = Some(length(reader)?),
+                b"files" if info.files.is_none() => info.files = Some(files(reader)?),
+                b"private" if reader.peek()? == Type::Integer => {
+                    // BEP 27 says 1; others take anything but 0 for it, and no peer is told too much.
+                    info.private |= reader.integer()? != 0;
+                }
+                b"meta version" if reader.peek()? == Type::Integer => {
+                    info.version2 = reader.integer()? == 2;
+                }
+                _ => {}
+            }
+        }
+        // To the end of what is to be hashed: the `e` of the dictionary is behind.
+        Ok(info)
+    }
+
+    fn take_name<R: Read, H: Sha1>(&mut self, reader: &mut Reader<R, H>) -> Result<(), R> {
+        let offset = reader.offset();
+        // One byte more than a name may have tells that it is too long.
+        let mut room = [0; super::MAX_NAME + 1];
+        let name = safe_name(reader.string_start(&mut room)?);
+        self.name = Some(name.map_err(|error| BadName { offset, error }));
+        Ok(())
+    }
+
+    /// Whether it all fits together.
+    fn shape<R: Read>(&self) -> Result<Shape, R> {
+        if self.version2 && self.pieces.is_none() {
+            return Err(MetainfoError::Version2);
+        }
+        let (total, single, file_count, files_at) = match (self.length, self.files) {
+            (Some(_), Some(_)) => return Err(MetainfoError::BothShapes),
+            (Some(length), None) => (length, true, 1, 0),
+            (None, Some((at, count, total))) => (total, false, count, at),
+            (None, None) => return Err(MetainfoError::Missing(Field::Length)),
+        };
+        let missing = MetainfoError::Missing;
+        let piece_length = self.piece_length.ok_or(missing(Field::PieceLength))?;
+        let (pieces_at, bytes) = self.pieces.ok_or(missing(Field::Pieces))?;
+        let geometry = Geometry::new(total, piece_length).map_err(MetainfoError::Geometry)?;
+        let pieces = geometry.pieces();
+        if bytes != u64::from(pieces).saturating_mul(20) {
+            return Err(MetainfoError::WrongPieces { bytes, pieces });
+        }
+        Ok(Shape {
+            geometry,
+            single,
+            file_count,
+            files_at,
+            pieces_at,
+        })
+    }
+}
+
+struct Shape {
+    geometry: Geometry,
+    single: bool,
+    file_count: u32,
+    files_at: u64,
+    pieces_at: u64,
+}
+
+/// Goes through the list of files: where it is, how many, and how many bytes together.
+fn files<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<(u64, u32, u64), R> {
+    reader.peek()?;
+    let at = reader.offset();
+    let (mut count, mut total) = (0u32, 0u64);
+    let mut entry = Entry::default();
+    reader.list()?;
+    while reader.more()? {
+        let offset = reader.offset();
+        entry.parse(reader)?;
+        count = count.checked_add(1).ok_or(MetainfoError::TooManyFiles)?;
+        total = total
+            .checked_add(entry.len)
+            .ok_or(MetainfoError::BadLength { offset })?;
+    }
+    Ok((at, count, total))
+}

@@ -1,0 +1,503 @@
+//! The HTTP tracker protocol: the query of an announce, and the answer to it (BEP 3, 7, 23, 31).
+//!
+//! [`write_url`] adds a report to a tracker's URL, [`Response::read`] reads what comes back. What HTTP
+//! itself needs is the host's.
+
+use core::fmt::{self, Write};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use embedded_io::Read;
+
+use crate::bencode::{Error, Reader, Type};
+use crate::text::printable;
+use crate::tracker::{AnnounceEvent, CompactPeers, Family, Intervals, Report, Text};
+
+/// Writes the URL of an announce: the tracker's own with the report as its query (BEP 3), peers
+/// asked for in the compact form (BEP 23).
+///
+/// A query that the URL already has is kept in front, a fragment is dropped. `tracker_id` is what the
+/// tracker's last answer gave, or empty. Fails only if `out` does.
+pub fn write_url(
+    out: &mut dyn Write,
+    url: &str,
+    report: &Report,
+    tracker_id: &[u8],
+) -> fmt::Result {
+    let (url, _fragment) = url.split_once('#').unwrap_or((url, ""));
+    let joint = match url.split_once('?') {
+        None => "?",
+        Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    write!(out, "{url}{joint}info_hash=")?;
+    percent_encode(out, &report.info_hash.0)?;
+    out.write_str("&peer_id=")?;
+    percent_encode(out, &report.peer_id)?;
+    write!(
+        out,
+        "&port={}&uploaded={}&downloaded={}&left={}&compact=1&numwant={}&key={:08x}",
+        report.port,
+        report.uploaded,
+        report.downloaded,
+        report.left,
+        report.num_want(),
+        report.key,
+    )?;
+    out.write_str(match report.event {
+        AnnounceEvent::None => "",
+        AnnounceEvent::Started => "&event=started",
+        AnnounceEvent::Completed => "&event=completed",
+        AnnounceEvent::Stopped => "&event=stopped",
+    })?;
+    if !tracker_id.is_empty() {
+        out.write_str("&trackerid=")?;
+        percent_encode(out, tracker_id)?;
+    }
+    Ok(())
+}
+
+/// Writes bytes so that they may stand in a query: what RFC 3986 does not reserve as it is, the
+/// rest as `%xx`.
+pub fn percent_encode(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
+    for &byte in bytes {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
+                out.write_char(char::from(byte))?;
+            }
+            _ => write!(out, "%{byte:02X}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads a value of a query into `out`, `%xx` and `+` undone; answers with the bytes filled. `None`
+/// when an escape is broken or `out` is too short.
+pub fn percent_decode<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut text = text.iter();
+    let mut len = 0usize;
+    while let Some(&byte) = text.next() {
+        let mut digit = || char::from(*text.next()?).to_digit(16);
+        let byte = match byte {
+            b'%' => u8::try_from((digit()? << 4) | digit()?).ok()?,
+            b'+' => b' ',
+            _ => byte,
+        };
+        *out.get_mut(len)? = byte;
+        len = len.checked_add(1)?;
+    }
+    out.get(..len)
+}
+
+/// What a tracker answers to an announce, besides peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// When to announce again.
+    pub intervals: Intervals,
+    /// Peers that are complete, if told.
+    pub complete: Option<u32>,
+    /// Peers that are downloading, if told.
+    pub incomplete: Option<u32>,
+    /// What to send back with the next announce; empty if nothing was told, or more than there is
+    /// room for.
+    pub tracker_id: heapless::Vec<u8, 64>,
+    /// What the tracker wants its users to know.
+    pub warning: Option<Text>,
+}
+
+/// Why there is no answer in what a tracker sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ResponseError {
+    /// It is not a bencoded dictionary, or one that is broken off, be it because the stream failed.
+    Malformed,
+    /// The tracker refuses.
+    Refused {
+        /// In its words.
+        reason: Text,
+        /// For how long it does not want to be asked (BEP 31); [`Duration::MAX`] is for ever.
+        retry_in: Option<Duration>,
+    },
+}
+
+impl<E> From<Error<E>> for ResponseError {
+    fn from(_: Error<E>) -> ResponseError {
+        ResponseError::Malformed
+    }
+}
+
+impl Response {
+    /// Reads the body of an answer, which may be a slice or still on its way. Peers of every form are
+    /// handed to `on_peer` in the order in which they come: compact ones (BEP 23, BEP 7) and
+    /// dictionaries with an address (BEP 3; a name would have to be resolved first and is left out).
+    /// Some may be handed over before an error is met.
+    ///
+    /// Unknown keys, and values of a wrong type, are passed over, and so is what follows the
+    /// dictionary.
+    pub fn read(
+        body: impl Read,
+        on_peer: &mut dyn FnMut(SocketAddr),
+    ) -> Result<Response, ResponseError> {
+        let mut fields = Fields::default();
+        let mut reader: Reader<_> = Reader::new(body);
+        reader.dict()?;
+        // Longer than any key that is known, so that none is taken for the start of another.
+        let mut room = [0; 32];
+        while let Some(key) = reader.key(&mut room)? {
+            fields.read(key, &mut reader, on_peer)?;
+        }
+        if let Some(reason) = fields.failure {
+            return Err(ResponseError::Refused {
+                reason,
+                retry_in: fields.retry_in,
+            });
+        }
+        Ok(Response {
+            intervals: Intervals::told(fields.interval, fields.min_interval),
+            complete: fields.complete,
+            incomplete: fields.incomplete,
+            tracker_id: fields.tracker_id,
+            warning: fields.warning,
+        })
+    }
+}
+
+/// What was read of an answer so far.
+#[derive(Default)]
+struct Fields {
+    failure: Option<Text>,
+    retry_in: Option<Duration>,
+    interval: Option<i64>,
+    min_interval: Option<i64>,
+    complete: Option<u32>,
+    incomplete: Option<u32>,
+    tracker_id: heapless::Vec<u8, 64>,
+    warning: Option<Text>,
+}
+
+impl Fields {
+    /// Takes the value of a key; what is not read here, the reader passes over.
+    fn read<R: Read>(
+        &mut self,
+        key: &[u8],
+        reader: &mut Reader<R>,
+        on_peer: &mut dyn FnMut(SocketAddr),
+    ) -> Result<(), Error<R::Error>> {
+        let mut room = [0; 128];
+        match (key, reader.peek()?) {
+            (b"failure reason", Type::String) => {
+                self.failure = Some(printable(reader.string_start(&mut room)?));
+            }
+            (b"warning message", Type::String) => {
+                self.warning = Some(printable(reader.string_start(&mut room)?));
+            }
+            // BEP 31: minutes, or the word "never".
+            (b"retry in", Type::Integer) => {
+                let minutes = u64::try_from(reader.integer()?).unwrap_or(0);
+                self.retry_in = Some(Duration::from_secs(minutes.saturating_mul(60)));
+            }
+            (b"retry in", Type::String) if reader.string_start(&mut room)? == b"never" => {
+                self.retry_in = Some(Duration::MAX);
+            }
+            (b"interval", Type::Integer) => self.interval = Some(reader.integer()?),
+            (b"min interval", Type::Integer) => self.min_interval = Some(reader.integer()?),
+            (b"complete", Type::Integer) => self.complete = count(reader.integer()?),
+            (b"incomplete", Type::Integer) => self.incomplete = count(reader.integer()?),
+            (b"tracker id", Type::String) => {
+                let id = reader.string_start(&mut room)?;
+                self.tracker_id = heapless::Vec::from_slice(id).unwrap_or_default();
+            }
+            (b"peers", Type::String) => compact(reader, Family::V4, on_peer)?,
+            (b"peers6", Type::String) => compact(reader, Family::V6, on_peer)?,
+            (b"peers" | b"peers6", Type::List) => listed(reader, on_peer)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn count(told: i64) -> Option<u32> {
+    u32::try_from(told).ok()
+}
+
+fn compact<R: Read>(
+    reader: &mut Reader<R>,
+    family: Family,
+    on_peer: &mut dyn FnMut(SocketAddr),
+) -> Result<(), Error<R::Error>> {
+    reader.string_len()?;
+    // The bytes come in whatever parts they arrived; one peer is collected at a time.
+    let mut peer = heapless::Vec::<u8, 18>::new();
+    while let Some(bytes) = reader.chunk()? {
+        for &byte in bytes {
+            let _ = peer.push(byte);
+            if peer.len() == family.compact_len() {
+                CompactPeers::new(&peer, family).for_each(&mut *on_peer);
+                peer.clear();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn listed<R: Read>(
+    reader: &mut Reader<R>,
+    on_peer: &mut dyn FnMut(SocketAddr),
+) -> Result<(), Error<R::Error>> {
+    reader.list()?;
+    while reader.more()? {
+        if reader.peek()? != Type::Dict {
+            reader.skip()?;
+        } else if let Some(addr) = peer(reader)? {
+            on_peer(addr);
+        }
+    }
+    Ok(())
+}
+
+/// A peer as a dictionary.
+fn peer<R: Read>(reader: &mut Reader<R>) -> Result<Option<SocketAddr>, Error<R::Error>> {
+    let (mut ip, mut port) = (None, None);
+    let (mut key_room, mut room) = ([0; 8], [0; 48]);
+    reader.dict()?;
+    while let Some(key) = reader.key(&mut key_room)? {
+        match (key, reader.peek()?) {
+            (b"ip", Type::String) => ip = text_ip(reader.string_start(&mut room)?),
+            (b"port", Type::Integer) => port = u16::try_from(reader.integer()?).ok(),
+            _ => {}
+        }
+    }
+    Ok(ip.zip(port).map(SocketAddr::from))
+}
+
+fn text_ip(text: &[u8]) -> Option<IpAddr> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::InfoHash;
+    use crate::rng::Rng;
+
+    extern crate std;
+    use std::string::{String, ToString as _};
+    use std::vec::Vec;
+
+    const REPORT: Report = Report {
+        info_hash: InfoHash(*b"\x00\x01az09-._~\xff /?&=%+#!"),
+        peer_id: *b"-ES0001-abcdefghijkl",
+        port: 6881,
+        uploaded: 1,
+        downloaded: 2,
+        left: 3,
+        key: 0xbeef,
+        num_want: 80,
+        event: AnnounceEvent::Started,
+    };
+
+    const QUERY: &str = "info_hash=%00%01az09-._~%FF%20%2F%3F%26%3D%25%2B%23%21\
+        &peer_id=-ES0001-abcdefghijkl&port=6881&uploaded=1&downloaded=2&left=3&compact=1";
+
+    fn url(base: &str, report: &Report, tracker_id: &[u8]) -> String {
+        let mut out = String::new();
+        write_url(&mut out, base, report, tracker_id).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_query_joins_what_is_there() {
+        let table = [
+            ("http://t/announce", "http://t/announce?"),
+            ("http://t/announce?", "http://t/announce?"),
+            ("http://t/a?passkey=1", "http://t/a?passkey=1&"),
+            ("http://t/a?passkey=1&", "http://t/a?passkey=1&"),
+            ("http://t/a#top", "http://t/a?"),
+            ("http://t/a?x#top", "http://t/a?x&"),
+        ];
+        for (base, head) in table {
+            let expected =
+                std::format!("{head}{QUERY}&numwant=80&key=0000beef&event=started&trackerid=a%20b");
+            assert_eq!(url(base, &REPORT, b"a b"), expected);
+        }
+    }
+
+    #[test]
+    fn events() {
+        let table = [
+            (AnnounceEvent::None, "&numwant=80&key=0000beef"),
+            (
+                AnnounceEvent::Started,
+                "&numwant=80&key=0000beef&event=started",
+            ),
+            (
+                AnnounceEvent::Completed,
+                "&numwant=80&key=0000beef&event=completed",
+            ),
+            (
+                AnnounceEvent::Stopped,
+                "&numwant=0&key=0000beef&event=stopped",
+            ),
+        ];
+        for (event, tail) in table {
+            let url = url("http://t/", &Report { event, ..REPORT }, b"");
+            assert_eq!(url, std::format!("http://t/?{QUERY}{tail}"));
+        }
+    }
+
+    #[test]
+    fn percent_both_ways() {
+        let mut rng = Rng::new(3986);
+        for _ in 0..2000 {
+            let mut bytes = [0; 20];
+            rng.fill(&mut bytes);
+            let mut text = String::new();
+            percent_encode(&mut text, &bytes).unwrap();
+            let mut back = [0; 20];
+            assert_eq!(percent_decode(text.as_bytes(), &mut back), Some(&bytes[..]));
+            let cut = &text.as_bytes()[..rng.below(text.len() as u32) as usize];
+            if let Some(front) = percent_decode(cut, &mut back) {
+                assert!(bytes.starts_with(front));
+            }
+        }
+        let mut out = [0; 4];
+        for bad in ["%", "%4", "%4g", "%%41", "abcde"] {
+            assert_eq!(percent_decode(bad.as_bytes(), &mut out), None, "{bad}");
+        }
+        assert_eq!(percent_decode(b"a+%2b", &mut out), Some(&b"a +"[..]));
+    }
+
+    fn read(body: &[u8]) -> Result<(Response, Vec<String>), ResponseError> {
+        let mut peers = Vec::new();
+        let response = Response::read(body, &mut |peer| peers.push(peer.to_string()))?;
+        Ok((response, peers))
+    }
+
+    #[test]
+    fn answers() {
+        let compact = b"d8:completei5e10:incompletei7e8:intervali900e12:min intervali300e\
+            5:peers12:\xc0\0\x02\x01\x1a\xe1\xc0\0\x02\x02\0\x50\
+            6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x51\
+            10:tracker id2:id15:warning message4:slow1:zlleee";
+        let (response, peers) = read(compact).unwrap();
+        assert_eq!(response.intervals, Intervals::told(Some(900), Some(300)));
+        assert_eq!((response.complete, response.incomplete), (Some(5), Some(7)));
+        assert_eq!(response.tracker_id, b"id");
+        assert_eq!(response.warning.as_deref(), Some("slow"));
+        let all = ["192.0.2.1:6881", "192.0.2.2:80", "[2001:db8::1]:81"];
+        assert_eq!(peers, all);
+        let listed = b"d8:intervali900e5:peersl\
+            d2:ip9:192.0.2.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881ee\
+            d2:ip11:2001:db8::14:porti81ee\
+            d2:ip9:localhost4:porti1ee\
+            d2:ip9:192.0.2.14:porti65536ee\
+            d4:porti1ee3:abci4elledeeee\n";
+        let (_, peers) = read(listed).unwrap();
+        assert_eq!(peers, ["192.0.2.1:6881", "[2001:db8::1]:81"]);
+    }
+
+    #[test]
+    fn little_is_enough_and_wrong_types_are_passed_over() {
+        let none = Response {
+            intervals: Intervals::told(None, None),
+            complete: None,
+            incomplete: None,
+            tracker_id: heapless::Vec::new(),
+            warning: None,
+        };
+        let table: [&[u8]; 4] = [
+            b"de",
+            b"d8:interval2:155:peersi7e6:peers6de15:warning messagelee",
+            b"d8:completei-1e10:incompletei99999999999e10:tracker idi1ee",
+            b"d14:failure reasoni1e8:retry in4:soone",
+        ];
+        for body in table {
+            assert_eq!(read(body), Ok((none.clone(), Vec::new())));
+        }
+        let long = [&b"d10:tracker id100:"[..], &[b'x'; 100], b"e"].concat();
+        assert_eq!(read(&long), Ok((none, Vec::new())));
+    }
+
+    #[test]
+    fn refusals() {
+        let table: [(&[u8], Option<Duration>); 5] = [
+            (b"d14:failure reason2:noe", None),
+            (
+                b"d14:failure reason2:no8:retry ini10ee",
+                Some(Duration::from_secs(600)),
+            ),
+            (
+                b"d14:failure reason2:no8:retry in5:nevere",
+                Some(Duration::MAX),
+            ),
+            (
+                b"d14:failure reason2:no8:retry ini-1ee",
+                Some(Duration::ZERO),
+            ),
+            (b"d14:failure reason2:no8:retry inlee", None),
+        ];
+        for (body, retry_in) in table {
+            let reason = Text::try_from("no").unwrap();
+            let refused = Err(ResponseError::Refused { reason, retry_in });
+            assert_eq!(read(body), refused);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_malformed() {
+        let deep = [b"d1:x".to_vec(), std::vec![b'l'; 100_000]].concat();
+        let table: [&[u8]; 9] = [
+            b"",
+            b"<html>",
+            b"i1e",
+            b"le",
+            b"d",
+            b"d8:interval",
+            b"di1ei2ee",
+            b"d1:xi01eeX",
+            &deep,
+        ];
+        for body in table {
+            let text = String::from_utf8_lossy(&body[..body.len().min(20)]);
+            assert_eq!(read(body), Err(ResponseError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let good = b"d8:completei5e8:intervali900e5:peersld2:ip9:192.0.2.14:porti6881eee\
+            6:peers618:aaaaaaaaaaaaaaaaaa14:failure reason2:no8:retry ini10ee";
+        let mut rng = Rng::new(23);
+        for _ in 0..30_000 {
+            let mut body = good.to_vec();
+            for _ in 0..rng.below(4) {
+                let at = rng.below(body.len() as u32) as usize;
+                body[at] = b"0123456789:ilde-x"[rng.below(17) as usize];
+            }
+            body.truncate(rng.below(2 * body.len() as u32) as usize);
+            if let Ok((_, peers)) = read(&body) {
+                assert!(peers.len() < body.len() / 6);
+            }
+        }
+    }
+
+    #[test]
+    fn reads_what_the_built_in_tracker_writes() {
+        let reply = crate::tracker::reply::Announced {
+            numbers: crate::tracker::Scrape {
+                complete: 1,
+                downloaded: 2,
+                incomplete: 3,
+            },
+            interval_s: 120,
+            min_interval_s: 60,
+            peers: &[192, 0, 2, 1, 0, 80],
+            peers6: &[0; 18],
+        };
+        let mut out = [0; 300];
+        let len = reply.encode(&mut out).unwrap();
+        let (response, peers) = read(&out[..len]).unwrap();
+        assert_eq!(response.intervals, Intervals::told(Some(120), Some(60)));
+        assert_eq!((response.complete, response.incomplete), (Some(1), Some(3)));
+        assert_eq!(peers, ["192.0.2.1:80", "[::]:0"]);
+    }
+}

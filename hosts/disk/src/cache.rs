@@ -1,0 +1,183 @@
+//! A bounded number of open files, shared by all torrents.
+//!
+//! Invariant: at most `limit` entries; the one that was used longest ago makes room. An entry knows
+//! which range of which torrent its file holds, so that serving a block from an open file asks
+//! neither the torrent file nor the index on disk.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::Stat;
+
+/// Open files of all torrents, the least recently used ones closed first.
+///
+/// Shared by reference between the thread that serves and the one that reads cold disks. Its lock is
+/// held for a search among a few entries, never during a system call that may wait.
+#[derive(Debug)]
+pub struct FileCache {
+    entries: Mutex<Vec<Entry>>,
+    limit: usize,
+    sequential: bool,
+    clock: AtomicU64,
+}
+
+impl FileCache {
+    /// At most `limit` files open at a time, at least one. 16 serve a small machine well.
+    pub fn new(limit: usize) -> FileCache {
+        let limit = limit.max(1);
+        FileCache {
+            entries: Mutex::new(Vec::with_capacity(limit)),
+            limit,
+            sequential: false,
+            clock: AtomicU64::new(0),
+        }
+    }
+
+    /// For reading from start to end: the kernel is told to read further ahead.
+    pub(crate) fn sequential(limit: usize) -> FileCache {
+        FileCache {
+            sequential: true,
+            ..FileCache::new(limit)
+        }
+    }
+
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
+    /// The open file that holds the byte at `offset` of this content.
+    pub(crate) fn find(&self, content: ContentId, offset: u64) -> Option<Part> {
+        let mut entries = self.lock();
+        let entry = entries.iter_mut().find(|entry| {
+            entry.content == content && (entry.part.start..entry.part.end).contains(&offset)
+        })?;
+        entry.used = self.clock.fetch_add(1, Ordering::Relaxed);
+        Some(entry.part.clone())
+    }
+
+    /// Keeps a file open, closing the one that was used longest ago if there are too many.
+    pub(crate) fn insert(&self, content: ContentId, part: Part) {
+        let used = self.clock.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            content,
+            used,
+            part,
+        };
+        let mut entries = self.lock();
+        let replaced = if entries.len() < self.limit {
+            entries.push(entry);
+            None
+        } else {
+            entries
+                .iter_mut()
+                .min_by_key(|entry| entry.used)
+                .map(|oldest| std::mem::replace(oldest, entry))
+        };
+        // Closing may wait (a network file system flushes), so it happens outside the lock.
+        drop(entries);
+        drop(replaced);
+    }
+
+    /// Closes the files of one content.
+    pub(crate) fn forget(&self, content: ContentId) {
+        self.lock().retain(|entry| entry.content != content);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the contents of one process apart. Never given twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ContentId(u64);
+
+impl ContentId {
+    pub(crate) fn next() -> ContentId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ContentId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A file's place in a torrent's content: `start <= offset < end`.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) source: Arc<Source>,
+}
+
+/// Where the bytes of a part come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A padding file, which is not on disk (BEP 47).
+    Zeros,
+    File {
+        fd: OwnedFd,
+        /// Whether the file system answered that it cannot read without waiting.
+        waits: AtomicBool,
+        /// When it was opened.
+        stamp: Stamp,
+    },
+}
+
+/// What changes when a file is written to: its size and time of change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    size: i64,
+    changed_s: i64,
+    changed_ns: u64,
+}
+
+impl Stamp {
+    // The types of these fields differ between architectures.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    pub(crate) fn of(stat: &Stat) -> Stamp {
+        Stamp {
+            size: stat.st_size as i64,
+            changed_s: stat.st_mtime as i64,
+            changed_ns: stat.st_mtime_nsec as u64,
+        }
+    }
+
+    /// Whether the file is still as it was. One that cannot be asked is not.
+    pub(crate) fn is_of(self, fd: &OwnedFd) -> bool {
+        rustix::fs::fstat(fd).is_ok_and(|stat| Stamp::of(&stat) == self)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    content: ContentId,
+    used: u64,
+    part: Part,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(start: u64, end: u64) -> Part {
+        Part {
+            start,
+            end,
+            source: Arc::new(Source::Zeros),
+        }
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_makes_room() {
+        let (a, b) = (ContentId::next(), ContentId::next());
+        let files = FileCache::new(2);
+        files.insert(a, part(0, 10));
+        files.insert(b, part(0, 10));
+        assert!(files.find(a, 9).is_some());
+        assert!(files.find(a, 10).is_none());
+        files.insert(a, part(10, 20));
+        assert!(files.find(b, 0).is_none());
+        assert!(files.find(a, 0).is_some() && files.find(a, 10).is_some());
+        files.forget(a);
+        assert!(files.find(a, 0).is_none());
+    }
+}

@@ -1,0 +1,153 @@
+//! Whether the files hold what the torrent says: piece hashes, and fingerprints that save hashing.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+
+use everseed_core::bits;
+use everseed_core::geometry::PieceIndex;
+use everseed_core::hash::Sha1;
+use everseed_core::metainfo::Kind;
+
+use crate::cache::FileCache;
+use crate::content::Content;
+use crate::error::ReadError;
+use crate::hash::Fast;
+
+/// Bytes to read at a time while checking: long enough that system calls do not show, short enough
+/// to stay in a CPU's cache between reading and hashing.
+pub const CHUNK: usize = 128 * 1024;
+
+/// Whether a piece has the hash that the torrent says. Data that is missing or too short is `false`,
+/// not an error.
+///
+/// `scratch` must not be empty; [`CHUNK`] bytes serve well.
+pub fn verify_piece(
+    content: &Content,
+    files: &FileCache,
+    piece: PieceIndex,
+    scratch: &mut [u8],
+) -> Result<bool, ReadError> {
+    let torrent = content.open_torrent()?;
+    verify(content, files, &torrent, piece, scratch)
+}
+
+/// Checks every piece and answers with a bit for each (in the order of [`bits`]), or `None` if
+/// `progress` broke off.
+///
+/// `progress` is told after each piece how many bytes were checked so far. The files are opened apart
+/// from those that are served.
+pub fn check(
+    content: &Content,
+    mut progress: impl FnMut(u64) -> ControlFlow<()>,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let geometry = content.geometry();
+    let files = FileCache::sequential(2);
+    let torrent = content.open_torrent()?;
+    let mut scratch = vec![0; CHUNK];
+    let mut good = vec![0; geometry.bitfield_len() as usize];
+    let mut done = 0;
+    for piece in geometry.all_pieces() {
+        if verify(content, &files, &torrent, piece, &mut scratch)? {
+            bits::set(&mut good, piece.get());
+        }
+        done += u64::from(geometry.piece_size(piece));
+        if progress(done).is_break() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(good))
+}
+
+/// Whether at least one of the files is there. If none is, the disk is not mounted or the place is
+/// wrong, and the error names it: what was verified before says as much as ever.
+pub fn reachable(content: &Content) -> Result<(), ReadError> {
+    let path = content.root();
+    // Without the folder there is no need to ask for each of many files.
+    if path.symlink_metadata().is_err() {
+        return Err(ReadError::Missing { path });
+    }
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.kind == Kind::Data && entry.len > 0 && content.stat(&entry).is_some() {
+            return Ok(());
+        }
+    }
+    Err(ReadError::Missing { path })
+}
+
+/// Pieces whose files reach far enough, without a look at their bytes; `None` is all of them.
+pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
+    let geometry = content.geometry();
+    let mut bitfield: Option<Vec<u8>> = None;
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        match content.probe(&entry) {
+            Ok(()) => continue,
+            Err(error) if error.is_absence() => {}
+            Err(error) => return Err(error),
+        }
+        let bitfield = bitfield.get_or_insert_with(|| {
+            let mut all = vec![0; geometry.bitfield_len() as usize];
+            (0..geometry.pieces()).for_each(|index| _ = bits::set(&mut all, index));
+            all
+        });
+        let size = content.stat(&entry).map_or(0, |stat| stat.st_size);
+        let size = u64::try_from(size).unwrap_or(0);
+        for index in entry.pieces_from(geometry, size) {
+            bits::clear(bitfield, index);
+        }
+    }
+    Ok(bitfield)
+}
+
+/// A digest of the files' sizes and times of change. As long as it stays the same, pieces that were
+/// verified once need no second look.
+///
+/// Inode numbers are left out, because FAT and many network file systems number anew at each mount.
+pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
+    let mut sha1 = Fast::default();
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.kind != Kind::Data {
+            continue;
+        }
+        match content.stat(&entry) {
+            Some(stat) => {
+                sha1.update(&[1]);
+                sha1.update(&stat.st_size.to_le_bytes());
+                sha1.update(&stat.st_mtime.to_le_bytes());
+                sha1.update(&stat.st_mtime_nsec.to_le_bytes());
+            }
+            None => sha1.update(&[0]),
+        }
+    }
+    let [a, b, c, d, e, f, g, h, ..] = sha1.finish();
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+fn verify(
+    content: &Content,
+    files: &FileCache,
+    torrent: &File,
+    piece: PieceIndex,
+    scratch: &mut [u8],
+) -> Result<bool, ReadError> {
+    let geometry = content.geometry();
+    let expected = content.piece_hash(torrent, piece)?;
+    let mut offset = geometry.piece_offset(piece);
+    let end = offset + u64::from(geometry.piece_size(piece));
+    let mut sha1 = Fast::default();
+    while offset < end {
+        let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let room = room.min(scratch.len());
+        let chunk = &mut scratch[..room];
+        match content.read(files, offset, chunk) {
+            Ok(()) => {}
+            Err(error) if error.is_absence() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        sha1.update(chunk);
+        offset += chunk.len() as u64;
+    }
+    Ok(sha1.finish() == expected)
+}

@@ -1,0 +1,409 @@
+//! One torrent's files, as one range of bytes.
+//!
+//! Invariants: every byte below [`Geometry::total`] belongs to exactly one file; RAM does not grow
+//! with the number of files; nothing outside the torrent's folder is opened. What the bytes are worth
+//! is decided by [`check`](crate::check), and whom they go to by the node.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use everseed_core::geometry::{Geometry, PieceIndex};
+use everseed_core::hash::Digest;
+use everseed_core::metainfo::{Kind, Metainfo};
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::beneath;
+use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
+use crate::entry::{Entries, Entry, TorrentError};
+use crate::error::{OpenError, ReadError};
+use crate::index::{self, Index};
+use crate::layout::Layout;
+use crate::stream::Stream;
+
+/// A torrent's files.
+///
+/// Reading has two halves. The thread that serves calls [`read_cached`](Content::read_cached), which
+/// never waits for a disk and needs no allocation. What it could not answer is read by another thread
+/// with [`read`](Content::read), or fetched into the page cache with [`warm`](Content::warm); both
+/// leave the file open in the shared [`FileCache`], so that the next `read_cached` finds it.
+///
+/// Files are opened when they are first read and looked at no sooner: content may be missing in part
+/// or whole.
+#[derive(Debug)]
+pub struct Content {
+    id: ContentId,
+    torrent: PathBuf,
+    metainfo: Metainfo,
+    layout: Layout,
+    index: Index,
+}
+
+impl Content {
+    /// Finds the files of `torrent_file`, which was parsed as `metainfo`, in `data`.
+    ///
+    /// `data` is the folder that holds the torrent's file or folder, as in other clients. If that is
+    /// not there, `data` may also be the file or folder itself: a file for a torrent of one file, or a
+    /// folder of the torrent's name or with the torrent's first file in it. If nothing is there at
+    /// all, the files are expected in `data` and missing.
+    ///
+    /// For a torrent of more than a few files an index is written to `index_dir`, which must exist and
+    /// belong to this process alone, under the name `<info-hash>.index`.
+    pub fn open(
+        torrent_file: &Path,
+        metainfo: &Metainfo,
+        data: &Path,
+        index_dir: &Path,
+    ) -> Result<Content, OpenError> {
+        let first = || first_file(torrent_file, metainfo);
+        let layout = Layout::find(metainfo, data, first)?;
+        Content::with(torrent_file, metainfo, layout, index_dir)
+    }
+
+    /// The same for a known place: `content` is the file or folder itself, whatever its name.
+    pub fn open_at(
+        torrent_file: &Path,
+        metainfo: &Metainfo,
+        content: &Path,
+        index_dir: &Path,
+    ) -> Result<Content, OpenError> {
+        let layout = Layout::at(metainfo, content)?;
+        Content::with(torrent_file, metainfo, layout, index_dir)
+    }
+
+    /// How the content is cut.
+    pub fn geometry(&self) -> Geometry {
+        self.metainfo.geometry
+    }
+
+    /// The torrent file.
+    pub fn torrent_file(&self) -> &Path {
+        &self.torrent
+    }
+
+    /// What was parsed of the torrent file.
+    pub fn metainfo(&self) -> &Metainfo {
+        &self.metainfo
+    }
+
+    /// The content's file or folder.
+    pub fn root(&self) -> PathBuf {
+        self.layout.root()
+    }
+
+    /// The files in the torrent's order, read from the torrent file one at a time.
+    pub fn entries(&self) -> Result<Entries, ReadError> {
+        Entries::open(&self.torrent, &self.metainfo).map_err(|error| self.torrent_error(error))
+    }
+
+    /// Where a file lies.
+    pub fn path_of(&self, entry: &Entry) -> PathBuf {
+        self.layout.folder().join(self.layout.relative(&entry.path))
+    }
+
+    /// Whether a file is there and long enough; its bytes are not looked at.
+    pub fn probe(&self, entry: &Entry) -> Result<(), ReadError> {
+        if entry.kind != Kind::Data {
+            return Ok(());
+        }
+        let relative = self.layout.relative(&entry.path);
+        let stat = beneath::stat_file(self.layout.folder(), relative);
+        let stat = stat.map_err(|failure| ReadError::open(self.path_of(entry), failure))?;
+        if u64::try_from(stat.st_size).is_ok_and(|size| size >= entry.len) {
+            Ok(())
+        } else {
+            Err(ReadError::Short {
+                path: self.path_of(entry),
+            })
+        }
+    }
+
+    /// Reads what can be had without waiting, into `bufs` one after another from `offset` on; answers
+    /// with the number of bytes. Fewer than there is room for means that the rest is cold (not in the
+    /// page cache, or in a file that is not open), or not there at all: [`read`](Content::read) tells.
+    ///
+    /// On a file system that cannot read without waiting the answer is always 0, so a caller makes
+    /// progress only if it also serves what `read` has read.
+    pub fn read_cached(
+        &self,
+        files: &FileCache,
+        offset: u64,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> usize {
+        let Some(part) = files.find(self.id, offset) else {
+            return 0;
+        };
+        let wanted = bufs.iter().fold(0_u64, |sum, buf| sum + buf.len() as u64);
+        if wanted <= part.end - offset {
+            return part.read_now(offset, bufs);
+        }
+        self.read_cached_across(files, offset, bufs)
+    }
+
+    /// Fills `buf` from `offset` on, waiting for the disk where it has to. A file that was changed since
+    /// it was opened is an error until [`close_files`](Content::close_files), as what was verified of it
+    /// may not be there any more.
+    pub fn read(
+        &self,
+        files: &FileCache,
+        mut offset: u64,
+        mut buf: &mut [u8],
+    ) -> Result<(), ReadError> {
+        while !buf.is_empty() {
+            let part = self.part(files, offset)?;
+            let (now, rest) = buf.split_at_mut(part.room(offset, buf.len()));
+            part.read(offset, now)
+                .map_err(|error| self.read_error(offset, error))?;
+            offset += now.len() as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from the torrent file's raw `info`, from `offset` of it on, waiting for the disk
+    /// where it has to (BEP 9).
+    pub fn read_info(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let torrent = self.open_torrent()?;
+        let at = self.metainfo.info_range().start.saturating_add(offset);
+        torrent
+            .read_exact_at(buf, at)
+            .map_err(|error| self.torrent_error(TorrentError::Io(error)))
+    }
+
+    /// Brings `len` bytes from `offset` on into the page cache by way of `scratch`, which must not be
+    /// empty; 64 KiB serve well.
+    pub fn warm(
+        &self,
+        files: &FileCache,
+        mut offset: u64,
+        mut len: u64,
+        scratch: &mut [u8],
+    ) -> Result<(), ReadError> {
+        while len > 0 {
+            let part = self.part(files, offset)?;
+            let rest = len.min(part.end - offset);
+            part.advise(offset, rest, Advice::WillNeed);
+            let end = offset + rest;
+            while offset < end {
+                let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                let room = room.min(scratch.len());
+                let now = &mut scratch[..room];
+                part.read(offset, now)
+                    .map_err(|error| self.read_error(offset, error))?;
+                offset += now.len() as u64;
+            }
+            len -= rest;
+        }
+        Ok(())
+    }
+
+    /// Closes this content's files, so that the next read sees what is on disk now.
+    pub fn close_files(&self, files: &FileCache) {
+        files.forget(self.id);
+    }
+
+    fn with(
+        torrent_file: &Path,
+        metainfo: &Metainfo,
+        layout: Layout,
+        index_dir: &Path,
+    ) -> Result<Content, OpenError> {
+        let index = index::build(torrent_file, metainfo, index_dir)?;
+        Ok(Content {
+            id: ContentId::next(),
+            torrent: torrent_file.to_owned(),
+            metainfo: metainfo.clone(),
+            layout,
+            index,
+        })
+    }
+
+    fn read_cached_across(
+        &self,
+        files: &FileCache,
+        offset: u64,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> usize {
+        let mut done = 0;
+        for buf in bufs {
+            let mut rest = &mut buf[..];
+            while !rest.is_empty() {
+                let offset = offset + done as u64;
+                let Some(part) = files.find(self.id, offset) else {
+                    return done;
+                };
+                let (now, later) = rest.split_at_mut(part.room(offset, rest.len()));
+                let read = part.read_now(offset, &mut [IoSliceMut::new(now)]);
+                done += read;
+                if read < now.len() {
+                    return done;
+                }
+                rest = later;
+            }
+        }
+        done
+    }
+
+    /// The open file that holds the byte at `offset`, opened if need be.
+    fn part(&self, files: &FileCache, offset: u64) -> Result<Part, ReadError> {
+        if let Some(part) = files.find(self.id, offset) {
+            return Ok(part);
+        }
+        let found = self.index.find(offset).and_then(|record| {
+            // A node asks for nothing past the end, so the index is at fault.
+            record.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        });
+        let record = found.map_err(|error| ReadError::Io {
+            path: self.index.path().unwrap_or(&self.torrent).to_owned(),
+            error,
+        })?;
+        let source = if record.zeros {
+            Source::Zeros
+        } else {
+            let path = self.path_at(record.position)?;
+            let relative = self.layout.relative(&path);
+            let (fd, stat) = beneath::open_file(self.layout.folder(), relative)
+                .map_err(|failure| ReadError::open(self.layout.folder().join(relative), failure))?;
+            if files.is_sequential() {
+                let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
+            }
+            let waits = AtomicBool::new(false);
+            let stamp = Stamp::of(&stat);
+            Source::File { fd, waits, stamp }
+        };
+        let part = Part {
+            start: record.start,
+            end: record.start.saturating_add(record.len),
+            source: Arc::new(source),
+        };
+        files.insert(self.id, part.clone());
+        Ok(part)
+    }
+
+    fn path_at(&self, position: u64) -> Result<PathBuf, ReadError> {
+        Entry::path_at(&self.torrent, &self.metainfo, position)
+            .map_err(|error| self.torrent_error(error))
+    }
+
+    fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
+        let path = match self.index.find(offset) {
+            Ok(Some(record)) => match self.path_at(record.position) {
+                Ok(path) => self.layout.folder().join(self.layout.relative(&path)),
+                Err(error) => return error,
+            },
+            _ => self.layout.root(),
+        };
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => ReadError::Short { path },
+            io::ErrorKind::InvalidData => ReadError::Changed { path },
+            _ => ReadError::Io { path, error },
+        }
+    }
+
+    pub(crate) fn torrent_error(&self, error: TorrentError) -> ReadError {
+        let path = self.torrent.clone();
+        ReadError::Torrent { path, error }
+    }
+
+    pub(crate) fn piece_hash(
+        &self,
+        torrent: &File,
+        piece: PieceIndex,
+    ) -> Result<Digest, ReadError> {
+        self.metainfo
+            .piece_hash(Stream(torrent), piece)
+            .map_err(|error| self.torrent_error(error.into()))
+    }
+
+    pub(crate) fn open_torrent(&self) -> Result<File, ReadError> {
+        File::open(&self.torrent).map_err(|error| self.torrent_error(TorrentError::Io(error)))
+    }
+
+    pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {
+        let relative = self.layout.relative(&entry.path);
+        beneath::stat_file(self.layout.folder(), relative).ok()
+    }
+}
+
+/// The first file of a torrent that has to be on disk.
+fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {
+    let mut entries = Entries::open(torrent_file, metainfo).ok()?;
+    let on_disk = entries.find(|entry| {
+        entry
+            .as_ref()
+            .is_ok_and(|entry| entry.kind == Kind::Data && entry.len > 0)
+    });
+    Some(on_disk?.ok()?.path)
+}
+
+impl Part {
+    /// How many of `wanted` bytes from `offset` on lie in this part.
+    fn room(&self, offset: u64, wanted: usize) -> usize {
+        usize::try_from(self.end - offset).map_or(wanted, |room| room.min(wanted))
+    }
+
+    fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {
+        let (fd, waits, stamp) = match &*self.source {
+            Source::File { fd, waits, stamp } => (fd, waits, stamp),
+            Source::Zeros => {
+                bufs.iter_mut().for_each(|buf| buf.fill(0));
+                return bufs.iter().map(|buf| buf.len()).sum();
+            }
+        };
+        if waits.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let offset = offset - self.start;
+        match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
+            // Looked at after the read: what was read is from before any change that comes later.
+            Ok(read) if stamp.is_of(fd) => read,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                waits.store(true, Ordering::Relaxed);
+                0
+            }
+            // Changed, not in the page cache, or an error: the reader who waits will find and name it.
+            _ => 0,
+        }
+    }
+
+    /// Fills `buf`; a file that ends too soon is `UnexpectedEof`, and one that was changed since it was
+    /// opened `InvalidData`.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let Source::File { fd, stamp, .. } = &*self.source else {
+            buf.fill(0);
+            return Ok(());
+        };
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset - self.start + done as u64;
+            match rustix::io::pread(fd, &mut buf[done..], at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !stamp.is_of(fd) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(())
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        if let Source::File { fd, .. } = &*self.source {
+            // Advice that is not taken costs time, nothing else.
+            let _ = rustix::fs::fadvise(
+                fd.as_fd(),
+                offset - self.start,
+                NonZeroU64::new(len),
+                advice,
+            );
+        }
+    }
+}

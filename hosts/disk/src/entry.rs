@@ -1,0 +1,148 @@
+//! The torrent file on disk, and the files that it lists, one at a time.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use everseed_core::geometry::{Geometry, PieceIndex};
+use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, RereadError};
+
+use crate::error::OpenError;
+use crate::hash::Fast;
+use crate::stream::Stream;
+
+/// Parses a torrent file.
+pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
+    let parse = || {
+        // Before it is opened, as a FIFO would keep us waiting; and a pipe is not read twice.
+        if !fs::metadata(path).map_err(TorrentError::Io)?.is_file() {
+            return Err(TorrentError::NotAFile);
+        }
+        let file = BufReader::new(File::open(path).map_err(TorrentError::Io)?);
+        Metainfo::read::<Fast, _>(Stream(file)).map_err(TorrentError::Bad)
+    };
+    parse().map_err(|error| OpenError::Torrent {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// One file as the torrent lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Within the torrent's folder, and safe to use there; for a single file its name.
+    pub path: PathBuf,
+    /// Where in the content it begins, in bytes.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// What it is on disk.
+    pub kind: Kind,
+    /// Where its entry stands in the torrent file, in bytes.
+    pub(crate) position: u64,
+}
+
+impl Entry {
+    /// The numbers of the pieces that hold at least one byte of the file.
+    pub fn pieces(&self, geometry: Geometry) -> Range<u32> {
+        self.pieces_from(geometry, 0)
+    }
+
+    /// The same for the bytes from this one of the file on.
+    pub(crate) fn pieces_from(&self, geometry: Geometry, from: u64) -> Range<u32> {
+        let number = |offset| geometry.piece_at(offset).map(PieceIndex::get);
+        let end = self.start.checked_add(self.len);
+        let last = end.and_then(|end| end.checked_sub(1)).and_then(number);
+        let first = self.start.checked_add(from).and_then(number);
+        match (self.len.checked_sub(from), first, last) {
+            (Some(1..), Some(first), Some(last)) => first..last + 1,
+            _ => 0..0,
+        }
+    }
+
+    /// The path of the file whose entry stands at `position`.
+    pub(crate) fn path_at(
+        torrent: &Path,
+        metainfo: &Metainfo,
+        position: u64,
+    ) -> Result<PathBuf, TorrentError> {
+        let file = File::open(torrent).map_err(TorrentError::Io)?;
+        let mut files = metainfo.files_from(Stream(file), position, 0)?;
+        let entry = files.next()?.ok_or(TorrentError::Changed)?;
+        Ok(PathBuf::from(entry.path))
+    }
+}
+
+impl From<FileEntry<'_>> for Entry {
+    fn from(entry: FileEntry<'_>) -> Entry {
+        Entry {
+            path: PathBuf::from(entry.path),
+            start: entry.offset,
+            len: entry.len,
+            kind: entry.kind,
+            position: entry.position,
+        }
+    }
+}
+
+/// The files of a torrent in its order, read from the torrent file as they are asked for.
+#[derive(Debug)]
+pub struct Entries(Files<Stream<BufReader<File>>>);
+
+impl Entries {
+    pub(crate) fn open(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
+        let file = File::open(torrent).map_err(TorrentError::Io)?;
+        Ok(Entries(metainfo.files(Stream(BufReader::new(file)))?))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry, TorrentError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.0.next().map(|entry| entry.map(Entry::from));
+        entry.map_err(TorrentError::from).transpose()
+    }
+}
+
+/// What is wrong with a torrent file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TorrentError {
+    /// It cannot be read.
+    Io(io::Error),
+    /// It is a folder, pipe or device.
+    NotAFile,
+    /// It is no torrent that can be used.
+    Bad(MetainfoError<io::Error>),
+    /// It is not what it was when it was parsed.
+    Changed,
+}
+
+impl From<RereadError<io::Error>> for TorrentError {
+    fn from(error: RereadError<io::Error>) -> TorrentError {
+        match error {
+            RereadError::Io(error) => TorrentError::Io(error),
+            RereadError::Changed => TorrentError::Changed,
+        }
+    }
+}
+
+impl fmt::Display for TorrentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TorrentError::Io(error) => error.fmt(f),
+            TorrentError::NotAFile => {
+                f.write_str("it is a folder, pipe or device; a .torrent has to be a file")
+            }
+            TorrentError::Bad(error) => error.fmt(f),
+            TorrentError::Changed => {
+                f.write_str("it was changed while it was in use; start again with it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TorrentError {}

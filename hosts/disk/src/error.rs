@@ -1,0 +1,179 @@
+//! What can go wrong with a torrent's files. Every error names the file.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::beneath::OpenFailure;
+use crate::entry::TorrentError;
+
+/// Why content could not be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file, or a folder on its way, is not there.
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file ends before the torrent says that it does.
+    Short {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written to since it was opened.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, a device or a symbolic link stands where the file should be.
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The operating system said something else.
+    Io {
+        /// The file, or the index of the content.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// The torrent file is not what it was when the content was opened.
+    Torrent {
+        /// The torrent file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TorrentError,
+    },
+}
+
+impl ReadError {
+    /// Whether the data is simply not there, as it is in a download that is not complete: no reason
+    /// to stop.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            ReadError::Missing { .. } | ReadError::Short { .. } | ReadError::NotAFile { .. }
+        )
+    }
+
+    pub(crate) fn open(path: PathBuf, failure: OpenFailure) -> ReadError {
+        match failure {
+            OpenFailure::Missing => ReadError::Missing { path },
+            OpenFailure::NotAFile => ReadError::NotAFile { path },
+            OpenFailure::Os(error) => ReadError::Io {
+                path,
+                error: error.into(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Missing { path } => write!(f, "{} is missing", Shown(path)),
+            ReadError::Short { path } => {
+                write!(f, "{} is shorter than the torrent says", Shown(path))
+            }
+            ReadError::Changed { path } => write!(f, "{} is being changed", Shown(path)),
+            ReadError::NotAFile { path } => write!(
+                f,
+                "{} is a link or a folder where the torrent has a file; put the file itself there",
+                Shown(path)
+            ),
+            ReadError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
+            ReadError::Torrent { path, error } => write!(f, "{}: {error}", Shown(path)),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Why a torrent's files were not opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The torrent file is not readable as such.
+    Torrent {
+        /// The torrent file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TorrentError,
+    },
+    /// The torrent lists the same path twice, or a file as another one's folder.
+    Duplicate {
+        /// The torrent file.
+        torrent: PathBuf,
+        /// The path inside of it.
+        path: PathBuf,
+    },
+    /// A file stands where the torrent has a folder, or is given for the folder of its data.
+    NotAFolder {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// A folder, a device or a symbolic link stands where the torrent has its only file.
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The index of the content could not be written.
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Torrent { path, error } => write!(f, "{}: {error}", Shown(path)),
+            OpenError::Duplicate { torrent, path } => write!(
+                f,
+                "{}: it lists {} twice, or as both a file and a folder; such a torrent is not used",
+                Shown(torrent),
+                Shown(path)
+            ),
+            OpenError::NotAFolder { path } => write!(
+                f,
+                "{} is no folder, but the torrent's files lie in one; give the place of that",
+                Shown(path)
+            ),
+            OpenError::NotAFile { path } => write!(
+                f,
+                "{} is a folder or a link, but the torrent holds a file of that name; \
+                 give the place of the file itself",
+                Shown(path)
+            ),
+            OpenError::Index { path, error } => {
+                write!(f, "{} could not be written: {error}", Shown(path))
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// A path as people may see it: names come from strangers, so control characters are escaped.
+pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.as_os_str().as_encoded_bytes().utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() {
+                    write!(f, "{}", c.escape_unicode())?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}

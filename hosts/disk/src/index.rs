@@ -1,0 +1,255 @@
+//! From an offset in the content to the file that holds it.
+//!
+//! A torrent of few files keeps this table in RAM. A torrent of many keeps it in a file of its own,
+//! sorted records of a fixed size, so that RAM does not grow with the number of files. The index is
+//! written anew whenever the content is opened, so it is never older than the torrent.
+//!
+//! Invariant: records are sorted by `start`, touch each other and cover the content; empty files have
+//! none.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use everseed_core::metainfo::{Kind, Metainfo};
+
+use crate::clash::{Clashes, hash_of};
+use crate::entry::{Entries, Entry};
+use crate::error::OpenError;
+use crate::replace::replace;
+
+/// One file that holds at least one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Record {
+    /// Where it starts in the content, in bytes.
+    pub(crate) start: u64,
+    /// Its length in bytes, below 2^63.
+    pub(crate) len: u64,
+    /// Where its entry stands in the torrent file, in bytes.
+    pub(crate) position: u64,
+    /// Whether it is padding: zeros that are not on disk.
+    pub(crate) zeros: bool,
+}
+
+/// As many files as are kept in RAM.
+pub(crate) const INLINE: usize = 16;
+
+/// The table of one content.
+#[derive(Debug)]
+pub(crate) enum Index {
+    Inline(Box<[Record]>),
+    OnDisk { path: PathBuf, count: u64 },
+}
+
+impl Index {
+    /// Where it is, if it is on disk.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Index::Inline(_) => None,
+            Index::OnDisk { path, .. } => Some(path),
+        }
+    }
+
+    /// The file that holds the byte at `offset`; `None` past the end, and wherever an index that was
+    /// damaged behind our back has nothing to say.
+    pub(crate) fn find(&self, offset: u64) -> io::Result<Option<Record>> {
+        let record = match self {
+            Index::Inline(records) => last_before(records, offset),
+            Index::OnDisk { path, count } => search(&File::open(path)?, *count, offset)?,
+        };
+        Ok(record.filter(|record| offset - record.start < record.len))
+    }
+}
+
+fn write(out: &mut BufWriter<File>, record: &Record) -> io::Result<()> {
+    out.write_all(&record.start.to_le_bytes())?;
+    out.write_all(&(record.len | if record.zeros { ZEROS } else { 0 }).to_le_bytes())?;
+    out.write_all(&record.position.to_le_bytes())
+}
+
+/// Writes or fills the table of a torrent, and refuses paths that clash.
+pub(crate) fn build(
+    torrent: &Path,
+    metainfo: &Metainfo,
+    index_dir: &Path,
+) -> Result<Index, OpenError> {
+    let bad = |error| {
+        let path = torrent.to_owned();
+        OpenError::Torrent { path, error }
+    };
+    let entries = || Entries::open(torrent, metainfo);
+    let mut clashes = Clashes::default();
+    let mut inline = Vec::new();
+    let mut count = 0;
+    for entry in entries().map_err(bad)? {
+        let entry = entry.map_err(bad)?;
+        if entry.kind != Kind::Padding {
+            clashes.add(&entry.path);
+        }
+        if let Some(record) = record(&entry) {
+            count += 1;
+            if inline.len() < INLINE {
+                inline.push(record);
+            }
+        }
+    }
+    if let Some(clash) = clashes.find() {
+        let mut paths = entries().map_err(bad)?.filter_map(Result::ok);
+        let path = paths.find(|entry| hash_of(&entry.path) == clash);
+        return Err(OpenError::Duplicate {
+            torrent: torrent.to_owned(),
+            path: path.map_or_else(PathBuf::new, |entry| entry.path),
+        });
+    }
+    if count <= INLINE as u64 {
+        return Ok(Index::Inline(inline.into()));
+    }
+    let path = index_dir.join(format!("{}.index", metainfo.info_hash));
+    let written = replace(&path, |out| {
+        let records = entries().map_err(io::Error::other)?;
+        records
+            .filter_map(|entry| entry.map(|entry| record(&entry)).transpose())
+            .try_for_each(|record| write(out, &record.map_err(io::Error::other)?))
+    });
+    match written {
+        Ok(()) => Ok(Index::OnDisk { path, count }),
+        Err(error) => Err(OpenError::Index { path, error }),
+    }
+}
+
+/// The record of a file, if it holds a byte.
+fn record(entry: &Entry) -> Option<Record> {
+    (entry.len > 0).then_some(Record {
+        start: entry.start,
+        len: entry.len,
+        position: entry.position,
+        // What a link would hold is nothing that we read.
+        zeros: entry.kind != Kind::Data,
+    })
+}
+
+/// Bytes of a record on disk.
+const RECORD: usize = 24;
+
+/// Marks padding in the length on disk.
+const ZEROS: u64 = 1 << 63;
+
+/// How many records one read brings.
+const PAGE: usize = 160;
+
+fn last_before(records: &[Record], offset: u64) -> Option<Record> {
+    let after = records.partition_point(|record| record.start <= offset);
+    records[..after].last().copied()
+}
+
+/// Halves the range until one read can bring the rest of it.
+fn search(file: &File, count: u64, offset: u64) -> io::Result<Option<Record>> {
+    let (mut low, mut high) = (0, count);
+    while high - low > PAGE as u64 {
+        let middle = low + (high - low) / 2;
+        let mut bytes = [0; RECORD];
+        file.read_exact_at(&mut bytes, middle * RECORD as u64)?;
+        if decode(&bytes).start <= offset {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    let mut bytes = [0; PAGE * RECORD];
+    let len = usize::try_from(high - low).map_or(PAGE, |rest| rest.min(PAGE)) * RECORD;
+    file.read_exact_at(&mut bytes[..len], low * RECORD as u64)?;
+    let (records, _) = bytes[..len].as_chunks::<RECORD>();
+    Ok(records
+        .iter()
+        .map(decode)
+        .take_while(|record| record.start <= offset)
+        .last())
+}
+
+fn decode(bytes: &[u8; RECORD]) -> Record {
+    let (words, _) = bytes.as_chunks::<8>();
+    let len = u64::from_le_bytes(words[1]);
+    Record {
+        start: u64::from_le_bytes(words[0]),
+        len: len & !ZEROS,
+        position: u64::from_le_bytes(words[2]),
+        zeros: len & ZEROS != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    fn records(count: u64) -> Vec<Record> {
+        let mut start = 0;
+        let record = |n| {
+            let len = 1 + n % 7;
+            start += len;
+            Record {
+                start: start - len,
+                len,
+                position: n * 31,
+                zeros: n % 5 == 0,
+            }
+        };
+        (0..count).map(record).collect()
+    }
+
+    #[test]
+    fn finds_every_byte() {
+        let scratch = Scratch::new("index");
+        for count in [1, 2, 17, 159, 160, 161, 1000] {
+            let records = records(count);
+            let path = scratch.path().join(format!("{count}.index"));
+            replace(&path, |out| records.iter().try_for_each(|r| write(out, r))).unwrap();
+            let on_disk = Index::OnDisk { path, count };
+            let inline = Index::Inline(records.clone().into());
+            for record in &records {
+                for offset in [record.start, record.start + record.len - 1] {
+                    assert_eq!(on_disk.find(offset).unwrap(), Some(*record));
+                    assert_eq!(inline.find(offset).unwrap(), Some(*record));
+                }
+            }
+            let end = records.last().map_or(0, |last| last.start + last.len);
+            for past in [end, end + 1, u64::MAX] {
+                assert_eq!(on_disk.find(past).unwrap(), None, "{count} {past}");
+                assert_eq!(inline.find(past).unwrap(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_index_is_an_error() {
+        let scratch = Scratch::new("index-damaged");
+        let path = scratch.path().join("x.index");
+        let records = records(500);
+        replace(&path, |out| records.iter().try_for_each(|r| write(out, r))).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let end = records.last().map_or(0, |last| last.start + last.len);
+        let mut rng = everseed_core::rng::Rng::new(7);
+        let at = |rng: &mut everseed_core::rng::Rng, len: usize| {
+            rng.below(u32::try_from(len).unwrap()) as usize
+        };
+        for _ in 0..2000 {
+            let mut bytes = whole.clone();
+            let flipped = at(&mut rng, bytes.len());
+            bytes[flipped] ^= 1 << rng.below(8);
+            if rng.below(4) == 0 {
+                bytes.truncate(at(&mut rng, bytes.len()));
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let index = Index::OnDisk {
+                path: path.clone(),
+                count: 500,
+            };
+            // Any answer will do that holds the offset.
+            let offset = u64::from(rng.below(u32::try_from(end).unwrap()));
+            if let Ok(Some(record)) = index.find(offset) {
+                assert!(record.start <= offset && offset - record.start < record.len);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Replacing a file so that a reader, or a power cut, finds the old one or the new one and nothing
+//! between.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `path` through `write`, by way of a temporary file beside it that is synced and renamed.
+/// On an error the temporary file is removed and `path` is as before.
+pub fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = beside(path)?;
+    // A process of the same id may have died here. Created anew, so that no link is written through.
+    let _ = fs::remove_file(&temporary);
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)?;
+    let done = fill(file, write).and_then(|()| fs::rename(&temporary, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return done;
+    }
+    // The rename is durable once the folder is; a file system that cannot sync folders is let be.
+    if let Ok(folder) = File::open(folder_of(path)) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(64 * 1024, file);
+    write(&mut writer)?;
+    writer.flush()?;
+    writer.get_ref().sync_all()
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // Cut, so that the longest name that a file may have can still be written.
+    let bytes = name.as_encoded_bytes();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let temporary = format!(".everseed-{hash:016x}-{}.part", std::process::id());
+    Ok(folder_of(path).join(temporary))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn all_or_nothing() {
+        let scratch = Scratch::new("replace");
+        let path = scratch.path().join("n".repeat(255));
+        replace(&path, |file| file.write_all(b"one")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        let failed = replace(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::ErrorKind::Other.into())
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        replace(&path, |file| file.write_all(b"two")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+        assert!(replace(Path::new("/"), |_| Ok(())).is_err());
+    }
+}

@@ -1,0 +1,301 @@
+//! Content on a real file system: spans across files, what is missing, what must not be opened.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::io::IoSliceMut;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use common::{Listed, Scratch, random, torrent_of};
+use everseed_core::bits;
+use everseed_core::rng::Rng;
+use everseed_disk::{Content, FileCache, OpenError, ReadError, check, read_torrent};
+
+fn open(torrent: &Path, data: &Path, scratch: &Scratch) -> Result<Content, OpenError> {
+    let metainfo = read_torrent(torrent)?;
+    Content::open(torrent, &metainfo, data, scratch.path())
+}
+
+fn listed(path: &str, len: usize) -> Listed<'_> {
+    Listed {
+        path,
+        len,
+        attr: "",
+    }
+}
+
+/// A folder of many small files, some empty, some padding; its bytes end to end.
+fn tiny_files(scratch: &Scratch, count: usize) -> (PathBuf, Vec<u8>) {
+    let mut rng = Rng::new(11);
+    let lens: Vec<usize> = (0..count).map(|_| rng.below(40) as usize).collect();
+    let names: Vec<String> = (0..count).map(|n| format!("d{}/f{n}", n % 7)).collect();
+    let mut content = random(12, lens.iter().sum());
+    let mut files = Vec::new();
+    let mut offset = 0;
+    for (n, (len, name)) in lens.iter().zip(&names).enumerate() {
+        let bytes = &mut content[offset..offset + len];
+        offset += len;
+        let padding = n % 13 == 5;
+        if padding {
+            bytes.fill(0);
+        } else {
+            scratch.write(&format!("data/tiny/{name}"), bytes);
+        }
+        files.push(Listed {
+            path: name,
+            len: *len,
+            attr: if padding { "p" } else { "" },
+        });
+    }
+    let bytes = torrent_of("tiny", 16384, &files, &content);
+    (scratch.write("tiny.torrent", &bytes), content)
+}
+
+#[test]
+fn spans_across_tiny_files() {
+    // 10 files are kept in RAM, 500 in an index on disk.
+    for count in [10, 500] {
+        let scratch = Scratch::new("tiny");
+        let (torrent, bytes) = tiny_files(&scratch, count);
+        let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+        let files = FileCache::new(16);
+        let mut rng = Rng::new(13);
+        for round in 0..2000 {
+            let len = u32::try_from(bytes.len()).unwrap();
+            let start = rng.below(len);
+            let end = start + 1 + rng.below((len - start).min(700));
+            let expected = &bytes[start as usize..end as usize];
+            let mut buf = vec![0xee; expected.len()];
+            content.read(&files, u64::from(start), &mut buf).unwrap();
+            assert_eq!(buf, expected, "round {round}, {start}..{end}");
+
+            buf.fill(0xee);
+            let (front, back) = buf.split_at_mut(expected.len() / 3);
+            let mut bufs = [IoSliceMut::new(front), IoSliceMut::new(back)];
+            let read = content.read_cached(&files, u64::from(start), &mut bufs);
+            assert_eq!(buf[..read], expected[..read], "cached, {start}..{end}");
+        }
+    }
+}
+
+#[test]
+fn warm_bytes_are_read_without_waiting() {
+    let scratch = Scratch::new("warm");
+    let bytes = random(1, 300_000);
+    scratch.write("data/folder/a", &bytes[..100_000]);
+    scratch.write("data/folder/b", &bytes[100_000..]);
+    let list = [listed("a", 100_000), listed("b", 200_000)];
+    let torrent = torrent_of("folder", 16384, &list, &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+    let files = FileCache::new(16);
+    let mut buf = vec![0; 150_000];
+    let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
+    assert_eq!(read, 0, "no file is open yet");
+    content.warm(&files, 10, 150_000, &mut [0; 4096]).unwrap();
+    let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
+    // A file system without RWF_NOWAIT answers 0 for ever.
+    if read > 0 {
+        assert_eq!(read, buf.len());
+        assert_eq!(buf, bytes[10..150_010]);
+        content.close_files(&files);
+        let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
+        assert_eq!(read, 0);
+    }
+}
+
+/// What was verified of a file that somebody writes to may not be there any more.
+#[test]
+fn what_changes_is_not_read() {
+    let scratch = Scratch::new("changes");
+    let bytes = random(5, 50_000);
+    let file = scratch.write("data/folder/file", &bytes);
+    let torrent = torrent_of("folder", 16384, &[listed("file", 50_000)], &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+    let files = FileCache::new(16);
+    let mut buf = vec![0; 1000];
+    content.read(&files, 0, &mut buf).unwrap();
+    // A clock that ticks a hundred times a second must not hide it.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&file, random(6, 50_000)).unwrap();
+    let read = content.read_cached(&files, 0, &mut [IoSliceMut::new(&mut buf)]);
+    assert_eq!(read, 0);
+    for _ in 0..2 {
+        let error = content.read(&files, 0, &mut buf).unwrap_err();
+        assert!(matches!(&error, ReadError::Changed { path } if *path == file));
+    }
+    content.close_files(&files);
+    content.read(&files, 0, &mut buf).unwrap();
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let scratch = Scratch::new("missing");
+    let bytes = random(2, 3000);
+    let list = [
+        listed("here", 1000),
+        listed("short", 1000),
+        listed("sub/gone", 1000),
+    ];
+    let torrent = torrent_of("folder", 16384, &list, &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    scratch.write("folder/here", &bytes[..1000]);
+    scratch.write("folder/short", &bytes[1000..1500]);
+    let content = open(&torrent, scratch.path(), &scratch).unwrap();
+    let files = FileCache::new(2);
+    let mut buf = [0; 100];
+    content.read(&files, 1400, &mut buf).unwrap();
+    assert_eq!(buf, bytes[1400..1500]);
+    match content.read(&files, 1450, &mut buf) {
+        Err(ReadError::Short { path }) => assert_eq!(path, scratch.path().join("folder/short")),
+        other => panic!("{other:?}"),
+    }
+    match content.read(&files, 1950, &mut [0; 50]) {
+        Err(ReadError::Short { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    match content.read(&files, 2999, &mut [0]) {
+        Err(ReadError::Missing { path }) => {
+            assert_eq!(path, scratch.path().join("folder/sub/gone"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let probes: Vec<bool> = content
+        .entries()
+        .unwrap()
+        .map(|entry| content.probe(&entry.unwrap()).is_ok())
+        .collect();
+    assert_eq!(probes, [true, false, false]);
+    // It comes back without a restart.
+    scratch.write("folder/sub/gone", &bytes[2000..]);
+    content.read(&files, 2900, &mut buf).unwrap();
+    assert_eq!(buf, bytes[2900..]);
+}
+
+#[test]
+fn links_are_not_followed() {
+    let scratch = Scratch::new("links");
+    let bytes = random(3, 300);
+    let list = [
+        listed("link", 100),
+        listed("sub/file", 100),
+        Listed {
+            path: "target",
+            len: 0,
+            attr: "l",
+        },
+        listed("z", 100),
+    ];
+    let torrent = torrent_of("folder", 16384, &list, &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    scratch.write("outside/file", &bytes);
+    scratch.write("folder/z", &bytes[200..]);
+    symlink("../outside/file", scratch.path().join("folder/link")).unwrap();
+    symlink("../outside", scratch.path().join("folder/sub")).unwrap();
+    let content = open(&torrent, scratch.path(), &scratch).unwrap();
+    let files = FileCache::new(2);
+    for (offset, name) in [(0, "folder/link"), (100, "folder/sub/file")] {
+        match content.read(&files, offset, &mut [0; 10]) {
+            Err(ReadError::NotAFile { path }) => assert_eq!(path, scratch.path().join(name)),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    content.read(&files, 200, &mut [0; 100]).unwrap();
+}
+
+#[test]
+fn duplicates_are_refused_by_name() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["a", "b", "a"], "a"),
+        (&["d/a", "d/b", "e/d/a", "d/a"], "d/a"),
+        (&["a", "a/b"], "a"),
+        (&["a/b/c", "x", "a/b"], "a/b"),
+        (&["a/b/c", "a"], "a"),
+    ];
+    for (paths, named) in cases {
+        let scratch = Scratch::new("duplicates");
+        let list: Vec<Listed<'_>> = paths.iter().map(|path| listed(path, 1)).collect();
+        let torrent = torrent_of("folder", 16384, &list, &vec![0; paths.len()]);
+        let torrent = scratch.write("x.torrent", &torrent);
+        match open(&torrent, scratch.path(), &scratch) {
+            Err(OpenError::Duplicate { path, .. }) => assert_eq!(path, Path::new(named)),
+            other => panic!("{paths:?}: {other:?}"),
+        }
+    }
+    let scratch = Scratch::new("no-duplicates");
+    let list = [listed("a/b", 1), listed("ab", 1), listed("b/a", 1)];
+    let torrent = scratch.write("x.torrent", &torrent_of("f", 16384, &list, &[0; 3]));
+    open(&torrent, scratch.path(), &scratch).unwrap();
+}
+
+#[test]
+fn data_may_be_the_content_itself() {
+    let scratch = Scratch::new("place");
+    let bytes = random(4, 100);
+    let multi = torrent_of("folder", 16384, &[listed("a", 100)], &bytes);
+    let multi = scratch.write("multi.torrent", &multi);
+    let read = |data: &str| {
+        let content = open(&multi, &scratch.path().join(data), &scratch).unwrap();
+        let mut buf = [0; 100];
+        let read = content.read(&FileCache::new(1), 0, &mut buf);
+        read.is_ok() && buf == bytes[..]
+    };
+    scratch.write("in/folder/a", &bytes);
+    scratch.write("renamed/a", &bytes);
+    scratch.write("folder/folder/a", &bytes);
+    scratch.write("empty/b", &bytes);
+    fs::create_dir(scratch.path().join("folder/sub")).unwrap();
+    assert!(read("in"));
+    assert!(read("in/folder"));
+    assert!(read("renamed"));
+    assert!(read("folder"));
+    assert!(!read("empty"));
+    assert!(!read("not-mounted"));
+    scratch.write("file/folder", &bytes);
+    let wrong = open(&multi, &scratch.path().join("file"), &scratch);
+    assert!(matches!(wrong, Err(OpenError::NotAFolder { .. })));
+}
+
+#[test]
+fn what_is_there_and_what_is_not() {
+    let scratch = Scratch::new("present");
+    let bytes = random(5, 5 * 16_384);
+    let files = [listed("a", 40_000), listed("b", 5 * 16_384 - 40_000)];
+    let torrent = torrent_of("t", 16_384, &files, &bytes);
+    let torrent = scratch.write("t.torrent", &torrent);
+    let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+    let gone = |content: &Content| check::reachable(content).unwrap_err().to_string();
+    assert!(gone(&content).ends_with("data/t is missing"));
+    fs::create_dir_all(scratch.path().join("data/t")).unwrap();
+    assert!(gone(&content).ends_with("data/t is missing"));
+
+    // Half a file is worth the pieces that it holds, as in a download that is not complete.
+    scratch.write("data/t/a", &bytes[..20_000]);
+    check::reachable(&content).unwrap();
+    let present = |content: &Content| {
+        let bits = check::present(content).unwrap()?;
+        Some(
+            (0..5)
+                .map(|piece| bits::get(&bits, piece))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let only_first = [true, false, false, false, false];
+    assert_eq!(present(&content).unwrap(), only_first);
+    scratch.write("data/t/a", &bytes[..40_000]);
+    assert_eq!(
+        present(&content).unwrap(),
+        [true, true, false, false, false]
+    );
+    scratch.write("data/t/b", &bytes[40_000..]);
+    assert_eq!(present(&content), None);
+    fs::remove_file(scratch.path().join("data/t/a")).unwrap();
+    check::reachable(&content).unwrap();
+    assert_eq!(
+        present(&content).unwrap(),
+        [false, false, false, true, true]
+    );
+}

@@ -1,0 +1,240 @@
+//! From files to a torrent and back: what is made is read, checked, and found damaged where it is.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use common::{Scratch, random};
+use everseed_core::bits;
+use everseed_disk::check::{CHUNK, check, fingerprint, verify_piece};
+use everseed_disk::make::{MakeError, Options, Report, default_piece_len, make};
+use everseed_disk::{Content, FileCache, Skipped, read_torrent};
+
+fn folder(scratch: &Scratch) -> Vec<u8> {
+    let all = random(21, 200_000);
+    let mut rest = &all[..];
+    // In the torrent's order.
+    for (path, len) in [
+        (".hidden", 1),
+        ("a/deep/er/file", 70_000),
+        ("a/empty", 0),
+        ("b", 16_384),
+        ("c/x", 9),
+        ("c!", 100_000),
+        ("ö/日本", 13_606),
+    ] {
+        let (now, later) = rest.split_at(len);
+        scratch.write(&format!("share/{path}"), now);
+        rest = later;
+    }
+    assert!(rest.is_empty());
+    all
+}
+
+fn options() -> Options {
+    Options {
+        trackers: vec!["http://one/announce".into(), "udp://two:80".into()],
+        webseeds: vec!["http://web/".into()],
+        comment: Some("für alle".into()),
+        private: true,
+        piece_len: Some(16 << 10),
+    }
+}
+
+fn open(torrent: &Path, content: &Path, scratch: &Scratch) -> Content {
+    let metainfo = read_torrent(torrent).unwrap();
+    Content::open_at(torrent, &metainfo, content, scratch.path()).unwrap()
+}
+
+fn good(content: &Content) -> Vec<bool> {
+    let bitfield = check(content, |_| ControlFlow::Continue(()));
+    let bitfield = bitfield.unwrap().unwrap();
+    let pieces = 0..content.geometry().pieces();
+    pieces.map(|index| bits::get(&bitfield, index)).collect()
+}
+
+#[test]
+fn made_read_checked_damaged() {
+    let scratch = Scratch::new("make");
+    let all = folder(&scratch);
+    let share = scratch.path().join("share");
+    let torrent = scratch.path().join("share.torrent");
+    let mut hashed = 0;
+    make(&share, &torrent, &options(), &mut |report| match report {
+        Report::Hashed { done, total } => {
+            assert_eq!(total, 200_000);
+            hashed = done;
+        }
+        Report::Skipped(path, why) => panic!("{path:?} {why:?}"),
+    })
+    .unwrap();
+    assert_eq!(hashed, 200_000);
+    let content = open(&torrent, &share, &scratch);
+    assert_eq!(content.geometry().total(), 200_000);
+    let mut read = vec![0; all.len()];
+    let files = FileCache::new(2);
+    content.read(&files, 0, &mut read).unwrap();
+    assert!(read == all, "the files are in the torrent's order");
+    assert_eq!(good(&content), [true; 13]);
+
+    let before = fingerprint(&content).unwrap();
+    assert_eq!(before, fingerprint(&content).unwrap());
+    // One byte of piece 5, in the file that starts at 86394.
+    let path = share.join("c!");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let mut expected = [true; 13];
+    expected[5] = false;
+    assert_eq!(good(&content), expected);
+    assert_ne!(before, fingerprint(&content).unwrap());
+
+    // Cut off, then gone: the pieces that touch it are bad, nothing else, and it is no error.
+    fs::write(&path, &bytes[..50_000]).unwrap();
+    let cut = good(&content);
+    fs::remove_file(&path).unwrap();
+    let gone = good(&content);
+    for index in 0..13 {
+        assert_eq!(gone[index], !(5..=11).contains(&index), "{index}");
+        // The file is cut in piece 8, and piece 5 has its wrong byte still.
+        let bad = index == 5 || (8..=11).contains(&index);
+        assert_eq!(cut[index], !bad, "{index}");
+    }
+    let mut scratch = vec![0; CHUNK];
+    let piece = |index| content.geometry().piece(index).unwrap();
+    assert!(!verify_piece(&content, &FileCache::new(1), piece(7), &mut scratch).unwrap());
+    assert!(verify_piece(&content, &files, piece(12), &mut scratch[..100]).unwrap());
+}
+
+#[test]
+fn one_file() {
+    let scratch = Scratch::new("make-one");
+    let path = scratch.write("data/film.mkv", &random(5, 100_001));
+    let torrent = scratch.path().join("film.torrent");
+    make(&path, &torrent, &Options::default(), &mut |_| {}).unwrap();
+    for content in [open(&torrent, &path, &scratch), {
+        let metainfo = read_torrent(&torrent).unwrap();
+        let data = scratch.path().join("data");
+        Content::open(&torrent, &metainfo, &data, scratch.path()).unwrap()
+    }] {
+        assert_eq!(good(&content), [true; 7]);
+        assert_eq!(content.root(), path);
+    }
+    // By way of a link, under the link's name.
+    let link = scratch.path().join("link.mkv");
+    symlink(&path, &link).unwrap();
+    make(&link, &torrent, &Options::default(), &mut |_| {}).unwrap();
+    let metainfo = read_torrent(&torrent).unwrap();
+    assert_eq!(metainfo.name, "link.mkv");
+    assert_eq!(good(&open(&torrent, &link, &scratch)), [true; 7]);
+}
+
+#[test]
+fn same_files_same_bytes() {
+    let (one, two) = (Scratch::new("same"), Scratch::new("same"));
+    folder(&one);
+    folder(&two);
+    symlink("/", two.path().join("share/link")).unwrap();
+    let torrent = |scratch: &Scratch, out: &str| {
+        let out = scratch.path().join(out);
+        let mut skipped = Vec::new();
+        make(
+            &scratch.path().join("share"),
+            &out,
+            &options(),
+            &mut |report| {
+                if let Report::Skipped(path, why) = report {
+                    skipped.push((path.file_name().unwrap().to_owned(), why));
+                }
+            },
+        )
+        .unwrap();
+        (fs::read(out).unwrap(), skipped)
+    };
+    let (first, skipped) = torrent(&one, "out.torrent");
+    assert!(skipped.is_empty());
+    let (second, skipped) = torrent(&two, "share/out.torrent");
+    assert_eq!(skipped, [("link".into(), Skipped::Symlink)]);
+    assert!(first == second);
+    // The torrent lies in the folder now, and is still no part of itself.
+    let (third, skipped) = torrent(&two, "share/out.torrent");
+    assert_eq!(skipped.len(), 2);
+    assert!(first == third);
+}
+
+#[test]
+fn what_cannot_be_shared_is_named() {
+    let scratch = Scratch::new("make-refused");
+    let out = scratch.path().join("out.torrent");
+    let try_make = |path: &Path| {
+        let made = make(path, &out, &Options::default(), &mut |_| {});
+        assert!(!out.exists() || made.is_ok());
+        made
+    };
+    let empty = scratch.write("empty/file", b"");
+    for path in [empty.as_path(), empty.parent().unwrap()] {
+        assert!(matches!(try_make(path), Err(MakeError::Empty { .. })));
+    }
+    let full = scratch.write("full", b"x");
+    let over = make(&full, &full, &Options::default(), &mut |_| {});
+    assert!(matches!(over, Err(MakeError::Overwrites { .. })));
+    assert_eq!(fs::read(&full).unwrap(), b"x");
+    match try_make(&scratch.path().join("missing")) {
+        Err(MakeError::Io { path, .. }) => assert!(path.ends_with("missing")),
+        other => panic!("{other:?}"),
+    }
+    let folder = scratch.path().join("names");
+    fs::create_dir(&folder).unwrap();
+    let bad = folder.join(OsStr::from_bytes(b"caf\xe9"));
+    fs::write(&bad, b"x").unwrap();
+    match try_make(&folder) {
+        Err(MakeError::NotUtf8 { path }) => assert_eq!(path, bad),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(try_make(&bad), Err(MakeError::NotUtf8 { .. })));
+}
+
+#[test]
+fn piece_lengths_by_default() {
+    let (kib, mib, gib) = (1_u64 << 10, 1_u64 << 20, 1_u64 << 30);
+    for (total, expected) in [
+        (1, 16 * kib),
+        (30 * mib, 16 * kib),
+        (40 * mib, 32 * kib),
+        (gib, mib),
+        (4 * gib, 4 * mib),
+        (30 * gib, 16 * mib),
+        (1 << 50, 16 * mib),
+    ] {
+        assert_eq!(u64::from(default_piece_len(total)), expected, "{total}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_after_it_was_hashed_is_named() {
+    let scratch = Scratch::new("make-changed-behind");
+    folder(&scratch);
+    let share = scratch.path().join("share");
+    let first = share.join(".hidden");
+    let torrent = scratch.path().join("t");
+    let mut changed = false;
+    let mut report = |report: Report<'_>| {
+        if let Report::Hashed { done, .. } = report
+            && done > 1
+            && !std::mem::replace(&mut changed, true)
+        {
+            fs::write(&first, b"x").unwrap();
+        }
+    };
+    match make(&share, &torrent, &options(), &mut report) {
+        Err(MakeError::Changed { path }) => assert_eq!(path, first),
+        other => panic!("{other:?}"),
+    }
+    assert!(!torrent.exists());
+}

@@ -1,0 +1,197 @@
+//! `everseed check`: which pieces of which files are bad.
+
+use std::fmt::Write;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use everseed_core::bits;
+use everseed_core::metainfo::Kind;
+use everseed_disk::check::check;
+use everseed_disk::{Content, ReadError, read_torrent};
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::cli::args::{self, Given, Stop};
+use crate::cli::text::{Output, Progress, escape};
+use crate::cli::{DAMAGED, Failure, finish, start_log};
+
+pub(crate) const HELP: &str = "\
+everseed check - compare files with a .torrent
+
+Usage: everseed check TORRENT DIR
+
+DIR is the folder that holds the torrent's file or folder, or that file or
+folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
+short, link (a link or folder stands where the file should be), or bad with the
+numbers of the pieces that do not have the right hash. A piece that lies in
+several files is bad for all of them.
+
+Options:
+  -h, --help             print this
+  -V, --version          print the version
+
+Exit codes: 0 everything is good, 3 something is bad or missing, 1 it could not
+be checked, 2 wrong usage.
+
+Examples:
+  everseed check debian.torrent /srv           /srv/debian.iso or /srv/debian/
+  everseed check x.torrent . > report || echo damaged
+";
+
+const OPTIONS: &[&str] = &["--help", "--version"];
+
+pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
+    let (torrent, data) = parse(parser)?;
+    start_log(LevelFilter::Warn);
+    // All of it missing is one thing, a slip in the folder's name or a disk not mounted another.
+    std::fs::metadata(&data).map_err(|error| {
+        let shown = escape(data.as_os_str().as_encoded_bytes()).to_string();
+        Failure::Failed(format!("{shown}: {error}"))
+    })?;
+    let scratch = Scratch::new().map_err(|error| {
+        let folder = std::env::temp_dir();
+        let shown = escape(folder.as_os_str().as_encoded_bytes()).to_string();
+        Failure::Failed(format!("no folder can be made in {shown}: {error}"))
+    })?;
+    let metainfo = read_torrent(&torrent).map_err(Failure::failed)?;
+    let content = Content::open(&torrent, &metainfo, &data, &scratch.0);
+    let content = content.map_err(Failure::failed)?;
+    let good = {
+        let mut progress = Progress::new("checked", content.geometry().total());
+        let checked = check(&content, |done| {
+            progress.update(done);
+            ControlFlow::Continue(())
+        });
+        // It never breaks off.
+        checked.map_err(Failure::failed)?.unwrap_or_default()
+    };
+    let mut out = Output::new();
+    let intact = report(&content, &good, &mut out)?;
+    let code = if intact {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DAMAGED)
+    };
+    finish(out, code)
+}
+
+fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf), Stop> {
+    let mut paths = Vec::new();
+    while let Some(given) = args::next(&mut parser, HELP)? {
+        match given {
+            Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
+            Given::Value(path) => return Err(args::surplus("check", &path)),
+            Given::Option(option) => return Err(args::unknown("check", OPTIONS, &option)),
+        }
+    }
+    match <[PathBuf; 2]>::try_from(paths) {
+        Ok([torrent, data]) => Ok((torrent, data)),
+        Err(_) => Err(args::missing(
+            "check",
+            "a .torrent and the folder of its data",
+        )),
+    }
+}
+
+/// Prints what became of each file; answers whether everything is good.
+fn report(content: &Content, good: &[u8], out: &mut Output) -> Result<bool, Failure> {
+    let geometry = content.geometry();
+    let mut intact = true;
+    for entry in content.entries().map_err(Failure::failed)? {
+        let entry = entry.map_err(Failure::failed)?;
+        if entry.kind != Kind::Data {
+            continue;
+        }
+        let path = escape(entry.path.as_os_str().as_encoded_bytes());
+        let pieces = entry.pieces(geometry);
+        let bad = ranges(pieces.filter(|&piece| !bits::get(good, piece)));
+        let verdict = match content.probe(&entry) {
+            Ok(()) if bad.is_empty() => {
+                out.line(format_args!("ok       {path}"));
+                continue;
+            }
+            Ok(()) => {
+                out.line(format_args!("bad      {path} (pieces {bad})"));
+                intact = false;
+                continue;
+            }
+            Err(ReadError::Missing { .. }) => "missing ",
+            Err(ReadError::Short { .. }) => "short   ",
+            Err(ReadError::NotAFile { .. }) => "link    ",
+            Err(error) => return Err(Failure::failed(error)),
+        };
+        out.line(format_args!("{verdict} {path}"));
+        intact = false;
+    }
+    let (count, total) = (bits::count(good), geometry.pieces());
+    out.line(format_args!("pieces: {count} of {total} good"));
+    Ok(intact && count == total)
+}
+
+/// Numbers in rising order as people write them: `3, 5-9, 12`.
+fn ranges(numbers: impl Iterator<Item = u32>) -> String {
+    let mut text = String::new();
+    let mut open: Option<(u32, u32)> = None;
+    let mut close = |range: Option<(u32, u32)>| {
+        let Some((first, last)) = range else { return };
+        let comma = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = if first == last {
+            write!(text, "{comma}{first}")
+        } else {
+            write!(text, "{comma}{first}-{last}")
+        };
+    };
+    for number in numbers {
+        open = match open {
+            Some((first, last)) if last + 1 == number => Some((first, number)),
+            done => {
+                close(done);
+                Some((number, number))
+            }
+        };
+    }
+    close(open);
+    text
+}
+
+/// A folder for the index, gone when the check is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("everseed-check-{}", std::process::id()));
+        // A process of the same id may have been killed here. Somebody else's folder stays, and the
+        // next line fails.
+        let _ = fs::remove_dir_all(&path);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(Path::new(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_as_people_write_them() {
+        for (numbers, text) in [
+            (&[][..], ""),
+            (&[3], "3"),
+            (&[3, 4], "3-4"),
+            (&[0, 2, 3, 4, 9, u32::MAX], "0, 2-4, 9, 4294967295"),
+        ] {
+            assert_eq!(ranges(numbers.iter().copied()), text);
+        }
+    }
+}

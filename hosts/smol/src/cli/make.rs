@@ -1,0 +1,239 @@
+//! `everseed make`: a torrent of a file or folder.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use everseed_disk::make::{Options, Report, make};
+use everseed_disk::{Skipped, read_torrent};
+use lexopt::Parser;
+use log::LevelFilter;
+use rustix::fs::{Access, access};
+
+use crate::cli::args::{self, Given, Stop};
+use crate::cli::text::{Output, Progress, escape, say};
+use crate::cli::{Failure, finish, start_log};
+use crate::magnet::magnet;
+
+pub(crate) const HELP: &str = "\
+everseed make - make a .torrent of a file or folder
+
+Usage: everseed make [OPTIONS] PATH
+
+The same files, names and options always give the same bytes. A folder is taken
+with its hidden and empty files; links and devices in it are left out and named.
+
+Options:
+  -o, --outfile OUT      the .torrent to write
+                         (default: NAME.torrent in the current folder)
+  -t, --tracker URL      http, https or udp; repeat it for several, each a tier
+                         of its own, the first asked first (default: none)
+  -p, --private          only the trackers may tell of peers (default: off)
+  -s, --piecesize SIZE   piece length in KiB, or with a unit: 256, 256k, 4M; a
+                         power of two from 16 KiB to 512 MiB (default: one that
+                         makes 1000 to 2000 pieces, at most 16 MiB)
+  -c, --comment TEXT     text for people (default: none)
+  -w, --webseed URL      http or https address of the same file or folder;
+                         repeat it for several (default: none)
+  -h, --help             print this
+  -V, --version          print the version
+
+Prints the torrent's path, info-hash and magnet link.
+
+Examples:
+  everseed make film.mkv                       film.mkv.torrent, no tracker
+  everseed make photos/ -t udp://t.example:80/announce -c \"Summer\"
+  everseed make big.img -s 16M -o /srv/big.torrent
+";
+
+const OPTIONS: &[&str] = &[
+    "--outfile",
+    "--tracker",
+    "--private",
+    "--piecesize",
+    "--comment",
+    "--webseed",
+    "--help",
+    "--version",
+];
+
+struct MakeArgs {
+    path: PathBuf,
+    out: PathBuf,
+    options: Options,
+}
+
+pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
+    let args = parse(parser)?;
+    start_log(LevelFilter::Warn);
+    writable(&args.out).map_err(Failure::Failed)?;
+    let made = make(&args.path, &args.out, &args.options, &mut reporter());
+    made.map_err(Failure::failed)?;
+    let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
+    let mut out = Output::new();
+    let path = std::path::absolute(&args.out).unwrap_or(args.out);
+    let path = escape(path.as_os_str().as_encoded_bytes());
+    let link = magnet(
+        metainfo.info_hash,
+        &metainfo.name,
+        args.options.trackers.iter().map(String::as_str),
+    );
+    out.line(format_args!("torrent: {path}"));
+    out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    out.line(format_args!("magnet: {link}"));
+    finish(out, ExitCode::SUCCESS)
+}
+
+fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
+    let mut options = Options::default();
+    let (mut path, mut out) = (None, None);
+    while let Some(given) = args::next(&mut parser, HELP)? {
+        let option = match given {
+            Given::Value(value) if path.is_none() => {
+                path = Some(args::path(value)?);
+                continue;
+            }
+            Given::Value(value) => return Err(args::surplus("make", &value)),
+            Given::Option(option) => option,
+        };
+        let name = option.as_str();
+        match name {
+            "-o" | "--outfile" => out = Some(args::path_of(&mut parser, name)?),
+            "-t" | "--tracker" => {
+                let what = "an http, https or udp URL";
+                let url = args::parsed(&mut parser, name, what, args::tracker)?;
+                options.trackers.push(url);
+            }
+            "-p" | "--private" => options.private = true,
+            "-s" | "--piecesize" => {
+                let what = "a power of two from 16 KiB to 512 MiB, like 256, 256k or 4M";
+                let len = args::parsed(&mut parser, name, what, args::piece_len)?;
+                options.piece_len = Some(len);
+            }
+            "-c" | "--comment" => options.comment = Some(args::text(&mut parser, name)?),
+            "-w" | "--webseed" => {
+                let what = "an http or https URL";
+                let url = args::parsed(&mut parser, name, what, args::webseed)?;
+                options.webseeds.push(url);
+            }
+            _ => return Err(args::unknown("make", OPTIONS, name)),
+        }
+    }
+    let path = path.ok_or_else(|| args::missing("make", "a file or folder"))?;
+    let out = out.unwrap_or_else(|| default_out(&path));
+    Ok(MakeArgs { path, out, options })
+}
+
+/// Refuses a place that the torrent cannot or should not be written to, before hours of hashing.
+fn writable(out: &Path) -> Result<(), String> {
+    let shown = escape(out.as_os_str().as_encoded_bytes());
+    match fs::symlink_metadata(out) {
+        Ok(there) if there.is_dir() => {
+            return Err(format!(
+                "{shown} is a folder; name the file to write with -o"
+            ));
+        }
+        // A device would be replaced by a file, and a photo lost by a slip of the hand.
+        Ok(there) if !there.is_file() || (there.len() > 0 && read_torrent(out).is_err()) => {
+            return Err(format!(
+                "{shown} is there already and is no torrent, so it is not replaced; name another file with -o"
+            ));
+        }
+        _ => {}
+    }
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    access(folder, Access::WRITE_OK).map_err(|error| {
+        let error = io::Error::from(error);
+        format!("{shown} cannot be written: {error}; choose another place with -o")
+    })
+}
+
+/// `NAME.torrent` in the current folder.
+fn default_out(path: &Path) -> PathBuf {
+    let real = std::fs::canonicalize(path);
+    let named = path.file_name().map(ToOwned::to_owned);
+    let real_name = || real.ok()?.file_name().map(ToOwned::to_owned);
+    let mut name = named.or_else(real_name).unwrap_or_else(|| "out".into());
+    name.push(".torrent");
+    PathBuf::from(name)
+}
+
+/// Tells a person what is left out and how far the hashing is.
+pub(crate) fn reporter() -> impl FnMut(Report<'_>) {
+    let mut progress: Option<Progress> = None;
+    move |report| match report {
+        Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
+        Report::Hashed { done, total } => progress
+            .get_or_insert_with(|| Progress::new("hashed", total))
+            .update(done),
+    }
+}
+
+fn skipped(path: &Path, why: Skipped) -> String {
+    let path = escape(path.as_os_str().as_encoded_bytes());
+    match why {
+        Skipped::Symlink => format!("left out, a symbolic link: {path}"),
+        Skipped::Special => format!("left out, no regular file: {path}"),
+        Skipped::Output => format!("left out, the torrent itself: {path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_as_in_transmission_create() {
+        let args = [
+            "dir/",
+            "-o",
+            "x.torrent",
+            "-t",
+            "udp://t:80",
+            "-t",
+            "http://u/a",
+            "-p",
+            "-s",
+            "512",
+            "-c",
+            "text",
+            "-w",
+            "https://web/",
+        ];
+        let made = parse(Parser::from_args(args)).map(|args| (args.path, args.out, args.options));
+        let options = Options {
+            trackers: vec!["udp://t:80".into(), "http://u/a".into()],
+            webseeds: vec!["https://web/".into()],
+            comment: Some("text".into()),
+            private: true,
+            piece_len: Some(512 << 10),
+        };
+        let expected = (PathBuf::from("dir/"), PathBuf::from("x.torrent"), options);
+        assert_eq!(made, Ok(expected));
+    }
+
+    #[test]
+    fn beside_us_by_default() {
+        let out = |path: &str| {
+            let parsed = parse(Parser::from_args([path])).map(|args| args.out);
+            parsed.unwrap().into_os_string().into_string().unwrap()
+        };
+        assert_eq!(out("a/b/film.mkv"), "film.mkv.torrent");
+        assert_eq!(out("a/b/"), "b.torrent");
+        assert_eq!(out("/"), "out.torrent");
+        let here = std::env::current_dir().unwrap();
+        let name = here.file_name().unwrap().to_str().unwrap();
+        assert_eq!(out("."), format!("{name}.torrent"));
+    }
+
+    #[test]
+    fn help_lists_every_option() {
+        for option in OPTIONS {
+            assert!(HELP.contains(option), "{option}");
+        }
+    }
+}

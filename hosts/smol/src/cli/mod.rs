@@ -1,0 +1,203 @@
+//! The command line: which command, its exit code, and the log.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes are for scripts and
+//! do not change: see [`HELP`].
+
+pub mod args;
+mod check;
+pub(crate) mod make;
+pub mod seed;
+mod show;
+pub mod text;
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use lexopt::{Arg, Parser};
+use log::LevelFilter;
+
+use crate::cli::args::Stop;
+use crate::cli::text::{Output, clear_live_line, escape, say};
+
+/// What `everseed --help` prints.
+pub const HELP: &str = "\
+everseed - a BitTorrent seeder for machines that nobody looks at
+It keeps files available from a router, Raspberry Pi or NAS, in little memory.
+
+Usage: everseed COMMAND [OPTIONS] ...
+
+Commands:
+  seed PATH...        share files, folders and torrents until stopped
+  make PATH           make a .torrent
+  show TORRENT        print what a .torrent holds
+  check TORRENT DIR   compare files with a .torrent
+  help [COMMAND]      print the options of a command, as COMMAND --help does
+
+Examples:
+  everseed seed film.mkv                     share a file, nothing else needed
+  everseed seed x.torrent --data /srv        share data that is already there
+  everseed make photos/ -t udp://t.example:80/announce
+                                             make photos.torrent for a tracker
+  everseed check x.torrent /srv              find damaged pieces
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check).
+EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
+";
+
+/// Exit code when something did not work.
+pub const FAILURE: u8 = 1;
+/// Exit code when the arguments make no sense.
+pub const USAGE: u8 = 2;
+/// Exit code of `check` when data is damaged or missing.
+pub const DAMAGED: u8 = 3;
+
+const COMMANDS: &[&str] = &["seed", "make", "show", "check", "help"];
+
+/// Why a command ended early. What it carries is shown to a person after `everseed: `.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    Stop(Stop),
+    Failed(String),
+}
+
+impl Failure {
+    /// For errors that name what they are about.
+    fn failed(error: impl Display) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Failure {
+        Failure::Stop(stop)
+    }
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let mut parser = Parser::from_env();
+    let (command, outcome) = match parser.next() {
+        Ok(Some(Arg::Value(command))) => {
+            let outcome = dispatch(&command, parser);
+            (command.into_string().ok(), outcome)
+        }
+        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => (None, print(HELP)),
+        Ok(Some(Arg::Short('V') | Arg::Long("version"))) => (None, print(args::VERSION)),
+        Ok(Some(Arg::Long(name))) => (None, Err(option_first(&format!("--{name}")))),
+        Ok(Some(Arg::Short(name))) => (None, Err(option_first(&format!("-{name}")))),
+        Ok(None) => (None, Err(usage("which command?".to_owned()))),
+        Err(error) => (None, Err(usage(escape(&error.to_string()).to_string()))),
+    };
+    let command = command.filter(|command| COMMANDS.contains(&command.as_str()));
+    conclude(command.as_deref(), outcome)
+}
+
+/// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
+pub fn start_log(level: LevelFilter) {
+    let builder = &mut env_logger::Builder::new();
+    builder.filter_level(level).parse_env("EVERSEED_LOG");
+    builder.format(|out, record| {
+        // What is logged may hold text of peers and trackers.
+        let message = record.args().to_string();
+        clear_live_line(&mut std::io::stdout());
+        let level = record.level().as_str().to_ascii_lowercase();
+        writeln!(out, "{level}: {}", escape(&message))
+    });
+    // A second start, in a test, changes nothing.
+    let _ = builder.try_init();
+}
+
+fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
+    match command.to_str() {
+        Some("seed") => {
+            let args = seed::SeedArgs::parse(parser)?;
+            start_log(args.log);
+            crate::seed::run(&args).map_err(Failure::Failed)
+        }
+        Some("make") => make::run(parser),
+        Some("show") => show::run(parser),
+        Some("check") => check::run(parser),
+        Some("help") => help(parser),
+        _ => Err(unknown(command)),
+    }
+}
+
+fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
+    let topic = match args::next(&mut parser, HELP)? {
+        None => return print(HELP),
+        Some(args::Given::Value(topic)) => topic,
+        Some(args::Given::Option(option)) => {
+            return Err(args::unknown("help", &["--help"], &option).into());
+        }
+    };
+    match topic.to_str() {
+        Some("seed") => print(seed::HELP),
+        Some("make") => print(make::HELP),
+        Some("show") => print(show::HELP),
+        Some("check") => print(check::HELP),
+        Some("help") => print(HELP),
+        _ => Err(unknown(&topic)),
+    }
+}
+
+fn unknown(command: &OsStr) -> Failure {
+    let shown = escape(command.as_encoded_bytes());
+    let near = command.to_str().and_then(|c| args::nearest(c, COMMANDS));
+    usage(if let Some(near) = near {
+        format!("there is no command \"{shown}\"; did you mean {near}?")
+    } else if Path::new(command).exists() {
+        format!("there is no command \"{shown}\"; to share it: everseed seed {shown}")
+    } else {
+        format!("there is no command \"{shown}\"")
+    })
+}
+
+fn option_first(option: &str) -> Failure {
+    let shown = escape(option);
+    usage(match args::nearest(option, &["--help", "--version"]) {
+        Some(near) => format!("there is no option {shown}; did you mean {near}?"),
+        None => format!("{shown} has to stand after the command"),
+    })
+}
+
+fn usage(text: String) -> Failure {
+    Failure::Stop(Stop::Usage(text))
+}
+
+fn print(text: &'static str) -> Result<ExitCode, Failure> {
+    Err(Failure::Stop(Stop::Print(text)))
+}
+
+fn conclude(command: Option<&str>, outcome: Result<ExitCode, Failure>) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
+        Err(Failure::Stop(Stop::Print(text))) => {
+            let mut out = Output::new();
+            out.text(text);
+            finish(out, ExitCode::SUCCESS).unwrap_or(ExitCode::from(FAILURE))
+        }
+        Err(Failure::Stop(Stop::Usage(text))) => {
+            say(format_args!("everseed: {text}"));
+            match command {
+                Some(command) => say(format_args!("Try: everseed {command} --help")),
+                None => say(format_args!("Try: everseed --help")),
+            }
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Failed(text)) => {
+            say(format_args!("everseed: {text}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// The exit code, unless what was printed did not arrive where it was sent.
+fn finish(out: Output, code: ExitCode) -> Result<ExitCode, Failure> {
+    match out.finish() {
+        Ok(()) => Ok(code),
+        Err(error) => Err(Failure::Failed(format!("standard output: {error}"))),
+    }
+}

@@ -1,0 +1,347 @@
+//! `everseed seed`: its arguments.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::cli::args::{self, Given, Stop};
+
+/// What `everseed seed --help` prints.
+pub const HELP: &str = "\
+everseed seed - share files, folders and torrents until stopped
+
+Usage: everseed seed [OPTIONS] PATH...
+
+A PATH is a file or folder to share, or a .torrent whose data is already there.
+For a file or folder a torrent is made and kept beside the state; running the
+same command again finds it at once. Its path, info-hash and magnet link are
+printed: hand any of them out. With no tracker given, everseed is the tracker
+too, so nothing else has to be installed.
+
+Options:
+      --data DIR       where the data of a given .torrent lies: the folder that
+                       holds its file or folder, or that file or folder itself
+                       (default: beside the .torrent)
+  -t, --tracker URL    tracker for torrents made here: http, https or udp;
+                       repeat it for several (default: the built-in tracker)
+      --listen IP:PORT where peers connect, TCP; repeat it for several
+                       (default: 0.0.0.0:6881 and [::]:6881)
+      --slots N        peers served at a time, 1 to 5000 (default: 8)
+      --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
+      --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
+                       (default: none)
+      --check WHEN     first: check all data, then serve it; lazy: start at once
+                       and check each piece before it is first served
+                       (default: first)
+      --state DIR      where made torrents and check results are kept
+                       (default: $XDG_STATE_HOME/everseed or
+                       ~/.local/state/everseed; /var/lib/everseed for root)
+  -q, --quiet          print no progress, log only errors
+  -v, --verbose        log more; repeat it for still more
+  -h, --help           print this
+  -V, --version        print the version
+
+Only verified data is served. Files are looked at every half minute: changed
+ones are verified anew, and what was on a disk that is mounted again is served
+again. SIGINT or SIGTERM stops cleanly, a second one at once.
+
+Examples:
+  everseed seed film.mkv                       share a file
+  everseed seed photos/ -t http://t.example/announce
+                                               share a folder through a tracker
+  everseed seed debian.torrent --data /srv     share what is in /srv already
+  everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
+";
+
+const OPTIONS: &[&str] = &[
+    "--data",
+    "--tracker",
+    "--listen",
+    "--slots",
+    "--max-peers",
+    "--up",
+    "--check",
+    "--state",
+    "--quiet",
+    "--verbose",
+    "--help",
+    "--version",
+];
+
+/// The port of [`SeedArgs::listen`] when none is given.
+pub const PORT: u16 = 6881;
+
+/// What `everseed seed` was asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeedArgs {
+    /// Files, folders and torrent files, at least one.
+    pub paths: Vec<PathBuf>,
+    /// Where the data of given torrent files lies; `None` is beside each.
+    pub data: Option<PathBuf>,
+    /// TCP addresses to listen on, at least one. Port 0 is any free one.
+    pub listen: Vec<SocketAddr>,
+    /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
+    pub listen_default: bool,
+    /// The folder of the state; it may not exist yet.
+    pub state: PathBuf,
+    /// Peers served at a time: 1 to 5000.
+    pub slots: u16,
+    /// Peers connected at a time: 1 to 20,000.
+    pub max_peers: u16,
+    /// Upload limit in bytes per second.
+    pub up: Option<u64>,
+    /// When data is verified.
+    pub check: Check,
+    /// Announce URLs for torrents made here; none is the built-in tracker.
+    pub trackers: Vec<String>,
+    /// Print no progress.
+    pub quiet: bool,
+    /// What to log, unless `EVERSEED_LOG` says otherwise.
+    pub log: LevelFilter,
+}
+
+/// When data is verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// All of it before any is served.
+    First,
+    /// Each piece before it is served for the first time.
+    Lazy,
+}
+
+impl SeedArgs {
+    /// Reads what follows `everseed seed`.
+    pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
+        let mut seed = SeedArgs {
+            paths: Vec::new(),
+            data: None,
+            listen: Vec::new(),
+            listen_default: false,
+            state: PathBuf::new(),
+            slots: 8,
+            max_peers: 100,
+            up: None,
+            check: Check::First,
+            trackers: Vec::new(),
+            quiet: false,
+            log: LevelFilter::Warn,
+        };
+        let mut state = None;
+        while let Some(given) = args::next(&mut parser, HELP)? {
+            match given {
+                Given::Value(path) => seed.paths.push(args::path(path)?),
+                Given::Option(option) => match option.as_str() {
+                    "--state" => state = Some(args::path_of(&mut parser, "--state")?),
+                    "-q" | "--quiet" => {
+                        seed.quiet = true;
+                        seed.log = LevelFilter::Error;
+                    }
+                    "-v" | "--verbose" => seed.log = seed.log.increment_severity(),
+                    name => seed.option(name, &mut parser)?,
+                },
+            }
+        }
+        seed.finish(state)
+    }
+
+    /// The options that have a value.
+    fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
+        match name {
+            "--data" => self.data = Some(args::path_of(parser, name)?),
+            "--tracker" | "-t" => {
+                let what = "an http, https or udp URL";
+                self.trackers
+                    .push(args::parsed(parser, name, what, args::tracker)?);
+            }
+            "--listen" => {
+                let what = "an address like 0.0.0.0:6881 or [::]:6881";
+                let addr = args::parsed(parser, name, what, |text| text.parse().ok())?;
+                self.listen.push(addr);
+            }
+            "--slots" => {
+                let read = |text: &str| args::number(text, 1, 5000);
+                self.slots = args::parsed(parser, name, "a number from 1 to 5000", read)?;
+            }
+            "--max-peers" => {
+                let read = |text: &str| args::number(text, 1, 20_000);
+                self.max_peers = args::parsed(parser, name, "a number from 1 to 20000", read)?;
+            }
+            "--up" => {
+                let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
+                self.up = Some(args::parsed(parser, name, what, args::rate)?);
+            }
+            "--check" => {
+                let read = |text: &str| match text {
+                    "first" => Some(Check::First),
+                    "lazy" => Some(Check::Lazy),
+                    _ => None,
+                };
+                self.check = args::parsed(parser, name, "first or lazy", read)?;
+            }
+            _ => return Err(args::unknown("seed", OPTIONS, name)),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, state: Option<PathBuf>) -> Result<SeedArgs, Stop> {
+        if self.paths.is_empty() {
+            return Err(args::missing("seed", "a file, a folder or a .torrent"));
+        }
+        if self.listen.is_empty() {
+            self.listen_default = true;
+            self.listen = vec![
+                (Ipv4Addr::UNSPECIFIED, PORT).into(),
+                (Ipv6Addr::UNSPECIFIED, PORT).into(),
+            ];
+        }
+        self.state = match state {
+            Some(state) => state,
+            None => default_state(
+                std::env::var_os("XDG_STATE_HOME"),
+                std::env::var_os("HOME"),
+                rustix::process::geteuid().is_root(),
+            )
+            .ok_or_else(|| args::missing("seed", "--state DIR when HOME is not set"))?,
+        };
+        Ok(self)
+    }
+}
+
+/// Where state goes by the XDG base directory rules, and for root where a service keeps it.
+fn default_state(xdg: Option<OsString>, home: Option<OsString>, root: bool) -> Option<PathBuf> {
+    // Relative paths in these variables are to be ignored, say the same rules.
+    let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|p| p.is_absolute());
+    if let Some(state) = absolute(xdg) {
+        Some(state.join("everseed"))
+    } else if root {
+        Some(PathBuf::from("/var/lib/everseed"))
+    } else {
+        absolute(home).map(|home| home.join(".local/state/everseed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<SeedArgs, Stop> {
+        SeedArgs::parse(Parser::from_args(args))
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let seed = parse(&[
+            "a",
+            "--listen=127.0.0.1:0",
+            "--listen",
+            "[::1]:7000",
+            "--state",
+            "s",
+            "--slots",
+            "5000",
+            "--max-peers=20000",
+            "--up",
+            "1.5MiB/s",
+            "--check",
+            "lazy",
+            "-t",
+            "udp://t:80",
+            "--tracker=http://t/announce",
+            "-vv",
+            "--data",
+            "d",
+            "--",
+            "-b",
+        ]);
+        let expected = SeedArgs {
+            paths: vec!["a".into(), "-b".into()],
+            data: Some("d".into()),
+            listen: vec![
+                "127.0.0.1:0".parse().unwrap(),
+                "[::1]:7000".parse().unwrap(),
+            ],
+            listen_default: false,
+            state: "s".into(),
+            slots: 5000,
+            max_peers: 20_000,
+            up: Some(1_572_864),
+            check: Check::Lazy,
+            trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
+            quiet: false,
+            log: LevelFilter::Debug,
+        };
+        assert_eq!(seed, Ok(expected));
+    }
+
+    #[test]
+    fn defaults() {
+        let seed = parse(&["a", "--state", "s"]).unwrap();
+        assert!(seed.listen_default && seed.listen.len() == 2);
+        assert_eq!((seed.slots, seed.max_peers, seed.up), (8, 100, None));
+        assert_eq!((seed.check, seed.log), (Check::First, LevelFilter::Warn));
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            (
+                &["--slots", "0", "a"][..],
+                "--slots: \"0\" is not a number from 1 to 5000",
+            ),
+            (&["--slots"], "--slots needs a value"),
+            (&["--up", "fast"], "--up: \"fast\" is not a rate"),
+            (
+                &["--listen", "6881"],
+                "--listen: \"6881\" is not an address",
+            ),
+            (
+                &["--check", "last"],
+                "--check: \"last\" is not first or lazy",
+            ),
+            (
+                &["--chek", "lazy"],
+                "seed has no option --chek; did you mean --check?",
+            ),
+            (&["--quiet=1", "a"], "--quiet takes no value"),
+            (&["--state", "", "a"], "--state: the path is empty"),
+            (&["--data="], "--data: the path is empty"),
+            (&[""], "an empty path names nothing"),
+            (&[], "seed needs a file, a folder or a .torrent"),
+        ];
+        for (args, complaint) in cases {
+            match parse(args) {
+                Err(Stop::Usage(text)) => assert!(text.starts_with(complaint), "{text}"),
+                other => panic!("{args:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_lists_every_option() {
+        for option in OPTIONS {
+            assert!(HELP.contains(option), "{option}");
+        }
+        assert_eq!(parse(&["--slots", "3", "-h"]), Err(Stop::Print(HELP)));
+    }
+
+    #[test]
+    fn where_state_goes() {
+        let state = |xdg: &str, home: &str, root| {
+            default_state(Some(xdg.into()), Some(home.into()), root)
+                .map(|path| path.into_os_string().into_string().unwrap())
+        };
+        assert_eq!(state("/x", "/h", true).as_deref(), Some("/x/everseed"));
+        assert_eq!(
+            state("relative", "/h", false).as_deref(),
+            Some("/h/.local/state/everseed")
+        );
+        assert_eq!(
+            state("", "/root", true).as_deref(),
+            Some("/var/lib/everseed")
+        );
+        assert_eq!(state("", "", false), None);
+    }
+}

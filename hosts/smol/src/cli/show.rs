@@ -1,0 +1,141 @@
+//! `everseed show`: what a torrent file holds.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use everseed_core::metainfo::{Kind, Metainfo, RereadError};
+use everseed_disk::{Stream, read_torrent};
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::cli::args::{self, Given, Stop};
+use crate::cli::text::{Output, date, escape, size};
+use crate::cli::{Failure, finish, start_log};
+use crate::magnet::magnet;
+
+pub(crate) const HELP: &str = "\
+everseed show - print what a .torrent holds
+
+Usage: everseed show TORRENT
+
+Prints the name, info-hash, magnet link, size, pieces, trackers by tier, web
+seeds, comment, and every file with its size in bytes. Text from the torrent
+cannot control the terminal: odd characters are shown as escapes.
+
+Options:
+  -h, --help             print this
+  -V, --version          print the version
+
+Examples:
+  everseed show debian.torrent
+  everseed show debian.torrent | grep ^magnet:
+";
+
+const OPTIONS: &[&str] = &["--help", "--version"];
+
+/// The most of a comment that is shown, in bytes.
+const COMMENT: usize = 4096;
+
+pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
+    let path = parse(parser)?;
+    start_log(LevelFilter::Warn);
+    let metainfo = read_torrent(&path).map_err(Failure::failed)?;
+    let mut out = Output::new();
+    print(&path, &metainfo, &mut out).map_err(|error| {
+        let shown = escape(path.as_os_str().as_encoded_bytes());
+        Failure::Failed(format!("{shown}: {error}"))
+    })?;
+    finish(out, ExitCode::SUCCESS)
+}
+
+fn parse(mut parser: Parser) -> Result<PathBuf, Stop> {
+    let mut path = None;
+    while let Some(given) = args::next(&mut parser, HELP)? {
+        match given {
+            Given::Value(value) if path.is_none() => path = Some(args::path(value)?),
+            Given::Value(value) => return Err(args::surplus("show", &value)),
+            Given::Option(option) => return Err(args::unknown("show", OPTIONS, &option)),
+        }
+    }
+    path.ok_or_else(|| args::missing("show", "a .torrent"))
+}
+
+type Printed = Result<(), RereadError<io::Error>>;
+
+fn print(path: &PathBuf, metainfo: &Metainfo, out: &mut Output) -> Printed {
+    let torrent = || {
+        File::open(path)
+            .map(BufReader::new)
+            .map_err(RereadError::Io)
+    };
+    let trackers = trackers(metainfo, torrent()?)?;
+    let geometry = metainfo.geometry;
+    let urls = trackers.iter().map(|(_, url)| url.as_str());
+    out.line(format_args!("name: {}", escape(&metainfo.name)));
+    out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    out.line(format_args!(
+        "magnet: {}",
+        magnet(metainfo.info_hash, &metainfo.name, urls)
+    ));
+    let (total, piece_len) = (geometry.total(), geometry.piece_len());
+    out.line(format_args!("size: {} ({total} bytes)", size(total)));
+    let (pieces, shown) = (geometry.pieces(), size(piece_len.into()));
+    out.line(format_args!(
+        "pieces: {pieces} of {shown} ({piece_len} bytes)"
+    ));
+    let private = if metainfo.private { "yes" } else { "no" };
+    out.line(format_args!("private: {private}"));
+    if let Some(time) = metainfo.creation_date {
+        out.line(format_args!("created: {}", date(time)));
+    }
+    let mut room = [0; COMMENT];
+    let text = metainfo.created_by(Stream(torrent()?), &mut room)?;
+    if !text.is_empty() {
+        out.line(format_args!("created by: {}", escape(text)));
+    }
+    let text = metainfo.comment(Stream(torrent()?), &mut room)?;
+    if !text.is_empty() {
+        out.line(format_args!("comment: {}", escape(text)));
+    }
+    for (tier, url) in &trackers {
+        out.line(format_args!("tracker (tier {}): {}", tier + 1, escape(url)));
+    }
+    let mut seeds = metainfo.web_seeds(Stream(torrent()?))?;
+    while let Some(url) = seeds.next()? {
+        out.line(format_args!("web seed: {}", escape(url)));
+    }
+    print_files(metainfo, torrent()?, out)
+}
+
+fn print_files(metainfo: &Metainfo, torrent: BufReader<File>, out: &mut Output) -> Printed {
+    out.line(format_args!("files: {}", metainfo.file_count));
+    let mut files = metainfo.files(Stream(torrent))?;
+    while let Some(file) = files.next()? {
+        let what = match file.kind {
+            Kind::Data => "",
+            Kind::Padding => " (padding)",
+            Kind::Symlink => " (symbolic link, not used)",
+        };
+        let path = escape(file.path);
+        out.line(format_args!("{:>15}  {path}{what}", file.len));
+        if out.closed() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// All trackers with their tiers.
+fn trackers(
+    metainfo: &Metainfo,
+    torrent: BufReader<File>,
+) -> Result<Vec<(u16, String)>, RereadError<io::Error>> {
+    let mut all = Vec::new();
+    let mut trackers = metainfo.trackers(Stream(torrent))?;
+    while let Some((tier, url)) = trackers.next()? {
+        all.push((tier, url.to_owned()));
+    }
+    Ok(all)
+}

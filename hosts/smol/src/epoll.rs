@@ -1,0 +1,158 @@
+//! Which sockets are ready: epoll in the engine's own names.
+//!
+//! Peers are watched edge-triggered and registered once, so that a block costs no system call but
+//! its read and its send; the engine remembers what an edge told it. Everything else is
+//! level-triggered.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use everseed_node::ConnId;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+/// Who is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Watched {
+    /// A connection to a peer.
+    Peer(ConnId),
+    /// The listener of this number.
+    Listener(u16),
+    /// Another thread has something for this one.
+    Alarm,
+    /// The process was asked to stop.
+    Signal,
+}
+
+/// What became possible.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) source: Watched,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// Nothing more will come than what can be read now.
+    pub(crate) ended: bool,
+}
+
+/// The set of watched sockets.
+pub(crate) struct Epoll {
+    fd: OwnedFd,
+    events: Vec<Event>,
+    ready: usize,
+}
+
+impl Epoll {
+    /// An empty set.
+    pub(crate) fn new() -> io::Result<Epoll> {
+        let nothing = Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(0),
+        };
+        Ok(Epoll {
+            fd: epoll::create(CreateFlags::CLOEXEC)?,
+            events: vec![nothing; AT_ONCE],
+            ready: 0,
+        })
+    }
+
+    /// Watches a socket until it is closed.
+    pub(crate) fn add(&self, socket: impl AsFd, source: Watched) -> io::Result<()> {
+        let flags = match source {
+            Watched::Peer(_) => {
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+            }
+            _ => EventFlags::IN,
+        };
+        Ok(epoll::add(&self.fd, socket, pack(source), flags)?)
+    }
+
+    /// Watches a listener no more, or again.
+    pub(crate) fn pause(&self, socket: impl AsFd, source: Watched, pause: bool) -> io::Result<()> {
+        let flags = if pause {
+            EventFlags::empty()
+        } else {
+            EventFlags::IN
+        };
+        Ok(epoll::modify(&self.fd, socket, pack(source), flags)?)
+    }
+
+    /// Stops watching a socket that lives on elsewhere.
+    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.fd, socket)?)
+    }
+
+    /// Waits until something is ready or `timeout` is over; `None` waits without end. Answers how
+    /// many there are, for [`ready`](Self::ready).
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        self.ready = match epoll::wait(&self.fd, &mut self.events[..], timeout.as_ref()) {
+            Ok(ready) => ready,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(self.ready)
+    }
+
+    /// One of those that the last [`wait`](Self::wait) found.
+    pub(crate) fn ready(&self, index: usize) -> Ready {
+        let event = self.events[..self.ready][index];
+        // An error or a hang-up shows itself to whoever reads or writes next.
+        let ended = EventFlags::ERR | EventFlags::HUP;
+        let flags = event.flags;
+        Ready {
+            source: unpack(event.data),
+            readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | ended),
+            writable: flags.intersects(EventFlags::OUT | ended),
+            ended: flags.intersects(EventFlags::RDHUP | ended),
+        }
+    }
+}
+
+/// Events taken from the kernel at a time.
+const AT_ONCE: usize = 64;
+
+fn pack(source: Watched) -> EventData {
+    let (kind, value) = match source {
+        Watched::Peer(id) => (0, u64::from(id.tenancy) << 16 | u64::from(id.slot)),
+        Watched::Listener(number) => (1, u64::from(number)),
+        Watched::Alarm => (2, 0),
+        Watched::Signal => (3, 0),
+    };
+    EventData::new_u64(kind << 32 | value)
+}
+
+#[allow(clippy::cast_possible_truncation)] // The fields that `pack` put side by side.
+fn unpack(data: EventData) -> Watched {
+    let value = data.u64();
+    match value >> 32 {
+        0 => Watched::Peer(ConnId {
+            slot: value as u16,
+            tenancy: (value >> 16) as u16,
+        }),
+        1 => Watched::Listener(value as u16),
+        2 => Watched::Alarm,
+        _ => Watched::Signal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_kernel() {
+        let peer = ConnId {
+            slot: 0xfffe,
+            tenancy: 0xabcd,
+        };
+        for source in [
+            Watched::Peer(peer),
+            Watched::Listener(7),
+            Watched::Alarm,
+            Watched::Signal,
+        ] {
+            assert_eq!(unpack(pack(source)), source);
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! `everseed seed`: files, folders and torrents, served until somebody says stop.
+
+mod sources;
+mod status;
+mod torrents;
+mod web;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use everseed_core::rng::Rng;
+use everseed_core::tracker::Intervals;
+use everseed_core::wire::PeerId;
+use everseed_node::{Event, Identity, Limits, Node};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::sources::{Source, Sources};
+use self::status::{Numbers, Status};
+use self::torrents::Seeded;
+use self::web::Clients;
+use crate::address::reachable;
+use crate::alarm::Alarm;
+use crate::announce::announce;
+use crate::cli::seed::SeedArgs;
+use crate::cli::text::{Output, escape};
+use crate::engine::{Announce, Engine, News};
+use crate::memory::Plan;
+use crate::slow::Slow;
+use crate::state::State;
+use crate::tracker::{Table, serve};
+use crate::worker::Done;
+use crate::{http, socket, trackers};
+
+/// Seeds until it is told to stop. The error is for the person who started it.
+pub fn run(args: &SeedArgs) -> Result<ExitCode, String> {
+    let state = State::open(&args.state).map_err(|error| error.to_string())?;
+    let listeners = listen(args)?;
+    let local = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
+    let first = reachable(local(&listeners[0])?);
+    let own_tracker = format!("http://{first}/announce");
+    let sources = Sources {
+        state: &state,
+        data: args.data.as_deref(),
+        trackers: &args.trackers,
+        own_tracker: &own_tracker,
+    };
+    let mut opened: Vec<Source> = Vec::new();
+    for path in &args.paths {
+        let source = sources.open(path)?;
+        let hash = |s: &Source| s.content.metainfo().info_hash;
+        if opened.iter().any(|other| hash(other) == hash(&source)) {
+            let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+            log::warn!("{shown}: the same torrent was named before, so this one is left out");
+        } else {
+            opened.push(source);
+        }
+    }
+    introduce(&opened, &listeners)?;
+    let mut seed = Seed::new(args, state, own_tracker, first.port(), opened)?;
+    for listener in listeners {
+        let listening = seed.engine.borrow_mut().listen(listener);
+        listening.map_err(|error| error.to_string())?;
+    }
+    seed.run()
+        .map_err(|error| format!("the event loop failed: {error}"))
+}
+
+/// Opens the listeners. A machine without one of the two families does with the other, unless the
+/// addresses were chosen.
+fn listen(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::new();
+    let mut refusals = Vec::new();
+    for &addr in &args.listen {
+        match socket::listen(addr) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let refusal = format!(
+                    "cannot listen on {addr}: {error}; choose another with --listen IP:PORT"
+                );
+                if !args.listen_default || error.kind() == io::ErrorKind::AddrInUse {
+                    return Err(refusal);
+                }
+                refusals.push(refusal);
+            }
+        }
+    }
+    if listeners.is_empty() {
+        return Err(refusals.join("\n"));
+    }
+    refusals.iter().for_each(|refusal| log::info!("{refusal}"));
+    Ok(listeners)
+}
+
+/// Prints what others need to know.
+fn introduce(sources: &[Source], listeners: &[TcpListener]) -> Result<(), String> {
+    let mut out = Output::new();
+    for source in sources {
+        let torrent = source.content.torrent_file().as_os_str();
+        out.line(format_args!(
+            "torrent: {}",
+            escape(torrent.as_encoded_bytes())
+        ));
+        out.line(format_args!(
+            "info-hash: {}",
+            source.content.metainfo().info_hash
+        ));
+        out.line(format_args!("magnet: {}", source.magnet));
+    }
+    for listener in listeners {
+        let addr = listener.local_addr().map_err(|error| error.to_string())?;
+        out.line(format_args!("listening: {addr}"));
+    }
+    let done = out.finish();
+    done.map_err(|error| format!("standard output: {error}"))
+}
+
+/// Everything that runs.
+struct Seed {
+    state: State,
+    engine: Rc<RefCell<Engine>>,
+    slow: Slow,
+    torrents: Vec<Seeded>,
+    tracker: Rc<RefCell<Table>>,
+    own_tracker: String,
+    /// HTTP connections that are being served.
+    web: Clients,
+    status: Status,
+    next_save: Instant,
+}
+
+impl Seed {
+    fn new(
+        args: &SeedArgs,
+        state: State,
+        own_tracker: String,
+        port: u16,
+        sources: Vec<Source>,
+    ) -> Result<Seed, String> {
+        let peers = usize::from(afford(args.max_peers));
+        let mut plan = Plan {
+            peers,
+            slots: usize::from(args.slots),
+            ..Plan::default()
+        };
+        let mut tracker = Table::new(sources.len(), TRACKED_PEERS, port, random());
+        let mut torrents = Vec::new();
+        let mut fresh = Vec::new();
+        for (number, source) in sources.into_iter().enumerate() {
+            let metainfo = source.content.metainfo();
+            let tiers = trackers::tiers(source.content.torrent_file(), metainfo)?;
+            plan.add(&metainfo.geometry, tiers.len());
+            // It was made with room for all of them.
+            let _ = tracker.add(metainfo.info_hash);
+            fresh.push(source.fresh);
+            torrents.push(Seeded::new(number, source.content, tiers));
+        }
+        let identity = Identity {
+            peer_id: peer_id(),
+            port,
+            client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
+        };
+        let limits = Limits {
+            slots: args.slots,
+            upload_bps: args.up,
+        };
+        let node = Node::new(plan.lend(), identity, limits, random());
+        let failed = |error: io::Error| format!("cannot start: {error}");
+        let alarm = Alarm::new().map_err(failed)?;
+        let slow = Slow::new(alarm.clone()).map_err(failed)?;
+        let signals = signals().map_err(failed)?;
+        let mut engine = Engine::new(node, peers, alarm, signals).map_err(failed)?;
+        for (torrent, fresh) in torrents.iter_mut().zip(fresh) {
+            torrent.start(&mut engine, &state, args.check, fresh);
+        }
+        Ok(Seed {
+            state,
+            engine: Rc::new(RefCell::new(engine)),
+            slow,
+            torrents,
+            tracker: Rc::new(RefCell::new(tracker)),
+            own_tracker,
+            web: Clients::new(),
+            status: Status::new(args.quiet),
+            next_save: Instant::now() + SAVE,
+        })
+    }
+
+    /// Runs until a signal asks to stop.
+    fn run(&mut self) -> io::Result<ExitCode> {
+        self.slow.turn();
+        while self.turn(CHORES)? == 0 {}
+        self.status.finish();
+        self.farewell()
+    }
+
+    /// One round of everything, which waits no longer than `limit`; answers with the number of
+    /// signals that came.
+    fn turn(&mut self, limit: Duration) -> io::Result<u32> {
+        let patience = self.status.patience().unwrap_or(limit).min(limit);
+        let engine = Rc::clone(&self.engine);
+        let mut engine = engine.borrow_mut();
+        engine.turn(patience)?;
+        let News {
+            signals,
+            rung,
+            web,
+            unreadable,
+            done,
+            announces,
+        } = std::mem::take(&mut engine.news);
+        for (id, error) in unreadable {
+            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+                torrent.unreadable(&error);
+            }
+        }
+        for done in done {
+            if let Done::Checked(number, _) | Done::Looked(number, _) = done
+                && let Some(torrent) = self.torrents.get_mut(number)
+            {
+                torrent.done(&mut engine, &self.state, done);
+            }
+        }
+        self.chores(&mut engine);
+        drop(engine);
+        let woken = rung || !web.is_empty() || !announces.is_empty();
+        web.into_iter()
+            .for_each(|(stream, addr)| self.welcome(stream, addr));
+        announces.into_iter().for_each(|task| self.announce(task));
+        if woken {
+            self.slow.turn();
+        }
+        Ok(signals)
+    }
+}
+
+/// What a turn leads to.
+impl Seed {
+    fn chores(&mut self, engine: &mut Engine) {
+        let now = Instant::now();
+        for torrent in &mut self.torrents {
+            torrent.look(engine, now);
+        }
+        if now >= self.next_save {
+            self.next_save = now + SAVE;
+            for torrent in &mut self.torrents {
+                torrent.save(engine, &self.state);
+            }
+        }
+        let torrents = &self.torrents;
+        self.status.show(|| numbers(engine, torrents));
+    }
+
+    /// Serves a connection that speaks HTTP.
+    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+        let Ok(stream) = smol::Async::new(stream) else {
+            return;
+        };
+        let table = Rc::clone(&self.tracker);
+        let engine = Rc::clone(&self.engine);
+        let files: Vec<_> = self.torrents.iter().map(Seeded::torrent_file).collect();
+        let task = self.slow.begin(async move {
+            let now = || engine.borrow().now();
+            let file = |wanted| {
+                let found = files.iter().find(|(info_hash, _)| *info_hash == wanted);
+                found.map(|(_, path)| path.clone())
+            };
+            if let Err(error) = serve(stream, &table, &now, &file).await {
+                log::debug!("{from}: {error}");
+            }
+        });
+        self.web.admit(from.ip(), task);
+    }
+
+    /// Makes an announce, and tells the node how it went.
+    fn announce(&mut self, task: Announce) {
+        let Announce { job, report } = task;
+        let torrent = self.torrents.iter().find(|t| t.id() == Some(job.torrent));
+        let Some(url) = torrent.and_then(|t| t.tracker_url(job.tier, job.tracker)) else {
+            let event = Event::AnnounceFailed(job.id, None);
+            return self.engine.borrow_mut().tell(event);
+        };
+        if url == self.own_tracker {
+            // Whoever asks the built-in tracker is told of us anyway.
+            let event = Event::Announced(job.id, Intervals::told(None, None));
+            return self.engine.borrow_mut().tell(event);
+        }
+        let engine = Rc::clone(&self.engine);
+        let from = engine.borrow().sources.clone();
+        self.slow.spawn(async move {
+            let limits = http::Limits::default();
+            let answer = announce(&url, &report, &[], &from, &limits, random()).await;
+            let mut engine = engine.borrow_mut();
+            match answer {
+                Ok(answer) => {
+                    log::info!("{url}: announced, {} peers", answer.peers.len());
+                    if let Some(warning) = &answer.warning {
+                        log::warn!("{url}: the tracker warns: {warning}");
+                    }
+                    for peer in answer.peers {
+                        engine.tell(Event::Peer(job.torrent, peer));
+                    }
+                    engine.tell(Event::Announced(job.id, answer.intervals));
+                }
+                Err(error) => {
+                    log::warn!("announce to {url} failed: {error}");
+                    engine.tell(Event::AnnounceFailed(job.id, error.retry_in()));
+                }
+            }
+        });
+    }
+
+    /// Keeps the state, lets everybody go and tells the trackers, within [`FAREWELL`]. Another signal
+    /// ends it at once.
+    fn farewell(&mut self) -> io::Result<ExitCode> {
+        for torrent in &mut self.torrents {
+            torrent.save(&self.engine.borrow(), &self.state);
+        }
+        self.engine.borrow_mut().stop();
+        let begin = Instant::now();
+        while !self.engine.borrow().node.is_stopped() {
+            let left = FAREWELL.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            if self.turn(left)? > 0 && begin.elapsed() > SAME_SIGNAL {
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
+    let mut numbers = Numbers {
+        serving: 0,
+        checking: 0,
+        away: 0,
+        checked: (0, 0),
+        node: engine.node.stats(),
+        uploaded: 0,
+        content: 0,
+    };
+    for torrent in torrents {
+        let total = torrent.content.geometry().total();
+        if let Some(done) = torrent.checked() {
+            numbers.checking += 1;
+            numbers.checked.0 += done;
+            numbers.checked.1 += total;
+        } else if torrent.is_away() {
+            numbers.away += 1;
+        } else {
+            numbers.serving += 1;
+        }
+        numbers.content = numbers.content.saturating_add(total);
+        let stats = torrent.id().and_then(|id| engine.node.torrent(id));
+        let uploaded = stats.map_or(0, |stats| stats.uploaded);
+        numbers.uploaded = numbers.uploaded.saturating_add(uploaded);
+    }
+    numbers
+}
+
+/// A socket that becomes readable, a byte each, when the process is asked to stop.
+fn signals() -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    Ok(ours)
+}
+
+/// How many of the wanted peers this process may have descriptors for, after asking for more.
+fn afford(peers: u16) -> u16 {
+    let wanted = u64::from(peers) + DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        let _ = setrlimit(Resource::Nofile, limit);
+        limit = getrlimit(Resource::Nofile);
+    }
+    let current = limit.current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return peers;
+    }
+    // Under a very low limit files and trackers make do with half of it.
+    let others = DESCRIPTORS.min(current / 2);
+    let afforded = u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers));
+    log::warn!(
+        "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
+         raise `ulimit -n` for more"
+    );
+    afforded
+}
+
+/// A number that nobody can guess.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // It cannot fail for so few bytes once the system is up; before that, time has to do.
+    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if read.is_err() {
+        let since = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default();
+        return Rng::new((since.as_secs() << 30) | u64::from(since.subsec_nanos())).bits();
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// A new one for each run (BEP 20): the client's code, its version, and chance.
+fn peer_id() -> PeerId {
+    let mut id = *b"-EV0100-............";
+    let mut rng = Rng::new(random());
+    for byte in &mut id[8..] {
+        let letter = ALPHABET.get(rng.below(62) as usize);
+        *byte = letter.copied().unwrap_or(b'-');
+    }
+    id
+}
+
+const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/// The longest time without a look at the chores: short, so that a disk that is mounted again is
+/// served again within half a minute.
+const CHORES: Duration = Duration::from_secs(10);
+
+/// How often the state is kept while it changes.
+const SAVE: Duration = Duration::from_secs(600);
+
+/// How long trackers have to hear the farewell.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// One press of Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
+/// Peers that the built-in tracker knows of at most, all torrents together.
+const TRACKED_PEERS: usize = 2000;
+
+/// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
+const DESCRIPTORS: u64 = 128;
+
+/// The exit code when a second signal came.
+const INTERRUPTED: u8 = 130;

@@ -1,0 +1,200 @@
+//! From what the user named to torrents with their content: given ones are opened, others made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::make::{self, MakeError, Options};
+use everseed_disk::{Content, check, read_torrent};
+
+use crate::cli::make::reporter;
+use crate::cli::text::{escape, say};
+use crate::magnet::magnet;
+use crate::state::State;
+use crate::trackers;
+
+/// A torrent that can be seeded, and how others get it.
+pub(crate) struct Source {
+    pub(crate) content: Content,
+    pub(crate) magnet: String,
+    /// If every piece was hashed just now, the fingerprint that the files had then.
+    pub(crate) fresh: Option<u64>,
+}
+
+/// What every source needs to know.
+pub(crate) struct Sources<'a> {
+    pub(crate) state: &'a State,
+    /// Where the data of given torrents is.
+    pub(crate) data: Option<&'a Path>,
+    /// Trackers that were asked for, for torrents that are made.
+    pub(crate) trackers: &'a [String],
+    /// The built-in tracker's announce URL.
+    pub(crate) own_tracker: &'a str,
+}
+
+impl Sources<'_> {
+    /// Opens or makes the torrent that `path` stands for.
+    pub(crate) fn open(&self, path: &Path) -> Result<Source, String> {
+        let named_torrent = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("torrent"));
+        if named_torrent && path.is_file() {
+            self.given(path)
+        } else {
+            self.made(path)
+        }
+    }
+
+    /// A torrent file that the user has.
+    fn given(&self, path: &Path) -> Result<Source, String> {
+        let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        let data = std::path::absolute(self.data.unwrap_or(beside));
+        let data = data.map_err(|e| format!("--data: {e}"))?;
+        let metainfo = read(&path)?;
+        let folder = self.state.folder();
+        let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
+        self.source(content, None)
+    }
+
+    /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
+    fn made(&self, path: &Path) -> Result<Source, String> {
+        if let Some(content) = self.away(path) {
+            return self.source(content, None);
+        }
+        let path = path.canonicalize().map_err(|error| {
+            let shown = escape(path.as_os_str().as_encoded_bytes());
+            format!("{shown}: {error}")
+        })?;
+        if let Some(torrent) = self.state.made_of(&path)
+            && let Some(content) = self.still_fits(&torrent, &path)
+        {
+            self.retrack(&torrent, content.metainfo())?;
+            let metainfo = read(&torrent)?;
+            return self.source(self.open_at(&torrent, &metainfo, &path)?, None);
+        }
+        let before = self.state.made_of(&path);
+        let torrent = self.make(&path)?;
+        let metainfo = read(&torrent)?;
+        if let Some(before) = before.filter(|before| *before != torrent) {
+            self.say_it_is_another(&path, &before);
+        }
+        let content = self.open_at(&torrent, &metainfo, &path)?;
+        // Other sources may take hours to be made before this one is served.
+        let fresh = check::fingerprint(&content).ok();
+        self.source(content, fresh)
+    }
+
+    /// The content that was shared from here before and is away now, path and all or but for an empty
+    /// mount point: it is waited for, as a machine may start us before it mounts its disks.
+    fn away(&self, path: &Path) -> Option<Content> {
+        let path = match (path.canonicalize(), path.parent(), path.file_name()) {
+            (Ok(path), _, _) if fs::read_dir(&path).ok()?.next().is_none() => path,
+            (Ok(_), _, _) => return None,
+            (Err(_), Some(folder), Some(name)) => {
+                let folder = std::path::absolute(folder.join(".")).ok()?;
+                folder.canonicalize().unwrap_or(folder).join(name)
+            }
+            _ => return None,
+        };
+        let torrent = self.state.made_of(&path)?;
+        let metainfo = read(&torrent).ok()?;
+        // A full disk is no reason to stop here.
+        let _ = self.retrack(&torrent, &metainfo);
+        let metainfo = read(&torrent).ok()?;
+        self.open_at(&torrent, &metainfo, &path).ok()
+    }
+
+    /// Whoever got a link to what was there before has to know.
+    fn say_it_is_another(&self, path: &Path, before: &Path) {
+        let path = escape(path.as_os_str().as_encoded_bytes());
+        let before = before.file_stem().unwrap_or_default();
+        say(format_args!(
+            "{path} has changed, so it is a new torrent now; links to the former one, {}, lead nowhere",
+            escape(before.as_encoded_bytes()),
+        ));
+    }
+
+    /// The content of a torrent that was made before, unless files came, went or changed.
+    fn still_fits(&self, torrent: &Path, path: &Path) -> Option<Content> {
+        let metainfo = read(torrent).ok()?;
+        let content = self.open_at(torrent, &metainfo, path).ok()?;
+        let bytes = self.state.resume(metainfo.info_hash)?;
+        let record = everseed_core::resume::Record::decode(&bytes).ok()?;
+        let same = check::fingerprint(&content).ok()? == record.fingerprint;
+        (same && make::lists_same(path, &content)).then_some(content)
+    }
+
+    fn open_at(&self, torrent: &Path, metainfo: &Metainfo, path: &Path) -> Result<Content, String> {
+        let folder = self.state.folder();
+        Content::open_at(torrent, metainfo, path, folder).map_err(|e| e.to_string())
+    }
+
+    fn make(&self, path: &Path) -> Result<PathBuf, String> {
+        let unnamed = self.state.folder().join("new.torrent");
+        let made = make::make(path, &unnamed, &self.options(), &mut reporter());
+        made.map_err(|error| self.advise(&unnamed, &error))?;
+        let info_hash = read(&unnamed)?.info_hash;
+        let torrent = self.state.torrent_file(info_hash);
+        let keep = || {
+            std::fs::rename(&unnamed, &torrent)?;
+            self.state.remember(path, info_hash)
+        };
+        keep().map_err(|error| {
+            let path = torrent.clone();
+            self.advise(&torrent, &MakeError::Io { path, error })
+        })?;
+        Ok(torrent)
+    }
+
+    /// Replaces a made torrent's trackers by those that are wanted now.
+    fn retrack(&self, torrent: &Path, metainfo: &Metainfo) -> Result<(), String> {
+        let trackers = trackers::tiers(torrent, metainfo)?;
+        let options = self.options();
+        if trackers.iter().flatten().eq(&options.trackers) {
+            return Ok(());
+        }
+        let done = make::retrack(torrent, metainfo, &options);
+        done.map_err(|error| self.advise(torrent, &error))
+    }
+
+    /// What to do when it is the state that cannot be written.
+    fn advise(&self, written: &Path, error: &MakeError) -> String {
+        match error {
+            MakeError::Io { path, .. } if path == written => {
+                format!("{error}; make room there or choose another place with --state DIR")
+            }
+            _ => error.to_string(),
+        }
+    }
+
+    fn options(&self) -> Options {
+        let trackers = match self.trackers {
+            [] => vec![self.own_tracker.to_owned()],
+            given => given.to_vec(),
+        };
+        Options {
+            trackers,
+            ..Options::default()
+        }
+    }
+
+    fn source(&self, content: Content, fresh: Option<u64>) -> Result<Source, String> {
+        let metainfo = content.metainfo();
+        let trackers = trackers::tiers(content.torrent_file(), metainfo)?;
+        let mut trackers: Vec<&str> = trackers.iter().flatten().map(String::as_str).collect();
+        if trackers.is_empty() && !metainfo.private {
+            trackers.push(self.own_tracker);
+        }
+        let magnet = magnet(metainfo.info_hash, metainfo.name.as_str(), trackers);
+        Ok(Source {
+            content,
+            magnet,
+            fresh,
+        })
+    }
+}
+
+fn read(torrent: &Path) -> Result<Metainfo, String> {
+    read_torrent(torrent).map_err(|error| error.to_string())
+}

@@ -1,0 +1,420 @@
+//! The life of a torrent that is seeded: opened or made, checked, served, away, back.
+//!
+//! Invariants: nothing is served that was not verified, in this run or in one whose resume record
+//! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+use everseed_core::resume::{Record, Verified};
+use everseed_disk::{Content, ReadError, check};
+use everseed_node::{Event, Have};
+
+use crate::cli::seed::Check;
+use crate::cli::text::{clear_live_line, escape, say};
+use crate::engine::Engine;
+use crate::state::State;
+use crate::trackers;
+use crate::worker::{Done, Look, Progress, Task};
+
+/// One torrent.
+pub(crate) struct Seeded {
+    pub(crate) content: Arc<Content>,
+    pub(crate) info_hash: InfoHash,
+    /// Fit to be shown.
+    pub(crate) name: String,
+    /// Its number among those that are seeded.
+    number: usize,
+    /// How many trackers each tier has.
+    tiers: Vec<u8>,
+    /// When it is to be checked.
+    when: Check,
+    phase: Phase,
+    /// Of the files, when they were looked at last.
+    fingerprint: u64,
+    /// What the resume record says, so that it is not written for nothing.
+    saved: Option<Saved>,
+    /// Bytes sent in runs before this one.
+    before: u64,
+    /// Pieces that were served when it was last said how many are not.
+    said: u32,
+    progress: Arc<Progress>,
+    next_look: Instant,
+    looking: bool,
+}
+
+/// How far a torrent has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The worker hashes all of it.
+    Checking,
+    /// The node serves it.
+    Serving(TorrentId),
+    /// Its files cannot be read; the node knows it, unless they could not since we started.
+    Away(Option<TorrentId>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Saved {
+    uploaded: u64,
+    good: u32,
+    fingerprint: u64,
+}
+
+impl Seeded {
+    /// A torrent that is not started yet, with the trackers that its file names.
+    pub(crate) fn new(number: usize, content: Content, tiers: Vec<Vec<String>>) -> Seeded {
+        let info_hash = content.metainfo().info_hash;
+        let name = escape(content.metainfo().name.as_str()).to_string();
+        Seeded {
+            content: Arc::new(content),
+            info_hash,
+            name,
+            number,
+            tiers: tiers
+                .iter()
+                .map(|tier| u8::try_from(tier.len()).unwrap_or(u8::MAX))
+                .collect(),
+            when: Check::First,
+            phase: Phase::Away(None),
+            fingerprint: 0,
+            saved: None,
+            before: 0,
+            said: 0,
+            progress: Arc::default(),
+            next_look: Instant::now(),
+            looking: false,
+        }
+    }
+
+    /// The node's id of it, once it was added.
+    pub(crate) fn id(&self) -> Option<TorrentId> {
+        match self.phase {
+            Phase::Serving(id) | Phase::Away(Some(id)) => Some(id),
+            Phase::Checking | Phase::Away(None) => None,
+        }
+    }
+
+    /// The torrent file, by its info-hash.
+    pub(crate) fn torrent_file(&self) -> (InfoHash, PathBuf) {
+        (self.info_hash, self.content.torrent_file().to_owned())
+    }
+
+    /// The URL of a tracker, read from the torrent file.
+    pub(crate) fn tracker_url(&self, tier: u8, tracker: u8) -> Option<String> {
+        let (file, metainfo) = (self.content.torrent_file(), self.content.metainfo());
+        let url = trackers::url(file, metainfo, tier, tracker);
+        if url.is_none() {
+            log::warn!("{}: the tracker's URL cannot be read", file.display());
+        }
+        url
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away(_))
+    }
+
+    /// Bytes that a running check has behind it.
+    pub(crate) fn checked(&self) -> Option<u64> {
+        let done = self.progress.load(Ordering::Relaxed);
+        (self.phase == Phase::Checking).then_some(done)
+    }
+
+    /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check while its files have the fingerprint `fresh`.
+    pub(crate) fn start(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        when: Check,
+        fresh: Option<u64>,
+    ) {
+        self.when = when;
+        if fresh.is_some() {
+            self.begin(engine, state, fresh);
+        } else if let Err(error) = check::reachable(&self.content) {
+            // Not checked, as that would overwrite what is known with nothing.
+            self.leave(None, &error);
+        } else {
+            self.begin(engine, state, None);
+        }
+    }
+
+    fn begin(&mut self, engine: &mut Engine, state: &State, fresh: Option<u64>) {
+        self.fingerprint = match check::fingerprint(&self.content) {
+            Ok(fingerprint) => fingerprint,
+            Err(error) => return self.leave(None, &error),
+        };
+        let bytes = state.resume(self.info_hash).unwrap_or_default();
+        let record = Record::decode(&bytes)
+            .ok()
+            .filter(|r| r.info_hash == self.info_hash);
+        self.before = record.as_ref().map_or(0, |r| r.uploaded);
+        if fresh == Some(self.fingerprint) {
+            self.join(engine, Have::All);
+            return self.save(engine, state);
+        }
+        match record.filter(|record| self.is_current(record)) {
+            Some(record) => self.join(engine, have(record.verified)),
+            None if self.when == Check::Lazy => self.join_unverified(engine),
+            None => self.check(engine),
+        }
+    }
+
+    fn is_current(&self, record: &Record<'_>) -> bool {
+        let len = self.content.geometry().bitfield_len() as usize;
+        let fits = match record.verified {
+            Verified::Some(bits) => bits.len() == len,
+            _ => true,
+        };
+        fits && record.fingerprint == self.fingerprint
+    }
+
+    fn check(&mut self, engine: &mut Engine) {
+        self.phase = Phase::Checking;
+        self.progress.store(0, Ordering::Relaxed);
+        let (content, progress) = (Arc::clone(&self.content), Arc::clone(&self.progress));
+        engine
+            .worker
+            .ask(Task::Check(content, self.number, progress));
+    }
+
+    fn join_unverified(&mut self, engine: &mut Engine) {
+        match check::present(&self.content) {
+            Ok(None) => self.join(engine, Have::Unverified),
+            Ok(Some(bits)) => self.join(engine, Have::Presumed(&bits)),
+            Err(error) => self.leave(None, &error),
+        }
+    }
+
+    /// Hands the torrent to the node.
+    fn join(&mut self, engine: &mut Engine, have: Have<'_>) {
+        let geometry = self.content.geometry();
+        match engine.node.add(self.info_hash, geometry, have, self.before) {
+            Ok(id) => {
+                engine.attach(id, Arc::clone(&self.content));
+                self.phase = Phase::Serving(id);
+                let info = self.content.metainfo().info_range();
+                if let Ok(len) = u32::try_from(info.end - info.start) {
+                    engine.node.offer_metadata(id, len);
+                }
+                self.announce(engine, id);
+                let out = &mut io::stdout();
+                clear_live_line(out);
+                let _ = writeln!(out, "seeding: {}", self.name);
+                self.say_what_is_missing(engine, id);
+            }
+            Err(error) => {
+                log::error!("{}: {error}", self.name);
+                self.phase = Phase::Away(None);
+            }
+        }
+    }
+
+    fn announce(&self, engine: &mut Engine, id: TorrentId) {
+        let now = engine.now();
+        for (tier, &trackers) in (0..=u8::MAX).zip(&self.tiers) {
+            if engine.node.announce(now, id, tier, trackers).is_err() {
+                log::error!("{}: no room to announce to tier {tier}", self.name);
+            }
+        }
+    }
+
+    fn say_what_is_missing(&mut self, engine: &Engine, id: TorrentId) {
+        let Some(stats) = engine.node.torrent(id) else {
+            return;
+        };
+        let pieces = self.content.geometry().pieces();
+        let missing = pieces - stats.have;
+        self.said = stats.have;
+        if missing > 0 {
+            let (torrent, root) = (self.content.torrent_file(), self.content.root());
+            let seeded = match stats.have {
+                0 => "so nothing is seeded",
+                _ => "the others are seeded",
+            };
+            say(format_args!(
+                "{}: {missing} of {pieces} pieces are missing or damaged, {seeded}; \
+                 `everseed check {} {}` names the files",
+                self.name,
+                escape(torrent.as_os_str().as_encoded_bytes()),
+                escape(root.as_os_str().as_encoded_bytes()),
+            ));
+        }
+    }
+
+    /// What the worker found out.
+    pub(crate) fn done(&mut self, engine: &mut Engine, state: &State, done: Done) {
+        match done {
+            Done::Checked(_, Ok(bits)) if self.phase == Phase::Checking => {
+                // Files that went away meanwhile made pieces look bad that may be good.
+                if let Err(error) = check::reachable(&self.content) {
+                    return self.leave(None, &error);
+                }
+                self.join(engine, Have::Some(&bits));
+                self.save(engine, state);
+            }
+            Done::Checked(_, Err(error)) => self.leave(None, &error),
+            Done::Looked(_, look) => {
+                self.looking = false;
+                self.looked(engine, state, look);
+            }
+            _ => {}
+        }
+    }
+
+    /// The files could not be read.
+    pub(crate) fn unreadable(&mut self, error: &ReadError) {
+        if let ReadError::Changed { .. } = error {
+            // A look at once leads to its pieces being verified anew.
+            self.next_look = Instant::now();
+            return;
+        }
+        self.leave(self.id(), error);
+    }
+
+    fn leave(&mut self, id: Option<TorrentId>, error: &ReadError) {
+        log::error!(
+            "{}: {error}; it is not served until its files are back, looked for every {} s",
+            self.name,
+            AWAY.as_secs(),
+        );
+        self.phase = Phase::Away(id);
+        self.next_look = Instant::now() + AWAY;
+    }
+
+    /// Has the files looked at when that is due: whether they are still what was verified, or are
+    /// back.
+    pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
+        if self.looking || self.phase == Phase::Checking || now < self.next_look {
+            return;
+        }
+        self.looking = true;
+        // A hundredth of a second for each file, so that a folder of very many is not stirred up.
+        let files = Duration::from_millis(10) * self.content.metainfo().file_count;
+        let pause = if self.is_away() {
+            AWAY
+        } else {
+            EVERY.max(files)
+        };
+        self.next_look = now + pause;
+        let task = Task::Look(Arc::clone(&self.content), self.number);
+        engine.worker.ask(task);
+    }
+
+    fn looked(&mut self, engine: &mut Engine, state: &State, look: Result<Look, ReadError>) {
+        let look = match (look, self.phase) {
+            (Ok(look), _) => look,
+            (Err(error), Phase::Serving(id)) => {
+                engine.tell(Event::Unreadable(id));
+                engine.forget_files(&self.content);
+                return self.leave(Some(id), &error);
+            }
+            (Err(error), _) => return log::debug!("{}: {error}", self.name),
+        };
+        let unchanged = look.fingerprint == self.fingerprint;
+        match self.phase {
+            Phase::Serving(id) if unchanged && engine.is_readable(id) => {
+                self.look_for_damage(engine, id);
+            }
+            Phase::Serving(id) | Phase::Away(Some(id)) => {
+                self.come_back(engine, id, &look, unchanged);
+            }
+            Phase::Away(None) => {
+                log::warn!("{}: its files are back", self.name);
+                self.begin(engine, state, None);
+            }
+            Phase::Checking => {}
+        }
+    }
+
+    /// Says once how many pieces were found to be bad since the last look.
+    fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
+        let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
+        if have < self.said {
+            self.say_what_is_missing(engine, id);
+        }
+    }
+
+    /// Serves again what is there: as before if no file has changed, and else after verifying each
+    /// piece anew.
+    fn come_back(&mut self, engine: &mut Engine, id: TorrentId, look: &Look, unchanged: bool) {
+        engine.forget_files(&self.content);
+        if self.is_away() {
+            log::warn!("{}: its files are back", self.name);
+        }
+        if unchanged {
+            engine.tell(Event::Readable(id));
+        } else {
+            log::warn!(
+                "{}: files have changed, so each piece is verified anew",
+                self.name
+            );
+            let have = look
+                .present
+                .as_deref()
+                .map_or(Have::Unverified, Have::Presumed);
+            engine.tell(Event::Restored(id, have));
+            self.fingerprint = look.fingerprint;
+        }
+        self.phase = Phase::Serving(id);
+        self.say_what_is_missing(engine, id);
+    }
+
+    /// Writes the resume record, if it would say anything new.
+    pub(crate) fn save(&mut self, engine: &Engine, state: &State) {
+        let Phase::Serving(id) = self.phase else {
+            return;
+        };
+        let Some(stats) = engine.node.torrent(id) else {
+            return;
+        };
+        // While some pieces wait to be verified, the record keeps what was sent and nothing else.
+        let settled = stats.good == stats.have;
+        let now = Saved {
+            uploaded: stats.uploaded,
+            good: stats.good,
+            fingerprint: if settled { self.fingerprint } else { 0 },
+        };
+        if self.saved == Some(now) {
+            return;
+        }
+        let record = Record {
+            info_hash: self.info_hash,
+            uploaded: stats.uploaded,
+            fingerprint: now.fingerprint,
+            verified: match engine.node.good(id) {
+                _ if !settled => Verified::Nothing,
+                Have::All => Verified::All,
+                Have::Some(bits) => Verified::Some(bits),
+                _ => Verified::Nothing,
+            },
+        };
+        match state.save(&record) {
+            Ok(()) => self.saved = Some(now),
+            Err(error) => log::warn!(
+                "{}: {error}: the state of {} is not kept, a restart will verify it again",
+                state.folder().display(),
+                self.name,
+            ),
+        }
+    }
+}
+
+fn have(verified: Verified<'_>) -> Have<'_> {
+    match verified {
+        Verified::Nothing => Have::Nothing,
+        Verified::All => Have::All,
+        Verified::Some(bits) => Have::Some(bits),
+    }
+}
+
+/// How often files that were away are looked for.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// How often files that are served are looked at, whether they were changed.
+const EVERY: Duration = Duration::from_secs(30);

@@ -1,0 +1,49 @@
+//! The trackers that a torrent file names, read from it when they are needed.
+
+use std::fs::File;
+use std::path::Path;
+
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::Stream;
+
+/// The tiers of trackers.
+pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, String> {
+    let mut tiers: Vec<Vec<String>> = Vec::new();
+    each_tracker(path, metainfo, |tier, url| {
+        if tiers.len() <= tier {
+            tiers.resize(tier + 1, Vec::new());
+        }
+        tiers[tier].push(url.to_owned());
+    })?;
+    Ok(tiers)
+}
+
+/// The URL of one tracker of one tier.
+pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Option<String> {
+    let (mut found, mut before) = (None, 0);
+    let wanted = usize::from(tier);
+    let collect = |tier: usize, url: &str| {
+        if tier == wanted {
+            if before == usize::from(tracker) {
+                found = Some(url.to_owned());
+            }
+            before += 1;
+        }
+    };
+    each_tracker(path, metainfo, collect).ok()?;
+    found
+}
+
+fn each_tracker(
+    path: &Path,
+    metainfo: &Metainfo,
+    mut each: impl FnMut(usize, &str),
+) -> Result<(), String> {
+    let error = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = File::open(path).map_err(|e| error(&e))?;
+    let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
+    while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
+        each(usize::from(tier), url);
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Trackers' URLs (RFC 3986, as far as trackers need it).
+//!
+//! A [`Url`] is a view of a text that was checked: what comes out of it can stand in a request's head
+//! without breaking it.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// The parts of a URL that a request needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Url<'a> {
+    /// What comes before `://`.
+    pub scheme: Scheme,
+    /// A name, or an address without its brackets.
+    pub host: &'a str,
+    /// The port, given or the scheme's own.
+    pub port: u16,
+    /// Path and query as they stand, or empty.
+    pub target: &'a str,
+}
+
+/// What a tracker speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// UDP (BEP 15).
+    Udp,
+}
+
+/// Why a URL cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UrlError {
+    /// It begins with neither `http://`, `https://` nor `udp://`.
+    Scheme,
+    /// It carries a user name or password.
+    UserInfo,
+    /// It has no host, or one that cannot be.
+    Host,
+    /// Its port is no number from 1 to 65535, or misses where it is needed.
+    Port,
+    /// A character in it has no place in a URL.
+    Character,
+    /// It is too long for what it is to be sent in.
+    Length,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UrlError::Scheme => "the URL begins with neither http://, https:// nor udp://",
+            UrlError::UserInfo => "a URL with a user name or password is refused",
+            UrlError::Host => "the URL has no host, or a strange one",
+            UrlError::Port => "the URL has no port, or a strange one",
+            UrlError::Character => "the URL holds a character that has no place there",
+            UrlError::Length => "the URL is too long",
+        })
+    }
+}
+
+impl<'a> Url<'a> {
+    /// Reads a tracker's URL (RFC 3986, as far as trackers need it).
+    pub fn parse(url: &'a str) -> Result<Url<'a>, UrlError> {
+        if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            return Err(UrlError::Character);
+        }
+        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
+        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Scheme::Http, Some(80)),
+            "https" => (Scheme::Https, Some(443)),
+            "udp" => (Scheme::Udp, None),
+            _ => return Err(UrlError::Scheme),
+        };
+        let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(UrlError::UserInfo);
+        }
+        let (host, port) = split_port(authority)?;
+        let port = match port {
+            "" => default_port.ok_or(UrlError::Port)?,
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map_err(|_| UrlError::Port)?
+            }
+            _ => return Err(UrlError::Port),
+        };
+        if port == 0 {
+            return Err(UrlError::Port);
+        }
+        Ok(Url {
+            scheme,
+            host,
+            port,
+            target,
+        })
+    }
+
+    /// The addresses of the host, by the system's resolver.
+    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.port)]);
+        }
+        smol::net::resolve((self.host, self.port)).await
+    }
+
+    /// The host and, if it is not the scheme's own, the port, as a head names them.
+    pub(crate) fn authority(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.to_owned(),
+        };
+        match (self.scheme, self.port) {
+            (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// Host, and port or nothing. An IPv6 address stands in brackets.
+fn split_port(authority: &str) -> Result<(&str, &str), UrlError> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or(UrlError::Host)?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(UrlError::Host);
+        }
+        return match port.strip_prefix(':') {
+            Some(port) => Ok((host, port)),
+            None if port.is_empty() => Ok((host, "")),
+            None => Err(UrlError::Port),
+        };
+    }
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(plain) {
+        return Err(UrlError::Host);
+    }
+    Ok((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let url = |scheme, host, port, target| {
+            Ok(Url {
+                scheme,
+                host,
+                port,
+                target,
+            })
+        };
+        use Scheme::{Http, Https, Udp};
+        let table = [
+            ("http://t.example", url(Http, "t.example", 80, "")),
+            ("HTTPS://t/a?b", url(Https, "t", 443, "/a?b")),
+            ("http://t:6969/a#x", url(Http, "t", 6969, "/a")),
+            ("http://t?a/b", url(Http, "t", 80, "?a/b")),
+            ("http://t:/a", url(Http, "t", 80, "/a")),
+            ("http://[::1]/a", url(Http, "::1", 80, "/a")),
+            ("udp://[2001:db8::1]:80", url(Udp, "2001:db8::1", 80, "")),
+            ("udp://127.0.0.1:1/a", url(Udp, "127.0.0.1", 1, "/a")),
+            ("udp://t/a", Err(UrlError::Port)),
+            ("http://t:0/", Err(UrlError::Port)),
+            ("http://t:65536/", Err(UrlError::Port)),
+            ("http://t:+80/", Err(UrlError::Port)),
+            ("http://[::1]80/", Err(UrlError::Port)),
+            ("http://me:pw@t/", Err(UrlError::UserInfo)),
+            ("http://[::1/", Err(UrlError::Host)),
+            ("http://[t]/", Err(UrlError::Host)),
+            ("http:///a", Err(UrlError::Host)),
+            ("http://t\u{e9}/", Err(UrlError::Host)),
+            ("http://t/a b", Err(UrlError::Character)),
+            ("http://t/\r\nHost: x", Err(UrlError::Character)),
+            ("ftp://t/", Err(UrlError::Scheme)),
+            ("t/announce", Err(UrlError::Scheme)),
+            ("", Err(UrlError::Scheme)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Url::parse(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The one other thread: whatever waits for a disk or takes long.
+//!
+//! It reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
+//! files. Reading ahead comes first, then single pieces and looks, all of them even in the middle of
+//! a check, so that a check of terabytes delays nobody for longer than one piece.
+//!
+//! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
+//! torrent at most one task of each other kind, so that the queues have a bound and do not grow while
+//! blocks are served.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use everseed_core::geometry::{PieceIndex, Span, TorrentId};
+use everseed_disk::{Content, FileCache, ReadError, check};
+use everseed_node::{ConnId, Source};
+
+use crate::alarm::Alarm;
+
+/// Something to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Read this into the page cache, for a connection.
+    Warm(Arc<Content>, ConnId, Source, Span),
+    /// Hash a piece.
+    Verify(Arc<Content>, TorrentId, PieceIndex),
+    /// Hash all pieces of the torrent of this number.
+    Check(Arc<Content>, usize, Arc<Progress>),
+    /// Look whether the files of the torrent of this number are as they were.
+    Look(Arc<Content>, usize),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Warmed(ConnId, Source, u64, Result<(), (TorrentId, ReadError)>),
+    Verified(TorrentId, PieceIndex, Result<bool, ReadError>),
+    Checked(usize, Result<Vec<u8>, ReadError>),
+    Looked(usize, Result<Look, ReadError>),
+}
+
+/// How a torrent's files look, without their bytes being read.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// Of sizes and times of change.
+    pub(crate) fingerprint: u64,
+    /// Pieces whose files reach far enough; `None` is all.
+    pub(crate) present: Option<Vec<u8>>,
+}
+
+/// Bytes that a check has behind it.
+pub(crate) type Progress = AtomicU64;
+
+/// The thread, as the engine sees it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queues: Mutex<Queues>,
+    work: Condvar,
+    files: Arc<FileCache>,
+    alarm: Arc<Alarm>,
+}
+
+#[derive(Debug)]
+struct Queues {
+    urgent: VecDeque<Task>,
+    soon: VecDeque<Task>,
+    patient: VecDeque<Task>,
+    /// The torrent of which a piece is being hashed for somebody who still wants to know.
+    verifying: Option<TorrentId>,
+    done: VecDeque<Done>,
+    stop: bool,
+}
+
+impl Worker {
+    /// Starts the thread; `alarm` is rung when something is done.
+    pub(crate) fn start(
+        alarm: Arc<Alarm>,
+        files: Arc<FileCache>,
+        max_peers: usize,
+    ) -> io::Result<Worker> {
+        let shared = Arc::new(Shared {
+            queues: Mutex::new(Queues::new(max_peers)),
+            work: Condvar::new(),
+            files,
+            alarm,
+        });
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("disk".into())
+            .stack_size(STACK)
+            .spawn(move || theirs.work())?;
+        Ok(Worker { shared })
+    }
+
+    /// Queues a task.
+    pub(crate) fn ask(&self, task: Task) {
+        self.shared.lock().push(task);
+        self.shared.work.notify_one();
+    }
+
+    /// Drops what was queued for a connection that is gone: it would keep others waiting for reads
+    /// that nobody needs.
+    pub(crate) fn forget(&self, conn: ConnId) {
+        self.shared.lock().forget(conn);
+    }
+
+    /// No piece of this torrent is reported that was asked for until now: its files have changed, so
+    /// what the pieces were found to be says nothing.
+    pub(crate) fn forget_pieces(&self, torrent: TorrentId) {
+        self.shared.lock().forget_pieces(torrent);
+    }
+
+    /// The next outcome, if there is one.
+    pub(crate) fn done(&self) -> Option<Done> {
+        self.shared.lock().done.pop_front()
+    }
+}
+
+impl Drop for Worker {
+    /// The thread ends after what it does at the moment; nobody waits for it, as a disk may hang.
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut scratch = vec![0; check::CHUNK];
+        while let Some(task) = self.next() {
+            if let Task::Check(content, number, progress) = task {
+                if let Some(bits) = self.check(&content, &progress, &mut scratch).transpose() {
+                    self.tell(Done::Checked(number, bits));
+                }
+            } else {
+                self.short(task, &mut scratch);
+            }
+        }
+    }
+
+    /// Everything but a check.
+    fn short(&self, task: Task, scratch: &mut [u8]) {
+        match task {
+            Task::Warm(content, conn, source, span) => {
+                let warmed = self.warm(&content, source, span, scratch);
+                let warmed = warmed.map_err(|error| (span.torrent, error));
+                self.tell(Done::Warmed(conn, source, span.offset, warmed));
+            }
+            Task::Verify(content, torrent, piece) => {
+                let good = check::verify_piece(&content, &self.files, piece, scratch);
+                let good = good.and_then(|good| still_there(&content, good));
+                self.tell(Done::Verified(torrent, piece, good));
+            }
+            Task::Look(content, number) => self.tell(Done::Looked(number, look(&content))),
+            Task::Check(..) => {}
+        }
+    }
+
+    fn check(
+        &self,
+        content: &Content,
+        progress: &Progress,
+        scratch: &mut [u8],
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        check::check(content, |done| {
+            progress.store(done, Ordering::Relaxed);
+            if self.between(scratch) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    }
+
+    /// The next task; `None` when the thread should end.
+    fn next(&self) -> Option<Task> {
+        let mut queues = self.lock();
+        loop {
+            if queues.stop {
+                return None;
+            }
+            let task = queues.pop_short();
+            if let Some(task) = task.or_else(|| queues.patient.pop_front()) {
+                return Some(task);
+            }
+            queues = self
+                .work
+                .wait(queues)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        self.lock().report(done);
+        self.alarm.ring();
+    }
+
+    fn warm(
+        &self,
+        content: &Content,
+        source: Source,
+        span: Span,
+        scratch: &mut [u8],
+    ) -> Result<(), ReadError> {
+        match source {
+            Source::Content => content.warm(&self.files, span.offset, span.len.into(), scratch),
+            Source::Info => {
+                let len = scratch.len().min(span.len as usize);
+                content.read_info(span.offset, &mut scratch[..len])
+            }
+        }
+    }
+
+    /// Does what is short in the middle of something long; false when that should be given up.
+    fn between(&self, scratch: &mut [u8]) -> bool {
+        loop {
+            let mut queues = self.lock();
+            if queues.stop {
+                return false;
+            }
+            let Some(task) = queues.pop_short() else {
+                return true;
+            };
+            drop(queues);
+            self.short(task, scratch);
+        }
+    }
+}
+
+/// A piece is bad only while at least something can be read: a disk that is gone says nothing.
+fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
+    if !good {
+        check::reachable(content)?;
+    }
+    Ok(good)
+}
+
+impl Queues {
+    fn new(max_peers: usize) -> Queues {
+        Queues {
+            urgent: VecDeque::with_capacity(max_peers),
+            soon: VecDeque::new(),
+            patient: VecDeque::new(),
+            verifying: None,
+            done: VecDeque::with_capacity(max_peers),
+            stop: false,
+        }
+    }
+
+    fn push(&mut self, task: Task) {
+        match task {
+            Task::Warm(..) => self.urgent.push_back(task),
+            Task::Verify(..) | Task::Look(..) => self.soon.push_back(task),
+            Task::Check(..) => self.patient.push_back(task),
+        }
+    }
+
+    /// The next task that is no check.
+    fn pop_short(&mut self) -> Option<Task> {
+        let task = self.urgent.pop_front().or_else(|| self.soon.pop_front())?;
+        if let Task::Verify(_, torrent, _) = task {
+            self.verifying = Some(torrent);
+        }
+        Some(task)
+    }
+
+    fn report(&mut self, done: Done) {
+        if let Done::Verified(torrent, ..) = done
+            && self.verifying.take() != Some(torrent)
+        {
+            return;
+        }
+        self.done.push_back(done);
+    }
+
+    fn forget(&mut self, gone: ConnId) {
+        self.urgent
+            .retain(|task| !matches!(task, Task::Warm(_, conn, ..) if *conn == gone));
+    }
+
+    fn forget_pieces(&mut self, of: TorrentId) {
+        self.soon
+            .retain(|task| !matches!(task, Task::Verify(_, torrent, _) if *torrent == of));
+        self.done
+            .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
+        self.verifying = self.verifying.filter(|torrent| *torrent != of);
+    }
+}
+
+fn look(content: &Content) -> Result<Look, ReadError> {
+    check::reachable(content)?;
+    Ok(Look {
+        fingerprint: check::fingerprint(content)?,
+        present: check::present(content)?,
+    })
+}
+
+/// Enough for reading and hashing, with room to spare.
+const STACK: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_disk::{make, read_torrent};
+
+    const T: TorrentId = TorrentId {
+        slot: 0,
+        tenancy: 0,
+    };
+
+    fn conn(slot: u16) -> ConnId {
+        ConnId { slot, tenancy: 1 }
+    }
+
+    /// The torrent of a small file; the folder is gone afterwards, as nothing here reads it.
+    fn content(name: &str) -> Arc<Content> {
+        let folder = std::env::temp_dir().join(format!("everseed-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, torrent) = (folder.join("file"), folder.join("torrent"));
+        std::fs::write(&file, [7; 100]).unwrap();
+        make::make(&file, &torrent, &make::Options::default(), &mut |_| {}).unwrap();
+        let metainfo = read_torrent(&torrent).unwrap();
+        let content = Content::open_at(&torrent, &metainfo, &file, &folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        Arc::new(content)
+    }
+
+    fn warm(content: &Arc<Content>, slot: u16) -> Task {
+        let span = Span {
+            torrent: T,
+            offset: 0,
+            len: 1,
+        };
+        Task::Warm(Arc::clone(content), conn(slot), Source::Content, span)
+    }
+
+    #[test]
+    fn a_check_keeps_nobody_waiting() {
+        let content = content("worker-order");
+        let piece = content.geometry().piece(0).unwrap();
+        let mut queues = Queues::new(4);
+        queues.push(Task::Check(content.clone(), 0, Arc::default()));
+        queues.push(Task::Look(content.clone(), 1));
+        queues.push(Task::Verify(content.clone(), T, piece));
+        queues.push(warm(&content, 0));
+        assert!(matches!(queues.pop_short(), Some(Task::Warm(..))));
+        assert!(matches!(queues.pop_short(), Some(Task::Look(..))));
+        assert!(matches!(queues.pop_short(), Some(Task::Verify(..))));
+        assert!(queues.pop_short().is_none());
+    }
+
+    #[test]
+    fn who_is_gone_needs_no_reads() {
+        let content = content("worker-gone");
+        let mut queues = Queues::new(4);
+        for slot in [1, 2, 1] {
+            queues.push(warm(&content, slot));
+        }
+        queues.forget(conn(1));
+        assert!(matches!(queues.pop_short(), Some(Task::Warm(_, id, ..)) if id == conn(2)));
+        assert!(queues.pop_short().is_none());
+    }
+
+    #[test]
+    fn what_was_found_before_a_change_is_not_told() {
+        let content = content("worker-change");
+        let piece = content.geometry().piece(0).unwrap();
+        let other = TorrentId { slot: 1, ..T };
+        let mut queues = Queues::new(4);
+        let ask = |queues: &mut Queues, of| queues.push(Task::Verify(content.clone(), of, piece));
+        // One is found and not told yet, one is being hashed, one waits.
+        for _ in 0..3 {
+            ask(&mut queues, T);
+        }
+        queues.pop_short();
+        queues.report(Done::Verified(T, piece, Ok(true)));
+        queues.pop_short();
+        queues.forget_pieces(other);
+        assert_eq!((queues.done.len(), queues.soon.len()), (1, 1));
+        queues.forget_pieces(T);
+        queues.report(Done::Verified(T, piece, Ok(true)));
+        assert!(queues.done.is_empty() && queues.pop_short().is_none());
+        ask(&mut queues, T);
+        queues.pop_short();
+        queues.report(Done::Verified(T, piece, Ok(true)));
+        assert_eq!(queues.done.len(), 1);
+    }
+}

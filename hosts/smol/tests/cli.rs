@@ -1,0 +1,392 @@
+//! The commands as scripts see them: output, exit codes, closed pipes.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A folder for one test, gone when the test is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("everseed-cli-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(unique);
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn everseed(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everseed"));
+    command.current_dir(folder).args(args);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// The exit code, standard output and standard error of a run.
+fn run(folder: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = everseed(folder, args);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn made_shown_checked() {
+    let scratch = Scratch::new();
+    scratch.write("share/a\x1b[31m", &[1; 20_000]);
+    scratch.write("share/sub/b", &[2; 50_000]);
+    scratch.write("share/empty", b"");
+    let make = [
+        "make",
+        "share",
+        "-t",
+        "http://t/a?x=1",
+        "-t",
+        "udp://u:80",
+        "-s",
+        "16",
+        "-c",
+        "hi\x07",
+        "-w",
+        "http://w/",
+    ];
+    let (code, out, err) = run(&scratch.0, &make);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    let path = scratch.0.join("share.torrent");
+    assert_eq!(lines[0], format!("torrent: {}", path.display()));
+    let hash = lines[1].strip_prefix("info-hash: ").unwrap();
+    let magnet = format!(
+        "magnet: magnet:?xt=urn:btih:{hash}&dn=share&tr=http%3A%2F%2Ft%2Fa%3Fx%3D1&tr=udp%3A%2F%2Fu%3A80"
+    );
+    assert_eq!(lines[2..], [magnet.as_str()]);
+
+    let (code, out, _) = run(&scratch.0, &["show", "share.torrent"]);
+    assert_eq!(code, 0);
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!(
+        "name: share\ninfo-hash: {hash}\n{magnet}\nsize: 68.3 KiB (70000 bytes)\n\
+         pieces: 5 of 16.0 KiB (16384 bytes)\nprivate: no\ncreated by: everseed/{version}\n\
+         comment: hi\\u{{7}}\ntracker (tier 1): http://t/a?x=1\ntracker (tier 2): udp://u:80\n\
+         web seed: http://w/\nfiles: 3\n          20000  a\\u{{1b}}[31m\n              0  empty\n          50000  sub/b\n"
+    );
+    assert_eq!(out, expected);
+
+    let check = ["check", "share.torrent", "."];
+    let (code, out, err) = run(&scratch.0, &check);
+    let good = "ok       a\\u{1b}[31m\nok       empty\nok       sub/b\npieces: 5 of 5 good\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (0, good, ""));
+    let mut bytes = vec![2; 50_000];
+    bytes[49_999] = 3;
+    scratch.write("share/sub/b", &bytes);
+    fs::remove_file(scratch.0.join("share/empty")).unwrap();
+    let (code, out, _) = run(&scratch.0, &["check", "share.torrent", "share"]);
+    let bad =
+        "ok       a\\u{1b}[31m\nmissing  empty\nbad      sub/b (pieces 4)\npieces: 4 of 5 good\n";
+    assert_eq!((code, out.as_str()), (3, bad));
+}
+
+#[test]
+fn what_goes_wrong_is_said() {
+    let scratch = Scratch::new();
+    scratch.write("nonsense.torrent", b"nonsense");
+    scratch.write("folder.torrent/x", b"x");
+    scratch.write("film", b"x");
+    scratch.write("photo", b"jpeg");
+    assert_eq!(run(&scratch.0, &["make", "film"]).0, 0);
+    let full = format!("--state={}", scratch.0.join("state").display());
+    let cases: [(&[&str], i32, &str); 16] = [
+        (&[], 2, "everseed: which command?"),
+        (
+            &["sed"],
+            2,
+            "everseed: there is no command \"sed\"; did you mean seed?",
+        ),
+        (
+            &["--verson"],
+            2,
+            "everseed: there is no option --verson; did you mean --version?",
+        ),
+        (&["make"], 2, "everseed: make needs a file or folder"),
+        (&["make", "gone"], 1, "everseed: gone: No such file"),
+        (&["show", "gone"], 1, "everseed: gone: No such file"),
+        (
+            &["show", "nonsense.torrent"],
+            1,
+            "everseed: nonsense.torrent: not a torrent",
+        ),
+        (&["check", "nonsense.torrent"], 2, "everseed: check needs"),
+        (
+            &["show", "folder.torrent"],
+            1,
+            "everseed: folder.torrent: it is a folder, pipe or device",
+        ),
+        (
+            &["check", "film.torrent", "gone"],
+            1,
+            "everseed: gone: No such file",
+        ),
+        (
+            &["make", "film", "-o", "photo"],
+            1,
+            "everseed: photo is there already and is no torrent",
+        ),
+        (
+            &["make", "film", "-o", "/dev/full"],
+            1,
+            "everseed: /dev/full is there already and is no torrent",
+        ),
+        (
+            &["make", "film", "-o", "folder.torrent"],
+            1,
+            "everseed: folder.torrent is a folder; name the file",
+        ),
+        (
+            &["make", "film", "-o", "gone/x.torrent"],
+            1,
+            "everseed: gone/x.torrent cannot be written: No such file",
+        ),
+        (
+            &["seed", &full, "--listen=127.0.0.1:0", "/dev/full"],
+            1,
+            "everseed: /dev/full is a device, socket or FIFO",
+        ),
+        (
+            &["seed", "--slots", "x"],
+            2,
+            "everseed: --slots: \"x\" is not a number",
+        ),
+    ];
+    for (args, code, says) in cases {
+        let (got, out, err) = run(&scratch.0, args);
+        assert_eq!((got, out.as_str()), (code, ""), "{args:?}: {err}");
+        assert!(err.starts_with(says), "{args:?}: {err}");
+        assert_eq!(err.contains("--help"), code == 2, "{err}");
+    }
+    assert_eq!(fs::read(scratch.0.join("photo")).unwrap(), b"jpeg");
+    // A torrent that is there is replaced.
+    assert_eq!(run(&scratch.0, &["make", "film", "-c", "new"]).0, 0);
+}
+
+#[test]
+fn help_and_version_everywhere() {
+    let here = Path::new(".");
+    for command in ["seed", "make", "show", "check"] {
+        for args in [
+            &[command, "--help"][..],
+            &[command, "-h"],
+            &["help", command],
+        ] {
+            let (code, out, err) = run(here, args);
+            assert_eq!((code, err.as_str()), (0, ""));
+            assert!(out.starts_with(&format!("everseed {command} - ")), "{out}");
+            let long = out.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None);
+        }
+        assert!(run(here, &[command, "-V"]).1.starts_with("everseed 0."));
+    }
+    assert!(run(here, &["-V"]).1.starts_with("everseed 0."));
+    let (_, out, _) = run(here, &["--help"]);
+    assert!(out.starts_with("everseed - "));
+    assert_eq!(out.lines().find(|line| line.chars().count() > 80), None);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let scratch = Scratch::new();
+    for n in 0..3000 {
+        scratch.write(&format!("many/{n:0100}"), b"x");
+    }
+    assert_eq!(run(&scratch.0, &["make", "many"]).0, 0);
+    let binary = env!("CARGO_BIN_EXE_everseed");
+    for command in ["show many.torrent", "check many.torrent .", "help seed"] {
+        let script = format!("{binary} {command} | true; echo ${{PIPESTATUS[0]}}");
+        let mut bash = Command::new("bash");
+        let output = bash.current_dir(&scratch.0).args(["-c", &script]).output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((text.as_str(), err.as_str()), ("0\n", ""), "{command}");
+    }
+    // A disk that is full is one.
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut show = Command::new(binary);
+    show.current_dir(&scratch.0).args(["show", "many.torrent"]);
+    let output = show.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// `everseed seed` with its state in `state` and its output in the file `log`.
+struct Seeding {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Seeding {
+    fn start(folder: &Path, args: &[&str]) -> Seeding {
+        let log = folder.join("log");
+        let out = fs::File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everseed"));
+        command.current_dir(folder).args(["seed", "--state=state"]);
+        command.args(["--listen=127.0.0.1:0"]).args(args);
+        let err = out.try_clone().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let child = child.spawn().unwrap();
+        Seeding { child, log }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn wait_for(&self, wanted: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.text().contains(wanted) {
+            assert!(Instant::now() < end, "no {wanted:?} in:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Stops it; the exit code and what it printed.
+    fn stop(mut self) -> (i32, String) {
+        self.signal(Signal::TERM);
+        let code = self.child.wait().unwrap().code().unwrap();
+        (code, self.text())
+    }
+}
+
+impl Drop for Seeding {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resume_records(folder: &Path) -> Vec<Vec<u8>> {
+    let files = fs::read_dir(folder.join("state")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let records = paths.filter(|path| path.extension().is_some_and(|e| e == "resume"));
+    records.map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_costs_nothing() {
+    let scratch = Scratch::new();
+    let folder = &scratch.0;
+    scratch.write("disk/share/a", &[1; 100_000]);
+    assert_eq!(run(folder, &["make", "disk/share"]).0, 0);
+    let args = ["share.torrent", "--data=disk"];
+    let seeding = Seeding::start(folder, &args);
+    seeding.wait_for("seeding: share");
+    assert_eq!(seeding.stop().0, 0);
+    let known = resume_records(folder);
+    assert_eq!(known.len(), 1);
+
+    fs::rename(folder.join("disk/share"), folder.join("elsewhere")).unwrap();
+    let seeding = Seeding::start(folder, &args);
+    seeding.wait_for("disk/share is missing; it is not served until its files are back");
+    assert!(!seeding.text().contains("seeding:"));
+    assert_eq!(seeding.stop().0, 0);
+    assert_eq!(resume_records(folder), known);
+
+    let seeding = Seeding::start(folder, &args);
+    seeding.wait_for("is missing");
+    fs::rename(folder.join("elsewhere"), folder.join("disk/share")).unwrap();
+    seeding.wait_for("seeding: share");
+    let (code, text) = seeding.stop();
+    assert!(code == 0 && !text.contains("being checked"), "{text}");
+}
+
+#[test]
+fn one_press_may_arrive_twice() {
+    let scratch = Scratch::new();
+    scratch.write("a", b"x");
+    // The tracker keeps the farewell waiting: it takes the datagrams and says nothing.
+    let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("-tudp://{}", mute.local_addr().unwrap());
+    let mut seeding = Seeding::start(&scratch.0, &["a", &url]);
+    seeding.wait_for("seeding: a");
+    seeding.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(50));
+    seeding.signal(Signal::INT);
+    assert_eq!(seeding.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_was_shared_before_has_changed() {
+    let scratch = Scratch::new();
+    let share = |says: &str| {
+        let seeding = Seeding::start(&scratch.0, &["share"]);
+        seeding.wait_for("seeding: share");
+        let (code, text) = seeding.stop();
+        assert_eq!((code, text.contains(says)), (0, true), "{text}");
+        let hash = text
+            .lines()
+            .find_map(|line| line.strip_prefix("info-hash: "));
+        assert!(!says.is_empty() || !text.contains("has changed"), "{text}");
+        hash.unwrap().to_owned()
+    };
+    scratch.write("share/a", &[1; 100_000]);
+    let first = share("");
+    assert_eq!(share(""), first);
+    scratch.write("share/b", b"more");
+    let says =
+        format!("share has changed, so it is a new torrent now; links to the former one, {first},");
+    assert_ne!(share(&says), first);
+}
+
+#[test]
+fn what_was_shared_before_is_waited_for() {
+    let scratch = Scratch::new();
+    let folder = &scratch.0;
+    scratch.write("disk/share/a", &[1; 100_000]);
+    let path = folder.join("disk/share");
+    let args = [path.to_str().unwrap()];
+    let seeding = Seeding::start(folder, &args);
+    seeding.wait_for("seeding: share");
+    let (_, first) = seeding.stop();
+    for mount_point_stays in [true, false] {
+        fs::rename(&path, folder.join("elsewhere")).unwrap();
+        if mount_point_stays {
+            fs::create_dir(&path).unwrap();
+        } else {
+            fs::remove_dir(folder.join("disk")).unwrap();
+        }
+        let seeding = Seeding::start(folder, &args);
+        seeding.wait_for("it is not served until its files are back");
+        let (code, text) = seeding.stop();
+        assert_eq!((code, text.lines().nth(1)), (0, first.lines().nth(1)));
+        fs::create_dir_all(folder.join("disk")).unwrap();
+        fs::rename(folder.join("elsewhere"), &path).unwrap();
+    }
+}

@@ -1,0 +1,210 @@
+//! The HTTP client against servers that behave well, badly, and not at all.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everseed::http::{HttpError, HttpFault, Limits, Response, get};
+use smol::block_on;
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    total: Duration::from_secs(10),
+    body: 1000,
+};
+
+/// A server that answers each request head with what `answer` makes of it, then hangs up. It lives
+/// as long as the test process.
+fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    serve_streams(move |mut stream| {
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(&answer(&head));
+    })
+}
+
+fn serve_streams(talk: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().for_each(|stream| talk(stream.unwrap())));
+    addr
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn fetch(addr: SocketAddr, target: &str, limits: &Limits) -> Result<Response, HttpError> {
+    block_on(get(&format!("http://{addr}{target}"), None, limits))
+}
+
+#[test]
+fn bodies_of_every_framing() {
+    let addr = serve(|head| {
+        let target = head.split(' ').nth(1).unwrap();
+        match target {
+            "/length" => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellomore".to_vec(),
+            "/end" => b"HTTP/1.0 200 OK\r\n\r\nhello".to_vec(),
+            "/chunked" => {
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n"
+                    .to_vec()
+            }
+            "/interim" => {
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+                    .to_vec()
+            }
+            "/bare" => b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello".to_vec(),
+            _ => b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone".to_vec(),
+        }
+    });
+    for target in ["/length", "/end", "/chunked", "/interim", "/bare"] {
+        let response = fetch(addr, target, &LIMITS).unwrap();
+        assert_eq!((response.status, &response.body[..]), (200, &b"hello"[..]));
+    }
+    let response = fetch(addr, "/other", &LIMITS).unwrap();
+    assert_eq!((response.status, &response.body[..]), (404, &b"gone"[..]));
+}
+
+#[test]
+fn redirects() {
+    let addr = serve(|head| {
+        let target = head.split(' ').nth(1).unwrap();
+        let to = match target {
+            "/a" => "b?x",
+            "/b?x" => "//HOST/c",
+            "/c" => return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+            other => other,
+        };
+        let host = head.split("Host: ").nth(1).unwrap();
+        let host = host.split("\r\n").next().unwrap();
+        let to = to.replace("HOST", host);
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    assert_eq!(fetch(addr, "/a", &LIMITS).unwrap().body, b"ok");
+    let round = fetch(addr, "/round", &LIMITS).unwrap_err();
+    assert!(matches!(round.fault, HttpFault::Redirects));
+    assert_eq!(round.host, "127.0.0.1");
+}
+
+#[test]
+fn too_much_is_refused() {
+    let table: [(&str, &[u8]); 3] = [
+        ("/length", b"Content-Length: 1001\r\n\r\n"),
+        ("/end", b"\r\n"),
+        (
+            "/chunked",
+            b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        ),
+    ];
+    for (name, tail) in table {
+        let mut answer = [b"HTTP/1.1 200 OK\r\n", tail].concat();
+        answer.resize(answer.len() + 2000, b'x');
+        let addr = serve(move |_| answer.clone());
+        let error = fetch(addr, name, &LIMITS).unwrap_err();
+        assert!(matches!(error.fault, HttpFault::TooLong), "{error}");
+    }
+    // A body of exactly the limit is fine.
+    let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    answer.resize(answer.len() + 1000, b'x');
+    let addr = serve(move |_| answer.clone());
+    assert_eq!(fetch(addr, "/", &LIMITS).unwrap().body.len(), 1000);
+}
+
+#[test]
+fn nonsense_is_told_as_such() {
+    let endless: &'static [u8] =
+        Vec::leak([b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(9000)[..]].concat());
+    let table: [&[u8]; 9] = [
+        b"",
+        b"d8:intervali1800ee",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        endless,
+    ];
+    for answer in table {
+        let addr = serve(move |_| answer.to_vec());
+        let error = fetch(addr, "/", &LIMITS).unwrap_err();
+        let text = String::from_utf8_lossy(&answer[..answer.len().min(60)]).into_owned();
+        // Hanging up on what the server still sends may look like a broken connection.
+        let expected = matches!(error.fault, HttpFault::NotHttp | HttpFault::Broken(_));
+        assert!(expected, "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn cut_bodies_are_errors() {
+    let table: [&[u8]; 3] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+    ];
+    for answer in table {
+        let addr = serve(move |_| answer.to_vec());
+        let error = fetch(addr, "/", &LIMITS).unwrap_err();
+        assert!(matches!(error.fault, HttpFault::Broken(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_stalled_server_is_given_up() {
+    let limits = Limits {
+        total: Duration::from_millis(200),
+        ..LIMITS
+    };
+    for first in [
+        &b""[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    ] {
+        let addr = serve_streams(move |mut stream| {
+            read_head(&mut stream);
+            let _ = stream.write_all(first);
+            // Held until the client hangs up.
+            let _ = stream.read(&mut [0]);
+        });
+        let begun = Instant::now();
+        let error = fetch(addr, "/", &limits).unwrap_err();
+        assert!(matches!(error.fault, HttpFault::Slow), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn who_is_not_there_is_named() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = gone.local_addr().unwrap();
+    drop(gone);
+    let error = fetch(addr, "/", &LIMITS).unwrap_err();
+    assert!(matches!(error.fault, HttpFault::Connect(_)));
+    assert!(error.to_string().starts_with("127.0.0.1: cannot connect: "));
+    let other_family = block_on(get(
+        &format!("http://{addr}/"),
+        Some(Ipv6Addr::UNSPECIFIED.into()),
+        &LIMITS,
+    ));
+    let fault = other_family.unwrap_err().fault;
+    assert!(matches!(fault, HttpFault::NoAddress));
+}
+
+/// A server that is no TLS server, or a build that has no TLS: an error either way.
+#[test]
+fn https_to_a_plain_server_fails() {
+    let addr = serve_streams(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let error = block_on(get(&format!("https://{addr}/"), None, &LIMITS)).unwrap_err();
+    assert!(matches!(error.fault, HttpFault::Tls(_)), "{error}");
+    let has_tls = cfg!(feature = "tls");
+    assert_eq!(
+        error.to_string().contains("this build has no TLS"),
+        !has_tls
+    );
+}

@@ -1,0 +1,792 @@
+//! When which tracker is told what (BEP 3, BEP 12, BEP 31).
+//!
+//! A slot is one tier of one torrent. The announcer knows no URLs and holds none: a [`Job`] says
+//! which torrent, tier and tracker, and the host reads the URL from the torrent file, speaks HTTP or
+//! UDP, and tells how it went. A tracker of both address families is still one tracker: the host
+//! tells it by both, and one answer is enough.
+//!
+//! The rules:
+//!
+//! - Every tier is announced to, as clients that seed for a long time do; a swarm that is split over
+//!   its tiers is served whole.
+//! - Within a tier one tracker is used. The first is chosen by chance; when it fails the next one
+//!   follows at once, and the one that answers stays the first from then on. Compared with BEP 12,
+//!   this turns the list instead of reordering it.
+//! - When a whole tier has failed it is left alone for 15 seconds, then twice as long each time up
+//!   to half an hour, or for as long as the tracker that failed last asks (BEP 31). It is never given
+//!   up.
+//! - A tracker is told `started` first, and `stopped` only if it has answered before.
+//!   `completed` is told once, to the tracker that is used then.
+//! - All waits vary by a tenth, so that torrents added together drift apart, and the first
+//!   announces leave [`PACE`] apart.
+//!
+//! Invariant: a free slot is in no job; at most [`MAX_IN_FLIGHT`] regular jobs and as many `stopped`
+//! ones are in flight, so that dead trackers do not delay a farewell.
+
+use core::time::Duration;
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::{AnnounceEvent, Intervals};
+
+/// A lent slot for one tier of one torrent.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    torrent: Option<TorrentId>,
+    /// How many jobs the slot has given out: the tenancy of the current one.
+    job: u16,
+    tier: u8,
+    trackers: u8,
+    /// The tracker that is used, `current < trackers`.
+    current: u8,
+    /// The tracker that answered last, and so may know us.
+    known: Option<u8>,
+    /// Trackers of this tier that failed in this round, `tried < trackers`.
+    tried: u8,
+    /// Rounds that failed, one after the other.
+    rounds: u8,
+    /// Whether `completed` is still to be told.
+    completed: bool,
+    /// Whether this ends with `stopped`.
+    leaving: bool,
+    in_flight: Option<AnnounceEvent>,
+    last: Last,
+    next_at: Instant,
+}
+
+impl Slot {
+    /// An unused slot.
+    pub const EMPTY: Slot = Slot {
+        torrent: None,
+        job: 0,
+        tier: 0,
+        trackers: 0,
+        current: 0,
+        known: None,
+        tried: 0,
+        rounds: 0,
+        completed: false,
+        leaving: false,
+        in_flight: None,
+        last: Last::Nothing,
+        next_at: Instant::ZERO,
+    };
+}
+
+const _: () = assert!(size_of::<Slot>() <= 56);
+
+/// A job's slot and the tenancy that it was given for; a stale id matches nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct AnnounceId {
+    /// Index of the slot.
+    pub slot: u16,
+    /// How many jobs the slot had given out before.
+    pub tenancy: u16,
+}
+
+/// An announce to be made. The host must answer each by [`Announcer::answered`] or
+/// [`Announcer::failed`], within a time that it bounds itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// What the answer is to be given for.
+    pub id: AnnounceId,
+    /// The torrent. With `stopped` it may be one that the node has removed.
+    pub torrent: TorrentId,
+    /// Index of the tier in the torrent's announce list.
+    pub tier: u8,
+    /// Index of the tracker in its tier.
+    pub tracker: u8,
+    /// What it is to be told.
+    pub event: AnnounceEvent,
+}
+
+/// How the last announce of a tier went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Last {
+    /// There was none.
+    Nothing,
+    /// It was answered then.
+    Answered(Instant),
+    /// It failed then.
+    Failed(Instant),
+}
+
+/// A tier as the status line sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// Index of the tier.
+    pub tier: u8,
+    /// Index of the tracker that is used.
+    pub tracker: u8,
+    /// How the last announce went.
+    pub last: Last,
+    /// When the next one is due; `None` while one is in flight.
+    pub next_at: Option<Instant>,
+}
+
+/// There is no free slot: the tier is not announced to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// All tiers of all torrents.
+///
+/// Drive it like the node: carry out what [`poll`](Self::poll) gives until it gives nothing more,
+/// poll again at the [`deadline`](Self::deadline) and after each answer.
+#[derive(Debug)]
+pub struct Announcer<'m> {
+    slots: &'m mut [Slot],
+    used: usize,
+    /// Regular jobs in flight, and `stopped` ones.
+    in_flight: [usize; 2],
+    /// No regular job is given out before this.
+    paced_until: Instant,
+    /// No job is due before this; `None` while there is none to wait for.
+    wake: Option<Instant>,
+}
+
+impl<'m> Announcer<'m> {
+    /// An announcer of as many tiers as there are slots, at most 65,535.
+    pub fn new(slots: &'m mut [Slot]) -> Announcer<'m> {
+        let len = slots.len().min(usize::from(u16::MAX));
+        let (slots, _) = slots.split_at_mut(len);
+        slots.fill(Slot::EMPTY);
+        Announcer {
+            slots,
+            used: 0,
+            in_flight: [0; 2],
+            paced_until: Instant::ZERO,
+            wake: None,
+        }
+    }
+
+    /// Announces to a tier of `trackers` trackers from now on. A tier without any needs no slot.
+    pub fn add(
+        &mut self,
+        now: Instant,
+        torrent: TorrentId,
+        tier: u8,
+        trackers: u8,
+        rng: &mut Rng,
+    ) -> Result<(), Full> {
+        if trackers == 0 {
+            return Ok(());
+        }
+        let free = |slot: &&mut Slot| slot.torrent.is_none();
+        let slot = self.slots.iter_mut().find(free).ok_or(Full)?;
+        *slot = Slot {
+            torrent: Some(torrent),
+            job: slot.job,
+            tier,
+            trackers,
+            current: u8::try_from(rng.below(trackers.into())).unwrap_or(0),
+            next_at: now,
+            ..Slot::EMPTY
+        };
+        self.used += 1;
+        self.wake_by(now);
+        Ok(())
+    }
+
+    /// Tells a torrent's trackers that it was completed just now.
+    pub fn completed(&mut self, now: Instant, torrent: TorrentId) {
+        for slot in self.slots.iter_mut().filter(|s| s.is_of(torrent)) {
+            slot.completed = true;
+            // A tier that is failing hears of it when it answers again.
+            if slot.known == Some(slot.current) && slot.tried == 0 && slot.rounds == 0 {
+                slot.next_at = now;
+            }
+        }
+        self.wake_by(now);
+    }
+
+    /// Announces a torrent no longer, but for `stopped`. Its trackers' URLs are wanted until
+    /// [`holds`](Self::holds) says no.
+    pub fn remove(&mut self, now: Instant, torrent: TorrentId) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].is_of(torrent) {
+                self.leave(now, index);
+            }
+        }
+    }
+
+    /// Announces a torrent no longer, not even `stopped`. A late answer concerns nobody.
+    pub fn forget(&mut self, now: Instant, torrent: TorrentId) {
+        for index in 0..self.slots.len() {
+            if !self.slots[index].is_of(torrent) {
+                continue;
+            }
+            if let Some(event) = self.slots[index].in_flight {
+                self.in_flight[kind(event)] -= 1;
+                // Another one may have waited for the place.
+                self.wake_by(now);
+            }
+            self.release(index);
+        }
+    }
+
+    /// Announces nothing any more, but for `stopped`. What is in flight is waited for, until
+    /// [`is_idle`](Self::is_idle); the host may stop waiting when it likes.
+    pub fn stop(&mut self, now: Instant) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].torrent.is_some() {
+                self.leave(now, index);
+            }
+        }
+    }
+
+    /// Whether there is nothing to announce, now or later.
+    pub fn is_idle(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Whether there may be another job for a torrent.
+    pub fn holds(&self, torrent: TorrentId) -> bool {
+        self.slots.iter().any(|slot| slot.is_of(torrent))
+    }
+
+    /// The next announce to make, the one first that is due the longest; `None` until the
+    /// [`deadline`](Self::deadline) or an answer.
+    pub fn poll(&mut self, now: Instant) -> Option<Job> {
+        if self.wake? > now {
+            return None;
+        }
+        let due = |slot: &Slot| self.due_at(slot);
+        let all = self.slots.iter().enumerate();
+        let next = all
+            .filter_map(|(i, slot)| Some((due(slot)?, i)))
+            .min_by_key(|&(at, _)| at);
+        self.wake = next.map(|(at, _)| at);
+        let (_, index) = next.filter(|&(at, _)| at <= now)?;
+        let slot = &mut self.slots[index];
+        let torrent = slot.torrent?;
+        let event = slot.event();
+        slot.job = slot.job.wrapping_add(1);
+        slot.in_flight = Some(event);
+        let kind = kind(event);
+        self.in_flight[kind] += 1;
+        if kind == REGULAR {
+            self.paced_until = now + PACE;
+        }
+        Some(Job {
+            id: AnnounceId {
+                slot: u16::try_from(index).ok()?,
+                tenancy: slot.job,
+            },
+            torrent,
+            tier: slot.tier,
+            tracker: match event {
+                AnnounceEvent::Stopped => slot.known.unwrap_or(slot.current),
+                _ => slot.current,
+            },
+            event,
+        })
+    }
+
+    /// Takes a tracker's answer to a job.
+    pub fn answered(&mut self, now: Instant, id: AnnounceId, told: Intervals, rng: &mut Rng) {
+        let Some((index, event)) = self.land(now, id) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
+        slot.last = Last::Answered(now);
+        slot.known = Some(slot.current);
+        (slot.tried, slot.rounds) = (0, 0);
+        slot.completed &= event != AnnounceEvent::Completed;
+        slot.next_at = if slot.completed {
+            now
+        } else {
+            let wait = jittered(Duration::from_secs(told.interval_s().into()), rng);
+            now + wait.max(Duration::from_secs(told.min_interval_s().into()))
+        };
+        self.settle(now, index, event);
+    }
+
+    /// Takes the failure of a job, be it that nobody answered, nonsense, or a refusal. `retry_in` is
+    /// for how long the tracker does not want to be asked (BEP 31); more than a day counts as a day.
+    pub fn failed(
+        &mut self,
+        now: Instant,
+        id: AnnounceId,
+        retry_in: Option<Duration>,
+        rng: &mut Rng,
+    ) {
+        let Some((index, event)) = self.land(now, id) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
+        slot.last = Last::Failed(now);
+        slot.tried += 1;
+        slot.current = (slot.current + 1) % slot.trackers;
+        if slot.tried < slot.trackers {
+            slot.next_at = now;
+        } else {
+            let doubled = BACK_OFF * (1 << slot.rounds.min(MAX_DOUBLINGS));
+            let wait = jittered(doubled.min(MAX_BACK_OFF), rng);
+            let asked = retry_in.map(|wait| wait.clamp(BACK_OFF, MAX_RETRY_IN));
+            slot.next_at = now + asked.unwrap_or(wait);
+            slot.tried = 0;
+            slot.rounds = slot.rounds.saturating_add(1);
+        }
+        self.settle(now, index, event);
+    }
+
+    /// When to poll again; `None` while that depends on answers only.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// The tiers that are announced to.
+    pub fn status(&self) -> impl Iterator<Item = Status> {
+        self.slots.iter().filter_map(|slot| {
+            Some(Status {
+                torrent: slot.torrent?,
+                tier: slot.tier,
+                tracker: slot.current,
+                last: slot.last,
+                next_at: slot.in_flight.is_none().then_some(slot.next_at),
+            })
+        })
+    }
+
+    /// When a slot's next job may be given out, as things stand.
+    fn due_at(&self, slot: &Slot) -> Option<Instant> {
+        slot.torrent?;
+        let kind = if slot.leaving { STOPPED } else { REGULAR };
+        if slot.in_flight.is_some() || self.in_flight[kind] >= MAX_IN_FLIGHT {
+            return None;
+        }
+        match kind {
+            STOPPED => Some(slot.next_at),
+            _ => Some(slot.next_at.max(self.paced_until)),
+        }
+    }
+
+    /// Ends a job: its slot, and what was told.
+    fn land(&mut self, now: Instant, id: AnnounceId) -> Option<(usize, AnnounceEvent)> {
+        let index = usize::from(id.slot);
+        let slot = self.slots.get_mut(index).filter(|s| s.job == id.tenancy)?;
+        let event = slot.in_flight.take()?;
+        self.in_flight[kind(event)] -= 1;
+        // Another one may have waited for the place.
+        self.wake_by(now);
+        Some((index, event))
+    }
+
+    /// After a job: lets a slot go that has said farewell.
+    fn settle(&mut self, now: Instant, index: usize, event: AnnounceEvent) {
+        if event == AnnounceEvent::Stopped {
+            self.release(index);
+        } else if self.slots[index].leaving {
+            self.leave(now, index);
+        }
+    }
+
+    fn leave(&mut self, now: Instant, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.leaving = true;
+        if slot.in_flight.is_some() {
+            return;
+        }
+        if slot.known.is_none() {
+            self.release(index);
+            return;
+        }
+        slot.next_at = now;
+        self.wake_by(now);
+    }
+
+    fn release(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        *slot = Slot {
+            job: slot.job,
+            ..Slot::EMPTY
+        };
+        self.used -= 1;
+    }
+
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+impl Slot {
+    fn is_of(&self, torrent: TorrentId) -> bool {
+        self.torrent == Some(torrent)
+    }
+
+    fn event(&self) -> AnnounceEvent {
+        if self.leaving {
+            AnnounceEvent::Stopped
+        } else if self.known != Some(self.current) {
+            AnnounceEvent::Started
+        } else if self.completed {
+            AnnounceEvent::Completed
+        } else {
+            AnnounceEvent::None
+        }
+    }
+}
+
+/// Jobs of each kind that are in flight at a time.
+pub const MAX_IN_FLIGHT: usize = 8;
+
+/// The least time between two regular jobs: twenty a second, so that starting with ten thousand
+/// torrents is no attack on their tracker.
+pub const PACE: Duration = Duration::from_millis(50);
+
+/// The wait after the first failure of a whole tier.
+const BACK_OFF: Duration = Duration::from_secs(15);
+
+/// Where its doubling ends.
+const MAX_BACK_OFF: Duration = Duration::from_secs(1800);
+
+/// Enough doublings to reach [`MAX_BACK_OFF`].
+const MAX_DOUBLINGS: u8 = 7;
+
+const _: () = assert!(BACK_OFF.as_secs() << MAX_DOUBLINGS >= MAX_BACK_OFF.as_secs());
+
+/// How long a tracker may ask to be left alone.
+const MAX_RETRY_IN: Duration = Duration::from_secs(86_400);
+
+const REGULAR: usize = 0;
+const STOPPED: usize = 1;
+
+fn kind(event: AnnounceEvent) -> usize {
+    match event {
+        AnnounceEvent::Stopped => STOPPED,
+        _ => REGULAR,
+    }
+}
+
+/// Between nine and eleven tenths of `wait`.
+fn jittered(wait: Duration, rng: &mut Rng) -> Duration {
+    wait * (900 + rng.below(201)) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern crate std;
+    use std::vec::Vec;
+
+    const T: TorrentId = TorrentId {
+        slot: 3,
+        tenancy: 1,
+    };
+
+    const HALF_HOUR: u64 = 1800;
+
+    fn told() -> Intervals {
+        Intervals::told(Some(HALF_HOUR as i64), None)
+    }
+
+    /// An announcer, its time and its chance.
+    struct World<'m> {
+        announcer: Announcer<'m>,
+        now: Instant,
+        rng: Rng,
+    }
+
+    impl<'m> World<'m> {
+        fn new(slots: &'m mut [Slot], tiers: &[u8]) -> World<'m> {
+            let mut announcer = Announcer::new(slots);
+            let (now, mut rng) = (Instant::from_secs(100), Rng::new(12));
+            for (tier, &trackers) in tiers.iter().enumerate() {
+                let tier = tier as u8;
+                announcer.add(now, T, tier, trackers, &mut rng).unwrap();
+            }
+            World {
+                announcer,
+                now,
+                rng,
+            }
+        }
+
+        /// Waits for the next job; how long that took, in whole seconds, and the job.
+        fn next(&mut self) -> (u64, Job) {
+            let before = self.now;
+            loop {
+                if let Some(job) = self.announcer.poll(self.now) {
+                    return ((self.now - before).as_secs(), job);
+                }
+                let deadline = self.announcer.deadline().expect("something is due");
+                assert!(deadline > self.now, "a deadline that makes busy");
+                self.now = deadline;
+            }
+        }
+
+        fn answer(&mut self, job: Job) {
+            let now = self.now;
+            self.announcer.answered(now, job.id, told(), &mut self.rng);
+        }
+
+        fn fail(&mut self, job: Job, retry_in: Option<Duration>) {
+            self.announcer
+                .failed(self.now, job.id, retry_in, &mut self.rng);
+        }
+    }
+
+    #[test]
+    fn started_then_regular_then_stopped() {
+        let mut slots = [Slot::EMPTY; 2];
+        let mut world = World::new(&mut slots, &[1]);
+        let (wait, job) = world.next();
+        assert_eq!((wait, job.event), (0, AnnounceEvent::Started));
+        assert_eq!(world.announcer.poll(world.now), None);
+        assert_eq!(world.announcer.deadline(), None);
+        world.answer(job);
+        for _ in 0..50 {
+            let (wait, job) = world.next();
+            assert_eq!(job.event, AnnounceEvent::None);
+            assert!((1620..=1980).contains(&wait), "{wait}");
+            world.answer(job);
+        }
+        world.announcer.stop(world.now);
+        assert!(!world.announcer.is_idle());
+        let (wait, job) = world.next();
+        assert_eq!((wait, job.event), (0, AnnounceEvent::Stopped));
+        world.answer(job);
+        assert!(world.announcer.is_idle());
+        assert_eq!(world.announcer.poll(world.now), None);
+        assert_eq!(world.announcer.deadline(), None);
+    }
+
+    #[test]
+    fn jitter_keeps_above_the_trackers_minimum() {
+        let mut slots = [Slot::EMPTY; 1];
+        let mut world = World::new(&mut slots, &[1]);
+        let strict = Intervals::told(Some(1800), Some(1790));
+        for round in 0..50 {
+            let (wait, job) = world.next();
+            assert!(round == 0 || (1790..=1980).contains(&wait), "{wait}");
+            let now = world.now;
+            world
+                .announcer
+                .answered(now, job.id, strict, &mut world.rng);
+        }
+    }
+
+    #[test]
+    fn failures_back_off_and_never_give_up() {
+        let mut slots = [Slot::EMPTY; 1];
+        let mut world = World::new(&mut slots, &[1]);
+        let expected = [0, 15, 30, 60, 120, 240, 480, 960, 1800, 1800];
+        for about in expected.into_iter().chain([1800; 300]) {
+            let (wait, job) = world.next();
+            let (least, most): (u64, u64) = (about * 9 / 10, about * 11 / 10);
+            assert!((least.saturating_sub(1)..=most).contains(&wait), "{wait}");
+            assert_eq!(job.event, AnnounceEvent::Started);
+            world.fail(job, None);
+        }
+        let (_, job) = world.next();
+        world.answer(job);
+        let (wait, job) = world.next();
+        assert!(wait >= 1620 && job.event == AnnounceEvent::None);
+        world.fail(job, None);
+        let (wait, job) = world.next();
+        assert!((13..=17).contains(&wait), "the back-off began anew");
+        assert_eq!(job.event, AnnounceEvent::None, "it still knows us");
+    }
+
+    #[test]
+    fn a_tracker_may_ask_to_be_left_alone() {
+        let table = [
+            (1, 15),
+            (600, 600),
+            (86_400, 86_400),
+            (u64::MAX / 2, 86_400),
+        ];
+        for (asked, kept) in table {
+            let mut slots = [Slot::EMPTY; 1];
+            let mut world = World::new(&mut slots, &[1]);
+            let (_, job) = world.next();
+            world.fail(job, Some(Duration::from_secs(asked)));
+            assert_eq!(world.next().0, kept);
+        }
+    }
+
+    #[test]
+    fn a_tier_turns_to_the_tracker_that_works() {
+        let mut slots = [Slot::EMPTY; 1];
+        let mut world = World::new(&mut slots, &[3]);
+        let (_, first) = world.next();
+        world.fail(first, None);
+        let (wait, second) = world.next();
+        assert_eq!(
+            (wait, second.tracker, second.event),
+            (0, (first.tracker + 1) % 3, AnnounceEvent::Started)
+        );
+        world.answer(second);
+        let (_, again) = world.next();
+        assert_eq!(
+            (again.tracker, again.event),
+            (second.tracker, AnnounceEvent::None)
+        );
+        // Now all fail: the round starts at the one that worked, and the next one does again.
+        world.fail(again, None);
+        for step in 1..3 {
+            let (wait, job) = world.next();
+            assert_eq!((wait, job.tracker), (0, (second.tracker + step) % 3));
+            assert_eq!(job.event, AnnounceEvent::Started);
+            world.fail(job, None);
+        }
+        let (wait, job) = world.next();
+        assert!(wait >= 13 && job.tracker == second.tracker);
+        assert_eq!(job.event, AnnounceEvent::None);
+        world.fail(job, None);
+        let (_, third) = world.next();
+        assert_ne!(third.tracker, second.tracker);
+        world.announcer.stop(world.now);
+        world.fail(third, None);
+        let (_, farewell) = world.next();
+        assert_eq!(
+            (farewell.tracker, farewell.event),
+            (second.tracker, AnnounceEvent::Stopped),
+            "farewell goes to who knows us"
+        );
+    }
+
+    #[test]
+    fn the_first_tracker_of_a_tier_is_chance() {
+        let mut slots = [Slot::EMPTY; 100];
+        let mut world = World::new(&mut slots, &[4; 100]);
+        let mut seen = [0; 4];
+        for _ in 0..100 {
+            let (_, job) = world.next();
+            seen[usize::from(job.tracker)] += 1;
+            world.answer(job);
+        }
+        assert!(seen.iter().all(|&count| count > 10), "{seen:?}");
+    }
+
+    #[test]
+    fn tiers_do_not_wait_for_each_other() {
+        let mut slots = [Slot::EMPTY; 3];
+        let mut world = World::new(&mut slots, &[1, 0, 2]);
+        let (_, dead) = world.next();
+        let (wait, live) = world.next();
+        assert_eq!((wait, dead.tier, live.tier), (0, 0, 2));
+        world.answer(live);
+        assert!(matches!(
+            world.announcer.status().map(|s| s.last).collect::<Vec<_>>()[..],
+            [Last::Nothing, Last::Answered(_)]
+        ));
+        world.fail(dead, None);
+        let status: Vec<_> = world.announcer.status().collect();
+        assert!(matches!(status[0].last, Last::Failed(at) if at == world.now));
+        assert!(status[0].next_at < status[1].next_at);
+    }
+
+    #[test]
+    fn completed_is_told_once() {
+        let mut slots = [Slot::EMPTY; 1];
+        let mut world = World::new(&mut slots, &[1]);
+        let (_, job) = world.next();
+        world.announcer.completed(world.now, T);
+        world.answer(job);
+        let (wait, job) = world.next();
+        assert_eq!((wait, job.event), (0, AnnounceEvent::Completed));
+        world.fail(job, None);
+        let (wait, job) = world.next();
+        assert!(wait >= 13 && job.event == AnnounceEvent::Completed);
+        world.answer(job);
+        let (wait, job) = world.next();
+        assert!(wait >= 1620 && job.event == AnnounceEvent::None);
+        world.answer(job);
+        world.announcer.completed(world.now, T);
+        let (wait, job) = world.next();
+        assert_eq!((wait, job.event), (0, AnnounceEvent::Completed));
+    }
+
+    #[test]
+    fn leaving_is_told_to_those_who_know_us_only() {
+        let mut slots = [Slot::EMPTY; 4];
+        let mut world = World::new(&mut slots, &[1, 1, 1, 1]);
+        let jobs: Vec<Job> = (0..4).map(|_| world.next().1).collect();
+        world.answer(jobs[0]);
+        world.fail(jobs[1], None);
+        world.announcer.remove(world.now, T);
+        assert!(world.announcer.holds(T));
+        let (_, farewell) = world.next();
+        assert_eq!((farewell.tier, farewell.event), (0, AnnounceEvent::Stopped));
+        assert_eq!(world.announcer.poll(world.now), None);
+        // Two are in flight still: one comes to know us, the other does not.
+        world.answer(jobs[2]);
+        world.fail(jobs[3], None);
+        let (_, late) = world.next();
+        assert_eq!((late.tier, late.event), (2, AnnounceEvent::Stopped));
+        world.fail(farewell, None);
+        world.answer(late);
+        assert!(!world.announcer.holds(T) && world.announcer.is_idle());
+        // The slots are good for another start.
+        let now = world.now;
+        for tier in 0..4 {
+            let torrent = TorrentId {
+                slot: 0,
+                tenancy: 9,
+            };
+            let added = world.announcer.add(now, torrent, tier, 1, &mut world.rng);
+            assert_eq!(added, Ok(()));
+        }
+        assert_eq!(world.announcer.add(now, T, 0, 1, &mut world.rng), Err(Full));
+        assert_eq!(world.next().1.event, AnnounceEvent::Started);
+    }
+
+    #[test]
+    fn stale_answers_change_nothing() {
+        let mut slots = [Slot::EMPTY; 1];
+        let mut world = World::new(&mut slots, &[1]);
+        let (_, old) = world.next();
+        world.answer(old);
+        let next_at = world.announcer.status().next().unwrap().next_at;
+        world.fail(old, None);
+        world.answer(old);
+        assert_eq!(world.announcer.status().next().unwrap().next_at, next_at);
+        let (_, new) = world.next();
+        world.fail(old, None);
+        world.answer(Job {
+            id: AnnounceId {
+                slot: 77,
+                tenancy: 0,
+            },
+            ..new
+        });
+        assert_eq!(world.announcer.status().next().unwrap().next_at, None);
+        world.answer(new);
+        assert!(world.announcer.status().next().unwrap().next_at.is_some());
+    }
+
+    #[test]
+    fn many_start_spread_and_few_at_a_time() {
+        const MANY: usize = 1200;
+        let mut slots = std::vec![Slot::EMPTY; MANY];
+        let mut world = World::new(&mut slots, &[1; 0]);
+        let start = world.now;
+        for slot in 0..MANY as u16 {
+            let torrent = TorrentId { slot, tenancy: 0 };
+            let added = world.announcer.add(start, torrent, 0, 1, &mut world.rng);
+            added.unwrap();
+        }
+        let first: Vec<Job> = (0..MAX_IN_FLIGHT).map(|_| world.next().1).collect();
+        assert_eq!(world.announcer.poll(world.now + PACE), None);
+        assert_eq!(world.announcer.deadline(), None, "only an answer helps");
+        // Farewells have places of their own.
+        world.answer(first[0]);
+        world.announcer.remove(world.now, first[0].torrent);
+        assert_eq!(world.next().1.event, AnnounceEvent::Stopped);
+        for job in &first[1..] {
+            world.answer(*job);
+        }
+        for _ in first.len()..MANY {
+            let (_, job) = world.next();
+            assert_eq!(job.event, AnnounceEvent::Started);
+            world.answer(job);
+        }
+        let took = world.now - start;
+        assert_eq!(took, PACE * (MANY as u32 - 1));
+    }
+}

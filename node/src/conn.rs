@@ -1,0 +1,226 @@
+//! One connection: who is at the other end, what was said, what is owed.
+//!
+//! Invariants: the slot's id is good for one tenancy; a slot in `State::Free` is in no list; a
+//! connection that is `Open` belongs to a torrent.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use everseed_core::geometry::{PieceIndex, TorrentId};
+use everseed_core::time::Instant;
+use everseed_core::wire::{Decoder, Features, Handshake, PeerId, WireError};
+
+use crate::outgoing::Outbox;
+use crate::queue::{List, NONE};
+
+/// A connection's slot and the tenancy that it was given for; a stale id matches nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ConnId {
+    /// Index of the slot, below the number of slots lent: hosts may index their sockets by it.
+    pub slot: u16,
+    /// How often the slot had been let before.
+    pub tenancy: u16,
+}
+
+/// A lent slot for one connection.
+#[derive(Clone, Debug)]
+pub struct Conn {
+    pub(crate) tenancy: u16,
+    pub(crate) state: State,
+    pub(crate) addr: SocketAddr,
+    /// Whether the peer dialled us.
+    pub(crate) incoming: bool,
+    /// Its place among the candidates, if we dialled it.
+    pub(crate) candidate: Option<u16>,
+    pub(crate) torrent: Option<TorrentId>,
+    pub(crate) peer_id: PeerId,
+    /// What both sides support.
+    pub(crate) features: Features,
+
+    pub(crate) hello: [u8; Handshake::LEN],
+    pub(crate) hello_len: u8,
+    pub(crate) decoder: Decoder,
+    pub(crate) payload: Payload,
+
+    /// Whether it wants what we have.
+    pub(crate) interested: bool,
+    /// Pieces that it has.
+    pub(crate) have: u32,
+    /// The id by which it wants the messages of BEP 9; 0 for not at all.
+    pub(crate) ut_metadata: u8,
+    /// Pieces of `info` that it has asked for.
+    pub(crate) metadata_asked: u32,
+    /// Whether it said that it will never download (BEP 21).
+    pub(crate) upload_only: bool,
+
+    /// Whether we serve it; `outbox` knows what it was told.
+    pub(crate) unchoked: bool,
+    pub(crate) optimistic: bool,
+    /// When `unchoked` changed last, or when it became interested.
+    pub(crate) since: Instant,
+    pub(crate) requests: List,
+    pub(crate) outbox: Outbox,
+    /// Whether reading waits until some request is served.
+    pub(crate) full: bool,
+    /// The piece that has to be verified before anything more can be sent.
+    pub(crate) awaits: Option<PieceIndex>,
+
+    pub(crate) opened: Instant,
+    pub(crate) heard: Instant,
+    /// When bytes were sent last, or when there began to be something to send.
+    pub(crate) sent: Instant,
+    pub(crate) uploaded: u64,
+    /// `uploaded` at the last choking round.
+    pub(crate) uploaded_before: u64,
+
+    /// The next connection that waits for `poll`.
+    pub(crate) next_due: u16,
+    pub(crate) due: bool,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// No connection.
+    Free,
+    /// The host is to dial.
+    Dial,
+    /// The host dials.
+    Dialling,
+    /// Connected; the peer's handshake is not complete.
+    Greeting,
+    /// Both know which torrent it is about.
+    Open,
+    /// To be dropped by the host.
+    Closing(Reason),
+}
+
+/// What the payload that passes through is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Payload {
+    Skip,
+    Bitfield {
+        at: u32,
+    },
+    /// An extended message for this id (BEP 10), of which so many bytes have passed.
+    Extended {
+        id: u8,
+        at: u32,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The host said that it is gone.
+    Gone,
+    /// The bytes are no BitTorrent.
+    NotBitTorrent,
+    /// It asked for a torrent that is not served here.
+    UnknownTorrent,
+    /// It is this node itself.
+    Ourselves,
+    /// The same peer is connected already.
+    Duplicate,
+    /// Neither side needs anything of the other.
+    BothSeeds,
+    /// A malformed message.
+    Wire(WireError),
+    /// A bitfield of another torrent's size.
+    BadBitfield,
+    /// A message of an extension that was not agreed on, or an index that does not exist.
+    BadMessage,
+    /// A request for what does not exist or is longer than a block.
+    BadRequest,
+    /// A request for a piece that is not here, from a peer that understands no reject.
+    MissingPiece,
+    /// It did not finish its handshake in time.
+    SlowHandshake,
+    /// Nothing came for minutes.
+    Idle,
+    /// It asks but does not read what is sent.
+    Stalled,
+    /// Somebody who needs it more gets the place.
+    Crowded,
+    /// The torrent was removed, or cannot be read now.
+    TorrentGone,
+    /// The node stops.
+    Stopping,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Gone => "it hung up",
+            Reason::NotBitTorrent => "it speaks no BitTorrent",
+            Reason::UnknownTorrent => "it wants a torrent that is not served here",
+            Reason::Ourselves => "it is this node itself",
+            Reason::Duplicate => "it is connected already",
+            Reason::BothSeeds => "neither side needs anything",
+            Reason::Wire(error) => return error.fmt(f),
+            Reason::BadBitfield => "its bitfield does not fit the torrent",
+            Reason::BadMessage => "it sent a message that makes no sense here",
+            Reason::BadRequest => "it asked for something that does not exist",
+            Reason::MissingPiece => "it asked for a piece that is missing here",
+            Reason::SlowHandshake => "its handshake did not come in time",
+            Reason::Idle => "it was silent for too long",
+            Reason::Stalled => "it does not read what it asked for",
+            Reason::Crowded => "its place was needed for another peer",
+            Reason::TorrentGone => "its torrent is not served any more",
+            Reason::Stopping => "everseed stops",
+        })
+    }
+}
+
+impl Conn {
+    /// An unused slot.
+    pub const EMPTY: Conn = Conn {
+        tenancy: 0,
+        state: State::Free,
+        addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        incoming: false,
+        candidate: None,
+        torrent: None,
+        peer_id: [0; 20],
+        features: Features {
+            fast: false,
+            extended: false,
+            dht: false,
+        },
+        hello: [0; Handshake::LEN],
+        hello_len: 0,
+        decoder: Decoder::new(),
+        payload: Payload::Skip,
+        interested: false,
+        have: 0,
+        ut_metadata: 0,
+        metadata_asked: 0,
+        upload_only: false,
+        unchoked: false,
+        optimistic: false,
+        since: Instant::ZERO,
+        requests: List::EMPTY,
+        outbox: Outbox::NEW,
+        full: false,
+        awaits: None,
+        opened: Instant::ZERO,
+        heard: Instant::ZERO,
+        sent: Instant::ZERO,
+        uploaded: 0,
+        uploaded_before: 0,
+        next_due: NONE,
+        due: false,
+    };
+
+    /// Whether there is a socket, or soon will be.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(self.state, State::Free | State::Closing(_))
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+}
+
+const _: () = assert!(size_of::<Conn>() <= 384);

@@ -1,0 +1,174 @@
+//! What connections need of the host: the list of those that `poll` has to look at, and what each
+//! of them is due.
+//!
+//! Invariant: a connection is in the list exactly if its `due` is set.
+
+use everseed_core::extension::Hello;
+use everseed_core::hash::InfoHash;
+use everseed_core::time::Instant;
+use everseed_core::wire::Handshake;
+
+use crate::conn::{Conn, ConnId, State};
+use crate::outgoing::{Cursor, Greeting, View};
+use crate::queue::NONE;
+use crate::rate::QUANTUM;
+use crate::{Action, Node, incoming, outgoing, queue};
+
+impl Node<'_> {
+    /// Puts a connection into the list that `poll` works off.
+    pub(crate) fn due(&mut self, slot: usize) {
+        if core::mem::replace(&mut self.conns[slot].due, true) {
+            return;
+        }
+        self.conns[slot].next_due = NONE;
+        let here = self.id(slot).slot;
+        match self.conns.get_mut(usize::from(self.last_due)) {
+            Some(last) => last.next_due = here,
+            None => self.first_due = here,
+        }
+        self.last_due = here;
+    }
+
+    /// Makes everybody due, beginning behind the one that had its turn last, so that a tight rate
+    /// limit goes round.
+    pub(crate) fn due_all(&mut self) {
+        let len = self.conns.len();
+        let first = usize::from(self.last_served) + 1;
+        for slot in (first..len).chain(0..first.min(len)) {
+            if self.conns[slot].is_live() {
+                self.due(slot);
+            }
+        }
+    }
+
+    pub(crate) fn next_due(&mut self) -> Option<usize> {
+        let slot = usize::from(self.first_due);
+        let conn = self.conns.get_mut(slot)?;
+        conn.due = false;
+        self.first_due = conn.next_due;
+        if self.first_due == NONE {
+            self.last_due = NONE;
+        }
+        Some(slot)
+    }
+
+    /// What a connection that is due needs.
+    pub(crate) fn action(&mut self, now: Instant, slot: usize) -> Option<Action> {
+        let conn = self.id(slot);
+        match self.conns[slot].state {
+            State::Free => None,
+            State::Closing(reason) => {
+                let addr = self.conns[slot].addr;
+                let due = (self.conns[slot].due, self.conns[slot].next_due);
+                self.conns[slot] = Conn {
+                    tenancy: conn.tenancy.wrapping_add(1),
+                    ..Conn::EMPTY
+                };
+                (self.conns[slot].due, self.conns[slot].next_due) = due;
+                self.live -= 1;
+                Some(Action::Close { conn, addr, reason })
+            }
+            State::Dial => {
+                self.conns[slot].state = State::Dialling;
+                Some(Action::Connect {
+                    conn,
+                    addr: self.conns[slot].addr,
+                })
+            }
+            State::Dialling => None,
+            State::Greeting | State::Open => self.traffic(now, slot, conn),
+        }
+    }
+
+    pub(crate) fn traffic(&mut self, now: Instant, slot: usize, conn: ConnId) -> Option<Action> {
+        if self.conns[slot].full && self.readable(slot) > 0 {
+            self.conns[slot].full = false;
+            self.due(slot);
+            return Some(Action::Receive { conn });
+        }
+        let view = self.view(slot);
+        let cursor = Cursor::new(view.conn);
+        let awaits = cursor.awaits(&view);
+        let body = matches!(cursor.peek(&view), Some(outgoing::Out::Piece(_)));
+        let anything = cursor.peek(&view).is_some();
+        self.conns[slot].awaits = awaits;
+        if body && self.bucket.level(now) < QUANTUM {
+            self.throttled = true;
+            return None;
+        }
+        if anything {
+            return Some(Action::Transmit { conn });
+        }
+        let torrent = self.conns[slot].torrent?;
+        let piece = awaits?;
+        let entry = self.torrents.get_mut(torrent)?;
+        if entry.verifying.is_some() {
+            return None;
+        }
+        entry.verifying = Some(piece);
+        Some(Action::Verify { torrent, piece })
+    }
+
+    pub(crate) fn view(&self, slot: usize) -> View<'_> {
+        let conn = &self.conns[slot];
+        let torrent = conn.torrent.and_then(|id| self.torrents.get(id));
+        let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
+        let peer_id = self.identity.peer_id;
+        let handshake = Handshake {
+            features: incoming::FEATURES,
+            info_hash,
+            peer_id,
+        };
+        let greeting = Greeting {
+            handshake,
+            hello: Hello {
+                port: self.identity.port,
+                reqq: queue::REQQ,
+                upload_only: true,
+                metadata_size: None,
+                client: self.identity.client,
+            },
+        };
+        View {
+            conn,
+            torrent,
+            torrents: &self.torrents,
+            queue: &self.queue,
+            greeting,
+        }
+    }
+
+    /// Accounts for bytes of a message that went out.
+    pub(crate) fn sent(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        out: outgoing::Out,
+        fresh: bool,
+        body: u32,
+    ) {
+        let conn = &mut self.conns[slot];
+        if fresh
+            && matches!(
+                out,
+                outgoing::Out::Piece(_) | outgoing::Out::Reject(_) | outgoing::Out::Metadata(_)
+            )
+        {
+            self.queue.pop(&mut conn.requests);
+        }
+        // Only content counts, and is limited.
+        if body == 0 || matches!(out, outgoing::Out::Metadata(_)) {
+            return;
+        }
+        self.last_served = self.id(slot).slot;
+        let conn = &mut self.conns[slot];
+        let body = u64::from(body);
+        conn.uploaded = conn.uploaded.saturating_add(body);
+        self.uploaded = self.uploaded.saturating_add(body);
+        self.bucket.take(now, body);
+        if let Some(torrent) = conn.torrent.and_then(|id| self.torrents.get_mut(id)) {
+            // It began with what a record on disk says.
+            torrent.uploaded = torrent.uploaded.saturating_add(body);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! What peers send: one function per message.
+//!
+//! Every function answers with the reason to hang up, if there is one; the caller acts on it.
+
+// What is counted here was read into the scratch, which is far below 4 GiB.
+#![allow(clippy::cast_possible_truncation)]
+
+use core::time::Duration;
+
+use everseed_core::bits;
+use everseed_core::extension;
+use everseed_core::geometry::BlockRef;
+use everseed_core::metadata;
+use everseed_core::time::Instant;
+use everseed_core::wire::{Handshake, Item, Message, PROTOCOL};
+
+use crate::Node;
+use crate::candidates::Fate;
+use crate::conn::{ConnId, Payload, Reason, State};
+use crate::queue::Kind;
+use crate::torrent;
+
+type Verdict = Result<(), Reason>;
+
+impl Node<'_> {
+    /// How many bytes may be read from a connection so that everything that they can ask for has a
+    /// place; 0 is back-pressure.
+    pub(crate) fn readable(&mut self, slot: usize) -> usize {
+        let conn = &self.conns[slot];
+        match conn.state {
+            State::Greeting => Handshake::LEN - usize::from(conn.hello_len),
+            State::Open if conn.unchoked || conn.features.fast => {
+                let held = conn.decoder.held();
+                let payload = conn.decoder.payload_left() as usize;
+                match self.quota(slot) {
+                    0 => 0,
+                    // No request is shorter than this, so no more than `quota` can be in it.
+                    quota => payload + REQUEST * usize::from(quota) - held,
+                }
+            }
+            // Its requests are ignored, but those for `info`, so they need no place.
+            State::Open => usize::MAX,
+            _ => 0,
+        }
+    }
+
+    fn quota(&mut self, slot: usize) -> u16 {
+        let slots = self.limits.slots;
+        let quota = self.queue.quota(&self.conns[slot].requests, slots);
+        if quota > 0 || self.conns[slot].requests.len() > 0 {
+            return quota;
+        }
+        // The pool is used up. Of those who were choked and do not read their rejects, the one that
+        // holds most of it leaves, so that nobody waits for a place without an end.
+        let holds = |slot: usize| self.conns[slot].requests.len();
+        let choked = |&slot: &usize| !self.conns[slot].unchoked && holds(slot) > 0;
+        let hog = (0..self.conns.len())
+            .filter(choked)
+            .max_by_key(|&s| holds(s));
+        match hog {
+            Some(hog) => self.close(hog, Reason::Stalled),
+            // Those who are served hold it all: `poll` comes back when some of it is free.
+            None => self.starved = true,
+        }
+        self.queue.quota(&self.conns[slot].requests, slots)
+    }
+
+    /// Takes bytes of a handshake.
+    pub(crate) fn hello(&mut self, now: Instant, slot: usize, bytes: &[u8]) -> Verdict {
+        let conn = &mut self.conns[slot];
+        let have = usize::from(conn.hello_len);
+        let Some(free) = conn.hello.get_mut(have..have + bytes.len()) else {
+            return Err(Reason::NotBitTorrent);
+        };
+        free.copy_from_slice(bytes);
+        conn.hello_len += bytes.len() as u8;
+        let have = usize::from(conn.hello_len);
+        let known = have.min(PROTOCOL.len());
+        if conn.hello[..known] != PROTOCOL[..known] {
+            return Err(Reason::NotBitTorrent);
+        }
+        if have < Handshake::LEN {
+            return Ok(());
+        }
+        let hello = Handshake::decode(&conn.hello).ok_or(Reason::NotBitTorrent)?;
+        self.greeted(now, slot, hello)
+    }
+
+    /// The peer's handshake is complete.
+    fn greeted(&mut self, now: Instant, slot: usize, hello: Handshake) -> Verdict {
+        if hello.peer_id == self.identity.peer_id {
+            return Err(Reason::Ourselves);
+        }
+        let id = self
+            .torrents
+            .find(hello.info_hash)
+            .ok_or(Reason::UnknownTorrent)?;
+        let expected = self.conns[slot].torrent;
+        if expected.is_some_and(|expected| expected != id) {
+            return Err(Reason::UnknownTorrent);
+        }
+        let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+        let twin = self
+            .conns
+            .iter()
+            .position(|c| c.is_open() && c.torrent == Some(id) && c.peer_id == hello.peer_id);
+        if let Some(twin) = twin {
+            // One that has been silent may be dead, and its peer come back. Only its own address is
+            // believed, as peer ids are no secret.
+            let silent = now - self.conns[twin].heard >= TWIN_SILENCE;
+            if !silent || self.conns[twin].addr.ip() != self.conns[slot].addr.ip() {
+                return Err(Reason::Duplicate);
+            }
+            self.close(twin, Reason::Duplicate);
+        }
+        let Some(torrent) = self.torrents.get_mut(id).filter(open) else {
+            return Err(Reason::UnknownTorrent);
+        };
+        if expected.is_none() {
+            torrent.conns += 1;
+        }
+        let conn = &mut self.conns[slot];
+        conn.torrent = Some(id);
+        conn.peer_id = hello.peer_id;
+        conn.features = hello.features.and(FEATURES);
+        conn.state = State::Open;
+        conn.sent = now;
+        log::debug!("{}: connected, {}", conn.addr, hello.info_hash);
+        Ok(())
+    }
+
+    /// Takes bytes of messages.
+    pub(crate) fn messages(&mut self, now: Instant, slot: usize, mut bytes: &[u8]) -> Verdict {
+        loop {
+            // A copy of 24 bytes, so that the handlers may use the whole node.
+            let mut decoder = self.conns[slot].decoder.clone();
+            let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;
+            self.conns[slot].decoder = decoder;
+            match item {
+                None => return Ok(()),
+                Some(Item::Message(message)) => self.message(now, slot, message)?,
+                Some(Item::Payload { bytes, last }) => self.payload(slot, bytes, last)?,
+            }
+        }
+    }
+
+    fn message(&mut self, now: Instant, slot: usize, message: Message) -> Verdict {
+        if message.is_fast() && !self.conns[slot].features.fast {
+            return Err(Reason::BadMessage);
+        }
+        self.conns[slot].payload = Payload::Skip;
+        match message {
+            Message::Interested => self.interested(now, slot, true),
+            Message::NotInterested => self.interested(now, slot, false),
+            Message::Have(index) => self.have(slot, index),
+            Message::Bitfield { len } => self.bitfield(slot, len),
+            Message::HaveAll => self.have_all(slot),
+            Message::HaveNone => self.have_none(slot),
+            Message::Request(block) => self.request(now, slot, block),
+            Message::Cancel(block) => self.cancel(slot, block),
+            Message::Extended { id, .. } if self.conns[slot].features.extended => {
+                self.conns[slot].payload = Payload::Extended { id, at: 0 };
+                Ok(())
+            }
+            // Nothing was asked for, so nothing is expected: a block passes by. The rest concerns
+            // downloads and the DHT.
+            _ => Ok(()),
+        }
+    }
+
+    fn payload(&mut self, slot: usize, bytes: &[u8], last: bool) -> Verdict {
+        match self.conns[slot].payload {
+            Payload::Skip => Ok(()),
+            Payload::Bitfield { at } => self.bitfield_bytes(slot, at, bytes, last),
+            Payload::Extended { id, at } => self.extended_bytes(slot, id, at, bytes, last),
+        }
+    }
+
+    /// Takes bytes of an extended message. Most come in one piece and are parsed where they are. The
+    /// pieces of one other at a time are put together; further ones are passed over meanwhile, as
+    /// too long ones are, for nothing in them is needed to go on.
+    fn extended_bytes(
+        &mut self,
+        slot: usize,
+        id: u8,
+        at: u32,
+        bytes: &[u8],
+        last: bool,
+    ) -> Verdict {
+        self.conns[slot].payload = Payload::Extended {
+            id,
+            at: at.saturating_add(bytes.len() as u32),
+        };
+        if at == 0 && last {
+            return self.extended(slot, id, bytes);
+        }
+        let owner = self.id(slot);
+        if at == 0 && !self.stash.is_held(|conn| self.slot(conn).is_some()) {
+            self.stash = Stash::of(owner);
+        }
+        if self.stash.owner != Some(owner) {
+            return Ok(());
+        }
+        let whole = self.stash.bytes.extend_from_slice(bytes).is_ok();
+        if last || !whole {
+            let stash = core::mem::take(&mut self.stash);
+            if whole {
+                return self.extended(slot, id, &stash.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn interested(&mut self, now: Instant, slot: usize, interested: bool) -> Verdict {
+        let conn = &mut self.conns[slot];
+        if conn.interested == interested {
+            return Ok(());
+        }
+        conn.interested = interested;
+        conn.since = now;
+        if !interested && conn.unchoked {
+            self.choke(now, slot);
+        }
+        // Who is served next is seen to when the whole read was taken, however often it changed its
+        // mind in it.
+        self.slot_freed = true;
+        self.both_seeds(slot)
+    }
+
+    fn have(&mut self, slot: usize, index: u32) -> Verdict {
+        let pieces = self.pieces_of(slot);
+        if index >= pieces {
+            return Err(Reason::BadMessage);
+        }
+        let conn = &mut self.conns[slot];
+        conn.have = conn.have.saturating_add(1).min(pieces);
+        self.both_seeds(slot)
+    }
+
+    /// A bitfield has the torrent's size (BEP 3). It should come first, if at all, but aria2 sends
+    /// another one where it would have to send very many haves: the last one counts.
+    fn bitfield(&mut self, slot: usize, len: u32) -> Verdict {
+        self.conns[slot].have = 0;
+        let torrent = self.torrent_of(slot).and_then(|t| t.geometry);
+        if torrent.map(|g| g.bitfield_len()) != Some(len) {
+            return Err(Reason::BadBitfield);
+        }
+        self.conns[slot].payload = Payload::Bitfield { at: 0 };
+        Ok(())
+    }
+
+    /// A bitfield is only counted: a seed needs to know no more.
+    fn bitfield_bytes(&mut self, slot: usize, at: u32, bytes: &[u8], last: bool) -> Verdict {
+        let pieces = self.pieces_of(slot);
+        if last && !bits::spare_clear(bytes, pieces.saturating_sub(at * 8)) {
+            return Err(Reason::BadBitfield);
+        }
+        let conn = &mut self.conns[slot];
+        conn.have = conn.have.saturating_add(bits::count(bytes)).min(pieces);
+        conn.payload = Payload::Bitfield {
+            at: at + bytes.len() as u32,
+        };
+        if last { self.both_seeds(slot) } else { Ok(()) }
+    }
+
+    fn have_all(&mut self, slot: usize) -> Verdict {
+        self.conns[slot].have = self.pieces_of(slot);
+        self.both_seeds(slot)
+    }
+
+    fn have_none(&mut self, slot: usize) -> Verdict {
+        self.conns[slot].have = 0;
+        Ok(())
+    }
+
+    /// Two who need nothing part: the other is a seed, or downloads no more (BEP 21). A seed that is
+    /// still interested counted a piece twice.
+    fn both_seeds(&self, slot: usize) -> Verdict {
+        let conn = &self.conns[slot];
+        let seed = conn.upload_only || conn.have >= self.pieces_of(slot);
+        if seed && !conn.interested {
+            Err(Reason::BothSeeds)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn request(&mut self, now: Instant, slot: usize, block: BlockRef) -> Verdict {
+        let Some(torrent) = self.torrent_of(slot) else {
+            return Err(Reason::BadRequest);
+        };
+        let located = torrent.geometry.and_then(|g| g.locate(block));
+        let Some((piece, _)) = located.filter(|_| block.len <= everseed_core::geometry::BLOCK)
+        else {
+            return Err(Reason::BadRequest);
+        };
+        let had = self.torrents.contains(torrent.have, piece);
+        let conn = &mut self.conns[slot];
+        let reject = !conn.unchoked || !had;
+        if reject && !conn.features.fast {
+            // Requests that crossed our choke are dropped without a word (BEP 3).
+            return if conn.unchoked {
+                Err(Reason::MissingPiece)
+            } else {
+                Ok(())
+            };
+        }
+        if conn.requests.len() == 0 {
+            conn.sent = now;
+        }
+        // There is a slot: `readable` let in no more than fit.
+        let kind = if reject { Kind::Reject } else { Kind::Piece };
+        self.queue.push(&mut conn.requests, block, kind);
+        Ok(())
+    }
+
+    /// Takes a request back; under Fast it is still answered, by a reject (BEP 6).
+    fn cancel(&mut self, slot: usize, block: BlockRef) -> Verdict {
+        let conn = &mut self.conns[slot];
+        if conn.features.fast {
+            self.queue.reject(&conn.requests, Some(block));
+        } else {
+            self.queue.remove(&mut conn.requests, block);
+        }
+        Ok(())
+    }
+
+    /// Takes a whole extended message (BEP 10). One that cannot be read is no reason to part.
+    fn extended(&mut self, slot: usize, id: u8, bytes: &[u8]) -> Verdict {
+        match id {
+            0 => {
+                if let Ok(hello) = extension::Handshake::decode(bytes) {
+                    self.conns[slot].upload_only = hello.upload_only;
+                    self.conns[slot].ut_metadata = hello.ut_metadata.unwrap_or(0);
+                }
+            }
+            metadata::OUR_ID => {
+                if let Some(piece) = metadata::decode_request(bytes) {
+                    self.metadata_request(slot, piece);
+                }
+            }
+            _ => {}
+        }
+        self.both_seeds(slot)
+    }
+
+    /// A request for a piece of `info` (BEP 9). Who asks for all of it again and again is ignored
+    /// after the fourth time.
+    fn metadata_request(&mut self, slot: usize, piece: u32) {
+        let len = self.torrent_of(slot).and_then(|t| t.metadata_len);
+        let conn = &mut self.conns[slot];
+        let pieces = len.unwrap_or(0).div_ceil(metadata::METADATA_PIECE);
+        if conn.ut_metadata == 0 || conn.metadata_asked >= pieces.saturating_add(1) * 4 {
+            return;
+        }
+        conn.metadata_asked += 1;
+        let block = BlockRef {
+            index: piece,
+            begin: 0,
+            len: 0,
+        };
+        // If the pool is used up it is ignored too: who needs `info` asks again.
+        self.queue.push(&mut conn.requests, block, Kind::Metadata);
+    }
+
+    fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
+        self.conns[slot]
+            .torrent
+            .and_then(|id| self.torrents.get(id))
+    }
+
+    fn pieces_of(&self, slot: usize) -> u32 {
+        self.torrent_of(slot).map_or(0, |t| t.pieces())
+    }
+
+    /// What a connection's end means for calling the peer again.
+    pub(crate) fn fate(&self, slot: usize, reason: Reason) -> Fate {
+        match reason {
+            Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
+            Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
+            Reason::BadMessage | Reason::BadRequest => Fate::Useless,
+            _ if self.conns[slot].is_open() => Fate::Ended,
+            _ => Fate::Failed,
+        }
+    }
+}
+
+/// What is spoken here.
+pub(crate) const FEATURES: everseed_core::wire::Features = everseed_core::wire::Features {
+    fast: true,
+    extended: true,
+    dht: false,
+};
+
+/// A connection that was silent for so long gives way to another one of the same peer.
+const TWIN_SILENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a request on the wire.
+const REQUEST: usize = 17;
+
+/// An extended message that comes in pieces, of one connection at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Stash {
+    owner: Option<ConnId>,
+    bytes: heapless::Vec<u8, 1024>,
+}
+
+impl Stash {
+    fn of(owner: ConnId) -> Stash {
+        Stash {
+            owner: Some(owner),
+            ..Stash::default()
+        }
+    }
+
+    /// Whether the connection that it is for is still there.
+    fn is_held(&self, is_there: impl Fn(ConnId) -> bool) -> bool {
+        self.owner.is_some_and(is_there)
+    }
+}

@@ -1,0 +1,43 @@
+//! What the node lives in: slices that the host lends once, at the start.
+
+use crate::announcer;
+use crate::candidates::Candidate;
+use crate::choker::Rank;
+use crate::conn::Conn;
+use crate::queue::Request;
+use crate::torrent::Torrent;
+
+/// The node's whole memory. A bare-metal host lends statics, a daemon allocates each slice once.
+///
+/// Every length is a limit, and every limit has its rule:
+///
+/// | slice | when it is full |
+/// |---|---|
+/// | `conns` | the least useful connection leaves, see [`Node::accept`](crate::Node::accept) |
+/// | `ranks` | at least as long as `conns`; peers beyond it are not unchoked |
+/// | `requests` | a peer is read no further until some of its requests are served |
+/// | `torrents`, `bits` | [`Node::add`](crate::Node::add) refuses |
+/// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
+/// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
+#[derive(Debug)]
+pub struct Memory<'m> {
+    /// One for each open connection, at most 65,535.
+    pub conns: &'m mut [Conn],
+    /// Scratch of the choker.
+    pub ranks: &'m mut [Rank],
+    /// Queued requests of all peers together; 250 is what one peer may ask for ahead.
+    pub requests: &'m mut [Request],
+    /// One for each torrent.
+    pub torrents: &'m mut [Torrent],
+    /// Bitfields of torrents that are incomplete (one bit per piece) or not verified yet (one more).
+    pub bits: &'m mut [u8],
+    /// One for each tier of trackers of each torrent.
+    pub tiers: &'m mut [announcer::Slot],
+    /// Addresses of peers to dial.
+    pub candidates: &'m mut [Candidate],
+    /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
+    pub scratch: &'m mut [u8],
+}
+
+/// The least scratch that works, in bytes.
+pub const SCRATCH_MIN: usize = 512;

@@ -1,0 +1,482 @@
+//! What a connection is owed, in order. Nothing is queued: the next message follows from the state.
+//!
+//! `Outbox` remembers what was said and how much of the current message is on its way. A message
+//! that has begun is finished as it began, whatever changes meanwhile; all others are derived anew
+//! each time.
+
+// Buffers and messages are far below 4 GiB.
+#![allow(clippy::cast_possible_truncation)]
+
+use everseed_core::extension::{HELLO_MAX, Hello};
+use everseed_core::geometry::{BlockRef, PieceIndex, Span};
+use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
+use everseed_core::time::Instant;
+use everseed_core::wire::{Handshake, Message};
+
+use crate::conn::{Conn, State};
+use crate::queue::{Kind, NONE, Queue};
+use crate::torrent::{Bits, Torrent, Torrents};
+
+/// A body for the host to put into the buffer of [`Node::transmit`](crate::Node::transmit).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// Which bytes of the torrent it is of.
+    pub source: Source,
+    /// Where the gap for it is, in bytes from the start of the buffer; it is `span.len` long.
+    pub at: usize,
+    /// How many bytes of the buffer can be sent without it: the message that it belongs to begins
+    /// there, or goes on.
+    pub before: usize,
+    /// What belongs there.
+    pub span: Span,
+}
+
+/// Which bytes of a torrent a [`Body`]'s span means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Its content.
+    Content,
+    /// The raw `info` of its torrent file (BEP 9); only of torrents for which
+    /// [`Node::offer_metadata`](crate::Node::offer_metadata) was called.
+    Info,
+}
+
+/// The bodies of one [`Node::transmit`](crate::Node::transmit), in order.
+pub type Bodies = heapless::Vec<Body, 16>;
+
+/// A message that can be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Out {
+    Handshake,
+    HaveAll,
+    HaveNone,
+    Bitfield,
+    Extended,
+    Choke,
+    Unchoke,
+    Reject(BlockRef),
+    Piece(BlockRef),
+    /// A piece of `info`, or a reject if there is none of that number.
+    Metadata(u32),
+    KeepAlive,
+}
+
+/// What was said so far.
+///
+/// Invariant: `done > 0` only while `current` is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outbox {
+    stage: Stage,
+    told_unchoked: bool,
+    /// Whether it is to be told of a choke, even if it is unchoked again.
+    owes_choke: bool,
+    pub(crate) keep_alive: bool,
+    /// The message that has begun, and how many of its bytes are gone.
+    current: Option<Out>,
+    done: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Handshake,
+    Pieces,
+    Extended,
+    Ready,
+}
+
+impl Outbox {
+    pub(crate) const NEW: Outbox = Outbox {
+        stage: Stage::Handshake,
+        told_unchoked: false,
+        owes_choke: false,
+        keep_alive: false,
+        current: None,
+        done: 0,
+    };
+
+    /// Notes that the peer was choked: what it asked for is not served, and it must know.
+    pub(crate) fn choked(&mut self) {
+        self.owes_choke = self.told_unchoked;
+    }
+
+    /// Whether a message has begun and is not finished.
+    pub(crate) fn mid_message(&self) -> bool {
+        self.current.is_some()
+    }
+}
+
+/// What decides about a connection's next message.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) conn: &'a Conn,
+    pub(crate) torrent: Option<&'a Torrent>,
+    pub(crate) torrents: &'a Torrents<'a>,
+    pub(crate) queue: &'a Queue<'a>,
+    pub(crate) greeting: Greeting<'a>,
+}
+
+/// What all connections are told about this node.
+#[derive(Clone, Copy)]
+pub(crate) struct Greeting<'a> {
+    pub(crate) handshake: Handshake,
+    /// The extended handshake (BEP 10), but for the size of `info`.
+    pub(crate) hello: Hello<'a>,
+}
+
+/// A walk along the messages that are due, starting with the unfinished one.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor {
+    outbox: Outbox,
+    /// The first request that was not looked at.
+    front: u16,
+}
+
+impl Cursor {
+    pub(crate) fn new(conn: &Conn) -> Cursor {
+        Cursor {
+            outbox: conn.outbox,
+            front: conn.requests.front(),
+        }
+    }
+
+    /// The message to send next.
+    pub(crate) fn peek(&self, view: &View<'_>) -> Option<Out> {
+        if let Some(out) = self.outbox.current {
+            return Some(out);
+        }
+        let conn = view.conn;
+        match (self.outbox.stage, conn.state) {
+            // Who was dialled names the torrent first; the answer follows (BEP 3).
+            (Stage::Handshake, State::Greeting) if !conn.incoming => Some(Out::Handshake),
+            (Stage::Handshake, State::Open) => Some(Out::Handshake),
+            (Stage::Pieces, State::Open) => Some(view.pieces()),
+            (Stage::Extended, State::Open) => Some(Out::Extended),
+            (Stage::Ready, State::Open) => self.next(view),
+            _ => None,
+        }
+    }
+
+    fn next(&self, view: &View<'_>) -> Option<Out> {
+        if self.outbox.owes_choke {
+            return Some(Out::Choke);
+        }
+        if view.conn.unchoked && !self.outbox.told_unchoked {
+            return Some(Out::Unchoke);
+        }
+        if let Some((block, kind, _)) = view.queue.at(self.front) {
+            return match kind {
+                Kind::Reject => Some(Out::Reject(block)),
+                Kind::Metadata => Some(Out::Metadata(block.index)),
+                Kind::Piece => view.is_good(block).then_some(Out::Piece(block)),
+            };
+        }
+        self.outbox.keep_alive.then_some(Out::KeepAlive)
+    }
+
+    /// The piece that must be verified before anything else can be sent.
+    pub(crate) fn awaits(&self, view: &View<'_>) -> Option<PieceIndex> {
+        if self.outbox.stage != Stage::Ready || self.peek(view).is_some() {
+            return None;
+        }
+        let (block, kind, _) = view.queue.at(self.front)?;
+        if kind != Kind::Piece || view.is_good(block) {
+            None
+        } else {
+            view.geometry_piece(block)
+        }
+    }
+
+    /// Bytes of the current message that are gone.
+    pub(crate) fn done(&self) -> u32 {
+        self.outbox.done
+    }
+
+    /// Notes that `len` more bytes of `out` are gone, of `total`; answers whether it is finished.
+    pub(crate) fn advance(&mut self, view: &View<'_>, out: Out, len: u32, total: u32) -> bool {
+        let fresh = self.outbox.current.is_none();
+        self.outbox.done += len;
+        if fresh {
+            self.said(view, out);
+        }
+        let finished = self.outbox.done >= total;
+        self.outbox.current = if finished { None } else { Some(out) };
+        if finished {
+            self.outbox.done = 0;
+        }
+        finished
+    }
+
+    /// What is different once `out` has begun.
+    fn said(&mut self, view: &View<'_>, out: Out) {
+        match out {
+            Out::Handshake => self.outbox.stage = Stage::Pieces,
+            Out::HaveAll | Out::HaveNone | Out::Bitfield if view.conn.features.extended => {
+                self.outbox.stage = Stage::Extended;
+            }
+            Out::HaveAll | Out::HaveNone | Out::Bitfield | Out::Extended => {
+                self.outbox.stage = Stage::Ready;
+            }
+            Out::Choke => (self.outbox.told_unchoked, self.outbox.owes_choke) = (false, false),
+            Out::Unchoke => self.outbox.told_unchoked = true,
+            Out::Reject(_) | Out::Piece(_) | Out::Metadata(_) => {
+                self.front = view.queue.at(self.front).map_or(NONE, |(_, _, next)| next);
+            }
+            Out::KeepAlive => self.outbox.keep_alive = false,
+        }
+    }
+
+    /// The outbox as it is after the walk.
+    pub(crate) fn outbox(&self) -> Outbox {
+        self.outbox
+    }
+}
+
+impl View<'_> {
+    fn geometry_piece(&self, block: BlockRef) -> Option<PieceIndex> {
+        self.torrent?.geometry?.piece(block.index)
+    }
+
+    fn is_good(&self, block: BlockRef) -> bool {
+        let Some(torrent) = self.torrent else {
+            return false;
+        };
+        self.geometry_piece(block)
+            .is_some_and(|piece| self.torrents.contains(torrent.good, piece))
+    }
+
+    /// How the peer is told what we have (BEP 3, BEP 6).
+    fn pieces(&self) -> Out {
+        match self.torrent.map_or(Bits::None, |t| t.have) {
+            Bits::All if self.conn.features.fast => Out::HaveAll,
+            Bits::None if self.conn.features.fast => Out::HaveNone,
+            _ => Out::Bitfield,
+        }
+    }
+
+    /// The head of a message; the handshake has none.
+    fn head(&self, out: Out) -> Message {
+        match out {
+            Out::HaveAll => Message::HaveAll,
+            Out::HaveNone => Message::HaveNone,
+            Out::Bitfield => Message::Bitfield {
+                len: self.bitfield_len(),
+            },
+            Out::Extended => Message::Extended {
+                id: 0,
+                len: self.hello().len() as u32,
+            },
+            Out::Metadata(piece) => {
+                let (dict, data) = (self.reply(piece).len() as u32, self.metadata_len(piece));
+                Message::Extended {
+                    id: self.conn.ut_metadata,
+                    len: dict + data.unwrap_or(0),
+                }
+            }
+            Out::Choke => Message::Choke,
+            Out::Unchoke => Message::Unchoke,
+            Out::Reject(block) => Message::Reject(block),
+            Out::Piece(block) => Message::Piece(block),
+            Out::KeepAlive | Out::Handshake => Message::KeepAlive,
+        }
+    }
+
+    fn bitfield_len(&self) -> u32 {
+        self.torrent
+            .and_then(|t| t.geometry)
+            .map_or(0, |g| g.bitfield_len())
+    }
+
+    /// The payload of the extended handshake.
+    fn hello(&self) -> heapless::Vec<u8, HELLO_MAX> {
+        let mut payload = heapless::Vec::new();
+        // What is encoded is no longer than this.
+        let _ = payload.resize_default(HELLO_MAX);
+        let hello = Hello {
+            metadata_size: self.torrent.and_then(|t| t.metadata_len),
+            ..self.greeting.hello
+        };
+        let len = hello.encode(&mut payload).unwrap_or(0);
+        payload.truncate(len);
+        payload
+    }
+
+    /// The dictionary before a piece of `info`.
+    fn reply(&self, piece: u32) -> heapless::Vec<u8, REPLY_MAX> {
+        let total_size = self.torrent.and_then(|t| t.metadata_len);
+        let reply = match (total_size, self.metadata_len(piece)) {
+            (Some(total_size), Some(_)) => Reply::Data { piece, total_size },
+            _ => Reply::Reject { piece },
+        };
+        let mut payload = heapless::Vec::new();
+        // What is encoded is no longer than this.
+        let _ = payload.resize_default(REPLY_MAX);
+        let len = reply.encode(&mut payload).unwrap_or(0);
+        payload.truncate(len);
+        payload
+    }
+
+    /// Bytes of a piece of `info`, if there is one of that number.
+    fn metadata_len(&self, piece: u32) -> Option<u32> {
+        piece_len(self.torrent?.metadata_len?, piece)
+    }
+
+    /// The length of a message in bytes.
+    pub(crate) fn len(&self, out: Out) -> u32 {
+        match out {
+            Out::Handshake => Handshake::LEN as u32,
+            _ => {
+                let head = self.head(out);
+                head.encode().bytes().len() as u32 + head.payload()
+            }
+        }
+    }
+
+    /// Bytes of a message before its body.
+    pub(crate) fn head_len(&self, out: Out) -> u32 {
+        match out {
+            Out::Piece(_) => PIECE_HEAD,
+            Out::Metadata(piece) => self.len(out) - self.metadata_len(piece).unwrap_or(0),
+            _ => self.len(out),
+        }
+    }
+
+    /// Writes a message from byte `from` on, as much as fits; a block's own bytes are left out.
+    pub(crate) fn write(&self, out: Out, from: u32, buf: &mut [u8]) -> usize {
+        let mut skip = from as usize;
+        let mut filled = 0;
+        let mut put = |bytes: &[u8]| {
+            let rest = bytes.get(skip..).unwrap_or(&[]);
+            skip = skip.saturating_sub(bytes.len());
+            let free = buf.len() - filled;
+            let len = rest.len().min(free);
+            buf[filled..filled + len].copy_from_slice(&rest[..len]);
+            filled += len;
+        };
+        match out {
+            Out::Handshake => put(&self.greeting.handshake.encode()),
+            Out::Extended => {
+                put(self.head(out).encode().bytes());
+                put(&self.hello());
+            }
+            Out::Metadata(piece) => {
+                put(self.head(out).encode().bytes());
+                put(&self.reply(piece));
+            }
+            Out::Bitfield => {
+                put(self.head(out).encode().bytes());
+                self.put_bitfield(&mut put);
+            }
+            _ => put(self.head(out).encode().bytes()),
+        }
+        filled
+    }
+
+    fn put_bitfield(&self, put: &mut dyn FnMut(&[u8])) {
+        let len = self.bitfield_len();
+        let Some(torrent) = self.torrent else { return };
+        match torrent.have {
+            Bits::Mixed { .. } => put(self.torrents.bytes(torrent.have)),
+            Bits::None => (0..len).for_each(|_| put(&[0])),
+            Bits::All => {
+                let spare = (8 - torrent.pieces() % 8) % 8;
+                (1..len).for_each(|_| put(&[0xff]));
+                put(&[0xff << spare]);
+            }
+        }
+    }
+
+    /// Where the bytes are that follow a message's head.
+    fn body(&self, out: Out) -> Option<(Source, Span)> {
+        let torrent = self.conn.torrent?;
+        match out {
+            Out::Piece(block) => {
+                let (_, offset) = self.torrent?.geometry?.locate(block)?;
+                let len = block.len;
+                Some((
+                    Source::Content,
+                    Span {
+                        torrent,
+                        offset,
+                        len,
+                    },
+                ))
+            }
+            Out::Metadata(piece) => {
+                let len = self.metadata_len(piece)?;
+                let offset = u64::from(piece) * u64::from(METADATA_PIECE);
+                Some((
+                    Source::Info,
+                    Span {
+                        torrent,
+                        offset,
+                        len,
+                    },
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of a `piece` message before the block.
+pub(crate) const PIECE_HEAD: u32 = 13;
+
+/// Fills `buf` with what is due for a connection: see [`Node::transmit`](crate::Node::transmit).
+/// At most `budget` bytes are bodies. The second answer says whether the budget cut it short.
+pub(crate) fn fill(
+    view: &View<'_>,
+    budget: u64,
+    buf: &mut [u8],
+    bodies: &mut Bodies,
+) -> (usize, bool) {
+    bodies.clear();
+    let mut budget = u32::try_from(budget).unwrap_or(u32::MAX);
+    let mut cursor = Cursor::new(view.conn);
+    let mut filled = 0;
+    while let Some(out) = cursor.peek(view) {
+        let (start, done, total) = (filled, cursor.done(), view.len(out));
+        let head = view.head_len(out);
+        let mut wrote = 0;
+        if done < head {
+            if budget == 0 && view.body(out).is_some() {
+                return (filled, true);
+            }
+            wrote = view.write(out, done, &mut buf[filled..]);
+            filled += wrote;
+        }
+        let at = done + wrote as u32;
+        if at >= head
+            && let Some((source, span)) = view.body(out)
+        {
+            let free = (buf.len() - filled).min(budget as usize) as u32;
+            let skip = at - head;
+            let len = (span.len - skip).min(free);
+            let body = Body {
+                source,
+                at: filled,
+                before: start,
+                span: Span {
+                    offset: span.offset + u64::from(skip),
+                    len,
+                    ..span
+                },
+            };
+            if len == 0 || bodies.push(body).is_err() {
+                // Without its body the head that was just written would be half a message.
+                return (start, budget == 0);
+            }
+            filled += len as usize;
+            wrote += len as usize;
+            budget -= len;
+        }
+        if wrote == 0 || !cursor.advance(view, out, wrote as u32, total) {
+            return (filled, budget == 0);
+        }
+    }
+    (filled, false)
+}
+
+/// When keep-alives are due: BEP 3 lets peers hang up after two minutes of silence.
+pub(crate) fn keep_alive_due(conn: &Conn, now: Instant) -> bool {
+    conn.is_open() && now.since(conn.sent).as_secs() >= 100
+}

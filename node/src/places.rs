@@ -1,0 +1,103 @@
+//! Who leaves when there is no place for others.
+//!
+//! Whoever speaks the protocol and wants something is useful, and stays. But seeming so costs
+//! nothing, so no address keeps more places than others while others come: a crowd behind one
+//! address, be it one attacker or a NAT, shrinks until it has no more than the next.
+
+// There are at most `u16::MAX` slots.
+#![allow(clippy::cast_possible_truncation)]
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use everseed_core::time::Instant;
+
+use crate::Node;
+use crate::choker::Rank;
+use crate::conn::{Conn, State};
+
+/// Nobody is asked to leave for a newcomer before this.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
+const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
+
+/// So many connections from one address are no crowd yet.
+const COMPANY: usize = 8;
+
+impl Node<'_> {
+    /// Whose place a newcomer from this address may have.
+    pub(crate) fn least_useful(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
+        let oldest = |state: fn(&Conn) -> Option<Instant>, grace: Duration| {
+            let of_kind = (0..self.conns.len()).filter_map(|s| Some((state(&self.conns[s])?, s)));
+            of_kind
+                .filter(|&(since, _)| now - since >= grace)
+                .min()
+                .map(|(_, slot)| slot)
+        };
+        let greeting: fn(&Conn) -> Option<Instant> =
+            |c| (c.state == State::Greeting).then_some(c.opened);
+        let uninterested: fn(&Conn) -> Option<Instant> =
+            |c| (c.is_open() && !c.interested).then_some(c.since);
+        oldest(greeting, HANDSHAKE_GRACE)
+            .or_else(|| oldest(uninterested, UNINTERESTED_GRACE))
+            .or_else(|| self.of_a_crowd(from))
+    }
+
+    /// Whether there are many connections from this address.
+    pub(crate) fn is_crowd(&self, from: SocketAddr) -> bool {
+        self.neighbours(origin(from)) >= COMPANY
+    }
+
+    /// A connection from the address that has the most, if a newcomer's has fewer: one that is not
+    /// served, and of those the one that was sent least.
+    fn of_a_crowd(&mut self, from: SocketAddr) -> Option<usize> {
+        let (crowd, size) = self.largest_crowd()?;
+        // The newcomer counts too: two addresses do not take places from each other in turns.
+        if size <= COMPANY || size <= self.neighbours(origin(from)) + 1 {
+            return None;
+        }
+        let of_it = |&slot: &usize| {
+            let conn = &self.conns[slot];
+            conn.is_live() && origin(conn.addr) == crowd
+        };
+        (0..self.conns.len()).filter(of_it).min_by_key(|&slot| {
+            let conn = &self.conns[slot];
+            (
+                conn.unchoked,
+                conn.is_open(),
+                conn.interested,
+                conn.uploaded,
+            )
+        })
+    }
+
+    /// The origin with the most connections, and how many. The choker's scratch serves to sort them.
+    fn largest_crowd(&mut self) -> Option<(u64, usize)> {
+        let live = self.conns.iter().filter(|c| c.is_live());
+        let mut len = 0;
+        for (rank, conn) in self.ranks.iter_mut().zip(live) {
+            *rank = Rank {
+                origin: origin(conn.addr),
+                ..Rank::EMPTY
+            };
+            len += 1;
+        }
+        let origins = &mut self.ranks[..len];
+        origins.sort_unstable_by_key(|rank| rank.origin);
+        let crowds = origins.chunk_by(|a, b| a.origin == b.origin);
+        let largest = crowds.max_by_key(|crowd| crowd.len())?;
+        Some((largest.first()?.origin, largest.len()))
+    }
+
+    fn neighbours(&self, of: u64) -> usize {
+        let near = |c: &&Conn| c.is_live() && origin(c.addr) == of;
+        self.conns.iter().filter(near).count()
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
+pub(crate) fn origin(addr: SocketAddr) -> u64 {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}

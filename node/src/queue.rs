@@ -1,0 +1,300 @@
+//! Requests that wait to be served: one pool for all connections, a list for each.
+//!
+//! A slot is 16 bytes, so a few thousand requests cost less than one peer's socket buffers. Whoever
+//! is slow to read fills only its share, see `Queue::quota`.
+
+use everseed_core::geometry::BlockRef;
+
+/// A lent slot for one queued request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    block: BlockRef,
+    next: u16,
+    kind: Kind,
+}
+
+/// What a peer is to get for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// The block.
+    Piece,
+    /// A reject of the block (BEP 6).
+    Reject,
+    /// The piece of `info` that is the block's index (BEP 9).
+    Metadata,
+}
+
+impl Request {
+    /// An unused slot.
+    pub const EMPTY: Request = Request {
+        block: BlockRef {
+            index: 0,
+            begin: 0,
+            len: 0,
+        },
+        next: NONE,
+        kind: Kind::Piece,
+    };
+}
+
+/// The requests of one connection, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    head: u16,
+    tail: u16,
+    len: u16,
+}
+
+impl List {
+    pub(crate) const EMPTY: List = List {
+        head: NONE,
+        tail: NONE,
+        len: 0,
+    };
+
+    pub(crate) fn len(&self) -> u16 {
+        self.len
+    }
+
+    /// Where the list begins, for [`Queue::at`].
+    pub(crate) fn front(&self) -> u16 {
+        self.head
+    }
+}
+
+/// The end of a list.
+pub(crate) const NONE: u16 = u16::MAX;
+
+/// How many requests of one peer are kept here: enough for 100 Mbit/s over 300 ms.
+pub(crate) const MAX_PER_PEER: u16 = 250;
+
+/// How many requests a peer may leave unanswered, as it is told (BEP 10). What is more than
+/// [`MAX_PER_PEER`] waits unread in the socket, 17 bytes each. Transmission 3.00 asks for so many
+/// once a second and then waits, so 250 would be 4 MB/s at most for it.
+pub(crate) const REQQ: u16 = 2000;
+
+/// All slots.
+///
+/// Invariant: the lengths of all lists and `free` add up to `slots.len()`.
+#[derive(Debug)]
+pub(crate) struct Queue<'m> {
+    slots: &'m mut [Request],
+    vacant: u16,
+    free: u16,
+}
+
+impl<'m> Queue<'m> {
+    pub(crate) fn new(slots: &'m mut [Request]) -> Queue<'m> {
+        let len = slots.len().min(usize::from(NONE));
+        let (slots, _) = slots.split_at_mut(len);
+        let mut queue = Queue {
+            slots,
+            vacant: NONE,
+            free: 0,
+        };
+        for slot in (0..len).rev() {
+            #[allow(clippy::cast_possible_truncation)] // At most `NONE`, as cut above.
+            queue.put_back(slot as u16);
+        }
+        queue
+    }
+
+    /// How many more requests the owner of `list` may queue now, `slots` being the number of upload
+    /// slots: up to [`MAX_PER_PEER`] in all while half of the pool is free, and an equal share of
+    /// half the pool after that.
+    pub(crate) fn quota(&self, list: &List, slots: u16) -> u16 {
+        #[allow(clippy::cast_possible_truncation)] // Cut to `NONE` in `new`.
+        let half = (self.slots.len() / 2) as u16;
+        let cap = if self.free >= half {
+            MAX_PER_PEER
+        } else {
+            (half / slots.max(1)).clamp(MIN_SHARE, MAX_PER_PEER)
+        };
+        cap.saturating_sub(list.len).min(self.free)
+    }
+
+    /// Whether a request could be appended.
+    pub(crate) fn has_room(&self) -> bool {
+        self.free > 0
+    }
+
+    /// Appends a request; false when no slot is left.
+    pub(crate) fn push(&mut self, list: &mut List, block: BlockRef, kind: Kind) -> bool {
+        let slot = self.vacant;
+        let Some(request) = self.slots.get_mut(usize::from(slot)) else {
+            return false;
+        };
+        self.vacant = request.next;
+        self.free -= 1;
+        *request = Request {
+            block,
+            next: NONE,
+            kind,
+        };
+        match self.slots.get_mut(usize::from(list.tail)) {
+            Some(tail) => tail.next = slot,
+            None => list.head = slot,
+        }
+        list.tail = slot;
+        list.len += 1;
+        true
+    }
+
+    /// Takes the oldest request.
+    pub(crate) fn pop(&mut self, list: &mut List) {
+        let slot = list.head;
+        let Some(request) = self.slots.get(usize::from(slot)) else {
+            return;
+        };
+        list.head = request.next;
+        list.len -= 1;
+        if list.head == NONE {
+            list.tail = NONE;
+        }
+        self.put_back(slot);
+    }
+
+    /// The request at `slot` and the slot of the one after it.
+    pub(crate) fn at(&self, slot: u16) -> Option<(BlockRef, Kind, u16)> {
+        let request = self.slots.get(usize::from(slot))?;
+        Some((request.block, request.kind, request.next))
+    }
+
+    /// Takes the oldest request that names `block` out of the list.
+    pub(crate) fn remove(&mut self, list: &mut List, block: BlockRef) -> bool {
+        let mut before = NONE;
+        let mut slot = list.head;
+        while let Some((found, kind, next)) = self.at(slot) {
+            if found == block && kind != Kind::Metadata {
+                match self.slots.get_mut(usize::from(before)) {
+                    Some(request) => request.next = next,
+                    None => list.head = next,
+                }
+                if next == NONE {
+                    list.tail = before;
+                }
+                list.len -= 1;
+                self.put_back(slot);
+                return true;
+            }
+            (before, slot) = (slot, next);
+        }
+        false
+    }
+
+    /// Turns requests into rejects (BEP 6): those that name `block`, or all.
+    pub(crate) fn reject(&mut self, list: &List, block: Option<BlockRef>) -> bool {
+        let mut slot = list.head;
+        let mut found = false;
+        while let Some(request) = self.slots.get_mut(usize::from(slot)) {
+            let named = block.is_none_or(|block| block == request.block);
+            if named && request.kind != Kind::Metadata {
+                request.kind = Kind::Reject;
+                found = true;
+            }
+            slot = request.next;
+        }
+        found
+    }
+
+    /// Turns the requests for one piece into rejects.
+    pub(crate) fn reject_piece(&mut self, list: &List, piece: u32) {
+        let mut slot = list.head;
+        while let Some(request) = self.slots.get_mut(usize::from(slot)) {
+            if request.kind == Kind::Piece && request.block.index == piece {
+                request.kind = Kind::Reject;
+            }
+            slot = request.next;
+        }
+    }
+
+    /// Gives all of a list's slots back.
+    pub(crate) fn clear(&mut self, list: &mut List) {
+        while list.len > 0 {
+            self.pop(list);
+        }
+    }
+
+    fn put_back(&mut self, slot: u16) {
+        if let Some(request) = self.slots.get_mut(usize::from(slot)) {
+            request.next = self.vacant;
+            self.vacant = slot;
+            self.free += 1;
+        }
+    }
+}
+
+/// What a peer can queue even when the pool is nearly used up, as long as there is a slot.
+const MIN_SHARE: u16 = 4;
+
+const _: () = assert!(size_of::<Request>() <= 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(index: u32) -> BlockRef {
+        BlockRef {
+            index,
+            begin: 0,
+            len: 16384,
+        }
+    }
+
+    fn indices(queue: &Queue<'_>, list: &List) -> heapless::Vec<(u32, bool), 16> {
+        let mut out = heapless::Vec::new();
+        let mut slot = list.front();
+        while let Some((block, kind, next)) = queue.at(slot) {
+            out.push((block.index, kind == Kind::Reject)).unwrap();
+            slot = next;
+        }
+        assert_eq!(out.len(), usize::from(list.len()));
+        out
+    }
+
+    #[test]
+    fn order_removal_and_conservation() {
+        let mut slots = [Request::EMPTY; 8];
+        let mut queue = Queue::new(&mut slots);
+        let (mut a, mut b) = (List::EMPTY, List::EMPTY);
+        for i in 0..4 {
+            assert!(queue.push(&mut a, block(i), Kind::Piece));
+            assert!(queue.push(&mut b, block(10 + i), Kind::Piece));
+        }
+        assert!(!queue.push(&mut a, block(9), Kind::Piece));
+        assert!(queue.remove(&mut a, block(3)));
+        assert!(queue.remove(&mut a, block(0)));
+        assert!(!queue.remove(&mut a, block(0)));
+        assert!(queue.push(&mut a, block(4), Kind::Piece));
+        assert!(queue.reject(&a, Some(block(2))));
+        assert_eq!(indices(&queue, &a), [(1, false), (2, true), (4, false)]);
+        queue.reject_piece(&b, 13);
+        queue.pop(&mut b);
+        assert_eq!(indices(&queue, &b), [(11, false), (12, false), (13, true)]);
+        queue.clear(&mut b);
+        queue.pop(&mut b);
+        assert_eq!(queue.free, 5);
+        queue.clear(&mut a);
+        assert_eq!((queue.free, a.front()), (8, NONE));
+    }
+
+    #[test]
+    fn a_greedy_peer_leaves_room_for_the_others() {
+        let mut slots = [Request::EMPTY; 1000];
+        let mut queue = Queue::new(&mut slots);
+        let mut lists = [List::EMPTY; 16];
+        assert_eq!(queue.quota(&lists[0], 16), MAX_PER_PEER);
+        for list in &mut lists[..4] {
+            while queue.quota(list, 16) > 0 {
+                assert!(queue.push(list, block(0), Kind::Piece));
+            }
+        }
+        for list in &mut lists[4..] {
+            let quota = queue.quota(list, 16);
+            assert!(quota >= 31, "{quota}");
+            for _ in 0..quota {
+                assert!(queue.push(list, block(0), Kind::Piece));
+            }
+        }
+    }
+}

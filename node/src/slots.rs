@@ -1,0 +1,140 @@
+//! Connections from the first to the last: the slot that each has, calls to others, ends.
+//!
+//! Invariant: `live` slots are not free, and `dialling` of them are being called.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::time::Instant;
+
+use crate::candidates::Fate;
+use crate::conn::{Conn, ConnId, Reason, State};
+use crate::{Action, Node, sweep, torrent};
+
+impl Node<'_> {
+    /// The slot of a connection that is still there.
+    pub(crate) fn slot(&self, id: ConnId) -> Option<usize> {
+        let slot = usize::from(id.slot);
+        let conn = self.conns.get(slot)?;
+        (conn.is_live() && conn.tenancy == id.tenancy).then_some(slot)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // `new` cut the table to `u16::MAX` slots.
+    pub(crate) fn id(&self, slot: usize) -> ConnId {
+        ConnId {
+            slot: slot as u16,
+            tenancy: self.conns[slot].tenancy,
+        }
+    }
+
+    pub(crate) fn vacant(&self) -> Option<usize> {
+        self.conns.iter().position(|c| c.state == State::Free)
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        addr: SocketAddr,
+        state: State,
+    ) -> ConnId {
+        let tenancy = self.conns[slot].tenancy;
+        self.conns[slot] = Conn {
+            tenancy,
+            state,
+            addr,
+            opened: now,
+            heard: now,
+            sent: now,
+            since: now,
+            ..Conn::EMPTY
+        };
+        self.live += 1;
+        self.next_sweep.get_or_insert(now + sweep::PERIOD);
+        self.id(slot)
+    }
+
+    pub(crate) fn connected(&mut self, now: Instant, id: ConnId) {
+        let Some(slot) = self.slot(id) else { return };
+        let conn = &mut self.conns[slot];
+        if conn.state == State::Dialling {
+            self.dialling -= 1;
+            conn.state = State::Greeting;
+            conn.opened = now;
+            conn.heard = now;
+            self.due(slot);
+        }
+    }
+
+    /// Ends a connection; `poll` tells the host.
+    pub(crate) fn close(&mut self, slot: usize, reason: Reason) {
+        if !self.conns[slot].is_live() {
+            return;
+        }
+        log::debug!("{}: closed, {reason}", self.conns[slot].addr);
+        let fate = self.fate(slot, reason);
+        let conn = &mut self.conns[slot];
+        let (candidate, torrent) = (conn.candidate.take(), conn.torrent.take());
+        let heard = conn.heard;
+        self.queue.clear(&mut conn.requests);
+        self.slot_freed |= conn.unchoked;
+        conn.unchoked = false;
+        conn.interested = false;
+        if matches!(conn.state, State::Dial | State::Dialling) {
+            self.dialling -= 1;
+        }
+        conn.state = State::Closing(reason);
+        if let Some(candidate) = candidate {
+            self.candidates.done(heard, candidate, fate);
+        }
+        if let Some(torrent) = torrent.and_then(|id| self.torrents.get_mut(id)) {
+            torrent.conns -= 1;
+        }
+        self.due(slot);
+    }
+
+    pub(crate) fn close_all(&mut self, torrent: TorrentId) {
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent == Some(torrent) {
+                self.close(slot, Reason::TorrentGone);
+            }
+        }
+    }
+
+    /// Whether there is a place for a call that nobody who calls us needs.
+    pub(crate) fn may_dial(&self) -> bool {
+        !self.stopping && self.dialling < MAX_DIALS && self.room_to_dial()
+    }
+
+    pub(crate) fn room_to_dial(&self) -> bool {
+        usize::from(self.live) < (self.conns.len() / 2).max(1)
+    }
+
+    /// Begins a connection to a candidate that is due.
+    pub(crate) fn dial(&mut self, now: Instant) -> Option<Action> {
+        let due = self.candidates.deadline().is_some_and(|at| at <= now);
+        if !due || !self.may_dial() {
+            return None;
+        }
+        let slot = self.vacant()?;
+        let (candidate, torrent, addr) = self.candidates.take(now)?;
+        let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+        let Some(entry) = self.torrents.get_mut(torrent).filter(active) else {
+            self.candidates.done(now, candidate, Fate::Failed);
+            return None;
+        };
+        entry.conns += 1;
+        self.open(now, slot, addr, State::Dial);
+        self.dialling += 1;
+        self.conns[slot].candidate = Some(candidate);
+        self.conns[slot].torrent = Some(torrent);
+        self.action(now, slot)
+    }
+}
+
+/// Connections that are being made at a time.
+const MAX_DIALS: u16 = 8;
+
+/// How long making a connection may take.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,0 +1,168 @@
+//! What time alone brings about: choking rounds, timeouts, keep-alives.
+
+// There are at most `u16::MAX` slots.
+#![allow(clippy::cast_possible_truncation)]
+
+use core::time::Duration;
+
+use everseed_core::time::Instant;
+
+use crate::Node;
+use crate::choker::{self, Rank};
+use crate::conn::{Conn, Reason, State};
+use crate::outgoing::keep_alive_due;
+use crate::places::origin;
+use crate::slots::DIAL_TIMEOUT;
+
+/// How often connections are looked at while there are any.
+pub(crate) const PERIOD: Duration = Duration::from_secs(5);
+
+/// The time between choking rounds (BEP 3).
+const ROUND: Duration = Duration::from_secs(10);
+
+/// The optimistic slots rotate every so many rounds, which makes 30 s (BEP 3).
+const ROUNDS_PER_ROTATION: u32 = 3;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a peer may be silent: it should send a keep-alive every two minutes (BEP 3).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(190);
+
+/// How long a peer may leave unread what it asked for.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Node<'_> {
+    /// Looks after every connection.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let mut any = false;
+        for slot in 0..self.conns.len() {
+            if let Some(reason) = self.overdue(now, slot) {
+                self.close(slot, reason);
+            }
+            if keep_alive_due(&self.conns[slot], now) {
+                self.conns[slot].outbox.keep_alive = true;
+                self.due(slot);
+            }
+            any |= self.conns[slot].is_live();
+        }
+        if self.next_round <= now {
+            self.next_round = now + ROUND;
+            self.rounds = self.rounds.wrapping_add(1);
+            self.choking_round(now, self.rounds.is_multiple_of(ROUNDS_PER_ROTATION));
+        }
+        self.next_sweep = any.then(|| now + PERIOD);
+    }
+
+    /// Why a connection should end now.
+    fn overdue(&self, now: Instant, slot: usize) -> Option<Reason> {
+        let conn = &self.conns[slot];
+        let owed = conn.requests.len() > 0 || conn.outbox.mid_message();
+        match conn.state {
+            State::Dial | State::Dialling if now - conn.opened > DIAL_TIMEOUT => Some(Reason::Gone),
+            State::Greeting if now - conn.opened > HANDSHAKE_TIMEOUT => Some(Reason::SlowHandshake),
+            State::Open if now - conn.heard > IDLE_TIMEOUT => Some(Reason::Idle),
+            // A rate limit or a slow disk is our fault, not the peer's.
+            State::Open
+                if owed
+                    && now - conn.sent > STALL_TIMEOUT
+                    && !self.throttled
+                    && conn.awaits.is_none() =>
+            {
+                Some(Reason::Stalled)
+            }
+            _ => None,
+        }
+    }
+
+    /// Decides anew whom to serve (BEP 3).
+    fn choking_round(&mut self, now: Instant, rotate: bool) {
+        let mut len = 0;
+        for slot in 0..self.conns.len() {
+            let conn = &self.conns[slot];
+            if !conn.is_open() || !conn.interested {
+                continue;
+            }
+            let Some(rank) = self.ranks.get_mut(len) else {
+                break;
+            };
+            *rank = Rank {
+                conn: slot as u16,
+                unchoked: conn.unchoked,
+                optimistic: conn.optimistic,
+                sent: conn.uploaded - conn.uploaded_before,
+                idle: takes_nothing(now, conn, self.throttled),
+                since: conn.since,
+                origin: origin(conn.addr),
+                ..Rank::EMPTY
+            };
+            len += 1;
+        }
+        choker::choose(
+            &mut self.ranks[..len],
+            usize::from(self.limits.slots),
+            rotate,
+        );
+        for i in 0..len {
+            let rank = self.ranks[i];
+            let slot = usize::from(rank.conn);
+            self.conns[slot].optimistic = rank.optimistic;
+            self.conns[slot].uploaded_before = self.conns[slot].uploaded;
+            match (self.conns[slot].unchoked, rank.unchoked) {
+                (false, true) => self.unchoke(now, slot),
+                (true, false) => self.choke(now, slot),
+                _ => {}
+            }
+        }
+    }
+
+    /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
+    /// the rounds nobody waits for nothing.
+    pub(crate) fn fill_slots(&mut self, now: Instant) {
+        let unchoked = self.conns.iter().filter(|c| c.unchoked).count();
+        for _ in unchoked..usize::from(self.limits.slots) {
+            let waits = |slot: &usize| {
+                let conn = &self.conns[*slot];
+                conn.is_open() && conn.interested && !conn.unchoked
+            };
+            let first = (0..self.conns.len())
+                .filter(waits)
+                .min_by_key(|&s| self.conns[s].since);
+            let Some(slot) = first else { return };
+            self.unchoke(now, slot);
+        }
+    }
+
+    fn unchoke(&mut self, now: Instant, slot: usize) {
+        let conn = &mut self.conns[slot];
+        conn.unchoked = true;
+        conn.since = now;
+        self.due(slot);
+    }
+
+    /// Chokes a peer. What it asked for is rejected under Fast (BEP 6) and forgotten otherwise.
+    pub(crate) fn choke(&mut self, now: Instant, slot: usize) {
+        let conn = &mut self.conns[slot];
+        conn.unchoked = false;
+        conn.optimistic = false;
+        conn.outbox.choked();
+        conn.since = now;
+        if conn.features.fast {
+            self.queue.reject(&conn.requests, None);
+        } else {
+            self.queue.clear(&mut conn.requests);
+        }
+        self.due(slot);
+    }
+}
+
+/// Whether a peer took nothing for a whole round, through no fault of ours, after one in which it
+/// could begin. While the rate limit is `throttled`, whoever asks for anything may be waiting for it.
+fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
+    let asks = conn.requests.len() > 0 || conn.outbox.mid_message();
+    conn.unchoked
+        && conn.uploaded == conn.uploaded_before
+        && now - conn.since >= 2 * ROUND
+        && conn.awaits.is_none()
+        && !(asks && throttled)
+}

@@ -1,0 +1,490 @@
+//! Torrents: what each consists of and which pieces of it may be sent.
+
+use everseed_core::bits;
+use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
+use everseed_core::hash::InfoHash;
+
+/// A lent slot for one torrent.
+#[derive(Clone, Copy, Debug)]
+pub struct Torrent {
+    tenancy: u16,
+    pub(crate) state: State,
+    pub(crate) info_hash: InfoHash,
+    pub(crate) geometry: Option<Geometry>,
+    /// Bytes of `info`, if it can be handed out (BEP 9).
+    pub(crate) metadata_len: Option<u32>,
+    /// Pieces that peers are told of.
+    pub(crate) have: Bits,
+    /// Pieces whose hash was checked; nothing else is sent. Every good piece is also had.
+    pub(crate) good: Bits,
+    /// The piece that the host is asked to verify.
+    pub(crate) verifying: Option<PieceIndex>,
+    /// Bytes of content sent to peers.
+    pub(crate) uploaded: u64,
+    /// `uploaded` when the torrent was added.
+    pub(crate) uploaded_before: u64,
+    /// Open connections.
+    pub(crate) conns: u16,
+}
+
+/// Whether a torrent can be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The slot is free.
+    Vacant,
+    /// Peers are welcome.
+    Active,
+    /// Its storage cannot be read; peers are refused until the host says otherwise.
+    Suspended,
+}
+
+/// A set of pieces that costs memory only when it is mixed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bits {
+    None,
+    All,
+    /// Where in the lent bits it lies, in bytes.
+    Mixed {
+        start: u32,
+        len: u32,
+    },
+}
+
+/// Which pieces of a torrent there are when it is added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Have<'a> {
+    /// None.
+    Nothing,
+    /// All, and every one was verified.
+    All,
+    /// Presumably all: each piece is verified before it is first served.
+    Unverified,
+    /// Presumably these, one bit per piece in wire order, and verified as above.
+    Presumed(&'a [u8]),
+    /// These, verified, one bit per piece in wire order.
+    Some(&'a [u8]),
+}
+
+impl Torrent {
+    /// An unused slot.
+    pub const EMPTY: Torrent = Torrent {
+        tenancy: 0,
+        state: State::Vacant,
+        info_hash: InfoHash([0; 20]),
+        geometry: None,
+        metadata_len: None,
+        have: Bits::None,
+        good: Bits::None,
+        verifying: None,
+        uploaded: 0,
+        uploaded_before: 0,
+        conns: 0,
+    };
+
+    pub(crate) fn pieces(&self) -> u32 {
+        self.geometry.map_or(0, |g| g.pieces())
+    }
+}
+
+/// All torrents and the bits that the mixed ones need.
+#[derive(Debug)]
+pub(crate) struct Torrents<'m> {
+    slots: &'m mut [Torrent],
+    bits: &'m mut [u8],
+}
+
+/// There is no room for a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddError {
+    /// All torrent slots are taken.
+    Torrents,
+    /// The memory for bitfields is used up.
+    Bits,
+    /// The torrent is there already.
+    Duplicate,
+}
+
+impl core::fmt::Display for AddError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            AddError::Torrents => "there are as many torrents as this node was given room for",
+            AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
+            AddError::Duplicate => "this torrent is served already",
+        })
+    }
+}
+
+impl<'m> Torrents<'m> {
+    pub(crate) fn new(slots: &'m mut [Torrent], bits: &'m mut [u8]) -> Torrents<'m> {
+        let len = slots.len().min(usize::from(u16::MAX));
+        let (slots, _) = slots.split_at_mut(len);
+        slots.fill(Torrent::EMPTY);
+        Torrents { slots, bits }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        info_hash: InfoHash,
+        geometry: Geometry,
+        have: Have<'_>,
+    ) -> Result<TorrentId, AddError> {
+        if self.find(info_hash).is_some() {
+            return Err(AddError::Duplicate);
+        }
+        let vacant = |t: &Torrent| t.state == State::Vacant;
+        let slot = self
+            .slots
+            .iter()
+            .position(vacant)
+            .ok_or(AddError::Torrents)?;
+        let torrent = &mut self.slots[slot];
+        let tenancy = torrent.tenancy;
+        *torrent = Torrent {
+            tenancy,
+            info_hash,
+            geometry: Some(geometry),
+            ..Torrent::EMPTY
+        };
+        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
+        let id = TorrentId {
+            slot: slot as u16,
+            tenancy,
+        };
+        self.set_have(slot, have)?;
+        self.slots[slot].state = State::Active;
+        Ok(id)
+    }
+
+    /// Replaces what is known of a torrent's pieces.
+    pub(crate) fn set_have(&mut self, slot: usize, have: Have<'_>) -> Result<(), AddError> {
+        let len = self.slots[slot].geometry.map_or(0, |g| g.bitfield_len());
+        self.slots[slot].have = Bits::None;
+        self.slots[slot].good = Bits::None;
+        match have {
+            Have::Nothing => {}
+            Have::All => (self.slots[slot].have, self.slots[slot].good) = (Bits::All, Bits::All),
+            Have::Unverified => {
+                self.slots[slot].have = Bits::All;
+                self.slots[slot].good = self.reserve(len)?;
+            }
+            Have::Presumed(given) => {
+                self.slots[slot].have = self.reserve(len)?;
+                self.slots[slot].good = self.reserve(len)?;
+                self.slots[slot].have = self.copy(slot, given);
+            }
+            Have::Some(given) => {
+                self.slots[slot].have = self.reserve(len)?;
+                let range = self.copy(slot, given);
+                (self.slots[slot].have, self.slots[slot].good) = (range, range);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a bitfield into the bits reserved for `have`, without what is past the last piece.
+    fn copy(&mut self, slot: usize, given: &[u8]) -> Bits {
+        let (set, pieces) = (self.slots[slot].have, self.slots[slot].pieces());
+        let bits = self.bits_mut(set);
+        for piece in (0..pieces).filter(|&piece| bits::get(given, piece)) {
+            bits::set(bits, piece);
+        }
+        self.simplify(set, pieces)
+    }
+
+    pub(crate) fn remove(&mut self, id: TorrentId) {
+        if let Some(torrent) = self.get_mut(id) {
+            let tenancy = torrent.tenancy.wrapping_add(1);
+            *torrent = Torrent {
+                tenancy,
+                ..Torrent::EMPTY
+            };
+        }
+    }
+
+    pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        let hit = |t: &Torrent| t.state != State::Vacant && t.info_hash == info_hash;
+        let slot = self.slots.iter().position(hit)?;
+        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
+        Some(TorrentId {
+            slot: slot as u16,
+            tenancy: self.slots[slot].tenancy,
+        })
+    }
+
+    pub(crate) fn get(&self, id: TorrentId) -> Option<&Torrent> {
+        self.slots.get(usize::from(id.slot)).filter(|t| t.is(id))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: TorrentId) -> Option<&mut Torrent> {
+        self.slots
+            .get_mut(usize::from(id.slot))
+            .filter(|t| t.is(id))
+    }
+
+    /// Ids of all torrents.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TorrentId> {
+        let taken = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.state != State::Vacant);
+        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
+        taken.map(|(slot, t)| TorrentId {
+            slot: slot as u16,
+            tenancy: t.tenancy,
+        })
+    }
+
+    pub(crate) fn contains(&self, set: Bits, piece: PieceIndex) -> bool {
+        match set {
+            Bits::None => false,
+            Bits::All => true,
+            Bits::Mixed { .. } => bits::get(self.bytes(set), piece.get()),
+        }
+    }
+
+    /// How many pieces of a torrent with `pieces` are in the set.
+    pub(crate) fn count(&self, set: Bits, pieces: u32) -> u32 {
+        match set {
+            Bits::None => 0,
+            Bits::All => pieces,
+            Bits::Mixed { .. } => bits::count(self.bytes(set)),
+        }
+    }
+
+    /// Bytes of content that are not had.
+    pub(crate) fn left(&self, torrent: &Torrent) -> u64 {
+        let Some(geometry) = torrent.geometry else {
+            return 0;
+        };
+        let missing = |&piece: &PieceIndex| !self.contains(torrent.have, piece);
+        match torrent.have {
+            Bits::All => 0,
+            Bits::None => geometry.total(),
+            Bits::Mixed { .. } => {
+                let missing = geometry.all_pieces().filter(missing);
+                missing
+                    .map(|piece| u64::from(geometry.piece_size(piece)))
+                    .sum()
+            }
+        }
+    }
+
+    /// The bytes of a mixed set.
+    pub(crate) fn bytes(&self, set: Bits) -> &[u8] {
+        match set {
+            Bits::Mixed { start, len } => &self.bits[start as usize..(start + len) as usize],
+            _ => &[],
+        }
+    }
+
+    /// Notes the outcome of verifying a piece. False when it needed bits and there were none left.
+    pub(crate) fn verified(&mut self, id: TorrentId, piece: PieceIndex, good: bool) -> bool {
+        let Some(torrent) = self.get(id).copied() else {
+            return true;
+        };
+        let pieces = torrent.pieces();
+        let (mut had, mut checked) = (torrent.have, torrent.good);
+        let enough = self.put(&mut checked, piece, good, pieces);
+        let enough = enough && self.put(&mut had, piece, good, pieces);
+        if !enough {
+            return false;
+        }
+        let (had, checked) = (self.simplify(had, pieces), self.simplify(checked, pieces));
+        if let Some(torrent) = self.get_mut(id) {
+            (torrent.have, torrent.good) = (had, checked);
+        }
+        true
+    }
+
+    /// Sets or clears one piece, making the set mixed where it must be.
+    fn put(&mut self, set: &mut Bits, piece: PieceIndex, on: bool, pieces: u32) -> bool {
+        if self.contains(*set, piece) == on {
+            return true;
+        }
+        if !matches!(set, Bits::Mixed { .. }) {
+            let Ok(mixed) = self.reserve(pieces.div_ceil(8)) else {
+                return false;
+            };
+            if *set == Bits::All {
+                let bytes = self.bits_mut(mixed);
+                (0..pieces).for_each(|i| _ = bits::set(bytes, i));
+            }
+            *set = mixed;
+        }
+        let bytes = self.bits_mut(*set);
+        if on {
+            bits::set(bytes, piece.get());
+        } else {
+            bits::clear(bytes, piece.get());
+        }
+        true
+    }
+
+    fn simplify(&self, set: Bits, pieces: u32) -> Bits {
+        match self.count(set, pieces) {
+            0 => Bits::None,
+            n if n == pieces => Bits::All,
+            _ => set,
+        }
+    }
+
+    fn bits_mut(&mut self, set: Bits) -> &mut [u8] {
+        match set {
+            Bits::Mixed { start, len } => &mut self.bits[start as usize..(start + len) as usize],
+            _ => &mut [],
+        }
+    }
+
+    /// The first gap of `len` bytes between the ranges in use, zeroed.
+    fn reserve(&mut self, len: u32) -> Result<Bits, AddError> {
+        let mut start = 0;
+        while let Some(end) = self.in_the_way(start, len) {
+            start = end;
+        }
+        let end = start.checked_add(len).ok_or(AddError::Bits)?;
+        let bytes = self
+            .bits
+            .get_mut(start as usize..end as usize)
+            .ok_or(AddError::Bits)?;
+        bytes.fill(0);
+        Ok(Bits::Mixed { start, len })
+    }
+
+    /// The end of a range in use that overlaps `len` bytes at `start`.
+    fn in_the_way(&self, start: u32, len: u32) -> Option<u32> {
+        self.slots
+            .iter()
+            .flat_map(|t| [t.have, t.good])
+            .find_map(|set| match set {
+                Bits::Mixed { start: s, len: l }
+                    if s < start.saturating_add(len) && start < s + l =>
+                {
+                    Some(s + l)
+                }
+                _ => None,
+            })
+    }
+}
+
+impl Torrent {
+    fn is(&self, id: TorrentId) -> bool {
+        self.state != State::Vacant && self.tenancy == id.tenancy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(pieces: u64) -> Geometry {
+        Geometry::new(pieces * 16, 16).unwrap()
+    }
+
+    fn hash(n: u8) -> InfoHash {
+        InfoHash([n; 20])
+    }
+
+    #[test]
+    fn complete_torrents_cost_no_bits() {
+        let mut slots = [Torrent::EMPTY; 3];
+        let mut torrents = Torrents::new(&mut slots, &mut []);
+        let a = torrents.add(hash(1), geometry(100), Have::All).unwrap();
+        let b = torrents.add(hash(2), geometry(100), Have::Nothing).unwrap();
+        assert_eq!(
+            torrents.add(hash(1), geometry(1), Have::All),
+            Err(AddError::Duplicate)
+        );
+        assert_eq!(
+            torrents.add(hash(3), geometry(9), Have::Unverified),
+            Err(AddError::Bits)
+        );
+        let piece = geometry(100).piece(7).unwrap();
+        assert!(torrents.contains(torrents.get(a).unwrap().good, piece));
+        assert!(!torrents.contains(torrents.get(b).unwrap().good, piece));
+    }
+
+    #[test]
+    fn lazily_verified_until_complete() {
+        let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
+        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let g = geometry(10);
+        let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
+        for piece in g.all_pieces() {
+            let t = torrents.get(id).unwrap();
+            assert!(torrents.contains(t.have, piece) && !torrents.contains(t.good, piece));
+            assert!(torrents.verified(id, piece, true));
+        }
+        assert_eq!(torrents.get(id).unwrap().good, Bits::All);
+    }
+
+    #[test]
+    fn a_bad_piece_is_no_longer_had() {
+        let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
+        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let g = geometry(10);
+        let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
+        let piece = g.piece(3).unwrap();
+        assert!(torrents.verified(id, piece, false));
+        let t = *torrents.get(id).unwrap();
+        assert!(!torrents.contains(t.have, piece) && !torrents.contains(t.good, piece));
+        assert_eq!(torrents.count(t.have, 10), 9);
+        assert!(torrents.verified(id, piece, true));
+        assert_eq!(torrents.get(id).unwrap().have, Bits::All);
+    }
+
+    #[test]
+    fn bits_are_reused_and_never_shared() {
+        let (mut slots, mut bits) = ([Torrent::EMPTY; 4], [0u8; 6]);
+        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let some = Have::Some(&[0x80, 0]);
+        let ids = [1, 2, 3].map(|n| torrents.add(hash(n), geometry(16), some).unwrap());
+        assert_eq!(
+            torrents.add(hash(4), geometry(1), Have::Unverified),
+            Err(AddError::Bits)
+        );
+        torrents.remove(ids[1]);
+        assert!(torrents.get(ids[1]).is_none());
+        let d = torrents
+            .add(hash(5), geometry(12), Have::Some(&[0x0f, 0xf0]))
+            .unwrap();
+        let set = torrents.get(d).unwrap().have;
+        assert_eq!(torrents.bytes(set), [0x0f, 0xf0]);
+        for id in [ids[0], ids[2]] {
+            let set = torrents.get(id).unwrap().have;
+            assert_eq!(torrents.bytes(set), [0x80, 0]);
+        }
+    }
+
+    #[test]
+    fn presumed_pieces_are_had_and_not_good() {
+        let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
+        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let g = geometry(10);
+        // The bits past the tenth piece are nonsense and must not be told to anybody.
+        let presumed = Have::Presumed(&[0x81, 0x7f]);
+        let id = torrents.add(hash(1), g, presumed).unwrap();
+        let t = *torrents.get(id).unwrap();
+        assert_eq!(torrents.bytes(t.have), [0x81, 0x40]);
+        assert_eq!(
+            (torrents.count(t.have, 10), torrents.count(t.good, 10)),
+            (3, 0)
+        );
+        assert!(torrents.verified(id, g.piece(7).unwrap(), true));
+        let t = *torrents.get(id).unwrap();
+        assert_eq!(
+            (torrents.count(t.have, 10), torrents.count(t.good, 10)),
+            (3, 1)
+        );
+    }
+
+    #[test]
+    fn a_full_bitfield_is_all() {
+        let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
+        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let id = torrents
+            .add(hash(1), geometry(9), Have::Some(&[0xff, 0x80]))
+            .unwrap();
+        assert_eq!(torrents.get(id).unwrap().have, Bits::All);
+    }
+}

@@ -1,0 +1,360 @@
+//! One announce over UDP (BEP 15): connect, announce, and again when nobody answers.
+//!
+//! A [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::announcer). The host
+//! resolves the tracker's name, moves datagrams, and drops it when there is an outcome.
+//!
+//! What is not from the tracker's address, does not carry the transaction id that was drawn for this
+//! exchange, or is not the answer that is waited for, is ignored: it could be anybody's. A silent
+//! tracker is asked [`TRIES`] times and given up after at most two minutes, where BEP 15 would go on
+//! for an hour: the announcer has its own patience.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::udp::{Request, Response};
+use everseed_core::tracker::{Family, Intervals, Report, Text};
+
+/// An announce to one address of a UDP tracker.
+///
+/// Send what [`poll_datagram`](Self::poll_datagram) gives, hand over what arrives with
+/// [`datagram`](Self::datagram), poll again after each and at the [`deadline`](Self::deadline), until
+/// there is an [`outcome`](Self::outcome).
+#[derive(Clone, Debug)]
+pub struct UdpAnnounce<'a> {
+    tracker: SocketAddr,
+    report: Report,
+    url_data: &'a str,
+    /// Transaction ids of the connect and of the announce.
+    transactions: [u32; 2],
+    /// The tracker's connection id and when it came.
+    connection: Option<(u64, Instant)>,
+    /// Requests sent that were not answered, of both kinds together.
+    tries: u32,
+    /// When to send, or to give up.
+    next_at: Instant,
+    outcome: Option<Result<Announced, UdpError>>,
+}
+
+/// What a tracker answered, besides peers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Announced {
+    /// When to announce again.
+    pub intervals: Intervals,
+    /// Peers that are complete.
+    pub seeders: u32,
+    /// Peers that are downloading.
+    pub leechers: u32,
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UdpError {
+    /// The tracker refused, with this reason.
+    Refused(Text),
+    /// Nothing came back.
+    Silent,
+    /// The URL is too long for a packet.
+    UrlTooLong,
+}
+
+impl<'a> UdpAnnounce<'a> {
+    /// An announce to begin at once. `url_data` is path and query of the tracker's URL (BEP 41). The
+    /// transaction ids come from `rng`, whose seed a stranger must not know.
+    pub fn new(
+        now: Instant,
+        tracker: SocketAddr,
+        report: Report,
+        url_data: &'a str,
+        rng: &mut Rng,
+    ) -> UdpAnnounce<'a> {
+        UdpAnnounce {
+            tracker,
+            report,
+            url_data,
+            transactions: [rng.bits32(), rng.bits32()],
+            connection: None,
+            tries: 0,
+            next_at: now,
+            outcome: None,
+        }
+    }
+
+    /// The next packet to send, if one is due: where to, and its length in `packet`, which has room
+    /// for [`REQUEST_MAX`](everseed_core::tracker::udp::REQUEST_MAX) bytes.
+    pub fn poll_datagram(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        if self.outcome.is_some() || now < self.next_at {
+            return None;
+        }
+        if self.tries == TRIES {
+            self.outcome = Some(Err(UdpError::Silent));
+            return None;
+        }
+        let fresh = |&(_, at): &(u64, Instant)| now - at < CONNECTION_LIFETIME;
+        self.connection = self.connection.filter(fresh);
+        let [connect, announce] = self.transactions;
+        let len = match self.connection {
+            None => Request::Connect.encode(connect, packet),
+            Some((connection, _)) => Request::Announce {
+                connection,
+                report: &self.report,
+                url_data: self.url_data,
+            }
+            .encode(announce, packet),
+        };
+        let Some(len) = len else {
+            self.outcome = Some(Err(UdpError::UrlTooLong));
+            return None;
+        };
+        // BEP 15: 15 * 2^n seconds.
+        self.next_at = now + PATIENCE * (1 << self.tries);
+        self.tries += 1;
+        Some((self.tracker, len))
+    }
+
+    /// Takes a packet. Peers of the answer are handed to `on_peer`.
+    pub fn datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &[u8],
+        on_peer: &mut dyn FnMut(SocketAddr),
+    ) {
+        if self.outcome.is_some() || self.tries == 0 || !self.is_tracker(from) {
+            return;
+        }
+        let family = Family::of(self.tracker.ip());
+        let Some((transaction, response)) = Response::decode(packet, family) else {
+            return;
+        };
+        let [connect, announce] = self.transactions;
+        let connecting = self.connection.is_none();
+        if transaction != if connecting { connect } else { announce } {
+            return;
+        }
+        match response {
+            Response::Connect { connection } if connecting => {
+                self.connection = Some((connection, now));
+                // It is there: what was lost before it answered is not held against it.
+                self.tries -= 1;
+                self.next_at = now;
+            }
+            Response::Announce {
+                interval_s,
+                leechers,
+                seeders,
+                peers,
+            } if !connecting => {
+                peers.for_each(on_peer);
+                self.outcome = Some(Ok(Announced {
+                    intervals: Intervals::told(Some(interval_s.into()), None),
+                    seeders,
+                    leechers,
+                }));
+            }
+            Response::Error(reason) => self.outcome = Some(Err(UdpError::Refused(reason))),
+            _ => {}
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Result<Announced, UdpError>> {
+        self.outcome.as_ref()
+    }
+
+    /// When to poll again; meaningless once there is an outcome.
+    pub fn deadline(&self) -> Instant {
+        self.next_at
+    }
+
+    /// Whether an address is the tracker's; a scope or flow label may differ.
+    fn is_tracker(&self, from: SocketAddr) -> bool {
+        from.ip() == self.tracker.ip() && from.port() == self.tracker.port()
+    }
+}
+
+/// Requests that may go unanswered before a tracker counts as silent.
+pub const TRIES: u32 = 3;
+
+/// The wait for the first answer; it doubles each time (BEP 15).
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a connection id is good for (BEP 15).
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::hash::InfoHash;
+    use everseed_core::tracker::AnnounceEvent;
+    use everseed_core::tracker::udp::REQUEST_MAX;
+
+    extern crate std;
+    use std::vec::Vec;
+
+    const REPORT: Report = Report {
+        info_hash: InfoHash([1; 20]),
+        peer_id: [2; 20],
+        port: 6881,
+        uploaded: 0,
+        downloaded: 0,
+        left: 0,
+        key: 5,
+        num_want: 50,
+        event: AnnounceEvent::Started,
+    };
+
+    fn tracker() -> SocketAddr {
+        "192.0.2.1:6969".parse().unwrap()
+    }
+
+    fn begin(now: Instant) -> UdpAnnounce<'static> {
+        UdpAnnounce::new(now, tracker(), REPORT, "/announce", &mut Rng::new(1))
+    }
+
+    fn send(exchange: &mut UdpAnnounce<'_>, now: Instant) -> Option<Vec<u8>> {
+        let mut packet = [0; REQUEST_MAX];
+        let (to, len) = exchange.poll_datagram(now, &mut packet)?;
+        assert_eq!(to, tracker());
+        Some(packet[..len].to_vec())
+    }
+
+    /// An answer to `request`: its action and transaction, then `rest`.
+    fn answer(request: &[u8], rest: &[u8]) -> Vec<u8> {
+        [&request[8..16], rest].concat()
+    }
+
+    fn hand(exchange: &mut UdpAnnounce<'_>, now: Instant, packet: &[u8]) -> Vec<SocketAddr> {
+        let mut peers = Vec::new();
+        exchange.datagram(now, tracker(), packet, &mut |peer| peers.push(peer));
+        peers
+    }
+
+    const ANSWER: [u8; 18] = [0, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 2, 192, 0, 2, 9, 0, 80];
+
+    #[test]
+    fn connect_announce_answer() {
+        let now = Instant::from_secs(5);
+        let mut exchange = begin(now);
+        let connect = send(&mut exchange, now).unwrap();
+        assert_eq!(connect.len(), 16);
+        assert_eq!(send(&mut exchange, now), None);
+        hand(&mut exchange, now, &answer(&connect, &[9; 8]));
+        let announce = send(&mut exchange, now).unwrap();
+        assert_eq!(announce[..8], [9; 8]);
+        assert_eq!(announce.len(), 98 + 2 + 9);
+        assert_ne!(announce[12..16], connect[12..16]);
+        let peers = hand(&mut exchange, now, &answer(&announce, &ANSWER));
+        assert_eq!(peers, ["192.0.2.9:80".parse().unwrap()]);
+        let announced = exchange.outcome().unwrap().as_ref().unwrap();
+        assert_eq!(announced.intervals.interval_s(), 1800);
+        assert_eq!((announced.leechers, announced.seeders), (1, 2));
+        let later = now + Duration::from_secs(1000);
+        assert_eq!(send(&mut exchange, later), None);
+        assert_eq!(hand(&mut exchange, later, &answer(&announce, &ANSWER)), []);
+    }
+
+    #[test]
+    fn a_silent_tracker_is_given_up() {
+        let start = Instant::from_secs(5);
+        let mut exchange = begin(start);
+        let mut sent = Vec::new();
+        let mut now = start;
+        while exchange.outcome().is_none() {
+            if send(&mut exchange, now).is_some() {
+                sent.push((now - start).as_secs());
+            }
+            now = exchange.deadline();
+        }
+        assert_eq!(sent, [0, 15, 45]);
+        assert_eq!((now - start).as_secs(), 105);
+        assert_eq!(exchange.outcome(), Some(&Err(UdpError::Silent)));
+    }
+
+    #[test]
+    fn lost_packets_are_sent_again_and_old_ids_renewed() {
+        let at = |s| Instant::from_secs(s);
+        let mut exchange = begin(at(0));
+        let first = send(&mut exchange, at(0)).unwrap();
+        let again = send(&mut exchange, at(15)).unwrap();
+        assert_eq!(first, again, "a late answer to the first is good too");
+        hand(&mut exchange, at(16), &answer(&first, &[9; 8]));
+        let announce = send(&mut exchange, at(16)).unwrap();
+        assert_eq!(exchange.deadline(), at(46));
+        assert_eq!(send(&mut exchange, at(45)), None);
+        assert_eq!(send(&mut exchange, at(46)).unwrap(), announce);
+        // Had the host slept, the connection id would be too old.
+        let mut exchange = begin(at(0));
+        let connect = send(&mut exchange, at(0)).unwrap();
+        hand(&mut exchange, at(0), &answer(&connect, &[9; 8]));
+        send(&mut exchange, at(0)).unwrap();
+        assert_eq!(send(&mut exchange, at(60)).unwrap(), connect);
+    }
+
+    #[test]
+    fn a_refusal_has_its_reason() {
+        let now = Instant::ZERO;
+        for connected in [false, true] {
+            let mut exchange = begin(now);
+            let mut request = send(&mut exchange, now).unwrap();
+            if connected {
+                hand(&mut exchange, now, &answer(&request, &[9; 8]));
+                request = send(&mut exchange, now).unwrap();
+            }
+            request[8..12].copy_from_slice(&[0, 0, 0, 3]);
+            hand(&mut exchange, now, &answer(&request, b"go away"));
+            assert!(matches!(
+                exchange.outcome(),
+                Some(Err(UdpError::Refused(reason))) if reason == "go away"
+            ));
+        }
+    }
+
+    #[test]
+    fn strangers_and_noise_are_ignored() {
+        let now = Instant::ZERO;
+        let mut exchange = begin(now);
+        let mut rng = Rng::new(3);
+        hand(&mut exchange, now, &[0; 16]);
+        let connect = send(&mut exchange, now).unwrap();
+        let good = answer(&connect, &[9; 8]);
+        let mut nobody = |_| panic!("no peer was told");
+        for from in ["192.0.2.2:6969", "192.0.2.1:6970", "[::1]:6969"] {
+            exchange.datagram(now, from.parse().unwrap(), &good, &mut nobody);
+        }
+        for _ in 0..10_000 {
+            let mut packet = good.clone();
+            packet[rng.below(8) as usize] ^= 1 << rng.below(8);
+            packet.truncate(rng.below(17) as usize);
+            if packet[..packet.len().min(8)] != good[..packet.len().min(8)] {
+                exchange.datagram(now, tracker(), &packet, &mut nobody);
+            }
+        }
+        // The right id, but not what was asked for.
+        let mut early = answer(&connect, &ANSWER);
+        early[3] = 1;
+        exchange.datagram(now, tracker(), &early, &mut nobody);
+        assert_eq!(exchange.outcome(), None);
+        assert_eq!(
+            send(&mut exchange, now),
+            None,
+            "still waiting for a connection"
+        );
+        hand(&mut exchange, now, &good);
+        let announce = send(&mut exchange, now).unwrap();
+        hand(&mut exchange, now, &good);
+        for cut in 0..20 {
+            hand(&mut exchange, now, &answer(&announce, &ANSWER)[..cut]);
+        }
+        assert_eq!(exchange.outcome(), None);
+        assert_eq!(
+            hand(&mut exchange, now, &answer(&announce, &ANSWER)).len(),
+            1
+        );
+    }
+}

@@ -1,0 +1,382 @@
+//! A world in virtual time: one node, any number of scripted peers, content that can be computed.
+
+#![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
+// Each test file uses some of it.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::time::Instant;
+use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
+use everseed_node::announcer::{self, Job};
+use everseed_node::candidates::Candidate;
+use everseed_node::choker::Rank;
+use everseed_node::conn::Conn;
+use everseed_node::queue::Request;
+use everseed_node::torrent::Torrent;
+use everseed_node::{
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Reason, Source,
+};
+
+pub const HASH: InfoHash = InfoHash([7; 20]);
+pub const OURS: PeerId = *b"-ES0000-aaaaaaaaaaaa";
+pub const PIECE: u32 = 4 * BLOCK;
+pub const PIECES: u32 = 20;
+
+/// What the content holds at `offset`.
+pub fn content(offset: u64) -> u8 {
+    (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+pub struct Setup {
+    pub conns: usize,
+    pub requests: usize,
+    pub slots: u16,
+    pub upload_bps: Option<u64>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            conns: 32,
+            requests: 2048,
+            slots: 4,
+            upload_bps: None,
+        }
+    }
+}
+
+pub struct World {
+    pub node: Node<'static>,
+    pub now: Instant,
+    pub torrent: TorrentId,
+    pub geometry: Geometry,
+    /// Pieces that turn out to be bad when they are verified.
+    pub bad: Vec<u32>,
+    pub verified: Vec<u32>,
+    pub dialled: Vec<(ConnId, SocketAddr)>,
+    pub announces: Vec<Job>,
+    pub closed: HashMap<SocketAddr, Reason>,
+    pub peers: Vec<Peer>,
+    pub slots: u16,
+    /// The most bytes that a socket takes at a time.
+    pub write_limit: usize,
+}
+
+/// A scripted peer at the other end of a connection.
+pub struct Peer {
+    pub id: ConnId,
+    pub addr: SocketAddr,
+    pub open: bool,
+    /// Whether it reads what comes.
+    pub reads: bool,
+    /// Written by the peer and not read by the node.
+    pub inbox: Vec<u8>,
+    /// The node had no room for what it wrote, and has not asked for more since.
+    pub held_back: bool,
+    pub received: u64,
+    pub unchoked: bool,
+    pub messages: Vec<Message>,
+    pub handshake: Option<Handshake>,
+    hello: Vec<u8>,
+    decoder: Decoder,
+    piece: Option<(BlockRef, u64)>,
+    /// Payloads of extended messages.
+    pub extended: Vec<Vec<u8>>,
+}
+
+fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
+    vec![value; len].leak()
+}
+
+impl World {
+    pub fn new(setup: &Setup, have: Have<'_>) -> World {
+        let memory = Memory {
+            conns: lend(Conn::EMPTY, setup.conns),
+            ranks: lend(Rank::EMPTY, setup.conns),
+            requests: lend(Request::EMPTY, setup.requests),
+            torrents: lend(Torrent::EMPTY, 4),
+            bits: lend(0, 64),
+            tiers: lend(announcer::Slot::EMPTY, 4),
+            candidates: lend(Candidate::EMPTY, 16),
+            scratch: lend(0, 4096),
+        };
+        let identity = Identity {
+            peer_id: OURS,
+            port: 6881,
+            client: "everseed test",
+        };
+        let limits = Limits {
+            slots: setup.slots,
+            upload_bps: setup.upload_bps,
+        };
+        let mut node = Node::new(memory, identity, limits, 1);
+        // The last piece is short, and so is its last block.
+        let total = u64::from(PIECE) * u64::from(PIECES) - 20_000;
+        let geometry = Geometry::new(total, u64::from(PIECE)).unwrap();
+        let torrent = node.add(HASH, geometry, have, 0).unwrap();
+        World {
+            node,
+            now: Instant::from_secs(1000),
+            torrent,
+            geometry,
+            bad: Vec::new(),
+            verified: Vec::new(),
+            dialled: Vec::new(),
+            announces: Vec::new(),
+            closed: HashMap::new(),
+            peers: Vec::new(),
+            slots: setup.slots,
+            write_limit: usize::MAX,
+        }
+    }
+
+    /// A peer that has connected and said nothing.
+    pub fn connect(&mut self) -> Option<usize> {
+        let n = self.peers.len() as u16;
+        self.connect_from(SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 50_000)))
+    }
+
+    /// The same from a chosen address.
+    pub fn connect_from(&mut self, addr: SocketAddr) -> Option<usize> {
+        let id = self.node.accept(self.now, addr)?;
+        self.peers.push(Peer::new(id, addr));
+        Some(self.peers.len() - 1)
+    }
+
+    /// A peer that has finished its handshake and is interested.
+    pub fn leecher(&mut self, fast: bool) -> usize {
+        let peer = self.connect().expect("a free connection");
+        self.peers[peer].greet(HASH, fast);
+        self.peers[peer].say(&[Message::Interested]);
+        self.settle();
+        peer
+    }
+
+    /// Moves bytes and carries out actions until nothing more happens.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            let mut moved = false;
+            for peer in 0..self.peers.len() {
+                moved |= self.deliver(peer);
+            }
+            while let Some(action) = self.node.poll(self.now) {
+                self.act(action);
+                moved = true;
+            }
+            let stats = self.node.stats();
+            assert!(stats.unchoked <= self.slots, "{stats:?}");
+            if !moved {
+                return;
+            }
+        }
+        panic!("the node never comes to rest");
+    }
+
+    /// Lets time pass in steps of the node's own deadlines.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut steps = 0;
+        while let Some(at) = self.node.deadline().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.node.tick(self.now);
+            self.settle();
+            steps += 1;
+            assert!(steps < 100_000, "a deadline that never passes");
+        }
+        self.now = end;
+        self.node.tick(self.now);
+        self.settle();
+    }
+
+    fn deliver(&mut self, peer: usize) -> bool {
+        let peer = &mut self.peers[peer];
+        if !peer.open || peer.inbox.is_empty() || peer.held_back {
+            return false;
+        }
+        let Some(space) = self.node.recv_space(peer.id) else {
+            peer.held_back = true;
+            return false;
+        };
+        let len = space.len().min(peer.inbox.len());
+        space[..len].copy_from_slice(&peer.inbox[..len]);
+        peer.inbox.drain(..len);
+        self.node.received(self.now, peer.id, len);
+        true
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Transmit { conn } => self.transmit(conn),
+            Action::Close { conn, addr, reason } => {
+                self.closed.insert(addr, reason);
+                for peer in self.peers.iter_mut().filter(|p| p.id == conn && p.open) {
+                    peer.open = false;
+                }
+            }
+            Action::Connect { conn, addr } => self.dialled.push((conn, addr)),
+            Action::Verify { torrent, piece } => self.verify(torrent, piece),
+            Action::Announce(job) => self.announces.push(job),
+            Action::Receive { conn } => {
+                for peer in self.peers.iter_mut().filter(|p| p.id == conn) {
+                    peer.held_back = false;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn verify(&mut self, torrent: TorrentId, piece: PieceIndex) {
+        self.verified.push(piece.get());
+        let good = !self.bad.contains(&piece.get());
+        let event = Event::Verified(torrent, piece, good);
+        self.node.event(self.now, event);
+    }
+
+    fn transmit(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.iter_mut().find(|p| p.id == conn && p.open) else {
+            return;
+        };
+        if !peer.reads {
+            return;
+        }
+        let (mut buf, mut bodies) = (vec![0; 70_000], Bodies::new());
+        let len = self.node.transmit(self.now, conn, &mut buf, &mut bodies);
+        let again = {
+            let (mut other, mut others) = (vec![0; 70_000], Bodies::new());
+            let again = self.node.transmit(self.now, conn, &mut other, &mut others);
+            (again, others)
+        };
+        assert_eq!(
+            (len, &bodies),
+            (again.0, &again.1),
+            "asking changed the answer"
+        );
+        for body in &bodies {
+            let gap = &mut buf[body.at..body.at + body.span.len as usize];
+            for (byte, offset) in gap.iter_mut().zip(body.span.offset..) {
+                *byte = match body.source {
+                    Source::Content => content(offset),
+                    Source::Info => !content(offset),
+                };
+            }
+        }
+        let sent = len.min(self.write_limit);
+        peer.take(&buf[..sent], &self.geometry);
+        self.node.transmitted(self.now, conn, sent);
+    }
+}
+
+impl Peer {
+    pub fn new(id: ConnId, addr: SocketAddr) -> Peer {
+        Peer {
+            id,
+            addr,
+            open: true,
+            reads: true,
+            inbox: Vec::new(),
+            held_back: false,
+            received: 0,
+            unchoked: false,
+            messages: Vec::new(),
+            handshake: None,
+            hello: Vec::new(),
+            decoder: Decoder::new(),
+            piece: None,
+            extended: Vec::new(),
+        }
+    }
+
+    pub fn greet(&mut self, info_hash: InfoHash, fast: bool) {
+        let mut peer_id = *b"-XX0000-000000000000";
+        peer_id[8..10].copy_from_slice(&self.id.slot.to_be_bytes());
+        peer_id[10..12].copy_from_slice(&self.id.tenancy.to_be_bytes());
+        self.greet_as(info_hash, fast, peer_id);
+    }
+
+    pub fn greet_as(&mut self, info_hash: InfoHash, fast: bool, peer_id: PeerId) {
+        let features = Features {
+            fast,
+            extended: true,
+            dht: false,
+        };
+        let hello = Handshake {
+            features,
+            info_hash,
+            peer_id,
+        };
+        self.inbox.extend(hello.encode());
+    }
+
+    pub fn say(&mut self, messages: &[Message]) {
+        for message in messages {
+            self.inbox.extend(message.encode().bytes());
+        }
+    }
+
+    /// Asks for `count` blocks from the start of the content on, round and round.
+    pub fn ask(&mut self, first: u32, count: u32) {
+        for block in (first..first + count).map(|n| n % 72) {
+            self.say(&[Message::Request(BlockRef {
+                index: block / 4,
+                begin: block % 4 * BLOCK,
+                len: BLOCK,
+            })]);
+        }
+    }
+
+    pub fn pieces(&self) -> usize {
+        let piece = |m: &&Message| matches!(m, Message::Piece(_));
+        self.messages.iter().filter(piece).count()
+    }
+
+    pub fn rejects(&self) -> usize {
+        let reject = |m: &&Message| matches!(m, Message::Reject(_));
+        self.messages.iter().filter(reject).count()
+    }
+
+    /// Reads what the node sent, and compares every byte of content.
+    fn take(&mut self, mut bytes: &[u8], geometry: &Geometry) {
+        if self.handshake.is_none() {
+            let len = bytes.len().min(Handshake::LEN - self.hello.len());
+            self.hello.extend(&bytes[..len]);
+            bytes = &bytes[len..];
+            if let Ok(hello) = self.hello.as_slice().try_into() {
+                self.handshake = Handshake::decode(hello);
+                assert!(self.handshake.is_some());
+            }
+        }
+        while let Some(item) = self.decoder.next(&mut bytes).expect("well-formed") {
+            match item {
+                Item::Message(message) => {
+                    match message {
+                        Message::Unchoke => self.unchoked = true,
+                        Message::Choke => self.unchoked = false,
+                        Message::Piece(block) => {
+                            let (_, offset) = geometry.locate(block).expect("a block that exists");
+                            self.piece = Some((block, offset));
+                        }
+                        Message::Extended { .. } => self.extended.push(Vec::new()),
+                        _ => {}
+                    }
+                    self.messages.push(message);
+                }
+                Item::Payload { bytes, .. } => {
+                    if let Some(Message::Extended { .. }) = self.messages.last() {
+                        self.extended.last_mut().unwrap().extend(bytes);
+                        continue;
+                    }
+                    if let Some((_, offset)) = &mut self.piece {
+                        assert!(bytes.iter().zip(*offset..).all(|(&b, at)| b == content(at)));
+                        *offset += bytes.len() as u64;
+                        self.received += bytes.len() as u64;
+                    }
+                }
+            }
+        }
+    }
+}

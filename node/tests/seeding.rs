@@ -1,0 +1,629 @@
+//! The node as a seed, driven in virtual time.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HASH, OURS, PIECES, Setup, World};
+use everseed_core::geometry::{BLOCK, BlockRef};
+use everseed_core::hash::InfoHash;
+use everseed_core::rng::Rng;
+use everseed_core::tracker::{AnnounceEvent, Intervals};
+use everseed_core::wire::{Message, WireError};
+use everseed_node::{Event, Have, Reason};
+
+fn world() -> World {
+    World::new(&Setup::default(), Have::All)
+}
+
+fn block(index: u32, begin: u32, len: u32) -> BlockRef {
+    BlockRef { index, begin, len }
+}
+
+#[test]
+fn a_peer_gets_what_it_asks_for() {
+    for fast in [true, false] {
+        let mut world = world();
+        let peer = world.leecher(fast);
+        assert!(world.peers[peer].unchoked);
+        let first = world.peers[peer].messages[0];
+        if fast {
+            assert_eq!(first, Message::HaveAll);
+        } else {
+            assert_eq!(first, Message::Bitfield { len: 3 });
+        }
+        world.peers[peer].ask(0, 72);
+        let last = block(PIECES - 1, 2 * BLOCK, BLOCK - (20_000 - BLOCK));
+        world.peers[peer].say(&[Message::Request(last)]);
+        world.settle();
+        assert_eq!(world.peers[peer].pieces(), 73);
+        let sent = 72 * u64::from(BLOCK) + u64::from(last.len);
+        assert_eq!(world.peers[peer].received, sent);
+        assert_eq!(world.node.stats().uploaded, sent);
+        assert_eq!(world.node.torrent(world.torrent).unwrap().uploaded, sent);
+    }
+}
+
+#[test]
+fn bytes_may_come_and_go_in_any_split() {
+    for limit in [1, 7, 13, 16_397, 16_396] {
+        let mut world = world();
+        world.write_limit = limit;
+        let peer = world.connect().unwrap();
+        world.peers[peer].greet(HASH, true);
+        world.peers[peer].say(&[Message::Interested]);
+        world.peers[peer].ask(3, 3);
+        let bytes = std::mem::take(&mut world.peers[peer].inbox);
+        for chunk in bytes.chunks(limit.min(5)) {
+            world.peers[peer].inbox.extend(chunk);
+            world.settle();
+        }
+        let got = &world.peers[peer];
+        assert_eq!(got.received, 3 * u64::from(BLOCK), "{limit}");
+    }
+}
+
+#[test]
+fn who_is_turned_away() {
+    let mut world = world();
+    let first = world.leecher(true);
+    type Script<'a> = &'a dyn Fn(&mut common::Peer);
+    let refused: [(Script<'_>, Reason); 6] = [
+        (
+            &|p| p.greet(InfoHash([8; 20]), true),
+            Reason::UnknownTorrent,
+        ),
+        (&|p| p.greet_as(HASH, true, OURS), Reason::Ourselves),
+        (
+            &|p| p.inbox.extend(b"\x13BitTorrent protocoX"),
+            Reason::NotBitTorrent,
+        ),
+        (
+            &|p| p.inbox.extend(b"SSH-2.0-OpenSSH"),
+            Reason::NotBitTorrent,
+        ),
+        (&|p| p.inbox.extend([0; 3]), Reason::NotBitTorrent),
+        (
+            &|p| p.greet_as(HASH, true, *b"-XX0000-\x00\x00\x00\x0000000000"),
+            Reason::Duplicate,
+        ),
+    ];
+    assert_eq!(world.peers[first].id.slot, 0);
+    for (script, reason) in refused {
+        let peer = world.connect().unwrap();
+        script(&mut world.peers[peer]);
+        world.settle();
+        assert_eq!(world.closed.get(&world.peers[peer].addr), Some(&reason));
+        assert_eq!(world.peers[peer].pieces(), 0);
+    }
+    assert!(world.peers[first].open);
+}
+
+#[test]
+fn what_ends_a_connection() {
+    let cases: [(Message, Reason); 7] = [
+        (Message::Request(block(0, 0, BLOCK + 1)), Reason::BadRequest),
+        (
+            Message::Request(block(PIECES, 0, BLOCK)),
+            Reason::BadRequest,
+        ),
+        (
+            Message::Request(block(0, 4 * BLOCK - 1, 2)),
+            Reason::BadRequest,
+        ),
+        (
+            Message::Request(block(0, u32::MAX, BLOCK)),
+            Reason::BadRequest,
+        ),
+        (Message::Request(block(0, 0, 0)), Reason::BadRequest),
+        (Message::Have(PIECES), Reason::BadMessage),
+        (Message::Bitfield { len: 4 }, Reason::BadBitfield),
+    ];
+    for (message, reason) in cases {
+        let mut world = world();
+        let (good, bad) = (world.leecher(true), world.leecher(true));
+        world.peers[bad].say(&[message]);
+        world.peers[bad].inbox.extend([0; 4]);
+        world.settle();
+        assert_eq!(
+            world.closed.get(&world.peers[bad].addr),
+            Some(&reason),
+            "{message:?}"
+        );
+        world.peers[good].ask(0, 1);
+        world.settle();
+        assert_eq!(world.peers[good].pieces(), 1);
+    }
+    let mut world = world();
+    let peer = world.leecher(true);
+    world.peers[peer].inbox.extend([0xff; 5]);
+    world.settle();
+    let reason = world.closed[&world.peers[peer].addr];
+    assert!(
+        matches!(reason, Reason::Wire(WireError::TooLong { .. })),
+        "{reason:?}"
+    );
+}
+
+/// aria2 does so when many pieces have come at once.
+#[test]
+fn a_bitfield_may_come_again() {
+    let mut world = world();
+    let peer = world.leecher(true);
+    for _ in 0..3 {
+        world.peers[peer].say(&[Message::Bitfield { len: 3 }]);
+        world.peers[peer].inbox.extend([0xff, 0xff, 0]);
+        world.peers[peer].ask(0, 1);
+        world.settle();
+    }
+    assert_eq!(world.peers[peer].pieces(), 3);
+    world.peers[peer].say(&[Message::NotInterested, Message::HaveAll]);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::BothSeeds);
+}
+
+#[test]
+fn a_flood_of_requests_waits_its_turn() {
+    let setup = Setup {
+        requests: 300,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let (flood, other) = (world.leecher(true), world.leecher(true));
+    world.peers[flood].reads = false;
+    world.peers[flood].ask(0, 10_000);
+    world.settle();
+    // It holds its share and is read no further; the other one is served meanwhile.
+    assert!(world.peers[flood].inbox.len() > 9_000 * 17);
+    world.peers[other].ask(0, 500);
+    world.settle();
+    assert_eq!(world.peers[other].pieces(), 500);
+    world.peers[flood].reads = true;
+    world.pass(Duration::from_secs(1));
+    let id = world.peers[flood].id;
+    // Its socket became writable.
+    let mut rounds = 0;
+    while world.peers[flood].pieces() < 10_000 {
+        world.node.transmitted(world.now, id, 0);
+        world.settle();
+        rounds += 1;
+        assert!(rounds < 20_000);
+    }
+    assert!(world.peers[flood].open);
+}
+
+#[test]
+fn everybody_is_served_in_the_end() {
+    let setup = Setup {
+        slots: 3,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let peers: Vec<usize> = (0..12).map(|_| world.leecher(true)).collect();
+    for _ in 0..60 {
+        for &peer in &peers {
+            // Whoever is served asks for more, some for much more than others.
+            if world.peers[peer].unchoked {
+                world.peers[peer].ask(0, 1 + u32::try_from(peer).unwrap());
+            }
+            world.peers[peer].say(&[Message::KeepAlive]);
+        }
+        world.pass(Duration::from_secs(10));
+    }
+    for &peer in &peers {
+        assert!(world.peers[peer].pieces() > 0, "peer {peer} starved");
+    }
+    let fast = world.peers[peers[11]].received;
+    let slow = world.peers[peers[0]].received;
+    assert!(fast > 2 * slow, "speed earned nothing: {fast} {slow}");
+}
+
+#[test]
+fn choking_answers_every_request_under_fast() {
+    let setup = Setup {
+        slots: 1,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let first = world.leecher(true);
+    world.peers[first].reads = false;
+    world.peers[first].ask(0, 50);
+    world.settle();
+    let second = world.leecher(true);
+    while !world.peers[second].unchoked {
+        world.pass(Duration::from_secs(5));
+    }
+    world.peers[first].reads = true;
+    world.node.transmitted(world.now, world.peers[first].id, 0);
+    world.settle();
+    let peer = &world.peers[first];
+    assert_eq!(peer.pieces() + peer.rejects(), 50);
+    assert!(peer.rejects() > 0 && !peer.unchoked);
+}
+
+#[test]
+fn cancel_is_answered_once() {
+    for (fast, rejects) in [(true, 2), (false, 0)] {
+        let mut world = world();
+        let peer = world.leecher(fast);
+        world.peers[peer].reads = false;
+        world.peers[peer].ask(0, 3);
+        let blocks = [block(0, 0, BLOCK), block(0, 2 * BLOCK, BLOCK)];
+        world.peers[peer].say(&blocks.map(Message::Cancel));
+        world.settle();
+        world.peers[peer].reads = true;
+        world.node.transmitted(world.now, world.peers[peer].id, 0);
+        world.settle();
+        assert_eq!(
+            (world.peers[peer].pieces(), world.peers[peer].rejects()),
+            (1, rejects)
+        );
+    }
+}
+
+#[test]
+fn nothing_unverified_leaves() {
+    let mut world = World::new(&Setup::default(), Have::Unverified);
+    world.bad = vec![1];
+    let peer = world.leecher(true);
+    assert_eq!(world.peers[peer].messages[0], Message::HaveAll);
+    world.peers[peer].ask(0, 12);
+    world.settle();
+    assert_eq!(world.verified, [0, 1, 2]);
+    assert_eq!(
+        (world.peers[peer].pieces(), world.peers[peer].rejects()),
+        (8, 4)
+    );
+    let again = world.leecher(true);
+    world.peers[again].ask(0, 12);
+    world.settle();
+    assert_eq!(world.verified, [0, 1, 2], "a piece is verified once");
+    assert_eq!(world.peers[again].messages[0], Message::Bitfield { len: 3 });
+    // Who knows no rejects is told the bad news by hanging up.
+    let plain = world.leecher(false);
+    world.peers[plain].ask(4, 1);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[plain].addr], Reason::MissingPiece);
+}
+
+#[test]
+fn silence_is_kept_alive_and_ends() {
+    let mut world = world();
+    let quiet = world.leecher(true);
+    let alive = world.leecher(true);
+    for _ in 0..30 {
+        world.pass(Duration::from_secs(60));
+        world.peers[alive].say(&[Message::KeepAlive]);
+    }
+    assert_eq!(world.closed[&world.peers[quiet].addr], Reason::Idle);
+    assert!(world.peers[alive].open);
+    let kept = |m: &&Message| **m == Message::KeepAlive;
+    let kept = world.peers[alive].messages.iter().filter(kept).count();
+    assert!(
+        (14..=18).contains(&kept),
+        "{kept} keep-alives in 30 minutes"
+    );
+    let mute = world.connect().unwrap();
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.closed[&world.peers[mute].addr], Reason::SlowHandshake);
+}
+
+#[test]
+fn a_peer_that_does_not_read_gives_its_place_back() {
+    let mut world = world();
+    let peer = world.leecher(true);
+    world.peers[peer].reads = false;
+    world.peers[peer].ask(0, 8);
+    for _ in 0..8 {
+        world.pass(Duration::from_secs(10));
+        world.peers[peer].say(&[Message::KeepAlive]);
+    }
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::Stalled);
+}
+
+#[test]
+fn the_rate_limit_holds() {
+    let setup = Setup {
+        upload_bps: Some(100_000),
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let peers = [world.leecher(true), world.leecher(true)];
+    for peer in peers {
+        world.peers[peer].ask(0, 70);
+    }
+    world.settle();
+    let start = world.node.stats().uploaded;
+    world.pass(Duration::from_secs(20));
+    let sent = world.node.stats().uploaded - start;
+    assert!((1_950_000..2_050_000).contains(&sent), "{sent}");
+    let [a, b] = peers.map(|peer| world.peers[peer].received);
+    assert!(a > sent / 3 && b > sent / 3, "unfair: {a} {b}");
+}
+
+#[test]
+fn info_is_handed_out() {
+    let size: u32 = 20_000;
+    let ask = |peer: &mut common::Peer, id: u8, text: &[u8]| {
+        let len = u32::try_from(text.len()).unwrap();
+        peer.say(&[Message::Extended { id, len }]);
+        peer.inbox.extend(text);
+    };
+    for limit in [usize::MAX, 100] {
+        let mut world = world();
+        world.write_limit = limit;
+        world.node.offer_metadata(world.torrent, size);
+        let peer = world.leecher(true);
+        let hello = String::from_utf8_lossy(&world.peers[peer].extended[0]).into_owned();
+        assert!(hello.contains("11:ut_metadatai1e") && hello.contains("13:metadata_sizei20000e"));
+        ask(&mut world.peers[peer], 1, b"d8:msg_typei0e5:piecei0ee");
+        world.settle();
+        assert_eq!(world.peers[peer].extended.len(), 1, "no id for answers yet");
+        ask(&mut world.peers[peer], 0, b"d1:md11:ut_metadatai9eee");
+        let bytes = std::mem::take(&mut world.peers[peer].inbox);
+        for chunk in bytes.chunks(3) {
+            world.peers[peer].inbox.extend(chunk);
+            world.settle();
+        }
+        for number in [1, 0, 2] {
+            let text = format!("d8:msg_typei0e5:piecei{number}ee");
+            ask(&mut world.peers[peer], 1, text.as_bytes());
+        }
+        world.peers[peer].ask(0, 1);
+        world.settle();
+        let info = |range: std::ops::Range<u64>| range.map(|at| !common::content(at));
+        let mut expected = Vec::from(&b"d8:msg_typei1e5:piecei1e10:total_sizei20000ee"[..]);
+        expected.extend(info(16_384..20_000));
+        assert!(world.peers[peer].extended[1] == expected);
+        let mut expected = Vec::from(&b"d8:msg_typei1e5:piecei0e10:total_sizei20000ee"[..]);
+        expected.extend(info(0..16_384));
+        assert!(world.peers[peer].extended[2] == expected);
+        assert_eq!(world.peers[peer].extended[3], b"d8:msg_typei2e5:piecei2ee");
+        let answers = |m: &&Message| matches!(m, Message::Extended { id: 9, .. });
+        let got = &world.peers[peer];
+        assert_eq!(got.messages.iter().filter(answers).count(), 3);
+        assert_eq!(got.pieces(), 1);
+        let uploaded = world.node.stats().uploaded;
+        assert_eq!(uploaded, u64::from(BLOCK), "only content counts");
+        // Nobody gets it for ever.
+        for _ in 0..100 {
+            ask(&mut world.peers[peer], 1, b"d8:msg_typei0e5:piecei0ee");
+        }
+        world.settle();
+        assert_eq!(world.peers[peer].extended.len(), 1 + 4 * 3);
+    }
+}
+
+#[test]
+fn storage_goes_and_comes_back() {
+    let mut world = world();
+    let peer = world.leecher(true);
+    let event = Event::Unreadable(world.torrent);
+    world.node.event(world.now, event);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::TorrentGone);
+    let refused = world.connect().unwrap();
+    world.peers[refused].greet(HASH, true);
+    world.settle();
+    assert_eq!(
+        world.closed[&world.peers[refused].addr],
+        Reason::UnknownTorrent
+    );
+    world.node.event(world.now, Event::Readable(world.torrent));
+    let back = world.leecher(true);
+    world.peers[back].ask(0, 4);
+    world.settle();
+    assert_eq!((world.peers[back].pieces(), world.verified.len()), (4, 0));
+    let event = Event::Restored(world.torrent, Have::Unverified);
+    world.node.event(world.now, event);
+    let again = world.leecher(true);
+    world.peers[again].ask(0, 4);
+    world.settle();
+    assert_eq!(world.peers[again].pieces(), 4);
+    assert_eq!(world.verified, [0]);
+}
+
+#[test]
+fn newcomers_find_a_place() {
+    let setup = Setup {
+        conns: 8,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let useful: Vec<usize> = (0..3).map(|_| world.leecher(true)).collect();
+    // Hundreds that connect and say nothing cannot keep others out.
+    for _ in 0..200 {
+        world.connect();
+        world.pass(Duration::from_millis(600));
+        world.settle();
+    }
+    let late = world.leecher(true);
+    world.peers[late].ask(0, 1);
+    world.settle();
+    assert_eq!(world.peers[late].pieces(), 1);
+    assert!(useful.iter().all(|&peer| world.peers[peer].open));
+}
+
+#[test]
+fn peers_are_dialled_and_forgotten() {
+    let mut world = world();
+    let addr = "192.0.2.9:7000".parse().unwrap();
+    world
+        .node
+        .event(world.now, Event::Peer(world.torrent, addr));
+    world.settle();
+    let (id, to) = world.dialled[0];
+    assert_eq!(to, addr);
+    world.peers.push(common::Peer::new(id, addr));
+    world.node.event(world.now, Event::Connected(id));
+    world.settle();
+    assert!(world.peers[0].handshake.is_some(), "who dials speaks first");
+    world.peers[0].greet(HASH, true);
+    world.peers[0].say(&[Message::HaveAll]);
+    world.settle();
+    // A seed needs nothing of us: it is not called again.
+    assert_eq!(world.closed[&addr], Reason::BothSeeds);
+    world.pass(Duration::from_secs(3600));
+    assert_eq!(world.dialled.len(), 1);
+}
+
+#[test]
+fn an_unreachable_peer_is_tried_less_and_less() {
+    let mut world = world();
+    let addr = "192.0.2.9:7000".parse().unwrap();
+    world
+        .node
+        .event(world.now, Event::Peer(world.torrent, addr));
+    for _ in 0..100 {
+        world.pass(Duration::from_secs(60));
+        if let Some((id, _)) = world.dialled.last() {
+            let event = Event::Closed(*id);
+            world.node.event(world.now, event);
+        }
+    }
+    assert_eq!(world.dialled.len(), 5);
+    assert_eq!(world.node.deadline(), None, "nothing is left to wait for");
+}
+
+#[test]
+fn stopping_lets_everybody_go() {
+    let mut world = world();
+    let peer = world.leecher(true);
+    world.node.stop(world.now);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::Stopping);
+    assert!(world.connect().is_none());
+}
+
+#[test]
+fn trackers_are_told() {
+    let mut world = World::new(&Setup::default(), Have::Some(&[0xff, 0, 0]));
+    world.node.announce(world.now, world.torrent, 0, 1).unwrap();
+    world.settle();
+    let job = world.announces[0];
+    let report = world.node.report(&job);
+    assert_eq!(report.event, AnnounceEvent::Started);
+    assert_eq!(
+        report.left,
+        world.geometry.total() - 8 * u64::from(common::PIECE)
+    );
+    assert_eq!(
+        (report.info_hash, report.uploaded, report.port),
+        (HASH, 0, 6881)
+    );
+    let told = Intervals::told(Some(1800), None);
+    world.node.event(world.now, Event::Announced(job.id, told));
+    world.pass(Duration::from_secs(2000));
+    assert_eq!(world.announces[1].event, AnnounceEvent::None);
+    let id = world.announces[1].id;
+    world.node.event(world.now, Event::AnnounceFailed(id, None));
+    world.pass(Duration::from_secs(60));
+    let id = world.announces[2].id;
+    world.node.event(world.now, Event::Announced(id, told));
+    world.node.stop(world.now);
+    world.settle();
+    let last = world.announces[3];
+    assert_eq!(last.event, AnnounceEvent::Stopped);
+    assert!(!world.node.is_stopped());
+    world.node.event(world.now, Event::Announced(last.id, told));
+    assert!(world.node.is_stopped());
+}
+
+#[test]
+fn a_removed_torrent_is_gone() {
+    let mut world = world();
+    let peer = world.leecher(true);
+    for tier in 0..2 {
+        world
+            .node
+            .announce(world.now, world.torrent, tier, 1)
+            .unwrap();
+    }
+    world.pass(Duration::from_secs(1));
+    // One announce is answered, the other is still under way.
+    let jobs = [world.announces[0].id, world.announces[1].id];
+    let told = Intervals::told(Some(1800), None);
+    world.node.event(world.now, Event::Announced(jobs[0], told));
+    world.node.remove(world.now, world.torrent);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::TorrentGone);
+    world.node.event(world.now, Event::Announced(jobs[1], told));
+    world.pass(Duration::from_secs(10_000));
+    assert_eq!(world.announces.len(), 2, "nobody is told of it any more");
+    world.node.stop(world.now);
+    world.settle();
+    assert!(world.node.is_stopped());
+}
+
+/// Whatever peers send, the node neither panics nor stops serving others.
+#[test]
+fn nonsense_disturbs_nobody() {
+    let mut rng = Rng::new(11);
+    for round in 0..60 {
+        let mut world = World::new(&Setup::default(), Have::Unverified);
+        let good = world.leecher(true);
+        for _ in 0..8 {
+            let Some(peer) = world.connect() else { break };
+            world.peers[peer].greet(HASH, rng.below(2) == 0);
+            world.write_limit = 1 + rng.below(40_000) as usize;
+            for _ in 0..40 {
+                let message = random_message(&mut rng);
+                world.peers[peer].say(&[message]);
+                let payload = rng.below(message.payload().min(64) + 2);
+                world.peers[peer].inbox.extend((0..payload).map(|_| 0xa5));
+                if rng.below(8) == 0 {
+                    world.peers[peer].reads = rng.below(2) == 0;
+                    world.settle();
+                }
+            }
+            world.pass(Duration::from_secs(rng.below(20).into()));
+        }
+        let before = world.peers[good].pieces();
+        world.peers[good].say(&[Message::KeepAlive]);
+        for _ in 0..10 {
+            world.pass(Duration::from_secs(10));
+            world.peers[good].say(&[Message::KeepAlive]);
+        }
+        if world.peers[good].unchoked {
+            world.peers[good].ask(0, 4);
+            world.settle();
+            assert_eq!(world.peers[good].pieces(), before + 4, "round {round}");
+        }
+        assert!(world.peers[good].open, "round {round}");
+    }
+}
+
+fn random_message(rng: &mut Rng) -> Message {
+    let any = |rng: &mut Rng| match rng.below(4) {
+        0 => rng.bits32(),
+        _ => rng.below(PIECES + 1),
+    };
+    let block = block(
+        any(rng),
+        rng.below(5) * BLOCK,
+        [BLOCK, BLOCK, 1, 0, BLOCK + 1][rng.below(5) as usize],
+    );
+    match rng.below(16) {
+        0 => Message::Choke,
+        1 => Message::Interested,
+        2 => Message::NotInterested,
+        3 => Message::Have(any(rng)),
+        4 => Message::Bitfield { len: rng.below(5) },
+        5 => Message::Piece(BlockRef {
+            len: rng.below(9),
+            ..block
+        }),
+        6 => Message::Cancel(block),
+        7 => Message::Reject(block),
+        8 => Message::HaveAll,
+        9 => Message::HaveNone,
+        10 => Message::Extended {
+            id: u8::try_from(rng.below(3)).unwrap(),
+            len: rng.below(60),
+        },
+        11 => Message::Suggest(any(rng)),
+        _ => Message::Request(block),
+    }
+}

@@ -1,0 +1,82 @@
+"""Downloads one torrent with libtorrent and exits once every piece is checked and written.
+
+Other peers are found through the torrent's trackers and --peer only. What happens is printed.
+"""
+
+import argparse
+
+import libtorrent as lt
+
+
+def session(listen, only_accept):
+    kinds = lt.alert.category_t
+    return lt.session(
+        {
+            "listen_interfaces": listen,
+            "outgoing_interfaces": listen.rpartition(":")[0].strip("[]"),
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "enable_incoming_utp": False,
+            "enable_outgoing_utp": False,
+            "enable_outgoing_tcp": not only_accept,
+            # A minute by default, which a test of restarts would have to wait.
+            "min_reconnect_time": 1,
+            "alert_mask": kinds.error_notification
+            | kinds.tracker_notification
+            | kinds.storage_notification
+            | kinds.status_notification
+            | kinds.connect_notification,
+        }
+    )
+
+
+def add(session, torrent, save_dir, trackers):
+    if torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(torrent)
+    params.save_path = save_dir
+    params.flags |= lt.torrent_flags.disable_pex
+    handle = session.add_torrent(params)
+    if not trackers:
+        handle.replace_trackers([])
+    return handle
+
+
+def finish(session, handle):
+    flushing = False
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            print(alert.what() + ": " + alert.message(), flush=True)
+            if flushing and isinstance(alert, lt.cache_flushed_alert):
+                return
+        # A torrent without a file is complete as soon as its metadata is here, for a moment.
+        status = handle.status()
+        if status.is_seeding and status.total_wanted > 0 and not flushing:
+            handle.flush_cache()
+            flushing = True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("torrent")
+    parser.add_argument("save_dir")
+    parser.add_argument("listen", help="IP:PORT, or [IP]:PORT")
+    parser.add_argument("--peer", help="a peer to begin with, IP:PORT")
+    parser.add_argument("--no-trackers", action="store_true")
+    parser.add_argument("--only-accept", action="store_true", help="dial nobody")
+    args = parser.parse_args()
+    s = session(args.listen, args.only_accept)
+    handle = add(s, args.torrent, args.save_dir, not args.no_trackers)
+    if args.peer:
+        host, _, port = args.peer.rpartition(":")
+        handle.connect_peer((host.strip("[]"), int(port)))
+    finish(s, handle)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+//! Transmission, aria2 and libtorrent as downloaders.
+//!
+//! What finds peers without a tracker is switched off in all of them, so that a test shows what it
+//! says. Otherwise they are left as a user has them, encryption included.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::content::{Content, allocated};
+use crate::dir::Dir;
+use crate::process::{Process, program};
+use crate::{PATIENCE, wait};
+
+/// A BitTorrent client that people use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    /// transmission-daemon.
+    Transmission,
+    /// aria2c.
+    Aria2,
+    /// libtorrent (Rasterbar), by a small script.
+    Libtorrent,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Client; 3] = [Client::Transmission, Client::Aria2, Client::Libtorrent];
+
+    /// Starts to download `torrent`, a file (for aria2 also a URL of one), listening at `listen`.
+    pub fn download(self, torrent: impl AsRef<Path>, listen: SocketAddr) -> Download {
+        self.download_with(torrent.as_ref(), listen, &[])
+    }
+
+    /// [`download`](Client::download) with further arguments, which are the client's own.
+    pub fn download_with(self, torrent: &Path, listen: SocketAddr, extra: &[&str]) -> Download {
+        let dir = Dir::new(match self {
+            Client::Transmission => "transmission",
+            Client::Aria2 => "aria2",
+            Client::Libtorrent => "libtorrent",
+        });
+        let mut argv = match self {
+            Client::Transmission => transmission(torrent, &dir, listen),
+            Client::Aria2 => aria2(torrent, &dir, listen),
+            Client::Libtorrent => libtorrent(torrent, &dir, listen),
+        };
+        argv.extend(extra.iter().map(|a| (*a).to_owned()));
+        let name = format!("{self:?} at {listen}");
+        let process = Process::start(&name, &argv, &dir.join("log"));
+        Download {
+            client: self,
+            process,
+            dir,
+        }
+    }
+}
+
+/// A download in progress.
+#[derive(Debug)]
+pub struct Download {
+    client: Client,
+    process: Process,
+    dir: Dir,
+}
+
+impl Download {
+    /// Waits until the client says that it has everything and has ended, then compares.
+    pub fn finish(&mut self, content: &Content) {
+        let what = format!("{:?} to complete {}", self.client, content.name());
+        wait(&what, PATIENCE, || {
+            let done = self.is_complete();
+            if !done {
+                self.process.assert_alive();
+            }
+            done.then_some(())
+        });
+        // Transmission 3.00 makes no files for what has no bytes.
+        let empty_files = self.client != Client::Transmission;
+        content.assert_same_in(&self.files(), empty_files);
+    }
+
+    /// Whether the client says that it has everything.
+    pub fn is_complete(&mut self) -> bool {
+        match self.client {
+            // It goes on seeding.
+            Client::Transmission => self.dir.join("done").exists(),
+            Client::Aria2 | Client::Libtorrent => {
+                self.process.ended().is_some_and(|status| status.success())
+            }
+        }
+    }
+
+    /// Waits until about so many bytes have arrived.
+    pub fn wait_for_bytes(&mut self, bytes: u64) {
+        let what = format!("{:?} to download {bytes} bytes", self.client);
+        let files = self.files();
+        wait(&what, PATIENCE, || {
+            (allocated(&files) >= bytes || self.is_complete()).then_some(())
+        });
+    }
+
+    fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+}
+
+fn transmission(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
+    let (watch, files, config) = (dir.sub("watch"), dir.sub("files"), dir.sub("config"));
+    let script = dir.join("done.sh");
+    let text = format!("#!/bin/sh\n: >'{}'\n", dir.join("done").display());
+    fs::write(&script, text).expect("writing a script");
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("a script's mode");
+    // It binds requests to an IPv6 tracker to its IPv4 address too, so that one stays open then.
+    let (v4, v6) = match listen {
+        SocketAddr::V4(addr) => (addr.ip().to_string(), "::1".to_owned()),
+        SocketAddr::V6(addr) => ("0.0.0.0".to_owned(), addr.ip().to_string()),
+    };
+    let settings = [
+        ("bind-address-ipv4", format!("\"{v4}\"")),
+        ("bind-address-ipv6", format!("\"{v6}\"")),
+        ("peer-port", listen.port().to_string()),
+        ("port-forwarding-enabled", "false".to_owned()),
+        ("dht-enabled", "false".to_owned()),
+        ("lpd-enabled", "false".to_owned()),
+        ("pex-enabled", "false".to_owned()),
+        ("utp-enabled", "false".to_owned()),
+        ("rpc-enabled", "false".to_owned()),
+        ("download-dir", format!("\"{}\"", files.display())),
+        ("watch-dir", format!("\"{}\"", watch.display())),
+        ("watch-dir-enabled", "true".to_owned()),
+        ("script-torrent-done-enabled", "true".to_owned()),
+        (
+            "script-torrent-done-filename",
+            format!("\"{}\"", script.display()),
+        ),
+    ];
+    let lines = settings.map(|(key, value)| format!("  \"{key}\": {value}"));
+    let json = format!("{{\n{}\n}}\n", lines.join(",\n"));
+    fs::write(config.join("settings.json"), json).expect("writing settings");
+    if let Some(link) = magnet(torrent) {
+        // The daemon watches for torrent files only.
+        return vec![
+            program("transmission-cli", "transmission-cli"),
+            "--config-dir".to_owned(),
+            config.display().to_string(),
+            "--download-dir".to_owned(),
+            files.display().to_string(),
+            "--finish".to_owned(),
+            script.display().to_string(),
+            link,
+        ];
+    }
+    fs::copy(torrent, watch.join("this.torrent")).expect("copying a torrent");
+    vec![
+        program("transmission-daemon", "transmission-daemon"),
+        "--foreground".to_owned(),
+        "--config-dir".to_owned(),
+        config.display().to_string(),
+    ]
+}
+
+fn aria2(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
+    let v4_only = listen.is_ipv4();
+    vec![
+        program("aria2c", "aria2"),
+        "--no-conf".to_owned(),
+        format!("--dir={}", dir.sub("files").display()),
+        format!("--interface={}", listen.ip()),
+        format!("--listen-port={}", listen.port()),
+        format!("--disable-ipv6={v4_only}"),
+        "--async-dns=false".to_owned(),
+        "--enable-dht=false".to_owned(),
+        format!("--dht-file-path={}", dir.join("dht").display()),
+        format!("--dht-listen-port={}", listen.port()),
+        "--enable-dht6=false".to_owned(),
+        "--bt-enable-lpd=false".to_owned(),
+        "--enable-peer-exchange=false".to_owned(),
+        // Otherwise the tracker that lost its peers in a restart is asked after half an hour.
+        "--bt-tracker-interval=2".to_owned(),
+        "--seed-time=0".to_owned(),
+        "--follow-torrent=mem".to_owned(),
+        "--file-allocation=none".to_owned(),
+        "--show-console-readout=false".to_owned(),
+        "--summary-interval=0".to_owned(),
+        name(torrent),
+    ]
+}
+
+fn libtorrent(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
+    program("python3", "python3-libtorrent");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_get.py");
+    vec![
+        // Debian's own, because that is where its libtorrent is.
+        "/usr/bin/python3".to_owned(),
+        script.to_owned(),
+        name(torrent),
+        dir.sub("files").display().to_string(),
+        listen.to_string(),
+    ]
+}
+
+/// A torrent as clients take it on their command line: its path, or the link that is in it.
+fn name(torrent: &Path) -> String {
+    magnet(torrent).unwrap_or_else(|| torrent.display().to_string())
+}
+
+/// The link in a file that ends in `.magnet`.
+fn magnet(torrent: &Path) -> Option<String> {
+    let is_magnet = torrent.extension().is_some_and(|e| e == "magnet");
+    is_magnet.then(|| fs::read_to_string(torrent).expect("reading a magnet link"))
+}

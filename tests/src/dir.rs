@@ -1,0 +1,69 @@
+//! Folders that are gone after their test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A folder of its own below the build's temporary folder, removed when dropped.
+#[derive(Debug)]
+pub struct Dir(PathBuf);
+
+impl Dir {
+    /// Makes one; `name` helps who looks at a test that hangs.
+    pub fn new(name: &str) -> Dir {
+        static SWEEP: Once = Once::new();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let base = target().join("tmp");
+        SWEEP.call_once(|| sweep(&base));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = base.join(format!("swarm-{}-{number}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Dir(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A folder in it, made if it is not there.
+    pub fn sub(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // A client that was just killed may still be in the middle of making a file.
+        let _ = fs::remove_dir_all(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The build's target folder, in which this program lies at `PROFILE/deps/NAME`.
+pub fn target() -> PathBuf {
+    let exe = std::env::current_exe().expect("the path of this program");
+    let target = exe.ancestors().nth(3).expect("a path below target");
+    target.to_path_buf()
+}
+
+/// Removes what test programs left that were killed.
+fn sweep(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("swarm-")?.split('-').next());
+        let dead = |pid: &str| !Path::new("/proc").join(pid).exists();
+        if pid.is_some_and(dead) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Child processes that cannot outlive their test.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+pub use rustix::process::Signal;
+
+use crate::wait;
+
+/// A running program, whose output goes into a file. Dropping it kills it; when that happens
+/// because the test failed, the end of its output is printed.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `argv`, with everything it prints going into `log`.
+    ///
+    /// `setpriv` asks the kernel to kill the program when this thread ends, however it ends, so that
+    /// nothing stays behind when somebody kills the tests.
+    pub fn start(name: &str, argv: &[String], log: &Path) -> Process {
+        let out = File::options().create(true).append(true).open(log);
+        let out = out.unwrap_or_else(|e| panic!("{}: {e}", log.display()));
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(argv)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a second handle of a log file"))
+            .stderr(out)
+            .spawn()
+            .unwrap_or_else(|e| panic!("setpriv (Debian package util-linux): {e}"));
+        Process {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+            ended: None,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it printed so far.
+    pub fn output(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\r', "\n")
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("waiting for a child");
+        }
+        self.ended
+    }
+
+    /// Panics if it ended.
+    pub fn assert_alive(&mut self) {
+        if let Some(status) = self.ended() {
+            panic!("{} ended early: {status}", self.name);
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.ended().is_none() {
+            let pid = rustix::process::Pid::from_child(&self.child);
+            rustix::process::kill_process(pid, signal).expect("signalling a child");
+        }
+    }
+
+    /// Waits for its end and gives the exit code, or 128 and more for a signal as shells do.
+    pub fn wait(&mut self, timeout: Duration) -> i32 {
+        let what = format!("{} to end", self.name);
+        let status = wait(&what, timeout, || self.ended());
+        let by_signal = || status.signal().map(|s| 128 + s);
+        status.code().or_else(by_signal).unwrap_or(-1)
+    }
+
+    /// The most memory that it ever used, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("{path} has no VmHWM")) * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let ended = self.ended();
+        if ended.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let state = ended.map_or("was running".to_owned(), |s| s.to_string());
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().filter(|l| !l.trim().is_empty()).collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL)..];
+            eprintln!("---- {} ({state}) said at the end:", self.name);
+            for line in tail {
+                eprintln!("     {line}");
+            }
+        }
+    }
+}
+
+/// Lines of a program's output that are shown when a test fails.
+const TAIL: usize = 40;
+
+/// The path of a program, or a panic that names the Debian package it is in.
+pub fn program(name: &str, package: &str) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let places = path.split(':').chain(["/usr/bin", "/usr/sbin", "/sbin"]);
+    let found = places
+        .map(|place| Path::new(place).join(name))
+        .find(|path| path.is_file());
+    let found = found.unwrap_or_else(|| {
+        panic!("{name} is not installed: apt-get install {package} (tests/run does that)")
+    });
+    found.to_string_lossy().into_owned()
+}

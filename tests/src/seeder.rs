@@ -1,0 +1,171 @@
+//! The `everseed` under test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::dir::{Dir, target};
+use crate::peer::InfoHash;
+use crate::process::{Process, Signal};
+use crate::{PATIENCE, wait};
+
+/// How `everseed seed` is to be started; [`start`](Setup::start) may be called again, for a
+/// restart.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    args: Vec<String>,
+    listen: Vec<SocketAddr>,
+    up_bps: Option<u64>,
+}
+
+impl Setup {
+    /// `everseed seed PATH`, listening at `listen`.
+    pub fn new(path: &Path, listen: SocketAddr) -> Setup {
+        Setup {
+            args: vec![path.display().to_string()],
+            listen: vec![listen],
+            up_bps: None,
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args<S: ToString>(mut self, args: impl IntoIterator<Item = S>) -> Setup {
+        self.args.extend(args.into_iter().map(|a| a.to_string()));
+        self
+    }
+
+    /// Where the files of a torrent are.
+    pub fn data(self, dir: &Path) -> Setup {
+        self.args(["--data", &dir.display().to_string()])
+    }
+
+    /// Listens at another address too.
+    pub fn listen(mut self, addr: SocketAddr) -> Setup {
+        self.listen.push(addr);
+        self
+    }
+
+    /// Limits the upload rate; `None` is no limit.
+    pub fn up_bps(mut self, up_bps: Option<u64>) -> Setup {
+        self.up_bps = up_bps;
+        self
+    }
+
+    /// Starts it with its state in `dir`, and waits until it seeds.
+    pub fn start(&self, dir: &Dir) -> Seeder {
+        let mut argv = vec![everseed(), "seed".to_owned()];
+        argv.extend(self.args.iter().cloned());
+        for addr in &self.listen {
+            argv.extend(["--listen".to_owned(), addr.to_string()]);
+        }
+        if let Some(rate) = self.up_bps {
+            argv.extend(["--up".to_owned(), rate.to_string()]);
+        }
+        argv.push("--state".to_owned());
+        argv.push(dir.sub("state").display().to_string());
+        let log = dir.join("everseed.log");
+        let _ = std::fs::remove_file(&log);
+        let process = Process::start("everseed", &argv, &log);
+        let mut seeder = Seeder { process };
+        wait("everseed to seed", PATIENCE, || {
+            let listening = seeder.values("listening").len() == self.listen.len();
+            let ready = listening && !seeder.values("seeding").is_empty();
+            seeder.process.assert_alive();
+            ready.then_some(())
+        });
+        seeder
+    }
+}
+
+/// A running `everseed seed`.
+#[derive(Debug)]
+pub struct Seeder {
+    /// The process.
+    pub process: Process,
+}
+
+impl Seeder {
+    /// Where it listens first.
+    pub fn addr(&self) -> SocketAddr {
+        let value = self.value("listening");
+        value.parse().unwrap_or_else(|e| panic!("{value}: {e}"))
+    }
+
+    /// The torrent file of what it seeds first.
+    pub fn torrent(&self) -> PathBuf {
+        self.value("torrent").into()
+    }
+
+    /// The info-hash of what it seeds first.
+    pub fn info_hash(&self) -> InfoHash {
+        InfoHash::parse(&self.value("info-hash"))
+    }
+
+    /// The first value that it printed as `KEY: VALUE`.
+    pub fn value(&self, key: &str) -> String {
+        let first = self.values(key).into_iter().next();
+        first.unwrap_or_else(|| panic!("everseed printed no `{key}:` line"))
+    }
+
+    /// All values that it printed as `KEY: VALUE`.
+    pub fn values(&self, key: &str) -> Vec<String> {
+        let output = self.process.output();
+        let value = |line: &str| Some(line.strip_prefix(key)?.strip_prefix(": ")?.to_owned());
+        output.lines().filter_map(value).collect()
+    }
+
+    /// Stops it as a service manager would, which must work.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        assert_eq!(
+            self.process.wait(STOP_TIMEOUT),
+            0,
+            "exit code after SIGTERM"
+        );
+    }
+}
+
+/// Stopping may take as long as a tracker that does not answer is waited for, and no longer.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs `everseed` to its end.
+pub fn run<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    let program = everseed();
+    let output = Command::new(&program).args(args).output();
+    output.unwrap_or_else(|e| panic!("{program}: {e}"))
+}
+
+/// Makes a torrent of `path` at `out` with `everseed make` and gives its info-hash.
+pub fn make(path: &Path, out: &Path, args: &[&str]) -> InfoHash {
+    let (from, to) = (path.to_string_lossy(), out.to_string_lossy());
+    let first = ["make", &from, "-o", &to];
+    let output = run(first.iter().chain(args));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "everseed make: {stdout}{stderr}");
+    info_hash(out)
+}
+
+/// The info-hash that `everseed show` finds in a torrent.
+pub fn info_hash(torrent: &Path) -> InfoHash {
+    let output = run([Path::new("show"), torrent]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    let hash = words.find(|w| w.len() == 40 && w.bytes().all(|b| b.is_ascii_hexdigit()));
+    InfoHash::parse(hash.unwrap_or_else(|| panic!("everseed show names no info-hash: {text}")))
+}
+
+/// The binary: `EVERSEED` in the environment, or the release build.
+fn everseed() -> String {
+    if let Ok(path) = std::env::var("EVERSEED") {
+        return path;
+    }
+    let path = target().join("release/everseed");
+    let shown = path.display().to_string();
+    assert!(
+        path.is_file(),
+        "{shown} is not there: cargo build --release (or set EVERSEED to the binary)"
+    );
+    shown
+}

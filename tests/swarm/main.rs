@@ -1,0 +1,34 @@
+//! The swarm: the `everseed` binary on one side, real clients on the other, and every byte that
+//! arrives compared.
+//!
+//! Each test is alone in its network (see [`everseed_tests::net`]), so they run side by side.
+
+mod content;
+mod crowd;
+mod discovery;
+mod hostile;
+mod incomplete;
+mod rate;
+mod restart;
+mod tools;
+
+use everseed_tests::client::Client;
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::Setup;
+
+/// Seeds `content` with its built-in tracker and lets each of `clients` download it, all at once.
+fn seed_to(clients: &[Client], family: Family, content: &Content, args: &[&str]) {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let setup = Setup::new(content.path(), net.addr(family)).args(args);
+    let mut seeder = setup.start(&dir);
+    let torrent = seeder.torrent();
+    let start = |client: &Client| client.download(&torrent, net.addr(family));
+    let mut downloads: Vec<_> = clients.iter().map(start).collect();
+    for download in &mut downloads {
+        download.finish(content);
+    }
+    seeder.stop();
+}
