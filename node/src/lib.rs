@@ -44,8 +44,9 @@ pub mod udp_tracker;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
+use everseed_core::geometry::{Geometry, PieceIndex, Span, TorrentId};
 use everseed_core::hash::InfoHash;
+use everseed_core::pool::{BlockId, Pool};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{Intervals, Report};
@@ -104,6 +105,7 @@ pub struct Node<'m> {
     conns: &'m mut [Conn],
     ranks: &'m mut [Rank],
     queue: Queue<'m>,
+    blocks: Pool<'m>,
     torrents: Torrents<'m>,
     candidates: Candidates<'m>,
     announcer: Announcer<'m>,
@@ -151,6 +153,8 @@ pub struct Limits {
     pub slots: u16,
     /// Bytes of content per second to all peers together; `None` is no limit.
     pub upload_bps: Option<u64>,
+    /// Bytes of content per second from all peers together; `None` is no limit.
+    pub download_bps: Option<u64>,
 }
 
 /// What the host is asked to do.
@@ -190,6 +194,14 @@ pub enum Action {
         /// The piece.
         piece: PieceIndex,
     },
+    /// Write a block that came: take its bytes with [`Node::take_block`], and give them back with
+    /// [`Node::written`].
+    Write {
+        /// The block.
+        block: BlockId,
+        /// Where it belongs; its bytes are the first `span.len` of the buffer.
+        span: Span,
+    },
     /// Make this announce, with what [`Node::report`] says; answer with [`Event::Announced`] or
     /// [`Event::AnnounceFailed`].
     Announce(Job),
@@ -210,6 +222,8 @@ pub enum Event<'a> {
     Readable(TorrentId),
     /// A torrent's storage was checked anew, and holds this.
     Restored(TorrentId, Have<'a>),
+    /// A torrent's storage, which refused a write, may take writes again.
+    Writable(TorrentId),
     /// This address may have peers of the torrent.
     Peer(TorrentId, SocketAddr),
     /// A tracker has answered, and wants to be asked again after so long.
@@ -234,6 +248,44 @@ pub struct TorrentStats {
     pub good: u32,
     /// Whether its storage can be read.
     pub readable: bool,
+    /// Bytes of content that came, those of pieces that turned out to be bad included.
+    pub downloaded: u64,
+    /// Pieces that are to be downloaded or are there, of those that are wanted.
+    pub wanted: u32,
+    /// Bytes of wanted pieces that are not there yet.
+    pub left: u64,
+    /// Pieces that came and did not have the hash that they should have.
+    pub bad_pieces: u32,
+    /// Why nothing is asked for, if writing failed.
+    pub refused: Option<StorageError>,
+}
+
+/// Which pieces of a torrent are to be downloaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted<'a> {
+    /// All.
+    All,
+    /// Those whose bit is set, one bit per piece in wire order.
+    Some(&'a [u8]),
+}
+
+/// In which order pieces are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// The first few at random, then the rarest first: best for the swarm.
+    #[default]
+    Rarest,
+    /// From the first to the last.
+    Sequential,
+}
+
+/// Why a write failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StorageError {
+    /// There is no space left.
+    Full,
+    /// Anything else.
+    Failed,
 }
 
 /// Numbers about the whole node.
@@ -247,6 +299,8 @@ pub struct Stats {
     pub unchoked: u16,
     /// Bytes of content sent.
     pub uploaded: u64,
+    /// Bytes of content that came.
+    pub downloaded: u64,
 }
 
 impl<'m> Node<'m> {
@@ -273,6 +327,7 @@ impl<'m> Node<'m> {
             conns,
             ranks: memory.ranks,
             queue: Queue::new(memory.requests),
+            blocks: Pool::new(memory.blocks),
             torrents: Torrents::new(memory.torrents, memory.bits),
             candidates: Candidates::new(memory.candidates),
             announcer: Announcer::new(memory.tiers),
@@ -316,6 +371,38 @@ impl<'m> Node<'m> {
     pub fn offer_metadata(&mut self, id: TorrentId, len: u32) {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.metadata_len = Some(len);
+        }
+    }
+
+    /// Downloads what is missing of a torrent, from now on. What is wanted can be changed by calling
+    /// this again.
+    pub fn download(
+        &mut self,
+        _now: Instant,
+        _id: TorrentId,
+        _wanted: Wanted<'_>,
+        _order: Order,
+    ) -> Result<(), AddError> {
+        Ok(())
+    }
+
+    /// The bytes of a block that [`Action::Write`] named, to be given back with
+    /// [`written`](Self::written). `None` if it was taken already.
+    pub fn take_block(&mut self, block: BlockId) -> Option<&'m mut [u8]> {
+        self.blocks.hand_out(block)
+    }
+
+    /// Gives a block back that was written, or could not be. Written means: reading it gives these
+    /// bytes; it need not be durable.
+    pub fn written(
+        &mut self,
+        _now: Instant,
+        block: BlockId,
+        bytes: &'m mut [u8],
+        _result: Result<(), StorageError>,
+    ) {
+        if self.blocks.put_back(block, bytes) {
+            self.blocks.release(block);
         }
     }
 
@@ -386,6 +473,11 @@ impl<'m> Node<'m> {
             have: self.torrents.count(torrent.have, pieces),
             good: self.torrents.count(torrent.good, pieces),
             readable: torrent.state == torrent::State::Active,
+            downloaded: 0,
+            wanted: pieces,
+            left: self.torrents.left(torrent),
+            bad_pieces: 0,
+            refused: None,
         })
     }
 
@@ -491,6 +583,7 @@ impl<'m> Node<'m> {
                 }
             }
             Event::Restored(torrent, have) => self.restored(torrent, have),
+            Event::Writable(_) => {}
             Event::Peer(torrent, addr) => self.candidates.add(now, torrent, addr),
             Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
             Event::AnnounceFailed(id, wait) => {

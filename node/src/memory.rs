@@ -1,5 +1,7 @@
 //! What the node lives in: slices that the host lends once, at the start.
 
+use everseed_core::pool::BlockSlot;
+
 use crate::announcer;
 use crate::candidates::Candidate;
 use crate::choker::Rank;
@@ -16,6 +18,7 @@ use crate::torrent::Torrent;
 /// | `conns` | the least useful connection leaves, see [`Node::accept`](crate::Node::accept) |
 /// | `ranks` | at least as long as `conns`; peers beyond it are not unchoked |
 /// | `requests` | a peer is read no further until some of its requests are served |
+/// | `blocks` | nothing more is asked for until some block was written |
 /// | `torrents`, `bits` | [`Node::add`](crate::Node::add) refuses |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
 /// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
@@ -27,6 +30,8 @@ pub struct Memory<'m> {
     pub ranks: &'m mut [Rank],
     /// Queued requests of all peers together; 250 is what one peer may ask for ahead.
     pub requests: &'m mut [Request],
+    /// Blocks that are on their way from peers to storage; none if nothing is downloaded.
+    pub blocks: &'m mut [BlockSlot<'m>],
     /// One for each torrent.
     pub torrents: &'m mut [Torrent],
     /// Bitfields of torrents that are incomplete (one bit per piece) or not verified yet (one more).

@@ -30,6 +30,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         ranks: lend(Rank::EMPTY, PEERS),
         // As many as a peer may ask for ahead, for each that is served.
         requests: lend(Request::EMPTY, 250 * usize::from(SLOTS)),
+        blocks: &mut [],
         torrents: lend(Torrent::EMPTY, 1),
         // A bit for what peers are told of, and one for what was verified.
         bits: lend(0, 2 * content.geometry().bitfield_len() as usize),
@@ -45,6 +46,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     let limits = Limits {
         slots: SLOTS,
         upload_bps: None,
+        download_bps: None,
     };
     Node::new(memory, identity, limits, seed)
 }

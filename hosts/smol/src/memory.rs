@@ -39,6 +39,7 @@ impl Plan {
             conns: lend(Conn::EMPTY, self.peers),
             ranks: lend(Rank::EMPTY, self.peers),
             requests: lend(Request::EMPTY, self.requests()),
+            blocks: &mut [],
             torrents: lend(Torrent::EMPTY, self.torrents),
             bits: lend(0, self.bits),
             tiers: lend(announcer::Slot::EMPTY, self.tiers),

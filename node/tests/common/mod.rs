@@ -99,6 +99,7 @@ impl World {
             conns: lend(Conn::EMPTY, setup.conns),
             ranks: lend(Rank::EMPTY, setup.conns),
             requests: lend(Request::EMPTY, setup.requests),
+            blocks: &mut [],
             torrents: lend(Torrent::EMPTY, 4),
             bits: lend(0, 64),
             tiers: lend(announcer::Slot::EMPTY, 4),
@@ -113,6 +114,7 @@ impl World {
         let limits = Limits {
             slots: setup.slots,
             upload_bps: setup.upload_bps,
+            download_bps: None,
         };
         let mut node = Node::new(memory, identity, limits, 1);
         // The last piece is short, and so is its last block.

@@ -168,6 +168,7 @@ impl Seed {
         let limits = Limits {
             slots: args.slots,
             upload_bps: args.up,
+            download_bps: None,
         };
         let node = Node::new(plan.lend(), identity, limits, random());
         let failed = |error: io::Error| format!("cannot start: {error}");

@@ -157,6 +157,7 @@ mod tests {
                 interested: 9,
                 unchoked: 8,
                 uploaded: 0,
+                downloaded: 0,
             },
             uploaded: 3 << 30,
             content: 2 << 30,
