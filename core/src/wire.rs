@@ -384,6 +384,13 @@ impl Decoder {
         self.payload
     }
 
+    /// Notes that so many bytes of the current payload went elsewhere; answers whether it is complete.
+    pub fn passed(&mut self, len: usize) -> bool {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        self.payload = self.payload.saturating_sub(len);
+        self.payload == 0
+    }
+
     /// The next slice of a payload.
     fn pass<'b>(&mut self, input: &mut &'b [u8]) -> Option<Item<'b>> {
         let len = input.len().min(self.payload as usize);

@@ -1,6 +1,8 @@
 //! Whom to unchoke: a plain function over a slice.
 //!
-//! A seed serves whom it can serve fastest, which brings most copies into the swarm in the least
+//! Tit for tat: as long as a torrent is incomplete, those of its peers who gave most in the last two
+//! rounds are served first (BEP 3), before the peers of torrents that are only seeded. A seed serves
+//! whom it can serve fastest, which brings most copies into the swarm in the least
 //! time; a rotating optimistic slot goes to whoever has waited longest, so nobody starves (the idea
 //! is BEP 3's, section on choking). Of those who wait, the ones whose address has the fewest slots
 //! already come first, so that nobody waits for a crowd.
@@ -18,6 +20,8 @@ pub struct Rank {
     pub unchoked: bool,
     /// Whether it is unchoked because its turn came, not for its speed.
     pub optimistic: bool,
+    /// Bytes that it gave in the last two rounds, of a torrent that is being downloaded.
+    pub gave: u64,
     /// Bytes sent to it since the last round.
     pub sent: u64,
     /// Whether it is unchoked and took nothing for a whole round.
@@ -36,6 +40,7 @@ impl Rank {
         conn: 0,
         unchoked: false,
         optimistic: false,
+        gave: 0,
         sent: 0,
         idle: false,
         since: Instant::ZERO,
@@ -73,12 +78,14 @@ pub fn choose(ranks: &mut [Rank], slots: usize, rotate: bool) {
         ranks.iter_mut().for_each(|rank| rank.optimistic = false);
     }
     count_company(ranks);
-    // Fastest first among those who hold a slot by speed, then whoever has waited longest.
+    // Who gave most, then the fastest of those who hold a slot by speed, then whoever has waited
+    // longest.
     ranks.sort_unstable_by_key(|rank| match (rank.unchoked, rank.optimistic) {
-        _ if rank.idle => (3u8, Reverse(0), 0, rank.since),
-        (true, false) => (0, Reverse(rank.sent), 0, rank.since),
-        (true, true) => (1, Reverse(0), 0, rank.since),
-        (false, _) => (2, Reverse(0), rank.company, rank.since),
+        _ if rank.gave > 0 => (0u8, Reverse(rank.gave), 0, rank.since),
+        _ if rank.idle => (4, Reverse(0), 0, rank.since),
+        (true, false) => (1, Reverse(rank.sent), 0, rank.since),
+        (true, true) => (2, Reverse(0), 0, rank.since),
+        (false, _) => (3, Reverse(0), rank.company, rank.since),
     });
     let by_speed = slots.saturating_sub(optimistic);
     let (fast, rest) = ranks.split_at_mut(by_speed.min(ranks.len()));

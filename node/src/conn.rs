@@ -6,11 +6,13 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use everseed_core::geometry::{PieceIndex, TorrentId};
+use everseed_core::geometry::{BlockRef, PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, PeerId, WireError};
 
+use crate::flights;
 use crate::outgoing::Outbox;
+use crate::peer_bits::Has;
 use crate::queue::{List, NONE};
 
 /// A connection's slot and the tenancy that it was given for; a stale id matches nothing.
@@ -52,6 +54,41 @@ pub struct Conn {
     pub(crate) metadata_asked: u32,
     /// Whether it said that it will never download (BEP 21).
     pub(crate) upload_only: bool,
+
+    /// Which pieces it has, while the torrent is downloaded.
+    pub(crate) has: Has,
+    /// Whether it serves us.
+    pub(crate) unchoked_us: bool,
+    /// Whether it has what we want; `outbox` knows what it was told.
+    pub(crate) wants: bool,
+    /// Blocks asked of it.
+    pub(crate) flights: flights::List,
+    /// The flight whose block it sends.
+    pub(crate) arriving: u16,
+    /// The piece in progress that it was asked for last.
+    pub(crate) partial: u16,
+    /// How many blocks to ask it for at a time.
+    pub(crate) pipeline: u16,
+    /// How many requests it keeps (BEP 10).
+    pub(crate) reqq: u16,
+    /// Blocks that may come though we do not wait for them any more.
+    pub(crate) excused: u16,
+    /// Bytes that came unasked.
+    pub(crate) unasked: u32,
+    /// Requests to take back.
+    pub(crate) cancels: heapless::Vec<BlockRef, CANCELS>,
+    /// Pieces that it serves though it chokes us (BEP 6), and one that it suggests.
+    pub(crate) allowed: heapless::Vec<u32, ALLOWED>,
+    pub(crate) suggested: Option<u32>,
+    /// Bytes of blocks that came from it, and how many at the last choking rounds.
+    pub(crate) downloaded: u64,
+    pub(crate) downloaded_before: [u64; 2],
+    /// `downloaded` at the last sweep.
+    pub(crate) downloaded_swept: u64,
+    /// Whether it has not sent for long what it was asked for.
+    pub(crate) snubbed: bool,
+    /// When a block came from it last, or when it was asked after a pause.
+    pub(crate) gave: Instant,
 
     /// Whether we serve it; `outbox` knows what it was told.
     pub(crate) unchoked: bool,
@@ -107,6 +144,10 @@ pub(crate) enum Payload {
         id: u8,
         at: u32,
     },
+    /// The block of the flight that arrives.
+    Block,
+    /// A block that nobody waits for.
+    Unasked,
 }
 
 /// Why a connection ends.
@@ -131,6 +172,10 @@ pub enum Reason {
     BadBitfield,
     /// A message of an extension that was not agreed on, or an index that does not exist.
     BadMessage,
+    /// It sends blocks that it was not asked for.
+    Unasked,
+    /// It sent bad pieces.
+    BadPieces,
     /// A request for what does not exist or is longer than a block.
     BadRequest,
     /// A request for a piece that is not here, from a peer that understands no reject.
@@ -161,6 +206,8 @@ impl fmt::Display for Reason {
             Reason::Wire(error) => return error.fmt(f),
             Reason::BadBitfield => "its bitfield does not fit the torrent",
             Reason::BadMessage => "it sent a message that makes no sense here",
+            Reason::Unasked => "it sends blocks that it was not asked for",
+            Reason::BadPieces => "what it sent did not have the right hash",
             Reason::BadRequest => "it asked for something that does not exist",
             Reason::MissingPiece => "it asked for a piece that is missing here",
             Reason::SlowHandshake => "its handshake did not come in time",
@@ -172,6 +219,18 @@ impl fmt::Display for Reason {
         })
     }
 }
+
+/// Requests to take back that are remembered; what was asked beyond them just comes.
+pub(crate) const CANCELS: usize = 4;
+
+/// Pieces allowed fast that are remembered.
+const ALLOWED: usize = 8;
+
+/// Blocks that are asked for at once, to begin with and at least.
+pub(crate) const PIPELINE_MIN: u16 = 4;
+
+/// How many requests a peer keeps that does not say so.
+const REQQ_UNTOLD: u16 = 250;
 
 impl Conn {
     /// An unused slot.
@@ -197,6 +256,24 @@ impl Conn {
         ut_metadata: 0,
         metadata_asked: 0,
         upload_only: false,
+        has: Has::Nothing,
+        unchoked_us: false,
+        wants: false,
+        flights: flights::List::EMPTY,
+        arriving: NONE,
+        partial: NONE,
+        pipeline: PIPELINE_MIN,
+        reqq: REQQ_UNTOLD,
+        excused: 0,
+        unasked: 0,
+        cancels: heapless::Vec::new(),
+        allowed: heapless::Vec::new(),
+        suggested: None,
+        downloaded: 0,
+        downloaded_before: [0; 2],
+        downloaded_swept: 0,
+        snubbed: false,
+        gave: Instant::ZERO,
         unchoked: false,
         optimistic: false,
         since: Instant::ZERO,
@@ -223,4 +300,4 @@ impl Conn {
     }
 }
 
-const _: () = assert!(size_of::<Conn>() <= 384);
+const _: () = assert!(size_of::<Conn>() <= 640);

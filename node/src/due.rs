@@ -12,7 +12,8 @@ use crate::conn::{Conn, ConnId, State};
 use crate::outgoing::{Cursor, Greeting, View};
 use crate::queue::NONE;
 use crate::rate::QUANTUM;
-use crate::{Action, Node, incoming, outgoing, queue};
+use crate::outgoing::Out;
+use crate::{Action, Node, flights, incoming, outgoing, queue};
 
 impl Node<'_> {
     /// Puts a connection into the list that `poll` works off.
@@ -124,7 +125,7 @@ impl Node<'_> {
             hello: Hello {
                 port: self.identity.port,
                 reqq: queue::REQQ,
-                upload_only: true,
+                upload_only: conn.torrent.is_none_or(|id| !self.is_downloading(id)),
                 metadata_size: None,
                 client: self.identity.client,
             },
@@ -134,6 +135,9 @@ impl Node<'_> {
             torrent,
             torrents: &self.torrents,
             queue: &self.queue,
+            flights: &self.flights,
+            partials: &self.partials,
+            news: &self.news,
             greeting,
         }
     }
@@ -148,13 +152,19 @@ impl Node<'_> {
         body: u32,
     ) {
         let conn = &mut self.conns[slot];
-        if fresh
-            && matches!(
-                out,
-                outgoing::Out::Piece(_) | outgoing::Out::Reject(_) | outgoing::Out::Metadata(_)
-            )
-        {
-            self.queue.pop(&mut conn.requests);
+        match out {
+            Out::Piece(_) | Out::Reject(_) | Out::Metadata(_) if fresh => {
+                self.queue.pop(&mut conn.requests);
+            }
+            Out::Cancel(_) if fresh => _ = conn.cancels.remove(0),
+            Out::Request(_) if fresh => {
+                let at = conn.flights.unsent;
+                conn.flights.unsent = self.flights.next(at);
+                if let Some(flight) = self.flights.get_mut(at) {
+                    (flight.state, flight.asked) = (flights::State::Asked, now);
+                }
+            }
+            _ => {}
         }
         // Only content counts, and is limited.
         if body == 0 || matches!(out, outgoing::Out::Metadata(_)) {

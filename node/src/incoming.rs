@@ -17,7 +17,7 @@ use everseed_core::wire::{Handshake, Item, Message, PROTOCOL};
 use crate::Node;
 use crate::candidates::Fate;
 use crate::conn::{ConnId, Payload, Reason, State};
-use crate::queue::Kind;
+use crate::queue::{Kind, MAX_PER_PEER};
 use crate::torrent;
 
 type Verdict = Result<(), Reason>;
@@ -29,7 +29,7 @@ impl Node<'_> {
         let conn = &self.conns[slot];
         match conn.state {
             State::Greeting => Handshake::LEN - usize::from(conn.hello_len),
-            State::Open if conn.unchoked || conn.features.fast => {
+            State::Open if conn.interested && (conn.unchoked || conn.features.fast) => {
                 let held = conn.decoder.held();
                 let payload = conn.decoder.payload_left() as usize;
                 match self.quota(slot) {
@@ -38,7 +38,7 @@ impl Node<'_> {
                     quota => payload + REQUEST * usize::from(quota) - held,
                 }
             }
-            // Its requests are ignored, but those for `info`, so they need no place.
+            // Its requests are ignored, or answered if there is room, so they need no place.
             State::Open => usize::MAX,
             _ => 0,
         }
@@ -162,15 +162,24 @@ impl Node<'_> {
                 self.conns[slot].payload = Payload::Extended { id, at: 0 };
                 Ok(())
             }
-            // Nothing was asked for, so nothing is expected: a block passes by. The rest concerns
-            // downloads and the DHT.
+            Message::Choke => self.choked_us(slot),
+            Message::Unchoke => self.unchoked_us(slot),
+            Message::Piece(block) => self.piece(slot, block),
+            Message::Reject(block) => self.rejected(slot, block),
+            Message::Suggest(piece) => self.suggested(slot, piece),
+            Message::AllowedFast(piece) => self.allowed(slot, piece),
+            // The rest concerns the DHT.
             _ => Ok(()),
         }
     }
 
     fn payload(&mut self, slot: usize, bytes: &[u8], last: bool) -> Verdict {
         match self.conns[slot].payload {
-            Payload::Skip => Ok(()),
+            Payload::Skip | Payload::Unasked => Ok(()),
+            Payload::Block => {
+                self.block_bytes(slot, bytes);
+                Ok(())
+            }
             Payload::Bitfield { at } => self.bitfield_bytes(slot, at, bytes, last),
             Payload::Extended { id, at } => self.extended_bytes(slot, id, at, bytes, last),
         }
@@ -234,6 +243,11 @@ impl Node<'_> {
         }
         let conn = &mut self.conns[slot];
         conn.have = conn.have.saturating_add(1).min(pieces);
+        self.peer_has(slot, index);
+        if !self.conns[slot].wants && self.is_missing(slot, index) {
+            self.conns[slot].wants = true;
+            self.count_givers();
+        }
         self.both_seeds(slot)
     }
 
@@ -241,6 +255,7 @@ impl Node<'_> {
     /// another one where it would have to send very many haves: the last one counts.
     fn bitfield(&mut self, slot: usize, len: u32) -> Verdict {
         self.conns[slot].have = 0;
+        self.forget_bits(slot);
         let torrent = self.torrent_of(slot).and_then(|t| t.geometry);
         if torrent.map(|g| g.bitfield_len()) != Some(len) {
             return Err(Reason::BadBitfield);
@@ -255,30 +270,43 @@ impl Node<'_> {
         if last && !bits::spare_clear(bytes, pieces.saturating_sub(at * 8)) {
             return Err(Reason::BadBitfield);
         }
+        self.peer_has_bits(slot, at, bytes);
         let conn = &mut self.conns[slot];
         conn.have = conn.have.saturating_add(bits::count(bytes)).min(pieces);
         conn.payload = Payload::Bitfield {
             at: at + bytes.len() as u32,
         };
-        if last { self.both_seeds(slot) } else { Ok(()) }
+        if !last {
+            return Ok(());
+        }
+        if conn.have >= pieces {
+            self.peer_has_all(slot);
+        }
+        self.review(slot);
+        self.both_seeds(slot)
     }
 
     fn have_all(&mut self, slot: usize) -> Verdict {
         self.conns[slot].have = self.pieces_of(slot);
+        self.peer_has_all(slot);
+        self.review(slot);
         self.both_seeds(slot)
     }
 
     fn have_none(&mut self, slot: usize) -> Verdict {
         self.conns[slot].have = 0;
+        self.forget_bits(slot);
+        self.review(slot);
         Ok(())
     }
 
     /// Two who need nothing part: the other is a seed, or downloads no more (BEP 21). A seed that is
     /// still interested counted a piece twice.
-    fn both_seeds(&self, slot: usize) -> Verdict {
+    pub(crate) fn both_seeds(&self, slot: usize) -> Verdict {
         let conn = &self.conns[slot];
         let seed = conn.upload_only || conn.have >= self.pieces_of(slot);
-        if seed && !conn.interested {
+        let done = conn.torrent.is_none_or(|id| !self.is_downloading(id));
+        if seed && done && !conn.interested {
             Err(Reason::BothSeeds)
         } else {
             Ok(())
@@ -308,7 +336,11 @@ impl Node<'_> {
         if conn.requests.len() == 0 {
             conn.sent = now;
         }
-        // There is a slot: `readable` let in no more than fit.
+        // Of those who are interested, `readable` let in no more than fit; others have themselves to
+        // blame for what is not answered.
+        if !conn.interested && conn.requests.len() >= MAX_PER_PEER {
+            return Ok(());
+        }
         let kind = if reject { Kind::Reject } else { Kind::Piece };
         self.queue.push(&mut conn.requests, block, kind);
         Ok(())
@@ -331,6 +363,7 @@ impl Node<'_> {
             0 => {
                 if let Ok(hello) = extension::Handshake::decode(bytes) {
                     self.conns[slot].upload_only = hello.upload_only;
+                    self.conns[slot].reqq = hello.reqq.unwrap_or(self.conns[slot].reqq).max(1);
                     self.conns[slot].ut_metadata = hello.ut_metadata.unwrap_or(0);
                 }
             }
@@ -363,13 +396,13 @@ impl Node<'_> {
         self.queue.push(&mut conn.requests, block, Kind::Metadata);
     }
 
-    fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
+    pub(crate) fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
         self.conns[slot]
             .torrent
             .and_then(|id| self.torrents.get(id))
     }
 
-    fn pieces_of(&self, slot: usize) -> u32 {
+    pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
         self.torrent_of(slot).map_or(0, |t| t.pieces())
     }
 
@@ -378,7 +411,8 @@ impl Node<'_> {
         match reason {
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
             Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
-            Reason::BadMessage | Reason::BadRequest => Fate::Useless,
+            Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Useless,
+            Reason::BadPieces => Fate::Useless,
             _ if self.conns[slot].is_open() => Fate::Ended,
             _ => Fate::Failed,
         }

@@ -24,17 +24,26 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+mod arena;
 pub mod announcer;
+mod arriving;
+mod asking;
+mod bans;
 pub mod candidates;
 pub mod choker;
 pub mod conn;
 mod due;
+pub mod flights;
 mod incoming;
 pub mod memory;
 pub mod outgoing;
+pub mod partials;
+mod peer_bits;
+pub mod picker;
 mod places;
 pub mod queue;
 mod rate;
+mod serving_us;
 mod slots;
 mod storage;
 mod sweep;
@@ -59,11 +68,16 @@ pub use crate::outgoing::{Bodies, Body, Source};
 pub use crate::torrent::{AddError, Have};
 
 use crate::announcer::Announcer;
+use crate::arriving::News;
+use crate::bans::Bans;
 use crate::candidates::Candidates;
 use crate::choker::Rank;
 use crate::conn::{Conn, State};
+use crate::flights::Flights;
 use crate::incoming::Stash;
 use crate::outgoing::Cursor;
+use crate::partials::Partials;
+use crate::peer_bits::PeerBits;
 use crate::queue::{NONE, Queue};
 use crate::rate::{Bucket, QUANTUM};
 use crate::torrent::Torrents;
@@ -106,6 +120,22 @@ pub struct Node<'m> {
     ranks: &'m mut [Rank],
     queue: Queue<'m>,
     blocks: Pool<'m>,
+    flights: Flights<'m>,
+    /// Blocks that the host is to write.
+    writes: flights::List,
+    partials: Partials<'m>,
+    peer_bits: PeerBits<'m>,
+    news: News,
+    bans: Bans,
+    /// Connections that share the blocks.
+    givers: u16,
+    /// Whether somebody was not asked for more because no block was free.
+    thirsty: bool,
+    /// Whether everybody is to be asked for more.
+    hungry: bool,
+    /// Whether some piece may be there to be verified.
+    to_verify: bool,
+    downloaded: u64,
     torrents: Torrents<'m>,
     candidates: Candidates<'m>,
     announcer: Announcer<'m>,
@@ -328,6 +358,20 @@ impl<'m> Node<'m> {
             ranks: memory.ranks,
             queue: Queue::new(memory.requests),
             blocks: Pool::new(memory.blocks),
+            flights: Flights::new(memory.flights),
+            writes: flights::List::EMPTY,
+            partials: Partials::new(memory.partials, memory.partial_bits),
+            peer_bits: PeerBits {
+                bytes: memory.peer_bits,
+                counts: memory.counts,
+            },
+            news: News::new(),
+            bans: Bans::new(),
+            givers: 0,
+            thirsty: false,
+            hungry: false,
+            to_verify: false,
+            downloaded: 0,
             torrents: Torrents::new(memory.torrents, memory.bits),
             candidates: Candidates::new(memory.candidates),
             announcer: Announcer::new(memory.tiers),
@@ -378,11 +422,38 @@ impl<'m> Node<'m> {
     /// this again.
     pub fn download(
         &mut self,
-        _now: Instant,
-        _id: TorrentId,
-        _wanted: Wanted<'_>,
-        _order: Order,
+        now: Instant,
+        id: TorrentId,
+        wanted: Wanted<'_>,
+        order: Order,
     ) -> Result<(), AddError> {
+        let Some(torrent) = self.torrents.get(id) else {
+            return Ok(());
+        };
+        let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());
+        if !self.partials.has_room_for(piece_size) || self.blocks.is_empty() {
+            return Err(AddError::Blocks);
+        }
+        let given = match wanted {
+            Wanted::All => None,
+            Wanted::Some(bits) => Some(bits),
+        };
+        if !self.torrents.set_wanted(id, given) || !self.torrents.reserve_begun(id) {
+            return Err(AddError::Bits);
+        }
+        if torrent_has_no_counts(&self.torrents, id) && !self.reserve_counts(id) {
+            return Err(AddError::Bits);
+        }
+        let missing = self.torrents.get(id).map_or((0, 0), |t| self.torrents.missing(t)).0;
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
+        }
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+                self.review(slot);
+                self.ask(now, slot);
+            }
+        }
         Ok(())
     }
 
@@ -396,14 +467,11 @@ impl<'m> Node<'m> {
     /// bytes; it need not be durable.
     pub fn written(
         &mut self,
-        _now: Instant,
         block: BlockId,
         bytes: &'m mut [u8],
-        _result: Result<(), StorageError>,
+        result: Result<(), StorageError>,
     ) {
-        if self.blocks.put_back(block, bytes) {
-            self.blocks.release(block);
-        }
+        self.block_written(block, bytes, result);
     }
 
     /// Announces a torrent to a tier of `trackers` trackers from now on, see [`announcer`].
@@ -426,7 +494,7 @@ impl<'m> Node<'m> {
             peer_id: self.identity.peer_id,
             port: self.identity.port,
             uploaded: torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
-            downloaded: 0,
+            downloaded: torrent.map_or(0, |t| t.downloaded),
             left,
             key: self.key,
             num_want: if self.room_to_dial() { NUM_WANT } else { 0 },
@@ -437,6 +505,7 @@ impl<'m> Node<'m> {
     /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
         self.close_all(id);
+        self.forget_partials(id);
         self.announcer.forget(now, id);
         self.candidates.forget(id);
         self.torrents.remove(id);
@@ -473,11 +542,11 @@ impl<'m> Node<'m> {
             have: self.torrents.count(torrent.have, pieces),
             good: self.torrents.count(torrent.good, pieces),
             readable: torrent.state == torrent::State::Active,
-            downloaded: 0,
-            wanted: pieces,
-            left: self.torrents.left(torrent),
-            bad_pieces: 0,
-            refused: None,
+            downloaded: torrent.downloaded,
+            wanted: self.torrents.count(torrent.wanted, pieces),
+            left: self.torrents.missing(torrent).1,
+            bad_pieces: torrent.bad_pieces,
+            refused: torrent.refused,
         })
     }
 
@@ -500,6 +569,7 @@ impl<'m> Node<'m> {
         let open = self.conns.iter().filter(|c| c.is_open());
         let mut stats = Stats {
             uploaded: self.uploaded,
+            downloaded: self.downloaded,
             ..Stats::default()
         };
         for conn in open {
@@ -517,9 +587,9 @@ impl<'m> Node<'m> {
     /// a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
     /// more than its share of the connections loses one to an address with fewer. If there is none
     /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
-    /// others. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
     pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
-        if self.stopping {
+        if self.stopping || self.bans.is_banned(places::origin(from)) {
             return None;
         }
         let slot = self.vacant()?;
@@ -539,6 +609,9 @@ impl<'m> Node<'m> {
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
     pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
         let slot = self.slot(id)?;
+        if self.reads_in_place(slot) {
+            return self.block_space(slot);
+        }
         let room = self.readable(slot);
         self.conns[slot].full = room == 0;
         let room = room.min(self.scratch.len());
@@ -551,6 +624,12 @@ impl<'m> Node<'m> {
     pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
         let Some(slot) = self.slot(id) else { return };
         self.conns[slot].heard = now;
+        if self.reads_in_place(slot) {
+            self.conns[slot].decoder.passed(len);
+            self.block_came(slot, len);
+            self.ask(now, slot);
+            return;
+        }
         // Taken out for the time of parsing, so that the handlers may use the whole node.
         let scratch = core::mem::take(&mut self.scratch);
         let bytes = &scratch[..len];
@@ -561,7 +640,10 @@ impl<'m> Node<'m> {
         };
         self.scratch = scratch;
         match verdict {
-            Ok(()) => self.due(slot),
+            Ok(()) => {
+                self.ask(now, slot);
+                self.due(slot);
+            }
             Err(reason) => self.close(slot, reason),
         }
     }
@@ -575,7 +657,7 @@ impl<'m> Node<'m> {
                     self.close(slot, Reason::Gone);
                 }
             }
-            Event::Verified(torrent, piece, good) => self.verified(torrent, piece, good),
+            Event::Verified(torrent, piece, good) => self.verified(now, torrent, piece, good),
             Event::Unreadable(torrent) => self.unreadable(torrent),
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.torrents.get_mut(torrent) {
@@ -583,7 +665,7 @@ impl<'m> Node<'m> {
                 }
             }
             Event::Restored(torrent, have) => self.restored(torrent, have),
-            Event::Writable(_) => {}
+            Event::Writable(torrent) => self.writable(torrent),
             Event::Peer(torrent, addr) => self.candidates.add(now, torrent, addr),
             Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
             Event::AnnounceFailed(id, wait) => {
@@ -604,6 +686,12 @@ impl<'m> Node<'m> {
                     self.due(slot);
                 }
             }
+        }
+        if let Some(action) = self.storage_action() {
+            return Some(action);
+        }
+        if core::mem::take(&mut self.hungry) {
+            self.ask_all(now);
         }
         while let Some(slot) = self.next_due() {
             if let Some(action) = self.action(now, slot) {
@@ -692,3 +780,7 @@ impl<'m> Node<'m> {
 
 /// Peers that a tracker is asked for: as many as could be called until the next announce.
 const NUM_WANT: u16 = 50;
+
+fn torrent_has_no_counts(torrents: &Torrents<'_>, id: TorrentId) -> bool {
+    torrents.get(id).is_some_and(|t| t.counts == arena::Range::EMPTY)
+}

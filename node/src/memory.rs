@@ -6,6 +6,8 @@ use crate::announcer;
 use crate::candidates::Candidate;
 use crate::choker::Rank;
 use crate::conn::Conn;
+use crate::flights::Flight;
+use crate::partials::Partial;
 use crate::queue::Request;
 use crate::torrent::Torrent;
 
@@ -19,6 +21,9 @@ use crate::torrent::Torrent;
 /// | `ranks` | at least as long as `conns`; peers beyond it are not unchoked |
 /// | `requests` | a peer is read no further until some of its requests are served |
 /// | `blocks` | nothing more is asked for until some block was written |
+/// | `partials`, `partial_bits` | no further piece is begun; one of which nothing is on its way gives way |
+/// | `peer_bits` | a peer's pieces are not remembered, and it is asked for nothing unless it has all |
+/// | `counts` | [`Node::download`](crate::Node::download) refuses |
 /// | `torrents`, `bits` | [`Node::add`](crate::Node::add) refuses |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
 /// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
@@ -32,9 +37,20 @@ pub struct Memory<'m> {
     pub requests: &'m mut [Request],
     /// Blocks that are on their way from peers to storage; none if nothing is downloaded.
     pub blocks: &'m mut [BlockSlot<'m>],
+    /// One for each of `blocks`.
+    pub flights: &'m mut [Flight],
+    /// Pieces in progress.
+    pub partials: &'m mut [Partial],
+    /// Two bits for each block of a piece in progress: an eighth of a piece's number of blocks, twice.
+    pub partial_bits: &'m mut [u8],
+    /// A bit a piece for each peer of an incomplete download that has some pieces.
+    pub peer_bits: &'m mut [u8],
+    /// 16 bits a piece for each incomplete download.
+    pub counts: &'m mut [u16],
     /// One for each torrent.
     pub torrents: &'m mut [Torrent],
-    /// Bitfields of torrents that are incomplete (one bit per piece) or not verified yet (one more).
+    /// Bitfields of torrents that are incomplete (one bit per piece) or not verified yet (one more),
+    /// and of downloads (one more, and one if not everything is wanted).
     pub bits: &'m mut [u8],
     /// One for each tier of trackers of each torrent.
     pub tiers: &'m mut [announcer::Slot],

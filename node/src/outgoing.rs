@@ -8,12 +8,15 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use everseed_core::extension::{HELLO_MAX, Hello};
-use everseed_core::geometry::{BlockRef, PieceIndex, Span};
+use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span};
 use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
+use crate::arriving::{News, next_set};
 use crate::conn::{Conn, State};
+use crate::flights::Flights;
+use crate::partials::Partials;
 use crate::queue::{Kind, NONE, Queue};
 use crate::torrent::{Bits, Torrent, Torrents};
 
@@ -54,6 +57,11 @@ pub(crate) enum Out {
     Extended,
     Choke,
     Unchoke,
+    Interested,
+    NotInterested,
+    Have(u32),
+    Request(BlockRef),
+    Cancel(BlockRef),
     Reject(BlockRef),
     Piece(BlockRef),
     /// A piece of `info`, or a reject if there is none of that number.
@@ -70,6 +78,11 @@ pub(crate) struct Outbox {
     told_unchoked: bool,
     /// Whether it is to be told of a choke, even if it is unchoked again.
     owes_choke: bool,
+    told_interested: bool,
+    /// The number of the first piece of news that it was not told.
+    told: u32,
+    /// The first piece of the torrent that it was not told, if it is told of all again.
+    walk: Option<u32>,
     pub(crate) keep_alive: bool,
     /// The message that has begun, and how many of its bytes are gone.
     current: Option<Out>,
@@ -89,6 +102,9 @@ impl Outbox {
         stage: Stage::Handshake,
         told_unchoked: false,
         owes_choke: false,
+        told_interested: false,
+        told: 0,
+        walk: None,
         keep_alive: false,
         current: None,
         done: 0,
@@ -112,6 +128,9 @@ pub(crate) struct View<'a> {
     pub(crate) torrent: Option<&'a Torrent>,
     pub(crate) torrents: &'a Torrents<'a>,
     pub(crate) queue: &'a Queue<'a>,
+    pub(crate) flights: &'a Flights<'a>,
+    pub(crate) partials: &'a Partials<'a>,
+    pub(crate) news: &'a News,
     pub(crate) greeting: Greeting<'a>,
 }
 
@@ -129,6 +148,9 @@ pub(crate) struct Cursor {
     outbox: Outbox,
     /// The first request that was not looked at.
     front: u16,
+    /// The first block to ask for that was not looked at, and the first request to take back.
+    ask: u16,
+    cancel: usize,
 }
 
 impl Cursor {
@@ -136,6 +158,8 @@ impl Cursor {
         Cursor {
             outbox: conn.outbox,
             front: conn.requests.front(),
+            ask: conn.flights.unsent,
+            cancel: 0,
         }
     }
 
@@ -163,6 +187,9 @@ impl Cursor {
         if view.conn.unchoked && !self.outbox.told_unchoked {
             return Some(Out::Unchoke);
         }
+        if let Some(out) = self.wishes(view) {
+            return Some(out);
+        }
         if let Some((block, kind, _)) = view.queue.at(self.front) {
             return match kind {
                 Kind::Reject => Some(Out::Reject(block)),
@@ -171,6 +198,51 @@ impl Cursor {
             };
         }
         self.outbox.keep_alive.then_some(Out::KeepAlive)
+    }
+
+    /// What concerns the download: it is short, and goes before what is long.
+    fn wishes(&self, view: &View<'_>) -> Option<Out> {
+        let conn = view.conn;
+        if conn.wants != self.outbox.told_interested {
+            return Some(if conn.wants {
+                Out::Interested
+            } else {
+                Out::NotInterested
+            });
+        }
+        if let Some(block) = conn.cancels.get(self.cancel) {
+            return Some(Out::Cancel(*block));
+        }
+        if let Some(block) = view.asked(self.ask) {
+            return Some(Out::Request(block));
+        }
+        self.next_have(view).map(|(_, piece)| Out::Have(piece))
+    }
+
+    /// The next piece that the peer has not been told of, with what it is told after it.
+    fn next_have(&self, view: &View<'_>) -> Option<((u32, Option<u32>), u32)> {
+        let id = view.conn.torrent?;
+        let told = self.outbox.told;
+        let walk = if view.news.lost(told) {
+            Some(0)
+        } else {
+            self.outbox.walk
+        };
+        if let Some(from) = walk {
+            // What comes up during the walk is told after it.
+            let told = if view.news.lost(told) {
+                view.news.count
+            } else {
+                told
+            };
+            if let Some(piece) = view.next_had(from) {
+                return Some(((told, Some(piece + 1)), piece));
+            }
+            let (at, piece) = view.news.next(id, told)?;
+            return Some(((at.wrapping_add(1), None), piece));
+        }
+        let (at, piece) = view.news.next(id, told)?;
+        Some(((at.wrapping_add(1), None), piece))
     }
 
     /// The piece that must be verified before anything else can be sent.
@@ -208,6 +280,9 @@ impl Cursor {
 
     /// What is different once `out` has begun.
     fn said(&mut self, view: &View<'_>, out: Out) {
+        if matches!(out, Out::HaveAll | Out::HaveNone | Out::Bitfield) {
+            self.outbox.told = view.news.count;
+        }
         match out {
             Out::Handshake => self.outbox.stage = Stage::Pieces,
             Out::HaveAll | Out::HaveNone | Out::Bitfield if view.conn.features.extended => {
@@ -218,6 +293,15 @@ impl Cursor {
             }
             Out::Choke => (self.outbox.told_unchoked, self.outbox.owes_choke) = (false, false),
             Out::Unchoke => self.outbox.told_unchoked = true,
+            Out::Interested => self.outbox.told_interested = true,
+            Out::NotInterested => self.outbox.told_interested = false,
+            Out::Cancel(_) => self.cancel += 1,
+            Out::Request(_) => self.ask = view.flights.next(self.ask),
+            Out::Have(_) => {
+                if let Some(((told, walk), _)) = self.next_have(view) {
+                    (self.outbox.told, self.outbox.walk) = (told, walk);
+                }
+            }
             Out::Reject(_) | Out::Piece(_) | Out::Metadata(_) => {
                 self.front = view.queue.at(self.front).map_or(NONE, |(_, _, next)| next);
             }
@@ -273,10 +357,35 @@ impl View<'_> {
                 }
             }
             Out::Choke => Message::Choke,
+            Out::Interested => Message::Interested,
+            Out::NotInterested => Message::NotInterested,
+            Out::Have(piece) => Message::Have(piece),
+            Out::Request(block) => Message::Request(block),
+            Out::Cancel(block) => Message::Cancel(block),
             Out::Unchoke => Message::Unchoke,
             Out::Reject(block) => Message::Reject(block),
             Out::Piece(block) => Message::Piece(block),
             Out::KeepAlive | Out::Handshake => Message::KeepAlive,
+        }
+    }
+
+    /// What a flight that is to be sent asks for.
+    fn asked(&self, at: u16) -> Option<BlockRef> {
+        let flight = self.flights.get(at)?;
+        Some(BlockRef {
+            index: self.partials.get(flight.partial)?.piece,
+            begin: flight.index * BLOCK,
+            len: flight.len,
+        })
+    }
+
+    /// The first piece from `from` on that is here.
+    fn next_had(&self, from: u32) -> Option<u32> {
+        let torrent = self.torrent?;
+        match torrent.have {
+            Bits::None => None,
+            Bits::All => (from < torrent.pieces()).then_some(from),
+            mixed => next_set(self.torrents.bytes(mixed), from, torrent.pieces()),
         }
     }
 

@@ -10,6 +10,7 @@ use everseed_core::time::Instant;
 
 use crate::candidates::Fate;
 use crate::conn::{Conn, ConnId, Reason, State};
+use crate::places::origin;
 use crate::{Action, Node, sweep, torrent};
 
 impl Node<'_> {
@@ -74,6 +75,8 @@ impl Node<'_> {
         }
         log::debug!("{}: closed, {reason}", self.conns[slot].addr);
         let fate = self.fate(slot, reason);
+        self.drop_flights(slot, false);
+        self.forget_bits(slot);
         let conn = &mut self.conns[slot];
         let (candidate, torrent) = (conn.candidate.take(), conn.torrent.take());
         let heard = conn.heard;
@@ -85,6 +88,9 @@ impl Node<'_> {
             self.dialling -= 1;
         }
         conn.state = State::Closing(reason);
+        if core::mem::take(&mut conn.unchoked_us) {
+            self.count_givers();
+        }
         if let Some(candidate) = candidate {
             self.candidates.done(heard, candidate, fate);
         }
@@ -120,6 +126,10 @@ impl Node<'_> {
         let slot = self.vacant()?;
         let (candidate, torrent, addr) = self.candidates.take(now)?;
         let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+        if self.bans.is_banned(origin(addr)) {
+            self.candidates.done(now, candidate, Fate::Useless);
+            return None;
+        }
         let Some(entry) = self.torrents.get_mut(torrent).filter(active) else {
             self.candidates.done(now, candidate, Fate::Failed);
             return None;

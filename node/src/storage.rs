@@ -2,12 +2,23 @@
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
+use everseed_core::time::Instant;
+
 use crate::conn::Reason;
 use crate::torrent::Have;
 use crate::{Node, torrent};
 
 impl Node<'_> {
-    pub(crate) fn verified(&mut self, id: TorrentId, piece: PieceIndex, good: bool) {
+    pub(crate) fn verified(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        piece: PieceIndex,
+        good: bool,
+    ) {
+        if self.downloaded_piece(now, id, piece, good) {
+            return;
+        }
         let Some(torrent) = self.torrents.get_mut(id) else {
             return;
         };
@@ -21,6 +32,9 @@ impl Node<'_> {
             );
             self.unreadable(id);
             return;
+        }
+        if !good {
+            self.count_missing(id);
         }
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent != Some(id) || !self.conns[slot].is_open() {
@@ -41,6 +55,29 @@ impl Node<'_> {
             torrent.state = torrent::State::Suspended;
             torrent.verifying = None;
             self.close_all(id);
+            self.partials.verify_again(id);
+            self.to_verify = true;
+        }
+    }
+
+    /// What a download lacks may have changed.
+    pub(crate) fn count_missing(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(id).filter(|t| t.downloads) else {
+            return;
+        };
+        let (had, (missing, _)) = (torrent.missing, self.torrents.missing(torrent));
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.missing = missing;
+        }
+        if had == 0 && missing > 0 {
+            // What the peers have is known from the next connections on.
+            self.close_all(id);
+            if !(self.torrents.reserve_begun(id) && self.reserve_counts(id)) {
+                log::warn!("no memory to download what is missing of {:?}", id);
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.missing = 0;
+                }
+            }
         }
     }
 
@@ -49,6 +86,7 @@ impl Node<'_> {
             return;
         }
         self.close_all(id);
+        self.forget_partials(id);
         let enough = self.torrents.set_have(usize::from(id.slot), have).is_ok();
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.verifying = None;
@@ -58,5 +96,6 @@ impl Node<'_> {
                 torrent::State::Suspended
             };
         }
+        self.count_missing(id);
     }
 }

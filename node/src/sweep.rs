@@ -44,6 +44,9 @@ impl Node<'_> {
                 self.conns[slot].outbox.keep_alive = true;
                 self.due(slot);
             }
+            if self.conns[slot].is_open() {
+                self.sweep_flights(now, slot, PERIOD);
+            }
             any |= self.conns[slot].is_live();
         }
         if self.next_round <= now {
@@ -83,20 +86,27 @@ impl Node<'_> {
             if !conn.is_open() || !conn.interested {
                 continue;
             }
+            let trades = conn.torrent.is_some_and(|id| self.is_downloading(id));
             let Some(rank) = self.ranks.get_mut(len) else {
                 break;
             };
+            let gave = conn.downloaded - conn.downloaded_before[0];
             *rank = Rank {
+                gave: if trades && !conn.snubbed { gave } else { 0 },
                 conn: slot as u16,
                 unchoked: conn.unchoked,
                 optimistic: conn.optimistic,
                 sent: conn.uploaded - conn.uploaded_before,
                 idle: takes_nothing(now, conn, self.throttled),
-                since: conn.since,
+                since: waiting_since(now, conn),
                 origin: origin(conn.addr),
                 ..Rank::EMPTY
             };
             len += 1;
+        }
+        for conn in self.conns.iter_mut() {
+            conn.uploaded_before = conn.uploaded;
+            conn.downloaded_before = [conn.downloaded_before[1], conn.downloaded];
         }
         choker::choose(
             &mut self.ranks[..len],
@@ -107,7 +117,6 @@ impl Node<'_> {
             let rank = self.ranks[i];
             let slot = usize::from(rank.conn);
             self.conns[slot].optimistic = rank.optimistic;
-            self.conns[slot].uploaded_before = self.conns[slot].uploaded;
             match (self.conns[slot].unchoked, rank.unchoked) {
                 (false, true) => self.unchoke(now, slot),
                 (true, false) => self.choke(now, slot),
@@ -166,3 +175,15 @@ fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
         && conn.awaits.is_none()
         && !(asks && throttled)
 }
+
+/// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so
+/// that they soon have something to trade (BEP 3).
+fn waiting_since(now: Instant, conn: &Conn) -> Instant {
+    let new = !conn.unchoked && conn.uploaded == 0 && now - conn.opened < NEWCOMER;
+    let extra = if new { 2 * (now - conn.since) } else { Duration::ZERO };
+    let micros = u64::try_from(extra.as_micros()).unwrap_or(u64::MAX);
+    Instant::from_micros(conn.since.as_micros().saturating_sub(micros))
+}
+
+/// How long a peer is a newcomer.
+const NEWCOMER: Duration = Duration::from_secs(60);

@@ -4,6 +4,10 @@ use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 
+use crate::arena::Range;
+use crate::picker::Set;
+use crate::{Order, StorageError};
+
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, Debug)]
 pub struct Torrent {
@@ -25,6 +29,25 @@ pub struct Torrent {
     pub(crate) uploaded_before: u64,
     /// Open connections.
     pub(crate) conns: u16,
+    /// Whether what is missing is downloaded; not any more once all that is wanted is here.
+    pub(crate) downloads: bool,
+    /// Pieces that are to be downloaded.
+    pub(crate) wanted: Bits,
+    /// Pieces in progress.
+    pub(crate) begun: Bits,
+    pub(crate) order: Order,
+    /// Wanted pieces that are not here.
+    pub(crate) missing: u32,
+    /// How often each piece is there among the peers.
+    pub(crate) counts: Range,
+    /// Bytes of content that came, and what of it was there when the torrent was added.
+    pub(crate) downloaded: u64,
+    /// Pieces that came and were bad.
+    pub(crate) bad_pieces: u32,
+    /// Why nothing is asked for.
+    pub(crate) refused: Option<StorageError>,
+    /// Whether every block that is missing was asked for, so that some are asked for twice.
+    pub(crate) endgame: bool,
 }
 
 /// Whether a torrent can be served.
@@ -79,7 +102,22 @@ impl Torrent {
         uploaded: 0,
         uploaded_before: 0,
         conns: 0,
+        downloads: false,
+        wanted: Bits::All,
+        begun: Bits::None,
+        order: Order::Rarest,
+        missing: 0,
+        counts: Range::EMPTY,
+        downloaded: 0,
+        bad_pieces: 0,
+        refused: None,
+        endgame: false,
     };
+
+    /// Whether something that is wanted is missing and to be downloaded.
+    pub(crate) fn is_active_download(&self) -> bool {
+        self.downloads && self.missing > 0
+    }
 
     pub(crate) fn pieces(&self) -> u32 {
         self.geometry.map_or(0, |g| g.pieces())
@@ -98,6 +136,8 @@ pub(crate) struct Torrents<'m> {
 pub enum AddError {
     /// All torrent slots are taken.
     Torrents,
+    /// There is no memory for blocks, or not enough for a piece of this size.
+    Blocks,
     /// The memory for bitfields is used up.
     Bits,
     /// The torrent is there already.
@@ -109,6 +149,7 @@ impl core::fmt::Display for AddError {
         f.write_str(match self {
             AddError::Torrents => "there are as many torrents as this node was given room for",
             AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
+            AddError::Blocks => "there is no memory to download pieces of this size",
             AddError::Duplicate => "this torrent is served already",
         })
     }
@@ -270,6 +311,86 @@ impl<'m> Torrents<'m> {
         }
     }
 
+    /// A set, as the picker sees it.
+    pub(crate) fn set(&self, set: Bits) -> Set<'_> {
+        match set {
+            Bits::None => Set::None,
+            Bits::All => Set::All,
+            Bits::Mixed { .. } => Set::Some(self.bytes(set)),
+        }
+    }
+
+    /// Wanted pieces that are not had: how many, and of how many bytes.
+    pub(crate) fn missing(&self, torrent: &Torrent) -> (u32, u64) {
+        let Some(geometry) = torrent.geometry else {
+            return (0, 0);
+        };
+        if torrent.have == Bits::All {
+            return (0, 0);
+        }
+        let missing = geometry.all_pieces().filter(|&piece| {
+            self.contains(torrent.wanted, piece) && !self.contains(torrent.have, piece)
+        });
+        missing.fold((0, 0), |(pieces, bytes), piece| {
+            (pieces + 1, bytes + u64::from(geometry.piece_size(piece)))
+        })
+    }
+
+    /// Replaces what is wanted of a torrent.
+    pub(crate) fn set_wanted(&mut self, id: TorrentId, given: Option<&[u8]>) -> bool {
+        let Some(torrent) = self.get_mut(id) else {
+            return false;
+        };
+        torrent.wanted = Bits::All;
+        let Some(given) = given else { return true };
+        let pieces = torrent.pieces();
+        let Ok(set) = self.reserve(pieces.div_ceil(8)) else {
+            return false;
+        };
+        let bytes = self.bits_mut(set);
+        for piece in (0..pieces).filter(|&piece| bits::get(given, piece)) {
+            bits::set(bytes, piece);
+        }
+        let set = self.simplify(set, pieces);
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.wanted = set;
+        }
+        true
+    }
+
+    /// Makes room to note which pieces are in progress.
+    pub(crate) fn reserve_begun(&mut self, id: TorrentId) -> bool {
+        let Some(torrent) = self.get(id) else {
+            return false;
+        };
+        if torrent.begun != Bits::None {
+            return true;
+        }
+        let Ok(set) = self.reserve(torrent.pieces().div_ceil(8)) else {
+            return false;
+        };
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.begun = set;
+        }
+        true
+    }
+
+    /// Notes whether a piece is in progress.
+    pub(crate) fn set_begun(&mut self, id: TorrentId, piece: PieceIndex, on: bool) {
+        let set = self.get(id).map_or(Bits::None, |t| t.begun);
+        let bytes = self.bits_mut(set);
+        if on {
+            bits::set(bytes, piece.get());
+        } else {
+            bits::clear(bytes, piece.get());
+        }
+    }
+
+    /// All that are there.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Torrent> {
+        self.slots.iter().filter(|t| t.state != State::Vacant)
+    }
+
     /// The bytes of a mixed set.
     pub(crate) fn bytes(&self, set: Bits) -> &[u8] {
         match set {
@@ -355,7 +476,7 @@ impl<'m> Torrents<'m> {
     fn in_the_way(&self, start: u32, len: u32) -> Option<u32> {
         self.slots
             .iter()
-            .flat_map(|t| [t.have, t.good])
+            .flat_map(|t| [t.have, t.good, t.wanted, t.begun])
             .find_map(|set| match set {
                 Bits::Mixed { start: s, len: l }
                     if s < start.saturating_add(len) && start < s + l =>

@@ -31,6 +31,11 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         // As many as a peer may ask for ahead, for each that is served.
         requests: lend(Request::EMPTY, 250 * usize::from(SLOTS)),
         blocks: &mut [],
+        flights: &mut [],
+        partials: &mut [],
+        partial_bits: &mut [],
+        peer_bits: &mut [],
+        counts: &mut [],
         torrents: lend(Torrent::EMPTY, 1),
         // A bit for what peers are told of, and one for what was verified.
         bits: lend(0, 2 * content.geometry().bitfield_len() as usize),

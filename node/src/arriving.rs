@@ -1,0 +1,416 @@
+//! Blocks that come, and what becomes of them: written, verified, told to others.
+
+use everseed_core::bits;
+use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span, TorrentId};
+use everseed_core::pool::BlockId;
+use everseed_core::time::Instant;
+
+use crate::conn::{Payload, Reason};
+use crate::flights::{Flight, State};
+use crate::places::origin;
+use crate::queue::NONE;
+use crate::{Action, Node, StorageError, partials, torrent};
+
+/// Bytes that a peer may send unasked before it is let go.
+const UNASKED_MAX: u32 = 16 * BLOCK;
+
+/// Strikes for a bad piece: for having given some of it, and for having given all of it.
+const STRIKE: u8 = 1;
+const STRIKE_ALONE: u8 = 2;
+
+impl<'m> Node<'m> {
+    /// The head of a `piece` message.
+    pub(crate) fn piece(&mut self, slot: usize, block: BlockRef) -> Result<(), Reason> {
+        let conn = &self.conns[slot];
+        let hit = |flight: &Flight| {
+            flight.state == State::Asked && self.block_ref(flight) == Some(block)
+        };
+        match self.flights.find(&conn.flights, hit) {
+            Some(at) => {
+                if let Some(flight) = self.flights.get_mut(at) {
+                    flight.state = State::Arriving;
+                }
+                self.conns[slot].arriving = at;
+                self.conns[slot].payload = Payload::Block;
+                Ok(())
+            }
+            None => self.unasked(slot, block.len),
+        }
+    }
+
+    /// A block comes that nobody waits for: it passes by, and too much of it is charged.
+    fn unasked(&mut self, slot: usize, len: u32) -> Result<(), Reason> {
+        let conn = &mut self.conns[slot];
+        conn.payload = Payload::Unasked;
+        if conn.excused > 0 {
+            conn.excused -= 1;
+            return Ok(());
+        }
+        conn.unasked = conn.unasked.saturating_add(len);
+        if conn.unasked > UNASKED_MAX {
+            Err(Reason::Unasked)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Bytes of the block that arrives.
+    pub(crate) fn block_bytes(&mut self, slot: usize, bytes: &[u8]) {
+        let at = self.conns[slot].arriving;
+        let Some(flight) = self.flights.get(at) else {
+            return;
+        };
+        let got = flight.got as usize;
+        let room = self.blocks.bytes_mut(flight.block);
+        if let Some(room) = room.and_then(|all| all.get_mut(got..got + bytes.len())) {
+            room.copy_from_slice(bytes);
+        }
+        self.block_came(slot, bytes.len());
+    }
+
+    /// Where to read a block to directly: what is left of it.
+    pub(crate) fn block_space(&mut self, slot: usize) -> Option<&mut [u8]> {
+        let flight = self.flights.get(self.conns[slot].arriving)?;
+        let (got, len) = (flight.got as usize, flight.len as usize);
+        self.blocks.bytes_mut(flight.block)?.get_mut(got..len)
+    }
+
+    /// Whether the next bytes are read into their block, as the scratch is shorter than that.
+    pub(crate) fn reads_in_place(&self, slot: usize) -> bool {
+        self.conns[slot].arriving != NONE && self.scratch.len() < BLOCK as usize
+    }
+
+    /// So many more bytes of the block are there.
+    #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
+    pub(crate) fn block_came(&mut self, slot: usize, len: usize) {
+        let at = self.conns[slot].arriving;
+        let Some(flight) = self.flights.get_mut(at) else {
+            return;
+        };
+        flight.got += len as u32;
+        let whole = flight.got >= flight.len;
+        let conn = &mut self.conns[slot];
+        conn.gave = conn.heard;
+        conn.downloaded = conn.downloaded.saturating_add(len as u64);
+        self.downloaded = self.downloaded.saturating_add(len as u64);
+        if let Some(torrent) = conn.torrent.and_then(|id| self.torrents.get_mut(id)) {
+            torrent.downloaded = torrent.downloaded.saturating_add(len as u64);
+        }
+        if whole {
+            self.block_is_here(slot, at);
+        }
+    }
+
+    /// A block is complete: it is to be written.
+    fn block_is_here(&mut self, slot: usize, at: u16) {
+        let conn = &mut self.conns[slot];
+        conn.arriving = NONE;
+        conn.payload = Payload::Skip;
+        conn.pipeline = conn.pipeline.saturating_add(1);
+        let (from, id) = (origin(conn.addr), conn.torrent);
+        if core::mem::take(&mut conn.snubbed) {
+            self.count_givers();
+        }
+        let refused = id.is_some_and(|id| !self.fetches(id));
+        self.flights.unlink(&mut self.conns[slot].flights, at);
+        let Some(flight) = self.flights.get_mut(at) else {
+            return;
+        };
+        if refused {
+            let flight = *flight;
+            return self.free_flight(at, flight);
+        }
+        flight.state = State::Write;
+        let flight = *flight;
+        self.flights.push(&mut self.writes, at);
+        if let Some(partial) = self.partials.get_mut(flight.partial) {
+            partial.given_by(from);
+        }
+        if id.and_then(|id| self.torrents.get(id)).is_some_and(|t| t.endgame) {
+            self.cancel_twins(at, &flight);
+        }
+    }
+
+    /// Takes back what other peers were asked for, as the block is here.
+    fn cancel_twins(&mut self, at: u16, flight: &Flight) {
+        let twin = |(slot, f): &(u16, &Flight)| {
+            *slot != at && f.partial == flight.partial && f.index == flight.index
+        };
+        // At most one for each connection.
+        for _ in 0..self.conns.len() {
+            let found = self.flights.in_use().find(twin);
+            let Some((other, conn)) = found.map(|(slot, f)| (slot, f.conn)) else {
+                return;
+            };
+            self.cancel_flight(usize::from(conn), other);
+        }
+    }
+
+    /// What the host is to do for a download: write a block, or verify a piece.
+    pub(crate) fn storage_action(&mut self) -> Option<Action> {
+        let at = self.writes.head;
+        if let Some(flight) = self.flights.get(at).copied() {
+            self.flights.unlink(&mut self.writes, at);
+            let span = self.span(&flight);
+            if let (Some(span), Some(slot)) = (span, self.flights.get_mut(at)) {
+                slot.state = State::Writing;
+                return Some(Action::Write {
+                    block: flight.block,
+                    span,
+                });
+            }
+        }
+        if !self.to_verify {
+            return None;
+        }
+        let torrents = &self.torrents;
+        let active = |id| torrents.get(id).is_some_and(|t| t.state == torrent::State::Active);
+        if let Some(partial) = self.partials.take_written(active) {
+            let id = partial.torrent?;
+            let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;
+            return Some(Action::Verify { torrent: id, piece });
+        }
+        self.to_verify = false;
+        None
+    }
+
+    fn span(&self, flight: &Flight) -> Option<Span> {
+        let partial = self.partials.get(flight.partial)?;
+        let torrent = partial.torrent?;
+        let geometry = self.torrents.get(torrent)?.geometry?;
+        let (_, offset) = geometry.locate(self.block_ref(flight)?)?;
+        Some(Span {
+            torrent,
+            offset,
+            len: flight.len,
+        })
+    }
+
+    /// A block comes back from the host.
+    pub(crate) fn block_written(
+        &mut self,
+        block: BlockId,
+        bytes: &'m mut [u8],
+        result: Result<(), StorageError>,
+    ) {
+        if !self.blocks.put_back(block, bytes) {
+            return;
+        }
+        let Some(flight) = self.flights.get(block.slot).copied() else {
+            return;
+        };
+        match (flight.state, result) {
+            (State::Writing, Ok(())) => {
+                self.partials.written(flight.partial, flight.index);
+                self.to_verify = true;
+            }
+            (State::Writing, Err(error)) => self.refused(&flight, error),
+            _ => {}
+        }
+        self.free_flight(block.slot, flight);
+    }
+
+    /// A torrent's storage takes no writes: nothing more is asked for.
+    fn refused(&mut self, flight: &Flight, error: StorageError) {
+        let Some(id) = self.partials.get(flight.partial).and_then(|p| p.torrent) else {
+            return;
+        };
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.refused = Some(error);
+        }
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent == Some(id) {
+                self.drop_flights(slot, true);
+            }
+        }
+    }
+
+    /// A torrent's storage may take writes again.
+    pub(crate) fn writable(&mut self, id: TorrentId) {
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.refused = None;
+            self.hungry = true;
+        }
+    }
+
+    /// A piece that was downloaded has been verified; false if it was none.
+    pub(crate) fn downloaded_piece(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        piece: PieceIndex,
+        good: bool,
+    ) -> bool {
+        let Some(slot) = self.partials.find(id, piece) else {
+            return false;
+        };
+        if self.partials.get(slot).map(|p| p.state) != Some(partials::State::Verifying) {
+            return false;
+        }
+        if !good {
+            self.bad_piece(id, slot);
+            return true;
+        }
+        self.end_partial(slot);
+        if !self.torrents.verified(id, piece, true) {
+            log::warn!("no memory to note that piece {} is here", piece.get());
+            self.unreadable(id);
+            return true;
+        }
+        self.tell_have(id, piece);
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.missing = torrent.missing.saturating_sub(1);
+            if torrent.missing == 0 {
+                self.finished(now, id);
+            }
+        }
+        true
+    }
+
+    /// Everybody is told of a piece.
+    fn tell_have(&mut self, id: TorrentId, piece: PieceIndex) {
+        self.news.add(id, piece.get());
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+                self.due(slot);
+            }
+        }
+    }
+
+    /// A piece was bad: those who gave it are charged, and it is fetched from one peer.
+    fn bad_piece(&mut self, id: TorrentId, slot: u16) {
+        let Some(partial) = self.partials.get(slot).copied() else {
+            return;
+        };
+        log::debug!("piece {} is bad", partial.piece);
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
+        }
+        let alone = partial.givers().count() == 1;
+        for giver in partial.givers() {
+            let strikes = if alone { STRIKE_ALONE } else { STRIKE };
+            if self.bans.charge(giver, strikes) {
+                self.expel(giver);
+            }
+        }
+        self.partials.again(slot);
+        self.hungry = true;
+    }
+
+    /// Closes the connections of a banned origin.
+    fn expel(&mut self, giver: u64) {
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].is_live() && origin(self.conns[slot].addr) == giver {
+                self.close(slot, Reason::BadPieces);
+            }
+        }
+    }
+
+    /// All that is wanted is here.
+    fn finished(&mut self, now: Instant, id: TorrentId) {
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent != Some(id) {
+                continue;
+            }
+            self.drop_flights(slot, false);
+            self.forget_bits(slot);
+            self.review(slot);
+            if self.conns[slot].is_open()
+                && let Err(reason) = self.both_seeds(slot)
+            {
+                self.close(slot, reason);
+            }
+        }
+        let Some(torrent) = self.torrents.get_mut(id) else {
+            return;
+        };
+        torrent.endgame = false;
+        torrent.counts = crate::arena::Range::EMPTY;
+        torrent.begun = torrent::Bits::None;
+        if torrent.have == torrent::Bits::All {
+            self.announcer.completed(now, id);
+        }
+    }
+
+    /// Nothing of a torrent is in progress any more.
+    pub(crate) fn forget_partials(&mut self, id: TorrentId) {
+        for at in 0..self.flights.len() {
+            let Ok(at) = u16::try_from(at) else { return };
+            let Some(flight) = self.flights.get(at).copied() else {
+                return;
+            };
+            let its = self.partials.get(flight.partial);
+            if its.is_none_or(|p| p.torrent != Some(id)) {
+                continue;
+            }
+            match flight.state {
+                State::Write => {
+                    self.flights.unlink(&mut self.writes, at);
+                    self.free_flight(at, flight);
+                }
+                State::Writing => {
+                    if let Some(flight) = self.flights.get_mut(at) {
+                        flight.state = State::Dropped;
+                        flight.partial = NONE;
+                    }
+                }
+                // Those of connections go with them.
+                _ => {}
+            }
+        }
+        loop {
+            let next = self.partials.of(id).next().map(|(slot, _)| slot);
+            let Some(slot) = next else { return };
+            self.end_partial(slot);
+        }
+    }
+}
+
+/// Pieces that came lately, for those who are to be told.
+#[derive(Debug)]
+pub(crate) struct News {
+    ring: [(TorrentId, u32); NEWS],
+    /// How many there ever were.
+    pub(crate) count: u32,
+}
+
+/// Pieces that are remembered. Who was told of less is told of all pieces again.
+const NEWS: usize = 256;
+
+impl News {
+    pub(crate) const fn new() -> News {
+        let nothing = TorrentId {
+            slot: 0,
+            tenancy: 0,
+        };
+        News {
+            ring: [(nothing, 0); NEWS],
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, id: TorrentId, piece: u32) {
+        self.ring[self.count as usize % NEWS] = (id, piece);
+        self.count = self.count.wrapping_add(1);
+    }
+
+    /// The next piece of a torrent from number `from` on, and its number.
+    pub(crate) fn next(&self, id: TorrentId, from: u32) -> Option<(u32, u32)> {
+        let behind = self.count.wrapping_sub(from);
+        (0..behind).find_map(|n| {
+            let at = from.wrapping_add(n);
+            let (torrent, piece) = self.ring[at as usize % NEWS];
+            (torrent == id).then_some((at, piece))
+        })
+    }
+
+    /// Whether what follows `from` is not all known any more.
+    pub(crate) fn lost(&self, from: u32) -> bool {
+        self.count.wrapping_sub(from) as usize > NEWS
+    }
+}
+
+/// The first piece from `from` on that is in the set of these bits.
+pub(crate) fn next_set(bytes: &[u8], from: u32, pieces: u32) -> Option<u32> {
+    (from..pieces).find(|&piece| bits::get(bytes, piece))
+}

@@ -1,0 +1,434 @@
+//! What to ask of whom: interest, how many blocks at a time, which ones, and the end of a download.
+
+use core::time::Duration;
+
+use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
+use everseed_core::time::Instant;
+
+use crate::Node;
+use crate::Order;
+use crate::conn::PIPELINE_MIN;
+use crate::flights::{Flight, State};
+use crate::partials;
+use crate::picker::{Choice, Rule};
+use crate::queue::NONE;
+use crate::torrent;
+
+/// Blocks that one peer is asked for at a time, at most.
+const PIPELINE_MAX: u16 = 250;
+
+/// The first few pieces are any that come soon, to have something to trade (BEP 3).
+const RANDOM_FIRST: u32 = 4;
+
+/// A peer that sent nothing for so long, though asked, has snubbed us.
+const SNUBBED_AFTER: Duration = Duration::from_secs(60);
+
+/// A block is asked of so many peers at a time in the endgame.
+const ENDGAME_PEERS: usize = 2;
+
+impl Node<'_> {
+    /// Whether something of this torrent is missing, wanted and can be written.
+    pub(crate) fn fetches(&self, id: TorrentId) -> bool {
+        self.torrents.get(id).is_some_and(|t| {
+            t.is_active_download() && t.refused.is_none() && t.state == torrent::State::Active
+        })
+    }
+
+    /// Asks a peer for as many blocks as it should be asked for now.
+    pub(crate) fn ask(&mut self, now: Instant, slot: usize) {
+        let conn = &self.conns[slot];
+        let Some(id) = conn.torrent.filter(|_| conn.is_open() && conn.wants) else {
+            return;
+        };
+        let target = self.pipeline(slot);
+        // Not one at a time, as each message to send costs more than it carries.
+        if conn.flights.len > target - target.div_ceil(4) || !self.fetches(id) {
+            return;
+        }
+        if !conn.unchoked_us && conn.allowed.is_empty() {
+            return;
+        }
+        if conn.flights.len == 0 {
+            self.conns[slot].gave = now;
+        }
+        while self.conns[slot].flights.len < target {
+            if self.blocks.free() == 0 {
+                self.thirsty = true;
+                break;
+            }
+            let Some((partial, index)) = self.choose(slot, id) else {
+                break;
+            };
+            self.reserve(now, slot, partial, index);
+        }
+        if self.conns[slot].flights.len == 0 {
+            self.review(slot);
+        }
+        self.due(slot);
+    }
+
+    /// Asks everybody who could be asked for more, beginning with another one each time.
+    pub(crate) fn ask_all(&mut self, now: Instant) {
+        let len = self.conns.len();
+        let first = self.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
+        for slot in (first..len).chain(0..first) {
+            if self.conns[slot].wants {
+                self.ask(now, slot);
+            }
+        }
+    }
+
+    /// How many blocks to ask a peer for at a time: what it sends in about two seconds, its share of
+    /// the blocks that there is memory for, and not more than it keeps.
+    fn pipeline(&self, slot: usize) -> u16 {
+        let conn = &self.conns[slot];
+        if conn.snubbed {
+            return 1;
+        }
+        let share = self.blocks.len() / usize::from(self.givers.max(1));
+        let share = u16::try_from(share).unwrap_or(u16::MAX).max(2);
+        let most = share.min(conn.reqq).clamp(1, PIPELINE_MAX);
+        conn.pipeline.min(most)
+    }
+
+    /// Counts those who share the blocks.
+    pub(crate) fn count_givers(&mut self) {
+        let gives = |c: &&crate::conn::Conn| c.is_open() && c.unchoked_us && c.wants && !c.snubbed;
+        let givers = self.conns.iter().filter(gives).count();
+        self.givers = u16::try_from(givers).unwrap_or(u16::MAX);
+    }
+
+    /// Finds out whether a peer has anything that we want (BEP 3, interested).
+    pub(crate) fn review(&mut self, slot: usize) {
+        let wants = match self.conns[slot].torrent {
+            Some(id) if self.is_downloading(id) => {
+                self.choice(slot, id).is_some_and(|choice| choice.any())
+            }
+            _ => false,
+        };
+        if self.conns[slot].wants != wants {
+            self.conns[slot].wants = wants;
+            self.count_givers();
+            self.due(slot);
+        }
+    }
+
+    /// Whether something of a torrent is wanted and missing, though it may not be asked for now.
+    pub(crate) fn is_downloading(&self, id: TorrentId) -> bool {
+        self.torrents.get(id).is_some_and(|t| t.is_active_download())
+    }
+
+    fn choice(&self, slot: usize, id: TorrentId) -> Option<Choice<'_>> {
+        let torrent = self.torrents.get(id)?;
+        let pieces = torrent.pieces();
+        let rule = match torrent.order {
+            Order::Sequential => Rule::First,
+            Order::Rarest if self.torrents.count(torrent.have, pieces) < RANDOM_FIRST => {
+                Rule::Random
+            }
+            Order::Rarest => Rule::Rarest,
+        };
+        Some(Choice {
+            pieces,
+            wanted: self.torrents.set(torrent.wanted),
+            had: self.torrents.set(torrent.have),
+            begun: crate::picker::Set::None,
+            has: self.has(slot),
+            counts: torrent.counts.get(self.peer_bits.counts),
+            rule,
+        })
+    }
+
+    /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
+    /// that another peer was asked for.
+    fn choose(&mut self, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
+        let (me, may) = (self.id(slot), |node: &Self, piece| node.may_ask(slot, piece));
+        let fits = |node: &Self, partial: &partials::Partial| {
+            partial.torrent == Some(id)
+                && partial.state == partials::State::Fetching
+                && partial.open > 0
+                && partial.is_for(me)
+                && may(node, partial.piece)
+        };
+        let last = self.conns[slot].partial;
+        let mut found = self.partials.get(last).filter(|p| fits(self, p)).map(|_| last);
+        if found.is_none() {
+            let sequential = self.torrents.get(id)?.order == Order::Sequential;
+            let begun = self.partials.of(id).filter(|(_, p)| fits(self, p));
+            let best = begun.min_by_key(|(_, p)| if sequential { p.piece } else { p.missing });
+            found = best.map(|(partial, _)| partial);
+        }
+        if found.is_none() {
+            found = self.begin(slot, id);
+        }
+        let Some(partial) = found else {
+            return self.endgame(slot, id);
+        };
+        self.conns[slot].partial = partial;
+        let index = self.partials.ask(partial)?;
+        if let Some(partial) = self.partials.get_mut(partial).filter(|p| p.alone) {
+            partial.exclusive = Some(me);
+        }
+        Some((partial, index))
+    }
+
+    /// Whether a peer has a piece and would send it.
+    fn may_ask(&self, slot: usize, piece: u32) -> bool {
+        let conn = &self.conns[slot];
+        (conn.unchoked_us || conn.allowed.contains(&piece)) && self.has(slot).contains(piece)
+    }
+
+    /// Begins another piece with a peer.
+    fn begin(&mut self, slot: usize, id: TorrentId) -> Option<u16> {
+        let torrent = self.torrents.get(id)?;
+        let (geometry, begun) = (torrent.geometry?, torrent.begun);
+        let fresh = |node: &Self, piece: u32| {
+            let torrent = node.torrents.get(id);
+            let piece = geometry.piece(piece);
+            torrent.zip(piece).is_some_and(|(t, piece)| {
+                node.torrents.contains(t.wanted, piece)
+                    && !node.torrents.contains(t.have, piece)
+                    && !node.torrents.contains(t.begun, piece)
+            })
+        };
+        let hint = |node: &Self, piece: &u32| node.may_ask(slot, *piece) && fresh(node, *piece);
+        let conn = &self.conns[slot];
+        let suggested = conn.suggested.filter(|piece| hint(self, piece));
+        let allowed = || conn.allowed.iter().copied().find(|piece| hint(self, piece));
+        let piece = if self.conns[slot].unchoked_us {
+            // The generator is taken out so that the choice may look at the whole node.
+            let mut rng = self.rng.clone();
+            let choice = Choice {
+                begun: self.torrents.set(begun),
+                ..self.choice(slot, id)?
+            };
+            let picked = suggested.or_else(|| choice.pick(&mut rng));
+            self.rng = rng;
+            picked
+        } else {
+            allowed()
+        };
+        let piece = geometry.piece(piece?)?;
+        self.conns[slot].suggested = None;
+        let size = geometry.piece_size(piece);
+        let begun = self.partials.begin(id, piece.get(), size).or_else(|| {
+            // A peer that could be asked for nothing else needs the place more than a piece of which
+            // nothing is on its way.
+            let idle = self.conns[slot].flights.len == 0;
+            if !(idle && self.evict_partial()) {
+                return None;
+            }
+            self.partials.begin(id, piece.get(), size)
+        })?;
+        self.torrents.set_begun(id, piece, true);
+        Some(begun)
+    }
+
+    /// Gives up the piece in progress of which least is here and nothing on its way.
+    fn evict_partial(&mut self) -> bool {
+        match self.partials.idlest() {
+            Some(slot) => {
+                self.end_partial(slot);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Forgets a piece in progress, of which no block may be on its way.
+    pub(crate) fn end_partial(&mut self, slot: u16) {
+        let Some(partial) = self.partials.get(slot) else {
+            return;
+        };
+        let (id, piece) = (partial.torrent, partial.piece);
+        self.partials.end(slot);
+        if let Some(id) = id
+            && let Some(geometry) = self.torrents.get(id).and_then(|t| t.geometry)
+            && let Some(piece) = geometry.piece(piece)
+        {
+            self.torrents.set_begun(id, piece, false);
+        }
+    }
+
+    /// The last blocks are asked of more than one peer, so that a slow one does not hold up the end.
+    fn endgame(&mut self, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
+        let torrent = self.torrents.get(id)?;
+        let begun = u32::try_from(self.partials.of(id).count()).unwrap_or(u32::MAX);
+        if begun < torrent.missing || !self.conns[slot].unchoked_us {
+            return None;
+        }
+        let me = self.id(slot);
+        let here = me.slot;
+        let fits = |f: &Flight| {
+            let partial = self.partials.get(f.partial);
+            matches!(f.state, State::Asked | State::Reserved)
+                && partial.is_some_and(|p| {
+                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
+                })
+        };
+        let same = |a: &Flight, b: &Flight| a.partial == b.partial && a.index == b.index;
+        let free = |f: &Flight| {
+            let mut others = 0;
+            for (_, other) in self.flights.in_use().filter(|(_, o)| same(f, o)) {
+                others += 1;
+                if other.conn == here || others >= ENDGAME_PEERS {
+                    return false;
+                }
+            }
+            true
+        };
+        let asked = self.flights.in_use().map(|(_, f)| f).filter(|f| fits(f));
+        let oldest = asked.filter(|f| free(f)).min_by_key(|f| f.asked)?;
+        let found = (oldest.partial, oldest.index);
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.endgame = true;
+        }
+        Some(found)
+    }
+
+    /// Gives a block that a peer is to be asked for its place.
+    fn reserve(&mut self, now: Instant, slot: usize, partial: u16, index: u32) {
+        let (Some(block), Some(piece)) = (self.blocks.take(), self.partials.get_mut(partial))
+        else {
+            return;
+        };
+        piece.flights += 1;
+        let len = piece.block_len(index);
+        let conn = self.id(slot).slot;
+        if let Some(flight) = self.flights.get_mut(block.slot) {
+            *flight = Flight {
+                state: State::Reserved,
+                block,
+                conn,
+                partial,
+                index,
+                len,
+                asked: now,
+                ..Flight::EMPTY
+            };
+            self.flights.push(&mut self.conns[slot].flights, block.slot);
+        }
+    }
+
+    /// What a flight asks for.
+    pub(crate) fn block_ref(&self, flight: &Flight) -> Option<BlockRef> {
+        Some(BlockRef {
+            index: self.partials.get(flight.partial)?.piece,
+            begin: flight.index * BLOCK,
+            len: flight.len,
+        })
+    }
+
+    /// Waits no longer for a block of a connection; it can be asked for elsewhere.
+    pub(crate) fn drop_flight(&mut self, slot: usize, at: u16) {
+        if !self.flights.unlink(&mut self.conns[slot].flights, at) {
+            return;
+        }
+        let Some(flight) = self.flights.get(at).copied() else {
+            return;
+        };
+        let conn = &mut self.conns[slot];
+        if conn.arriving == at {
+            conn.arriving = NONE;
+            conn.payload = crate::conn::Payload::Unasked;
+        } else if flight.state == State::Asked {
+            conn.excused = conn.excused.saturating_add(1);
+        }
+        self.free_flight(at, flight);
+    }
+
+    /// Frees a flight that is in no list.
+    pub(crate) fn free_flight(&mut self, at: u16, flight: Flight) {
+        if let Some(slot) = self.flights.get_mut(at) {
+            *slot = Flight::EMPTY;
+        }
+        self.blocks.release(flight.block);
+        let twin = |(_, f): (u16, &Flight)| f.partial == flight.partial && f.index == flight.index;
+        // Only in the endgame another peer may have been asked for it too.
+        let endgame = self.partials.get(flight.partial).and_then(|p| p.torrent);
+        let endgame = endgame.and_then(|id| self.torrents.get(id));
+        let twin = endgame.is_some_and(|t| t.endgame) && self.flights.in_use().any(twin);
+        if !twin {
+            self.partials.unask(flight.partial, flight.index);
+        }
+        if let Some(partial) = self.partials.get_mut(flight.partial) {
+            partial.flights -= 1;
+            if partial.flights == 0 {
+                partial.exclusive = None;
+            }
+        }
+        self.fed();
+    }
+
+    /// There is a free block: whoever went without may be asked now, if it is worth the while.
+    pub(crate) fn fed(&mut self) {
+        if self.thirsty && self.blocks.free() > self.blocks.len() / 8 {
+            self.thirsty = false;
+            self.hungry = true;
+        }
+    }
+
+    /// Waits no longer for anything from a connection.
+    pub(crate) fn drop_flights(&mut self, slot: usize, but_asked: bool) {
+        let mut at = self.conns[slot].flights.head;
+        while let Some(flight) = self.flights.get(at) {
+            let (state, next) = (flight.state, self.flights.next(at));
+            if !(but_asked && state != State::Reserved) {
+                self.drop_flight(slot, at);
+                self.hungry = true;
+            }
+            at = next;
+        }
+    }
+
+    /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
+    pub(crate) fn cancel_flights(&mut self, slot: usize, keep: u16) {
+        let mut at = self.conns[slot].flights.head;
+        for _ in 0..keep {
+            at = self.flights.next(at);
+        }
+        while self.flights.get(at).is_some() {
+            let next = self.flights.next(at);
+            self.cancel_flight(slot, at);
+            at = next;
+        }
+        self.hungry = true;
+    }
+
+    /// Takes one request back (BEP 3, cancel).
+    pub(crate) fn cancel_flight(&mut self, slot: usize, at: u16) {
+        let Some(flight) = self.flights.get(at) else {
+            return;
+        };
+        if flight.state == State::Asked
+            && let Some(block) = self.block_ref(flight)
+        {
+            // If there is no room the block just comes.
+            let _ = self.conns[slot].cancels.push(block);
+            self.due(slot);
+        }
+        self.drop_flight(slot, at);
+    }
+
+    /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
+    pub(crate) fn sweep_flights(&mut self, now: Instant, slot: usize, period: Duration) {
+        let conn = &mut self.conns[slot];
+        let came = conn.downloaded - conn.downloaded_swept;
+        conn.downloaded_swept = conn.downloaded;
+        let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
+        let most = u16::try_from(blocks).unwrap_or(u16::MAX);
+        conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));
+        let waits = conn.flights.len > 0 && conn.flights.head != conn.flights.unsent;
+        if waits && !conn.snubbed && now - conn.gave >= SNUBBED_AFTER {
+            log::debug!("{}: it snubs us", conn.addr);
+            conn.snubbed = true;
+            conn.pipeline = PIPELINE_MIN;
+            self.cancel_flights(slot, 1);
+            self.count_givers();
+        }
+        if self.conns[slot].is_open() && self.conns[slot].wants {
+            self.review(slot);
+            self.ask(now, slot);
+        }
+    }
+}

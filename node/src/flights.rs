@@ -1,0 +1,208 @@
+//! Blocks on their way: asked of a peer, coming in, and waiting to be written.
+//!
+//! There is one [`Flight`] for each slot of the block pool, of the same index, so what is asked for
+//! always has a place to land. A connection's flights are a list in the order of asking; those that
+//! are yet to be sent are at its end.
+//!
+//! Invariant: a flight that is not `Free` is in exactly one list, a connection's or that of the
+//! blocks to write, but for those that are being written.
+
+use everseed_core::pool::BlockId;
+use everseed_core::time::Instant;
+
+use crate::queue::NONE;
+
+/// A lent slot for what is known of a block on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Flight {
+    pub(crate) state: State,
+    pub(crate) block: BlockId,
+    /// Slot of the connection that it is asked of.
+    pub(crate) conn: u16,
+    /// The piece in progress that it is of.
+    pub(crate) partial: u16,
+    /// Its number in the piece.
+    pub(crate) index: u32,
+    /// Bytes.
+    pub(crate) len: u32,
+    /// Bytes that have come.
+    pub(crate) got: u32,
+    pub(crate) asked: Instant,
+    pub(crate) next: u16,
+}
+
+/// How far a block has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// The slot is free.
+    Free,
+    /// To be asked for.
+    Reserved,
+    /// Asked for.
+    Asked,
+    /// It is coming in.
+    Arriving,
+    /// It is here, and the host is to write it.
+    Write,
+    /// The host writes it.
+    Writing,
+    /// As before, but nobody needs it any more.
+    Dropped,
+}
+
+impl Flight {
+    /// An unused slot.
+    pub const EMPTY: Flight = Flight {
+        state: State::Free,
+        block: BlockId {
+            slot: 0,
+            tenancy: 0,
+        },
+        conn: NONE,
+        partial: NONE,
+        index: 0,
+        len: 0,
+        got: 0,
+        asked: Instant::ZERO,
+        next: NONE,
+    };
+}
+
+/// A list of flights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct List {
+    pub(crate) head: u16,
+    tail: u16,
+    pub(crate) len: u16,
+    /// The first that is not sent yet.
+    pub(crate) unsent: u16,
+}
+
+impl List {
+    pub(crate) const EMPTY: List = List {
+        head: NONE,
+        tail: NONE,
+        len: 0,
+        unsent: NONE,
+    };
+}
+
+/// All flights.
+#[derive(Debug)]
+pub(crate) struct Flights<'m> {
+    slots: &'m mut [Flight],
+}
+
+impl<'m> Flights<'m> {
+    pub(crate) fn new(slots: &'m mut [Flight]) -> Flights<'m> {
+        slots.fill(Flight::EMPTY);
+        Flights { slots }
+    }
+
+    /// How many there can be.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn get(&self, slot: u16) -> Option<&Flight> {
+        self.slots.get(usize::from(slot))
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Flight> {
+        self.slots.get_mut(usize::from(slot))
+    }
+
+    /// The flight after this one in its list.
+    pub(crate) fn next(&self, slot: u16) -> u16 {
+        self.get(slot).map_or(NONE, |flight| flight.next)
+    }
+
+    /// Flights that are in use, by slot.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &Flight)> {
+        (0..).zip(&*self.slots).filter(|(_, f)| f.state != State::Free)
+    }
+
+    /// Appends a flight to a list.
+    pub(crate) fn push(&mut self, list: &mut List, slot: u16) {
+        let Some(flight) = self.get_mut(slot) else {
+            return;
+        };
+        flight.next = NONE;
+        let unsent = flight.state == State::Reserved;
+        match self.get_mut(list.tail) {
+            Some(tail) => tail.next = slot,
+            None => list.head = slot,
+        }
+        list.tail = slot;
+        list.len += 1;
+        if unsent && list.unsent == NONE {
+            list.unsent = slot;
+        }
+    }
+
+    /// Takes a flight out of a list; false if it is not in it.
+    pub(crate) fn unlink(&mut self, list: &mut List, slot: u16) -> bool {
+        let (mut before, mut at) = (NONE, list.head);
+        while at != slot {
+            if at == NONE {
+                return false;
+            }
+            (before, at) = (at, self.next(at));
+        }
+        let next = self.next(slot);
+        match self.get_mut(before) {
+            Some(flight) => flight.next = next,
+            None => list.head = next,
+        }
+        if list.tail == slot {
+            list.tail = before;
+        }
+        if list.unsent == slot {
+            list.unsent = next;
+        }
+        list.len -= 1;
+        true
+    }
+
+    /// The first flight of a list for which `hit` holds.
+    pub(crate) fn find(&self, list: &List, hit: impl Fn(&Flight) -> bool) -> Option<u16> {
+        let mut at = list.head;
+        while let Some(flight) = self.get(at) {
+            if hit(flight) {
+                return Some(at);
+            }
+            at = flight.next;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_keep_their_order_and_know_what_is_unsent() {
+        let mut slots = [Flight::EMPTY; 5];
+        let mut flights = Flights::new(&mut slots);
+        let mut list = List::EMPTY;
+        for slot in 0..4 {
+            flights.get_mut(slot).unwrap().state = if slot < 2 {
+                State::Asked
+            } else {
+                State::Reserved
+            };
+            flights.push(&mut list, slot);
+        }
+        assert_eq!((list.head, list.unsent, list.len), (0, 2, 4));
+        assert!(!flights.unlink(&mut list, 4));
+        for (slot, head, unsent) in [(1, 0, 2), (2, 0, 3), (0, 3, 3), (3, NONE, NONE)] {
+            assert!(flights.unlink(&mut list, slot));
+            assert_eq!((list.head, list.unsent), (head, unsent), "without {slot}");
+        }
+        assert_eq!(list, List::EMPTY);
+        flights.get_mut(4).unwrap().state = State::Reserved;
+        flights.push(&mut list, 4);
+        assert_eq!((list.head, list.unsent, list.len), (4, 4, 1));
+    }
+}

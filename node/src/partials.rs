@@ -1,0 +1,298 @@
+//! Pieces in progress: which of their blocks were asked for, and which are written.
+//!
+//! When no slot or no memory for the blocks' bits is free, no further piece is begun until one is
+//! finished; one without blocks on their way gives way if a peer could not be asked otherwise.
+//!
+//! Invariant: a block that is written was asked for.
+
+use everseed_core::bits;
+use everseed_core::geometry::{BLOCK, PieceIndex, TorrentId};
+
+use crate::arena::{Range, reserve};
+use crate::conn::ConnId;
+
+/// A lent slot for one piece in progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Partial {
+    pub(crate) torrent: Option<TorrentId>,
+    pub(crate) piece: u32,
+    pub(crate) state: State,
+    /// Bytes of the piece.
+    size: u32,
+    /// A bit a block that was asked for, then one that is written.
+    bits: Range,
+    /// Blocks that nobody is asked for.
+    pub(crate) open: u32,
+    /// Blocks that are not written.
+    pub(crate) missing: u32,
+    /// Flights that carry a block of it.
+    pub(crate) flights: u16,
+    /// Only this peer may be asked, as the piece was bad when it came from several.
+    pub(crate) exclusive: Option<ConnId>,
+    /// Whether it is to come from one peer only.
+    pub(crate) alone: bool,
+    /// Where its blocks came from.
+    givers: [Option<u64>; GIVERS],
+}
+
+/// Origins that are remembered for a piece. If there are more, nobody of them is charged.
+const GIVERS: usize = 4;
+
+/// What happens to a piece in progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Its blocks are fetched.
+    Fetching,
+    /// All are written: it is to be verified.
+    Written,
+    /// The host verifies it.
+    Verifying,
+}
+
+impl Partial {
+    /// An unused slot.
+    pub const EMPTY: Partial = Partial {
+        torrent: None,
+        piece: 0,
+        state: State::Fetching,
+        size: 0,
+        bits: Range::EMPTY,
+        open: 0,
+        missing: 0,
+        flights: 0,
+        exclusive: None,
+        alone: false,
+        givers: [None; GIVERS],
+    };
+
+    /// Number of blocks.
+    fn blocks(&self) -> u32 {
+        self.size.div_ceil(BLOCK)
+    }
+
+    /// Bytes of one of its blocks.
+    pub(crate) fn block_len(&self, index: u32) -> u32 {
+        (self.size - index * BLOCK).min(BLOCK)
+    }
+
+    /// Whether this peer may be asked for a block of it.
+    pub(crate) fn is_for(&self, conn: ConnId) -> bool {
+        self.exclusive.is_none_or(|only| only == conn)
+    }
+
+    /// Remembers that a block came from there.
+    pub(crate) fn given_by(&mut self, origin: u64) {
+        if self.givers.contains(&Some(origin)) {
+            return;
+        }
+        match self.givers.iter_mut().find(|giver| giver.is_none()) {
+            Some(place) => *place = Some(origin),
+            // Too many to tell: the last place stands for whoever gave last.
+            None => self.givers[GIVERS - 1] = Some(origin),
+        }
+    }
+
+    /// Where its blocks came from.
+    pub(crate) fn givers(&self) -> impl Iterator<Item = u64> + use<> {
+        self.givers.into_iter().flatten()
+    }
+}
+
+/// All pieces in progress.
+#[derive(Debug)]
+pub(crate) struct Partials<'m> {
+    slots: &'m mut [Partial],
+    bits: &'m mut [u8],
+}
+
+impl<'m> Partials<'m> {
+    pub(crate) fn new(slots: &'m mut [Partial], bits: &'m mut [u8]) -> Partials<'m> {
+        let len = slots.len().min(usize::from(u16::MAX));
+        let (slots, _) = slots.split_at_mut(len);
+        slots.fill(Partial::EMPTY);
+        Partials { slots, bits }
+    }
+
+    /// Whether a piece of this size could ever be in progress here.
+    pub(crate) fn has_room_for(&self, piece_size: u32) -> bool {
+        let bytes = 2 * piece_size.div_ceil(BLOCK).div_ceil(8);
+        !self.slots.is_empty() && self.bits.len() >= bytes as usize
+    }
+
+    pub(crate) fn get(&self, slot: u16) -> Option<&Partial> {
+        let slot = self.slots.get(usize::from(slot))?;
+        slot.torrent.is_some().then_some(slot)
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Partial> {
+        let slot = self.slots.get_mut(usize::from(slot))?;
+        slot.torrent.is_some().then_some(slot)
+    }
+
+    /// All of a torrent, by slot.
+    pub(crate) fn of(&self, torrent: TorrentId) -> impl Iterator<Item = (u16, &Partial)> {
+        (0..)
+            .zip(&*self.slots)
+            .filter(move |(_, partial)| partial.torrent == Some(torrent))
+    }
+
+    /// The slot of a piece, if it is in progress.
+    pub(crate) fn find(&self, torrent: TorrentId, piece: PieceIndex) -> Option<u16> {
+        let mut all = self.of(torrent);
+        let found = all.find(|(_, partial)| partial.piece == piece.get());
+        found.map(|(slot, _)| slot)
+    }
+
+    /// The piece of which nothing is on its way and most is missing.
+    pub(crate) fn idlest(&self) -> Option<u16> {
+        let idle = |(_, p): &(u16, &Partial)| {
+            p.torrent.is_some() && p.flights == 0 && p.state == State::Fetching
+        };
+        let all = (0..).zip(&*self.slots).filter(idle);
+        all.max_by_key(|(_, p)| p.missing).map(|(slot, _)| slot)
+    }
+
+    /// A piece that is to be verified, of a torrent for which that can be done; it is being verified
+    /// from now on.
+    pub(crate) fn take_written(&mut self, may: impl Fn(TorrentId) -> bool) -> Option<Partial> {
+        let due = |p: &&mut Partial| p.state == State::Written && p.torrent.is_some_and(&may);
+        let partial = self.slots.iter_mut().find(due)?;
+        partial.state = State::Verifying;
+        Some(*partial)
+    }
+
+    /// What was being verified has to be verified again.
+    pub(crate) fn verify_again(&mut self, torrent: TorrentId) {
+        let its = |p: &&mut Partial| {
+            p.torrent == Some(torrent) && p.state == State::Verifying
+        };
+        for partial in self.slots.iter_mut().filter(its) {
+            partial.state = State::Written;
+        }
+    }
+
+    /// Begins a piece of `size` bytes; `None` if there is no room.
+    pub(crate) fn begin(&mut self, torrent: TorrentId, piece: u32, size: u32) -> Option<u16> {
+        let slot = self.slots.iter().position(|p| p.torrent.is_none())?;
+        let blocks = size.div_ceil(BLOCK);
+        let len = 2 * blocks.div_ceil(8);
+        let used = || self.slots.iter().map(|p| p.bits);
+        let bits = reserve(len, self.bits.len(), used)?;
+        bits.get_mut(self.bits).fill(0);
+        self.slots[slot] = Partial {
+            torrent: Some(torrent),
+            piece,
+            size,
+            bits,
+            open: blocks,
+            missing: blocks,
+            ..Partial::EMPTY
+        };
+        u16::try_from(slot).ok()
+    }
+
+    /// Forgets a piece in progress.
+    pub(crate) fn end(&mut self, slot: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            *slot = Partial::EMPTY;
+        }
+    }
+
+    /// Begins a piece anew whose blocks were bad: it is to come from one peer.
+    pub(crate) fn again(&mut self, slot: u16) {
+        let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
+            return;
+        };
+        partial.bits.get_mut(self.bits).fill(0);
+        partial.state = State::Fetching;
+        (partial.open, partial.missing) = (partial.blocks(), partial.blocks());
+        (partial.exclusive, partial.alone) = (None, true);
+        partial.givers = [None; GIVERS];
+    }
+
+    /// Takes the first block that nobody is asked for.
+    pub(crate) fn ask(&mut self, slot: u16) -> Option<u32> {
+        let partial = self.slots.get_mut(usize::from(slot))?;
+        if partial.open == 0 {
+            return None;
+        }
+        let (asked, _) = split(partial.bits.get_mut(self.bits));
+        let byte = asked.iter().position(|&byte| byte != 0xff)?;
+        let index = u32::try_from(byte).ok()? * 8 + asked[byte].leading_ones();
+        (index < partial.blocks()).then(|| {
+            bits::set(asked, index);
+            partial.open -= 1;
+            index
+        })
+    }
+
+    /// A block is not on its way any more, from nobody: it can be asked for again.
+    pub(crate) fn unask(&mut self, slot: u16, index: u32) {
+        let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
+            return;
+        };
+        let (asked, written) = split(partial.bits.get_mut(self.bits));
+        if !bits::get(written, index) && bits::clear(asked, index) {
+            partial.open += 1;
+        }
+    }
+
+    /// Notes that a block is written.
+    pub(crate) fn written(&mut self, slot: u16, index: u32) {
+        let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
+            return;
+        };
+        let (asked, written) = split(partial.bits.get_mut(self.bits));
+        if bits::set(asked, index) {
+            partial.open -= 1;
+        }
+        if bits::set(written, index) {
+            partial.missing -= 1;
+        }
+        if partial.missing == 0 && partial.state == State::Fetching {
+            partial.state = State::Written;
+        }
+    }
+}
+
+/// The bits of what was asked for, and of what is written.
+fn split(both: &mut [u8]) -> (&mut [u8], &mut [u8]) {
+    both.split_at_mut(both.len() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::geometry::Geometry;
+
+    const ID: TorrentId = TorrentId {
+        slot: 0,
+        tenancy: 0,
+    };
+
+    #[test]
+    fn a_piece_from_its_first_block_to_its_last() {
+        let (mut slots, mut bytes) = ([Partial::EMPTY; 2], [0; 4]);
+        let mut partials = Partials::new(&mut slots, &mut bytes);
+        let slot = partials.begin(ID, 3, 9 * BLOCK + 5).unwrap();
+        assert!(partials.begin(ID, 4, BLOCK).is_none(), "no bits are left");
+        for index in 0..10 {
+            assert_eq!(partials.ask(slot), Some(index));
+        }
+        assert_eq!(partials.ask(slot), None);
+        assert_eq!(partials.get(slot).unwrap().block_len(9), 5);
+        partials.unask(slot, 4);
+        assert_eq!(partials.ask(slot), Some(4));
+        (0..10).for_each(|index| partials.written(slot, index));
+        partials.unask(slot, 4);
+        let partial = partials.get(slot).unwrap();
+        assert_eq!((partial.open, partial.state), (0, State::Written));
+        partials.again(slot);
+        assert_eq!(partials.ask(slot), Some(0));
+        let piece = Geometry::new(80 * u64::from(BLOCK), u64::from(9 * BLOCK + 5)).unwrap();
+        let piece = piece.piece(3).unwrap();
+        assert_eq!(partials.find(ID, piece), Some(slot));
+        partials.end(slot);
+        assert!(partials.begin(ID, 4, BLOCK).is_some());
+    }
+}

@@ -1,0 +1,139 @@
+//! What peers of incomplete torrents have, and how often each piece is there.
+//!
+//! A bit a piece for each peer that has some pieces and not all, in lent memory; seeds cost nothing
+//! and are not counted. If no memory is left, a peer's pieces are not remembered: it counts as having
+//! none until it says that it has all.
+//!
+//! Invariant: `counts` of a torrent are the sums of the bits that are remembered of its peers.
+
+use everseed_core::bits;
+use everseed_core::geometry::TorrentId;
+
+use crate::Node;
+use crate::arena::{Range, reserve};
+use crate::conn::Conn;
+use crate::picker::Set;
+
+/// What one peer has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Has {
+    /// Nothing that is remembered.
+    Nothing,
+    /// All.
+    All,
+    /// The bits of this range.
+    Some(Range),
+}
+
+/// The lent memory.
+#[derive(Debug)]
+pub(crate) struct PeerBits<'m> {
+    pub(crate) bytes: &'m mut [u8],
+    pub(crate) counts: &'m mut [u16],
+}
+
+impl Node<'_> {
+    /// What a peer has, as the picker sees it.
+    pub(crate) fn has(&self, slot: usize) -> Set<'_> {
+        match self.conns[slot].has {
+            Has::Nothing => Set::None,
+            Has::All => Set::All,
+            Has::Some(range) => Set::Some(range.get(self.peer_bits.bytes)),
+        }
+    }
+
+    /// The peer has one more piece.
+    pub(crate) fn peer_has(&mut self, slot: usize, piece: u32) {
+        let range = match self.conns[slot].has {
+            Has::All => return,
+            Has::Some(range) => range,
+            Has::Nothing => match self.reserve_bits(slot) {
+                Some(range) => range,
+                None => return,
+            },
+        };
+        if bits::set(range.get_mut(self.peer_bits.bytes), piece) {
+            self.count(slot, piece, 1);
+        }
+        if self.conns[slot].have >= self.pieces_of(slot) {
+            self.peer_has_all(slot);
+        }
+    }
+
+    /// The peer's bits from piece `8 * at` on, as its bitfield says.
+    pub(crate) fn peer_has_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
+        let range = match self.conns[slot].has {
+            Has::Some(range) => Some(range),
+            _ => self.reserve_bits(slot),
+        };
+        let Some(range) = range else { return };
+        for (byte, piece) in bytes.iter().zip((at * 8..).step_by(8)) {
+            for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
+                if bits::set(range.get_mut(self.peer_bits.bytes), piece + bit) {
+                    self.count(slot, piece + bit, 1);
+                }
+            }
+        }
+    }
+
+    /// The peer is a seed.
+    pub(crate) fn peer_has_all(&mut self, slot: usize) {
+        self.forget_bits(slot);
+        self.conns[slot].has = Has::All;
+    }
+
+    /// Nothing is known of what a peer has.
+    pub(crate) fn forget_bits(&mut self, slot: usize) {
+        if let Has::Some(range) = self.conns[slot].has {
+            for piece in 0..self.pieces_of(slot) {
+                if bits::get(range.get(self.peer_bits.bytes), piece) {
+                    self.count(slot, piece, -1);
+                }
+            }
+        }
+        self.conns[slot].has = Has::Nothing;
+    }
+
+    /// Memory for a peer's bits, all clear.
+    fn reserve_bits(&mut self, slot: usize) -> Option<Range> {
+        let torrent = self.torrent_of(slot).filter(|t| t.downloads)?;
+        let len = torrent.geometry?.bitfield_len();
+        let ranges = || self.conns.iter().filter_map(range_of);
+        let range = reserve(len, self.peer_bits.bytes.len(), ranges)?;
+        range.get_mut(self.peer_bits.bytes).fill(0);
+        self.conns[slot].has = Has::Some(range);
+        Some(range)
+    }
+
+    fn count(&mut self, slot: usize, piece: u32, change: i16) {
+        let counts = self.torrent_of(slot).map_or(Range::EMPTY, |t| t.counts);
+        let counts = counts.get_mut(self.peer_bits.counts);
+        if let Some(count) = counts.get_mut(piece as usize) {
+            *count = count.saturating_add_signed(change);
+        }
+    }
+
+    /// Memory for how often each piece of a torrent is there.
+    pub(crate) fn reserve_counts(&mut self, id: TorrentId) -> bool {
+        let Some(torrent) = self.torrents.get(id) else {
+            return false;
+        };
+        let pieces = torrent.pieces();
+        let ranges = || self.torrents.all().map(|t| t.counts);
+        let Some(range) = reserve(pieces, self.peer_bits.counts.len(), ranges) else {
+            return false;
+        };
+        range.get_mut(self.peer_bits.counts).fill(0);
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.counts = range;
+        }
+        true
+    }
+}
+
+fn range_of(conn: &Conn) -> Option<Range> {
+    match conn.has {
+        Has::Some(range) => Some(range),
+        _ => None,
+    }
+}

@@ -1,0 +1,74 @@
+//! What peers say about serving us: choke, unchoke, and the messages of the Fast extension (BEP 6).
+
+use everseed_core::geometry::BlockRef;
+
+use crate::Node;
+use crate::conn::Reason;
+use crate::flights::{Flight, State};
+
+type Verdict = Result<(), Reason>;
+
+impl Node<'_> {
+    /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
+    pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
+        let fast = self.conns[slot].features.fast;
+        self.conns[slot].unchoked_us = false;
+        self.drop_flights(slot, fast);
+        self.count_givers();
+        Ok(())
+    }
+
+    pub(crate) fn unchoked_us(&mut self, slot: usize) -> Verdict {
+        self.conns[slot].unchoked_us = true;
+        self.count_givers();
+        Ok(())
+    }
+
+    /// A request will not be served; it may be asked for elsewhere.
+    pub(crate) fn rejected(&mut self, slot: usize, block: BlockRef) -> Verdict {
+        let hit = |flight: &Flight| {
+            flight.state == State::Asked && self.block_ref(flight) == Some(block)
+        };
+        if let Some(at) = self.flights.find(&self.conns[slot].flights, hit) {
+            // Who rejects what it would serve is asked for other pieces first.
+            self.conns[slot].allowed.retain(|&piece| piece != block.index);
+            self.drop_flight(slot, at);
+            self.hungry = true;
+        }
+        let conn = &mut self.conns[slot];
+        conn.excused = conn.excused.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The peer would like to send this piece.
+    pub(crate) fn suggested(&mut self, slot: usize, piece: u32) -> Verdict {
+        if piece >= self.pieces_of(slot) {
+            return Err(Reason::BadMessage);
+        }
+        self.conns[slot].suggested = Some(piece);
+        Ok(())
+    }
+
+    /// The peer sends this piece even if it chokes us. The first few are remembered.
+    pub(crate) fn allowed(&mut self, slot: usize, piece: u32) -> Verdict {
+        if piece >= self.pieces_of(slot) {
+            return Err(Reason::BadMessage);
+        }
+        let allowed = &mut self.conns[slot].allowed;
+        if !allowed.contains(&piece) {
+            let _ = allowed.push(piece);
+        }
+        Ok(())
+    }
+
+    /// Whether a piece is wanted and not here.
+    pub(crate) fn is_missing(&self, slot: usize, index: u32) -> bool {
+        let torrent = self.torrent_of(slot).filter(|t| t.is_active_download());
+        torrent.is_some_and(|t| {
+            let piece = t.geometry.and_then(|g| g.piece(index));
+            piece.is_some_and(|p| {
+                self.torrents.contains(t.wanted, p) && !self.torrents.contains(t.have, p)
+            })
+        })
+    }
+}
