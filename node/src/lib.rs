@@ -457,6 +457,11 @@ impl<'m> Node<'m> {
         Ok(())
     }
 
+    /// Blocks that are free: all of them, when nothing is on its way.
+    pub fn blocks_free(&self) -> usize {
+        self.blocks.free()
+    }
+
     /// The bytes of a block that [`Action::Write`] named, to be given back with
     /// [`written`](Self::written). `None` if it was taken already.
     pub fn take_block(&mut self, block: BlockId) -> Option<&'m mut [u8]> {

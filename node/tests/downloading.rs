@@ -1,0 +1,142 @@
+//! Nodes that download from each other, wired together in virtual time.
+
+mod wired;
+
+use std::time::Duration;
+
+use everseed_node::{Have, Order, StorageError, Wanted};
+use wired::Swarm;
+
+#[test]
+fn one_downloads_from_a_seed() {
+    let mut swarm = Swarm::new(2);
+    swarm.seed(0);
+    swarm.download(1, Have::Nothing, Wanted::All, Order::Rarest);
+    swarm.connect(1, 0);
+    swarm.run(Duration::from_secs(60));
+    swarm.assert_complete(1);
+    swarm.assert_rest();
+}
+
+#[test]
+fn halves_complete_each_other() {
+    let mut swarm = Swarm::new(2);
+    let (even, odd) = ([0xaa, 0xaa, 0xa0], [0x55, 0x55, 0x50]);
+    swarm.download(0, Have::Some(&even), Wanted::All, Order::Rarest);
+    swarm.download(1, Have::Some(&odd), Wanted::All, Order::Sequential);
+    swarm.connect(0, 1);
+    swarm.run(Duration::from_secs(120));
+    swarm.assert_complete(0);
+    swarm.assert_complete(1);
+    swarm.assert_rest();
+}
+
+#[test]
+fn a_swarm_of_eight_from_one_seed() {
+    for seed in 0..8 {
+        let mut swarm = Swarm::with_seed(9, seed);
+        swarm.seed(0);
+        for node in 1..9 {
+            swarm.download(node, Have::Nothing, Wanted::All, Order::Rarest);
+        }
+        for node in 1..9 {
+            for other in 0..node {
+                swarm.connect(node, other);
+            }
+        }
+        swarm.run(Duration::from_secs(600));
+        (1..9).for_each(|node| swarm.assert_complete(node));
+        swarm.assert_rest();
+    }
+}
+
+#[test]
+fn only_what_is_wanted() {
+    let mut swarm = Swarm::new(2);
+    swarm.seed(0);
+    let wanted = [0x18, 0, 0x10];
+    swarm.download(1, Have::Nothing, Wanted::Some(&wanted), Order::Rarest);
+    swarm.connect(1, 0);
+    swarm.run(Duration::from_secs(60));
+    assert_eq!(swarm.pieces(1), [3, 4, 19]);
+    assert_eq!(swarm.stats(1).left, 0);
+    swarm.assert_rest();
+}
+
+#[test]
+fn a_full_disk_pauses_and_goes_on() {
+    let mut swarm = Swarm::new(2);
+    swarm.seed(0);
+    swarm.download(1, Have::Nothing, Wanted::All, Order::Rarest);
+    swarm.nodes[1].room = Some(20);
+    swarm.connect(1, 0);
+    swarm.run(Duration::from_secs(60));
+    assert_eq!(swarm.stats(1).refused, Some(StorageError::Full));
+    assert!(swarm.pieces(1).len() < 20);
+    swarm.nodes[1].room = None;
+    swarm.writable(1);
+    swarm.run(Duration::from_secs(60));
+    swarm.assert_complete(1);
+    swarm.assert_rest();
+}
+
+/// One of two seeds sends garbage: it is found out and banned, and the download completes.
+#[test]
+fn a_corrupt_seed_is_banned() {
+    for seed in 0..10 {
+        let mut swarm = Swarm::with_seed(3, seed);
+        swarm.seed(0);
+        swarm.seed(1);
+        swarm.nodes[1].corrupt = true;
+        swarm.download(2, Have::Nothing, Wanted::All, Order::Rarest);
+        swarm.connect(2, 0);
+        swarm.connect(2, 1);
+        swarm.run(Duration::from_secs(600));
+        swarm.assert_complete(2);
+        assert!(swarm.stats(2).bad_pieces > 0);
+        swarm.assert_rest();
+    }
+}
+
+/// Connections break at random, and are made again.
+#[test]
+fn broken_connections() {
+    for seed in 0..30 {
+        let mut swarm = Swarm::with_seed(4, seed);
+        swarm.seed(0);
+        for node in 1..4 {
+            swarm.download(node, Have::Nothing, Wanted::All, Order::Rarest);
+        }
+        for _ in 0..40 {
+            for (a, b) in [(1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (3, 2)] {
+                if swarm.chance(2) {
+                    swarm.connect(a, b);
+                }
+            }
+            swarm.steps(30);
+            swarm.break_some();
+        }
+        for (a, b) in [(1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (3, 2)] {
+            swarm.connect(a, b);
+        }
+        swarm.run(Duration::from_secs(600));
+        (1..4).for_each(|node| swarm.assert_complete(node));
+        swarm.assert_rest();
+    }
+}
+
+/// A torrent that is removed in the middle of everything leaves nothing behind.
+#[test]
+fn removed_in_the_middle() {
+    for steps in 1..60 {
+        let mut swarm = Swarm::new(2);
+        swarm.seed(0);
+        swarm.download(1, Have::Nothing, Wanted::All, Order::Rarest);
+        swarm.nodes[1].slow_disk = true;
+        swarm.connect(1, 0);
+        swarm.steps(steps);
+        swarm.remove(1);
+        swarm.run(Duration::from_secs(10));
+        swarm.assert_rest();
+    }
+}

@@ -1,0 +1,388 @@
+//! Nodes wired to each other: every connection is a pair of byte queues, every storage an oracle.
+
+#![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::pool::{BlockId, BlockSlot};
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_node::announcer;
+use everseed_node::candidates::Candidate;
+use everseed_node::choker::Rank;
+use everseed_node::conn::Conn;
+use everseed_node::flights::Flight;
+use everseed_node::partials::Partial;
+use everseed_node::queue::Request;
+use everseed_node::torrent::Torrent;
+use everseed_node::{
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
+    TorrentStats, Wanted,
+};
+
+const HASH: InfoHash = InfoHash([7; 20]);
+const PIECE: u32 = 3 * BLOCK;
+const PIECES: u32 = 20;
+const BLOCKS: usize = 24;
+
+pub struct Swarm {
+    pub nodes: Vec<Peer>,
+    links: Vec<Link>,
+    now: Instant,
+    geometry: Geometry,
+    rng: Rng,
+}
+
+pub struct Peer {
+    node: Node<'static>,
+    torrent: Option<TorrentId>,
+    /// What was written, and what is good of it.
+    data: Vec<u8>,
+    /// Blocks that can still be written.
+    pub room: Option<usize>,
+    /// What it sends is wrong.
+    pub corrupt: bool,
+    /// Blocks stay with the host for some time.
+    pub slow_disk: bool,
+    writing: VecDeque<(BlockId, &'static mut [u8], Span)>,
+}
+
+/// Two ends of a connection, and the bytes on their way from the first and from the second.
+struct Link {
+    ends: [(usize, ConnId); 2],
+    bytes: [VecDeque<u8>; 2],
+    open: [bool; 2],
+}
+
+fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
+    vec![value; len].leak()
+}
+
+fn content(offset: u64) -> u8 {
+    (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+fn memory() -> Memory<'static> {
+    let bytes = lend(0u8, BLOCKS * BLOCK as usize);
+    let blocks: Vec<_> = bytes.chunks_mut(BLOCK as usize).map(BlockSlot::new).collect();
+    Memory {
+        conns: lend(Conn::EMPTY, 32),
+        ranks: lend(Rank::EMPTY, 32),
+        requests: lend(Request::EMPTY, 500),
+        blocks: blocks.leak(),
+        flights: lend(Flight::EMPTY, BLOCKS),
+        partials: lend(Partial::EMPTY, 6),
+        partial_bits: lend(0, 12),
+        peer_bits: lend(0, 3 * 8),
+        counts: lend(0, PIECES as usize),
+        torrents: lend(Torrent::EMPTY, 2),
+        bits: lend(0, 3 * 4),
+        tiers: lend(announcer::Slot::EMPTY, 2),
+        candidates: lend(Candidate::EMPTY, 8),
+        scratch: lend(0, 512),
+    }
+}
+
+impl Swarm {
+    pub fn new(nodes: usize) -> Swarm {
+        Swarm::with_seed(nodes, 1)
+    }
+
+    pub fn with_seed(nodes: usize, seed: u64) -> Swarm {
+        let total = u64::from(PIECE) * u64::from(PIECES) - 20_000;
+        let peer = |n: usize| {
+            let mut peer_id = *b"-ES0000-aaaaaaaaaaaa";
+            peer_id[19] = n as u8;
+            let identity = Identity {
+                peer_id,
+                port: 6881,
+                client: "everseed test",
+            };
+            let limits = Limits {
+                slots: 4,
+                upload_bps: None,
+                download_bps: None,
+            };
+            Peer {
+                node: Node::new(memory(), identity, limits, seed * 100 + n as u64),
+                torrent: None,
+                data: vec![0; total as usize],
+                room: None,
+                corrupt: false,
+                slow_disk: false,
+                writing: VecDeque::new(),
+            }
+        };
+        Swarm {
+            nodes: (0..nodes).map(peer).collect(),
+            links: Vec::new(),
+            now: Instant::from_secs(1000),
+            geometry: Geometry::new(total, u64::from(PIECE)).unwrap(),
+            rng: Rng::new(seed),
+        }
+    }
+
+    pub fn seed(&mut self, n: usize) {
+        let peer = &mut self.nodes[n];
+        for (byte, at) in peer.data.iter_mut().zip(0..) {
+            *byte = content(at);
+        }
+        peer.torrent = Some(peer.node.add(HASH, self.geometry, Have::All, 0).unwrap());
+    }
+
+    pub fn download(&mut self, n: usize, have: Have<'_>, wanted: Wanted<'_>, order: Order) {
+        let peer = &mut self.nodes[n];
+        if let Have::Some(bits) = have {
+            for (byte, at) in peer.data.iter_mut().zip(0..) {
+                let piece = at / u64::from(PIECE);
+                if bits[piece as usize / 8] & (0x80 >> (piece % 8)) != 0 {
+                    *byte = content(at);
+                }
+            }
+        }
+        let id = peer.node.add(HASH, self.geometry, have, 0).unwrap();
+        peer.torrent = Some(id);
+        peer.node.download(self.now, id, wanted, order).unwrap();
+    }
+
+    /// `from` dials `to`; nothing happens if one of them has no place.
+    pub fn connect(&mut self, from: usize, to: usize) {
+        let linked = |l: &Link| l.open == [true; 2] && l.ends[0].0 == from && l.ends[1].0 == to;
+        if self.links.iter().any(linked) {
+            return;
+        }
+        let addr = |n: usize| SocketAddr::from(([10, 0, 0, n as u8], 6881));
+        let Some(id) = self.nodes[from].torrent else {
+            return;
+        };
+        let dialler = &mut self.nodes[from].node;
+        dialler.event(self.now, Event::Peer(id, addr(to)));
+        // Let it forget earlier failures.
+        for _ in 0..1000 {
+            match dialler.poll(self.now) {
+                Some(Action::Connect { conn, addr: dialled }) if dialled == addr(to) => {
+                    let answer = self.nodes[to].node.accept(self.now, addr(from));
+                    let node = &mut self.nodes[from].node;
+                    match answer {
+                        Some(accepted) => {
+                            node.event(self.now, Event::Connected(conn));
+                            self.links.push(Link {
+                                ends: [(from, conn), (to, accepted)],
+                                bytes: Default::default(),
+                                open: [true; 2],
+                            });
+                        }
+                        None => node.event(self.now, Event::Closed(conn)),
+                    }
+                    return;
+                }
+                Some(action) => {
+                    self.act(from, action);
+                    break;
+                }
+                None => break,
+            }
+        }
+        // The node dials when it is due to, or not at all.
+    }
+
+    pub fn chance(&mut self, of: u32) -> bool {
+        self.rng.below(of) == 0
+    }
+
+    pub fn break_some(&mut self) {
+        for link in 0..self.links.len() {
+            if self.chance(3) {
+                self.hang_up(link, 0);
+                self.hang_up(link, 1);
+            }
+        }
+    }
+
+    fn hang_up(&mut self, link: usize, side: usize) {
+        if std::mem::take(&mut self.links[link].open[side]) {
+            let (n, conn) = self.links[link].ends[side];
+            self.nodes[n].node.event(self.now, Event::Closed(conn));
+        }
+    }
+
+    pub fn writable(&mut self, n: usize) {
+        let id = self.nodes[n].torrent.unwrap();
+        self.nodes[n].node.event(self.now, Event::Writable(id));
+    }
+
+    pub fn remove(&mut self, n: usize) {
+        let id = self.nodes[n].torrent.take().unwrap();
+        self.nodes[n].node.remove(self.now, id);
+    }
+
+    /// Runs until nothing happens any more, and for this time.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let mut idle = 0;
+            while idle < 2 {
+                idle = if self.step() { 0 } else { idle + 1 };
+            }
+            let next = self.nodes.iter().filter_map(|p| p.node.deadline()).min();
+            let Some(next) = next.filter(|&at| at <= end) else {
+                return;
+            };
+            self.now = self.now.max(next);
+            for peer in &mut self.nodes {
+                peer.node.tick(self.now);
+            }
+        }
+    }
+
+    pub fn steps(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+        }
+    }
+
+    /// Every node does something, if it has anything to do.
+    fn step(&mut self) -> bool {
+        let mut moved = false;
+        for n in 0..self.nodes.len() {
+            if let Some(action) = self.nodes[n].node.poll(self.now) {
+                self.act(n, action);
+                moved = true;
+            }
+            let slow = self.nodes[n].slow_disk && self.chance(3);
+            if !slow {
+                moved |= self.write(n);
+            }
+        }
+        for link in 0..self.links.len() {
+            for side in 0..2 {
+                moved |= self.deliver(link, side);
+            }
+        }
+        moved
+    }
+
+    /// Brings what one side of a link sent to the other.
+    fn deliver(&mut self, link: usize, side: usize) -> bool {
+        let link = &mut self.links[link];
+        let (n, conn) = link.ends[1 - side];
+        if !link.open[1 - side] || link.bytes[side].is_empty() {
+            return false;
+        }
+        let node = &mut self.nodes[n].node;
+        let Some(space) = node.recv_space(conn) else {
+            return false;
+        };
+        let most = 1 + self.rng.below(20_000) as usize;
+        let len = space.len().min(link.bytes[side].len()).min(most);
+        for (to, from) in space.iter_mut().zip(link.bytes[side].drain(..len)) {
+            *to = from;
+        }
+        node.received(self.now, conn, len);
+        true
+    }
+
+    fn act(&mut self, n: usize, action: Action) {
+        match action {
+            Action::Transmit { conn } => self.transmit(n, conn),
+            Action::Close { conn, .. } => {
+                for link in 0..self.links.len() {
+                    for side in 0..2 {
+                        if self.links[link].ends[side] == (n, conn) {
+                            self.links[link].open[side] = false;
+                            self.hang_up(link, 1 - side);
+                        }
+                    }
+                }
+            }
+            Action::Connect { conn, .. } => {
+                self.nodes[n].node.event(self.now, Event::Closed(conn));
+            }
+            Action::Write { block, span } => {
+                let bytes = self.nodes[n].node.take_block(block).expect("a block to write");
+                self.nodes[n].writing.push_back((block, bytes, span));
+            }
+            Action::Verify { torrent, piece } => self.verify(n, torrent, piece),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, n: usize) -> bool {
+        let peer = &mut self.nodes[n];
+        let Some((block, bytes, span)) = peer.writing.pop_front() else {
+            return false;
+        };
+        let full = peer.room == Some(0);
+        if !full {
+            peer.room = peer.room.map(|room| room - 1);
+            let start = span.offset as usize;
+            let len = span.len as usize;
+            peer.data[start..start + len].copy_from_slice(&bytes[..len]);
+        }
+        let result = if full { Err(StorageError::Full) } else { Ok(()) };
+        peer.node.written(block, bytes, result);
+        true
+    }
+
+    fn verify(&mut self, n: usize, torrent: TorrentId, piece: PieceIndex) {
+        let start = self.geometry.piece_offset(piece);
+        let end = start + u64::from(self.geometry.piece_size(piece));
+        let peer = &mut self.nodes[n];
+        let good = (start..end).all(|at| peer.data[at as usize] == content(at));
+        peer.node.event(self.now, Event::Verified(torrent, piece, good));
+    }
+
+    fn transmit(&mut self, n: usize, conn: ConnId) {
+        let find = |l: &Link| (0..2).find(|&side| l.ends[side] == (n, conn) && l.open[side]);
+        let found = self.links.iter().enumerate().find_map(|(i, l)| Some((i, find(l)?)));
+        let Some((link, side)) = found else { return };
+        let (mut buf, mut bodies) = (vec![0; 70_000], Bodies::new());
+        let peer = &mut self.nodes[n];
+        let len = peer.node.transmit(self.now, conn, &mut buf, &mut bodies);
+        for body in &bodies {
+            let (start, len) = (body.span.offset as usize, body.span.len as usize);
+            let gap = &mut buf[body.at..body.at + len];
+            gap.copy_from_slice(&peer.data[start..start + len]);
+            assert!(
+                gap.iter().zip(body.span.offset..).all(|(&b, at)| b == content(at)),
+                "what is sent was not verified"
+            );
+            if peer.corrupt {
+                gap.fill(0);
+            }
+        }
+        let sent = len.min(1 + self.rng.below(60_000) as usize);
+        self.links[link].bytes[side].extend(&buf[..sent]);
+        self.nodes[n].node.transmitted(self.now, conn, sent);
+    }
+
+    pub fn stats(&self, n: usize) -> TorrentStats {
+        self.nodes[n].node.torrent(self.nodes[n].torrent.unwrap()).unwrap()
+    }
+
+    pub fn pieces(&self, n: usize) -> Vec<u32> {
+        let Have::Some(bits) = self.nodes[n].node.good(self.nodes[n].torrent.unwrap()) else {
+            return Vec::new();
+        };
+        let set = |p: &u32| bits[*p as usize / 8] & (0x80 >> (p % 8)) != 0;
+        (0..PIECES).filter(set).collect()
+    }
+
+    pub fn assert_complete(&self, n: usize) {
+        let stats = self.stats(n);
+        assert_eq!((stats.good, stats.left), (PIECES, 0), "node {n}: {stats:?}");
+        let good = |(&b, at): (&u8, u64)| b == content(at);
+        assert!(self.nodes[n].data.iter().zip(0..).all(good));
+    }
+
+    /// Nothing is on its way any more, and no slot is lost.
+    pub fn assert_rest(&self) {
+        for (n, peer) in self.nodes.iter().enumerate() {
+            assert_eq!(peer.node.blocks_free(), BLOCKS, "node {n} lost blocks");
+        }
+    }
+}
