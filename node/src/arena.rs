@@ -10,7 +10,6 @@ pub(crate) struct Range {
 impl Range {
     pub(crate) const EMPTY: Range = Range { start: 0, len: 0 };
 
-
     pub(crate) fn get<T>(self, all: &[T]) -> &[T] {
         all.get(self.start as usize..(self.start + self.len) as usize)
             .unwrap_or(&[])

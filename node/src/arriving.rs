@@ -22,9 +22,8 @@ impl<'m> Node<'m> {
     /// The head of a `piece` message.
     pub(crate) fn piece(&mut self, slot: usize, block: BlockRef) -> Result<(), Reason> {
         let conn = &self.conns[slot];
-        let hit = |flight: &Flight| {
-            flight.state == State::Asked && self.block_ref(flight) == Some(block)
-        };
+        let hit =
+            |flight: &Flight| flight.state == State::Asked && self.block_ref(flight) == Some(block);
         match self.flights.find(&conn.flights, hit) {
             Some(at) => {
                 if let Some(flight) = self.flights.get_mut(at) {
@@ -126,7 +125,10 @@ impl<'m> Node<'m> {
         if let Some(partial) = self.partials.get_mut(flight.partial) {
             partial.given_by(from);
         }
-        if id.and_then(|id| self.torrents.get(id)).is_some_and(|t| t.endgame) {
+        if id
+            .and_then(|id| self.torrents.get(id))
+            .is_some_and(|t| t.endgame)
+        {
             self.cancel_twins(at, &flight);
         }
     }
@@ -164,7 +166,11 @@ impl<'m> Node<'m> {
             return None;
         }
         let torrents = &self.torrents;
-        let active = |id| torrents.get(id).is_some_and(|t| t.state == torrent::State::Active);
+        let active = |id| {
+            torrents
+                .get(id)
+                .is_some_and(|t| t.state == torrent::State::Active)
+        };
         if let Some(partial) = self.partials.take_written(active) {
             let id = partial.torrent?;
             let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;

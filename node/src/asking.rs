@@ -115,7 +115,9 @@ impl Node<'_> {
 
     /// Whether something of a torrent is wanted and missing, though it may not be asked for now.
     pub(crate) fn is_downloading(&self, id: TorrentId) -> bool {
-        self.torrents.get(id).is_some_and(|t| t.is_active_download())
+        self.torrents
+            .get(id)
+            .is_some_and(|t| t.is_active_download())
     }
 
     fn choice(&self, slot: usize, id: TorrentId) -> Option<Choice<'_>> {
@@ -142,7 +144,9 @@ impl Node<'_> {
     /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
     /// that another peer was asked for.
     fn choose(&mut self, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
-        let (me, may) = (self.id(slot), |node: &Self, piece| node.may_ask(slot, piece));
+        let (me, may) = (self.id(slot), |node: &Self, piece| {
+            node.may_ask(slot, piece)
+        });
         let fits = |node: &Self, partial: &partials::Partial| {
             partial.torrent == Some(id)
                 && partial.state == partials::State::Fetching
@@ -151,7 +155,11 @@ impl Node<'_> {
                 && may(node, partial.piece)
         };
         let last = self.conns[slot].partial;
-        let mut found = self.partials.get(last).filter(|p| fits(self, p)).map(|_| last);
+        let mut found = self
+            .partials
+            .get(last)
+            .filter(|p| fits(self, p))
+            .map(|_| last);
         if found.is_none() {
             let sequential = self.torrents.get(id)?.order == Order::Sequential;
             let begun = self.partials.of(id).filter(|(_, p)| fits(self, p));

@@ -9,10 +9,10 @@ use everseed_core::time::Instant;
 use everseed_core::wire::Handshake;
 
 use crate::conn::{Conn, ConnId, State};
+use crate::outgoing::Out;
 use crate::outgoing::{Cursor, Greeting, View};
 use crate::queue::NONE;
 use crate::rate::QUANTUM;
-use crate::outgoing::Out;
 use crate::{Action, Node, flights, incoming, outgoing, queue};
 
 impl Node<'_> {

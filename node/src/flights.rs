@@ -119,7 +119,9 @@ impl<'m> Flights<'m> {
 
     /// Flights that are in use, by slot.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &Flight)> {
-        (0..).zip(&*self.slots).filter(|(_, f)| f.state != State::Free)
+        (0..)
+            .zip(&*self.slots)
+            .filter(|(_, f)| f.state != State::Free)
     }
 
     /// Appends a flight to a list.

@@ -24,8 +24,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
-mod arena;
 pub mod announcer;
+mod arena;
 mod arriving;
 mod asking;
 mod bans;
@@ -444,7 +444,11 @@ impl<'m> Node<'m> {
         if torrent_has_no_counts(&self.torrents, id) && !self.reserve_counts(id) {
             return Err(AddError::Bits);
         }
-        let missing = self.torrents.get(id).map_or((0, 0), |t| self.torrents.missing(t)).0;
+        let missing = self
+            .torrents
+            .get(id)
+            .map_or((0, 0), |t| self.torrents.missing(t))
+            .0;
         if let Some(torrent) = self.torrents.get_mut(id) {
             (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
         }
@@ -787,5 +791,7 @@ impl<'m> Node<'m> {
 const NUM_WANT: u16 = 50;
 
 fn torrent_has_no_counts(torrents: &Torrents<'_>, id: TorrentId) -> bool {
-    torrents.get(id).is_some_and(|t| t.counts == arena::Range::EMPTY)
+    torrents
+        .get(id)
+        .is_some_and(|t| t.counts == arena::Range::EMPTY)
 }

@@ -163,9 +163,7 @@ impl<'m> Partials<'m> {
 
     /// What was being verified has to be verified again.
     pub(crate) fn verify_again(&mut self, torrent: TorrentId) {
-        let its = |p: &&mut Partial| {
-            p.torrent == Some(torrent) && p.state == State::Verifying
-        };
+        let its = |p: &&mut Partial| p.torrent == Some(torrent) && p.state == State::Verifying;
         for partial in self.slots.iter_mut().filter(its) {
             partial.state = State::Written;
         }

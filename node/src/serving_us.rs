@@ -26,12 +26,13 @@ impl Node<'_> {
 
     /// A request will not be served; it may be asked for elsewhere.
     pub(crate) fn rejected(&mut self, slot: usize, block: BlockRef) -> Verdict {
-        let hit = |flight: &Flight| {
-            flight.state == State::Asked && self.block_ref(flight) == Some(block)
-        };
+        let hit =
+            |flight: &Flight| flight.state == State::Asked && self.block_ref(flight) == Some(block);
         if let Some(at) = self.flights.find(&self.conns[slot].flights, hit) {
             // Who rejects what it would serve is asked for other pieces first.
-            self.conns[slot].allowed.retain(|&piece| piece != block.index);
+            self.conns[slot]
+                .allowed
+                .retain(|&piece| piece != block.index);
             self.drop_flight(slot, at);
             self.hungry = true;
         }

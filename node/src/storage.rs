@@ -9,13 +9,7 @@ use crate::torrent::Have;
 use crate::{Node, torrent};
 
 impl Node<'_> {
-    pub(crate) fn verified(
-        &mut self,
-        now: Instant,
-        id: TorrentId,
-        piece: PieceIndex,
-        good: bool,
-    ) {
+    pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
         if self.downloaded_piece(now, id, piece, good) {
             return;
         }

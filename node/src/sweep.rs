@@ -180,7 +180,11 @@ fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
 /// that they soon have something to trade (BEP 3).
 fn waiting_since(now: Instant, conn: &Conn) -> Instant {
     let new = !conn.unchoked && conn.uploaded == 0 && now - conn.opened < NEWCOMER;
-    let extra = if new { 2 * (now - conn.since) } else { Duration::ZERO };
+    let extra = if new {
+        2 * (now - conn.since)
+    } else {
+        Duration::ZERO
+    };
     let micros = u64::try_from(extra.as_micros()).unwrap_or(u64::MAX);
     Instant::from_micros(conn.since.as_micros().saturating_sub(micros))
 }

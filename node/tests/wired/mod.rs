@@ -62,13 +62,20 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn address(n: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n as u8], 6881))
+}
+
 fn content(offset: u64) -> u8 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
 fn memory() -> Memory<'static> {
     let bytes = lend(0u8, BLOCKS * BLOCK as usize);
-    let blocks: Vec<_> = bytes.chunks_mut(BLOCK as usize).map(BlockSlot::new).collect();
+    let blocks: Vec<_> = bytes
+        .chunks_mut(BLOCK as usize)
+        .map(BlockSlot::new)
+        .collect();
     Memory {
         conns: lend(Conn::EMPTY, 32),
         ranks: lend(Rank::EMPTY, 32),
@@ -149,45 +156,27 @@ impl Swarm {
         peer.node.download(self.now, id, wanted, order).unwrap();
     }
 
-    /// `from` dials `to`; nothing happens if one of them has no place.
+    /// `from` is told of `to`, and dials it when it likes to.
     pub fn connect(&mut self, from: usize, to: usize) {
-        let linked = |l: &Link| l.open == [true; 2] && l.ends[0].0 == from && l.ends[1].0 == to;
-        if self.links.iter().any(linked) {
-            return;
+        if let Some(id) = self.nodes[from].torrent {
+            let event = Event::Peer(id, address(to));
+            self.nodes[from].node.event(self.now, event);
         }
-        let addr = |n: usize| SocketAddr::from(([10, 0, 0, n as u8], 6881));
-        let Some(id) = self.nodes[from].torrent else {
-            return;
+    }
+
+    fn dialled(&mut self, from: usize, conn: ConnId, addr: SocketAddr) {
+        let to = (0..self.nodes.len()).find(|&n| address(n) == addr).unwrap();
+        let answer = self.nodes[to].node.accept(self.now, address(from));
+        let node = &mut self.nodes[from].node;
+        let Some(accepted) = answer else {
+            return node.event(self.now, Event::Closed(conn));
         };
-        let dialler = &mut self.nodes[from].node;
-        dialler.event(self.now, Event::Peer(id, addr(to)));
-        // Let it forget earlier failures.
-        for _ in 0..1000 {
-            match dialler.poll(self.now) {
-                Some(Action::Connect { conn, addr: dialled }) if dialled == addr(to) => {
-                    let answer = self.nodes[to].node.accept(self.now, addr(from));
-                    let node = &mut self.nodes[from].node;
-                    match answer {
-                        Some(accepted) => {
-                            node.event(self.now, Event::Connected(conn));
-                            self.links.push(Link {
-                                ends: [(from, conn), (to, accepted)],
-                                bytes: Default::default(),
-                                open: [true; 2],
-                            });
-                        }
-                        None => node.event(self.now, Event::Closed(conn)),
-                    }
-                    return;
-                }
-                Some(action) => {
-                    self.act(from, action);
-                    break;
-                }
-                None => break,
-            }
-        }
-        // The node dials when it is due to, or not at all.
+        node.event(self.now, Event::Connected(conn));
+        self.links.push(Link {
+            ends: [(from, conn), (to, accepted)],
+            bytes: Default::default(),
+            open: [true; 2],
+        });
     }
 
     pub fn chance(&mut self, of: u32) -> bool {
@@ -299,11 +288,12 @@ impl Swarm {
                     }
                 }
             }
-            Action::Connect { conn, .. } => {
-                self.nodes[n].node.event(self.now, Event::Closed(conn));
-            }
+            Action::Connect { conn, addr } => self.dialled(n, conn, addr),
             Action::Write { block, span } => {
-                let bytes = self.nodes[n].node.take_block(block).expect("a block to write");
+                let bytes = self.nodes[n]
+                    .node
+                    .take_block(block)
+                    .expect("a block to write");
                 self.nodes[n].writing.push_back((block, bytes, span));
             }
             Action::Verify { torrent, piece } => self.verify(n, torrent, piece),
@@ -323,7 +313,11 @@ impl Swarm {
             let len = span.len as usize;
             peer.data[start..start + len].copy_from_slice(&bytes[..len]);
         }
-        let result = if full { Err(StorageError::Full) } else { Ok(()) };
+        let result = if full {
+            Err(StorageError::Full)
+        } else {
+            Ok(())
+        };
         peer.node.written(block, bytes, result);
         true
     }
@@ -333,12 +327,17 @@ impl Swarm {
         let end = start + u64::from(self.geometry.piece_size(piece));
         let peer = &mut self.nodes[n];
         let good = (start..end).all(|at| peer.data[at as usize] == content(at));
-        peer.node.event(self.now, Event::Verified(torrent, piece, good));
+        peer.node
+            .event(self.now, Event::Verified(torrent, piece, good));
     }
 
     fn transmit(&mut self, n: usize, conn: ConnId) {
         let find = |l: &Link| (0..2).find(|&side| l.ends[side] == (n, conn) && l.open[side]);
-        let found = self.links.iter().enumerate().find_map(|(i, l)| Some((i, find(l)?)));
+        let found = self
+            .links
+            .iter()
+            .enumerate()
+            .find_map(|(i, l)| Some((i, find(l)?)));
         let Some((link, side)) = found else { return };
         let (mut buf, mut bodies) = (vec![0; 70_000], Bodies::new());
         let peer = &mut self.nodes[n];
@@ -348,7 +347,9 @@ impl Swarm {
             let gap = &mut buf[body.at..body.at + len];
             gap.copy_from_slice(&peer.data[start..start + len]);
             assert!(
-                gap.iter().zip(body.span.offset..).all(|(&b, at)| b == content(at)),
+                gap.iter()
+                    .zip(body.span.offset..)
+                    .all(|(&b, at)| b == content(at)),
                 "what is sent was not verified"
             );
             if peer.corrupt {
@@ -361,7 +362,10 @@ impl Swarm {
     }
 
     pub fn stats(&self, n: usize) -> TorrentStats {
-        self.nodes[n].node.torrent(self.nodes[n].torrent.unwrap()).unwrap()
+        self.nodes[n]
+            .node
+            .torrent(self.nodes[n].torrent.unwrap())
+            .unwrap()
     }
 
     pub fn pieces(&self, n: usize) -> Vec<u32> {
