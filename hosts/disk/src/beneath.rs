@@ -30,6 +30,31 @@ pub(crate) fn open_file(folder: &Path, path: &Path) -> Result<(OwnedFd, Stat), O
     regular(file)
 }
 
+/// Opens `path` for reading and writing, and makes it and the folders on its way if they are missing.
+/// `folder` itself is not made.
+pub(crate) fn create_file(folder: &Path, path: &Path) -> Result<(OwnedFd, Stat), OpenFailure> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = rustix::fs::openat(CWD, folder, directory, Mode::empty())?;
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else {
+            return Err(OpenFailure::NotAFile);
+        };
+        if components.peek().is_none() {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o666);
+            return regular(rustix::fs::openat(&here, name, flags, mode)?);
+        }
+        match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        here = step(here.as_fd(), name)?;
+    }
+    Err(OpenFailure::NotAFile)
+}
+
 /// What `path` is, without opening it for reading.
 pub(crate) fn stat_file(folder: &Path, path: &Path) -> Result<Stat, OpenFailure> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

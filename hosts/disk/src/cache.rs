@@ -117,9 +117,20 @@ pub(crate) enum Source {
         fd: OwnedFd,
         /// Whether the file system answered that it cannot read without waiting.
         waits: AtomicBool,
-        /// When it was opened.
-        stamp: Stamp,
+        /// When it was opened; `None` while we write to it ourselves.
+        stamp: Option<Stamp>,
     },
+}
+
+impl Source {
+    /// A file that is open for writing.
+    pub(crate) fn written(fd: OwnedFd) -> Source {
+        Source::File {
+            fd,
+            waits: AtomicBool::new(false),
+            stamp: None,
+        }
+    }
 }
 
 /// What changes when a file is written to: its size and time of change.

@@ -28,7 +28,46 @@ pub fn verify_piece(
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
     let torrent = content.open_torrent()?;
-    verify(content, files, &torrent, piece, scratch)
+    verify(content, files, &torrent, piece, Begun::default(), scratch)
+}
+
+/// The hash of a piece that is being written, as far as its bytes came one after another from its
+/// start on: they need not be read back to verify it.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    sha1: Fast,
+    /// Bytes that were hashed.
+    len: u64,
+}
+
+impl Begun {
+    /// Bytes of the piece that were hashed.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was hashed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Hashes the bytes that follow.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.sha1.update(bytes);
+        self.len += bytes.len() as u64;
+    }
+}
+
+/// As [`verify_piece`], but reads only what was not hashed as it was written.
+pub fn finish_piece(
+    content: &Content,
+    files: &FileCache,
+    piece: PieceIndex,
+    begun: Begun,
+    scratch: &mut [u8],
+) -> Result<bool, ReadError> {
+    let torrent = content.open_torrent()?;
+    verify(content, files, &torrent, piece, begun, scratch)
 }
 
 /// Checks every piece and answers with a bit for each (in the order of [`bits`]), or `None` if
@@ -47,7 +86,8 @@ pub fn check(
     let mut good = vec![0; geometry.bitfield_len() as usize];
     let mut done = 0;
     for piece in geometry.all_pieces() {
-        if verify(content, &files, &torrent, piece, &mut scratch)? {
+        let begun = Begun::default();
+        if verify(content, &files, &torrent, piece, begun, &mut scratch)? {
             bits::set(&mut good, piece.get());
         }
         done += u64::from(geometry.piece_size(piece));
@@ -130,13 +170,14 @@ fn verify(
     files: &FileCache,
     torrent: &File,
     piece: PieceIndex,
+    mut begun: Begun,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
     let geometry = content.geometry();
     let expected = content.piece_hash(torrent, piece)?;
-    let mut offset = geometry.piece_offset(piece);
-    let end = offset + u64::from(geometry.piece_size(piece));
-    let mut sha1 = Fast::default();
+    let start = geometry.piece_offset(piece);
+    let end = start + u64::from(geometry.piece_size(piece));
+    let mut offset = start + begun.len;
     while offset < end {
         let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let room = room.min(scratch.len());
@@ -146,8 +187,8 @@ fn verify(
             Err(error) if error.is_absence() => return Ok(false),
             Err(error) => return Err(error),
         }
-        sha1.update(chunk);
+        begun.update(chunk);
         offset += chunk.len() as u64;
     }
-    Ok(sha1.finish() == expected)
+    Ok(begun.sha1.finish() == expected)
 }

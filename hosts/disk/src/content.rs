@@ -43,6 +43,8 @@ pub struct Content {
     metainfo: Metainfo,
     layout: Layout,
     index: Index,
+    /// Whether we write to its files ourselves.
+    grows: AtomicBool,
 }
 
 impl Content {
@@ -203,6 +205,12 @@ impl Content {
         Ok(())
     }
 
+    /// Whether we write to the content's files ourselves, which is then no reason not to read them.
+    /// Close its files whenever that changes.
+    pub fn grows(&self, grows: bool) {
+        self.grows.store(grows, Ordering::Relaxed);
+    }
+
     /// Closes this content's files, so that the next read sees what is on disk now.
     pub fn close_files(&self, files: &FileCache) {
         files.forget(self.id);
@@ -221,6 +229,7 @@ impl Content {
             metainfo: metainfo.clone(),
             layout,
             index,
+            grows: AtomicBool::new(false),
         })
     }
 
@@ -255,14 +264,7 @@ impl Content {
         if let Some(part) = files.find(self.id, offset) {
             return Ok(part);
         }
-        let found = self.index.find(offset).and_then(|record| {
-            // A node asks for nothing past the end, so the index is at fault.
-            record.ok_or_else(|| io::ErrorKind::InvalidData.into())
-        });
-        let record = found.map_err(|error| ReadError::Io {
-            path: self.index.path().unwrap_or(&self.torrent).to_owned(),
-            error,
-        })?;
+        let record = self.record(offset)?;
         let source = if record.zeros {
             Source::Zeros
         } else {
@@ -274,7 +276,7 @@ impl Content {
                 let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
             }
             let waits = AtomicBool::new(false);
-            let stamp = Stamp::of(&stat);
+            let stamp = (!self.grows.load(Ordering::Relaxed)).then(|| Stamp::of(&stat));
             Source::File { fd, waits, stamp }
         };
         let part = Part {
@@ -286,7 +288,43 @@ impl Content {
         Ok(part)
     }
 
-    fn path_at(&self, position: u64) -> Result<PathBuf, ReadError> {
+    /// The file that holds the byte at `offset`, as the index knows it.
+    pub(crate) fn record(&self, offset: u64) -> Result<index::Record, ReadError> {
+        let found = self.index.find(offset).and_then(|record| {
+            // A node asks for nothing past the end, so the index is at fault.
+            record.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        });
+        found.map_err(|error| ReadError::Io {
+            path: self.index.path().unwrap_or(&self.torrent).to_owned(),
+            error,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ContentId {
+        self.id
+    }
+
+    /// The folder that no path of the torrent leaves.
+    pub(crate) fn folder(&self) -> &Path {
+        self.layout.folder()
+    }
+
+    pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> &'a Path {
+        self.layout.relative(path)
+    }
+
+    /// The file that holds the byte at `offset`, or the content's root if that cannot be told.
+    pub(crate) fn path_holding(&self, offset: u64) -> PathBuf {
+        match self
+            .record(offset)
+            .map(|record| self.path_at(record.position))
+        {
+            Ok(Ok(path)) => self.layout.folder().join(self.layout.relative(&path)),
+            _ => self.layout.root(),
+        }
+    }
+
+    pub(crate) fn path_at(&self, position: u64) -> Result<PathBuf, ReadError> {
         Entry::path_at(&self.torrent, &self.metainfo, position)
             .map_err(|error| self.torrent_error(error))
     }
@@ -362,7 +400,7 @@ impl Part {
         let offset = offset - self.start;
         match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
             // Looked at after the read: what was read is from before any change that comes later.
-            Ok(read) if stamp.is_of(fd) => read,
+            Ok(read) if stamp.is_none_or(|stamp| stamp.is_of(fd)) => read,
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 waits.store(true, Ordering::Relaxed);
                 0
@@ -389,7 +427,7 @@ impl Part {
                 Err(error) => return Err(error.into()),
             }
         }
-        if !stamp.is_of(fd) {
+        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(())

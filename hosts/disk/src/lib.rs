@@ -4,13 +4,13 @@
 //!   waiting from what is cached and open, or waiting on another thread. A [`FileCache`] bounds how
 //!   many files are open at a time.
 //! - [`check`] tells which pieces are good, and whether files have changed since.
+//! - [`write`](mod@write) puts downloaded blocks where they belong.
 //! - [`make`] writes a torrent of a file or folder.
 //!
 //! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
 //! of its files and 20 bytes for each piece while it runs.
 //!
-//! It has no threads, no queues and no notion of peers: those are the host's. It writes nothing but
-//! torrent files and indexes. Linux is what it is built for.
+//! It has no threads, no queues and no notion of peers: those are the host's. Linux is what it is built for.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ pub mod make;
 mod replace;
 mod stream;
 mod walk;
+pub mod write;
 
 #[cfg(test)]
 mod scratch;
@@ -40,3 +41,4 @@ pub use crate::error::{OpenError, ReadError};
 pub use crate::replace::replace;
 pub use crate::stream::Stream;
 pub use crate::walk::Skipped;
+pub use crate::write::WriteError;

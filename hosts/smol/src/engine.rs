@@ -14,17 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everseed_core::geometry::{Span, TorrentId};
+use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
-use everseed_disk::{Content, FileCache, ReadError};
-use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Node, Source};
+use everseed_disk::{Content, FileCache, ReadError, WriteError};
+use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Node, Source, StorageError};
 
 use crate::address;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::epoll::{Epoll, Ready, Watched};
 use crate::socket;
-use crate::worker::{Done, Task, Worker};
+use crate::worker::{Block, Done, Task, Worker};
 
 /// The node, its sockets and its files.
 pub(crate) struct Engine {
@@ -65,6 +66,8 @@ pub(crate) struct News {
     pub(crate) web: Vec<(TcpStream, SocketAddr)>,
     /// Torrents whose files could not be read, and why.
     pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
+    /// Torrents whose files could not be written, and why.
+    pub(crate) unwritable: Vec<(TorrentId, WriteError)>,
     /// What the worker did for others.
     pub(crate) done: Vec<Done>,
     /// Announces to make.
@@ -261,6 +264,7 @@ impl Engine {
                         self.worker.ask(Task::Verify(content, torrent, piece));
                     }
                 }
+                Some(Action::Write { block, span }) => self.write(block, span),
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
@@ -269,6 +273,26 @@ impl Engine {
             }
         }
         self.busy = true;
+    }
+
+    /// Has a block written.
+    fn write(&mut self, id: BlockId, span: Span) {
+        let Some(bytes) = self.node.take_block(id) else {
+            return;
+        };
+        match self.content(span.torrent) {
+            Some(content) => {
+                let content = Arc::clone(content);
+                self.worker.ask(Task::Write(Block {
+                    content,
+                    id,
+                    span,
+                    bytes,
+                }));
+            }
+            // Nobody knows where it belongs.
+            None => self.node.written(id, bytes, Err(StorageError::Failed)),
+        }
     }
 
     fn content(&self, torrent: TorrentId) -> Option<&Arc<Content>> {
@@ -301,6 +325,20 @@ impl Engine {
                     self.node.event(now, Event::Verified(torrent, piece, good));
                 }
                 Done::Verified(torrent, _, Err(error)) => self.unreadable(now, torrent, error),
+                Done::Wrote(block, bytes, Ok(())) => self.node.written(block, bytes, Ok(())),
+                Done::Wrote(block, bytes, Err((torrent, error))) => {
+                    let reason = match error.is_no_space() {
+                        true => StorageError::Full,
+                        false => StorageError::Failed,
+                    };
+                    // One report is enough: those that came with it say nothing more.
+                    let refused = self.node.torrent(torrent).and_then(|t| t.refused);
+                    self.node
+                        .written(block, bytes, Err(refused.unwrap_or(reason)));
+                    if refused.is_none() {
+                        self.news.unwritable.push((torrent, error));
+                    }
+                }
                 other => self.news.done.push(other),
             }
         }

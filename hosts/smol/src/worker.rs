@@ -1,11 +1,11 @@
 //! The one other thread: whatever waits for a disk or takes long.
 //!
-//! It reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
-//! files. Reading ahead comes first, then single pieces and looks, all of them even in the middle of
+//! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
+//! files. Reading ahead comes first, then single pieces and looks, then writes, all of them even in the middle of
 //! a check, so that a check of terabytes delays nobody for longer than one piece.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
-//! torrent at most one task of each other kind, so that the queues have a bound and do not grow while
+//! torrent at most one task of each other kind, but for writes, of which there are no more than blocks, so that the queues have a bound and do not grow while
 //! blocks are served.
 
 use std::collections::VecDeque;
@@ -16,7 +16,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
-use everseed_disk::{Content, FileCache, ReadError, check};
+use everseed_core::pool::BlockId;
+use everseed_disk::check::Begun;
+use everseed_disk::{Content, FileCache, ReadError, WriteError, check, write};
 use everseed_node::{ConnId, Source};
 
 use crate::alarm::Alarm;
@@ -32,6 +34,25 @@ pub(crate) enum Task {
     Check(Arc<Content>, usize, Arc<Progress>),
     /// Look whether the files of the torrent of this number are as they were.
     Look(Arc<Content>, usize),
+    /// Write a block.
+    Write(Block),
+    /// Make durable what was written for the torrent of this number.
+    Sync(Arc<Content>, usize),
+}
+
+/// A block that is to be written, or was.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) content: Arc<Content>,
+    pub(crate) id: BlockId,
+    pub(crate) span: Span,
+    pub(crate) bytes: &'static mut [u8],
+}
+
+impl Block {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.span.len as usize).unwrap_or(&[])
+    }
 }
 
 /// What became of it.
@@ -41,6 +62,12 @@ pub(crate) enum Done {
     Verified(TorrentId, PieceIndex, Result<bool, ReadError>),
     Checked(usize, Result<Vec<u8>, ReadError>),
     Looked(usize, Result<Look, ReadError>),
+    Wrote(
+        BlockId,
+        &'static mut [u8],
+        Result<(), (TorrentId, WriteError)>,
+    ),
+    Synced(usize, Result<u64, WriteError>),
 }
 
 /// How a torrent's files look, without their bytes being read.
@@ -66,6 +93,8 @@ struct Shared {
     queues: Mutex<Queues>,
     work: Condvar,
     files: Arc<FileCache>,
+    /// Files that are open for writing.
+    written: FileCache,
     alarm: Arc<Alarm>,
 }
 
@@ -73,6 +102,7 @@ struct Shared {
 struct Queues {
     urgent: VecDeque<Task>,
     soon: VecDeque<Task>,
+    writes: VecDeque<Block>,
     patient: VecDeque<Task>,
     /// The torrent of which a piece is being hashed for somebody who still wants to know.
     verifying: Option<TorrentId>,
@@ -91,6 +121,7 @@ impl Worker {
             queues: Mutex::new(Queues::new(max_peers)),
             work: Condvar::new(),
             files,
+            written: FileCache::new(OPEN_FOR_WRITING),
             alarm,
         });
         let theirs = Arc::clone(&shared);
@@ -139,7 +170,11 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut scratch = vec![0; check::CHUNK];
+        let mut scratch = Scratch {
+            bytes: vec![0; check::CHUNK],
+            begun: Vec::with_capacity(BEGUN),
+            batch: Vec::with_capacity(BATCH),
+        };
         while let Some(task) = self.next() {
             if let Task::Check(content, number, progress) = task {
                 if let Some(bits) = self.check(&content, &progress, &mut scratch).transpose() {
@@ -152,19 +187,27 @@ impl Shared {
     }
 
     /// Everything but a check.
-    fn short(&self, task: Task, scratch: &mut [u8]) {
+    fn short(&self, task: Task, scratch: &mut Scratch) {
         match task {
             Task::Warm(content, conn, source, span) => {
-                let warmed = self.warm(&content, source, span, scratch);
+                let warmed = self.warm(&content, source, span, &mut scratch.bytes);
                 let warmed = warmed.map_err(|error| (span.torrent, error));
                 self.tell(Done::Warmed(conn, source, span.offset, warmed));
             }
             Task::Verify(content, torrent, piece) => {
-                let good = check::verify_piece(&content, &self.files, piece, scratch);
+                let begun = scratch.take(torrent, piece);
+                let bytes = &mut scratch.bytes;
+                let good = check::finish_piece(&content, &self.files, piece, begun, bytes);
                 let good = good.and_then(|good| still_there(&content, good));
                 self.tell(Done::Verified(torrent, piece, good));
             }
             Task::Look(content, number) => self.tell(Done::Looked(number, look(&content))),
+            Task::Write(block) => self.write(block, scratch),
+            Task::Sync(content, number) => {
+                let synced = write::sync(&content)
+                    .and_then(|()| check::fingerprint(&content).map_err(WriteError::Place));
+                self.tell(Done::Synced(number, synced));
+            }
             Task::Check(..) => {}
         }
     }
@@ -173,7 +216,7 @@ impl Shared {
         &self,
         content: &Content,
         progress: &Progress,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
     ) -> Result<Option<Vec<u8>>, ReadError> {
         check::check(content, |done| {
             progress.store(done, Ordering::Relaxed);
@@ -224,8 +267,46 @@ impl Shared {
         }
     }
 
+    /// Writes a block, and those that wait and follow it, with one call.
+    fn write(&self, first: Block, scratch: &mut Scratch) {
+        let mut batch = std::mem::take(&mut scratch.batch);
+        batch.push(first);
+        self.lock().neighbours(&mut batch);
+        let content = Arc::clone(&batch[0].content);
+        let mut slices: [&[u8]; BATCH] = [&[]; BATCH];
+        for (slice, block) in slices.iter_mut().zip(&batch) {
+            *slice = block.bytes();
+        }
+        let (offset, slices) = (batch[0].span.offset, &slices[..batch.len()]);
+        let written = write::write(&content, &self.written, offset, slices);
+        match written {
+            Ok(()) => {
+                batch.iter().for_each(|block| scratch.hash(block));
+                let mut queues = self.lock();
+                for block in batch.drain(..) {
+                    queues.report(Done::Wrote(block.id, block.bytes, Ok(())));
+                }
+            }
+            Err(error) => {
+                let torrent = batch[0].span.torrent;
+                // One of them carries the reason, the others wait like it.
+                let mut error = Some(error);
+                // What was opened may be of a disk that is gone.
+                content.close_files(&self.written);
+                let mut queues = self.lock();
+                for block in batch.drain(..) {
+                    let error = error.take().unwrap_or(WriteError::Again);
+                    let result = Err((torrent, error));
+                    queues.report(Done::Wrote(block.id, block.bytes, result));
+                }
+            }
+        }
+        scratch.batch = batch;
+        self.alarm.ring();
+    }
+
     /// Does what is short in the middle of something long; false when that should be given up.
-    fn between(&self, scratch: &mut [u8]) -> bool {
+    fn between(&self, scratch: &mut Scratch) -> bool {
         loop {
             let mut queues = self.lock();
             if queues.stop {
@@ -253,6 +334,7 @@ impl Queues {
         Queues {
             urgent: VecDeque::with_capacity(max_peers),
             soon: VecDeque::new(),
+            writes: VecDeque::new(),
             patient: VecDeque::new(),
             verifying: None,
             done: VecDeque::with_capacity(max_peers),
@@ -263,14 +345,16 @@ impl Queues {
     fn push(&mut self, task: Task) {
         match task {
             Task::Warm(..) => self.urgent.push_back(task),
-            Task::Verify(..) | Task::Look(..) => self.soon.push_back(task),
+            Task::Verify(..) | Task::Look(..) | Task::Sync(..) => self.soon.push_back(task),
+            Task::Write(block) => self.writes.push_back(block),
             Task::Check(..) => self.patient.push_back(task),
         }
     }
 
     /// The next task that is no check.
     fn pop_short(&mut self) -> Option<Task> {
-        let task = self.urgent.pop_front().or_else(|| self.soon.pop_front())?;
+        let task = self.urgent.pop_front().or_else(|| self.soon.pop_front());
+        let task = task.or_else(|| self.writes.pop_front().map(Task::Write))?;
         if let Task::Verify(_, torrent, _) = task {
             self.verifying = Some(torrent);
         }
@@ -284,6 +368,17 @@ impl Queues {
             return;
         }
         self.done.push_back(done);
+    }
+
+    /// Adds the blocks that wait and follow the batch without a gap.
+    fn neighbours(&mut self, batch: &mut Vec<Block>) {
+        while batch.len() < BATCH
+            && let (Some(last), Some(next)) = (batch.last(), self.writes.front())
+            && next.span.torrent == last.span.torrent
+            && next.span.offset == last.span.offset + u64::from(last.span.len)
+        {
+            batch.extend(self.writes.pop_front());
+        }
     }
 
     fn forget(&mut self, gone: ConnId) {
@@ -307,6 +402,64 @@ fn look(content: &Content) -> Result<Look, ReadError> {
         present: check::present(content)?,
     })
 }
+
+/// What the thread needs again and again.
+struct Scratch {
+    bytes: Vec<u8>,
+    /// Pieces of which the first blocks were hashed as they were written, the latest last.
+    begun: Vec<(TorrentId, PieceIndex, Begun)>,
+    batch: Vec<Block>,
+}
+
+impl Scratch {
+    /// Hashes a block that was written, if those before it in its piece were hashed too.
+    fn hash(&mut self, block: &Block) {
+        let geometry = block.content.geometry();
+        let Some(piece) = geometry.piece_at(block.span.offset) else {
+            return;
+        };
+        let at = block.span.offset - geometry.piece_offset(piece);
+        let same = |(torrent, other, _): &&mut (TorrentId, PieceIndex, Begun)| {
+            *torrent == block.span.torrent && *other == piece
+        };
+        let known = self.begun.iter_mut().find(same);
+        match known {
+            // From its start again: it was bad, or given up.
+            Some((_, _, begun)) if at == 0 => *begun = Begun::default(),
+            Some((_, _, begun)) if begun.len() == at => {}
+            None if at == 0 => {
+                if self.begun.len() == BEGUN {
+                    self.begun.remove(0);
+                }
+                self.begun
+                    .push((block.span.torrent, piece, Begun::default()));
+            }
+            _ => return,
+        }
+        let known = self.begun.iter_mut().find(same);
+        if let Some((_, _, begun)) = known {
+            begun.update(block.bytes());
+        }
+    }
+
+    /// What was hashed of a piece.
+    fn take(&mut self, torrent: TorrentId, piece: PieceIndex) -> Begun {
+        let same = |(t, p, _): &(TorrentId, PieceIndex, Begun)| *t == torrent && *p == piece;
+        match self.begun.iter().position(same) {
+            Some(index) => self.begun.remove(index).2,
+            None => Begun::default(),
+        }
+    }
+}
+
+/// Pieces that are hashed as they are written; of others the bytes are read back.
+const BEGUN: usize = 32;
+
+/// Blocks that are written with one call.
+const BATCH: usize = 16;
+
+/// Files that are open for writing.
+const OPEN_FOR_WRITING: usize = 8;
 
 /// Enough for reading and hashing, with room to spare.
 const STACK: usize = 128 * 1024;

@@ -1,0 +1,225 @@
+//! Writing what was downloaded: spans to files that are made as they are needed.
+//!
+//! Rules: a file is made, at its full length and sparse, when the first block of it is written; no
+//! symbolic link below the content's folder is followed; padding files are not written (BEP 47). The
+//! content's own folder is made by [`prepare`] and never again, so that an unmounted disk is an error
+//! and does not fill the one below it. A piece that reaches into a file which was not asked for is
+//! written whole, as it could not be verified otherwise.
+//!
+//! What is written is durable after [`sync`], and no sooner.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use everseed_core::metainfo::Kind;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::beneath;
+use crate::cache::{FileCache, Part, Source};
+use crate::content::Content;
+use crate::entry::Entry;
+use crate::error::{ReadError, Shown};
+
+/// Why content could not be written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The file system is full, or a quota or limit is reached.
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, a device or a symbolic link stands where the file should be.
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The operating system said something else.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Where to write could not be found out.
+    Place(ReadError),
+    /// It was not tried, as writing what stands before it failed.
+    Again,
+}
+
+impl WriteError {
+    /// Whether there is no space left.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, WriteError::NoSpace { .. })
+    }
+
+    fn of(path: PathBuf, error: io::Error) -> WriteError {
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => WriteError::NoSpace { path },
+            _ => WriteError::Io { path, error },
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::NoSpace { path } => {
+                write!(f, "{}: no space is left; make room", Shown(path))
+            }
+            WriteError::NotAFile { path } => write!(
+                f,
+                "{} is a link or a folder where the torrent has a file; move it away",
+                Shown(path)
+            ),
+            WriteError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
+            WriteError::Place(error) => error.fmt(f),
+            WriteError::Again => f.write_str("what stands before it could not be written"),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+/// Makes the content's folder and its empty files, and if `full` every file that `wanted` holds for at
+/// its full length, with its space taken.
+pub fn prepare(
+    content: &Content,
+    full: bool,
+    wanted: impl Fn(&Entry) -> bool,
+) -> Result<(), WriteError> {
+    let folder = content.folder();
+    fs::create_dir_all(folder).map_err(|error| WriteError::of(folder.to_owned(), error))?;
+    for entry in content.entries().map_err(WriteError::Place)? {
+        let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
+        if entry.kind != Kind::Data || !wanted(&entry) || (entry.len > 0 && !full) {
+            continue;
+        }
+        let path = content.path_of(&entry);
+        let file = create(content, &entry.path, entry.len)?;
+        if full && entry.len > 0 {
+            let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, entry.len);
+            match taken {
+                // A file system that cannot do so keeps it sparse.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(WriteError::of(path, error.into())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes `blocks` one after another from `offset` on. `files` are those that are open for writing.
+pub fn write(
+    content: &Content,
+    files: &FileCache,
+    mut offset: u64,
+    blocks: &[&[u8]],
+) -> Result<(), WriteError> {
+    let mut blocks = blocks.iter().copied();
+    let mut rest: &[u8] = &[];
+    loop {
+        if rest.is_empty() {
+            match blocks.next() {
+                Some(block) => rest = block,
+                None => return Ok(()),
+            }
+        }
+        let part = part(content, files, offset)?;
+        let mut room = part.end - offset;
+        let mut bufs = [IoSlice::new(&[]); AT_ONCE];
+        let mut count = 0;
+        let mut total = 0;
+        while count < AT_ONCE && room > 0 && !rest.is_empty() {
+            let len = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
+            let (now, later) = rest.split_at(len);
+            bufs[count] = IoSlice::new(now);
+            count += 1;
+            total += len;
+            room -= len as u64;
+            rest = later;
+            if rest.is_empty() {
+                rest = blocks.next().unwrap_or(&[]);
+            }
+        }
+        if let Source::File { fd, .. } = &*part.source {
+            write_all(fd, offset - part.start, &mut bufs[..count])
+                .map_err(|error| WriteError::of(content.path_holding(offset), error))?;
+        }
+        offset += total as u64;
+    }
+}
+
+/// Makes all that was written durable, names of files included.
+pub fn sync(content: &Content) -> Result<(), WriteError> {
+    let folder = content.folder();
+    let failed = |error| WriteError::of(folder.to_owned(), error);
+    let folder = fs::File::open(folder).map_err(failed)?;
+    rustix::fs::syncfs(&folder).map_err(|error| failed(error.into()))
+}
+
+/// Buffers of one system call.
+const AT_ONCE: usize = 32;
+
+fn write_all(fd: &OwnedFd, mut at: u64, mut bufs: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !bufs.is_empty() {
+        match rustix::io::pwritev(fd, bufs, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut bufs, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The file that holds the byte at `offset`, open for writing.
+fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, WriteError> {
+    if let Some(part) = files.find(content.id(), offset) {
+        return Ok(part);
+    }
+    let record = content.record(offset).map_err(WriteError::Place)?;
+    let source = if record.zeros {
+        Source::Zeros
+    } else {
+        let path = content
+            .path_at(record.position)
+            .map_err(WriteError::Place)?;
+        Source::written(create(content, &path, record.len)?)
+    };
+    let part = Part {
+        start: record.start,
+        end: record.start.saturating_add(record.len),
+        source: Arc::new(source),
+    };
+    files.insert(content.id(), part.clone());
+    Ok(part)
+}
+
+/// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
+fn create(content: &Content, path: &std::path::Path, len: u64) -> Result<OwnedFd, WriteError> {
+    let relative = content.relative(path);
+    let shown = || content.folder().join(relative);
+    let (file, stat) = beneath::create_file(content.folder(), relative).map_err(|failure| {
+        let path = shown();
+        match failure {
+            beneath::OpenFailure::NotAFile => WriteError::NotAFile { path },
+            beneath::OpenFailure::Missing => WriteError::of(path, io::ErrorKind::NotFound.into()),
+            beneath::OpenFailure::Os(error) => WriteError::of(path, error.into()),
+        }
+    })?;
+    if u64::try_from(stat.st_size).is_ok_and(|size| size < len) {
+        rustix::fs::ftruncate(&file, len).map_err(|e| WriteError::of(shown(), e.into()))?;
+    }
+    Ok(file)
+}
