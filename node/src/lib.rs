@@ -461,6 +461,18 @@ impl<'m> Node<'m> {
         Ok(())
     }
 
+    /// Blocks that there is memory for.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether all that is wanted of a download is here and verified.
+    pub fn is_complete(&self, id: TorrentId) -> bool {
+        self.torrents
+            .get(id)
+            .is_some_and(|t| t.downloads && t.missing == 0)
+    }
+
     /// Blocks that are free: all of them, when nothing is on its way.
     pub fn blocks_free(&self) -> usize {
         self.blocks.free()

@@ -88,12 +88,12 @@ impl fmt::Display for WriteError {
 
 impl std::error::Error for WriteError {}
 
-/// Makes the content's folder and its empty files, and if `full` every file that `wanted` holds for at
-/// its full length, with its space taken.
+/// Makes the content's folder and the empty ones of the files for which `wanted` holds; if `full`, all
+/// of these, at their full lengths and with their space taken.
 pub fn prepare(
     content: &Content,
     full: bool,
-    wanted: impl Fn(&Entry) -> bool,
+    mut wanted: impl FnMut(&Entry) -> bool,
 ) -> Result<(), WriteError> {
     let folder = content.folder();
     fs::create_dir_all(folder).map_err(|error| WriteError::of(folder.to_owned(), error))?;

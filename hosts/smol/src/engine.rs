@@ -184,6 +184,11 @@ impl Engine {
         self.busy = true;
     }
 
+    /// Whether everybody is gone and every block that came is written.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.node.is_stopped() && self.node.blocks_free() == self.node.blocks()
+    }
+
     /// Whether the node serves a torrent, as nothing went wrong with its files.
     pub(crate) fn is_readable(&self, torrent: TorrentId) -> bool {
         self.node.torrent(torrent).is_some_and(|t| t.readable)

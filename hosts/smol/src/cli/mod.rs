@@ -5,6 +5,7 @@
 
 pub mod args;
 mod check;
+pub mod get;
 pub(crate) mod make;
 pub mod seed;
 mod show;
@@ -24,13 +25,14 @@ use crate::cli::text::{Output, clear_live_line, escape, say};
 
 /// What `everseed --help` prints.
 pub const HELP: &str = "\
-everseed - a BitTorrent seeder for machines that nobody looks at
+everseed - a BitTorrent peer for machines that nobody looks at
 It keeps files available from a router, Raspberry Pi or NAS, in little memory.
 
 Usage: everseed COMMAND [OPTIONS] ...
 
 Commands:
   seed PATH...        share files, folders and torrents until stopped
+  get TORRENT         download a torrent, then keep seeding it
   make PATH           make a .torrent
   show TORRENT        print what a .torrent holds
   check TORRENT DIR   compare files with a .torrent
@@ -39,11 +41,13 @@ Commands:
 Examples:
   everseed seed film.mkv                     share a file, nothing else needed
   everseed seed x.torrent --data /srv        share data that is already there
+  everseed get x.torrent -o /srv             download, then seed
   everseed make photos/ -t udp://t.example:80/announce
                                              make photos.torrent for a tracker
   everseed check x.torrent /srv              find damaged pieces
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check).
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check);
+those of get are in its own help.
 EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
 ";
 
@@ -54,13 +58,15 @@ pub const USAGE: u8 = 2;
 /// Exit code of `check` when data is damaged or missing.
 pub const DAMAGED: u8 = 3;
 
-const COMMANDS: &[&str] = &["seed", "make", "show", "check", "help"];
+const COMMANDS: &[&str] = &["seed", "get", "make", "show", "check", "help"];
 
 /// Why a command ended early. What it carries is shown to a person after `everseed: `.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Failure {
     Stop(Stop),
     Failed(String),
+    /// With an exit code of its own.
+    Code(String, u8),
 }
 
 impl Failure {
@@ -115,7 +121,12 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("seed") => {
             let args = seed::SeedArgs::parse(parser)?;
             start_log(args.log);
-            crate::seed::run(&args).map_err(Failure::Failed)
+            crate::seed::run(&args, None)
+        }
+        Some("get") => {
+            let (args, fetch) = get::Fetch::parse(parser)?;
+            start_log(args.log);
+            crate::seed::run(&args, Some(&fetch))
         }
         Some("make") => make::run(parser),
         Some("show") => show::run(parser),
@@ -135,6 +146,7 @@ fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
     };
     match topic.to_str() {
         Some("seed") => print(seed::HELP),
+        Some("get") => print(get::HELP),
         Some("make") => print(make::HELP),
         Some("show") => print(show::HELP),
         Some("check") => print(check::HELP),
@@ -190,6 +202,10 @@ fn conclude(command: Option<&str>, outcome: Result<ExitCode, Failure>) -> ExitCo
         Err(Failure::Failed(text)) => {
             say(format_args!("everseed: {text}"));
             ExitCode::from(FAILURE)
+        }
+        Err(Failure::Code(text, code)) => {
+            say(format_args!("everseed: {text}"));
+            ExitCode::from(code)
         }
     }
 }

@@ -113,9 +113,9 @@ pub enum Check {
 }
 
 impl SeedArgs {
-    /// Reads what follows `everseed seed`.
-    pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
-        let mut seed = SeedArgs {
+    /// The defaults.
+    pub(crate) fn new() -> SeedArgs {
+        SeedArgs {
             paths: Vec::new(),
             data: None,
             listen: Vec::new(),
@@ -128,7 +128,12 @@ impl SeedArgs {
             trackers: Vec::new(),
             quiet: false,
             log: LevelFilter::Warn,
-        };
+        }
+    }
+
+    /// Reads what follows `everseed seed`.
+    pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
+        let mut seed = SeedArgs::new();
         let mut state = None;
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
@@ -144,11 +149,11 @@ impl SeedArgs {
                 },
             }
         }
-        seed.finish(state)
+        seed.finish("seed", "a file, a folder or a .torrent", state)
     }
 
     /// The options that have a value.
-    fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
+    pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
         match name {
             "--data" => self.data = Some(args::path_of(parser, name)?),
             "--tracker" | "-t" => {
@@ -186,9 +191,14 @@ impl SeedArgs {
         Ok(())
     }
 
-    fn finish(mut self, state: Option<PathBuf>) -> Result<SeedArgs, Stop> {
+    pub(crate) fn finish(
+        mut self,
+        command: &str,
+        needs: &str,
+        state: Option<PathBuf>,
+    ) -> Result<SeedArgs, Stop> {
         if self.paths.is_empty() {
-            return Err(args::missing("seed", "a file, a folder or a .torrent"));
+            return Err(args::missing(command, needs));
         }
         if self.listen.is_empty() {
             self.listen_default = true;
@@ -204,7 +214,7 @@ impl SeedArgs {
                 std::env::var_os("HOME"),
                 rustix::process::geteuid().is_root(),
             )
-            .ok_or_else(|| args::missing("seed", "--state DIR when HOME is not set"))?,
+            .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
         };
         Ok(self)
     }

@@ -1,5 +1,7 @@
-//! `everseed seed`: files, folders and torrents, served until somebody says stop.
+//! `everseed seed` and `everseed get`: files, folders and torrents, served until somebody says stop,
+//! and downloaded first if need be.
 
+mod fetch;
 mod sources;
 mod status;
 mod torrents;
@@ -20,6 +22,7 @@ use everseed_node::{Event, Identity, Limits, Node};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::fetch::Download;
 use self::sources::{Source, Sources};
 use self::status::{Numbers, Status};
 use self::torrents::Seeded;
@@ -27,6 +30,8 @@ use self::web::Clients;
 use crate::address::reachable;
 use crate::alarm::Alarm;
 use crate::announce::announce;
+use crate::cli::Failure;
+use crate::cli::get::Fetch;
 use crate::cli::seed::SeedArgs;
 use crate::cli::text::{Output, escape};
 use crate::engine::{Announce, Engine, News};
@@ -37,38 +42,65 @@ use crate::tracker::{Table, serve};
 use crate::worker::Done;
 use crate::{http, socket, trackers};
 
-/// Seeds until it is told to stop. The error is for the person who started it.
-pub fn run(args: &SeedArgs) -> Result<ExitCode, String> {
-    let state = State::open(&args.state).map_err(|error| error.to_string())?;
-    let listeners = listen(args)?;
-    let local = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
-    let first = reachable(local(&listeners[0])?);
-    let own_tracker = format!("http://{first}/announce");
-    let sources = Sources {
-        state: &state,
-        data: args.data.as_deref(),
-        trackers: &args.trackers,
-        own_tracker: &own_tracker,
-    };
-    let mut opened: Vec<Source> = Vec::new();
-    for path in &args.paths {
-        let source = sources.open(path)?;
-        let hash = |s: &Source| s.content.metainfo().info_hash;
-        if opened.iter().any(|other| hash(other) == hash(&source)) {
-            let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
-            log::warn!("{shown}: the same torrent was named before, so this one is left out");
-        } else {
-            opened.push(source);
-        }
+/// Seeds until it is told to stop, and downloads first what `get` says.
+pub(crate) fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
+    let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
+    let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
+    let mut args = args.clone();
+    if let Some(get) = get {
+        let kept = fetch::torrent(&state, &args.paths[0]).map_err(refused)?;
+        args.paths = vec![kept];
+        args.data = Some(get.out.clone());
     }
-    introduce(&opened, &listeners)?;
-    let mut seed = Seed::new(args, state, own_tracker, first.port(), opened)?;
-    for listener in listeners {
-        let listening = seed.engine.borrow_mut().listen(listener);
-        listening.map_err(|error| error.to_string())?;
-    }
+    let mut seed = Seed::open(&args, state, get)?;
     seed.run()
-        .map_err(|error| format!("the event loop failed: {error}"))
+        .map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
+}
+
+impl Seed {
+    /// Everything that is named, ready to run.
+    fn open(args: &SeedArgs, state: State, get: Option<&Fetch>) -> Result<Seed, Failure> {
+        let listeners = listen(args).map_err(Failure::Failed)?;
+        let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
+        let first = reachable(local(&listeners[0])?);
+        let own_tracker = format!("http://{first}/announce");
+        let sources = Sources {
+            state: &state,
+            data: args.data.as_deref(),
+            trackers: &args.trackers,
+            own_tracker: &own_tracker,
+        };
+        let mut opened: Vec<Source> = Vec::new();
+        for path in &args.paths {
+            let source = sources.open(path).map_err(Failure::Failed)?;
+            let hash = |s: &Source| s.content.metainfo().info_hash;
+            if opened.iter().any(|other| hash(other) == hash(&source)) {
+                let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+                log::warn!("{shown}: the same torrent was named before, so this one is left out");
+            } else {
+                opened.push(source);
+            }
+        }
+        let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
+        let download = get.map(|get| fetch::prepare(&opened[0].content, get));
+        let download = download.transpose().map_err(refused)?;
+        introduce(&opened, &listeners).map_err(Failure::Failed)?;
+        let seed = Seed::new(
+            args,
+            state,
+            own_tracker,
+            first.port(),
+            opened,
+            get.zip(download),
+        );
+        let mut seed = seed.map_err(Failure::Failed)?;
+        for listener in listeners {
+            let listening = seed.engine.borrow_mut().listen(listener);
+            listening.map_err(|error| Failure::Failed(error.to_string()))?;
+        }
+        seed.slow.turn();
+        Ok(seed)
+    }
 }
 
 /// Opens the listeners. A machine without one of the two families does with the other, unless the
@@ -132,6 +164,8 @@ struct Seed {
     web: Clients,
     status: Status,
     next_save: Instant,
+    /// When a download is reason to stop.
+    goal: Option<Fetch>,
 }
 
 impl Seed {
@@ -141,7 +175,9 @@ impl Seed {
         own_tracker: String,
         port: u16,
         sources: Vec<Source>,
+        get: Option<(&Fetch, Download)>,
     ) -> Result<Seed, String> {
+        let (goal, mut download) = get.map_or((None, None), |(g, d)| (Some(g.clone()), Some(d)));
         let peers = usize::from(afford(args.max_peers));
         let mut plan = Plan {
             peers,
@@ -155,10 +191,13 @@ impl Seed {
             let metainfo = source.content.metainfo();
             let tiers = trackers::tiers(source.content.torrent_file(), metainfo)?;
             plan.add(&metainfo.geometry, tiers.len());
+            if download.is_some() {
+                plan.add_download(&metainfo.geometry);
+            }
             // It was made with room for all of them.
             let _ = tracker.add(metainfo.info_hash);
             fresh.push(source.fresh);
-            torrents.push(Seeded::new(number, source.content, tiers));
+            torrents.push(Seeded::new(number, source.content, tiers, download.take()));
         }
         let identity = Identity {
             peer_id: peer_id(),
@@ -168,7 +207,7 @@ impl Seed {
         let limits = Limits {
             slots: args.slots,
             upload_bps: args.up,
-            download_bps: None,
+            download_bps: goal.as_ref().and_then(|goal| goal.down),
         };
         let node = Node::new(plan.lend(), identity, limits, random());
         let failed = |error: io::Error| format!("cannot start: {error}");
@@ -189,13 +228,14 @@ impl Seed {
             web: Clients::new(),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
+            goal,
         })
     }
 
     /// Runs until a signal asks to stop.
     fn run(&mut self) -> io::Result<ExitCode> {
         self.slow.turn();
-        while self.turn(CHORES)? == 0 {}
+        while self.turn(CHORES)? == 0 && !self.goal_reached() {}
         self.status.finish();
         self.farewell()
     }
@@ -212,6 +252,7 @@ impl Seed {
             rung,
             web,
             unreadable,
+            unwritable,
             done,
             announces,
         } = std::mem::take(&mut engine.news);
@@ -220,8 +261,14 @@ impl Seed {
                 torrent.unreadable(&error);
             }
         }
+        for (id, error) in unwritable {
+            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+                torrent.unwritable(&error);
+            }
+        }
         for done in done {
-            if let Done::Checked(number, _) | Done::Looked(number, _) = done
+            if let Done::Checked(number, _) | Done::Looked(number, _) | Done::Synced(number, _) =
+                done
                 && let Some(torrent) = self.torrents.get_mut(number)
             {
                 torrent.done(&mut engine, &self.state, done);
@@ -242,10 +289,39 @@ impl Seed {
 
 /// What a turn leads to.
 impl Seed {
+    /// Whether `get` has nothing more to do.
+    fn goal_reached(&self) -> bool {
+        let Some(goal) = &self.goal else {
+            return false;
+        };
+        let Some(done) = self.torrents.iter().map(Seeded::done_since).min().flatten() else {
+            return false;
+        };
+        let engine = self.engine.borrow();
+        let sent = |torrent: &Seeded| {
+            let stats = torrent.id().and_then(|id| engine.node.torrent(id));
+            let total = torrent.content.geometry().total();
+            stats.map_or(0.0, |stats| stats.uploaded as f64 / total as f64)
+        };
+        goal.no_seed
+            || goal.time.is_some_and(|time| done.elapsed() >= time)
+            || goal
+                .ratio
+                .is_some_and(|ratio| self.torrents.iter().all(|t| sent(t) >= ratio))
+    }
+
     fn chores(&mut self, engine: &mut Engine) {
         let now = Instant::now();
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
+            if torrent.mind_download(engine, now)
+                && let Some(goal) = &mut self.goal
+                && let Some(id) = torrent.id()
+            {
+                for peer in goal.peers.drain(..) {
+                    engine.tell(Event::Peer(id, peer));
+                }
+            }
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
@@ -319,12 +395,18 @@ impl Seed {
     /// Keeps the state, lets everybody go and tells the trackers, within [`FAREWELL`]. Another signal
     /// ends it at once.
     fn farewell(&mut self) -> io::Result<ExitCode> {
-        for torrent in &mut self.torrents {
-            torrent.save(&self.engine.borrow(), &self.state);
-        }
+        let keep = |seed: &mut Seed, downloads: bool| {
+            let engine = seed.engine.borrow();
+            for torrent in &mut seed.torrents {
+                if torrent.is_downloading() == downloads {
+                    torrent.save(&engine, &seed.state);
+                }
+            }
+        };
+        keep(self, false);
         self.engine.borrow_mut().stop();
         let begin = Instant::now();
-        while !self.engine.borrow().node.is_stopped() {
+        while !self.engine.borrow().is_at_rest() {
             let left = FAREWELL.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 break;
@@ -333,7 +415,13 @@ impl Seed {
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }
-        Ok(ExitCode::SUCCESS)
+        // Its last blocks had to be written first.
+        keep(self, true);
+        let code = self
+            .torrents
+            .iter()
+            .find_map(|t| t.exit_code(&self.engine.borrow()));
+        Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
 }
 
@@ -346,6 +434,7 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         node: engine.node.stats(),
         uploaded: 0,
         content: 0,
+        download: None,
     };
     for torrent in torrents {
         let total = torrent.content.geometry().total();
@@ -360,6 +449,10 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         }
         numbers.content = numbers.content.saturating_add(total);
         let stats = torrent.id().and_then(|id| engine.node.torrent(id));
+        if let Some(stats) = stats.filter(|_| torrent.is_downloading()) {
+            let wanted = torrent.wanted_len();
+            numbers.download = Some((wanted.saturating_sub(stats.left), wanted));
+        }
         let uploaded = stats.map_or(0, |stats| stats.uploaded);
         numbers.uploaded = numbers.uploaded.saturating_add(uploaded);
     }

@@ -12,7 +12,7 @@ pub(crate) struct Status {
     kind: Kind,
     next: Instant,
     /// What was uploaded when, for the rate.
-    before: (Instant, u64),
+    before: (Instant, u64, u64),
     last: String,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Numbers {
     /// Bytes sent in all runs, and bytes of content.
     pub(crate) uploaded: u64,
     pub(crate) content: u64,
+    /// Bytes that are here and that are wanted, while something is downloaded.
+    pub(crate) download: Option<(u64, u64)>,
 }
 
 impl Status {
@@ -48,7 +50,7 @@ impl Status {
         Status {
             kind,
             next: now,
-            before: (now, 0),
+            before: (now, 0, 0),
             last: String::new(),
         }
     }
@@ -71,8 +73,11 @@ impl Status {
                 _ => PLAIN,
             };
         let numbers = numbers();
-        let rate = self.rate(now, numbers.node.uploaded);
-        let line = describe(&numbers, rate);
+        let (up, down) = self.rates(now, &numbers.node);
+        let line = match numbers.download {
+            Some(progress) if numbers.checking == 0 => fetching(&numbers, progress, down, up),
+            _ => describe(&numbers, up),
+        };
         let gone = self.kind == Kind::Live && !live_line_stands();
         if gone || line != self.last {
             self.print(&line);
@@ -87,10 +92,13 @@ impl Status {
         }
     }
 
-    fn rate(&mut self, now: Instant, uploaded: u64) -> u64 {
-        let (then, before) = std::mem::replace(&mut self.before, (now, uploaded));
+    /// Bytes per second since the last line, up and down.
+    fn rates(&mut self, now: Instant, node: &Stats) -> (u64, u64) {
+        let fresh = (now, node.uploaded, node.downloaded);
+        let (then, up, down) = std::mem::replace(&mut self.before, fresh);
         let ms = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
-        (uploaded - before) * 1000 / ms.max(1)
+        let rate = |bytes: u64| bytes.saturating_mul(1000) / ms.max(1);
+        (rate(node.uploaded - up), rate(node.downloaded - down))
     }
 
     fn print(&self, line: &str) {
@@ -132,6 +140,34 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
     line
 }
 
+/// The line while something is downloaded.
+fn fetching(numbers: &Numbers, (here, wanted): (u64, u64), down: u64, up: u64) -> String {
+    let node = &numbers.node;
+    let peers = if node.peers == 1 { "peer" } else { "peers" };
+    let eta = match (wanted - here).checked_div(down) {
+        Some(seconds) => duration(seconds),
+        None => "unknown".to_owned(),
+    };
+    format!(
+        "{} of {} | {}/s down, {}/s up | {} {peers} | ETA {eta}",
+        percent(here, wanted),
+        size(wanted),
+        size(down),
+        size(up),
+        node.peers,
+    )
+}
+
+/// A time as people say it, in the two largest units.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
 /// How often everything was sent, with two decimals.
 fn ratio(uploaded: u64, content: u64) -> String {
     let hundredths = u128::from(uploaded) * 100 / u128::from(content.max(1));
@@ -161,6 +197,7 @@ mod tests {
             },
             uploaded: 3 << 30,
             content: 2 << 30,
+            download: None,
         };
         assert_eq!(
             describe(&numbers, 1 << 20),
@@ -174,5 +211,9 @@ mod tests {
              | 0 B/s | 3.00 GiB sent, ratio 1.50"
         );
         assert_eq!(ratio(1, 0), "1.00");
+        assert_eq!(
+            fetching(&numbers, (1 << 29, 1 << 30), 1 << 20, 0),
+            "50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers | ETA 8 min 32 s"
+        );
     }
 }

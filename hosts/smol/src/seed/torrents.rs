@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::resume::{Record, Verified};
-use everseed_disk::{Content, ReadError, check};
-use everseed_node::{Event, Have};
+use everseed_disk::{Content, ReadError, WriteError, check, write};
+use everseed_node::{Event, Have, Wanted};
+
+use super::fetch::{CHECKSUM, DISK_FULL, Download, UNFINISHED};
 
 use crate::cli::seed::Check;
-use crate::cli::text::{clear_live_line, escape, say};
+use crate::cli::text::{clear_live_line, escape, say, size};
 use crate::engine::Engine;
 use crate::state::State;
 use crate::trackers;
@@ -46,6 +49,10 @@ pub(crate) struct Seeded {
     progress: Arc<Progress>,
     next_look: Instant,
     looking: bool,
+    /// What is downloaded, until it is complete and after.
+    download: Option<Download>,
+    /// The node's id of it while it is checked anew.
+    rechecked: Option<TorrentId>,
 }
 
 /// How far a torrent has come.
@@ -68,7 +75,13 @@ struct Saved {
 
 impl Seeded {
     /// A torrent that is not started yet, with the trackers that its file names.
-    pub(crate) fn new(number: usize, content: Content, tiers: Vec<Vec<String>>) -> Seeded {
+    pub(crate) fn new(
+        number: usize,
+        content: Content,
+        tiers: Vec<Vec<String>>,
+        download: Option<Download>,
+    ) -> Seeded {
+        content.grows(download.is_some());
         let info_hash = content.metainfo().info_hash;
         let name = escape(content.metainfo().name.as_str()).to_string();
         Seeded {
@@ -89,6 +102,8 @@ impl Seeded {
             progress: Arc::default(),
             next_look: Instant::now(),
             looking: false,
+            download,
+            rechecked: None,
         }
     }
 
@@ -96,7 +111,8 @@ impl Seeded {
     pub(crate) fn id(&self) -> Option<TorrentId> {
         match self.phase {
             Phase::Serving(id) | Phase::Away(Some(id)) => Some(id),
-            Phase::Checking | Phase::Away(None) => None,
+            Phase::Checking => self.rechecked,
+            Phase::Away(None) => None,
         }
     }
 
@@ -134,7 +150,7 @@ impl Seeded {
         fresh: Option<u64>,
     ) {
         self.when = when;
-        if fresh.is_some() {
+        if fresh.is_some() || self.is_downloading() {
             self.begin(engine, state, fresh);
         } else if let Err(error) = check::reachable(&self.content) {
             // Not checked, as that would overwrite what is known with nothing.
@@ -160,6 +176,7 @@ impl Seeded {
         }
         match record.filter(|record| self.is_current(record)) {
             Some(record) => self.join(engine, have(record.verified)),
+            None if self.is_downloading() && self.is_empty() => self.join(engine, Have::Nothing),
             None if self.when == Check::Lazy => self.join_unverified(engine),
             None => self.check(engine),
         }
@@ -203,6 +220,9 @@ impl Seeded {
                     engine.node.offer_metadata(id, len);
                 }
                 self.announce(engine, id);
+                if self.is_downloading() {
+                    return self.begin_download(engine, id);
+                }
                 let out = &mut io::stdout();
                 clear_live_line(out);
                 let _ = writeln!(out, "seeding: {}", self.name);
@@ -252,13 +272,21 @@ impl Seeded {
         match done {
             Done::Checked(_, Ok(bits)) if self.phase == Phase::Checking => {
                 // Files that went away meanwhile made pieces look bad that may be good.
-                if let Err(error) = check::reachable(&self.content) {
+                if !self.is_downloading()
+                    && let Err(error) = check::reachable(&self.content)
+                {
                     return self.leave(None, &error);
+                }
+                if let Some(id) = self.rechecked.take() {
+                    engine.tell(Event::Restored(id, Have::Some(&bits)));
+                    self.phase = Phase::Serving(id);
+                    return;
                 }
                 self.join(engine, Have::Some(&bits));
                 self.save(engine, state);
             }
             Done::Checked(_, Err(error)) => self.leave(None, &error),
+            Done::Synced(_, synced) => self.synced(engine, state, synced),
             Done::Looked(_, look) => {
                 self.looking = false;
                 self.looked(engine, state, look);
@@ -290,7 +318,8 @@ impl Seeded {
     /// Has the files looked at when that is due: whether they are still what was verified, or are
     /// back.
     pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
-        if self.looking || self.phase == Phase::Checking || now < self.next_look {
+        let ours = self.is_downloading() && !self.is_away();
+        if self.looking || self.phase == Phase::Checking || ours || now < self.next_look {
             return;
         }
         self.looking = true;
@@ -316,6 +345,12 @@ impl Seeded {
             }
             (Err(error), _) => return log::debug!("{}: {error}", self.name),
         };
+        if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
+            log::warn!("{}: its files are back, and are checked", self.name);
+            engine.forget_files(&self.content);
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
         let unchanged = look.fingerprint == self.fingerprint;
         match self.phase {
             Phase::Serving(id) if unchanged && engine.is_readable(id) => {
@@ -373,6 +408,9 @@ impl Seeded {
         let Some(stats) = engine.node.torrent(id) else {
             return;
         };
+        if self.is_downloading() && !self.settle() {
+            return;
+        }
         // While some pieces wait to be verified, the record keeps what was sent and nothing else.
         let settled = stats.good == stats.have;
         let now = Saved {
@@ -401,6 +439,158 @@ impl Seeded {
                 state.folder().display(),
                 self.name,
             ),
+        }
+    }
+}
+
+/// Downloads.
+impl Seeded {
+    /// Whether files are still written.
+    pub(crate) fn is_downloading(&self) -> bool {
+        self.download.as_ref().is_some_and(Download::is_open)
+    }
+
+    /// Since when what was to be downloaded is complete and durable.
+    pub(crate) fn done_since(&self) -> Option<Instant> {
+        self.download.as_ref()?.done
+    }
+
+    /// Bytes of what is wanted.
+    pub(crate) fn wanted_len(&self) -> u64 {
+        let geometry = self.content.geometry();
+        match self.download.as_ref().and_then(|d| d.wanted.as_ref()) {
+            None => geometry.total(),
+            Some(bits) => {
+                let wanted = geometry.all_pieces().filter(|p| bits::get(bits, p.get()));
+                wanted.map(|p| u64::from(geometry.piece_size(p))).sum()
+            }
+        }
+    }
+
+    /// The exit code, if it is not that of a success.
+    pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
+        let download = self.download.as_ref().filter(|d| d.is_open())?;
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        if download.full {
+            Some(DISK_FULL)
+        } else if stats.is_some_and(|s| s.good == 0 && s.bad_pieces > 0) {
+            Some(CHECKSUM)
+        } else {
+            Some(UNFINISHED)
+        }
+    }
+
+    /// Whether there is nothing of it yet, so that there is nothing to check.
+    fn is_empty(&self) -> bool {
+        match check::present(&self.content) {
+            Ok(Some(bits)) => bits::count(&bits) == 0,
+            _ => false,
+        }
+    }
+
+    fn begin_download(&mut self, engine: &mut Engine, id: TorrentId) {
+        let Some(download) = &self.download else {
+            return;
+        };
+        let wanted = match &download.wanted {
+            None => Wanted::All,
+            Some(bits) => Wanted::Some(bits),
+        };
+        let now = engine.now();
+        if let Err(error) = engine.node.download(now, id, wanted, download.order) {
+            log::error!("{}: {error}", self.name);
+            return;
+        }
+        let stats = engine.node.torrent(id);
+        let left = stats.map_or(0, |stats| stats.left);
+        let total = self.wanted_len();
+        clear_live_line(&mut io::stdout());
+        let _ = writeln!(
+            io::stdout(),
+            "downloading: {}, {} of {} to come",
+            self.name,
+            size(left),
+            size(total),
+        );
+    }
+
+    /// Looks after a download; answers whether the node knows it and asks for its pieces.
+    pub(crate) fn mind_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        let (Phase::Serving(id), Some(download)) = (self.phase, &mut self.download) else {
+            return false;
+        };
+        if !download.is_open() {
+            return false;
+        }
+        if download.retry.is_some_and(|at| at <= now) {
+            download.retry = None;
+            engine.tell(Event::Writable(id));
+        }
+        if engine.node.is_complete(id) && !download.syncing {
+            download.syncing = true;
+            let task = Task::Sync(Arc::clone(&self.content), self.number);
+            engine.worker.ask(task);
+        }
+        true
+    }
+
+    /// A block could not be written: the node asks for nothing until it is tried again.
+    pub(crate) fn unwritable(&mut self, error: &WriteError) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let again = download.retry.is_none() && download.full == error.is_no_space();
+        if !again || download.retry.is_none() {
+            log::error!(
+                "{}: {error}; the download waits, tried again every {} s",
+                self.name,
+                AWAY.as_secs()
+            );
+        }
+        download.full = error.is_no_space();
+        download.retry = Some(Instant::now() + AWAY);
+    }
+
+    /// All is complete and on the disk.
+    fn synced(&mut self, engine: &mut Engine, state: &State, synced: Result<u64, WriteError>) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        download.syncing = false;
+        match synced {
+            Ok(fingerprint) => {
+                download.done = Some(Instant::now());
+                self.content.grows(false);
+                engine.forget_files(&self.content);
+                self.fingerprint = fingerprint;
+                self.next_look = Instant::now() + EVERY;
+                clear_live_line(&mut io::stdout());
+                let _ = writeln!(io::stdout(), "complete: {}", self.name);
+                self.said = self.phase_have(engine);
+                self.save(engine, state);
+            }
+            Err(error) => self.unwritable(&error),
+        }
+    }
+
+    fn phase_have(&self, engine: &Engine) -> u32 {
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        stats.map_or(0, |stats| stats.have)
+    }
+
+    /// Makes durable what an unfinished download has, and takes the fingerprint that goes with it.
+    fn settle(&mut self) -> bool {
+        let done = write::sync(&self.content);
+        let done = done.and_then(|()| check::fingerprint(&self.content).map_err(WriteError::Place));
+        match done {
+            Ok(fingerprint) => {
+                self.fingerprint = fingerprint;
+                true
+            }
+            Err(error) => {
+                log::warn!("{}: {error}; a restart will check what is there", self.name);
+                false
+            }
         }
     }
 }

@@ -1,0 +1,237 @@
+//! What `get` adds: where the torrent comes from, which of its files are wanted, and the life of a
+//! download until it is complete and durable.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use everseed_core::bits;
+use everseed_core::metainfo::{Kind, MetainfoError};
+use everseed_disk::{Content, Entry, OpenError, TorrentError, read_torrent, write};
+use everseed_node::Order;
+
+use crate::cli::get::Fetch;
+use crate::cli::text::escape;
+use crate::http;
+use crate::state::State;
+
+/// Why a download does not begin: what to say, and the exit code.
+pub(crate) type Refusal = (String, u8);
+
+/// aria2's codes: no bencoding, a bad torrent.
+const NOT_BENCODED: u8 = 25;
+const BAD_TORRENT: u8 = 26;
+/// aria2's code for a full disk.
+pub(crate) const DISK_FULL: u8 = 9;
+/// aria2's code for downloads that were not finished.
+pub(crate) const UNFINISHED: u8 = 7;
+/// aria2's code for data that has the wrong hash.
+pub(crate) const CHECKSUM: u8 = 32;
+
+/// A download that is not complete, or was not when we started.
+#[derive(Debug)]
+pub(crate) struct Download {
+    /// Pieces that are wanted; `None` is all.
+    pub(crate) wanted: Option<Vec<u8>>,
+    pub(crate) order: Order,
+    /// When writing is tried again.
+    pub(crate) retry: Option<Instant>,
+    /// Whether the last write failed for want of space.
+    pub(crate) full: bool,
+    /// Whether what is complete is being made durable.
+    pub(crate) syncing: bool,
+    /// When it was complete and durable.
+    pub(crate) done: Option<Instant>,
+}
+
+impl Download {
+    /// Whether files are still written.
+    pub(crate) fn is_open(&self) -> bool {
+        self.done.is_none()
+    }
+}
+
+/// The torrent file: a copy in the state, so that the original may go.
+pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
+    let text = given.to_str().unwrap_or_default();
+    let shown = escape(text).to_string();
+    if text.starts_with("magnet:") {
+        let text = "magnet links cannot be downloaded yet; give the .torrent file or its URL";
+        return Err((text.to_owned(), 1));
+    }
+    let remote = text.starts_with("http://") || text.starts_with("https://");
+    let bytes = if remote {
+        let limits = http::Limits {
+            body: MAX_TORRENT,
+            ..http::Limits::default()
+        };
+        let answer = smol::block_on(http::get(text, None, &limits));
+        let answer = answer.map_err(|error| (format!("{shown}: {error}"), 1))?;
+        if answer.status != 200 {
+            return Err((format!("{shown}: the server answers {}", answer.status), 1));
+        }
+        answer.body
+    } else {
+        std::fs::read(given).map_err(|error| (format!("{shown}: {error}"), 1))?
+    };
+    let fresh = state.folder().join("new.torrent");
+    let keep = |path: &Path| {
+        use std::io::Write;
+        everseed_disk::replace(path, |out| out.write_all(&bytes))
+    };
+    let unkept = |error| {
+        let place = state.folder().display().to_string();
+        (
+            format!("{place}: {error}; choose another place with --state DIR"),
+            1,
+        )
+    };
+    keep(&fresh).map_err(unkept)?;
+    let read = read_torrent(&fresh);
+    let info_hash = match read {
+        Ok(metainfo) => metainfo.info_hash,
+        Err(error) => {
+            let _ = std::fs::remove_file(&fresh);
+            return Err((told(&error, &shown), code(&error)));
+        }
+    };
+    let kept = state.torrent_file(info_hash);
+    std::fs::rename(&fresh, &kept).map_err(unkept)?;
+    Ok(kept)
+}
+
+/// The error, of the torrent that the user named.
+fn told(error: &OpenError, shown: &str) -> String {
+    match error {
+        OpenError::Torrent { error, .. } => format!("{shown}: {error}"),
+        error => error.to_string(),
+    }
+}
+
+fn code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Torrent {
+            error: TorrentError::Bad(MetainfoError::Bencode(_)),
+            ..
+        } => NOT_BENCODED,
+        OpenError::Torrent { .. } => BAD_TORRENT,
+        _ => 1,
+    }
+}
+
+/// Finds out what is wanted, and makes the folder, the empty files and what is to be preallocated.
+pub(crate) fn prepare(content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
+    let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
+    let mut wanted = None;
+    let mut used = vec![false; fetch.only.len()];
+    if !fetch.only.is_empty() {
+        let geometry = content.geometry();
+        let mut set = vec![0; geometry.bitfield_len() as usize];
+        for (number, entry) in (1..).zip(content.entries().map_err(|e| failed(&e))?) {
+            let entry = entry.map_err(|e| failed(&e))?;
+            if chosen(&fetch.only, number, &entry, &mut used) {
+                entry
+                    .pieces(geometry)
+                    .for_each(|piece| _ = bits::set(&mut set, piece));
+            }
+        }
+        if let Some(unused) = used.iter().position(|used| !used) {
+            let text = format!(
+                "--only {}: the torrent holds no such file; `everseed show` lists them",
+                escape(&fetch.only[unused])
+            );
+            return Err((text, 2));
+        }
+        wanted = Some(set);
+    }
+    let mut number = 0;
+    let only = |entry: &Entry| {
+        number += 1;
+        fetch.only.is_empty() || chosen(&fetch.only, number, entry, &mut used)
+    };
+    write::prepare(content, fetch.full, only).map_err(|error| {
+        let code = if error.is_no_space() { DISK_FULL } else { 1 };
+        (error.to_string(), code)
+    })?;
+    let order = match fetch.sequential {
+        true => Order::Sequential,
+        false => Order::Rarest,
+    };
+    Ok(Download {
+        wanted,
+        order,
+        retry: None,
+        full: false,
+        syncing: false,
+        done: None,
+    })
+}
+
+/// Whether a file was named: by number, path or pattern.
+fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> bool {
+    if entry.kind != Kind::Data {
+        return false;
+    }
+    let path = entry.path.to_string_lossy();
+    let name = entry.path.file_name().map(|name| name.to_string_lossy());
+    let mut any = false;
+    for (wish, used) in only.iter().zip(used) {
+        let hit = wish.parse() == Ok(number)
+            || matches(wish, &path)
+            || name.as_ref().is_some_and(|name| matches(wish, name));
+        *used |= hit;
+        any |= hit;
+    }
+    any
+}
+
+/// Whether `text` fits a pattern, in which `*` stands for any text and `?` for any letter.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                // The last star takes one more letter.
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    (p, t) = (at + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+/// The longest torrent that is downloaded.
+const MAX_TORRENT: usize = 32 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let table = [
+            ("*.flac", "a/b.flac", true),
+            ("*.flac", "a/b.flac.txt", false),
+            ("a/?.txt", "a/b.txt", true),
+            ("a/?.txt", "a/bb.txt", false),
+            ("*", "", true),
+            ("*a*b*", "xaxxbx", true),
+            ("*a*b*", "xbxxax", false),
+            ("", "", true),
+            ("a", "ab", false),
+        ];
+        for (pattern, text, expected) in table {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}
