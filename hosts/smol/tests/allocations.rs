@@ -83,7 +83,7 @@ fn seed(folder: &Path) -> SocketAddr {
         quiet: true,
         log: log::LevelFilter::Warn,
     };
-    std::thread::spawn(move || everseed::seed::run(&args).unwrap());
+    std::thread::spawn(move || everseed::seed::run(&args, None).unwrap());
     addr
 }
 

@@ -62,8 +62,10 @@ const COMMANDS: &[&str] = &["seed", "get", "make", "show", "check", "help"];
 
 /// Why a command ended early. What it carries is shown to a person after `everseed: `.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// Help was asked for, or the arguments make no sense.
     Stop(Stop),
+    /// It did not work.
     Failed(String),
     /// With an exit code of its own.
     Code(String, u8),

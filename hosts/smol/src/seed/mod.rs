@@ -43,7 +43,7 @@ use crate::worker::Done;
 use crate::{http, socket, trackers};
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
-pub(crate) fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
+pub fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
     let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
     let mut args = args.clone();
