@@ -1,4 +1,4 @@
-"""Downloads one torrent with libtorrent and exits once every piece is checked and written.
+"""Downloads one torrent with libtorrent and exits once every piece is checked and written, or stays.
 
 Other peers are found through the torrent's trackers and --peer only. What happens is printed.
 """
@@ -46,13 +46,13 @@ def add(session, torrent, save_dir, trackers):
     return handle
 
 
-def finish(session, handle):
+def finish(session, handle, stay):
     flushing = False
     while True:
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
             print(alert.what() + ": " + alert.message(), flush=True)
-            if flushing and isinstance(alert, lt.cache_flushed_alert):
+            if flushing and not stay and isinstance(alert, lt.cache_flushed_alert):
                 return
         # A torrent without a file is complete as soon as its metadata is here, for a moment.
         status = handle.status()
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("listen", help="IP:PORT, or [IP]:PORT")
     parser.add_argument("--peer", help="a peer to begin with, IP:PORT")
     parser.add_argument("--no-trackers", action="store_true")
+    parser.add_argument("--stay", action="store_true", help="go on seeding")
     parser.add_argument("--only-accept", action="store_true", help="dial nobody")
     args = parser.parse_args()
     s = session(args.listen, args.only_accept)
@@ -75,7 +76,7 @@ def main():
     if args.peer:
         host, _, port = args.peer.rpartition(":")
         handle.connect_peer((host.strip("[]"), int(port)))
-    finish(s, handle)
+    finish(s, handle, args.stay)
 
 
 if __name__ == "__main__":

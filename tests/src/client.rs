@@ -1,4 +1,4 @@
-//! Transmission, aria2 and libtorrent as downloaders.
+//! Transmission, aria2 and libtorrent as downloaders and seeders.
 //!
 //! What finds peers without a tracker is switched off in all of them, so that a test shows what it
 //! says. Otherwise they are left as a user has them, encryption included.
@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use crate::content::{Content, allocated};
@@ -35,11 +36,38 @@ impl Client {
 
     /// [`download`](Client::download) with further arguments, which are the client's own.
     pub fn download_with(self, torrent: &Path, listen: SocketAddr, extra: &[&str]) -> Download {
+        self.run(torrent, listen, extra, &|_| {})
+    }
+
+    /// Starts it on what `fill` puts into its download folder; it fetches the rest and stays.
+    pub fn seed(self, torrent: &Path, listen: SocketAddr, fill: &dyn Fn(&Path)) -> Download {
+        let stay: &[&str] = match self {
+            // It stays anyway.
+            Client::Transmission => &[],
+            Client::Aria2 => &[
+                "--seed-time=9999",
+                "--seed-ratio=0",
+                "--check-integrity=true",
+                "--bt-hash-check-seed=true",
+            ],
+            Client::Libtorrent => &["--stay"],
+        };
+        self.run(torrent, listen, stay, fill)
+    }
+
+    fn run(
+        self,
+        torrent: &Path,
+        listen: SocketAddr,
+        extra: &[&str],
+        fill: &dyn Fn(&Path),
+    ) -> Download {
         let dir = Dir::new(match self {
             Client::Transmission => "transmission",
             Client::Aria2 => "aria2",
             Client::Libtorrent => "libtorrent",
         });
+        fill(&dir.sub("files"));
         let mut argv = match self {
             Client::Transmission => transmission(torrent, &dir, listen),
             Client::Aria2 => aria2(torrent, &dir, listen),
@@ -51,6 +79,9 @@ impl Client {
         Download {
             client: self,
             process,
+            name,
+            argv,
+            crashes: 0,
             dir,
         }
     }
@@ -61,6 +92,10 @@ impl Client {
 pub struct Download {
     client: Client,
     process: Process,
+    name: String,
+    argv: Vec<String>,
+    /// How often it crashed and was started again.
+    crashes: u32,
     dir: Dir,
 }
 
@@ -71,13 +106,38 @@ impl Download {
         wait(&what, PATIENCE, || {
             let done = self.is_complete();
             if !done {
-                self.process.assert_alive();
+                self.look_after();
             }
             done.then_some(())
         });
         // Transmission 3.00 makes no files for what has no bytes.
         let empty_files = self.client != Client::Transmission;
         content.assert_same_in(&self.files(), empty_files);
+    }
+
+    /// Fails if the client has ended. One that crashed is started again, as Debian's libtorrent does
+    /// so now and then by itself; that it goes on crashing is a failure.
+    pub fn look_after(&mut self) {
+        let signal = self.process.ended().and_then(|status| status.signal());
+        match signal {
+            Some(signal) if self.crashes < CRASHES => {
+                self.crashes += 1;
+                eprintln!("{} crashed by signal {signal}; started again", self.name);
+                let log = self.dir.join("log");
+                self.process = Process::start(&self.name, &self.argv, &log);
+            }
+            _ => self.process.assert_alive(),
+        }
+    }
+
+    /// Waits until one that stays has everything, then compares.
+    pub fn wait_until_complete(&mut self, content: &Content) {
+        let what = format!("{:?} to have all of {}", self.client, content.name());
+        wait(&what, PATIENCE, || {
+            self.look_after();
+            let files = self.files().join(content.name());
+            content.is_same_as(&files).then_some(())
+        });
     }
 
     /// Whether the client says that it has everything.
@@ -104,6 +164,9 @@ impl Download {
         self.dir.join("files")
     }
 }
+
+/// Crashes of a client that are forgiven.
+const CRASHES: u32 = 2;
 
 fn transmission(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
     let (watch, files, config) = (dir.sub("watch"), dir.sub("files"), dir.sub("config"));

@@ -107,6 +107,16 @@ impl Content {
         }
     }
 
+    /// Whether the file or folder at `copy` has the same files with the same bytes by now. Empty files
+    /// do not count, as not every client makes them.
+    pub fn is_same_as(&self, copy: &Path) -> bool {
+        let ours = tree(&self.path);
+        ours.iter().filter(|(_, len)| **len > 0).all(|(name, _)| {
+            let read = |path: PathBuf| fs::read(path).ok();
+            read(join(copy, name)) == read(join(&self.path, name))
+        })
+    }
+
     /// Copies it into `dir`, to be damaged there.
     pub fn copy_to(&self, dir: &Path) -> PathBuf {
         let copy = dir.join(self.name());

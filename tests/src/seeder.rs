@@ -126,6 +126,74 @@ impl Seeder {
     }
 }
 
+/// `everseed get`, running.
+#[derive(Debug)]
+pub struct Getter {
+    /// Its process.
+    pub process: Process,
+    dir: Dir,
+}
+
+impl Getter {
+    /// Starts `everseed get TORRENT` with its state and its files in `dir`, listening at `listen`.
+    pub fn start(torrent: &Path, listen: SocketAddr, dir: Dir, args: &[&str]) -> Getter {
+        Getter::start_in(torrent, listen, dir, args, &[])
+    }
+
+    /// The same by way of another program, which runs what follows it.
+    pub fn start_in(
+        torrent: &Path,
+        listen: SocketAddr,
+        dir: Dir,
+        args: &[&str],
+        wrapper: &[String],
+    ) -> Getter {
+        let mut argv = wrapper.to_vec();
+        argv.extend([everseed(), "get".to_owned(), torrent.display().to_string()]);
+        argv.extend(["--listen".to_owned(), listen.to_string()]);
+        argv.extend(["--out".to_owned(), dir.join("files").display().to_string()]);
+        argv.extend(["--state".to_owned(), dir.sub("state").display().to_string()]);
+        argv.extend(args.iter().map(|a| (*a).to_owned()));
+        let process = Process::start("everseed get", &argv, &dir.join("get.log"));
+        Getter { process, dir }
+    }
+
+    /// Where the files go.
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// Waits until it prints a line with this in it.
+    pub fn wait_for(&mut self, text: &str) {
+        let what = format!("everseed get to say {text:?}");
+        wait(&what, PATIENCE, || {
+            let said = self.process.output().contains(text);
+            if !said {
+                self.process.assert_alive();
+            }
+            said.then_some(())
+        });
+    }
+
+    /// Waits for its end, and gives the exit code and its folder.
+    pub fn end(mut self) -> (i32, Dir) {
+        let code = self.process.wait(PATIENCE);
+        (code, self.dir)
+    }
+
+    /// Asks it to stop.
+    pub fn stop(mut self) -> (i32, Dir) {
+        self.process.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) -> Dir {
+        self.process.signal(Signal::KILL);
+        self.end().1
+    }
+}
+
 /// Stopping may take as long as a tracker that does not answer is waited for, and no longer.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -168,4 +236,25 @@ fn everseed() -> String {
         "{shown} is not there: cargo build --release (or set EVERSEED to the binary)"
     );
     shown
+}
+
+/// The number of pieces that `everseed show` finds in a torrent.
+pub fn pieces(torrent: &Path) -> usize {
+    let output = run([Path::new("show"), torrent]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|l| l.starts_with("pieces:"));
+    let words = line.and_then(|l| l.split_whitespace().nth(1));
+    let number = words.and_then(|w| w.parse().ok());
+    number.unwrap_or_else(|| panic!("everseed show names no number of pieces: {text}"))
+}
+
+/// Bytes of content that a seeder with its state in `dir` has ever sent, as it noted when it stopped.
+pub fn sent(dir: &Dir, hash: &InfoHash) -> u64 {
+    let path = dir.join(format!("state/{hash}.resume"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    // After 9 bytes of head and the info-hash: 7 bits a byte, the lowest first.
+    let number = bytes.get(29..).expect("a whole record");
+    let end = number.iter().position(|b| b & 0x80 == 0).expect("a number");
+    let bits = number[..=end].iter().rev();
+    bits.fold(0, |sum, b| (sum << 7) | u64::from(b & 0x7f))
 }

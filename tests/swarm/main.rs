@@ -6,10 +6,12 @@
 mod content;
 mod crowd;
 mod discovery;
+mod download;
 mod hostile;
 mod incomplete;
 mod rate;
 mod restart;
+mod resume;
 mod tools;
 
 use everseed_tests::client::Client;
