@@ -120,7 +120,7 @@ fn liar(addr: SocketAddr, hash: InfoHash, pieces: usize) {
                 stream.read_exact(&mut hello)?;
                 stream.write_all(&peer::handshake(hash, false))?;
                 let mut bits = vec![0xff; pieces / 8];
-                if pieces % 8 > 0 {
+                if !pieces.is_multiple_of(8) {
                     bits.push(0xff << (8 - pieces % 8));
                 }
                 stream.write_all(&message(peer::BITFIELD, &bits))?;

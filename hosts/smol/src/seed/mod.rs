@@ -164,6 +164,8 @@ struct Seed {
     web: Clients,
     status: Status,
     next_save: Instant,
+    /// When the built-in tracker's peers are called next.
+    next_peers: Instant,
     /// When a download is reason to stop.
     goal: Option<Fetch>,
 }
@@ -228,6 +230,7 @@ impl Seed {
             web: Clients::new(),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
+            next_peers: Instant::now(),
             goal,
         })
     }
@@ -244,6 +247,10 @@ impl Seed {
     /// signals that came.
     fn turn(&mut self, limit: Duration) -> io::Result<u32> {
         let patience = self.status.patience().unwrap_or(limit).min(limit);
+        let patience = match self.torrents.iter().any(Seeded::is_downloading) {
+            true => patience.min(PEERS),
+            false => patience,
+        };
         let engine = Rc::clone(&self.engine);
         let mut engine = engine.borrow_mut();
         engine.turn(patience)?;
@@ -314,10 +321,19 @@ impl Seed {
         let now = Instant::now();
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
+            let mut tracker = self.tracker.borrow_mut();
+            tracker.set_complete(torrent.info_hash, !torrent.is_downloading());
             if torrent.mind_download(engine, now)
                 && let Some(goal) = &mut self.goal
                 && let Some(id) = torrent.id()
             {
+                // Whoever asks the built-in tracker for peers is one.
+                if now >= self.next_peers {
+                    self.next_peers = now + PEERS;
+                    for peer in tracker.peers_of(torrent.info_hash) {
+                        engine.tell(Event::Peer(id, peer));
+                    }
+                }
                 for peer in goal.peers.drain(..) {
                     engine.tell(Event::Peer(id, peer));
                 }
@@ -521,6 +537,9 @@ const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 /// The longest time without a look at the chores: short, so that a disk that is mounted again is
 /// served again within half a minute.
 const CHORES: Duration = Duration::from_secs(10);
+
+/// How often a download asks the built-in tracker for peers.
+const PEERS: Duration = Duration::from_secs(2);
 
 /// How often the state is kept while it changes.
 const SAVE: Duration = Duration::from_secs(600);

@@ -47,6 +47,8 @@ struct Torrent {
     info_hash: InfoHash,
     /// How many peers became complete.
     downloaded: u32,
+    /// Whether we have all of it ourselves.
+    complete: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +101,21 @@ impl Table {
         self.torrents.push(Torrent {
             info_hash,
             downloaded: 0,
+            complete: true,
         });
         Ok(())
+    }
+
+    /// Notes whether we have all of a torrent ourselves, as we are taken to until this is called.
+    pub fn set_complete(&mut self, info_hash: InfoHash, complete: bool) {
+        if let Some(torrent) = self.find(info_hash) {
+            self.torrents[torrent].complete = complete;
+        }
+    }
+
+    /// The peers of a torrent, for our own download of it.
+    pub(crate) fn peers_of(&self, info_hash: InfoHash) -> impl Iterator<Item = SocketAddr> {
+        self.of(info_hash).map(|peer| peer.addr)
     }
 
     /// Answers for a torrent no longer.
@@ -157,9 +172,9 @@ impl Table {
 
     fn numbers(&self, torrent: Torrent) -> Scrape {
         let mut numbers = Scrape {
-            complete: 1,
+            complete: u32::from(torrent.complete),
             downloaded: torrent.downloaded,
-            incomplete: 0,
+            incomplete: u32::from(!torrent.complete),
         };
         for peer in self.of(torrent.info_hash) {
             match peer.complete {
@@ -227,8 +242,11 @@ impl Table {
         };
         let turned = || back.iter().chain(front).filter(useful).map(|p| p.addr);
         let of_own = |addr: &SocketAddr| Family::of(addr.ip()) == own;
-        let ours = SocketAddr::new(local.ip().to_canonical(), self.port);
-        let ours = (!complete).then_some(ours);
+        let seeding = self
+            .find(announce.info_hash)
+            .is_none_or(|t| self.torrents[t].complete);
+        let ours = !(complete && seeding);
+        let ours = ours.then_some(SocketAddr::new(local.ip().to_canonical(), self.port));
         let all = ours
             .into_iter()
             .chain(turned().filter(of_own))
