@@ -1,0 +1,71 @@
+//! `everseed-sim`: runs a scenario, prints its table and draws its chart.
+
+use std::process::ExitCode;
+
+use everseed_sim::scenarios::{self, NAMES, Settings};
+use lexopt::{Arg, Parser, ValueExt};
+
+const HELP: &str = "\
+everseed-sim - swarms of everseed nodes in virtual time
+
+Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults
+
+  flash-crowd   1, 10, 100 .. leechers arrive at once at one seed
+  free-riders   a fifth of the leechers never upload
+  churn         peers come and leave when they are complete
+  faults        crashes, full disks, lies, broken connections, partitions
+
+Options:
+      --seed N      decides everything; a failure names it (default: 1)
+      --peers N     the most leechers (default: 1000)
+      --pieces N    pieces of the content (default: 256)
+      --blocks N    blocks of 16 KiB in a piece (default: 16)
+      --up BYTES    per second that everybody can send (default: 262144)
+      --slots N     peers that everybody serves at a time (default: 4)
+      --svg FILE    write the chart there
+  -h, --help        print this
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("everseed-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<(), lexopt::Error> {
+    let mut parser = Parser::from_env();
+    let mut settings = Settings::default();
+    let (mut name, mut svg) = (None, None);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("seed") => settings.seed = parser.value()?.parse()?,
+            Arg::Long("peers") => settings.peers = parser.value()?.parse()?,
+            Arg::Long("pieces") => settings.pieces = parser.value()?.parse()?,
+            Arg::Long("blocks") => settings.blocks = parser.value()?.parse()?,
+            Arg::Long("up") => settings.up = parser.value()?.parse()?,
+            Arg::Long("slots") => settings.slots = parser.value()?.parse()?,
+            Arg::Long("svg") => svg = Some(parser.value()?),
+            Arg::Short('h') | Arg::Long("help") => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            Arg::Value(value) if name.is_none() => name = Some(value.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let Some(name) = name else {
+        return Err(format!("which one? {}", NAMES.join(", ")).into());
+    };
+    let outcome = scenarios::run(&name, settings);
+    let outcome = outcome.ok_or_else(|| format!("{name}: there is {}", NAMES.join(", ")))?;
+    print!("{}", outcome.table);
+    if let Some(path) = svg {
+        let written = std::fs::write(&path, outcome.chart.svg());
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! Swarms to look at, and what must be true of each.
+
+use crate::chart::{Chart, Line};
+use crate::world::{Profile, World};
+
+/// What a scenario is run with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Decides everything.
+    pub seed: u64,
+    /// The most leechers.
+    pub peers: usize,
+    /// Pieces of the content.
+    pub pieces: u32,
+    /// Blocks of 16 KiB in a piece.
+    pub blocks: u32,
+    /// Bytes per second that everybody can send.
+    pub up: u64,
+    /// Peers that everybody serves at a time.
+    pub slots: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            seed: 1,
+            peers: 1000,
+            pieces: 256,
+            blocks: 16,
+            up: 256 * 1024,
+            slots: 4,
+        }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Lines of text.
+    pub table: String,
+    /// A picture of it.
+    pub chart: Chart,
+}
+
+/// What a scenario is called.
+pub const NAMES: [&str; 4] = ["flash-crowd", "free-riders", "churn", "faults"];
+
+/// Runs the scenario of this name.
+pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
+    match name {
+        "flash-crowd" => Some(flash_crowd(settings)),
+        "free-riders" => Some(free_riders(settings)),
+        "churn" => Some(churn(settings)),
+        "faults" => Some(faults(settings)),
+        _ => None,
+    }
+}
+
+fn profile(settings: &Settings) -> Profile {
+    Profile {
+        up: settings.up,
+        // Upload is what is scarce.
+        down: settings.up * 8,
+        slots: settings.slots,
+        nat: false,
+        free_rider: false,
+        corrupt: false,
+    }
+}
+
+/// No swarm here may take longer, in virtual seconds.
+const LIMIT: f64 = 200_000.0;
+
+fn world(settings: &Settings) -> World {
+    World::new(settings.seed, settings.pieces, settings.blocks)
+}
+
+/// Runs until all of these hosts have everything, and fails if they do not.
+fn until_finished(world: &mut World, hosts: &[usize]) {
+    let mut steps = 0u64;
+    let mut waiting: Vec<usize> = hosts.to_vec();
+    while !waiting.is_empty() {
+        let going = world.step(LIMIT);
+        steps += 1;
+        if steps.is_multiple_of(1000) {
+            waiting.retain(|&host| world.finished(host).is_none());
+        }
+        if steps.is_multiple_of(1_000_000) {
+            world.tidy();
+        }
+        if !going {
+            waiting.retain(|&host| world.finished(host).is_none());
+            assert!(
+                waiting.is_empty(),
+                "seed {}: {} of {} hosts never finish, host {} lacks {} bytes",
+                world.seed,
+                waiting.len(),
+                hosts.len(),
+                waiting[0],
+                world.stats(waiting[0]).left,
+            );
+        }
+    }
+}
+
+/// When these hosts were complete, in seconds, sorted.
+fn times(world: &World, hosts: &[usize]) -> Vec<f64> {
+    let mut times: Vec<f64> = hosts.iter().filter_map(|&h| world.finished(h)).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn mean(times: &[f64]) -> f64 {
+    times.iter().sum::<f64>() / times.len().max(1) as f64
+}
+
+/// The time in which one receives the content from one.
+fn alone(world: &World, settings: &Settings) -> f64 {
+    world.total() as f64 / settings.up as f64
+}
+
+/// N leechers at once, at an origin that can send no more than each of them. A server that sends to
+/// each of them takes N times as long as for one; the least that is possible for a swarm of equals is
+/// `1 + floor(log2 N) / pieces` times as long (Mundinger, Weber and Weiss, 2008).
+pub fn flash_crowd(settings: Settings) -> Outcome {
+    let mut table = format!(
+        "{:>6} {:>10} {:>10} {:>10} {:>10} {:>8}\n",
+        "peers", "server s", "optimum s", "mean s", "last s", "ratio"
+    );
+    let mut lines = ["server", "optimum", "swarm, last", "swarm, mean"].map(|name| Line {
+        name: name.to_owned(),
+        points: Vec::new(),
+    });
+    let mut count = 1;
+    while count <= settings.peers {
+        let mut world = world(&settings);
+        world.add(profile(&settings), true);
+        let hosts: Vec<_> = (0..count)
+            .map(|_| world.add(profile(&settings), false))
+            .collect();
+        until_finished(&mut world, &hosts);
+        world.assert_rest();
+        let one = alone(&world, &settings);
+        let times = times(&world, &hosts);
+        let (last, mean) = (times.last().copied().unwrap_or(0.0), mean(&times));
+        let optimum = one * (1.0 + f64::from(count.ilog2()) / f64::from(settings.pieces));
+        let server = one * count as f64;
+        table += &format!(
+            "{count:>6} {server:>10.0} {optimum:>10.0} {mean:>10.0} {last:>10.0} {:>8.2}\n",
+            last / optimum
+        );
+        for (line, y) in lines.iter_mut().zip([server, optimum, last, mean]) {
+            line.points.push((count as f64, y));
+        }
+        count *= 10;
+    }
+    Outcome {
+        table,
+        chart: Chart {
+            title: "Time until everybody has the file".to_owned(),
+            x: "leechers that arrive at once".to_owned(),
+            y: "seconds".to_owned(),
+            log: (true, true),
+            lines: lines.to_vec(),
+        },
+    }
+}
+
+/// A fifth of the leechers never upload: those who do finish earlier.
+pub fn free_riders(settings: Settings) -> Outcome {
+    let mut world = world(&settings);
+    world.add(profile(&settings), true);
+    let (mut sharing, mut riding) = (Vec::new(), Vec::new());
+    for n in 0..settings.peers.min(200) {
+        let free_rider = n % 5 == 0;
+        let host = world.add(
+            Profile {
+                free_rider,
+                ..profile(&settings)
+            },
+            false,
+        );
+        if free_rider {
+            &mut riding
+        } else {
+            &mut sharing
+        }
+        .push(host);
+    }
+    let all: Vec<_> = sharing.iter().chain(&riding).copied().collect();
+    until_finished(&mut world, &all);
+    let (shared, rode) = (times(&world, &sharing), times(&world, &riding));
+    let one = alone(&world, &settings);
+    let origin = world.stats(0).uploaded as f64 / world.total() as f64;
+    let table = format!(
+        "{:>14} {:>8} {:>8} {:>8}\n{:>14} {:>8} {:>8.0} {:>8.0}\n{:>14} {:>8} {:>8.0} {:>8.0}\n\
+         free riders wait {:.2} times as long; one from one takes {one:.0} s; \
+         the origin sent {origin:.1} copies\n",
+        "",
+        "peers",
+        "mean s",
+        "last s",
+        "contributors",
+        shared.len(),
+        mean(&shared),
+        shared.last().copied().unwrap_or(0.0),
+        "free riders",
+        rode.len(),
+        mean(&rode),
+        rode.last().copied().unwrap_or(0.0),
+        mean(&rode) / mean(&shared),
+    );
+    let line = |name: &str, times: &[f64]| Line {
+        name: name.to_owned(),
+        points: [(0.0, 0.0)]
+            .into_iter()
+            .chain(
+                (1..)
+                    .zip(times)
+                    .map(|(n, &t)| (t, 100.0 * f64::from(n) / times.len() as f64)),
+            )
+            .collect(),
+    };
+    Outcome {
+        table,
+        chart: Chart {
+            title: "Who shares is served".to_owned(),
+            x: "seconds".to_owned(),
+            y: "% complete".to_owned(),
+            log: (false, false),
+            lines: vec![line("contributors", &shared), line("free riders", &rode)],
+        },
+    }
+}
+
+/// Peers come one after another and leave as soon as they are complete; the origin leaves too, once
+/// one always-on seeder has everything.
+pub fn churn(settings: Settings) -> Outcome {
+    let mut world = world(&settings);
+    let origin = world.add(profile(&settings), true);
+    let stays = world.add(profile(&settings), false);
+    let one = alone(&world, &settings);
+    let count = settings.peers.min(300);
+    let gap = one / 10.0;
+    for n in 0..count {
+        world.cue(gap * n as f64, 0);
+    }
+    let mut hosts = vec![stays];
+    let mut present = Line {
+        name: "peers".to_owned(),
+        points: vec![(0.0, 0.0)],
+    };
+    let mut steps = 0u64;
+    let mut origin_left = None;
+    loop {
+        let going = world.step(LIMIT);
+        for _ in 0..world.cues.drain(..).count() {
+            hosts.push(world.add(profile(&settings), false));
+        }
+        steps += 1;
+        if going && !steps.is_multiple_of(1000) {
+            continue;
+        }
+        let leaving: Vec<_> = hosts[1..]
+            .iter()
+            .copied()
+            .filter(|&h| world.is_alive(h) && world.finished(h).is_some())
+            .collect();
+        leaving.into_iter().for_each(|host| world.stop(host));
+        if origin_left.is_none() && world.finished(stays).is_some() {
+            world.stop(origin);
+            origin_left = Some(world.seconds());
+        }
+        let here = hosts.iter().filter(|&&h| world.is_alive(h)).count();
+        if steps.is_multiple_of(100_000) {
+            world.tidy();
+            present.points.push((world.seconds(), here as f64));
+        }
+        if hosts.len() == count + 1 && here == 1 || !going {
+            break;
+        }
+    }
+    let late: Vec<_> = hosts
+        .iter()
+        .filter(|&&h| world.finished(h).is_none())
+        .collect();
+    assert!(
+        late.is_empty(),
+        "seed {}: {} never finish",
+        world.seed,
+        late.len()
+    );
+    present.points.push((world.seconds(), 1.0));
+    let sent = world.stats(stays).uploaded as f64 / world.total() as f64;
+    let table = format!(
+        "{} peers came, one each {gap:.0} s, and left when they were complete: all were.\n\
+         The origin left after {:.0} s; the seeder that stayed sent {sent:.1} copies in {:.0} s.\n",
+        count,
+        origin_left.unwrap_or(0.0),
+        world.seconds(),
+    );
+    Outcome {
+        table,
+        chart: Chart {
+            title: "Peers come and go, the file stays".to_owned(),
+            x: "seconds".to_owned(),
+            y: "peers on line".to_owned(),
+            log: (false, false),
+            lines: vec![present],
+        },
+    }
+}
+
+/// Everything that can go wrong: connections break, machines crash and lose what was not synced, disks
+/// are full, a peer lies, the network falls apart, half of all cannot be dialled.
+pub fn faults(settings: Settings) -> Outcome {
+    let mut world = world(&settings);
+    world.add(profile(&settings), true);
+    let liar = Profile {
+        corrupt: true,
+        ..profile(&settings)
+    };
+    world.add(liar, true);
+    let count = settings.peers.clamp(4, 60);
+    let mut hosts = Vec::new();
+    for n in 0..count {
+        let nat = n % 2 == 1;
+        hosts.push(world.add(
+            Profile {
+                nat,
+                ..profile(&settings)
+            },
+            false,
+        ));
+    }
+    let one = alone(&world, &settings);
+    for n in 0..40u32 {
+        world.cue(one * f64::from(n) / 10.0, n % 8);
+    }
+    let (mut crashes, mut breaks) = (0, 0);
+    let mut full: Option<usize> = None;
+    while world.step(LIMIT) {
+        for cue in std::mem::take(&mut world.cues) {
+            let some = world.below(u32::try_from(count).unwrap_or(1)) as usize;
+            let host = hosts[some];
+            match cue {
+                0 | 4 => {
+                    crashes += 1;
+                    world.crash(host);
+                }
+                1 | 5 => {
+                    breaks += 5;
+                    (0..5).for_each(|_| world.break_one(host));
+                }
+                2 => {
+                    full = Some(host);
+                    world.storage(host).room = Some(3);
+                }
+                6 => {
+                    if let Some(host) = full.take() {
+                        world.storage(host).room = None;
+                        world.writable(host);
+                    }
+                }
+                3 => world.part(Some(count / 2)),
+                7 => world.part(None),
+                _ => {}
+            }
+            world.storage(host).sync();
+        }
+        if full.is_none() && hosts.iter().all(|&h| world.finished(h).is_some()) {
+            break;
+        }
+    }
+    if let Some(host) = full {
+        world.storage(host).room = None;
+        world.writable(host);
+    }
+    world.part(None);
+    until_finished(&mut world, &hosts);
+    world.assert_rest();
+    let times = times(&world, &hosts);
+    let bad: u32 = hosts.iter().map(|&h| world.stats(h).bad_pieces).sum();
+    let table = format!(
+        "{count} peers, half of them behind NAT, beside a seed and a liar: {crashes} crashes, \
+         {breaks} broken connections, {bad} bad pieces.\nAll finished, the mean after {:.0} s, the \
+         last after {:.0} s; one from one takes {one:.0} s.\n",
+        mean(&times),
+        times.last().copied().unwrap_or(0.0),
+    );
+    Outcome {
+        table,
+        chart: Chart {
+            title: "Whatever goes wrong".to_owned(),
+            x: "seconds".to_owned(),
+            y: "peers complete".to_owned(),
+            log: (false, false),
+            lines: vec![Line {
+                name: "complete".to_owned(),
+                points: (1..).zip(&times).map(|(n, &t)| (t, f64::from(n))).collect(),
+            }],
+        },
+    }
+}

@@ -1,0 +1,733 @@
+//! The nodes, the clock, and what happens next.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use everseed_core::geometry::{BLOCK, Geometry, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::pool::BlockSlot;
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::{AnnounceEvent, Intervals};
+use everseed_node::announcer::{self, Job};
+use everseed_node::candidates::Candidate;
+use everseed_node::choker::Rank;
+use everseed_node::conn::Conn;
+use everseed_node::flights::Flight;
+use everseed_node::partials::Partial;
+use everseed_node::queue::Request;
+use everseed_node::torrent::Torrent;
+use everseed_node::{
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
+    TorrentStats, Wanted,
+};
+
+use crate::link::{End, Link, Pipe};
+use crate::storage::Storage;
+
+/// How a host is connected and what it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// Bytes per second that it can send.
+    pub up: u64,
+    /// Bytes per second that it can receive.
+    pub down: u64,
+    /// Peers that it serves at a time.
+    pub slots: u16,
+    /// It cannot be dialled.
+    pub nat: bool,
+    /// It never uploads.
+    pub free_rider: bool,
+    /// What it sends is wrong.
+    pub corrupt: bool,
+}
+
+/// One node and the machine that it runs on.
+struct Host {
+    node: Node<'static>,
+    torrent: TorrentId,
+    profile: Profile,
+    storage: Storage,
+    alive: bool,
+    /// Connections by the node's slot: the link, and which end of it.
+    links: HashMap<u16, (usize, usize)>,
+    /// Ends with something to send, in turns.
+    row: VecDeque<(usize, usize)>,
+    sending: bool,
+    down_free: u64,
+    wake: Option<u64>,
+    finished: Option<u64>,
+}
+
+/// What happens at a time.
+enum Happening {
+    /// A host's deadline.
+    Wake(usize),
+    /// A host has sent what it was sending.
+    Sent(usize),
+    /// Bytes arrive at an end of a link.
+    Arrive(usize, usize, Pipe),
+    /// A host hears that the other end of a link hung up.
+    HungUp(usize, usize),
+    /// A dialled host is reached.
+    Reach {
+        from: usize,
+        conn: ConnId,
+        to: usize,
+    },
+    /// A tracker's answer.
+    Answer(usize, Job),
+    /// The scenario does something.
+    Cue(u32),
+}
+
+/// Everything.
+pub struct World {
+    /// The seed that decides everything.
+    pub seed: u64,
+    rng: Rng,
+    now: u64,
+    sequence: u64,
+    events: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: HashMap<u64, Happening>,
+    hosts: Vec<Host>,
+    links: Vec<Option<Link>>,
+    free_links: Vec<usize>,
+    geometry: Geometry,
+    buffer: Vec<u8>,
+    bodies: Bodies,
+    /// Cues that have come.
+    pub cues: Vec<u32>,
+    /// The one end of the world that cannot talk to the other: hosts below this number.
+    partition: Option<usize>,
+}
+
+const HASH: InfoHash = InfoHash([7; 20]);
+
+/// Bytes in a socket's send buffer: two blocks.
+const SEND_BUFFER: usize = 2 * (BLOCK as usize + 13);
+
+/// Peers that the tracker names.
+const NAMED: usize = 50;
+
+const CONNS: usize = 80;
+const BLOCKS: usize = 64;
+
+fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
+    vec![value; len].leak()
+}
+
+/// A host's address; there is one for each number.
+fn address(host: usize) -> SocketAddr {
+    let [_, b, c, d] = u32::try_from(host + 1).unwrap_or(0).to_be_bytes();
+    SocketAddr::from(([10, b, c, d], 6881))
+}
+
+fn host_at(addr: SocketAddr) -> Option<usize> {
+    match addr.ip() {
+        IpAddr::V4(ip) => usize::try_from(ip.to_bits() & 0xff_ffff)
+            .ok()?
+            .checked_sub(1),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn memory(geometry: &Geometry) -> Memory<'static> {
+    let bytes = lend(0u8, BLOCKS * BLOCK as usize);
+    let blocks: Vec<_> = bytes
+        .chunks_mut(BLOCK as usize)
+        .map(BlockSlot::new)
+        .collect();
+    let bitfield = geometry.bitfield_len() as usize;
+    Memory {
+        conns: lend(Conn::EMPTY, CONNS),
+        ranks: lend(Rank::EMPTY, CONNS),
+        requests: lend(Request::EMPTY, 1000),
+        blocks: blocks.leak(),
+        flights: lend(Flight::EMPTY, BLOCKS),
+        partials: lend(Partial::EMPTY, 32),
+        partial_bits: lend(
+            0,
+            32 * 2 * geometry.piece_len().div_ceil(8 * BLOCK) as usize,
+        ),
+        peer_bits: lend(0, CONNS * bitfield),
+        counts: lend(0, geometry.pieces() as usize),
+        torrents: lend(Torrent::EMPTY, 1),
+        bits: lend(0, 4 * bitfield),
+        tiers: lend(announcer::Slot::EMPTY, 1),
+        candidates: lend(Candidate::EMPTY, 120),
+        scratch: lend(0, 2 * BLOCK as usize),
+    }
+}
+
+impl World {
+    /// A world without hosts, for a torrent of so many pieces of so many blocks.
+    pub fn new(seed: u64, pieces: u32, blocks: u32) -> World {
+        let piece = u64::from(blocks) * u64::from(BLOCK);
+        let geometry = Geometry::new(u64::from(pieces) * piece, piece);
+        World {
+            seed,
+            rng: Rng::new(seed),
+            now: 1_000_000,
+            sequence: 0,
+            events: BinaryHeap::new(),
+            happenings: HashMap::new(),
+            hosts: Vec::new(),
+            links: Vec::new(),
+            free_links: Vec::new(),
+            geometry: geometry.unwrap_or_else(|e| panic!("{pieces} pieces of {blocks}: {e}")),
+            buffer: vec![0; SEND_BUFFER],
+            bodies: Bodies::new(),
+            cues: Vec::new(),
+            partition: None,
+        }
+    }
+
+    /// Bytes of content.
+    pub fn total(&self) -> u64 {
+        self.geometry.total()
+    }
+
+    /// Seconds since the world began.
+    pub fn seconds(&self) -> f64 {
+        (self.now - 1_000_000) as f64 / 1e6
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.rng.below(end)
+    }
+
+    /// A new host that has all or nothing, and its number.
+    pub fn add(&mut self, profile: Profile, complete: bool) -> usize {
+        let storage = Storage::new(self.geometry, complete);
+        self.start(profile, storage)
+    }
+
+    fn start(&mut self, profile: Profile, storage: Storage) -> usize {
+        let host = self.hosts.len();
+        let (node, torrent) = self.boot(host, profile, &storage);
+        self.hosts.push(Host {
+            node,
+            torrent,
+            profile,
+            storage,
+            alive: true,
+            links: HashMap::new(),
+            row: VecDeque::new(),
+            sending: false,
+            down_free: 0,
+            wake: None,
+            finished: None,
+        });
+        self.drive(host);
+        host
+    }
+
+    fn boot(
+        &mut self,
+        host: usize,
+        profile: Profile,
+        storage: &Storage,
+    ) -> (Node<'static>, TorrentId) {
+        let mut peer_id = *b"-EV0100-000000000000";
+        peer_id[12..20].copy_from_slice(&self.rng.bits().to_be_bytes());
+        let identity = Identity {
+            peer_id,
+            port: address(host).port(),
+            client: "everseed-sim",
+        };
+        let limits = Limits {
+            slots: profile.slots,
+            // As little as can be said.
+            upload_bps: profile.free_rider.then_some(1),
+            download_bps: None,
+        };
+        let memory = memory(&self.geometry);
+        let mut node = Node::new(memory, identity, limits, self.rng.bits());
+        let bits = storage.check();
+        let count = everseed_core::bits::count(&bits);
+        let have = match count {
+            0 => Have::Nothing,
+            n if n == self.geometry.pieces() => Have::All,
+            _ => Have::Some(&bits),
+        };
+        let now = Instant::from_micros(self.now);
+        let failed = "a world is made with enough memory";
+        let torrent = node.add(HASH, self.geometry, have, 0).expect(failed);
+        let order = Order::Rarest;
+        node.download(now, torrent, Wanted::All, order)
+            .expect(failed);
+        node.announce(now, torrent, 0, 1).expect(failed);
+        (node, torrent)
+    }
+
+    /// The host is gone from one moment to the next; its peers hear of it.
+    pub fn stop(&mut self, host: usize) {
+        self.hosts[host].alive = false;
+        let links: Vec<_> = self.hosts[host].links.drain().map(|(_, at)| at).collect();
+        for (link, side) in links {
+            self.cut(link, side);
+        }
+        self.hosts[host].row.clear();
+    }
+
+    /// The host's power goes and comes back: what was not synced is lost or spoiled.
+    pub fn crash(&mut self, host: usize) {
+        self.stop(host);
+        let mut rng = Rng::new(self.rng.bits());
+        self.hosts[host].storage.crash(|| rng.below(2) == 0);
+        let (profile, storage) = (self.hosts[host].profile, self.hosts[host].storage.clone());
+        let (node, torrent) = self.boot(host, profile, &storage);
+        let fresh = &mut self.hosts[host];
+        (fresh.node, fresh.torrent) = (node, torrent);
+        (fresh.alive, fresh.sending, fresh.wake) = (true, false, None);
+        self.drive(host);
+    }
+
+    /// The host's storage, for faults.
+    pub fn storage(&mut self, host: usize) -> &mut Storage {
+        &mut self.hosts[host].storage
+    }
+
+    /// A host's disk takes writes again.
+    pub fn writable(&mut self, host: usize) {
+        let event = Event::Writable(self.hosts[host].torrent);
+        self.tell(host, event);
+    }
+
+    /// Breaks a connection of a host, if it has any.
+    pub fn break_one(&mut self, host: usize) {
+        let mut slots: Vec<_> = self.hosts[host].links.keys().copied().collect();
+        slots.sort_unstable();
+        let count = u32::try_from(slots.len()).unwrap_or(0);
+        let Some(slot) = slots.get(self.rng.below(count) as usize) else {
+            return;
+        };
+        let (link, side) = self.hosts[host].links[slot];
+        for side in [side, 1 - side] {
+            self.hang_up(link, side);
+        }
+    }
+
+    /// Hosts below this number cannot reach the others, and the reverse; `None` ends it.
+    pub fn part(&mut self, at: Option<usize>) {
+        self.partition = at;
+        let apart: Vec<_> = (0..self.links.len())
+            .filter(|&link| {
+                let ends = self.links[link]
+                    .as_ref()
+                    .map(|l| [l.ends[0].host, l.ends[1].host]);
+                ends.is_some_and(|[a, b]| self.apart(a, b))
+            })
+            .collect();
+        for link in apart {
+            self.hang_up(link, 0);
+            self.hang_up(link, 1);
+        }
+    }
+
+    fn apart(&self, a: usize, b: usize) -> bool {
+        self.partition.is_some_and(|at| (a < at) != (b < at))
+    }
+
+    /// Has [`cues`](Self::cues) hold this number after so many seconds.
+    pub fn cue(&mut self, seconds: f64, number: u32) {
+        let at = self.now + (seconds * 1e6) as u64;
+        self.at(at, Happening::Cue(number));
+    }
+
+    /// When a host had everything, in seconds.
+    pub fn finished(&self, host: usize) -> Option<f64> {
+        let at = self.hosts[host].finished?;
+        Some((at - 1_000_000) as f64 / 1e6)
+    }
+
+    /// Whether a host runs.
+    pub fn is_alive(&self, host: usize) -> bool {
+        self.hosts[host].alive
+    }
+
+    /// Numbers of a host's torrent.
+    pub fn stats(&self, host: usize) -> TorrentStats {
+        let host = &self.hosts[host];
+        host.node
+            .torrent(host.torrent)
+            .expect("no torrent is removed")
+    }
+
+    /// Lets the next thing happen; false when nothing will, before `limit` seconds.
+    pub fn step(&mut self, limit: f64) -> bool {
+        let Some(&Reverse((at, sequence))) = self.events.peek() else {
+            return false;
+        };
+        if (at - 1_000_000) as f64 / 1e6 > limit {
+            return false;
+        }
+        self.events.pop();
+        self.now = at;
+        if let Some(happening) = self.happenings.remove(&sequence) {
+            self.happen(happening);
+        }
+        true
+    }
+
+    /// After everything: whatever was on its way came to an end, and nothing was lost on the way.
+    pub fn assert_rest(&self) {
+        for (n, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.alive) {
+            if self.finished(n).is_some() {
+                let free = host.node.blocks_free();
+                assert_eq!(free, BLOCKS, "seed {}: host {n} lost blocks", self.seed);
+            }
+        }
+    }
+
+    fn at(&mut self, at: u64, happening: Happening) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence)));
+        self.happenings.insert(self.sequence, happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Wake(host) => {
+                if self.hosts[host].wake.is_some_and(|at| at <= self.now) {
+                    self.hosts[host].wake = None;
+                    if self.hosts[host].alive {
+                        let now = Instant::from_micros(self.now);
+                        self.hosts[host].node.tick(now);
+                        self.drive(host);
+                    }
+                }
+            }
+            Happening::Sent(host) => {
+                self.hosts[host].sending = false;
+                self.send_next(host);
+            }
+            Happening::Arrive(link, side, mut bytes) => {
+                let Some(link_of) = self.links[link].as_mut() else {
+                    return;
+                };
+                let len = bytes.len();
+                bytes.pass(&mut link_of.ends[side].into, len);
+                self.read(link, side);
+            }
+            Happening::HungUp(link, side) => self.hang_up(link, side),
+            Happening::Reach { from, conn, to } => self.reach(from, conn, to),
+            Happening::Answer(host, job) => self.answer(host, job),
+            Happening::Cue(number) => self.cues.push(number),
+        }
+    }
+
+    fn tell(&mut self, host: usize, event: Event<'_>) {
+        let now = Instant::from_micros(self.now);
+        self.hosts[host].node.event(now, event);
+        self.drive(host);
+    }
+
+    /// Carries out what a node wants, and notes when it wants to be woken.
+    fn drive(&mut self, host: usize) {
+        let now = Instant::from_micros(self.now);
+        while let Some(action) = self.hosts[host].node.poll(now) {
+            self.act(host, action);
+        }
+        let deadline = self.hosts[host].node.deadline().map(Instant::as_micros);
+        if let Some(at) = deadline {
+            // A deadline that has passed is for a little later, so that time goes on.
+            let at = at.max(self.now + 1);
+            if self.hosts[host].wake.is_none_or(|wake| at < wake) {
+                self.hosts[host].wake = Some(at);
+                self.at(at, Happening::Wake(host));
+            }
+        }
+    }
+
+    fn act(&mut self, host: usize, action: Action) {
+        let now = Instant::from_micros(self.now);
+        match action {
+            Action::Connect { conn, addr } => {
+                let to = host_at(addr).unwrap_or(usize::MAX);
+                let at = self.now + LATENCY;
+                self.at(
+                    at,
+                    Happening::Reach {
+                        from: host,
+                        conn,
+                        to,
+                    },
+                );
+            }
+            Action::Transmit { conn } => {
+                if let Some(&(link, side)) = self.hosts[host].links.get(&conn.slot) {
+                    self.transmit(link, side);
+                }
+            }
+            Action::Receive { conn } => {
+                if let Some(&(link, side)) = self.hosts[host].links.get(&conn.slot) {
+                    self.read_into(link, side);
+                }
+            }
+            Action::Close { conn, .. } => {
+                let known = self.hosts[host].links.get(&conn.slot).copied();
+                if let Some((link, side)) = known.filter(|&at| self.end(at).conn == conn) {
+                    self.hosts[host].links.remove(&conn.slot);
+                    self.cut(link, side);
+                }
+            }
+            Action::Write { block, span } => {
+                let host = &mut self.hosts[host];
+                let bytes = host.node.take_block(block).expect("a block to write");
+                let result = match host.storage.write(span, bytes) {
+                    true => Ok(()),
+                    false => Err(StorageError::Full),
+                };
+                host.node.written(block, bytes, result);
+            }
+            Action::Verify { torrent, piece } => {
+                let seed = self.seed;
+                let this = &mut self.hosts[host];
+                let good = this.storage.verify(piece);
+                this.node.event(now, Event::Verified(torrent, piece, good));
+                let done = this.node.is_complete(torrent);
+                if done && this.finished.is_none() {
+                    this.finished = Some(self.now);
+                    let whole = self.geometry.all_pieces().all(|p| this.storage.verify(p));
+                    assert!(whole, "seed {seed}: host {host} is complete and is not");
+                }
+            }
+            Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
+            _ => {}
+        }
+    }
+
+    fn end(&self, (link, side): (usize, usize)) -> &End {
+        &self.links[link].as_ref().expect("a link that is held").ends[side]
+    }
+
+    /// The tracker names some hosts.
+    fn answer(&mut self, host: usize, job: Job) {
+        if !self.hosts[host].alive {
+            return;
+        }
+        let torrent = self.hosts[host].torrent;
+        if job.event != AnnounceEvent::Stopped {
+            let count = u32::try_from(self.hosts.len()).unwrap_or(0);
+            for _ in 0..NAMED.min(self.hosts.len()) {
+                let other = self.rng.below(count) as usize;
+                let named = &self.hosts[other];
+                if other != host && named.alive && !named.profile.nat {
+                    let now = Instant::from_micros(self.now);
+                    let event = Event::Peer(torrent, address(other));
+                    self.hosts[host].node.event(now, event);
+                }
+            }
+        }
+        let interval = Intervals::told(Some(120), None);
+        self.tell(host, Event::Announced(job.id, interval));
+    }
+
+    fn reach(&mut self, from: usize, conn: ConnId, to: usize) {
+        if !self.hosts[from].alive {
+            return;
+        }
+        let there = self
+            .hosts
+            .get(to)
+            .is_some_and(|h| h.alive && !h.profile.nat);
+        let now = Instant::from_micros(self.now);
+        let accepted = if there && !self.apart(from, to) {
+            self.hosts[to].node.accept(now, address(from))
+        } else {
+            None
+        };
+        let Some(accepted) = accepted else {
+            return self.tell(from, Event::Closed(conn));
+        };
+        let end = |host, conn| End {
+            host,
+            conn,
+            open: true,
+            out: Pipe::default(),
+            into: Pipe::default(),
+            wants_to_send: false,
+            queued: false,
+        };
+        let link = Link {
+            ends: [end(from, conn), end(to, accepted)],
+            latency: LATENCY + u64::from(self.rng.below(JITTER)),
+        };
+        let at = match self.free_links.pop() {
+            Some(at) => at,
+            None => {
+                self.links.push(None);
+                self.links.len() - 1
+            }
+        };
+        self.links[at] = Some(link);
+        self.hosts[from].links.insert(conn.slot, (at, 0));
+        self.hosts[to].links.insert(accepted.slot, (at, 1));
+        self.drive(to);
+        self.tell(from, Event::Connected(conn));
+    }
+
+    /// One end is gone; the other hears of it.
+    fn cut(&mut self, link: usize, side: usize) {
+        let Some(this) = self.links[link].as_mut() else {
+            return;
+        };
+        this.ends[side].open = false;
+        if this.ends[1 - side].open {
+            let at = self.now + this.latency;
+            self.at(at, Happening::HungUp(link, 1 - side));
+        }
+    }
+
+    /// A node is told that a connection broke.
+    fn hang_up(&mut self, link: usize, side: usize) {
+        let Some(this) = self.links[link].as_mut() else {
+            return;
+        };
+        if !std::mem::take(&mut this.ends[side].open) {
+            return;
+        }
+        let (host, conn) = (this.ends[side].host, this.ends[side].conn);
+        self.hosts[host].links.remove(&conn.slot);
+        if self.hosts[host].alive {
+            self.tell(host, Event::Closed(conn));
+        }
+    }
+
+    /// Takes what a node has to send into the socket's buffer, as much as fits.
+    fn transmit(&mut self, link: usize, side: usize) {
+        let now = Instant::from_micros(self.now);
+        loop {
+            let Some(this) = self.links[link].as_mut() else {
+                return;
+            };
+            let end = &mut this.ends[side];
+            let room = SEND_BUFFER.saturating_sub(end.out.len());
+            end.wants_to_send = room == 0;
+            if !end.open || room == 0 {
+                return;
+            }
+            let host = &mut self.hosts[end.host];
+            let buffer = &mut self.buffer[..room];
+            let len = host.node.transmit(now, end.conn, buffer, &mut self.bodies);
+            if len == 0 {
+                return;
+            }
+            for body in &self.bodies {
+                let good = host.storage.is_good(body.span.offset);
+                assert!(good, "seed {}: what was not verified is sent", self.seed);
+            }
+            end.out
+                .fill(&self.buffer, &self.bodies, len, host.profile.corrupt);
+            host.node.transmitted(now, end.conn, len);
+            if !std::mem::replace(&mut end.queued, true) {
+                host.row.push_back((link, side));
+            }
+            let host = end.host;
+            self.send_next(host);
+        }
+    }
+
+    /// Puts the next piece of what stands in a host's row on the wire.
+    fn send_next(&mut self, host: usize) {
+        if self.hosts[host].sending {
+            return;
+        }
+        while let Some((link, side)) = self.hosts[host].row.pop_front() {
+            let Some(this) = self.links[link].as_mut().filter(|l| l.ends[side].open) else {
+                continue;
+            };
+            let latency = this.latency;
+            let end = &mut this.ends[side];
+            if end.host != host {
+                continue;
+            }
+            let mut packet = Pipe::default();
+            end.out.pass(&mut packet, BLOCK as usize + 13);
+            end.queued = !end.out.is_empty();
+            if end.queued {
+                self.hosts[host].row.push_back((link, side));
+            }
+            let more = end.wants_to_send;
+            let to = self.links[link]
+                .as_ref()
+                .map_or(0, |l| l.ends[1 - side].host);
+            let len = packet.len() as u64;
+            if len == 0 {
+                continue;
+            }
+            let gone = self.now + len * 1_000_000 / self.hosts[host].profile.up;
+            let took = len * 1_000_000 / self.hosts[to].profile.down;
+            let arrived = (gone + latency).max(self.hosts[to].down_free + took);
+            self.hosts[to].down_free = arrived;
+            self.hosts[host].sending = true;
+            self.at(gone, Happening::Sent(host));
+            self.at(arrived, Happening::Arrive(link, 1 - side, packet));
+            if more {
+                self.transmit(link, side);
+            }
+            return;
+        }
+    }
+
+    /// Reads what has arrived, and does what follows.
+    fn read(&mut self, link: usize, side: usize) {
+        let Some(this) = self.links[link].as_ref() else {
+            return;
+        };
+        let host = this.ends[side].host;
+        self.read_into(link, side);
+        self.drive(host);
+    }
+
+    fn read_into(&mut self, link: usize, side: usize) {
+        let now = Instant::from_micros(self.now);
+        while let Some(this) = self.links[link].as_mut() {
+            let end = &mut this.ends[side];
+            if !end.open || end.into.is_empty() {
+                return;
+            }
+            let node = &mut self.hosts[end.host].node;
+            let Some(space) = node.recv_space(end.conn) else {
+                return;
+            };
+            let len = end.into.read(space);
+            node.received(now, end.conn, len);
+        }
+    }
+
+    /// Makes room of links that nobody holds, now and then.
+    pub fn tidy(&mut self) {
+        let waiting: std::collections::HashSet<usize> = self
+            .happenings
+            .values()
+            .filter_map(|h| match h {
+                Happening::Arrive(link, ..) | Happening::HungUp(link, _) => Some(*link),
+                _ => None,
+            })
+            .collect();
+        for at in 0..self.links.len() {
+            let dead = self.links[at]
+                .as_ref()
+                .is_some_and(|l| !l.ends.iter().any(|e| e.open));
+            if dead && !waiting.contains(&at) {
+                self.links[at] = None;
+                self.free_links.push(at);
+            }
+        }
+    }
+
+    /// The time as the nodes see it, for tests of the world itself.
+    pub fn now(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+}
+
+/// Microseconds from one host to another, at least, and how many more there may be.
+const LATENCY: u64 = 20_000;
+const JITTER: u32 = 40_000;
