@@ -10,6 +10,7 @@ use crate::Order;
 use crate::conn::PIPELINE_MIN;
 use crate::flights::{Flight, State};
 use crate::partials;
+use crate::peer_bits::Has;
 use crate::picker::{Choice, Rule};
 use crate::queue::NONE;
 use crate::torrent;
@@ -125,7 +126,11 @@ impl Node<'_> {
         let pieces = torrent.pieces();
         let rule = match torrent.order {
             Order::Sequential => Rule::First,
-            Order::Rarest if self.torrents.count(torrent.have, pieces) < RANDOM_FIRST => {
+            // A seed is asked for what only it has.
+            Order::Rarest
+                if self.conns[slot].has != Has::All
+                    && self.torrents.count(torrent.have, pieces) < RANDOM_FIRST =>
+            {
                 Rule::Random
             }
             Order::Rarest => Rule::Rarest,
@@ -160,6 +165,10 @@ impl Node<'_> {
             .get(last)
             .filter(|p| fits(self, p))
             .map(|_| last);
+        if found.is_none() && self.conns[slot].has == Has::All {
+            // What only a seed has is asked of the seed, rather than help for what others send.
+            found = self.begin(slot, id, true);
+        }
         if found.is_none() {
             let sequential = self.torrents.get(id)?.order == Order::Sequential;
             let begun = self.partials.of(id).filter(|(_, p)| fits(self, p));
@@ -167,7 +176,7 @@ impl Node<'_> {
             found = best.map(|(partial, _)| partial);
         }
         if found.is_none() {
-            found = self.begin(slot, id);
+            found = self.begin(slot, id, false);
         }
         let Some(partial) = found else {
             return self.endgame(slot, id);
@@ -186,8 +195,8 @@ impl Node<'_> {
         (conn.unchoked_us || conn.allowed.contains(&piece)) && self.has(slot).contains(piece)
     }
 
-    /// Begins another piece with a peer.
-    fn begin(&mut self, slot: usize, id: TorrentId) -> Option<u16> {
+    /// Begins another piece with a peer; if `unique`, only one that no other has but seeds.
+    fn begin(&mut self, slot: usize, id: TorrentId, unique: bool) -> Option<u16> {
         let torrent = self.torrents.get(id)?;
         let (geometry, begun) = (torrent.geometry?, torrent.begun);
         let fresh = |node: &Self, piece: u32| {
@@ -201,7 +210,12 @@ impl Node<'_> {
         };
         let hint = |node: &Self, piece: &u32| node.may_ask(slot, *piece) && fresh(node, *piece);
         let conn = &self.conns[slot];
-        let suggested = conn.suggested.filter(|piece| hint(self, piece));
+        let counts = torrent.counts.get(self.peer_bits.counts);
+        let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
+        // Only what is rare anyway: a suggestion is no order.
+        let suggested = conn
+            .suggested
+            .filter(|piece| hint(self, piece) && rare(piece));
         let allowed = || conn.allowed.iter().copied().find(|piece| hint(self, piece));
         let piece = if self.conns[slot].unchoked_us {
             // The generator is taken out so that the choice may look at the whole node.
@@ -211,6 +225,7 @@ impl Node<'_> {
                 ..self.choice(slot, id)?
             };
             let picked = suggested.or_else(|| choice.pick(&mut rng));
+            let picked = picked.filter(|piece| !unique || rare(piece));
             self.rng = rng;
             picked
         } else {

@@ -80,6 +80,9 @@ pub struct Conn {
     /// Pieces that it serves though it chokes us (BEP 6), and one that it suggests.
     pub(crate) allowed: heapless::Vec<u32, ALLOWED>,
     pub(crate) suggested: Option<u32>,
+    /// A piece to suggest to it, and the one that it was told last.
+    pub(crate) hint: Option<u32>,
+    pub(crate) hinted: Option<u32>,
     /// Bytes of blocks that came from it, and how many at the last choking rounds.
     pub(crate) downloaded: u64,
     pub(crate) downloaded_before: [u64; 2],
@@ -269,6 +272,8 @@ impl Conn {
         cancels: heapless::Vec::new(),
         allowed: heapless::Vec::new(),
         suggested: None,
+        hint: None,
+        hinted: None,
         downloaded: 0,
         downloaded_before: [0; 2],
         downloaded_swept: 0,

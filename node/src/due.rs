@@ -157,6 +157,7 @@ impl Node<'_> {
                 self.queue.pop(&mut conn.requests);
             }
             Out::Cancel(_) if fresh => _ = conn.cancels.remove(0),
+            Out::Suggest(piece) if fresh => (conn.hint, conn.hinted) = (None, Some(piece)),
             Out::Request(_) if fresh => {
                 let at = conn.flights.unsent;
                 conn.flights.unsent = self.flights.next(at);

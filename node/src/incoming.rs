@@ -336,6 +336,7 @@ impl Node<'_> {
         if conn.requests.len() == 0 {
             conn.sent = now;
         }
+        let hinted = conn.hinted == Some(block.index);
         // Of those who are interested, `readable` let in no more than fit; others have themselves to
         // blame for what is not answered.
         if !conn.interested && conn.requests.len() >= MAX_PER_PEER {
@@ -343,6 +344,9 @@ impl Node<'_> {
         }
         let kind = if reject { Kind::Reject } else { Kind::Piece };
         self.queue.push(&mut conn.requests, block, kind);
+        if hinted {
+            self.hint(slot);
+        }
         Ok(())
     }
 

@@ -62,6 +62,7 @@ pub(crate) enum Out {
     Have(u32),
     Request(BlockRef),
     Cancel(BlockRef),
+    Suggest(u32),
     Reject(BlockRef),
     Piece(BlockRef),
     /// A piece of `info`, or a reject if there is none of that number.
@@ -151,6 +152,7 @@ pub(crate) struct Cursor {
     /// The first block to ask for that was not looked at, and the first request to take back.
     ask: u16,
     cancel: usize,
+    hint: Option<u32>,
 }
 
 impl Cursor {
@@ -160,6 +162,7 @@ impl Cursor {
             front: conn.requests.front(),
             ask: conn.flights.unsent,
             cancel: 0,
+            hint: conn.hint,
         }
     }
 
@@ -212,6 +215,9 @@ impl Cursor {
         }
         if let Some(block) = conn.cancels.get(self.cancel) {
             return Some(Out::Cancel(*block));
+        }
+        if let Some(piece) = self.hint {
+            return Some(Out::Suggest(piece));
         }
         if let Some(block) = view.asked(self.ask) {
             return Some(Out::Request(block));
@@ -296,6 +302,7 @@ impl Cursor {
             Out::Interested => self.outbox.told_interested = true,
             Out::NotInterested => self.outbox.told_interested = false,
             Out::Cancel(_) => self.cancel += 1,
+            Out::Suggest(_) => self.hint = None,
             Out::Request(_) => self.ask = view.flights.next(self.ask),
             Out::Have(_) => {
                 if let Some(((told, walk), _)) = self.next_have(view) {
@@ -362,6 +369,7 @@ impl View<'_> {
             Out::Have(piece) => Message::Have(piece),
             Out::Request(block) => Message::Request(block),
             Out::Cancel(block) => Message::Cancel(block),
+            Out::Suggest(piece) => Message::Suggest(piece),
             Out::Unchoke => Message::Unchoke,
             Out::Reject(block) => Message::Reject(block),
             Out::Piece(block) => Message::Piece(block),

@@ -5,6 +5,7 @@ use everseed_core::geometry::BlockRef;
 use crate::Node;
 use crate::conn::Reason;
 use crate::flights::{Flight, State};
+use crate::torrent::Bits;
 
 type Verdict = Result<(), Reason>;
 
@@ -39,6 +40,27 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         conn.excused = conn.excused.saturating_sub(1);
         Ok(())
+    }
+
+    /// Until the first whole copy went out, an origin suggests to each peer that it serves a piece that
+    /// it suggested to nobody else (BEP 6), so that it sends none twice while others are missing. Peers
+    /// choose for themselves all the same, and mind it only if the piece is rare.
+    pub(crate) fn hint(&mut self, slot: usize) {
+        let conn = &self.conns[slot];
+        let Some(id) = conn.torrent.filter(|_| conn.features.fast) else {
+            return;
+        };
+        let Some(torrent) = self.torrents.get_mut(id) else {
+            return;
+        };
+        let total = torrent.geometry.map_or(0, |g| g.total());
+        let pieces = torrent.pieces();
+        let origin = torrent.good == Bits::All && torrent.uploaded < total;
+        if origin && torrent.suggest_next < pieces {
+            self.conns[slot].hint = Some(torrent.suggest_next);
+            torrent.suggest_next += 1;
+            self.due(slot);
+        }
     }
 
     /// The peer would like to send this piece.

@@ -146,6 +146,7 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         conn.unchoked = true;
         conn.since = now;
+        self.hint(slot);
         self.due(slot);
     }
 

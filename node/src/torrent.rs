@@ -44,6 +44,8 @@ pub struct Torrent {
     pub(crate) downloaded: u64,
     /// Pieces that came and were bad.
     pub(crate) bad_pieces: u32,
+    /// The piece to suggest next.
+    pub(crate) suggest_next: u32,
     /// Why nothing is asked for.
     pub(crate) refused: Option<StorageError>,
     /// Whether every block that is missing was asked for, so that some are asked for twice.
@@ -110,6 +112,7 @@ impl Torrent {
         counts: Range::EMPTY,
         downloaded: 0,
         bad_pieces: 0,
+        suggest_next: 0,
         refused: None,
         endgame: false,
     };

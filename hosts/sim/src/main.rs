@@ -18,8 +18,8 @@ Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults
 Options:
       --seed N      decides everything; a failure names it (default: 1)
       --peers N     the most leechers (default: 1000)
-      --pieces N    pieces of the content (default: 256)
-      --blocks N    blocks of 16 KiB in a piece (default: 16)
+      --pieces N    pieces of the content (default: 1024)
+      --blocks N    blocks of 16 KiB in a piece (default: 4)
       --up BYTES    per second that everybody can send (default: 262144)
       --slots N     peers that everybody serves at a time (default: 4)
       --svg FILE    write the chart there

@@ -25,8 +25,8 @@ impl Default for Settings {
         Settings {
             seed: 1,
             peers: 1000,
-            pieces: 256,
-            blocks: 16,
+            pieces: 1024,
+            blocks: 4,
             up: 256 * 1024,
             slots: 4,
         }
@@ -103,6 +103,26 @@ fn until_finished(world: &mut World, hosts: &[usize]) {
     }
 }
 
+/// The same where everybody leaves who is complete.
+fn until_finished_and_gone(world: &mut World, hosts: &[usize]) {
+    let mut steps = 0u64;
+    let mut waiting: Vec<usize> = hosts.to_vec();
+    while !waiting.is_empty() && world.step(LIMIT) {
+        steps += 1;
+        if steps.is_multiple_of(1000) {
+            for &host in &waiting {
+                if world.finished(host).is_some() {
+                    world.stop(host);
+                }
+            }
+            waiting.retain(|&host| world.is_alive(host));
+        }
+    }
+    waiting.retain(|&host| world.finished(host).is_none());
+    let (seed, late) = (world.seed, waiting.len());
+    assert!(waiting.is_empty(), "seed {seed}: {late} hosts never finish");
+}
+
 /// When these hosts were complete, in seconds, sorted.
 fn times(world: &World, hosts: &[usize]) -> Vec<f64> {
     let mut times: Vec<f64> = hosts.iter().filter_map(|&h| world.finished(h)).collect();
@@ -166,10 +186,16 @@ pub fn flash_crowd(settings: Settings) -> Outcome {
     }
 }
 
-/// A fifth of the leechers never upload: those who do finish earlier.
+/// A fifth of the leechers never upload: those who do finish earlier. The origin sends eight times as
+/// fast as the others, so that it is their sharing that decides, and who is complete leaves, as a
+/// crowd of seeds would serve everybody.
 pub fn free_riders(settings: Settings) -> Outcome {
     let mut world = world(&settings);
-    world.add(profile(&settings), true);
+    let origin = Profile {
+        up: settings.up * 8,
+        ..profile(&settings)
+    };
+    world.add(origin, true);
     let (mut sharing, mut riding) = (Vec::new(), Vec::new());
     for n in 0..settings.peers.min(200) {
         let free_rider = n % 5 == 0;
@@ -188,7 +214,7 @@ pub fn free_riders(settings: Settings) -> Outcome {
         .push(host);
     }
     let all: Vec<_> = sharing.iter().chain(&riding).copied().collect();
-    until_finished(&mut world, &all);
+    until_finished_and_gone(&mut world, &all);
     let (shared, rode) = (times(&world, &sharing), times(&world, &riding));
     let one = alone(&world, &settings);
     let origin = world.stats(0).uploaded as f64 / world.total() as f64;

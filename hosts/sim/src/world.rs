@@ -284,6 +284,8 @@ impl World {
         let fresh = &mut self.hosts[host];
         (fresh.node, fresh.torrent) = (node, torrent);
         (fresh.alive, fresh.sending, fresh.wake) = (true, false, None);
+        let complete = fresh.node.is_complete(torrent);
+        fresh.finished = complete.then_some(self.now);
         self.drive(host);
     }
 

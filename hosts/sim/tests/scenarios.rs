@@ -1,0 +1,84 @@
+//! Every scenario, small: with a fixed seed, and with one that nobody chose.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use everseed_sim::scenarios::{NAMES, Settings, run};
+
+fn settings(seed: u64) -> Settings {
+    Settings {
+        seed,
+        peers: 20,
+        pieces: 40,
+        blocks: 4,
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn fixed_seeds() {
+    for name in NAMES {
+        for seed in [1, 2, 3] {
+            assert!(run(name, settings(seed)).is_some());
+        }
+    }
+}
+
+/// A failure names the seed; give it to `everseed-sim --seed`.
+#[test]
+fn a_random_seed() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = now.as_secs() * 1000 + u64::from(now.subsec_millis());
+    println!("seed {seed}");
+    for name in NAMES {
+        assert!(run(name, settings(seed)).is_some());
+    }
+}
+
+/// The same seed, the same swarm.
+#[test]
+fn nothing_is_left_to_chance() {
+    for name in NAMES {
+        let tables = [0, 1].map(|_| run(name, settings(7)).unwrap().table);
+        assert_eq!(tables[0], tables[1], "{name}");
+    }
+}
+
+/// A flash crowd is a flash swarm: a hundred times the leechers do not take twice the time.
+#[test]
+fn a_crowd_takes_hardly_longer() {
+    let outcome = run(
+        "flash-crowd",
+        Settings {
+            peers: 100,
+            pieces: 256,
+            ..settings(1)
+        },
+    )
+    .unwrap();
+    let last = |line: &str| {
+        line.split_whitespace()
+            .nth(4)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    let lines: Vec<_> = outcome.table.lines().skip(1).map(last).collect();
+    assert!(lines[2] < 1.6 * lines[0], "{}", outcome.table);
+}
+
+/// Who shares is done earlier.
+#[test]
+fn free_riders_wait() {
+    let settings = Settings {
+        peers: 50,
+        pieces: 512,
+        ..settings(1)
+    };
+    let table = run("free-riders", settings).unwrap().table;
+    let mean = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[words.len() - 2].parse::<f64>().unwrap()
+    };
+    let lines: Vec<_> = table.lines().collect();
+    assert!(1.15 * mean(lines[1]) < mean(lines[2]), "{table}");
+}
