@@ -13,6 +13,7 @@ use crate::partials;
 use crate::peer_bits::Has;
 use crate::picker::{Choice, Rule};
 use crate::queue::NONE;
+use crate::rate::QUANTUM;
 use crate::torrent;
 
 /// Blocks that one peer is asked for at a time, at most.
@@ -57,12 +58,16 @@ impl Node<'_> {
                 self.thirsty = true;
                 break;
             }
+            if self.ration.level(now) < QUANTUM {
+                self.rationed = true;
+                break;
+            }
             let Some((partial, index)) = self.choose(slot, id) else {
                 break;
             };
             self.reserve(now, slot, partial, index);
         }
-        if self.conns[slot].flights.len == 0 {
+        if self.conns[slot].flights.len == 0 && !self.rationed && !self.thirsty {
             self.review(slot);
         }
         self.due(slot);
@@ -317,6 +322,7 @@ impl Node<'_> {
         };
         piece.flights += 1;
         let len = piece.block_len(index);
+        self.ration.take(now, u64::from(len));
         let conn = self.id(slot).slot;
         if let Some(flight) = self.flights.get_mut(block.slot) {
             *flight = Flight {

@@ -55,6 +55,17 @@ pub fn optimistic_slots(slots: usize) -> usize {
     if slots < 2 { 0 } else { (slots / 8).max(1) }
 }
 
+/// How many upload slots suit this capacity in bytes per second: the square root of 0.6 times as many
+/// kB/s, as the first clients did it, so that each peer gets more when there is more; at least 4, and
+/// at most 250. While it is not known, 8 find it out.
+pub fn automatic_slots(capacity_bps: u64) -> u16 {
+    if capacity_bps == 0 {
+        return 8;
+    }
+    let root = (capacity_bps * 6 / 10_000).isqrt();
+    u16::try_from(root).unwrap_or(u16::MAX).clamp(4, 250)
+}
+
 /// Decides who holds the `slots` upload slots from now on, by setting `unchoked` and `optimistic`.
 ///
 /// Whoever is idle keeps its slot only if nobody waits for it.
@@ -142,6 +153,22 @@ mod tests {
             .collect();
         conns.sort_unstable();
         conns
+    }
+
+    #[test]
+    fn slots_follow_the_capacity() {
+        let table = [
+            (0, 8),
+            (1, 4),
+            (10_000, 4),
+            (100_000, 7),
+            (1_000_000, 24),
+            (12_500_000, 86),
+            (u64::MAX / 10, 250),
+        ];
+        for (capacity, slots) in table {
+            assert_eq!(automatic_slots(capacity), slots, "{capacity} B/s");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Node<'_> {
     }
 
     fn quota(&mut self, slot: usize) -> u16 {
-        let slots = self.limits.slots;
+        let slots = self.slots;
         let quota = self.queue.quota(&self.conns[slot].requests, slots);
         if quota > 0 || self.conns[slot].requests.len() > 0 {
             return quota;

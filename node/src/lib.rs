@@ -143,6 +143,14 @@ pub struct Node<'m> {
     key: u32,
     scratch: &'m mut [u8],
     bucket: Bucket,
+    /// How much may be asked for.
+    ration: Bucket,
+    /// Whether somebody waits for that.
+    rationed: bool,
+    /// Peers that are served at a time.
+    slots: u16,
+    /// Bytes sent at the last choking round.
+    uploaded_before: u64,
     rng: Rng,
     /// Connections that `poll` has to look at, linked through `Conn::next_due`.
     first_due: u16,
@@ -179,8 +187,9 @@ pub struct Identity {
 /// What this node may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Peers that are served at a time, at least 1.
-    pub slots: u16,
+    /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
+    /// [`choker::automatic_slots`].
+    pub slots: Option<u16>,
     /// Bytes of content per second to all peers together; `None` is no limit.
     pub upload_bps: Option<u64>,
     /// Bytes of content per second from all peers together; `None` is no limit.
@@ -346,10 +355,8 @@ impl<'m> Node<'m> {
         let len = memory.conns.len().min(usize::from(NONE));
         let (conns, _) = memory.conns.split_at_mut(len);
         conns.fill(Conn::EMPTY);
-        let limits = Limits {
-            slots: limits.slots.max(1),
-            ..limits
-        };
+        let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
+        let slots = limits.slots.unwrap_or_else(automatic).max(1);
         Node {
             identity,
             limits,
@@ -378,6 +385,10 @@ impl<'m> Node<'m> {
             key: Rng::new(!seed).bits32(),
             scratch: memory.scratch,
             bucket: Bucket::new(limits.upload_bps),
+            ration: Bucket::new(limits.download_bps),
+            rationed: false,
+            slots,
+            uploaded_before: 0,
             rng: Rng::new(seed),
             first_due: NONE,
             last_due: NONE,
@@ -777,13 +788,18 @@ impl<'m> Node<'m> {
         } else {
             None
         };
+        let ration = if self.rationed {
+            self.ration.ready_at(self.ration.filled_at())
+        } else {
+            None
+        };
         let dial = if self.may_dial() {
             self.candidates.deadline()
         } else {
             None
         };
         let announce = self.announcer.deadline();
-        let all = [self.next_sweep, bucket, dial, announce];
+        let all = [self.next_sweep, bucket, ration, dial, announce];
         all.into_iter().flatten().min()
     }
 
@@ -792,6 +808,10 @@ impl<'m> Node<'m> {
         if self.throttled && self.bucket.level(now) >= QUANTUM {
             self.throttled = false;
             self.due_all();
+        }
+        if self.rationed && self.ration.level(now) >= QUANTUM {
+            self.rationed = false;
+            self.hungry = true;
         }
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.sweep(now);

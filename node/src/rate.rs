@@ -1,4 +1,5 @@
-//! The upload rate limit: a token bucket that is read without being changed.
+//! The rate limits: a token bucket that is read without being changed. One is for what is sent, the
+//! other for what is asked for.
 
 use core::time::Duration;
 
@@ -26,7 +27,7 @@ impl Bucket {
         bucket
     }
 
-    /// Bytes that may be sent at `now`.
+    /// Bytes that may be sent, or asked for, at `now`.
     pub(crate) fn level(&self, now: Instant) -> u64 {
         let Some(rate_bps) = self.rate_bps else {
             return u64::MAX;
@@ -38,7 +39,7 @@ impl Bucket {
         self.level.saturating_add(fresh).min(self.burst())
     }
 
-    /// Notes that `bytes` were sent at `now`.
+    /// Notes that `bytes` were sent, or asked for, at `now`.
     pub(crate) fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate_bps.is_some() {
             self.level = self.level(now).saturating_sub(bytes);

@@ -80,6 +80,13 @@ impl Node<'_> {
 
     /// Decides anew whom to serve (BEP 3).
     fn choking_round(&mut self, now: Instant, rotate: bool) {
+        if self.limits.slots.is_none() {
+            let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
+            // With a limit the capacity is known; without, it is at least what was sent.
+            let capacity = self.limits.upload_bps.unwrap_or(sent);
+            self.slots = choker::automatic_slots(capacity);
+        }
+        self.uploaded_before = self.uploaded;
         let mut len = 0;
         for slot in 0..self.conns.len() {
             let conn = &self.conns[slot];
@@ -108,11 +115,7 @@ impl Node<'_> {
             conn.uploaded_before = conn.uploaded;
             conn.downloaded_before = [conn.downloaded_before[1], conn.downloaded];
         }
-        choker::choose(
-            &mut self.ranks[..len],
-            usize::from(self.limits.slots),
-            rotate,
-        );
+        choker::choose(&mut self.ranks[..len], usize::from(self.slots), rotate);
         for i in 0..len {
             let rank = self.ranks[i];
             let slot = usize::from(rank.conn);
@@ -129,7 +132,7 @@ impl Node<'_> {
     /// the rounds nobody waits for nothing.
     pub(crate) fn fill_slots(&mut self, now: Instant) {
         let unchoked = self.conns.iter().filter(|c| c.unchoked).count();
-        for _ in unchoked..usize::from(self.limits.slots) {
+        for _ in unchoked..usize::from(self.slots) {
             let waits = |slot: &usize| {
                 let conn = &self.conns[*slot];
                 conn.is_open() && conn.interested && !conn.unchoked

@@ -80,6 +80,24 @@ fn a_full_disk_pauses_and_goes_on() {
     swarm.assert_rest();
 }
 
+/// About 960 kB at 32 kB/s take about half a minute.
+#[test]
+fn no_faster_than_the_limit() {
+    let mut swarm = Swarm::limited(2, 1, Some(32_000));
+    swarm.seed(0);
+    swarm.download(1, Have::Nothing, Wanted::All, Order::Rarest);
+    swarm.connect(1, 0);
+    swarm.run(Duration::from_secs(25));
+    let left = swarm.stats(1).left;
+    assert!(
+        left > 0 && swarm.stats(1).downloaded > 700_000,
+        "{left} bytes to come after 25 s"
+    );
+    swarm.run(Duration::from_secs(10));
+    swarm.assert_complete(1);
+    swarm.assert_rest();
+}
+
 /// One of two seeds sends garbage: it is found out and banned, and the download completes.
 #[test]
 fn a_corrupt_seed_is_banned() {

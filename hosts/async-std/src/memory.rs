@@ -49,7 +49,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
     };
     let limits = Limits {
-        slots: SLOTS,
+        slots: Some(SLOTS),
         upload_bps: None,
         download_bps: None,
     };

@@ -240,7 +240,7 @@ impl World {
             client: "everseed-sim",
         };
         let limits = Limits {
-            slots: profile.slots,
+            slots: Some(profile.slots),
             // As little as can be said.
             upload_bps: profile.free_rider.then_some(1),
             download_bps: None,

@@ -75,7 +75,7 @@ fn seed(folder: &Path) -> SocketAddr {
         listen: vec![addr],
         listen_default: false,
         state: folder.join("state"),
-        slots: 8,
+        slots: Some(8),
         max_peers: 20,
         up: None,
         check: Check::First,

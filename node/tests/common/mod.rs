@@ -117,7 +117,7 @@ impl World {
             client: "everseed test",
         };
         let limits = Limits {
-            slots: setup.slots,
+            slots: Some(setup.slots),
             upload_bps: setup.upload_bps,
             download_bps: None,
         };

@@ -100,6 +100,11 @@ impl Swarm {
     }
 
     pub fn with_seed(nodes: usize, seed: u64) -> Swarm {
+        Swarm::limited(nodes, seed, None)
+    }
+
+    /// Every node downloads no faster than this.
+    pub fn limited(nodes: usize, seed: u64, download_bps: Option<u64>) -> Swarm {
         let total = u64::from(PIECE) * u64::from(PIECES) - 20_000;
         let peer = |n: usize| {
             let mut peer_id = *b"-ES0000-aaaaaaaaaaaa";
@@ -110,9 +115,9 @@ impl Swarm {
                 client: "everseed test",
             };
             let limits = Limits {
-                slots: 4,
+                slots: Some(4),
                 upload_bps: None,
-                download_bps: None,
+                download_bps,
             };
             Peer {
                 node: Node::new(memory(), identity, limits, seed * 100 + n as u64),

@@ -32,7 +32,8 @@ Options:
       --peer IP:PORT   a peer to begin with; repeat it for several
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
-      --slots N        peers served at a time, 1 to 5000 (default: 8)
+      --slots N        peers served at a time, 1 to 5000 (default: as many as
+                       suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
@@ -220,7 +221,7 @@ mod tests {
             down: Some(1_000_000),
         };
         assert_eq!(fetch, expected);
-        assert_eq!((seed.slots, seed.up), (3, Some(2_000_000)));
+        assert_eq!((seed.slots, seed.up), (Some(3), Some(2_000_000)));
     }
 
     #[test]

@@ -29,7 +29,8 @@ Options:
                        repeat it for several (default: the built-in tracker)
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
-      --slots N        peers served at a time, 1 to 5000 (default: 8)
+      --slots N        peers served at a time, 1 to 5000 (default: as many as
+                       suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
                        (default: none)
@@ -87,8 +88,8 @@ pub struct SeedArgs {
     pub listen_default: bool,
     /// The folder of the state; it may not exist yet.
     pub state: PathBuf,
-    /// Peers served at a time: 1 to 5000.
-    pub slots: u16,
+    /// Peers served at a time, 1 to 5000; `None` follows the upload capacity.
+    pub slots: Option<u16>,
     /// Peers connected at a time: 1 to 20,000.
     pub max_peers: u16,
     /// Upload limit in bytes per second.
@@ -121,7 +122,7 @@ impl SeedArgs {
             listen: Vec::new(),
             listen_default: false,
             state: PathBuf::new(),
-            slots: 8,
+            slots: None,
             max_peers: 100,
             up: None,
             check: Check::First,
@@ -168,7 +169,7 @@ impl SeedArgs {
             }
             "--slots" => {
                 let read = |text: &str| args::number(text, 1, 5000);
-                self.slots = args::parsed(parser, name, "a number from 1 to 5000", read)?;
+                self.slots = Some(args::parsed(parser, name, "a number from 1 to 5000", read)?);
             }
             "--max-peers" => {
                 let read = |text: &str| args::number(text, 1, 20_000);
@@ -275,7 +276,7 @@ mod tests {
             ],
             listen_default: false,
             state: "s".into(),
-            slots: 5000,
+            slots: Some(5000),
             max_peers: 20_000,
             up: Some(1_572_864),
             check: Check::Lazy,
@@ -290,7 +291,7 @@ mod tests {
     fn defaults() {
         let seed = parse(&["a", "--state", "s"]).unwrap();
         assert!(seed.listen_default && seed.listen.len() == 2);
-        assert_eq!((seed.slots, seed.max_peers, seed.up), (8, 100, None));
+        assert_eq!((seed.slots, seed.max_peers, seed.up), (None, 100, None));
         assert_eq!((seed.check, seed.log), (Check::First, LevelFilter::Warn));
     }
 

@@ -183,7 +183,7 @@ impl Seed {
         let peers = usize::from(afford(args.max_peers));
         let mut plan = Plan {
             peers,
-            slots: usize::from(args.slots),
+            slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
             ..Plan::default()
         };
         let mut tracker = Table::new(sources.len(), TRACKED_PEERS, port, random());
@@ -537,6 +537,9 @@ const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 /// The longest time without a look at the chores: short, so that a disk that is mounted again is
 /// served again within half a minute.
 const CHORES: Duration = Duration::from_secs(10);
+
+/// Slots that there is memory for when their number follows the capacity.
+const AUTOMATIC_SLOTS: u16 = 16;
 
 /// How often a download asks the built-in tracker for peers.
 const PEERS: Duration = Duration::from_secs(2);
