@@ -3,7 +3,7 @@
 //! The rarest piece first keeps every piece available, and a random one among equals keeps peers from
 //! asking for the same. Until there is something to trade, any piece will do, and a random one is had
 //! sooner than a rare one. A scan is bounded: of a torrent with very many pieces, a window of
-//! [`WINDOW`] from a random place on is looked at, and the next one if there is nothing in it.
+//! 32,768 from a random place on is looked at, and the next one if there is nothing in it.
 
 use everseed_core::bits;
 use everseed_core::rng::Rng;

@@ -1,0 +1,357 @@
+//! A download among peers that say whatever comes to their mind: nothing panics, nothing is lost.
+
+#![allow(clippy::cast_possible_truncation)]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::pool::{BlockId, BlockSlot};
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
+use everseed_node::announcer;
+use everseed_node::candidates::Candidate;
+use everseed_node::choker::Rank;
+use everseed_node::conn::Conn;
+use everseed_node::flights::Flight;
+use everseed_node::partials::Partial;
+use everseed_node::queue::Request;
+use everseed_node::torrent::Torrent;
+use everseed_node::{
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
+    Wanted,
+};
+
+const HASH: InfoHash = InfoHash([7; 20]);
+const PIECES: u32 = 11;
+const BLOCKS: usize = 10;
+
+struct Peer {
+    id: ConnId,
+    fast: bool,
+    decoder: Decoder,
+    hello: usize,
+    inbox: VecDeque<u8>,
+    asked: Vec<BlockRef>,
+}
+
+struct World {
+    node: Node<'static>,
+    torrent: TorrentId,
+    now: Instant,
+    rng: Rng,
+    peers: Vec<Peer>,
+    writing: Vec<(BlockId, &'static mut [u8])>,
+    verifying: Vec<(TorrentId, PieceIndex)>,
+    number: u32,
+}
+
+fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
+    vec![value; len].leak()
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let bytes = lend(0u8, BLOCKS * BLOCK as usize);
+        let blocks: Vec<_> = bytes
+            .chunks_mut(BLOCK as usize)
+            .map(BlockSlot::new)
+            .collect();
+        let memory = Memory {
+            conns: lend(Conn::EMPTY, 8),
+            ranks: lend(Rank::EMPTY, 8),
+            requests: lend(Request::EMPTY, 40),
+            blocks: blocks.leak(),
+            flights: lend(Flight::EMPTY, BLOCKS),
+            partials: lend(Partial::EMPTY, 3),
+            partial_bits: lend(0, 6),
+            // Not enough for everybody.
+            peer_bits: lend(0, 2 * 4),
+            counts: lend(0, PIECES as usize),
+            torrents: lend(Torrent::EMPTY, 1),
+            bits: lend(0, 2 * 4),
+            tiers: lend(announcer::Slot::EMPTY, 1),
+            candidates: lend(Candidate::EMPTY, 4),
+            scratch: lend(0, if rng.below(2) == 0 { 600 } else { 40_000 }),
+        };
+        let identity = Identity {
+            peer_id: *b"-ES0000-aaaaaaaaaaaa",
+            port: 6881,
+            client: "everseed test",
+        };
+        let limits = Limits {
+            slots: if rng.below(2) == 0 { None } else { Some(2) },
+            upload_bps: None,
+            download_bps: (rng.below(4) == 0).then_some(200_000),
+        };
+        let mut node = Node::new(memory, identity, limits, seed);
+        let total = u64::from(PIECES) * 2 * u64::from(BLOCK) - 5000;
+        let geometry = Geometry::new(total, 2 * u64::from(BLOCK)).unwrap();
+        let torrent = node.add(HASH, geometry, Have::Nothing, 0).unwrap();
+        let now = Instant::from_secs(1000);
+        let order = if rng.below(2) == 0 {
+            Order::Rarest
+        } else {
+            Order::Sequential
+        };
+        node.download(now, torrent, Wanted::All, order).unwrap();
+        World {
+            node,
+            torrent,
+            now,
+            rng,
+            peers: Vec::new(),
+            writing: Vec::new(),
+            verifying: Vec::new(),
+            number: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.below(12) {
+            0 if self.peers.len() < 6 => self.connect(),
+            1 => self.written(),
+            2 => self.verified(),
+            3 => self.time(),
+            4 => self.hang_up(),
+            5 => self.storage(),
+            _ => self.speak(),
+        }
+        self.act();
+        for n in 0..self.peers.len() {
+            self.deliver(n);
+        }
+        self.act();
+    }
+
+    fn connect(&mut self) {
+        self.number += 1;
+        let [_, b, c, d] = self.number.to_be_bytes();
+        let from = SocketAddr::from(([10, b, c, d], 5000));
+        let Some(id) = self.node.accept(self.now, from) else {
+            return;
+        };
+        let fast = self.rng.below(2) == 0;
+        let mut peer_id = *b"-XX0000-000000000000";
+        peer_id[8..12].copy_from_slice(&self.number.to_be_bytes());
+        let features = Features {
+            fast,
+            extended: false,
+            dht: false,
+        };
+        let hello = Handshake {
+            features,
+            info_hash: HASH,
+            peer_id,
+        };
+        self.peers.push(Peer {
+            id,
+            fast,
+            decoder: Decoder::new(),
+            hello: Handshake::LEN,
+            inbox: hello.encode().into(),
+            asked: Vec::new(),
+        });
+    }
+
+    /// Some peer says something, mostly something that makes sense.
+    fn speak(&mut self) {
+        if self.peers.is_empty() {
+            return;
+        }
+        let n = self.rng.below(self.peers.len() as u32) as usize;
+        // Now and then one that does not exist.
+        let beyond = self.rng.below(40) / 39;
+        let piece = self.rng.below(PIECES + beyond);
+        let wild = BlockRef {
+            index: piece,
+            begin: self.rng.below(3) * BLOCK,
+            len: BLOCK - self.rng.below(2) * 5000,
+        };
+        let peer = &mut self.peers[n];
+        let asked = match peer.asked.len() as u32 {
+            0 => wild,
+            len => peer.asked[self.rng.below(len) as usize],
+        };
+        let forget = |peer: &mut Peer| peer.asked.retain(|block| *block != asked);
+        let message = match self.rng.below(18) {
+            0 => Message::Choke,
+            1 => Message::Bitfield { len: 2 },
+            2 => Message::Have(piece),
+            3 if peer.fast => Message::HaveAll,
+            4 if peer.fast => Message::HaveNone,
+            5 if peer.fast => {
+                forget(peer);
+                Message::Reject(asked)
+            }
+            6 if peer.fast => Message::Suggest(piece),
+            7 if peer.fast => Message::AllowedFast(piece),
+            8 => Message::Interested,
+            9 => Message::Request(wild),
+            10 => Message::Piece(wild),
+            11..15 => {
+                forget(peer);
+                Message::Piece(asked)
+            }
+            _ => Message::Unchoke,
+        };
+        peer.inbox.extend(message.encode().bytes());
+        match message {
+            Message::Bitfield { .. } => {
+                let all = self.rng.below(3) == 0;
+                let bits = if all {
+                    0xffe0
+                } else {
+                    self.rng.below(0x800) << 5
+                };
+                peer.inbox.extend((bits as u16).to_be_bytes());
+            }
+            Message::Piece(block) => {
+                peer.inbox
+                    .extend(std::iter::repeat_n(7, block.len as usize));
+            }
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, n: usize) {
+        for _ in 0..1 + self.rng.below(4) {
+            let peer = &mut self.peers[n];
+            let most = 1 + self.rng.below(30_000) as usize;
+            let Some(space) = self.node.recv_space(peer.id) else {
+                return;
+            };
+            let len = space.len().min(peer.inbox.len()).min(most);
+            if len == 0 {
+                return;
+            }
+            for (to, from) in space.iter_mut().zip(peer.inbox.drain(..len)) {
+                *to = from;
+            }
+            self.node.received(self.now, peer.id, len);
+        }
+    }
+
+    fn written(&mut self) {
+        if !self.writing.is_empty() {
+            let n = self.rng.below(self.writing.len() as u32) as usize;
+            let (block, bytes) = self.writing.swap_remove(n);
+            let result = match self.rng.below(30) {
+                0 => Err(StorageError::Full),
+                _ => Ok(()),
+            };
+            self.node.written(block, bytes, result);
+        }
+    }
+
+    fn verified(&mut self) {
+        if !self.verifying.is_empty() {
+            let n = self.rng.below(self.verifying.len() as u32) as usize;
+            let (torrent, piece) = self.verifying.swap_remove(n);
+            let good = self.rng.below(3) > 0;
+            self.node
+                .event(self.now, Event::Verified(torrent, piece, good));
+        }
+    }
+
+    fn time(&mut self) {
+        let ms = self.rng.below(20_000);
+        self.now = self.now + Duration::from_millis(u64::from(ms));
+        self.node.tick(self.now);
+    }
+
+    fn hang_up(&mut self) {
+        if self.rng.below(4) == 0 && !self.peers.is_empty() {
+            let n = self.rng.below(self.peers.len() as u32) as usize;
+            let peer = self.peers.swap_remove(n);
+            self.node.event(self.now, Event::Closed(peer.id));
+        }
+    }
+
+    fn storage(&mut self) {
+        let bits = (self.rng.below(0x800) << 5) as u16;
+        let event = match self.rng.below(40) {
+            0 => Event::Unreadable(self.torrent),
+            1 => Event::Restored(self.torrent, Have::Nothing),
+            2 => Event::Restored(self.torrent, Have::Some(&bits.to_be_bytes())),
+            3..10 => Event::Readable(self.torrent),
+            _ => Event::Writable(self.torrent),
+        };
+        self.node.event(self.now, event);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.node.poll(self.now) {
+            match action {
+                Action::Write { block, .. } => {
+                    let bytes = self.node.take_block(block).unwrap();
+                    self.writing.push((block, bytes));
+                }
+                Action::Verify { torrent, piece } => self.verifying.push((torrent, piece)),
+                Action::Transmit { conn } => self.transmit(conn),
+                Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
+                Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what the node says, for what it asks.
+    fn transmit(&mut self, conn: ConnId) {
+        let (mut buf, mut bodies) = (vec![0; 40_000], Bodies::new());
+        let len = self.node.transmit(self.now, conn, &mut buf, &mut bodies);
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == conn) else {
+            return;
+        };
+        let skip = peer.hello.min(len);
+        peer.hello -= skip;
+        let mut bytes = &buf[skip..len];
+        while let Some(item) = peer.decoder.next(&mut bytes).expect("well-formed") {
+            match item {
+                Item::Message(Message::Request(block)) => peer.asked.push(block),
+                Item::Message(Message::Cancel(block)) => peer.asked.retain(|b| *b != block),
+                _ => {}
+            }
+        }
+        self.node.transmitted(self.now, conn, len);
+    }
+
+    /// Everything comes to an end, and every block is at home.
+    fn end(mut self, removed: bool) {
+        if removed {
+            self.node.remove(self.now, self.torrent);
+        } else {
+            self.node.stop(self.now);
+        }
+        for _ in 0..3 {
+            self.act();
+            while !self.writing.is_empty() {
+                self.written();
+            }
+        }
+        assert_eq!(self.node.blocks_free(), BLOCKS);
+    }
+}
+
+#[test]
+fn nobody_is_believed() {
+    let (mut good, mut bad, mut whole) = (0, 0, 0);
+    for seed in 0..600 {
+        let mut world = World::new(seed);
+        let steps = 200 + world.rng.below(1500);
+        for _ in 0..steps {
+            world.step();
+        }
+        let stats = world.node.torrent(world.torrent).unwrap();
+        (good, bad) = (good + stats.good, bad + stats.bad_pieces);
+        whole += u32::from(stats.left == 0);
+        world.end(seed % 2 == 0);
+    }
+    // They do get somewhere.
+    println!("{good} good pieces, {bad} bad ones, {whole} times all of them");
+    assert!(good > 500 && bad > 100 && whole > 0);
+}
