@@ -7,10 +7,15 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`memory`] | the lent slices, and what happens when each is full |
+//! | [`contract`] | what a host and its node tell each other |
 //! | [`conn`], `slots` | a connection's state, its beginning and end |
 //! | `due` | what connections need of the host |
 //! | `incoming`, [`outgoing`] | what peers send; what they are owed |
 //! | [`queue`] | the requests that wait to be served |
+//! | `asking`, `serving_us` | what to ask of whom, and what they say to that |
+//! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
+//! | [`picker`], `peer_bits` | which piece to begin, and who has it |
+//! | `bans` | who sent bad pieces |
 //! | [`torrent`], `storage` | torrents and their pieces, and what becomes of their storage |
 //! | [`choker`] | whom to serve |
 //! | [`candidates`] | whom to dial |
@@ -18,7 +23,7 @@
 //! | [`udp_tracker`] | one announce over UDP |
 //! | `places` | who leaves when there is no place for others |
 //! | `sweep` | what time alone brings about |
-//! | `rate` | the upload rate limit |
+//! | `rate` | the rate limits |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -32,6 +37,7 @@ mod bans;
 pub mod candidates;
 pub mod choker;
 pub mod conn;
+pub mod contract;
 mod due;
 pub mod flights;
 mod incoming;
@@ -51,18 +57,19 @@ pub mod torrent;
 pub mod udp_tracker;
 
 use core::net::SocketAddr;
-use core::time::Duration;
 
-use everseed_core::geometry::{Geometry, PieceIndex, Span, TorrentId};
+use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, Pool};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
-use everseed_core::tracker::{Intervals, Report};
-use everseed_core::wire::PeerId;
+use everseed_core::tracker::Report;
 
 pub use crate::announcer::{AnnounceId, Job};
 pub use crate::conn::{ConnId, Reason};
+pub use crate::contract::{
+    Action, Event, Identity, Limits, Order, Stats, StorageError, TorrentStats, Wanted,
+};
 pub use crate::memory::Memory;
 pub use crate::outgoing::{Bodies, Body, Source};
 pub use crate::torrent::{AddError, Have};
@@ -171,175 +178,6 @@ pub struct Node<'m> {
     stopping: bool,
     /// Whether an upload slot may have become free.
     slot_freed: bool,
-}
-
-/// Who this node is on the network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// Its peer id (BEP 20).
-    pub peer_id: PeerId,
-    /// The TCP port on which it can be reached.
-    pub port: u16,
-    /// The client's name and version, told to peers (BEP 10, `v`); at most 32 bytes of it.
-    pub client: &'static str,
-}
-
-/// What this node may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
-    /// [`choker::automatic_slots`].
-    pub slots: Option<u16>,
-    /// Bytes of content per second to all peers together; `None` is no limit.
-    pub upload_bps: Option<u64>,
-    /// Bytes of content per second from all peers together; `None` is no limit.
-    pub download_bps: Option<u64>,
-}
-
-/// What the host is asked to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Action {
-    /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
-    Connect {
-        /// The connection.
-        conn: ConnId,
-        /// Whom to dial.
-        addr: SocketAddr,
-    },
-    /// There is something to send: if the socket is writable, [`Node::transmit`].
-    Transmit {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// There is room again for what this peer sends.
-    Receive {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// Drop the socket. The id is stale from now on.
-    Close {
-        /// The connection.
-        conn: ConnId,
-        /// Who it was.
-        addr: SocketAddr,
-        /// Why it ended.
-        reason: Reason,
-    },
-    /// Hash a piece; answer with [`Event::Verified`] or [`Event::Unreadable`].
-    Verify {
-        /// The torrent.
-        torrent: TorrentId,
-        /// The piece.
-        piece: PieceIndex,
-    },
-    /// Write a block that came: take its bytes with [`Node::take_block`], and give them back with
-    /// [`Node::written`].
-    Write {
-        /// The block.
-        block: BlockId,
-        /// Where it belongs; its bytes are the first `span.len` of the buffer.
-        span: Span,
-    },
-    /// Make this announce, with what [`Node::report`] says; answer with [`Event::Announced`] or
-    /// [`Event::AnnounceFailed`].
-    Announce(Job),
-}
-
-/// What the host tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event<'a> {
-    /// The connection that [`Action::Connect`] asked for is there.
-    Connected(ConnId),
-    /// A connection could not be made, was closed by the peer, or broke.
-    Closed(ConnId),
-    /// Whether a piece has the hash that it should have.
-    Verified(TorrentId, PieceIndex, bool),
-    /// A torrent's storage cannot be read: its peers are let go until it is restored.
-    Unreadable(TorrentId),
-    /// A torrent's storage can be read again, and is as it was.
-    Readable(TorrentId),
-    /// A torrent's storage was checked anew, and holds this.
-    Restored(TorrentId, Have<'a>),
-    /// A torrent's storage, which refused a write, may take writes again.
-    Writable(TorrentId),
-    /// This address may have peers of the torrent.
-    Peer(TorrentId, SocketAddr),
-    /// A tracker has answered, and wants to be asked again after so long.
-    Announced(AnnounceId, Intervals),
-    /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
-    /// does not want to be asked.
-    AnnounceFailed(AnnounceId, Option<Duration>),
-}
-
-/// Numbers about a torrent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TorrentStats {
-    /// Its info-hash.
-    pub info_hash: InfoHash,
-    /// Bytes of content sent.
-    pub uploaded: u64,
-    /// Open connections.
-    pub conns: u16,
-    /// Pieces that peers are told of.
-    pub have: u32,
-    /// Pieces that were verified.
-    pub good: u32,
-    /// Whether its storage can be read.
-    pub readable: bool,
-    /// Bytes of content that came, those of pieces that turned out to be bad included.
-    pub downloaded: u64,
-    /// Pieces that are to be downloaded or are there, of those that are wanted.
-    pub wanted: u32,
-    /// Bytes of wanted pieces that are not there yet.
-    pub left: u64,
-    /// Pieces that came and did not have the hash that they should have.
-    pub bad_pieces: u32,
-    /// Why nothing is asked for, if writing failed.
-    pub refused: Option<StorageError>,
-}
-
-/// Which pieces of a torrent are to be downloaded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wanted<'a> {
-    /// All.
-    All,
-    /// Those whose bit is set, one bit per piece in wire order.
-    Some(&'a [u8]),
-}
-
-/// In which order pieces are asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Order {
-    /// The first few at random, then the rarest first: best for the swarm.
-    #[default]
-    Rarest,
-    /// From the first to the last.
-    Sequential,
-}
-
-/// Why a write failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StorageError {
-    /// There is no space left.
-    Full,
-    /// Anything else.
-    Failed,
-}
-
-/// Numbers about the whole node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Connections with a finished handshake.
-    pub peers: u16,
-    /// Those of them that are interested.
-    pub interested: u16,
-    /// Those of them that are unchoked.
-    pub unchoked: u16,
-    /// Bytes of content sent.
-    pub uploaded: u64,
-    /// Bytes of content that came.
-    pub downloaded: u64,
 }
 
 impl<'m> Node<'m> {

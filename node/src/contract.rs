@@ -1,0 +1,184 @@
+//! What a host and its node tell each other: who it is, what it may use, what it wants done, what
+//! happened, and numbers.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use everseed_core::geometry::{PieceIndex, Span, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::pool::BlockId;
+use everseed_core::tracker::Intervals;
+use everseed_core::wire::PeerId;
+
+use crate::announcer::{AnnounceId, Job};
+use crate::conn::{ConnId, Reason};
+use crate::torrent::Have;
+
+/// Who this node is on the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its peer id (BEP 20).
+    pub peer_id: PeerId,
+    /// The TCP port on which it can be reached.
+    pub port: u16,
+    /// The client's name and version, told to peers (BEP 10, `v`); at most 32 bytes of it.
+    pub client: &'static str,
+}
+
+/// What this node may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
+    /// [`automatic_slots`](crate::choker::automatic_slots).
+    pub slots: Option<u16>,
+    /// Bytes of content per second to all peers together; `None` is no limit.
+    pub upload_bps: Option<u64>,
+    /// Bytes of content per second from all peers together; `None` is no limit.
+    pub download_bps: Option<u64>,
+}
+
+/// What the host is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// Whom to dial.
+        addr: SocketAddr,
+    },
+    /// There is something to send: if the socket is writable, [`Node::transmit`](crate::Node::transmit).
+    Transmit {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// There is room again for what this peer sends.
+    Receive {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Drop the socket. The id is stale from now on.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Who it was.
+        addr: SocketAddr,
+        /// Why it ended.
+        reason: Reason,
+    },
+    /// Hash a piece; answer with [`Event::Verified`] or [`Event::Unreadable`].
+    Verify {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// Write a block that came: take its bytes with [`Node::take_block`](crate::Node::take_block), and give them back with
+    /// [`Node::written`](crate::Node::written).
+    Write {
+        /// The block.
+        block: BlockId,
+        /// Where it belongs; its bytes are the first `span.len` of the buffer.
+        span: Span,
+    },
+    /// Make this announce, with what [`Node::report`](crate::Node::report) says; answer with [`Event::Announced`] or
+    /// [`Event::AnnounceFailed`].
+    Announce(Job),
+}
+
+/// What the host tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// The connection that [`Action::Connect`] asked for is there.
+    Connected(ConnId),
+    /// A connection could not be made, was closed by the peer, or broke.
+    Closed(ConnId),
+    /// Whether a piece has the hash that it should have.
+    Verified(TorrentId, PieceIndex, bool),
+    /// A torrent's storage cannot be read: its peers are let go until it is restored.
+    Unreadable(TorrentId),
+    /// A torrent's storage can be read again, and is as it was.
+    Readable(TorrentId),
+    /// A torrent's storage was checked anew, and holds this.
+    Restored(TorrentId, Have<'a>),
+    /// A torrent's storage, which refused a write, may take writes again.
+    Writable(TorrentId),
+    /// This address may have peers of the torrent.
+    Peer(TorrentId, SocketAddr),
+    /// A tracker has answered, and wants to be asked again after so long.
+    Announced(AnnounceId, Intervals),
+    /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
+    /// does not want to be asked.
+    AnnounceFailed(AnnounceId, Option<Duration>),
+}
+
+/// Numbers about a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TorrentStats {
+    /// Its info-hash.
+    pub info_hash: InfoHash,
+    /// Bytes of content sent.
+    pub uploaded: u64,
+    /// Open connections.
+    pub conns: u16,
+    /// Pieces that peers are told of.
+    pub have: u32,
+    /// Pieces that were verified.
+    pub good: u32,
+    /// Whether its storage can be read.
+    pub readable: bool,
+    /// Bytes of content that came, those of pieces that turned out to be bad included.
+    pub downloaded: u64,
+    /// Pieces that are to be downloaded or are there, of those that are wanted.
+    pub wanted: u32,
+    /// Bytes of wanted pieces that are not there yet.
+    pub left: u64,
+    /// Pieces that came and did not have the hash that they should have.
+    pub bad_pieces: u32,
+    /// Why nothing is asked for, if writing failed.
+    pub refused: Option<StorageError>,
+}
+
+/// Which pieces of a torrent are to be downloaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted<'a> {
+    /// All.
+    All,
+    /// Those whose bit is set, one bit per piece in wire order.
+    Some(&'a [u8]),
+}
+
+/// In which order pieces are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// The first few at random, then the rarest first: best for the swarm.
+    #[default]
+    Rarest,
+    /// From the first to the last.
+    Sequential,
+}
+
+/// Why a write failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StorageError {
+    /// There is no space left.
+    Full,
+    /// Anything else.
+    Failed,
+}
+
+/// Numbers about the whole node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Connections with a finished handshake.
+    pub peers: u16,
+    /// Those of them that are interested.
+    pub interested: u16,
+    /// Those of them that are unchoked.
+    pub unchoked: u16,
+    /// Bytes of content sent.
+    pub uploaded: u64,
+    /// Bytes of content that came.
+    pub downloaded: u64,
+}
