@@ -27,9 +27,11 @@ impl Node<'_> {
     /// place; 0 is back-pressure.
     pub(crate) fn readable(&mut self, slot: usize) -> usize {
         let conn = &self.conns[slot];
+        // Who sends us blocks and wants nothing is read in long strides.
+        let may_ask = conn.interested || conn.flights.len == 0;
         match conn.state {
             State::Greeting => Handshake::LEN - usize::from(conn.hello_len),
-            State::Open if conn.interested && (conn.unchoked || conn.features.fast) => {
+            State::Open if may_ask && (conn.unchoked || conn.features.fast) => {
                 let held = conn.decoder.held();
                 let payload = conn.decoder.payload_left() as usize;
                 match self.quota(slot) {
