@@ -247,7 +247,9 @@ impl Node<'_> {
                 return None;
             }
             self.partials.begin(id, piece.get(), size)
-        })?;
+        });
+        self.crowded |= begun.is_none();
+        let begun = begun?;
         self.torrents.set_begun(id, piece, true);
         Some(begun)
     }
@@ -270,6 +272,7 @@ impl Node<'_> {
         };
         let (id, piece) = (partial.torrent, partial.piece);
         self.partials.end(slot);
+        self.hungry |= core::mem::take(&mut self.crowded);
         if let Some(id) = id
             && let Some(geometry) = self.torrents.get(id).and_then(|t| t.geometry)
             && let Some(piece) = geometry.piece(piece)

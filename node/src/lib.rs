@@ -138,6 +138,8 @@ pub struct Node<'m> {
     givers: u16,
     /// Whether somebody was not asked for more because no block was free.
     thirsty: bool,
+    /// Whether somebody was not asked for more because no further piece could be begun.
+    crowded: bool,
     /// Whether everybody is to be asked for more.
     hungry: bool,
     /// Whether some piece may be there to be verified.
@@ -214,6 +216,7 @@ impl<'m> Node<'m> {
             bans: Bans::new(),
             givers: 0,
             thirsty: false,
+            crowded: false,
             hungry: false,
             to_verify: false,
             downloaded: 0,

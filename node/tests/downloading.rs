@@ -116,6 +116,19 @@ fn a_corrupt_seed_is_banned() {
     }
 }
 
+/// As many pieces are in progress as there may be: the next ones begin as soon as one is done, and
+/// not when somebody looks around after seconds.
+#[test]
+fn small_pieces_do_not_wait() {
+    let mut swarm = Swarm::new(2);
+    swarm.seed(0);
+    swarm.download(1, Have::Nothing, Wanted::All, Order::Rarest);
+    swarm.nodes[1].slow_disk = true;
+    swarm.connect(1, 0);
+    swarm.run(Duration::from_secs(1));
+    swarm.assert_complete(1);
+}
+
 /// Connections break at random, and are made again.
 #[test]
 fn broken_connections() {

@@ -104,9 +104,10 @@ fn a_full_disk() {
         // A disk of 32 MiB of which half is taken, until there is a flag.
         let script = format!(
             "mount -t tmpfs -o size=32m none '{files}' && head -c 16000000 /dev/zero >'{files}/other' && \
-             {{ (while [ ! -e '{flag}' ]; do sleep 0.1; done; rm '{files}/other') & exec \"$@\"; }}",
+             {{ (while [ ! -e '{flag}' ] && [ -d '{dir}' ]; do sleep 0.1; done; rm '{files}/other') & exec \"$@\"; }}",
             files = files.display(),
             flag = flag.display(),
+            dir = got.path().display(),
         );
         let wrapper = ["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned);
         let listen = net.addr(Family::V4);

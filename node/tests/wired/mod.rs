@@ -49,6 +49,7 @@ pub struct Peer {
     /// Blocks stay with the host for some time.
     pub slow_disk: bool,
     writing: VecDeque<(BlockId, &'static mut [u8], Span)>,
+    verifying: VecDeque<(TorrentId, PieceIndex)>,
 }
 
 /// Two ends of a connection, and the bytes on their way from the first and from the second.
@@ -127,6 +128,7 @@ impl Swarm {
                 corrupt: false,
                 slow_disk: false,
                 writing: VecDeque::new(),
+                verifying: VecDeque::new(),
             }
         };
         Swarm {
@@ -257,6 +259,13 @@ impl Swarm {
                 moved |= self.deliver(link, side);
             }
         }
+        // Hashing takes longest.
+        for n in 0..self.nodes.len() {
+            if !moved && let Some((torrent, piece)) = self.nodes[n].verifying.pop_front() {
+                self.verify(n, torrent, piece);
+                moved = true;
+            }
+        }
         moved
     }
 
@@ -301,7 +310,9 @@ impl Swarm {
                     .expect("a block to write");
                 self.nodes[n].writing.push_back((block, bytes, span));
             }
-            Action::Verify { torrent, piece } => self.verify(n, torrent, piece),
+            Action::Verify { torrent, piece } => {
+                self.nodes[n].verifying.push_back((torrent, piece));
+            }
             _ => {}
         }
     }
