@@ -18,6 +18,8 @@ pub(crate) enum OpenFailure {
     Missing,
     /// It is a folder, a device or a symbolic link, or a folder on its way is no folder.
     NotAFile,
+    /// The folder is on another disk than it should be.
+    Elsewhere,
     /// The operating system said something else.
     Os(Errno),
 }
@@ -31,10 +33,22 @@ pub(crate) fn open_file(folder: &Path, path: &Path) -> Result<(OwnedFd, Stat), O
 }
 
 /// Opens `path` for reading and writing, and makes it and the folders on its way if they are missing.
-/// `folder` itself is not made.
-pub(crate) fn create_file(folder: &Path, path: &Path) -> Result<(OwnedFd, Stat), OpenFailure> {
+/// `folder` itself is not made, and has to be on `device` if that is given.
+pub(crate) fn create_file(
+    folder: &Path,
+    path: &Path,
+    device: Option<u64>,
+) -> Result<(OwnedFd, Stat), OpenFailure> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut here = rustix::fs::openat(CWD, folder, directory, Mode::empty())?;
+    if let Some(device) = device {
+        // The type of the field differs between architectures.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        let now = rustix::fs::fstat(&here)?.st_dev as u64;
+        if now != device {
+            return Err(OpenFailure::Elsewhere);
+        }
+    }
     let mut components = path.components().peekable();
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else {

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::Digest;
@@ -45,6 +45,8 @@ pub struct Content {
     index: Index,
     /// Whether we write to its files ourselves.
     grows: AtomicBool,
+    /// The device that its folder has to be on to be written to, plus one; 0 is any.
+    device: AtomicU64,
 }
 
 impl Content {
@@ -211,6 +213,17 @@ impl Content {
         self.grows.store(grows, Ordering::Relaxed);
     }
 
+    /// Writes only while the content's folder is on the device of this number (`st_dev`): below a disk
+    /// that is not mounted there may be a folder of the same name.
+    pub fn stay_on(&self, device: u64) {
+        self.device
+            .store(device.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn device(&self) -> Option<u64> {
+        self.device.load(Ordering::Relaxed).checked_sub(1)
+    }
+
     /// Closes this content's files, so that the next read sees what is on disk now.
     pub fn close_files(&self, files: &FileCache) {
         files.forget(self.id);
@@ -230,6 +243,7 @@ impl Content {
             layout,
             index,
             grows: AtomicBool::new(false),
+            device: AtomicU64::new(0),
         })
     }
 
@@ -305,7 +319,8 @@ impl Content {
     }
 
     /// The folder that no path of the torrent leaves.
-    pub(crate) fn folder(&self) -> &Path {
+    /// The folder that all its files are beneath.
+    pub fn folder(&self) -> &Path {
         self.layout.folder()
     }
 

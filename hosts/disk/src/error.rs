@@ -38,6 +38,13 @@ pub enum ReadError {
         /// What it said.
         error: io::Error,
     },
+    /// The disk that the content lies on is not mounted, or another one is in its place.
+    NotMounted {
+        /// Where the content should be.
+        path: PathBuf,
+        /// Where the disk should be mounted.
+        mount: PathBuf,
+    },
     /// The torrent file is not what it was when the content was opened.
     Torrent {
         /// The torrent file.
@@ -59,7 +66,7 @@ impl ReadError {
 
     pub(crate) fn open(path: PathBuf, failure: OpenFailure) -> ReadError {
         match failure {
-            OpenFailure::Missing => ReadError::Missing { path },
+            OpenFailure::Missing | OpenFailure::Elsewhere => ReadError::Missing { path },
             OpenFailure::NotAFile => ReadError::NotAFile { path },
             OpenFailure::Os(error) => ReadError::Io {
                 path,
@@ -83,6 +90,12 @@ impl fmt::Display for ReadError {
                 Shown(path)
             ),
             ReadError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
+            ReadError::NotMounted { path, mount } => write!(
+                f,
+                "the disk of {} is not mounted at {}",
+                Shown(path),
+                Shown(mount)
+            ),
             ReadError::Torrent { path, error } => write!(f, "{}: {error}", Shown(path)),
         }
     }

@@ -39,6 +39,11 @@ pub enum WriteError {
         /// What stands there.
         path: PathBuf,
     },
+    /// The disk that the content lies on is not mounted, so nothing was made.
+    NotMounted {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system said something else.
     Io {
         /// The file.
@@ -53,6 +58,15 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Whether the place itself is away: a disk that is not mounted any more, or broke.
+    pub fn is_away(&self) -> bool {
+        match self {
+            WriteError::NotMounted { .. } => true,
+            WriteError::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// Whether there is no space left.
     pub fn is_no_space(&self) -> bool {
         matches!(self, WriteError::NoSpace { .. })
@@ -79,6 +93,9 @@ impl fmt::Display for WriteError {
                 "{} is a link or a folder where the torrent has a file; move it away",
                 Shown(path)
             ),
+            WriteError::NotMounted { path } => {
+                write!(f, "the disk of {} is not mounted", Shown(path))
+            }
             WriteError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
             WriteError::Place(error) => error.fmt(f),
             WriteError::Again => f.write_str("what stands before it could not be written"),
@@ -210,10 +227,12 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
 fn create(content: &Content, path: &std::path::Path, len: u64) -> Result<OwnedFd, WriteError> {
     let relative = content.relative(path);
     let shown = || content.folder().join(relative);
-    let (file, stat) = beneath::create_file(content.folder(), relative).map_err(|failure| {
+    let made = beneath::create_file(content.folder(), relative, content.device());
+    let (file, stat) = made.map_err(|failure| {
         let path = shown();
         match failure {
             beneath::OpenFailure::NotAFile => WriteError::NotAFile { path },
+            beneath::OpenFailure::Elsewhere => WriteError::NotMounted { path },
             beneath::OpenFailure::Missing => WriteError::of(path, io::ErrorKind::NotFound.into()),
             beneath::OpenFailure::Os(error) => WriteError::of(path, error.into()),
         }

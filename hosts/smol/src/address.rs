@@ -32,7 +32,7 @@ pub(crate) fn sources(listening: impl IntoIterator<Item = SocketAddr>) -> Vec<Ip
 
 /// The source address of a packet to a public address. Connecting a UDP socket asks the kernel's
 /// routing table and sends nothing; the addresses are those reserved for documentation.
-fn outgoing(v4: bool) -> Option<IpAddr> {
+pub(crate) fn outgoing(v4: bool) -> Option<IpAddr> {
     let (any, far): (IpAddr, IpAddr) = if v4 {
         (
             Ipv4Addr::UNSPECIFIED.into(),

@@ -19,6 +19,8 @@
 //! | `state` | what outlives a run |
 //! | [`announce`], [`http`], `trackers` | talking to trackers |
 //! | [`tracker`] | the built-in tracker |
+//! | `place` | which disk content belongs to |
+//! | [`config`], `notify` | what a service needs besides |
 //! | [`cli`], [`magnet`] | what people see |
 
 #![forbid(unsafe_code)]
@@ -28,11 +30,14 @@ mod alarm;
 pub mod announce;
 pub mod cli;
 mod clock;
+pub mod config;
 mod engine;
 mod epoll;
 pub mod http;
 pub mod magnet;
 mod memory;
+mod notify;
+mod place;
 pub mod seed;
 mod slow;
 mod socket;

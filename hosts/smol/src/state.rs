@@ -5,6 +5,7 @@
 //! HASH.torrent         torrents that were made here
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
+//! HASH.place           on which disk its content is
 //! made/PATHHASH        which torrent was made of a path
 //! ```
 //!
@@ -20,6 +21,8 @@ use everseed_core::hash::{InfoHash, Sha1, Smol};
 use everseed_core::resume::Record;
 use rustix::fs::FlockOperation;
 
+use crate::place::{Found, Place, is_in_ram};
+
 /// The state folder, held by this process alone.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -34,6 +37,10 @@ pub(crate) enum StateError {
     InUse(PathBuf),
     /// It cannot be made or written.
     Io(PathBuf, io::Error),
+    /// It would be gone after a reboot.
+    InRam(PathBuf),
+    /// The disk that it is on is not mounted.
+    NotMounted(PathBuf, PathBuf),
 }
 
 impl fmt::Display for StateError {
@@ -48,6 +55,19 @@ impl fmt::Display for StateError {
                 let path = path.display();
                 write!(f, "{path}: {error}; choose another place with --state DIR")
             }
+            StateError::InRam(path) => write!(
+                f,
+                "{}: this state would be in memory (tmpfs), so that after each reboot all data is \
+                 verified again and unfinished downloads are forgotten; set state = to a folder on \
+                 flash or disk, or state-in-ram = true to have it so",
+                path.display()
+            ),
+            StateError::NotMounted(path, mount) => write!(
+                f,
+                "{}: {} is not mounted, and the state lies there; mount it",
+                path.display(),
+                mount.display()
+            ),
         }
     }
 }
@@ -67,6 +87,34 @@ impl State {
                 _lock: lock,
             }),
         }
+    }
+
+    /// The same for a service, whose state has to survive a reboot unless `in_ram` allows it not to.
+    pub(crate) fn open_lasting(folder: &Path, in_ram: bool) -> Result<State, StateError> {
+        if let Found::NotMounted(mount) = Place::look(folder, None) {
+            return Err(StateError::NotMounted(folder.to_owned(), mount));
+        }
+        let there = folder.ancestors().find_map(|path| File::open(path).ok());
+        if !in_ram && there.is_some_and(|folder| is_in_ram(&folder)) {
+            return Err(StateError::InRam(folder.to_owned()));
+        }
+        State::open(folder)
+    }
+
+    /// On which disk a torrent's content was when it was there last.
+    pub(crate) fn place(&self, info_hash: InfoHash) -> Option<Place> {
+        Place::decode(&fs::read(self.place_file(info_hash)).ok()?)
+    }
+
+    /// Remembers it.
+    pub(crate) fn remember_place(&self, info_hash: InfoHash, place: &Place) -> io::Result<()> {
+        let bytes = place.encode();
+        everseed_disk::replace(&self.place_file(info_hash), |out| out.write_all(&bytes))
+    }
+
+    /// Where it is remembered.
+    pub(crate) fn place_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.place"))
     }
 
     /// The folder itself.

@@ -79,8 +79,11 @@ pub(crate) struct Look {
     pub(crate) present: Option<Vec<u8>>,
 }
 
-/// Bytes that a check has behind it.
+/// Bytes that a check has behind it, or [`GIVEN_UP`].
 pub(crate) type Progress = AtomicU64;
+
+/// Nobody wants to know any more what a check finds out.
+pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
 /// The thread, as the engine sees it.
 #[derive(Debug)]
@@ -219,8 +222,8 @@ impl Shared {
         scratch: &mut Scratch,
     ) -> Result<Option<Vec<u8>>, ReadError> {
         check::check(content, |done| {
-            progress.store(done, Ordering::Relaxed);
-            if self.between(scratch) {
+            let before = progress.swap(done, Ordering::Relaxed);
+            if before != GIVEN_UP && self.between(scratch) {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())

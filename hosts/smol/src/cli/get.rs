@@ -57,7 +57,7 @@ Examples:
   everseed get album.torrent --only '*.flac' --only cover.jpg
 ";
 
-const OPTIONS: &[&str] = &[
+pub(crate) const OPTIONS: &[&str] = &[
     "--out",
     "--only",
     "--sequential",
@@ -134,7 +134,12 @@ impl Fetch {
     }
 
     /// The options that have a value.
-    fn option(&mut self, name: &str, parser: &mut Parser, seed: &mut SeedArgs) -> Result<(), Stop> {
+    pub(crate) fn option(
+        &mut self,
+        name: &str,
+        parser: &mut Parser,
+        seed: &mut SeedArgs,
+    ) -> Result<(), Stop> {
         match name {
             "--out" | "-o" => self.out = args::path_of(parser, name)?,
             "--only" => self.only.push(args::text(parser, name)?),

@@ -7,21 +7,24 @@ pub mod args;
 mod check;
 pub mod get;
 pub(crate) mod make;
+pub mod run;
 pub mod seed;
 mod show;
 pub mod text;
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use lexopt::{Arg, Parser};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
+use rustix::fs::FileType;
 
 use crate::cli::args::Stop;
-use crate::cli::text::{Output, clear_live_line, escape, say};
+use crate::cli::text::{Output, clear_live_line, date, escape, say};
 
 /// What `everseed --help` prints.
 pub const HELP: &str = "\
@@ -33,6 +36,7 @@ Usage: everseed COMMAND [OPTIONS] ...
 Commands:
   seed PATH...        share files, folders and torrents until stopped
   get TORRENT         download a torrent, then keep seeding it
+  run                 the service: what a configuration file says
   make PATH           make a .torrent
   show TORRENT        print what a .torrent holds
   check TORRENT DIR   compare files with a .torrent
@@ -58,7 +62,7 @@ pub const USAGE: u8 = 2;
 /// Exit code of `check` when data is damaged or missing.
 pub const DAMAGED: u8 = 3;
 
-const COMMANDS: &[&str] = &["seed", "get", "make", "show", "check", "help"];
+const COMMANDS: &[&str] = &["seed", "get", "run", "make", "show", "check", "help"];
 
 /// Why a command ended early. What it carries is shown to a person after `everseed: `.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,13 +109,58 @@ pub fn main() -> ExitCode {
 
 /// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
 pub fn start_log(level: LevelFilter) {
+    start(level, Mark::Level);
+}
+
+/// The same for a service. Lines have a time when they go to a file or a terminal, as otherwise
+/// somebody else adds one; the journal gets the level in its own form (sd-daemon(3)).
+pub(crate) fn start_service_log(level: LevelFilter) {
+    let stderr = rustix::fs::fstat(std::io::stderr());
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let is_journal =
+        |stat: &rustix::fs::Stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino);
+    let mark = match stderr {
+        Ok(stat) if is_journal(&stat) => Mark::Journal,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Mark::Time,
+        _ if std::io::stderr().is_terminal() => Mark::Time,
+        _ => Mark::Level,
+    };
+    start(level, mark);
+}
+
+/// What stands before a line of the log.
+#[derive(Clone, Copy)]
+enum Mark {
+    Level,
+    Time,
+    Journal,
+}
+
+fn start(level: LevelFilter, mark: Mark) {
     let builder = &mut env_logger::Builder::new();
     builder.filter_level(level).parse_env("EVERSEED_LOG");
-    builder.format(|out, record| {
+    builder.format(move |out, record| {
         // What is logged may hold text of peers and trackers.
         let message = record.args().to_string();
         clear_live_line(&mut std::io::stdout());
         let level = record.level().as_str().to_ascii_lowercase();
+        match mark {
+            Mark::Level => {}
+            Mark::Time => {
+                let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+                let s = i64::try_from(since.as_secs()).unwrap_or(0);
+                write!(out, "{} ", date(s))?;
+            }
+            Mark::Journal => {
+                let priority = match record.level() {
+                    Level::Error => 3,
+                    Level::Warn => 4,
+                    Level::Info => 6,
+                    Level::Debug | Level::Trace => 7,
+                };
+                return writeln!(out, "<{priority}>{}", escape(&message));
+            }
+        }
         writeln!(out, "{level}: {}", escape(&message))
     });
     // A second start, in a test, changes nothing.
@@ -130,6 +179,7 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
             start_log(args.log);
             crate::seed::run(&args, Some(&fetch))
         }
+        Some("run") => run::run(parser),
         Some("make") => make::run(parser),
         Some("show") => show::run(parser),
         Some("check") => check::run(parser),
@@ -149,6 +199,7 @@ fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
     match topic.to_str() {
         Some("seed") => print(seed::HELP),
         Some("get") => print(get::HELP),
+        Some("run") => print(run::HELP),
         Some("make") => print(make::HELP),
         Some("show") => print(show::HELP),
         Some("check") => print(check::HELP),

@@ -57,7 +57,7 @@ Examples:
   everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
 ";
 
-const OPTIONS: &[&str] = &[
+pub(crate) const OPTIONS: &[&str] = &[
     "--data",
     "--tracker",
     "--listen",

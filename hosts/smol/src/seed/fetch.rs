@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use everseed_core::bits;
 use everseed_core::metainfo::{Kind, MetainfoError};
-use everseed_disk::{Content, Entry, OpenError, TorrentError, read_torrent, write};
+use everseed_disk::{
+    Content, Entry, OpenError, ReadError, TorrentError, WriteError, read_torrent, write,
+};
 use everseed_node::Order;
 
 use crate::cli::get::Fetch;
@@ -30,9 +32,15 @@ pub(crate) const CHECKSUM: u8 = 32;
 /// A download that is not complete, or was not when we started.
 #[derive(Debug)]
 pub(crate) struct Download {
+    /// How, and when it is enough.
+    pub(crate) goal: Fetch,
     /// Pieces that are wanted; `None` is all.
     pub(crate) wanted: Option<Vec<u8>>,
     pub(crate) order: Order,
+    /// Whether folders and what is to be preallocated were made.
+    pub(crate) prepared: bool,
+    /// Whether the folder that it goes to may be made.
+    pub(crate) make_out: bool,
     /// When writing is tried again.
     pub(crate) retry: Option<Instant>,
     /// Whether the last write failed for want of space.
@@ -118,8 +126,8 @@ fn code(error: &OpenError) -> u8 {
     }
 }
 
-/// Finds out what is wanted, and makes the folder, the empty files and what is to be preallocated.
-pub(crate) fn prepare(content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
+/// Finds out what is wanted. Nothing is made yet.
+pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
     let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
     let mut wanted = None;
     let mut used = vec![false; fetch.only.len()];
@@ -143,27 +151,42 @@ pub(crate) fn prepare(content: &Content, fetch: &Fetch) -> Result<Download, Refu
         }
         wanted = Some(set);
     }
-    let mut number = 0;
-    let only = |entry: &Entry| {
-        number += 1;
-        fetch.only.is_empty() || chosen(&fetch.only, number, entry, &mut used)
-    };
-    write::prepare(content, fetch.full, only).map_err(|error| {
-        let code = if error.is_no_space() { DISK_FULL } else { 1 };
-        (error.to_string(), code)
-    })?;
     let order = match fetch.sequential {
         true => Order::Sequential,
         false => Order::Rarest,
     };
     Ok(Download {
+        goal: fetch.clone(),
         wanted,
         order,
+        prepared: false,
+        make_out: true,
         retry: None,
         full: false,
         syncing: false,
         done: None,
     })
+}
+
+/// Makes the folder, the empty files and what is to be preallocated, unless that was done.
+pub(crate) fn prepare(content: &Content, download: &mut Download) -> Result<(), WriteError> {
+    if download.prepared {
+        return Ok(());
+    }
+    let fetch = &download.goal;
+    if !download.make_out && !fetch.out.is_dir() {
+        let path = fetch.out.clone();
+        return Err(WriteError::Place(ReadError::Missing { path }));
+    }
+    let mut used = vec![false; fetch.only.len()];
+    let mut number = 0;
+    let only = |entry: &Entry| {
+        number += 1;
+        fetch.only.is_empty() || chosen(&fetch.only, number, entry, &mut used)
+    };
+    write::prepare(content, fetch.full, only)?;
+    download.prepared = true;
+    Ok(())
 }
 
 /// Whether a file was named: by number, path or pattern.

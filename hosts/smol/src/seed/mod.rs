@@ -1,18 +1,22 @@
-//! `everseed seed` and `everseed get`: files, folders and torrents, served until somebody says stop,
-//! and downloaded first if need be.
+//! `everseed seed`, `get` and `run`: files, folders and torrents, served until somebody says stop, and
+//! downloaded first if need be.
 
 mod fetch;
+mod loader;
+mod service;
+mod signals;
 mod sources;
 mod status;
 mod torrents;
+mod watch;
 mod web;
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everseed_core::rng::Rng;
@@ -20,9 +24,10 @@ use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
 use everseed_node::{Event, Identity, Limits, Node};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use self::fetch::Download;
+use self::fetch::{DISK_FULL, Download};
+use self::service::Service;
+use self::signals::Signals;
 use self::sources::{Source, Sources};
 use self::status::{Numbers, Status};
 use self::torrents::Seeded;
@@ -32,15 +37,17 @@ use crate::alarm::Alarm;
 use crate::announce::announce;
 use crate::cli::Failure;
 use crate::cli::get::Fetch;
-use crate::cli::seed::SeedArgs;
+use crate::cli::run::{Config, RunArgs};
+use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::engine::{Announce, Engine, News};
 use crate::memory::Plan;
+use crate::place::{Found, Place};
 use crate::slow::Slow;
 use crate::state::State;
 use crate::tracker::{Table, serve};
 use crate::worker::Done;
-use crate::{http, socket, trackers};
+use crate::{http, socket};
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
 pub fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
@@ -53,8 +60,22 @@ pub fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
         args.data = Some(get.out.clone());
     }
     let mut seed = Seed::open(&args, state, get)?;
-    seed.run()
-        .map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
+    seed.run().map_err(broken)
+}
+
+/// Seeds and downloads what a configuration file says.
+pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failure> {
+    let mut seed = service::open(args, config)?;
+    let code = seed.run().map_err(broken)?;
+    if seed.again {
+        drop(seed);
+        return Err(service::start_again());
+    }
+    Ok(code)
+}
+
+fn broken(error: io::Error) -> Failure {
+    Failure::Failed(format!("the event loop failed: {error}"))
 }
 
 impl Seed {
@@ -63,7 +84,7 @@ impl Seed {
         let listeners = listen(args).map_err(Failure::Failed)?;
         let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
         let first = reachable(local(&listeners[0])?);
-        let own_tracker = format!("http://{first}/announce");
+        let own_tracker = tracker_at(first);
         let sources = Sources {
             state: &state,
             data: args.data.as_deref(),
@@ -82,24 +103,89 @@ impl Seed {
             }
         }
         let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-        let download = get.map(|get| fetch::prepare(&opened[0].content, get));
-        let download = download.transpose().map_err(refused)?;
+        let mut download = None;
+        if let Some(get) = get {
+            let content = &opened[0].content;
+            let mut plan = fetch::plan(content, get).map_err(refused)?;
+            let before = state.place(content.metainfo().info_hash);
+            // A disk that is not mounted is waited for; any other trouble is better told at once.
+            if let Found::There(_) = Place::look(&content.root(), before.as_ref()) {
+                fetch::prepare(content, &mut plan).map_err(|error| {
+                    let code = if error.is_no_space() { DISK_FULL } else { 1 };
+                    Failure::Code(error.to_string(), code)
+                })?;
+            }
+            download = Some(plan);
+        }
         introduce(&opened, &listeners).map_err(Failure::Failed)?;
-        let seed = Seed::new(
-            args,
-            state,
-            own_tracker,
-            first.port(),
-            opened,
-            get.zip(download),
-        );
+        let mut plan = plan(args);
+        for source in &opened {
+            let geometry = &source.content.metainfo().geometry;
+            plan.add(geometry, source.tiers.len());
+            if download.is_some() {
+                plan.add_download(geometry);
+            }
+        }
+        let down = get.and_then(|get| get.down);
+        let seed = Seed::new(args, state, own_tracker, first.port(), plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
         for listener in listeners {
             let listening = seed.engine.borrow_mut().listen(listener);
             listening.map_err(|error| Failure::Failed(error.to_string()))?;
         }
+        let engine = Rc::clone(&seed.engine);
+        for source in opened {
+            seed.add(&mut engine.borrow_mut(), source, download.take());
+        }
         seed.slow.turn();
         Ok(seed)
+    }
+
+    /// Begins with a torrent; answers with its number.
+    fn add(
+        &mut self,
+        engine: &mut Engine,
+        source: Source,
+        download: Option<Download>,
+    ) -> Option<usize> {
+        let metainfo = source.content.metainfo();
+        if self.tracker.borrow_mut().add(metainfo.info_hash).is_err() {
+            return None;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let mut torrent = Seeded::new(number, source.content, source.tiers, download);
+        if self.service.is_some() {
+            torrent.stay_calm();
+        }
+        torrent.start(engine, &self.state, self.check, source.fresh);
+        self.torrents.push(torrent);
+        Some(number)
+    }
+
+    /// Is done with a torrent, whose data stays.
+    fn drop_torrent(&mut self, engine: &mut Engine, number: usize) {
+        let at = self.torrents.iter().position(|t| t.number() == number);
+        if let Some(at) = at {
+            let torrent = self.torrents.remove(at);
+            self.tracker.borrow_mut().remove(torrent.info_hash);
+            torrent.end(engine, &self.state);
+            // The next turn carries out what follows.
+            self.alarm.ring();
+        }
+    }
+}
+
+fn tracker_at(addr: SocketAddr) -> String {
+    format!("http://{addr}/announce")
+}
+
+/// What the node needs before there are torrents.
+fn plan(args: &SeedArgs) -> Plan {
+    Plan {
+        peers: usize::from(afford(args.max_peers)),
+        slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
+        ..Plan::default()
     }
 }
 
@@ -133,16 +219,7 @@ fn listen(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
 fn introduce(sources: &[Source], listeners: &[TcpListener]) -> Result<(), String> {
     let mut out = Output::new();
     for source in sources {
-        let torrent = source.content.torrent_file().as_os_str();
-        out.line(format_args!(
-            "torrent: {}",
-            escape(torrent.as_encoded_bytes())
-        ));
-        out.line(format_args!(
-            "info-hash: {}",
-            source.content.metainfo().info_hash
-        ));
-        out.line(format_args!("magnet: {}", source.magnet));
+        introduce_one(source, &mut out);
     }
     for listener in listeners {
         let addr = listener.local_addr().map_err(|error| error.to_string())?;
@@ -152,9 +229,22 @@ fn introduce(sources: &[Source], listeners: &[TcpListener]) -> Result<(), String
     done.map_err(|error| format!("standard output: {error}"))
 }
 
+fn introduce_one(source: &Source, out: &mut Output) {
+    let torrent = source.content.torrent_file().as_os_str();
+    let info_hash = source.content.metainfo().info_hash;
+    out.line(format_args!(
+        "torrent: {}",
+        escape(torrent.as_encoded_bytes())
+    ));
+    out.line(format_args!("info-hash: {info_hash}"));
+    out.line(format_args!("magnet: {}", source.magnet));
+}
+
 /// Everything that runs.
 struct Seed {
-    state: State,
+    state: Arc<State>,
+    alarm: Arc<Alarm>,
+    signals: Signals,
     engine: Rc<RefCell<Engine>>,
     slow: Slow,
     torrents: Vec<Seeded>,
@@ -166,8 +256,14 @@ struct Seed {
     next_save: Instant,
     /// When the built-in tracker's peers are called next.
     next_peers: Instant,
-    /// When a download is reason to stop.
-    goal: Option<Fetch>,
+    next_number: usize,
+    check: Check,
+    /// How long trackers have to hear the farewell.
+    farewell: Duration,
+    /// What `run` adds.
+    service: Option<Service>,
+    /// Whether to begin anew after the end, as the configuration asks for it.
+    again: bool,
 }
 
 impl Seed {
@@ -176,31 +272,9 @@ impl Seed {
         state: State,
         own_tracker: String,
         port: u16,
-        sources: Vec<Source>,
-        get: Option<(&Fetch, Download)>,
+        plan: Plan,
+        download_bps: Option<u64>,
     ) -> Result<Seed, String> {
-        let (goal, mut download) = get.map_or((None, None), |(g, d)| (Some(g.clone()), Some(d)));
-        let peers = usize::from(afford(args.max_peers));
-        let mut plan = Plan {
-            peers,
-            slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
-            ..Plan::default()
-        };
-        let mut tracker = Table::new(sources.len(), TRACKED_PEERS, port, random());
-        let mut torrents = Vec::new();
-        let mut fresh = Vec::new();
-        for (number, source) in sources.into_iter().enumerate() {
-            let metainfo = source.content.metainfo();
-            let tiers = trackers::tiers(source.content.torrent_file(), metainfo)?;
-            plan.add(&metainfo.geometry, tiers.len());
-            if download.is_some() {
-                plan.add_download(&metainfo.geometry);
-            }
-            // It was made with room for all of them.
-            let _ = tracker.add(metainfo.info_hash);
-            fresh.push(source.fresh);
-            torrents.push(Seeded::new(number, source.content, tiers, download.take()));
-        }
         let identity = Identity {
             peer_id: peer_id(),
             port,
@@ -209,36 +283,40 @@ impl Seed {
         let limits = Limits {
             slots: args.slots,
             upload_bps: args.up,
-            download_bps: goal.as_ref().and_then(|goal| goal.down),
+            download_bps,
         };
+        let tracker = Table::new(plan.torrents, TRACKED_PEERS, port, random());
         let node = Node::new(plan.lend(), identity, limits, random());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
-        let signals = signals().map_err(failed)?;
-        let mut engine = Engine::new(node, peers, alarm, signals).map_err(failed)?;
-        for (torrent, fresh) in torrents.iter_mut().zip(fresh) {
-            torrent.start(&mut engine, &state, args.check, fresh);
-        }
+        let (signals, woken) = Signals::new().map_err(failed)?;
+        let engine = Engine::new(node, plan.peers, alarm.clone(), woken).map_err(failed)?;
         Ok(Seed {
-            state,
+            state: Arc::new(state),
+            alarm,
+            signals,
             engine: Rc::new(RefCell::new(engine)),
             slow,
-            torrents,
+            torrents: Vec::new(),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
             web: Clients::new(),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
             next_peers: Instant::now(),
-            goal,
+            next_number: 0,
+            check: args.check,
+            farewell: FAREWELL,
+            service: None,
+            again: false,
         })
     }
 
     /// Runs until a signal asks to stop.
     fn run(&mut self) -> io::Result<ExitCode> {
         self.slow.turn();
-        while self.turn(CHORES)? == 0 && !self.goal_reached() {}
+        while self.turn(CHORES)? == 0 && !self.again && !self.goal_reached() {}
         self.status.finish();
         self.farewell()
     }
@@ -270,18 +348,22 @@ impl Seed {
         }
         for (id, error) in unwritable {
             if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
-                torrent.unwritable(&error);
+                torrent.unwritable(&mut engine, &error);
             }
         }
         for done in done {
             if let Done::Checked(number, _) | Done::Looked(number, _) | Done::Synced(number, _) =
                 done
-                && let Some(torrent) = self.torrents.get_mut(number)
+                && let Some(torrent) = self.torrents.iter_mut().find(|t| t.number() == number)
             {
                 torrent.done(&mut engine, &self.state, done);
             }
         }
         self.chores(&mut engine);
+        if let Some(mut service) = self.service.take() {
+            service.mind(self, &mut engine);
+            self.service = Some(service);
+        }
         drop(engine);
         let woken = rung || !web.is_empty() || !announces.is_empty();
         web.into_iter()
@@ -290,7 +372,8 @@ impl Seed {
         if woken {
             self.slow.turn();
         }
-        Ok(signals)
+        // A signal may also be one to read the configuration.
+        Ok(if signals > 0 { self.signals.stops() } else { 0 })
     }
 }
 
@@ -298,46 +381,37 @@ impl Seed {
 impl Seed {
     /// Whether `get` has nothing more to do.
     fn goal_reached(&self) -> bool {
-        let Some(goal) = &self.goal else {
+        if self.service.is_some() {
             return false;
-        };
-        let Some(done) = self.torrents.iter().map(Seeded::done_since).min().flatten() else {
-            return false;
-        };
+        }
         let engine = self.engine.borrow();
-        let sent = |torrent: &Seeded| {
-            let stats = torrent.id().and_then(|id| engine.node.torrent(id));
-            let total = torrent.content.geometry().total();
-            stats.map_or(0.0, |stats| stats.uploaded as f64 / total as f64)
-        };
-        goal.no_seed
-            || goal.time.is_some_and(|time| done.elapsed() >= time)
-            || goal
-                .ratio
-                .is_some_and(|ratio| self.torrents.iter().all(|t| sent(t) >= ratio))
+        let enough = |torrent: &Seeded| torrent.is_enough(&engine) == Some(true);
+        !self.torrents.is_empty() && self.torrents.iter().all(enough)
     }
 
     fn chores(&mut self, engine: &mut Engine) {
         let now = Instant::now();
+        let ask = now >= self.next_peers;
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
             let mut tracker = self.tracker.borrow_mut();
             tracker.set_complete(torrent.info_hash, !torrent.is_downloading());
             if torrent.mind_download(engine, now)
-                && let Some(goal) = &mut self.goal
                 && let Some(id) = torrent.id()
             {
                 // Whoever asks the built-in tracker for peers is one.
-                if now >= self.next_peers {
-                    self.next_peers = now + PEERS;
+                if ask {
                     for peer in tracker.peers_of(torrent.info_hash) {
                         engine.tell(Event::Peer(id, peer));
                     }
                 }
-                for peer in goal.peers.drain(..) {
+                for peer in torrent.first_peers() {
                     engine.tell(Event::Peer(id, peer));
                 }
             }
+        }
+        if ask {
+            self.next_peers = now + PEERS;
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
@@ -408,7 +482,8 @@ impl Seed {
         });
     }
 
-    /// Keeps the state, lets everybody go and tells the trackers, within [`FAREWELL`]. Another signal
+    /// Keeps the state, lets everybody go and tells the trackers, within a time that is
+    /// set. Another signal
     /// ends it at once.
     fn farewell(&mut self) -> io::Result<ExitCode> {
         let keep = |seed: &mut Seed, downloads: bool| {
@@ -423,7 +498,7 @@ impl Seed {
         self.engine.borrow_mut().stop();
         let begin = Instant::now();
         while !self.engine.borrow().is_at_rest() {
-            let left = FAREWELL.saturating_sub(begin.elapsed());
+            let left = self.farewell.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 break;
             }
@@ -473,15 +548,6 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         numbers.uploaded = numbers.uploaded.saturating_add(uploaded);
     }
     numbers
-}
-
-/// A socket that becomes readable, a byte each, when the process is asked to stop.
-fn signals() -> io::Result<UnixStream> {
-    let (ours, theirs) = UnixStream::pair()?;
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
-    }
-    Ok(ours)
 }
 
 /// How many of the wanted peers this process may have descriptors for, after asking for more.

@@ -17,6 +17,8 @@ use crate::trackers;
 pub(crate) struct Source {
     pub(crate) content: Content,
     pub(crate) magnet: String,
+    /// The trackers that its file names.
+    pub(crate) tiers: Vec<Vec<String>>,
     /// If every piece was hashed just now, the fingerprint that the files had then.
     pub(crate) fresh: Option<u64>,
 }
@@ -181,8 +183,8 @@ impl Sources<'_> {
 
     fn source(&self, content: Content, fresh: Option<u64>) -> Result<Source, String> {
         let metainfo = content.metainfo();
-        let trackers = trackers::tiers(content.torrent_file(), metainfo)?;
-        let mut trackers: Vec<&str> = trackers.iter().flatten().map(String::as_str).collect();
+        let tiers = trackers::tiers(content.torrent_file(), metainfo)?;
+        let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
         if trackers.is_empty() && !metainfo.private {
             trackers.push(self.own_tracker);
         }
@@ -190,6 +192,7 @@ impl Sources<'_> {
         Ok(Source {
             content,
             magnet,
+            tiers,
             fresh,
         })
     }

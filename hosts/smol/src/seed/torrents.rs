@@ -3,7 +3,9 @@
 //! Invariants: nothing is served that was not verified, in this run or in one whose resume record
 //! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
 
+use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +18,15 @@ use everseed_core::resume::{Record, Verified};
 use everseed_disk::{Content, ReadError, WriteError, check, write};
 use everseed_node::{Event, Have, Wanted};
 
-use super::fetch::{CHECKSUM, DISK_FULL, Download, UNFINISHED};
+use super::fetch::{self, CHECKSUM, DISK_FULL, Download, UNFINISHED};
 
 use crate::cli::seed::Check;
 use crate::cli::text::{clear_live_line, escape, say, size};
 use crate::engine::Engine;
+use crate::place::{Found, Place, device};
 use crate::state::State;
 use crate::trackers;
-use crate::worker::{Done, Look, Progress, Task};
+use crate::worker::{Done, GIVEN_UP, Look, Progress, Task};
 
 /// One torrent.
 pub(crate) struct Seeded {
@@ -49,6 +52,10 @@ pub(crate) struct Seeded {
     progress: Arc<Progress>,
     next_look: Instant,
     looking: bool,
+    /// Whether files that nobody reads are left alone, so that their disk may sleep.
+    calm: bool,
+    /// Until when they are.
+    asleep_until: Instant,
     /// What is downloaded, until it is complete and after.
     download: Option<Download>,
     /// The node's id of it while it is checked anew.
@@ -102,6 +109,8 @@ impl Seeded {
             progress: Arc::default(),
             next_look: Instant::now(),
             looking: false,
+            calm: false,
+            asleep_until: Instant::now(),
             download,
             rechecked: None,
         }
@@ -150,7 +159,9 @@ impl Seeded {
         fresh: Option<u64>,
     ) {
         self.when = when;
-        if fresh.is_some() || self.is_downloading() {
+        if let Err(error) = self.in_place(state) {
+            self.leave(None, &error);
+        } else if fresh.is_some() || self.is_downloading() {
             self.begin(engine, state, fresh);
         } else if let Err(error) = check::reachable(&self.content) {
             // Not checked, as that would overwrite what is known with nothing.
@@ -160,7 +171,65 @@ impl Seeded {
         }
     }
 
+    /// Leaves files that nobody reads alone, but for one look an hour.
+    pub(crate) fn stay_calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// Its number among those that are seeded, which none gets again.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Ends: what is known of it is kept, and the node forgets it.
+    pub(crate) fn end(mut self, engine: &mut Engine, state: &State) {
+        self.save(engine, state);
+        self.progress.store(GIVEN_UP, Ordering::Relaxed);
+        if let Some(id) = self.id() {
+            let now = engine.now();
+            engine.node.remove(now, id);
+        }
+        engine.forget_files(&self.content);
+    }
+
+    /// Whether the disk that it was on before is there. Otherwise nothing is looked at, made or
+    /// written, as it would be on the disk below.
+    fn in_place(&self, state: &State) -> Result<(), ReadError> {
+        let path = self.content.root();
+        match Place::look(&path, state.place(self.info_hash).as_ref()) {
+            Found::There(_) => Ok(()),
+            Found::NotMounted(mount) | Found::Another(mount) => {
+                Err(ReadError::NotMounted { path, mount })
+            }
+        }
+    }
+
+    /// Remembers the disk that it is on, and writes to no other.
+    fn keep_place(&self, state: &State) {
+        let now = Place::of(&self.content.root());
+        if state.place(self.info_hash).as_ref() != Some(&now)
+            && let Err(error) = state.remember_place(self.info_hash, &now)
+        {
+            let path = state.place_file(self.info_hash);
+            log::warn!(
+                "{}: {error}: a disk that is not mounted may be taken for an empty one; make room",
+                path.display()
+            );
+        }
+        if self.is_downloading()
+            && let Some(device) = device(self.content.folder())
+        {
+            self.content.stay_on(device);
+        }
+    }
+
     fn begin(&mut self, engine: &mut Engine, state: &State, fresh: Option<u64>) {
+        if let Some(download) = &mut self.download
+            && let Err(error) = fetch::prepare(&self.content, download)
+        {
+            return self.leave(None, &error);
+        }
+        self.keep_place(state);
         self.fingerprint = match check::fingerprint(&self.content) {
             Ok(fingerprint) => fingerprint,
             Err(error) => return self.leave(None, &error),
@@ -300,12 +369,13 @@ impl Seeded {
         if let ReadError::Changed { .. } = error {
             // A look at once leads to its pieces being verified anew.
             self.next_look = Instant::now();
+            self.asleep_until = self.next_look;
             return;
         }
         self.leave(self.id(), error);
     }
 
-    fn leave(&mut self, id: Option<TorrentId>, error: &ReadError) {
+    fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
         log::error!(
             "{}: {error}; it is not served until its files are back, looked for every {} s",
             self.name,
@@ -322,6 +392,13 @@ impl Seeded {
         if self.looking || self.phase == Phase::Checking || ours || now < self.next_look {
             return;
         }
+        if self.calm && !self.is_away() && now < self.asleep_until {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            if stats.is_none_or(|stats| stats.conns == 0) {
+                return;
+            }
+        }
+        self.asleep_until = now + ASLEEP;
         self.looking = true;
         // A hundredth of a second for each file, so that a folder of very many is not stirred up.
         let files = Duration::from_millis(10) * self.content.metainfo().file_count;
@@ -336,7 +413,24 @@ impl Seeded {
     }
 
     fn looked(&mut self, engine: &mut Engine, state: &State, look: Result<Look, ReadError>) {
-        let look = match (look, self.phase) {
+        let placed = match self.is_away() {
+            true => self.in_place(state),
+            false => Ok(()),
+        };
+        // What is to be downloaded need not be there yet.
+        if matches!(self.phase, Phase::Away(None)) && self.is_downloading() && placed.is_ok() {
+            return self.begin_late(engine, state);
+        }
+        let nothing_yet = |id| engine.node.torrent(id).is_some_and(|stats| stats.good == 0);
+        if let Phase::Away(Some(id)) = self.phase
+            && self.is_downloading()
+            && placed.is_ok()
+            && nothing_yet(id)
+        {
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
+        let look = match (placed.and(look), self.phase) {
             (Ok(look), _) => look,
             (Err(error), Phase::Serving(id)) => {
                 engine.tell(Event::Unreadable(id));
@@ -345,6 +439,9 @@ impl Seeded {
             }
             (Err(error), _) => return log::debug!("{}: {error}", self.name),
         };
+        if self.is_away() {
+            self.keep_place(state);
+        }
         if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
             log::warn!("{}: its files are back, and are checked", self.name);
             engine.forget_files(&self.content);
@@ -365,6 +462,17 @@ impl Seeded {
             }
             Phase::Checking => {}
         }
+    }
+
+    /// Begins a download for whose disk we had to wait.
+    fn begin_late(&mut self, engine: &mut Engine, state: &State) {
+        if let Some(download) = &mut self.download
+            && let Err(error) = fetch::prepare(&self.content, download)
+        {
+            return log::debug!("{}: {error}", self.name);
+        }
+        log::warn!("{}: its disk is there", self.name);
+        self.begin(engine, state, None);
     }
 
     /// Says once how many pieces were found to be bad since the last look.
@@ -450,9 +558,26 @@ impl Seeded {
         self.download.as_ref().is_some_and(Download::is_open)
     }
 
-    /// Since when what was to be downloaded is complete and durable.
-    pub(crate) fn done_since(&self) -> Option<Instant> {
-        self.download.as_ref()?.done
+    /// Whether it was seeded as much as was asked for; `None` if it was not downloaded.
+    pub(crate) fn is_enough(&self, engine: &Engine) -> Option<bool> {
+        let download = self.download.as_ref()?;
+        let goal = &download.goal;
+        let sent = || {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            let total = self.content.geometry().total();
+            stats.map_or(0.0, |stats| stats.uploaded as f64 / total as f64)
+        };
+        Some(download.done.is_some_and(|done| {
+            goal.no_seed
+                || goal.time.is_some_and(|time| done.elapsed() >= time)
+                || goal.ratio.is_some_and(|ratio| sent() >= ratio)
+        }))
+    }
+
+    /// Peers that were named to begin with.
+    pub(crate) fn first_peers(&mut self) -> Vec<SocketAddr> {
+        let download = self.download.as_mut();
+        download.map_or(Vec::new(), |d| std::mem::take(&mut d.goal.peers))
     }
 
     /// Bytes of what is wanted.
@@ -535,7 +660,14 @@ impl Seeded {
     }
 
     /// A block could not be written: the node asks for nothing until it is tried again.
-    pub(crate) fn unwritable(&mut self, error: &WriteError) {
+    pub(crate) fn unwritable(&mut self, engine: &mut Engine, error: &WriteError) {
+        if let (Phase::Serving(id), true) = (self.phase, error.is_away()) {
+            // What was written may be gone with the disk, so it is checked when that is back.
+            engine.tell(Event::Unreadable(id));
+            engine.tell(Event::Writable(id));
+            engine.forget_files(&self.content);
+            return self.leave(Some(id), error);
+        }
         let Some(download) = &mut self.download else {
             return;
         };
@@ -569,7 +701,7 @@ impl Seeded {
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
-            Err(error) => self.unwritable(&error),
+            Err(error) => self.unwritable(engine, &error),
         }
     }
 
@@ -608,3 +740,6 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// How often files that are served are looked at, whether they were changed.
 const EVERY: Duration = Duration::from_secs(30);
+
+/// How often while nobody is connected, if calm: the moment somebody is, they are looked at first.
+const ASLEEP: Duration = Duration::from_secs(3600);

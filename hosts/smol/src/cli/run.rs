@@ -1,0 +1,553 @@
+//! `everseed run`: its arguments, and what the keys of its configuration file mean.
+//!
+//! Invariant: a key has the name of the option on the command line, and its value is read by the same
+//! code, so that every option is there and none means two things.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::cli::Failure;
+use crate::cli::args::{self, Given, Stop};
+use crate::cli::get::{self, Fetch};
+use crate::cli::seed::{self, SeedArgs};
+use crate::cli::text::{Output, escape};
+use crate::config::{self, Setting, Table};
+
+/// What `everseed run --help` prints.
+pub const HELP: &str = "\
+everseed run - the service: seed and download what a configuration file says
+
+Usage: everseed run [OPTIONS]
+
+Everything is in one file: what to seed, what to get, folders to watch, limits.
+Its keys have the names of the options of seed and get. A commented example
+comes with the packages, as everseed.toml.
+
+Options:
+  -c, --config FILE    the file (default: /etc/everseed.toml)
+      --check-config   say what is wrong in the file, if anything, and end
+  -v, --verbose        log more; repeat it for still more
+  -h, --help           print this
+  -V, --version        print the version
+
+It stays in the foreground and logs to standard error. SIGHUP reads the file
+anew, SIGINT or SIGTERM stops within a second. Under systemd it says when it is
+ready.
+
+Examples:
+  everseed run -c everseed.toml --check-config
+  everseed run -c everseed.toml
+";
+
+const OPTIONS: &[&str] = &[
+    "--config",
+    "--check-config",
+    "--verbose",
+    "--help",
+    "--version",
+];
+
+/// The file that is read when none is named.
+pub const FILE: &str = "/etc/everseed.toml";
+
+/// What `everseed run` was asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunArgs {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Only look whether it is good.
+    pub check: bool,
+    /// How much more to log than the file says.
+    pub verbose: usize,
+}
+
+/// What a configuration file says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// The options that hold for everything.
+    pub seed: SeedArgs,
+    /// How torrents of watched folders are downloaded; `None` if they are only seeded.
+    pub download: Option<Fetch>,
+    /// Download limit in bytes per second.
+    pub down: Option<u64>,
+    /// Folders whose torrents, files and folders are seeded.
+    pub watch: Vec<PathBuf>,
+    /// Torrents that there is room for at a time, 1 to 20,000.
+    pub torrents: u16,
+    /// Whether the state may lie in memory.
+    pub state_in_ram: bool,
+    /// What is named one by one.
+    pub items: Vec<Item>,
+}
+
+/// One thing to seed or get.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Item {
+    /// A file, folder or torrent, or the URL of one.
+    pub path: PathBuf,
+    /// Where the data of a torrent lies; `None` is beside it.
+    pub data: Option<PathBuf>,
+    /// How to download it, if it is.
+    pub fetch: Option<Fetch>,
+}
+
+/// Carries out `--check-config` or runs.
+pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
+    let args = RunArgs::parse(parser)?;
+    let config = Config::read(&args).map_err(Failure::Failed)?;
+    if args.check {
+        let mut out = Output::new();
+        let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
+        out.line(format_args!("{shown}: good"));
+        return super::finish(out, ExitCode::SUCCESS);
+    }
+    super::start_service_log(config.seed.log);
+    crate::seed::service(&args, config)
+}
+
+impl RunArgs {
+    /// Reads what follows `everseed run`.
+    pub fn parse(mut parser: Parser) -> Result<RunArgs, Stop> {
+        let mut run = RunArgs {
+            config: PathBuf::from(FILE),
+            check: false,
+            verbose: 0,
+        };
+        while let Some(given) = args::next(&mut parser, HELP)? {
+            match given {
+                Given::Value(value) => return Err(args::surplus("run", &value)),
+                Given::Option(option) => match option.as_str() {
+                    "-c" | "--config" => run.config = args::path_of(&mut parser, "--config")?,
+                    "--check-config" => run.check = true,
+                    "-v" | "--verbose" => run.verbose += 1,
+                    name => return Err(args::unknown("run", OPTIONS, name)),
+                },
+            }
+        }
+        Ok(run)
+    }
+}
+
+impl Config {
+    /// Reads the file; what is wrong is told with its name and the line.
+    pub fn read(args: &RunArgs) -> Result<Config, String> {
+        let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
+        let text = std::fs::read(&args.config).map_err(|error| {
+            format!("{shown}: {error}; name the configuration file with --config FILE")
+        })?;
+        let text = String::from_utf8(text).map_err(|_| format!("{shown}: it is not UTF-8"))?;
+        let read = Config::parse(&text, args.verbose);
+        read.map_err(|(line, text)| format!("{shown}:{line}: {}", escape(&text)))
+    }
+
+    fn parse(text: &str, verbose: usize) -> Result<Config, Wrong> {
+        let tables = config::parse(text).map_err(|error| (error.line, error.text))?;
+        let mut seed = SeedArgs::new();
+        let mut fetch = Fetch::default();
+        let mut own = Own::default();
+        let mut items = Vec::new();
+        for table in &tables {
+            match table.name.as_str() {
+                "" => global(table, &mut seed, &mut fetch, &mut own)?,
+                "seed" | "get" => items.push(item(table, &fetch)?),
+                name => {
+                    let text = format!("there is no [[{name}]]; it is [[seed]] or [[get]]");
+                    return Err((table.line, text));
+                }
+            }
+        }
+        if items.is_empty() && own.watch.is_empty() {
+            let text = "there is nothing to do: write watch = \"/FOLDER\", [[seed]] or [[get]]";
+            return Err((1, text.to_owned()));
+        }
+        (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
+        seed.paths.push(PathBuf::new());
+        let seed = seed.finish("run", "", own.state).map_err(|stop| {
+            (
+                1,
+                match stop {
+                    Stop::Usage(text) => text,
+                    Stop::Print(text) => text.to_owned(),
+                },
+            )
+        })?;
+        let seed = SeedArgs {
+            paths: Vec::new(),
+            ..seed
+        };
+        let down = fetch.down;
+        Ok(Config {
+            seed,
+            download: own.download.then_some(fetch),
+            down,
+            watch: own.watch,
+            torrents: own.torrents,
+            state_in_ram: own.state_in_ram,
+            items,
+        })
+    }
+}
+
+/// The line, and what is wrong there.
+type Wrong = (usize, String);
+
+/// Keys that are no option of another command.
+struct Own {
+    watch: Vec<PathBuf>,
+    state: Option<PathBuf>,
+    state_in_ram: bool,
+    download: bool,
+    torrents: u16,
+}
+
+impl Default for Own {
+    fn default() -> Own {
+        Own {
+            watch: Vec::new(),
+            state: None,
+            state_in_ram: false,
+            download: false,
+            torrents: 250,
+        }
+    }
+}
+
+const OWN: &[&str] = &[
+    "watch",
+    "download",
+    "torrents",
+    "state",
+    "state-in-ram",
+    "log",
+];
+
+/// Options of the command line that have another form here, or no sense.
+const NOT_HERE: &[&str] = &["help", "version", "verbose"];
+
+/// Options that hold for one torrent, and so may stand in its table.
+const OF_ONE: &[&str] = &[
+    "data",
+    "out",
+    "only",
+    "sequential",
+    "prealloc",
+    "no-seed",
+    "ratio",
+    "time",
+    "peer",
+];
+
+fn global(
+    table: &Table,
+    seed: &mut SeedArgs,
+    fetch: &mut Fetch,
+    own: &mut Own,
+) -> Result<(), Wrong> {
+    for setting in &table.settings {
+        match setting.key.as_str() {
+            "watch" => own.watch = paths(setting)?,
+            "download" => own.download = flag(setting)?,
+            "torrents" => {
+                let text = single(setting)?;
+                own.torrents = args::number(text, 1, 20_000).ok_or_else(|| {
+                    wrong(
+                        setting,
+                        &format!("\"{text}\" is not a number from 1 to 20000"),
+                    )
+                })?;
+            }
+            "state" => own.state = Some(path(setting)?),
+            "state-in-ram" => own.state_in_ram = flag(setting)?,
+            "log" => {
+                let text = single(setting)?;
+                seed.log = text
+                    .parse()
+                    .ok()
+                    .filter(|level| *level != LevelFilter::Off)
+                    .ok_or_else(|| {
+                        let what = "is not error, warn, info, debug or trace";
+                        wrong(setting, &format!("\"{text}\" {what}"))
+                    })?;
+            }
+            "quiet" => seed.quiet = flag(setting)?,
+            _ => option(setting, seed, fetch)?,
+        }
+    }
+    Ok(())
+}
+
+fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
+    let download = table.name == "get";
+    let mut fetch = Fetch {
+        only: Vec::new(),
+        peers: Vec::new(),
+        ..defaults.clone()
+    };
+    let mut seed = SeedArgs::new();
+    let mut given = None;
+    let key = if download { "torrent" } else { "path" };
+    for setting in &table.settings {
+        let name = setting.key.as_str();
+        if name == key {
+            let text = single(setting)?;
+            let url = text.starts_with("http://") || text.starts_with("https://");
+            given = Some(match download && url {
+                true => PathBuf::from(text),
+                false => path(setting)?,
+            });
+        } else if (download && OF_ONE.contains(&name) && name != "data")
+            || (!download && name == "data")
+        {
+            option(setting, &mut seed, &mut fetch)?;
+        } else {
+            let known: Vec<&str> = match download {
+                true => [&["torrent"], OF_ONE].concat(),
+                false => vec!["path", "data"],
+            };
+            return Err(unknown(setting, &known));
+        }
+    }
+    let path = given.ok_or_else(|| (table.line, format!("[[{}]] needs {key}", table.name)))?;
+    if download && fetch.out.as_os_str().is_empty() {
+        let text = "[[get]] needs out = \"/FOLDER\", here or before the first [[ ]]";
+        return Err((table.line, text.to_owned()));
+    }
+    Ok(Item {
+        path,
+        data: seed.data,
+        fetch: download.then_some(fetch),
+    })
+}
+
+/// Sets what is an option on the command line too, read as there.
+fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Wrong> {
+    let name = format!("--{}", setting.key);
+    let here = !NOT_HERE.contains(&setting.key.as_str());
+    let of_seed = here && seed::OPTIONS.contains(&name.as_str());
+    let of_get = here && get::OPTIONS.contains(&name.as_str());
+    match name.as_str() {
+        "--sequential" => fetch.sequential = flag(setting)?,
+        "--no-seed" => fetch.no_seed = flag(setting)?,
+        "--data" => seed.data = Some(path(setting)?),
+        "--out" => fetch.out = path(setting)?,
+        _ if !of_seed && !of_get => {
+            let strip = |options: &'static [&'static str]| {
+                options.iter().map(|option| option.trim_start_matches('-'))
+            };
+            let known = strip(seed::OPTIONS).chain(strip(get::OPTIONS));
+            let known: Vec<&str> = OWN.iter().copied().chain(known).collect();
+            return Err(unknown(setting, &known));
+        }
+        _ => {
+            let repeats = ["--tracker", "--listen", "--only", "--peer"].contains(&name.as_str());
+            if setting.list && !repeats {
+                return Err(wrong(setting, "one value, not a list"));
+            }
+            for value in &setting.values {
+                let mut parser = Parser::from_args([OsString::from(value)]);
+                let read = match of_seed {
+                    true => seed.option(&name, &mut parser),
+                    false => fetch.option(&name, &mut parser, seed),
+                };
+                read.map_err(|stop| {
+                    let text = match &stop {
+                        Stop::Usage(text) => text.as_str(),
+                        Stop::Print(text) => text,
+                    };
+                    (setting.line, text.trim_start_matches('-').to_owned())
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(setting: &Setting, what: &str) -> Wrong {
+    (setting.line, format!("{}: {what}", setting.key))
+}
+
+fn unknown(setting: &Setting, known: &[&str]) -> Wrong {
+    let near = args::nearest(&setting.key, known);
+    let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    (
+        setting.line,
+        format!("there is no key {} here{hint}", setting.key),
+    )
+}
+
+fn single(setting: &Setting) -> Result<&str, Wrong> {
+    match setting.values.as_slice() {
+        [value] if !setting.list => Ok(value),
+        _ => Err(wrong(setting, "one value, not a list")),
+    }
+}
+
+fn flag(setting: &Setting) -> Result<bool, Wrong> {
+    match single(setting)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong(setting, "write true or false")),
+    }
+}
+
+fn path(setting: &Setting) -> Result<PathBuf, Wrong> {
+    whole(setting, single(setting)?)
+}
+
+fn paths(setting: &Setting) -> Result<Vec<PathBuf>, Wrong> {
+    let values = setting.values.iter();
+    values.map(|text| whole(setting, text)).collect()
+}
+
+/// A service has no folder of its own that paths could begin at.
+fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Wrong> {
+    match Path::new(text).is_absolute() {
+        true => Ok(PathBuf::from(text)),
+        false => Err(wrong(
+            setting,
+            &format!("\"{text}\" is not a whole path, which begins with /"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::seed::Check;
+    use std::time::Duration;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, 0).map_err(|(line, text)| format!("{line}: {text}"))
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let config = parse(
+            r#"
+            watch = ["/srv/share", "/srv/more"]
+            download = true
+            out = "/srv/data"
+            data = "/srv/data"
+            torrents = 9
+            state = "/var/lib/x"
+            state-in-ram = true
+            log = "info"
+            quiet = true
+            tracker = ["udp://t:80", "http://t/a"]
+            listen = "0.0.0.0:7000"
+            slots = 3
+            max-peers = 50
+            up = "500k"
+            down = 250000
+            check = "lazy"
+            sequential = true
+            [[seed]]
+            path = "/srv/film.mkv"
+            [[get]]
+            torrent = "https://example.org/x.torrent"
+            out = "/srv/x"
+            only = ["1", "*.flac"]
+            prealloc = "full"
+            no-seed = true
+            ratio = 1.5
+            time = 30
+            peer = "192.0.2.1:1"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.watch.len(), 2);
+        assert_eq!((config.torrents, config.state_in_ram), (9, true));
+        assert_eq!(config.seed.state, Path::new("/var/lib/x"));
+        assert_eq!((config.seed.slots, config.seed.max_peers), (Some(3), 50));
+        assert_eq!(
+            (config.seed.up, config.down),
+            (Some(500_000), Some(250_000))
+        );
+        assert_eq!((config.seed.check, config.seed.quiet), (Check::Lazy, true));
+        assert_eq!(config.seed.log, LevelFilter::Info);
+        assert_eq!(config.seed.trackers.len(), 2);
+        assert!(!config.seed.listen_default && config.seed.listen.len() == 1);
+        let download = config.download.unwrap();
+        assert_eq!(download.out, Path::new("/srv/data"));
+        assert!(download.sequential && !download.no_seed);
+        assert_eq!(config.items[0].path, Path::new("/srv/film.mkv"));
+        assert_eq!(config.items[0].fetch, None);
+        let fetch = config.items[1].fetch.clone().unwrap();
+        assert_eq!(fetch.only, ["1", "*.flac"]);
+        assert!(fetch.full && fetch.no_seed && fetch.sequential);
+        assert_eq!(fetch.ratio, Some(1.5));
+        assert_eq!(fetch.time, Some(Duration::from_secs(1800)));
+        assert_eq!(fetch.out, Path::new("/srv/x"));
+    }
+
+    /// Whoever adds an option to a command gets it here too, or says why not.
+    #[test]
+    fn every_option_is_a_key() {
+        for option in seed::OPTIONS.iter().chain(get::OPTIONS) {
+            let key = option.trim_start_matches('-');
+            if NOT_HERE.contains(&key) {
+                continue;
+            }
+            let read = parse(&format!("{key} = []\n"));
+            let said = read.err().unwrap_or_default();
+            assert!(!said.contains("there is no key"), "{said}");
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let table = [
+            ("", "1: there is nothing to do"),
+            (
+                "watch = \"share\"",
+                "1: watch: \"share\" is not a whole path",
+            ),
+            (
+                "wach = \"/a\"",
+                "1: there is no key wach here; did you mean watch?",
+            ),
+            ("\nup = \"fast\"", "2: up: \"fast\" is not a rate"),
+            ("up = [1, 2]", "1: up: one value, not a list"),
+            ("quiet = \"yes\"", "1: quiet: write true or false"),
+            ("log = \"loud\"", "1: log: \"loud\" is not error"),
+            ("help = true", "1: there is no key help here"),
+            ("torrents = 0", "1: torrents: \"0\" is not a number"),
+            ("[[sed]]", "1: there is no [[sed]]"),
+            ("[[seed]]", "1: [[seed]] needs path"),
+            ("[[get]]\ntorrent = \"/x.torrent\"", "1: [[get]] needs out"),
+            (
+                "[[seed]]\npath = \"/a\"\nratio = 2",
+                "3: there is no key ratio here",
+            ),
+        ];
+        for (text, complaint) in table {
+            let said = parse(text).unwrap_err();
+            assert!(said.starts_with(complaint), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_example_is_good() {
+        let example = include_str!("../../packages/everseed.toml");
+        let config = parse(example).unwrap();
+        assert_eq!(config.watch, [Path::new("/srv/everseed")]);
+        // What it shows commented out has to be good too.
+        let all: String = example
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(shown) if !shown.starts_with(' ') => format!("{shown}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        parse(&all).unwrap();
+        for option in seed::OPTIONS.iter().chain(get::OPTIONS) {
+            let key = option.trim_start_matches('-');
+            let shown = example.contains(&format!("{key} = "));
+            assert!(shown || NOT_HERE.contains(&key), "{key} is not shown");
+        }
+    }
+}

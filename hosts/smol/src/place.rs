@@ -1,0 +1,255 @@
+//! Which disk content belongs to, so that a disk that is not mounted is not taken for an empty one.
+//!
+//! Invariant: nothing is made or written at a place that was on a mounted disk before and is not now.
+//! A place is known by its mount point, and by the file system's id beside it. Ids alone would not do:
+//! some file systems take theirs from the number of the device, which changes with the slot that it
+//! is plugged into.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{fstatfs, statvfs};
+
+/// Where something lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// Where its file system is mounted.
+    pub(crate) mount: PathBuf,
+    /// The file system's own id, as far as it has one.
+    pub(crate) id: u64,
+}
+
+/// How a place is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// As it should be; remember this.
+    There(Place),
+    /// This file system is not mounted.
+    NotMounted(PathBuf),
+    /// Another one is mounted here.
+    Another(PathBuf),
+}
+
+impl Place {
+    /// Where `path` lies now; it need not be there.
+    pub(crate) fn of(path: &Path) -> Place {
+        let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let path = resolve(path);
+        let mount = covering(mount_points(&mounts, 4), &path);
+        let mount = mount.unwrap_or_else(|| PathBuf::from("/"));
+        let id = statvfs(&mount).map_or(0, |stat| stat.f_fsid);
+        Place { mount, id }
+    }
+
+    /// Whether what lay at `path` when it was remembered as `before` can be there now.
+    pub(crate) fn look(path: &Path, before: Option<&Place>) -> Found {
+        let now = Place::of(path);
+        let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
+        judge(path, before, now, &fstab)
+    }
+
+    /// As text, for the state.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let head = format!("{:016x} ", self.id);
+        [head.as_bytes(), self.mount.as_os_str().as_bytes()].concat()
+    }
+
+    /// The reverse.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Place> {
+        let (id, mount) = bytes.split_at_checked(16)?;
+        let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
+        let mount = OsStr::from_bytes(mount.strip_prefix(b" ")?);
+        Some(Place {
+            mount: PathBuf::from(mount),
+            id,
+        })
+    }
+}
+
+fn judge(path: &Path, before: Option<&Place>, now: Place, fstab: &[u8]) -> Found {
+    let resolved = resolve(path);
+    let expected = covering(mount_points(fstab, 1), &resolved);
+    if let Some(expected) = expected
+        && expected != now.mount
+        && !now.mount.starts_with(&expected)
+    {
+        return Found::NotMounted(expected);
+    }
+    match before {
+        Some(before) if before.mount != now.mount && before.mount.starts_with(&now.mount) => {
+            Found::NotMounted(before.mount.clone())
+        }
+        Some(before) if *before != now && path.symlink_metadata().is_err() => {
+            Found::Another(now.mount)
+        }
+        _ => Found::There(now),
+    }
+}
+
+/// The id of the device that holds `folder`, which stays while it is mounted.
+pub(crate) fn device(folder: &Path) -> Option<u64> {
+    // The type of the field differs between architectures.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    rustix::fs::stat(folder)
+        .ok()
+        .map(|there| there.st_dev as u64)
+}
+
+/// Whether a folder lies in memory, and so is gone after a reboot.
+pub(crate) fn is_in_ram(folder: &std::fs::File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    // The type of the field differs between architectures.
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    let kind = fstatfs(folder).map_or(0, |stat| stat.f_type as u64 & 0xffff_ffff);
+    kind == TMPFS || kind == RAMFS
+}
+
+/// The path without links, as far as it is there.
+fn resolve(path: &Path) -> PathBuf {
+    let mut missing: Vec<OsString> = Vec::new();
+    let mut here = path.to_owned();
+    loop {
+        if let Ok(real) = here.canonicalize() {
+            return missing
+                .iter()
+                .rev()
+                .fold(real, |path, name| path.join(name));
+        }
+        match (here.file_name().map(OsStr::to_owned), here.parent()) {
+            (Some(name), Some(parent)) => {
+                missing.push(name);
+                here = parent.to_owned();
+            }
+            _ => return path.to_owned(),
+        }
+    }
+}
+
+/// The column of a table like /etc/fstab that holds mount points.
+fn mount_points(table: &[u8], column: usize) -> impl Iterator<Item = PathBuf> {
+    let lines = table.split(|b| *b == b'\n');
+    let lines = lines.filter(|line| !line.trim_ascii().starts_with(b"#"));
+    lines.filter_map(move |line| {
+        let mut fields = line
+            .split(|b| b.is_ascii_whitespace())
+            .filter(|field| !field.is_empty());
+        let field = fields.nth(column)?;
+        field.starts_with(b"/").then(|| unescape(field))
+    })
+}
+
+/// The deepest mount point over `path`.
+fn covering(mounts: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf> {
+    let over = mounts.filter(|mount| path.starts_with(mount));
+    over.max_by_key(|mount| mount.components().count())
+}
+
+/// Blanks and the like are written as octal numbers in these tables: `\040`.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\');
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deepest_mount_point() {
+        let mounts = b"22 1 0:21 / / rw - ext4 /dev/a rw\n\
+            23 22 0:22 / /mnt rw - ext4 /dev/b rw\n\
+            24 23 0:23 / /mnt/my\\040disk rw - vfat /dev/c rw\n";
+        let of = |path: &str| covering(mount_points(mounts, 4), Path::new(path));
+        assert_eq!(of("/srv/x"), Some("/".into()));
+        assert_eq!(of("/mnt/x"), Some("/mnt".into()));
+        assert_eq!(of("/mntx"), Some("/".into()));
+        assert_eq!(of("/mnt/my disk/film"), Some("/mnt/my disk".into()));
+        let fstab = b"# comment /x\nUUID=1 /nowhere/usb ext4 noauto 0 2\nswap none swap\n";
+        let of = |path: &str| covering(mount_points(fstab, 1), Path::new(path));
+        assert_eq!(of("/nowhere/usb/a"), Some("/nowhere/usb".into()));
+        assert_eq!(of("/srv"), None);
+    }
+
+    #[test]
+    fn judgements() {
+        let place = |mount: &str, id| Place {
+            mount: mount.into(),
+            id,
+        };
+        let gone = Path::new("/nowhere/usb/film");
+        let there = Path::new("/");
+        let table = [
+            // Never seen before, and nothing says where it should be.
+            (gone, None, place("/", 1), "", Found::There(place("/", 1))),
+            // The table of disks says so.
+            (
+                gone,
+                None,
+                place("/", 1),
+                "x /nowhere/usb ext4",
+                Found::NotMounted("/nowhere/usb".into()),
+            ),
+            (
+                gone,
+                None,
+                place("/nowhere/usb", 2),
+                "x /nowhere/usb ext4",
+                Found::There(place("/nowhere/usb", 2)),
+            ),
+            // It was on a disk.
+            (
+                gone,
+                Some(place("/nowhere/usb", 2)),
+                place("/", 1),
+                "",
+                Found::NotMounted("/nowhere/usb".into()),
+            ),
+            // Another disk without it.
+            (
+                gone,
+                Some(place("/nowhere/usb", 2)),
+                place("/nowhere/usb", 3),
+                "",
+                Found::Another("/nowhere/usb".into()),
+            ),
+            // Another id, but it is there.
+            (
+                there,
+                Some(place("/", 2)),
+                place("/", 3),
+                "",
+                Found::There(place("/", 3)),
+            ),
+        ];
+        for (path, before, now, fstab, found) in table {
+            assert_eq!(judge(path, before.as_ref(), now, fstab.as_bytes()), found);
+        }
+    }
+
+    #[test]
+    fn kept_as_text() {
+        let place = Place {
+            mount: "/mnt/my disk".into(),
+            id: 7,
+        };
+        assert_eq!(Place::decode(&place.encode()), Some(place));
+        assert_eq!(Place::decode(b"xyz"), None);
+    }
+}
