@@ -7,6 +7,7 @@
 //! | [`dir`] | folders that are gone after their test |
 //! | [`content`] | files to seed, and comparing what arrived |
 //! | [`seeder`] | the `everseed` under test |
+//! | [`service`] | `everseed run` |
 //! | [`client`] | Transmission, aria2 and libtorrent |
 //! | [`tracker`] | opentracker |
 //! | [`peer`] | a peer of our own, for what no client does |
@@ -25,6 +26,7 @@ pub mod net;
 pub mod peer;
 pub mod process;
 pub mod seeder;
+pub mod service;
 pub mod tracker;
 
 use std::time::{Duration, Instant};

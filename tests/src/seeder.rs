@@ -225,7 +225,7 @@ pub fn info_hash(torrent: &Path) -> InfoHash {
 }
 
 /// The binary: `EVERSEED` in the environment, or the release build.
-fn everseed() -> String {
+pub(crate) fn everseed() -> String {
     if let Ok(path) = std::env::var("EVERSEED") {
         return path;
     }

@@ -12,6 +12,7 @@ mod incomplete;
 mod rate;
 mod restart;
 mod resume;
+mod service;
 mod tools;
 
 use everseed_tests::client::Client;

@@ -189,8 +189,8 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
                 let (_, escape) = chars.next().unwrap_or((0, ' '));
                 let hex = |chars: &mut std::str::CharIndices<'_>, len| {
                     let digits: String = chars.take(len).map(|(_, c)| c).collect();
-                    u32::from_str_radix(&digits, 16)
-                        .ok()
+                    let code = u32::from_str_radix(&digits, 16).ok();
+                    code.filter(|_| digits.len() == len)
                         .and_then(char::from_u32)
                 };
                 let c = match escape {

@@ -1,0 +1,73 @@
+//! `everseed run`, the service.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::dir::Dir;
+use crate::process::{Process, Signal};
+use crate::seeder::everseed;
+use crate::{PATIENCE, wait};
+
+/// A running service. Its configuration is `everseed.toml` in its folder, its state beside it.
+#[derive(Debug)]
+pub struct Service {
+    /// The process.
+    pub process: Process,
+    dir: PathBuf,
+}
+
+impl Service {
+    /// Starts it with this configuration, to which the state and the address are added, by way of
+    /// another program, which runs what follows it.
+    pub fn start(dir: &Dir, listen: SocketAddr, config: &str, wrapper: &[String]) -> Service {
+        configure(dir.path(), listen, config);
+        let log = dir.join("run.log");
+        let _ = fs::remove_file(&log);
+        let file = dir.join("everseed.toml").display().to_string();
+        let mut argv = wrapper.to_vec();
+        argv.extend([everseed(), "run".to_owned(), "-c".to_owned(), file]);
+        let process = Process::start("everseed run", &argv, &log);
+        Service {
+            process,
+            dir: dir.path().to_owned(),
+        }
+    }
+
+    /// Writes another configuration and has it read.
+    pub fn reload(&mut self, listen: SocketAddr, config: &str) {
+        configure(&self.dir, listen, config);
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Waits until it printed a line with this in it so many times.
+    pub fn wait_for(&mut self, text: &str, times: usize) {
+        let what = format!("everseed run to say {text:?}");
+        wait(&what, PATIENCE, || {
+            let said = self.process.output().matches(text).count() >= times;
+            if !said {
+                self.process.assert_alive();
+            }
+            said.then_some(())
+        });
+    }
+
+    /// The torrent file that it printed first.
+    pub fn torrent(&self) -> PathBuf {
+        let output = self.process.output();
+        let line = output.lines().find_map(|l| l.strip_prefix("torrent: "));
+        line.expect("a line `torrent: ..`").into()
+    }
+
+    /// Stops it, which must work.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        assert_eq!(self.process.wait(PATIENCE), 0, "exit code after SIGTERM");
+    }
+}
+
+fn configure(dir: &Path, listen: SocketAddr, config: &str) {
+    let state = dir.join("state").display().to_string();
+    let text = format!("state = \"{state}\"\nlisten = \"{listen}\"\n{config}");
+    fs::write(dir.join("everseed.toml"), text).expect("writing a configuration");
+}

@@ -1,0 +1,279 @@
+//! `everseed run`: what comes and goes while it runs, torrents and disks.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everseed_tests::client::Client;
+use everseed_tests::content::{Content, allocated};
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::process::Signal;
+use everseed_tests::seeder::{Setup, make};
+use everseed_tests::service::Service;
+use everseed_tests::{PATIENCE, wait};
+
+/// What appears in a watched folder is seeded, what leaves it is stopped, and a restart knows it all.
+#[test]
+fn a_watched_folder() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let share = dir.sub("share");
+    let listen = net.addr(Family::V4);
+    let config = format!("watch = \"{}\"\n", share.display());
+    let socket = UnixDatagram::bind(dir.join("notify")).unwrap();
+    let named = format!("NOTIFY_SOCKET={}", dir.join("notify").display());
+    let wrapper = ["env".to_owned(), named];
+    let mut service = Service::start(&dir, listen, &config, &wrapper);
+    let mut said = [0; 64];
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let len = socket.recv(&mut said).unwrap();
+    assert_eq!(&said[..len], b"READY=1");
+
+    let content = Content::folder("album", &[("a", 3 << 20), ("b/c", 1 << 20)]);
+    let unfinished = share.join("film.mkv.part");
+    fs::write(&unfinished, "not yet").unwrap();
+    content.copy_to(&share);
+    service.wait_for("seeding: album", 1);
+    let torrent = service.torrent();
+    for client in Client::ALL {
+        let mut download = client.download(&torrent, net.addr(Family::V4));
+        download.finish(&content);
+    }
+    let second = Content::file("second.bin", 1 << 20, 5);
+    let other = dir.sub("other");
+    make(second.path(), &other.join("second.torrent"), &[]);
+    second.copy_to(&share);
+    fs::copy(other.join("second.torrent"), share.join("second.torrent")).unwrap();
+    service.wait_for("seeding: second.bin", 1);
+
+    fs::rename(share.join("album"), dir.join("album")).unwrap();
+    service.wait_for("stopped: album", 1);
+    assert!(dir.join("album/a").is_file(), "data is kept");
+    fs::rename(dir.join("album"), share.join("album")).unwrap();
+    service.wait_for("seeding: album", 2);
+    let start = Instant::now();
+    service.stop();
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(1500), "stopping took {took:?}");
+    let before = service.process.output();
+    assert!(!before.contains("film.mkv"), "{before}");
+    // The file that a torrent describes is no torrent of its own.
+    assert_eq!(before.matches("seeding: second.bin").count(), 1, "{before}");
+
+    let mut service = Service::start(&dir, listen, &config, &wrapper);
+    service.wait_for("seeding: album", 1);
+    service.wait_for("seeding: second.bin", 1);
+    service.stop();
+    let output = service.process.output();
+    assert!(!output.contains("hashed"), "{output}");
+}
+
+/// SIGHUP: items come and go at once, a mistake changes nothing, other limits begin anew in place.
+#[test]
+fn the_configuration_changes() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let listen = net.addr(Family::V4);
+    let (a, b) = (
+        Content::file("a.bin", 100_000, 1),
+        Content::file("b.bin", 100_000, 2),
+    );
+    let seed = |content: &Content| format!("[[seed]]\npath = \"{}\"\n", content.path().display());
+    let mut service = Service::start(&dir, listen, &seed(&a), &[]);
+    service.wait_for("seeding: a.bin", 1);
+    service.reload(listen, &(seed(&a) + &seed(&b)));
+    service.wait_for("seeding: b.bin", 1);
+    service.reload(listen, "wach = \"/\"\n");
+    service.wait_for(
+        "everseed.toml:3: there is no key wach here; did you mean watch?",
+        1,
+    );
+    service.reload(listen, &seed(&b));
+    service.wait_for("stopped: a.bin", 1);
+    let output = service.process.output();
+    assert!(!output.contains("stopped: b.bin"), "{output}");
+
+    let pid = service.process.pid();
+    service.reload(listen, &format!("up = \"1M\"\n{}", seed(&b)));
+    service.wait_for("it starts anew", 1);
+    service.wait_for("seeding: b.bin", 2);
+    assert_eq!(service.process.pid(), pid);
+    let mut download =
+        Client::Libtorrent.download(&torrents(&dir)[&b.name().to_owned()], net.addr(Family::V4));
+    download.finish(&b);
+    service.stop();
+}
+
+/// The torrents in the state, by name.
+fn torrents(dir: &Dir) -> std::collections::HashMap<String, std::path::PathBuf> {
+    let mut found = std::collections::HashMap::new();
+    for entry in fs::read_dir(dir.join("state")).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "torrent") {
+            let shown = everseed_tests::seeder::run([Path::new("show"), &path]);
+            let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let name = text.lines().find_map(|l| l.strip_prefix("name: "));
+            found.insert(name.expect("a name").to_owned(), path);
+        }
+    }
+    found
+}
+
+/// A port that somebody else has is waited for.
+#[test]
+fn a_port_that_is_taken() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let listen = net.addr(Family::V4);
+    let other = TcpListener::bind(listen).unwrap();
+    let content = Content::file("port.bin", 1 << 20, 3);
+    let config = format!("[[seed]]\npath = \"{}\"\n", content.path().display());
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: port.bin", 1);
+    service.wait_for(&format!("cannot listen on {listen}"), 1);
+    drop(other);
+    service.wait_for("it listens now", 1);
+    let mut download = Client::Aria2.download(service.torrent(), net.addr(Family::V4));
+    download.finish(&content);
+    service.stop();
+}
+
+/// State in memory is refused.
+#[test]
+fn state_in_memory() {
+    let net = Net::new();
+    let listen = net.addr(Family::V4);
+    let content = Content::file("state.bin", 1000, 3);
+    for allowed in [false, true] {
+        let dir = Dir::new("run");
+        let script = format!(
+            "mount -t tmpfs none '{}' && exec \"$@\"",
+            dir.sub("state").display()
+        );
+        let config = format!(
+            "state-in-ram = {allowed}\n[[seed]]\npath = \"{}\"\n",
+            content.path().display()
+        );
+        let mut service = Service::start(&dir, listen, &config, &mounts(&script));
+        if allowed {
+            service.wait_for("seeding: state.bin", 1);
+            service.stop();
+        } else {
+            assert_eq!(service.process.wait(PATIENCE), 1);
+            let output = service.process.output();
+            assert!(output.contains("would be in memory (tmpfs)"), "{output}");
+        }
+    }
+}
+
+/// A disk that goes away in the middle of a download, and is away at the next start: nothing is written
+/// below its mount point, and the download goes on by itself when it is back.
+#[test]
+fn a_disk_goes_and_comes_back() {
+    let net = Net::new();
+    let seeds = Dir::new("seed");
+    let content = Content::file("disk.bin", 48 << 20, 4);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let mut seeder = setup.clone().up_bps(Some(4 << 20)).start(&seeds);
+    let listen = net.addr(Family::V4);
+    let dir = Dir::new("run");
+    // The disk is a folder that is mounted in the service's own mounts. Outside of them the mount
+    // point can be seen as it is without.
+    let (disk, mount) = (dir.sub("disk"), dir.sub("mount"));
+    let script = |mounted: bool| {
+        format!(
+            "cd /; m() {{ mount --bind '{disk}' '{mount}'; }}; {first}; \
+             (while [ -d '{dir}' ]; do \
+               [ -e '{dir}/away' ] && umount -l '{mount}' && rm '{dir}/away'; \
+               [ -e '{dir}/back' ] && m && rm '{dir}/back'; \
+               sleep 0.1; done) & exec \"$@\"",
+            disk = disk.display(),
+            mount = mount.display(),
+            dir = dir.path().display(),
+            first = if mounted { "m" } else { ":" },
+        )
+    };
+    let order = |what: &str| {
+        fs::write(dir.join(what), "").unwrap();
+        wait(what, PATIENCE, || (!dir.join(what).exists()).then_some(()));
+    };
+    let nothing_below = || {
+        let below: Vec<_> = fs::read_dir(&mount).unwrap().flatten().collect();
+        assert!(below.is_empty(), "written below the mount point: {below:?}");
+    };
+    let config = format!(
+        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
+        seeder.torrent().display(),
+        mount.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &mounts(&script(true)));
+    service.wait_for("downloading: disk.bin", 1);
+    wait("some of it", PATIENCE, || {
+        (allocated(&disk) > 8 << 20).then_some(())
+    });
+    service.stop();
+    nothing_below();
+
+    // It is not there at the next start.
+    let mut service = Service::start(&dir, listen, &config, &mounts(&script(false)));
+    service.wait_for("is not mounted", 1);
+    thread::sleep(Duration::from_secs(11));
+    nothing_below();
+    assert!(!service.process.output().contains("downloading: "));
+    order("back");
+    service.wait_for("downloading: disk.bin", 1);
+    let output = service.process.output();
+    assert!(!output.contains("48.0 MiB of 48.0 MiB to come"), "{output}");
+
+    // And it goes in the middle.
+    order("away");
+    thread::sleep(Duration::from_secs(2));
+    nothing_below();
+    order("back");
+    service.wait_for("complete: disk.bin", 1);
+    content.assert_same_in(&disk, true);
+
+    // What is complete is waited for as well, and seeded again.
+    order("away");
+    let mut download = Client::Aria2.download(seeder.torrent(), net.addr(Family::V4));
+    service.wait_for("it is not served until its files are back", 1);
+    nothing_below();
+    order("back");
+    service.wait_for("its files are back", 1);
+    seeder.process.signal(Signal::KILL);
+    let mut seeder = setup.start(&seeds);
+    download.finish(&content);
+    service.stop();
+    seeder.stop();
+}
+
+/// What cannot be written to is seeded as it is.
+#[test]
+fn read_only_media() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let content = Content::odd_folder();
+    content.copy_to(&dir.sub("disk"));
+    let script = format!(
+        "mount --bind '{0}' '{0}' && mount -o remount,ro,bind '{0}' && ! touch '{0}/x' && exec \"$@\"",
+        dir.join("disk").display()
+    );
+    let config = format!("watch = \"{}\"\n", dir.join("disk").display());
+    let listen = net.addr(Family::V4);
+    let mut service = Service::start(&dir, listen, &config, &mounts(&script));
+    service.wait_for("seeding: odd", 1);
+    let mut download = Client::Libtorrent.download(service.torrent(), net.addr(Family::V4));
+    download.finish(&content);
+    service.stop();
+}
+
+/// Runs what follows after a script, in mounts of its own.
+fn mounts(script: &str) -> Vec<String> {
+    ["unshare", "-m", "sh", "-c", script, "sh"]
+        .map(str::to_owned)
+        .to_vec()
+}
