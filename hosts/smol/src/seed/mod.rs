@@ -508,6 +508,10 @@ impl Seed {
         }
         // Its last blocks had to be written first.
         keep(self, true);
+        if self.service.is_some() {
+            // A service is never complete, so that being stopped is no failure.
+            return Ok(ExitCode::SUCCESS);
+        }
         let code = self
             .torrents
             .iter()
