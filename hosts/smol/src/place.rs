@@ -35,9 +35,7 @@ impl Place {
     /// Where `path` lies now; it need not be there.
     pub(crate) fn of(path: &Path) -> Place {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let path = resolve(path);
-        let mount = covering(mount_points(&mounts, 4), &path);
-        let mount = mount.unwrap_or_else(|| PathBuf::from("/"));
+        let mount = mounted_at(&mounts, &resolve(path));
         let id = statvfs(&mount).map_or(0, |stat| stat.f_fsid);
         Place { mount, id }
     }
@@ -127,6 +125,66 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
+/// Where the file system that holds `path` is mounted. A service manager that protects a service
+/// mounts folders onto themselves; such a mount is not one that could be missing.
+fn mounted_at(mountinfo: &[u8], path: &Path) -> PathBuf {
+    let mut here = path;
+    loop {
+        let Some(mount) = deepest(mountinfo, here) else {
+            return PathBuf::from("/");
+        };
+        let above = mount.point.parent();
+        let outer = above.and_then(|above| deepest(mountinfo, above));
+        match (&outer, above) {
+            (Some(outer), Some(above)) if mount.is_onto_itself(outer) => {
+                here = path
+                    .ancestors()
+                    .find(|part| *part == above)
+                    .unwrap_or(Path::new("/"));
+            }
+            _ => return mount.point,
+        }
+    }
+}
+
+/// A line of /proc/self/mountinfo.
+struct Mount {
+    device: Vec<u8>,
+    /// Which folder of the file system it shows.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+impl Mount {
+    fn is_onto_itself(&self, outer: &Mount) -> bool {
+        let beneath = self.point.strip_prefix(&outer.point);
+        self.device == outer.device
+            && beneath.is_ok_and(|beneath| outer.root.join(beneath) == self.root)
+    }
+}
+
+fn deepest(mountinfo: &[u8], path: &Path) -> Option<Mount> {
+    let mut best: Option<Mount> = None;
+    for line in mountinfo.split(|b| *b == b'\n') {
+        let mut fields = line.split(|b| *b == b' ').skip(2);
+        let (Some(device), Some(root), Some(point)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let point = unescape(point);
+        // Of two at the same place the later one lies above the other.
+        let deeper = |best: &Mount| point.starts_with(&best.point);
+        if path.starts_with(&point) && best.as_ref().is_none_or(deeper) {
+            best = Some(Mount {
+                device: device.to_owned(),
+                root: unescape(root),
+                point,
+            });
+        }
+    }
+    best
+}
+
 /// The column of a table like /etc/fstab that holds mount points.
 fn mount_points(table: &[u8], column: usize) -> impl Iterator<Item = PathBuf> {
     let lines = table.split(|b| *b == b'\n');
@@ -176,11 +234,21 @@ mod tests {
         let mounts = b"22 1 0:21 / / rw - ext4 /dev/a rw\n\
             23 22 0:22 / /mnt rw - ext4 /dev/b rw\n\
             24 23 0:23 / /mnt/my\\040disk rw - vfat /dev/c rw\n";
-        let of = |path: &str| covering(mount_points(mounts, 4), Path::new(path));
-        assert_eq!(of("/srv/x"), Some("/".into()));
-        assert_eq!(of("/mnt/x"), Some("/mnt".into()));
-        assert_eq!(of("/mntx"), Some("/".into()));
-        assert_eq!(of("/mnt/my disk/film"), Some("/mnt/my disk".into()));
+        let of = |path: &str| mounted_at(mounts, Path::new(path));
+        assert_eq!(of("/srv/x"), Path::new("/"));
+        assert_eq!(of("/mnt/x"), Path::new("/mnt"));
+        assert_eq!(of("/mntx"), Path::new("/"));
+        assert_eq!(of("/mnt/my disk/film"), Path::new("/mnt/my disk"));
+        // A folder that is mounted onto itself, another folder, and a disk onto itself.
+        let mounts = b"22 1 0:21 / / rw - ext4 /dev/a rw\n\
+            23 22 0:21 /srv/share /srv/share rw - ext4 /dev/a rw\n\
+            24 22 0:21 /other /srv/more rw - ext4 /dev/a rw\n\
+            25 22 0:22 / /mnt rw - ext4 /dev/b rw\n\
+            26 25 0:22 / /mnt rw - ext4 /dev/b rw\n";
+        let of = |path: &str| mounted_at(mounts, Path::new(path));
+        assert_eq!(of("/srv/share/x"), Path::new("/"));
+        assert_eq!(of("/srv/more/x"), Path::new("/srv/more"));
+        assert_eq!(of("/mnt/x"), Path::new("/mnt"));
         let fstab = b"# comment /x\nUUID=1 /nowhere/usb ext4 noauto 0 2\nswap none swap\n";
         let of = |path: &str| covering(mount_points(fstab, 1), Path::new(path));
         assert_eq!(of("/nowhere/usb/a"), Some("/nowhere/usb".into()));
