@@ -54,6 +54,9 @@ const OPTIONS: &[&str] = &[
 /// The file that is read when none is named.
 pub const FILE: &str = "/etc/everseed.toml";
 
+/// Where the state is when nobody says.
+const STATE: &str = "/var/lib/everseed";
+
 /// What `everseed run` was asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunArgs {
@@ -166,7 +169,11 @@ impl Config {
         }
         (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
         seed.paths.push(PathBuf::new());
-        let seed = seed.finish("run", "", own.state).map_err(|stop| {
+        // Where systemd made a folder for it, or where it would.
+        let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+        let given = given.filter(|state| state.is_absolute());
+        let state = own.state.or(given).unwrap_or_else(|| STATE.into());
+        let seed = seed.finish("run", "", Some(state)).map_err(|stop| {
             (
                 1,
                 match stop {
