@@ -1,9 +1,13 @@
 //! `everseed run`: what comes and goes while it runs, torrents and disks.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -139,6 +143,67 @@ fn a_port_that_is_taken() {
     service.wait_for("it listens now", 1);
     let mut download = Client::Aria2.download(service.torrent(), net.addr(Family::V4));
     download.finish(&content);
+    service.stop();
+}
+
+/// The network comes late and changes: trackers are told again, and links name the address.
+#[test]
+fn the_network_changes() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in tracker.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 2000];
+            let len = stream.read(&mut request).unwrap();
+            let started = String::from_utf8_lossy(&request[..len]).contains("event=started");
+            let answer = b"HTTP/1.0 200 OK\r\n\r\nd8:intervali1800e5:peers0:e";
+            stream.write_all(answer).unwrap();
+            count.fetch_add(usize::from(started), Ordering::Relaxed);
+        }
+    });
+    let hears = |times| {
+        let what = format!("the tracker to be told {times} times");
+        wait(&what, PATIENCE, || {
+            (asked.load(Ordering::Relaxed) >= times).then_some(())
+        });
+    };
+    let (first, second) = (net.ip(Family::V4), net.ip(Family::V4));
+    let port = net.addr(Family::V4).port();
+    let content = Content::file("network.bin", 100_000, 3);
+    let told = Content::file("told.bin", 100_000, 4);
+    let torrent = dir.join("told.torrent");
+    make(told.path(), &torrent, &["-t", &url]);
+    let config = format!(
+        "[[seed]]\npath = \"{}\"\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+        content.path().display(),
+        torrent.display(),
+        told.parent().display(),
+    );
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], port));
+    let mut service = Service::start(&dir, anywhere, &config, &[]);
+    service.wait_for("seeding: told.bin", 1);
+    hears(1);
+    // Where the address is found out that this machine has for the world.
+    let route = |ip: IpAddr| {
+        let args = ["route", "replace", "192.0.2.0/24", "dev", "lo", "src"];
+        let ip = ip.to_string();
+        let done = Command::new("ip").args(args).arg(ip).status().unwrap();
+        assert!(done.success(), "ip route");
+    };
+    for (times, ip) in [(2, first), (3, second)] {
+        route(ip);
+        hears(times);
+        service.wait_for("seeding: network.bin", times);
+        let link = format!("tr=http%3A%2F%2F{ip}%3A{port}%2Fannounce");
+        service.wait_for(&link, 1);
+    }
+    let output = service.process.output();
+    assert!(!output.contains("being checked"), "{output}");
     service.stop();
 }
 

@@ -19,13 +19,14 @@ use log::Level;
 use super::fetch::Download;
 use super::loader::{Loaded, Loader, Order};
 use super::sources::Source;
+use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::{Mark, Watch, settle_mark};
 use super::{Seed, introduce_one, plan, tracker_at};
 use crate::address::{outgoing, reachable};
 use crate::cli::Failure;
 use crate::cli::run::{Config, Item, RunArgs};
-use crate::cli::text::Output;
+use crate::cli::text::{Output, is_live};
 use crate::engine::Engine;
 use crate::memory::Plan;
 use crate::notify::notify;
@@ -138,6 +139,10 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         service.say_unheard(addr, &error.to_string());
     }
     seed.farewell = FAREWELL;
+    if !is_live(&std::io::stdout()) {
+        // Numbers every ten seconds are no news for a log.
+        seed.status = Status::new(true);
+    }
     seed.service = Some(service);
     notify("READY=1");
     Ok(seed)
