@@ -239,9 +239,20 @@ fn state_in_memory() {
 /// below its mount point, and the download goes on by itself when it is back.
 #[test]
 fn a_disk_goes_and_comes_back() {
+    a_disk_with(&Content::file("disk.bin", 48 << 20, 4));
+}
+
+/// The same with files that are made one after the other, so that some would be made while it is away.
+#[test]
+fn a_disk_of_many_files_goes_and_comes_back() {
+    let names: Vec<String> = (0..96).map(|n| format!("{n:02}")).collect();
+    let files: Vec<_> = names.iter().map(|n| (n.as_str(), 1 << 19)).collect();
+    a_disk_with(&Content::folder("disk.bin", &files));
+}
+
+fn a_disk_with(content: &Content) {
     let net = Net::new();
     let seeds = Dir::new("seed");
-    let content = Content::file("disk.bin", 48 << 20, 4);
     let setup = Setup::new(content.path(), net.addr(Family::V4));
     let mut seeder = setup.clone().up_bps(Some(4 << 20)).start(&seeds);
     let listen = net.addr(Family::V4);
@@ -252,7 +263,7 @@ fn a_disk_goes_and_comes_back() {
     let script = |mounted: bool| {
         format!(
             "cd /; m() {{ mount --bind '{disk}' '{mount}'; }}; {first}; \
-             (while [ -d '{dir}' ]; do \
+             (while kill -0 $$ 2>/dev/null; do \
                [ -e '{dir}/away' ] && umount -l '{mount}' && rm '{dir}/away'; \
                [ -e '{dir}/back' ] && m && rm '{dir}/back'; \
                sleep 0.1; done) & exec \"$@\"",
@@ -296,11 +307,12 @@ fn a_disk_goes_and_comes_back() {
 
     // And it goes in the middle.
     order("away");
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(4));
     nothing_below();
     order("back");
     service.wait_for("complete: disk.bin", 1);
     content.assert_same_in(&disk, true);
+    nothing_below();
 
     // What is complete is waited for as well, and seeded again.
     order("away");
@@ -311,7 +323,7 @@ fn a_disk_goes_and_comes_back() {
     service.wait_for("its files are back", 1);
     seeder.process.signal(Signal::KILL);
     let mut seeder = setup.start(&seeds);
-    download.finish(&content);
+    download.finish(content);
     service.stop();
     seeder.stop();
 }

@@ -306,7 +306,11 @@ impl Service {
             }
             let path = &managed.item.path;
             let watched = managed.folder.is_some() && !is_torrent(path);
-            let described = || seed.torrents.iter().any(|t| t.content.root() == *path);
+            let real = |path: &Path| path.canonicalize().ok();
+            let described = || {
+                let mut roots = seed.torrents.iter().map(|t| t.content.root());
+                roots.any(|root| real(&root) == real(path))
+            };
             if watched && (torrents_come || described()) {
                 continue;
             }
