@@ -347,9 +347,12 @@ impl Seeded {
                     return self.leave(None, &error);
                 }
                 if let Some(id) = self.rechecked.take() {
-                    engine.tell(Event::Restored(id, Have::Some(&bits)));
-                    self.phase = Phase::Serving(id);
-                    return;
+                    // As one that is new, so that trackers are asked at once for the peers that left.
+                    let stats = engine.node.torrent(id);
+                    self.before = stats.map_or(self.before, |stats| stats.uploaded);
+                    let now = engine.now();
+                    engine.node.remove(now, id);
+                    return self.join(engine, Have::Some(&bits));
                 }
                 self.join(engine, Have::Some(&bits));
                 self.save(engine, state);
@@ -427,6 +430,7 @@ impl Seeded {
             && placed.is_ok()
             && nothing_yet(id)
         {
+            self.keep_place(state);
             self.rechecked = Some(id);
             return self.check(engine);
         }
