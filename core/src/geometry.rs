@@ -3,6 +3,8 @@
 //! Everything that arrives as a number is turned into a [`PieceIndex`] or a [`Span`] here, once,
 //! and is in range from then on.
 
+use serde::{Deserialize, Serialize};
+
 /// The size of a block in bytes: what one `request` asks for. BEP 3 lets implementations close
 /// connections that ask for more.
 pub const BLOCK: u32 = 16 * 1024;
@@ -14,7 +16,7 @@ pub const MAX_PIECE: u32 = 512 * 1024 * 1024;
 pub const MAX_TOTAL: u64 = 1 << 50;
 
 /// The index of a piece that exists in the torrent it was made for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 pub struct PieceIndex(u32);
 
 impl PieceIndex {
@@ -25,7 +27,7 @@ impl PieceIndex {
 }
 
 /// A torrent's slot in the node and the tenancy that it was given for; a stale id matches nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct TorrentId {
     /// Index of the slot.
     pub slot: u16,
@@ -34,7 +36,7 @@ pub struct TorrentId {
 }
 
 /// A range of a torrent's content, files laid end to end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// The torrent.
     pub torrent: TorrentId,

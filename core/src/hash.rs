@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A running SHA-1.
 pub trait Sha1: Default {
     /// Appends `bytes` to what is hashed.
@@ -37,7 +39,7 @@ impl fmt::Debug for Smol {
 }
 
 /// The name of a torrent: the SHA-1 of the raw bytes of its `info` dictionary (BEP 3).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InfoHash(pub Digest);
 
 impl InfoHash {

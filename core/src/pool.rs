@@ -5,10 +5,12 @@
 //! block that is being written is handed to whoever writes it, and comes back: until then the slot
 //! is nobody's.
 
+use serde::{Deserialize, Serialize};
+
 use crate::geometry::BLOCK;
 
 /// A block's slot and the tenancy that it was given for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct BlockId {
     /// Index of the slot.
     pub slot: u16,

@@ -11,6 +11,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::geometry::BlockRef;
 use crate::hash::InfoHash;
 
@@ -275,7 +277,7 @@ impl Message {
 }
 
 /// What is wrong with the byte stream. The connection cannot go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum WireError {
     /// A message that has another length than its id demands.
     Length {

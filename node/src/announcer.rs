@@ -29,6 +29,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
+use serde::{Deserialize, Serialize};
 
 /// A lent slot for one tier of one torrent.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ impl Slot {
 const _: () = assert!(size_of::<Slot>() <= 56);
 
 /// A job's slot and the tenancy that it was given for; a stale id matches nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct AnnounceId {
     /// Index of the slot.
     pub slot: u16,
@@ -87,7 +88,7 @@ pub struct AnnounceId {
 
 /// An announce to be made. The host must answer each by [`Announcer::answered`] or
 /// [`Announcer::failed`], within a time that it bounds itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// What the answer is to be given for.
     pub id: AnnounceId,

@@ -9,6 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use everseed_core::geometry::{BlockRef, PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, PeerId, WireError};
+use serde::{Deserialize, Serialize};
 
 use crate::flights;
 use crate::outgoing::Outbox;
@@ -16,7 +17,7 @@ use crate::peer_bits::Has;
 use crate::queue::{List, NONE};
 
 /// A connection's slot and the tenancy that it was given for; a stale id matches nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct ConnId {
     /// Index of the slot, below the number of slots lent: hosts may index their sockets by it.
     pub slot: u16,
@@ -154,7 +155,7 @@ pub(crate) enum Payload {
 }
 
 /// Why a connection ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Reason {
     /// The host said that it is gone.

@@ -9,6 +9,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::pool::BlockId;
 use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
+use serde::{Deserialize, Serialize};
 
 use crate::announcer::{AnnounceId, Job};
 use crate::conn::{ConnId, Reason};
@@ -26,7 +27,7 @@ pub struct Identity {
 }
 
 /// What this node may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
     /// [`automatic_slots`](crate::choker::automatic_slots).
@@ -38,7 +39,7 @@ pub struct Limits {
 }
 
 /// What the host is asked to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Action {
     /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
@@ -88,7 +89,7 @@ pub enum Action {
 }
 
 /// What the host tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Event<'a> {
     /// The connection that [`Action::Connect`] asked for is there.
     Connected(ConnId),
@@ -101,7 +102,7 @@ pub enum Event<'a> {
     /// A torrent's storage can be read again, and is as it was.
     Readable(TorrentId),
     /// A torrent's storage was checked anew, and holds this.
-    Restored(TorrentId, Have<'a>),
+    Restored(TorrentId, #[serde(borrow)] Have<'a>),
     /// A torrent's storage, which refused a write, may take writes again.
     Writable(TorrentId),
     /// This address may have peers of the torrent.
@@ -141,7 +142,7 @@ pub struct TorrentStats {
 }
 
 /// Which pieces of a torrent are to be downloaded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Wanted<'a> {
     /// All.
     All,
@@ -150,7 +151,7 @@ pub enum Wanted<'a> {
 }
 
 /// In which order pieces are asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Order {
     /// The first few at random, then the rarest first: best for the swarm.
     #[default]
@@ -160,7 +161,7 @@ pub enum Order {
 }
 
 /// Why a write failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StorageError {
     /// There is no space left.
     Full,

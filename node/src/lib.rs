@@ -24,6 +24,7 @@
 //! | `places` | who leaves when there is no place for others |
 //! | `sweep` | what time alone brings about |
 //! | `rate` | the rate limits |
+//! | [`trace`] | what a node was told and answered, to be told again |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -54,6 +55,7 @@ mod slots;
 mod storage;
 mod sweep;
 pub mod torrent;
+pub mod trace;
 pub mod udp_tracker;
 
 use core::net::SocketAddr;

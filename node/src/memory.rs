@@ -1,6 +1,7 @@
 //! What the node lives in: slices that the host lends once, at the start.
 
 use everseed_core::pool::BlockSlot;
+use serde::{Deserialize, Serialize};
 
 use crate::announcer;
 use crate::candidates::Candidate;
@@ -58,6 +59,49 @@ pub struct Memory<'m> {
     pub candidates: &'m mut [Candidate],
     /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
     pub scratch: &'m mut [u8],
+}
+
+/// The lengths of the slices of [`Memory`], in elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Sizes {
+    pub conns: u32,
+    pub ranks: u32,
+    pub requests: u32,
+    pub blocks: u32,
+    pub flights: u32,
+    pub partials: u32,
+    pub partial_bits: u32,
+    pub peer_bits: u32,
+    pub counts: u32,
+    pub torrents: u32,
+    pub bits: u32,
+    pub tiers: u32,
+    pub candidates: u32,
+    pub scratch: u32,
+}
+
+impl Memory<'_> {
+    /// How much of everything there is.
+    pub fn sizes(&self) -> Sizes {
+        let len = |len| u32::try_from(len).unwrap_or(u32::MAX);
+        Sizes {
+            conns: len(self.conns.len()),
+            ranks: len(self.ranks.len()),
+            requests: len(self.requests.len()),
+            blocks: len(self.blocks.len()),
+            flights: len(self.flights.len()),
+            partials: len(self.partials.len()),
+            partial_bits: len(self.partial_bits.len()),
+            peer_bits: len(self.peer_bits.len()),
+            counts: len(self.counts.len()),
+            torrents: len(self.torrents.len()),
+            bits: len(self.bits.len()),
+            tiers: len(self.tiers.len()),
+            candidates: len(self.candidates.len()),
+            scratch: len(self.scratch.len()),
+        }
+    }
 }
 
 /// The least scratch that works, in bytes.

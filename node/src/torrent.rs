@@ -3,6 +3,7 @@
 use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
+use serde::{Deserialize, Serialize};
 
 use crate::arena::Range;
 use crate::picker::Set;
@@ -76,7 +77,7 @@ pub(crate) enum Bits {
 }
 
 /// Which pieces of a torrent there are when it is added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Have<'a> {
     /// None.
     Nothing,
@@ -135,7 +136,7 @@ pub(crate) struct Torrents<'m> {
 }
 
 /// There is no room for a torrent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum AddError {
     /// All torrent slots are taken.
     Torrents,

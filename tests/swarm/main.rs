@@ -14,6 +14,7 @@ mod restart;
 mod resume;
 mod service;
 mod tools;
+mod trace;
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;

@@ -16,11 +16,13 @@ pub mod udp;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::hash::InfoHash;
 use crate::wire::PeerId;
 
 /// Why an announce is made (BEP 3, `event`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum AnnounceEvent {
     /// A regular one.
     #[default]
@@ -147,7 +149,7 @@ impl Iterator for CompactPeers<'_> {
 /// [`MIN_INTERVAL_S`](Intervals::MIN_INTERVAL_S) and [`MAX_INTERVAL_S`](Intervals::MAX_INTERVAL_S).
 ///
 /// Invariant: `MIN_INTERVAL_S <= min_interval_s <= interval_s <= MAX_INTERVAL_S`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Intervals {
     interval_s: u32,
     min_interval_s: u32,

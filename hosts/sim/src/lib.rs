@@ -6,6 +6,7 @@
 //! | [`world`] | the nodes, the clock, and what happens next |
 //! | [`link`] | connections: how bytes get from one node to another, and how long that takes |
 //! | [`storage`] | an oracle: it knows what every block should be, and can fail in the ways of disks |
+//! | [`replay`] | what a real node was told, told again |
 //! | [`scenarios`] | swarms to look at, and what must be true of each |
 //! | [`chart`] | the picture for a README |
 //!
@@ -22,6 +23,7 @@
 
 pub mod chart;
 pub mod link;
+pub mod replay;
 pub mod scenarios;
 pub mod storage;
 pub mod world;

@@ -1,7 +1,9 @@
 //! `everseed-sim`: runs a scenario, prints its table and draws its chart.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use everseed_sim::replay::replay;
 use everseed_sim::scenarios::{self, NAMES, Settings};
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -9,11 +11,14 @@ const HELP: &str = "\
 everseed-sim - swarms of everseed nodes in virtual time
 
 Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults
+       everseed-sim replay FILE
 
   flash-crowd   1, 10, 100 .. leechers arrive at once at one seed
   free-riders   a fifth of the leechers never upload
   churn         peers come and leave when they are complete
   faults        crashes, full disks, lies, broken connections, partitions
+  replay        what `everseed seed --trace FILE` wrote: tells it to a node here,
+                and fails where that one answers differently
 
 Options:
       --seed N      decides everything; a failure names it (default: 1)
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), lexopt::Error> {
     let mut parser = Parser::from_env();
     let mut settings = Settings::default();
-    let (mut name, mut svg) = (None, None);
+    let (mut name, mut file, mut svg) = (None, None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("seed") => settings.seed = parser.value()?.parse()?,
@@ -54,12 +59,19 @@ fn run() -> Result<(), lexopt::Error> {
                 return Ok(());
             }
             Arg::Value(value) if name.is_none() => name = Some(value.string()?),
+            Arg::Value(value) if name.as_deref() == Some("replay") && file.is_none() => {
+                file = Some(value);
+            }
             other => return Err(other.unexpected()),
         }
     }
     let Some(name) = name else {
         return Err(format!("which one? {}", NAMES.join(", ")).into());
     };
+    if name == "replay" {
+        let path = PathBuf::from(file.ok_or("replay needs a FILE")?);
+        return Ok(replayed(&path)?);
+    }
     let outcome = scenarios::run(&name, settings);
     let outcome = outcome.ok_or_else(|| format!("{name}: there is {}", NAMES.join(", ")))?;
     print!("{}", outcome.table);
@@ -68,4 +80,15 @@ fn run() -> Result<(), lexopt::Error> {
         written.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+fn replayed(path: &Path) -> Result<(), String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let trace = std::fs::read(path).map_err(|error| named(&error))?;
+    let replay = replay(&trace).map_err(|error| named(&error))?;
+    print!("{replay}");
+    match replay.difference {
+        None => Ok(()),
+        Some(_) => Err(named(&"the answers differ")),
+    }
 }

@@ -18,18 +18,19 @@ use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 use everseed_disk::{Content, FileCache, ReadError, WriteError};
-use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Node, Source, StorageError};
+use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Source, StorageError};
 
 use crate::address;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::epoll::{Epoll, Ready, Watched};
 use crate::socket;
+use crate::trace::Traced;
 use crate::worker::{Block, Done, Task, Worker};
 
 /// The node, its sockets and its files.
 pub(crate) struct Engine {
-    pub(crate) node: Node<'static>,
+    pub(crate) node: Traced,
     clock: Clock,
     epoll: Epoll,
     listeners: Vec<Listener>,
@@ -119,7 +120,7 @@ impl Engine {
     /// An engine that listens nowhere and serves nothing yet. `signals` becomes readable, a byte
     /// each, when the process is asked to stop.
     pub(crate) fn new(
-        node: Node<'static>,
+        node: Traced,
         max_peers: usize,
         alarm: Arc<Alarm>,
         signals: UnixStream,
@@ -269,7 +270,7 @@ impl Engine {
                         self.worker.ask(Task::Verify(content, torrent, piece));
                     }
                 }
-                Some(Action::Write { block, span }) => self.write(block, span),
+                Some(Action::Write { block, span }) => self.write(now, block, span),
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
@@ -281,8 +282,8 @@ impl Engine {
     }
 
     /// Has a block written.
-    fn write(&mut self, id: BlockId, span: Span) {
-        let Some(bytes) = self.node.take_block(id) else {
+    fn write(&mut self, now: Instant, id: BlockId, span: Span) {
+        let Some(bytes) = self.node.take_block(now, id) else {
             return;
         };
         match self.content(span.torrent) {
@@ -296,7 +297,7 @@ impl Engine {
                 }));
             }
             // Nobody knows where it belongs.
-            None => self.node.written(id, bytes, Err(StorageError::Failed)),
+            None => self.node.written(now, id, bytes, Err(StorageError::Failed)),
         }
     }
 
@@ -330,7 +331,7 @@ impl Engine {
                     self.node.event(now, Event::Verified(torrent, piece, good));
                 }
                 Done::Verified(torrent, _, Err(error)) => self.unreadable(now, torrent, error),
-                Done::Wrote(block, bytes, Ok(())) => self.node.written(block, bytes, Ok(())),
+                Done::Wrote(block, bytes, Ok(())) => self.node.written(now, block, bytes, Ok(())),
                 Done::Wrote(block, bytes, Err((torrent, error))) => {
                     let reason = match error.is_no_space() {
                         true => StorageError::Full,
@@ -339,7 +340,7 @@ impl Engine {
                     // One report is enough: those that came with it say nothing more.
                     let refused = self.node.torrent(torrent).and_then(|t| t.refused);
                     self.node
-                        .written(block, bytes, Err(refused.unwrap_or(reason)));
+                        .written(now, block, bytes, Err(refused.unwrap_or(reason)));
                     if refused.is_none() {
                         self.news.unwritable.push((torrent, error));
                     }
@@ -537,7 +538,7 @@ impl Engine {
             let Some(peer) = find(&mut self.peers, id).filter(|peer| peer.readable) else {
                 return;
             };
-            let Some(space) = self.node.recv_space(id) else {
+            let Some(space) = self.node.recv_space(now, id) else {
                 // `Action::Receive` comes when there is room.
                 return;
             };

@@ -42,6 +42,7 @@ pub mod seed;
 mod slow;
 mod socket;
 mod state;
+mod trace;
 pub mod tracker;
 mod trackers;
 pub mod url;

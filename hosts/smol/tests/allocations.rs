@@ -80,6 +80,7 @@ fn seed(folder: &Path) -> SocketAddr {
         up: None,
         check: Check::First,
         trackers: Vec::new(),
+        trace: None,
         quiet: true,
         log: log::LevelFilter::Warn,
     };

@@ -37,6 +37,7 @@ Options:
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
+      --trace FILE     write all that the engine is told there: as much as peers send
       --state DIR      where the torrent and check results are kept
                        (default: as for seed)
   -q, --quiet          print no progress, log only errors
@@ -71,6 +72,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--max-peers",
     "--up",
     "--down",
+    "--trace",
     "--state",
     "--quiet",
     "--verbose",
@@ -175,7 +177,9 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--slots" | "--max-peers" | "--up" => seed.option(name, parser)?,
+            "--listen" | "--slots" | "--max-peers" | "--up" | "--trace" => {
+                seed.option(name, parser)?;
+            }
             _ => return Err(args::unknown("get", OPTIONS, name)),
         }
         Ok(())

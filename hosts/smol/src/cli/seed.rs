@@ -37,6 +37,8 @@ Options:
       --check WHEN     first: check all data, then serve it; lazy: start at once
                        and check each piece before it is first served
                        (default: first)
+      --trace FILE     write all that the engine is told there, to look at a bug:
+                       as many bytes as peers send
       --state DIR      where made torrents and check results are kept
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)
@@ -65,6 +67,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--max-peers",
     "--up",
     "--check",
+    "--trace",
     "--state",
     "--quiet",
     "--verbose",
@@ -98,6 +101,8 @@ pub struct SeedArgs {
     pub check: Check,
     /// Announce URLs for torrents made here; none is the built-in tracker.
     pub trackers: Vec<String>,
+    /// Where all that the engine is told is written.
+    pub trace: Option<PathBuf>,
     /// Print no progress.
     pub quiet: bool,
     /// What to log, unless `EVERSEED_LOG` says otherwise.
@@ -127,6 +132,7 @@ impl SeedArgs {
             up: None,
             check: Check::First,
             trackers: Vec::new(),
+            trace: None,
             quiet: false,
             log: LevelFilter::Warn,
         }
@@ -187,6 +193,7 @@ impl SeedArgs {
                 };
                 self.check = args::parsed(parser, name, "first or lazy", read)?;
             }
+            "--trace" => self.trace = Some(args::path_of(parser, name)?),
             _ => return Err(args::unknown("seed", OPTIONS, name)),
         }
         Ok(())
@@ -249,6 +256,7 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:7000",
+            "--trace",
             "--state",
             "s",
             "--slots",
@@ -281,6 +289,7 @@ mod tests {
             up: Some(1_572_864),
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
+            trace: None,
             quiet: false,
             log: LevelFilter::Debug,
         };

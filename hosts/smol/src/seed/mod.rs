@@ -14,6 +14,7 @@ mod web;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use everseed_core::rng::Rng;
 use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
-use everseed_node::{Event, Identity, Limits, Node};
+use everseed_node::{Event, Identity, Limits};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::fetch::{DISK_FULL, Download};
@@ -45,6 +46,7 @@ use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
 use crate::state::State;
+use crate::trace::Traced;
 use crate::tracker::{Table, serve};
 use crate::worker::Done;
 use crate::{http, socket};
@@ -286,8 +288,13 @@ impl Seed {
             download_bps,
         };
         let tracker = Table::new(plan.torrents, TRACKED_PEERS, port, random());
-        let node = Node::new(plan.lend(), identity, limits, random());
         let failed = |error: io::Error| format!("cannot start: {error}");
+        let trace = args.trace.as_deref();
+        let node =
+            Traced::new(plan.lend(), identity, limits, random(), trace).map_err(|error| {
+                let path = trace.unwrap_or(Path::new(""));
+                format!("{}: {error}; see --trace", path.display())
+            })?;
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;

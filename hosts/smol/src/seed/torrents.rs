@@ -280,13 +280,17 @@ impl Seeded {
     /// Hands the torrent to the node.
     fn join(&mut self, engine: &mut Engine, have: Have<'_>) {
         let geometry = self.content.geometry();
-        match engine.node.add(self.info_hash, geometry, have, self.before) {
+        let now = engine.now();
+        match engine
+            .node
+            .add(now, self.info_hash, geometry, have, self.before)
+        {
             Ok(id) => {
                 engine.attach(id, Arc::clone(&self.content));
                 self.phase = Phase::Serving(id);
                 let info = self.content.metainfo().info_range();
                 if let Ok(len) = u32::try_from(info.end - info.start) {
-                    engine.node.offer_metadata(id, len);
+                    engine.node.offer_metadata(now, id, len);
                 }
                 self.announce(engine, id);
                 if self.is_downloading() {

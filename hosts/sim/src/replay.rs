@@ -1,0 +1,176 @@
+//! Traces of real hosts, told again to a node here: what it answered there, it must answer here.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use everseed_core::geometry::BLOCK;
+use everseed_core::pool::BlockSlot;
+use everseed_core::time::Instant;
+use everseed_node::candidates::Candidate;
+use everseed_node::choker::Rank;
+use everseed_node::conn::Conn;
+use everseed_node::flights::Flight;
+use everseed_node::memory::{SCRATCH_MIN, Sizes};
+use everseed_node::partials::Partial;
+use everseed_node::queue::Request;
+use everseed_node::torrent::Torrent;
+use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
+use everseed_node::{Identity, Memory, Node, announcer};
+
+/// What became of a trace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// Calls that were made again.
+    pub entries: u64,
+    /// Bytes that peers sent.
+    pub received: u64,
+    /// Bytes that were sent to peers.
+    pub sent: u64,
+    /// The time from the first to the last.
+    pub span: Duration,
+    /// Whether the last entry is cut off, as in the trace of a host that was killed.
+    pub cut_off: bool,
+    /// The first answer that was another one, and what came before it.
+    pub difference: Option<String>,
+}
+
+impl Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entries, seconds) = (self.entries, self.span.as_secs_f64());
+        let (received, sent) = (self.received, self.sent);
+        writeln!(
+            f,
+            "{entries} calls in {seconds:.3} s, {received} bytes received, {sent} sent"
+        )?;
+        if self.cut_off {
+            writeln!(f, "the trace ends within a call")?;
+        }
+        match &self.difference {
+            None => writeln!(f, "the same answers"),
+            Some(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Tells a new node all that `trace` holds, up to the first answer that differs.
+pub fn replay(trace: &[u8]) -> Result<Replay, String> {
+    let head = postcard::take_from_bytes::<Head<'_>>(trace);
+    let (head, mut rest) = head.map_err(|_| "this is no trace".to_owned())?;
+    if head.version != VERSION {
+        let version = head.version;
+        return Err(format!("a trace of version {version}; this is {VERSION}"));
+    }
+    let identity = Identity {
+        peer_id: head.peer_id,
+        port: head.port,
+        client: head.client.to_owned().leak(),
+    };
+    let mut node = Node::new(memory(head.sizes)?, identity, head.limits, head.seed);
+    let mut away: Vec<_> = (0..head.sizes.blocks).map(|_| None).collect();
+    let mut buffer = vec![0; LONGEST_TRANSMIT];
+    let mut player = Player {
+        away: &mut away,
+        buffer: &mut buffer,
+    };
+    let mut replay = Replay {
+        entries: 0,
+        received: 0,
+        sent: 0,
+        span: Duration::ZERO,
+        cut_off: false,
+        difference: None,
+    };
+    let mut last = VecDeque::new();
+    let mut first = None;
+    while !rest.is_empty() {
+        let entry: Entry<'_> = match postcard::take_from_bytes(rest) {
+            Ok((entry, tail)) => {
+                rest = tail;
+                entry
+            }
+            Err(postcard::Error::DeserializeUnexpectedEnd) => {
+                replay.cut_off = true;
+                break;
+            }
+            Err(error) => return Err(format!("call {}: {error}", replay.entries)),
+        };
+        replay.span = entry.at.since(*first.get_or_insert(entry.at));
+        match entry.input {
+            Input::Received(_, bytes) => replay.received += bytes.len() as u64,
+            Input::Transmitted(_, len) => replay.sent += u64::from(len),
+            _ => {}
+        }
+        last.push_back(line(replay.entries, entry.at, &entry.input, &entry.output));
+        if last.len() > SHOWN {
+            last.pop_front();
+        }
+        let output = player.play(&mut node, entry.at, &entry.input);
+        replay.entries += 1;
+        if output != entry.output {
+            let shown: String = last.into_iter().collect();
+            replay.difference = Some(format!("{shown}but here: {output:?}\n"));
+            break;
+        }
+    }
+    Ok(replay)
+}
+
+fn line(number: u64, at: Instant, input: &Input<'_>, output: &Output) -> String {
+    let input: String = format!("{input:?}").chars().take(200).collect();
+    let us = at.as_micros();
+    format!("{number} at {us} us: {input} -> {output:?}\n")
+}
+
+/// As much memory as the host lent, within reason.
+fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
+    let all = [
+        sizes.conns,
+        sizes.ranks,
+        sizes.requests,
+        sizes.blocks,
+        sizes.flights,
+        sizes.partials,
+        sizes.partial_bits,
+        sizes.peer_bits,
+        sizes.counts,
+        sizes.torrents,
+        sizes.bits,
+        sizes.tiers,
+        sizes.candidates,
+        sizes.scratch,
+    ];
+    if all.iter().any(|&size| size > MOST) || (sizes.scratch as usize) < SCRATCH_MIN {
+        return Err("this is no trace: it is of a node that cannot be".to_owned());
+    }
+    let blocks = (0..sizes.blocks).map(|_| BlockSlot::new(lend(0, BLOCK)));
+    Ok(Memory {
+        conns: lend(Conn::EMPTY, sizes.conns),
+        ranks: lend(Rank::EMPTY, sizes.ranks),
+        requests: lend(Request::EMPTY, sizes.requests),
+        blocks: blocks.collect::<Vec<_>>().leak(),
+        flights: lend(Flight::EMPTY, sizes.flights),
+        partials: lend(Partial::EMPTY, sizes.partials),
+        partial_bits: lend(0, sizes.partial_bits),
+        peer_bits: lend(0, sizes.peer_bits),
+        counts: lend(0, sizes.counts),
+        torrents: lend(Torrent::EMPTY, sizes.torrents),
+        bits: lend(0, sizes.bits),
+        tiers: lend(announcer::Slot::EMPTY, sizes.tiers),
+        candidates: lend(Candidate::EMPTY, sizes.candidates),
+        scratch: lend(0, sizes.scratch),
+    })
+}
+
+fn lend<T: Clone>(value: T, len: u32) -> &'static mut [T] {
+    vec![value; len as usize].leak()
+}
+
+/// Entries shown before a difference.
+const SHOWN: usize = 10;
+
+/// Elements of any one slice.
+const MOST: u32 = 1 << 26;
+
+/// Bytes that any host puts together at a time.
+const LONGEST_TRANSMIT: usize = 1 << 20;

@@ -1,0 +1,231 @@
+//! What a host told its node, and what the node answered: written down by a host, told again to
+//! another node by a simulator.
+//!
+//! A trace is a [`Head`] and then any number of [`Entry`]s. Everything here is plain data with serde's
+//! data model; hosts encode it with postcard. A node that is made from the same head and told the same
+//! gives the same answers, on any machine: the first answer that differs is where a bug shows.
+
+use core::net::SocketAddr;
+
+use everseed_core::geometry::{Geometry, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::pool::BlockId;
+use everseed_core::time::Instant;
+use everseed_core::wire::PeerId;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Action, Event, Identity, Limits, Order, StorageError, Wanted};
+use crate::memory::Sizes;
+use crate::{AddError, Bodies, ConnId, Have, Node};
+
+/// The version of the format; a trace is understood by the version that wrote it.
+pub const VERSION: u16 = 1;
+
+/// How the node was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head<'a> {
+    /// [`VERSION`].
+    pub version: u16,
+    /// The memory that it was lent.
+    pub sizes: Sizes,
+    /// [`Identity::peer_id`].
+    pub peer_id: PeerId,
+    /// [`Identity::port`].
+    pub port: u16,
+    /// [`Identity::client`].
+    pub client: &'a str,
+    /// Its limits.
+    pub limits: Limits,
+    /// What decides everything that is left to chance.
+    pub seed: u64,
+}
+
+impl<'a> Head<'a> {
+    /// The head of a node that is made from these.
+    pub fn new(sizes: Sizes, identity: &Identity, limits: Limits, seed: u64) -> Head<'a> {
+        Head {
+            version: VERSION,
+            sizes,
+            peer_id: identity.peer_id,
+            port: identity.port,
+            client: identity.client,
+            limits,
+            seed,
+        }
+    }
+}
+
+/// One call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// When.
+    pub at: Instant,
+    /// What was told.
+    #[serde(borrow)]
+    pub input: Input<'a>,
+    /// What the node answered.
+    pub output: Output,
+}
+
+/// What a node can be told: its methods that change it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Input<'a> {
+    /// [`Node::add`].
+    Add {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// Bytes of its content.
+        total: u64,
+        /// Bytes of its pieces.
+        piece_len: u32,
+        /// What is there.
+        #[serde(borrow)]
+        have: Have<'a>,
+        /// Bytes sent before.
+        uploaded: u64,
+    },
+    /// [`Node::offer_metadata`].
+    OfferMetadata(TorrentId, u32),
+    /// [`Node::download`].
+    Download(TorrentId, #[serde(borrow)] Wanted<'a>, Order),
+    /// [`Node::announce`].
+    Announce(TorrentId, u8, u8),
+    /// [`Node::remove`].
+    Remove(TorrentId),
+    /// [`Node::stop`].
+    Stop,
+    /// [`Node::accept`].
+    Accept(SocketAddr),
+    /// [`Node::recv_space`].
+    RecvSpace(ConnId),
+    /// [`Node::received`].
+    Received(ConnId, &'a [u8]),
+    /// [`Node::event`].
+    Event(#[serde(borrow)] Event<'a>),
+    /// [`Node::poll`].
+    Poll,
+    /// [`Node::transmit`] into a buffer of so many bytes.
+    Transmit(ConnId, u32),
+    /// [`Node::transmitted`].
+    Transmitted(ConnId, u32),
+    /// [`Node::take_block`].
+    TakeBlock(BlockId),
+    /// [`Node::written`].
+    Written(BlockId, Result<(), StorageError>),
+    /// [`Node::tick`].
+    Tick,
+}
+
+/// What a node answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Output {
+    /// Nothing, as the call has no answer.
+    Done,
+    /// A torrent's id, or why there is none.
+    Torrent(Result<TorrentId, AddError>),
+    /// Whether it could be done.
+    Accepted(bool),
+    /// A connection's id, if there was a place.
+    Conn(Option<ConnId>),
+    /// So many bytes: of room, or to be sent.
+    Len(u32),
+    /// What the host is to do.
+    Action(Option<Action>),
+}
+
+/// Tells a node what another one was told.
+#[derive(Debug)]
+pub struct Player<'p, 'm> {
+    /// The blocks that are away, by slot: as many as the node has.
+    pub away: &'p mut [Option<&'m mut [u8]>],
+    /// What is to be sent is put there: as long as the longest that was recorded.
+    pub buffer: &'p mut [u8],
+}
+
+impl<'m> Player<'_, 'm> {
+    /// Tells it one thing, and answers with its answer.
+    pub fn play(&mut self, node: &mut Node<'m>, now: Instant, input: &Input<'_>) -> Output {
+        match *input {
+            Input::Add {
+                info_hash,
+                total,
+                piece_len,
+                have,
+                uploaded,
+            } => match Geometry::new(total, u64::from(piece_len)) {
+                Ok(geometry) => Output::Torrent(node.add(info_hash, geometry, have, uploaded)),
+                Err(_) => Output::Done,
+            },
+            Input::OfferMetadata(id, len) => {
+                node.offer_metadata(id, len);
+                Output::Done
+            }
+            Input::Download(id, wanted, order) => {
+                Output::Accepted(node.download(now, id, wanted, order).is_ok())
+            }
+            Input::Announce(id, tier, trackers) => {
+                Output::Accepted(node.announce(now, id, tier, trackers).is_ok())
+            }
+            Input::Remove(id) => {
+                node.remove(now, id);
+                Output::Done
+            }
+            Input::Stop => {
+                node.stop(now);
+                Output::Done
+            }
+            Input::Accept(from) => Output::Conn(node.accept(now, from)),
+            Input::RecvSpace(id) => Output::Len(len(node.recv_space(id).map_or(0, |s| s.len()))),
+            Input::Received(id, bytes) => {
+                let space = node.recv_space(id).unwrap_or_default();
+                let len = bytes.len().min(space.len());
+                space[..len].copy_from_slice(&bytes[..len]);
+                node.received(now, id, len);
+                Output::Done
+            }
+            Input::Event(event) => {
+                node.event(now, event);
+                Output::Done
+            }
+            Input::Poll => Output::Action(node.poll(now)),
+            Input::Transmit(id, room) => {
+                let room = self.buffer.len().min(room as usize);
+                let mut bodies = Bodies::new();
+                Output::Len(len(node.transmit(
+                    now,
+                    id,
+                    &mut self.buffer[..room],
+                    &mut bodies,
+                )))
+            }
+            Input::Transmitted(id, len) => {
+                node.transmitted(now, id, len as usize);
+                Output::Done
+            }
+            Input::TakeBlock(block) => {
+                let taken = node.take_block(block);
+                let there = taken.is_some();
+                if let Some(place) = self.away.get_mut(usize::from(block.slot)) {
+                    *place = taken.or(place.take());
+                }
+                Output::Accepted(there)
+            }
+            Input::Written(block, result) => {
+                let place = self.away.get_mut(usize::from(block.slot));
+                if let Some(bytes) = place.and_then(Option::take) {
+                    node.written(block, bytes, result);
+                }
+                Output::Done
+            }
+            Input::Tick => {
+                node.tick(now);
+                Output::Done
+            }
+        }
+    }
+}
+
+/// A length as traces have it.
+pub fn len(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
