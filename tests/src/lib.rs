@@ -5,6 +5,7 @@
 //! | [`net`] | a network for one test, from which nothing leaves the machine |
 //! | [`process`] | child processes that cannot outlive their test |
 //! | [`dir`] | folders that are gone after their test |
+//! | [`disk`] | a disk whose power can be cut |
 //! | [`content`] | files to seed, and comparing what arrived |
 //! | [`seeder`] | the `everseed` under test |
 //! | [`service`] | `everseed run` |
@@ -21,6 +22,7 @@
 pub mod client;
 pub mod content;
 pub mod dir;
+pub mod disk;
 pub mod http;
 pub mod net;
 pub mod peer;

@@ -1,0 +1,163 @@
+//! Power cuts: the process is gone, and so is whatever was not synced.
+//!
+//! They need a disk of their own, and so root and loop devices: `tests/run` has them as a step.
+
+use std::thread;
+use std::time::Duration;
+
+use everseed_tests::content::{Content, allocated};
+use everseed_tests::dir::Dir;
+use everseed_tests::disk::Disk;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::{Getter, Seeder, Setup, sent};
+
+const MIB: u64 = 1 << 20;
+
+/// A seeder, and a disk on which downloads from it and their state are.
+struct Stage {
+    net: Net,
+    disk: Disk,
+    dir: Dir,
+    content: Content,
+    seeder: Seeder,
+}
+
+impl Stage {
+    fn new(name: &str, size: u64, seed: u64, up_bps: Option<u64>) -> Stage {
+        let (net, dir) = (Net::new(), Dir::new("seed"));
+        let content = Content::file(name, size, seed);
+        let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(up_bps);
+        let seeder = setup.start(&dir);
+        let disk = Disk::new(256 * MIB);
+        Stage {
+            net,
+            disk,
+            dir,
+            content,
+            seeder,
+        }
+    }
+
+    fn get(&self, args: &[&str]) -> Getter {
+        let at = |name| self.disk.at().join(name).display().to_string();
+        let (files, state) = (at("files"), at("state"));
+        let mut all = vec!["--out", &files, "--state", &state];
+        all.extend(args);
+        let listen = self.net.addr(Family::V4);
+        let mut getter = Getter::start(&self.seeder.torrent(), listen, Dir::new("get"), &all);
+        getter.wait_for("listening: ");
+        getter
+    }
+
+    /// Downloads the rest, and answers with what the seeder sent in all, in bytes.
+    fn finish(mut self) -> u64 {
+        let (code, _) = self.get(&["--no-seed"]).end();
+        assert_eq!(code, 0, "exit code of the last download");
+        self.content
+            .assert_same_in(&self.disk.at().join("files"), true);
+        self.seeder.stop();
+        sent(&self.dir, &self.seeder.info_hash())
+    }
+}
+
+/// Cut again and again, at any moment: what was durable is not downloaded again, and in the end
+/// everything is right.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn cut_at_random_moments() {
+    const CUTS: u32 = 10;
+    let stage = Stage::new("cut.bin", 64 * MIB, 95, Some(16 * MIB));
+    let file = stage.disk.at().join("files/cut.bin");
+    let mut chance = 4711_u64;
+    let mut next = || {
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        Duration::from_millis(chance >> 54)
+    };
+    let mut durable = 0;
+    for cut in 0..CUTS {
+        let getter = stage.get(&[]);
+        thread::sleep(next());
+        if cut % 2 == 0 {
+            durable = allocated(&file);
+            stage.disk.sync();
+            thread::sleep(next() / 8);
+        }
+        getter.kill();
+        stage.disk.cut();
+        let left = allocated(&file);
+        assert!(
+            left >= durable,
+            "{left} of {durable} durable bytes are left"
+        );
+    }
+    assert!(durable > 8 * MIB, "only {durable} bytes were ever durable");
+    let mut getter = stage.get(&[]);
+    getter.wait_for("downloading: ");
+    let output = getter.process.output();
+    let to_come = to_come(&output);
+    getter.kill();
+    // Pieces in progress: from one peer there are few.
+    assert!(
+        to_come <= 64 * MIB - durable + 4 * MIB,
+        "{durable} bytes are durable: {output}"
+    );
+    stage.finish();
+}
+
+/// Cut when it has just said that it is done: everything is there, and nothing is fetched again.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn cut_when_complete() {
+    let stage = Stage::new("done.bin", 48 * MIB, 96, None);
+    let (code, _) = stage.get(&["--no-seed"]).end();
+    assert_eq!(code, 0);
+    stage.disk.cut();
+    stage
+        .content
+        .assert_same_in(&stage.disk.at().join("files"), true);
+    let sent = stage.finish();
+    assert_eq!(sent, 48 * MIB, "bytes that were sent");
+}
+
+/// Cut right after a clean stop: what was there then is trusted, and rightly so.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn cut_after_a_clean_stop() {
+    let stage = Stage::new("stopped.bin", 48 * MIB, 97, Some(16 * MIB));
+    let getter = stage.get(&[]);
+    let file = stage.disk.at().join("files/stopped.bin");
+    everseed_tests::wait("some of it", everseed_tests::PATIENCE, || {
+        (allocated(&file) > 8 * MIB).then_some(())
+    });
+    assert_eq!(
+        getter.stop().0,
+        7,
+        "exit code of a download that was stopped"
+    );
+    stage.disk.cut();
+    let mut getter = stage.get(&[]);
+    getter.wait_for("downloading: ");
+    let output = getter.process.output();
+    assert!(!output.contains("being checked"), "{output}");
+    getter.kill();
+    let sent = stage.finish();
+    assert!(sent <= 56 * MIB, "{sent} bytes were sent");
+}
+
+/// The bytes of `downloading: NAME, 12.5 MiB of 64.0 MiB to come`, rounded as there.
+fn to_come(output: &str) -> u64 {
+    let line = output.lines().find(|l| l.starts_with("downloading: "));
+    let mut words = line.unwrap_or_default().split(' ').skip(2);
+    let number: f64 = words.next().and_then(|n| n.parse().ok()).expect("a number");
+    let unit = match words.next() {
+        Some("B") => 1.0,
+        Some("KiB") => 1024.0,
+        Some("MiB") => 1024.0 * 1024.0,
+        other => panic!("{other:?} is no unit: {output}"),
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let bytes = (number * unit) as u64;
+    bytes
+}
