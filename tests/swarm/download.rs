@@ -183,7 +183,12 @@ fn selected_files() {
     let content = Content::folder("choice", &files);
     let setup = Setup::new(content.path(), net.addr(Family::V4));
     let mut seeder = setup.start(&dir);
-    let args = ["--no-seed", "--only", "sub/c.txt", "--only", "1"];
+    let shown = everseed_tests::seeder::run([Path::new("show"), &seeder.torrent()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let line = shown.lines().find(|line| line.ends_with("  a.txt"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    let number = number.unwrap_or_else(|| panic!("no number of a.txt: {shown}"));
+    let args = ["--no-seed", "--only", "sub/c.txt", "--only", number];
     let getter = Getter::start(
         &seeder.torrent(),
         net.addr(Family::V4),
@@ -212,6 +217,58 @@ fn selected_files() {
     );
     assert_eq!(getter.end().0, 2, "exit code for a file that is not there");
     seeder.stop();
+}
+
+/// From the first byte to the last, for who wants to look at it meanwhile.
+#[test]
+fn in_order() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("in order.bin", 24 << 20, 74);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(8 << 20));
+    let mut seeder = setup.start(&dir);
+    let listen = net.addr(Family::V4);
+    let getter = Getter::start(
+        &seeder.torrent(),
+        listen,
+        Dir::new("get"),
+        &["--sequential"],
+    );
+    everseed_tests::wait("some of it", everseed_tests::PATIENCE, || {
+        (everseed_tests::content::allocated(&getter.files()) > 8 << 20).then_some(())
+    });
+    let dir = getter.kill();
+    let got = fs::read(dir.join("files/in order.bin")).unwrap();
+    let right = fs::read(content.path()).unwrap();
+    let blocks = || got.chunks(16 << 10).zip(right.chunks(16 << 10));
+    let first = blocks().take_while(|(a, b)| a == b).count();
+    let all = blocks().filter(|(a, b)| a == b).count();
+    assert!(all < 24 << 6, "it was killed too late");
+    // What was on its way lies in a few pieces at the end.
+    assert!(
+        first + (4 << 6) > all,
+        "{first} of {all} blocks are at the start"
+    );
+    seeder.stop();
+}
+
+/// All room that it needs is taken before the first byte comes.
+#[test]
+fn all_room_at_the_start() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("room.bin", 24 << 20, 75);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let torrent = seeder.torrent();
+    seeder.stop();
+    for (how, least, most) in [("full", 24 << 20, u64::MAX), ("sparse", 0, 1 << 20)] {
+        let args = ["--prealloc", how];
+        let mut getter = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args);
+        getter.wait_for("downloading: ");
+        let room = everseed_tests::content::allocated(&getter.files());
+        assert!((least..=most).contains(&room), "{how}: {room} bytes");
+        getter.kill();
+    }
 }
 
 #[test]

@@ -257,6 +257,7 @@ mod tests {
             "--listen",
             "[::1]:7000",
             "--trace",
+            "x.trace",
             "--state",
             "s",
             "--slots",
@@ -289,7 +290,7 @@ mod tests {
             up: Some(1_572_864),
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
-            trace: None,
+            trace: Some("x.trace".into()),
             quiet: false,
             log: LevelFilter::Debug,
         };

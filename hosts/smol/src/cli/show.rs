@@ -21,7 +21,8 @@ everseed show - print what a .torrent holds
 Usage: everseed show TORRENT
 
 Prints the name, info-hash, magnet link, size, pieces, trackers by tier, web
-seeds, comment, and every file with its size in bytes. Text from the torrent
+seeds, comment, and every file: its number for `everseed get --only`, its size in
+bytes, its path. Text from the torrent
 cannot control the terminal: odd characters are shown as escapes.
 
 Options:
@@ -112,14 +113,16 @@ fn print(path: &PathBuf, metainfo: &Metainfo, out: &mut Output) -> Printed {
 fn print_files(metainfo: &Metainfo, torrent: BufReader<File>, out: &mut Output) -> Printed {
     out.line(format_args!("files: {}", metainfo.file_count));
     let mut files = metainfo.files(Stream(torrent))?;
+    let mut number = 0_u64;
     while let Some(file) = files.next()? {
+        number += 1;
         let what = match file.kind {
             Kind::Data => "",
             Kind::Padding => " (padding)",
             Kind::Symlink => " (symbolic link, not used)",
         };
         let path = escape(file.path);
-        out.line(format_args!("{:>15}  {path}{what}", file.len));
+        out.line(format_args!("{number:>6} {:>15}  {path}{what}", file.len));
         if out.closed() {
             break;
         }
