@@ -90,7 +90,7 @@ fn made_shown_checked() {
         "name: share\ninfo-hash: {hash}\n{magnet}\nsize: 68.3 KiB (70000 bytes)\n\
          pieces: 5 of 16.0 KiB (16384 bytes)\nprivate: no\ncreated by: everseed/{version}\n\
          comment: hi\\u{{7}}\ntracker (tier 1): http://t/a?x=1\ntracker (tier 2): udp://u:80\n\
-         web seed: http://w/\nfiles: 3\n          20000  a\\u{{1b}}[31m\n              0  empty\n          50000  sub/b\n"
+         web seed: http://w/\nfiles: 3\n     1           20000  a\\u{{1b}}[31m\n     2               0  empty\n     3           50000  sub/b\n"
     );
     assert_eq!(out, expected);
 
@@ -193,7 +193,7 @@ fn what_goes_wrong_is_said() {
 #[test]
 fn help_and_version_everywhere() {
     let here = Path::new(".");
-    for command in ["seed", "make", "show", "check"] {
+    for command in ["seed", "get", "run", "make", "show", "check"] {
         for args in [
             &[command, "--help"][..],
             &[command, "-h"],

@@ -37,7 +37,8 @@ Options:
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
-      --trace FILE     write all that the engine is told there: as much as peers send
+      --trace FILE     write all that the engine is told there, to look at a
+                       bug: as many bytes as peers send
       --state DIR      where the torrent and check results are kept
                        (default: as for seed)
   -q, --quiet          print no progress, log only errors

@@ -37,8 +37,8 @@ Options:
       --check WHEN     first: check all data, then serve it; lazy: start at once
                        and check each piece before it is first served
                        (default: first)
-      --trace FILE     write all that the engine is told there, to look at a bug:
-                       as many bytes as peers send
+      --trace FILE     write all that the engine is told there, to look at a
+                       bug: as many bytes as peers send
       --state DIR      where made torrents and check results are kept
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)

@@ -21,8 +21,8 @@ everseed show - print what a .torrent holds
 Usage: everseed show TORRENT
 
 Prints the name, info-hash, magnet link, size, pieces, trackers by tier, web
-seeds, comment, and every file: its number for `everseed get --only`, its size in
-bytes, its path. Text from the torrent
+seeds, comment, and every file: its number (for `everseed get --only`), its size
+in bytes, its path. Text from the torrent
 cannot control the terminal: odd characters are shown as escapes.
 
 Options:
