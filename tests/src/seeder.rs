@@ -14,6 +14,7 @@ use crate::{PATIENCE, wait};
 /// restart.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    wrapper: Vec<String>,
     args: Vec<String>,
     listen: Vec<SocketAddr>,
     up_bps: Option<u64>,
@@ -23,6 +24,7 @@ impl Setup {
     /// `everseed seed PATH`, listening at `listen`.
     pub fn new(path: &Path, listen: SocketAddr) -> Setup {
         Setup {
+            wrapper: Vec::new(),
             args: vec![path.display().to_string()],
             listen: vec![listen],
             up_bps: None,
@@ -32,6 +34,12 @@ impl Setup {
     /// Adds arguments.
     pub fn args<S: ToString>(mut self, args: impl IntoIterator<Item = S>) -> Setup {
         self.args.extend(args.into_iter().map(|a| a.to_string()));
+        self
+    }
+
+    /// Starts it by way of another program, which runs what follows it.
+    pub fn under<S: ToString>(mut self, wrapper: impl IntoIterator<Item = S>) -> Setup {
+        self.wrapper = wrapper.into_iter().map(|a| a.to_string()).collect();
         self
     }
 
@@ -54,7 +62,8 @@ impl Setup {
 
     /// Starts it with its state in `dir`, and waits until it seeds.
     pub fn start(&self, dir: &Dir) -> Seeder {
-        let mut argv = vec![everseed(), "seed".to_owned()];
+        let mut argv = self.wrapper.clone();
+        argv.extend([everseed(), "seed".to_owned()]);
         argv.extend(self.args.iter().cloned());
         for addr in &self.listen {
             argv.extend(["--listen".to_owned(), addr.to_string()]);

@@ -9,6 +9,7 @@ mod discovery;
 mod download;
 mod hostile;
 mod incomplete;
+mod memory;
 mod power;
 mod rate;
 mod restart;

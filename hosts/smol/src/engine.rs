@@ -50,6 +50,8 @@ pub(crate) struct Engine {
     signals: UnixStream,
     /// Whether the node may have more to do right away.
     busy: bool,
+    /// Bytes that the kernel may hold unsent for one peer.
+    unsent: u32,
     /// When listeners that had to pause go on.
     listen_at: Option<Instant>,
     /// What others have to look after.
@@ -122,6 +124,7 @@ impl Engine {
     pub(crate) fn new(
         node: Traced,
         max_peers: usize,
+        unsent: u32,
         alarm: Arc<Alarm>,
         signals: UnixStream,
     ) -> io::Result<Engine> {
@@ -146,6 +149,7 @@ impl Engine {
             alarm,
             signals,
             busy: true,
+            unsent,
             listen_at: None,
             news: News {
                 web: Vec::with_capacity(WEB_AT_ONCE),
@@ -403,7 +407,7 @@ impl Engine {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        socket::tune(&stream);
+        socket::tune(&stream, self.unsent);
         let id = self.node.accept(now, addr).or_else(|| {
             // The place of somebody who left may only have to be cleared.
             self.act(now);
@@ -417,7 +421,7 @@ impl Engine {
     fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == addr.is_ipv4();
         let from = self.sources.iter().find(same_family).copied();
-        match socket::dial(addr, from) {
+        match socket::dial(addr, from, self.unsent) {
             Ok(stream) => self.hold(now, id, stream, addr, true),
             Err(error) => {
                 log::debug!("{addr}: {error}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Bytes that the kernel may hold unsent for one peer. Without this limit a peer that stops reading
+/// The most bytes that the kernel may hold unsent for one peer. Without this limit a peer that stops reading
 /// pins megabytes; with less, a fast one waits for us.
 pub(crate) const UNSENT: u32 = 128 * 1024;
 
@@ -28,7 +28,7 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// A socket that is being connected, from a given address of ours or from whichever the system
 /// chooses; it becomes writable when the outcome is known.
-pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, unsent: u32) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let Some(from) = from.filter(|ip| !ip.is_unspecified()) {
@@ -41,15 +41,15 @@ pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStre
         Err(error) => return Err(error),
     }
     let stream = TcpStream::from(socket);
-    tune(&stream);
+    tune(&stream, unsent);
     Ok(stream)
 }
 
 /// Sets what every peer's socket has. A kernel that refuses costs memory or time, nothing else.
-pub(crate) fn tune(stream: &TcpStream) {
+pub(crate) fn tune(stream: &TcpStream, unsent: u32) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_notsent_lowat(UNSENT);
+    let _ = socket.set_tcp_notsent_lowat(unsent);
 }
 
 /// Whether an error means that descriptors or memory ran out, which passes when peers leave.

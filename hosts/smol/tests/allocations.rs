@@ -77,6 +77,7 @@ fn seed(folder: &Path) -> SocketAddr {
         state: folder.join("state"),
         slots: Some(8),
         max_peers: 20,
+        memory: 16 << 20,
         up: None,
         check: Check::First,
         trackers: Vec::new(),

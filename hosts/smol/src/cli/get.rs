@@ -35,6 +35,7 @@ Options:
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
+      --memory SIZE    memory for everything at most (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
       --trace FILE     write all that the engine is told there, to look at a
@@ -71,6 +72,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--listen",
     "--slots",
     "--max-peers",
+    "--memory",
     "--up",
     "--down",
     "--trace",
@@ -178,7 +180,7 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--slots" | "--max-peers" | "--up" | "--trace" => {
+            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown("get", OPTIONS, name)),

@@ -32,6 +32,8 @@ Options:
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
+      --memory SIZE    memory for everything at most: 4M, 64MiB; fewer peers fit
+                       into less (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
                        (default: none)
       --check WHEN     first: check all data, then serve it; lazy: start at once
@@ -65,6 +67,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--listen",
     "--slots",
     "--max-peers",
+    "--memory",
     "--up",
     "--check",
     "--trace",
@@ -77,6 +80,9 @@ pub(crate) const OPTIONS: &[&str] = &[
 
 /// The port of [`SeedArgs::listen`] when none is given.
 pub const PORT: u16 = 6881;
+
+/// The memory budget when none is given: a quarter of a small router's.
+const MEMORY: u64 = 16 << 20;
 
 /// What `everseed seed` was asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +101,8 @@ pub struct SeedArgs {
     pub slots: Option<u16>,
     /// Peers connected at a time: 1 to 20,000.
     pub max_peers: u16,
+    /// Memory for everything, in bytes.
+    pub memory: u64,
     /// Upload limit in bytes per second.
     pub up: Option<u64>,
     /// When data is verified.
@@ -129,6 +137,7 @@ impl SeedArgs {
             state: PathBuf::new(),
             slots: None,
             max_peers: 100,
+            memory: MEMORY,
             up: None,
             check: Check::First,
             trackers: Vec::new(),
@@ -180,6 +189,10 @@ impl SeedArgs {
             "--max-peers" => {
                 let read = |text: &str| args::number(text, 1, 20_000);
                 self.max_peers = args::parsed(parser, name, "a number from 1 to 20000", read)?;
+            }
+            "--memory" => {
+                let what = "a size like 4M or 64MiB";
+                self.memory = args::parsed(parser, name, what, args::rate)?;
             }
             "--up" => {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
@@ -263,6 +276,7 @@ mod tests {
             "--slots",
             "5000",
             "--max-peers=20000",
+            "--memory=4M",
             "--up",
             "1.5MiB/s",
             "--check",
@@ -287,6 +301,7 @@ mod tests {
             state: "s".into(),
             slots: Some(5000),
             max_peers: 20_000,
+            memory: 4_000_000,
             up: Some(1_572_864),
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],

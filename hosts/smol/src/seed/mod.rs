@@ -40,7 +40,7 @@ use crate::cli::Failure;
 use crate::cli::get::Fetch;
 use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
-use crate::cli::text::{Output, escape};
+use crate::cli::text::{Output, escape, size};
 use crate::engine::{Announce, Engine, News};
 use crate::memory::Plan;
 use crate::place::{Found, Place};
@@ -282,8 +282,14 @@ impl Seed {
             port,
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
+        let plan = plan.fit(args.memory).map_err(|error| error.to_string())?;
+        let mut out = Output::new();
+        out.line(format_args!("memory: {}: {plan}", size(args.memory)));
+        let _ = out.finish();
+        // What follows the capacity may take as many as there is memory for, if that is few.
+        let chosen = args.slots.is_some() || plan.slots < usize::from(AUTOMATIC_SLOTS);
         let limits = Limits {
-            slots: args.slots,
+            slots: chosen.then(|| u16::try_from(plan.slots).unwrap_or(u16::MAX)),
             upload_bps: args.up,
             download_bps,
         };
@@ -298,7 +304,8 @@ impl Seed {
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
-        let engine = Engine::new(node, plan.peers, alarm.clone(), woken).map_err(failed)?;
+        let engine =
+            Engine::new(node, plan.peers, plan.unsent, alarm.clone(), woken).map_err(failed)?;
         Ok(Seed {
             state: Arc::new(state),
             alarm,
