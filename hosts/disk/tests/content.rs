@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use common::{Listed, Scratch, random, torrent_of};
 use everseed_core::bits;
 use everseed_core::rng::Rng;
-use everseed_disk::{Content, FileCache, OpenError, ReadError, check, read_torrent};
+use everseed_disk::{Content, FileCache, OpenError, ReadError, check, read_torrent, write};
 
 fn open(torrent: &Path, data: &Path, scratch: &Scratch) -> Result<Content, OpenError> {
     let metainfo = read_torrent(torrent)?;
@@ -298,4 +298,41 @@ fn what_is_there_and_what_is_not() {
         present(&content).unwrap(),
         [false, false, false, true, true]
     );
+}
+
+/// Offsets that need more than 32 bits, which is what a small machine's words have.
+#[test]
+fn beyond_four_gib() {
+    let scratch = Scratch::new("large");
+    let (len, piece_len) = (9_u64 << 29, 1_u64 << 28);
+    let hashes = [7; 20].repeat(usize::try_from(len / piece_len).unwrap());
+    let mut bytes =
+        format!("d4:infod6:lengthi{len}e4:name5:large12:piece lengthi{piece_len}e6:pieces");
+    bytes.push_str(&format!("{}:", hashes.len()));
+    let bytes = [bytes.as_bytes(), &hashes, b"ee"].concat();
+    let torrent = scratch.write("large.torrent", &bytes);
+    let data = scratch.path().join("data");
+    let content = open(&torrent, &data, &scratch).unwrap();
+    content.grows(true);
+    write::prepare(&content, false, |_| true).unwrap();
+    let files = FileCache::new(4);
+    let written = FileCache::new(4);
+    let block = random(31, 16384);
+    for offset in [
+        0,
+        (1 << 31) - 100,
+        (1 << 32) - 16384,
+        (1 << 32) - 100,
+        len - 16384,
+    ] {
+        write::write(&content, &written, offset, &[&block]).unwrap();
+        let mut back = vec![0; block.len()];
+        content.read(&files, offset, &mut back).unwrap();
+        assert_eq!(back, block, "{offset}");
+    }
+    assert_eq!(fs::metadata(data.join("large")).unwrap().len(), len);
+    // The first block was not written over by one whose offset lost its upper half.
+    let mut back = vec![0; block.len()];
+    content.read(&files, 0, &mut back).unwrap();
+    assert_eq!(back, block);
 }
