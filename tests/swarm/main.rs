@@ -11,6 +11,7 @@ mod hostile;
 mod incomplete;
 mod memory;
 mod power;
+mod ram;
 mod rate;
 mod restart;
 mod resume;
