@@ -106,6 +106,7 @@ impl<'m> Node<'m> {
         conn.arriving = NONE;
         conn.payload = Payload::Skip;
         conn.pipeline = conn.pipeline.saturating_add(1);
+        conn.vain = 0;
         let (from, id) = (origin(conn.addr), conn.torrent);
         if core::mem::take(&mut conn.snubbed) {
             self.count_givers();

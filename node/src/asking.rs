@@ -14,6 +14,7 @@ use crate::peer_bits::Has;
 use crate::picker::{Choice, Rule};
 use crate::queue::NONE;
 use crate::rate::QUANTUM;
+use crate::serving_us::VAIN_MAX;
 use crate::torrent;
 
 /// Blocks that one peer is asked for at a time, at most.
@@ -47,7 +48,8 @@ impl Node<'_> {
         if conn.flights.len > target - target.div_ceil(4) || !self.fetches(id) {
             return;
         }
-        if !conn.unchoked_us && conn.allowed.is_empty() {
+        let offers = conn.unchoked_us || !conn.allowed.is_empty();
+        if !offers || conn.vain >= VAIN_MAX {
             return;
         }
         if conn.flights.len == 0 {
@@ -447,6 +449,7 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         let came = conn.downloaded - conn.downloaded_swept;
         conn.downloaded_swept = conn.downloaded;
+        conn.vain = 0;
         let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
         let most = u16::try_from(blocks).unwrap_or(u16::MAX);
         conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));

@@ -91,6 +91,8 @@ pub struct Conn {
     pub(crate) downloaded_swept: u64,
     /// Whether it has not sent for long what it was asked for.
     pub(crate) snubbed: bool,
+    /// How much it took back of what it had offered, see `serving_us`.
+    pub(crate) vain: u8,
     /// When a block came from it last, or when it was asked after a pause.
     pub(crate) gave: Instant,
 
@@ -279,6 +281,7 @@ impl Conn {
         downloaded_before: [0; 2],
         downloaded_swept: 0,
         snubbed: false,
+        vain: 0,
         gave: Instant::ZERO,
         unchoked: false,
         optimistic: false,

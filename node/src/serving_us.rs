@@ -1,4 +1,8 @@
 //! What peers say about serving us: choke, unchoke, and the messages of the Fast extension (BEP 6).
+//!
+//! Whoever offers and takes back again and again, by rejecting what is asked of it while it unchokes us
+//! or by choking us, would be asked as fast as it can do that. So it is counted until a block comes,
+//! and beyond [`VAIN_MAX`] nothing is asked before the next sweep.
 
 use everseed_core::geometry::BlockRef;
 
@@ -9,11 +13,19 @@ use crate::torrent::Bits;
 
 type Verdict = Result<(), Reason>;
 
+/// How much a peer may take back between two sweeps: a reject is 1.
+pub(crate) const VAIN_MAX: u8 = 32;
+
+/// What a choke counts.
+const CHOKE: u8 = 4;
+
 impl Node<'_> {
     /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
     pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
         let fast = self.conns[slot].features.fast;
-        self.conns[slot].unchoked_us = false;
+        let conn = &mut self.conns[slot];
+        conn.vain = conn.vain.saturating_add(CHOKE);
+        conn.unchoked_us = false;
         self.drop_flights(slot, fast);
         self.count_givers();
         Ok(())
@@ -30,10 +42,12 @@ impl Node<'_> {
         let hit =
             |flight: &Flight| flight.state == State::Asked && self.block_ref(flight) == Some(block);
         if let Some(at) = self.flights.find(&self.conns[slot].flights, hit) {
+            let conn = &mut self.conns[slot];
+            if conn.unchoked_us {
+                conn.vain = conn.vain.saturating_add(1);
+            }
             // Who rejects what it would serve is asked for other pieces first.
-            self.conns[slot]
-                .allowed
-                .retain(|&piece| piece != block.index);
+            conn.allowed.retain(|&piece| piece != block.index);
             self.drop_flight(slot, at);
             self.hungry = true;
         }

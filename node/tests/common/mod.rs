@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
+use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
 use everseed_node::announcer::{self, Job};
 use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
+use everseed_node::flights::Flight;
+use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Reason, Source,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
+    Wanted,
 };
 
 pub const HASH: InfoHash = InfoHash([7; 20]);
@@ -35,6 +39,8 @@ pub fn content(offset: u64) -> u8 {
 pub struct Setup {
     pub conns: usize,
     pub requests: usize,
+    /// Blocks on their way from peers; none if nothing is downloaded.
+    pub blocks: usize,
     pub slots: u16,
     pub upload_bps: Option<u64>,
 }
@@ -44,6 +50,7 @@ impl Default for Setup {
         Setup {
             conns: 32,
             requests: 2048,
+            blocks: 0,
             slots: 4,
             upload_bps: None,
         }
@@ -85,6 +92,9 @@ pub struct Peer {
     hello: Vec<u8>,
     decoder: Decoder,
     piece: Option<(BlockRef, u64)>,
+    /// What it was asked for and has neither sent nor refused, and what it was told to forget.
+    pub asked: Vec<BlockRef>,
+    pub cancelled: Vec<BlockRef>,
     /// Payloads of extended messages.
     pub extended: Vec<Vec<u8>>,
 }
@@ -93,18 +103,23 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn lend_blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
+    let bytes = lend(0u8, count * BLOCK as usize).chunks_mut(BLOCK as usize);
+    Vec::leak(bytes.map(BlockSlot::new).collect())
+}
+
 impl World {
     pub fn new(setup: &Setup, have: Have<'_>) -> World {
         let memory = Memory {
             conns: lend(Conn::EMPTY, setup.conns),
             ranks: lend(Rank::EMPTY, setup.conns),
             requests: lend(Request::EMPTY, setup.requests),
-            blocks: &mut [],
-            flights: &mut [],
-            partials: &mut [],
-            partial_bits: &mut [],
-            peer_bits: &mut [],
-            counts: &mut [],
+            blocks: lend_blocks(setup.blocks),
+            flights: lend(Flight::EMPTY, setup.blocks),
+            partials: lend(Partial::EMPTY, setup.blocks),
+            partial_bits: lend(0, 2 * setup.blocks),
+            peer_bits: lend(0, if setup.blocks > 0 { 3 * setup.conns } else { 0 }),
+            counts: lend(0, if setup.blocks > 0 { PIECES as usize } else { 0 }),
             torrents: lend(Torrent::EMPTY, 4),
             bits: lend(0, 64),
             tiers: lend(announcer::Slot::EMPTY, 4),
@@ -140,6 +155,27 @@ impl World {
             slots: setup.slots,
             write_limit: usize::MAX,
         }
+    }
+
+    /// A node that has the first `have` pieces and downloads the others.
+    pub fn downloading(setup: &Setup, have: u32) -> World {
+        let mut bits = [0; 3];
+        (0..have).for_each(|piece| bits[piece as usize / 8] |= 0x80 >> (piece % 8));
+        let mut world = World::new(setup, Have::Some(&bits));
+        let (id, all) = (world.torrent, Wanted::All);
+        let download = world.node.download(world.now, id, all, Order::Rarest);
+        download.expect("room for a download");
+        world
+    }
+
+    /// A peer that has everything and serves us at once, and is interested all the same.
+    pub fn giver(&mut self, fast: bool) -> usize {
+        let peer = self.leecher(fast);
+        self.peers[peer].say(&[Message::Bitfield { len: 3 }]);
+        self.peers[peer].inbox.extend([0xff, 0xff, 0xf0]);
+        self.peers[peer].say(&[Message::Unchoke]);
+        self.settle();
+        peer
     }
 
     /// A peer that has connected and said nothing.
@@ -227,6 +263,13 @@ impl World {
             }
             Action::Connect { conn, addr } => self.dialled.push((conn, addr)),
             Action::Verify { torrent, piece } => self.verify(torrent, piece),
+            Action::Write { block, span } => {
+                let bytes = self.node.take_block(block).expect("a block to write");
+                let len = span.len as usize;
+                let same = |(&b, at): (&u8, u64)| b == content(at);
+                assert!(bytes[..len].iter().zip(span.offset..).all(same));
+                self.node.written(block, bytes, Ok(()));
+            }
             Action::Announce(job) => self.announces.push(job),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {
@@ -294,6 +337,8 @@ impl Peer {
             hello: Vec::new(),
             decoder: Decoder::new(),
             piece: None,
+            asked: Vec::new(),
+            cancelled: Vec::new(),
             extended: Vec::new(),
         }
     }
@@ -323,6 +368,37 @@ impl Peer {
         for message in messages {
             self.inbox.extend(message.encode().bytes());
         }
+    }
+
+    /// Sends the first of the blocks that it was asked for; false if there is none.
+    pub fn give(&mut self) -> bool {
+        let asked = !self.asked.is_empty();
+        if asked {
+            let block = self.asked.remove(0);
+            self.send(block);
+        }
+        asked
+    }
+
+    /// Sends a block.
+    pub fn send(&mut self, block: BlockRef) {
+        self.say(&[Message::Piece(block)]);
+        let start = u64::from(block.index) * u64::from(PIECE) + u64::from(block.begin);
+        let bytes = (start..start + u64::from(block.len)).map(content);
+        self.inbox.extend(bytes);
+    }
+
+    /// Refuses all that it was asked for.
+    pub fn refuse(&mut self) {
+        for block in std::mem::take(&mut self.asked) {
+            self.say(&[Message::Reject(block)]);
+        }
+    }
+
+    /// How often it was asked for something.
+    pub fn requests(&self) -> usize {
+        let request = |m: &&Message| matches!(m, Message::Request(_));
+        self.messages.iter().filter(request).count()
     }
 
     /// Asks for `count` blocks from the start of the content on, round and round.
@@ -368,6 +444,11 @@ impl Peer {
                             self.piece = Some((block, offset));
                         }
                         Message::Extended { .. } => self.extended.push(Vec::new()),
+                        Message::Request(block) => self.asked.push(block),
+                        Message::Cancel(block) => {
+                            self.asked.retain(|asked| *asked != block);
+                            self.cancelled.push(block);
+                        }
                         _ => {}
                     }
                     self.messages.push(message);

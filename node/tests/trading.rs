@@ -1,0 +1,438 @@
+//! One node that downloads from scripted peers: what it asks of whom, when it gives up on them, and
+//! whom it serves for it.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{PIECES, Setup, World};
+use everseed_core::geometry::BlockRef;
+use everseed_core::wire::Message;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn setup() -> Setup {
+    Setup {
+        blocks: 32,
+        ..Setup::default()
+    }
+}
+
+fn pieces_of(asked: &[BlockRef]) -> Vec<u32> {
+    let mut pieces: Vec<u32> = asked.iter().map(|block| block.index).collect();
+    pieces.sort_unstable();
+    pieces.dedup();
+    pieces
+}
+
+fn unchoked(world: &World) -> Vec<usize> {
+    let all = 0..world.peers.len();
+    all.filter(|&peer| world.peers[peer].unchoked).collect()
+}
+
+/// A peer says how many requests it keeps.
+fn keeps(world: &mut World, peer: usize, reqq: usize) {
+    let hello = format!("d4:reqqi{reqq}ee");
+    let len = u32::try_from(hello.len()).unwrap();
+    world.peers[peer].say(&[Message::Extended { id: 0, len }]);
+    world.peers[peer].inbox.extend(hello.bytes());
+}
+
+/// Everybody gives what is asked for until nothing more is.
+fn give_all(world: &mut World, peers: &[usize]) {
+    loop {
+        let gave = peers.iter().filter(|&&p| world.peers[p].give()).count();
+        if gave == 0 {
+            return;
+        }
+        world.settle();
+    }
+}
+
+fn is_complete(world: &World) -> bool {
+    world.node.torrent(world.torrent).unwrap().good == PIECES
+}
+
+/// Three of ten peers give a little: three of four slots are theirs, and the fourth goes round.
+#[test]
+fn who_gives_is_served() {
+    let mut world = World::downloading(&setup(), 4);
+    let others: Vec<usize> = (0..7).map(|_| world.leecher(true)).collect();
+    let givers: Vec<usize> = (0..3).map(|_| world.giver(true)).collect();
+    let mut turns = Vec::new();
+    for second in 1..=110 {
+        if second % 6 == 0 {
+            givers.iter().for_each(|&peer| {
+                world.peers[peer].give();
+            });
+        }
+        world.settle();
+        world.pass(SECOND);
+        if second < 30 {
+            continue;
+        }
+        let served = unchoked(&world);
+        assert!(
+            givers.iter().all(|peer| served.contains(peer)),
+            "after {second} s {served:?} are served, and {givers:?} give"
+        );
+        turns.extend(served.into_iter().filter(|peer| others.contains(peer)));
+    }
+    assert!(!is_complete(&world), "they trade to the end of the test");
+    turns.dedup();
+    assert!(turns.len() >= 3, "only {turns:?} had a turn");
+}
+
+/// Who gives more is served before who gives less, when there are more givers than slots.
+#[test]
+fn who_gives_more_goes_first() {
+    let mut world = World::downloading(&setup(), 4);
+    let givers: Vec<usize> = (0..6).map(|_| world.giver(true)).collect();
+    for second in 1..=45 {
+        // The first three give three times as much.
+        for &peer in &givers {
+            if second % (if peer < 3 { 3 } else { 9 }) == 0 {
+                world.peers[peer].give();
+            }
+        }
+        world.settle();
+        world.pass(SECOND);
+        let served = unchoked(&world);
+        if second >= 30 {
+            assert!(
+                [0, 1, 2].iter().all(|peer| served.contains(peer)),
+                "after {second} s {served:?} are served"
+            );
+        }
+    }
+    assert!(!is_complete(&world));
+}
+
+/// Nobody gives: a newcomer has its turn before those who wait for longer.
+#[test]
+fn newcomers_need_not_wait_long() {
+    let mut world = World::downloading(&setup(), 4);
+    (0..12).for_each(|_| {
+        world.leecher(true);
+    });
+    // Everybody but the newcomer is no newcomer any more.
+    world.pass(75 * SECOND);
+    let newcomer = world.leecher(true);
+    let (mut before, mut turns) = (unchoked(&world), Vec::new());
+    while !world.peers[newcomer].unchoked {
+        world.pass(SECOND);
+        let served = unchoked(&world);
+        turns.extend(served.iter().copied().filter(|p| !before.contains(p)));
+        before = served;
+    }
+    // Three slots went to those who had waited longest when the idle ones lost them.
+    let first = turns.iter().position(|&peer| peer == newcomer).unwrap();
+    assert!(first <= 3, "before the newcomer came {turns:?}");
+}
+
+/// A complete node owes nobody: who takes most is served, whatever others gave.
+#[test]
+fn a_seed_serves_who_takes_most() {
+    let mut world = World::downloading(&setup(), 16);
+    let giver = world.giver(true);
+    let takers: Vec<usize> = (0..4).map(|_| world.leecher(true)).collect();
+    give_all(&mut world, &[giver]);
+    assert!(is_complete(&world));
+    // The giver keeps silent, and the others take a block a second while they may.
+    let mut without = 0;
+    for _ in 0..90 {
+        for &peer in &takers {
+            if world.peers[peer].unchoked {
+                world.peers[peer].ask(0, 1);
+            }
+        }
+        world.settle();
+        world.pass(SECOND);
+        without += u32::from(takers.iter().all(|&peer| world.peers[peer].unchoked));
+    }
+    assert!(without >= 30, "the slots were theirs for {without} s");
+}
+
+/// A peer that sends nothing for a minute is asked for one block at a time, the others for the rest,
+/// and it is not served for what it gave before. A block from it is enough to be trusted again.
+#[test]
+fn snubbed_and_forgiven() {
+    let mut world = World::downloading(&setup(), 0);
+    let silent = world.giver(true);
+    let asked = world.peers[silent].asked.clone();
+    assert!(asked.len() >= 4, "{asked:?}");
+    world.pass(50 * SECOND);
+    assert_eq!(world.peers[silent].cancelled, []);
+    world.pass(20 * SECOND);
+    assert_eq!(world.peers[silent].asked, asked[..1]);
+    assert_eq!(world.peers[silent].cancelled, asked[1..]);
+    // It rejects what was taken back, as Fast wants it, and is not asked for that again.
+    for &block in &asked[1..] {
+        world.peers[silent].say(&[Message::Reject(block)]);
+    }
+    world.settle();
+    assert_eq!(world.peers[silent].asked, asked[..1]);
+    world.peers[silent].give();
+    world.settle();
+    assert!(world.peers[silent].asked.len() >= 4, "it is forgiven");
+    give_all(&mut world, &[silent]);
+    assert!(is_complete(&world));
+}
+
+/// Who snubs us holds up nobody.
+#[test]
+fn others_take_over_from_who_snubs() {
+    let mut world = World::downloading(&setup(), 12);
+    let silent = world.giver(true);
+    (0..10).for_each(|_| {
+        world.peers[silent].give();
+        world.settle();
+    });
+    world.pass(90 * SECOND);
+    let others: Vec<usize> = (0..4).map(|_| world.giver(true)).collect();
+    give_all(&mut world, &others);
+    assert!(is_complete(&world));
+}
+
+/// Of pieces that are allowed fast, and of no others, blocks are asked of a peer that chokes us.
+#[test]
+fn allowed_fast_while_choked() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.leecher(true);
+    world.peers[peer].say(&[
+        Message::HaveAll,
+        Message::AllowedFast(3),
+        Message::AllowedFast(17),
+    ]);
+    world.settle();
+    assert_eq!(world.peers[peer].requests(), 4);
+    give_all(&mut world, &[peer]);
+    assert_eq!(world.verified, [3, 17]);
+    assert_eq!(world.peers[peer].requests(), 8);
+    world.peers[peer].say(&[Message::Unchoke]);
+    world.settle();
+    give_all(&mut world, &[peer]);
+    assert!(is_complete(&world));
+}
+
+/// A piece that was allowed fast and is rejected all the same is not asked for until we are unchoked.
+#[test]
+fn allowed_fast_and_rejected() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.leecher(true);
+    world.peers[peer].say(&[Message::HaveAll, Message::AllowedFast(3)]);
+    world.settle();
+    assert_eq!(pieces_of(&world.peers[peer].asked), [3]);
+    for _ in 0..10 {
+        world.peers[peer].refuse();
+        world.pass(10 * SECOND);
+    }
+    assert!(world.peers[peer].requests() <= 8, "it is asked again");
+    world.peers[peer].say(&[Message::Unchoke]);
+    world.settle();
+    give_all(&mut world, &[peer]);
+    assert!(is_complete(&world));
+}
+
+/// What a peer suggests is begun first; what does not exist is an offence.
+#[test]
+fn suggested_pieces_first() {
+    for piece in [0, 7, 19] {
+        let mut world = World::downloading(&setup(), 0);
+        let peer = world.leecher(true);
+        let suggest = Message::Suggest(piece);
+        world.peers[peer].say(&[Message::HaveAll, suggest, Message::Unchoke]);
+        world.settle();
+        assert_eq!(world.peers[peer].asked[0].index, piece);
+    }
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.leecher(true);
+    world.peers[peer].say(&[Message::HaveAll, Message::Suggest(PIECES)]);
+    world.settle();
+    assert!(!world.peers[peer].open);
+}
+
+/// Nothing is asked of a peer but what it has, however it says so.
+#[test]
+fn only_what_a_peer_has() {
+    let mut world = World::downloading(&setup(), 0);
+    let fast = world.leecher(true);
+    world.peers[fast].say(&[Message::HaveNone, Message::Unchoke]);
+    world.settle();
+    assert_eq!(world.peers[fast].asked, []);
+    assert!(!world.peers[fast].messages.contains(&Message::Interested));
+    world.peers[fast].say(&[Message::Have(5)]);
+    world.settle();
+    assert!(world.peers[fast].messages.contains(&Message::Interested));
+    assert_eq!(pieces_of(&world.peers[fast].asked), [5]);
+    let plain = world.leecher(false);
+    world.peers[plain].say(&[Message::Bitfield { len: 3 }]);
+    world.peers[plain].inbox.extend([0, 0x10, 0]);
+    world.peers[plain].say(&[Message::Unchoke]);
+    world.settle();
+    assert_eq!(pieces_of(&world.peers[plain].asked), [11]);
+    give_all(&mut world, &[fast, plain]);
+    world.verified.sort_unstable();
+    assert_eq!(world.verified, [5, 11]);
+    world.pass(6 * SECOND);
+    let said = &world.peers[plain].messages;
+    assert!(said.contains(&Message::NotInterested), "{said:?}");
+}
+
+/// A piece in progress is finished with the help of those who have it and would send it, only.
+#[test]
+fn who_helps_with_a_piece() {
+    let mut world = World::downloading(&setup(), 0);
+    let slow = world.leecher(true);
+    keeps(&mut world, slow, 1);
+    world.peers[slow].say(&[Message::HaveAll, Message::Suggest(3), Message::Unchoke]);
+    world.settle();
+    assert_eq!(pieces_of(&world.peers[slow].asked), [3]);
+    let table: [(&[Message], &[u32]); 3] = [
+        (&[Message::HaveAll, Message::AllowedFast(5)], &[5]),
+        (
+            &[Message::HaveNone, Message::Have(6), Message::Unchoke],
+            &[6],
+        ),
+        (
+            &[Message::HaveNone, Message::Have(3), Message::Unchoke],
+            &[3],
+        ),
+    ];
+    for (says, asked) in table {
+        let peer = world.leecher(true);
+        world.peers[peer].say(says);
+        world.settle();
+        assert_eq!(pieces_of(&world.peers[peer].asked), asked);
+    }
+}
+
+/// One of two seeds stops in the end: the other is asked for what it keeps, which it is then told.
+#[test]
+fn the_endgame() {
+    let mut world = World::downloading(&setup(), 16);
+    let (stuck, other) = (world.giver(true), world.giver(true));
+    let kept = world.peers[stuck].asked.clone();
+    assert!(kept.len() >= 2);
+    // Without any time that passes: nobody is snubbed.
+    give_all(&mut world, &[other]);
+    assert!(is_complete(&world));
+    let mut cancelled = world.peers[stuck].cancelled.clone();
+    cancelled.retain(|block| kept.contains(block));
+    assert!(!cancelled.is_empty(), "nothing was cancelled");
+    assert!(world.peers[stuck].asked.len() + cancelled.len() >= kept.len());
+    // What crossed the cancels is no offence, and no slot is lost.
+    kept.iter()
+        .for_each(|&block| world.peers[stuck].send(block));
+    world.settle();
+    assert_eq!(world.node.blocks_free(), world.node.blocks());
+}
+
+/// No more requests wait at a peer than it keeps (BEP 10, reqq).
+#[test]
+fn no_more_than_it_keeps() {
+    for reqq in [1, 3] {
+        let mut world = World::downloading(&setup(), 0);
+        let peer = world.leecher(true);
+        keeps(&mut world, peer, reqq);
+        world.peers[peer].say(&[Message::HaveAll, Message::Unchoke]);
+        world.settle();
+        let mut most = 0;
+        while world.peers[peer].give() {
+            world.settle();
+            most = most.max(world.peers[peer].asked.len());
+        }
+        assert_eq!(most, reqq);
+        assert!(is_complete(&world));
+    }
+}
+
+/// As a peer gives, it is asked for more at a time.
+#[test]
+fn the_pipeline_grows() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.giver(true);
+    assert_eq!(world.peers[peer].asked.len(), 4);
+    for _ in 0..24 {
+        world.peers[peer].give();
+        world.settle();
+    }
+    assert!(world.peers[peer].asked.len() > 16);
+}
+
+/// A choke without Fast drops what was asked for: others are asked, and what crossed it is welcome
+/// to pass by.
+#[test]
+fn a_choke_drops_the_requests() {
+    let mut world = World::downloading(&setup(), 16);
+    let peer = world.giver(false);
+    let asked = world.peers[peer].asked.clone();
+    world.peers[peer].say(&[Message::Choke]);
+    world.settle();
+    let other = world.giver(false);
+    give_all(&mut world, &[other]);
+    assert!(is_complete(&world));
+    asked
+        .iter()
+        .for_each(|&block| world.peers[peer].send(block));
+    world.settle();
+    assert_eq!(world.node.blocks_free(), world.node.blocks());
+    assert!(world.peers[other].cancelled.is_empty());
+}
+
+/// A peer that unchokes us and rejects everything is asked now and then, and not as fast as it can
+/// reject.
+#[test]
+fn a_storm_of_rejects() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.giver(true);
+    let other = world.leecher(true);
+    world.peers[other].say(&[Message::HaveAll]);
+    for _ in 0..60 {
+        for _ in 0..200 {
+            world.peers[peer].refuse();
+            world.settle();
+        }
+        world.pass(SECOND);
+    }
+    let requests = world.peers[peer].requests();
+    assert!(
+        (12..600).contains(&requests),
+        "{requests} requests a minute"
+    );
+    // It comes to reason.
+    give_all(&mut world, &[peer]);
+    world.pass(6 * SECOND);
+    give_all(&mut world, &[peer]);
+    assert!(is_complete(&world));
+}
+
+/// The same for one that chokes and unchokes us all the time.
+#[test]
+fn a_storm_of_chokes() {
+    for fast in [false, true] {
+        let mut world = World::downloading(&setup(), 0);
+        let peer = world.giver(fast);
+        for _ in 0..60 {
+            for _ in 0..200 {
+                world.peers[peer].say(&[Message::Choke]);
+                if fast {
+                    world.peers[peer].refuse();
+                }
+                world.peers[peer].asked.clear();
+                world.settle();
+                world.peers[peer].say(&[Message::Unchoke]);
+                world.settle();
+            }
+            world.pass(SECOND);
+        }
+        let requests = world.peers[peer].requests();
+        assert!(
+            (12..1500).contains(&requests),
+            "{requests} requests a minute"
+        );
+        world.pass(6 * SECOND);
+        give_all(&mut world, &[peer]);
+        assert!(is_complete(&world));
+    }
+}
