@@ -52,7 +52,6 @@ pub struct Slot {
     /// Whether this ends with `stopped`.
     leaving: bool,
     in_flight: Option<AnnounceEvent>,
-    last: Last,
     next_at: Instant,
 }
 
@@ -70,12 +69,11 @@ impl Slot {
         completed: false,
         leaving: false,
         in_flight: None,
-        last: Last::Nothing,
         next_at: Instant::ZERO,
     };
 }
 
-const _: () = assert!(size_of::<Slot>() <= 56);
+const _: () = assert!(size_of::<Slot>() <= 32);
 
 /// A job's slot and the tenancy that it was given for; a stale id matches nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -100,32 +98,6 @@ pub struct Job {
     pub tracker: u8,
     /// What it is to be told.
     pub event: AnnounceEvent,
-}
-
-/// How the last announce of a tier went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Last {
-    /// There was none.
-    Nothing,
-    /// It was answered then.
-    Answered(Instant),
-    /// It failed then.
-    Failed(Instant),
-}
-
-/// A tier as the status line sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Status {
-    /// The torrent.
-    pub torrent: TorrentId,
-    /// Index of the tier.
-    pub tier: u8,
-    /// Index of the tracker that is used.
-    pub tracker: u8,
-    /// How the last announce went.
-    pub last: Last,
-    /// When the next one is due; `None` while one is in flight.
-    pub next_at: Option<Instant>,
 }
 
 /// There is no free slot: the tier is not announced to.
@@ -199,6 +171,16 @@ impl<'m> Announcer<'m> {
             if slot.known == Some(slot.current) && slot.tried == 0 && slot.rounds == 0 {
                 slot.next_at = now;
             }
+        }
+        self.wake_by(now);
+    }
+
+    /// Tells all trackers anew, with `started`.
+    pub fn renew(&mut self, now: Instant) {
+        let regular = |s: &&mut Slot| s.torrent.is_some() && !s.leaving;
+        for slot in self.slots.iter_mut().filter(regular) {
+            (slot.known, slot.next_at) = (None, now);
+            (slot.tried, slot.rounds) = (0, 0);
         }
         self.wake_by(now);
     }
@@ -292,7 +274,6 @@ impl<'m> Announcer<'m> {
             return;
         };
         let slot = &mut self.slots[index];
-        slot.last = Last::Answered(now);
         slot.known = Some(slot.current);
         (slot.tried, slot.rounds) = (0, 0);
         slot.completed &= event != AnnounceEvent::Completed;
@@ -318,7 +299,6 @@ impl<'m> Announcer<'m> {
             return;
         };
         let slot = &mut self.slots[index];
-        slot.last = Last::Failed(now);
         slot.tried += 1;
         slot.current = (slot.current + 1) % slot.trackers;
         if slot.tried < slot.trackers {
@@ -337,19 +317,6 @@ impl<'m> Announcer<'m> {
     /// When to poll again; `None` while that depends on answers only.
     pub fn deadline(&self) -> Option<Instant> {
         self.wake
-    }
-
-    /// The tiers that are announced to.
-    pub fn status(&self) -> impl Iterator<Item = Status> {
-        self.slots.iter().filter_map(|slot| {
-            Some(Status {
-                torrent: slot.torrent?,
-                tier: slot.tier,
-                tracker: slot.current,
-                last: slot.last,
-                next_at: slot.in_flight.is_none().then_some(slot.next_at),
-            })
-        })
     }
 
     /// When a slot's next job may be given out, as things stand.
@@ -672,14 +639,11 @@ mod tests {
         let (wait, live) = world.next();
         assert_eq!((wait, dead.tier, live.tier), (0, 0, 2));
         world.answer(live);
-        assert!(matches!(
-            world.announcer.status().map(|s| s.last).collect::<Vec<_>>()[..],
-            [Last::Nothing, Last::Answered(_)]
-        ));
         world.fail(dead, None);
-        let status: Vec<_> = world.announcer.status().collect();
-        assert!(matches!(status[0].last, Last::Failed(at) if at == world.now));
-        assert!(status[0].next_at < status[1].next_at);
+        let [dead, live, _] = &world.announcer.slots else {
+            panic!()
+        };
+        assert!(dead.next_at < live.next_at);
     }
 
     #[test]
@@ -743,10 +707,10 @@ mod tests {
         let mut world = World::new(&mut slots, &[1]);
         let (_, old) = world.next();
         world.answer(old);
-        let next_at = world.announcer.status().next().unwrap().next_at;
+        let next_at = world.announcer.slots[0].next_at;
         world.fail(old, None);
         world.answer(old);
-        assert_eq!(world.announcer.status().next().unwrap().next_at, next_at);
+        assert_eq!(world.announcer.slots[0].next_at, next_at);
         let (_, new) = world.next();
         world.fail(old, None);
         world.answer(Job {
@@ -756,9 +720,26 @@ mod tests {
             },
             ..new
         });
-        assert_eq!(world.announcer.status().next().unwrap().next_at, None);
+        assert!(world.announcer.slots[0].in_flight.is_some());
         world.answer(new);
-        assert!(world.announcer.status().next().unwrap().next_at.is_some());
+        assert_eq!(world.announcer.slots[0].in_flight, None);
+    }
+
+    #[test]
+    fn a_new_address_is_told_to_all() {
+        let mut slots = [Slot::EMPTY; 2];
+        let mut world = World::new(&mut slots, &[1, 1]);
+        let (_, first) = world.next();
+        world.answer(first);
+        let (_, flying) = world.next();
+        world.announcer.renew(world.now);
+        let (_, again) = world.next();
+        assert_eq!((again.tier, again.event), (0, AnnounceEvent::Started));
+        // Nobody can say which address the one in flight told.
+        world.answer(flying);
+        world.answer(again);
+        let (wait, regular) = world.next();
+        assert!(wait >= 1620 && regular.event == AnnounceEvent::None);
     }
 
     #[test]

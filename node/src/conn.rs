@@ -132,6 +132,10 @@ pub(crate) enum State {
     Dialling,
     /// Connected; the peer's handshake is not complete.
     Greeting,
+    /// It named a torrent that is asleep: the host is to wake it.
+    Wake,
+    /// The host wakes it.
+    Waking,
     /// Both know which torrent it is about.
     Open,
     /// To be dropped by the host.
@@ -198,6 +202,8 @@ pub enum Reason {
     TorrentGone,
     /// The node stops.
     Stopping,
+    /// The torrent went to sleep, or could not be woken.
+    Asleep,
 }
 
 impl fmt::Display for Reason {
@@ -222,6 +228,7 @@ impl fmt::Display for Reason {
             Reason::Crowded => "its place was needed for another peer",
             Reason::TorrentGone => "its torrent is not served any more",
             Reason::Stopping => "everseed stops",
+            Reason::Asleep => "its torrent is asleep, and cannot be woken now",
         })
     }
 }

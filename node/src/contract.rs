@@ -68,6 +68,12 @@ pub enum Action {
         /// Why it ended.
         reason: Reason,
     },
+    /// A peer asks for a torrent that is asleep: open it and call [`Node::wake`](crate::Node::wake), or
+    /// [`Node::sleep`](crate::Node::sleep) if that cannot be.
+    Wake {
+        /// The torrent.
+        torrent: TorrentId,
+    },
     /// Hash a piece; answer with [`Event::Verified`] or [`Event::Unreadable`].
     Verify {
         /// The torrent.

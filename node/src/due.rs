@@ -76,7 +76,12 @@ impl Node<'_> {
                     addr: self.conns[slot].addr,
                 })
             }
-            State::Dialling => None,
+            State::Wake => {
+                self.conns[slot].state = State::Waking;
+                let torrent = self.conns[slot].torrent?;
+                Some(Action::Wake { torrent })
+            }
+            State::Dialling | State::Waking => None,
             State::Greeting | State::Open => self.traffic(now, slot, conn),
         }
     }

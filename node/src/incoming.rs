@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use everseed_core::bits;
 use everseed_core::extension;
-use everseed_core::geometry::BlockRef;
+use everseed_core::geometry::{BlockRef, TorrentId};
 use everseed_core::metadata;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL};
@@ -101,6 +101,11 @@ impl Node<'_> {
         if expected.is_some_and(|expected| expected != id) {
             return Err(Reason::UnknownTorrent);
         }
+        if self.is_asleep(id) {
+            let conn = &mut self.conns[slot];
+            (conn.torrent, conn.state) = (Some(id), State::Wake);
+            return Ok(());
+        }
         let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
         let twin = self
             .conns
@@ -129,6 +134,22 @@ impl Node<'_> {
         conn.sent = now;
         log::debug!("{}: connected, {}", conn.addr, hello.info_hash);
         Ok(())
+    }
+
+    /// Goes on with those who waited for a torrent that is awake now.
+    pub(crate) fn let_in(&mut self, now: Instant, id: TorrentId) {
+        for slot in 0..self.conns.len() {
+            let conn = &mut self.conns[slot];
+            if conn.torrent != Some(id) || !matches!(conn.state, State::Wake | State::Waking) {
+                continue;
+            }
+            conn.torrent = None;
+            let hello = Handshake::decode(&conn.hello).ok_or(Reason::NotBitTorrent);
+            match hello.and_then(|hello| self.greeted(now, slot, hello)) {
+                Ok(()) => self.due(slot),
+                Err(reason) => self.close(slot, reason),
+            }
+        }
     }
 
     /// Takes bytes of messages.

@@ -16,7 +16,8 @@
 //! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
 //! | [`picker`], `peer_bits` | which piece to begin, and who has it |
 //! | `bans` | who sent bad pieces |
-//! | [`torrent`], `storage` | torrents and their pieces, and what becomes of their storage |
+//! | [`names`] | all torrents that are known, most of which may be asleep |
+//! | [`torrent`], `storage` | those that are awake and their pieces, and what becomes of their storage |
 //! | [`choker`] | whom to serve |
 //! | [`candidates`] | whom to dial |
 //! | [`announcer`] | when which tracker is told what |
@@ -43,6 +44,7 @@ mod due;
 pub mod flights;
 mod incoming;
 pub mod memory;
+pub mod names;
 pub mod outgoing;
 pub mod partials;
 mod peer_bits;
@@ -84,6 +86,7 @@ use crate::choker::Rank;
 use crate::conn::{Conn, State};
 use crate::flights::Flights;
 use crate::incoming::Stash;
+use crate::names::{Names, Place};
 use crate::outgoing::Cursor;
 use crate::partials::Partials;
 use crate::peer_bits::PeerBits;
@@ -114,6 +117,14 @@ use crate::torrent::Torrents;
 /// let again at once.
 ///
 /// Time is whatever the host passes in; it should not go backwards.
+///
+/// # Sleep
+///
+/// A torrent that nobody talks about need not be awake: [`know`](Node::know) gives it a name and nothing
+/// else, or [`sleep`](Node::sleep) takes the rest from it. Its trackers are told as before. When a peer
+/// names it, [`Action::Wake`] asks the host for it, which opens its files and calls
+/// [`wake`](Node::wake), or `sleep` again if it cannot; the peer waits meanwhile, as long as a
+/// handshake may take. Whose turn it is to sleep is for the host to say.
 ///
 /// # What it does not do
 ///
@@ -222,7 +233,7 @@ impl<'m> Node<'m> {
             hungry: false,
             to_verify: false,
             downloaded: 0,
-            torrents: Torrents::new(memory.torrents, memory.bits),
+            torrents: Torrents::new(Names::new(memory.names), memory.torrents, memory.bits),
             candidates: Candidates::new(memory.candidates),
             announcer: Announcer::new(memory.tiers),
             key: Rng::new(!seed).bits32(),
@@ -262,6 +273,52 @@ impl<'m> Node<'m> {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
         }
         Ok(id)
+    }
+
+    /// Makes a torrent known, asleep, see [`Node`].
+    pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
+        self.torrents.names.add(info_hash)
+    }
+
+    /// Serves a torrent that is asleep from now on, as [`add`](Self::add) does, and whoever waits for it.
+    pub fn wake(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<(), AddError> {
+        self.torrents.wake(id, geometry, have)?;
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
+        }
+        self.let_in(now, id);
+        Ok(())
+    }
+
+    /// Takes all from a torrent but its name and its place at the trackers, and lets its peers go. One
+    /// that is asleep stays so, and whoever waits for it is let go.
+    pub fn sleep(&mut self, id: TorrentId) {
+        self.close_all(id, Reason::Asleep);
+        self.forget_partials(id);
+        self.candidates.forget(id);
+        self.torrents.sleep(id);
+    }
+
+    /// Whether a torrent is known and asleep.
+    pub fn is_asleep(&self, id: TorrentId) -> bool {
+        self.torrents.names.place(id) == Some(Place::Asleep)
+    }
+
+    /// The torrent with this info-hash, awake or asleep.
+    pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        self.torrents.find(info_hash)
+    }
+
+    /// How many torrents are known, awake and asleep.
+    pub fn known(&self) -> usize {
+        self.torrents.names.count()
     }
 
     /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash
@@ -360,16 +417,24 @@ impl<'m> Node<'m> {
         self.announcer.add(now, id, tier, trackers, &mut self.rng)
     }
 
+    /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
+    pub fn announce_anew(&mut self, now: Instant) {
+        self.announcer.renew(now);
+    }
+
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
     pub fn report(&self, job: &Job) -> Report {
         let torrent = self.torrents.get(job.torrent);
+        // What sleeps is complete.
         let left = torrent.map_or(0, |torrent| self.torrents.left(torrent));
+        let (sent, got) = self.torrents.names.moved(job.torrent);
+        let info_hash = self.torrents.names.info_hash(job.torrent);
         Report {
-            info_hash: torrent.map_or(InfoHash([0; 20]), |t| t.info_hash),
+            info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
             peer_id: self.identity.peer_id,
             port: self.identity.port,
-            uploaded: torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
-            downloaded: torrent.map_or(0, |t| t.downloaded),
+            uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
+            downloaded: got + torrent.map_or(0, |t| t.downloaded),
             left,
             key: self.key,
             num_want: if self.room_to_dial() { NUM_WANT } else { 0 },
@@ -379,7 +444,7 @@ impl<'m> Node<'m> {
 
     /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
-        self.close_all(id);
+        self.close_all(id, Reason::TorrentGone);
         self.forget_partials(id);
         self.announcer.forget(now, id);
         self.candidates.forget(id);
@@ -401,12 +466,7 @@ impl<'m> Node<'m> {
         self.stopping && self.live == 0 && self.announcer.is_idle()
     }
 
-    /// The tiers that are announced to.
-    pub fn trackers(&self) -> impl Iterator<Item = announcer::Status> {
-        self.announcer.status()
-    }
-
-    /// Numbers about a torrent; `None` when it was removed.
+    /// Numbers about a torrent; `None` when it is asleep or was removed.
     pub fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
         let torrent = self.torrents.get(id)?;
         let pieces = torrent.pieces();
@@ -434,7 +494,7 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// Ids of all torrents.
+    /// Ids of all torrents that are awake.
     pub fn torrents(&self) -> impl Iterator<Item = TorrentId> {
         self.torrents.ids()
     }
@@ -541,7 +601,11 @@ impl<'m> Node<'m> {
             }
             Event::Restored(torrent, have) => self.restored(torrent, have),
             Event::Writable(torrent) => self.writable(torrent),
-            Event::Peer(torrent, addr) => self.candidates.add(now, torrent, addr),
+            Event::Peer(torrent, addr) => {
+                if self.torrents.get(torrent).is_some() {
+                    self.candidates.add(now, torrent, addr);
+                }
+            }
             Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
             Event::AnnounceFailed(id, wait) => {
                 self.announcer.failed(now, id, wait, &mut self.rng);

@@ -8,6 +8,7 @@ use crate::candidates::Candidate;
 use crate::choker::Rank;
 use crate::conn::Conn;
 use crate::flights::Flight;
+use crate::names::Name;
 use crate::partials::Partial;
 use crate::queue::Request;
 use crate::torrent::Torrent;
@@ -25,7 +26,8 @@ use crate::torrent::Torrent;
 /// | `partials`, `partial_bits` | no further piece is begun; one of which nothing is on its way gives way |
 /// | `peer_bits` | a peer's pieces are not remembered, and it is asked for nothing unless it has all |
 /// | `counts` | [`Node::download`](crate::Node::download) refuses |
-/// | `torrents`, `bits` | [`Node::add`](crate::Node::add) refuses |
+/// | `names` | [`Node::know`](crate::Node::know) and [`Node::add`](crate::Node::add) refuse |
+/// | `torrents`, `bits` | [`Node::add`](crate::Node::add) and [`Node::wake`](crate::Node::wake) refuse |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
 /// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
 #[derive(Debug)]
@@ -48,7 +50,9 @@ pub struct Memory<'m> {
     pub peer_bits: &'m mut [u8],
     /// 16 bits a piece for each incomplete download.
     pub counts: &'m mut [u16],
-    /// One for each torrent.
+    /// One for each torrent that is known, awake or asleep; an eighth more makes looking one up faster.
+    pub names: &'m mut [Name],
+    /// One for each torrent that is awake.
     pub torrents: &'m mut [Torrent],
     /// Bitfields of torrents that are incomplete (one bit per piece) or not verified yet (one more),
     /// and of downloads (one more, and one if not everything is wanted).
@@ -74,6 +78,7 @@ pub struct Sizes {
     pub partial_bits: u32,
     pub peer_bits: u32,
     pub counts: u32,
+    pub names: u32,
     pub torrents: u32,
     pub bits: u32,
     pub tiers: u32,
@@ -95,6 +100,7 @@ impl Memory<'_> {
             partial_bits: len(self.partial_bits.len()),
             peer_bits: len(self.peer_bits.len()),
             counts: len(self.counts.len()),
+            names: len(self.names.len()),
             torrents: len(self.torrents.len()),
             bits: len(self.bits.len()),
             tiers: len(self.tiers.len()),

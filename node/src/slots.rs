@@ -100,10 +100,10 @@ impl Node<'_> {
         self.due(slot);
     }
 
-    pub(crate) fn close_all(&mut self, torrent: TorrentId) {
+    pub(crate) fn close_all(&mut self, torrent: TorrentId, reason: Reason) {
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent == Some(torrent) {
-                self.close(slot, Reason::TorrentGone);
+                self.close(slot, reason);
             }
         }
     }

@@ -48,7 +48,7 @@ impl Node<'_> {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.state = torrent::State::Suspended;
             torrent.verifying = None;
-            self.close_all(id);
+            self.close_all(id, Reason::TorrentGone);
             self.partials.verify_again(id);
             self.to_verify = true;
         }
@@ -65,7 +65,7 @@ impl Node<'_> {
         }
         if had == 0 && missing > 0 {
             // What the peers have is known from the next connections on.
-            self.close_all(id);
+            self.close_all(id, Reason::TorrentGone);
             if !(self.torrents.reserve_begun(id) && self.reserve_counts(id)) {
                 log::warn!("no memory to download what is missing of {:?}", id);
                 if let Some(torrent) = self.torrents.get_mut(id) {
@@ -79,9 +79,9 @@ impl Node<'_> {
         if self.torrents.get(id).is_none() {
             return;
         }
-        self.close_all(id);
+        self.close_all(id, Reason::TorrentGone);
         self.forget_partials(id);
-        let enough = self.torrents.set_have(usize::from(id.slot), have).is_ok();
+        let enough = self.torrents.set_have(id, have).is_ok();
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.verifying = None;
             torrent.state = if enough {

@@ -64,6 +64,9 @@ impl Node<'_> {
         match conn.state {
             State::Dial | State::Dialling if now - conn.opened > DIAL_TIMEOUT => Some(Reason::Gone),
             State::Greeting if now - conn.opened > HANDSHAKE_TIMEOUT => Some(Reason::SlowHandshake),
+            State::Wake | State::Waking if now - conn.opened > HANDSHAKE_TIMEOUT => {
+                Some(Reason::Asleep)
+            }
             State::Open if now - conn.heard > IDLE_TIMEOUT => Some(Reason::Idle),
             // A rate limit or a slow disk is our fault, not the peer's.
             State::Open

@@ -6,13 +6,15 @@ use everseed_core::hash::InfoHash;
 use serde::{Deserialize, Serialize};
 
 use crate::arena::Range;
+use crate::names::{Names, Place};
 use crate::picker::Set;
 use crate::{Order, StorageError};
 
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, Debug)]
 pub struct Torrent {
-    tenancy: u16,
+    /// Meaningless while the slot is vacant.
+    id: TorrentId,
     pub(crate) state: State,
     pub(crate) info_hash: InfoHash,
     pub(crate) geometry: Option<Geometry>,
@@ -94,7 +96,10 @@ pub enum Have<'a> {
 impl Torrent {
     /// An unused slot.
     pub const EMPTY: Torrent = Torrent {
-        tenancy: 0,
+        id: TorrentId {
+            slot: 0,
+            tenancy: 0,
+        },
         state: State::Vacant,
         info_hash: InfoHash([0; 20]),
         geometry: None,
@@ -128,9 +133,12 @@ impl Torrent {
     }
 }
 
-/// All torrents and the bits that the mixed ones need.
+/// All torrents that are awake and the bits that the mixed ones need, and the names of all.
+///
+/// Invariant: a name says `Awake(i)` exactly if `slots[i]` is not vacant and has its id.
 #[derive(Debug)]
 pub(crate) struct Torrents<'m> {
+    pub(crate) names: Names<'m>,
     slots: &'m mut [Torrent],
     bits: &'m mut [u8],
 }
@@ -140,6 +148,8 @@ pub(crate) struct Torrents<'m> {
 pub enum AddError {
     /// All torrent slots are taken.
     Torrents,
+    /// As many torrents are known, awake or asleep, as there may be.
+    Names,
     /// There is no memory for blocks, or not enough for a piece of this size.
     Blocks,
     /// The memory for bitfields is used up.
@@ -152,6 +162,7 @@ impl core::fmt::Display for AddError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             AddError::Torrents => "there are as many torrents as this node was given room for",
+            AddError::Names => "there are as many torrents as this node was given names for",
             AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
             AddError::Blocks => "there is no memory to download pieces of this size",
             AddError::Duplicate => "this torrent is served already",
@@ -160,48 +171,86 @@ impl core::fmt::Display for AddError {
 }
 
 impl<'m> Torrents<'m> {
-    pub(crate) fn new(slots: &'m mut [Torrent], bits: &'m mut [u8]) -> Torrents<'m> {
+    pub(crate) fn new(
+        names: Names<'m>,
+        slots: &'m mut [Torrent],
+        bits: &'m mut [u8],
+    ) -> Torrents<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
         slots.fill(Torrent::EMPTY);
-        Torrents { slots, bits }
+        Torrents { names, slots, bits }
     }
 
+    /// Makes a torrent known, and awake.
     pub(crate) fn add(
         &mut self,
         info_hash: InfoHash,
         geometry: Geometry,
         have: Have<'_>,
     ) -> Result<TorrentId, AddError> {
-        if self.find(info_hash).is_some() {
-            return Err(AddError::Duplicate);
+        let id = self.names.add(info_hash)?;
+        let awake = self.wake(id, geometry, have);
+        if awake.is_err() {
+            self.names.remove(id);
         }
+        awake.map(|()| id)
+    }
+
+    /// Takes a torrent that is asleep into a slot.
+    pub(crate) fn wake(
+        &mut self,
+        id: TorrentId,
+        geometry: Geometry,
+        have: Have<'_>,
+    ) -> Result<(), AddError> {
+        let asleep = self.names.place(id) == Some(Place::Asleep);
+        let Some(info_hash) = self.names.info_hash(id).filter(|_| asleep) else {
+            return Err(AddError::Duplicate);
+        };
         let vacant = |t: &Torrent| t.state == State::Vacant;
-        let slot = self
-            .slots
-            .iter()
-            .position(vacant)
-            .ok_or(AddError::Torrents)?;
-        let torrent = &mut self.slots[slot];
-        let tenancy = torrent.tenancy;
-        *torrent = Torrent {
-            tenancy,
+        let slot = self.slots.iter().position(vacant);
+        let slot = slot.ok_or(AddError::Torrents)?;
+        self.slots[slot] = Torrent {
+            id,
             info_hash,
             geometry: Some(geometry),
             ..Torrent::EMPTY
         };
-        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
-        let id = TorrentId {
-            slot: slot as u16,
-            tenancy,
-        };
-        self.set_have(slot, have)?;
+        if let Err(error) = self.set_slot(slot, have) {
+            self.slots[slot] = Torrent::EMPTY;
+            return Err(error);
+        }
         self.slots[slot].state = State::Active;
-        Ok(id)
+        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
+        self.names.set_place(id, Place::Awake(slot as u16));
+        Ok(())
+    }
+
+    /// Gives a torrent's slot back; its name stays.
+    pub(crate) fn sleep(&mut self, id: TorrentId) {
+        let Some(slot) = self.names.awake(id) else {
+            return;
+        };
+        let torrent = &self.slots[slot];
+        let (sent, got) = (
+            torrent.uploaded - torrent.uploaded_before,
+            torrent.downloaded,
+        );
+        self.slots[slot] = Torrent::EMPTY;
+        self.names.add_moved(id, sent, got);
+        self.names.set_place(id, Place::Asleep);
     }
 
     /// Replaces what is known of a torrent's pieces.
-    pub(crate) fn set_have(&mut self, slot: usize, have: Have<'_>) -> Result<(), AddError> {
+    pub(crate) fn set_have(&mut self, id: TorrentId, have: Have<'_>) -> Result<(), AddError> {
+        match self.names.awake(id) {
+            Some(slot) => self.set_slot(slot, have),
+            None => Ok(()),
+        }
+    }
+
+    fn set_slot(&mut self, slot: usize, have: Have<'_>) -> Result<(), AddError> {
         let len = self.slots[slot].geometry.map_or(0, |g| g.bitfield_len());
         self.slots[slot].have = Bits::None;
         self.slots[slot].good = Bits::None;
@@ -237,47 +286,27 @@ impl<'m> Torrents<'m> {
     }
 
     pub(crate) fn remove(&mut self, id: TorrentId) {
-        if let Some(torrent) = self.get_mut(id) {
-            let tenancy = torrent.tenancy.wrapping_add(1);
-            *torrent = Torrent {
-                tenancy,
-                ..Torrent::EMPTY
-            };
-        }
+        self.sleep(id);
+        self.names.remove(id);
     }
 
+    /// The id of a torrent, awake or asleep.
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
-        let hit = |t: &Torrent| t.state != State::Vacant && t.info_hash == info_hash;
-        let slot = self.slots.iter().position(hit)?;
-        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
-        Some(TorrentId {
-            slot: slot as u16,
-            tenancy: self.slots[slot].tenancy,
-        })
+        self.names.find(info_hash)
     }
 
+    /// A torrent that is awake.
     pub(crate) fn get(&self, id: TorrentId) -> Option<&Torrent> {
-        self.slots.get(usize::from(id.slot)).filter(|t| t.is(id))
+        self.slots.get(self.names.awake(id)?)
     }
 
     pub(crate) fn get_mut(&mut self, id: TorrentId) -> Option<&mut Torrent> {
-        self.slots
-            .get_mut(usize::from(id.slot))
-            .filter(|t| t.is(id))
+        self.slots.get_mut(self.names.awake(id)?)
     }
 
-    /// Ids of all torrents.
+    /// Ids of all torrents that are awake.
     pub(crate) fn ids(&self) -> impl Iterator<Item = TorrentId> {
-        let taken = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| t.state != State::Vacant);
-        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
-        taken.map(|(slot, t)| TorrentId {
-            slot: slot as u16,
-            tenancy: t.tenancy,
-        })
+        self.all().map(|torrent| torrent.id)
     }
 
     pub(crate) fn contains(&self, set: Bits, piece: PieceIndex) -> bool {
@@ -390,7 +419,7 @@ impl<'m> Torrents<'m> {
         }
     }
 
-    /// All that are there.
+    /// All that are awake.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Torrent> {
         self.slots.iter().filter(|t| t.state != State::Vacant)
     }
@@ -492,15 +521,10 @@ impl<'m> Torrents<'m> {
     }
 }
 
-impl Torrent {
-    fn is(&self, id: TorrentId) -> bool {
-        self.state != State::Vacant && self.tenancy == id.tenancy
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Name;
 
     fn geometry(pieces: u64) -> Geometry {
         Geometry::new(pieces * 16, 16).unwrap()
@@ -512,8 +536,8 @@ mod tests {
 
     #[test]
     fn complete_torrents_cost_no_bits() {
-        let mut slots = [Torrent::EMPTY; 3];
-        let mut torrents = Torrents::new(&mut slots, &mut []);
+        let (mut names, mut slots) = ([Name::EMPTY; 4], [Torrent::EMPTY; 3]);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut []);
         let a = torrents.add(hash(1), geometry(100), Have::All).unwrap();
         let b = torrents.add(hash(2), geometry(100), Have::Nothing).unwrap();
         assert_eq!(
@@ -531,8 +555,9 @@ mod tests {
 
     #[test]
     fn lazily_verified_until_complete() {
+        let mut names = [Name::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
         for piece in g.all_pieces() {
@@ -545,8 +570,9 @@ mod tests {
 
     #[test]
     fn a_bad_piece_is_no_longer_had() {
+        let mut names = [Name::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
         let piece = g.piece(3).unwrap();
@@ -560,8 +586,9 @@ mod tests {
 
     #[test]
     fn bits_are_reused_and_never_shared() {
+        let mut names = [Name::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 4], [0u8; 6]);
-        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
         let some = Have::Some(&[0x80, 0]);
         let ids = [1, 2, 3].map(|n| torrents.add(hash(n), geometry(16), some).unwrap());
         assert_eq!(
@@ -583,8 +610,9 @@ mod tests {
 
     #[test]
     fn presumed_pieces_are_had_and_not_good() {
+        let mut names = [Name::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         // The bits past the tenth piece are nonsense and must not be told to anybody.
         let presumed = Have::Presumed(&[0x81, 0x7f]);
@@ -605,8 +633,9 @@ mod tests {
 
     #[test]
     fn a_full_bitfield_is_all() {
+        let mut names = [Name::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-        let mut torrents = Torrents::new(&mut slots, &mut bits);
+        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
         let id = torrents
             .add(hash(1), geometry(9), Have::Some(&[0xff, 0x80]))
             .unwrap();

@@ -19,7 +19,7 @@ use crate::memory::Sizes;
 use crate::{AddError, Bodies, ConnId, Have, Node};
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,6 +84,26 @@ pub enum Input<'a> {
         /// Bytes sent before.
         uploaded: u64,
     },
+    /// [`Node::know`].
+    Know(InfoHash),
+    /// [`Node::wake`].
+    Wake {
+        /// The torrent.
+        id: TorrentId,
+        /// Bytes of its content.
+        total: u64,
+        /// Bytes of its pieces.
+        piece_len: u32,
+        /// What is there.
+        #[serde(borrow)]
+        have: Have<'a>,
+        /// Bytes sent before.
+        uploaded: u64,
+    },
+    /// [`Node::sleep`].
+    Sleep(TorrentId),
+    /// [`Node::announce_anew`].
+    AnnounceAnew,
     /// [`Node::offer_metadata`].
     OfferMetadata(TorrentId, u32),
     /// [`Node::download`].
@@ -156,6 +176,27 @@ impl<'m> Player<'_, 'm> {
                 Ok(geometry) => Output::Torrent(node.add(info_hash, geometry, have, uploaded)),
                 Err(_) => Output::Done,
             },
+            Input::Know(info_hash) => Output::Torrent(node.know(info_hash)),
+            Input::Wake {
+                id,
+                total,
+                piece_len,
+                have,
+                uploaded,
+            } => match Geometry::new(total, u64::from(piece_len)) {
+                Ok(geometry) => {
+                    Output::Accepted(node.wake(now, id, geometry, have, uploaded).is_ok())
+                }
+                Err(_) => Output::Done,
+            },
+            Input::Sleep(id) => {
+                node.sleep(id);
+                Output::Done
+            }
+            Input::AnnounceAnew => {
+                node.announce_anew(now);
+                Output::Done
+            }
             Input::OfferMetadata(id, len) => {
                 node.offer_metadata(id, len);
                 Output::Done

@@ -17,6 +17,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -72,6 +73,7 @@ impl World {
             // Not enough for everybody.
             peer_bits: lend(0, 2 * 4),
             counts: lend(0, PIECES as usize),
+            names: lend(Name::EMPTY, 1),
             torrents: lend(Torrent::EMPTY, 1),
             bits: lend(0, 2 * 4),
             tiers: lend(announcer::Slot::EMPTY, 1),

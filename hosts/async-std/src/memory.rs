@@ -9,6 +9,7 @@ use everseed_node::announcer;
 use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
+use everseed_node::names::Name;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{Identity, Limits, Memory, Node};
@@ -36,6 +37,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         partial_bits: &mut [],
         peer_bits: &mut [],
         counts: &mut [],
+        names: lend(Name::EMPTY, 1),
         torrents: lend(Torrent::EMPTY, 1),
         // A bit for what peers are told of, and one for what was verified.
         bits: lend(0, 2 * content.geometry().bitfield_len() as usize),

@@ -12,6 +12,7 @@ use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -134,6 +135,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
         sizes.partial_bits,
         sizes.peer_bits,
         sizes.counts,
+        sizes.names,
         sizes.torrents,
         sizes.bits,
         sizes.tiers,
@@ -154,6 +156,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
         partial_bits: lend(0, sizes.partial_bits),
         peer_bits: lend(0, sizes.peer_bits),
         counts: lend(0, sizes.counts),
+        names: lend(Name::EMPTY, sizes.names),
         torrents: lend(Torrent::EMPTY, sizes.torrents),
         bits: lend(0, sizes.bits),
         tiers: lend(announcer::Slot::EMPTY, sizes.tiers),

@@ -16,6 +16,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -154,6 +155,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         ),
         peer_bits: lend(0, CONNS * bitfield),
         counts: lend(0, geometry.pieces() as usize),
+        names: lend(Name::EMPTY, 1),
         torrents: lend(Torrent::EMPTY, 1),
         bits: lend(0, 4 * bitfield),
         tiers: lend(announcer::Slot::EMPTY, 1),

@@ -27,6 +27,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -44,8 +45,10 @@ pub(crate) struct Plan {
     pub(crate) unsent: u32,
     /// Blocks on their way.
     pub(crate) blocks: usize,
-    /// Torrents.
+    /// Torrents that are awake.
     pub(crate) torrents: usize,
+    /// Torrents that may be asleep, at most: fewer if they take more than an eighth of what is left.
+    pub(crate) asleep: usize,
     /// Tiers of trackers of all torrents.
     pub(crate) tiers: usize,
     /// Bytes of bitfields.
@@ -146,12 +149,19 @@ impl Plan {
             partial_bits: lend(0, self.partial_bits),
             peer_bits: lend(0, self.peer_bits),
             counts: lend(0, self.counts),
+            names: lend(Name::EMPTY, self.names()),
             torrents: lend(Torrent::EMPTY, self.torrents),
             bits: lend(0, self.bits),
             tiers: lend(announcer::Slot::EMPTY, self.tiers),
             candidates: lend(Candidate::EMPTY, (2 * self.peers).clamp(32, 512)),
             scratch: lend(0, self.scratch()),
         }
+    }
+
+    /// Names of torrents, awake or asleep, and an eighth more so that one is found fast.
+    fn names(&self) -> usize {
+        let known = self.torrents + self.asleep;
+        (known + known / 8).min(usize::from(u16::MAX))
     }
 
     /// Queued requests: what the peers that are served ask for ahead, within reason.

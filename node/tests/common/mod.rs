@@ -18,6 +18,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -67,6 +68,8 @@ pub struct World {
     pub verified: Vec<u32>,
     pub dialled: Vec<(ConnId, SocketAddr)>,
     pub announces: Vec<Job>,
+    /// Torrents that are asleep and were asked for.
+    pub asked_for: Vec<TorrentId>,
     pub closed: HashMap<SocketAddr, Reason>,
     pub peers: Vec<Peer>,
     pub slots: u16,
@@ -120,6 +123,7 @@ impl World {
             partial_bits: lend(0, 2 * setup.blocks),
             peer_bits: lend(0, if setup.blocks > 0 { 3 * setup.conns } else { 0 }),
             counts: lend(0, if setup.blocks > 0 { PIECES as usize } else { 0 }),
+            names: lend(Name::EMPTY, 8),
             torrents: lend(Torrent::EMPTY, 4),
             bits: lend(0, 64),
             tiers: lend(announcer::Slot::EMPTY, 4),
@@ -150,6 +154,7 @@ impl World {
             verified: Vec::new(),
             dialled: Vec::new(),
             announces: Vec::new(),
+            asked_for: Vec::new(),
             closed: HashMap::new(),
             peers: Vec::new(),
             slots: setup.slots,
@@ -271,6 +276,7 @@ impl World {
                 self.node.written(block, bytes, Ok(()));
             }
             Action::Announce(job) => self.announces.push(job),
+            Action::Wake { torrent } => self.asked_for.push(torrent),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {
                     peer.held_back = false;

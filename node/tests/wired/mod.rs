@@ -16,6 +16,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
+use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
@@ -87,6 +88,7 @@ fn memory() -> Memory<'static> {
         partial_bits: lend(0, 12),
         peer_bits: lend(0, 3 * 8),
         counts: lend(0, PIECES as usize),
+        names: lend(Name::EMPTY, 2),
         torrents: lend(Torrent::EMPTY, 2),
         bits: lend(0, 3 * 4),
         tiers: lend(announcer::Slot::EMPTY, 2),

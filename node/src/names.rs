@@ -1,0 +1,273 @@
+//! The torrents that this node is known to have: each has a name, awake or asleep.
+//!
+//! A torrent that is awake has a [`Torrent`](crate::torrent::Torrent) besides, with all that serving it
+//! takes. One that is asleep has nothing but its name and its place at the trackers, so ten thousand of
+//! them fit beside fifty that are awake.
+//!
+//! The table is addressed by the info-hash, and entries never move, so that a torrent's id is good
+//! for as long as the torrent is known. Invariant: from where an info-hash belongs to where its entry is,
+//! no entry is [`Place::Never`].
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+
+use crate::AddError;
+
+/// A lent slot for one torrent's name.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    info_hash: InfoHash,
+    tenancy: u16,
+    place: Place,
+    /// KiB of content that went to peers and came from them, in the times that it was awake before
+    /// this one; a tracker needs it no finer.
+    sent_kib: u32,
+    got_kib: u32,
+}
+
+const _: () = assert!(size_of::<Name>() <= 36);
+
+/// Where the rest of it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// The slot was never used.
+    Never,
+    /// The torrent was removed.
+    Gone,
+    /// With the host, until somebody asks for the torrent.
+    Asleep,
+    /// In this slot for torrents.
+    Awake(u16),
+}
+
+impl Name {
+    /// An unused slot.
+    pub const EMPTY: Name = Name {
+        info_hash: InfoHash([0; 20]),
+        tenancy: 0,
+        place: Place::Never,
+        sent_kib: 0,
+        got_kib: 0,
+    };
+
+    fn is_known(&self) -> bool {
+        matches!(self.place, Place::Asleep | Place::Awake(_))
+    }
+}
+
+/// All names.
+#[derive(Debug)]
+pub(crate) struct Names<'m> {
+    slots: &'m mut [Name],
+}
+
+impl<'m> Names<'m> {
+    pub(crate) fn new(slots: &'m mut [Name]) -> Names<'m> {
+        let len = slots.len().min(usize::from(u16::MAX));
+        let (slots, _) = slots.split_at_mut(len);
+        slots.fill(Name::EMPTY);
+        Names { slots }
+    }
+
+    /// The id of the torrent with this info-hash.
+    pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        for slot in self.probe(info_hash) {
+            let name = &self.slots[slot];
+            if name.place == Place::Never {
+                return None;
+            }
+            if name.is_known() && name.info_hash == info_hash {
+                return Some(self.id(slot));
+            }
+        }
+        None
+    }
+
+    /// Makes a torrent known, asleep.
+    pub(crate) fn add(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
+        if self.find(info_hash).is_some() {
+            return Err(AddError::Duplicate);
+        }
+        let free = |&slot: &usize| !self.slots[slot].is_known();
+        let slot = self.probe(info_hash).find(free);
+        let slot = slot.ok_or(AddError::Names)?;
+        self.slots[slot] = Name {
+            info_hash,
+            tenancy: self.slots[slot].tenancy,
+            place: Place::Asleep,
+            ..Name::EMPTY
+        };
+        Ok(self.id(slot))
+    }
+
+    pub(crate) fn remove(&mut self, id: TorrentId) {
+        let Some(name) = self.get_mut(id) else { return };
+        name.place = Place::Gone;
+        name.tenancy = name.tenancy.wrapping_add(1);
+        // Nobody looks past the end of a run, so what is gone at its end need not be passed.
+        let len = self.slots.len();
+        let mut slot = usize::from(id.slot);
+        while self.slots[(slot + 1) % len].place == Place::Never
+            && self.slots[slot].place == Place::Gone
+        {
+            self.slots[slot].place = Place::Never;
+            slot = (slot + len - 1) % len;
+        }
+    }
+
+    /// Where a torrent is; `None` if it is not known any more.
+    pub(crate) fn place(&self, id: TorrentId) -> Option<Place> {
+        Some(self.get(id)?.place)
+    }
+
+    pub(crate) fn set_place(&mut self, id: TorrentId, place: Place) {
+        if let Some(name) = self.get_mut(id) {
+            name.place = place;
+        }
+    }
+
+    /// The slot of a torrent that is awake.
+    pub(crate) fn awake(&self, id: TorrentId) -> Option<usize> {
+        match self.place(id) {
+            Some(Place::Awake(slot)) => Some(usize::from(slot)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn info_hash(&self, id: TorrentId) -> Option<InfoHash> {
+        Some(self.get(id)?.info_hash)
+    }
+
+    /// Bytes that went out and came in, in the times that it was awake before.
+    pub(crate) fn moved(&self, id: TorrentId) -> (u64, u64) {
+        self.get(id).map_or((0, 0), |name| {
+            (
+                u64::from(name.sent_kib) << 10,
+                u64::from(name.got_kib) << 10,
+            )
+        })
+    }
+
+    /// Adds to them.
+    pub(crate) fn add_moved(&mut self, id: TorrentId, sent: u64, got: u64) {
+        let kib = |bytes: u64| u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        if let Some(name) = self.get_mut(id) {
+            name.sent_kib = name.sent_kib.saturating_add(kib(sent));
+            name.got_kib = name.got_kib.saturating_add(kib(got));
+        }
+    }
+
+    /// How many torrents are known.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.iter().filter(|name| name.is_known()).count()
+    }
+
+    fn get(&self, id: TorrentId) -> Option<&Name> {
+        let name = self.slots.get(usize::from(id.slot))?;
+        (name.is_known() && name.tenancy == id.tenancy).then_some(name)
+    }
+
+    fn get_mut(&mut self, id: TorrentId) -> Option<&mut Name> {
+        let name = self.slots.get_mut(usize::from(id.slot))?;
+        (name.is_known() && name.tenancy == id.tenancy).then_some(name)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // `new` cut the table to `u16::MAX` slots.
+    fn id(&self, slot: usize) -> TorrentId {
+        TorrentId {
+            slot: slot as u16,
+            tenancy: self.slots[slot].tenancy,
+        }
+    }
+
+    /// All slots, from the one where an info-hash belongs.
+    fn probe(&self, info_hash: InfoHash) -> impl Iterator<Item = usize> + use<> {
+        let len = self.slots.len();
+        let [a, b, c, d, ..] = info_hash.0;
+        // Whoever is asked for is chosen by others, but who is in the table is not.
+        let first = u32::from_le_bytes([a, b, c, d]) as usize % len.max(1);
+        (first..len).chain(0..first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(first: u8, other: u8) -> InfoHash {
+        let mut hash = [other; 20];
+        (hash[0], hash[1], hash[2], hash[3]) = (first, 0, 0, 0);
+        InfoHash(hash)
+    }
+
+    #[test]
+    fn entries_stay_where_they_are() {
+        let mut slots = [Name::EMPTY; 8];
+        let mut names = Names::new(&mut slots);
+        // All of them belong to slot 6, and go round the end.
+        let ids = [1, 2, 3, 4].map(|n| names.add(hash(6, n)).unwrap());
+        assert_eq!(ids.map(|id| id.slot), [6, 7, 0, 1]);
+        names.remove(ids[1]);
+        assert_eq!(names.find(hash(6, 2)), None);
+        assert_eq!(names.place(ids[1]), None);
+        assert_eq!(names.find(hash(6, 4)), Some(ids[3]));
+        assert_eq!(names.add(hash(6, 3)), Err(AddError::Duplicate));
+        let again = names.add(hash(6, 5)).unwrap();
+        assert_eq!((again.slot, again.tenancy), (7, 1));
+        assert_eq!(names.count(), 4);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_passed_for_ever() {
+        let mut slots = [Name::EMPTY; 8];
+        let mut names = Names::new(&mut slots);
+        let ids = [1, 2, 3].map(|n| names.add(hash(6, n)).unwrap());
+        for id in [ids[1], ids[0], ids[2]] {
+            names.remove(id);
+        }
+        let never = names.slots.iter().all(|name| name.place == Place::Never);
+        assert!(never, "{:?}", names.slots);
+    }
+
+    #[test]
+    fn full() {
+        let mut slots = [Name::EMPTY; 2];
+        let mut names = Names::new(&mut slots);
+        let ids = [1, 2].map(|n| names.add(hash(0, n)).unwrap());
+        assert_eq!(names.add(hash(0, 3)), Err(AddError::Names));
+        assert_eq!(names.find(hash(0, 3)), None);
+        names.remove(ids[0]);
+        names.remove(ids[1]);
+        assert!(names.add(hash(0, 3)).is_ok());
+        assert_eq!(Names::new(&mut []).add(hash(0, 3)), Err(AddError::Names));
+        assert_eq!(Names::new(&mut []).find(hash(0, 3)), None);
+    }
+
+    /// Against a list that is searched from end to end.
+    #[test]
+    fn as_a_list_would() {
+        let mut slots = [Name::EMPTY; 16];
+        let mut names = Names::new(&mut slots);
+        let mut list: [Option<TorrentId>; 40] = [None; 40];
+        let mut rng = everseed_core::rng::Rng::new(1);
+        for _ in 0..10_000 {
+            let n = rng.below(40) as u8;
+            let known = list.iter().flatten().count();
+            let of = |n: u8| hash(n % 16, n);
+            match list[usize::from(n)] {
+                Some(id) => {
+                    names.remove(id);
+                    list[usize::from(n)] = None;
+                }
+                None => {
+                    let added = names.add(of(n));
+                    assert_eq!(added.is_ok(), known < 16);
+                    list[usize::from(n)] = added.ok();
+                }
+            }
+            for (n, id) in (0..).zip(list) {
+                assert_eq!(names.find(of(n)), id);
+            }
+        }
+    }
+}

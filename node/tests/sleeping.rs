@@ -1,0 +1,136 @@
+//! Torrents that are asleep until somebody names them.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HASH, Setup, World};
+use everseed_core::geometry::{BLOCK, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::tracker::{AnnounceEvent, Intervals};
+use everseed_core::wire::Message;
+use everseed_node::{AddError, Event, Have, Reason};
+
+const OTHER: InfoHash = InfoHash([8; 20]);
+
+fn world() -> World {
+    World::new(&Setup::default(), Have::All)
+}
+
+/// A peer that names a torrent, and asks for a block of it without waiting for an answer.
+fn caller(world: &mut World, info_hash: InfoHash) -> usize {
+    let peer = world.connect().unwrap();
+    world.peers[peer].greet(info_hash, true);
+    world.peers[peer].say(&[Message::Interested]);
+    world.settle();
+    peer
+}
+
+fn wake(world: &mut World, id: TorrentId, uploaded: u64) -> Result<(), AddError> {
+    let (now, geometry) = (world.now, world.geometry);
+    let woken = world.node.wake(now, id, geometry, Have::All, uploaded);
+    world.settle();
+    woken
+}
+
+#[test]
+fn whoever_names_it_wakes_it_and_is_served() {
+    let mut world = world();
+    let id = world.node.know(OTHER).unwrap();
+    assert!(world.node.is_asleep(id) && world.node.find(OTHER) == Some(id));
+    let peers = [caller(&mut world, OTHER), caller(&mut world, OTHER)];
+    assert_eq!(world.asked_for, [id, id]);
+    for peer in peers {
+        assert!(world.peers[peer].open && world.peers[peer].handshake.is_none());
+    }
+    world.pass(Duration::from_secs(10));
+    wake(&mut world, id, 0).unwrap();
+    assert!(!world.node.is_asleep(id));
+    assert_eq!(world.node.torrent(id).unwrap().conns, 2);
+    for peer in peers {
+        let hello = world.peers[peer].handshake.as_ref().expect("an answer");
+        assert_eq!(hello.info_hash, OTHER);
+        world.peers[peer].ask(0, 8);
+        world.settle();
+        assert_eq!(world.peers[peer].received, 8 * u64::from(BLOCK));
+    }
+    assert_eq!(world.asked_for.len(), 2, "asked once for each");
+}
+
+#[test]
+fn one_that_cannot_be_woken_lets_its_callers_go() {
+    let mut world = world();
+    let id = world.node.know(OTHER).unwrap();
+    let peer = caller(&mut world, OTHER);
+    world.node.sleep(id);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::Asleep);
+    // The host says nothing at all.
+    let peer = caller(&mut world, OTHER);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::Asleep);
+    // And one whose caller has left wakes for nobody.
+    let peer = caller(&mut world, OTHER);
+    let event = Event::Closed(world.peers[peer].id);
+    world.node.event(world.now, event);
+    world.settle();
+    wake(&mut world, id, 0).unwrap();
+    assert_eq!(world.node.torrent(id).unwrap().conns, 0);
+}
+
+#[test]
+fn trackers_hear_of_it_as_if_it_were_awake() {
+    let mut world = world();
+    let (now, id) = (world.now, world.torrent);
+    world.node.announce(now, id, 0, 1).unwrap();
+    let peer = world.leecher(true);
+    world.peers[peer].ask(0, 8);
+    world.settle();
+    world.node.sleep(id);
+    world.settle();
+    assert_eq!(world.closed[&world.peers[peer].addr], Reason::Asleep);
+    assert_eq!(world.node.torrent(id), None);
+    let job = world.announces.remove(0);
+    let sent = 8 * u64::from(BLOCK);
+    let report = world.node.report(&job);
+    assert_eq!((report.info_hash, report.left), (HASH, 0));
+    assert_eq!(report.uploaded, sent);
+    let told = Intervals::told(Some(60), None);
+    let event = Event::Announced(job.id, told);
+    world.node.event(world.now, event);
+    world.pass(Duration::from_secs(70));
+    let job = world.announces.remove(0);
+    assert_eq!((job.torrent, job.event), (id, AnnounceEvent::None));
+    // What the record of former runs says is not told to trackers.
+    wake(&mut world, id, 1 << 30).unwrap();
+    assert_eq!(world.node.report(&job).uploaded, sent);
+    // Peers that the tracker names are of use to a torrent that is awake only.
+    world.node.sleep(id);
+    let addr = "192.0.2.1:6881".parse().unwrap();
+    world.node.event(world.now, Event::Peer(id, addr));
+    world.pass(Duration::from_secs(10));
+    assert!(world.dialled.is_empty());
+}
+
+#[test]
+fn awake_there_are_no_more_than_slots() {
+    let mut world = world();
+    let ids: Vec<_> = (10..14)
+        .map(|n| world.node.know(InfoHash([n; 20])).unwrap())
+        .collect();
+    for id in &ids[..3] {
+        wake(&mut world, *id, 0).unwrap();
+    }
+    assert_eq!(wake(&mut world, ids[3], 0), Err(AddError::Torrents));
+    assert!(world.node.is_asleep(ids[3]));
+    assert_eq!(wake(&mut world, ids[2], 0), Err(AddError::Duplicate));
+    world.node.sleep(ids[0]);
+    wake(&mut world, ids[3], 0).unwrap();
+    assert_eq!((world.node.known(), world.node.torrents().count()), (5, 4));
+    let now = world.now;
+    world.node.remove(now, ids[0]);
+    assert_eq!(wake(&mut world, ids[0], 0), Err(AddError::Duplicate));
+    assert_eq!(world.node.find(InfoHash([10; 20])), None);
+}
