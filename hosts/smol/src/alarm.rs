@@ -33,14 +33,10 @@ impl Alarm {
         }
     }
 
-    /// Makes the descriptor quiet; to be called before looking at what the alarm was rung for.
+    /// Lets the alarm ring anew; to be called before looking at what it was rung for. The descriptor
+    /// is watched for edges, so nothing need be read from it.
     pub(crate) fn silence(&self) {
-        if self.rung.load(Ordering::Acquire) {
-            // In this order: who rings in between is seen by the look that follows, and who rings
-            // later writes anew.
-            let _ = rustix::io::read(&self.fd, &mut [0; 8]);
-            self.rung.store(false, Ordering::Release);
-        }
+        self.rung.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which sockets are ready: epoll in the engine's own names.
 //!
 //! Peers are watched edge-triggered and registered once, so that a block costs no system call but
-//! its read and its send; the engine remembers what an edge told it. Everything else is
-//! level-triggered.
+//! its read and its send; the engine remembers what an edge told it. So is the alarm, as each ring is
+//! an edge. Everything else is level-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,6 +62,7 @@ impl Epoll {
             Watched::Peer(_) => {
                 EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
             }
+            Watched::Alarm => EventFlags::IN | EventFlags::ET,
             _ => EventFlags::IN,
         };
         Ok(epoll::add(&self.fd, socket, pack(source), flags)?)

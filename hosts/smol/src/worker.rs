@@ -110,6 +110,8 @@ struct Queues {
     /// The torrent of which a piece is being hashed for somebody who still wants to know.
     verifying: Option<TorrentId>,
     done: VecDeque<Done>,
+    /// The thread waits for a task, and nobody has woken it.
+    idle: bool,
     stop: bool,
 }
 
@@ -137,8 +139,14 @@ impl Worker {
 
     /// Queues a task.
     pub(crate) fn ask(&self, task: Task) {
-        self.shared.lock().push(task);
-        self.shared.work.notify_one();
+        let mut queues = self.shared.lock();
+        queues.push(task);
+        let idle = std::mem::take(&mut queues.idle);
+        drop(queues);
+        // A system call that is only worth it if somebody waits.
+        if idle {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Drops what was queued for a connection that is gone: it would keep others waiting for reads
@@ -242,6 +250,7 @@ impl Shared {
             if let Some(task) = task.or_else(|| queues.patient.pop_front()) {
                 return Some(task);
             }
+            queues.idle = true;
             queues = self
                 .work
                 .wait(queues)
@@ -341,6 +350,7 @@ impl Queues {
             patient: VecDeque::new(),
             verifying: None,
             done: VecDeque::with_capacity(max_peers),
+            idle: false,
             stop: false,
         }
     }
