@@ -259,13 +259,17 @@ impl<'m> Node<'m> {
             return true;
         }
         self.end_partial(slot);
+        // It may be had already, by a late answer, and not be wanted any more.
+        let lacked = self.torrents.get(id).is_some_and(|t| {
+            self.torrents.contains(t.wanted, piece) && !self.torrents.contains(t.have, piece)
+        });
         if !self.torrents.verified(id, piece, true) {
             log::warn!("no memory to note that piece {} is here", piece.get());
             self.unreadable(id);
             return true;
         }
         self.tell_have(id, piece);
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        if let Some(torrent) = self.torrents.get_mut(id).filter(|_| lacked) {
             torrent.missing = torrent.missing.saturating_sub(1);
             if torrent.missing == 0 {
                 self.finished(now, id);
@@ -314,7 +318,7 @@ impl<'m> Node<'m> {
     }
 
     /// All that is wanted is here.
-    fn finished(&mut self, now: Instant, id: TorrentId) {
+    pub(crate) fn finished(&mut self, now: Instant, id: TorrentId) {
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent != Some(id) {
                 continue;
@@ -328,6 +332,8 @@ impl<'m> Node<'m> {
                 self.close(slot, reason);
             }
         }
+        // What is in progress is not wanted any more.
+        self.forget_partials(id);
         let Some(torrent) = self.torrents.get_mut(id) else {
             return;
         };

@@ -35,6 +35,7 @@ pub mod announcer;
 mod arena;
 mod arriving;
 mod asking;
+mod audit;
 mod bans;
 pub mod candidates;
 pub mod choker;

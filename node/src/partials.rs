@@ -235,6 +235,21 @@ impl<'m> Partials<'m> {
         }
     }
 
+    /// Looks whether the counts of a piece are those of its bits, see [`crate::Node::audit`].
+    pub(crate) fn audit(&self, slot: u16) {
+        let Some(partial) = self.get(slot) else {
+            return;
+        };
+        let both = partial.bits.get(self.bits);
+        let (asked, written) = both.split_at(both.len() / 2);
+        let blocks = partial.blocks();
+        assert_eq!(blocks - bits::count(asked), partial.open, "open blocks");
+        let missing = blocks - bits::count(written);
+        assert_eq!(missing, partial.missing, "missing blocks");
+        let kept = written.iter().zip(asked).all(|(w, a)| w & !a == 0);
+        assert!(kept, "what is written was asked for");
+    }
+
     /// Notes that a block is written.
     pub(crate) fn written(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {

@@ -113,6 +113,16 @@ impl<'m> Queue<'m> {
         cap.saturating_sub(list.len).min(self.free)
     }
 
+    /// All slots.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots that are free.
+    pub(crate) fn free(&self) -> usize {
+        usize::from(self.free)
+    }
+
     /// Whether a request could be appended.
     pub(crate) fn has_room(&self) -> bool {
         self.free > 0

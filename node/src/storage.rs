@@ -19,6 +19,8 @@ impl Node<'_> {
         if torrent.verifying == Some(piece) {
             torrent.verifying = None;
         }
+        let (downloads, had) = (torrent.is_active_download(), torrent.have);
+        let had = self.torrents.contains(had, piece);
         if !self.torrents.verified(id, piece, good) {
             log::warn!(
                 "no memory to note that piece {} is bad: serving stops",
@@ -27,8 +29,12 @@ impl Node<'_> {
             self.unreadable(id);
             return;
         }
-        if !good {
+        // A host may answer late about what it was asked before a restore.
+        if good != had {
             self.count_missing(id);
+            if downloads && self.torrents.get(id).is_some_and(|t| t.missing == 0) {
+                self.finished(now, id);
+            }
         }
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent != Some(id) || !self.conns[slot].is_open() {

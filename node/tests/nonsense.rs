@@ -235,6 +235,7 @@ impl World {
                 *to = from;
             }
             self.node.received(self.now, peer.id, len);
+            self.node.audit();
         }
     }
 

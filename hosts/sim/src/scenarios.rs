@@ -338,7 +338,8 @@ pub fn churn(settings: Settings) -> Outcome {
 }
 
 /// Everything that can go wrong: connections break, machines crash and lose what was not synced, disks
-/// are full, a peer lies, the network falls apart, half of all cannot be dialled.
+/// are full, slow or spoil what is written, a peer lies, the network falls apart, half of all cannot be
+/// dialled.
 pub fn faults(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     world.add(profile(&settings), true);
@@ -361,10 +362,11 @@ pub fn faults(settings: Settings) -> Outcome {
     }
     let one = alone(&world, &settings);
     for n in 0..40u32 {
-        world.cue(one * f64::from(n) / 10.0, n % 8);
+        world.cue(one * f64::from(n) / 10.0, n % 10);
     }
     let (mut crashes, mut breaks) = (0, 0);
     let mut full: Option<usize> = None;
+    let mut spoils: Option<usize> = None;
     while world.step(LIMIT) {
         for cue in std::mem::take(&mut world.cues) {
             let some = world.below(u32::try_from(count).unwrap_or(1)) as usize;
@@ -390,7 +392,16 @@ pub fn faults(settings: Settings) -> Outcome {
                 }
                 3 => world.part(Some(count / 2)),
                 7 => world.part(None),
-                _ => {}
+                // 16 KiB in 50 ms are slower than what comes.
+                8 => world.storage(host).slow = 50_000,
+                // One such disk at a time, as those who gave what it spoils are blamed.
+                _ => match spoils.take() {
+                    Some(host) => world.storage(host).spoils = None,
+                    None => {
+                        spoils = Some(host);
+                        world.storage(host).spoils = Some(30);
+                    }
+                },
             }
             world.storage(host).sync();
         }

@@ -1,6 +1,7 @@
 //! The storage of one node: an oracle that knows what every block should be.
 //!
-//! It keeps a mark for each block and no bytes. It can be full, and it can lose what was not synced.
+//! It keeps a mark for each block and no bytes. It can be full or slow, spoil what is written, and lose
+//! what was not synced.
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span};
 
@@ -31,6 +32,11 @@ pub struct Storage {
     synced: Vec<Block>,
     /// Blocks that can still be written; `None` is no limit.
     pub room: Option<u32>,
+    /// One of so many writes puts something else on the disk; `None` is none.
+    pub spoils: Option<u32>,
+    /// Microseconds that writing a block or verifying a piece takes.
+    pub slow: u64,
+    writes: u32,
 }
 
 impl Storage {
@@ -48,6 +54,9 @@ impl Storage {
             synced: blocks.clone(),
             blocks,
             room: None,
+            spoils: None,
+            slow: 0,
+            writes: 0,
         }
     }
 
@@ -59,7 +68,9 @@ impl Storage {
             None => {}
         }
         let mark = (span.offset..).zip(bytes).take(MARK as usize);
-        let good = mark.into_iter().all(|(at, &byte)| byte == content(at));
+        self.writes += 1;
+        let spoiled = self.spoils.is_some_and(|n| self.writes.is_multiple_of(n));
+        let good = !spoiled && mark.into_iter().all(|(at, &byte)| byte == content(at));
         if let Some(block) = self.blocks.get_mut(index(span.offset)) {
             *block = if good { Block::Good } else { Block::Bad };
         }

@@ -5,9 +5,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use everseed_core::geometry::{BLOCK, Geometry, TorrentId};
+use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span, TorrentId};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::BlockSlot;
+use everseed_core::pool::{BlockId, BlockSlot};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
@@ -52,6 +52,10 @@ struct Host {
     profile: Profile,
     storage: Storage,
     alive: bool,
+    /// How often it was started.
+    boots: u32,
+    /// When its disk has done what it was asked for.
+    disk_free: u64,
     /// Connections by the node's slot: the link, and which end of it.
     links: HashMap<u16, (usize, usize)>,
     /// Ends with something to send, in turns.
@@ -80,8 +84,16 @@ enum Happening {
     },
     /// A tracker's answer.
     Answer(usize, Job),
+    /// The disk of a host has done something, which is of no interest if it was started again since.
+    Disk(usize, u32, Chore),
     /// The scenario does something.
     Cue(u32),
+}
+
+/// What a disk does.
+enum Chore {
+    Write(BlockId, Span, &'static mut [u8]),
+    Verify(TorrentId, PieceIndex),
 }
 
 /// Everything.
@@ -99,6 +111,8 @@ pub struct World {
     geometry: Geometry,
     buffer: Vec<u8>,
     bodies: Bodies,
+    /// How often a node was driven.
+    drives: usize,
     /// Cues that have come.
     pub cues: Vec<u32>,
     /// The one end of the world that cannot talk to the other: hosts below this number.
@@ -182,6 +196,7 @@ impl World {
             geometry: geometry.unwrap_or_else(|e| panic!("{pieces} pieces of {blocks}: {e}")),
             buffer: vec![0; SEND_BUFFER],
             bodies: Bodies::new(),
+            drives: 0,
             cues: Vec::new(),
             partition: None,
         }
@@ -217,6 +232,8 @@ impl World {
             profile,
             storage,
             alive: true,
+            boots: 0,
+            disk_free: 0,
             links: HashMap::new(),
             row: VecDeque::new(),
             sending: false,
@@ -286,6 +303,7 @@ impl World {
         let fresh = &mut self.hosts[host];
         (fresh.node, fresh.torrent) = (node, torrent);
         (fresh.alive, fresh.sending, fresh.wake) = (true, false, None);
+        (fresh.boots, fresh.disk_free) = (fresh.boots + 1, self.now);
         let complete = fresh.node.is_complete(torrent);
         fresh.finished = complete.then_some(self.now);
         self.drive(host);
@@ -421,6 +439,12 @@ impl World {
             Happening::HungUp(link, side) => self.hang_up(link, side),
             Happening::Reach { from, conn, to } => self.reach(from, conn, to),
             Happening::Answer(host, job) => self.answer(host, job),
+            Happening::Disk(host, boots, chore) => {
+                if self.hosts[host].alive && self.hosts[host].boots == boots {
+                    self.done(host, chore);
+                    self.drive(host);
+                }
+            }
             Happening::Cue(number) => self.cues.push(number),
         }
     }
@@ -437,6 +461,10 @@ impl World {
         while let Some(action) = self.hosts[host].node.poll(now) {
             self.act(host, action);
         }
+        self.drives += 1;
+        if self.drives.is_multiple_of(self.hosts.len().max(8)) {
+            self.audit(host);
+        }
         let deadline = self.hosts[host].node.deadline().map(Instant::as_micros);
         if let Some(at) = deadline {
             // A deadline that has passed is for a little later, so that time goes on.
@@ -448,8 +476,22 @@ impl World {
         }
     }
 
+    /// Adds up a node's books, and names the seed if they are wrong.
+    fn audit(&self, host: usize) {
+        struct Blame(u64, usize);
+        impl Drop for Blame {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    eprintln!("seed {}: the books of host {} are wrong", self.0, self.1);
+                }
+            }
+        }
+        let blame = Blame(self.seed, host);
+        self.hosts[host].node.audit();
+        drop(blame);
+    }
+
     fn act(&mut self, host: usize, action: Action) {
-        let now = Instant::from_micros(self.now);
         match action {
             Action::Connect { conn, addr } => {
                 let to = host_at(addr).unwrap_or(usize::MAX);
@@ -481,17 +523,43 @@ impl World {
                 }
             }
             Action::Write { block, span } => {
-                let host = &mut self.hosts[host];
-                let bytes = host.node.take_block(block).expect("a block to write");
-                let result = match host.storage.write(span, bytes) {
+                let bytes = self.hosts[host].node.take_block(block);
+                let bytes = bytes.expect("a block to write");
+                self.ask_disk(host, Chore::Write(block, span, bytes));
+            }
+            Action::Verify { torrent, piece } => {
+                self.ask_disk(host, Chore::Verify(torrent, piece));
+            }
+            Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
+            _ => {}
+        }
+    }
+
+    /// Has the disk do something, now or when it comes to it.
+    fn ask_disk(&mut self, host: usize, chore: Chore) {
+        let this = &mut self.hosts[host];
+        let free = this.disk_free.max(self.now);
+        if this.storage.slow == 0 && free == self.now {
+            return self.done(host, chore);
+        }
+        this.disk_free = free + this.storage.slow;
+        let (at, boots) = (this.disk_free, this.boots);
+        self.at(at, Happening::Disk(host, boots, chore));
+    }
+
+    /// The disk has done it.
+    fn done(&mut self, host: usize, chore: Chore) {
+        let now = Instant::from_micros(self.now);
+        let (seed, this) = (self.seed, &mut self.hosts[host]);
+        match chore {
+            Chore::Write(block, span, bytes) => {
+                let result = match this.storage.write(span, bytes) {
                     true => Ok(()),
                     false => Err(StorageError::Full),
                 };
-                host.node.written(block, bytes, result);
+                this.node.written(block, bytes, result);
             }
-            Action::Verify { torrent, piece } => {
-                let seed = self.seed;
-                let this = &mut self.hosts[host];
+            Chore::Verify(torrent, piece) => {
                 let good = this.storage.verify(piece);
                 this.node.event(now, Event::Verified(torrent, piece, good));
                 let done = this.node.is_complete(torrent);
@@ -501,8 +569,6 @@ impl World {
                     assert!(whole, "seed {seed}: host {host} is complete and is not");
                 }
             }
-            Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
-            _ => {}
         }
     }
 
@@ -623,7 +689,14 @@ impl World {
                 return;
             }
             for body in &self.bodies {
-                let good = host.storage.is_good(body.span.offset);
+                let offset = body.span.offset;
+                let piece = self.geometry.piece_at(offset).map_or(0, PieceIndex::get);
+                let verified = match host.node.good(host.torrent) {
+                    Have::All => true,
+                    Have::Some(bits) => everseed_core::bits::get(bits, piece),
+                    _ => false,
+                };
+                let good = verified && host.storage.is_good(offset);
                 assert!(good, "seed {}: what was not verified is sent", self.seed);
             }
             end.out

@@ -218,6 +218,7 @@ impl World {
             }
             let stats = self.node.stats();
             assert!(stats.unchoked <= self.slots, "{stats:?}");
+            self.node.audit();
             if !moved {
                 return;
             }

@@ -267,6 +267,7 @@ impl Swarm {
                 self.verify(n, torrent, piece);
                 moved = true;
             }
+            self.nodes[n].node.audit();
         }
         moved
     }

@@ -1,0 +1,134 @@
+//! The books of a node, added up: what must hold between any two calls.
+//!
+//! Simulators and tests call [`Node::audit`] as often as they can afford; a host has no need to.
+
+use everseed_core::bits;
+
+use crate::Node;
+use crate::conn::State as Conn;
+use crate::flights::{Flight, State};
+use crate::peer_bits::Has;
+use crate::torrent::Bits;
+
+impl Node<'_> {
+    /// Looks whether every slot is with somebody and every count is right.
+    ///
+    /// # Panics
+    /// If not: that is a mistake in this crate, whatever peers and the host did.
+    pub fn audit(&self) {
+        self.audit_conns();
+        self.audit_flights();
+        self.audit_partials();
+        self.audit_torrents();
+    }
+
+    fn audit_conns(&self) {
+        let count = |hit: &dyn Fn(&crate::conn::Conn) -> bool| {
+            self.conns.iter().filter(|conn| hit(conn)).count()
+        };
+        let (live, dialling) = (usize::from(self.live), usize::from(self.dialling));
+        assert_eq!(count(&|c| c.state != Conn::Free), live, "connections");
+        let calls = |c: &crate::conn::Conn| matches!(c.state, Conn::Dial | Conn::Dialling);
+        assert_eq!(count(&calls), dialling, "calls");
+        let unchoked = count(&|c| c.unchoked);
+        assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
+        let gives = count(&|c| c.is_open() && c.unchoked_us && c.wants && !c.snubbed);
+        assert_eq!(gives, usize::from(self.givers), "peers that give");
+        let queued = self.conns.iter().map(|c| usize::from(c.requests.len()));
+        let queued: usize = queued.sum();
+        assert_eq!(queued + self.queue.free(), self.queue.len(), "requests");
+        for conn in self.conns.iter().filter(|c| !c.is_live()) {
+            let idle = conn.flights.len == 0 && conn.requests.len() == 0 && !conn.unchoked;
+            assert!(
+                idle && conn.has == Has::Nothing,
+                "who is gone holds something"
+            );
+        }
+    }
+
+    /// Every block that is taken is on its way, in exactly one list.
+    fn audit_flights(&self) {
+        let in_use = self.flights.in_use().count();
+        assert_eq!(self.blocks.len() - self.blocks.free(), in_use, "blocks");
+        let away = |f: &Flight| matches!(f.state, State::Writing | State::Dropped);
+        let mut listed = self.flights.in_use().filter(|(_, f)| away(f)).count();
+        let mut to_write = 0;
+        let mut at = self.writes.head;
+        while let Some(flight) = self.flights.get(at) {
+            assert_eq!(flight.state, State::Write, "the state of a block to write");
+            to_write += 1;
+            at = flight.next;
+        }
+        listed += to_write;
+        assert_eq!(to_write, usize::from(self.writes.len), "blocks to write");
+        for (slot, conn) in self.conns.iter().enumerate() {
+            let (mut len, mut unsent) = (0, false);
+            let mut at = conn.flights.head;
+            while let Some(flight) = self.flights.get(at) {
+                assert_eq!(usize::from(flight.conn), slot, "whose flight it is");
+                unsent |= at == conn.flights.unsent;
+                assert_eq!(flight.state == State::Reserved, unsent, "what is sent");
+                len += 1;
+                at = flight.next;
+            }
+            assert_eq!(len, usize::from(conn.flights.len), "a peer's flights");
+            listed += len;
+        }
+        assert_eq!(listed, in_use, "flights in lists");
+    }
+
+    fn audit_partials(&self) {
+        for id in self.torrents.ids() {
+            for (slot, partial) in self.partials.of(id) {
+                let its = |f: &(u16, &Flight)| f.1.partial == slot;
+                let flights = self.flights.in_use().filter(its).count();
+                assert_eq!(flights, usize::from(partial.flights), "flights of a piece");
+                self.partials.audit(slot);
+                let begun = self.torrents.get(id).map_or(Bits::None, |t| t.begun);
+                let piece = self.torrents.get(id).and_then(|t| t.geometry);
+                let piece = piece.and_then(|g| g.piece(partial.piece));
+                let begun = piece.is_some_and(|piece| self.torrents.contains(begun, piece));
+                assert!(begun, "a piece in progress has begun");
+            }
+            let torrent = self.torrents.get(id);
+            let begun = torrent.map_or(0, |t| self.torrents.count(t.begun, t.pieces()));
+            assert_eq!(begun as usize, self.partials.of(id).count(), "pieces begun");
+        }
+    }
+
+    fn audit_torrents(&self) {
+        for id in self.torrents.ids() {
+            let Some(torrent) = self.torrents.get(id) else {
+                continue;
+            };
+            let conns = || self.conns.iter().filter(|c| c.torrent == Some(id));
+            assert_eq!(
+                conns().count(),
+                usize::from(torrent.conns),
+                "a torrent's peers"
+            );
+            let Some(geometry) = torrent.geometry else {
+                continue;
+            };
+            for piece in geometry.all_pieces() {
+                let (had, good) = (torrent.have, torrent.good);
+                let had = self.torrents.contains(had, piece);
+                let good = self.torrents.contains(good, piece);
+                assert!(had || !good, "a verified piece is here");
+                let counts = torrent.counts.get(self.peer_bits.counts);
+                let Some(&count) = counts.get(piece.get() as usize) else {
+                    continue;
+                };
+                let has = |c: &&crate::conn::Conn| match c.has {
+                    Has::Some(range) => bits::get(range.get(self.peer_bits.bytes), piece.get()),
+                    _ => false,
+                };
+                assert_eq!(conns().filter(has).count(), usize::from(count), "copies");
+            }
+            if torrent.downloads {
+                let (missing, _) = self.torrents.missing(torrent);
+                assert_eq!(missing, torrent.missing, "missing pieces");
+            }
+        }
+    }
+}
