@@ -9,6 +9,7 @@
 //! | [`content`] | files to seed, and comparing what arrived |
 //! | [`seeder`] | the `everseed` under test |
 //! | [`service`] | `everseed run` |
+//! | [`archive`] | what a kernel starts with |
 //! | [`client`] | Transmission, aria2 and libtorrent |
 //! | [`tracker`] | opentracker |
 //! | [`peer`] | a peer of our own, for what no client does |
@@ -19,6 +20,7 @@
 
 #![allow(clippy::missing_panics_doc)] // A tool that cannot do its work fails the test.
 
+pub mod archive;
 pub mod client;
 pub mod content;
 pub mod dir;

@@ -7,6 +7,7 @@ mod content;
 mod crowd;
 mod discovery;
 mod download;
+mod guest;
 mod hostile;
 mod incomplete;
 mod memory;
