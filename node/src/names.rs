@@ -59,6 +59,7 @@ impl Name {
 #[derive(Debug)]
 pub(crate) struct Names<'m> {
     slots: &'m mut [Name],
+    known: usize,
 }
 
 impl<'m> Names<'m> {
@@ -66,7 +67,7 @@ impl<'m> Names<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
         slots.fill(Name::EMPTY);
-        Names { slots }
+        Names { slots, known: 0 }
     }
 
     /// The id of the torrent with this info-hash.
@@ -97,6 +98,7 @@ impl<'m> Names<'m> {
             place: Place::Asleep,
             ..Name::EMPTY
         };
+        self.known += 1;
         Ok(self.id(slot))
     }
 
@@ -104,6 +106,7 @@ impl<'m> Names<'m> {
         let Some(name) = self.get_mut(id) else { return };
         name.place = Place::Gone;
         name.tenancy = name.tenancy.wrapping_add(1);
+        self.known -= 1;
         // Nobody looks past the end of a run, so what is gone at its end need not be passed.
         let len = self.slots.len();
         let mut slot = usize::from(id.slot);
@@ -159,7 +162,7 @@ impl<'m> Names<'m> {
 
     /// How many torrents are known.
     pub(crate) fn count(&self) -> usize {
-        self.slots.iter().filter(|name| name.is_known()).count()
+        self.known
     }
 
     fn get(&self, id: TorrentId) -> Option<&Name> {
@@ -265,6 +268,7 @@ mod tests {
                     list[usize::from(n)] = added.ok();
                 }
             }
+            assert_eq!(names.count(), list.iter().flatten().count());
             for (n, id) in (0..).zip(list) {
                 assert_eq!(names.find(of(n)), id);
             }

@@ -12,10 +12,22 @@ pub struct Dir(PathBuf);
 impl Dir {
     /// Makes one; `name` helps who looks at a test that hangs.
     pub fn new(name: &str) -> Dir {
+        Dir::below(&target().join("tmp"), name)
+    }
+
+    /// Makes one in memory, where the machine has a place for that.
+    pub fn in_memory(name: &str) -> Dir {
+        let shm = Path::new("/dev/shm");
+        match shm.is_dir() {
+            true => Dir::below(shm, name),
+            false => Dir::new(name),
+        }
+    }
+
+    fn below(base: &Path, name: &str) -> Dir {
         static SWEEP: Once = Once::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let base = target().join("tmp");
-        SWEEP.call_once(|| sweep(&base));
+        SWEEP.call_once(|| sweep(&target().join("tmp")));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = base.join(format!("swarm-{}-{number}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

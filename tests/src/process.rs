@@ -88,11 +88,16 @@ impl Process {
 
     /// The most memory that it ever used, in bytes.
     pub fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or_else(|| panic!("{path} has no VmHWM")) * 1024
+        self.of_proc("status", "VmHWM:") * 1024
+    }
+
+    /// A number in a file of `/proc`, as it stands there.
+    pub fn of_proc(&self, file: &str, key: &str) -> u64 {
+        let path = format!("/proc/{}/{file}", self.pid());
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let line = text.lines().find_map(|l| l.strip_prefix(key));
+        let number = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok());
+        number.unwrap_or_else(|| panic!("{path} has no {key}"))
     }
 }
 

@@ -59,6 +59,17 @@ impl Service {
         line.expect("a line `torrent: ..`").into()
     }
 
+    /// Memory that is its own, in bytes.
+    pub fn anonymous_memory(&self) -> u64 {
+        let kib: u64 = self.process.of_proc("status", "RssAnon:");
+        kib * 1024
+    }
+
+    /// How often it has read something.
+    pub fn reads(&self) -> u64 {
+        self.process.of_proc("io", "syscr:")
+    }
+
     /// Stops it, which must work.
     pub fn stop(&mut self) {
         self.process.signal(Signal::TERM);

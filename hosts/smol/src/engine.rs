@@ -23,6 +23,7 @@ use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Source, StorageErr
 use crate::address;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
+use crate::contents::Contents;
 use crate::epoll::{Epoll, Ready, Watched};
 use crate::socket;
 use crate::trace::Traced;
@@ -42,8 +43,7 @@ pub(crate) struct Engine {
     /// What is sent is put together here, for one peer at a time.
     buffer: Box<[u8]>,
     bodies: Bodies,
-    /// The content of the torrent in the node's slot of the same number.
-    contents: Vec<Option<Arc<Content>>>,
+    contents: Contents,
     files: Arc<FileCache>,
     pub(crate) worker: Worker,
     alarm: Arc<Alarm>,
@@ -73,6 +73,8 @@ pub(crate) struct News {
     pub(crate) unwritable: Vec<(TorrentId, WriteError)>,
     /// What the worker did for others.
     pub(crate) done: Vec<Done>,
+    /// Torrents that are asleep and wanted, and peers of them that are known.
+    pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Announces to make.
     pub(crate) announces: Vec<Announce>,
 }
@@ -143,7 +145,7 @@ impl Engine {
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             bodies: Bodies::new(),
-            contents: Vec::new(),
+            contents: Contents::default(),
             worker: Worker::start(Arc::clone(&alarm), Arc::clone(&files), max_peers)?,
             files,
             alarm,
@@ -173,11 +175,21 @@ impl Engine {
 
     /// Where the bytes of a torrent are.
     pub(crate) fn attach(&mut self, torrent: TorrentId, content: Arc<Content>) {
-        let slot = usize::from(torrent.slot);
-        if self.contents.len() <= slot {
-            self.contents.resize(slot + 1, None);
-        }
-        self.contents[slot] = Some(content);
+        self.contents.put(torrent, content);
+        // Peers may have waited for it.
+        self.busy = true;
+    }
+
+    /// Puts a torrent to sleep, or lets go of those who wait for one that is.
+    pub(crate) fn sleep(&mut self, torrent: TorrentId) {
+        self.node.sleep(self.clock.now(), torrent);
+        self.contents.remove(torrent);
+        self.busy = true;
+    }
+
+    /// The node needs the bytes of a torrent no longer.
+    pub(crate) fn detach(&mut self, torrent: TorrentId) {
+        self.contents.remove(torrent);
     }
 
     /// Tells the node something, and carries out what follows in the next turn.
@@ -268,6 +280,7 @@ impl Engine {
                 Some(Action::Receive { conn }) => self.read(now, conn),
                 Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
                 Some(Action::Close { conn, .. }) => self.close(conn),
+                Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
                 Some(Action::Verify { torrent, piece }) => {
                     if let Some(content) = self.content(torrent) {
                         let content = Arc::clone(content);
@@ -306,7 +319,7 @@ impl Engine {
     }
 
     fn content(&self, torrent: TorrentId) -> Option<&Arc<Content>> {
-        self.contents.get(usize::from(torrent.slot))?.as_ref()
+        self.contents.get(torrent)
     }
 
     fn rung(&mut self, now: Instant) {
@@ -609,8 +622,7 @@ impl Engine {
         let mut next = 0;
         while let Some(first) = self.bodies.get(next).copied() {
             let run = run_length(&self.bodies[next..]);
-            let content = self.contents.get(usize::from(first.span.torrent.slot));
-            let Some(content) = content.and_then(Option::as_ref) else {
+            let Some(content) = self.contents.get(first.span.torrent) else {
                 return first.before;
             };
             let bodies = &self.bodies[next..next + run];
@@ -644,8 +656,7 @@ impl Engine {
         };
         let run = &bodies[..run_length(bodies)];
         let len = run.iter().map(|body| body.span.len).sum();
-        let content = self.contents.get(usize::from(first.span.torrent.slot));
-        if let Some(content) = content.and_then(Option::as_ref) {
+        if let Some(content) = self.contents.get(first.span.torrent) {
             let span = Span { len, ..first.span };
             let task = Task::Warm(Arc::clone(content), id, first.source, span);
             self.worker.ask(task);

@@ -28,9 +28,11 @@
 mod address;
 mod alarm;
 pub mod announce;
+mod catalogue;
 pub mod cli;
 mod clock;
 pub mod config;
+mod contents;
 mod engine;
 mod epoll;
 pub mod http;

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | the program: stacks, the buffer that is sent from, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
+//! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
 //! | downloads | 2 bits and a count of 16 bits a piece more, [`PARTIALS`] pieces in progress, the scratch | refuse to start |
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
@@ -100,7 +101,8 @@ impl Plan {
         let Some(left) = budget.checked_sub(fixed).filter(|_| budget >= least) else {
             return Err(TooSmall { budget, least });
         };
-        let mut rest = left;
+        self.asleep = self.asleep.min(left / 8 / ASLEEP);
+        let mut rest = left - self.asleep * ASLEEP;
         if self.downloads() {
             self.blocks = (left / 2 / BLOCK_COST).min(BLOCKS);
             let known = (left / 8 / self.bitfield.max(1)).min(PEERS_WITH_BITS);
@@ -152,14 +154,14 @@ impl Plan {
             names: lend(Name::EMPTY, self.names()),
             torrents: lend(Torrent::EMPTY, self.torrents),
             bits: lend(0, self.bits),
-            tiers: lend(announcer::Slot::EMPTY, self.tiers),
+            tiers: lend(announcer::Slot::EMPTY, self.tiers + self.asleep),
             candidates: lend(Candidate::EMPTY, (2 * self.peers).clamp(32, 512)),
             scratch: lend(0, self.scratch()),
         }
     }
 
     /// Names of torrents, awake or asleep, and an eighth more so that one is found fast.
-    fn names(&self) -> usize {
+    pub(crate) fn names(&self) -> usize {
         let known = self.torrents + self.asleep;
         (known + known / 8).min(usize::from(u16::MAX))
     }
@@ -174,10 +176,13 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peers, slots, unsent) = (self.peers, self.slots, self.unsent / 1024);
-        let torrents = self.torrents;
+        write!(f, "torrents {}", self.torrents)?;
+        if self.asleep > 0 {
+            write!(f, " and {} asleep", self.asleep)?;
+        }
         write!(
             f,
-            "torrents {torrents}, peers {peers}, served {slots} with {unsent} KiB unsent each"
+            ", peers {peers}, served {slots} with {unsent} KiB unsent each"
         )?;
         match self.blocks {
             0 => Ok(()),
@@ -214,6 +219,10 @@ const PROGRAM: usize = 1024 * 1024;
 
 /// Bytes of a torrent: names, paths and the state of its files; 2.2 KiB were measured with 1,000.
 const TORRENT: usize = 2560;
+
+/// Bytes of a torrent that is asleep: its name, a tier, its place in the catalogue, and what a look
+/// through the folders takes.
+const ASLEEP: usize = 9 * size_of::<Name>() / 8 + size_of::<announcer::Slot>() + 24;
 
 /// Bytes of a block on its way.
 const BLOCK_COST: usize = BLOCK as usize + size_of::<Flight>() + size_of::<BlockSlot<'_>>();
@@ -284,7 +293,9 @@ mod tests {
     /// Everything that a plan may take.
     fn total(plan: &Plan) -> usize {
         let kernel = plan.slots * plan.unsent as usize;
-        plan.fixed() + plan.blocks * BLOCK_COST + plan.peer_bits + kernel + plan.peers * peer()
+        let asleep = plan.asleep * ASLEEP;
+        let download = plan.blocks * BLOCK_COST + plan.peer_bits;
+        plan.fixed() + asleep + download + kernel + plan.peers * peer()
     }
 
     #[test]
@@ -292,6 +303,7 @@ mod tests {
         for downloads in [false, true] {
             for budget in (0..400).map(|n| n * 100_000) {
                 let mut plan = wanted(20);
+                plan.asleep = 10_000;
                 if downloads {
                     plan.add_download(&Geometry::new(1 << 40, 1 << 20).unwrap());
                 }

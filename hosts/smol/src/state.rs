@@ -6,6 +6,7 @@
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
 //! HASH.place           on which disk its content is
+//! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
 //! ```
 //!
@@ -125,6 +126,11 @@ impl State {
     /// Where a torrent that was made here is kept.
     pub(crate) fn torrent_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.torrent"))
+    }
+
+    /// Where the torrents that are asleep are written down.
+    pub(crate) fn catalogue_file(&self) -> PathBuf {
+        self.folder.join("catalogue")
     }
 
     /// The torrent that was made of `content`, if it is still there.

@@ -73,6 +73,47 @@ impl Traced {
         answer
     }
 
+    pub(crate) fn know(
+        &mut self,
+        now: Instant,
+        info_hash: InfoHash,
+    ) -> Result<TorrentId, AddError> {
+        let answer = self.node.know(info_hash);
+        self.note(now, || Input::Know(info_hash), || Output::Torrent(answer));
+        answer
+    }
+
+    pub(crate) fn wake(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<(), AddError> {
+        let answer = self.node.wake(now, id, geometry, have, uploaded);
+        let (total, piece_len) = (geometry.total(), geometry.piece_len());
+        let input = || Input::Wake {
+            id,
+            total,
+            piece_len,
+            have,
+            uploaded,
+        };
+        self.note(now, input, || Output::Accepted(answer.is_ok()));
+        answer
+    }
+
+    pub(crate) fn sleep(&mut self, now: Instant, id: TorrentId) {
+        self.node.sleep(id);
+        self.note(now, || Input::Sleep(id), || Output::Done);
+    }
+
+    pub(crate) fn announce_anew(&mut self, now: Instant) {
+        self.node.announce_anew(now);
+        self.note(now, || Input::AnnounceAnew, || Output::Done);
+    }
+
     pub(crate) fn offer_metadata(&mut self, now: Instant, id: TorrentId, len: u32) {
         self.node.offer_metadata(id, len);
         self.note(now, || Input::OfferMetadata(id, len), || Output::Done);

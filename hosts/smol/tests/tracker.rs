@@ -32,7 +32,8 @@ fn with_tracker<F: Future<Output = ()>>(
             let (table, path) = (&table, path.clone());
             let work = async move {
                 let file = |info_hash| path.clone().filter(|_| info_hash == A);
-                let _ = serve(stream, table, &|| Instant::from_secs(1), &file).await;
+                let now = || Instant::from_secs(1);
+                let _ = serve(stream, table, &now, &|_| false, &file).await;
             };
             executor.spawn(work).detach();
         }

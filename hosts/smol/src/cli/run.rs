@@ -79,7 +79,7 @@ pub struct Config {
     pub down: Option<u64>,
     /// Folders whose torrents, files and folders are seeded.
     pub watch: Vec<PathBuf>,
-    /// Torrents that there is room for at a time, 1 to 20,000.
+    /// Torrents of watched folders that may be awake at a time, 1 to 20,000.
     pub torrents: u16,
     /// Whether the state may lie in memory.
     pub state_in_ram: bool,
@@ -218,7 +218,7 @@ impl Default for Own {
             state: None,
             state_in_ram: false,
             download: false,
-            torrents: 250,
+            torrents: 50,
         }
     }
 }

@@ -7,10 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::read_torrent;
+
 use super::fetch::{self, Download};
+use super::index::is_torrent;
 use super::sources::{Source, Sources};
+use super::watch::settle_mark;
 use crate::alarm::Alarm;
+use crate::catalogue::Mark;
 use crate::cli::run::Item;
+use crate::place::{Found, Place};
 use crate::state::State;
 
 /// What is to be opened.
@@ -19,6 +26,8 @@ pub(super) struct Order {
     /// Given back with the outcome.
     pub(super) ticket: u64,
     pub(super) item: Item,
+    /// How it must look, if it was asleep: otherwise it is something else now.
+    pub(super) mark: Option<Mark>,
     pub(super) trackers: Vec<String>,
     pub(super) own_tracker: String,
 }
@@ -95,6 +104,12 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>) {
 
 fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), String> {
     let Item { path, data, fetch } = &order.item;
+    if let Some(mark) = order.mark {
+        is_there(&order.item, state)?;
+        if settle_mark(path) != Some(mark) {
+            return Err(format!("{}: it has changed", path.display()));
+        }
+    }
     let (path, data): (PathBuf, Option<&Path>) = match fetch {
         Some(fetch) => {
             let kept = fetch::torrent(state, path).map_err(|(text, _)| text)?;
@@ -119,6 +134,48 @@ fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), Stri
         None => None,
     };
     Ok((source, download))
+}
+
+/// Whether what is to be opened can be looked for, as the disks that it needs are there.
+pub(super) fn is_there(item: &Item, state: &State) -> Result<(), String> {
+    let path = &item.path;
+    let remote = item.fetch.is_some() && !path.is_absolute();
+    let data = match &item.fetch {
+        Some(fetch) => Some(&fetch.out),
+        None => item.data.as_ref(),
+    };
+    let metainfo = || -> Option<Metainfo> { read_torrent(path).ok() };
+    let before = match is_torrent(path) && !remote {
+        true => metainfo().and_then(|m| state.place(m.info_hash)),
+        false => None,
+    };
+    let here = (!remote).then_some(path);
+    for (place, before) in here
+        .map(|place| (place, None))
+        .into_iter()
+        .chain(data.map(|place| (place, before.as_ref())))
+    {
+        let shown = place.display();
+        match Place::look(place, before) {
+            Found::There(_) => {}
+            Found::NotMounted(mount) => {
+                return Err(format!("{shown}: {} is not mounted", mount.display()));
+            }
+            Found::Another(mount) => {
+                return Err(format!(
+                    "{shown}: another disk is mounted at {}",
+                    mount.display()
+                ));
+            }
+        }
+    }
+    match data {
+        Some(data) if !data.exists() => Err(format!(
+            "{}: it is not there, and not made, as it may be on a disk that is not mounted",
+            data.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

@@ -1,8 +1,11 @@
 //! `everseed seed`, `get` and `run`: files, folders and torrents, served until somebody says stop, and
 //! downloaded first if need be.
 
+mod asleep;
 mod fetch;
+mod index;
 mod loader;
+mod scan;
 mod service;
 mod signals;
 mod sources;
@@ -20,6 +23,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
@@ -36,6 +41,7 @@ use self::web::Clients;
 use crate::address::reachable;
 use crate::alarm::Alarm;
 use crate::announce::announce;
+use crate::catalogue::Catalogue;
 use crate::cli::Failure;
 use crate::cli::get::Fetch;
 use crate::cli::run::{Config, RunArgs};
@@ -128,6 +134,9 @@ impl Seed {
                 plan.add_download(geometry);
             }
         }
+        let plan = plan
+            .fit(args.memory)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
         let seed = Seed::new(args, state, own_tracker, first.port(), plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
@@ -144,25 +153,42 @@ impl Seed {
     }
 
     /// Begins with a torrent; answers with its number.
-    fn add(
-        &mut self,
-        engine: &mut Engine,
-        source: Source,
-        download: Option<Download>,
-    ) -> Option<usize> {
+    fn add(&mut self, engine: &mut Engine, source: Source, download: Option<Download>) -> usize {
         let metainfo = source.content.metainfo();
-        if self.tracker.borrow_mut().add(metainfo.info_hash).is_err() {
-            return None;
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        let mut torrent = Seeded::new(number, source.content, source.tiers, download);
-        if self.service.is_some() {
+        self.track(metainfo.info_hash);
+        let number = self.number();
+        let torrent = Seeded::new(number, source.content, source.tiers, download);
+        self.start(engine, torrent, source.fresh);
+        number
+    }
+
+    /// Begins with one that the node knows, asleep; answers with its number.
+    fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
+        self.track(source.content.metainfo().info_hash);
+        let number = self.number();
+        let torrent = Seeded::woken(number, source.content, id);
+        self.start(engine, torrent, source.fresh);
+        number
+    }
+
+    fn start(&mut self, engine: &mut Engine, mut torrent: Seeded, fresh: Option<u64>) {
+        if self.calm {
             torrent.stay_calm();
         }
-        torrent.start(engine, &self.state, self.check, source.fresh);
+        torrent.start(engine, &self.state, self.check, fresh);
         self.torrents.push(torrent);
-        Some(number)
+    }
+
+    fn number(&mut self) -> usize {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks.
+    fn track(&self, info_hash: InfoHash) {
+        if self.tracker.borrow_mut().add(info_hash).is_err() {
+            log::warn!("the built-in tracker has no room for {info_hash} now");
+        }
     }
 
     /// Is done with a torrent, whose data stays.
@@ -171,6 +197,9 @@ impl Seed {
         if let Some(at) = at {
             let torrent = self.torrents.remove(at);
             self.tracker.borrow_mut().remove(torrent.info_hash);
+            if let Some(id) = torrent.id() {
+                self.catalogue.borrow_mut().remove(id);
+            }
             torrent.end(engine, &self.state);
             // The next turn carries out what follows.
             self.alarm.ring();
@@ -264,6 +293,12 @@ struct Seed {
     farewell: Duration,
     /// What `run` adds.
     service: Option<Service>,
+    /// Whether files that nobody reads are left alone, as a service does.
+    calm: bool,
+    /// Torrents that are asleep.
+    catalogue: Rc<RefCell<Catalogue>>,
+    /// Those of them that are wanted, and peers of them that are known.
+    wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Whether to begin anew after the end, as the configuration asks for it.
     again: bool,
 }
@@ -282,7 +317,6 @@ impl Seed {
             port,
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
-        let plan = plan.fit(args.memory).map_err(|error| error.to_string())?;
         let mut out = Output::new();
         out.line(format_args!("memory: {}: {plan}", size(args.memory)));
         let _ = out.finish();
@@ -293,7 +327,9 @@ impl Seed {
             upload_bps: args.up,
             download_bps,
         };
-        let tracker = Table::new(plan.torrents, TRACKED_PEERS, port, random());
+        // Some of those that are asleep have peers too.
+        let tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
+        let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
         let node =
@@ -323,6 +359,9 @@ impl Seed {
             check: args.check,
             farewell: FAREWELL,
             service: None,
+            calm: false,
+            catalogue: Rc::new(RefCell::new(catalogue)),
+            wakes: Vec::new(),
             again: false,
         })
     }
@@ -354,7 +393,9 @@ impl Seed {
             unwritable,
             done,
             announces,
+            wakes,
         } = std::mem::take(&mut engine.news);
+        self.wakes.extend(wakes);
         for (id, error) in unreadable {
             if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
                 torrent.unreadable(&error);
@@ -408,6 +449,7 @@ impl Seed {
         let ask = now >= self.next_peers;
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
+            torrent.mind_use(engine, now);
             let mut tracker = self.tracker.borrow_mut();
             tracker.set_complete(torrent.info_hash, !torrent.is_downloading());
             if torrent.mind_download(engine, now)
@@ -445,13 +487,17 @@ impl Seed {
         let table = Rc::clone(&self.tracker);
         let engine = Rc::clone(&self.engine);
         let files: Vec<_> = self.torrents.iter().map(Seeded::torrent_file).collect();
+        let (catalogue, state) = (Rc::clone(&self.catalogue), Arc::clone(&self.state));
         let task = self.slow.begin(async move {
             let now = || engine.borrow().now();
+            let find = |info_hash| engine.borrow().node.find(info_hash);
+            let ours = |info_hash| find(info_hash).is_some();
             let file = |wanted| {
                 let found = files.iter().find(|(info_hash, _)| *info_hash == wanted);
-                found.map(|(_, path)| path.clone())
+                let asleep = || catalogue.borrow().torrent_file(find(wanted)?, &state);
+                found.map(|(_, path)| path.clone()).or_else(asleep)
             };
-            if let Err(error) = serve(stream, &table, &now, &file).await {
+            if let Err(error) = serve(stream, &table, &now, &ours, &file).await {
                 log::debug!("{from}: {error}");
             }
         });
@@ -462,7 +508,11 @@ impl Seed {
     fn announce(&mut self, task: Announce) {
         let Announce { job, report } = task;
         let torrent = self.torrents.iter().find(|t| t.id() == Some(job.torrent));
-        let Some(url) = torrent.and_then(|t| t.tracker_url(job.tier, job.tracker)) else {
+        let url = match torrent {
+            Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
+            None => asleep::tracker_url(&self.catalogue.borrow(), &self.state, &job),
+        };
+        let Some(url) = url else {
             let event = Event::AnnounceFailed(job.id, None);
             return self.engine.borrow_mut().tell(event);
         };
@@ -483,8 +533,13 @@ impl Seed {
                     if let Some(warning) = &answer.warning {
                         log::warn!("{url}: the tracker warns: {warning}");
                     }
-                    for peer in answer.peers {
-                        engine.tell(Event::Peer(job.torrent, peer));
+                    if !engine.node.is_asleep(job.torrent) {
+                        for peer in answer.peers {
+                            engine.tell(Event::Peer(job.torrent, peer));
+                        }
+                    } else if !answer.peers.is_empty() && answer.leechers != Some(0) {
+                        // Perhaps they cannot call us.
+                        engine.news.wakes.push((job.torrent, answer.peers));
                     }
                     engine.tell(Event::Announced(job.id, answer.intervals));
                 }
@@ -540,6 +595,7 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         checking: 0,
         away: 0,
         checked: (0, 0),
+        asleep: engine.node.known() - engine.node.torrents().count(),
         node: engine.node.stats(),
         uploaded: 0,
         content: 0,

@@ -4,7 +4,6 @@
 //! Invariant: something is stopped only when its place was looked at and it was not in it; a folder
 //! that is away takes nothing with it.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,37 +11,43 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
-use everseed_core::metainfo::Metainfo;
-use everseed_disk::read_torrent;
 use log::Level;
 
+use super::asleep::Waking;
 use super::fetch::Download;
-use super::loader::{Loaded, Loader, Order};
+use super::index::is_torrent;
+use super::loader::{Loaded, Loader, Order, is_there};
 use super::sources::Source;
 use super::status::Status;
 use super::torrents::Seeded;
-use super::watch::{Mark, Watch, settle_mark};
+use super::watch::Watch;
 use super::{Seed, introduce_one, plan, tracker_at};
 use crate::address::{outgoing, reachable};
+use crate::catalogue::Mark;
 use crate::cli::Failure;
 use crate::cli::run::{Config, Item, RunArgs};
 use crate::cli::text::{Output, is_live};
 use crate::engine::Engine;
 use crate::memory::Plan;
 use crate::notify::notify;
-use crate::place::{Found, Place};
 use crate::socket;
 use crate::state::State;
 
 /// The service's own part.
 pub(super) struct Service {
     args: RunArgs,
-    config: Config,
-    items: Vec<Managed>,
-    watches: Vec<Watch>,
+    pub(super) config: Config,
+    pub(super) items: Vec<Managed>,
+    pub(super) watches: Vec<Watch>,
+    /// Whether there is more in the folders than was taken in.
+    pub(super) more: bool,
+    /// Torrents that are asleep and being opened.
+    pub(super) waking: Vec<Waking>,
+    /// Torrents that are known at most, awake and asleep.
+    pub(super) most_known: usize,
     loader: Loader,
     next_ticket: u64,
-    next_poll: Instant,
+    pub(super) next_poll: Instant,
     /// Addresses on which it could not listen yet, and why.
     unheard: Vec<(SocketAddr, String)>,
     listening: usize,
@@ -50,20 +55,20 @@ pub(super) struct Service {
 }
 
 /// Something that is seeded, or is to be.
-struct Managed {
-    item: Item,
+pub(super) struct Managed {
+    pub(super) item: Item,
     /// The watched folder that it is in.
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
     /// How it looked when it was opened or looked at last.
-    mark: Option<Mark>,
+    pub(super) mark: Option<Mark>,
     /// What was said about it last.
-    said: String,
-    stage: Stage,
+    pub(super) said: String,
+    pub(super) stage: Stage,
 }
 
 /// How far it has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// It may still be written.
     Settling,
     /// It can be opened.
@@ -93,8 +98,11 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     let locals: Vec<SocketAddr> = listeners.iter().flat_map(|l| l.local_addr().ok()).collect();
     let first = locals.first().copied().unwrap_or(config.seed.listen[0]);
     let mut room = plan(&config.seed);
-    make_room(&mut room, &config);
+    plan_room(&mut room, &config);
     let own_tracker = tracker_at(reachable(first));
+    let room = room
+        .fit(config.seed.memory)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     let seed = Seed::new(
         &config.seed,
         state,
@@ -104,6 +112,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         config.down,
     );
     let mut seed = seed.map_err(Failure::Failed)?;
+    seed.calm = true;
     for listener in listeners {
         let listening = seed.engine.borrow_mut().listen(listener);
         listening.map_err(|error| Failure::Failed(error.to_string()))?;
@@ -114,6 +123,9 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         args: args.clone(),
         items: Vec::new(),
         watches: config.watch.iter().cloned().map(Watch::new).collect(),
+        more: false,
+        waking: Vec::new(),
+        most_known: room.torrents + room.asleep,
         loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
         next_ticket: 0,
         next_poll: Instant::now(),
@@ -123,6 +135,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         config,
     };
     service.name_items();
+    service.load_catalogue(&mut seed);
     let mut out = Output::new();
     for local in &locals {
         out.line(format_args!("listening: {local}"));
@@ -165,8 +178,9 @@ pub(super) fn start_again() -> Failure {
 }
 
 /// Memory for torrents that are not known yet.
-fn make_room(room: &mut Plan, config: &Config) {
-    let torrents = usize::from(config.torrents);
+fn plan_room(room: &mut Plan, config: &Config) {
+    let torrents = awake(config);
+    room.asleep = MOST_ASLEEP;
     room.torrents += torrents;
     room.tiers += TIERS * torrents;
     room.bits += BITS * torrents;
@@ -177,21 +191,37 @@ fn make_room(room: &mut Plan, config: &Config) {
     }
 }
 
+/// Torrents that may be awake: those that are named one by one never sleep.
+pub(super) fn awake(config: &Config) -> usize {
+    usize::from(config.torrents) + config.items.len()
+}
+
 impl Service {
     /// Looks after everything; called once a turn.
     pub(super) fn mind(&mut self, seed: &mut Seed, engine: &mut Engine) {
         if seed.signals.reloads() {
             self.reload(seed, engine);
         }
+        let mut any = false;
         while let Some(loaded) = self.loader.next() {
             self.loaded(seed, engine, loaded);
+            any = true;
         }
+        self.rouse(seed, engine);
         self.end_what_is_enough(seed, engine);
         let now = Instant::now();
+        if any {
+            self.begin(seed, now);
+        }
+        let idle = |managed: &Managed| !managed.stage.is_coming();
+        if self.more && self.items.iter().all(idle) {
+            self.next_poll = now;
+        }
         if now < self.next_poll {
             return;
         }
         self.next_poll = now + POLL;
+        self.put_away(seed, engine);
         self.listen_again(engine);
         if self.network.has_changed(now) {
             self.reopen(seed, engine);
@@ -246,59 +276,25 @@ impl Service {
         for managed in gone {
             stop(seed, engine, &managed);
         }
+        self.forget_unwatched(seed, engine);
         self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
         self.name_items();
         self.next_poll = Instant::now();
     }
 
-    /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
-    fn scan(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        for watch in &mut self.watches {
-            let of_it = |managed: &&Managed| managed.folder.as_ref() == Some(&watch.folder);
-            let mut mine = self.items.iter().filter(of_it);
-            let restless = mine.any(|managed| managed.stage == Stage::Settling);
-            let folder = watch.folder.clone();
-            let found = match watch.look(restless) {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) => {
-                    if watch.said != error {
-                        log::error!("{error}");
-                        watch.said = error;
-                    }
-                    continue;
-                }
-            };
-            watch.said.clear();
-            let found_set: HashSet<&PathBuf> = found.iter().collect();
-            let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
-                .into_iter()
-                .partition(|managed| {
-                    managed.folder.as_ref() != Some(&folder)
-                        || found_set.contains(&managed.item.path)
-                });
-            self.items = kept;
-            for managed in gone {
-                stop(seed, engine, &managed);
-            }
-            for path in found {
-                take_in(&mut self.items, &self.config, &folder, path, seed, engine);
-            }
-        }
-    }
-
     /// Has the loader open what is ready.
     fn begin(&mut self, seed: &Seed, now: Instant) {
         let is_busy = |managed: &Managed| {
-            let busy = matches!(
-                managed.stage,
-                Stage::Settling | Stage::Ready | Stage::Loading(_)
-            );
-            busy && is_torrent(&managed.item.path) && managed.folder.is_some()
+            managed.stage.is_coming() && is_torrent(&managed.item.path) && managed.folder.is_some()
         };
         // What a torrent describes is no torrent of its own.
         let torrents_come = self.items.iter().any(is_busy);
+        let loading = |managed: &&Managed| matches!(managed.stage, Stage::Loading(_));
+        let mut loading = self.items.iter().filter(loading).count();
         for managed in &mut self.items {
+            if loading >= LOADING_MAX {
+                return;
+            }
             match managed.stage {
                 Stage::Ready => {}
                 Stage::Waiting(again) if again <= now => {}
@@ -320,24 +316,52 @@ impl Service {
             }
             let ticket = self.next_ticket;
             self.next_ticket += 1;
+            loading += 1;
             managed.stage = Stage::Loading(ticket);
             self.loader.ask(Order {
                 ticket,
                 item: managed.item.clone(),
+                mark: None,
                 trackers: self.config.seed.trackers.clone(),
                 own_tracker: seed.own_tracker.clone(),
             });
         }
     }
 
+    /// Has the loader open something that was as `mark` says when it went to sleep; answers with its
+    /// ticket.
+    pub(super) fn open_again(&mut self, seed: &Seed, item: Item, mark: Mark) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.loader.ask(Order {
+            ticket,
+            item,
+            mark: Some(mark),
+            trackers: self.config.seed.trackers.clone(),
+            own_tracker: seed.own_tracker.clone(),
+        });
+        ticket
+    }
+
     fn loaded(&mut self, seed: &mut Seed, engine: &mut Engine, loaded: Loaded) {
         let Loaded { ticket, outcome } = loaded;
+        if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
+            let waking = self.waking.swap_remove(at);
+            return self.opened_again(seed, engine, waking, outcome);
+        }
         let mine = |managed: &&mut Managed| managed.stage == Stage::Loading(ticket);
         // What was removed meanwhile is not begun.
+        if !self.items.iter_mut().any(|managed| mine(&managed)) {
+            return;
+        }
+        let room = self.make_room(seed, engine);
         let Some(managed) = self.items.iter_mut().find(mine) else {
             return;
         };
-        match outcome.and_then(|(source, download)| start(seed, engine, source, download)) {
+        let room = room && engine.node.known() < self.most_known;
+        let started =
+            outcome.and_then(|(source, download)| start(seed, engine, source, download, room));
+        match started {
             Ok(number) => {
                 managed.said.clear();
                 managed.stage = Stage::Running(number);
@@ -413,61 +437,15 @@ impl Service {
                 managed.stage = Stage::Ready;
             }
         }
+        let now = engine.now();
+        engine.node.announce_anew(now);
     }
 }
 
-/// Looks at something in a watched folder.
-fn take_in(
-    items: &mut Vec<Managed>,
-    config: &Config,
-    folder: &Path,
-    path: PathBuf,
-    seed: &mut Seed,
-    engine: &mut Engine,
-) {
-    let known = |managed: &&mut Managed| managed.item.path == path;
-    let Some(managed) = items.iter_mut().find(known) else {
-        let mark = settle_mark(&path);
-        let fetch = config.download.clone().filter(|_| is_torrent(&path));
-        let fetch = fetch.map(|mut fetch| {
-            if fetch.out.as_os_str().is_empty() {
-                let beside = config.seed.data.as_deref().unwrap_or(folder);
-                fetch.out = beside.to_owned();
-            }
-            fetch
-        });
-        let data = config.seed.data.clone();
-        return items.push(Managed {
-            item: Item { path, data, fetch },
-            folder: Some(folder.to_owned()),
-            mark,
-            said: String::new(),
-            stage: Stage::Settling,
-        });
-    };
-    if managed.folder.is_none() {
-        return;
-    }
-    // What is served looks after itself, but for a torrent file that was replaced.
-    let looks = match managed.stage {
-        Stage::Settling | Stage::Waiting(_) => true,
-        Stage::Running(_) | Stage::Done => is_torrent(&managed.item.path),
-        _ => false,
-    };
-    if !looks {
-        return;
-    }
-    let mark = settle_mark(&managed.item.path);
-    let same = mark == managed.mark;
-    managed.mark = mark;
-    match managed.stage {
-        Stage::Settling if same => managed.stage = Stage::Ready,
-        Stage::Settling => {}
-        _ if same => {}
-        _ => {
-            stop(seed, engine, managed);
-            managed.stage = Stage::Settling;
-        }
+impl Stage {
+    /// Whether it is on its way to be seeded.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self, Stage::Settling | Stage::Ready | Stage::Loading(_))
     }
 }
 
@@ -477,24 +455,27 @@ fn start(
     engine: &mut Engine,
     source: Source,
     download: Option<Download>,
+    room: bool,
 ) -> Result<usize, String> {
     let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
-    if seed
-        .torrents
-        .iter()
-        .any(|t| t.info_hash == metainfo.info_hash)
-    {
+    let mut torrents = seed.torrents.iter();
+    let twin = torrents.any(|t| t.info_hash == metainfo.info_hash);
+    if twin || engine.node.find(metainfo.info_hash).is_some() {
         return Err(format!("{shown}: the same torrent is there already"));
+    }
+    if !room {
+        return Err(format!(
+            "{shown}: no room for another torrent until one that is awake may sleep; raise torrents = or memory ="
+        ));
     }
     let mut out = Output::new();
     introduce_one(&source, &mut out);
     let _ = out.finish();
-    let full = || format!("{shown}: no room for another torrent; raise torrents =");
-    seed.add(engine, source, download).ok_or_else(full)
+    Ok(seed.add(engine, source, download))
 }
 
-fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
+pub(super) fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
     if let Stage::Running(number) = managed.stage {
         if let Some(torrent) = seed.torrents.iter().find(|t| t.number() == number) {
             let mut out = Output::new();
@@ -511,53 +492,6 @@ fn wait(managed: &mut Managed, reason: String, pause: Duration) {
         managed.said = reason;
     }
     managed.stage = Stage::Waiting(Instant::now() + pause);
-}
-
-/// Whether what is to be opened can be looked for, as the disks that it needs are there.
-fn is_there(item: &Item, state: &State) -> Result<(), String> {
-    let path = &item.path;
-    let remote = item.fetch.is_some() && !path.is_absolute();
-    let data = match &item.fetch {
-        Some(fetch) => Some(&fetch.out),
-        None => item.data.as_ref(),
-    };
-    let metainfo = || -> Option<Metainfo> { read_torrent(path).ok() };
-    let before = match is_torrent(path) && !remote {
-        true => metainfo().and_then(|m| state.place(m.info_hash)),
-        false => None,
-    };
-    let here = (!remote).then_some(path);
-    for (place, before) in here
-        .map(|place| (place, None))
-        .into_iter()
-        .chain(data.map(|place| (place, before.as_ref())))
-    {
-        let shown = place.display();
-        match Place::look(place, before) {
-            Found::There(_) => {}
-            Found::NotMounted(mount) => {
-                return Err(format!("{shown}: {} is not mounted", mount.display()));
-            }
-            Found::Another(mount) => {
-                return Err(format!(
-                    "{shown}: another disk is mounted at {}",
-                    mount.display()
-                ));
-            }
-        }
-    }
-    match data {
-        Some(data) if !data.exists() => Err(format!(
-            "{}: it is not there, and not made, as it may be on a disk that is not mounted",
-            data.display()
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn is_torrent(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    extension.eq_ignore_ascii_case("torrent")
 }
 
 /// Under which addresses this machine reaches the world.
@@ -611,6 +545,12 @@ const LONG_GONE: Duration = Duration::from_secs(60);
 
 /// How long trackers have to hear the farewell; the rest of a second is for the state.
 const FAREWELL: Duration = Duration::from_millis(600);
+
+/// Things that are opened at a time.
+const LOADING_MAX: usize = 16;
+
+/// Torrents that sleep at most, if there is memory for them.
+const MOST_ASLEEP: usize = 10_000;
 
 /// Tiers of trackers for each torrent that there is room for.
 const TIERS: usize = 2;

@@ -29,6 +29,8 @@ pub(crate) struct Numbers {
     pub(crate) serving: usize,
     pub(crate) checking: usize,
     pub(crate) away: usize,
+    /// Torrents that are asleep.
+    pub(crate) asleep: usize,
     /// Bytes checked, and in all, of the torrents that are being checked.
     pub(crate) checked: (u64, u64),
     pub(crate) node: Stats,
@@ -129,6 +131,9 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
     if numbers.away > 0 {
         line += &format!(", {} without their files", numbers.away);
     }
+    if numbers.asleep > 0 {
+        line += &format!(", {} asleep", numbers.asleep);
+    }
     let (sent, rate) = (size(numbers.uploaded), size(rate));
     line += &format!(
         " | {} {}, {} served | {rate}/s | {sent} sent, ratio {}",
@@ -187,6 +192,7 @@ mod tests {
             serving: 1,
             checking: 0,
             away: 0,
+            asleep: 0,
             checked: (0, 0),
             node: Stats {
                 peers: 12,
@@ -204,10 +210,10 @@ mod tests {
             "1 torrent | 12 peers, 8 served | 1.00 MiB/s | 3.00 GiB sent, ratio 1.50"
         );
         (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
-        numbers.checked = (1, 3);
+        (numbers.checked, numbers.asleep) = ((1, 3), 9000);
         assert_eq!(
             describe(&numbers, 0),
-            "0 torrents, 2 being checked (33.3%), 1 without their files | 12 peers, 8 served \
+            "0 torrents, 2 being checked (33.3%), 1 without their files, 9000 asleep | 12 peers, 8 served \
              | 0 B/s | 3.00 GiB sent, ratio 1.50"
         );
         assert_eq!(ratio(1, 0), "1.00");

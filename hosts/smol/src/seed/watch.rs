@@ -4,9 +4,11 @@
 //! so that a disk that nobody uses stays asleep.
 
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::catalogue::Mark;
 use crate::place::{Found, Place};
 
 /// A folder that is watched.
@@ -19,12 +21,11 @@ pub(super) struct Watch {
     changed: Option<Mark>,
     /// Looks since it changed.
     looks: u32,
+    /// How often it was read.
+    reads: u32,
     /// What was said about it last.
     pub(super) said: String,
 }
-
-/// What tells whether something was changed: its length, time of change and number of files.
-pub(super) type Mark = (u64, i64, i64, u64);
 
 impl Watch {
     pub(super) fn new(folder: PathBuf) -> Watch {
@@ -33,15 +34,16 @@ impl Watch {
             place: None,
             changed: None,
             looks: 0,
+            reads: 0,
             said: String::new(),
         }
     }
 
-    /// What is in the folder; `None` if that is as it was. `restless` reads it in any case.
+    /// Whether the folder is to be read: it has changed, or `restless` says so.
     ///
     /// # Errors
     /// If it is not there, which says nothing about what is in it.
-    pub(super) fn look(&mut self, restless: bool) -> Result<Option<Vec<PathBuf>>, String> {
+    pub(super) fn is_due(&mut self, restless: bool) -> Result<bool, String> {
         let shown = self.folder.display();
         match Place::look(&self.folder, self.place.as_ref()) {
             Found::There(place) => self.place = Some(place),
@@ -53,26 +55,36 @@ impl Watch {
                 ));
             }
         }
-        let failed = |error| format!("{shown}: {error}; it is waited for");
-        let mark = mark(&self.folder.metadata().map_err(failed)?);
+        let there = self.folder.metadata().map_err(|e| self.failed(&e))?;
+        let mark = mark(&there);
         if self.changed != Some(mark) {
             self.changed = Some(mark);
             self.looks = 0;
         }
         // Once more than needed, as a change just after a look may have the time of that look.
         self.looks = self.looks.saturating_add(1);
-        if self.looks > 2 && !restless {
-            return Ok(None);
-        }
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        Ok(self.looks <= 2 || restless)
+    }
+
+    /// Names everything that is in it, in no order.
+    pub(super) fn read(&mut self, mut each: impl FnMut(PathBuf)) -> Result<(), String> {
+        for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
+            let path = entry.map_err(|e| self.failed(&e))?.path();
             if is_wanted(&path) {
-                found.push(path);
+                each(path);
             }
         }
-        found.sort();
-        Ok(Some(found))
+        self.reads = self.reads.saturating_add(1);
+        Ok(())
+    }
+
+    /// Whether it was read before this time.
+    pub(super) fn was_read(&self) -> bool {
+        self.reads > 1
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        format!("{}: {error}; it is waited for", self.folder.display())
     }
 }
 
@@ -149,21 +161,23 @@ mod tests {
         let path = std::env::temp_dir().join(format!("everseed-watch-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         let mut watch = Watch::new(path.clone());
-        assert!(watch.look(false).is_err());
+        assert!(watch.is_due(false).is_err());
         fs::create_dir_all(&path).unwrap();
-        assert_eq!(watch.look(false), Ok(Some(vec![])));
-        assert_eq!(watch.look(false), Ok(Some(vec![])));
-        assert_eq!(watch.look(false), Ok(None));
+        for due in [true, true, false] {
+            assert_eq!(watch.is_due(false), Ok(due));
+        }
         fs::write(path.join("a"), "1").unwrap();
-        let all = Some(vec![path.join("a")]);
-        assert_eq!(watch.look(false), Ok(all.clone()));
-        assert_eq!(watch.look(true), Ok(all.clone()));
-        assert_eq!(watch.look(false), Ok(None));
+        for (restless, due) in [(false, true), (true, true), (true, true), (false, false)] {
+            assert_eq!(watch.is_due(restless), Ok(due));
+        }
+        let mut found = Vec::new();
+        watch.read(|path| found.push(path)).unwrap();
+        assert_eq!(found, [path.join("a")]);
         let before = settle_mark(&path);
         fs::write(path.join("a"), "12").unwrap();
         assert_ne!(settle_mark(&path), before);
         fs::remove_dir_all(&path).unwrap();
-        assert!(watch.look(false).is_err());
+        assert!(watch.is_due(false).is_err() && watch.read(|_| ()).is_err());
         assert_eq!(settle_mark(&path), None);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | table | when it is full |
 //! |---|---|
-//! | torrents | [`Table::add`] refuses |
+//! | torrents | one without peers leaves, and comes back when somebody names it; else [`Table::add`] refuses |
 //! | peers of all torrents | the one that has been silent longest leaves |
 //! | peers of one address (or one IPv6 /64) | the one of them that has been silent longest leaves |
 //!
@@ -96,7 +96,9 @@ impl Table {
             return Ok(());
         }
         if self.torrents.len() >= self.max_torrents {
-            return Err(Full);
+            let idle = |t: &Torrent| self.of(t.info_hash).next().is_none();
+            let idle = self.torrents.iter().position(idle).ok_or(Full)?;
+            self.torrents.remove(idle);
         }
         self.torrents.push(Torrent {
             info_hash,
@@ -486,13 +488,26 @@ mod tests {
         let local = "203.0.113.1:80".parse().unwrap();
         assert_eq!(table.announce(Instant::ZERO, &foreign, local), None);
         assert_eq!(table.scrape(foreign.info_hash), None);
+        tell(&mut table, 0, &leecher("192.0.2.1:1"));
+        let other = Announce {
+            info_hash: B,
+            ..leecher("192.0.2.1:1")
+        };
+        tell(&mut table, 0, &other);
         assert_eq!(table.add(foreign.info_hash), Err(Full));
         assert_eq!(table.add(A), Ok(()));
-        tell(&mut table, 0, &leecher("192.0.2.1:1"));
+        table.remove(B);
         table.remove(A);
         assert_eq!((table.peers(), table.scrape(A)), (0, None));
         assert_eq!(table.add(foreign.info_hash), Ok(()));
         let later = Instant::ZERO + Duration::from_secs(1);
         assert!(table.announce(later, &foreign, local).is_some());
+        // Who has no peers makes room.
+        assert_eq!(table.add(A), Ok(()));
+        assert_eq!(table.add(B), Ok(()));
+        assert_eq!(
+            (table.find(A), table.find(foreign.info_hash)),
+            (None, Some(0))
+        );
     }
 }

@@ -24,12 +24,14 @@ impl Table {
     /// Answers a request, of which `head` is everything up to the empty line, from a peer at
     /// `from`, which reached us at `local`. `out` holds the response afterwards. If a torrent file is
     /// asked for, its info-hash is the answer and `out` is empty: the file is the caller's to send.
+    /// `ours` tells of torrents that are seeded here though the table does not hold them.
     pub fn respond(
         &mut self,
         now: Instant,
         from: IpAddr,
         local: SocketAddr,
         head: &[u8],
+        ours: &dyn Fn(InfoHash) -> bool,
         out: &mut Vec<u8>,
     ) -> Option<InfoHash> {
         out.clear();
@@ -46,11 +48,18 @@ impl Table {
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         match path {
-            "/announce" => self.respond_announce(now, from.to_canonical(), local, query, out),
+            "/announce" => {
+                let announce = parse(from.to_canonical(), query);
+                if let Ok(announce) = &announce {
+                    self.admit(announce.info_hash, ours);
+                }
+                self.respond_announce(now, announce, local, out);
+            }
             "/scrape" => self.respond_scrape(query, out),
             "/" => text(out, "200 OK", GREETING),
             _ => {
-                let known = |&info_hash: &InfoHash| self.find(info_hash).is_some();
+                let known =
+                    |&info_hash: &InfoHash| self.find(info_hash).is_some() || ours(info_hash);
                 if let Some(info_hash) = torrent_file(path).filter(known) {
                     return Some(info_hash);
                 }
@@ -60,16 +69,22 @@ impl Table {
         None
     }
 
+    /// Takes in a torrent of ours that the table does not hold.
+    fn admit(&mut self, info_hash: InfoHash, ours: &dyn Fn(InfoHash) -> bool) {
+        if self.find(info_hash).is_none() && ours(info_hash) && self.add(info_hash).is_err() {
+            log::warn!("the built-in tracker has no room for {info_hash} now");
+        }
+    }
+
     fn respond_announce(
         &mut self,
         now: Instant,
-        from: IpAddr,
+        announce: Result<Announce, &'static str>,
         local: SocketAddr,
-        query: &str,
         out: &mut Vec<u8>,
     ) {
-        let announced = parse(from, query)
-            .and_then(|announce| self.announce(now, &announce, local).ok_or(UNKNOWN));
+        let announced =
+            announce.and_then(|announce| self.announce(now, &announce, local).ok_or(UNKNOWN));
         match announced {
             Ok((numbers, chosen)) => announced_body(out, numbers, &chosen),
             Err(reason) => {
@@ -98,8 +113,8 @@ impl Table {
     }
 }
 
-/// Takes one request from a connection, answers it, and closes. `now` is the time, `torrent_file`
-/// where the torrent file of an info-hash is. How many connections there are at a time is bounded by
+/// Takes one request from a connection, answers it, and closes. `now` is the time, `ours` tells of
+/// torrents that the table does not hold, and `torrent_file` where the torrent file of an info-hash is. How many connections there are at a time is bounded by
 /// the caller.
 ///
 /// # Errors
@@ -108,6 +123,7 @@ pub async fn serve(
     mut stream: Async<TcpStream>,
     table: &RefCell<Table>,
     now: &dyn Fn() -> Instant,
+    ours: &dyn Fn(InfoHash) -> bool,
     torrent_file: &dyn Fn(InfoHash) -> Option<PathBuf>,
 ) -> io::Result<()> {
     let from = stream.get_ref().peer_addr()?.ip();
@@ -116,7 +132,7 @@ pub async fn serve(
     let mut out = Vec::new();
     let file = table
         .borrow_mut()
-        .respond(now(), from, local, &head, &mut out);
+        .respond(now(), from, local, &head, ours, &mut out);
     let answer = async {
         match file.map(torrent_file) {
             Some(Some(path)) => send_file(&mut stream, &path).await?,
@@ -309,6 +325,24 @@ mod tests {
     const A: InfoHash = InfoHash(*b"aaaaaaaaaaaaaaaaaaa&");
     const A_ENCODED: &str = "aaaaaaaaaaaaaaaaaaa%26";
 
+    /// One that is ours and not in the table.
+    const ASLEEP: InfoHash = InfoHash(*b"bbbbbbbbbbbbbbbbbbbb");
+
+    #[test]
+    fn torrents_that_are_asleep() {
+        let mut table = table();
+        let hash = "bbbbbbbbbbbbbbbbbbbb";
+        let announce = |hash| format!("/announce?info_hash={hash}&port=1&left=1");
+        let (status, body, _) = get(&mut table, &announce(hash));
+        assert_eq!(status, "200 OK");
+        assert!(contains(&body, b"10:incompletei1e"), "{body:?}");
+        let foreign = "cccccccccccccccccccc";
+        assert!(contains(&get(&mut table, &announce(foreign)).1, b"failure"));
+        table.remove(ASLEEP);
+        let path = format!("/{ASLEEP}.torrent");
+        assert_eq!(get(&mut table, &path).2, Some(ASLEEP));
+    }
+
     fn table() -> Table {
         let mut table = Table::new(4, 100, 6881, 1);
         table.add(A).unwrap();
@@ -320,7 +354,14 @@ mod tests {
         let mut out = Vec::new();
         let from = "::ffff:192.0.2.1".parse().unwrap();
         let local = "[::ffff:203.0.113.1]:8000".parse().unwrap();
-        let file = table.respond(Instant::ZERO, from, local, head, &mut out);
+        let file = table.respond(
+            Instant::ZERO,
+            from,
+            local,
+            head,
+            &|hash| hash == ASLEEP,
+            &mut out,
+        );
         if file.is_some() {
             assert!(out.is_empty());
             return (String::new(), Vec::new(), file);

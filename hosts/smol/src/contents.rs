@@ -1,0 +1,36 @@
+//! The content of each torrent that is awake, by the node's id of it.
+
+use std::sync::Arc;
+
+use everseed_core::geometry::TorrentId;
+use everseed_disk::Content;
+
+/// Ordered by the id's slot, in which there is one torrent at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    all: Vec<(TorrentId, Arc<Content>)>,
+}
+
+impl Contents {
+    pub(crate) fn get(&self, id: TorrentId) -> Option<&Arc<Content>> {
+        let (there, content) = &self.all[self.find(id).ok()?];
+        (*there == id).then_some(content)
+    }
+
+    pub(crate) fn put(&mut self, id: TorrentId, content: Arc<Content>) {
+        match self.find(id) {
+            Ok(at) => self.all[at] = (id, content),
+            Err(at) => self.all.insert(at, (id, content)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: TorrentId) {
+        if let Ok(at) = self.find(id) {
+            self.all.remove(at);
+        }
+    }
+
+    fn find(&self, id: TorrentId) -> Result<usize, usize> {
+        self.all.binary_search_by_key(&id.slot, |(id, _)| id.slot)
+    }
+}

@@ -1,0 +1,150 @@
+//! What is asleep, by its paths: made for one look through the watched folders, so that nothing of a path
+//! has to stay in memory.
+//!
+//! A path is 48 bits of its hash. Two paths out of ten thousand share them once in millions of
+//! folders; then the newer one is not seeded.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use everseed_core::hash::{Sha1, Smol};
+
+use super::watch::settle_mark;
+use crate::catalogue::Catalogue;
+
+/// The paths of all that is in the catalogue.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// The hash of the path, and the slot in the node's names, in order.
+    torrents: Vec<u64>,
+    /// Hashes of their contents' paths, in order.
+    contents: Vec<u64>,
+    /// Which slots were seen.
+    seen: Vec<bool>,
+}
+
+impl Index {
+    pub(super) fn new(catalogue: &Catalogue) -> io::Result<Index> {
+        let count = catalogue.count();
+        let mut index = Index {
+            torrents: Vec::with_capacity(count),
+            contents: Vec::with_capacity(count),
+            seen: vec![false; catalogue.slots()],
+        };
+        catalogue.each(|slot, sleeper| {
+            index.torrents.push(hash(&sleeper.path()) | u64::from(slot));
+            index.contents.push(hash(&sleeper.root()));
+        })?;
+        index.torrents.sort_unstable();
+        index.contents.sort_unstable();
+        Ok(index)
+    }
+
+    /// Notes that something is there; answers whether it is in the catalogue.
+    pub(super) fn see(&mut self, path: &Path) -> bool {
+        let hash = hash(path);
+        let at = self.torrents.partition_point(|&entry| entry < hash);
+        let Some(entry) = self.torrents.get(at).filter(|&&e| e & HASH == hash) else {
+            return false;
+        };
+        let slot = usize::try_from(entry & !HASH).unwrap_or(usize::MAX);
+        if let Some(seen) = self.seen.get_mut(slot) {
+            *seen = true;
+        }
+        true
+    }
+
+    /// Whether this is the content of a torrent in the catalogue.
+    pub(super) fn is_content(&self, path: &Path) -> bool {
+        self.contents.binary_search(&hash(path)).is_ok()
+    }
+
+    /// Slots of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
+    /// changed.
+    pub(super) fn missing(
+        &self,
+        catalogue: &Catalogue,
+        folder: &Path,
+        closely: bool,
+    ) -> io::Result<Vec<u16>> {
+        let mut missing = Vec::new();
+        catalogue.each(|slot, sleeper| {
+            let path = sleeper.path();
+            if path.parent() != Some(folder) {
+                return;
+            }
+            let seen = self.seen.get(usize::from(slot)) == Some(&true);
+            let changed = || is_torrent(&path) && settle_mark(&path) != Some(sleeper.mark);
+            if !seen || closely && changed() {
+                missing.push(slot);
+            }
+        })?;
+        Ok(missing)
+    }
+}
+
+/// Whether a name is that of a torrent file.
+pub(super) fn is_torrent(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("torrent")
+}
+
+fn hash(path: &Path) -> u64 {
+    let mut sha1 = Smol::default();
+    sha1.update(path.as_os_str().as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = sha1.finish();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) & HASH
+}
+
+/// The bits of a hash; the others are a slot's.
+const HASH: u64 = !0xffff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Sleeper;
+    use everseed_core::geometry::TorrentId;
+    use everseed_core::hash::InfoHash;
+    use std::fs;
+
+    #[test]
+    fn what_is_missing_and_what_is_new() {
+        let name = format!("everseed-index-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        let mut catalogue = Catalogue::new(folder.join("catalogue"), 10);
+        let other = Path::new("/elsewhere");
+        for n in 0..4_u8 {
+            let path = match n {
+                3 => other.join("3.torrent"),
+                n => folder.join(format!("{n}.torrent")),
+            };
+            fs::write(folder.join(format!("{n}.torrent")), [n]).unwrap();
+            let mark = settle_mark(&path).unwrap_or_default();
+            let root = folder.join(format!("{n}.iso"));
+            let hash = InfoHash([n; 20]);
+            let sleeper = Sleeper::new(hash, &path, None, &root, mark, Vec::new());
+            let id = TorrentId {
+                slot: u16::from(n),
+                tenancy: 7,
+            };
+            catalogue.add(id, &sleeper).unwrap();
+        }
+        let mut index = Index::new(&catalogue).unwrap();
+        for n in [0, 2] {
+            assert!(index.see(&folder.join(format!("{n}.torrent"))));
+        }
+        assert!(!index.see(&folder.join("new.torrent")));
+        assert!(!index.see(&folder.join("0.iso")));
+        assert!(index.is_content(&folder.join("0.iso")));
+        assert!(!index.is_content(&folder.join("9.iso")));
+        assert_eq!(index.missing(&catalogue, &folder, false).unwrap(), [1]);
+        fs::write(folder.join("2.torrent"), "longer").unwrap();
+        assert_eq!(index.missing(&catalogue, &folder, false).unwrap(), [1]);
+        assert_eq!(index.missing(&catalogue, &folder, true).unwrap(), [1, 2]);
+        assert_eq!(index.missing(&catalogue, other, false).unwrap(), [3]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+//! Ten thousand torrents in a watched folder, of which fifty are awake at a time.
+//!
+//! All of it is in memory, so that this is no test of how fast a disk syncs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use everseed_core::hash::{Sha1, Smol};
+use everseed_tests::client::Client;
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::make;
+use everseed_tests::service::Service;
+
+/// Torrents in the folder, and those that are awake.
+const MANY: usize = 10_000;
+const AWAKE: usize = 50;
+
+/// What they may add, in bytes of anonymous memory: those that are asleep, and each that is awake.
+const ASLEEP_MAX: u64 = 1 << 20;
+const AWAKE_MAX: u64 = 2560;
+
+#[test]
+fn ten_thousand() {
+    let net = Net::new();
+    let dir = Dir::in_memory("many");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("listening", 1);
+    std::thread::sleep(SETTLE);
+    let empty = service.anonymous_memory();
+    service.stop();
+
+    // Those that clients will ask for come first, and so are the first to sleep.
+    let wanted: Vec<Content> = (0..Client::ALL.len() as u64)
+        .map(|n| Content::file(&format!("0-{n}.bin"), 300_000 + n, n))
+        .collect();
+    for content in &wanted {
+        content.copy_to(&data);
+        let torrent = watch.join(format!("{}.torrent", content.name()));
+        let tracker = format!("http://{listen}/announce");
+        make(content.path(), &torrent, &["--tracker", &tracker]);
+        age(&torrent);
+    }
+    fill(&watch, &data, 0..2 * AWAKE);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", wanted.len() + 2 * AWAKE);
+    fill(&watch, &data, 2 * AWAKE..MANY - wanted.len());
+    service.wait_for("seeding: ", MANY);
+    service.stop();
+
+    // Those that were awake when it stopped were not written down as asleep.
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    let asleep = format!("asleep: {} torrents", MANY - AWAKE);
+    service.wait_for(&asleep, 1);
+    service.wait_for("listening", 1);
+    let reads = service.reads();
+    assert!(
+        reads < MANY as u64 / 4,
+        "{reads} reads: torrents were opened"
+    );
+    service.wait_for("seeding: ", AWAKE);
+    std::thread::sleep(SETTLE);
+    let many = service.anonymous_memory();
+    let most = empty + ASLEEP_MAX + AWAKE as u64 * AWAKE_MAX;
+    assert!(
+        many < most,
+        "{many} bytes with {MANY} torrents, {empty} with none"
+    );
+
+    wake_them(&net, &watch, &wanted);
+    service.process.assert_alive();
+
+    // What sleeps is stopped and changed like what is awake.
+    let gone = watch.join(format!("{}.torrent", name(200)));
+    fs::remove_file(&gone).unwrap();
+    service.wait_for(&format!("stopped: {}", gone.display()), 1);
+    let other = Content::file("other.bin", 100_000, 9);
+    other.copy_to(&data);
+    let changed = watch.join(format!("{}.torrent", name(201)));
+    make(other.path(), &changed, &[]);
+    service.wait_for(&format!("stopped: {}", changed.display()), 1);
+    service.wait_for("seeding: other.bin", 1);
+    service.stop();
+
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("asleep: ", 1);
+    wake_them(&net, &watch, &wanted[..1]);
+    service.stop();
+    let output = service.process.output();
+    assert!(!output.contains("error"), "{output}");
+}
+
+/// Each client downloads another torrent that is asleep: the built-in tracker knows it, and the
+/// handshake wakes it.
+fn wake_them(net: &Net, watch: &Path, wanted: &[Content]) {
+    for (content, client) in wanted.iter().zip(Client::ALL) {
+        let torrent = watch.join(format!("{}.torrent", content.name()));
+        let mut download = client.download(&torrent, net.addr(Family::V4) as SocketAddr);
+        download.finish(content);
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("1-{n:05}")
+}
+
+/// Torrents of a few bytes each.
+fn fill(watch: &Path, data: &Path, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let name = name(n);
+        let content = name.repeat(100);
+        let mut sha1 = Smol::default();
+        sha1.update(content.as_bytes());
+        let head = format!(
+            "d4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces20:",
+            content.len(),
+            name.len()
+        );
+        let torrent = [head.as_bytes(), &sha1.finish(), b"ee"].concat();
+        fs::write(data.join(&name), content).expect("content");
+        // As a file that is complete appears.
+        let (path, part) = (watch.join(format!("{name}.torrent")), watch.join("x.part"));
+        fs::write(&part, torrent).expect("a torrent");
+        age(&part);
+        fs::rename(&part, &path).expect("a torrent");
+    }
+}
+
+/// Makes a file look as if it had been there for long.
+fn age(path: &Path) {
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    let before = SystemTime::now() - Duration::from_secs(3600);
+    file.set_modified(before).expect("a file's time");
+}
+
+/// For what happens after the start.
+const SETTLE: Duration = Duration::from_secs(2);
