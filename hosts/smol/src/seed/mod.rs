@@ -299,6 +299,8 @@ struct Seed {
     catalogue: Rc<RefCell<Catalogue>>,
     /// Those of them that are wanted, and peers of them that are known.
     wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
+    /// Whether some torrent was checked, so that it may sleep now.
+    checked: bool,
     /// Whether to begin anew after the end, as the configuration asks for it.
     again: bool,
 }
@@ -362,6 +364,7 @@ impl Seed {
             calm: false,
             catalogue: Rc::new(RefCell::new(catalogue)),
             wakes: Vec::new(),
+            checked: false,
             again: false,
         })
     }
@@ -407,6 +410,7 @@ impl Seed {
             }
         }
         for done in done {
+            self.checked |= matches!(done, Done::Checked(..));
             if let Done::Checked(number, _) | Done::Looked(number, _) | Done::Synced(number, _) =
                 done
                 && let Some(torrent) = self.torrents.iter_mut().find(|t| t.number() == number)

@@ -202,7 +202,7 @@ impl Service {
         if seed.signals.reloads() {
             self.reload(seed, engine);
         }
-        let mut any = false;
+        let mut any = std::mem::take(&mut seed.checked);
         while let Some(loaded) = self.loader.next() {
             self.loaded(seed, engine, loaded);
             any = true;
@@ -211,7 +211,7 @@ impl Service {
         self.end_what_is_enough(seed, engine);
         let now = Instant::now();
         if any {
-            self.begin(seed, now);
+            self.begin(seed, engine, now);
         }
         let idle = |managed: &Managed| !managed.stage.is_coming();
         if self.more && self.items.iter().all(idle) {
@@ -227,7 +227,7 @@ impl Service {
             self.reopen(seed, engine);
         }
         self.scan(seed, engine);
-        self.begin(seed, now);
+        self.begin(seed, engine, now);
     }
 
     /// Adds what the configuration names one by one.
@@ -283,7 +283,7 @@ impl Service {
     }
 
     /// Has the loader open what is ready.
-    fn begin(&mut self, seed: &Seed, now: Instant) {
+    fn begin(&mut self, seed: &Seed, engine: &Engine, now: Instant) {
         let is_busy = |managed: &Managed| {
             managed.stage.is_coming() && is_torrent(&managed.item.path) && managed.folder.is_some()
         };
@@ -291,8 +291,12 @@ impl Service {
         let torrents_come = self.items.iter().any(is_busy);
         let loading = |managed: &&Managed| matches!(managed.stage, Stage::Loading(_));
         let mut loading = self.items.iter().filter(loading).count();
+        let stays = |t: &&Seeded| t.may_sleep(engine).is_none();
+        let places = awake(&self.config).saturating_sub(seed.torrents.iter().filter(stays).count());
+        let checking = seed.torrents.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
-            if loading >= LOADING_MAX {
+            // One that is checked may sleep afterwards, so that there is a place to wait for.
+            if loading >= LOADING_MAX || checking && loading >= places {
                 return;
             }
             match managed.stage {

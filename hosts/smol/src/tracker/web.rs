@@ -326,12 +326,12 @@ mod tests {
     const A_ENCODED: &str = "aaaaaaaaaaaaaaaaaaa%26";
 
     /// One that is ours and not in the table.
-    const ASLEEP: InfoHash = InfoHash(*b"bbbbbbbbbbbbbbbbbbbb");
+    const ASLEEP: InfoHash = InfoHash(*b"ssssssssssssssssssss");
 
     #[test]
     fn torrents_that_are_asleep() {
         let mut table = table();
-        let hash = "bbbbbbbbbbbbbbbbbbbb";
+        let hash = "ssssssssssssssssssss";
         let announce = |hash| format!("/announce?info_hash={hash}&port=1&left=1");
         let (status, body, _) = get(&mut table, &announce(hash));
         assert_eq!(status, "200 OK");
