@@ -12,6 +12,8 @@
 //! | [`archive`] | what a kernel starts with |
 //! | [`client`] | Transmission, aria2 and libtorrent |
 //! | [`tracker`] | opentracker |
+//! | [`dial`], [`leecher`], [`download`] | many peers that cost next to nothing |
+//! | [`usage`] | CPU time and memory of a program |
 //! | [`peer`] | a peer of our own, for what no client does |
 //! | [`http`] | the few requests that a test makes itself |
 //!
@@ -23,15 +25,19 @@
 pub mod archive;
 pub mod client;
 pub mod content;
+pub mod dial;
 pub mod dir;
 pub mod disk;
+pub mod download;
 pub mod http;
+pub mod leecher;
 pub mod net;
 pub mod peer;
 pub mod process;
 pub mod seeder;
 pub mod service;
 pub mod tracker;
+pub mod usage;
 
 use std::time::{Duration, Instant};
 

@@ -126,13 +126,17 @@ const TAIL: usize = 40;
 
 /// The path of a program, or a panic that names the Debian package it is in.
 pub fn program(name: &str, package: &str) -> String {
+    find(name).unwrap_or_else(|| {
+        panic!("{name} is not installed: apt-get install {package} (tests/run does that)")
+    })
+}
+
+/// The path of a program, if it is installed.
+pub fn find(name: &str) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let places = path.split(':').chain(["/usr/bin", "/usr/sbin", "/sbin"]);
     let found = places
         .map(|place| Path::new(place).join(name))
         .find(|path| path.is_file());
-    let found = found.unwrap_or_else(|| {
-        panic!("{name} is not installed: apt-get install {package} (tests/run does that)")
-    });
-    found.to_string_lossy().into_owned()
+    found.map(|path| path.to_string_lossy().into_owned())
 }

@@ -234,7 +234,7 @@ pub fn info_hash(torrent: &Path) -> InfoHash {
 }
 
 /// The binary: `EVERSEED` in the environment, or the release build.
-pub(crate) fn everseed() -> String {
+pub fn everseed() -> String {
     if let Ok(path) = std::env::var("EVERSEED") {
         return path;
     }

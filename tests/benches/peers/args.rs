@@ -1,0 +1,146 @@
+//! What is to be measured.
+
+use crate::clients::Client;
+
+pub(crate) const USAGE: &str = "\
+cargo bench -p everseed-tests [-- [quick|smoke] [OPTIONS]]
+
+Measures everseed (target/release/everseed, or what EVERSEED in the environment
+names) beside other clients, and prints tables in Markdown. A client that is not
+installed is named, and its column is empty. Needs root, or a user namespace.
+
+  quick                less work, one round: 3 minutes instead of 15
+  smoke                hardly any work, but every byte is compared; fails if a
+                       client is missing or does not do what it should
+      --rows ROW,..    crowd, one, idle, cpu, pieces, torrents, size
+      --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
+                       libtorrent-least, aria2, transmission
+      --rounds N       rounds of crowd and one, in turn; medians count
+";
+
+/// What is measured together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Row {
+    /// Fifty peers download at once.
+    Crowd,
+    /// One peer downloads; before that, how long checking takes.
+    One,
+    /// Memory with idle peers.
+    Idle,
+    /// CPU time with idle peers.
+    Cpu,
+    /// Memory of many pieces.
+    Pieces,
+    /// Memory of many torrents.
+    Torrents,
+    /// The size of the program.
+    Size,
+}
+
+impl Row {
+    pub(crate) const ALL: [Row; 7] = [
+        Row::Crowd,
+        Row::One,
+        Row::Idle,
+        Row::Cpu,
+        Row::Pieces,
+        Row::Torrents,
+        Row::Size,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Row::Crowd => "crowd",
+            Row::One => "one",
+            Row::Idle => "idle",
+            Row::Cpu => "cpu",
+            Row::Pieces => "pieces",
+            Row::Torrents => "torrents",
+            Row::Size => "size",
+        }
+    }
+
+    /// Whether it is measured in every round.
+    pub(crate) fn repeats(self) -> bool {
+        matches!(self, Row::Crowd | Row::One)
+    }
+}
+
+/// How much work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Size {
+    Full,
+    Quick,
+    Smoke,
+}
+
+impl Size {
+    pub(crate) fn is_smoke(self) -> bool {
+        self == Size::Smoke
+    }
+
+    /// One of three values.
+    pub(crate) fn pick<T>(self, full: T, quick: T, smoke: T) -> T {
+        match self {
+            Size::Full => full,
+            Size::Quick => quick,
+            Size::Smoke => smoke,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) size: Size,
+    rows: Vec<Row>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) rounds: usize,
+}
+
+impl Args {
+    /// `None` asks for the usage.
+    pub(crate) fn parse(words: &[String]) -> Result<Option<Args>, String> {
+        // `cargo bench` says so; without it this is `cargo test`, which wants to know whether it works.
+        let benched = words.iter().any(|word| word == "--bench");
+        let mut args = Args {
+            size: if benched { Size::Full } else { Size::Smoke },
+            rows: Row::ALL.to_vec(),
+            clients: Client::ALL.to_vec(),
+            rounds: 0,
+        };
+        let mut words = words.iter().filter(|word| *word != "--bench");
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "quick" => args.size = Size::Quick,
+                "smoke" => args.size = Size::Smoke,
+                "--rows" => args.rows = list(value()?, &Row::ALL, Row::name)?,
+                "--clients" => args.clients = list(value()?, &Client::ALL, Client::name)?,
+                "--rounds" => {
+                    let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
+                    args.rounds = rounds.ok_or("--rounds takes a number from 1")?;
+                }
+                "-h" | "--help" => return Ok(None),
+                _ => return Err(format!("{word} is unknown")),
+            }
+        }
+        if args.rounds == 0 {
+            args.rounds = args.size.pick(3, 1, 1);
+        }
+        Ok(Some(args))
+    }
+
+    pub(crate) fn has(&self, row: Row) -> bool {
+        self.rows.contains(&row)
+    }
+}
+
+/// Those that are named, in the order of `all`.
+fn list<T: Copy>(names: &str, all: &[T], name: fn(T) -> &'static str) -> Result<Vec<T>, String> {
+    let known = |wanted: &&str| !all.iter().any(|one| name(*one) == *wanted);
+    if let Some(unknown) = names.split(',').find(known) {
+        return Err(format!("{unknown} is unknown"));
+    }
+    let named = |one: &T| names.split(',').any(|wanted| wanted == name(*one));
+    Ok(all.iter().copied().filter(named).collect())
+}

@@ -1,0 +1,190 @@
+//! A run: its network, its clients, its results.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use everseed_tests::dial::{allow_many_sockets, ready};
+use everseed_tests::net::{Family, Net};
+use everseed_tests::process::program;
+use everseed_tests::usage;
+
+use crate::args::{Args, Row};
+use crate::clients::{Client, Running};
+use crate::data::{Set, Torrent};
+use crate::figures::Figure;
+use crate::tracker;
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) args: Args,
+    /// Those that are asked for and installed.
+    pub(crate) clients: Vec<Client>,
+    /// What a person should know besides the figures.
+    pub(crate) notes: Vec<String>,
+    /// What should not have happened.
+    pub(crate) failures: Vec<String>,
+    /// One value for each round.
+    values: HashMap<(Figure, Client), Vec<f64>>,
+    /// CPU seconds of OpenSSL's SHA-1 for a GiB.
+    pub(crate) openssl: Vec<f64>,
+    ips: HashMap<Client, IpAddr>,
+    port: u16,
+    sets: HashMap<u64, Set>,
+    pub(crate) tracker: String,
+}
+
+/// A client that is ready to serve.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) running: Running,
+    /// From its start until it said that it has everything.
+    pub(crate) ready: Duration,
+    /// What it took until then.
+    pub(crate) cpu: Duration,
+}
+
+impl Bench {
+    pub(crate) fn new(args: Args) -> Bench {
+        allow_many_sockets();
+        let net = Net::new();
+        let mut notes = Vec::new();
+        if !use_cubic() {
+            notes.push("The congestion control is the system's, not cubic".to_owned());
+        }
+        let missing: Vec<_> = args
+            .clients
+            .iter()
+            .filter_map(|client| Some((*client, client.missing()?)))
+            .collect();
+        let clients = args.clients.iter().copied();
+        let clients: Vec<_> = clients.filter(|c| c.missing().is_none()).collect();
+        let ips = clients.iter().map(|c| (*c, net.ip(Family::V4))).collect();
+        let mut bench = Bench {
+            args,
+            clients,
+            notes,
+            failures: Vec::new(),
+            values: HashMap::new(),
+            openssl: Vec::new(),
+            ips,
+            port: 20_000,
+            sets: HashMap::new(),
+            tracker: tracker::start(net.addr(Family::V4)),
+        };
+        for (client, package) in missing {
+            let title = client.title();
+            let note = format!("{title} is not installed (Debian package {package})");
+            eprintln!("{note}");
+            bench.failures.push(note.clone());
+            bench.notes.push(note);
+        }
+        bench
+    }
+
+    /// A file of random bytes, which is made once.
+    pub(crate) fn random(&mut self, len: u64) -> Set {
+        self.sets
+            .remove(&len)
+            .unwrap_or_else(|| Set::random(len, &self.tracker))
+    }
+
+    /// Gives it back for the next.
+    pub(crate) fn keep(&mut self, set: Set) {
+        self.sets.insert(set.first().len, set);
+    }
+
+    /// The address that a client has in this run.
+    pub(crate) fn ip(&self, client: Client) -> IpAddr {
+        self.ips[&client]
+    }
+
+    /// Starts a client and waits until it has everything.
+    pub(crate) fn start(
+        &mut self,
+        client: Client,
+        torrents: &[Torrent],
+        set: &Set,
+    ) -> Result<Started, String> {
+        self.port += 1;
+        let addr = SocketAddr::new(self.ip(client), self.port);
+        let start = Instant::now();
+        let running = client.start(torrents, &set.data, addr);
+        let last = torrents.last().expect("a torrent");
+        let found = match client.is_peer() {
+            true => ready(addr, last.hash, last.pieces(), start, PATIENCE),
+            false => listens(addr, start),
+        };
+        let Some(ready) = found else {
+            let said = running.last_words();
+            return Err(format!("is not ready after {PATIENCE:?}; it said {said}"));
+        };
+        let cpu = usage::cpu(running.pid());
+        Ok(Started {
+            running,
+            ready,
+            cpu,
+        })
+    }
+
+    /// Takes down a value of this round.
+    pub(crate) fn add(&mut self, figure: Figure, client: Client, value: f64) {
+        eprintln!("  {:24} {} {value:.4}", client.title(), figure.title());
+        self.values.entry((figure, client)).or_default().push(value);
+    }
+
+    /// One value for each round.
+    pub(crate) fn values(&self, figure: Figure, client: Client) -> &[f64] {
+        self.values
+            .get(&(figure, client))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn note_failure(&mut self, client: Client, row: Row, result: Result<(), String>) {
+        if let Err(error) = result {
+            let note = format!("{}, {}: {error}", client.title(), row.name());
+            eprintln!("  {note}");
+            self.failures.push(note.clone());
+            self.notes.push(note);
+        }
+    }
+
+    /// Has what a client does when something ended come to its end.
+    pub(crate) fn settle(&self, seconds: u64) {
+        let each = self.args.size.pick(1000, 1000, 50);
+        std::thread::sleep(Duration::from_millis(seconds * each));
+    }
+}
+
+/// BBR, which some systems default to, measures a path that loopback does not have. A route may name any
+/// congestion control, a network namespace only some.
+fn use_cubic() -> bool {
+    let route = "route replace table local local 10.0.0.0/8 dev lo src 10.0.0.254 congctl cubic";
+    let ip = Command::new(program("ip", "iproute2"))
+        .args(route.split(' '))
+        .status();
+    ip.is_ok_and(|status| status.success())
+}
+
+fn listens(addr: SocketAddr, start: Instant) -> Option<Duration> {
+    while start.elapsed() < PATIENCE {
+        if std::net::TcpStream::connect(addr).is_ok() {
+            return Some(start.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    None
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes in MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// How much more MiB `after` is than `before`.
+pub(crate) fn mib_more(before: u64, after: u64) -> f64 {
+    mib(after) - mib(before)
+}

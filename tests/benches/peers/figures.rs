@@ -1,0 +1,125 @@
+//! What is measured, and the goals.
+
+use crate::clients::Client;
+
+/// A measured number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Figure {
+    CrowdCpu,
+    OneCpu,
+    CrowdRate,
+    OneRate,
+    CrowdFair,
+    First,
+    Idle0,
+    Idle50,
+    Idle1000,
+    CrowdPeak,
+    CrowdTcp,
+    CrowdLeft,
+    IdleLeft,
+    Cpu0,
+    Cpu50,
+    Hash,
+    Ready,
+    Torrents,
+    Pieces,
+    Size,
+}
+
+/// What everseed should reach.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Goal {
+    /// None.
+    Open,
+    AtMost(f64),
+    AtLeast(f64),
+    /// At most so many times what others have in the same run.
+    AtMostTimes(&'static [(f64, Client)]),
+    /// At least so many times what others have in the same run.
+    AtLeastTimes(&'static [(f64, Client)]),
+}
+
+impl Figure {
+    pub(crate) const ALL: [Figure; 20] = [
+        Figure::CrowdCpu,
+        Figure::OneCpu,
+        Figure::CrowdRate,
+        Figure::OneRate,
+        Figure::CrowdFair,
+        Figure::First,
+        Figure::Idle0,
+        Figure::Idle50,
+        Figure::Idle1000,
+        Figure::CrowdPeak,
+        Figure::CrowdTcp,
+        Figure::CrowdLeft,
+        Figure::IdleLeft,
+        Figure::Cpu0,
+        Figure::Cpu50,
+        Figure::Hash,
+        Figure::Ready,
+        Figure::Torrents,
+        Figure::Pieces,
+        Figure::Size,
+    ];
+
+    /// With its unit.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Figure::CrowdCpu => "50 peers: CPU s per GiB",
+            Figure::OneCpu => "1 peer: CPU s per GiB",
+            Figure::CrowdRate => "50 peers: MB/s",
+            Figure::OneRate => "1 peer: MB/s",
+            Figure::CrowdFair => "50 peers: fairness (Jain)",
+            Figure::First => "connect to first block, ms",
+            Figure::Idle0 => "no peers: MiB",
+            Figure::Idle50 => "50 idle peers: MiB",
+            Figure::Idle1000 => "1,000 idle peers: MiB",
+            Figure::CrowdPeak => "50 peers downloading: most MiB",
+            Figure::CrowdTcp => "kernel's TCP memory then: most MiB",
+            Figure::CrowdLeft => "left by them: MiB",
+            Figure::IdleLeft => "left by 1,000 idle peers: MiB",
+            Figure::Cpu0 => "no peers: CPU ms per s",
+            Figure::Cpu50 => "50 idle peers: CPU ms per s",
+            Figure::Hash => "checking: CPU s per GiB",
+            Figure::Ready => "start to ready, 64 MiB: s",
+            Figure::Torrents => "100 torrents more: MiB",
+            Figure::Pieces => "65,536 pieces: KiB more",
+            Figure::Size => "program and libraries: MiB",
+        }
+    }
+
+    pub(crate) fn goal(self) -> Goal {
+        const CPU: Goal = Goal::AtMostTimes(&[(1.1, Client::Floor), (0.55, Client::Rtorrent)]);
+        match self {
+            Figure::CrowdCpu | Figure::OneCpu => CPU,
+            Figure::CrowdRate => Goal::AtLeastTimes(&[(1.3, Client::Rtorrent)]),
+            Figure::OneRate => Goal::Open,
+            Figure::CrowdFair => Goal::AtLeast(0.99),
+            Figure::First => Goal::AtMost(5.0),
+            Figure::Idle0 => Goal::AtMost(1.2),
+            Figure::Idle50 => Goal::AtMost(1.5),
+            Figure::Idle1000 => Goal::AtMost(4.0),
+            Figure::CrowdPeak => Goal::AtMost(1.8),
+            Figure::CrowdTcp => Goal::AtMost(4.0),
+            Figure::CrowdLeft | Figure::IdleLeft => Goal::AtMost(0.0),
+            Figure::Cpu0 => Goal::AtMost(0.02),
+            Figure::Cpu50 => Goal::AtMost(0.05),
+            Figure::Hash => Goal::AtMost(0.62),
+            Figure::Ready => Goal::AtMost(0.06),
+            Figure::Torrents => Goal::AtMost(0.1),
+            Figure::Pieces => Goal::AtMost(64.0),
+            // With TLS; 1.0 without.
+            Figure::Size => Goal::AtMost(2.0),
+        }
+    }
+
+    /// Whether more is better.
+    pub(crate) fn more_is_better(self) -> bool {
+        matches!(
+            self,
+            Figure::CrowdRate | Figure::OneRate | Figure::CrowdFair
+        )
+    }
+}

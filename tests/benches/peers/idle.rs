@@ -1,0 +1,95 @@
+//! What idle peers take: memory, and CPU time.
+
+use std::time::{Duration, Instant};
+
+use everseed_tests::dial::Idle;
+use everseed_tests::usage;
+
+use crate::args::Row;
+use crate::bench::{Bench, Started, mib, mib_more};
+use crate::clients::Client;
+use crate::data::Set;
+use crate::figures::Figure;
+
+/// Memory with no peers, with some that say nothing, with many, and when they have left.
+pub(crate) fn memory(bench: &mut Bench, client: Client) -> Result<(), String> {
+    // The floor forgets nobody: its memory says nothing.
+    if client == Client::Floor {
+        return Ok(());
+    }
+    let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
+    let started = bench.start(client, &set.torrents, &set);
+    let result = started.map(|started| come_and_go(bench, client, &started, &set));
+    bench.keep(set);
+    result
+}
+
+fn come_and_go(bench: &mut Bench, client: Client, started: &Started, set: &Set) {
+    let pid = started.running.pid();
+    bench.settle(3);
+    let empty = usage::resident(pid);
+    bench.add(Figure::Idle0, client, mib(empty));
+    let many = bench.args.size.pick(1000, 1000, 20);
+    for (figure, peers) in [(Figure::Idle50, many.min(50)), (Figure::Idle1000, many)] {
+        let idle = visit(client, started, set, peers);
+        bench.settle(3);
+        let connected = idle.connected();
+        if connected * 100 >= peers * 95 {
+            bench.add(figure, client, mib(usage::resident(pid)));
+        } else {
+            let title = client.title();
+            let note = format!("{title}: keeps {connected} of {peers} idle peers");
+            eprintln!("  {note}");
+            bench.notes.push(note);
+        }
+        drop(idle);
+        bench.settle(2);
+    }
+    bench.settle(2);
+    let left = mib_more(empty, usage::resident(pid));
+    bench.add(Figure::IdleLeft, client, left);
+}
+
+/// CPU time with no peers, then with fifty that say nothing: all clients side by side, as they idle.
+pub(crate) fn cpu(bench: &mut Bench) {
+    let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
+    let mut started = Vec::new();
+    for client in bench.clients.clone() {
+        match bench.start(client, &set.torrents, &set) {
+            Ok(one) => started.push((client, one)),
+            Err(error) => bench.note_failure(client, Row::Cpu, Err(error)),
+        }
+    }
+    let seconds = bench.args.size.pick(30, 10, 1);
+    bench.settle(bench.args.size.pick(15, 5, 1));
+    measure(bench, &started, Figure::Cpu0, seconds);
+    let call = |(client, one): &(Client, Started)| visit(*client, one, &set, 50);
+    let idle: Vec<_> = started.iter().map(call).collect();
+    bench.settle(5);
+    measure(bench, &started, Figure::Cpu50, seconds);
+    drop(idle);
+    bench.keep(set);
+}
+
+fn measure(bench: &mut Bench, started: &[(Client, Started)], figure: Figure, seconds: u64) {
+    let taken = || started.iter().map(|(_, one)| usage::cpu(one.running.pid()));
+    let (before, start): (Vec<_>, _) = (taken().collect(), Instant::now());
+    std::thread::sleep(Duration::from_secs(seconds));
+    let (after, passed): (Vec<_>, _) = (taken().collect(), start.elapsed());
+    for ((before, after), (client, _)) in before.iter().zip(after).zip(started) {
+        let cpu = after.saturating_sub(*before);
+        bench.add(
+            figure,
+            *client,
+            cpu.as_secs_f64() * 1e3 / passed.as_secs_f64(),
+        );
+    }
+}
+
+fn visit(client: Client, started: &Started, set: &Set, peers: usize) -> Idle {
+    let (to, torrent) = (started.running.addr, set.first());
+    match client.is_peer() {
+        true => Idle::greet(to, torrent.hash, peers),
+        false => Idle::browse(to, &torrent.name, peers),
+    }
+}

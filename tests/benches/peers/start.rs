@@ -1,0 +1,115 @@
+//! What is there before any peer: memory of torrents and their pieces, and the program itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use everseed_tests::process::find;
+use everseed_tests::seeder::everseed;
+use everseed_tests::usage;
+
+use crate::bench::{Bench, mib, mib_more};
+use crate::clients::Client;
+use crate::data::{Set, Torrent};
+use crate::figures::Figure;
+
+/// What 65,536 pieces add to the memory of 64.
+pub(crate) fn pieces(bench: &mut Bench, client: Client) -> Result<(), String> {
+    if !client.is_other() && client != Client::Everseed {
+        return Ok(());
+    }
+    let pieces = bench.args.size.pick(1 << 16, 1 << 16, 1 << 10);
+    let few = Set::holes(1, 64 * PIECE, PIECE, &bench.tracker);
+    let many = Set::holes(1, pieces * PIECE, PIECE, &bench.tracker);
+    let before = resident(bench, client, &few.torrents, &few)?;
+    let after = resident(bench, client, &many.torrents, &many)?;
+    let more = mib_more(before, after) * 1024.0;
+    bench.add(Figure::Pieces, client, more);
+    Ok(())
+}
+
+/// What 100 torrents add to the memory of one.
+pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> {
+    if !client.is_other() && client != Client::Everseed {
+        return Ok(());
+    }
+    let set = Set::holes(
+        bench.args.size.pick(101, 101, 6),
+        4 * PIECE,
+        PIECE,
+        &bench.tracker,
+    );
+    let before = resident(bench, client, &set.torrents[..1], &set)?;
+    let after = resident(bench, client, &set.torrents, &set)?;
+    bench.add(Figure::Torrents, client, mib_more(before, after));
+    Ok(())
+}
+
+/// Bytes that a client has resident, some time after it is ready.
+fn resident(
+    bench: &mut Bench,
+    client: Client,
+    torrents: &[Torrent],
+    set: &Set,
+) -> Result<u64, String> {
+    let started = bench.start(client, torrents, set)?;
+    bench.settle(3);
+    Ok(usage::resident(started.running.pid()))
+}
+
+/// MiB of the program and the libraries it needs, apart from libc's own.
+pub(crate) fn size(bench: &mut Bench, client: Client) -> Result<(), String> {
+    let file = match client {
+        Client::Everseed => everseed(),
+        Client::Floor | Client::LibtorrentLeast => return Ok(()),
+        Client::Nginx => find("nginx").unwrap_or_default(),
+        Client::Rtorrent => find("rtorrent").unwrap_or_default(),
+        Client::Libtorrent => python_module()?,
+        Client::Aria2 => find("aria2c").unwrap_or_default(),
+        Client::Transmission => find("transmission-daemon").unwrap_or_default(),
+    };
+    let mut bytes = length(Path::new(&file))?;
+    // A static program is no dynamic executable, which `ldd` says with a failure.
+    let output = Command::new("ldd").arg(&file).output();
+    let output = output.map_err(|e| format!("ldd: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let libraries = text.lines().filter_map(|line| {
+        let path = line.split_once("=> ")?.1.split(' ').next()?;
+        let name = path.rsplit('/').next()?;
+        (!LIBC.iter().any(|libc| name.starts_with(libc))).then(|| path.to_owned())
+    });
+    for library in libraries {
+        bytes += length(Path::new(&library))?;
+    }
+    bench.add(Figure::Size, client, mib(bytes));
+    Ok(())
+}
+
+fn length(path: &Path) -> Result<u64, String> {
+    let meta = fs::metadata(path);
+    Ok(meta.map_err(|e| format!("{}: {e}", path.display()))?.len())
+}
+
+/// Python itself does not count.
+fn python_module() -> Result<String, String> {
+    let mut python = Command::new("/usr/bin/python3");
+    let output = python
+        .args(["-c", "import libtorrent; print(libtorrent.__file__)"])
+        .output();
+    let output = output.map_err(|e| format!("python3: {e}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Bytes of the pieces of what is not to be served.
+const PIECE: u64 = 16 << 10;
+
+const LIBC: [&str; 8] = [
+    "libc.so",
+    "libm.so",
+    "libpthread",
+    "libdl",
+    "librt",
+    "libresolv",
+    "libutil",
+    "libgcc_s",
+];

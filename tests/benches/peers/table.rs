@@ -1,0 +1,124 @@
+//! The results in Markdown.
+
+use std::fmt::Write;
+
+use crate::bench::Bench;
+use crate::clients::Client;
+use crate::figures::{Figure, Goal};
+
+/// Both tables: everseed, its goals and the best of others; and everybody.
+pub(crate) fn show(bench: &Bench) -> String {
+    let mut out = String::from("\n| | everseed | goal | best of others |\n|---|---|---|---|\n");
+    for figure in measured(bench) {
+        let ours = median(bench.values(figure, Client::Everseed));
+        let (goal, missed) = goal(bench, figure);
+        let mark = if missed { " (missed)" } else { "" };
+        let (title, ours, best) = (figure.title(), number(ours), best(bench, figure));
+        let _ = writeln!(out, "| {title} | {ours} | {goal}{mark} | {best} |");
+    }
+    out += "\n| |";
+    let clients = &bench.args.clients;
+    clients
+        .iter()
+        .for_each(|client| out += &format!(" {} |", client.title()));
+    out += &format!("\n|{}\n", "---|".repeat(clients.len() + 1));
+    for figure in measured(bench) {
+        let value = |client: &Client| number(median(bench.values(figure, *client)));
+        let cells: Vec<_> = clients.iter().map(value).collect();
+        let _ = writeln!(out, "| {} | {} |", figure.title(), cells.join(" | "));
+    }
+    for note in &bench.notes {
+        let _ = writeln!(out, "\n{note}.");
+    }
+    out
+}
+
+fn measured(bench: &Bench) -> impl Iterator<Item = Figure> {
+    let known = |figure: &Figure| {
+        let mut clients = bench.clients.iter();
+        clients.any(|client| !bench.values(*figure, *client).is_empty())
+    };
+    Figure::ALL.into_iter().filter(known)
+}
+
+/// The goal with what of it was reached in this run, and whether it was missed.
+fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
+    let ours = median(bench.values(figure, Client::Everseed));
+    let is = |missed: fn(f64, f64) -> bool, goal| ours.is_some_and(|ours| missed(ours, goal));
+    let more: fn(f64, f64) -> bool = |ours, goal| ours > goal;
+    let less: fn(f64, f64) -> bool = |ours, goal| ours < goal;
+    match figure.goal() {
+        Goal::Open => (String::new(), false),
+        Goal::AtMost(goal) if figure == Figure::Hash => {
+            let openssl = ratio(&bench.openssl, bench.values(figure, Client::Everseed));
+            let percent = openssl.map_or(String::new(), |r| format!(", is {:.0} %", r * 100.0));
+            let text = format!("{goal}, 90 % of OpenSSL's speed{percent}");
+            (text, is(more, goal) || openssl.is_some_and(|r| r < 0.9))
+        }
+        Goal::AtMost(goal) => (
+            goal.to_string(),
+            is(more, goal + if goal == 0.0 { PAGES } else { 0.0 }),
+        ),
+        Goal::AtLeast(goal) => (format!("at least {goal}"), is(less, goal)),
+        Goal::AtMostTimes(of) => times(bench, figure, of, more),
+        Goal::AtLeastTimes(of) => times(bench, figure, of, less),
+    }
+}
+
+/// Goals beside others; rounds are compared one by one, as the machine may change between them.
+fn times(
+    bench: &Bench,
+    figure: Figure,
+    of: &[(f64, Client)],
+    missed: fn(f64, f64) -> bool,
+) -> (String, bool) {
+    let ours = bench.values(figure, Client::Everseed);
+    let mut any = false;
+    let parts = of.iter().map(|(goal, client)| {
+        let is = ratio(ours, bench.values(figure, *client));
+        any |= is.is_some_and(|is| missed(is, *goal));
+        let is = is.map_or(String::new(), |is| format!(", is {is:.2}"));
+        format!("{goal} × {}{is}", client.title())
+    });
+    let parts: Vec<_> = parts.collect();
+    (parts.join("; "), any)
+}
+
+/// The best of the clients that others made.
+fn best(bench: &Bench, figure: Figure) -> String {
+    let others = bench.clients.iter().filter(|client| client.is_other());
+    let values = others.filter_map(|c| Some((median(bench.values(figure, *c))?, c)));
+    let best = values.min_by(|(a, _), (b, _)| match figure.more_is_better() {
+        true => b.total_cmp(a),
+        false => a.total_cmp(b),
+    });
+    best.map_or(String::new(), |(value, client)| {
+        format!("{} {}", client.title(), number(Some(value)))
+    })
+}
+
+fn ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
+    let ratios: Vec<_> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
+    median(&ratios)
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some((values[low] + values[high]) / 2.0)
+}
+
+/// With as many digits as say something.
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => String::new(),
+        Some(value) if value.abs() >= 100.0 => format!("{value:.0}"),
+        Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
+        Some(value) if value.abs() >= 0.1 || value == 0.0 => format!("{value:.2}"),
+        Some(value) => format!("{value:.3}"),
+    }
+}
+
+/// MiB that come and go: memory that is back to within some pages is back.
+const PAGES: f64 = 16.0 / 1024.0;

@@ -1,0 +1,152 @@
+//! Calls to a client that tell it little: each comes from an address of its own, as clients know peers
+//! by their address and turn away who comes back at once.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::peer::{BITFIELD, HAVE, INTERESTED, InfoHash, PROTOCOL, handshake, message};
+
+/// Connects from an address that nobody had before.
+pub fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // 10.20.0.1 and on, without those that end in 0 or 255.
+    let from = Ipv4Addr::from_bits(FIRST + number / 250 * 256 + number % 250 + 1);
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(from, 0)))?;
+    rustix::net::connect(&socket, &to)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+const FIRST: u32 = Ipv4Addr::new(10, 20, 0, 0).to_bits();
+
+/// Lets this process have as many sockets as the system allows it.
+pub fn allow_many_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most).expect("a limit that may be raised");
+}
+
+/// Peers that greet and then say nothing, until they are dropped.
+#[derive(Debug)]
+pub struct Idle {
+    streams: Vec<TcpStream>,
+}
+
+impl Idle {
+    /// Has so many peers connect; those that are turned away do not count.
+    pub fn greet(to: SocketAddr, hash: InfoHash, peers: usize) -> Idle {
+        let call = |_| {
+            let mut stream = dial(to).ok()?;
+            stream.set_read_timeout(Some(ANSWER)).ok()?;
+            stream.write_all(&handshake(hash, false)).ok()?;
+            Some(stream)
+        };
+        let called: Vec<_> = (0..peers).filter_map(call).collect();
+        let answered = |stream: &mut TcpStream| {
+            let mut answer = [0; 68];
+            stream.read_exact(&mut answer).is_ok() && answer[..20] == *PROTOCOL
+        };
+        let mut streams = called;
+        streams.retain_mut(answered);
+        Idle { streams }
+    }
+
+    /// HTTP clients that have fetched one page and keep their connection.
+    pub fn browse(to: SocketAddr, path: &str, peers: usize) -> Idle {
+        let call = |_| {
+            let mut stream = dial(to).ok()?;
+            stream.set_read_timeout(Some(ANSWER)).ok()?;
+            let head = format!("HEAD /{path} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+            stream.write_all(head.as_bytes()).ok()?;
+            let answer = stream.read(&mut [0; 4096]).ok()?;
+            (answer > 0).then_some(stream)
+        };
+        Idle {
+            streams: (0..peers).filter_map(call).collect(),
+        }
+    }
+
+    /// How many are connected still.
+    pub fn connected(&self) -> usize {
+        let connected = |stream: &&TcpStream| {
+            let _ = stream.set_nonblocking(true);
+            let mut bytes = [0; 64 * 1024];
+            match (&mut &**stream).read(&mut bytes) {
+                Ok(len) => len > 0,
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            }
+        };
+        self.streams.iter().filter(connected).count()
+    }
+}
+
+/// Waits until a seeder greets and says that it has all `pieces`, and gives the time since `start`, or
+/// `None` when it took too long.
+pub fn ready(
+    to: SocketAddr,
+    hash: InfoHash,
+    pieces: usize,
+    start: Instant,
+    limit: Duration,
+) -> Option<Duration> {
+    while start.elapsed() < limit {
+        if dial(to).is_ok_and(|mut stream| has_all(&mut stream, hash, pieces)) {
+            return Some(start.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    None
+}
+
+/// Whether the other side tells of all pieces. Clients that look at newcomers now and then take their time
+/// to say the first word, and none for the next.
+fn has_all(stream: &mut TcpStream, hash: InfoHash, pieces: usize) -> bool {
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut answer = [0; 68];
+    let greeted = stream.write_all(&handshake(hash, false)).is_ok();
+    if !greeted || stream.read_exact(&mut answer).is_err() {
+        return false;
+    }
+    // Only now: aria2 hangs up on who says it together with the greeting.
+    if stream.write_all(&message(INTERESTED, &[])).is_err() {
+        return false;
+    }
+    let mut had = 0;
+    while had < pieces {
+        let Ok(message) = read_message(stream) else {
+            return false;
+        };
+        match message.split_first() {
+            Some((&BITFIELD, bits)) => {
+                had = bits.iter().map(|byte| byte.count_ones() as usize).sum();
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+            }
+            Some((&HAVE, _)) => had += 1,
+            _ => {}
+        }
+    }
+    true
+}
+
+fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut word = [0; 4];
+    stream.read_exact(&mut word)?;
+    let mut message = vec![0; u32::from_be_bytes(word).min(1 << 20) as usize];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
+/// How long a greeting may take to be answered.
+const ANSWER: Duration = Duration::from_secs(10);

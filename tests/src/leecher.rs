@@ -1,0 +1,289 @@
+//! A leecher that costs next to nothing, so that a seeder is what is measured: many peers in one thread,
+//! which read into one buffer and throw away what came, or compare it with what it should be.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+use crate::dial::dial;
+use crate::download::Download;
+
+/// What every peer asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The seeder.
+    pub to: SocketAddr,
+    /// How many peers.
+    pub peers: usize,
+    /// They all stop so long after the first bytes came.
+    pub limit: Duration,
+    /// So long the first bytes are waited for.
+    pub patience: Duration,
+    /// What should come, or nothing to be looked at.
+    pub check: Option<&'a [u8]>,
+}
+
+/// What came.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// From the first bytes that came to the last.
+    pub time: Duration,
+    /// Each peer's part.
+    pub peers: Vec<Share>,
+}
+
+/// What one peer got.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Bytes of content.
+    pub bytes: u64,
+    /// From before it connected to its first block; `None` if none came.
+    pub first: Option<Duration>,
+    /// From the first bytes that any peer got to its own last.
+    pub time: Duration,
+    /// It has all that it wanted.
+    pub complete: bool,
+    /// Blocks that were not what they should be, or that nobody asked for.
+    pub wrong: u64,
+}
+
+impl Outcome {
+    /// Bytes of content that came.
+    pub fn bytes(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.bytes).sum()
+    }
+
+    /// MB per second.
+    pub fn rate(&self) -> f64 {
+        self.bytes() as f64 / self.time.as_secs_f64() / 1e6
+    }
+
+    /// Jain's index of the peers' rates: 1 if all are served alike, 1/n if one of n has everything. Time
+    /// that a peer waits counts.
+    pub fn fairness(&self) -> f64 {
+        let rates = self.peers.iter().map(|peer| match peer.time {
+            Duration::ZERO => 0.0,
+            time => peer.bytes as f64 / time.as_secs_f64(),
+        });
+        let (sum, squares) = rates.fold((0.0, 0.0), |(s, q), rate| (s + rate, q + rate * rate));
+        sum * sum / (squares * self.peers.len() as f64)
+    }
+
+    /// The longest that a peer waited for its first block; `None` if one got none.
+    pub fn first(&self) -> Option<Duration> {
+        let firsts: Option<Vec<_>> = self.peers.iter().map(|peer| peer.first).collect();
+        firsts?.into_iter().max()
+    }
+
+    /// Whether all have all.
+    pub fn complete(&self) -> bool {
+        self.peers.iter().all(|peer| peer.complete)
+    }
+
+    /// Blocks that were not what they should be.
+    pub fn wrong(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.wrong).sum()
+    }
+}
+
+/// Has peers download until all are complete or the time is over; `download` makes each one's.
+pub fn leech(work: &Work<'_>, download: impl Fn(usize) -> Download) -> io::Result<Outcome> {
+    let mut crowd = Crowd {
+        poll: epoll::create(CreateFlags::CLOEXEC)?,
+        peers: Vec::new(),
+        buffer: vec![0; BUFFER],
+        check: work.check,
+    };
+    let start = Instant::now();
+    for number in 0..work.peers {
+        crowd.add(work.to, download(number), start)?;
+    }
+    let mut events = [NOTHING; 256];
+    while crowd.peers.iter().any(Peer::wants) {
+        let first = crowd.first();
+        let over = match first {
+            Some(first) => first.elapsed() >= work.limit,
+            None => start.elapsed() >= work.patience,
+        };
+        if over {
+            break;
+        }
+        let ready = match epoll::wait(&crowd.poll, &mut events[..], Some(&TICK)) {
+            Err(rustix::io::Errno::INTR) => 0,
+            ready => ready?,
+        };
+        for event in &events[..ready] {
+            let number = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            crowd.read(number);
+        }
+        if ready == 0 {
+            crowd.peers.iter_mut().for_each(Peer::nudge);
+        }
+    }
+    Ok(crowd.outcome())
+}
+
+struct Crowd<'a> {
+    poll: rustix::fd::OwnedFd,
+    peers: Vec<Peer>,
+    buffer: Vec<u8>,
+    check: Option<&'a [u8]>,
+}
+
+struct Peer {
+    /// `None` once the seeder hung up.
+    stream: Option<TcpStream>,
+    download: Download,
+    start: Instant,
+    /// When its first bytes of content came.
+    begun: Option<Instant>,
+    /// When its first block was whole.
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl Crowd<'_> {
+    fn add(&mut self, to: SocketAddr, download: Download, now: Instant) -> io::Result<()> {
+        let start = Instant::now();
+        let stream = dial(to)?;
+        stream.set_nonblocking(true)?;
+        let number = EventData::new_u64(self.peers.len() as u64);
+        epoll::add(&self.poll, &stream, number, EventFlags::IN)?;
+        let mut peer = Peer {
+            stream: Some(stream),
+            download,
+            start,
+            begun: None,
+            first: None,
+            last: now,
+        };
+        peer.send();
+        self.peers.push(peer);
+        Ok(())
+    }
+
+    /// Takes what came for a peer.
+    fn read(&mut self, number: usize) {
+        let Some(peer) = self.peers.get_mut(number) else {
+            return;
+        };
+        for _ in 0..AT_ONCE {
+            let Some(stream) = &mut peer.stream else {
+                return;
+            };
+            match stream.read(&mut self.buffer) {
+                Ok(len) if len > 0 => {
+                    peer.take(&self.buffer[..len], self.check);
+                    if len < self.buffer.len() {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                _ => peer.stream = None,
+            }
+        }
+    }
+
+    /// When the first content came.
+    fn first(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(|peer| peer.begun).min()
+    }
+
+    fn outcome(&self) -> Outcome {
+        let Some(first) = self.first() else {
+            let none = |_: &Peer| Share::default();
+            let peers = self.peers.iter().map(none).collect();
+            return Outcome {
+                time: Duration::ZERO,
+                peers,
+            };
+        };
+        let now = Instant::now();
+        let peers: Vec<_> = self
+            .peers
+            .iter()
+            .map(|peer| peer.share(first, now))
+            .collect();
+        let time = peers.iter().map(|peer| peer.time).max();
+        Outcome {
+            time: time.unwrap_or_default(),
+            peers,
+        }
+    }
+}
+
+impl Peer {
+    fn wants(&self) -> bool {
+        self.stream.is_some() && !self.download.is_complete()
+    }
+
+    fn take(&mut self, bytes: &[u8], check: Option<&[u8]>) {
+        self.download.take(bytes, check);
+        self.last = Instant::now();
+        if self.begun.is_none() && self.download.bytes() > 0 {
+            self.begun = Some(self.last);
+        }
+        if self.first.is_none() && self.download.has_block() {
+            self.first = Some(self.last);
+        }
+        self.send();
+    }
+
+    /// Sends what is to be said. What does not fit is tried again after the next bytes, which will come
+    /// as requests are what does not fit.
+    fn send(&mut self) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        let unsent = self.download.unsent();
+        if unsent.is_empty() {
+            return;
+        }
+        match stream.write(unsent) {
+            Ok(len) => drop(unsent.drain(..len)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.stream = None,
+        }
+    }
+
+    /// Asks again after a while for what did not come: some clients drop requests without a word.
+    fn nudge(&mut self) {
+        if self.last.elapsed() > STALLED && self.wants() {
+            self.download.ask_again();
+            self.last = Instant::now();
+        }
+        self.send();
+    }
+
+    fn share(&self, first: Instant, now: Instant) -> Share {
+        let complete = self.download.is_complete();
+        let end = if complete { self.last } else { now };
+        Share {
+            bytes: self.download.bytes(),
+            first: self.first.map(|first| first - self.start),
+            time: end.saturating_duration_since(first),
+            complete,
+            wrong: self.download.wrong(),
+        }
+    }
+}
+
+const NOTHING: Event = Event {
+    flags: EventFlags::empty(),
+    data: EventData::new_u64(0),
+};
+
+const BUFFER: usize = 256 * 1024;
+
+/// Times that a peer's socket is read before it is another's turn.
+const AT_ONCE: usize = 4;
+
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+const STALLED: Duration = Duration::from_secs(5);

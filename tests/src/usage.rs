@@ -1,0 +1,131 @@
+//! What a program takes: CPU time, memory of its own, memory of the kernel for its connections.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::program;
+
+/// CPU time of a process and its children so far, of all their threads.
+pub fn cpu(pid: u32) -> Duration {
+    family(pid).into_iter().map(own_cpu).sum()
+}
+
+/// A process's CPU time. Its threads' own counts are exact to the nanosecond, but those that ended are
+/// only in the process's, which is in hundredths of a second.
+fn own_cpu(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = tasks.into_iter().flatten().flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    let exact = Duration::from_nanos(threads.sum());
+    // `PID (NAME) STATE ..`: utime and stime are the 14th and 15th field.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse::<u64>().ok());
+    exact.max(Duration::from_millis(ticks.sum::<u64>() * 10))
+}
+
+/// A process and its children.
+fn family(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|n| n.parse().ok());
+    std::iter::once(pid).chain(children).collect()
+}
+
+/// Bytes of memory that a process and its children have resident.
+pub fn resident(pid: u32) -> u64 {
+    family(pid)
+        .into_iter()
+        .map(|pid| field(pid, "VmRSS:"))
+        .sum()
+}
+
+/// The part of it that no file backs, which the kernel cannot just drop.
+pub fn anonymous(pid: u32) -> u64 {
+    family(pid)
+        .into_iter()
+        .map(|pid| field(pid, "RssAnon:"))
+        .sum()
+}
+
+/// The most that was resident since the start or the last [`forget_peak`].
+pub fn peak(pid: u32) -> u64 {
+    family(pid)
+        .into_iter()
+        .map(|pid| field(pid, "VmHWM:"))
+        .sum()
+}
+
+/// Has [`peak`] begin anew.
+pub fn forget_peak(pid: u32) {
+    for pid in family(pid) {
+        let path = format!("/proc/{pid}/clear_refs");
+        fs::write(&path, "5").unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+}
+
+/// A number of `/proc/PID/status` that is in KiB there, in bytes; 0 if the process is gone.
+fn field(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
+}
+
+/// Bytes that the kernel holds for the TCP connections of this address: what was received and not read,
+/// what was written and not acknowledged, and what was set aside for more. `/proc/net/sockstat` has the
+/// sum for the whole machine only.
+pub fn tcp_memory(of: IpAddr) -> u64 {
+    let ss = program("ss", "iproute2");
+    let output = Command::new(&ss)
+        .args(["-tmnHO", "state", "connected", "src"])
+        .arg(of.to_string())
+        .output();
+    let output = output.unwrap_or_else(|e| panic!("{ss}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().filter_map(socket_memory).sum()
+}
+
+/// From a line with `skmem:(r0,rb131072,t0,tb87040,f4096,w12288,o0,bl0,d0)`.
+fn socket_memory(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("skmem:(")?;
+    let (numbers, _) = rest.split_once(')')?;
+    let held = numbers.split(',').filter_map(|number| {
+        let digits = number.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let name = &number[..number.len() - digits.len()];
+        matches!(name, "r" | "f" | "w").then(|| digits.parse::<u64>().ok())?
+    });
+    Some(held.sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_socket() {
+        let line =
+            "ESTAB 0 0 10.0.0.1:1 10.0.0.2:2 skmem:(r1,rb131072,t0,tb87040,f4096,w20,o7,bl0,d0)";
+        assert_eq!(socket_memory(line), Some(4117));
+        assert_eq!(socket_memory("ESTAB 0 0 10.0.0.1:1 10.0.0.2:2"), None);
+    }
+
+    #[test]
+    fn this_process() {
+        let pid = std::process::id();
+        let before = cpu(pid);
+        let mut sum = 0_u64;
+        while cpu(pid) < before + Duration::from_millis(20) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(resident(pid) >= anonymous(pid) && anonymous(pid) > 0);
+        assert!(peak(pid) >= resident(pid) / 2);
+    }
+}
