@@ -31,12 +31,13 @@ impl Service {
     pub(super) fn scan(&mut self, seed: &mut Seed, engine: &mut Engine) {
         let mut index = None;
         let more = std::mem::take(&mut self.more);
+        self.say_if_full(engine, more);
         for number in 0..self.watches.len() {
             let folder = self.watches[number].folder.clone();
             let settles = |managed: &Managed| {
                 managed.folder.as_ref() == Some(&folder) && managed.stage == Stage::Settling
             };
-            let restless = more || self.items.iter().any(settles);
+            let restless = more && self.places(engine) > 0 || self.items.iter().any(settles);
             if !self.is_due(number, restless) {
                 self.more |= more;
                 continue;
@@ -51,6 +52,27 @@ impl Service {
                 self.look_into(seed, engine, number, index);
             }
         }
+    }
+
+    /// Says once that there is no memory for all that is in the folders.
+    fn say_if_full(&mut self, engine: &Engine, more: bool) {
+        let full = more && engine.node.known() >= self.most_known;
+        if full && !self.full {
+            let most = self.most_known;
+            log::error!(
+                "there is memory for {most} torrents, and more are in the watched folders: the others \
+                 are not seeded; raise memory ="
+            );
+        }
+        self.full = full;
+    }
+
+    /// How many new things may be taken in.
+    pub(super) fn places(&self, engine: &Engine) -> usize {
+        let coming = |managed: &&Managed| managed.stage.is_coming();
+        let taken = engine.node.known() + self.items.iter().filter(coming).count();
+        let names = self.most_known.saturating_sub(taken);
+        ITEMS_MAX.saturating_sub(self.items.len()).min(names)
     }
 
     /// Whether a folder is to be read; what keeps us from it is said once.
@@ -76,7 +98,8 @@ impl Service {
         index: &mut Index,
     ) {
         let folder = self.watches[number].folder.clone();
-        let found = match self.read(number, index) {
+        let places = self.places(engine);
+        let found = match self.read(number, index, places) {
             Ok(found) => found,
             Err(error) => {
                 log::error!("{error}");
@@ -112,7 +135,7 @@ impl Service {
 
     /// Reads a folder. What is new is taken in some at a time, torrents first: what a torrent describes is
     /// nothing of its own.
-    fn read(&mut self, number: usize, index: &mut Index) -> Result<Found, String> {
+    fn read(&mut self, number: usize, index: &mut Index, room: usize) -> Result<Found, String> {
         let folder = self.watches[number].folder.clone();
         let of_it = |managed: &&Managed| managed.folder.as_ref() == Some(&folder);
         let items: HashSet<PathBuf> = self
@@ -121,7 +144,6 @@ impl Service {
             .filter(of_it)
             .map(|managed| managed.item.path.clone())
             .collect();
-        let room = ITEMS_MAX.saturating_sub(self.items.len()).max(1);
         let mut found = Found::default();
         let mut torrents = Vec::new();
         let mut others = Vec::new();
@@ -221,5 +243,5 @@ fn is_old((_, seconds, _, _): Mark) -> bool {
 /// After so long without a change something is complete.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// What is looked after in the folders at most, besides what is asleep; one more is taken in always.
+/// What is looked after in the folders at most, besides what is asleep.
 const ITEMS_MAX: usize = 256;

@@ -41,6 +41,8 @@ pub(super) struct Service {
     pub(super) watches: Vec<Watch>,
     /// Whether there is more in the folders than was taken in.
     pub(super) more: bool,
+    /// Whether it was said that there is no memory for it.
+    pub(super) full: bool,
     /// Torrents that are asleep and being opened.
     pub(super) waking: Vec<Waking>,
     /// Torrents that are known at most, awake and asleep.
@@ -124,6 +126,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         items: Vec::new(),
         watches: config.watch.iter().cloned().map(Watch::new).collect(),
         more: false,
+        full: false,
         waking: Vec::new(),
         most_known: room.torrents + room.asleep,
         loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
@@ -214,7 +217,7 @@ impl Service {
             self.begin(seed, engine, now);
         }
         let idle = |managed: &Managed| !managed.stage.is_coming();
-        if self.more && self.items.iter().all(idle) {
+        if self.more && self.places(engine) > 0 && self.items.iter().all(idle) {
             self.next_poll = now;
         }
         if now < self.next_poll {
@@ -358,11 +361,18 @@ impl Service {
         if !self.items.iter_mut().any(|managed| mine(&managed)) {
             return;
         }
-        let room = self.make_room(seed, engine);
+        let room = match self.make_room(seed, engine) {
+            false => Err(
+                "no place for another torrent until one that is awake has no peers; raise torrents =",
+            ),
+            true if engine.node.known() >= self.most_known => {
+                Err("no memory for the name of another torrent; raise memory =")
+            }
+            true => Ok(()),
+        };
         let Some(managed) = self.items.iter_mut().find(mine) else {
             return;
         };
-        let room = room && engine.node.known() < self.most_known;
         let started =
             outcome.and_then(|(source, download)| start(seed, engine, source, download, room));
         match started {
@@ -459,7 +469,7 @@ fn start(
     engine: &mut Engine,
     source: Source,
     download: Option<Download>,
-    room: bool,
+    room: Result<(), &str>,
 ) -> Result<usize, String> {
     let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
@@ -468,11 +478,7 @@ fn start(
     if twin || engine.node.find(metainfo.info_hash).is_some() {
         return Err(format!("{shown}: the same torrent is there already"));
     }
-    if !room {
-        return Err(format!(
-            "{shown}: no room for another torrent until one that is awake may sleep; raise torrents = or memory ="
-        ));
-    }
+    room.map_err(|reason| format!("{shown}: {reason}"))?;
     let mut out = Output::new();
     introduce_one(&source, &mut out);
     let _ = out.finish();
