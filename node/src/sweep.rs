@@ -96,13 +96,12 @@ impl Node<'_> {
             if !conn.is_open() || !conn.interested {
                 continue;
             }
-            let trades = conn.torrent.is_some_and(|id| self.is_downloading(id));
             let Some(rank) = self.ranks.get_mut(len) else {
                 break;
             };
-            let gave = conn.downloaded - conn.downloaded_before[0];
             *rank = Rank {
-                gave: if trades && !conn.snubbed { gave } else { 0 },
+                // In the last rounds: nothing, if it snubs us.
+                gave: conn.downloaded - conn.downloaded_before[0],
                 conn: slot as u16,
                 unchoked: conn.unchoked,
                 optimistic: conn.optimistic,

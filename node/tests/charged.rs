@@ -5,7 +5,7 @@ mod common;
 use common::{Setup, World};
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::Message;
-use everseed_node::Reason;
+use everseed_node::{Event, Reason};
 
 fn setup() -> Setup {
     Setup {
@@ -120,6 +120,25 @@ fn bad_pieces_of_several() {
     assert_eq!(world.verified, [19, 19]);
     assert!(world.node.is_complete(world.torrent));
     assert!(world.peers[one].open && world.peers[two].open);
+}
+
+/// The one that a bad piece is fetched from leaves: the other may help again.
+#[test]
+fn alone_and_gone() {
+    let mut world = World::downloading(&setup(), 19);
+    let peers = [world.giver(true), world.giver(true)];
+    world.bad.push(19);
+    for n in 0..3 {
+        give(&mut world, peers[n % 2], 1);
+    }
+    world.bad.clear();
+    let alone = usize::from(world.peers[peers[1]].asked.len() == 3);
+    give(&mut world, peers[alone], 1);
+    let id = world.peers[peers[alone]].id;
+    world.node.event(world.now, Event::Closed(id));
+    world.settle();
+    give(&mut world, peers[1 - alone], 3);
+    assert!(world.node.is_complete(world.torrent));
 }
 
 /// Who gives as well as it refuses is asked all the time.

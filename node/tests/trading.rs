@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::{PIECES, Setup, World};
 use everseed_core::geometry::BlockRef;
 use everseed_core::wire::Message;
+use everseed_node::Event;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -305,6 +306,48 @@ fn who_helps_with_a_piece() {
         world.settle();
         assert_eq!(pieces_of(&world.peers[peer].asked), asked);
     }
+}
+
+/// Of pieces in progress, the one of which least is missing is finished first.
+#[test]
+fn the_nearest_to_its_end_first() {
+    let mut world = World::downloading(&setup(), 0);
+    for (piece, gives) in [(7, 0), (3, 2), (5, 1)] {
+        let slow = world.leecher(true);
+        keeps(&mut world, slow, 1);
+        let suggest = Message::Suggest(piece);
+        world.peers[slow].say(&[Message::HaveAll, suggest, Message::Unchoke]);
+        world.settle();
+        for _ in 0..gives {
+            world.peers[slow].give();
+            world.settle();
+        }
+        assert_eq!(pieces_of(&world.peers[slow].asked), [piece]);
+    }
+    let helper = world.leecher(true);
+    keeps(&mut world, helper, 1);
+    let has = [3, 5, 7].map(Message::Have);
+    world.peers[helper].say(&[Message::HaveNone, has[2], has[1], has[0], Message::Unchoke]);
+    world.settle();
+    assert_eq!(pieces_of(&world.peers[helper].asked), [3]);
+}
+
+/// A disk that is full: nothing more is asked for until there is room.
+#[test]
+fn nothing_is_asked_for_a_full_disk() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.giver(true);
+    let before = world.peers[peer].requests();
+    world.full = true;
+    give_all(&mut world, &[peer]);
+    world.pass(30 * SECOND);
+    assert_eq!(world.peers[peer].requests(), before);
+    assert_eq!(world.node.blocks_free(), world.node.blocks());
+    world.full = false;
+    world.node.event(world.now, Event::Writable(world.torrent));
+    world.settle();
+    give_all(&mut world, &[peer]);
+    assert!(is_complete(&world));
 }
 
 /// One of two seeds stops in the end: the other is asked for what it keeps, which it is then told.

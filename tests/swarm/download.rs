@@ -168,7 +168,16 @@ fn who_sends_bad_pieces_is_banned() {
     let (code, dir) = getter.end();
     assert_eq!(code, 0);
     content.assert_same_in(&dir.join("files"), true);
+    // With nobody else there is no way to finish, and the exit code says why.
+    let mut alone = Getter::start(
+        &seeder.torrent(),
+        net.addr(Family::V4),
+        Dir::new("get"),
+        &["-vv", "--peer", &peer],
+    );
     seeder.stop();
+    alone.wait_for("what it sent did not have the right hash");
+    assert_eq!(alone.stop().0, 32, "exit code after wrong hashes");
 }
 
 #[test]
@@ -271,6 +280,51 @@ fn all_room_at_the_start() {
     }
 }
 
+/// The torrent comes from a web server, and the exit code says if it does not.
+#[test]
+fn from_an_address() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("address.bin", 5 << 20, 76);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let get = |name: &str| {
+        let url = format!("http://{}/{name}.torrent", seeder.addr());
+        let (url, args) = (Path::new(&url), ["--no-seed"]);
+        Getter::start(url, net.addr(Family::V4), Dir::new("get"), &args)
+    };
+    let (code, got) = get(&seeder.info_hash().to_string()).end();
+    assert_eq!(code, 0);
+    content.assert_same_in(&got.join("files"), true);
+    let (code, got) = get("gone").end();
+    let said = fs::read_to_string(got.join("get.log")).unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the server answers 404"), "{said}");
+    seeder.stop();
+}
+
+/// It stays until it has sent as much as it was told to.
+#[test]
+fn served_enough() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("ratio.bin", 8 << 20, 77);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let peer = seeder.addr().to_string();
+    let listen = net.addr(Family::V4);
+    let args = ["--ratio", "1", "--peer", &peer];
+    let mut getter = Getter::start(&seeder.torrent(), listen, Dir::new("get"), &args);
+    getter.wait_for("complete: ratio.bin");
+    seeder.stop();
+    getter.process.assert_alive();
+    let other = listen.to_string();
+    let args = ["--no-seed", "--peer", &other];
+    let torrent = seeder.torrent();
+    let (code, got) = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args).end();
+    assert_eq!(code, 0);
+    content.assert_same_in(&got.join("files"), true);
+    assert_eq!(getter.end().0, 0, "exit code of one that served enough");
+}
+
 #[test]
 fn goals_and_exit_codes() {
     let net = Net::new();
@@ -286,7 +340,13 @@ fn goals_and_exit_codes() {
     seeder.stop();
     let mut alone = get(&torrent, &[]);
     alone.wait_for("downloading: goals.bin");
-    assert_eq!(alone.stop().0, 7, "exit code of an unfinished download");
+    let (code, got) = alone.stop();
+    assert_eq!(code, 7, "exit code of an unfinished download");
+    let said = fs::read_to_string(got.join("get.log")).unwrap();
+    assert!(
+        said.contains("unfinished: goals.bin, 3.00 MiB to come"),
+        "{said}"
+    );
     let nonsense = dir.join("nonsense.torrent");
     fs::write(&nonsense, "no torrent").unwrap();
     assert_eq!(get(&nonsense, &[]).end().0, 25);

@@ -91,6 +91,29 @@ fn wrong_data_at_the_start() {
     assert!(sent < 12 << 20, "{sent} bytes were sent");
 }
 
+/// The same torrent to another place, which is on another disk: that is no disk that is not mounted.
+/// What is remembered of the one place says nothing of the other.
+#[test]
+fn to_another_disk() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("moved.bin", 4 << 20, 84);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let listen = net.addr(Family::V4);
+    let torrent = seeder.torrent();
+    let (code, got) = Getter::start(&torrent, listen, Dir::new("get"), &["--no-seed"]).end();
+    assert_eq!(code, 0);
+    let other = got.sub("other").display().to_string();
+    let script = format!("mount -t tmpfs none '{other}' && exec \"$@\"");
+    let wrapper = ["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned);
+    let args = ["--no-seed", "--out", &other];
+    let (code, got) = Getter::start_in(&torrent, listen, got, &args, &wrapper).end();
+    assert_eq!(code, 0);
+    let said = fs::read_to_string(got.join("get.log")).unwrap();
+    assert!(said.contains("4.00 MiB of 4.00 MiB to come"), "{said}");
+    seeder.stop();
+}
+
 /// A disk that is full is waited for, and then it goes on.
 #[test]
 fn a_full_disk() {

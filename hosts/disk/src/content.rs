@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::Digest;
 use everseed_core::metainfo::{Kind, Metainfo};
-use rustix::fs::Advice;
+use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::beneath;
@@ -168,6 +168,18 @@ impl Content {
             buf = rest;
         }
         Ok(())
+    }
+
+    /// Whether these bytes are a hole of one file: zeros that were never written. Where that cannot be
+    /// told it is `false`.
+    pub(crate) fn is_hole(
+        &self,
+        files: &FileCache,
+        offset: u64,
+        len: u64,
+    ) -> Result<bool, ReadError> {
+        let part = self.part(files, offset)?;
+        Ok(part.is_hole(offset, len))
     }
 
     /// Fills `buf` from the torrent file's raw `info`, from `offset` of it on, waiting for the disk
@@ -399,6 +411,22 @@ impl Part {
     /// How many of `wanted` bytes from `offset` on lie in this part.
     fn room(&self, offset: u64, wanted: usize) -> usize {
         usize::try_from(self.end - offset).map_or(wanted, |room| room.min(wanted))
+    }
+
+    fn is_hole(&self, offset: u64, len: u64) -> bool {
+        let Source::File { fd, .. } = &*self.source else {
+            return false;
+        };
+        let (at, end) = (offset - self.start, offset - self.start + len);
+        // A file that ends too soon has no hole there.
+        let size =
+            || rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        offset + len <= self.end
+            && match rustix::fs::seek(fd, SeekFrom::Data(at)) {
+                Ok(data) => data >= end,
+                Err(Errno::NXIO) => size() >= end,
+                Err(_) => false,
+            }
     }
 
     fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {

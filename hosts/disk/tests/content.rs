@@ -5,12 +5,15 @@ mod common;
 
 use std::fs;
 use std::io::IoSliceMut;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::{Listed, Scratch, random, torrent_of};
 use everseed_core::bits;
+use everseed_core::hash::Sha1;
 use everseed_core::rng::Rng;
+use everseed_disk::hash::Fast;
 use everseed_disk::{Content, FileCache, OpenError, ReadError, check, read_torrent, write};
 
 fn open(torrent: &Path, data: &Path, scratch: &Scratch) -> Result<Content, OpenError> {
@@ -335,4 +338,46 @@ fn beyond_four_gib() {
     let mut back = vec![0; block.len()];
     content.read(&files, 0, &mut back).unwrap();
     assert_eq!(back, block);
+}
+
+/// A hole of 64 GiB is not read, and a piece of zeros is good all the same.
+#[test]
+fn holes_are_not_read() {
+    let scratch = Scratch::new("holes");
+    let (piece_len, pieces) = (1_u64 << 24, 4096_u64);
+    let len = piece_len * pieces + 5;
+    let zeros = |len: u64| {
+        let mut sha1 = Fast::default();
+        sha1.update(&vec![0; usize::try_from(len).unwrap()]);
+        sha1.finish()
+    };
+    let mut hashes = [9; 20].repeat(usize::try_from(pieces + 1).unwrap());
+    for (piece, len) in [(7, piece_len), (9, piece_len), (pieces, 5)] {
+        let at = usize::try_from(piece).unwrap() * 20;
+        hashes[at..at + 20].copy_from_slice(&zeros(len));
+    }
+    let head = format!("d4:infod6:lengthi{len}e4:name5:holes12:piece lengthi{piece_len}e6:pieces");
+    let size = format!("{}:", hashes.len());
+    let torrent = [head.as_bytes(), size.as_bytes(), &hashes, b"ee"].concat();
+    let torrent = scratch.write("holes.torrent", &torrent);
+    let data = scratch.path().join("data");
+    let content = open(&torrent, &data, &scratch).unwrap();
+    write::prepare(&content, false, |_| true).unwrap();
+    // A block in the middle of a piece that should be zeros, and one beside it.
+    let written = FileCache::new(4);
+    for offset in [9 * piece_len + 100_000, 10 * piece_len] {
+        write::write(&content, &written, offset, &[&[1; 100]]).unwrap();
+    }
+    let good = |content: &Content| -> Vec<u32> {
+        let bits = check::check(content, |_| ControlFlow::Continue(())).unwrap();
+        let bits = bits.unwrap();
+        (0..=4096)
+            .filter(|&piece| bits::get(&bits, piece))
+            .collect()
+    };
+    assert_eq!(good(&content), [7, 4096]);
+    // The end is missing, which is no hole.
+    let file = fs::File::options().write(true).open(data.join("holes"));
+    file.unwrap().set_len(len - 1).unwrap();
+    assert_eq!(good(&content), [7]);
 }

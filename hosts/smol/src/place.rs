@@ -47,17 +47,25 @@ impl Place {
         judge(path, before, now, &fstab)
     }
 
-    /// As text, for the state.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// As text, for the state: the place of what lies at `path`.
+    pub(crate) fn encode(&self, path: &Path) -> Vec<u8> {
         let head = format!("{:016x} ", self.id);
-        [head.as_bytes(), self.mount.as_os_str().as_bytes()].concat()
+        let (mount, path) = (self.mount.as_os_str(), absolute(path));
+        let path = path.as_os_str().as_bytes();
+        [head.as_bytes(), mount.as_bytes(), b"\0", path].concat()
     }
 
-    /// The reverse.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Place> {
-        let (id, mount) = bytes.split_at_checked(16)?;
+    /// The reverse; `None` too if it says where something lay that is not at `path` or below it. Who
+    /// names another place does not look for what was at the former one.
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Option<Place> {
+        let (id, rest) = bytes.split_at_checked(16)?;
         let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
-        let mount = OsStr::from_bytes(mount.strip_prefix(b" ")?);
+        let mut rest = rest.strip_prefix(b" ")?.splitn(2, |byte| *byte == 0);
+        let mount = OsStr::from_bytes(rest.next()?);
+        let lay = rest.next().map(|lay| Path::new(OsStr::from_bytes(lay)));
+        if lay.is_some_and(|lay| !lay.starts_with(absolute(path))) {
+            return None;
+        }
         Some(Place {
             mount: PathBuf::from(mount),
             id,
@@ -102,6 +110,11 @@ pub(crate) fn is_in_ram(folder: &std::fs::File) -> bool {
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     let kind = fstatfs(folder).map_or(0, |stat| stat.f_type as u64 & 0xffff_ffff);
     kind == TMPFS || kind == RAMFS
+}
+
+/// The path from the root on. Links stay, as they may lead to a disk that is not there.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The path without links, as far as it is there.
@@ -317,7 +330,19 @@ mod tests {
             mount: "/mnt/my disk".into(),
             id: 7,
         };
-        assert_eq!(Place::decode(&place.encode()), Some(place));
-        assert_eq!(Place::decode(b"xyz"), None);
+        let path = Path::new("/mnt/my disk/films/film");
+        let text = place.encode(path);
+        for (at, known) in [
+            ("/mnt/my disk/films/film", true),
+            ("/mnt/my disk/films", true),
+            ("/mnt/my disk/film", false),
+            ("/srv/film", false),
+        ] {
+            let place = known.then(|| place.clone());
+            assert_eq!(Place::decode(&text, Path::new(at)), place, "{at}");
+        }
+        let before = b"0000000000000007 /mnt/my disk";
+        assert_eq!(Place::decode(before, path), Some(place));
+        assert_eq!(Place::decode(b"xyz", path), None);
     }
 }

@@ -102,14 +102,19 @@ impl State {
         State::open(folder)
     }
 
-    /// On which disk a torrent's content was when it was there last.
-    pub(crate) fn place(&self, info_hash: InfoHash) -> Option<Place> {
-        Place::decode(&fs::read(self.place_file(info_hash)).ok()?)
+    /// On which disk a torrent's content was when it was at `path` last.
+    pub(crate) fn place(&self, info_hash: InfoHash, path: &Path) -> Option<Place> {
+        Place::decode(&fs::read(self.place_file(info_hash)).ok()?, path)
     }
 
     /// Remembers it.
-    pub(crate) fn remember_place(&self, info_hash: InfoHash, place: &Place) -> io::Result<()> {
-        let bytes = place.encode();
+    pub(crate) fn remember_place(
+        &self,
+        info_hash: InfoHash,
+        path: &Path,
+        place: &Place,
+    ) -> io::Result<()> {
+        let bytes = place.encode(path);
         everseed_disk::replace(&self.place_file(info_hash), |out| out.write_all(&bytes))
     }
 

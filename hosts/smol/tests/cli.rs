@@ -117,7 +117,7 @@ fn what_goes_wrong_is_said() {
     scratch.write("photo", b"jpeg");
     assert_eq!(run(&scratch.0, &["make", "film"]).0, 0);
     let full = format!("--state={}", scratch.0.join("state").display());
-    let cases: [(&[&str], i32, &str); 16] = [
+    let cases: [(&[&str], i32, &str); 20] = [
         (&[], 2, "everseed: which command?"),
         (
             &["sed"],
@@ -172,6 +172,33 @@ fn what_goes_wrong_is_said() {
             &["seed", &full, "--listen=127.0.0.1:0", "/dev/full"],
             1,
             "everseed: /dev/full is a device, socket or FIFO",
+        ),
+        (
+            &["get", &full, "folder.torrent"],
+            1,
+            "everseed: folder.torrent is a folder; give the .torrent file or its URL",
+        ),
+        (
+            &["get", &full, "nonsense.torrent"],
+            25,
+            "everseed: nonsense.torrent: not a torrent",
+        ),
+        (
+            &["get", &full, "ftp://example.org/x.torrent"],
+            1,
+            "everseed: ftp://example.org/x.torrent: only http and https",
+        ),
+        (
+            &[
+                "get",
+                &full,
+                "--listen=127.0.0.1:0",
+                "film.torrent",
+                "-o",
+                "photo",
+            ],
+            1,
+            "everseed: --out photo: that is a file; give a folder",
         ),
         (
             &["seed", "--slots", "x"],

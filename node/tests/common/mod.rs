@@ -24,7 +24,7 @@ use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
-    Wanted,
+    StorageError, Wanted,
 };
 
 pub const HASH: InfoHash = InfoHash([7; 20]);
@@ -71,6 +71,8 @@ pub struct World {
     /// Torrents that are asleep and were asked for.
     pub asked_for: Vec<TorrentId>,
     pub closed: HashMap<SocketAddr, Reason>,
+    /// The disk takes no block.
+    pub full: bool,
     pub peers: Vec<Peer>,
     pub slots: u16,
     /// The most bytes that a socket takes at a time.
@@ -156,6 +158,7 @@ impl World {
             announces: Vec::new(),
             asked_for: Vec::new(),
             closed: HashMap::new(),
+            full: false,
             peers: Vec::new(),
             slots: setup.slots,
             write_limit: usize::MAX,
@@ -274,7 +277,8 @@ impl World {
                 let len = span.len as usize;
                 let same = |(&b, at): (&u8, u64)| b == content(at);
                 assert!(bytes[..len].iter().zip(span.offset..).all(same));
-                self.node.written(block, bytes, Ok(()));
+                let full = self.full.then_some(StorageError::Full);
+                self.node.written(block, bytes, full.map_or(Ok(()), Err));
             }
             Action::Announce(job) => self.announces.push(job),
             Action::Wake { torrent } => self.asked_for.push(torrent),

@@ -37,7 +37,7 @@ pub(super) struct Waking {
 /// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
 pub(super) fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Option<String> {
     let sleeper = catalogue.read(job.torrent.slot)?;
-    let before = state.place(sleeper.info_hash());
+    let before = state.place(sleeper.info_hash(), &sleeper.root());
     match Place::look(&sleeper.root(), before.as_ref()) {
         Found::There(_) => {}
         Found::NotMounted(mount) | Found::Another(mount) => {

@@ -67,13 +67,28 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
         return Err((text.to_owned(), 1));
     }
     let remote = text.starts_with("http://") || text.starts_with("https://");
+    if !remote && text.contains("://") && !given.exists() {
+        let text = format!("{shown}: only http and https addresses can be fetched");
+        return Err((text, 1));
+    }
+    if given.is_dir() {
+        let text = format!("{shown} is a folder; give the .torrent file or its URL");
+        return Err((text, 1));
+    }
     let bytes = if remote {
         let limits = http::Limits {
             body: MAX_TORRENT,
             ..http::Limits::default()
         };
         let answer = smol::block_on(http::get(text, None, &limits));
-        let answer = answer.map_err(|error| (format!("{shown}: {error}"), 1))?;
+        let answer = answer.map_err(|error| {
+            // Before a host is known the error names the whole address, as we do.
+            let text = match error.host == text {
+                true => format!("{shown}: {}", error.fault),
+                false => format!("{shown}: {error}"),
+            };
+            (text, 1)
+        })?;
         if answer.status != 200 {
             return Err((format!("{shown}: the server answers {}", answer.status), 1));
         }
@@ -129,6 +144,10 @@ fn code(error: &OpenError) -> u8 {
 /// Finds out what is wanted. Nothing is made yet.
 pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
     let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
+    if fetch.out.is_file() {
+        let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
+        return Err((format!("--out {shown}: that is a file; give a folder"), 1));
+    }
     let mut wanted = None;
     let mut used = vec![false; fetch.only.len()];
     if !fetch.only.is_empty() {

@@ -146,7 +146,7 @@ pub(super) fn is_there(item: &Item, state: &State) -> Result<(), String> {
     };
     let metainfo = || -> Option<Metainfo> { read_torrent(path).ok() };
     let before = match is_torrent(path) && !remote {
-        true => metainfo().and_then(|m| state.place(m.info_hash)),
+        true => metainfo().and_then(|m| state.place(m.info_hash, data?)),
         false => None,
     };
     let here = (!remote).then_some(path);

@@ -115,9 +115,10 @@ impl Seed {
         if let Some(get) = get {
             let content = &opened[0].content;
             let mut plan = fetch::plan(content, get).map_err(refused)?;
-            let before = state.place(content.metainfo().info_hash);
+            let root = content.root();
+            let before = state.place(content.metainfo().info_hash, &root);
             // A disk that is not mounted is waited for; any other trouble is better told at once.
-            if let Found::There(_) = Place::look(&content.root(), before.as_ref()) {
+            if let Found::There(_) = Place::look(&root, before.as_ref()) {
                 fetch::prepare(content, &mut plan).map_err(|error| {
                     let code = if error.is_no_space() { DISK_FULL } else { 1 };
                     Failure::Code(error.to_string(), code)
@@ -585,10 +586,9 @@ impl Seed {
             // A service is never complete, so that being stopped is no failure.
             return Ok(ExitCode::SUCCESS);
         }
-        let code = self
-            .torrents
-            .iter()
-            .find_map(|t| t.exit_code(&self.engine.borrow()));
+        let engine = self.engine.borrow();
+        self.torrents.iter().for_each(|t| t.say_unfinished(&engine));
+        let code = self.torrents.iter().find_map(|t| t.exit_code(&engine));
         Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
 }

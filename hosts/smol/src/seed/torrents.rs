@@ -204,7 +204,7 @@ impl Seeded {
     /// written, as it would be on the disk below.
     fn in_place(&self, state: &State) -> Result<(), ReadError> {
         let path = self.content.root();
-        match Place::look(&path, state.place(self.info_hash).as_ref()) {
+        match Place::look(&path, state.place(self.info_hash, &path).as_ref()) {
             Found::There(_) => Ok(()),
             Found::NotMounted(mount) | Found::Another(mount) => {
                 Err(ReadError::NotMounted { path, mount })
@@ -214,9 +214,10 @@ impl Seeded {
 
     /// Remembers the disk that it is on, and writes to no other.
     fn keep_place(&self, state: &State) {
-        let now = Place::of(&self.content.root());
-        if state.place(self.info_hash).as_ref() != Some(&now)
-            && let Err(error) = state.remember_place(self.info_hash, &now)
+        let root = self.content.root();
+        let now = Place::of(&root);
+        if state.place(self.info_hash, &root).as_ref() != Some(&now)
+            && let Err(error) = state.remember_place(self.info_hash, &root, &now)
         {
             let path = state.place_file(self.info_hash);
             log::warn!(

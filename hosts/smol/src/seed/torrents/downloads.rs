@@ -70,6 +70,23 @@ impl Seeded {
         }
     }
 
+    /// Says what is still to come of a download that is left.
+    pub(crate) fn say_unfinished(&self, engine: &Engine) {
+        let Some(code) = self.exit_code(engine) else {
+            return;
+        };
+        let why = match code {
+            DISK_FULL => "the disk is full",
+            CHECKSUM => "what came had the wrong hash",
+            _ => "the same command goes on",
+        };
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        let left = stats.map_or_else(|| self.wanted_len(), |stats| stats.left);
+        clear_live_line(&mut io::stdout());
+        let (name, left) = (&self.name, size(left));
+        let _ = writeln!(io::stdout(), "unfinished: {name}, {left} to come; {why}");
+    }
+
     /// Whether there is nothing of it yet, so that there is nothing to check.
     pub(super) fn is_empty(&self) -> bool {
         match check::present(&self.content) {
@@ -94,6 +111,10 @@ impl Seeded {
         let stats = engine.node.torrent(id);
         let left = stats.map_or(0, |stats| stats.left);
         let total = self.wanted_len();
+        if left == 0 {
+            // That it is complete is said in a moment, when it is durable.
+            return;
+        }
         clear_live_line(&mut io::stdout());
         let _ = writeln!(
             io::stdout(),
