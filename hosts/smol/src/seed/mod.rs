@@ -1,6 +1,7 @@
 //! `everseed seed`, `get` and `run`: files, folders and torrents, served until somebody says stop, and
 //! downloaded first if need be.
 
+mod announcing;
 mod asleep;
 mod fetch;
 mod index;
@@ -26,11 +27,11 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
-use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
 use everseed_node::{Event, Identity, Limits};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
 use self::service::Service;
 use self::signals::Signals;
@@ -40,22 +41,21 @@ use self::torrents::Seeded;
 use self::web::Clients;
 use crate::address::reachable;
 use crate::alarm::Alarm;
-use crate::announce::announce;
 use crate::catalogue::Catalogue;
 use crate::cli::Failure;
 use crate::cli::get::Fetch;
 use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
-use crate::engine::{Announce, Engine, News};
+use crate::engine::{Engine, News};
 use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
+use crate::socket;
 use crate::state::State;
 use crate::trace::Traced;
 use crate::tracker::{Table, serve};
 use crate::worker::Done;
-use crate::{http, socket};
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
 pub fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
@@ -282,6 +282,8 @@ struct Seed {
     torrents: Vec<Seeded>,
     tracker: Rc<RefCell<Table>>,
     own_tracker: String,
+    /// Trackers that do not answer.
+    failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
     web: Clients,
     status: Status,
@@ -354,6 +356,7 @@ impl Seed {
             torrents: Vec::new(),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
+            failing: Rc::default(),
             web: Clients::new(),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
@@ -507,53 +510,6 @@ impl Seed {
             }
         });
         self.web.admit(from.ip(), task);
-    }
-
-    /// Makes an announce, and tells the node how it went.
-    fn announce(&mut self, task: Announce) {
-        let Announce { job, report } = task;
-        let torrent = self.torrents.iter().find(|t| t.id() == Some(job.torrent));
-        let url = match torrent {
-            Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
-            None => asleep::tracker_url(&self.catalogue.borrow(), &self.state, &job),
-        };
-        let Some(url) = url else {
-            let event = Event::AnnounceFailed(job.id, None);
-            return self.engine.borrow_mut().tell(event);
-        };
-        if url == self.own_tracker {
-            // Whoever asks the built-in tracker is told of us anyway.
-            let event = Event::Announced(job.id, Intervals::told(None, None));
-            return self.engine.borrow_mut().tell(event);
-        }
-        let engine = Rc::clone(&self.engine);
-        let from = engine.borrow().sources.clone();
-        self.slow.spawn(async move {
-            let limits = http::Limits::default();
-            let answer = announce(&url, &report, &[], &from, &limits, random()).await;
-            let mut engine = engine.borrow_mut();
-            match answer {
-                Ok(answer) => {
-                    log::info!("{url}: announced, {} peers", answer.peers.len());
-                    if let Some(warning) = &answer.warning {
-                        log::warn!("{url}: the tracker warns: {warning}");
-                    }
-                    if !engine.node.is_asleep(job.torrent) {
-                        for peer in answer.peers {
-                            engine.tell(Event::Peer(job.torrent, peer));
-                        }
-                    } else if !answer.peers.is_empty() && answer.leechers != Some(0) {
-                        // Perhaps they cannot call us.
-                        engine.news.wakes.push((job.torrent, answer.peers));
-                    }
-                    engine.tell(Event::Announced(job.id, answer.intervals));
-                }
-                Err(error) => {
-                    log::warn!("announce to {url} failed: {error}");
-                    engine.tell(Event::AnnounceFailed(job.id, error.retry_in()));
-                }
-            }
-        });
     }
 
     /// Keeps the state, lets everybody go and tells the trackers, within a time that is
