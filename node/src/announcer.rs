@@ -239,10 +239,11 @@ impl<'m> Announcer<'m> {
         let due = |slot: &Slot| self.due_at(slot);
         let all = self.slots.iter().enumerate();
         let next = all
-            .filter_map(|(i, slot)| Some((due(slot)?, i)))
-            .min_by_key(|&(at, _)| at);
-        self.wake = next.map(|(at, _)| at);
-        let (_, index) = next.filter(|&(at, _)| at <= now)?;
+            .filter_map(|(i, slot)| Some((due(slot)?, slot.next_at, i)))
+            // Of those that wait for the pace only, the one that has waited the longest.
+            .min_by_key(|&(at, since, _)| (at, since));
+        self.wake = next.map(|(at, _, _)| at);
+        let (_, _, index) = next.filter(|&(at, _, _)| at <= now)?;
         let slot = &mut self.slots[index];
         let torrent = slot.torrent?;
         let event = slot.event();
@@ -740,6 +741,35 @@ mod tests {
         world.answer(again);
         let (wait, regular) = world.next();
         assert!(wait >= 1620 && regular.event == AnnounceEvent::None);
+    }
+
+    #[test]
+    fn nobody_starves_when_the_pace_is_too_slow() {
+        const MANY: usize = 3000;
+        let mut slots = std::vec![Slot::EMPTY; MANY];
+        let mut world = World::new(&mut slots, &[1; 0]);
+        for slot in 0..MANY as u16 {
+            let torrent = TorrentId { slot, tenancy: 0 };
+            let added = world
+                .announcer
+                .add(world.now, torrent, 0, 1, &mut world.rng);
+            added.unwrap();
+        }
+        let mut told = std::vec![0; MANY];
+        for _ in 0..2 * MANY {
+            let (_, job) = world.next();
+            told[usize::from(job.torrent.slot)] += 1;
+            // A tracker that wants to hear of each once a minute, in which there is time for 1200.
+            let minute = Intervals::told(Some(60), None);
+            let now = world.now;
+            world
+                .announcer
+                .answered(now, job.id, minute, &mut world.rng);
+        }
+        assert!(
+            told.iter().all(|&times| (1..=3).contains(&times)),
+            "{told:?}"
+        );
     }
 
     #[test]
