@@ -441,6 +441,8 @@ impl View<'_> {
     pub(crate) fn len(&self, out: Out) -> u32 {
         match out {
             Out::Handshake => Handshake::LEN as u32,
+            // Asked several times for each block.
+            Out::Piece(block) => PIECE_HEAD + block.len,
             _ => {
                 let head = self.head(out);
                 head.encode().bytes().len() as u32 + head.payload()

@@ -74,6 +74,16 @@ fn without_checking_first() {
     seed_to(&Client::ALL, Family::V4, &content, &["--check", "lazy"]);
 }
 
+#[test]
+fn sent_past_our_memory() {
+    for content in [
+        Content::file("past.bin", 64 << 20, 8),
+        Content::odd_folder(),
+    ] {
+        seed_to(&Client::ALL, Family::V4, &content, &["--send", "sendfile"]);
+    }
+}
+
 /// A torrent file that was made beforehand, with pieces of 16 MiB and a short one at the end.
 fn big_pieces(client: Client) {
     let net = Net::new();

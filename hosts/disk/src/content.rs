@@ -7,13 +7,13 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use everseed_core::geometry::{Geometry, PieceIndex};
+use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
 use everseed_core::hash::Digest;
 use everseed_core::metainfo::{Kind, Metainfo};
 use rustix::fs::{Advice, SeekFrom};
@@ -148,6 +148,49 @@ impl Content {
             return part.read_now(offset, bufs);
         }
         self.read_cached_across(files, offset, bufs)
+    }
+
+    /// How many bytes from `offset` on, at most `len`, [`send`](Content::send) can send without waiting,
+    /// as far as the ends of each 16 KiB tell: 0 if the file is not open or not what it was.
+    pub fn cached(&self, files: &FileCache, offset: u64, len: u64) -> u64 {
+        let mut done = 0;
+        while done < len
+            && let Some(part) = files.find(self.id, offset + done)
+        {
+            let now = (len - done).min(part.end - offset - done);
+            let cached = part.cached(offset + done, now);
+            done += cached;
+            if cached < now {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Has the kernel send `len` bytes from `offset` on past our memory; answers how many `socket` took
+    /// and what stopped it, `UnexpectedEof` if the file is not what [`cached`](Content::cached) saw a
+    /// moment ago. Where that was not asked before, it waits for the disk.
+    pub fn send(
+        &self,
+        files: &FileCache,
+        socket: impl AsFd,
+        offset: u64,
+        len: u32,
+    ) -> (usize, io::Result<()>) {
+        let mut done = 0;
+        while done < len as usize {
+            let at = offset + done as u64;
+            let sent = match files.find(self.id, at) {
+                Some(part) => part.send(socket.as_fd(), at, part.room(at, len as usize - done)),
+                None => Ok(0),
+            };
+            match sent {
+                Ok(0) => return (done, Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(sent) => done += sent,
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, Ok(()))
     }
 
     /// Fills `buf` from `offset` on, waiting for the disk where it has to. A file that was changed since
@@ -451,6 +494,45 @@ impl Part {
             // Changed, not in the page cache, or an error: the reader who waits will find and name it.
             _ => 0,
         }
+    }
+
+    fn cached(&self, offset: u64, len: u64) -> u64 {
+        let (fd, stamp) = match &*self.source {
+            Source::File { fd, stamp, .. } => (fd, stamp),
+            Source::Zeros => return len,
+        };
+        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
+            return 0;
+        }
+        let there = |at: u64| {
+            let mut byte = [0];
+            let bufs = &mut [IoSliceMut::new(&mut byte)];
+            rustix::io::preadv2(fd, bufs, at - self.start, ReadWriteFlags::NOWAIT) == Ok(1)
+        };
+        let mut done = 0;
+        if there(offset) {
+            while done < len {
+                let now = (len - done).min(BLOCK.into());
+                if !there(offset + done + now - 1) {
+                    break;
+                }
+                done += now;
+            }
+        }
+        done
+    }
+
+    fn send(&self, socket: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        let sent = match &*self.source {
+            Source::Zeros => {
+                rustix::io::write(socket, &[0; BLOCK as usize][..len.min(BLOCK as usize)])
+            }
+            Source::File { fd, .. } => {
+                let mut at = offset - self.start;
+                rustix::fs::sendfile(socket, fd, Some(&mut at), len)
+            }
+        };
+        Ok(sent?)
     }
 
     /// Fills `buf`; a file that ends too soon is `UnexpectedEof`, and one that was changed since it was

@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs;
-use std::io::IoSliceMut;
+use std::io::{ErrorKind, IoSliceMut, Read};
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use common::{Listed, Scratch, random, torrent_of};
 use everseed_core::bits;
@@ -107,6 +109,50 @@ fn warm_bytes_are_read_without_waiting() {
         let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
         assert_eq!(read, 0);
     }
+}
+
+#[test]
+fn what_is_cached_is_sent_past_us() {
+    let scratch = Scratch::new("send");
+    let mut bytes = random(3, 300_000);
+    bytes[100_000..150_000].fill(0);
+    scratch.write("data/folder/a", &bytes[..100_000]);
+    let b = scratch.write("data/folder/b", &bytes[150_000..]);
+    let padding = Listed {
+        attr: "p",
+        ..listed("pad", 50_000)
+    };
+    let list = [listed("a", 100_000), padding, listed("b", 150_000)];
+    let torrent = torrent_of("folder", 16384, &list, &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+    let files = FileCache::new(16);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    assert_eq!(content.cached(&files, 10, 1), 0, "no file is open yet");
+    let (sent, stop) = content.send(&files, &ours, 10, 100);
+    assert_eq!(sent, 0);
+    assert_eq!(stop.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+
+    content.warm(&files, 10, 299_000, &mut [0; 4096]).unwrap();
+    let cached = content.cached(&files, 10, 299_000);
+    // A file system without RWF_NOWAIT answers 0 for ever.
+    assert!(cached == 299_000 || cached == 0, "{cached}");
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; 299_000];
+        theirs.read_exact(&mut got).map(|()| got)
+    });
+    let (sent, stop) = content.send(&files, &ours, 10, 299_000);
+    stop.unwrap();
+    assert_eq!(sent, 299_000);
+    assert!(reader.join().unwrap().unwrap() == bytes[10..299_010]);
+
+    // It got shorter since it was opened.
+    fs::write(&b, &bytes[150_000..150_100]).unwrap();
+    assert_eq!(content.cached(&files, 150_000, 100), 0);
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (sent, stop) = content.send(&files, &ours, 150_000, 200);
+    assert_eq!(sent, 100);
+    assert_eq!(stop.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 /// What was verified of a file that somebody writes to may not be there any more.

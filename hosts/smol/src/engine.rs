@@ -6,8 +6,10 @@
 //! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
 //! that the node gave it; a peer that waits for the worker sends nothing.
 
+mod sending;
+
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -18,10 +20,12 @@ use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 use everseed_disk::{Content, FileCache, ReadError, WriteError};
-use everseed_node::{Action, Bodies, Body, ConnId, Event, Job, Source, StorageError};
+use everseed_node::{Action, Bodies, ConnId, Event, Job, Source, StorageError};
 
+use self::sending::BUFFER;
 use crate::address;
 use crate::alarm::Alarm;
+use crate::cli::seed::Sending;
 use crate::clock::Clock;
 use crate::contents::Contents;
 use crate::epoll::{Epoll, Ready, Watched};
@@ -43,6 +47,7 @@ pub(crate) struct Engine {
     /// What is sent is put together here, for one peer at a time.
     buffer: Box<[u8]>,
     bodies: Bodies,
+    way: Sending,
     contents: Contents,
     files: Arc<FileCache>,
     pub(crate) worker: Worker,
@@ -127,6 +132,7 @@ impl Engine {
         node: Traced,
         max_peers: usize,
         unsent: u32,
+        way: Sending,
         alarm: Arc<Alarm>,
         signals: UnixStream,
     ) -> io::Result<Engine> {
@@ -145,6 +151,7 @@ impl Engine {
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             bodies: Bodies::new(),
+            way,
             contents: Contents::default(),
             worker: Worker::start(Arc::clone(&alarm), Arc::clone(&files), max_peers)?,
             files,
@@ -544,7 +551,7 @@ impl Engine {
     }
 }
 
-/// Bytes in and out.
+/// Bytes that come in.
 impl Engine {
     fn read(&mut self, now: Instant, id: ConnId) {
         let fresh = find(&mut self.peers, id).is_some_and(|peer| peer.fresh);
@@ -587,85 +594,6 @@ impl Engine {
             self.unread.push_back(id);
         }
     }
-
-    fn send(&mut self, now: Instant, id: ConnId) {
-        let Some(peer) = find(&mut self.peers, id) else {
-            return;
-        };
-        if !peer.writable || peer.dialling || peer.disk == Disk::Waits {
-            return;
-        }
-        let disk = std::mem::replace(&mut peer.disk, Disk::Ready);
-        let len = self
-            .node
-            .transmit(now, id, &mut self.buffer, &mut self.bodies);
-        let len = self.read_bodies(now, id, len, disk);
-        let Some(peer) = find(&mut self.peers, id).filter(|_| len > 0) else {
-            return;
-        };
-        match peer.stream.write(&self.buffer[..len]) {
-            Ok(sent) => {
-                peer.writable = sent == len;
-                self.node.transmitted(now, id, sent);
-            }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => peer.writable = false,
-                // The next turn tries again.
-                io::ErrorKind::Interrupted => self.node.transmitted(now, id, 0),
-                _ => self.node.event(now, Event::Closed(id)),
-            },
-        }
-    }
-
-    /// Puts the bodies into the buffer's gaps; answers how many of its `len` bytes can be sent.
-    fn read_bodies(&mut self, now: Instant, id: ConnId, len: usize, disk: Disk) -> usize {
-        let mut next = 0;
-        while let Some(first) = self.bodies.get(next).copied() {
-            let run = run_length(&self.bodies[next..]);
-            let Some(content) = self.contents.get(first.span.torrent) else {
-                return first.before;
-            };
-            let bodies = &self.bodies[next..next + run];
-            let missing = if disk == Disk::Warm(first.source, first.span.offset) {
-                let read = read_warm(content, &self.files, &mut self.buffer, bodies);
-                if let Err(error) = read {
-                    self.unreadable(now, first.span.torrent, error);
-                    return first.before;
-                }
-                None
-            } else if first.source == Source::Info {
-                Some(0)
-            } else {
-                let mut gaps = gaps(&mut self.buffer, bodies);
-                let read = content.read_cached(&self.files, first.span.offset, &mut gaps);
-                first_missing(bodies, read)
-            };
-            if let Some(missing) = missing {
-                return self.wait_for_disk(id, next + missing);
-            }
-            next += run;
-        }
-        len
-    }
-
-    /// Asks the worker for the bodies from this one on; what is before it can be sent meanwhile.
-    fn wait_for_disk(&mut self, id: ConnId, from: usize) -> usize {
-        let bodies = &self.bodies[from..];
-        let Some(first) = bodies.first().copied() else {
-            return 0;
-        };
-        let run = &bodies[..run_length(bodies)];
-        let len = run.iter().map(|body| body.span.len).sum();
-        if let Some(content) = self.contents.get(first.span.torrent) {
-            let span = Span { len, ..first.span };
-            let task = Task::Warm(Arc::clone(content), id, first.source, span);
-            self.worker.ask(task);
-            if let Some(peer) = find(&mut self.peers, id) {
-                peer.disk = Disk::Waits;
-            }
-        }
-        first.before
-    }
 }
 
 /// The peer of this id, if it is still there.
@@ -673,64 +601,6 @@ fn find(peers: &mut [Option<Peer>], id: ConnId) -> Option<&mut Peer> {
     let peer = peers.get_mut(usize::from(id.slot))?.as_mut()?;
     (peer.id == id).then_some(peer)
 }
-
-/// Fills the gaps with what the worker has just read.
-fn read_warm(
-    content: &Content,
-    files: &FileCache,
-    buffer: &mut [u8],
-    bodies: &[Body],
-) -> Result<(), ReadError> {
-    bodies.iter().try_for_each(|body| {
-        let gap = &mut buffer[body.at..body.at + body.span.len as usize];
-        match body.source {
-            Source::Content => content.read(files, body.span.offset, gap),
-            Source::Info => content.read_info(body.span.offset, gap),
-        }
-    })
-}
-
-/// How many of the first bodies lie one after the other in the content.
-fn run_length(bodies: &[Body]) -> usize {
-    let joined = |pair: &[Body]| {
-        let (a, b) = (pair[0].span, pair[1].span);
-        pair[0].source == pair[1].source
-            && a.torrent == b.torrent
-            && a.offset + u64::from(a.len) == b.offset
-    };
-    let pairs = bodies.windows(2).take_while(|pair| joined(pair)).count();
-    (pairs + 1).min(bodies.len())
-}
-
-/// The first body that `read` bytes from the first one's start do not fill.
-fn first_missing(bodies: &[Body], read: usize) -> Option<usize> {
-    let mut end = 0;
-    bodies.iter().position(|body| {
-        end += body.span.len as usize;
-        read < end
-    })
-}
-
-/// The places in `buffer` where the bodies go.
-fn gaps<'a>(buffer: &'a mut [u8], bodies: &[Body]) -> heapless::Vec<IoSliceMut<'a>, 16> {
-    let mut gaps = heapless::Vec::new();
-    let (mut rest, mut at) = (buffer, 0);
-    for body in bodies {
-        let (_, tail) = rest.split_at_mut(body.at - at);
-        let (gap, tail) = tail.split_at_mut(body.span.len as usize);
-        rest = tail;
-        at = body.at + body.span.len as usize;
-        // There is room: `Bodies` holds no more either.
-        let _ = gaps.push(IoSliceMut::new(gap));
-    }
-    gaps
-}
-
-/// Bytes that are put together at a time: sixteen blocks and their heads, as many as [`Bodies`] can
-/// name. A socket whose peer reads takes all of it at once; for one that does not,
-/// [`socket::UNSENT`] is the end, and what it did not take is read again later. With a quarter of it,
-/// serving 50 fast peers took two thirds more CPU time.
-const BUFFER: usize = 16 * (16 * 1024 + 13);
 
 /// How long listeners pause when descriptors or memory run out.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use everseed::cli::seed::{Check, SeedArgs};
+use everseed::cli::seed::{Check, SeedArgs, Sending};
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
@@ -81,6 +81,7 @@ fn seed(folder: &Path) -> SocketAddr {
         up: None,
         check: Check::First,
         trackers: Vec::new(),
+        send: Sending::Copy,
         trace: None,
         quiet: true,
         log: log::LevelFilter::Warn,

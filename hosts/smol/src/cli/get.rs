@@ -38,6 +38,7 @@ Options:
       --memory SIZE    memory for everything at most (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
+      --send HOW       copy or sendfile, as for seed
       --trace FILE     write all that the engine is told there, to look at a
                        bug: as many bytes as peers send
       --state DIR      where the torrent and check results are kept
@@ -75,6 +76,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--memory",
     "--up",
     "--down",
+    "--send",
     "--trace",
     "--state",
     "--quiet",
@@ -180,7 +182,7 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--trace" => {
+            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--send" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown("get", OPTIONS, name)),

@@ -39,6 +39,10 @@ Options:
       --check WHEN     first: check all data, then serve it; lazy: start at once
                        and check each piece before it is first served
                        (default: first)
+      --send HOW       copy: blocks are sent from our memory; sendfile: from
+                       the kernel's, worth a try where memory is slow, but all
+                       peers may wait when the disk's cache is short
+                       (default: copy)
       --trace FILE     write all that the engine is told there, to look at a
                        bug: as many bytes as peers send
       --state DIR      where made torrents and check results are kept
@@ -70,6 +74,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--memory",
     "--up",
     "--check",
+    "--send",
     "--trace",
     "--state",
     "--quiet",
@@ -109,6 +114,8 @@ pub struct SeedArgs {
     pub check: Check,
     /// Announce URLs for torrents made here; none is the built-in tracker.
     pub trackers: Vec<String>,
+    /// How blocks come from files into sockets.
+    pub send: Sending,
     /// Where all that the engine is told is written.
     pub trace: Option<PathBuf>,
     /// Print no progress.
@@ -126,6 +133,18 @@ pub enum Check {
     Lazy,
 }
 
+/// How blocks come from the page cache into sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sending {
+    /// Read into a buffer that all peers share, sixteen at a time, and sent from there.
+    Copy,
+    /// Passed on by the kernel, `sendfile`. Whether the ends of a block are in the page cache and its
+    /// file is as it was is looked at just before, which leaves two differences: all peers wait if
+    /// the kernel dropped the middle of a block alone, and what somebody writes into the file while
+    /// a block is on its way may reach the peer, whose check finds it.
+    Sendfile,
+}
+
 impl SeedArgs {
     /// The defaults.
     pub(crate) fn new() -> SeedArgs {
@@ -141,6 +160,7 @@ impl SeedArgs {
             up: None,
             check: Check::First,
             trackers: Vec::new(),
+            send: Sending::Copy,
             trace: None,
             quiet: false,
             log: LevelFilter::Warn,
@@ -206,6 +226,14 @@ impl SeedArgs {
                 };
                 self.check = args::parsed(parser, name, "first or lazy", read)?;
             }
+            "--send" => {
+                let read = |text: &str| match text {
+                    "copy" => Some(Sending::Copy),
+                    "sendfile" => Some(Sending::Sendfile),
+                    _ => None,
+                };
+                self.send = args::parsed(parser, name, "copy or sendfile", read)?;
+            }
             "--trace" => self.trace = Some(args::path_of(parser, name)?),
             _ => return Err(args::unknown("seed", OPTIONS, name)),
         }
@@ -269,6 +297,8 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:7000",
+            "--send",
+            "sendfile",
             "--trace",
             "x.trace",
             "--state",
@@ -305,6 +335,7 @@ mod tests {
             up: Some(1_572_864),
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
+            send: Sending::Sendfile,
             trace: Some("x.trace".into()),
             quiet: false,
             log: LevelFilter::Debug,

@@ -345,8 +345,15 @@ impl Seed {
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
-        let engine =
-            Engine::new(node, plan.peers, plan.unsent, alarm.clone(), woken).map_err(failed)?;
+        let engine = Engine::new(
+            node,
+            plan.peers,
+            plan.unsent,
+            args.send,
+            alarm.clone(),
+            woken,
+        )
+        .map_err(failed)?;
         Ok(Seed {
             state: Arc::new(state),
             alarm,
