@@ -12,7 +12,7 @@ use everseed_core::extension;
 use everseed_core::geometry::{BlockRef, TorrentId};
 use everseed_core::metadata;
 use everseed_core::time::Instant;
-use everseed_core::wire::{Handshake, Item, Message, PROTOCOL};
+use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
 use crate::Node;
 use crate::candidates::Fate;
@@ -112,10 +112,7 @@ impl Node<'_> {
             .iter()
             .position(|c| c.is_open() && c.torrent == Some(id) && c.peer_id == hello.peer_id);
         if let Some(twin) = twin {
-            // One that has been silent may be dead, and its peer come back. Only its own address is
-            // believed, as peer ids are no secret.
-            let silent = now - self.conns[twin].heard >= TWIN_SILENCE;
-            if !silent || self.conns[twin].addr.ip() != self.conns[slot].addr.ip() {
+            if !self.gives_way(now, twin, slot, hello.peer_id) {
                 return Err(Reason::Duplicate);
             }
             self.close(twin, Reason::Duplicate);
@@ -150,6 +147,22 @@ impl Node<'_> {
                 Err(reason) => self.close(slot, reason),
             }
         }
+    }
+
+    /// Whether an open connection, the twin, gives way to a new one of the same peer. Only its own address
+    /// is believed, as peer ids are no secret.
+    fn gives_way(&self, now: Instant, twin: usize, slot: usize, peer: PeerId) -> bool {
+        let (old, new) = (&self.conns[twin], &self.conns[slot]);
+        if old.addr.ip() != new.addr.ip() {
+            return false;
+        }
+        // One that has been silent may be dead, and its peer come back.
+        let silent = now - old.heard >= TWIN_SILENCE;
+        // Both called at the same moment: both keep the call of the one with the greater id, as they
+        // would otherwise each hang up on the other.
+        let crossed = old.incoming != new.incoming && now - old.opened < CROSSED;
+        let ours_stays = self.identity.peer_id > peer;
+        silent || (crossed && new.incoming != ours_stays)
     }
 
     /// Takes bytes of messages.
@@ -455,6 +468,9 @@ pub(crate) const FEATURES: everseed_core::wire::Features = everseed_core::wire::
 
 /// A connection that was silent for so long gives way to another one of the same peer.
 const TWIN_SILENCE: Duration = Duration::from_secs(30);
+
+/// Calls that began within this time may have crossed.
+const CROSSED: Duration = Duration::from_secs(10);
 
 /// Bytes of a request on the wire.
 const REQUEST: usize = 17;

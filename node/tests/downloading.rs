@@ -18,6 +18,23 @@ fn one_downloads_from_a_seed() {
     swarm.assert_rest();
 }
 
+/// Both call at the same moment, as both were told of the other at the same time: one call stays.
+#[test]
+fn calls_that_cross() {
+    for seed in 0..20 {
+        let mut swarm = Swarm::with_seed(2, seed);
+        let (even, odd) = ([0xaa, 0xaa, 0xa0], [0x55, 0x55, 0x50]);
+        swarm.download(0, Have::Some(&even), Wanted::All, Order::Rarest);
+        swarm.download(1, Have::Some(&odd), Wanted::All, Order::Rarest);
+        swarm.connect(0, 1);
+        swarm.connect(1, 0);
+        swarm.run(Duration::from_secs(20));
+        swarm.assert_complete(0);
+        swarm.assert_complete(1);
+        swarm.assert_rest();
+    }
+}
+
 #[test]
 fn halves_complete_each_other() {
     let mut swarm = Swarm::new(2);

@@ -583,9 +583,13 @@ impl World {
         }
         let torrent = self.hosts[host].torrent;
         if job.event != AnnounceEvent::Stopped {
-            let count = u32::try_from(self.hosts.len()).unwrap_or(0);
-            for _ in 0..NAMED.min(self.hosts.len()) {
-                let other = self.rng.below(count) as usize;
+            let count = self.hosts.len();
+            for n in 0..NAMED.min(count) {
+                // Of few all, of many some.
+                let other = match count <= NAMED {
+                    true => n,
+                    false => self.rng.below(u32::try_from(count).unwrap_or(0)) as usize,
+                };
                 let named = &self.hosts[other];
                 if other != host && named.alive && !named.profile.nat {
                     let now = Instant::from_micros(self.now);

@@ -66,6 +66,24 @@ fn a_crowd_takes_hardly_longer() {
     assert!(lines[2] < 1.6 * lines[0], "{}", outcome.table);
 }
 
+/// Few have no reason to wait, whatever chance says: nobody stands idle because calls crossed or were
+/// not answered.
+#[test]
+fn few_are_done_soon() {
+    for seed in 1..=8 {
+        let settings = Settings {
+            peers: 10,
+            pieces: 256,
+            ..settings(seed)
+        };
+        let table = run("flash-crowd", settings).unwrap().table;
+        for line in table.lines().skip(1) {
+            let ratio: f64 = line.split_whitespace().last().unwrap().parse().unwrap();
+            assert!(ratio < 1.25, "seed {seed}:\n{table}");
+        }
+    }
+}
+
 /// Who shares is done earlier.
 #[test]
 fn free_riders_wait() {
