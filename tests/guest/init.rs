@@ -8,9 +8,11 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, Timestamps, utimensat};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket};
 use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::time::{ClockId, Timespec, clock_settime};
 
 fn main() {
     if let Err(error) = run() {
@@ -25,6 +27,7 @@ fn run() -> io::Result<()> {
     mount("dev", "/dev", "devtmpfs", MountFlags::empty(), None)?;
     modules()?;
     network()?;
+    far_future()?;
     let unit = fs::read_to_string("/usr/lib/systemd/system/everseed.service")?;
     let start = unit
         .lines()
@@ -52,6 +55,23 @@ fn run() -> io::Result<()> {
         );
         sleep(Duration::from_secs(1));
     }
+}
+
+/// Sets the clock beyond what 32 bits can tell, and the times of the content, as such a clock does.
+fn far_future() -> io::Result<()> {
+    const YEAR_2040: Timespec = Timespec {
+        tv_sec: 2_208_988_800,
+        tv_nsec: 0,
+    };
+    clock_settime(ClockId::Realtime, YEAR_2040)?;
+    let times = Timestamps {
+        last_access: YEAR_2040,
+        last_modification: YEAR_2040,
+    };
+    for entry in fs::read_dir("/srv/everseed")? {
+        utimensat(CWD, entry?.path(), &times, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// The number after a key in one of the kernel's tables.

@@ -1,4 +1,5 @@
-//! A machine of 64 MB of memory whose only program is everseed, as its package brings it.
+//! A machine of 64 MB of memory whose only program is everseed, as its package brings it: for 32 bits,
+//! with a clock that 32 bits cannot tell.
 //!
 //! The machine is qemu's; `tests/guest/run` makes what it boots.
 
@@ -43,6 +44,8 @@ fn seeds_to_every_client() {
         guest.assert_alive();
         line(guest.output().get(before..)?, "memory: ")
     });
+    let output = guest.output();
+    assert!(output.contains("2040-01-01"), "no time in the log");
     println!("in the guest, in KiB: {memory}");
     let most = memory.split(' ').skip_while(|word| *word != "most").nth(1);
     let most: u64 = most.and_then(|kib| kib.parse().ok()).expect("a size");

@@ -1,13 +1,18 @@
 //! everseed goes away in the middle of a download and comes back at the same address.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{Message, Peer};
 use everseed_tests::process::Signal;
-use everseed_tests::seeder::Setup;
+use everseed_tests::seeder::{Setup, make};
 
 #[test]
 fn killed_and_started_again() {
@@ -61,4 +66,43 @@ fn restart(net: &Net, client: Client, signal: Signal, args: &[&str]) {
     assert_eq!(seeder.info_hash(), hash, "the same torrent as before");
     download.finish(&content);
     seeder.stop();
+}
+
+/// What was verified is remembered with the times of files, also with those that 32 bits cannot tell.
+#[test]
+fn files_of_2040() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("future.bin", 1 << 20, 51);
+    let torrent = dir.join("future.torrent");
+    let hash = make(content.path(), &torrent, &["-s", "64K"]);
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
+    let whole = || {
+        let mut seeder = setup.start(&dir);
+        let mut peer = Peer::greet(seeder.addr(), hash, true);
+        let told = peer.expect("what pieces there are");
+        seeder.stop();
+        match told {
+            Message::HaveAll => true,
+            Message::Bitfield(bits) => bits == [0xff; 2],
+            other => panic!("{other:?} instead of what pieces there are"),
+        }
+    };
+    let year_2040 = SystemTime::UNIX_EPOCH + Duration::from_secs(2_208_988_800);
+    change(content.path(), 0, year_2040);
+    assert!(whole(), "verified");
+    // With the same time it is not looked at again.
+    change(content.path(), 1, year_2040);
+    assert!(whole(), "verified before");
+    // This time is the same in its lower 32 bits.
+    change(content.path(), 1, year_2040 - Duration::from_secs(1 << 32));
+    assert!(!whole(), "what was changed at another time");
+}
+
+/// Spoils so many bytes and sets the time.
+fn change(path: &Path, bytes: usize, time: SystemTime) {
+    let file = File::options().write(true).open(path).expect("the file");
+    let done = file.write_all_at(&vec![0; bytes], 0);
+    done.and_then(|()| file.set_modified(time))
+        .expect("changing a file");
 }

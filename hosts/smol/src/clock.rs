@@ -1,6 +1,10 @@
-//! The engine's time: microseconds since the daemon started, by the monotonic clock.
+//! The engine's time: microseconds since the daemon started, by the monotonic clock; and the time of
+//! day, for the few that want it.
+
+use std::time::Duration;
 
 use everseed_core::time::Instant;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Reads the time.
 #[derive(Clone, Copy, Debug)]
@@ -17,4 +21,13 @@ impl Clock {
         let us = self.0.elapsed().as_micros();
         Instant::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
     }
+}
+
+/// The time of day, since 1970. Not from `SystemTime`, which panics after January 2038 on machines of
+/// 32 bits where the C library is musl; a clock without a battery may well say so.
+pub(crate) fn time_of_day() -> Duration {
+    let now = clock_gettime(ClockId::Realtime);
+    let (s, ns) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    // Before 1970 is a clock that was never set.
+    Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
 }

@@ -17,7 +17,6 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use lexopt::{Arg, Parser};
 use log::{Level, LevelFilter};
@@ -25,6 +24,7 @@ use rustix::fs::FileType;
 
 use crate::cli::args::Stop;
 use crate::cli::text::{Output, clear_live_line, date, escape, say};
+use crate::clock::time_of_day;
 
 /// What `everseed --help` prints.
 pub const HELP: &str = "\
@@ -147,8 +147,7 @@ fn start(level: LevelFilter, mark: Mark) {
         match mark {
             Mark::Level => {}
             Mark::Time => {
-                let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-                let s = i64::try_from(since.as_secs()).unwrap_or(0);
+                let s = i64::try_from(time_of_day().as_secs()).unwrap_or(0);
                 write!(out, "{} ", date(s))?;
             }
             Mark::Journal => {

@@ -620,9 +620,7 @@ fn random() -> u64 {
     // It cannot fail for so few bytes once the system is up; before that, time has to do.
     let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if read.is_err() {
-        let since = std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default();
+        let since = crate::clock::time_of_day();
         return Rng::new((since.as_secs() << 30) | u64::from(since.subsec_nanos())).bits();
     }
     u64::from_ne_bytes(bytes)
