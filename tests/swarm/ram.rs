@@ -1,4 +1,4 @@
-//! Memory does not grow with the content: a terabyte, a million pieces.
+//! Memory does not grow with the content: a terabyte, a million pieces, a hundred thousand files.
 //!
 //! The files are holes, and the hashes in the torrents are wrong: nothing is read that nobody asks for.
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::Setup;
+use everseed_tests::usage::anonymous;
 
 #[test]
 fn a_terabyte() {
@@ -19,50 +20,72 @@ fn a_million_pieces() {
     same_memory("pieces", 16 << 30, 16 << 10);
 }
 
-/// Seeding `len` bytes takes what seeding one MiB does, give or take [`MARGIN`], and two bits for each
-/// piece that is still to be verified.
-fn same_memory(name: &str, len: u64, piece_len: u64) {
-    let small = memory("small", 1 << 20, 16 << 10);
-    let large = memory(name, len, piece_len);
-    assert!(
-        large <= small + MARGIN + len / piece_len / 4,
-        "{name}: {large} bytes, {small} for one MiB"
-    );
+#[test]
+fn a_hundred_thousand_files() {
+    let names: Vec<_> = (0..100_000).map(|n| format!("{n:06}.bin")).collect();
+    let small = memory("small", &[("", 1 << 20)], PIECE);
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), 100)).collect();
+    let large = memory("files", &files, PIECE);
+    assert_same(small, large, 10_000_000 / PIECE);
 }
 
-/// Anonymous memory of a seeder of this content, some time after its start.
-fn memory(name: &str, len: u64, piece_len: u64) -> u64 {
+/// Seeding one file of `len` bytes takes what seeding one MiB does.
+fn same_memory(name: &str, len: u64, piece_len: u64) {
+    let small = memory("small", &[("", 1 << 20)], PIECE);
+    let large = memory(name, &[("", len)], piece_len);
+    assert_same(small, large, len / piece_len);
+}
+
+/// Give or take [`MARGIN`], and two bits for each piece that is still to be verified.
+fn assert_same(small: u64, large: u64, pieces: u64) {
+    let most = small + MARGIN + pieces / 4;
+    assert!(large <= most, "{large} bytes, {small} for one MiB");
+}
+
+/// Anonymous memory of a seeder of this content, some time after its start: files with their lengths in
+/// the folder `name`, or one that is called so.
+fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     let net = Net::new();
-    let dir = Dir::new("ram");
+    let dir = Dir::in_memory("ram");
     let data = dir.sub("data");
+    for (file, len) in files {
+        let path = if file.is_empty() {
+            data.join(name)
+        } else {
+            data.join(name).join(file)
+        };
+        let _ = fs::create_dir(path.parent().expect("a folder"));
+        let file = File::create(path).and_then(|file| file.set_len(*len));
+        file.expect("a sparse file");
+    }
     let torrent = dir.join("x.torrent");
-    let file = File::create(data.join(name)).and_then(|file| file.set_len(len));
-    file.expect("a sparse file");
-    fs::write(&torrent, metainfo(name, len, piece_len)).expect("a torrent");
+    fs::write(&torrent, metainfo(name, files, piece_len)).expect("a torrent");
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(&data);
     let mut seeder = setup.args(["--check", "lazy"]).start(&dir);
     std::thread::sleep(SETTLE);
-    let path = format!("/proc/{}/status", seeder.process.pid());
-    let status = fs::read_to_string(path).expect("a running seeder");
-    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|l| l.trim().strip_suffix(" kB"));
-    let kib: u64 = kib.and_then(|kib| kib.trim().parse().ok()).expect("KiB");
+    let taken = anonymous(seeder.process.pid());
     seeder.stop();
-    kib * 1024
+    taken
 }
 
-fn metainfo(name: &str, len: u64, piece_len: u64) -> Vec<u8> {
-    let mut out = format!("d4:infod6:lengthi{len}e").into_bytes();
+fn metainfo(name: &str, files: &[(&str, u64)], piece_len: u64) -> Vec<u8> {
+    let len: u64 = files.iter().map(|(_, len)| len).sum();
+    let entry =
+        |(file, len): &(&str, u64)| format!("d6:lengthi{len}e4:pathl{}:{file}ee", file.len());
+    let what = match files {
+        [("", len)] => format!("6:lengthi{len}e"),
+        files => format!("5:filesl{}e", files.iter().map(entry).collect::<String>()),
+    };
     let hashes = len.div_ceil(piece_len) * 20;
-    let rest = format!(
-        "4:name{}:{name}12:piece lengthi{piece_len}e6:pieces{hashes}:",
-        name.len()
-    );
-    out.extend(rest.bytes());
+    let name = format!("4:name{}:{name}", name.len());
+    let head = format!("d4:infod{what}{name}12:piece lengthi{piece_len}e6:pieces{hashes}:");
+    let mut out = head.into_bytes();
     out.resize(out.len() + usize::try_from(hashes).expect("in memory"), 1);
     out.extend(b"ee");
     out
 }
+
+const PIECE: u64 = 16 << 10;
 
 const MARGIN: u64 = 64 << 10;
 

@@ -79,28 +79,32 @@ pub(crate) fn build(
         OpenError::Torrent { path, error }
     };
     let entries = || Entries::open(torrent, metainfo);
-    let mut clashes = Clashes::default();
     let mut inline = Vec::new();
     let mut count = 0;
     for entry in entries().map_err(bad)? {
-        let entry = entry.map_err(bad)?;
-        if entry.kind != Kind::Padding {
-            clashes.add(&entry.path);
-        }
-        if let Some(record) = record(&entry) {
+        if let Some(record) = record(&entry.map_err(bad)?) {
             count += 1;
             if inline.len() < INLINE {
                 inline.push(record);
             }
         }
     }
-    if let Some(clash) = clashes.find() {
-        let mut paths = entries().map_err(bad)?.filter_map(Result::ok);
-        let path = paths.find(|entry| hash_of(&entry.path) == clash);
-        return Err(OpenError::Duplicate {
-            torrent: torrent.to_owned(),
-            path: path.map_or_else(PathBuf::new, |entry| entry.path),
-        });
+    let mut clashes = Clashes::new(metainfo.file_count);
+    while !clashes.is_done() {
+        for entry in entries().map_err(bad)? {
+            let entry = entry.map_err(bad)?;
+            if entry.kind != Kind::Padding {
+                clashes.add(&entry.path);
+            }
+        }
+        if let Some(clash) = clashes.find() {
+            let mut paths = entries().map_err(bad)?.filter_map(Result::ok);
+            let path = paths.find(|entry| hash_of(&entry.path) == clash);
+            return Err(OpenError::Duplicate {
+                torrent: torrent.to_owned(),
+                path: path.map_or_else(PathBuf::new, |entry| entry.path),
+            });
+        }
     }
     if count <= INLINE as u64 {
         return Ok(Index::Inline(inline.into()));

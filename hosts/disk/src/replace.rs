@@ -31,7 +31,7 @@ pub fn replace(
 }
 
 fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let mut writer = BufWriter::with_capacity(64 * 1024, file);
+    let mut writer = BufWriter::with_capacity(16 * 1024, file);
     write(&mut writer)?;
     writer.flush()?;
     writer.get_ref().sync_all()
