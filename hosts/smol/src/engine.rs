@@ -485,6 +485,12 @@ impl Engine {
                 self.worker.forget(id);
             }
             self.peers[usize::from(id.slot)] = None;
+            if self.peers.iter().all(Option::is_none) {
+                // The kernel has its pages back until somebody is served again; there is room for the
+                // new one where the old one was.
+                self.buffer = Box::default();
+                self.buffer = vec![0; BUFFER].into_boxed_slice();
+            }
         }
     }
 
