@@ -84,19 +84,24 @@ fn few_are_done_soon() {
     }
 }
 
-/// Who shares is done earlier.
+/// Who shares is done earlier. In a swarm as small as this chance has a say, so several are looked at.
 #[test]
 fn free_riders_wait() {
-    let settings = Settings {
-        peers: 50,
-        pieces: 512,
-        ..settings(1)
-    };
-    let table = run("free-riders", settings).unwrap().table;
-    let mean = |line: &str| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        words[words.len() - 2].parse::<f64>().unwrap()
-    };
-    let lines: Vec<_> = table.lines().collect();
-    assert!(1.15 * mean(lines[1]) < mean(lines[2]), "{table}");
+    let (mut sharing, mut riding) = (0.0, 0.0);
+    for seed in 1..=4 {
+        let settings = Settings {
+            peers: 50,
+            pieces: 512,
+            ..settings(seed)
+        };
+        let table = run("free-riders", settings).unwrap().table;
+        let mean = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words[words.len() - 2].parse::<f64>().unwrap()
+        };
+        let lines: Vec<_> = table.lines().collect();
+        sharing += mean(lines[1]);
+        riding += mean(lines[2]);
+    }
+    assert!(1.1 * sharing < riding, "{sharing} and {riding} s");
 }
