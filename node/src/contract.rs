@@ -188,4 +188,7 @@ pub struct Stats {
     pub uploaded: u64,
     /// Bytes of content that came.
     pub downloaded: u64,
+    /// Peers that were refused, or let go for others, as places or torrents that may be awake were too
+    /// few, or as they are banned.
+    pub turned_away: u64,
 }

@@ -22,7 +22,7 @@
 //! | [`candidates`] | whom to dial |
 //! | [`announcer`] | when which tracker is told what |
 //! | [`udp_tracker`] | one announce over UDP |
-//! | `places` | who leaves when there is no place for others |
+//! | `places` | who gets a place, and who leaves when there is none for others |
 //! | `sweep` | what time alone brings about |
 //! | `rate` | the rate limits |
 //! | [`trace`] | what a node was told and answered, to be told again |
@@ -60,8 +60,6 @@ mod sweep;
 pub mod torrent;
 pub mod trace;
 pub mod udp_tracker;
-
-use core::net::SocketAddr;
 
 use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
@@ -191,6 +189,8 @@ pub struct Node<'m> {
     next_round: Instant,
     rounds: u32,
     uploaded: u64,
+    /// Peers that there was no place for, see [`Stats`].
+    turned_away: u64,
     stopping: bool,
     /// Whether an upload slot may have become free.
     slot_freed: bool,
@@ -256,6 +256,7 @@ impl<'m> Node<'m> {
             next_round: Instant::ZERO,
             rounds: 0,
             uploaded: 0,
+            turned_away: 0,
             stopping: false,
             slot_freed: false,
         }
@@ -506,6 +507,7 @@ impl<'m> Node<'m> {
         let mut stats = Stats {
             uploaded: self.uploaded,
             downloaded: self.downloaded,
+            turned_away: self.turned_away,
             ..Stats::default()
         };
         for conn in open {
@@ -514,32 +516,6 @@ impl<'m> Node<'m> {
             stats.unchoked += u16::from(conn.unchoked);
         }
         stats
-    }
-
-    /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
-    ///
-    /// The last free place goes to the newcomer, and the least useful connection leaves for the next
-    /// one: who has not finished its handshake for two seconds, then who has not been interested for
-    /// a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
-    /// more than its share of the connections loses one to an address with fewer. If there is none
-    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
-    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
-    pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
-        if self.stopping || self.bans.is_banned(places::origin(from)) {
-            return None;
-        }
-        let slot = self.vacant()?;
-        let others = self.conns.get(slot + 1..).unwrap_or_default();
-        let last = others.iter().all(|c| c.state != State::Free);
-        let victim = last.then(|| self.least_useful(now, from)).flatten();
-        match victim {
-            Some(victim) => self.close(victim, Reason::Crowded),
-            None if last && self.is_crowd(from) => return None,
-            None => {}
-        }
-        let id = self.open(now, slot, from, State::Greeting);
-        self.conns[slot].incoming = true;
-        Some(id)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.

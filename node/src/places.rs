@@ -1,4 +1,4 @@
-//! Who leaves when there is no place for others.
+//! Who gets a place, and who leaves when there is none for others.
 //!
 //! Whoever speaks the protocol and wants something is useful, and stays. But seeming so costs
 //! nothing, so no address keeps more places than others while others come: a crowd behind one
@@ -14,7 +14,7 @@ use everseed_core::time::Instant;
 
 use crate::Node;
 use crate::choker::Rank;
-use crate::conn::{Conn, State};
+use crate::conn::{Conn, ConnId, Reason, State};
 
 /// Nobody is asked to leave for a newcomer before this.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
@@ -24,6 +24,42 @@ const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
 const COMPANY: usize = 8;
 
 impl Node<'_> {
+    /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
+    ///
+    /// The last free place goes to the newcomer, and the least useful connection leaves for the next
+    /// one: who has not finished its handshake for two seconds, then who has not been interested for
+    /// a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
+    /// more than its share of the connections loses one to an address with fewer. If there is none
+    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
+    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
+        let place = match self.stopping || self.bans.is_banned(origin(from)) {
+            true => None,
+            false => self.place_for(now, from),
+        };
+        let Some(slot) = place else {
+            self.turned_away += 1;
+            return None;
+        };
+        let id = self.open(now, slot, from, State::Greeting);
+        self.conns[slot].incoming = true;
+        Some(id)
+    }
+
+    /// A free slot, and who leaves for it.
+    fn place_for(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
+        let slot = self.vacant()?;
+        let others = self.conns.get(slot + 1..).unwrap_or_default();
+        let last = others.iter().all(|c| c.state != State::Free);
+        let victim = last.then(|| self.least_useful(now, from)).flatten();
+        match victim {
+            Some(victim) => self.close(victim, Reason::Crowded),
+            None if last && self.is_crowd(from) => return None,
+            None => {}
+        }
+        Some(slot)
+    }
+
     /// Whose place a newcomer from this address may have.
     pub(crate) fn least_useful(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
         let oldest = |state: fn(&Conn) -> Option<Instant>, grace: Duration| {

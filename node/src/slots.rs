@@ -74,6 +74,7 @@ impl Node<'_> {
             return;
         }
         log::debug!("{}: closed, {reason}", self.conns[slot].addr);
+        self.turned_away += u64::from(matches!(reason, Reason::Crowded | Reason::Asleep));
         let fate = self.fate(slot, reason);
         self.drop_flights(slot, false);
         self.forget_bits(slot);

@@ -198,6 +198,10 @@ fn a_crowd_from_one_address_keeps_nobody_out() {
             world.peers[peer].say(&[Message::Interested]);
             world.settle();
             honest.push(peer);
+            // All that came are here or were counted.
+            let came = 10 + u64::from(host - 1) * 51;
+            let here = world.peers.iter().filter(|peer| peer.open).count() as u64;
+            assert_eq!(world.node.stats().turned_away, came - here);
         }
         let open = |peer: &usize| world.peers[*peer].open;
         assert!(settled.iter().all(open) && honest.iter().all(open));

@@ -135,8 +135,12 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
         line += &format!(", {} asleep", numbers.asleep);
     }
     let (sent, rate) = (size(numbers.uploaded), size(rate));
+    let turned_away = match node.turned_away {
+        0 => String::new(),
+        n => format!(", {n} turned away"),
+    };
     line += &format!(
-        " | {} {}, {} served | {rate}/s | {sent} sent, ratio {}",
+        " | {} {}, {} served{turned_away} | {rate}/s | {sent} sent, ratio {}",
         node.peers,
         if node.peers == 1 { "peer" } else { "peers" },
         node.unchoked,
@@ -200,6 +204,7 @@ mod tests {
                 unchoked: 8,
                 uploaded: 0,
                 downloaded: 0,
+                turned_away: 0,
             },
             uploaded: 3 << 30,
             content: 2 << 30,
@@ -211,9 +216,10 @@ mod tests {
         );
         (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
         (numbers.checked, numbers.asleep) = ((1, 3), 9000);
+        numbers.node.turned_away = 7;
         assert_eq!(
             describe(&numbers, 0),
-            "0 torrents, 2 being checked (33.3%), 1 without their files, 9000 asleep | 12 peers, 8 served \
+            "0 torrents, 2 being checked (33.3%), 1 without their files, 9000 asleep | 12 peers, 8 served, 7 turned away \
              | 0 B/s | 3.00 GiB sent, ratio 1.50"
         );
         assert_eq!(ratio(1, 0), "1.00");
