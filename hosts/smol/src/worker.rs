@@ -2,7 +2,8 @@
 //!
 //! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
 //! files. Reading ahead comes first, then single pieces and looks, then writes, all of them even in the middle of
-//! a check, so that a check of terabytes delays nobody for longer than one piece.
+//! a check, so that a check of terabytes delays nobody for longer than one piece. It stands back
+//! behind the thread that serves.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
 //! torrent at most one task of each other kind, but for writes, of which there are no more than blocks, so that the queues have a bound and do not grow while
@@ -181,6 +182,9 @@ impl Shared {
     }
 
     fn work(&self) {
+        // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of it
+        // and peers the rest; the disk heeds it too if its scheduler knows priorities.
+        let _ = rustix::process::nice(NICE);
         let mut scratch = Scratch {
             bytes: vec![0; check::CHUNK],
             begun: Vec::with_capacity(BEGUN),
@@ -473,6 +477,9 @@ const BATCH: usize = 16;
 
 /// Files that are open for writing.
 const OPEN_FOR_WRITING: usize = 8;
+
+/// How far the thread stands back: a third of the weight of one that does not.
+const NICE: i32 = 5;
 
 /// Enough for reading and hashing, with room to spare.
 const STACK: usize = 128 * 1024;
