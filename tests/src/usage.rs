@@ -15,12 +15,6 @@ pub fn cpu(pid: u32) -> Duration {
 /// A process's CPU time. Its threads' own counts are exact to the nanosecond, but those that ended are
 /// only in the process's, which is in hundredths of a second.
 fn own_cpu(pid: u32) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-    let threads = tasks.into_iter().flatten().flatten().filter_map(|task| {
-        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    let exact = Duration::from_nanos(threads.sum());
     // `PID (NAME) STATE ..`: utime and stime are the 14th and 15th field.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
@@ -28,7 +22,17 @@ fn own_cpu(pid: u32) -> Duration {
         .skip(11)
         .take(2)
         .filter_map(|n| n.parse::<u64>().ok());
-    exact.max(Duration::from_millis(ticks.sum::<u64>() * 10))
+    threads_cpu(pid).max(Duration::from_millis(ticks.sum::<u64>() * 10))
+}
+
+/// CPU time of a process's threads that run now, to the nanosecond.
+pub fn threads_cpu(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = tasks.into_iter().flatten().flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(threads.sum())
 }
 
 /// A process and its children.
@@ -43,7 +47,7 @@ fn family(pid: u32) -> Vec<u32> {
 pub fn resident(pid: u32) -> u64 {
     family(pid)
         .into_iter()
-        .map(|pid| field(pid, "VmRSS:"))
+        .map(|pid| field(pid, "smaps_rollup", "Rss:"))
         .sum()
 }
 
@@ -51,7 +55,7 @@ pub fn resident(pid: u32) -> u64 {
 pub fn anonymous(pid: u32) -> u64 {
     family(pid)
         .into_iter()
-        .map(|pid| field(pid, "RssAnon:"))
+        .map(|pid| field(pid, "smaps_rollup", "Anonymous:"))
         .sum()
 }
 
@@ -59,7 +63,7 @@ pub fn anonymous(pid: u32) -> u64 {
 pub fn peak(pid: u32) -> u64 {
     family(pid)
         .into_iter()
-        .map(|pid| field(pid, "VmHWM:"))
+        .map(|pid| field(pid, "status", "VmHWM:"))
         .sum()
 }
 
@@ -71,12 +75,13 @@ pub fn forget_peak(pid: u32) {
     }
 }
 
-/// A number of `/proc/PID/status` that is in KiB there, in bytes; 0 if the process is gone.
-fn field(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
+/// A number of a file of `/proc/PID` that is in KiB there, in bytes; 0 if the process is gone. What is
+/// resident comes from `smaps_rollup`, as the kernel counts it in passing, and not to the page, for `status`.
+fn field(pid: u32, file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let word = line.and_then(|line| line.split_whitespace().next());
-    word.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
+    word.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Bytes that the kernel holds for the TCP connections of this address: what was received and not read,

@@ -33,6 +33,7 @@ pub(crate) struct Bench {
     port: u16,
     sets: HashMap<u64, Set>,
     pub(crate) tracker: String,
+    start: Instant,
 }
 
 /// A client that is ready to serve.
@@ -72,6 +73,7 @@ impl Bench {
             port: 20_000,
             sets: HashMap::new(),
             tracker: tracker::start(net.addr(Family::V4)),
+            start: Instant::now(),
         };
         for (client, package) in missing {
             let title = client.title();
@@ -130,7 +132,12 @@ impl Bench {
 
     /// Takes down a value of this round.
     pub(crate) fn add(&mut self, figure: Figure, client: Client, value: f64) {
-        eprintln!("  {:24} {} {value:.4}", client.title(), figure.title());
+        let (seconds, who, what) = (
+            self.start.elapsed().as_secs(),
+            client.title(),
+            figure.title(),
+        );
+        eprintln!("{seconds:5} s  {who:24} {what} {value:.4}");
         self.values.entry((figure, client)).or_default().push(value);
     }
 

@@ -72,7 +72,11 @@ pub(crate) fn cpu(bench: &mut Bench) {
 }
 
 fn measure(bench: &mut Bench, started: &[(Client, Started)], figure: Figure, seconds: u64) {
-    let taken = || started.iter().map(|(_, one)| usage::cpu(one.running.pid()));
+    let taken = || {
+        started
+            .iter()
+            .map(|(_, one)| usage::threads_cpu(one.running.pid()))
+    };
     let (before, start): (Vec<_>, _) = (taken().collect(), Instant::now());
     std::thread::sleep(Duration::from_secs(seconds));
     let (after, passed): (Vec<_>, _) = (taken().collect(), start.elapsed());
