@@ -1,0 +1,10 @@
+//! Extended messages (BEP 10, BEP 9): nothing panics.
+#![no_main]
+
+use everseed_core::{extension, metadata};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = extension::Handshake::decode(bytes);
+    let _ = metadata::decode_request(bytes);
+});
