@@ -141,6 +141,8 @@ impl Engine {
         signals.set_nonblocking(true)?;
         epoll.add(&signals, Watched::Signal)?;
         let files = Arc::new(FileCache::new(OPEN_FILES));
+        let (theirs, blocks) = (Arc::clone(&files), node.blocks());
+        let worker = Worker::start(Arc::clone(&alarm), theirs, max_peers, blocks)?;
         Ok(Engine {
             node,
             clock: Clock::new(),
@@ -153,7 +155,7 @@ impl Engine {
             bodies: Bodies::new(),
             way,
             contents: Contents::default(),
-            worker: Worker::start(Arc::clone(&alarm), Arc::clone(&files), max_peers)?,
+            worker,
             files,
             alarm,
             signals,

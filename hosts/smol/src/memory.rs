@@ -224,8 +224,10 @@ const TORRENT: usize = 2560;
 /// through the folders takes.
 const ASLEEP: usize = 9 * size_of::<Name>() / 8 + size_of::<announcer::Slot>() + 24;
 
-/// Bytes of a block on its way.
-const BLOCK_COST: usize = BLOCK as usize + size_of::<Flight>() + size_of::<BlockSlot<'_>>();
+/// Bytes of a block on its way, and of its places in the queues of the worker.
+const BLOCK_COST: usize =
+    BLOCK as usize + size_of::<Flight>() + size_of::<BlockSlot<'_>>() + WORKER_BLOCK;
+const WORKER_BLOCK: usize = 256;
 
 /// The engine's own of a peer, and its places in the queues of the worker.
 const HOST_PEER: usize = 512;

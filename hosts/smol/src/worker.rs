@@ -122,9 +122,10 @@ impl Worker {
         alarm: Arc<Alarm>,
         files: Arc<FileCache>,
         max_peers: usize,
+        blocks: usize,
     ) -> io::Result<Worker> {
         let shared = Arc::new(Shared {
-            queues: Mutex::new(Queues::new(max_peers)),
+            queues: Mutex::new(Queues::new(max_peers, blocks)),
             work: Condvar::new(),
             files,
             written: FileCache::new(OPEN_FOR_WRITING),
@@ -346,14 +347,15 @@ fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
 }
 
 impl Queues {
-    fn new(max_peers: usize) -> Queues {
+    /// As long as they can become, but for tasks that are rare.
+    fn new(max_peers: usize, blocks: usize) -> Queues {
         Queues {
             urgent: VecDeque::with_capacity(max_peers),
-            soon: VecDeque::new(),
-            writes: VecDeque::new(),
+            soon: VecDeque::with_capacity(SOON),
+            writes: VecDeque::with_capacity(blocks),
             patient: VecDeque::new(),
             verifying: None,
-            done: VecDeque::with_capacity(max_peers),
+            done: VecDeque::with_capacity(max_peers + blocks),
             idle: false,
             stop: false,
         }
@@ -419,6 +421,9 @@ fn look(content: &Content) -> Result<Look, ReadError> {
         present: check::present(content)?,
     })
 }
+
+/// Pieces and looks that wait, as a rule.
+const SOON: usize = 64;
 
 /// What the thread needs again and again.
 struct Scratch {
@@ -524,7 +529,7 @@ mod tests {
     fn a_check_keeps_nobody_waiting() {
         let content = content("worker-order");
         let piece = content.geometry().piece(0).unwrap();
-        let mut queues = Queues::new(4);
+        let mut queues = Queues::new(4, 4);
         queues.push(Task::Check(content.clone(), 0, Arc::default()));
         queues.push(Task::Look(content.clone(), 1));
         queues.push(Task::Verify(content.clone(), T, piece));
@@ -538,7 +543,7 @@ mod tests {
     #[test]
     fn who_is_gone_needs_no_reads() {
         let content = content("worker-gone");
-        let mut queues = Queues::new(4);
+        let mut queues = Queues::new(4, 4);
         for slot in [1, 2, 1] {
             queues.push(warm(&content, slot));
         }
@@ -552,7 +557,7 @@ mod tests {
         let content = content("worker-change");
         let piece = content.geometry().piece(0).unwrap();
         let other = TorrentId { slot: 1, ..T };
-        let mut queues = Queues::new(4);
+        let mut queues = Queues::new(4, 4);
         let ask = |queues: &mut Queues, of| queues.push(Task::Verify(content.clone(), of, piece));
         // One is found and not told yet, one is being hashed, one waits.
         for _ in 0..3 {

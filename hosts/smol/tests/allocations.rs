@@ -1,44 +1,18 @@
-//! Serving a block allocates nothing: counted, over the whole process, while a peer downloads.
+//! Serving a block allocates nothing, and no message does: counted, over the whole process.
 
 #![allow(missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use counting::allocations;
 use everseed::cli::seed::{Check, SeedArgs, Sending};
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps to the contract that this one has as well.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(place, layout, len) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn serving_allocates_nothing() {
@@ -52,13 +26,19 @@ fn serving_allocates_nothing() {
     ];
     // What is made once: open files, buffers that grow to their size.
     peers.iter_mut().for_each(|peer| peer.download(500));
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     for _ in 0..20 {
         peers.iter_mut().for_each(|peer| peer.download(500));
     }
-    let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let served = allocations() - before;
+    // With as many haves as the content has pieces they would be seeds, and be let go.
+    for _ in 0..30 {
+        peers.iter_mut().for_each(Peer::chat);
+    }
+    let count = allocations() - before;
     std::fs::remove_dir_all(&folder).unwrap();
-    assert_eq!(count, 0, "allocations while 20,000 blocks were served");
+    assert_eq!(served, 0, "allocations while 20,000 blocks were served");
+    assert_eq!(count, 0, "allocations while 1,020 other messages came");
 }
 
 /// Seeds a file from another thread of this process, until the process ends.
@@ -153,6 +133,49 @@ impl Peer {
             left -= u32::from(matches!(message, Message::Piece(_)));
             left == 0
         });
+    }
+
+    /// Says everything that a peer may say that is no request, and waits until it was heard.
+    fn chat(&mut self) {
+        self.requests.clear();
+        let block = BlockRef {
+            index: 1,
+            begin: 0,
+            len: BLOCK,
+        };
+        let hello = b"d1:md11:ut_metadatai3ee1:v4:test4:reqqi250ee";
+        let metadata = b"d8:msg_typei0e5:piecei0ee";
+        let extended = |id, bytes: &[u8]| Message::Extended {
+            id,
+            len: bytes.len() as u32,
+        };
+        let unknown = Message::Unknown { id: 99, len: 4 };
+        let messages: [(Message, &[u8]); 17] = [
+            (Message::KeepAlive, b""),
+            (Message::NotInterested, b""),
+            (Message::Interested, b""),
+            (Message::Have(3), b""),
+            (Message::Have(4), b""),
+            (Message::Cancel(block), b""),
+            (Message::Unchoke, b""),
+            (Message::Choke, b""),
+            (Message::Suggest(5), b""),
+            (Message::AllowedFast(6), b""),
+            (Message::Reject(block), b""),
+            (Message::Port(6881), b""),
+            (extended(0, hello), hello),
+            (extended(1, metadata), metadata),
+            (extended(77, metadata), metadata),
+            (unknown, b"what"),
+            (Message::Request(block), b""),
+        ];
+        for (message, payload) in messages {
+            self.requests.extend_from_slice(message.encode().bytes());
+            self.requests.extend_from_slice(payload);
+        }
+        self.stream.write_all(&self.requests).unwrap();
+        // The request at the end is served or, as it was choked meanwhile, rejected.
+        self.until(|message| matches!(message, Message::Piece(_) | Message::Reject(_)));
     }
 
     /// Reads until a message has satisfied and all of it is here.
