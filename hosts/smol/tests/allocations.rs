@@ -147,7 +147,7 @@ impl Peer {
         let metadata = b"d8:msg_typei0e5:piecei0ee";
         let extended = |id, bytes: &[u8]| Message::Extended {
             id,
-            len: bytes.len() as u32,
+            len: u32::try_from(bytes.len()).unwrap(),
         };
         let unknown = Message::Unknown { id: 99, len: 4 };
         let messages: [(Message, &[u8]); 17] = [
