@@ -6,7 +6,7 @@
 //!
 //! The table is addressed by the info-hash, and entries never move, so that a torrent's id is good
 //! for as long as the torrent is known. Invariant: from where an info-hash belongs to where its entry is,
-//! no entry is [`Place::Never`].
+//! no entry is `Place::Never`.
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
