@@ -224,7 +224,8 @@ fn it_is_given_back() {
     let what = format!("{before} bytes again, after {during}");
     wait(&what, PATIENCE, || {
         let now = anonymous(pid);
-        (now <= before + (64 << 10)).then_some(())
+        // The allocator of glibc keeps some of what was freed; what is sent from alone is 260 KiB.
+        (now <= before + (128 << 10)).then_some(())
     });
     seeder.stop();
 }
