@@ -22,14 +22,13 @@ use everseed_core::tracker::Report;
 use everseed_disk::{Content, FileCache, ReadError, WriteError};
 use everseed_node::{Action, Bodies, ConnId, Event, Job, Source, StorageError};
 
-use self::sending::BUFFER;
 use crate::address;
 use crate::alarm::Alarm;
 use crate::cli::seed::Sending;
 use crate::clock::Clock;
 use crate::contents::Contents;
 use crate::epoll::{Epoll, Ready, Watched};
-use crate::socket;
+use crate::socket::{self, Held};
 use crate::trace::Traced;
 use crate::worker::{Block, Done, Task, Worker};
 
@@ -55,8 +54,7 @@ pub(crate) struct Engine {
     signals: UnixStream,
     /// Whether the node may have more to do right away.
     busy: bool,
-    /// Bytes that the kernel may hold unsent for one peer.
-    unsent: u32,
+    held: Held,
     /// When listeners that had to pause go on.
     listen_at: Option<Instant>,
     /// What others have to look after.
@@ -131,7 +129,7 @@ impl Engine {
     pub(crate) fn new(
         node: Traced,
         max_peers: usize,
-        unsent: u32,
+        held: Held,
         way: Sending,
         alarm: Arc<Alarm>,
         signals: UnixStream,
@@ -151,7 +149,7 @@ impl Engine {
             sources: Vec::new(),
             peers: (0..max_peers).map(|_| None).collect(),
             unread: VecDeque::with_capacity(max_peers),
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: vec![0; sending::buffer(held.sent)].into_boxed_slice(),
             bodies: Bodies::new(),
             way,
             contents: Contents::default(),
@@ -160,7 +158,7 @@ impl Engine {
             alarm,
             signals,
             busy: true,
-            unsent,
+            held,
             listen_at: None,
             news: News {
                 web: Vec::with_capacity(WEB_AT_ONCE),
@@ -173,6 +171,7 @@ impl Engine {
     pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
         let number = u16::try_from(self.listeners.len()).map_err(io::Error::other)?;
         self.epoll.add(&socket, Watched::Listener(number))?;
+        self.held.tune(&socket);
         self.listeners.push(Listener {
             socket,
             paused: false,
@@ -429,7 +428,6 @@ impl Engine {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        socket::tune(&stream, self.unsent);
         let id = self.node.accept(now, addr).or_else(|| {
             // The place of somebody who left may only have to be cleared.
             self.act(now);
@@ -443,7 +441,7 @@ impl Engine {
     fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == addr.is_ipv4();
         let from = self.sources.iter().find(same_family).copied();
-        match socket::dial(addr, from, self.unsent) {
+        match socket::dial(addr, from, self.held) {
             Ok(stream) => self.hold(now, id, stream, addr, true),
             Err(error) => {
                 log::debug!("{addr}: {error}");
@@ -490,8 +488,8 @@ impl Engine {
             if self.peers.iter().all(Option::is_none) {
                 // The kernel has its pages back until somebody is served again; there is room for the
                 // new one where the old one was.
-                self.buffer = Box::default();
-                self.buffer = vec![0; BUFFER].into_boxed_slice();
+                let len = std::mem::take(&mut self.buffer).len();
+                self.buffer = vec![0; len].into_boxed_slice();
             }
         }
     }

@@ -19,7 +19,7 @@ use smol::io::{
     AsyncWriteExt as _, BufReader,
 };
 
-use crate::socket;
+use crate::socket::{self, Held};
 use crate::url::{Scheme, Url, UrlError};
 
 /// How long a request may take and how much it may bring.
@@ -208,7 +208,7 @@ async fn connect(
 }
 
 async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStream>> {
-    let stream = Async::new(socket::dial(addr, from, socket::UNSENT)?)?;
+    let stream = Async::new(socket::dial(addr, from, Held::new(HELD, false))?)?;
     stream.writable().await?;
     match stream.get_ref().take_error()? {
         Some(error) => Err(error),
@@ -405,6 +405,9 @@ async fn read_chunked(
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
+
+/// Bytes that the kernel may hold for a connection to a tracker.
+const HELD: usize = 256 * 1024;
 
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;

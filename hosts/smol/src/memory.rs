@@ -6,14 +6,18 @@
 //!
 //! | part | bytes | when it does not fit |
 //! |---|---|---|
-//! | the program: stacks, the buffer that is sent from, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
+//! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
 //! | downloads | 2 bits and a count of 16 bits a piece more, [`PARTIALS`] pieces in progress, the scratch | refuse to start |
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
-//! | unsent bytes in the kernel | a quarter of what is left, for each peer that is served at most [`UNSENT`] | fewer for each, then fewer served |
-//! | peers | the rest, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | peers | two thirds of what then is left, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | what the kernel holds for peers that are served | the rest, at most [`HELD`] each, and once more for the buffer that is sent from | less for each, then fewer served |
+//!
+//! The last is what TCP has taken and nobody has acknowledged yet, and what has come and was not read:
+//! see [`Held`]. Others than those who are served have nothing there that lasts: what they say is read at
+//! once, and answered briefly.
 //!
 //! Not in it: the program's own pages, which the kernel reads from its file and drops when it likes, and
 //! the page cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
@@ -33,7 +37,7 @@ use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 
-use crate::socket::UNSENT;
+use crate::socket::Held;
 
 /// How much of what the node needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,8 +46,8 @@ pub(crate) struct Plan {
     pub(crate) peers: usize,
     /// Peers that are served at a time.
     pub(crate) slots: usize,
-    /// Bytes that may be unsent for one of them in the kernel.
-    pub(crate) unsent: u32,
+    /// Bytes that the kernel may hold for one of them.
+    pub(crate) held: usize,
     /// Blocks on their way.
     pub(crate) blocks: usize,
     /// Torrents that are awake.
@@ -95,7 +99,7 @@ impl Plan {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let fixed = self.fixed();
         let least_blocks = if self.downloads() { LEAST_BLOCKS } else { 0 };
-        let needed = least_blocks * BLOCK_COST + LEAST_UNSENT as usize + LEAST_PEERS * peer();
+        let needed = least_blocks * BLOCK_COST + 2 * LEAST_HELD + LEAST_PEERS * peer();
         // Each part takes its share of what is left, and half is the largest.
         let least = fixed + 4 * needed;
         let Some(left) = budget.checked_sub(fixed).filter(|_| budget >= least) else {
@@ -109,13 +113,13 @@ impl Plan {
             self.peer_bits = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bits;
         }
-        self.slots = self
-            .slots
-            .clamp(1, (left / 4 / LEAST_UNSENT as usize).max(1));
-        let unsent = u32::try_from(left / 4 / self.slots).unwrap_or(UNSENT);
-        self.unsent = unsent.clamp(LEAST_UNSENT, UNSENT);
-        rest = rest.saturating_sub(self.slots * self.unsent as usize);
-        self.peers = self.peers.min((rest / peer()).max(LEAST_PEERS));
+        let theirs = (rest * 2 / 3).min(rest - 2 * LEAST_HELD);
+        self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
+        rest -= self.peers * peer();
+        // One part is for the buffer.
+        let parts = (self.slots + 1).clamp(2, (rest / LEAST_HELD).max(2));
+        self.slots = parts - 1;
+        self.held = (rest / parts).clamp(LEAST_HELD, HELD);
         Ok(self)
     }
 
@@ -137,6 +141,11 @@ impl Plan {
         } else {
             SCRATCH
         }
+    }
+
+    /// What the kernel may hold for one peer. What a download waits for has its place among the blocks.
+    pub(crate) fn held(&self) -> Held {
+        Held::new(self.held, self.downloads())
     }
 
     /// Allocates it, for good.
@@ -175,14 +184,14 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (peers, slots, unsent) = (self.peers, self.slots, self.unsent / 1024);
+        let (peers, slots, held) = (self.peers, self.slots, self.held / 1024);
         write!(f, "torrents {}", self.torrents)?;
         if self.asleep > 0 {
             write!(f, " and {} asleep", self.asleep)?;
         }
         write!(
             f,
-            ", peers {peers}, served {slots} with {unsent} KiB unsent each"
+            ", peers {peers}, served {slots} with {held} KiB each on their way"
         )?;
         match self.blocks {
             0 => Ok(()),
@@ -214,8 +223,8 @@ fn peer() -> usize {
     size_of::<Conn>() + size_of::<Rank>() + 2 * size_of::<Candidate>() + HOST_PEER + KERNEL_PEER
 }
 
-/// Bytes of the program besides the tables: 680 KiB with 100 peers, and 260 KiB to send from.
-const PROGRAM: usize = 1024 * 1024;
+/// Bytes of the program besides the tables: 340 KiB with 150 peers, and what a call to an HTTPS tracker takes.
+const PROGRAM: usize = 640 * 1024;
 
 /// Bytes of a torrent: names, paths and the state of its files; 2.2 KiB were measured with 1,000.
 const TORRENT: usize = 2560;
@@ -238,7 +247,10 @@ const KERNEL_PEER: usize = 3072;
 /// With less there is no use in starting.
 const LEAST_PEERS: usize = 8;
 const LEAST_BLOCKS: usize = 16;
-const LEAST_UNSENT: u32 = 16 * 1024;
+const LEAST_HELD: usize = 48 * 1024;
+
+/// With more for each peer that is served nothing gets faster.
+const HELD: usize = 512 * 1024;
 
 const REQUESTS_PER_PEER: usize = 250;
 const MIN_REQUESTS: usize = 500;
@@ -294,7 +306,7 @@ mod tests {
 
     /// Everything that a plan may take.
     fn total(plan: &Plan) -> usize {
-        let kernel = plan.slots * plan.unsent as usize;
+        let kernel = (plan.slots + 1) * plan.held;
         let asleep = plan.asleep * ASLEEP;
         let download = plan.blocks * BLOCK_COST + plan.peer_bits;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()
@@ -309,11 +321,15 @@ mod tests {
                 if downloads {
                     plan.add_download(&Geometry::new(1 << 40, 1 << 20).unwrap());
                 }
+                let holds = |budget: u64, plan: Plan| {
+                    assert!(total(&plan) as u64 <= budget, "{budget}: {plan}");
+                };
                 match plan.fit(budget) {
-                    Ok(plan) => assert!(total(&plan) as u64 <= budget, "{budget}: {plan}"),
+                    Ok(plan) => holds(budget, plan),
                     Err(error) => {
                         assert!(error.least as u64 > budget, "{error}");
-                        assert!(plan.fit(error.least as u64).is_ok(), "{error}");
+                        let least = error.least as u64;
+                        holds(least, plan.fit(least).expect("as much as it takes"));
                     }
                 }
             }
@@ -322,12 +338,12 @@ mod tests {
 
     #[test]
     fn more_memory_is_more_peers() {
-        let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.unsent));
-        assert_eq!(of(16 << 20), Ok((1000, UNSENT)));
-        assert!(of(1 << 20).is_err());
-        let (few, unsent) = of(2 << 20).unwrap();
-        assert!(few >= 150, "{few} peers");
-        assert!(unsent < UNSENT, "{unsent}");
+        let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.held));
+        assert_eq!(of(16 << 20), Ok((1000, HELD)));
+        assert!(of(900 << 10).is_err());
+        let (few, held) = of(2 << 20).unwrap();
+        assert!(few >= 200, "{few} peers");
+        assert!(held < HELD, "{held}");
     }
 
     #[test]

@@ -2,12 +2,48 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// The most bytes that the kernel may hold unsent for one peer. Without this limit a peer that stops reading
-/// pins megabytes; with less, a fast one waits for us.
-pub(crate) const UNSENT: u32 = 128 * 1024;
+/// What the kernel may hold for one peer, which bounds what a peer that stops reading or is not read
+/// pins there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Bytes that were sent and are not acknowledged, with what the kernel needs to keep them.
+    pub(crate) sent: usize,
+    /// Bytes that came and were not read, likewise; as the kernel likes it if there is no limit.
+    received: Option<usize>,
+}
+
+impl Held {
+    /// Of `bytes` three quarters are for what is sent. What is received has no limit if `downloads`:
+    /// one that suits all distances to a seeder can't be told, and only what was asked for comes.
+    pub(crate) fn new(bytes: usize, downloads: bool) -> Held {
+        Held {
+            sent: bytes / 4 * 3,
+            received: (!downloads).then_some(bytes / 4),
+        }
+    }
+
+    /// Sets what a socket has that is connected, or is to be; those that a listener accepts get what it has. A
+    /// kernel that refuses costs memory or time, nothing else.
+    pub(crate) fn tune(&self, socket: &impl AsFd) {
+        let socket = SockRef::from(socket);
+        let _ = socket.set_tcp_nodelay(true);
+        // The kernel takes twice as much, for it counts its own with the bytes.
+        let _ = socket.set_send_buffer_size(self.sent / 2);
+        if let Some(received) = self.received {
+            let _ = socket.set_recv_buffer_size(received / 2);
+        }
+        // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
+        let unsent = u32::try_from(self.sent / 2).unwrap_or(UNSENT);
+        let _ = socket.set_tcp_notsent_lowat(unsent.min(UNSENT));
+    }
+}
+
+/// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us.
+const UNSENT: u32 = 128 * 1024;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -28,9 +64,10 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// A socket that is being connected, from a given address of ours or from whichever the system
 /// chooses; it becomes writable when the outcome is known.
-pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, unsent: u32) -> io::Result<TcpStream> {
+pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, held: Held) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    held.tune(&socket);
     if let Some(from) = from.filter(|ip| !ip.is_unspecified()) {
         socket.bind(&SocketAddr::new(from, 0).into())?;
     }
@@ -40,16 +77,7 @@ pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, unsent: u32) -> io::R
             if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
         Err(error) => return Err(error),
     }
-    let stream = TcpStream::from(socket);
-    tune(&stream, unsent);
-    Ok(stream)
-}
-
-/// Sets what every peer's socket has. A kernel that refuses costs memory or time, nothing else.
-pub(crate) fn tune(stream: &TcpStream, unsent: u32) {
-    let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_notsent_lowat(unsent);
+    Ok(socket.into())
 }
 
 /// Whether an error means that descriptors or memory ran out, which passes when peers leave.
@@ -59,4 +87,23 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     shortage
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_accepted_has_what_its_listener_has() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        Held::new(256 << 10, false).tune(&listener);
+        listener.set_nonblocking(false).unwrap();
+        let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert_eq!(accepted.send_buffer_size().unwrap(), 192 << 10);
+        assert_eq!(accepted.recv_buffer_size().unwrap(), 64 << 10);
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 96 << 10);
+        assert!(accepted.tcp_nodelay().unwrap());
+    }
 }

@@ -348,7 +348,7 @@ impl Seed {
         let engine = Engine::new(
             node,
             plan.peers,
-            plan.unsent,
+            plan.held(),
             args.send,
             alarm.clone(),
             woken,
