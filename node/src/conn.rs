@@ -74,6 +74,8 @@ pub struct Conn {
     pub(crate) reqq: u16,
     /// Blocks that may come though we do not wait for them any more.
     pub(crate) excused: u16,
+    /// Bytes that came besides blocks.
+    pub(crate) talked: u64,
     /// Bytes that came unasked.
     pub(crate) unasked: u32,
     /// Requests to take back.
@@ -204,6 +206,8 @@ pub enum Reason {
     Stopping,
     /// The torrent went to sleep, or could not be woken.
     Asleep,
+    /// It says much that is of no use.
+    Talk,
 }
 
 impl fmt::Display for Reason {
@@ -228,6 +232,7 @@ impl fmt::Display for Reason {
             Reason::Crowded => "its place was needed for another peer",
             Reason::TorrentGone => "its torrent is not served any more",
             Reason::Stopping => "everseed stops",
+            Reason::Talk => "it talks without end",
             Reason::Asleep => "its torrent is asleep, and cannot be woken now",
         })
     }
@@ -278,6 +283,7 @@ impl Conn {
         pipeline: PIPELINE_MIN,
         reqq: REQQ_UNTOLD,
         excused: 0,
+        talked: 0,
         unasked: 0,
         cancels: heapless::Vec::new(),
         allowed: heapless::Vec::new(),

@@ -170,13 +170,32 @@ impl Node<'_> {
         loop {
             // A copy of 24 bytes, so that the handlers may use the whole node.
             let mut decoder = self.conns[slot].decoder.clone();
+            let before = bytes.len();
             let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;
-            self.conns[slot].decoder = decoder;
+            let conn = &mut self.conns[slot];
+            conn.decoder = decoder;
+            let block = matches!(conn.payload, Payload::Block | Payload::Unasked);
+            if !block || !matches!(item, Some(Item::Payload { .. })) {
+                conn.talked += (before - bytes.len()) as u64;
+            }
             match item {
-                None => return Ok(()),
+                None => return self.talks_enough(now, slot),
                 Some(Item::Message(message)) => self.message(now, slot, message)?,
                 Some(Item::Payload { bytes, last }) => self.payload(slot, bytes, last)?,
             }
+        }
+    }
+
+    /// Lets go of who talks without end: what comes besides blocks has to be in some proportion to the
+    /// torrent's size, to the blocks that were sent either way, and to the time.
+    fn talks_enough(&self, now: Instant, slot: usize) -> Verdict {
+        let conn = &self.conns[slot];
+        let of_pieces = u64::from(self.pieces_of(slot)) * TALK_PER_PIECE;
+        let of_blocks = (conn.uploaded + conn.downloaded) / 16;
+        let of_time = (now - conn.opened).as_secs() * TALK_PER_SECOND;
+        match conn.talked > TALK + of_pieces + of_blocks + of_time {
+            true => Err(Reason::Talk),
+            false => Ok(()),
         }
     }
 
@@ -452,7 +471,7 @@ impl Node<'_> {
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
             Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
             Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Useless,
-            Reason::BadPieces => Fate::Useless,
+            Reason::BadPieces | Reason::Talk => Fate::Useless,
             _ if self.conns[slot].is_open() => Fate::Ended,
             _ => Fate::Failed,
         }
@@ -471,6 +490,11 @@ const TWIN_SILENCE: Duration = Duration::from_secs(30);
 
 /// Calls that began within this time may have crossed.
 const CROSSED: Duration = Duration::from_secs(10);
+
+/// Bytes besides blocks that everybody may send, and as many for each piece (a have takes 9) and second.
+const TALK: u64 = 64 * 1024;
+const TALK_PER_PIECE: u64 = 32;
+const TALK_PER_SECOND: u64 = 64;
 
 /// Bytes of a request on the wire.
 const REQUEST: usize = 17;

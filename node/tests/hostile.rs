@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{HASH, Setup, World};
 use everseed_core::wire::Message;
-use everseed_node::Have;
+use everseed_node::{Have, Reason};
 
 /// Two peers that are served hold the whole pool of requests and do not read. That is no fault of
 /// those who wait: they stay, and are heard again as soon as there is room.
@@ -50,6 +50,31 @@ fn a_used_up_pool_costs_no_bystander_its_place() {
     );
     let rejects = waiting.map(|peer| world.peers[peer].rejects());
     assert_eq!(rejects, [3, 0, 3], "they are choked");
+}
+
+/// Who talks and does nothing else is let go; who says as much in an hour stays.
+#[test]
+fn talk_without_end() {
+    let mut world = World::new(&Setup::default(), Have::All);
+    let chatter = |world: &mut World, peer: usize, messages: usize| {
+        for _ in 0..messages / 100 {
+            world.peers[peer].say(&[Message::KeepAlive; 100]);
+            world.settle();
+        }
+    };
+    let talker = world.leecher(true);
+    chatter(&mut world, talker, 16_000);
+    assert!(world.peers[talker].open);
+    chatter(&mut world, talker, 4_000);
+    let addr = world.peers[talker].addr;
+    assert_eq!(world.closed.get(&addr), Some(&Reason::Talk));
+
+    let slow = world.leecher(true);
+    for _ in 0..30 {
+        chatter(&mut world, slow, 1_000);
+        world.pass(Duration::from_secs(63));
+    }
+    assert!(world.peers[slow].open);
 }
 
 /// Without Fast a choke takes all requests back (BEP 3), so it must be told even if the peer is

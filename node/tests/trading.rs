@@ -457,7 +457,7 @@ fn a_storm_of_chokes() {
         let mut world = World::downloading(&setup(), 0);
         let peer = world.giver(fast);
         for _ in 0..60 {
-            for _ in 0..200 {
+            for _ in 0..100 {
                 world.peers[peer].say(&[Message::Choke]);
                 if fast {
                     world.peers[peer].refuse();

@@ -17,8 +17,9 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Of `bytes` three quarters are for what is sent. What is received has no limit if `downloads`:
-    /// one that suits all distances to a seeder can't be told, and only what was asked for comes.
+    /// Of `bytes` three quarters are for what is sent. What is received has no limit if `downloads`: one that
+    /// suits all distances to a seeder can't be told. What comes was asked for then and has a block to go to,
+    /// and the node lets go of who sends much else.
     pub(crate) fn new(bytes: usize, downloads: bool) -> Held {
         Held {
             sent: bytes / 4 * 3,
