@@ -453,11 +453,13 @@ impl<'m> Node<'m> {
         self.torrents.remove(id);
     }
 
-    /// Lets everybody go and nobody in, and tells the trackers. [`is_stopped`](Self::is_stopped)
-    /// says when that is done; the host need not wait for it.
+    /// Lets everybody go and nobody in, and tells the trackers of torrents that are awake.
+    /// [`is_stopped`](Self::is_stopped) says when that is done; the host need not wait for it.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
-        self.announcer.stop(now);
+        let names = &self.torrents.names;
+        let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
+        self.announcer.stop(now, awake);
         for slot in 0..self.conns.len() {
             self.close(slot, Reason::Stopping);
         }

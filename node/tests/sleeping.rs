@@ -115,6 +115,37 @@ fn trackers_hear_of_it_as_if_it_were_awake() {
 }
 
 #[test]
+fn at_a_stop_only_trackers_of_what_is_awake_are_told() {
+    let mut world = world();
+    let (now, awake) = (world.now, world.torrent);
+    let told = Intervals::told(Some(1800), None);
+    let asleep: Vec<_> = (10..13)
+        .map(|n| world.node.know(InfoHash([n; 20])).unwrap())
+        .collect();
+    for id in asleep.iter().chain([&awake]) {
+        world.node.announce(now, *id, 0, 1).unwrap();
+    }
+    world.pass(Duration::from_secs(1));
+    // The last one's announce is under way, and nobody waits for it.
+    for job in std::mem::take(&mut world.announces) {
+        if job.torrent != asleep[2] {
+            world.node.event(world.now, Event::Announced(job.id, told));
+        }
+    }
+    world.node.stop(world.now);
+    world.settle();
+    let last: Vec<_> = world
+        .announces
+        .iter()
+        .map(|job| (job.torrent, job.event))
+        .collect();
+    assert_eq!(last, [(awake, AnnounceEvent::Stopped)]);
+    let last = world.announces[0].id;
+    world.node.event(world.now, Event::Announced(last, told));
+    assert!(world.node.is_stopped());
+}
+
+#[test]
 fn awake_there_are_no_more_than_slots() {
     let mut world = world();
     let ids: Vec<_> = (10..14)

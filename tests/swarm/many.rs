@@ -3,7 +3,7 @@
 //! All of it is in memory, so that this is no test of how fast a disk syncs.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +18,9 @@ use everseed_tests::service::Service;
 /// Torrents in the folder, and those that are awake.
 const MANY: usize = 10_000;
 const AWAKE: usize = 50;
+
+/// Some more than are awake.
+const FEW: usize = 1000;
 
 /// What they may add, in bytes of anonymous memory: those that are asleep, and each that is awake.
 const ASLEEP_MAX: u64 = 1 << 20;
@@ -51,10 +54,10 @@ fn ten_thousand() {
         make(content.path(), &torrent, &["--tracker", &tracker]);
         age(&torrent);
     }
-    fill(&watch, &data, 0..2 * AWAKE);
+    fill(&watch, &data, 0..2 * AWAKE, "");
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", wanted.len() + 2 * AWAKE);
-    fill(&watch, &data, 2 * AWAKE..MANY - wanted.len());
+    fill(&watch, &data, 2 * AWAKE..MANY - wanted.len(), "");
     service.wait_for("seeding: ", MANY);
     service.stop();
 
@@ -100,6 +103,45 @@ fn ten_thousand() {
     assert!(!output.contains("error"), "{output}");
 }
 
+/// A stop in the middle of taking in a thousand, whose tracker never answers: nothing more is begun, and what was
+/// begun is kept.
+#[test]
+fn stopped_while_they_come() {
+    let net = Net::new();
+    let dir = Dir::in_memory("many-stopped");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let listen = net.addr(Family::V4);
+    // Connections to it are made, and nobody takes them.
+    let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\nlog = \"info\"\n",
+        watch.display(),
+        data.display()
+    );
+    fill(&watch, &data, 0..FEW, &url);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", 4 * AWAKE);
+    service.stop();
+    let output = service.process.output();
+    let (before, after) = output.split_once("it stops").unwrap();
+    assert!(!after.contains("seeding: "), "{after}");
+    let begun = before.matches("seeding: ").count();
+
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("asleep: ", 1);
+    let output = service.process.output();
+    let (_, rest) = output.split_once("asleep: ").unwrap();
+    let asleep: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    // Some that were awake may have been in the middle of their check.
+    assert!(
+        (begun - AWAKE..=begun).contains(&asleep),
+        "{asleep} of {begun}"
+    );
+    service.wait_for("seeding: ", FEW - asleep);
+    service.stop();
+}
+
 /// Each client downloads another torrent that is asleep: the built-in tracker knows it, and the
 /// handshake wakes it.
 fn wake_them(net: &Net, watch: &Path, wanted: &[Content]) {
@@ -114,15 +156,19 @@ fn name(n: usize) -> String {
     format!("1-{n:05}")
 }
 
-/// Torrents of a few bytes each.
-fn fill(watch: &Path, data: &Path, numbers: std::ops::Range<usize>) {
+/// Torrents of a few bytes each, with a tracker if its URL is not empty.
+fn fill(watch: &Path, data: &Path, numbers: std::ops::Range<usize>, tracker: &str) {
+    let announce = match tracker {
+        "" => String::new(),
+        url => format!("8:announce{}:{url}", url.len()),
+    };
     for n in numbers {
         let name = name(n);
         let content = name.repeat(100);
         let mut sha1 = Smol::default();
         sha1.update(content.as_bytes());
         let head = format!(
-            "d4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces20:",
+            "d{announce}4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces20:",
             content.len(),
             name.len()
         );

@@ -38,7 +38,7 @@ pub use crate::cache::FileCache;
 pub use crate::content::Content;
 pub use crate::entry::{Entries, Entry, TorrentError, read_torrent};
 pub use crate::error::{OpenError, ReadError};
-pub use crate::replace::replace;
+pub use crate::replace::{replace, replace_soon, sync_folder};
 pub use crate::stream::Stream;
 pub use crate::walk::Skipped;
 pub use crate::write::WriteError;

@@ -11,6 +11,31 @@ pub fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    swap(path, true, write)?;
+    // The rename is durable once the folder is; a file system that cannot sync folders is let be.
+    let _ = sync_folder(folder_of(path));
+    Ok(())
+}
+
+/// The same without waiting for a disk. A reader finds the old file or the new one; after a power cut within the
+/// next seconds it may be neither, so that what is in it has to show that it is whole.
+pub fn replace_soon(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    swap(path, false, write)
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn swap(
+    path: &Path,
+    sync: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = beside(path)?;
     // A process of the same id may have died here. Created anew, so that no link is written through.
     let _ = fs::remove_file(&temporary);
@@ -18,23 +43,25 @@ pub fn replace(
         .write(true)
         .create_new(true)
         .open(&temporary)?;
-    let done = fill(file, write).and_then(|()| fs::rename(&temporary, path));
+    let done = fill(file, sync, write).and_then(|()| fs::rename(&temporary, path));
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
-        return done;
     }
-    // The rename is durable once the folder is; a file system that cannot sync folders is let be.
-    if let Ok(folder) = File::open(folder_of(path)) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+    done
 }
 
-fn fill(file: File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+fn fill(
+    file: File,
+    sync: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(16 * 1024, file);
     write(&mut writer)?;
     writer.flush()?;
-    writer.get_ref().sync_all()
+    match sync {
+        true => writer.get_ref().sync_all(),
+        false => Ok(()),
+    }
 }
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
@@ -72,8 +99,9 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        replace(&path, |file| file.write_all(b"two")).unwrap();
+        replace_soon(&path, |file| file.write_all(b"two")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        sync_folder(scratch.path()).unwrap();
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
         assert!(replace(Path::new("/"), |_| Ok(())).is_err());
     }

@@ -109,10 +109,11 @@ impl Catalogue {
     }
 
     /// Reads what former runs left. What it says, one after the other, goes to `take`, which answers with the
-    /// id that a torrent gets, if it is to stay; a torrent that is gone again goes to `drop`.
+    /// id that a torrent gets, if it is to stay; a torrent that is gone again goes to `drop`. An error of `take` ends
+    /// it, and nothing is changed.
     pub(crate) fn load(
         &mut self,
-        mut take: impl FnMut(&Sleeper) -> Option<TorrentId>,
+        mut take: impl FnMut(&Sleeper) -> io::Result<Option<TorrentId>>,
         mut drop: impl FnMut(InfoHash) -> Option<TorrentId>,
     ) -> io::Result<()> {
         let file = self.open()?;
@@ -120,7 +121,7 @@ impl Catalogue {
         let mut stale = 0_usize;
         while let Some((at, line)) = reader.next() {
             match line {
-                Line::Asleep(sleeper) => match take(&sleeper) {
+                Line::Asleep(sleeper) => match take(&sleeper)? {
                     Some(id) => stale += usize::from(self.put(id, at).is_some()),
                     None => stale += 1,
                 },
@@ -181,8 +182,12 @@ impl Catalogue {
         }
     }
 
-    /// All that are asleep, in the order in which they are written: slot and what is known.
-    pub(crate) fn each(&self, mut each: impl FnMut(u16, &Sleeper)) -> io::Result<()> {
+    /// All that are asleep, in the order in which they are written: slot and what is known. An error of `each`
+    /// ends it.
+    pub(crate) fn each(
+        &self,
+        mut each: impl FnMut(u16, &Sleeper) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
@@ -195,7 +200,7 @@ impl Catalogue {
             if let Some((_, slot)) = lines.next_if(|&(line, _)| line == at)
                 && let Line::Asleep(sleeper) = line
             {
-                each(slot, &sleeper);
+                each(slot, &sleeper)?;
             }
             if reader.at >= self.end {
                 break;
@@ -273,18 +278,12 @@ impl Catalogue {
         let mut moved = Vec::new();
         let mut end = 0_u64;
         everseed_disk::replace(&self.path, |out: &mut BufWriter<File>| {
-            let mut written = Ok(());
             self.each(|slot, sleeper| {
-                if written.is_err() {
-                    return;
-                }
-                written = encode(&Line::Asleep(sleeper.clone())).and_then(|bytes| {
-                    moved.push((slot, u32::try_from(end).map_err(io::Error::other)?));
-                    end += bytes.len() as u64;
-                    out.write_all(&bytes)
-                });
-            })?;
-            written
+                let bytes = encode(&Line::Asleep(sleeper.clone()))?;
+                moved.push((slot, u32::try_from(end).map_err(io::Error::other)?));
+                end += bytes.len() as u64;
+                out.write_all(&bytes)
+            })
         })?;
         for (slot, at) in moved {
             self.lines[usize::from(slot)] = at;
@@ -412,13 +411,14 @@ mod tests {
     /// What a fresh start finds: the torrent number n gets the slot n.
     fn loaded(folder: &Folder) -> (Catalogue, Vec<u8>) {
         let mut catalogue = Catalogue::new(folder.file(), 10);
-        let take = |sleeper: &Sleeper| Some(id(sleeper.info_hash().0[0].into()));
+        let take = |sleeper: &Sleeper| Ok(Some(id(sleeper.info_hash().0[0].into())));
         let drop = |info_hash: InfoHash| Some(id(info_hash.0[0].into()));
         catalogue.load(take, drop).unwrap();
         let mut found = Vec::new();
         let each = |slot, s: &Sleeper| {
             assert_eq!(id(slot), id(s.info_hash().0[0].into()));
             found.push(s.info_hash().0[0]);
+            Ok(())
         };
         catalogue.each(each).unwrap();
         assert_eq!(catalogue.count(), found.len());

@@ -10,7 +10,9 @@
 //! made/PATHHASH        which torrent was made of a path
 //! ```
 //!
-//! Nothing in it is precious: without it, or with a damaged part of it, files are verified again.
+//! Nothing in it is precious: without it, or with a damaged part of it, files are verified again. So what is
+//! first known of a torrent whose content was there is left to the kernel to write: should the power go
+//! within seconds, it is as if it had gone before.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -107,15 +109,16 @@ impl State {
         Place::decode(&fs::read(self.place_file(info_hash)).ok()?, path)
     }
 
-    /// Remembers it.
+    /// Remembers it; `in_haste` without waiting for the disk.
     pub(crate) fn remember_place(
         &self,
         info_hash: InfoHash,
         path: &Path,
         place: &Place,
+        in_haste: bool,
     ) -> io::Result<()> {
         let bytes = place.encode(path);
-        everseed_disk::replace(&self.place_file(info_hash), |out| out.write_all(&bytes))
+        put(&self.place_file(info_hash), &bytes, in_haste)
     }
 
     /// Where it is remembered.
@@ -161,14 +164,20 @@ impl State {
         fs::read(self.resume_file(info_hash)).ok()
     }
 
-    /// Replaces a torrent's resume record.
-    pub(crate) fn save(&self, record: &Record<'_>) -> io::Result<()> {
+    /// Makes durable what was saved in haste, as far as one look at the folder does.
+    pub(crate) fn sync(&self) {
+        // A file system that cannot sync folders is let be.
+        let _ = everseed_disk::sync_folder(&self.folder);
+    }
+
+    /// Replaces a torrent's resume record; `in_haste` without waiting for the disk.
+    pub(crate) fn save(&self, record: &Record<'_>, in_haste: bool) -> io::Result<()> {
         let mut bytes = vec![0; record.encoded_len()];
         let len = record
             .encode(&mut bytes)
             .map_err(|_| io::ErrorKind::InvalidData)?;
         let path = self.resume_file(record.info_hash);
-        everseed_disk::replace(&path, |out| out.write_all(&bytes[..len]))
+        put(&path, &bytes[..len], in_haste)
     }
 
     fn resume_file(&self, info_hash: InfoHash) -> PathBuf {
@@ -180,6 +189,13 @@ impl State {
         sha1.update(content.as_os_str().as_bytes());
         let name = InfoHash(sha1.finish()).to_string();
         self.folder.join("made").join(name)
+    }
+}
+
+fn put(path: &Path, bytes: &[u8], in_haste: bool) -> io::Result<()> {
+    match in_haste {
+        true => everseed_disk::replace_soon(path, |out| out.write_all(bytes)),
+        false => everseed_disk::replace(path, |out| out.write_all(bytes)),
     }
 }
 
@@ -240,7 +256,7 @@ mod tests {
             fingerprint: 6,
             verified: Verified::Some(&[0xf0]),
         };
-        state.save(&record).unwrap();
+        state.save(&record, false).unwrap();
         let bytes = state.resume(info_hash).unwrap();
         assert_eq!(Record::decode(&bytes), Ok(record));
     }

@@ -75,7 +75,7 @@ fn started_then_regular_then_stopped() {
         assert!((1620..=1980).contains(&wait), "{wait}");
         world.answer(job);
     }
-    world.announcer.stop(world.now);
+    world.announcer.stop(world.now, |_| true);
     assert!(!world.announcer.is_idle());
     let (wait, job) = world.next();
     assert_eq!((wait, job.event), (0, AnnounceEvent::Stopped));
@@ -170,7 +170,7 @@ fn a_tier_turns_to_the_tracker_that_works() {
     world.fail(job, None);
     let (_, third) = world.next();
     assert_ne!(third.tracker, second.tracker);
-    world.announcer.stop(world.now);
+    world.announcer.stop(world.now, |_| true);
     world.fail(third, None);
     let (_, farewell) = world.next();
     assert_eq!(

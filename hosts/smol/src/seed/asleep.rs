@@ -60,21 +60,24 @@ impl Service {
         let (mut left_out, now) = (0_usize, engine.now());
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &Sleeper| {
+            seed.signals.go_on()?;
             let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
-            sleeper.path().parent().filter(|folder| watched(folder))?;
+            if !sleeper.path().parent().is_some_and(watched) {
+                return Ok(None);
+            }
             let node = &mut *node.borrow_mut();
             if let Some(id) = node.find(sleeper.info_hash()) {
-                return Some(id);
+                return Ok(Some(id));
             }
             let Ok(id) = node.know(now, sleeper.info_hash()) else {
                 left_out += 1;
-                return None;
+                return Ok(None);
             };
             for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
                 let _ = node.announce(now, id, tier, trackers);
             }
-            Some(id)
+            Ok(Some(id))
         };
         let drop = |info_hash| {
             let node = &mut *node.borrow_mut();
@@ -84,6 +87,9 @@ impl Service {
         };
         let path = seed.state.catalogue_file();
         if let Err(error) = catalogue.load(take, drop) {
+            if seed.signals.asked() {
+                return;
+            }
             log::warn!("{}: {error}; all torrents are opened", path.display());
         }
         if left_out > 0 {
@@ -269,6 +275,9 @@ impl Service {
     /// Forgets what is asleep in these slots and in no folder any more, or has changed.
     pub(super) fn forget(&mut self, seed: &mut Seed, engine: &mut Engine, slots: &[u16]) {
         for &slot in slots {
+            if seed.signals.asked() {
+                return;
+            }
             let sleeper = seed.catalogue.borrow().read(slot);
             let Some(sleeper) = sleeper else { continue };
             let Some(id) = engine.node.find(sleeper.info_hash()) else {
@@ -301,6 +310,7 @@ impl Service {
             if !sleeper.path().parent().is_some_and(watched) {
                 slots.push(slot);
             }
+            Ok(())
         });
         match unwatched {
             Ok(()) => self.forget(seed, engine, &slots),

@@ -25,7 +25,11 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(catalogue: &Catalogue) -> io::Result<Index> {
+    /// `go_on` is asked for each torrent; its error ends it.
+    pub(super) fn new(
+        catalogue: &Catalogue,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Index> {
         let count = catalogue.count();
         let mut index = Index {
             torrents: Vec::with_capacity(count),
@@ -35,6 +39,7 @@ impl Index {
         catalogue.each(|slot, sleeper| {
             index.torrents.push(hash(&sleeper.path()) | u64::from(slot));
             index.contents.push(hash(&sleeper.root()));
+            go_on()
         })?;
         index.torrents.sort_unstable();
         index.contents.sort_unstable();
@@ -61,24 +66,27 @@ impl Index {
     }
 
     /// Slots of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
-    /// changed.
+    /// changed. `go_on` is asked for each.
     pub(super) fn missing(
         &self,
         catalogue: &Catalogue,
         folder: &Path,
         closely: bool,
+        go_on: impl Fn() -> io::Result<()>,
     ) -> io::Result<Vec<u16>> {
         let mut missing = Vec::new();
         catalogue.each(|slot, sleeper| {
             let path = sleeper.path();
             if path.parent() != Some(folder) {
-                return;
+                return Ok(());
             }
             let seen = self.seen.get(usize::from(slot)) == Some(&true);
-            let changed = || is_torrent(&path) && settle_mark(&path) != Some(sleeper.mark);
+            let changed =
+                || is_torrent(&path) && settle_mark(&path, || false) != Some(sleeper.mark);
             if !seen || closely && changed() {
                 missing.push(slot);
             }
+            go_on()
         })?;
         Ok(missing)
     }
@@ -122,7 +130,7 @@ mod tests {
                 n => folder.join(format!("{n}.torrent")),
             };
             fs::write(folder.join(format!("{n}.torrent")), [n]).unwrap();
-            let mark = settle_mark(&path).unwrap_or_default();
+            let mark = settle_mark(&path, || false).unwrap_or_default();
             let root = folder.join(format!("{n}.iso"));
             let hash = InfoHash([n; 20]);
             let sleeper = Sleeper::new(hash, &path, None, &root, mark, Vec::new());
@@ -132,7 +140,7 @@ mod tests {
             };
             catalogue.add(id, &sleeper).unwrap();
         }
-        let mut index = Index::new(&catalogue).unwrap();
+        let mut index = Index::new(&catalogue, || Ok(())).unwrap();
         for n in [0, 2] {
             assert!(index.see(&folder.join(format!("{n}.torrent"))));
         }
@@ -140,11 +148,18 @@ mod tests {
         assert!(!index.see(&folder.join("0.iso")));
         assert!(index.is_content(&folder.join("0.iso")));
         assert!(!index.is_content(&folder.join("9.iso")));
-        assert_eq!(index.missing(&catalogue, &folder, false).unwrap(), [1]);
+        let missing = |folder: &Path, closely| {
+            let missing = index.missing(&catalogue, folder, closely, || Ok(()));
+            missing.unwrap()
+        };
+        assert_eq!(missing(&folder, false), [1]);
         fs::write(folder.join("2.torrent"), "longer").unwrap();
-        assert_eq!(index.missing(&catalogue, &folder, false).unwrap(), [1]);
-        assert_eq!(index.missing(&catalogue, &folder, true).unwrap(), [1, 2]);
-        assert_eq!(index.missing(&catalogue, other, false).unwrap(), [3]);
+        assert_eq!(missing(&folder, false), [1]);
+        assert_eq!(missing(&folder, true), [1, 2]);
+        assert_eq!(missing(other, false), [3]);
+        let given_up = || Err(io::ErrorKind::Interrupted.into());
+        assert!(Index::new(&catalogue, given_up).is_err());
+        assert!(index.missing(&catalogue, &folder, true, given_up).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

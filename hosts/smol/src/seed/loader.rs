@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::read_torrent;
+use everseed_disk::{check, read_torrent};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
@@ -106,7 +106,7 @@ fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), Stri
     let Item { path, data, fetch } = &order.item;
     if let Some(mark) = order.mark {
         is_there(&order.item, state)?;
-        if settle_mark(path) != Some(mark) {
+        if settle_mark(path, || false) != Some(mark) {
             return Err(format!("{}: it has changed", path.display()));
         }
     }
@@ -123,7 +123,9 @@ fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), Stri
         trackers: &order.trackers,
         own_tracker: &order.own_tracker,
     };
-    let source = sources.open(&path)?;
+    let mut source = sources.open(&path)?;
+    // A folder of very many files is looked at here and not beside those who are served.
+    source.found = check::fingerprint(&source.content).ok();
     let download = match fetch {
         Some(fetch) => {
             let mut plan = fetch::plan(&source.content, fetch).map_err(|(text, _)| text)?;

@@ -159,7 +159,7 @@ impl Seed {
         self.track(metainfo.info_hash);
         let number = self.number();
         let torrent = Seeded::new(number, source.content, source.tiers, download);
-        self.start(engine, torrent, source.fresh);
+        self.start(engine, torrent, (source.fresh, source.found));
         number
     }
 
@@ -168,15 +168,20 @@ impl Seed {
         self.track(source.content.metainfo().info_hash);
         let number = self.number();
         let torrent = Seeded::woken(number, source.content, id);
-        self.start(engine, torrent, source.fresh);
+        self.start(engine, torrent, (source.fresh, source.found));
         number
     }
 
-    fn start(&mut self, engine: &mut Engine, mut torrent: Seeded, fresh: Option<u64>) {
+    fn start(
+        &mut self,
+        engine: &mut Engine,
+        mut torrent: Seeded,
+        prints: (Option<u64>, Option<u64>),
+    ) {
         if self.calm {
             torrent.stay_calm();
         }
-        torrent.start(engine, &self.state, self.check, fresh);
+        torrent.start(engine, &self.state, self.check, prints);
         self.torrents.push(torrent);
     }
 
@@ -487,6 +492,9 @@ impl Seed {
         if now >= self.next_save {
             self.next_save = now + SAVE;
             for torrent in &mut self.torrents {
+                if self.signals.asked() {
+                    break;
+                }
                 torrent.save(engine, &self.state);
             }
         }
@@ -520,20 +528,19 @@ impl Seed {
     }
 
     /// Keeps the state, lets everybody go and tells the trackers, within a time that is
-    /// set. Another signal
-    /// ends it at once.
+    /// set; nothing new is begun. Another signal ends it at once.
     fn farewell(&mut self) -> io::Result<ExitCode> {
-        let keep = |seed: &mut Seed, downloads: bool| {
-            let engine = seed.engine.borrow();
-            for torrent in &mut seed.torrents {
-                if torrent.is_downloading() == downloads {
-                    torrent.save(&engine, &seed.state);
-                }
-            }
-        };
-        keep(self, false);
-        self.engine.borrow_mut().stop();
+        log::info!("it stops");
+        // What its threads are in the middle of ends with the process.
+        let is_service = self.service.take().is_some();
+        let engine = Rc::clone(&self.engine);
+        for torrent in self.torrents.iter_mut().filter(|t| !t.is_downloading()) {
+            torrent.save_in_haste(&engine.borrow(), &self.state);
+        }
+        self.state.sync();
+        engine.borrow_mut().stop();
         let begin = Instant::now();
+        self.next_save = begin + SAVE;
         while !self.engine.borrow().is_at_rest() {
             let left = self.farewell.saturating_sub(begin.elapsed());
             if left.is_zero() {
@@ -544,12 +551,14 @@ impl Seed {
             }
         }
         // Its last blocks had to be written first.
-        keep(self, true);
-        if self.service.is_some() {
+        let engine = engine.borrow();
+        for torrent in self.torrents.iter_mut().filter(|t| t.is_downloading()) {
+            torrent.save(&engine, &self.state);
+        }
+        if is_service {
             // A service is never complete, so that being stopped is no failure.
             return Ok(ExitCode::SUCCESS);
         }
-        let engine = self.engine.borrow();
         self.torrents.iter().for_each(|t| t.say_unfinished(&engine));
         let code = self.torrents.iter().find_map(|t| t.exit_code(&engine));
         Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::Seed;
 use super::index::{Index, is_torrent};
 use super::service::{Managed, Service, Stage, stop};
+use super::signals::Signals;
 use super::watch::settle_mark;
 use crate::catalogue::Mark;
 use crate::cli::run::{Config, Item};
@@ -43,8 +44,9 @@ impl Service {
                 continue;
             }
             if index.is_none() {
-                match Index::new(&seed.catalogue.borrow()) {
+                match Index::new(&seed.catalogue.borrow(), || seed.signals.go_on()) {
                     Ok(made) => index = Some(made),
+                    Err(_) if seed.signals.asked() => return,
                     Err(error) => return log::error!("the catalogue cannot be read: {error}"),
                 }
             }
@@ -99,8 +101,9 @@ impl Service {
     ) {
         let folder = self.watches[number].folder.clone();
         let places = self.places(engine);
-        let found = match self.read(number, index, places) {
+        let found = match self.read(number, index, places, &seed.signals) {
             Ok(found) => found,
+            Err(_) if seed.signals.asked() => return,
             Err(error) => {
                 log::error!("{error}");
                 self.watches[number].said = error;
@@ -118,24 +121,38 @@ impl Service {
                 });
         self.items = kept;
         for managed in gone {
+            if seed.signals.asked() {
+                return;
+            }
             stop(seed, engine, &managed);
         }
         // Changes of all torrent files need not be looked for at the start.
         let closely = self.watches[number].was_read();
-        let missing = index.missing(&seed.catalogue.borrow(), &folder, closely);
+        let go_on = || seed.signals.go_on();
+        let missing = index.missing(&seed.catalogue.borrow(), &folder, closely, go_on);
         match missing {
             Ok(slots) => self.forget(seed, engine, &slots),
+            Err(_) if seed.signals.asked() => return,
             Err(error) => log::error!("the catalogue cannot be read: {error}"),
         }
         let known = found.known.into_iter();
         for path in known.chain(found.new) {
+            if seed.signals.asked() {
+                return;
+            }
             self.take_in(&folder, path, seed, engine);
         }
     }
 
     /// Reads a folder. What is new is taken in some at a time, torrents first: what a torrent describes is
     /// nothing of its own.
-    fn read(&mut self, number: usize, index: &mut Index, room: usize) -> Result<Found, String> {
+    fn read(
+        &mut self,
+        number: usize,
+        index: &mut Index,
+        room: usize,
+        signals: &Signals,
+    ) -> Result<Found, String> {
         let folder = self.watches[number].folder.clone();
         let of_it = |managed: &&Managed| managed.folder.as_ref() == Some(&folder);
         let items: HashSet<PathBuf> = self
@@ -162,6 +179,7 @@ impl Service {
                     found.more = true;
                 }
             }
+            signals.go_on()
         })?;
         if !(found.more && torrents.len() == room) {
             let left = room - torrents.len();
@@ -178,7 +196,9 @@ impl Service {
     fn take_in(&mut self, folder: &Path, path: PathBuf, seed: &mut Seed, engine: &mut Engine) {
         let known = |managed: &&mut Managed| managed.item.path == path;
         let Some(managed) = self.items.iter_mut().find(known) else {
-            return self.items.push(fresh(&self.config, folder, path));
+            return self
+                .items
+                .push(fresh(&self.config, folder, path, &seed.signals));
         };
         if managed.folder.is_none() {
             return;
@@ -192,7 +212,10 @@ impl Service {
         if !looks {
             return;
         }
-        let mark = settle_mark(&managed.item.path);
+        let mark = settle_mark(&managed.item.path, || seed.signals.asked());
+        if seed.signals.asked() {
+            return;
+        }
         let same = mark == managed.mark;
         managed.mark = mark;
         match managed.stage {
@@ -208,8 +231,8 @@ impl Service {
 }
 
 /// Something that appeared in a watched folder.
-fn fresh(config: &Config, folder: &Path, path: PathBuf) -> Managed {
-    let mark = settle_mark(&path);
+fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Managed {
+    let mark = settle_mark(&path, || signals.asked());
     let fetch = config.download.clone().filter(|_| is_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {

@@ -200,13 +200,19 @@ pub(super) fn awake(config: &Config) -> usize {
 }
 
 impl Service {
-    /// Looks after everything; called once a turn.
+    /// Looks after everything; called once a turn. Whatever may take long here gives up when a signal asks
+    /// to stop, and what it would have come to is left as it was.
     pub(super) fn mind(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        if seed.signals.asked() {
+            return;
+        }
         if seed.signals.reloads() {
             self.reload(seed, engine);
         }
         let mut any = std::mem::take(&mut seed.checked);
-        while let Some(loaded) = self.loader.next() {
+        while !seed.signals.asked()
+            && let Some(loaded) = self.loader.next()
+        {
             self.loaded(seed, engine, loaded);
             any = true;
         }
@@ -299,7 +305,7 @@ impl Service {
         let checking = seed.torrents.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // One that is checked may sleep afterwards, so that there is a place to wait for.
-            if loading >= LOADING_MAX || checking && loading >= places {
+            if loading >= LOADING_MAX || checking && loading >= places || seed.signals.asked() {
                 return;
             }
             match managed.stage {
@@ -446,6 +452,9 @@ impl Service {
         seed.own_tracker = tracker_at(reachable(addr));
         log::warn!("the network is there with another address; all trackers are told");
         for managed in &mut self.items {
+            if seed.signals.asked() {
+                return;
+            }
             if let Stage::Running(_) = managed.stage {
                 stop(seed, engine, managed);
                 managed.stage = Stage::Ready;

@@ -48,6 +48,19 @@ impl Signals {
         u32::from(self.stop.swap(false, Ordering::Relaxed))
     }
 
+    /// Whether one asked to stop that [`stops`](Self::stops) has not answered yet: what takes long is given up.
+    pub(super) fn asked(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// An error if one did.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        match self.asked() {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Whether one asked to read the configuration since the last call.
     pub(super) fn reloads(&self) -> bool {
         self.reload.swap(false, Ordering::Relaxed)

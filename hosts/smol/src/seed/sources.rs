@@ -21,6 +21,8 @@ pub(crate) struct Source {
     pub(crate) tiers: Vec<Vec<String>>,
     /// If every piece was hashed just now, the fingerprint that the files had then.
     pub(crate) fresh: Option<u64>,
+    /// The fingerprint that they had when somebody looked, just before they are seeded.
+    pub(crate) found: Option<u64>,
 }
 
 /// What every source needs to know.
@@ -194,6 +196,7 @@ impl Sources<'_> {
             magnet,
             tiers,
             fresh,
+            found: None,
         })
     }
 }

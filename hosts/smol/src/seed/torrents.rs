@@ -157,24 +157,26 @@ impl Seeded {
         (self.phase == Phase::Checking).then_some(done)
     }
 
-    /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check while its files have the fingerprint `fresh`.
+    /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check
+    /// while its files have the fingerprint `fresh`. `found` is the one that they had a moment ago, if
+    /// somebody looked.
     pub(crate) fn start(
         &mut self,
         engine: &mut Engine,
         state: &State,
         when: Check,
-        fresh: Option<u64>,
+        (fresh, found): (Option<u64>, Option<u64>),
     ) {
         self.when = when;
         if let Err(error) = self.in_place(state) {
             self.leave(None, &error);
         } else if fresh.is_some() || self.is_downloading() {
-            self.begin(engine, state, fresh);
+            self.begin(engine, state, fresh, found);
         } else if let Err(error) = check::reachable(&self.content) {
             // Not checked, as that would overwrite what is known with nothing.
             self.leave(None, &error);
         } else {
-            self.begin(engine, state, None);
+            self.begin(engine, state, None, found);
         }
     }
 
@@ -217,7 +219,8 @@ impl Seeded {
         let root = self.content.root();
         let now = Place::of(&root);
         if state.place(self.info_hash, &root).as_ref() != Some(&now)
-            && let Err(error) = state.remember_place(self.info_hash, &root, &now)
+            && let Err(error) =
+                state.remember_place(self.info_hash, &root, &now, !self.is_downloading())
         {
             let path = state.place_file(self.info_hash);
             log::warn!(
@@ -232,14 +235,21 @@ impl Seeded {
         }
     }
 
-    fn begin(&mut self, engine: &mut Engine, state: &State, fresh: Option<u64>) {
+    fn begin(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        fresh: Option<u64>,
+        found: Option<u64>,
+    ) {
         if let Some(download) = &mut self.download
             && let Err(error) = fetch::prepare(&self.content, download)
         {
             return self.leave(None, &error);
         }
         self.keep_place(state);
-        self.fingerprint = match check::fingerprint(&self.content) {
+        let found = found.filter(|_| !self.is_downloading());
+        self.fingerprint = match found.map_or_else(|| check::fingerprint(&self.content), Ok) {
             Ok(fingerprint) => fingerprint,
             Err(error) => return self.leave(None, &error),
         };
@@ -496,7 +506,7 @@ impl Seeded {
             }
             Phase::Away(None) => {
                 log::warn!("{}: its files are back", self.name);
-                self.begin(engine, state, None);
+                self.begin(engine, state, None, Some(look.fingerprint));
             }
             Phase::Checking => {}
         }
@@ -510,7 +520,7 @@ impl Seeded {
             return log::debug!("{}: {error}", self.name);
         }
         log::warn!("{}: its disk is there", self.name);
-        self.begin(engine, state, None);
+        self.begin(engine, state, None, None);
     }
 
     /// Says once how many pieces were found to be bad since the last look.
@@ -548,6 +558,15 @@ impl Seeded {
 
     /// Writes the resume record, if it would say anything new.
     pub(crate) fn save(&mut self, engine: &Engine, state: &State) {
+        self.save_now(engine, state, false);
+    }
+
+    /// The same without waiting for the disk.
+    pub(crate) fn save_in_haste(&mut self, engine: &Engine, state: &State) {
+        self.save_now(engine, state, true);
+    }
+
+    fn save_now(&mut self, engine: &Engine, state: &State, in_haste: bool) {
         let Phase::Serving(id) = self.phase else {
             return;
         };
@@ -578,7 +597,9 @@ impl Seeded {
                 _ => Verified::Nothing,
             },
         };
-        match state.save(&record) {
+        // What a first check found out would be found out again.
+        let first = self.saved.is_none() && self.download.is_none();
+        match state.save(&record, in_haste || first) {
             Ok(()) => self.saved = Some(now),
             Err(error) => log::warn!(
                 "{}: {error}: the state of {} is not kept, a restart will verify it again",

@@ -66,12 +66,15 @@ impl Watch {
         Ok(self.looks <= 2 || restless)
     }
 
-    /// Names everything that is in it, in no order.
-    pub(super) fn read(&mut self, mut each: impl FnMut(PathBuf)) -> Result<(), String> {
+    /// Names everything that is in it, in no order. An error of `each` ends it.
+    pub(super) fn read(
+        &mut self,
+        mut each: impl FnMut(PathBuf) -> io::Result<()>,
+    ) -> Result<(), String> {
         for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
             let path = entry.map_err(|e| self.failed(&e))?.path();
             if is_wanted(&path) {
-                each(path);
+                each(path).map_err(|e| self.failed(&e))?;
             }
         }
         self.reads = self.reads.saturating_add(1);
@@ -108,8 +111,8 @@ const UNFINISHED: &[&str] = &[
     ".added",
 ];
 
-/// How something looks now, files in folders included; `None` if it is gone.
-pub(super) fn settle_mark(path: &Path) -> Option<Mark> {
+/// How something looks now, files in folders included; `None` if it is gone, or `given_up` says so.
+pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Mark> {
     let top = fs::metadata(path).ok()?;
     let mut sum = mark(&top);
     if !top.is_dir() {
@@ -118,6 +121,9 @@ pub(super) fn settle_mark(path: &Path) -> Option<Mark> {
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).ok()?.flatten() {
+            if given_up() {
+                return None;
+            }
             let Ok(there) = entry.metadata() else {
                 continue;
             };
@@ -171,13 +177,18 @@ mod tests {
             assert_eq!(watch.is_due(restless), Ok(due));
         }
         let mut found = Vec::new();
-        watch.read(|path| found.push(path)).unwrap();
+        let found_all = watch.read(|path| {
+            found.push(path);
+            Ok(())
+        });
+        found_all.unwrap();
         assert_eq!(found, [path.join("a")]);
-        let before = settle_mark(&path);
+        let before = settle_mark(&path, || false);
         fs::write(path.join("a"), "12").unwrap();
-        assert_ne!(settle_mark(&path), before);
+        assert_ne!(settle_mark(&path, || false), before);
+        assert_eq!(settle_mark(&path, || true), None);
         fs::remove_dir_all(&path).unwrap();
-        assert!(watch.is_due(false).is_err() && watch.read(|_| ()).is_err());
-        assert_eq!(settle_mark(&path), None);
+        assert!(watch.is_due(false).is_err() && watch.read(|_| Ok(())).is_err());
+        assert_eq!(settle_mark(&path, || false), None);
     }
 }
