@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct World {
     writing: Vec<(BlockId, &'static mut [u8])>,
     verifying: Vec<(TorrentId, PieceIndex)>,
     number: u32,
+    /// Room for what the node says.
+    sent: Vec<u8>,
 }
 
 fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
@@ -110,6 +113,7 @@ impl World {
             writing: Vec::new(),
             verifying: Vec::new(),
             number: 0,
+            sent: vec![0; 40_000],
         }
     }
 
@@ -213,8 +217,8 @@ impl World {
                 peer.inbox.extend((bits as u16).to_be_bytes());
             }
             Message::Piece(block) => {
-                peer.inbox
-                    .extend(std::iter::repeat_n(7, block.len as usize));
+                let len = peer.inbox.len() + block.len as usize;
+                peer.inbox.resize(len, 7);
             }
             _ => {}
         }
@@ -231,9 +235,7 @@ impl World {
             if len == 0 {
                 return;
             }
-            for (to, from) in space.iter_mut().zip(peer.inbox.drain(..len)) {
-                *to = from;
-            }
+            peer.inbox.read_exact(&mut space[..len]).unwrap();
             self.node.received(self.now, peer.id, len);
             self.node.audit();
         }
@@ -305,8 +307,8 @@ impl World {
 
     /// Reads what the node says, for what it asks.
     fn transmit(&mut self, conn: ConnId) {
-        let (mut buf, mut bodies) = (vec![0; 40_000], Bodies::new());
-        let len = self.node.transmit(self.now, conn, &mut buf, &mut bodies);
+        let (buf, mut bodies) = (&mut self.sent[..], Bodies::new());
+        let len = self.node.transmit(self.now, conn, buf, &mut bodies);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == conn) else {
             return;
         };
