@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Swarm {
     now: Instant,
     geometry: Geometry,
     rng: Rng,
+    /// Room for what a node says.
+    sent: Vec<u8>,
 }
 
 pub struct Peer {
@@ -139,6 +142,7 @@ impl Swarm {
             now: Instant::from_secs(1000),
             geometry: Geometry::new(total, u64::from(PIECE)).unwrap(),
             rng: Rng::new(seed),
+            sent: vec![0; 70_000],
         }
     }
 
@@ -285,9 +289,7 @@ impl Swarm {
         };
         let most = 1 + self.rng.below(20_000) as usize;
         let len = space.len().min(link.bytes[side].len()).min(most);
-        for (to, from) in space.iter_mut().zip(link.bytes[side].drain(..len)) {
-            *to = from;
-        }
+        link.bytes[side].read_exact(&mut space[..len]).unwrap();
         node.received(self.now, conn, len);
         true
     }
@@ -358,9 +360,9 @@ impl Swarm {
             .enumerate()
             .find_map(|(i, l)| Some((i, find(l)?)));
         let Some((link, side)) = found else { return };
-        let (mut buf, mut bodies) = (vec![0; 70_000], Bodies::new());
+        let (buf, mut bodies) = (&mut self.sent[..], Bodies::new());
         let peer = &mut self.nodes[n];
-        let len = peer.node.transmit(self.now, conn, &mut buf, &mut bodies);
+        let len = peer.node.transmit(self.now, conn, buf, &mut bodies);
         for body in &bodies {
             let (start, len) = (body.span.offset as usize, body.span.len as usize);
             let gap = &mut buf[body.at..body.at + len];
