@@ -45,18 +45,23 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Has so many peers connect; those that are turned away do not count.
+    /// Has so many peers connect; those that are turned away, or not let in within a minute, do not count.
     pub fn greet(to: SocketAddr, hash: InfoHash, peers: usize) -> Idle {
+        let end = Instant::now() + Duration::from_secs(60);
         let call = |_| {
             let mut stream = dial(to).ok()?;
-            stream.set_read_timeout(Some(ANSWER)).ok()?;
             stream.write_all(&handshake(hash, false)).ok()?;
             Some(stream)
         };
-        let called: Vec<_> = (0..peers).filter_map(call).collect();
+        let in_time = (0..peers).take_while(|_| Instant::now() < end);
+        let called: Vec<_> = in_time.filter_map(call).collect();
         let answered = |stream: &mut TcpStream| {
+            let left = end.saturating_duration_since(Instant::now());
+            let patience = left.clamp(Duration::from_millis(1), ANSWER);
             let mut answer = [0; 68];
-            stream.read_exact(&mut answer).is_ok() && answer[..20] == *PROTOCOL
+            stream.set_read_timeout(Some(patience)).is_ok()
+                && stream.read_exact(&mut answer).is_ok()
+                && answer[..20] == *PROTOCOL
         };
         let mut streams = called;
         streams.retain_mut(answered);

@@ -1,5 +1,6 @@
 //! What idle peers take: memory, and CPU time.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_tests::dial::Idle;
@@ -12,54 +13,87 @@ use crate::data::Set;
 use crate::figures::Figure;
 
 /// Memory with no peers, with some that say nothing, with many, and when they have left.
-pub(crate) fn memory(bench: &mut Bench, client: Client) -> Result<(), String> {
-    // The floor forgets nobody: its memory says nothing.
-    if client == Client::Floor {
-        return Ok(());
-    }
+pub(crate) fn memory(bench: &mut Bench) {
     let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
-    let started = bench.start(client, &set.torrents, &set);
-    let result = started.map(|started| come_and_go(bench, client, &started, &set));
+    let mut started = start(bench, Row::Idle, &set);
+    // The floor forgets nobody: its memory says nothing.
+    started.retain(|(client, _)| *client != Client::Floor);
+    let seen: Vec<_> = thread::scope(|scope| {
+        let (bench, set) = (&*bench, &set);
+        let watch = |(client, one)| {
+            let (client, one): (Client, &Started) = (client, one);
+            (
+                client,
+                scope.spawn(move || come_and_go(bench, client, one, set)),
+            )
+        };
+        let watched: Vec<_> = started
+            .iter()
+            .map(|(client, one)| (*client, one))
+            .map(watch)
+            .collect();
+        watched
+            .into_iter()
+            .map(|(client, seen)| (client, seen.join().expect("no panic")))
+            .collect()
+    });
+    for (client, (figures, notes)) in seen {
+        figures
+            .into_iter()
+            .for_each(|(figure, value)| bench.add(figure, client, value));
+        bench.notes.extend(notes);
+    }
     bench.keep(set);
-    result
 }
 
-fn come_and_go(bench: &mut Bench, client: Client, started: &Started, set: &Set) {
+/// All clients side by side, as they idle.
+fn start(bench: &mut Bench, row: Row, set: &Set) -> Vec<(Client, Started)> {
+    let mut started = Vec::new();
+    for client in bench.clients.clone() {
+        match bench.start(client, &set.torrents, set) {
+            Ok(one) => started.push((client, one)),
+            Err(error) => bench.note_failure(client, row, Err(error)),
+        }
+    }
+    started
+}
+
+fn come_and_go(
+    bench: &Bench,
+    client: Client,
+    started: &Started,
+    set: &Set,
+) -> (Vec<(Figure, f64)>, Vec<String>) {
+    let (mut figures, mut notes) = (Vec::new(), Vec::new());
     let pid = started.running.pid();
     bench.settle(3);
     let empty = usage::resident(pid);
-    bench.add(Figure::Idle0, client, mib(empty));
+    figures.push((Figure::Idle0, mib(empty)));
     let many = bench.args.size.pick(1000, 1000, 20);
     for (figure, peers) in [(Figure::Idle50, many.min(50)), (Figure::Idle1000, many)] {
         let idle = visit(client, started, set, peers);
         bench.settle(3);
         let connected = idle.connected();
         if connected * 100 >= peers * 95 {
-            bench.add(figure, client, mib(usage::resident(pid)));
+            figures.push((figure, mib(usage::resident(pid))));
         } else {
             let title = client.title();
-            let note = format!("{title}: keeps {connected} of {peers} idle peers");
-            eprintln!("  {note}");
-            bench.notes.push(note);
+            notes.push(format!(
+                "{title}: let in and kept {connected} of {peers} idle peers within a minute"
+            ));
         }
         drop(idle);
         bench.settle(2);
     }
     bench.settle(2);
-    let left = mib_more(empty, usage::resident(pid));
-    bench.add(Figure::IdleLeft, client, left);
+    figures.push((Figure::IdleLeft, mib_more(empty, usage::resident(pid))));
+    (figures, notes)
 }
 
-/// CPU time with no peers, then with fifty that say nothing: all clients side by side, as they idle.
+/// CPU time with no peers, then with fifty that say nothing.
 pub(crate) fn cpu(bench: &mut Bench) {
     let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
-    let mut started = Vec::new();
-    for client in bench.clients.clone() {
-        match bench.start(client, &set.torrents, &set) {
-            Ok(one) => started.push((client, one)),
-            Err(error) => bench.note_failure(client, Row::Cpu, Err(error)),
-        }
-    }
+    let started = start(bench, Row::Cpu, &set);
     let seconds = bench.args.size.pick(30, 10, 1);
     bench.settle(bench.args.size.pick(15, 5, 1));
     measure(bench, &started, Figure::Cpu0, seconds);
@@ -78,7 +112,7 @@ fn measure(bench: &mut Bench, started: &[(Client, Started)], figure: Figure, sec
             .map(|(_, one)| usage::threads_cpu(one.running.pid()))
     };
     let (before, start): (Vec<_>, _) = (taken().collect(), Instant::now());
-    std::thread::sleep(Duration::from_secs(seconds));
+    thread::sleep(Duration::from_secs(seconds));
     let (after, passed): (Vec<_>, _) = (taken().collect(), start.elapsed());
     for ((before, after), (client, _)) in before.iter().zip(after).zip(started) {
         let cpu = after.saturating_sub(*before);

@@ -80,10 +80,10 @@ fn measure(bench: &mut Bench, row: Row) {
     let by_client: fn(&mut Bench, Client) -> Result<(), String> = match row {
         Row::Crowd => serving::crowd,
         Row::One => serving::one,
-        Row::Idle => idle::memory,
         Row::Pieces => start::pieces,
         Row::Torrents => start::torrents,
         Row::Size => start::size,
+        Row::Idle => return idle::memory(bench),
         Row::Cpu => return idle::cpu(bench),
     };
     for client in bench.clients.clone() {
