@@ -250,7 +250,7 @@ const LEAST_BLOCKS: usize = 16;
 const LEAST_HELD: usize = 48 * 1024;
 
 /// With more for each peer that is served nothing gets faster.
-const HELD: usize = 512 * 1024;
+const HELD: usize = 6 * 1024 * 1024;
 
 const REQUESTS_PER_PEER: usize = 250;
 const MIN_REQUESTS: usize = 500;
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn more_memory_is_more_peers() {
         let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.held));
-        assert_eq!(of(16 << 20), Ok((1000, HELD)));
+        assert_eq!(of(1 << 30), Ok((1000, HELD)));
         assert!(of(900 << 10).is_err());
         let (few, held) = of(2 << 20).unwrap();
         assert!(few >= 200, "{few} peers");

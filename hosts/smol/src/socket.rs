@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub(crate) struct Held {
     /// Bytes that were sent and are not acknowledged, with what the kernel needs to keep them.
     pub(crate) sent: usize,
-    /// Bytes that came and were not read, likewise; as the kernel likes it if there is no limit.
+    /// Bytes that came and were not read, likewise; as many as the kernel likes if there is no limit.
     received: Option<usize>,
 }
 
@@ -32,8 +32,11 @@ impl Held {
     pub(crate) fn tune(&self, socket: &impl AsFd) {
         let socket = SockRef::from(socket);
         let _ = socket.set_tcp_nodelay(true);
-        // The kernel takes twice as much, for it counts its own with the bytes.
-        let _ = socket.set_send_buffer_size(self.sent / 2);
+        // The kernel takes twice as much, for it counts its own with the bytes. What it takes by itself is in
+        // proportion to the distance, which is best where there is room for it.
+        if self.sent < KERNEL_MOST {
+            let _ = socket.set_send_buffer_size(self.sent / 2);
+        }
         if let Some(received) = self.received {
             let _ = socket.set_recv_buffer_size(received / 2);
         }
@@ -42,6 +45,10 @@ impl Held {
         let _ = socket.set_tcp_notsent_lowat(unsent.min(UNSENT));
     }
 }
+
+/// Bytes that the kernel takes at most for what one connection sends, unless it is told otherwise: the last
+/// number of `net.ipv4.tcp_wmem`.
+const KERNEL_MOST: usize = 4 * 1024 * 1024;
 
 /// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us.
 const UNSENT: u32 = 128 * 1024;
