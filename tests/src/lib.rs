@@ -9,6 +9,7 @@
 //! | [`content`] | files to seed, and comparing what arrived |
 //! | [`seeder`] | the `everseed` under test |
 //! | [`service`] | `everseed run` |
+//! | [`watched`] | very many torrents for it |
 //! | [`archive`] | what a kernel starts with |
 //! | [`client`] | Transmission, aria2 and libtorrent |
 //! | [`tracker`] | opentracker |
@@ -38,6 +39,7 @@ pub mod seeder;
 pub mod service;
 pub mod tracker;
 pub mod usage;
+pub mod watched;
 
 use std::time::{Duration, Instant};
 

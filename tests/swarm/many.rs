@@ -5,15 +5,15 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use everseed_core::hash::{Sha1, Smol};
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
+use everseed_tests::watched::{age, fill, name};
 
 /// Torrents in the folder, and those that are awake.
 const MANY: usize = 10_000;
@@ -150,43 +150,6 @@ fn wake_them(net: &Net, watch: &Path, wanted: &[Content]) {
         let mut download = client.download(&torrent, net.addr(Family::V4) as SocketAddr);
         download.finish(content);
     }
-}
-
-fn name(n: usize) -> String {
-    format!("1-{n:05}")
-}
-
-/// Torrents of a few bytes each, with a tracker if its URL is not empty.
-fn fill(watch: &Path, data: &Path, numbers: std::ops::Range<usize>, tracker: &str) {
-    let announce = match tracker {
-        "" => String::new(),
-        url => format!("8:announce{}:{url}", url.len()),
-    };
-    for n in numbers {
-        let name = name(n);
-        let content = name.repeat(100);
-        let mut sha1 = Smol::default();
-        sha1.update(content.as_bytes());
-        let head = format!(
-            "d{announce}4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces20:",
-            content.len(),
-            name.len()
-        );
-        let torrent = [head.as_bytes(), &sha1.finish(), b"ee"].concat();
-        fs::write(data.join(&name), content).expect("content");
-        // As a file that is complete appears.
-        let (path, part) = (watch.join(format!("{name}.torrent")), watch.join("x.part"));
-        fs::write(&part, torrent).expect("a torrent");
-        age(&part);
-        fs::rename(&part, &path).expect("a torrent");
-    }
-}
-
-/// Makes a file look as if it had been there for long.
-fn age(path: &Path) {
-    let file = fs::File::options().write(true).open(path).expect("a file");
-    let before = SystemTime::now() - Duration::from_secs(3600);
-    file.set_modified(before).expect("a file's time");
 }
 
 /// For what happens after the start.

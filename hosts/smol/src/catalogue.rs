@@ -326,10 +326,18 @@ impl Lines {
 }
 
 fn encode(line: &Line) -> io::Result<Vec<u8>> {
-    let mut room = vec![0; LONGEST];
-    let said = postcard::to_slice(line, &mut room).map_err(io::Error::other)?;
-    let len = u32::try_from(said.len()).map_err(io::Error::other)?;
-    Ok([&len.to_le_bytes()[..], &check_of(said), said].concat())
+    let size = postcard::ser_flavors::Size::default();
+    let len = postcard::serialize_with_flavor(line, size).map_err(io::Error::other)?;
+    if len > LONGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; HEAD + len];
+    let (head, said) = bytes.split_at_mut(HEAD);
+    postcard::to_slice(line, said).map_err(io::Error::other)?;
+    let (len_there, check) = head.split_at_mut(HEAD / 2);
+    len_there.copy_from_slice(&u32::try_from(len).unwrap_or(0).to_le_bytes());
+    check.copy_from_slice(&check_of(said));
+    Ok(bytes)
 }
 
 fn decode(bytes: &[u8], check: [u8; 4]) -> Option<Line> {

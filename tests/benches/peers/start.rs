@@ -1,12 +1,16 @@
 //! What is there before any peer: memory of torrents and their pieces, and the program itself.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use everseed_tests::dir::Dir;
 use everseed_tests::process::find;
 use everseed_tests::seeder::everseed;
+use everseed_tests::service::Service;
 use everseed_tests::usage;
+use everseed_tests::watched::fill;
 
 use crate::bench::{Bench, mib, mib_more};
 use crate::clients::Client;
@@ -28,7 +32,7 @@ pub(crate) fn pieces(bench: &mut Bench, client: Client) -> Result<(), String> {
     Ok(())
 }
 
-/// What 100 torrents add to the memory of one.
+/// What 100 torrents add to the memory of one, and to everseed as a service 10,000 too.
 pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !client.is_other() && client != Client::Everseed {
         return Ok(());
@@ -42,7 +46,35 @@ pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> 
     let before = resident(bench, client, &set.torrents[..1], &set)?;
     let after = resident(bench, client, &set.torrents, &set)?;
     bench.add(Figure::Torrents, client, mib_more(before, after));
+    if client == Client::Everseed {
+        let before = watching(bench, 1);
+        for (figure, more) in [(Figure::Watched100, 100), (Figure::Watched10000, 10_000)] {
+            let after = watching(bench, 1 + bench.args.size.pick(more, more, more / 50));
+            bench.add(figure, client, mib_more(before, after));
+        }
+    }
     Ok(())
+}
+
+/// Bytes that everseed has resident as a service with so many torrents in its folder, some time after a start at
+/// which all were known.
+fn watching(bench: &Bench, torrents: usize) -> u64 {
+    let dir = Dir::in_memory("watching");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    fill(&watch, &data, 0..torrents, &bench.tracker);
+    let (watch, data) = (watch.display(), data.display());
+    let config = format!("watch = \"{watch}\"\ndata = \"{data}\"\nstate-in-ram = true\n");
+    let listen = SocketAddr::new(bench.ip(Client::Everseed), 6881);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", torrents);
+    service.stop();
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", torrents.min(AWAKE));
+    // The folder is looked at a second time after ten seconds.
+    bench.settle(15);
+    let resident = usage::resident(service.process.pid());
+    service.stop();
+    resident
 }
 
 /// Bytes that a client has resident, some time after it is ready.
@@ -99,6 +131,9 @@ fn python_module() -> Result<String, String> {
     let output = output.map_err(|e| format!("python3: {e}"))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
+
+/// Torrents of a watched folder that are awake at a time.
+const AWAKE: usize = 50;
 
 /// Bytes of the pieces of what is not to be served.
 const PIECE: u64 = 16 << 10;

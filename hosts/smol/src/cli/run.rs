@@ -95,7 +95,7 @@ pub struct Item {
     /// Where the data of a torrent lies; `None` is beside it.
     pub data: Option<PathBuf>,
     /// How to download it, if it is.
-    pub fetch: Option<Fetch>,
+    pub fetch: Option<Box<Fetch>>,
 }
 
 /// Carries out `--check-config` or runs.
@@ -326,7 +326,7 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
     Ok(Item {
         path,
         data: seed.data,
-        fetch: download.then_some(fetch),
+        fetch: download.then(|| Box::new(fetch)),
     })
 }
 

@@ -239,7 +239,7 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Ma
             let beside = config.seed.data.as_deref().unwrap_or(folder);
             fetch.out = beside.to_owned();
         }
-        fetch
+        Box::new(fetch)
     });
     let stage = match mark {
         Some(mark) if is_torrent(&path) && is_old(mark) => Stage::Ready,

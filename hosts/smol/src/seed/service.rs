@@ -237,6 +237,8 @@ impl Service {
         }
         self.scan(seed, engine);
         self.begin(seed, engine, now);
+        // After many came it has room for as many again.
+        self.items.shrink_to(awake(&self.config));
     }
 
     /// Adds what the configuration names one by one.

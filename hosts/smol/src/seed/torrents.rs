@@ -58,7 +58,7 @@ pub(crate) struct Seeded {
     /// Until when they are.
     asleep_until: Instant,
     /// What is downloaded, until it is complete and after.
-    download: Option<Download>,
+    download: Option<Box<Download>>,
     /// The node's id of it while it is checked anew.
     rechecked: Option<TorrentId>,
     /// The node's id of it if it was asleep, and its trackers are told already.
@@ -116,7 +116,7 @@ impl Seeded {
             looking: false,
             calm: false,
             asleep_until: Instant::now(),
-            download,
+            download: download.map(Box::new),
             rechecked: None,
             known: None,
             used: Instant::now(),

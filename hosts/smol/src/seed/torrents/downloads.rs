@@ -13,14 +13,16 @@ use everseed_node::{Event, Wanted};
 use super::{AWAY, EVERY, Phase, Seeded};
 use crate::cli::text::{clear_live_line, size};
 use crate::engine::Engine;
-use crate::seed::fetch::{CHECKSUM, DISK_FULL, Download, UNFINISHED};
+use crate::seed::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
 use crate::state::State;
 use crate::worker::Task;
 
 impl Seeded {
     /// Whether files are still written.
     pub(crate) fn is_downloading(&self) -> bool {
-        self.download.as_ref().is_some_and(Download::is_open)
+        self.download
+            .as_ref()
+            .is_some_and(|download| download.is_open())
     }
 
     /// Whether it was seeded as much as was asked for; `None` if it was not downloaded.

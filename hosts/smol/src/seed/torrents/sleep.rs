@@ -55,7 +55,12 @@ impl Seeded {
             let goal = &d.goal;
             d.is_open() || goal.no_seed || goal.time.is_some() || goal.ratio.is_some()
         };
-        if self.download.as_ref().is_some_and(wants) || self.rechecked.is_some() {
+        if self
+            .download
+            .as_ref()
+            .is_some_and(|download| wants(download))
+            || self.rechecked.is_some()
+        {
             return None;
         }
         let stats = engine.node.torrent(id)?;
