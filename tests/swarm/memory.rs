@@ -10,7 +10,7 @@ use everseed_tests::dial::Idle;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, PROTOCOL, Peer, handshake, message, request};
-use everseed_tests::seeder::{Getter, Setup, pieces, run};
+use everseed_tests::seeder::{Getter, Seeder, Setup, pieces, run};
 use everseed_tests::usage::{anonymous, tcp_memory};
 use everseed_tests::{PATIENCE, wait};
 
@@ -36,12 +36,7 @@ fn crowd(memory: &str, budget: u64) {
     let mut seeder = setup.under(["prlimit", &space]).start(&dir);
     let pid = seeder.process.pid();
     let bytes = std::fs::read(content.path()).unwrap();
-    let torrent = Torrent {
-        addr,
-        hash: seeder.info_hash(),
-        piece_len: bytes.len() / pieces(&seeder.torrent()),
-        bytes: &bytes,
-    };
+    let torrent = Torrent::of(&seeder, addr, &bytes);
     let two_hundred = Idle::greet(addr, torrent.hash, 200);
     assert_eq!(two_hundred.connected(), 200);
     drop(two_hundred);
@@ -89,7 +84,16 @@ struct Torrent<'a> {
     bytes: &'a [u8],
 }
 
-impl Torrent<'_> {
+impl<'a> Torrent<'a> {
+    fn of(seeder: &Seeder, addr: SocketAddr, bytes: &'a [u8]) -> Torrent<'a> {
+        Torrent {
+            addr,
+            hash: seeder.info_hash(),
+            piece_len: bytes.len() / pieces(&seeder.torrent()),
+            bytes,
+        }
+    }
+
     /// Downloads everything and compares it; comes back when everseed hangs up, as it does on newcomers
     /// while its table is full.
     fn download(&self) {
@@ -258,12 +262,7 @@ fn it_is_given_back() {
     let setup = Setup::new(content.path(), addr).args(["--memory", "4MiB", "--slots", "50"]);
     let mut seeder = setup.start(&dir);
     let bytes = std::fs::read(content.path()).unwrap();
-    let torrent = Torrent {
-        addr,
-        hash: seeder.info_hash(),
-        piece_len: bytes.len() / pieces(&seeder.torrent()),
-        bytes: &bytes,
-    };
+    let torrent = Torrent::of(&seeder, addr, &bytes);
     let pid = seeder.process.pid();
     let before = anonymous(pid);
     let idle = Idle::greet(addr, torrent.hash, 40);

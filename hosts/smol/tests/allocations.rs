@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use counting::allocations;
-use everseed::cli::seed::{Check, SeedArgs, Sending};
+use everseed::cli::seed::SeedArgs;
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
@@ -51,20 +51,11 @@ fn seed(folder: &Path) -> SocketAddr {
         .unwrap();
     let args = SeedArgs {
         paths: vec![file],
-        data: None,
         listen: vec![addr],
-        listen_default: false,
         state: folder.join("state"),
         slots: Some(8),
-        max_peers: 20,
-        memory: 16 << 20,
-        up: None,
-        check: Check::First,
-        trackers: Vec::new(),
-        send: Sending::Copy,
-        trace: None,
         quiet: true,
-        log: log::LevelFilter::Warn,
+        ..SeedArgs::default()
     };
     std::thread::spawn(move || everseed::seed::run(&args, None).unwrap());
     addr

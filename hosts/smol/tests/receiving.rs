@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use counting::allocations;
 use everseed::cli::get::Fetch;
-use everseed::cli::seed::{Check, SeedArgs, Sending};
+use everseed::cli::seed::SeedArgs;
 use everseed_core::geometry::BLOCK;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
@@ -64,20 +64,11 @@ fn receiving_allocates_nothing() {
 fn arguments(torrent: &Path, folder: &Path) -> SeedArgs {
     SeedArgs {
         paths: vec![torrent.to_owned()],
-        data: None,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        listen_default: false,
         state: folder.join("state"),
         slots: Some(8),
-        max_peers: 20,
-        memory: 16 << 20,
-        up: None,
-        check: Check::First,
-        trackers: Vec::new(),
-        send: Sending::Copy,
-        trace: None,
         quiet: true,
-        log: log::LevelFilter::Warn,
+        ..SeedArgs::default()
     }
 }
 

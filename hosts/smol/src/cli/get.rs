@@ -111,7 +111,7 @@ pub struct Fetch {
 impl Fetch {
     /// Reads what follows `everseed get`.
     pub fn parse(mut parser: Parser) -> Result<(SeedArgs, Fetch), Stop> {
-        let mut seed = SeedArgs::new();
+        let mut seed = SeedArgs::default();
         let mut fetch = Fetch {
             out: PathBuf::from("."),
             ..Fetch::default()

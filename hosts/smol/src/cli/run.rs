@@ -149,7 +149,7 @@ impl Config {
 
     fn parse(text: &str, verbose: usize) -> Result<Config, Wrong> {
         let tables = config::parse(text).map_err(|error| (error.line, error.text))?;
-        let mut seed = SeedArgs::new();
+        let mut seed = SeedArgs::default();
         let mut fetch = Fetch::default();
         let mut own = Own::default();
         let mut items = Vec::new();
@@ -294,7 +294,7 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
         peers: Vec::new(),
         ..defaults.clone()
     };
-    let mut seed = SeedArgs::new();
+    let mut seed = SeedArgs::default();
     let mut given = None;
     let key = if download { "torrent" } else { "path" };
     for setting in &table.settings {

@@ -145,9 +145,9 @@ pub enum Sending {
     Sendfile,
 }
 
-impl SeedArgs {
-    /// The defaults.
-    pub(crate) fn new() -> SeedArgs {
+/// What is not said.
+impl Default for SeedArgs {
+    fn default() -> SeedArgs {
         SeedArgs {
             paths: Vec::new(),
             data: None,
@@ -166,10 +166,12 @@ impl SeedArgs {
             log: LevelFilter::Warn,
         }
     }
+}
 
+impl SeedArgs {
     /// Reads what follows `everseed seed`.
     pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
-        let mut seed = SeedArgs::new();
+        let mut seed = SeedArgs::default();
         let mut state = None;
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
