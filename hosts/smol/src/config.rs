@@ -168,7 +168,8 @@ fn scalar(text: &str) -> Result<(String, &str), String> {
     }
     let stop = |c: char| c.is_whitespace() || matches!(c, ',' | ']' | '#');
     let (value, after) = text.split_at(text.find(stop).unwrap_or(text.len()));
-    let number = value.parse::<f64>().is_ok() && value.starts_with(|c: char| c.is_ascii_digit());
+    let number = value.starts_with(|c: char| c.is_ascii_digit())
+        && value.bytes().all(|c| c.is_ascii_digit() || c == b'.');
     match value {
         "" => Err("the value is missing".to_owned()),
         "true" | "false" => Ok((value.to_owned(), after)),

@@ -76,6 +76,11 @@ pub fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<
     (least <= number && number <= most).then_some(number)
 }
 
+/// A number that may have decimals, like `1.5`, as thousandths.
+pub fn thousandths(text: &str) -> Option<u64> {
+    scaled(text, 1000)
+}
+
 /// Bytes or bytes per second: `500k`, `2M`, `1.5MiB/s`, `250000`. `k`, `M` and `G` are powers of 1000,
 /// `Ki`, `Mi` and `Gi` powers of 1024; a `B` and a `/s` may follow.
 pub fn rate(text: &str) -> Option<u64> {
@@ -99,7 +104,7 @@ pub fn rate(text: &str) -> Option<u64> {
     } else {
         text.get(..text.len() - 1)?
     };
-    scaled(digits, base.pow(power))
+    scaled(digits, base.pow(power)).filter(|bytes| *bytes > 0)
 }
 
 /// A piece length in bytes: a bare number is KiB, as in transmission-create; `k` and `M` (or `KiB`,
@@ -194,7 +199,7 @@ fn usage(error: lexopt::Error) -> Stop {
     Stop::Usage(escape(&text).to_string())
 }
 
-/// `digits`, with at most a few decimals, times `unit`; at least 1.
+/// `digits`, with at most a few decimals, times `unit`.
 fn scaled(digits: &str, unit: u64) -> Option<u64> {
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
     let whole: u64 = number(whole, 0, u64::MAX)?;
@@ -204,8 +209,7 @@ fn scaled(digits: &str, unit: u64) -> Option<u64> {
     let decimals = decimals.get(..decimals.len().min(6))?;
     let part = decimals.parse().unwrap_or(0_u64);
     let places = 10_u64.pow(u32::try_from(decimals.len()).ok()?);
-    let bytes = whole.checked_mul(unit)?.checked_add(part * unit / places)?;
-    (bytes > 0).then_some(bytes)
+    whole.checked_mul(unit)?.checked_add(part * unit / places)
 }
 
 fn is_start(typed: &str, known: &str) -> bool {

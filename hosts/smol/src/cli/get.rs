@@ -98,8 +98,8 @@ pub struct Fetch {
     pub full: bool,
     /// Stop when it is complete.
     pub no_seed: bool,
-    /// Stop when so many times its size was sent.
-    pub ratio: Option<f64>,
+    /// Stop when so many thousandths of its size were sent.
+    pub ratio: Option<u64>,
     /// Stop after seeding for so long.
     pub time: Option<Duration>,
     /// Peers to begin with.
@@ -159,17 +159,13 @@ impl Fetch {
                 self.full = args::parsed(parser, name, "sparse or full", read)?;
             }
             "--ratio" => {
-                let read = |text: &str| {
-                    let ratio = text.parse::<f64>().ok();
-                    ratio.filter(|r| r.is_finite() && *r >= 0.0)
-                };
-                self.ratio = Some(args::parsed(parser, name, "a number like 1.5", read)?);
+                let what = "a number like 1.5";
+                self.ratio = Some(args::parsed(parser, name, what, args::thousandths)?);
             }
             "--time" => {
                 let read = |text: &str| {
-                    let minutes = text.parse::<f64>().ok();
-                    let minutes = minutes.filter(|m| (0.0..=1e7).contains(m));
-                    minutes.map(|m| Duration::from_secs_f64(m * 60.0))
+                    let minutes = args::thousandths(text)?;
+                    (minutes <= MAX_MINUTES * 1000).then(|| Duration::from_millis(minutes * 60))
                 };
                 self.time = Some(args::parsed(parser, name, "a number of minutes", read)?);
             }
@@ -190,6 +186,9 @@ impl Fetch {
         Ok(())
     }
 }
+
+/// Nineteen years.
+const MAX_MINUTES: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -229,7 +228,7 @@ mod tests {
             sequential: true,
             full: true,
             no_seed: true,
-            ratio: Some(1.5),
+            ratio: Some(1500),
             time: Some(Duration::from_secs(30)),
             peers: vec!["192.0.2.1:1".parse().unwrap()],
             down: Some(1_000_000),

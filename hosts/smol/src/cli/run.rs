@@ -486,7 +486,7 @@ mod tests {
         let fetch = config.items[1].fetch.clone().unwrap();
         assert_eq!(fetch.only, ["1", "*.flac"]);
         assert!(fetch.full && fetch.no_seed && fetch.sequential);
-        assert_eq!(fetch.ratio, Some(1.5));
+        assert_eq!(fetch.ratio, Some(1500));
         assert_eq!(fetch.time, Some(Duration::from_secs(1800)));
         assert_eq!(fetch.out, Path::new("/srv/x"));
     }

@@ -29,15 +29,15 @@ impl Seeded {
     pub(crate) fn is_enough(&self, engine: &Engine) -> Option<bool> {
         let download = self.download.as_ref()?;
         let goal = &download.goal;
-        let sent = || {
+        let sent = |thousandths: u64| {
             let stats = self.id().and_then(|id| engine.node.torrent(id));
-            let total = self.content.geometry().total();
-            stats.map_or(0.0, |stats| stats.uploaded as f64 / total as f64)
+            let sent = stats.map_or(0, |stats| u128::from(stats.uploaded) * 1000);
+            sent >= u128::from(thousandths) * u128::from(self.content.geometry().total())
         };
         Some(download.done.is_some_and(|done| {
             goal.no_seed
                 || goal.time.is_some_and(|time| done.elapsed() >= time)
-                || goal.ratio.is_some_and(|ratio| sent() >= ratio)
+                || goal.ratio.is_some_and(sent)
         }))
     }
 
