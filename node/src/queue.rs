@@ -5,12 +5,16 @@
 
 use everseed_core::geometry::BlockRef;
 
-/// A lent slot for one queued request.
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
+/// A lent slot for one queued request, of zeros while it is unused. They are plain numbers because a
+/// host has zeros from its system without touching them: a slot that is never used takes no memory.
+pub type Request = [u32; 4];
+
+/// What is in a slot.
+#[derive(Clone, Copy)]
+struct Entry {
     block: BlockRef,
-    next: u16,
     kind: Kind,
+    next: u16,
 }
 
 /// What a peer is to get for a request.
@@ -24,17 +28,28 @@ pub(crate) enum Kind {
     Metadata,
 }
 
-impl Request {
-    /// An unused slot.
-    pub const EMPTY: Request = Request {
-        block: BlockRef {
-            index: 0,
-            begin: 0,
-            len: 0,
-        },
-        next: NONE,
-        kind: Kind::Piece,
-    };
+impl Entry {
+    fn pack(self) -> Request {
+        let BlockRef { index, begin, len } = self.block;
+        [
+            index,
+            begin,
+            len,
+            (self.kind as u32) << 16 | u32::from(self.next),
+        ]
+    }
+
+    fn unpack([index, begin, len, rest]: Request) -> Entry {
+        Entry {
+            block: BlockRef { index, begin, len },
+            kind: match rest >> 16 {
+                0 => Kind::Piece,
+                1 => Kind::Reject,
+                _ => Kind::Metadata,
+            },
+            next: (rest & 0xffff) as u16,
+        }
+    }
 }
 
 /// The requests of one connection, oldest first.
@@ -79,6 +94,8 @@ pub(crate) const REQQ: u16 = 2000;
 #[derive(Debug)]
 pub(crate) struct Queue<'m> {
     slots: &'m mut [Request],
+    /// The first slot that was never used; those before it that are free are a list.
+    unused: u16,
     vacant: u16,
     free: u16,
 }
@@ -87,16 +104,13 @@ impl<'m> Queue<'m> {
     pub(crate) fn new(slots: &'m mut [Request]) -> Queue<'m> {
         let len = slots.len().min(usize::from(NONE));
         let (slots, _) = slots.split_at_mut(len);
-        let mut queue = Queue {
+        Queue {
             slots,
+            unused: 0,
             vacant: NONE,
-            free: 0,
-        };
-        for slot in (0..len).rev() {
             #[allow(clippy::cast_possible_truncation)] // At most `NONE`, as cut above.
-            queue.put_back(slot as u16);
+            free: len as u16,
         }
-        queue
     }
 
     /// How many more requests the owner of `list` may queue now, `slots` being the number of upload
@@ -130,20 +144,25 @@ impl<'m> Queue<'m> {
 
     /// Appends a request; false when no slot is left.
     pub(crate) fn push(&mut self, list: &mut List, block: BlockRef, kind: Kind) -> bool {
-        let slot = self.vacant;
-        let Some(request) = self.slots.get_mut(usize::from(slot)) else {
+        if self.free == 0 {
             return false;
-        };
-        self.vacant = request.next;
+        }
         self.free -= 1;
-        *request = Request {
-            block,
-            next: NONE,
-            kind,
+        let slot = match self.get(self.vacant) {
+            Some(free) => core::mem::replace(&mut self.vacant, free.next),
+            None => {
+                self.unused += 1;
+                self.unused - 1
+            }
         };
-        match self.slots.get_mut(usize::from(list.tail)) {
-            Some(tail) => tail.next = slot,
-            None => list.head = slot,
+        let entry = Entry {
+            block,
+            kind,
+            next: NONE,
+        };
+        self.change(slot, |request| *request = entry);
+        if !self.change(list.tail, |tail| tail.next = slot) {
+            list.head = slot;
         }
         list.tail = slot;
         list.len += 1;
@@ -153,7 +172,7 @@ impl<'m> Queue<'m> {
     /// Takes the oldest request.
     pub(crate) fn pop(&mut self, list: &mut List) {
         let slot = list.head;
-        let Some(request) = self.slots.get(usize::from(slot)) else {
+        let Some(request) = self.get(slot) else {
             return;
         };
         list.head = request.next;
@@ -166,8 +185,8 @@ impl<'m> Queue<'m> {
 
     /// The request at `slot` and the slot of the one after it.
     pub(crate) fn at(&self, slot: u16) -> Option<(BlockRef, Kind, u16)> {
-        let request = self.slots.get(usize::from(slot))?;
-        Some((request.block, request.kind, request.next))
+        let Entry { block, kind, next } = self.get(slot)?;
+        Some((block, kind, next))
     }
 
     /// Takes the oldest request that names `block` out of the list.
@@ -176,9 +195,8 @@ impl<'m> Queue<'m> {
         let mut slot = list.head;
         while let Some((found, kind, next)) = self.at(slot) {
             if found == block && kind != Kind::Metadata {
-                match self.slots.get_mut(usize::from(before)) {
-                    Some(request) => request.next = next,
-                    None => list.head = next,
+                if !self.change(before, |request| request.next = next) {
+                    list.head = next;
                 }
                 if next == NONE {
                     list.tail = before;
@@ -196,13 +214,12 @@ impl<'m> Queue<'m> {
     pub(crate) fn reject(&mut self, list: &List, block: Option<BlockRef>) -> bool {
         let mut slot = list.head;
         let mut found = false;
-        while let Some(request) = self.slots.get_mut(usize::from(slot)) {
-            let named = block.is_none_or(|block| block == request.block);
-            if named && request.kind != Kind::Metadata {
-                request.kind = Kind::Reject;
+        while let Some((named, kind, next)) = self.at(slot) {
+            if block.is_none_or(|block| block == named) && kind != Kind::Metadata {
+                self.change(slot, |request| request.kind = Kind::Reject);
                 found = true;
             }
-            slot = request.next;
+            slot = next;
         }
         found
     }
@@ -210,11 +227,11 @@ impl<'m> Queue<'m> {
     /// Turns the requests for one piece into rejects.
     pub(crate) fn reject_piece(&mut self, list: &List, piece: u32) {
         let mut slot = list.head;
-        while let Some(request) = self.slots.get_mut(usize::from(slot)) {
-            if request.kind == Kind::Piece && request.block.index == piece {
-                request.kind = Kind::Reject;
+        while let Some((block, kind, next)) = self.at(slot) {
+            if kind == Kind::Piece && block.index == piece {
+                self.change(slot, |request| request.kind = Kind::Reject);
             }
-            slot = request.next;
+            slot = next;
         }
     }
 
@@ -226,18 +243,34 @@ impl<'m> Queue<'m> {
     }
 
     fn put_back(&mut self, slot: u16) {
-        if let Some(request) = self.slots.get_mut(usize::from(slot)) {
-            request.next = self.vacant;
+        let vacant = self.vacant;
+        if self.change(slot, |request| request.next = vacant) {
             self.vacant = slot;
             self.free += 1;
         }
+    }
+
+    fn get(&self, slot: u16) -> Option<Entry> {
+        self.slots
+            .get(usize::from(slot))
+            .copied()
+            .map(Entry::unpack)
+    }
+
+    /// Changes what is in a slot; false if there is none of that number.
+    fn change(&mut self, slot: u16, change: impl FnOnce(&mut Entry)) -> bool {
+        let Some(request) = self.slots.get_mut(usize::from(slot)) else {
+            return false;
+        };
+        let mut entry = Entry::unpack(*request);
+        change(&mut entry);
+        *request = entry.pack();
+        true
     }
 }
 
 /// What a peer can queue even when the pool is nearly used up, as long as there is a slot.
 const MIN_SHARE: u16 = 4;
-
-const _: () = assert!(size_of::<Request>() <= 16);
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +297,7 @@ mod tests {
 
     #[test]
     fn order_removal_and_conservation() {
-        let mut slots = [Request::EMPTY; 8];
+        let mut slots = [[0; 4]; 8];
         let mut queue = Queue::new(&mut slots);
         let (mut a, mut b) = (List::EMPTY, List::EMPTY);
         for i in 0..4 {
@@ -290,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_greedy_peer_leaves_room_for_the_others() {
-        let mut slots = [Request::EMPTY; 1000];
+        let mut slots = [[0; 4]; 1000];
         let mut queue = Queue::new(&mut slots);
         let mut lists = [List::EMPTY; 16];
         assert_eq!(queue.quota(&lists[0], 16), MAX_PER_PEER);

@@ -20,7 +20,6 @@ use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -68,7 +67,7 @@ impl World {
         let memory = Memory {
             conns: lend(Conn::EMPTY, 8),
             ranks: lend(Rank::EMPTY, 8),
-            requests: lend(Request::EMPTY, 40),
+            requests: lend([0; 4], 40),
             blocks: blocks.leak(),
             flights: lend(Flight::EMPTY, BLOCKS),
             partials: lend(Partial::EMPTY, 3),

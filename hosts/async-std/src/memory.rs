@@ -10,7 +10,6 @@ use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::names::Name;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{Identity, Limits, Memory, Node};
 
@@ -30,7 +29,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         conns: lend(Conn::EMPTY, PEERS),
         ranks: lend(Rank::EMPTY, PEERS),
         // As many as a peer may ask for ahead, for each that is served.
-        requests: lend(Request::EMPTY, 250 * usize::from(SLOTS)),
+        requests: lend([0; 4], 250 * usize::from(SLOTS)),
         blocks: &mut [],
         flights: &mut [],
         partials: &mut [],

@@ -14,7 +14,6 @@ use everseed_node::flights::Flight;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node, announcer};
@@ -149,7 +148,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     Ok(Memory {
         conns: lend(Conn::EMPTY, sizes.conns),
         ranks: lend(Rank::EMPTY, sizes.ranks),
-        requests: lend(Request::EMPTY, sizes.requests),
+        requests: lend([0; 4], sizes.requests),
         blocks: blocks.collect::<Vec<_>>().leak(),
         flights: lend(Flight::EMPTY, sizes.flights),
         partials: lend(Partial::EMPTY, sizes.partials),

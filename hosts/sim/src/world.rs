@@ -20,7 +20,6 @@ use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -161,7 +160,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
     Memory {
         conns: lend(Conn::EMPTY, CONNS),
         ranks: lend(Rank::EMPTY, CONNS),
-        requests: lend(Request::EMPTY, 1000),
+        requests: lend([0; 4], 1000),
         blocks: blocks.leak(),
         flights: lend(Flight::EMPTY, BLOCKS),
         partials: lend(Partial::EMPTY, 32),

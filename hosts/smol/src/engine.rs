@@ -147,7 +147,7 @@ impl Engine {
             epoll,
             listeners: Vec::new(),
             sources: Vec::new(),
-            peers: (0..max_peers).map(|_| None).collect(),
+            peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; sending::buffer(held.sent)].into_boxed_slice(),
             bodies: Bodies::new(),
@@ -463,20 +463,23 @@ impl Engine {
             self.node.event(now, Event::Closed(id));
             return;
         }
-        if let Some(place) = self.peers.get_mut(usize::from(id.slot)) {
-            *place = Some(Peer {
-                id,
-                stream,
-                addr,
-                dialling,
-                fresh: !dialling,
-                readable: false,
-                queued: false,
-                writable: false,
-                ended: false,
-                disk: Disk::Ready,
-            });
+        let slot = usize::from(id.slot);
+        // The node takes the first that is free, so what was never needed is never touched.
+        if slot >= self.peers.len() {
+            self.peers.resize_with(slot + 1, || None);
         }
+        self.peers[slot] = Some(Peer {
+            id,
+            stream,
+            addr,
+            dialling,
+            fresh: !dialling,
+            readable: false,
+            queued: false,
+            writable: false,
+            ended: false,
+            disk: Disk::Ready,
+        });
     }
 
     fn close(&mut self, id: ConnId) {

@@ -153,7 +153,7 @@ impl Plan {
         Memory {
             conns: lend(Conn::EMPTY, self.peers),
             ranks: lend(Rank::EMPTY, self.peers),
-            requests: lend(Request::EMPTY, self.requests()),
+            requests: lend([0; 4], self.requests()),
             blocks: blocks(self.blocks),
             flights: lend(Flight::EMPTY, self.blocks),
             partials: lend(Partial::EMPTY, if self.downloads() { PARTIALS } else { 0 }),

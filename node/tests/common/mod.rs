@@ -20,7 +20,6 @@ use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
@@ -118,7 +117,7 @@ impl World {
         let memory = Memory {
             conns: lend(Conn::EMPTY, setup.conns),
             ranks: lend(Rank::EMPTY, setup.conns),
-            requests: lend(Request::EMPTY, setup.requests),
+            requests: lend([0; 4], setup.requests),
             blocks: lend_blocks(setup.blocks),
             flights: lend(Flight::EMPTY, setup.blocks),
             partials: lend(Partial::EMPTY, setup.blocks),

@@ -19,7 +19,6 @@ use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -84,7 +83,7 @@ fn memory() -> Memory<'static> {
     Memory {
         conns: lend(Conn::EMPTY, 32),
         ranks: lend(Rank::EMPTY, 32),
-        requests: lend(Request::EMPTY, 500),
+        requests: lend([0; 4], 500),
         blocks: blocks.leak(),
         flights: lend(Flight::EMPTY, BLOCKS),
         partials: lend(Partial::EMPTY, 6),
