@@ -16,12 +16,12 @@ use everseed_tests::{PATIENCE, wait};
 
 #[test]
 fn two_megabytes() {
-    crowd("2MiB", 2 << 20);
+    crowd("2M", 2_000_000);
 }
 
 #[test]
 fn four_megabytes() {
-    crowd("4MiB", 4 << 20);
+    crowd("4M", 4_000_000);
 }
 
 /// 200 peers, of which 50 download at the same time, and as many again that mean no good. All in an
