@@ -171,7 +171,6 @@ impl Engine {
     pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
         let number = u16::try_from(self.listeners.len()).map_err(io::Error::other)?;
         self.epoll.add(&socket, Watched::Listener(number))?;
-        self.held.tune(&socket);
         self.listeners.push(Listener {
             socket,
             paused: false,
@@ -428,6 +427,7 @@ impl Engine {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
+        self.held.tune(&stream);
         let id = self.node.accept(now, addr).or_else(|| {
             // The place of somebody who left may only have to be cleared.
             self.act(now);

@@ -27,8 +27,8 @@ impl Held {
         }
     }
 
-    /// Sets what a socket has that is connected, or is to be; those that a listener accepts get what it has. A
-    /// kernel that refuses costs memory or time, nothing else.
+    /// Sets what a socket has that is connected, or is to be. A kernel that refuses costs memory or time,
+    /// nothing else.
     pub(crate) fn tune(&self, socket: &impl AsFd) {
         let socket = SockRef::from(socket);
         let _ = socket.set_tcp_nodelay(true);
@@ -102,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_accepted_has_what_its_listener_has() {
+    fn the_kernel_holds_no_more() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        Held::new(256 << 10, false).tune(&listener);
         listener.set_nonblocking(false).unwrap();
         let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
+        Held::new(256 << 10, false).tune(&accepted);
         let accepted = SockRef::from(&accepted);
         assert_eq!(accepted.send_buffer_size().unwrap(), 192 << 10);
         assert_eq!(accepted.recv_buffer_size().unwrap(), 64 << 10);
