@@ -1,6 +1,7 @@
 //! The memory budget: it holds, and nothing dies of it, whoever comes.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use everseed_tests::peer::{InfoHash, Message, PROTOCOL, Peer, handshake, message
 use everseed_tests::seeder::{Getter, Seeder, Setup, pieces, run};
 use everseed_tests::usage::{anonymous, tcp_memory};
 use everseed_tests::{PATIENCE, wait};
+use rustix::process::Signal;
 
 #[test]
 fn two_megabytes() {
@@ -247,10 +249,43 @@ fn talk(addr: SocketAddr, hash: InfoHash, number: usize, over: &AtomicBool) {
     let say = say.repeat(60_000 / say.len());
     let _ = peer.stream.set_write_timeout(Some(Duration::from_secs(1)));
     while !over.load(Ordering::Relaxed) {
-        if std::io::Write::write_all(&mut peer.stream, &say).is_err() {
+        if peer.stream.write_all(&say).is_err() {
             return;
         }
     }
+}
+
+/// Everseed hangs, as it may when a disk does, while many call and send what they like.
+#[test]
+fn while_it_hangs() {
+    const BUDGET: u64 = 2_000_000;
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("hang.bin", 1 << 20, 64);
+    let addr = net.addr(Family::V4);
+    let setup = Setup::new(content.path(), addr).args(["--memory", "2M"]);
+    let mut seeder = setup.start(&dir);
+    let pid = seeder.process.pid();
+    let bytes = std::fs::read(content.path()).unwrap();
+    let torrent = Torrent::of(&seeder, addr, &bytes);
+    seeder.process.signal(Signal::STOP);
+    let callers: Vec<_> = thread::scope(|scope| {
+        let call = || TcpStream::connect_timeout(&addr, Duration::from_secs(1));
+        let calls: Vec<_> = (0..150).map(|_| scope.spawn(call)).collect();
+        let callers = calls.into_iter().map(|call| call.join().unwrap());
+        callers.filter_map(Result::ok).collect()
+    });
+    assert!(callers.len() >= 10, "{} callers", callers.len());
+    for mut caller in &callers {
+        caller.set_nonblocking(true).unwrap();
+        while caller.write(&[0xff; 10_000]).is_ok() {}
+    }
+    thread::sleep(Duration::from_millis(100));
+    let all = anonymous(pid) + tcp_memory(addr.ip());
+    assert!(all <= BUDGET, "{all} bytes of {BUDGET} were taken");
+    seeder.process.signal(Signal::CONT);
+    torrent.download();
+    seeder.stop();
 }
 
 #[test]

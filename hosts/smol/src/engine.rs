@@ -167,8 +167,9 @@ impl Engine {
         })
     }
 
-    /// Takes the peers that come to this listener.
+    /// Takes the peers that come to this address from now on.
     pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
+        self.held.listen(&socket)?;
         let number = u16::try_from(self.listeners.len()).map_err(io::Error::other)?;
         self.epoll.add(&socket, Watched::Listener(number))?;
         self.listeners.push(Listener {

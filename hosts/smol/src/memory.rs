@@ -13,6 +13,7 @@
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
 //! | peers | two thirds of what then is left, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
 //! | what the kernel holds for peers that are served | the rest, at most [`HELD`] each, and once more for the buffer that is sent from | less for each, then fewer served |
 //!
 //! The last is what TCP has taken and nobody has acknowledged yet, and what has come and was not read:
@@ -37,7 +38,7 @@ use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
 use everseed_node::torrent::Torrent;
 
-use crate::socket::Held;
+use crate::socket::{self, Held};
 
 /// How much of what the node needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +49,10 @@ pub(crate) struct Plan {
     pub(crate) slots: usize,
     /// Bytes that the kernel may hold for one of them.
     pub(crate) held: usize,
+    /// Addresses to listen on.
+    pub(crate) listeners: usize,
+    /// Callers that may wait to be accepted on each of them.
+    pub(crate) waiting: usize,
     /// Blocks on their way.
     pub(crate) blocks: usize,
     /// Torrents that are awake.
@@ -99,7 +104,8 @@ impl Plan {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let fixed = self.fixed();
         let least_blocks = if self.downloads() { LEAST_BLOCKS } else { 0 };
-        let needed = least_blocks * BLOCK_COST + 2 * LEAST_HELD + LEAST_PEERS * peer();
+        let least_kernel = LEAST_WAITING * WAITING_PEER + 2 * LEAST_HELD;
+        let needed = least_blocks * BLOCK_COST + least_kernel + LEAST_PEERS * peer();
         // Each part takes its share of what is left, and half is the largest.
         let least = fixed + 4 * needed;
         let Some(left) = budget.checked_sub(fixed).filter(|_| budget >= least) else {
@@ -113,9 +119,12 @@ impl Plan {
             self.peer_bits = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bits;
         }
-        let theirs = (rest * 2 / 3).min(rest - 2 * LEAST_HELD);
+        let theirs = (rest * 2 / 3).min(rest - least_kernel);
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
         rest -= self.peers * peer();
+        let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
+        self.waiting = waiting / self.listeners.max(1);
+        rest -= waiting * WAITING_PEER;
         // One part is for the buffer.
         let parts = (self.slots + 1).clamp(2, (rest / LEAST_HELD).max(2));
         self.slots = parts - 1;
@@ -145,7 +154,7 @@ impl Plan {
 
     /// What the kernel may hold for one peer. What a download waits for has its place among the blocks.
     pub(crate) fn held(&self) -> Held {
-        Held::new(self.held, self.downloads())
+        Held::new(self.held, self.waiting, self.downloads())
     }
 
     /// Allocates it, for good.
@@ -250,6 +259,13 @@ const LEAST_PEERS: usize = 8;
 const LEAST_BLOCKS: usize = 16;
 const LEAST_HELD: usize = 48 * 1024;
 
+/// Callers that may wait to be accepted, while a slow disk is read.
+const LEAST_WAITING: usize = 16;
+const WAITING: usize = 256;
+
+/// Bytes that the kernel holds for one of them.
+const WAITING_PEER: usize = KERNEL_PEER + socket::UNACCEPTED;
+
 /// With more for each peer that is served nothing gets faster.
 const HELD: usize = 6 * 1024 * 1024;
 
@@ -296,6 +312,7 @@ mod tests {
         let mut plan = Plan {
             peers: 1000,
             slots: 16,
+            listeners: 2,
             ..Plan::default()
         };
         let geometry = Geometry::new(1 << 30, 1 << 20).unwrap();
@@ -307,7 +324,8 @@ mod tests {
 
     /// Everything that a plan may take.
     fn total(plan: &Plan) -> usize {
-        let kernel = (plan.slots + 1) * plan.held;
+        let waiting = plan.listeners * plan.waiting * WAITING_PEER;
+        let kernel = waiting + (plan.slots + 1) * plan.held;
         let asleep = plan.asleep * ASLEEP;
         let download = plan.blocks * BLOCK_COST + plan.peer_bits;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()

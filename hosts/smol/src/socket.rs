@@ -14,17 +14,31 @@ pub(crate) struct Held {
     pub(crate) sent: usize,
     /// Bytes that came and were not read, likewise; as many as the kernel likes if there is no limit.
     received: Option<usize>,
+    /// Callers that may wait to be accepted.
+    waiting: usize,
 }
 
 impl Held {
-    /// Of `bytes` three quarters are for what is sent. What is received has no limit if `downloads`: one that
-    /// suits all distances to a seeder can't be told. What comes was asked for then and has a block to go to,
-    /// and the node lets go of who sends much else.
-    pub(crate) fn new(bytes: usize, downloads: bool) -> Held {
+    /// Of `bytes` a sixth is for what is received, in which hundreds of requests have room. It has no limit if
+    /// `downloads`: one that suits all distances to a seeder can't be told. What comes was asked for then and
+    /// has a block to go to, and the node lets go of who sends much else.
+    pub(crate) fn new(bytes: usize, waiting: usize, downloads: bool) -> Held {
+        let received = (bytes / 6).min(RECEIVED);
         Held {
-            sent: bytes / 4 * 3,
-            received: (!downloads).then_some(bytes / 4),
+            sent: bytes - received,
+            received: (!downloads).then_some(received),
+            waiting,
         }
+    }
+
+    /// Has a socket that is bound take connections. Who calls may send much before the call is accepted, and
+    /// what the listener has is what the caller has until then.
+    pub(crate) fn listen(&self, socket: &TcpListener) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        if self.received.is_some() {
+            let _ = socket.set_recv_buffer_size(UNACCEPTED / 2);
+        }
+        socket.listen(i32::try_from(self.waiting).unwrap_or(i32::MAX))
     }
 
     /// Sets what a socket has that is connected, or is to be. A kernel that refuses costs memory or time,
@@ -53,11 +67,15 @@ const KERNEL_MOST: usize = 4 * 1024 * 1024;
 /// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us.
 const UNSENT: u32 = 128 * 1024;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 256;
+/// The most bytes that the kernel may hold unread of a peer that nothing is downloaded from.
+const RECEIVED: usize = 64 * 1024;
 
-/// A listening socket. An IPv6 one serves IPv6 alone, so that both families can share a port.
-pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+/// Bytes that the kernel may hold of a caller who was not accepted yet: a greeting and some words.
+pub(crate) const UNACCEPTED: usize = 4 * 1024;
+
+/// A socket that has its address and takes no connection before [`Held::listen`]. An IPv6 one serves IPv6
+/// alone, so that both families can share a port.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -66,7 +84,6 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -103,15 +120,23 @@ mod tests {
 
     #[test]
     fn the_kernel_holds_no_more() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let held = Held::new(96 << 10, 1, false);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert!(TcpStream::connect(addr).is_err());
+        held.listen(&listener).unwrap();
         listener.set_nonblocking(false).unwrap();
-        let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _caller = TcpStream::connect(addr).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        Held::new(256 << 10, false).tune(&accepted);
-        let accepted = SockRef::from(&accepted);
-        assert_eq!(accepted.send_buffer_size().unwrap(), 192 << 10);
-        assert_eq!(accepted.recv_buffer_size().unwrap(), 64 << 10);
-        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 96 << 10);
-        assert!(accepted.tcp_nodelay().unwrap());
+        let unaccepted = SockRef::from(&accepted).recv_buffer_size().unwrap();
+        assert_eq!(unaccepted, UNACCEPTED);
+        held.tune(&accepted);
+        let dialled = dial(addr, None, held).unwrap();
+        for socket in [SockRef::from(&accepted), SockRef::from(&dialled)] {
+            assert_eq!(socket.send_buffer_size().unwrap(), 80 << 10);
+            assert_eq!(socket.recv_buffer_size().unwrap(), 16 << 10);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 40 << 10);
+            assert!(socket.tcp_nodelay().unwrap());
+        }
     }
 }

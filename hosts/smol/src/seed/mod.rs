@@ -89,7 +89,7 @@ fn broken(error: io::Error) -> Failure {
 impl Seed {
     /// Everything that is named, ready to run.
     fn open(args: &SeedArgs, state: State, get: Option<&Fetch>) -> Result<Seed, Failure> {
-        let listeners = listen(args).map_err(Failure::Failed)?;
+        let listeners = bind(args).map_err(Failure::Failed)?;
         let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
         let first = reachable(local(&listeners[0])?);
         let own_tracker = tracker_at(first);
@@ -126,7 +126,6 @@ impl Seed {
             }
             download = Some(plan);
         }
-        introduce(&opened, &listeners).map_err(Failure::Failed)?;
         let mut plan = plan(args);
         for source in &opened {
             let geometry = &source.content.metainfo().geometry;
@@ -141,9 +140,9 @@ impl Seed {
         let down = get.and_then(|get| get.down);
         let seed = Seed::new(args, state, own_tracker, first.port(), plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
+        introduce(&opened).map_err(Failure::Failed)?;
         for listener in listeners {
-            let listening = seed.engine.borrow_mut().listen(listener);
-            listening.map_err(|error| Failure::Failed(error.to_string()))?;
+            seed.listen(listener).map_err(Failure::Failed)?;
         }
         let engine = Rc::clone(&seed.engine);
         for source in opened {
@@ -151,6 +150,15 @@ impl Seed {
         }
         seed.slow.turn();
         Ok(seed)
+    }
+
+    /// Takes peers from now on, and says so.
+    fn listen(&mut self, listener: TcpListener) -> Result<(), String> {
+        let addr = listener.local_addr().map_err(|error| error.to_string())?;
+        let listening = self.engine.borrow_mut().listen(listener);
+        listening.map_err(|error| cannot_listen(addr, &error))?;
+        say_listening(addr);
+        Ok(())
     }
 
     /// Begins with a torrent; answers with its number.
@@ -222,22 +230,21 @@ fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
+        listeners: args.listen.len(),
         ..Plan::default()
     }
 }
 
-/// Opens the listeners. A machine without one of the two families does with the other, unless the
+/// Takes the addresses to listen on. A machine without one of the two families does with the other, unless the
 /// addresses were chosen.
-fn listen(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
+fn bind(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     let mut refusals = Vec::new();
     for &addr in &args.listen {
-        match socket::listen(addr) {
+        match socket::bind(addr) {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
-                let refusal = format!(
-                    "cannot listen on {addr}: {error}; choose another with --listen IP:PORT"
-                );
+                let refusal = cannot_listen(addr, &error);
                 if !args.listen_default || error.kind() == io::ErrorKind::AddrInUse {
                     return Err(refusal);
                 }
@@ -252,15 +259,21 @@ fn listen(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
     Ok(listeners)
 }
 
+fn say_listening(addr: SocketAddr) {
+    let mut out = Output::new();
+    out.line(format_args!("listening: {addr}"));
+    let _ = out.finish();
+}
+
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
+    format!("cannot listen on {addr}: {error}; choose another with --listen IP:PORT")
+}
+
 /// Prints what others need to know.
-fn introduce(sources: &[Source], listeners: &[TcpListener]) -> Result<(), String> {
+fn introduce(sources: &[Source]) -> Result<(), String> {
     let mut out = Output::new();
     for source in sources {
         introduce_one(source, &mut out);
-    }
-    for listener in listeners {
-        let addr = listener.local_addr().map_err(|error| error.to_string())?;
-        out.line(format_args!("listening: {addr}"));
     }
     let done = out.finish();
     done.map_err(|error| format!("standard output: {error}"))

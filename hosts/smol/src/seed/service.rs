@@ -21,7 +21,7 @@ use super::sources::Source;
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
-use super::{Seed, introduce_one, plan, tracker_at};
+use super::{Seed, introduce_one, plan, say_listening, tracker_at};
 use crate::address::{outgoing, reachable};
 use crate::catalogue::Mark;
 use crate::cli::Failure;
@@ -92,7 +92,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     let mut listeners = Vec::new();
     let mut unheard = Vec::new();
     for &addr in &config.seed.listen {
-        match socket::listen(addr) {
+        match socket::bind(addr) {
             Ok(listener) => listeners.push(listener),
             Err(error) => unheard.push((addr, error)),
         }
@@ -116,8 +116,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     let mut seed = seed.map_err(Failure::Failed)?;
     seed.calm = true;
     for listener in listeners {
-        let listening = seed.engine.borrow_mut().listen(listener);
-        listening.map_err(|error| Failure::Failed(error.to_string()))?;
+        seed.listen(listener).map_err(Failure::Failed)?;
     }
     let reload = seed.signals.take_reload();
     reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
@@ -139,11 +138,6 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     };
     service.name_items();
     service.load_catalogue(&mut seed);
-    let mut out = Output::new();
-    for local in &locals {
-        out.line(format_args!("listening: {local}"));
-    }
-    let _ = out.finish();
     for (addr, error) in unheard {
         // A machine without IPv6 is no trouble unless IPv6 was asked for.
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
@@ -412,7 +406,7 @@ impl Service {
 
     fn listen_again(&mut self, engine: &mut Engine) {
         for (addr, _) in std::mem::take(&mut self.unheard) {
-            let heard = socket::listen(addr).and_then(|listener| {
+            let heard = socket::bind(addr).and_then(|listener| {
                 let local = listener.local_addr()?;
                 engine.listen(listener)?;
                 Ok(local)
@@ -421,9 +415,7 @@ impl Service {
                 Ok(local) => {
                     self.listening += 1;
                     log::warn!("{local}: it listens now");
-                    let mut out = Output::new();
-                    out.line(format_args!("listening: {local}"));
-                    let _ = out.finish();
+                    say_listening(local);
                 }
                 Err(error) => {
                     self.unheard.push((addr, String::new()));
