@@ -184,6 +184,7 @@ impl Engine {
     /// Where the bytes of a torrent are.
     pub(crate) fn attach(&mut self, torrent: TorrentId, content: Arc<Content>) {
         self.contents.put(torrent, content);
+        self.worker.ask(Task::StandBack);
         // Peers may have waited for it.
         self.busy = true;
     }

@@ -3,7 +3,7 @@
 //! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
 //! files. Reading ahead comes first, then single pieces and looks, then writes, all of them even in the middle of
 //! a check, so that a check of terabytes delays nobody for longer than one piece. It stands back
-//! behind the thread that serves.
+//! behind the thread that serves, from the first torrent that is served on.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
 //! torrent at most one task of each other kind, but for writes, of which there are no more than blocks, so that the queues have a bound and do not grow while
@@ -39,6 +39,8 @@ pub(crate) enum Task {
     Write(Block),
     /// Make durable what was written for the torrent of this number.
     Sync(Arc<Content>, usize),
+    /// Stand back behind the thread that serves, for good.
+    StandBack,
 }
 
 /// A block that is to be written, or was.
@@ -183,9 +185,6 @@ impl Shared {
     }
 
     fn work(&self) {
-        // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of it
-        // and peers the rest; the disk heeds it too if its scheduler knows priorities.
-        let _ = rustix::process::nice(NICE);
         let mut scratch = Scratch {
             bytes: vec![0; check::CHUNK],
             begun: Vec::with_capacity(BEGUN),
@@ -223,6 +222,11 @@ impl Shared {
                 let synced = write::sync(&content)
                     .and_then(|()| check::fingerprint(&content).map_err(WriteError::Place));
                 self.tell(Done::Synced(number, synced));
+            }
+            Task::StandBack => {
+                // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of
+                // it and peers the rest; the disk heeds it too if its scheduler knows priorities.
+                let _ = rustix::process::setpriority_process(None, NICE);
             }
             Task::Check(..) => {}
         }
@@ -363,7 +367,7 @@ impl Queues {
 
     fn push(&mut self, task: Task) {
         match task {
-            Task::Warm(..) => self.urgent.push_back(task),
+            Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
             Task::Verify(..) | Task::Look(..) | Task::Sync(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
             Task::Check(..) => self.patient.push_back(task),
@@ -534,7 +538,9 @@ mod tests {
         queues.push(Task::Look(content.clone(), 1));
         queues.push(Task::Verify(content.clone(), T, piece));
         queues.push(warm(&content, 0));
+        queues.push(Task::StandBack);
         assert!(matches!(queues.pop_short(), Some(Task::Warm(..))));
+        assert!(matches!(queues.pop_short(), Some(Task::StandBack)));
         assert!(matches!(queues.pop_short(), Some(Task::Look(..))));
         assert!(matches!(queues.pop_short(), Some(Task::Verify(..))));
         assert!(queues.pop_short().is_none());
