@@ -89,8 +89,8 @@ impl<R: Read + Seek> Files<R> {
     ) -> Result<Files<R>, RereadError<R::Error>> {
         let mut entry = Entry::default();
         let reader = if metainfo.single {
-            // It was safe when the torrent was parsed, and a name is shorter than a path.
-            let _ = entry.path.push_str(&metainfo.name);
+            // A name is shorter than a path.
+            let _ = entry.path.push_str(&metainfo.name(torrent)?);
             entry.len = metainfo.geometry.total();
             None
         } else {

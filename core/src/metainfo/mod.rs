@@ -2,7 +2,7 @@
 //!
 //! [`Metainfo::read`] goes through the file once, hashes the raw bytes of `info` on the way, checks
 //! that everything fits together, and keeps a few numbers: where the piece hashes and the file list
-//! are. [`piece_hash`](Metainfo::piece_hash), [`files`](Metainfo::files) and
+//! are. [`piece_hash`](Metainfo::piece_hash), [`name`](Metainfo::name), [`files`](Metainfo::files) and
 //! [`trackers`](Metainfo::trackers) go back to the file for the rest, so a torrent of a million
 //! pieces or files costs the same memory as a small one.
 //!
@@ -18,6 +18,7 @@ mod tests;
 mod urls;
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::ops::Range;
 
 use embedded_io::{Read, ReadExactError, Seek, SeekFrom};
@@ -35,8 +36,6 @@ pub use urls::{MAX_URL, Trackers, WebSeeds};
 pub struct Metainfo {
     /// The torrent's name among peers and trackers.
     pub info_hash: InfoHash,
-    /// Name of its file, or of the folder of its files. Safe to use in a path.
-    pub name: Name,
     /// How the content is cut.
     pub geometry: Geometry,
     /// Whether peers may come from its trackers only (BEP 27): `private` is any number but 0.
@@ -49,16 +48,21 @@ pub struct Metainfo {
     pub creation_date: Option<i64>,
     /// Where `info` is, in bytes from the start of the torrent file.
     info: Range<u64>,
+    /// Where the name is.
+    name_at: u64,
     /// Where the piece hashes begin.
     pieces_at: u64,
     /// Where the list of files begins; unused for a single file.
     files_at: u64,
-    announce_at: Option<u64>,
-    announce_list_at: Option<u64>,
-    url_list_at: Option<u64>,
-    comment_at: Option<u64>,
-    created_by_at: Option<u64>,
+    announce_at: Option<Position>,
+    announce_list_at: Option<Position>,
+    url_list_at: Option<Position>,
+    comment_at: Option<Position>,
+    created_by_at: Option<Position>,
 }
+
+/// Where a value of the torrent's outer dictionary is: behind the `d` that opens it.
+type Position = NonZeroU64;
 
 /// A key that a torrent must have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +160,13 @@ impl Metainfo {
         }
     }
 
+    /// Name of its file, or of the folder of its files. Safe to use in a path.
+    pub fn name<R: Read + Seek>(&self, torrent: R) -> Result<Name, RereadError<R::Error>> {
+        let mut room = [0; MAX_NAME + 1];
+        let name = value_at(torrent, self.name_at)?.string_start(&mut room)?;
+        names::safe_name(name).map_err(|_| RereadError::Changed)
+    }
+
     /// The files, in the torrent's order.
     pub fn files<R: Read + Seek>(&self, torrent: R) -> Result<Files<R>, RereadError<R::Error>> {
         Files::new(self, torrent)
@@ -218,11 +229,11 @@ fn value_at<R: Read + Seek>(
 
 fn string_at<R: Read + Seek>(
     torrent: R,
-    at: Option<u64>,
+    at: Option<Position>,
     room: &mut [u8],
 ) -> Result<&[u8], RereadError<R::Error>> {
     match at {
-        Some(at) => Ok(value_at(torrent, at)?.string_start(room)?),
+        Some(at) => Ok(value_at(torrent, at.get())?.string_start(room)?),
         None => Ok(&[]),
     }
 }

@@ -3,9 +3,9 @@
 use embedded_io::Read;
 
 use super::files::{BadName, Entry, length};
-use super::names::{Name, safe_name};
+use super::names::safe_name;
 use super::urls::usable;
-use super::{Field, Metainfo, MetainfoError};
+use super::{Field, Metainfo, MetainfoError, Position};
 use crate::bencode::{ErrorKind, Reader, Type};
 use crate::geometry::Geometry;
 use crate::hash::{InfoHash, Sha1};
@@ -15,18 +15,19 @@ type Result<T, R> = core::result::Result<T, MetainfoError<<R as embedded_io::Err
 /// What was found outside of `info`.
 #[derive(Default)]
 struct Outer {
-    announce_at: Option<u64>,
-    announce_list_at: Option<u64>,
-    url_list_at: Option<u64>,
-    comment_at: Option<u64>,
-    created_by_at: Option<u64>,
+    announce_at: Option<Position>,
+    announce_list_at: Option<Position>,
+    url_list_at: Option<Position>,
+    comment_at: Option<Position>,
+    created_by_at: Option<Position>,
     creation_date: Option<i64>,
 }
 
 /// What was found in `info`.
 #[derive(Default)]
 struct Info {
-    name: Option<core::result::Result<Name, BadName>>,
+    /// Where it is.
+    name: Option<core::result::Result<u64, BadName>>,
     name_is_utf8: bool,
     piece_length: Option<u64>,
     /// Where the hashes are, and how many bytes.
@@ -64,7 +65,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
     let name = info.name.ok_or(MetainfoError::Missing(Field::Name))?;
     Ok(Metainfo {
         info_hash,
-        name: name.map_err(BadName::into_error)?,
+        name_at: name.map_err(BadName::into_error)?,
         geometry: shape.geometry,
         private: info.private,
         single: shape.single,
@@ -86,7 +87,7 @@ impl Outer {
     /// be served without it.
     fn take<R: Read, H: Sha1>(&mut self, key: &[u8], reader: &mut Reader<R, H>) -> Result<(), R> {
         let kind = reader.peek()?;
-        let at = Some(reader.offset());
+        let at = Position::new(reader.offset());
         match (key, kind) {
             (b"announce", Type::String) if self.announce_at.is_none() => self.announce_at = at,
             (b"announce-list", Type::List) if self.announce_list_at.is_none() => {
@@ -168,7 +169,8 @@ impl Info {
         // One byte more than a name may have tells that it is too long.
         let mut room = [0; super::MAX_NAME + 1];
         let name = safe_name(reader.string_start(&mut room)?);
-        self.name = Some(name.map_err(|error| BadName { offset, error }));
+        let bad = |error| BadName { offset, error };
+        self.name = Some(name.map(|_| offset).map_err(bad));
         Ok(())
     }
 

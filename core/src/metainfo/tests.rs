@@ -56,6 +56,10 @@ fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError<Infallible>> {
     Metainfo::read::<Smol, _>(bytes)
 }
 
+fn name(bytes: &[u8]) -> Name {
+    parse(bytes).unwrap().name(file(bytes)).unwrap()
+}
+
 fn string(text: &str) -> String {
     format!("{}:{text}", text.len())
 }
@@ -105,7 +109,7 @@ fn a_single_file() {
     // By `sha1sum` over the bytes of `info`.
     let known = "2d1e6e2a905b0cde06187fe0a2eda9e82b08ea95";
     assert_eq!(metainfo.info_hash.to_string(), known);
-    assert_eq!(metainfo.name, "file");
+    assert_eq!(name(text.as_bytes()), "file");
     assert_eq!((metainfo.single, metainfo.private), (true, false));
     assert_eq!(
         (metainfo.geometry.total(), metainfo.geometry.pieces()),
@@ -160,7 +164,7 @@ fn many_files() {
     let bytes = torrent(&multi(&files.concat(), 100));
     let metainfo = parse(&bytes).unwrap();
     assert_eq!((metainfo.file_count, metainfo.single), (6, false));
-    assert_eq!(metainfo.name, "folder");
+    assert_eq!(name(&bytes), "folder");
     let expected = [
         ("a", 10, 0, Kind::Data),
         ("empty", 0, 10, Kind::Data),
@@ -198,7 +202,7 @@ fn what_others_accept() {
     assert_eq!(metainfo.geometry.total(), 9);
     // The first of two keys counts, and the better encoding of two names.
     let twice = single().replace("4:name4:file", "4:name4:file4:name1:x10:name.utf-82:\u{e4}");
-    assert_eq!(parse(&torrent(&twice)).unwrap().name, "ä");
+    assert_eq!(name(&torrent(&twice)), "ä");
     for (value, is_private) in [("i1e", true), ("i2e", true), ("i0e", false), ("1:1", false)] {
         let info = single().replace("6:pieces", &format!("7:private{value}6:pieces"));
         assert_eq!(
@@ -246,10 +250,10 @@ fn a_bad_name_does_no_harm_beside_a_better_one() {
     let refused = parse(&replace(info(&alone), "3:???"));
     assert_eq!(refused, Err(MetainfoError::BadName { offset, error }));
 
-    let name = single().replace("4:name4:file", "4:name3:???10:name.utf-82:\u{e4}");
-    let name = format!("d4:info{name}e");
-    assert_eq!(parse(&replace(name.clone(), "3:???")).unwrap().name, "ä");
-    let alone = name.replace("10:name.utf-8", "1:q");
+    let both = single().replace("4:name4:file", "4:name3:???10:name.utf-82:\u{e4}");
+    let both = format!("d4:info{both}e");
+    assert_eq!(name(&replace(both.clone(), "3:???")), "ä");
+    let alone = both.replace("10:name.utf-8", "1:q");
     let offset = alone.find("3:???").unwrap() as u64;
     let refused = parse(&replace(alone, "3:???"));
     assert_eq!(refused, Err(MetainfoError::BadName { offset, error }));

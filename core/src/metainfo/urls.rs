@@ -46,7 +46,7 @@ impl<R: Read + Seek> Trackers<R> {
             Some(at) => (Some(at), Place::Tiers),
             None => (metainfo.announce_at, Place::One),
         };
-        let mut reader = at.map(|at| value_at(torrent, at)).transpose()?;
+        let mut reader = at.map(|at| value_at(torrent, at.get())).transpose()?;
         if let (Some(reader), Place::Tiers) = (&mut reader, place) {
             reader.list()?;
         }
@@ -130,7 +130,7 @@ impl<R: Read + Seek> WebSeeds<R> {
         torrent: R,
     ) -> Result<WebSeeds<R>, RereadError<R::Error>> {
         let at = metainfo.url_list_at;
-        let mut reader = at.map(|at| value_at(torrent, at)).transpose()?;
+        let mut reader = at.map(|at| value_at(torrent, at.get())).transpose()?;
         let mut list = false;
         if let Some(reader) = &mut reader
             && reader.peek()? == Type::List

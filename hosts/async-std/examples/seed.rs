@@ -47,7 +47,7 @@ async fn seed(
     let content = opened?;
     let (content, good) = task::spawn_blocking(move || check(content)).await?;
     let (pieces, there) = (content.geometry().pieces(), bits::count(&good));
-    let name: String = metainfo.name.as_str().escape_debug().collect();
+    let name: String = content.name().escape_debug().collect();
     let seeder = Seeder::new(content, Have::Some(&good), listen)
         .map_err(|error| format!("{listen}: {error}; choose another address"))?;
     println!("listening: {}", seeder.local_addr()?);

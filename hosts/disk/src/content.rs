@@ -21,7 +21,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::beneath;
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{Entries, Entry, TorrentError};
+use crate::entry::{Entries, Entry, TorrentError, read_name};
 use crate::error::{OpenError, ReadError};
 use crate::index::{self, Index};
 use crate::layout::Layout;
@@ -39,7 +39,8 @@ use crate::stream::Stream;
 #[derive(Debug)]
 pub struct Content {
     id: ContentId,
-    torrent: PathBuf,
+    torrent: Box<Path>,
+    name: Box<str>,
     metainfo: Metainfo,
     layout: Layout,
     index: Index,
@@ -65,9 +66,10 @@ impl Content {
         data: &Path,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
+        let name = read_name(torrent_file, metainfo)?;
         let first = || first_file(torrent_file, metainfo);
-        let layout = Layout::find(metainfo, data, first)?;
-        Content::with(torrent_file, metainfo, layout, index_dir)
+        let layout = Layout::find(metainfo, &name, data, first)?;
+        Content::with(torrent_file, metainfo, &name, layout, index_dir)
     }
 
     /// The same for a known place: `content` is the file or folder itself, whatever its name.
@@ -77,8 +79,9 @@ impl Content {
         content: &Path,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
+        let name = read_name(torrent_file, metainfo)?;
         let layout = Layout::at(metainfo, content)?;
-        Content::with(torrent_file, metainfo, layout, index_dir)
+        Content::with(torrent_file, metainfo, &name, layout, index_dir)
     }
 
     /// How the content is cut.
@@ -89,6 +92,11 @@ impl Content {
     /// The torrent file.
     pub fn torrent_file(&self) -> &Path {
         &self.torrent
+    }
+
+    /// What the torrent calls its file or folder.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What was parsed of the torrent file.
@@ -287,13 +295,15 @@ impl Content {
     fn with(
         torrent_file: &Path,
         metainfo: &Metainfo,
+        name: &str,
         layout: Layout,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
         let index = index::build(torrent_file, metainfo, index_dir)?;
         Ok(Content {
             id: ContentId::next(),
-            torrent: torrent_file.to_owned(),
+            torrent: torrent_file.into(),
+            name: name.into(),
             metainfo: metainfo.clone(),
             layout,
             index,
@@ -415,7 +425,7 @@ impl Content {
     }
 
     pub(crate) fn torrent_error(&self, error: TorrentError) -> ReadError {
-        let path = self.torrent.clone();
+        let path = self.torrent.to_path_buf();
         ReadError::Torrent { path, error }
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use everseed_core::geometry::{Geometry, PieceIndex};
-use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, RereadError};
+use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, Name, RereadError};
 
 use crate::error::OpenError;
 use crate::hash::Fast;
@@ -42,6 +42,16 @@ pub struct Entry {
     pub kind: Kind,
     /// Where its entry stands in the torrent file, in bytes.
     pub(crate) position: u64,
+}
+
+/// The name of the torrent's file or folder.
+pub fn read_name(torrent: &Path, metainfo: &Metainfo) -> Result<Name, OpenError> {
+    let file = File::open(torrent).map_err(TorrentError::Io);
+    let name = file.and_then(|file| Ok(metainfo.name(Stream(BufReader::new(file)))?));
+    name.map_err(|error| OpenError::Torrent {
+        path: torrent.to_owned(),
+        error,
+    })
 }
 
 impl Entry {

@@ -1,6 +1,6 @@
 //! From an offset in the content to the file that holds it.
 //!
-//! A torrent of few files keeps this table in RAM. A torrent of many keeps it in a file of its own,
+//! A single file needs none. A torrent of few files keeps this table in RAM. A torrent of many keeps it in a file of its own,
 //! sorted records of a fixed size, so that RAM does not grow with the number of files. The index is
 //! written anew whenever the content is opened, so it is never older than the torrent.
 //!
@@ -38,15 +38,20 @@ pub(crate) const INLINE: usize = 16;
 /// The table of one content.
 #[derive(Debug)]
 pub(crate) enum Index {
+    /// A single file of so many bytes.
+    Single(u64),
     Inline(Box<[Record]>),
-    OnDisk { path: PathBuf, count: u64 },
+    OnDisk {
+        path: Box<Path>,
+        count: u64,
+    },
 }
 
 impl Index {
     /// Where it is, if it is on disk.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Index::Inline(_) => None,
+            Index::Single(_) | Index::Inline(_) => None,
             Index::OnDisk { path, .. } => Some(path),
         }
     }
@@ -55,6 +60,12 @@ impl Index {
     /// damaged behind our back has nothing to say.
     pub(crate) fn find(&self, offset: u64) -> io::Result<Option<Record>> {
         let record = match self {
+            Index::Single(len) => Some(Record {
+                start: 0,
+                len: *len,
+                position: 0,
+                zeros: false,
+            }),
             Index::Inline(records) => last_before(records, offset),
             Index::OnDisk { path, count } => search(&File::open(path)?, *count, offset)?,
         };
@@ -74,6 +85,9 @@ pub(crate) fn build(
     metainfo: &Metainfo,
     index_dir: &Path,
 ) -> Result<Index, OpenError> {
+    if metainfo.single {
+        return Ok(Index::Single(metainfo.geometry.total()));
+    }
     let bad = |error| {
         let path = torrent.to_owned();
         OpenError::Torrent { path, error }
@@ -117,7 +131,10 @@ pub(crate) fn build(
             .try_for_each(|record| write(out, &record.map_err(io::Error::other)?))
     });
     match written {
-        Ok(()) => Ok(Index::OnDisk { path, count }),
+        Ok(()) => {
+            let path = path.into();
+            Ok(Index::OnDisk { path, count })
+        }
         Err(error) => Err(OpenError::Index { path, error }),
     }
 }
@@ -209,7 +226,10 @@ mod tests {
             let records = records(count);
             let path = scratch.path().join(format!("{count}.index"));
             replace(&path, |out| records.iter().try_for_each(|r| write(out, r))).unwrap();
-            let on_disk = Index::OnDisk { path, count };
+            let on_disk = Index::OnDisk {
+                path: path.into(),
+                count,
+            };
             let inline = Index::Inline(records.clone().into());
             for record in &records {
                 for offset in [record.start, record.start + record.len - 1] {
@@ -223,6 +243,16 @@ mod tests {
                 assert_eq!(inline.find(past).unwrap(), None);
             }
         }
+        let single = Index::Single(5);
+        let only = |offset| {
+            single
+                .find(offset)
+                .unwrap()
+                .map(|r| (r.start, r.len, r.zeros))
+        };
+        assert_eq!(only(0), Some((0, 5, false)));
+        assert_eq!(only(4), only(0));
+        assert_eq!(only(5), None);
     }
 
     #[test]
@@ -246,7 +276,7 @@ mod tests {
             }
             std::fs::write(&path, &bytes).unwrap();
             let index = Index::OnDisk {
-                path: path.clone(),
+                path: path.clone().into(),
                 count: 500,
             };
             // Any answer will do that holds the offset.

@@ -10,8 +10,8 @@ use crate::error::OpenError;
 /// The folder that no path of the torrent leaves, and for a torrent of one file its name in there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Layout {
-    folder: PathBuf,
-    only: Option<PathBuf>,
+    folder: Box<Path>,
+    only: Option<Box<Path>>,
 }
 
 impl Layout {
@@ -19,12 +19,12 @@ impl Layout {
     /// that is not empty, asked for only if there is doubt.
     pub(crate) fn find(
         metainfo: &Metainfo,
+        name: &str,
         data: &Path,
         first: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Layout, OpenError> {
-        let name = metainfo.name.as_str();
         let inside = data.join(name);
-        if fs::symlink_metadata(&inside).is_err() && is_content(metainfo, data, first) {
+        if fs::symlink_metadata(&inside).is_err() && is_content(metainfo, name, data, first) {
             return Layout::at(metainfo, data);
         }
         if fs::metadata(data).is_ok_and(|there| !there.is_dir()) {
@@ -33,12 +33,12 @@ impl Layout {
         }
         let layout = if metainfo.single {
             Layout {
-                folder: data.to_owned(),
-                only: Some(PathBuf::from(name)),
+                folder: data.into(),
+                only: Some(Path::new(name).into()),
             }
         } else {
             Layout {
-                folder: inside,
+                folder: inside.into(),
                 only: None,
             }
         };
@@ -53,12 +53,12 @@ impl Layout {
                 // The parent of a bare name is the empty path, which is no folder to the system.
                 let here = folder.as_os_str().is_empty();
                 Layout {
-                    folder: if here { Path::new(".") } else { folder }.to_owned(),
-                    only: Some(PathBuf::from(name)),
+                    folder: if here { Path::new(".") } else { folder }.into(),
+                    only: Some(Path::new(name).into()),
                 }
             }
             _ => Layout {
-                folder: content,
+                folder: content.into(),
                 only: None,
             },
         };
@@ -72,7 +72,7 @@ impl Layout {
     pub(crate) fn root(&self) -> PathBuf {
         match &self.only {
             Some(name) => self.folder.join(name),
-            None => self.folder.clone(),
+            None => self.folder.to_path_buf(),
         }
     }
 
@@ -98,13 +98,16 @@ impl Layout {
     }
 }
 
-fn is_content(metainfo: &Metainfo, data: &Path, first: impl FnOnce() -> Option<PathBuf>) -> bool {
+fn is_content(
+    metainfo: &Metainfo,
+    name: &str,
+    data: &Path,
+    first: impl FnOnce() -> Option<PathBuf>,
+) -> bool {
     match fs::metadata(data) {
         Ok(there) if metainfo.single => there.is_file(),
         Ok(there) if there.is_dir() => {
-            let named = data
-                .file_name()
-                .is_some_and(|name| name == metainfo.name.as_str());
+            let named = data.file_name().is_some_and(|last| last == name);
             named || first().is_some_and(|first| data.join(first).is_file())
         }
         _ => false,

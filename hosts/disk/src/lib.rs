@@ -36,7 +36,7 @@ mod scratch;
 
 pub use crate::cache::FileCache;
 pub use crate::content::Content;
-pub use crate::entry::{Entries, Entry, TorrentError, read_torrent};
+pub use crate::entry::{Entries, Entry, TorrentError, read_name, read_torrent};
 pub use crate::error::{OpenError, ReadError};
 pub use crate::replace::{replace, replace_soon, sync_folder};
 pub use crate::stream::Stream;

@@ -14,7 +14,7 @@ use common::{Scratch, random};
 use everseed_core::bits;
 use everseed_disk::check::{CHUNK, check, fingerprint, verify_piece};
 use everseed_disk::make::{MakeError, Options, Report, default_piece_len, make};
-use everseed_disk::{Content, FileCache, Skipped, read_torrent};
+use everseed_disk::{Content, FileCache, Skipped, read_name, read_torrent};
 
 fn folder(scratch: &Scratch) -> Vec<u8> {
     let all = random(21, 200_000);
@@ -131,7 +131,7 @@ fn one_file() {
     symlink(&path, &link).unwrap();
     make(&link, &torrent, &Options::default(), &mut |_| {}).unwrap();
     let metainfo = read_torrent(&torrent).unwrap();
-    assert_eq!(metainfo.name, "link.mkv");
+    assert_eq!(read_name(&torrent, &metainfo).unwrap(), "link.mkv");
     assert_eq!(good(&open(&torrent, &link, &scratch)), [true; 7]);
 }
 

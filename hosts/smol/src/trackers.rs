@@ -18,6 +18,18 @@ pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>
     Ok(tiers)
 }
 
+/// How many trackers each tier has.
+pub(crate) fn counts(path: &Path, metainfo: &Metainfo) -> Result<Box<[u8]>, String> {
+    let mut counts: Vec<u8> = Vec::new();
+    each_tracker(path, metainfo, |tier, _| {
+        if counts.len() <= tier {
+            counts.resize(tier + 1, 0);
+        }
+        counts[tier] = counts[tier].saturating_add(1);
+    })?;
+    Ok(counts.into())
+}
+
 /// The URL of one tracker of one tier.
 pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Option<String> {
     let (mut found, mut before) = (None, 0);

@@ -57,7 +57,7 @@ fn seed(folder: &Path) -> SocketAddr {
         quiet: true,
         ..SeedArgs::default()
     };
-    std::thread::spawn(move || everseed::seed::run(&args, None).unwrap());
+    std::thread::spawn(move || everseed::seed::run(args, None).unwrap());
     addr
 }
 

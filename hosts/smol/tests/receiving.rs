@@ -39,7 +39,7 @@ fn receiving_allocates_nothing() {
     };
     fs::create_dir(&fetch.out).unwrap();
     let args = arguments(&torrent, &folder);
-    std::thread::spawn(move || everseed::seed::run(&args, Some(&fetch)).unwrap());
+    std::thread::spawn(move || everseed::seed::run(args, Some(&fetch)).unwrap());
     let (stream, _) = listener.accept().unwrap();
     let mut seeder = Seeder::greet(stream, &torrent);
     let all = PIECES * BLOCKS;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_disk::make::{Options, Report, make};
-use everseed_disk::{Skipped, read_torrent};
+use everseed_disk::{Skipped, read_name, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 use rustix::fs::{Access, access};
@@ -71,12 +71,13 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let made = make(&args.path, &args.out, &args.options, &mut reporter());
     made.map_err(Failure::failed)?;
     let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
+    let name = read_name(&args.out, &metainfo).map_err(Failure::failed)?;
     let mut out = Output::new();
     let path = std::path::absolute(&args.out).unwrap_or(args.out);
     let path = escape(path.as_os_str().as_encoded_bytes());
     let link = magnet(
         metainfo.info_hash,
-        &metainfo.name,
+        &name,
         args.options.trackers.iter().map(String::as_str),
     );
     out.line(format_args!("torrent: {path}"));

@@ -171,12 +171,12 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("seed") => {
             let args = seed::SeedArgs::parse(parser)?;
             start_log(args.log);
-            crate::seed::run(&args, None)
+            crate::seed::run(args, None)
         }
         Some("get") => {
             let (args, fetch) = get::Fetch::parse(parser)?;
             start_log(args.log);
-            crate::seed::run(&args, Some(&fetch))
+            crate::seed::run(args, Some(&fetch))
         }
         Some("run") => run::run(parser),
         Some("make") => make::run(parser),

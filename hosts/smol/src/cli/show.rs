@@ -74,11 +74,12 @@ fn print(path: &PathBuf, metainfo: &Metainfo, out: &mut Output) -> Printed {
     let trackers = trackers(metainfo, torrent()?)?;
     let geometry = metainfo.geometry;
     let urls = trackers.iter().map(|(_, url)| url.as_str());
-    out.line(format_args!("name: {}", escape(&metainfo.name)));
+    let name = metainfo.name(Stream(torrent()?))?;
+    out.line(format_args!("name: {}", escape(&name)));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
     out.line(format_args!(
         "magnet: {}",
-        magnet(metainfo.info_hash, &metainfo.name, urls)
+        magnet(metainfo.info_hash, &name, urls)
     ));
     let (total, piece_len) = (geometry.total(), geometry.piece_len());
     out.line(format_args!("size: {} ({total} bytes)", size(total)));

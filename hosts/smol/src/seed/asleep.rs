@@ -242,10 +242,10 @@ impl Service {
             added.map_err(|e| format!("{}: {e}", seed.state.catalogue_file().display()))
         });
         if let Err(error) = written {
-            log::error!("{error}; {} stays awake", torrent.name);
+            log::error!("{error}; {} stays awake", torrent.name());
             return false;
         }
-        log::info!("{}: asleep", torrent.name);
+        log::info!("{}: asleep", torrent.name());
         self.items.swap_remove(item);
         seed.torrents.swap_remove(at).sleep(engine, &seed.state, id);
         true

@@ -48,6 +48,7 @@ use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
 use crate::engine::{Engine, News};
+use crate::magnet::magnet;
 use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
@@ -55,19 +56,19 @@ use crate::socket;
 use crate::state::State;
 use crate::trace::Traced;
 use crate::tracker::{Table, serve};
+use crate::trackers;
 use crate::worker::Done;
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
-pub fn run(args: &SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
+pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
     let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-    let mut args = args.clone();
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0]).map_err(refused)?;
         args.paths = vec![kept];
         args.data = Some(get.out.clone());
     }
-    let mut seed = Seed::open(&args, state, get)?;
+    let mut seed = Seed::open(args, state, get)?;
     seed.run().map_err(broken)
 }
 
@@ -88,8 +89,8 @@ fn broken(error: io::Error) -> Failure {
 
 impl Seed {
     /// Everything that is named, ready to run.
-    fn open(args: &SeedArgs, state: State, get: Option<&Fetch>) -> Result<Seed, Failure> {
-        let listeners = bind(args).map_err(Failure::Failed)?;
+    fn open(mut args: SeedArgs, state: State, get: Option<&Fetch>) -> Result<Seed, Failure> {
+        let listeners = bind(&args).map_err(Failure::Failed)?;
         let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
         let first = reachable(local(&listeners[0])?);
         let own_tracker = tracker_at(first);
@@ -99,9 +100,10 @@ impl Seed {
             trackers: &args.trackers,
             own_tracker: &own_tracker,
         };
-        let mut opened: Vec<Source> = Vec::new();
-        for path in &args.paths {
-            let source = sources.open(path).map_err(Failure::Failed)?;
+        let paths = std::mem::take(&mut args.paths);
+        let mut opened: Vec<Source> = Vec::with_capacity(paths.len());
+        for path in paths {
+            let source = sources.open(&path).map_err(Failure::Failed)?;
             let hash = |s: &Source| s.content.metainfo().info_hash;
             if opened.iter().any(|other| hash(other) == hash(&source)) {
                 let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
@@ -126,7 +128,7 @@ impl Seed {
             }
             download = Some(plan);
         }
-        let mut plan = plan(args);
+        let mut plan = plan(&args);
         for source in &opened {
             let geometry = &source.content.metainfo().geometry;
             plan.add(geometry, source.tiers.len());
@@ -138,9 +140,9 @@ impl Seed {
             .fit(args.memory)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
-        let seed = Seed::new(args, state, own_tracker, first.port(), plan, down);
+        let seed = Seed::new(&args, state, own_tracker, first.port(), plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
-        introduce(&opened).map_err(Failure::Failed)?;
+        introduce(&opened, &seed.own_tracker).map_err(Failure::Failed)?;
         for listener in listeners {
             seed.listen(listener).map_err(Failure::Failed)?;
         }
@@ -210,7 +212,7 @@ impl Seed {
         let at = self.torrents.iter().position(|t| t.number() == number);
         if let Some(at) = at {
             let torrent = self.torrents.remove(at);
-            self.tracker.borrow_mut().remove(torrent.info_hash);
+            self.tracker.borrow_mut().remove(torrent.info_hash());
             if let Some(id) = torrent.id() {
                 self.catalogue.borrow_mut().remove(id);
             }
@@ -270,24 +272,30 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Prints what others need to know.
-fn introduce(sources: &[Source]) -> Result<(), String> {
+fn introduce(sources: &[Source], own_tracker: &str) -> Result<(), String> {
     let mut out = Output::new();
     for source in sources {
-        introduce_one(source, &mut out);
+        introduce_one(source, own_tracker, &mut out)?;
     }
     let done = out.finish();
     done.map_err(|error| format!("standard output: {error}"))
 }
 
-fn introduce_one(source: &Source, out: &mut Output) {
-    let torrent = source.content.torrent_file().as_os_str();
-    let info_hash = source.content.metainfo().info_hash;
+fn introduce_one(source: &Source, own_tracker: &str, out: &mut Output) -> Result<(), String> {
+    let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
+    let tiers = trackers::tiers(torrent, metainfo)?;
+    let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
+    if trackers.is_empty() && !metainfo.private {
+        trackers.push(own_tracker);
+    }
+    let magnet = magnet(metainfo.info_hash, source.content.name(), trackers);
     out.line(format_args!(
         "torrent: {}",
-        escape(torrent.as_encoded_bytes())
+        escape(torrent.as_os_str().as_encoded_bytes())
     ));
-    out.line(format_args!("info-hash: {info_hash}"));
-    out.line(format_args!("magnet: {}", source.magnet));
+    out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    out.line(format_args!("magnet: {magnet}"));
+    Ok(())
 }
 
 /// Everything that runs.
@@ -378,7 +386,7 @@ impl Seed {
             signals,
             engine: Rc::new(RefCell::new(engine)),
             slow,
-            torrents: Vec::new(),
+            torrents: Vec::with_capacity(plan.torrents),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
             failing: Rc::default(),
@@ -484,13 +492,13 @@ impl Seed {
             torrent.look(engine, now);
             torrent.mind_use(engine, now);
             let mut tracker = self.tracker.borrow_mut();
-            tracker.set_complete(torrent.info_hash, !torrent.is_downloading());
+            tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
             if torrent.mind_download(engine, now)
                 && let Some(id) = torrent.id()
             {
                 // Whoever asks the built-in tracker for peers is one.
                 if ask {
-                    for peer in tracker.peers_of(torrent.info_hash) {
+                    for peer in tracker.peers_of(torrent.info_hash()) {
                         engine.tell(Event::Peer(id, peer));
                     }
                 }

@@ -477,13 +477,13 @@ fn start(
     let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
     let mut torrents = seed.torrents.iter();
-    let twin = torrents.any(|t| t.info_hash == metainfo.info_hash);
+    let twin = torrents.any(|t| t.info_hash() == metainfo.info_hash);
     if twin || engine.node.find(metainfo.info_hash).is_some() {
         return Err(format!("{shown}: the same torrent is there already"));
     }
     room.map_err(|reason| format!("{shown}: {reason}"))?;
     let mut out = Output::new();
-    introduce_one(&source, &mut out);
+    introduce_one(&source, &seed.own_tracker, &mut out)?;
     let _ = out.finish();
     Ok(seed.add(engine, source, download))
 }
@@ -492,7 +492,7 @@ pub(super) fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
     if let Stage::Running(number) = managed.stage {
         if let Some(torrent) = seed.torrents.iter().find(|t| t.number() == number) {
             let mut out = Output::new();
-            out.line(format_args!("stopped: {}", torrent.name));
+            out.line(format_args!("stopped: {}", torrent.name()));
             let _ = out.finish();
         }
         seed.drop_torrent(engine, number);

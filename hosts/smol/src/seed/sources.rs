@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
@@ -9,16 +10,14 @@ use everseed_disk::{Content, check, read_torrent};
 
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
-use crate::magnet::magnet;
 use crate::state::State;
 use crate::trackers;
 
-/// A torrent that can be seeded, and how others get it.
+/// A torrent that can be seeded.
 pub(crate) struct Source {
-    pub(crate) content: Content,
-    pub(crate) magnet: String,
-    /// The trackers that its file names.
-    pub(crate) tiers: Vec<Vec<String>>,
+    pub(crate) content: Arc<Content>,
+    /// How many trackers its file names in each tier.
+    pub(crate) tiers: Box<[u8]>,
     /// If every piece was hashed just now, the fingerprint that the files had then.
     pub(crate) fresh: Option<u64>,
     /// The fingerprint that they had when somebody looked, just before they are seeded.
@@ -58,13 +57,13 @@ impl Sources<'_> {
         let metainfo = read(&path)?;
         let folder = self.state.folder();
         let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
-        self.source(content, None)
+        source(content, None)
     }
 
     /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
     fn made(&self, path: &Path) -> Result<Source, String> {
         if let Some(content) = self.away(path) {
-            return self.source(content, None);
+            return source(content, None);
         }
         let path = path.canonicalize().map_err(|error| {
             let shown = escape(path.as_os_str().as_encoded_bytes());
@@ -75,7 +74,7 @@ impl Sources<'_> {
         {
             self.retrack(&torrent, content.metainfo())?;
             let metainfo = read(&torrent)?;
-            return self.source(self.open_at(&torrent, &metainfo, &path)?, None);
+            return source(self.open_at(&torrent, &metainfo, &path)?, None);
         }
         let before = self.state.made_of(&path);
         let torrent = self.make(&path)?;
@@ -86,7 +85,7 @@ impl Sources<'_> {
         let content = self.open_at(&torrent, &metainfo, &path)?;
         // Other sources may take hours to be made before this one is served.
         let fresh = check::fingerprint(&content).ok();
-        self.source(content, fresh)
+        source(content, fresh)
     }
 
     /// The content that was shared from here before and is away now, path and all or but for an empty
@@ -182,23 +181,15 @@ impl Sources<'_> {
             ..Options::default()
         }
     }
+}
 
-    fn source(&self, content: Content, fresh: Option<u64>) -> Result<Source, String> {
-        let metainfo = content.metainfo();
-        let tiers = trackers::tiers(content.torrent_file(), metainfo)?;
-        let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
-        if trackers.is_empty() && !metainfo.private {
-            trackers.push(self.own_tracker);
-        }
-        let magnet = magnet(metainfo.info_hash, metainfo.name.as_str(), trackers);
-        Ok(Source {
-            content,
-            magnet,
-            tiers,
-            fresh,
-            found: None,
-        })
-    }
+fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {
+    Ok(Source {
+        tiers: trackers::counts(content.torrent_file(), content.metainfo())?,
+        content: Arc::new(content),
+        fresh,
+        found: None,
+    })
 }
 
 fn read(torrent: &Path) -> Result<Metainfo, String> {

@@ -22,7 +22,7 @@ use everseed_node::{Event, Have};
 
 use super::fetch::{self, Download};
 use crate::cli::seed::Check;
-use crate::cli::text::{clear_live_line, escape, say};
+use crate::cli::text::{Escaped, clear_live_line, escape, say};
 use crate::engine::Engine;
 use crate::place::{Found, Place, device};
 use crate::state::State;
@@ -32,13 +32,10 @@ use crate::worker::{Done, GIVEN_UP, Look, Progress, Task};
 /// One torrent.
 pub(crate) struct Seeded {
     pub(crate) content: Arc<Content>,
-    pub(crate) info_hash: InfoHash,
-    /// Fit to be shown.
-    pub(crate) name: String,
     /// Its number among those that are seeded.
     number: usize,
     /// How many trackers each tier has.
-    tiers: Vec<u8>,
+    tiers: Box<[u8]>,
     /// When it is to be checked.
     when: Check,
     phase: Phase,
@@ -50,7 +47,8 @@ pub(crate) struct Seeded {
     before: u64,
     /// Pieces that were served when it was last said how many are not.
     said: u32,
-    progress: Arc<Progress>,
+    /// Of the check that runs.
+    progress: Option<Arc<Progress>>,
     next_look: Instant,
     looking: bool,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
@@ -89,29 +87,22 @@ impl Seeded {
     /// A torrent that is not started yet, with the trackers that its file names.
     pub(crate) fn new(
         number: usize,
-        content: Content,
-        tiers: Vec<Vec<String>>,
+        content: Arc<Content>,
+        tiers: Box<[u8]>,
         download: Option<Download>,
     ) -> Seeded {
         content.grows(download.is_some());
-        let info_hash = content.metainfo().info_hash;
-        let name = escape(content.metainfo().name.as_str()).to_string();
         Seeded {
-            content: Arc::new(content),
-            info_hash,
-            name,
+            content,
             number,
-            tiers: tiers
-                .iter()
-                .map(|tier| u8::try_from(tier.len()).unwrap_or(u8::MAX))
-                .collect(),
+            tiers,
             when: Check::First,
             phase: Phase::Away(None),
             fingerprint: 0,
             saved: None,
             before: 0,
             said: 0,
-            progress: Arc::default(),
+            progress: None,
             next_look: Instant::now(),
             looking: false,
             calm: false,
@@ -132,9 +123,18 @@ impl Seeded {
         }
     }
 
+    /// Its name, fit to be shown.
+    pub(crate) fn name(&self) -> Escaped<'_> {
+        escape(self.content.name())
+    }
+
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        self.content.metainfo().info_hash
+    }
+
     /// The torrent file, by its info-hash.
     pub(crate) fn torrent_file(&self) -> (InfoHash, PathBuf) {
-        (self.info_hash, self.content.torrent_file().to_owned())
+        (self.info_hash(), self.content.torrent_file().to_owned())
     }
 
     /// The URL of a tracker, read from the torrent file.
@@ -153,8 +153,9 @@ impl Seeded {
 
     /// Bytes that a running check has behind it.
     pub(crate) fn checked(&self) -> Option<u64> {
-        let done = self.progress.load(Ordering::Relaxed);
-        (self.phase == Phase::Checking).then_some(done)
+        let checking = self.phase == Phase::Checking;
+        let progress = self.progress.as_ref().filter(|_| checking)?;
+        Some(progress.load(Ordering::Relaxed))
     }
 
     /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check
@@ -193,7 +194,9 @@ impl Seeded {
     /// Ends: what is known of it is kept, and the node forgets it.
     pub(crate) fn end(mut self, engine: &mut Engine, state: &State) {
         self.save(engine, state);
-        self.progress.store(GIVEN_UP, Ordering::Relaxed);
+        if let Some(progress) = &self.progress {
+            progress.store(GIVEN_UP, Ordering::Relaxed);
+        }
         if let Some(id) = self.id() {
             let now = engine.now();
             engine.node.remove(now, id);
@@ -206,7 +209,7 @@ impl Seeded {
     /// written, as it would be on the disk below.
     fn in_place(&self, state: &State) -> Result<(), ReadError> {
         let path = self.content.root();
-        match Place::look(&path, state.place(self.info_hash, &path).as_ref()) {
+        match Place::look(&path, state.place(self.info_hash(), &path).as_ref()) {
             Found::There(_) => Ok(()),
             Found::NotMounted(mount) | Found::Another(mount) => {
                 Err(ReadError::NotMounted { path, mount })
@@ -218,11 +221,11 @@ impl Seeded {
     fn keep_place(&self, state: &State) {
         let root = self.content.root();
         let now = Place::of(&root);
-        if state.place(self.info_hash, &root).as_ref() != Some(&now)
+        if state.place(self.info_hash(), &root).as_ref() != Some(&now)
             && let Err(error) =
-                state.remember_place(self.info_hash, &root, &now, !self.is_downloading())
+                state.remember_place(self.info_hash(), &root, &now, !self.is_downloading())
         {
-            let path = state.place_file(self.info_hash);
+            let path = state.place_file(self.info_hash());
             log::warn!(
                 "{}: {error}: a disk that is not mounted may be taken for an empty one; make room",
                 path.display()
@@ -253,10 +256,10 @@ impl Seeded {
             Ok(fingerprint) => fingerprint,
             Err(error) => return self.leave(None, &error),
         };
-        let bytes = state.resume(self.info_hash).unwrap_or_default();
+        let bytes = state.resume(self.info_hash()).unwrap_or_default();
         let record = Record::decode(&bytes)
             .ok()
-            .filter(|r| r.info_hash == self.info_hash);
+            .filter(|r| r.info_hash == self.info_hash());
         self.before = record.as_ref().map_or(0, |r| r.uploaded);
         if fresh == Some(self.fingerprint) {
             self.join(engine, Have::All);
@@ -297,8 +300,8 @@ impl Seeded {
 
     fn check(&mut self, engine: &mut Engine) {
         self.phase = Phase::Checking;
-        self.progress.store(0, Ordering::Relaxed);
-        let (content, progress) = (Arc::clone(&self.content), Arc::clone(&self.progress));
+        let progress = Arc::clone(self.progress.insert(Arc::default()));
+        let content = Arc::clone(&self.content);
         engine
             .worker
             .ask(Task::Check(content, self.number, progress));
@@ -319,7 +322,7 @@ impl Seeded {
         let node = &mut engine.node;
         let added = match self.known {
             Some(id) => node.wake(now, id, geometry, have, before).map(|()| id),
-            None => node.add(now, self.info_hash, geometry, have, before),
+            None => node.add(now, self.info_hash(), geometry, have, before),
         };
         match added {
             Ok(id) => {
@@ -330,7 +333,7 @@ impl Seeded {
                     engine.node.offer_metadata(now, id, len);
                 }
                 if self.known.is_some() {
-                    return log::info!("{}: awake", self.name);
+                    return log::info!("{}: awake", self.name());
                 }
                 self.announce(engine, id);
                 if self.is_downloading() {
@@ -338,11 +341,11 @@ impl Seeded {
                 }
                 let out = &mut io::stdout();
                 clear_live_line(out);
-                let _ = writeln!(out, "seeding: {}", self.name);
+                let _ = writeln!(out, "seeding: {}", self.name());
                 self.say_what_is_missing(engine, id);
             }
             Err(error) => {
-                log::error!("{}: {error}", self.name);
+                log::error!("{}: {error}", self.name());
                 self.phase = Phase::Away(None);
             }
         }
@@ -350,9 +353,9 @@ impl Seeded {
 
     fn announce(&self, engine: &mut Engine, id: TorrentId) {
         let now = engine.now();
-        for (tier, &trackers) in (0..=u8::MAX).zip(&self.tiers) {
+        for (tier, &trackers) in (0..=u8::MAX).zip(&*self.tiers) {
             if engine.node.announce(now, id, tier, trackers).is_err() {
-                log::error!("{}: no room to announce to tier {tier}", self.name);
+                log::error!("{}: no room to announce to tier {tier}", self.name());
             }
         }
     }
@@ -373,7 +376,7 @@ impl Seeded {
             say(format_args!(
                 "{}: {missing} of {pieces} pieces are missing or damaged, {seeded}; \
                  `everseed check {} {}` names the files",
-                self.name,
+                self.name(),
                 escape(torrent.as_os_str().as_encoded_bytes()),
                 escape(root.as_os_str().as_encoded_bytes()),
             ));
@@ -382,6 +385,9 @@ impl Seeded {
 
     /// What the worker found out.
     pub(crate) fn done(&mut self, engine: &mut Engine, state: &State, done: Done) {
+        if let Done::Checked(..) = done {
+            self.progress = None;
+        }
         match done {
             Done::Checked(_, Ok(bits)) if self.phase == Phase::Checking => {
                 // Files that went away meanwhile made pieces look bad that may be good.
@@ -425,7 +431,7 @@ impl Seeded {
     fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
         log::error!(
             "{}: {error}; it is not served until its files are back, looked for every {} s",
-            self.name,
+            self.name(),
             AWAY.as_secs(),
         );
         self.phase = Phase::Away(id);
@@ -485,13 +491,13 @@ impl Seeded {
                 engine.forget_files(&self.content);
                 return self.leave(Some(id), &error);
             }
-            (Err(error), _) => return log::debug!("{}: {error}", self.name),
+            (Err(error), _) => return log::debug!("{}: {error}", self.name()),
         };
         if self.is_away() {
             self.keep_place(state);
         }
         if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
-            log::warn!("{}: its files are back, and are checked", self.name);
+            log::warn!("{}: its files are back, and are checked", self.name());
             engine.forget_files(&self.content);
             self.rechecked = Some(id);
             return self.check(engine);
@@ -505,7 +511,7 @@ impl Seeded {
                 self.come_back(engine, id, &look, unchanged);
             }
             Phase::Away(None) => {
-                log::warn!("{}: its files are back", self.name);
+                log::warn!("{}: its files are back", self.name());
                 self.begin(engine, state, None, Some(look.fingerprint));
             }
             Phase::Checking => {}
@@ -517,9 +523,9 @@ impl Seeded {
         if let Some(download) = &mut self.download
             && let Err(error) = fetch::prepare(&self.content, download)
         {
-            return log::debug!("{}: {error}", self.name);
+            return log::debug!("{}: {error}", self.name());
         }
-        log::warn!("{}: its disk is there", self.name);
+        log::warn!("{}: its disk is there", self.name());
         self.begin(engine, state, None, None);
     }
 
@@ -536,14 +542,14 @@ impl Seeded {
     fn come_back(&mut self, engine: &mut Engine, id: TorrentId, look: &Look, unchanged: bool) {
         engine.forget_files(&self.content);
         if self.is_away() {
-            log::warn!("{}: its files are back", self.name);
+            log::warn!("{}: its files are back", self.name());
         }
         if unchanged {
             engine.tell(Event::Readable(id));
         } else {
             log::warn!(
                 "{}: files have changed, so each piece is verified anew",
-                self.name
+                self.name()
             );
             let have = look
                 .present
@@ -587,7 +593,7 @@ impl Seeded {
             return;
         }
         let record = Record {
-            info_hash: self.info_hash,
+            info_hash: self.info_hash(),
             uploaded: stats.uploaded,
             fingerprint: now.fingerprint,
             verified: match engine.node.good(id) {
@@ -604,7 +610,7 @@ impl Seeded {
             Err(error) => log::warn!(
                 "{}: {error}: the state of {} is not kept, a restart will verify it again",
                 state.folder().display(),
-                self.name,
+                self.name(),
             ),
         }
     }

@@ -11,7 +11,7 @@ use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Wanted};
 
 use super::{AWAY, EVERY, Phase, Seeded};
-use crate::cli::text::{clear_live_line, size};
+use crate::cli::text::{clear_live_line, escape, size};
 use crate::engine::Engine;
 use crate::seed::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
 use crate::state::State;
@@ -85,7 +85,7 @@ impl Seeded {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         let left = stats.map_or_else(|| self.wanted_len(), |stats| stats.left);
         clear_live_line(&mut io::stdout());
-        let (name, left) = (&self.name, size(left));
+        let (name, left) = (&self.name(), size(left));
         let _ = writeln!(io::stdout(), "unfinished: {name}, {left} to come; {why}");
     }
 
@@ -107,7 +107,7 @@ impl Seeded {
         };
         let now = engine.now();
         if let Err(error) = engine.node.download(now, id, wanted, download.order) {
-            log::error!("{}: {error}", self.name);
+            log::error!("{}: {error}", self.name());
             return;
         }
         let stats = engine.node.torrent(id);
@@ -121,7 +121,7 @@ impl Seeded {
         let _ = writeln!(
             io::stdout(),
             "downloading: {}, {} of {} to come",
-            self.name,
+            self.name(),
             size(left),
             size(total),
         );
@@ -163,7 +163,7 @@ impl Seeded {
         if !again || download.retry.is_none() {
             log::error!(
                 "{}: {error}; the download waits, tried again every {} s",
-                self.name,
+                escape(self.content.name()),
                 AWAY.as_secs()
             );
         }
@@ -190,7 +190,7 @@ impl Seeded {
                 self.fingerprint = fingerprint;
                 self.next_look = Instant::now() + EVERY;
                 clear_live_line(&mut io::stdout());
-                let _ = writeln!(io::stdout(), "complete: {}", self.name);
+                let _ = writeln!(io::stdout(), "complete: {}", self.name());
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
@@ -213,7 +213,10 @@ impl Seeded {
                 true
             }
             Err(error) => {
-                log::warn!("{}: {error}; a restart will check what is there", self.name);
+                log::warn!(
+                    "{}: {error}; a restart will check what is there",
+                    self.name()
+                );
                 false
             }
         }

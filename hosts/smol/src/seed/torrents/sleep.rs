@@ -2,6 +2,7 @@
 //! in memory remain.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use everseed_core::geometry::TorrentId;
@@ -16,8 +17,8 @@ use crate::trackers;
 
 impl Seeded {
     /// A torrent that the node knows as `id`, asleep, and that is to be woken.
-    pub(crate) fn woken(number: usize, content: Content, id: TorrentId) -> Seeded {
-        let mut woken = Seeded::new(number, content, Vec::new(), None);
+    pub(crate) fn woken(number: usize, content: Arc<Content>, id: TorrentId) -> Seeded {
+        let mut woken = Seeded::new(number, content, Box::default(), None);
         woken.known = Some(id);
         woken
     }
@@ -79,7 +80,14 @@ impl Seeded {
         let torrent = self.content.torrent_file();
         let tiers = trackers::tiers(torrent, self.content.metainfo())?;
         let root = self.content.root();
-        Ok(Sleeper::new(self.info_hash, path, data, &root, mark, tiers))
+        Ok(Sleeper::new(
+            self.info_hash(),
+            path,
+            data,
+            &root,
+            mark,
+            tiers,
+        ))
     }
 
     /// Ends, while the node goes on to know it: trackers are told, and whoever names it wakes it.
