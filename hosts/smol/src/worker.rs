@@ -167,7 +167,7 @@ impl Worker {
 
     /// The next outcome, if there is one.
     pub(crate) fn done(&self) -> Option<Done> {
-        self.shared.lock().done.pop_front()
+        pop(&mut self.shared.lock().done)
     }
 }
 
@@ -259,6 +259,8 @@ impl Shared {
             if let Some(task) = task.or_else(|| queues.patient.pop_front()) {
                 return Some(task);
             }
+            // Many are checked at the start, and few ever after.
+            queues.patient = VecDeque::new();
             queues.idle = true;
             queues = self
                 .work
@@ -376,8 +378,8 @@ impl Queues {
 
     /// The next task that is no check.
     fn pop_short(&mut self) -> Option<Task> {
-        let task = self.urgent.pop_front().or_else(|| self.soon.pop_front());
-        let task = task.or_else(|| self.writes.pop_front().map(Task::Write))?;
+        let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
+        let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
         if let Task::Verify(_, torrent, _) = task {
             self.verifying = Some(torrent);
         }
@@ -416,6 +418,16 @@ impl Queues {
             .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
         self.verifying = self.verifying.filter(|torrent| *torrent != of);
     }
+}
+
+/// The next of a queue, which begins anew in front when it is empty: as a ring it would go through all of its
+/// memory, however few there are at a time.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if queue.is_empty() {
+        queue.clear();
+    }
+    next
 }
 
 fn look(content: &Content) -> Result<Look, ReadError> {
