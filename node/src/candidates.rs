@@ -9,6 +9,8 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
+use crate::table::Table;
+
 /// A lent slot for one address.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
@@ -20,7 +22,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// An unused slot.
-    pub const EMPTY: Candidate = Candidate {
+    pub(crate) const EMPTY: Candidate = Candidate {
         entry: None,
         retry_at: Instant::ZERO,
         failures: 0,
@@ -44,15 +46,12 @@ pub(crate) enum Fate {
 /// Invariant: `next` is the earliest `retry_at` of those that are not in use.
 #[derive(Debug)]
 pub(crate) struct Candidates<'m> {
-    slots: &'m mut [Candidate],
+    slots: Table<'m, Candidate>,
     next: Option<Instant>,
 }
 
 impl<'m> Candidates<'m> {
-    pub(crate) fn new(slots: &'m mut [Candidate]) -> Candidates<'m> {
-        let len = slots.len().min(usize::from(u16::MAX));
-        let (slots, _) = slots.split_at_mut(len);
-        slots.fill(Candidate::EMPTY);
+    pub(crate) fn new(slots: Table<'m, Candidate>) -> Candidates<'m> {
         Candidates { slots, next: None }
     }
 
@@ -66,22 +65,25 @@ impl<'m> Candidates<'m> {
         if self.slots.iter().any(|c| c.entry == Some((torrent, addr))) {
             return;
         }
-        let rank = |c: &&mut Candidate| match c.entry {
-            None => u8::MAX,
-            Some(_) if c.in_use => 0,
-            Some(_) => c.failures,
-        };
-        let Some(slot) = self.slots.iter_mut().max_by_key(rank) else {
-            return;
-        };
-        if slot.entry.is_none() || (slot.failures > 0 && !slot.in_use) {
-            *slot = Candidate {
+        if let Some(slot) = self.place() {
+            self.slots[slot] = Candidate {
                 entry: Some((torrent, addr)),
                 retry_at: now,
                 ..Candidate::EMPTY
             };
+            self.settle();
         }
-        self.settle();
+    }
+
+    /// A place for a new one.
+    fn place(&mut self) -> Option<usize> {
+        let empty = self.slots.iter().position(|c| c.entry.is_none());
+        let empty = empty.or_else(|| self.slots.push(Candidate::EMPTY));
+        empty.or_else(|| {
+            let failed = |slot: &usize| !self.slots[*slot].in_use && self.slots[*slot].failures > 0;
+            let all = (0..self.slots.len()).filter(failed);
+            all.max_by_key(|&slot| self.slots[slot].failures)
+        })
     }
 
     /// Takes a candidate that is due; [`done`](Self::done) gives it back.
@@ -92,7 +94,7 @@ impl<'m> Candidates<'m> {
         candidate.in_use = true;
         let (torrent, addr) = candidate.entry?;
         self.settle();
-        #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
+        #[allow(clippy::cast_possible_truncation)] // A table has at most `u16::MAX` places.
         Some((slot as u16, torrent, addr))
     }
 
@@ -151,10 +153,18 @@ mod tests {
     use super::*;
     use core::net::{IpAddr, Ipv4Addr};
 
+    extern crate std;
+    use std::boxed::Box;
+
     const T: TorrentId = TorrentId {
         slot: 0,
         tenancy: 0,
     };
+
+    fn two() -> Table<'static, Candidate> {
+        let places = std::vec::Vec::from([None, None]);
+        Table::new(Box::leak(Box::new_uninit_slice(2)), places.leak())
+    }
 
     fn addr(port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port)
@@ -162,8 +172,7 @@ mod tests {
 
     #[test]
     fn retries_later_and_gives_up() {
-        let mut slots = [Candidate::EMPTY; 2];
-        let mut candidates = Candidates::new(&mut slots);
+        let mut candidates = Candidates::new(two());
         let mut now = Instant::from_secs(1);
         candidates.add(now, T, addr(1));
         candidates.add(now, T, addr(1));
@@ -182,8 +191,7 @@ mod tests {
 
     #[test]
     fn a_full_table_prefers_the_unknown_to_the_failed() {
-        let mut slots = [Candidate::EMPTY; 2];
-        let mut candidates = Candidates::new(&mut slots);
+        let mut candidates = Candidates::new(two());
         let now = Instant::from_secs(1);
         candidates.add(now, T, addr(1));
         candidates.add(now, T, addr(2));
@@ -203,8 +211,7 @@ mod tests {
 
     #[test]
     fn impossible_addresses_are_not_kept() {
-        let mut slots = [Candidate::EMPTY; 2];
-        let mut candidates = Candidates::new(&mut slots);
+        let mut candidates = Candidates::new(two());
         candidates.add(Instant::ZERO, T, addr(0));
         candidates.add(Instant::ZERO, T, SocketAddr::from(([0, 0, 0, 0], 6881)));
         candidates.add(Instant::ZERO, T, SocketAddr::from(([224, 0, 0, 1], 6881)));

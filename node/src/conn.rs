@@ -252,7 +252,7 @@ const REQQ_UNTOLD: u16 = 250;
 
 impl Conn {
     /// An unused slot.
-    pub const EMPTY: Conn = Conn {
+    pub(crate) const EMPTY: Conn = Conn {
         tenancy: 0,
         state: State::Free,
         addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),

@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`memory`] | the lent slices, and what happens when each is full |
+//! | [`table`] | those that are touched as far as they are needed |
 //! | [`contract`] | what a host and its node tell each other |
 //! | [`conn`], `slots` | a connection's state, its beginning and end |
 //! | `due` | what connections need of the host |
@@ -57,6 +58,7 @@ mod serving_us;
 mod slots;
 mod storage;
 mod sweep;
+pub mod table;
 pub mod torrent;
 pub mod trace;
 pub mod udp_tracker;
@@ -91,6 +93,7 @@ use crate::partials::Partials;
 use crate::peer_bits::PeerBits;
 use crate::queue::{NONE, Queue};
 use crate::rate::{Bucket, QUANTUM};
+use crate::table::Table;
 use crate::torrent::Torrents;
 
 /// A BitTorrent peer.
@@ -135,7 +138,7 @@ pub struct Node<'m> {
     limits: Limits,
     /// An extended message that comes in pieces.
     stash: Stash,
-    conns: &'m mut [Conn],
+    conns: Table<'m, Conn>,
     ranks: &'m mut [Rank],
     queue: Queue<'m>,
     blocks: Pool<'m>,
@@ -206,16 +209,13 @@ impl<'m> Node<'m> {
             memory.scratch.len() >= memory::SCRATCH_MIN,
             "the scratch is too short"
         );
-        let len = memory.conns.len().min(usize::from(NONE));
-        let (conns, _) = memory.conns.split_at_mut(len);
-        conns.fill(Conn::EMPTY);
         let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
         let slots = limits.slots.unwrap_or_else(automatic).max(1);
         Node {
             identity,
             limits,
             stash: Stash::default(),
-            conns,
+            conns: memory.conns,
             ranks: memory.ranks,
             queue: Queue::new(memory.requests),
             blocks: Pool::new(memory.blocks),

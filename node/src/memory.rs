@@ -1,4 +1,4 @@
-//! What the node lives in: slices that the host lends once, at the start.
+//! What the node lives in: slices and tables that the host lends once, at the start.
 
 use everseed_core::pool::BlockSlot;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use crate::flights::Flight;
 use crate::names::Name;
 use crate::partials::Partial;
 use crate::queue::Request;
+use crate::table::Table;
 use crate::torrent::Torrent;
 
 /// The node's whole memory. A bare-metal host lends statics, a daemon allocates each slice once.
@@ -32,8 +33,8 @@ use crate::torrent::Torrent;
 /// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
 #[derive(Debug)]
 pub struct Memory<'m> {
-    /// One for each open connection, at most 65,535.
-    pub conns: &'m mut [Conn],
+    /// One for each open connection.
+    pub conns: Table<'m, Conn>,
     /// Scratch of the choker.
     pub ranks: &'m mut [Rank],
     /// Queued requests of all peers together; 250 is what one peer may ask for ahead.
@@ -60,12 +61,12 @@ pub struct Memory<'m> {
     /// One for each tier of trackers of each torrent.
     pub tiers: &'m mut [announcer::Slot],
     /// Addresses of peers to dial.
-    pub candidates: &'m mut [Candidate],
+    pub candidates: Table<'m, Candidate>,
     /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
     pub scratch: &'m mut [u8],
 }
 
-/// The lengths of the slices of [`Memory`], in elements.
+/// The lengths of what is in [`Memory`], in elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Sizes {
@@ -91,7 +92,7 @@ impl Memory<'_> {
     pub fn sizes(&self) -> Sizes {
         let len = |len| u32::try_from(len).unwrap_or(u32::MAX);
         Sizes {
-            conns: len(self.conns.len()),
+            conns: len(self.conns.capacity()),
             ranks: len(self.ranks.len()),
             requests: len(self.requests.len()),
             blocks: len(self.blocks.len()),
@@ -104,7 +105,7 @@ impl Memory<'_> {
             torrents: len(self.torrents.len()),
             bits: len(self.bits.len()),
             tiers: len(self.tiers.len()),
-            candidates: len(self.candidates.len()),
+            candidates: len(self.candidates.capacity()),
             scratch: len(self.scratch.len()),
         }
     }

@@ -49,8 +49,7 @@ impl Node<'_> {
     /// A free slot, and who leaves for it.
     fn place_for(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
         let slot = self.vacant()?;
-        let others = self.conns.get(slot + 1..).unwrap_or_default();
-        let last = others.iter().all(|c| c.state != State::Free);
+        let last = usize::from(self.live) + 1 == self.conns.capacity();
         let victim = last.then(|| self.least_useful(now, from)).flatten();
         match victim {
             Some(victim) => self.close(victim, Reason::Crowded),

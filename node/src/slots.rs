@@ -21,7 +21,7 @@ impl Node<'_> {
         (conn.is_live() && conn.tenancy == id.tenancy).then_some(slot)
     }
 
-    #[allow(clippy::cast_possible_truncation)] // `new` cut the table to `u16::MAX` slots.
+    #[allow(clippy::cast_possible_truncation)] // A table has at most `u16::MAX` places.
     pub(crate) fn id(&self, slot: usize) -> ConnId {
         ConnId {
             slot: slot as u16,
@@ -29,8 +29,10 @@ impl Node<'_> {
         }
     }
 
-    pub(crate) fn vacant(&self) -> Option<usize> {
-        self.conns.iter().position(|c| c.state == State::Free)
+    /// The first slot that is free.
+    pub(crate) fn vacant(&mut self) -> Option<usize> {
+        let free = self.conns.iter().position(|c| c.state == State::Free);
+        free.or_else(|| self.conns.push(Conn::EMPTY))
     }
 
     pub(crate) fn open(
@@ -115,7 +117,7 @@ impl Node<'_> {
     }
 
     pub(crate) fn room_to_dial(&self) -> bool {
-        usize::from(self.live) < (self.conns.len() / 2).max(1)
+        usize::from(self.live) < (self.conns.capacity() / 2).max(1)
     }
 
     /// Begins a connection to a candidate that is due.

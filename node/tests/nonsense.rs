@@ -14,12 +14,11 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 use everseed_node::announcer;
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -56,6 +55,11 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+}
+
 impl World {
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
@@ -65,7 +69,7 @@ impl World {
             .map(BlockSlot::new)
             .collect();
         let memory = Memory {
-            conns: lend(Conn::EMPTY, 8),
+            conns: table(8),
             ranks: lend(Rank::EMPTY, 8),
             requests: lend([0; 4], 40),
             blocks: blocks.leak(),
@@ -79,7 +83,7 @@ impl World {
             torrents: lend(Torrent::EMPTY, 1),
             bits: lend(0, 2 * 4),
             tiers: lend(announcer::Slot::EMPTY, 1),
-            candidates: lend(Candidate::EMPTY, 4),
+            candidates: table(4),
             scratch: lend(0, if rng.below(2) == 0 { 600 } else { 40_000 }),
         };
         let identity = Identity {

@@ -6,10 +6,9 @@ use std::hash::{BuildHasher, RandomState};
 use everseed_core::rng::Rng;
 use everseed_disk::Content;
 use everseed_node::announcer;
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::names::Name;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{Identity, Limits, Memory, Node};
 
@@ -26,7 +25,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     let mut peer_id = *b"-ES0100-............";
     Rng::new(RandomState::new().hash_one(seed)).fill(&mut peer_id[8..]);
     let memory = Memory {
-        conns: lend(Conn::EMPTY, PEERS),
+        conns: table(PEERS),
         ranks: lend(Rank::EMPTY, PEERS),
         // As many as a peer may ask for ahead, for each that is served.
         requests: lend([0; 4], 250 * usize::from(SLOTS)),
@@ -41,7 +40,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         // A bit for what peers are told of, and one for what was verified.
         bits: lend(0, 2 * content.geometry().bitfield_len() as usize),
         tiers: lend(announcer::Slot::EMPTY, 0),
-        candidates: lend(Candidate::EMPTY, PEERS),
+        candidates: table(PEERS),
         scratch: lend(0, 16 * 1024),
     };
     let identity = Identity {
@@ -59,4 +58,9 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
 
 fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
+}
+
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use everseed_core::geometry::BLOCK;
 use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node, announcer};
@@ -146,7 +145,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     }
     let blocks = (0..sizes.blocks).map(|_| BlockSlot::new(lend(0, BLOCK)));
     Ok(Memory {
-        conns: lend(Conn::EMPTY, sizes.conns),
+        conns: table(sizes.conns),
         ranks: lend(Rank::EMPTY, sizes.ranks),
         requests: lend([0; 4], sizes.requests),
         blocks: blocks.collect::<Vec<_>>().leak(),
@@ -159,13 +158,21 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
         torrents: lend(Torrent::EMPTY, sizes.torrents),
         bits: lend(0, sizes.bits),
         tiers: lend(announcer::Slot::EMPTY, sizes.tiers),
-        candidates: lend(Candidate::EMPTY, sizes.candidates),
+        candidates: table(sizes.candidates),
         scratch: lend(0, sizes.scratch),
     })
 }
 
 fn lend<T: Clone>(value: T, len: u32) -> &'static mut [T] {
     vec![value; len as usize].leak()
+}
+
+fn table<T>(len: u32) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(
+        Box::leak(Box::new_uninit_slice(len as usize)),
+        places.leak(),
+    )
 }
 
 /// Entries shown before a difference.

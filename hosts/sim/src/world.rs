@@ -14,12 +14,11 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_node::announcer::{self, Job};
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -135,6 +134,11 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+}
+
 /// A host's address; there is one for each number.
 fn address(host: usize) -> SocketAddr {
     let [_, b, c, d] = u32::try_from(host + 1).unwrap_or(0).to_be_bytes();
@@ -158,7 +162,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         .collect();
     let bitfield = geometry.bitfield_len() as usize;
     Memory {
-        conns: lend(Conn::EMPTY, CONNS),
+        conns: table(CONNS),
         ranks: lend(Rank::EMPTY, CONNS),
         requests: lend([0; 4], 1000),
         blocks: blocks.leak(),
@@ -174,7 +178,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         torrents: lend(Torrent::EMPTY, 1),
         bits: lend(0, 4 * bitfield),
         tiers: lend(announcer::Slot::EMPTY, 1),
-        candidates: lend(Candidate::EMPTY, 120),
+        candidates: table(120),
         scratch: lend(0, 2 * BLOCK as usize),
     }
 }

@@ -36,6 +36,7 @@ use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
 use everseed_node::queue::Request;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 
 use crate::socket::{self, Held};
@@ -160,7 +161,7 @@ impl Plan {
     /// Allocates it, for good.
     pub(crate) fn lend(&self) -> Memory<'static> {
         Memory {
-            conns: lend(Conn::EMPTY, self.peers),
+            conns: table(self.peers),
             ranks: lend(Rank::EMPTY, self.peers),
             requests: lend([0; 4], self.requests()),
             blocks: blocks(self.blocks),
@@ -173,7 +174,7 @@ impl Plan {
             torrents: lend(Torrent::EMPTY, self.torrents),
             bits: lend(0, self.bits),
             tiers: lend(announcer::Slot::EMPTY, self.tiers + self.asleep),
-            candidates: lend(Candidate::EMPTY, (2 * self.peers).clamp(32, 512)),
+            candidates: table((2 * self.peers).clamp(32, 512)),
             scratch: lend(0, self.scratch()),
         }
     }
@@ -229,7 +230,12 @@ impl fmt::Display for TooSmall {
 /// Bytes that one peer may take when it is idle: its slot here and what goes with it, and its socket in
 /// the kernel.
 fn peer() -> usize {
-    size_of::<Conn>() + size_of::<Rank>() + 2 * size_of::<Candidate>() + HOST_PEER + KERNEL_PEER
+    place::<Conn>() + size_of::<Rank>() + 2 * place::<Candidate>() + HOST_PEER + KERNEL_PEER
+}
+
+/// Bytes of a place in a [`Table`].
+fn place<T>() -> usize {
+    size_of::<T>() + size_of::<Option<&mut T>>()
 }
 
 /// Bytes of the program besides the tables: 340 KiB with 200 peers, up to twice that while many are served
@@ -302,6 +308,11 @@ fn blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
 
 fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
+}
+
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
 }
 
 #[cfg(test)]

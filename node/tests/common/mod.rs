@@ -14,12 +14,11 @@ use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
 use everseed_node::announcer::{self, Job};
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
@@ -107,6 +106,11 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+}
+
 fn lend_blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
     let bytes = lend(0u8, count * BLOCK as usize).chunks_mut(BLOCK as usize);
     Vec::leak(bytes.map(BlockSlot::new).collect())
@@ -115,7 +119,7 @@ fn lend_blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
 impl World {
     pub fn new(setup: &Setup, have: Have<'_>) -> World {
         let memory = Memory {
-            conns: lend(Conn::EMPTY, setup.conns),
+            conns: table(setup.conns),
             ranks: lend(Rank::EMPTY, setup.conns),
             requests: lend([0; 4], setup.requests),
             blocks: lend_blocks(setup.blocks),
@@ -128,7 +132,7 @@ impl World {
             torrents: lend(Torrent::EMPTY, 4),
             bits: lend(0, 64),
             tiers: lend(announcer::Slot::EMPTY, 4),
-            candidates: lend(Candidate::EMPTY, 16),
+            candidates: table(16),
             scratch: lend(0, 4096),
         };
         let identity = Identity {

@@ -13,12 +13,11 @@ use everseed_core::pool::{BlockId, BlockSlot};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::announcer;
-use everseed_node::candidates::Candidate;
 use everseed_node::choker::Rank;
-use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
+use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
@@ -66,6 +65,11 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
+fn table<T>(len: usize) -> Table<'static, T> {
+    let places = (0..len).map(|_| None).collect::<Vec<_>>();
+    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+}
+
 fn address(n: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n as u8], 6881))
 }
@@ -81,7 +85,7 @@ fn memory() -> Memory<'static> {
         .map(BlockSlot::new)
         .collect();
     Memory {
-        conns: lend(Conn::EMPTY, 32),
+        conns: table(32),
         ranks: lend(Rank::EMPTY, 32),
         requests: lend([0; 4], 500),
         blocks: blocks.leak(),
@@ -94,7 +98,7 @@ fn memory() -> Memory<'static> {
         torrents: lend(Torrent::EMPTY, 2),
         bits: lend(0, 3 * 4),
         tiers: lend(announcer::Slot::EMPTY, 2),
-        candidates: lend(Candidate::EMPTY, 8),
+        candidates: table(8),
         scratch: lend(0, 512),
     }
 }

@@ -1,0 +1,123 @@
+//! A table whose places are made one by one, when they are needed for the first time: the memory of those
+//! that never are stays as the host lent it, which under an operating system is none.
+
+use core::mem::MaybeUninit;
+use core::ops::{Index, IndexMut};
+
+use crate::queue::NONE;
+
+/// Lent memory for a number of `T`s.
+///
+/// Invariant: the first `len` of `places` are made, and `spare` is for the others.
+#[derive(Debug)]
+pub struct Table<'m, T> {
+    places: &'m mut [Option<&'m mut T>],
+    len: usize,
+    spare: &'m mut [MaybeUninit<T>],
+}
+
+impl<'m, T> Table<'m, T> {
+    /// A table in `spare`, and in as many `places`, which say where each `T` is once there is one.
+    /// At most 65,535 are used.
+    pub fn new(
+        spare: &'m mut [MaybeUninit<T>],
+        places: &'m mut [Option<&'m mut T>],
+    ) -> Table<'m, T> {
+        let len = spare.len().min(places.len()).min(usize::from(NONE));
+        let (places, _) = places.split_at_mut(len);
+        places.fill_with(|| None);
+        Table {
+            places,
+            len: 0,
+            spare,
+        }
+    }
+
+    /// Places that there can be.
+    pub fn capacity(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Places that there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One place more, if there is memory for it.
+    pub(crate) fn push(&mut self, value: T) -> Option<usize> {
+        let at = self.len;
+        let place = self.places.get_mut(at)?;
+        let (first, rest) = core::mem::take(&mut self.spare).split_first_mut()?;
+        self.spare = rest;
+        *place = Some(first.write(value));
+        self.len += 1;
+        Some(at)
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        self.places.get(at)?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        self.places.get_mut(at)?.as_deref_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().map_while(Option::as_deref)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().map_while(Option::as_deref_mut)
+    }
+}
+
+impl<T> Index<usize> for Table<'_, T> {
+    type Output = T;
+
+    fn index(&self, at: usize) -> &T {
+        self.get(at).expect(NO_PLACE)
+    }
+}
+
+impl<T> IndexMut<usize> for Table<'_, T> {
+    fn index_mut(&mut self, at: usize) -> &mut T {
+        self.get_mut(at).expect(NO_PLACE)
+    }
+}
+
+const NO_PLACE: &str = "a place that there is";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_made_one_by_one() {
+        let mut spare = [const { MaybeUninit::uninit() }; 3];
+        let mut places = [const { None }; 3];
+        let mut table = Table::new(&mut spare, &mut places);
+        assert_eq!((table.len(), table.capacity()), (0, 3));
+        assert!(table.get(0).is_none() && table.iter().next().is_none());
+        for at in 0..3 {
+            assert_eq!(table.push(10 * at), Some(at));
+            assert_eq!(table.len(), at + 1);
+        }
+        assert_eq!(table.push(30), None);
+        table[1] += 1;
+        table.iter_mut().for_each(|value| *value += 1);
+        assert!(table.iter().eq(&[1, 12, 21]));
+        assert_eq!((table[2], table.get(3)), (21, None));
+    }
+
+    #[test]
+    fn what_is_lent_less_of_is_the_limit() {
+        for (spares, lent) in [(2, 5), (5, 2), (2, 2)] {
+            let mut spare = [const { MaybeUninit::uninit() }; 5];
+            let mut places = [const { None }; 5];
+            let mut table = Table::new(&mut spare[..spares], &mut places[..lent]);
+            assert_eq!(table.capacity(), 2);
+            while table.push(0).is_some() {}
+            assert_eq!(table.len(), 2);
+        }
+    }
+}
