@@ -20,7 +20,7 @@ use crate::figures::Figure;
 /// Fifty peers at once.
 pub(crate) fn crowd(bench: &mut Bench, client: Client) -> Result<(), String> {
     let size = bench.args.size;
-    let set = bench.random(size.pick(64, 32, 2) << 20);
+    let set = bench.random(size.pick(64, 64, 2) << 20);
     let peers = size.pick(50, 50, 4);
     let result = bench
         .start(client, &set.torrents, &set)

@@ -22,6 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
             .piece_hash(stream(), piece)
             .expect("a hash for each piece");
     }
+    torrent.name(stream()).expect("a name");
     let mut total = 0;
     let mut files = torrent.files(stream()).expect("files");
     while let Some(file) = files.next().expect("a list that was accepted") {
