@@ -1,4 +1,4 @@
-//! Whom to unchoke: a plain function over a slice.
+//! Whom to unchoke: a plain function that puts a slice in order.
 //!
 //! Tit for tat: as long as a torrent is incomplete, those of its peers who gave most in the last two
 //! rounds are served first (BEP 3), before the peers of torrents that are only seeded. A seed serves
@@ -14,8 +14,6 @@ use everseed_core::time::Instant;
 /// One interested peer, as the choker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// Slot of its connection.
-    pub conn: u16,
     /// Whether it is unchoked now.
     pub unchoked: bool,
     /// Whether it is unchoked because its turn came, not for its speed.
@@ -28,25 +26,17 @@ pub struct Rank {
     pub idle: bool,
     /// Since when it is choked or unchoked.
     pub since: Instant,
-    /// Its address, as far as it tells hosts apart.
-    pub origin: u64,
-    /// Slots that its address has; found out by [`choose`].
+    /// Slots that its address has.
     pub company: u16,
 }
 
-impl Rank {
-    /// An unused entry.
-    pub const EMPTY: Rank = Rank {
-        conn: 0,
-        unchoked: false,
-        optimistic: false,
-        gave: 0,
-        sent: 0,
-        idle: false,
-        since: Instant::ZERO,
-        origin: 0,
-        company: 0,
-    };
+/// How many of the first in order are served from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// For their speed.
+    pub by_speed: usize,
+    /// After those, because their turn came.
+    pub optimistic: usize,
 }
 
 /// Of `slots` upload slots, how many are optimistic: one in eight, and at least one when there are
@@ -66,65 +56,51 @@ pub fn automatic_slots(capacity_bps: u64) -> u16 {
     u16::try_from(root).unwrap_or(u16::MAX).clamp(4, 250)
 }
 
-/// Decides who holds the `slots` upload slots from now on, by setting `unchoked` and `optimistic`.
+/// Decides who of `peers` holds the `slots` upload slots from now on, by putting them first.
 ///
 /// Whoever is idle keeps its slot only if nobody waits for it.
 ///
 /// With `rotate`, the optimistic slots pass on to those who have waited longest and their former
 /// holders compete by speed. With a single slot, that slot itself rotates.
-pub fn choose(ranks: &mut [Rank], slots: usize, rotate: bool) {
-    if ranks.len() <= slots {
-        ranks.iter_mut().for_each(|rank| {
-            rank.optimistic = false;
-            rank.unchoked = true;
-        });
-        return;
+pub fn choose(peers: &mut [u16], rank: impl Fn(u16) -> Rank, slots: usize, rotate: bool) -> Chosen {
+    if peers.len() <= slots {
+        return Chosen {
+            by_speed: peers.len(),
+            optimistic: 0,
+        };
     }
     let optimistic = if slots == 1 && rotate {
         1
     } else {
         optimistic_slots(slots)
     };
-    if rotate {
-        ranks.iter_mut().for_each(|rank| rank.optimistic = false);
-    }
-    count_company(ranks);
     // Who gave most, then the fastest of those who hold a slot by speed, then whoever has waited
     // longest.
-    ranks.sort_unstable_by_key(|rank| match (rank.unchoked, rank.optimistic) {
-        _ if rank.gave > 0 => (0u8, Reverse(rank.gave), 0, rank.since),
-        _ if rank.idle => (4, Reverse(0), 0, rank.since),
-        (true, false) => (1, Reverse(rank.sent), 0, rank.since),
-        (true, true) => (2, Reverse(0), 0, rank.since),
-        (false, _) => (3, Reverse(0), rank.company, rank.since),
+    peers.sort_unstable_by_key(|&peer| {
+        let rank = rank(peer);
+        match (rank.unchoked, rank.optimistic && !rotate) {
+            _ if rank.gave > 0 => (0u8, Reverse(rank.gave), 0, rank.since),
+            _ if rank.idle => (4, Reverse(0), 0, rank.since),
+            (true, false) => (1, Reverse(rank.sent), 0, rank.since),
+            (true, true) => (2, Reverse(0), 0, rank.since),
+            (false, _) => (3, Reverse(0), rank.company, rank.since),
+        }
     });
     let by_speed = slots.saturating_sub(optimistic);
-    let (fast, rest) = ranks.split_at_mut(by_speed.min(ranks.len()));
-    for rank in fast {
-        rank.unchoked = true;
-        rank.optimistic = false;
-    }
     // Of the rest, those who keep or get an optimistic slot; a peer that just lost its place by
     // speed waits from now on, behind everyone who waits already.
-    rest.sort_unstable_by_key(|rank| match (rank.unchoked, rank.optimistic) {
-        _ if rank.idle => (2u8, 0, rank.since),
-        (true, true) => (0, 0, rank.since),
-        (false, _) => (1, rank.company, rank.since),
-        (true, false) => (2, 0, rank.since),
+    peers[by_speed..].sort_unstable_by_key(|&peer| {
+        let rank = rank(peer);
+        match (rank.unchoked, rank.optimistic && !rotate) {
+            _ if rank.idle => (2u8, 0, rank.since),
+            (true, true) => (0, 0, rank.since),
+            (false, _) => (1, rank.company, rank.since),
+            (true, false) => (2, 0, rank.since),
+        }
     });
-    for (place, rank) in rest.iter_mut().enumerate() {
-        rank.unchoked = place < optimistic;
-        rank.optimistic = rank.unchoked;
-    }
-}
-
-/// Tells everyone how many slots its address has.
-fn count_company(ranks: &mut [Rank]) {
-    ranks.sort_unstable_by_key(|rank| rank.origin);
-    for neighbours in ranks.chunk_by_mut(|a, b| a.origin == b.origin) {
-        let served = neighbours.iter().filter(|rank| rank.unchoked).count();
-        let served = u16::try_from(served).unwrap_or(u16::MAX);
-        neighbours.iter_mut().for_each(|n| n.company = served);
+    Chosen {
+        by_speed,
+        optimistic,
     }
 }
 
@@ -135,24 +111,32 @@ mod tests {
     extern crate std;
     use std::vec::Vec;
 
-    fn peer(conn: u16, unchoked: bool, sent: u64, since: u64) -> Rank {
+    fn peer(unchoked: bool, sent: u64, since: u64) -> Rank {
         Rank {
-            conn,
             unchoked,
+            optimistic: false,
+            gave: 0,
             sent,
+            idle: false,
             since: Instant::from_secs(since),
-            ..Rank::EMPTY
+            company: 0,
         }
     }
 
-    fn unchoked(ranks: &[Rank]) -> Vec<u16> {
-        let mut conns: Vec<u16> = ranks
-            .iter()
-            .filter(|r| r.unchoked)
-            .map(|r| r.conn)
-            .collect();
-        conns.sort_unstable();
-        conns
+    /// Does as was chosen, and says who is served.
+    fn choose(ranks: &mut [Rank], slots: usize, rotate: bool) -> Vec<u16> {
+        let mut peers: Vec<u16> = (0..ranks.len() as u16).collect();
+        let rank = |peer| ranks[usize::from(peer)];
+        let chosen = super::choose(&mut peers, rank, slots, rotate);
+        let served = chosen.by_speed + chosen.optimistic;
+        for (place, &peer) in peers.iter().enumerate() {
+            let rank = &mut ranks[usize::from(peer)];
+            rank.unchoked = place < served;
+            rank.optimistic = rank.unchoked && place >= chosen.by_speed;
+        }
+        peers.truncate(served);
+        peers.sort_unstable();
+        peers
     }
 
     #[test]
@@ -173,77 +157,81 @@ mod tests {
 
     #[test]
     fn everybody_while_there_is_room() {
-        let mut ranks = [peer(0, false, 0, 0), peer(1, true, 5, 0)];
-        choose(&mut ranks, 2, false);
-        assert_eq!(unchoked(&ranks), [0, 1]);
+        let mut ranks = [peer(false, 0, 0), peer(true, 5, 0)];
+        assert_eq!(choose(&mut ranks, 2, false), [0, 1]);
     }
 
     #[test]
     fn the_fastest_stay_and_the_longest_waiting_gets_its_turn() {
         let mut ranks = [
-            peer(0, true, 100, 1),
-            peer(1, true, 300, 1),
-            peer(2, true, 200, 1),
-            peer(3, false, 0, 9),
-            peer(4, false, 0, 3),
+            peer(true, 100, 1),
+            peer(true, 300, 1),
+            peer(true, 200, 1),
+            peer(false, 0, 9),
+            peer(false, 0, 3),
         ];
-        choose(&mut ranks, 3, true);
-        assert_eq!(unchoked(&ranks), [1, 2, 4]);
+        assert_eq!(choose(&mut ranks, 3, true), [1, 2, 4]);
         // Between rotations the optimistic holder keeps its slot, however slow it is.
-        choose(&mut ranks, 3, false);
-        assert_eq!(unchoked(&ranks), [1, 2, 4]);
+        assert_eq!(choose(&mut ranks, 3, false), [1, 2, 4]);
     }
 
     #[test]
     fn the_idle_make_room() {
         let mut ranks = [
-            peer(0, true, 0, 1),
-            peer(1, true, 5, 1),
-            peer(2, true, 0, 1),
-            peer(3, false, 0, 2),
+            peer(true, 0, 1),
+            peer(true, 5, 1),
+            peer(true, 0, 1),
+            peer(false, 0, 2),
         ];
         (ranks[0].idle, ranks[0].optimistic, ranks[2].idle) = (true, true, true);
-        choose(&mut ranks, 3, false);
         assert_eq!(
-            unchoked(&ranks),
+            choose(&mut ranks, 3, false),
             [0, 1, 3],
             "as nobody else waits, one of the idle stays"
         );
-        let mut ranks = [peer(0, true, 0, 1), peer(1, false, 0, 2)];
+        let mut ranks = [peer(true, 0, 1), peer(false, 0, 2)];
         ranks[0].idle = true;
-        choose(&mut ranks, 1, false);
-        assert_eq!(unchoked(&ranks), [1]);
+        assert_eq!(choose(&mut ranks, 1, false), [1]);
+    }
+
+    #[test]
+    fn whose_address_has_slots_already_waits() {
+        let mut ranks = [
+            peer(true, 9, 1),
+            peer(false, 0, 1),
+            peer(false, 0, 2),
+            peer(false, 0, 3),
+        ];
+        (ranks[1].company, ranks[2].company) = (1, 1);
+        assert_eq!(choose(&mut ranks, 2, true), [0, 3]);
+        assert_eq!(choose(&mut ranks, 3, true), [0, 1, 3]);
     }
 
     #[test]
     fn a_single_slot_rotates() {
-        let mut ranks = [peer(0, true, 100, 1), peer(1, false, 0, 2)];
-        choose(&mut ranks, 1, false);
-        assert_eq!(unchoked(&ranks), [0]);
-        choose(&mut ranks, 1, true);
-        assert_eq!(unchoked(&ranks), [1]);
-        choose(&mut ranks, 1, false);
-        assert_eq!(unchoked(&ranks), [1]);
+        let mut ranks = [peer(true, 100, 1), peer(false, 0, 2)];
+        assert_eq!(choose(&mut ranks, 1, false), [0]);
+        assert_eq!(choose(&mut ranks, 1, true), [1]);
+        assert_eq!(choose(&mut ranks, 1, false), [1]);
     }
 
     #[test]
     fn nobody_starves() {
         for slots in [1, 2, 3, 16] {
-            let mut ranks: Vec<Rank> = (0..40).map(|i| peer(i, false, 0, 0)).collect();
+            let mut ranks: Vec<Rank> = (0..40).map(|_| peer(false, 0, 0)).collect();
             let mut served = [false; 40];
             for round in 1..=400 {
-                let before: Vec<(u16, bool)> = ranks.iter().map(|r| (r.conn, r.unchoked)).collect();
-                choose(&mut ranks, slots, round % 3 == 0);
-                assert_eq!(unchoked(&ranks).len(), slots);
-                for rank in &mut ranks {
-                    let was = before.iter().any(|&(conn, on)| conn == rank.conn && on);
-                    if was != rank.unchoked {
+                let before = ranks.clone();
+                let chosen = choose(&mut ranks, slots, round % 3 == 0);
+                assert_eq!(chosen.len(), slots);
+                for (number, rank) in ranks.iter_mut().enumerate() {
+                    if before[number].unchoked != rank.unchoked {
                         rank.since = Instant::from_secs(round);
                     }
-                    served[usize::from(rank.conn)] |= rank.unchoked;
+                    served[number] |= rank.unchoked;
                     // Low numbers are fast, high numbers hardly move.
                     rank.sent = if rank.unchoked {
-                        1000 - u64::from(rank.conn)
+                        1000 - number as u64
                     } else {
                         0
                     };

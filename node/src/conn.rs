@@ -101,6 +101,8 @@ pub struct Conn {
     /// Whether we serve it; `outbox` knows what it was told.
     pub(crate) unchoked: bool,
     pub(crate) optimistic: bool,
+    /// Slots that its address has, for the choker.
+    pub(crate) company: u16,
     /// When `unchoked` changed last, or when it became interested.
     pub(crate) since: Instant,
     pub(crate) requests: List,
@@ -298,6 +300,7 @@ impl Conn {
         gave: Instant::ZERO,
         unchoked: false,
         optimistic: false,
+        company: 0,
         since: Instant::ZERO,
         requests: List::EMPTY,
         outbox: Outbox::NEW,

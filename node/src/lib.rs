@@ -83,7 +83,6 @@ use crate::announcer::Announcer;
 use crate::arriving::News;
 use crate::bans::Bans;
 use crate::candidates::Candidates;
-use crate::choker::Rank;
 use crate::conn::{Conn, State};
 use crate::flights::Flights;
 use crate::incoming::Stash;
@@ -139,7 +138,7 @@ pub struct Node<'m> {
     /// An extended message that comes in pieces.
     stash: Stash,
     conns: Table<'m, Conn>,
-    ranks: &'m mut [Rank],
+    ranks: &'m mut [u16],
     queue: Queue<'m>,
     blocks: Pool<'m>,
     flights: Flights<'m>,

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::announcer;
 use crate::candidates::Candidate;
-use crate::choker::Rank;
 use crate::conn::Conn;
 use crate::flights::Flight;
 use crate::names::Name;
@@ -35,8 +34,8 @@ use crate::torrent::Torrent;
 pub struct Memory<'m> {
     /// One for each open connection.
     pub conns: Table<'m, Conn>,
-    /// Scratch of the choker.
-    pub ranks: &'m mut [Rank],
+    /// Scratch of the choker: connections in order.
+    pub ranks: &'m mut [u16],
     /// Queued requests of all peers together; 250 is what one peer may ask for ahead.
     pub requests: &'m mut [Request],
     /// Blocks that are on their way from peers to storage; none if nothing is downloaded.

@@ -13,7 +13,6 @@ use core::time::Duration;
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::choker::Rank;
 use crate::conn::{Conn, ConnId, Reason, State};
 
 /// Nobody is asked to leave for a newcomer before this.
@@ -107,20 +106,26 @@ impl Node<'_> {
 
     /// The origin with the most connections, and how many. The choker's scratch serves to sort them.
     fn largest_crowd(&mut self) -> Option<(u64, usize)> {
-        let live = self.conns.iter().filter(|c| c.is_live());
+        let len = self.line_up(Conn::is_live);
+        let address = |slot: u16| origin(self.conns[usize::from(slot)].addr);
+        let crowds = self.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
+        let largest = crowds.max_by_key(|crowd| crowd.len())?;
+        Some((address(*largest.first()?), largest.len()))
+    }
+
+    /// Puts connections of some kind into `ranks`, those from one address side by side, and says how
+    /// many there are.
+    pub(crate) fn line_up(&mut self, of_kind: fn(&Conn) -> bool) -> usize {
+        let conns = &self.conns;
+        let slots = (0..).zip(conns.iter()).filter(|(_, conn)| of_kind(conn));
         let mut len = 0;
-        for (rank, conn) in self.ranks.iter_mut().zip(live) {
-            *rank = Rank {
-                origin: origin(conn.addr),
-                ..Rank::EMPTY
-            };
+        for (place, (slot, _)) in self.ranks.iter_mut().zip(slots) {
+            *place = slot;
             len += 1;
         }
-        let origins = &mut self.ranks[..len];
-        origins.sort_unstable_by_key(|rank| rank.origin);
-        let crowds = origins.chunk_by(|a, b| a.origin == b.origin);
-        let largest = crowds.max_by_key(|crowd| crowd.len())?;
-        Some((largest.first()?.origin, largest.len()))
+        let ranks = &mut self.ranks[..len];
+        ranks.sort_unstable_by_key(|&slot| origin(conns[usize::from(slot)].addr));
+        len
     }
 
     fn neighbours(&self, of: u64) -> usize {

@@ -90,43 +90,54 @@ impl Node<'_> {
             self.slots = choker::automatic_slots(capacity);
         }
         self.uploaded_before = self.uploaded;
-        let mut len = 0;
-        for slot in 0..self.conns.len() {
-            let conn = &self.conns[slot];
-            if !conn.is_open() || !conn.interested {
-                continue;
-            }
-            let Some(rank) = self.ranks.get_mut(len) else {
-                break;
-            };
-            *rank = Rank {
-                // In the last rounds: nothing, if it snubs us.
-                gave: conn.downloaded - conn.downloaded_before[0],
-                conn: slot as u16,
+        let len = self.line_up(|conn| conn.is_open() && conn.interested);
+        self.count_company(len);
+        let (conns, throttled) = (&self.conns, self.throttled);
+        let rank = |slot| {
+            let conn = &conns[usize::from(slot)];
+            Rank {
                 unchoked: conn.unchoked,
                 optimistic: conn.optimistic,
+                // In the last rounds: nothing, if it snubs us.
+                gave: conn.downloaded - conn.downloaded_before[0],
                 sent: conn.uploaded - conn.uploaded_before,
-                idle: takes_nothing(now, conn, self.throttled),
+                idle: takes_nothing(now, conn, throttled),
                 since: waiting_since(now, conn),
-                origin: origin(conn.addr),
-                ..Rank::EMPTY
-            };
-            len += 1;
-        }
+                company: conn.company,
+            }
+        };
+        let slots = usize::from(self.slots);
+        let chosen = choker::choose(&mut self.ranks[..len], rank, slots, rotate);
         for conn in self.conns.iter_mut() {
             conn.uploaded_before = conn.uploaded;
             conn.downloaded_before = [conn.downloaded_before[1], conn.downloaded];
         }
-        choker::choose(&mut self.ranks[..len], usize::from(self.slots), rotate);
-        for i in 0..len {
-            let rank = self.ranks[i];
-            let slot = usize::from(rank.conn);
-            self.conns[slot].optimistic = rank.optimistic;
-            match (self.conns[slot].unchoked, rank.unchoked) {
+        for place in 0..len {
+            let slot = usize::from(self.ranks[place]);
+            let unchoked = place < chosen.by_speed + chosen.optimistic;
+            self.conns[slot].optimistic = unchoked && place >= chosen.by_speed;
+            match (self.conns[slot].unchoked, unchoked) {
                 (false, true) => self.unchoke(now, slot),
                 (true, false) => self.choke(now, slot),
                 _ => {}
             }
+        }
+    }
+
+    /// Finds out how many slots the address of each of those has who are lined up.
+    fn count_company(&mut self, len: usize) {
+        let conns = &mut self.conns;
+        let mut rest = &self.ranks[..len];
+        while let Some(&first) = rest.first() {
+            let address = origin(conns[usize::from(first)].addr);
+            let same = |slot: &&u16| origin(conns[usize::from(**slot)].addr) == address;
+            let (neighbours, others) = rest.split_at(rest.iter().take_while(same).count());
+            let unchoked = |slot: &&u16| conns[usize::from(**slot)].unchoked;
+            let served = neighbours.iter().filter(unchoked).count() as u16;
+            for &slot in neighbours {
+                conns[usize::from(slot)].company = served;
+            }
+            rest = others;
         }
     }
 

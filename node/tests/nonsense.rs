@@ -14,7 +14,6 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 use everseed_node::announcer;
-use everseed_node::choker::Rank;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
@@ -70,7 +69,7 @@ impl World {
             .collect();
         let memory = Memory {
             conns: table(8),
-            ranks: lend(Rank::EMPTY, 8),
+            ranks: lend(0, 8),
             requests: lend([0; 4], 40),
             blocks: blocks.leak(),
             flights: lend(Flight::EMPTY, BLOCKS),

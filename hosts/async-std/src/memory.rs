@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, RandomState};
 use everseed_core::rng::Rng;
 use everseed_disk::Content;
 use everseed_node::announcer;
-use everseed_node::choker::Rank;
 use everseed_node::names::Name;
 use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
@@ -26,7 +25,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     Rng::new(RandomState::new().hash_one(seed)).fill(&mut peer_id[8..]);
     let memory = Memory {
         conns: table(PEERS),
-        ranks: lend(Rank::EMPTY, PEERS),
+        ranks: lend(0, PEERS),
         // As many as a peer may ask for ahead, for each that is served.
         requests: lend([0; 4], 250 * usize::from(SLOTS)),
         blocks: &mut [],

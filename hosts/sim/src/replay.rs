@@ -7,7 +7,6 @@ use std::time::Duration;
 use everseed_core::geometry::BLOCK;
 use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
-use everseed_node::choker::Rank;
 use everseed_node::flights::Flight;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::names::Name;
@@ -146,7 +145,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     let blocks = (0..sizes.blocks).map(|_| BlockSlot::new(lend(0, BLOCK)));
     Ok(Memory {
         conns: table(sizes.conns),
-        ranks: lend(Rank::EMPTY, sizes.ranks),
+        ranks: lend(0, sizes.ranks),
         requests: lend([0; 4], sizes.requests),
         blocks: blocks.collect::<Vec<_>>().leak(),
         flights: lend(Flight::EMPTY, sizes.flights),

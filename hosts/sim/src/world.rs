@@ -14,7 +14,6 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_node::announcer::{self, Job};
-use everseed_node::choker::Rank;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
@@ -163,7 +162,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
     let bitfield = geometry.bitfield_len() as usize;
     Memory {
         conns: table(CONNS),
-        ranks: lend(Rank::EMPTY, CONNS),
+        ranks: lend(0, CONNS),
         requests: lend([0; 4], 1000),
         blocks: blocks.leak(),
         flights: lend(Flight::EMPTY, BLOCKS),

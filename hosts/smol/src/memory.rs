@@ -30,7 +30,6 @@ use everseed_core::pool::BlockSlot;
 use everseed_node::Memory;
 use everseed_node::announcer;
 use everseed_node::candidates::Candidate;
-use everseed_node::choker::Rank;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
@@ -162,7 +161,7 @@ impl Plan {
     pub(crate) fn lend(&self) -> Memory<'static> {
         Memory {
             conns: table(self.peers),
-            ranks: lend(Rank::EMPTY, self.peers),
+            ranks: lend(0, self.peers),
             requests: lend([0; 4], self.requests()),
             blocks: blocks(self.blocks),
             flights: lend(Flight::EMPTY, self.blocks),
@@ -230,7 +229,7 @@ impl fmt::Display for TooSmall {
 /// Bytes that one peer may take when it is idle: its slot here and what goes with it, and its socket in
 /// the kernel.
 fn peer() -> usize {
-    place::<Conn>() + size_of::<Rank>() + 2 * place::<Candidate>() + HOST_PEER + KERNEL_PEER
+    place::<Conn>() + size_of::<u16>() + 2 * place::<Candidate>() + HOST_PEER + KERNEL_PEER
 }
 
 /// Bytes of a place in a [`Table`].

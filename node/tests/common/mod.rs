@@ -14,7 +14,6 @@ use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
 use everseed_node::announcer::{self, Job};
-use everseed_node::choker::Rank;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
@@ -120,7 +119,7 @@ impl World {
     pub fn new(setup: &Setup, have: Have<'_>) -> World {
         let memory = Memory {
             conns: table(setup.conns),
-            ranks: lend(Rank::EMPTY, setup.conns),
+            ranks: lend(0, setup.conns),
             requests: lend([0; 4], setup.requests),
             blocks: lend_blocks(setup.blocks),
             flights: lend(Flight::EMPTY, setup.blocks),

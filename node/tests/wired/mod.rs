@@ -13,7 +13,6 @@ use everseed_core::pool::{BlockId, BlockSlot};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::announcer;
-use everseed_node::choker::Rank;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
@@ -86,7 +85,7 @@ fn memory() -> Memory<'static> {
         .collect();
     Memory {
         conns: table(32),
-        ranks: lend(Rank::EMPTY, 32),
+        ranks: lend(0, 32),
         requests: lend([0; 4], 500),
         blocks: blocks.leak(),
         flights: lend(Flight::EMPTY, BLOCKS),
