@@ -149,7 +149,7 @@ impl Engine {
             sources: Vec::new(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
-            buffer: vec![0; sending::buffer(held.sent)].into_boxed_slice(),
+            buffer: vec![0; held.written].into_boxed_slice(),
             bodies: Bodies::new(),
             way,
             contents: Contents::default(),

@@ -10,8 +10,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// pins there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Bytes that were sent and are not acknowledged, with what the kernel needs to keep them.
-    pub(crate) sent: usize,
+    /// Bytes that are written at a time: blocks with their heads.
+    pub(crate) written: usize,
+    /// Bytes that were sent and are not acknowledged, with what the kernel needs to keep them, with which it
+    /// takes nothing more.
+    sent: usize,
     /// Bytes that came and were not read, likewise; as many as the kernel likes if there is no limit.
     received: Option<usize>,
     /// Callers that may wait to be accepted.
@@ -19,13 +22,21 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Of `bytes` a sixth is for what is received, in which hundreds of requests have room. It has no limit if
-    /// `downloads`: one that suits all distances to a seeder can't be told. What comes was asked for then and
-    /// has a block to go to, and the node lets go of who sends much else.
+    /// Of `bytes` a quarter, if that is not much, is for what is received, in which hundreds of requests have
+    /// room. It has no limit if `downloads`: one that suits all distances to a seeder can't be told. What comes
+    /// was asked for then and has a block to go to, and the node lets go of who sends much else.
+    ///
+    /// Of the rest up to three fifths are written at a time, as long writes cost less. The kernel takes a write
+    /// in parts of 64 KiB at most as long as it has any room, so it has room for all but the last.
     pub(crate) fn new(bytes: usize, waiting: usize, downloads: bool) -> Held {
-        let received = (bytes / 6).min(RECEIVED);
+        let received = (bytes / 4).min(RECEIVED);
+        let rest = bytes - received;
+        let written = (rest * 3 / 5).min((rest + PART) / 2);
+        let blocks = (written + BLOCK / 2) / BLOCK;
+        let written = blocks.clamp(1, WRITTEN) * BLOCK;
         Held {
-            sent: bytes - received,
+            written,
+            sent: rest.saturating_sub(written),
             received: (!downloads).then_some(received),
             waiting,
         }
@@ -38,6 +49,7 @@ impl Held {
         if self.received.is_some() {
             let _ = socket.set_recv_buffer_size(UNACCEPTED / 2);
         }
+        let _ = socket.set_tcp_mss(SEGMENT);
         socket.listen(i32::try_from(self.waiting).unwrap_or(i32::MAX))
     }
 
@@ -55,7 +67,7 @@ impl Held {
             let _ = socket.set_recv_buffer_size(received / 2);
         }
         // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
-        let unsent = u32::try_from(self.sent / 2).unwrap_or(UNSENT);
+        let unsent = u32::try_from(self.written).unwrap_or(UNSENT);
         let _ = socket.set_tcp_notsent_lowat(unsent.min(UNSENT));
     }
 }
@@ -68,7 +80,19 @@ const KERNEL_MOST: usize = 4 * 1024 * 1024;
 const UNSENT: u32 = 128 * 1024;
 
 /// The most bytes that the kernel may hold unread of a peer that nothing is downloaded from.
-const RECEIVED: usize = 64 * 1024;
+const RECEIVED: usize = 32 * 1024;
+
+/// A block with its head, and the most of them that are written at a time: as many as
+/// [`Bodies`](everseed_node::Bodies) can name.
+const BLOCK: usize = 16 * 1024 + 13;
+const WRITTEN: usize = 16;
+
+/// Bytes that the kernel takes at a time, with a reserve for what it needs to keep them.
+const PART: usize = 44 * 1024;
+
+/// The longest segment in bytes. On loopback one may have 64 KiB, which is all that there is on its way to a peer
+/// if little may be held for it, and a lone one is acknowledged 40 ms late.
+const SEGMENT: u32 = 32_000;
 
 /// Bytes that the kernel may hold of a caller who was not accepted yet: a greeting and some words.
 pub(crate) const UNACCEPTED: usize = 4 * 1024;
@@ -92,6 +116,7 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, held: Held) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    let _ = socket.set_tcp_mss(SEGMENT);
     held.tune(&socket);
     if let Some(from) = from.filter(|ip| !ip.is_unspecified()) {
         socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -133,10 +158,24 @@ mod tests {
         held.tune(&accepted);
         let dialled = dial(addr, None, held).unwrap();
         for socket in [SockRef::from(&accepted), SockRef::from(&dialled)] {
-            assert_eq!(socket.send_buffer_size().unwrap(), 80 << 10);
-            assert_eq!(socket.recv_buffer_size().unwrap(), 16 << 10);
-            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 40 << 10);
+            assert_eq!(
+                socket.send_buffer_size().unwrap(),
+                ((72 << 10) - 3 * BLOCK) / 2 * 2
+            );
+            assert_eq!(socket.recv_buffer_size().unwrap(), 24 << 10);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, 3 * BLOCK);
+            assert!(socket.tcp_mss().unwrap() <= SEGMENT);
             assert!(socket.tcp_nodelay().unwrap());
+        }
+    }
+    #[test]
+    fn a_write_goes_out_whole() {
+        for bytes in (48..4000).map(|kib| kib << 10) {
+            let held = Held::new(bytes, 1, false);
+            let received = held.received.unwrap();
+            assert!(held.sent + held.written + received <= bytes, "{held:?}");
+            // The last part begins while there is room.
+            assert!(held.sent + (62 << 10) >= held.written, "{held:?}");
         }
     }
 }

@@ -227,12 +227,3 @@ fn gaps<'a>(buffer: &'a mut [u8], bodies: &[Body]) -> heapless::Vec<IoSliceMut<'
     }
     gaps
 }
-
-/// Bytes that are put together at a time, of which a socket may hold so many: blocks and their heads, at most
-/// sixteen, as many as [`Bodies`](everseed_node::Bodies) can name. A socket whose peer reads takes all of it at
-/// once; what another did not take is read again later. With a quarter of it, serving 50 fast peers took
-/// two thirds more CPU time.
-pub(super) fn buffer(held: usize) -> usize {
-    let block = 16 * 1024 + 13;
-    (held / block).clamp(1, 16) * block
-}
