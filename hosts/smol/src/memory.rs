@@ -266,7 +266,7 @@ const LEAST_HELD: usize = 48 * 1024;
 
 /// Callers that may wait to be accepted, while a slow disk is read.
 const LEAST_WAITING: usize = 16;
-const WAITING: usize = 256;
+const WAITING: usize = 64;
 
 /// Bytes that the kernel holds for one of them.
 const WAITING_PEER: usize = KERNEL_PEER + socket::UNACCEPTED;

@@ -80,7 +80,7 @@ const KERNEL_MOST: usize = 4 * 1024 * 1024;
 const UNSENT: u32 = 128 * 1024;
 
 /// The most bytes that the kernel may hold unread of a peer that nothing is downloaded from.
-const RECEIVED: usize = 32 * 1024;
+const RECEIVED: usize = 16 * 1024;
 
 /// A block with its head, and the most of them that are written at a time: as many as
 /// [`Bodies`](everseed_node::Bodies) can name.
@@ -160,9 +160,9 @@ mod tests {
         for socket in [SockRef::from(&accepted), SockRef::from(&dialled)] {
             assert_eq!(
                 socket.send_buffer_size().unwrap(),
-                ((72 << 10) - 3 * BLOCK) / 2 * 2
+                ((80 << 10) - 3 * BLOCK) / 2 * 2
             );
-            assert_eq!(socket.recv_buffer_size().unwrap(), 24 << 10);
+            assert_eq!(socket.recv_buffer_size().unwrap(), 16 << 10);
             assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, 3 * BLOCK);
             assert!(socket.tcp_mss().unwrap() <= SEGMENT);
             assert!(socket.tcp_nodelay().unwrap());
