@@ -1,8 +1,8 @@
 //! From an offset in the content to the file that holds it.
 //!
-//! A single file needs none. A torrent of few files keeps this table in RAM. A torrent of many keeps it in a file of its own,
-//! sorted records of a fixed size, so that RAM does not grow with the number of files. The index is
-//! written anew whenever the content is opened, so it is never older than the torrent.
+//! A single file needs none. A torrent of few files keeps this table in RAM. A torrent of many keeps it in
+//! a file of its own, sorted records of a fixed size, so that RAM does not grow with the number of files.
+//! The index is written anew whenever the content is opened, so it is never older than the torrent.
 //!
 //! Invariant: records are sorted by `start`, touch each other and cover the content; empty files have
 //! none.

@@ -11,10 +11,11 @@ use everseed_node::flights::Flight;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::names::Name;
 use everseed_node::partials::Partial;
-use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node, announcer};
+
+use crate::world::table;
 
 /// What became of a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -144,7 +145,7 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     }
     let blocks = (0..sizes.blocks).map(|_| BlockSlot::new(lend(0, BLOCK)));
     Ok(Memory {
-        conns: table(sizes.conns),
+        conns: table(sizes.conns as usize),
         ranks: lend(0, sizes.ranks),
         requests: lend([0; 4], sizes.requests),
         blocks: blocks.collect::<Vec<_>>().leak(),
@@ -157,21 +158,13 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
         torrents: lend(Torrent::EMPTY, sizes.torrents),
         bits: lend(0, sizes.bits),
         tiers: lend(announcer::Slot::EMPTY, sizes.tiers),
-        candidates: table(sizes.candidates),
+        candidates: table(sizes.candidates as usize),
         scratch: lend(0, sizes.scratch),
     })
 }
 
 fn lend<T: Clone>(value: T, len: u32) -> &'static mut [T] {
     vec![value; len as usize].leak()
-}
-
-fn table<T>(len: u32) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(
-        Box::leak(Box::new_uninit_slice(len as usize)),
-        places.leak(),
-    )
 }
 
 /// Entries shown before a difference.

@@ -133,7 +133,7 @@ fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
     vec![value; len].leak()
 }
 
-fn table<T>(len: usize) -> Table<'static, T> {
+pub(crate) fn table<T>(len: usize) -> Table<'static, T> {
     let places = (0..len).map(|_| None).collect::<Vec<_>>();
     Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
 }

@@ -208,7 +208,7 @@ async fn connect(
 }
 
 async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStream>> {
-    let stream = Async::new(socket::dial(addr, from, Held::new(HELD, 0, false))?)?;
+    let stream = Async::new(socket::dial(addr, from, Held::evenly(HELD))?)?;
     stream.writable().await?;
     match stream.get_ref().take_error()? {
         Some(error) => Err(error),

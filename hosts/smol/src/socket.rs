@@ -42,6 +42,16 @@ impl Held {
         }
     }
 
+    /// Of a connection that is no peer's: half of `bytes` for each way.
+    pub(crate) fn evenly(bytes: usize) -> Held {
+        Held {
+            written: bytes / 2,
+            sent: bytes / 2,
+            received: Some(bytes / 2),
+            waiting: 0,
+        }
+    }
+
     /// Has a socket that is bound take connections. Who calls may send much before the call is accepted, and
     /// what the listener has is what the caller has until then.
     pub(crate) fn listen(&self, socket: &TcpListener) -> io::Result<()> {

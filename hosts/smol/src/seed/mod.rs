@@ -144,7 +144,9 @@ impl Seed {
         let mut seed = seed.map_err(Failure::Failed)?;
         introduce(&opened, &seed.own_tracker).map_err(Failure::Failed)?;
         for listener in listeners {
-            seed.listen(listener).map_err(Failure::Failed)?;
+            let addr = local(&listener)?;
+            let listening = seed.listen(listener, addr);
+            listening.map_err(|error| Failure::Failed(cannot_listen(addr, &error)))?;
         }
         let engine = Rc::clone(&seed.engine);
         for source in opened {
@@ -154,11 +156,9 @@ impl Seed {
         Ok(seed)
     }
 
-    /// Takes peers from now on, and says so.
-    fn listen(&mut self, listener: TcpListener) -> Result<(), String> {
-        let addr = listener.local_addr().map_err(|error| error.to_string())?;
-        let listening = self.engine.borrow_mut().listen(listener);
-        listening.map_err(|error| cannot_listen(addr, &error))?;
+    /// Takes the peers that come to this address from now on, and says so.
+    fn listen(&mut self, listener: TcpListener, addr: SocketAddr) -> io::Result<()> {
+        self.engine.borrow_mut().listen(listener)?;
         say_listening(addr);
         Ok(())
     }

@@ -93,12 +93,11 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     let mut unheard = Vec::new();
     for &addr in &config.seed.listen {
         match socket::bind(addr) {
-            Ok(listener) => listeners.push(listener),
+            Ok(listener) => listeners.push((listener.local_addr().unwrap_or(addr), listener)),
             Err(error) => unheard.push((addr, error)),
         }
     }
-    let locals: Vec<SocketAddr> = listeners.iter().flat_map(|l| l.local_addr().ok()).collect();
-    let first = locals.first().copied().unwrap_or(config.seed.listen[0]);
+    let first = listeners.first().map_or(config.seed.listen[0], |l| l.0);
     let mut room = plan(&config.seed);
     plan_room(&mut room, &config);
     let own_tracker = tracker_at(reachable(first));
@@ -115,8 +114,13 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     );
     let mut seed = seed.map_err(Failure::Failed)?;
     seed.calm = true;
-    for listener in listeners {
-        seed.listen(listener).map_err(Failure::Failed)?;
+    let mut listening = 0;
+    for (addr, listener) in listeners {
+        match seed.listen(listener, addr) {
+            Ok(()) => listening += 1,
+            // Somebody else listens there since it was bound.
+            Err(error) => unheard.push((addr, error)),
+        }
     }
     let reload = seed.signals.take_reload();
     reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
@@ -132,7 +136,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         next_ticket: 0,
         next_poll: Instant::now(),
         unheard: Vec::new(),
-        listening: locals.len(),
+        listening,
         network: Network::new(),
         config,
     };
