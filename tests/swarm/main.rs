@@ -10,6 +10,7 @@ mod download;
 mod guest;
 mod hostile;
 mod incomplete;
+mod known;
 mod many;
 mod memory;
 mod power;

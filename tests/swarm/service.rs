@@ -322,6 +322,7 @@ fn a_disk_with(content: &Content) {
     order("back");
     service.wait_for("its files are back", 1);
     seeder.process.signal(Signal::KILL);
+    seeder.process.wait(PATIENCE);
     let mut seeder = setup.start(&seeds);
     download.finish(content);
     service.stop();

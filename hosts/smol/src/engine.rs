@@ -415,6 +415,18 @@ impl Engine {
         }
     }
 
+    /// Leaves callers waiting for so long, or no longer.
+    pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
+        let Some(pause) = pause else {
+            return self.resume_listening();
+        };
+        self.listen_at = Some(self.clock.now() + pause);
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            listener.paused = true;
+            let _ = (self.epoll).pause(&listener.socket, Watched::Listener(number), true);
+        }
+    }
+
     fn resume_listening(&mut self) {
         self.listen_at = None;
         for (number, listener) in (0..).zip(&mut self.listeners) {

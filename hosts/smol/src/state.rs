@@ -164,6 +164,11 @@ impl State {
         fs::read(self.resume_file(info_hash)).ok()
     }
 
+    /// Whether a torrent was seeded before.
+    pub(crate) fn knows(&self, info_hash: InfoHash) -> bool {
+        self.resume_file(info_hash).is_file()
+    }
+
     /// Makes durable what was saved in haste, as far as one look at the folder does.
     pub(crate) fn sync(&self) {
         // A file system that cannot sync folders is let be.

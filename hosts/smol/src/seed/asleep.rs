@@ -12,9 +12,8 @@ use everseed_core::geometry::TorrentId;
 use everseed_node::{Event, Job};
 
 use super::Seed;
-use super::fetch::Download;
+use super::loader::Outcome;
 use super::service::{Managed, Service, Stage, awake};
-use super::sources::Source;
 use super::torrents::Seeded;
 use crate::catalogue::{Catalogue, Mark, Sleeper};
 use crate::cli::run::Item;
@@ -164,7 +163,7 @@ impl Service {
         seed: &mut Seed,
         engine: &mut Engine,
         waking: Waking,
-        outcome: Result<(Source, Option<Download>), String>,
+        outcome: Outcome,
     ) {
         let (id, path) = (waking.id, waking.path);
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();

@@ -96,7 +96,7 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     } else {
         std::fs::read(given).map_err(|error| (format!("{shown}: {error}"), 1))?
     };
-    let fresh = state.folder().join("new.torrent");
+    let fresh = state.folder().join("fetched.torrent");
     let keep = |path: &Path| {
         use std::io::Write;
         everseed_disk::replace(path, |out| out.write_all(&bytes))

@@ -1,6 +1,7 @@
 //! Opens and makes torrents for a service beside the thread that serves, as hashing a disk takes hours.
 //!
-//! The thread ends when there is nothing left to do.
+//! There is a thread for each [`Lane`], so that what is only opened waits for no disk to be hashed and for no
+//! server to answer. A thread ends when there is nothing left to do.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub(super) struct Order {
     /// Given back with the outcome.
     pub(super) ticket: u64,
     pub(super) item: Item,
+    /// Whether to open it only if it was seeded before and has not changed.
+    pub(super) known: bool,
     /// How it must look, if it was asleep: otherwise it is something else now.
     pub(super) mark: Option<Mark>,
     pub(super) trackers: Vec<String>,
@@ -35,10 +38,13 @@ pub(super) struct Order {
 /// What became of it.
 pub(super) struct Loaded {
     pub(super) ticket: u64,
-    pub(super) outcome: Result<(Source, Option<Download>), String>,
+    /// `None` if only what is known was asked for, and it is not.
+    pub(super) outcome: Option<Outcome>,
 }
 
-/// The thread, as the service sees it.
+pub(super) type Outcome = Result<(Source, Option<Download>), String>;
+
+/// The threads, as the service sees them.
 pub(super) struct Loader {
     state: Arc<State>,
     alarm: Arc<Alarm>,
@@ -47,10 +53,22 @@ pub(super) struct Loader {
 
 #[derive(Default)]
 struct Shared {
-    orders: VecDeque<Order>,
+    lanes: [Lane; LANES],
     loaded: VecDeque<Loaded>,
+}
+
+/// What is done in one after the other: what is only opened, what may have to be fetched from a server, what is
+/// hashed.
+#[derive(Default)]
+struct Lane {
+    orders: VecDeque<Order>,
     running: bool,
 }
+
+const LANES: usize = 3;
+const OPENED: usize = 0;
+const FETCHED: usize = 1;
+const HASHED: usize = 2;
 
 impl Loader {
     pub(super) fn new(state: Arc<State>, alarm: Arc<Alarm>) -> Loader {
@@ -63,17 +81,24 @@ impl Loader {
 
     /// Has something opened.
     pub(super) fn ask(&self, order: Order) {
+        let at = match &order.item {
+            _ if order.known => OPENED,
+            Item { fetch: Some(_), .. } => FETCHED,
+            Item { path, .. } if is_torrent(path) && path.is_file() => OPENED,
+            _ => HASHED,
+        };
         let mut shared = lock(&self.shared);
-        shared.orders.push_back(order);
-        if shared.running {
+        let lane = &mut shared.lanes[at];
+        lane.orders.push_back(order);
+        if lane.running {
             return;
         }
         let (state, alarm) = (Arc::clone(&self.state), Arc::clone(&self.alarm));
         let theirs = Arc::clone(&self.shared);
-        let work = move || work(&state, &alarm, &theirs);
+        let work = move || work(&state, &alarm, &theirs, at);
         let started = thread::Builder::new().name("load".into()).spawn(work);
         match started {
-            Ok(_) => shared.running = true,
+            Ok(_) => lane.running = true,
             // The next order tries again.
             Err(error) => log::error!("no thread to open torrents: {error}"),
         }
@@ -85,12 +110,12 @@ impl Loader {
     }
 }
 
-fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>) {
+fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
     loop {
         let order = {
-            let mut shared = lock(shared);
-            let Some(order) = shared.orders.pop_front() else {
-                shared.running = false;
+            let lane = &mut lock(shared).lanes[at];
+            let Some(order) = lane.orders.pop_front() else {
+                lane.running = false;
                 return;
             };
             order
@@ -102,7 +127,27 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>) {
     }
 }
 
-fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), String> {
+fn open(state: &State, order: &Order) -> Option<Outcome> {
+    if !order.known {
+        return Some(open_any(state, order));
+    }
+    let Item { path, data, .. } = &order.item;
+    let sources = Sources {
+        state,
+        data: data.as_deref(),
+        trackers: &order.trackers,
+        own_tracker: &order.own_tracker,
+    };
+    Some(sources.known(path)?.map(|source| (looked_at(source), None)))
+}
+
+/// A folder of very many files is looked at here and not beside those who are served.
+fn looked_at(mut source: Source) -> Source {
+    source.found = check::fingerprint(&source.content).ok();
+    source
+}
+
+fn open_any(state: &State, order: &Order) -> Outcome {
     let Item { path, data, fetch } = &order.item;
     if let Some(mark) = order.mark {
         is_there(&order.item, state)?;
@@ -123,9 +168,7 @@ fn open(state: &State, order: &Order) -> Result<(Source, Option<Download>), Stri
         trackers: &order.trackers,
         own_tracker: &order.own_tracker,
     };
-    let mut source = sources.open(&path)?;
-    // A folder of very many files is looked at here and not beside those who are served.
-    source.found = check::fingerprint(&source.content).ok();
+    let source = looked_at(sources.open(&path)?);
     let download = match fetch {
         Some(fetch) => {
             let mut plan = fetch::plan(&source.content, fetch).map_err(|(text, _)| text)?;

@@ -422,6 +422,10 @@ impl Seed {
             true => patience.min(PEERS),
             false => patience,
         };
+        let patience = match &self.service {
+            Some(service) => service.patience(patience),
+            None => patience,
+        };
         let engine = Rc::clone(&self.engine);
         let mut engine = engine.borrow_mut();
         engine.turn(patience)?;

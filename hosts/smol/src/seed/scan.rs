@@ -5,13 +5,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Seed;
 use super::index::{Index, is_torrent};
 use super::service::{Managed, Service, Stage, stop};
 use super::signals::Signals;
-use super::watch::settle_mark;
+use super::watch::look;
 use crate::catalogue::Mark;
 use crate::cli::run::{Config, Item};
 use crate::engine::Engine;
@@ -34,11 +34,7 @@ impl Service {
         let more = std::mem::take(&mut self.more);
         self.say_if_full(engine, more);
         for number in 0..self.watches.len() {
-            let folder = self.watches[number].folder.clone();
-            let settles = |managed: &Managed| {
-                managed.folder.as_ref() == Some(&folder) && managed.stage == Stage::Settling
-            };
-            let restless = more && self.places(engine) > 0 || self.items.iter().any(settles);
+            let restless = more && self.places(engine) > 0;
             if !self.is_due(number, restless) {
                 self.more |= more;
                 continue;
@@ -205,34 +201,63 @@ impl Service {
         }
         // What is served looks after itself, but for a torrent file that was replaced.
         let looks = match managed.stage {
-            Stage::Settling | Stage::Waiting(_) => true,
+            Stage::Waiting(_) => true,
             Stage::Running(_) | Stage::Done => is_torrent(&managed.item.path),
             _ => false,
         };
         if !looks {
             return;
         }
-        let mark = settle_mark(&managed.item.path, || seed.signals.asked());
-        if seed.signals.asked() {
+        let seen = look(&managed.item.path, || seed.signals.asked());
+        if seed.signals.asked() || seen.map(|(mark, _)| mark) == managed.mark {
             return;
         }
-        let same = mark == managed.mark;
-        managed.mark = mark;
-        match managed.stage {
-            Stage::Settling if same => managed.stage = Stage::Ready,
-            Stage::Settling => {}
-            _ if same => {}
-            _ => {
-                stop(seed, engine, managed);
-                managed.stage = Stage::Settling;
+        stop(seed, engine, managed);
+        managed.settle(seen);
+    }
+
+    /// Looks at what was still written a moment ago, when it may be complete; answers whether any of it is.
+    pub(super) fn settle(&mut self, seed: &Seed, now: Instant) -> bool {
+        let mut any = false;
+        for managed in &mut self.items {
+            if seed.signals.asked() {
+                return any;
             }
+            if !matches!(managed.stage, Stage::Settling(at) if at <= now) {
+                continue;
+            }
+            let seen = look(&managed.item.path, || seed.signals.asked());
+            if seen.is_some_and(|(mark, _)| managed.mark == Some(mark)) {
+                managed.stage = Stage::Ready;
+                any = true;
+            } else {
+                managed.settle(seen);
+            }
+        }
+        any
+    }
+}
+
+impl Managed {
+    /// It has changed, and has to stay as it is for some time.
+    fn settle(&mut self, seen: Option<(Mark, (i64, i64))>) {
+        self.mark = seen.map(|(mark, _)| mark);
+        let age = seen.map_or(Duration::ZERO, |(_, changed)| age(changed));
+        self.stage = Stage::Settling(Instant::now() + SETTLED.saturating_sub(age));
+    }
+
+    /// It is none of what was seeded before, so that it has to be complete before it is opened.
+    pub(super) fn is_new(&mut self, seed: &Seed) {
+        match self.folder {
+            None => self.stage = Stage::Ready,
+            Some(_) => self.settle(look(&self.item.path, || seed.signals.asked())),
         }
     }
 }
 
 /// Something that appeared in a watched folder.
 fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Managed {
-    let mark = settle_mark(&path, || signals.asked());
+    let mark = look(&path, || signals.asked()).map(|(mark, _)| mark);
     let fetch = config.download.clone().filter(|_| is_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {
@@ -242,8 +267,8 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Ma
         Box::new(fetch)
     });
     let stage = match mark {
-        Some(mark) if is_torrent(&path) && is_old(mark) => Stage::Ready,
-        _ => Stage::Settling,
+        Some((_, s, ns, _)) if is_torrent(&path) && age((s, ns)) >= SETTLED => Stage::Ready,
+        _ => Stage::Found,
     };
     let data = config.seed.data.clone();
     Managed {
@@ -255,12 +280,14 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Ma
     }
 }
 
-/// Whether a torrent file has not been written for some time, as far as the clock can say. If that is wrong
-/// it is opened too early, and again later.
-fn is_old((_, seconds, _, _): Mark) -> bool {
-    let changed = u64::try_from(seconds).unwrap_or(0);
-    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(changed);
-    changed.elapsed().is_ok_and(|age| age >= SETTLED)
+/// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set
+/// back since. If it is taken for complete too early it is opened again later.
+fn age((seconds, ns): (i64, i64)) -> Duration {
+    let of = |n| u64::try_from(n).unwrap_or(0);
+    let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
+    let changed = SystemTime::UNIX_EPOCH.checked_add(changed);
+    let age = changed.and_then(|changed| changed.elapsed().ok());
+    age.unwrap_or(Duration::ZERO)
 }
 
 /// After so long without a change something is complete.

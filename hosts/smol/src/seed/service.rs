@@ -16,7 +16,7 @@ use log::Level;
 use super::asleep::Waking;
 use super::fetch::Download;
 use super::index::is_torrent;
-use super::loader::{Loaded, Loader, Order, is_there};
+use super::loader::{Loaded, Loader, Order, Outcome, is_there};
 use super::sources::Source;
 use super::status::Status;
 use super::torrents::Seeded;
@@ -50,6 +50,8 @@ pub(super) struct Service {
     loader: Loader,
     next_ticket: u64,
     pub(super) next_poll: Instant,
+    /// Until when callers wait, as what is known is still being opened.
+    starting: Option<Instant>,
     /// Addresses on which it could not listen yet, and why.
     unheard: Vec<(SocketAddr, String)>,
     listening: usize,
@@ -71,8 +73,12 @@ pub(super) struct Managed {
 /// How far it has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// It may still be written.
-    Settling,
+    /// Nobody knows whether it was seeded before.
+    Found,
+    /// The loader looks whether it was.
+    Probing(u64),
+    /// It may still be written, and is looked at again then.
+    Settling(Instant),
     /// It can be opened.
     Ready,
     /// The loader has it.
@@ -122,6 +128,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
             Err(error) => unheard.push((addr, error)),
         }
     }
+    seed.engine.borrow_mut().pause_listening(Some(STARTING));
     let reload = seed.signals.take_reload();
     reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let mut service = Service {
@@ -135,6 +142,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
         next_ticket: 0,
         next_poll: Instant::now(),
+        starting: Some(Instant::now() + STARTING),
         unheard: Vec::new(),
         listening,
         network: Network::new(),
@@ -217,6 +225,7 @@ impl Service {
         self.rouse(seed, engine);
         self.end_what_is_enough(seed, engine);
         let now = Instant::now();
+        any |= self.settle(seed, now);
         if any {
             self.begin(seed, engine, now);
         }
@@ -224,9 +233,14 @@ impl Service {
         if self.more && self.places(engine) > 0 && self.items.iter().all(idle) {
             self.next_poll = now;
         }
-        if now < self.next_poll {
-            return;
+        if now >= self.next_poll {
+            self.poll(seed, engine, now);
         }
+        self.let_in(engine, now);
+    }
+
+    /// What is looked at now and then.
+    fn poll(&mut self, seed: &mut Seed, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
         self.put_away(seed, engine);
         self.listen_again(engine);
@@ -237,6 +251,35 @@ impl Service {
         self.begin(seed, engine, now);
         // After many came it has room for as many again.
         self.items.shrink_to(awake(&self.config));
+    }
+
+    /// How long it may be left alone, at most `limit`.
+    pub(super) fn patience(&self, limit: Duration) -> Duration {
+        let settled = self.items.iter().filter_map(|managed| match managed.stage {
+            Stage::Settling(at) => Some(at),
+            _ => None,
+        });
+        let now = Instant::now();
+        let times = settled.chain(self.starting).chain([self.next_poll]);
+        times.fold(limit, |limit, at| {
+            limit.min(at.saturating_duration_since(now))
+        })
+    }
+
+    /// Takes callers from when all that is known is there: before, peers and the built-in tracker's clients would be
+    /// told that it is not.
+    fn let_in(&mut self, engine: &mut Engine, now: Instant) {
+        let Some(until) = self.starting else { return };
+        let unsure = |Managed { item, stage, .. }: &Managed| match stage {
+            Stage::Found | Stage::Probing(_) => true,
+            // Others are made, or asked for at a server.
+            Stage::Ready | Stage::Loading(_) => is_torrent(&item.path) && item.path.is_absolute(),
+            _ => false,
+        };
+        if now >= until || !self.items.iter().any(unsure) {
+            self.starting = None;
+            engine.pause_listening(None);
+        }
     }
 
     /// Adds what the configuration names one by one.
@@ -250,7 +293,10 @@ impl Service {
                 folder: None,
                 mark: None,
                 said: String::new(),
-                stage: Stage::Ready,
+                stage: match item.fetch {
+                    Some(_) => Stage::Ready,
+                    None => Stage::Found,
+                },
             });
         }
     }
@@ -298,21 +344,23 @@ impl Service {
         };
         // What a torrent describes is no torrent of its own.
         let torrents_come = self.items.iter().any(is_busy);
-        let loading = |managed: &&Managed| matches!(managed.stage, Stage::Loading(_));
-        let mut loading = self.items.iter().filter(loading).count();
+        let count = |of: fn(&Stage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
+        let mut loading = count(|stage| matches!(stage, Stage::Loading(_)));
+        let mut probing = count(|stage| matches!(stage, Stage::Probing(_)));
         let stays = |t: &&Seeded| t.may_sleep(engine).is_none();
         let places = awake(&self.config).saturating_sub(seed.torrents.iter().filter(stays).count());
         let checking = seed.torrents.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // One that is checked may sleep afterwards, so that there is a place to wait for.
-            if loading >= LOADING_MAX || checking && loading >= places || seed.signals.asked() {
+            if checking && loading + probing >= places || seed.signals.asked() {
                 return;
             }
-            match managed.stage {
-                Stage::Ready => {}
-                Stage::Waiting(again) if again <= now => {}
+            let known = match managed.stage {
+                Stage::Found if probing < LOADING_MAX => true,
+                Stage::Ready if loading < LOADING_MAX => false,
+                Stage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
                 _ => continue,
-            }
+            };
             let path = &managed.item.path;
             let watched = managed.folder.is_some() && !is_torrent(path);
             let real = |path: &Path| path.canonicalize().ok();
@@ -329,11 +377,17 @@ impl Service {
             }
             let ticket = self.next_ticket;
             self.next_ticket += 1;
-            loading += 1;
-            managed.stage = Stage::Loading(ticket);
+            if known {
+                probing += 1;
+                managed.stage = Stage::Probing(ticket);
+            } else {
+                loading += 1;
+                managed.stage = Stage::Loading(ticket);
+            }
             self.loader.ask(Order {
                 ticket,
                 item: managed.item.clone(),
+                known,
                 mark: None,
                 trackers: self.config.seed.trackers.clone(),
                 own_tracker: seed.own_tracker.clone(),
@@ -349,6 +403,7 @@ impl Service {
         self.loader.ask(Order {
             ticket,
             item,
+            known: false,
             mark: Some(mark),
             trackers: self.config.seed.trackers.clone(),
             own_tracker: seed.own_tracker.clone(),
@@ -360,13 +415,32 @@ impl Service {
         let Loaded { ticket, outcome } = loaded;
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
+            let outcome = outcome.unwrap_or_else(|| Err(String::new()));
             return self.opened_again(seed, engine, waking, outcome);
         }
-        let mine = |managed: &&mut Managed| managed.stage == Stage::Loading(ticket);
+        let mine = |managed: &&mut Managed| {
+            [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
+        };
         // What was removed meanwhile is not begun.
-        if !self.items.iter_mut().any(|managed| mine(&managed)) {
+        let Some(managed) = self.items.iter_mut().find(mine) else {
             return;
-        }
+        };
+        let Some(outcome) = outcome else {
+            return managed.is_new(seed);
+        };
+        self.start_loaded(seed, engine, ticket, outcome);
+    }
+
+    fn start_loaded(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        ticket: u64,
+        outcome: Outcome,
+    ) {
+        let mine = |managed: &&mut Managed| {
+            [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
+        };
         let room = match self.make_room(seed, engine) {
             false => Err(
                 "no place for another torrent until one that is awake has no peers; raise torrents =",
@@ -466,7 +540,8 @@ impl Service {
 impl Stage {
     /// Whether it is on its way to be seeded.
     pub(super) fn is_coming(&self) -> bool {
-        matches!(self, Stage::Settling | Stage::Ready | Stage::Loading(_))
+        use Stage::{Found, Loading, Probing, Ready, Settling};
+        matches!(self, Found | Probing(_) | Settling(_) | Ready | Loading(_))
     }
 }
 
@@ -562,6 +637,9 @@ const LONG_GONE: Duration = Duration::from_secs(60);
 
 /// How long trackers have to hear the farewell; the rest of a second is for the state.
 const FAREWELL: Duration = Duration::from_millis(600);
+
+/// How long callers wait for what is known at a start, at most.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Things that are opened at a time.
 const LOADING_MAX: usize = 16;

@@ -38,14 +38,20 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// Opens or makes the torrent that `path` stands for.
     pub(crate) fn open(&self, path: &Path) -> Result<Source, String> {
-        let named_torrent = path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("torrent"));
-        if named_torrent && path.is_file() {
-            self.given(path)
-        } else {
-            self.made(path)
+        match is_given(path) {
+            true => self.given(path),
+            false => self.made(path),
         }
+    }
+
+    /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
+    /// since or is away, a torrent file that is whole.
+    pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, String>> {
+        if is_given(path) {
+            let info_hash = read(path).ok()?.info_hash;
+            return self.state.knows(info_hash).then(|| self.given(path));
+        }
+        self.made_before(path).transpose()
     }
 
     /// A torrent file that the user has.
@@ -60,22 +66,29 @@ impl Sources<'_> {
         source(content, None)
     }
 
+    /// The torrent that was made of a file or folder, if it still fits.
+    fn made_before(&self, path: &Path) -> Result<Option<Source>, String> {
+        if let Some(content) = self.away(path) {
+            return source(content, None).map(Some);
+        }
+        let path = real(path)?;
+        let Some(torrent) = self.state.made_of(&path) else {
+            return Ok(None);
+        };
+        let Some(content) = self.still_fits(&torrent, &path) else {
+            return Ok(None);
+        };
+        self.retrack(&torrent, content.metainfo())?;
+        let metainfo = read(&torrent)?;
+        source(self.open_at(&torrent, &metainfo, &path)?, None).map(Some)
+    }
+
     /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
     fn made(&self, path: &Path) -> Result<Source, String> {
-        if let Some(content) = self.away(path) {
-            return source(content, None);
+        if let Some(before) = self.made_before(path)? {
+            return Ok(before);
         }
-        let path = path.canonicalize().map_err(|error| {
-            let shown = escape(path.as_os_str().as_encoded_bytes());
-            format!("{shown}: {error}")
-        })?;
-        if let Some(torrent) = self.state.made_of(&path)
-            && let Some(content) = self.still_fits(&torrent, &path)
-        {
-            self.retrack(&torrent, content.metainfo())?;
-            let metainfo = read(&torrent)?;
-            return source(self.open_at(&torrent, &metainfo, &path)?, None);
-        }
+        let path = real(path)?;
         let before = self.state.made_of(&path);
         let torrent = self.make(&path)?;
         let metainfo = read(&torrent)?;
@@ -181,6 +194,19 @@ impl Sources<'_> {
             ..Options::default()
         }
     }
+}
+
+/// Whether a path is that of a torrent file, and not of what is to be shared.
+fn is_given(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("torrent") && path.is_file()
+}
+
+fn real(path: &Path) -> Result<PathBuf, String> {
+    path.canonicalize().map_err(|error| {
+        let shown = escape(path.as_os_str().as_encoded_bytes());
+        format!("{shown}: {error}")
+    })
 }
 
 fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {

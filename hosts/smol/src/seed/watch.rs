@@ -113,10 +113,17 @@ const UNFINISHED: &[&str] = &[
 
 /// How something looks now, files in folders included; `None` if it is gone, or `given_up` says so.
 pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Mark> {
+    look(path, given_up).map(|(mark, _)| mark)
+}
+
+/// The same, and when any of it changed last, in seconds and nanoseconds since 1970: by the time that only the
+/// kernel sets, as programs give a file its former time when they have copied it.
+pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<(Mark, (i64, i64))> {
     let top = fs::metadata(path).ok()?;
     let mut sum = mark(&top);
+    let mut changed = (top.ctime(), top.ctime_nsec());
     if !top.is_dir() {
-        return Some(sum);
+        return Some((sum, changed));
     }
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -131,12 +138,13 @@ pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Ma
             sum.0 = sum.0.wrapping_add(len);
             (sum.1, sum.2) = (sum.1, sum.2).max((s, ns));
             sum.3 += 1;
+            changed = changed.max((there.ctime(), there.ctime_nsec()));
             if there.is_dir() {
                 folders.push(entry.path());
             }
         }
     }
-    Some(sum)
+    Some((sum, changed))
 }
 
 /// The same without what is inside of a folder.

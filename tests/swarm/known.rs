@@ -1,0 +1,99 @@
+//! What a service seeded before its restart is seeded at once.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::http;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::InfoHash;
+use everseed_tests::seeder::make;
+use everseed_tests::service::Service;
+
+/// Files and torrents of a watched folder that the state knows wait for nothing, whatever their times say; what is
+/// new has to stay as it is for a while. From the first moment on the built-in tracker knows them.
+#[test]
+fn at_once_after_a_restart() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let share = dir.sub("share");
+    let listen = net.addr(Family::V4);
+    let config = format!("watch = \"{}\"\n", share.display());
+    let album = Content::folder("album", &[("a", 3 << 20), ("b/c", 1 << 20)]);
+    let given = Content::file("given.bin", 1 << 20, 5);
+    album.copy_to(&share);
+    given.copy_to(&share);
+    make(given.path(), &share.join("given.torrent"), &[]);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: album", 1);
+    service.wait_for("seeding: given.bin", 1);
+    let album_hash = info_hash(&service, "album");
+    service.stop();
+
+    // All of it looks as if it was written this moment.
+    for path in [share.join("album/a"), share.join("given.torrent")] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let now = fs::File::options()
+        .append(true)
+        .open(share.join("given.torrent"));
+    now.unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    fs::write(share.join("new.bin"), "this is new").unwrap();
+    let asked = thread::spawn(move || first_answer(listen, album_hash));
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: new.bin", 1);
+    let answer = asked.join().unwrap();
+    let shown = String::from_utf8_lossy(&answer);
+    assert!(http::string(&answer, "peers").is_some(), "{shown}");
+    let output = service.process.output();
+    let at = |text: &str| {
+        output
+            .find(text)
+            .unwrap_or_else(|| panic!("{text}: {output}"))
+    };
+    assert!(at("seeding: album") < at("seeding: new.bin"), "{output}");
+    assert!(
+        at("seeding: given.bin") < at("seeding: new.bin"),
+        "{output}"
+    );
+    service.stop();
+}
+
+/// What the built-in tracker says to the first who reaches it.
+fn first_answer(tracker: SocketAddr, hash: InfoHash) -> Vec<u8> {
+    loop {
+        match TcpStream::connect(tracker) {
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) => panic!("{tracker}: {error}"),
+        }
+        thread::yield_now();
+    }
+    let path = format!(
+        "/announce?info_hash={}&peer_id=-XX0000-000000000000&port=1&left=1&compact=1",
+        http::escape(hash)
+    );
+    http::get(tracker, &path).1
+}
+
+/// The info-hash that was printed for something of this name.
+fn info_hash(service: &Service, name: &str) -> InfoHash {
+    let output = service.process.output();
+    let magnet = output
+        .lines()
+        .find(|line| line.starts_with("magnet: ") && line.contains(&format!("&dn={name}")));
+    let magnet = magnet.unwrap_or_else(|| panic!("no magnet of {name}: {output}"));
+    let hex = magnet.split("btih:").nth(1).and_then(|rest| rest.get(..40));
+    let mut hash = [0; 20];
+    for (byte, digits) in hash.iter_mut().zip(hex.unwrap().as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).unwrap();
+        *byte = u8::from_str_radix(digits, 16).unwrap();
+    }
+    InfoHash(hash)
+}
