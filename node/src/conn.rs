@@ -33,7 +33,9 @@ pub struct Conn {
     pub(crate) addr: SocketAddr,
     /// Whether the peer dialled us.
     pub(crate) incoming: bool,
-    /// Its place among the candidates, if we dialled it.
+    /// The port on which it says that it can be called, if it dialled us (BEP 10); 0 if untold.
+    pub(crate) listens: u16,
+    /// Its place among the candidates, if we dialled it or were told to.
     pub(crate) candidate: Option<u16>,
     pub(crate) torrent: Option<TorrentId>,
     pub(crate) peer_id: PeerId,
@@ -259,6 +261,7 @@ impl Conn {
         state: State::Free,
         addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         incoming: false,
+        listens: 0,
         candidate: None,
         torrent: None,
         peer_id: [0; 20],
@@ -322,6 +325,15 @@ impl Conn {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Where it can be called, as far as we know.
+    pub(crate) fn callable(&self) -> Option<SocketAddr> {
+        let port = match self.incoming {
+            true => self.listens,
+            false => self.addr.port(),
+        };
+        (port > 0).then(|| SocketAddr::new(self.addr.ip().to_canonical(), port))
     }
 }
 

@@ -118,6 +118,8 @@ pub enum Event<'a> {
     /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
     /// does not want to be asked.
     AnnounceFailed(AnnounceId, Option<Duration>),
+    /// The user says that there is a peer of the torrent: it is called for ever.
+    NamedPeer(TorrentId, SocketAddr),
 }
 
 /// Numbers about a torrent.

@@ -15,7 +15,7 @@ use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
 use crate::Node;
-use crate::candidates::Fate;
+use crate::candidates::{Fate, STEADY};
 use crate::conn::{ConnId, Payload, Reason, State};
 use crate::queue::{Kind, MAX_PER_PEER};
 use crate::torrent;
@@ -112,7 +112,14 @@ impl Node<'_> {
             .iter()
             .position(|c| c.is_open() && c.torrent == Some(id) && c.peer_id == hello.peer_id);
         if let Some(twin) = twin {
-            if !self.gives_way(now, twin, slot, hello.peer_id) {
+            let gives_way = self.gives_way(now, twin, slot, hello.peer_id);
+            let (stays, goes) = if gives_way {
+                (slot, twin)
+            } else {
+                (twin, slot)
+            };
+            self.inherit(stays, goes);
+            if !gives_way {
                 return Err(Reason::Duplicate);
             }
             self.close(twin, Reason::Duplicate);
@@ -424,6 +431,7 @@ impl Node<'_> {
                     self.conns[slot].upload_only = hello.upload_only;
                     self.conns[slot].reqq = hello.reqq.unwrap_or(self.conns[slot].reqq).max(1);
                     self.conns[slot].ut_metadata = hello.ut_metadata.unwrap_or(0);
+                    self.conns[slot].listens = hello.port.unwrap_or(0);
                 }
             }
             metadata::OUR_ID => {
@@ -467,13 +475,21 @@ impl Node<'_> {
 
     /// What a connection's end means for calling the peer again.
     pub(crate) fn fate(&self, slot: usize, reason: Reason) -> Fate {
+        let conn = &self.conns[slot];
         match reason {
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
             Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
             Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Useless,
-            Reason::BadPieces | Reason::Talk => Fate::Useless,
-            _ if self.conns[slot].is_open() => Fate::Ended,
-            _ => Fate::Failed,
+            Reason::Talk => Fate::Useless,
+            // While it is banned it is not called.
+            Reason::BadPieces => Fate::Failed,
+            _ if !conn.is_open() => Fate::Failed,
+            // We wanted to be rid of it.
+            Reason::Crowded | Reason::Stalled => Fate::Ended,
+            _ if conn.downloaded + conn.uploaded > 0 => Fate::Good {
+                steady: self.now - conn.opened >= STEADY,
+            },
+            _ => Fate::Ended,
         }
     }
 }

@@ -82,7 +82,7 @@ pub use crate::torrent::{AddError, Have};
 use crate::announcer::Announcer;
 use crate::arriving::News;
 use crate::bans::Bans;
-use crate::candidates::Candidates;
+use crate::candidates::{Candidates, Standing};
 use crate::conn::{Conn, State};
 use crate::flights::Flights;
 use crate::incoming::Stash;
@@ -194,6 +194,8 @@ pub struct Node<'m> {
     /// Peers that there was no place for, see [`Stats`].
     turned_away: u64,
     stopping: bool,
+    /// The time that the host told last.
+    now: Instant,
     /// Whether an upload slot may have become free.
     slot_freed: bool,
 }
@@ -257,6 +259,7 @@ impl<'m> Node<'m> {
             uploaded: 0,
             turned_away: 0,
             stopping: false,
+            now: Instant::ZERO,
             slot_freed: false,
         }
     }
@@ -535,6 +538,7 @@ impl<'m> Node<'m> {
 
     /// Takes the `len` bytes that were read into [`recv_space`](Self::recv_space).
     pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
+        self.now = now;
         let Some(slot) = self.slot(id) else { return };
         self.conns[slot].heard = now;
         if self.reads_in_place(slot) {
@@ -563,6 +567,7 @@ impl<'m> Node<'m> {
 
     /// Takes what happened elsewhere.
     pub fn event(&mut self, now: Instant, event: Event<'_>) {
+        self.now = now;
         match event {
             Event::Connected(id) => self.connected(now, id),
             Event::Closed(id) => {
@@ -581,7 +586,12 @@ impl<'m> Node<'m> {
             Event::Writable(torrent) => self.writable(torrent),
             Event::Peer(torrent, addr) => {
                 if self.torrents.get(torrent).is_some() {
-                    self.candidates.add(now, torrent, addr);
+                    self.candidates.add(now, torrent, addr, Standing::Stranger);
+                }
+            }
+            Event::NamedPeer(torrent, addr) => {
+                if self.torrents.get(torrent).is_some() {
+                    self.candidates.add(now, torrent, addr, Standing::Named);
                 }
             }
             Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
@@ -593,6 +603,7 @@ impl<'m> Node<'m> {
 
     /// The next thing to do, or `None` until something else happens.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.now = now;
         if core::mem::take(&mut self.slot_freed) {
             self.fill_slots(now);
         }
@@ -690,6 +701,7 @@ impl<'m> Node<'m> {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
+        self.now = now;
         if self.throttled && self.bucket.level(now) >= QUANTUM {
             self.throttled = false;
             self.due_all();

@@ -8,7 +8,7 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
-use crate::candidates::Fate;
+use crate::candidates::{Fate, Standing};
 use crate::conn::{Conn, ConnId, Reason, State};
 use crate::places::origin;
 use crate::{Action, Node, sweep, torrent};
@@ -82,7 +82,7 @@ impl Node<'_> {
         self.forget_bits(slot);
         let conn = &mut self.conns[slot];
         let (candidate, torrent) = (conn.candidate.take(), conn.torrent.take());
-        let heard = conn.heard;
+        let callable = conn.callable();
         self.queue.clear(&mut conn.requests);
         self.slot_freed |= conn.unchoked;
         conn.unchoked = false;
@@ -94,8 +94,14 @@ impl Node<'_> {
         if core::mem::take(&mut conn.unchoked_us) {
             self.count_givers();
         }
-        if let Some(candidate) = candidate {
-            self.candidates.done(heard, candidate, fate);
+        let downloads = torrent.is_some_and(|id| self.is_downloading(id));
+        match (candidate, fate, torrent.zip(callable)) {
+            (Some(candidate), ..) => self.candidates.done(self.now, candidate, fate, !downloads),
+            // Whoever called us and gave us something is worth a call, if it can be called.
+            (None, Fate::Good { .. }, Some((id, addr))) if downloads => {
+                self.candidates.add(self.now, id, addr, Standing::Good);
+            }
+            _ => {}
         }
         if let Some(torrent) = torrent.and_then(|id| self.torrents.get_mut(id)) {
             torrent.conns -= 1;
@@ -127,22 +133,50 @@ impl Node<'_> {
             return None;
         }
         let slot = self.vacant()?;
-        let (candidate, torrent, addr) = self.candidates.take(now)?;
-        let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
-        if self.bans.is_banned(origin(addr)) {
-            self.candidates.done(now, candidate, Fate::Useless);
-            return None;
+        loop {
+            let (candidate, torrent, addr) = self.candidates.take(now)?;
+            let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+            if self.bans.is_banned(origin(addr)) {
+                self.candidates.done(now, candidate, Fate::Failed, true);
+            } else if let Some(known) = self.connection_to(torrent, addr) {
+                // It is called when that ends.
+                self.conns[known].candidate = Some(candidate);
+            } else if let Some(entry) = self.torrents.get_mut(torrent).filter(active) {
+                entry.conns += 1;
+                self.open(now, slot, addr, State::Dial);
+                self.dialling += 1;
+                self.conns[slot].candidate = Some(candidate);
+                self.conns[slot].torrent = Some(torrent);
+                return self.action(now, slot);
+            } else {
+                self.candidates.done(now, candidate, Fate::Later, true);
+            }
         }
-        let Some(entry) = self.torrents.get_mut(torrent).filter(active) else {
-            self.candidates.done(now, candidate, Fate::Failed);
-            return None;
+    }
+
+    /// The connection of a torrent to the peer that can be called there.
+    fn connection_to(&self, torrent: TorrentId, addr: SocketAddr) -> Option<usize> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let its = |c: &Conn| {
+            let free = c.is_live() && c.torrent == Some(torrent) && c.candidate.is_none();
+            free && c.callable() == Some(addr)
         };
-        entry.conns += 1;
-        self.open(now, slot, addr, State::Dial);
-        self.dialling += 1;
-        self.conns[slot].candidate = Some(candidate);
-        self.conns[slot].torrent = Some(torrent);
-        self.action(now, slot)
+        self.conns.iter().position(its)
+    }
+
+    /// Of two connections to one peer, the one that stays takes over where it can be called.
+    pub(crate) fn inherit(&mut self, stays: usize, goes: usize) {
+        let place = |conn: &Conn| conn.addr.ip().to_canonical();
+        if place(&self.conns[stays]) != place(&self.conns[goes]) {
+            return;
+        }
+        if self.conns[stays].candidate.is_none() {
+            self.conns[stays].candidate = self.conns[goes].candidate.take();
+        }
+        if self.conns[stays].listens == 0 {
+            let callable = self.conns[goes].callable();
+            self.conns[stays].listens = callable.map_or(0, |addr| addr.port());
+        }
     }
 }
 

@@ -418,7 +418,8 @@ impl Seed {
     /// signals that came.
     fn turn(&mut self, limit: Duration) -> io::Result<u32> {
         let patience = self.status.patience().unwrap_or(limit).min(limit);
-        let patience = match self.torrents.iter().any(Seeded::is_downloading) {
+        let soon = self.tracker.borrow().has_uncalled();
+        let patience = match soon || self.torrents.iter().any(Seeded::is_downloading) {
             true => patience.min(PEERS),
             false => patience,
         };
@@ -491,7 +492,6 @@ impl Seed {
 
     fn chores(&mut self, engine: &mut Engine) {
         let now = Instant::now();
-        let ask = now >= self.next_peers;
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
             torrent.mind_use(engine, now);
@@ -500,19 +500,14 @@ impl Seed {
             if torrent.mind_download(engine, now)
                 && let Some(id) = torrent.id()
             {
-                // Whoever asks the built-in tracker for peers is one.
-                if ask {
-                    for peer in tracker.peers_of(torrent.info_hash()) {
-                        engine.tell(Event::Peer(id, peer));
-                    }
-                }
                 for peer in torrent.first_peers() {
-                    engine.tell(Event::Peer(id, peer));
+                    engine.tell(Event::NamedPeer(id, peer));
                 }
             }
         }
-        if ask {
+        if now >= self.next_peers {
             self.next_peers = now + PEERS;
+            self.call_peers(engine);
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
@@ -525,6 +520,32 @@ impl Seed {
         }
         let torrents = &self.torrents;
         self.status.show(|| numbers(engine, torrents));
+    }
+
+    /// Calls who asks the built-in tracker for peers: it may be unable to call us, or slow to, as some
+    /// clients wait for minutes after a try over UDP.
+    fn call_peers(&mut self, engine: &mut Engine) {
+        let now = engine.now();
+        let (torrents, wakes) = (&self.torrents, &mut self.wakes);
+        self.tracker
+            .borrow_mut()
+            .call(now, |info_hash, peer, complete| {
+                let Some(id) = engine.node.find(info_hash) else {
+                    return false;
+                };
+                let its = |torrent: &&Seeded| torrent.is_known_as(id);
+                let torrent = torrents.iter().find(its);
+                let needs = torrent.is_some_and(Seeded::is_downloading);
+                if complete && !needs {
+                    return true;
+                }
+                if engine.node.is_asleep(id) {
+                    wakes.push((id, vec![peer]));
+                } else {
+                    engine.tell(Event::Peer(id, peer));
+                }
+                true
+            });
     }
 
     /// Serves a connection that speaks HTTP.
@@ -680,7 +701,7 @@ const CHORES: Duration = Duration::from_secs(10);
 /// Slots that there is memory for when their number follows the capacity.
 const AUTOMATIC_SLOTS: u16 = 16;
 
-/// How often a download asks the built-in tracker for peers.
+/// How often peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);
 
 /// How often the state is kept while it changes.

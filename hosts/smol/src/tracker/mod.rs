@@ -18,6 +18,7 @@
 mod web;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
@@ -35,6 +36,8 @@ pub struct Table {
     max_peers: usize,
     /// The TCP port on which the seeder itself takes peers.
     port: u16,
+    /// Whether some peer may not have been handed to [`Table::call`].
+    uncalled: bool,
     rng: Rng,
 }
 
@@ -57,6 +60,8 @@ struct Peer {
     addr: SocketAddr,
     complete: bool,
     seen: Instant,
+    /// Whether it was handed to [`Table::call`] since.
+    called: bool,
 }
 
 /// A peer's announce, its address included.
@@ -86,6 +91,7 @@ impl Table {
             max_torrents,
             max_peers,
             port,
+            uncalled: false,
             rng: Rng::new(seed),
         }
     }
@@ -115,9 +121,28 @@ impl Table {
         }
     }
 
-    /// The peers of a torrent, for our own download of it.
-    pub(crate) fn peers_of(&self, info_hash: InfoHash) -> impl Iterator<Item = SocketAddr> {
-        self.of(info_hash).map(|peer| peer.addr)
+    /// Whether some peer waits to be handed to [`call`](Self::call).
+    pub(crate) fn has_uncalled(&self) -> bool {
+        self.uncalled
+    }
+
+    /// Hands out the peers that announced, for us to call them: each once for each time that it did so,
+    /// when it had [`GRACE`] to call us. `call` is told the torrent, the address and whether the peer is
+    /// complete; if it says false, it is asked again later.
+    pub(crate) fn call(
+        &mut self,
+        now: Instant,
+        mut call: impl FnMut(InfoHash, SocketAddr, bool) -> bool,
+    ) {
+        if !self.uncalled {
+            return;
+        }
+        self.uncalled = false;
+        for peer in self.peers.iter_mut().filter(|peer| !peer.called) {
+            peer.called =
+                now.since(peer.seen) >= GRACE && call(peer.info_hash, peer.addr, peer.complete);
+            self.uncalled |= !peer.called;
+        }
     }
 
     /// Answers for a torrent no longer.
@@ -226,7 +251,9 @@ impl Table {
             addr: announce.addr,
             complete: announce.complete,
             seen: now,
+            called: false,
         });
+        self.uncalled = true;
     }
 
     /// Peers for the one that announces: ourselves, then others of its own address family from a
@@ -280,6 +307,9 @@ fn origin(ip: IpAddr) -> [u8; 8] {
     }
 }
 
+/// Who announces is told of us and calls us, as a rule: only who has not done so within this time is called.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Seconds between announces that peers are asked for. Short, because a small swarm wants to know of
 /// newcomers soon and costs little.
 const INTERVAL_S: u32 = 120;
@@ -299,7 +329,6 @@ mod tests {
     use super::*;
     use everseed_core::tracker::CompactPeers;
     use std::collections::HashSet;
-    use std::time::Duration;
 
     const A: InfoHash = InfoHash([1; 20]);
     const B: InfoHash = InfoHash([2; 20]);
@@ -468,6 +497,44 @@ mod tests {
             ..asker
         };
         assert_eq!(tell(&mut table, 2, &modest).1.len(), 0);
+    }
+
+    #[test]
+    fn who_announces_is_called_once_for_each_time() {
+        let mut table = table(10);
+        let calls = |table: &mut Table, s, answer| {
+            let mut calls = Vec::new();
+            table.call(Instant::from_secs(s), |info_hash, addr, complete| {
+                assert_eq!(info_hash, A);
+                calls.push((addr.port(), complete));
+                answer
+            });
+            calls
+        };
+        assert!(!table.has_uncalled());
+        tell(&mut table, 10, &leecher("192.0.2.1:1"));
+        let seed = Announce {
+            complete: true,
+            ..leecher("192.0.2.2:2")
+        };
+        tell(&mut table, 11, &seed);
+        assert_eq!(calls(&mut table, 11, true), [], "it may call us");
+        assert_eq!(calls(&mut table, 12, true), [(1, false)]);
+        assert_eq!(calls(&mut table, 13, false), [(2, true)], "not yet");
+        assert_eq!(calls(&mut table, 14, true), [(2, true)]);
+        assert_eq!(calls(&mut table, 20, true), []);
+        assert!(!table.has_uncalled());
+        tell(&mut table, 20, &leecher("192.0.2.1:1"));
+        assert!(table.has_uncalled());
+        assert_eq!(calls(&mut table, 22, true), [(1, false)]);
+        // Who leaves is not called.
+        tell(&mut table, 30, &leecher("192.0.2.3:3"));
+        let stopped = Announce {
+            event: AnnounceEvent::Stopped,
+            ..leecher("192.0.2.3:3")
+        };
+        tell(&mut table, 31, &stopped);
+        assert_eq!(calls(&mut table, 40, true), []);
     }
 
     #[test]

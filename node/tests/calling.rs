@@ -1,0 +1,271 @@
+//! Whom a node calls, when it calls again, and whom it does not.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::{HASH, Peer, Setup, World};
+use everseed_core::extension::Hello;
+use everseed_core::wire::Message;
+use everseed_node::{Event, Have, Reason};
+
+const ADDR: &str = "192.0.2.9:7000";
+
+fn addr() -> SocketAddr {
+    ADDR.parse().unwrap()
+}
+
+fn downloads() -> World {
+    let setup = Setup {
+        blocks: 32,
+        ..Setup::default()
+    };
+    World::downloading(&setup, 0)
+}
+
+/// Tells the node of a peer.
+fn name(world: &mut World, addr: SocketAddr) {
+    let event = Event::Peer(world.torrent, addr);
+    world.node.event(world.now, event);
+    world.settle();
+}
+
+/// The peer that was called last takes the call, and has everything.
+fn answer(world: &mut World) -> usize {
+    let &(id, addr) = world.dialled.last().expect("a call");
+    world.peers.push(Peer::new(id, addr));
+    let peer = world.peers.len() - 1;
+    world.node.event(world.now, Event::Connected(id));
+    world.peers[peer].greet_as(HASH, true, *b"-XX0000-the same one");
+    world.peers[peer].say(&[Message::HaveAll, Message::Unchoke]);
+    world.settle();
+    peer
+}
+
+fn hang_up(world: &mut World, peer: usize) {
+    let id = world.peers[peer].id;
+    world.peers[peer].open = false;
+    world.node.event(world.now, Event::Closed(id));
+    world.settle();
+}
+
+/// Has every call fail for so long; answers with the seconds at which one was made.
+fn calls_in_vain(world: &mut World, time: Duration) -> Vec<u64> {
+    let (begin, mut calls) = (world.now, Vec::new());
+    let fail = |world: &mut World, calls: &mut Vec<u64>| {
+        for (id, _) in std::mem::take(&mut world.dialled) {
+            calls.push((world.now - begin).as_secs());
+            world.node.event(world.now, Event::Closed(id));
+            world.settle();
+        }
+    };
+    while world.now - begin < time {
+        fail(world, &mut calls);
+        world.pass(Duration::from_millis(500));
+    }
+    calls
+}
+
+/// Says where the peer can be called.
+fn listen(world: &mut World, peer: usize, port: u16) {
+    let mut out = [0; 160];
+    let hello = Hello {
+        port,
+        reqq: 250,
+        upload_only: false,
+        metadata_size: None,
+        client: "",
+    };
+    let len = hello.encode(&mut out).unwrap();
+    world.peers[peer].say(&[Message::Extended {
+        id: 0,
+        len: u32::try_from(len).unwrap(),
+    }]);
+    world.peers[peer].inbox.extend(&out[..len]);
+    world.settle();
+}
+
+/// Who gave us something and is gone is called at once, then ever more seldom, and given up after an hour.
+#[test]
+fn a_peer_that_was_good_is_called_again() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    let peer = answer(&mut world);
+    world.pass(Duration::from_secs(11));
+    world.peers[peer].give();
+    world.settle();
+    world.dialled.clear();
+    hang_up(&mut world, peer);
+    assert_eq!(world.dialled.len(), 1, "at once");
+    let calls = calls_in_vain(&mut world, Duration::from_secs(10_000));
+    assert_eq!(calls[..9], [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+    let (count, last) = (calls.len(), calls.last().copied().unwrap_or(0));
+    assert!((60..=64).contains(&count), "{count} calls");
+    assert!((3_000..4_000).contains(&last), "the last after {last} s");
+}
+
+/// One that hangs up again and again is called at once only if the connection lasted.
+#[test]
+fn nobody_is_hammered() {
+    for (lasts, calls_in_a_minute) in [(0, 6), (9, 4), (11, 5)] {
+        let mut world = downloads();
+        name(&mut world, addr());
+        let mut calls = 0;
+        let end = world.now + Duration::from_secs(60);
+        while world.now < end {
+            if world.dialled.is_empty() {
+                world.pass(Duration::from_millis(500));
+                continue;
+            }
+            let peer = answer(&mut world);
+            world.dialled.clear();
+            calls += 1;
+            world.peers[peer].give();
+            world.settle();
+            world.pass(Duration::from_secs(lasts));
+            hang_up(&mut world, peer);
+        }
+        assert!(
+            (calls_in_a_minute..=calls_in_a_minute + 1).contains(&calls),
+            "{lasts} s: {calls} calls"
+        );
+    }
+}
+
+/// A tracker that names a peer again has it called once, but not at any rate.
+#[test]
+fn a_peer_that_is_named_again() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(30)), [0]);
+    name(&mut world, addr());
+    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(30)), [0]);
+    for _ in 0..10 {
+        name(&mut world, addr());
+    }
+    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(5)), [0]);
+    name(&mut world, addr());
+    let calls = calls_in_vain(&mut world, Duration::from_secs(40));
+    assert_eq!(calls, [10], "not within 15 s of the last call");
+}
+
+/// A peer that the user named is called for ever.
+#[test]
+fn a_peer_that_the_user_named() {
+    let mut world = downloads();
+    let event = Event::NamedPeer(world.torrent, addr());
+    world.node.event(world.now, event);
+    world.settle();
+    let hours = Duration::from_secs(6 * 3600);
+    let calls = calls_in_vain(&mut world, hours);
+    assert_eq!(calls[..4], [0, 1, 3, 7]);
+    assert!(calls.len() > 300, "{} calls", calls.len());
+    // Others do not take its place.
+    for port in 1..100 {
+        name(&mut world, SocketAddr::from(([192, 0, 2, 7], port)));
+    }
+    let mut calls = 0;
+    for _ in 0..600 {
+        world.pass(Duration::from_secs(1));
+        for (id, to) in std::mem::take(&mut world.dialled) {
+            calls += usize::from(to == addr());
+            world.node.event(world.now, Event::Closed(id));
+            world.settle();
+        }
+    }
+    assert!(calls >= 9, "{calls} calls");
+}
+
+/// Who called us is not called, as long as it stays: by its address, or by its id when that was not
+/// told. When it goes it is called, if it gave us something.
+#[test]
+fn who_called_us() {
+    for told in [true, false] {
+        let mut world = downloads();
+        let from = SocketAddr::new(addr().ip(), 50_000);
+        let peer = world.connect_from(from).unwrap();
+        world.peers[peer].greet_as(HASH, true, *b"-XX0000-the same one");
+        world.peers[peer].say(&[Message::HaveAll, Message::Unchoke]);
+        world.settle();
+        if told {
+            listen(&mut world, peer, addr().port());
+        }
+        world.pass(Duration::from_secs(20));
+        name(&mut world, addr());
+        if !told {
+            let twin = answer(&mut world);
+            assert!(!world.peers[twin].open && world.peers[peer].open);
+            world.dialled.clear();
+        }
+        for _ in 0..10 {
+            name(&mut world, addr());
+            world.pass(Duration::from_secs(10));
+        }
+        assert!(world.dialled.is_empty(), "told: {told}");
+        world.peers[peer].give();
+        world.settle();
+        hang_up(&mut world, peer);
+        let called: Vec<_> = world.dialled.iter().map(|&(_, addr)| addr).collect();
+        assert_eq!(called, [addr()], "told: {told}");
+    }
+}
+
+/// Nobody has to name a peer that gave us something and said where it can be called.
+#[test]
+fn who_called_us_and_went() {
+    for gave in [true, false] {
+        let mut world = downloads();
+        let from = SocketAddr::new(addr().ip(), 50_000);
+        let peer = world.connect_from(from).unwrap();
+        world.peers[peer].greet(HASH, true);
+        world.peers[peer].say(&[Message::HaveAll, Message::Unchoke]);
+        listen(&mut world, peer, addr().port());
+        if gave {
+            world.peers[peer].give();
+            world.settle();
+        }
+        hang_up(&mut world, peer);
+        assert_eq!(world.dialled.len(), usize::from(gave));
+    }
+}
+
+/// A seed calls who took something, a few times; a leecher that is complete is not called.
+#[test]
+fn a_seed_calls_who_took_something() {
+    let mut world = World::new(&Setup::default(), Have::All);
+    name(&mut world, addr());
+    let &(id, to) = world.dialled.last().unwrap();
+    world.peers.push(Peer::new(id, to));
+    world.node.event(world.now, Event::Connected(id));
+    world.peers[0].greet(HASH, true);
+    world.peers[0].say(&[Message::Interested]);
+    world.settle();
+    world.peers[0].ask(0, 4);
+    world.settle();
+    world.pass(Duration::from_secs(20));
+    world.dialled.clear();
+    hang_up(&mut world, 0);
+    let calls = calls_in_vain(&mut world, Duration::from_secs(3_000));
+    assert_eq!(calls, [0, 1, 3, 7], "and no more");
+}
+
+/// While its storage is away nobody is called, and it is no fault of theirs.
+#[test]
+fn peers_of_a_torrent_that_is_away() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    let peer = answer(&mut world);
+    world.peers[peer].give();
+    world.settle();
+    world.dialled.clear();
+    let torrent = world.torrent;
+    world.node.event(world.now, Event::Unreadable(torrent));
+    world.settle();
+    assert_eq!(world.closed[&addr()], Reason::TorrentGone);
+    world.pass(Duration::from_secs(600));
+    assert!(world.dialled.is_empty());
+    world.node.event(world.now, Event::Readable(torrent));
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.dialled.len(), 1);
+}
