@@ -90,10 +90,5 @@ fn info_hash(service: &Service, name: &str) -> InfoHash {
         .find(|line| line.starts_with("magnet: ") && line.contains(&format!("&dn={name}")));
     let magnet = magnet.unwrap_or_else(|| panic!("no magnet of {name}: {output}"));
     let hex = magnet.split("btih:").nth(1).and_then(|rest| rest.get(..40));
-    let mut hash = [0; 20];
-    for (byte, digits) in hash.iter_mut().zip(hex.unwrap().as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).unwrap();
-        *byte = u8::from_str_radix(digits, 16).unwrap();
-    }
-    InfoHash(hash)
+    InfoHash::parse(hex.unwrap())
 }

@@ -28,6 +28,9 @@ use crate::walk::{self, Found, Skipped};
 pub struct Options {
     /// Announce URLs, each a tier of its own: the first is asked first (BEP 12).
     pub trackers: Vec<String>,
+    /// Whether to leave room so that another announce URL can take the place of the only one while the torrent
+    /// is used, see [`stays_put`].
+    pub roomy: bool,
     /// HTTP addresses of the same files (BEP 19).
     pub webseeds: Vec<String>,
     /// Text for people.
@@ -168,6 +171,19 @@ pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result
         write(out, options, |out| copy_raw(&mut info, out))
     })
     .map_err(failed)
+}
+
+/// Whether [`retrack`] with these options would leave the info where it is in the file, so that whoever reads
+/// pieces' hashes and files' names from it need not know.
+pub fn stays_put(metainfo: &Metainfo, options: &Options) -> bool {
+    let mut file = Vec::new();
+    let head = Options {
+        webseeds: Vec::new(),
+        ..options.clone()
+    };
+    // What follows the key is the end of the outer dictionary.
+    let written = write(&mut file, &head, |_| Ok(()));
+    written.is_ok() && metainfo.info_range().start + 1 == file.len() as u64
 }
 
 fn copy_raw<W: io::Write>(from: &mut impl io::Read, to: &mut Writer<Stream<W>>) -> io::Result<()> {
@@ -336,6 +352,12 @@ fn write<W: io::Write>(
     }
     out.key(b"created by")?;
     out.string(CREATED_BY.as_bytes())?;
+    if let ([only], true) = (&options.trackers[..], options.roomy)
+        && ROOM_FOR.contains(&only.len())
+    {
+        out.key(b"everseed")?;
+        out.string(&vec![b' '; ROOM - only.len()])?;
+    }
     out.key(b"info")?;
     info(&mut out)?;
     if !options.webseeds.is_empty() {
@@ -348,6 +370,11 @@ fn write<W: io::Write>(
     }
     out.end()
 }
+
+/// Lengths of announce URLs that can take each other's place: with what fills the room up they are so long, and
+/// their lengths have the same number of digits.
+const ROOM_FOR: std::ops::RangeInclusive<usize> = 10..=99;
+const ROOM: usize = 200;
 
 const CREATED_BY: &str = concat!("everseed/", env!("CARGO_PKG_VERSION"));
 

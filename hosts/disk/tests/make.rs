@@ -13,7 +13,9 @@ use std::path::Path;
 use common::{Scratch, random};
 use everseed_core::bits;
 use everseed_disk::check::{CHUNK, check, fingerprint, verify_piece};
-use everseed_disk::make::{MakeError, Options, Report, default_piece_len, make};
+use everseed_disk::make::{
+    MakeError, Options, Report, default_piece_len, make, retrack, stays_put,
+};
 use everseed_disk::{Content, FileCache, Skipped, read_name, read_torrent};
 
 fn folder(scratch: &Scratch) -> Vec<u8> {
@@ -40,6 +42,7 @@ fn folder(scratch: &Scratch) -> Vec<u8> {
 fn options() -> Options {
     Options {
         trackers: vec!["http://one/announce".into(), "udp://two:80".into()],
+        roomy: false,
         webseeds: vec!["http://web/".into()],
         comment: Some("für alle".into()),
         private: true,
@@ -237,4 +240,42 @@ fn a_file_that_changes_after_it_was_hashed_is_named() {
         other => panic!("{other:?}"),
     }
     assert!(!torrent.exists());
+}
+
+/// The tracker of a torrent that is used may be replaced: nothing else in its file moves.
+#[test]
+fn another_tracker_in_its_place() {
+    let scratch = Scratch::new("retrack");
+    let data = random(3, 50_000);
+    scratch.write("film.mkv", &data);
+    let torrent = scratch.path().join("film.torrent");
+    let options = |url: &str, roomy| Options {
+        trackers: vec![url.to_owned()],
+        roomy,
+        ..Options::default()
+    };
+    let film = scratch.path().join("film.mkv");
+    let urls = [
+        "http://10.0.0.1:1/announce",
+        "http://[2001:db8:1111:2222:3333:4444:5555:6666]:65535/announce",
+        "http://192.168.100.200:16881/announce",
+    ];
+    make(&film, &torrent, &options(urls[0], true), &mut |_| ()).unwrap();
+    let content = open(&torrent, &film, &scratch);
+    let metainfo = content.metainfo();
+    for url in urls {
+        assert!(stays_put(metainfo, &options(url, true)), "{url}");
+        retrack(&torrent, metainfo, &options(url, true)).unwrap();
+        let now = read_torrent(&torrent).unwrap();
+        assert_eq!(now.info_hash, metainfo.info_hash);
+        assert_eq!(now.info_range(), metainfo.info_range());
+        assert_eq!(good(&content), vec![true; 4]);
+        let file = fs::File::open(&torrent).unwrap();
+        // Who read the torrent before finds the new one too.
+        let mut trackers = metainfo.trackers(everseed_disk::Stream(file)).unwrap();
+        assert_eq!(trackers.next().unwrap(), Some((0, url)));
+    }
+    assert!(!stays_put(metainfo, &options(urls[0], false)));
+    let long = format!("http://{}/announce", "a".repeat(90));
+    assert!(!stays_put(metainfo, &options(&long, true)));
 }

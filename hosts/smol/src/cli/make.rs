@@ -208,6 +208,7 @@ mod tests {
         let made = parse(Parser::from_args(args)).map(|args| (args.path, args.out, args.options));
         let options = Options {
             trackers: vec!["udp://t:80".into(), "http://u/a".into()],
+            roomy: false,
             webseeds: vec!["https://web/".into()],
             comment: Some("text".into()),
             private: true,

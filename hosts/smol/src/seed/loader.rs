@@ -38,6 +38,8 @@ pub(super) struct Order {
 /// What became of it.
 pub(super) struct Loaded {
     pub(super) ticket: u64,
+    /// What the built-in tracker was when it was asked for.
+    pub(super) own_tracker: String,
     /// `None` if only what is known was asked for, and it is not.
     pub(super) outcome: Option<Outcome>,
 }
@@ -121,8 +123,11 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
             order
         };
         let outcome = open(state, &order);
-        let ticket = order.ticket;
-        lock(shared).loaded.push_back(Loaded { ticket, outcome });
+        lock(shared).loaded.push_back(Loaded {
+            ticket: order.ticket,
+            own_tracker: order.own_tracker,
+            outcome,
+        });
         alarm.ring();
     }
 }

@@ -8,16 +8,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
+use everseed_disk::{Content, make};
 use log::Level;
 
 use super::asleep::Waking;
 use super::fetch::Download;
 use super::index::is_torrent;
 use super::loader::{Loaded, Loader, Order, Outcome, is_there};
-use super::sources::Source;
+use super::sources::{Source, own_options};
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
@@ -32,6 +34,7 @@ use crate::memory::Plan;
 use crate::notify::notify;
 use crate::socket;
 use crate::state::State;
+use crate::trackers;
 
 /// The service's own part.
 pub(super) struct Service {
@@ -245,7 +248,7 @@ impl Service {
         self.put_away(seed, engine);
         self.listen_again(engine);
         if self.network.has_changed(now) {
-            self.reopen(seed, engine);
+            self.renew(seed, engine);
         }
         self.scan(seed, engine);
         self.begin(seed, engine, now);
@@ -412,7 +415,11 @@ impl Service {
     }
 
     fn loaded(&mut self, seed: &mut Seed, engine: &mut Engine, loaded: Loaded) {
-        let Loaded { ticket, outcome } = loaded;
+        let Loaded {
+            ticket,
+            own_tracker,
+            outcome,
+        } = loaded;
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
             let outcome = outcome.unwrap_or_else(|| Err(String::new()));
@@ -428,7 +435,12 @@ impl Service {
         let Some(outcome) = outcome else {
             return managed.is_new(seed);
         };
-        self.start_loaded(seed, engine, ticket, outcome);
+        let started = self.start_loaded(seed, engine, ticket, outcome);
+        if own_tracker != seed.own_tracker
+            && let Some(number) = started
+        {
+            self.link_anew(seed, |managed| managed.stage == Stage::Running(number));
+        }
     }
 
     fn start_loaded(
@@ -437,7 +449,7 @@ impl Service {
         engine: &mut Engine,
         ticket: u64,
         outcome: Outcome,
-    ) {
+    ) -> Option<usize> {
         let mine = |managed: &&mut Managed| {
             [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
         };
@@ -450,18 +462,17 @@ impl Service {
             }
             true => Ok(()),
         };
-        let Some(managed) = self.items.iter_mut().find(mine) else {
-            return;
-        };
+        let managed = self.items.iter_mut().find(mine)?;
         let started =
             outcome.and_then(|(source, download)| start(seed, engine, source, download, room));
-        match started {
+        match &started {
             Ok(number) => {
                 managed.said.clear();
-                managed.stage = Stage::Running(number);
+                managed.stage = Stage::Running(*number);
             }
-            Err(reason) => wait(managed, reason, FAILED),
+            Err(reason) => wait(managed, reason.clone(), FAILED),
         }
+        started.ok()
     }
 
     fn end_what_is_enough(&mut self, seed: &mut Seed, engine: &mut Engine) {
@@ -515,25 +526,45 @@ impl Service {
         );
     }
 
-    /// Opens all torrents anew, so that trackers hear of our new address, and links name it.
-    fn reopen(&mut self, seed: &mut Seed, engine: &mut Engine) {
+    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it. Nobody is
+    /// parted with, as a link that does not work ends by itself.
+    fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
         let port = seed.own_tracker.rsplit_once(':');
         let port = port.and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
         let listen = self.config.seed.listen[0];
         let addr = SocketAddr::new(listen.ip(), port.unwrap_or(listen.port()));
-        seed.own_tracker = tracker_at(reachable(addr));
+        let own_tracker = tracker_at(reachable(addr));
         log::warn!("the network is there with another address; all trackers are told");
-        for managed in &mut self.items {
-            if seed.signals.asked() {
-                return;
-            }
-            if let Stage::Running(_) = managed.stage {
-                stop(seed, engine, managed);
-                managed.stage = Stage::Ready;
-            }
-        }
         let now = engine.now();
         engine.node.announce_anew(now);
+        if seed.own_tracker == own_tracker {
+            return;
+        }
+        seed.own_tracker = own_tracker;
+        self.link_anew(seed, |_| true);
+    }
+
+    /// Has the links of what is seeded name the address that we have now.
+    fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
+        let own_tracker = seed.own_tracker.clone();
+        let named = !self.config.seed.trackers.is_empty();
+        let mut linked = Vec::new();
+        for managed in self.items.iter().filter(|managed| which(managed)) {
+            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
+                continue;
+            };
+            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
+            let torrent = seed.torrents.iter().find(|t| t.number() == *number);
+            linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
+        }
+        // It writes to the disk.
+        seed.slow.spawn(smol::unblock(move || {
+            for (content, made) in linked {
+                if let Err(error) = link_anew(content, made, &own_tracker) {
+                    log::error!("{error}; its links name our former address");
+                }
+            }
+        }));
     }
 }
 
@@ -543,6 +574,31 @@ impl Stage {
         use Stage::{Found, Loading, Probing, Ready, Settling};
         matches!(self, Found | Probing(_) | Settling(_) | Ready | Loading(_))
     }
+}
+
+/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
+/// file if it was `made` here.
+fn link_anew(content: Arc<Content>, made: bool, own_tracker: &str) -> Result<(), String> {
+    let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
+    let options = own_options(own_tracker);
+    if made && make::stays_put(metainfo, &options) {
+        make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
+    }
+    let tiers = trackers::tiers(torrent, metainfo)?;
+    if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
+        return Ok(());
+    }
+    let source = Source {
+        content,
+        tiers: Box::default(),
+        fresh: None,
+        found: None,
+    };
+    let mut out = Output::new();
+    introduce_one(&source, own_tracker, &mut out)?;
+    // A reader that has gone away is no reason to stop seeding.
+    let _ = out.finish();
+    Ok(())
 }
 
 /// Begins with what was opened.
@@ -588,16 +644,20 @@ fn wait(managed: &mut Managed, reason: String, pause: Duration) {
 
 /// Under which addresses this machine reaches the world.
 struct Network {
+    /// Those that trackers were told of last.
     known: [Option<IpAddr>; 2],
     /// Since when each is gone.
     gone: [Option<Instant>; 2],
+    /// When they may be told again: a line that comes and goes is no reason to call them every few seconds.
+    next: Instant,
 }
 
 impl Network {
     fn new() -> Network {
         let known = [outgoing(true), outgoing(false)];
         let gone = known.map(|ip| ip.is_none().then(Instant::now));
-        Network { known, gone }
+        let next = Instant::now();
+        Network { known, gone, next }
     }
 
     fn has_changed(&mut self, now: Instant) -> bool {
@@ -615,9 +675,17 @@ impl Network {
                 (Some(_), since) => {
                     let long = since.is_some_and(|since| now - since >= LONG_GONE);
                     news |= self.known[at] != ip || long;
-                    (self.known[at], self.gone[at]) = (ip, None);
                 }
             }
+        }
+        if news && now < self.next {
+            return false;
+        }
+        for (at, ip) in ips.into_iter().enumerate().filter(|(_, ip)| ip.is_some()) {
+            (self.known[at], self.gone[at]) = (ip, None);
+        }
+        if news {
+            self.next = now + PAUSE;
         }
         news
     }
@@ -634,6 +702,9 @@ const FAILED: Duration = Duration::from_secs(60);
 
 /// After so long without a network trackers may have forgotten us, and have long pauses behind them.
 const LONG_GONE: Duration = Duration::from_secs(60);
+
+/// How long trackers are left alone after they were told of an address.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long trackers have to hear the farewell; the rest of a second is for the state.
 const FAREWELL: Duration = Duration::from_millis(600);
@@ -669,6 +740,7 @@ mod tests {
         let mut network = Network {
             known: [ip(1), None],
             gone: [None, Some(start)],
+            next: start,
         };
         for (s, v4, news) in [
             (0, ip(1), false),
@@ -680,13 +752,19 @@ mod tests {
             (80, None, false),
             (90, ip(1), true),
             (100, ip(1), false),
-            // Another one.
-            (110, ip(2), true),
-            (120, ip(2), false),
+            // Another one, soon after.
+            (110, ip(2), false),
+            (150, ip(2), true),
+            (160, ip(2), false),
+            // It comes and goes.
+            (170, ip(1), false),
+            (180, ip(2), false),
+            (190, ip(3), false),
+            (220, ip(3), true),
         ] {
             assert_eq!(network.is_news([v4, None], at(s)), news, "{s}");
         }
         // IPv6 came late.
-        assert!(network.is_news([ip(2), Some(IpAddr::from([1; 16]))], at(130)));
+        assert!(network.is_news([ip(3), Some(IpAddr::from([1; 16]))], at(280)));
     }
 }

@@ -167,7 +167,8 @@ impl Sources<'_> {
     fn retrack(&self, torrent: &Path, metainfo: &Metainfo) -> Result<(), String> {
         let trackers = trackers::tiers(torrent, metainfo)?;
         let options = self.options();
-        if trackers.iter().flatten().eq(&options.trackers) {
+        let same = trackers.iter().flatten().eq(&options.trackers);
+        if same && (!options.roomy || make::stays_put(metainfo, &options)) {
             return Ok(());
         }
         let done = make::retrack(torrent, metainfo, &options);
@@ -185,19 +186,27 @@ impl Sources<'_> {
     }
 
     fn options(&self) -> Options {
-        let trackers = match self.trackers {
-            [] => vec![self.own_tracker.to_owned()],
-            given => given.to_vec(),
-        };
-        Options {
-            trackers,
-            ..Options::default()
+        match self.trackers {
+            [] => own_options(self.own_tracker),
+            given => Options {
+                trackers: given.to_vec(),
+                ..Options::default()
+            },
         }
     }
 }
 
+/// What a torrent says whose tracker is the one built in, whose address may change.
+pub(crate) fn own_options(own_tracker: &str) -> Options {
+    Options {
+        trackers: vec![own_tracker.to_owned()],
+        roomy: true,
+        ..Options::default()
+    }
+}
+
 /// Whether a path is that of a torrent file, and not of what is to be shared.
-fn is_given(path: &Path) -> bool {
+pub(crate) fn is_given(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("torrent") && path.is_file()
 }
