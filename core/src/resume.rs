@@ -8,6 +8,8 @@
 //! The bytes are a magic (4), a version (1), the length of the body (4, little-endian), the body in
 //! postcard's encoding, and the first 8 bytes of the SHA-1 of everything before.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{InfoHash, Sha1, Smol};
@@ -51,6 +53,19 @@ pub enum ResumeError {
     Checksum,
     /// Its body is not what the version says.
     Body,
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResumeError::Foreign => f.write_str("it is no resume record"),
+            ResumeError::Version(version) => {
+                write!(f, "it is a resume record of version {version}, a later one")
+            }
+            ResumeError::Length => f.write_str("it is cut off or too long"),
+            ResumeError::Checksum | ResumeError::Body => f.write_str("it is damaged"),
+        }
+    }
 }
 
 /// The buffer is too short for the record.

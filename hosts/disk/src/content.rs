@@ -21,7 +21,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::beneath;
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{Entries, Entry, TorrentError, read_name};
+use crate::entry::{Entries, Entry, TorrentError, open_torrent, read_name};
 use crate::error::{OpenError, ReadError};
 use crate::index::{self, Index};
 use crate::layout::Layout;
@@ -440,7 +440,7 @@ impl Content {
     }
 
     pub(crate) fn open_torrent(&self) -> Result<File, ReadError> {
-        File::open(&self.torrent).map_err(|error| self.torrent_error(TorrentError::Io(error)))
+        open_torrent(&self.torrent).map_err(|error| self.torrent_error(error))
     }
 
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {

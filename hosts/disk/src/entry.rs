@@ -1,8 +1,8 @@
 //! The torrent file on disk, and the files that it lists, one at a time.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,15 @@ use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, N
 
 use crate::error::OpenError;
 use crate::hash::Fast;
+use crate::regular::{RegularError, open_regular};
 use crate::stream::Stream;
 
 /// Parses a torrent file.
 pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
     let parse = || {
-        // Before it is opened, as a FIFO would keep us waiting; and a pipe is not read twice.
-        if !fs::metadata(path).map_err(TorrentError::Io)?.is_file() {
-            return Err(TorrentError::NotAFile);
-        }
-        let file = BufReader::new(File::open(path).map_err(TorrentError::Io)?);
+        // It may grow while it is read.
+        let file = open_torrent(path)?.take(TORRENT_MAX);
+        let file = BufReader::new(file);
         Metainfo::read::<Fast, _>(Stream(file)).map_err(TorrentError::Bad)
     };
     parse().map_err(|error| OpenError::Torrent {
@@ -28,6 +27,19 @@ pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
         error,
     })
 }
+
+/// Opens a torrent file: a regular file of at most [`TORRENT_MAX`] bytes.
+pub fn open_torrent(path: &Path) -> Result<File, TorrentError> {
+    open_regular(path, TORRENT_MAX).map_err(|error| match error {
+        RegularError::Io(error) => TorrentError::Io(error),
+        RegularError::NotAFile => TorrentError::NotAFile,
+        RegularError::TooLong { len, .. } => TorrentError::TooLong { len },
+    })
+}
+
+/// The longest torrent file, in bytes: 64 MiB hold the hashes of 3.3 million pieces, and the names of
+/// some hundred thousand files beside. The longest that are seen are of some 10 MB.
+pub const TORRENT_MAX: u64 = 64 << 20;
 
 /// One file as the torrent lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,8 +58,8 @@ pub struct Entry {
 
 /// The name of the torrent's file or folder.
 pub fn read_name(torrent: &Path, metainfo: &Metainfo) -> Result<Name, OpenError> {
-    let file = File::open(torrent).map_err(TorrentError::Io);
-    let name = file.and_then(|file| Ok(metainfo.name(Stream(BufReader::new(file)))?));
+    let name =
+        open_torrent(torrent).and_then(|file| Ok(metainfo.name(Stream(BufReader::new(file)))?));
     name.map_err(|error| OpenError::Torrent {
         path: torrent.to_owned(),
         error,
@@ -78,7 +90,7 @@ impl Entry {
         metainfo: &Metainfo,
         position: u64,
     ) -> Result<PathBuf, TorrentError> {
-        let file = File::open(torrent).map_err(TorrentError::Io)?;
+        let file = open_torrent(torrent)?;
         let mut files = metainfo.files_from(Stream(file), position, 0)?;
         let entry = files.next()?.ok_or(TorrentError::Changed)?;
         Ok(PathBuf::from(entry.path))
@@ -103,7 +115,7 @@ pub struct Entries(Files<Stream<BufReader<File>>>);
 
 impl Entries {
     pub(crate) fn open(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
-        let file = File::open(torrent).map_err(TorrentError::Io)?;
+        let file = open_torrent(torrent)?;
         Ok(Entries(metainfo.files(Stream(BufReader::new(file)))?))
     }
 }
@@ -125,6 +137,11 @@ pub enum TorrentError {
     Io(io::Error),
     /// It is a folder, pipe or device.
     NotAFile,
+    /// It is longer than [`TORRENT_MAX`].
+    TooLong {
+        /// Its length in bytes.
+        len: u64,
+    },
     /// It is no torrent that can be used.
     Bad(MetainfoError<io::Error>),
     /// It is not what it was when it was parsed.
@@ -147,6 +164,10 @@ impl fmt::Display for TorrentError {
             TorrentError::NotAFile => {
                 f.write_str("it is a folder, pipe or device; a .torrent has to be a file")
             }
+            TorrentError::TooLong { len } => write!(
+                f,
+                "it has {len} bytes, and a .torrent may have 64 MiB; one of longer pieces is shorter"
+            ),
             TorrentError::Bad(error) => error.fmt(f),
             TorrentError::Changed => {
                 f.write_str("it was changed while it was in use; start again with it")

@@ -17,6 +17,7 @@ use everseed_core::metainfo::{Kind, Metainfo};
 use crate::clash::{Clashes, hash_of};
 use crate::entry::{Entries, Entry};
 use crate::error::OpenError;
+use crate::regular::open_regular;
 use crate::replace::replace;
 
 /// One file that holds at least one byte.
@@ -67,7 +68,10 @@ impl Index {
                 zeros: false,
             }),
             Index::Inline(records) => last_before(records, offset),
-            Index::OnDisk { path, count } => search(&File::open(path)?, *count, offset)?,
+            Index::OnDisk { path, count } => {
+                let file = open_regular(path, u64::MAX).map_err(io::Error::other)?;
+                search(&file, *count, offset)?
+            }
         };
         Ok(record.filter(|record| offset - record.start < record.len))
     }

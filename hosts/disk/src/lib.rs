@@ -26,6 +26,7 @@ mod hashing;
 mod index;
 mod layout;
 pub mod make;
+mod regular;
 mod replace;
 mod stream;
 mod walk;
@@ -36,8 +37,11 @@ mod scratch;
 
 pub use crate::cache::FileCache;
 pub use crate::content::Content;
-pub use crate::entry::{Entries, Entry, TorrentError, read_name, read_torrent};
+pub use crate::entry::{
+    Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_name, read_torrent,
+};
 pub use crate::error::{OpenError, ReadError};
+pub use crate::regular::{RegularError, open_regular, read_regular};
 pub use crate::replace::{replace, replace_soon, sync_folder};
 pub use crate::stream::Stream;
 pub use crate::walk::Skipped;

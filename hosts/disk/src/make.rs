@@ -19,6 +19,7 @@ use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::{ReadError, Shown};
 use crate::hashing::{HashError, Pieces, scratch};
+use crate::regular::open_regular;
 use crate::replace::replace;
 use crate::stream::Stream;
 use crate::walk::{self, Found, Skipped};
@@ -162,7 +163,8 @@ pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result
         path: torrent.to_owned(),
         error,
     };
-    let mut file = File::open(torrent).map_err(failed)?;
+    let file = open_regular(torrent, u64::MAX);
+    let mut file = file.map_err(|error| failed(io::Error::other(error)))?;
     let range = metainfo.info_range();
     file.seek(io::SeekFrom::Start(range.start))
         .map_err(failed)?;

@@ -9,17 +9,18 @@
 //! Invariant: `lines[id.slot]` is where the line of the torrent with that id begins, or [`NOWHERE`].
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::{InfoHash, Sha1, Smol};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::state::State;
+use crate::state::{State, set_aside};
 
 /// What is known of a torrent that is asleep.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -136,7 +137,15 @@ impl Catalogue {
         // What is damaged goes, so that nothing behind it comes back to life.
         let end = reader.at;
         self.end = end;
-        self.open()?.set_len(end)?;
+        let file = self.open()?;
+        let rest = file.metadata()?.len().saturating_sub(end);
+        file.set_len(end)?;
+        if rest > 0 {
+            log::warn!(
+                "{}: its last {rest} bytes are damaged; the torrents that they told of are opened",
+                self.path.display()
+            );
+        }
         let live = self.lines.iter().filter(|&&line| line != NOWHERE).count();
         if stale > live + STALE_MAX {
             self.rewrite()?;
@@ -240,7 +249,18 @@ impl Catalogue {
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
-            self.file = Some(options.open(&self.path)?);
+            // It is never waited for the other end of a FIFO.
+            options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+            let is_good = |there: &Metadata| there.is_file() && there.len() <= CATALOGUE_MAX;
+            let opened = match options.open(&self.path) {
+                Ok(file) if is_good(&file.metadata()?) => file,
+                Err(error) if error.kind() != io::ErrorKind::IsADirectory => return Err(error),
+                _ => {
+                    set_aside(&self.path, "it is no catalogue");
+                    options.create_new(true).open(&self.path)?
+                }
+            };
+            self.file = Some(opened);
         }
         self.file
             .as_ref()
@@ -365,6 +385,9 @@ const HEAD: usize = 8;
 /// No line is longer, in bytes: some paths, and hundreds of trackers.
 const LONGEST: usize = 64 * 1024;
 
+/// The catalogue is not longer, in bytes: lines of some hundred bytes for each torrent, and as many that say nothing.
+const CATALOGUE_MAX: u64 = 1 << 30;
+
 /// No torrent's line.
 const NOWHERE: u32 = u32::MAX;
 
@@ -479,6 +502,22 @@ mod tests {
             catalogue.add(id(7), &sleeper(7)).unwrap();
             let again = loaded(&folder).1;
             assert_eq!(again, [found, vec![7]].concat());
+        }
+    }
+
+    #[test]
+    fn what_is_no_catalogue_is_set_aside() {
+        let folder = Folder::new("aside");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, folder.file(), fifo, mode, 0).unwrap();
+        for _ in 0..2 {
+            let (mut catalogue, found) = loaded(&folder);
+            assert_eq!(found, []);
+            catalogue.add(id(4), &sleeper(4)).unwrap();
+            assert_eq!(loaded(&folder).1, [4]);
+            std::fs::remove_file(folder.file()).unwrap();
+            std::fs::create_dir(folder.file()).unwrap();
         }
     }
 

@@ -55,6 +55,13 @@ impl Place {
         [head.as_bytes(), mount.as_bytes(), b"\0", path].concat()
     }
 
+    /// Whether bytes are what [`encode`](Self::encode) makes.
+    pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+        let id = bytes.split_at_checked(16).map(|(id, _)| id);
+        let id = id.and_then(|id| std::str::from_utf8(id).ok());
+        id.is_some_and(|id| u64::from_str_radix(id, 16).is_ok()) && bytes.get(16) == Some(&b' ')
+    }
+
     /// The reverse; `None` too if it says where something lay that is not at `path` or below it. Who
     /// names another place does not look for what was at the former one.
     pub(crate) fn decode(bytes: &[u8], path: &Path) -> Option<Place> {

@@ -1,10 +1,9 @@
 //! The trackers that a torrent file names, read from it when they are needed.
 
-use std::fs::File;
 use std::path::Path;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::Stream;
+use everseed_disk::{Stream, open_torrent};
 
 /// The tiers of trackers.
 pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, String> {
@@ -52,7 +51,7 @@ fn each_tracker(
     mut each: impl FnMut(usize, &str),
 ) -> Result<(), String> {
     let error = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = File::open(path).map_err(|e| error(&e))?;
+    let file = open_torrent(path).map_err(|e| error(&e))?;
     let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
     while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
         each(usize::from(tier), url);

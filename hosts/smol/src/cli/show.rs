@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_core::metainfo::{Kind, Metainfo, RereadError};
-use everseed_disk::{Stream, read_torrent};
+use everseed_disk::{Stream, open_torrent, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
@@ -65,11 +65,11 @@ fn parse(mut parser: Parser) -> Result<PathBuf, Stop> {
 
 type Printed = Result<(), RereadError<io::Error>>;
 
-fn print(path: &PathBuf, metainfo: &Metainfo, out: &mut Output) -> Printed {
+fn print(path: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed {
     let torrent = || {
-        File::open(path)
+        open_torrent(path)
             .map(BufReader::new)
-            .map_err(RereadError::Io)
+            .map_err(|error| RereadError::Io(io::Error::other(error)))
     };
     let trackers = trackers(metainfo, torrent()?)?;
     let geometry = metainfo.geometry;

@@ -1,13 +1,15 @@
 //! What `get` adds: where the torrent comes from, which of its files are wanted, and the life of a
 //! download until it is complete and durable.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use everseed_core::bits;
 use everseed_core::metainfo::{Kind, MetainfoError};
 use everseed_disk::{
-    Content, Entry, OpenError, ReadError, TorrentError, WriteError, read_torrent, write,
+    Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, open_torrent,
+    read_torrent, replace, write,
 };
 use everseed_node::Order;
 
@@ -75,32 +77,7 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
         let text = format!("{shown} is a folder; give the .torrent file or its URL");
         return Err((text, 1));
     }
-    let bytes = if remote {
-        let limits = http::Limits {
-            body: MAX_TORRENT,
-            ..http::Limits::default()
-        };
-        let answer = smol::block_on(http::get(text, None, &limits));
-        let answer = answer.map_err(|error| {
-            // Before a host is known the error names the whole address, as we do.
-            let text = match error.host == text {
-                true => format!("{shown}: {}", error.fault),
-                false => format!("{shown}: {error}"),
-            };
-            (text, 1)
-        })?;
-        if answer.status != 200 {
-            return Err((format!("{shown}: the server answers {}", answer.status), 1));
-        }
-        answer.body
-    } else {
-        std::fs::read(given).map_err(|error| (format!("{shown}: {error}"), 1))?
-    };
     let fresh = state.folder().join("fetched.torrent");
-    let keep = |path: &Path| {
-        use std::io::Write;
-        everseed_disk::replace(path, |out| out.write_all(&bytes))
-    };
     let unkept = |error| {
         let place = state.folder().display().to_string();
         (
@@ -108,7 +85,17 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
             1,
         )
     };
-    keep(&fresh).map_err(unkept)?;
+    if remote {
+        let bytes = download(text, &shown)?;
+        replace(&fresh, |out| out.write_all(&bytes)).map_err(unkept)?;
+    } else {
+        // Nothing is copied that is no torrent.
+        let refused = |error: &OpenError| (told(error, &shown), code(error));
+        read_torrent(given).map_err(|error| refused(&error))?;
+        let file = open_torrent(given).map_err(|error| (format!("{shown}: {error}"), 1))?;
+        let mut file = file.take(TORRENT_MAX);
+        replace(&fresh, |out| std::io::copy(&mut file, out).map(|_| ())).map_err(unkept)?;
+    }
     let read = read_torrent(&fresh);
     let info_hash = match read {
         Ok(metainfo) => metainfo.info_hash,
@@ -120,6 +107,27 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     let kept = state.torrent_file(info_hash);
     std::fs::rename(&fresh, &kept).map_err(unkept)?;
     Ok(kept)
+}
+
+/// The bytes of a torrent at an HTTP address.
+fn download(url: &str, shown: &str) -> Result<Vec<u8>, Refusal> {
+    let limits = http::Limits {
+        body: MAX_TORRENT,
+        ..http::Limits::default()
+    };
+    let answer = smol::block_on(http::get(url, None, &limits));
+    let answer = answer.map_err(|error| {
+        // Before a host is known the error names the whole address, as we do.
+        let text = match error.host == url {
+            true => format!("{shown}: {}", error.fault),
+            false => format!("{shown}: {error}"),
+        };
+        (text, 1)
+    })?;
+    match answer.status {
+        200 => Ok(answer.body),
+        status => Err((format!("{shown}: the server answers {status}"), 1)),
+    }
 }
 
 /// The error, of the torrent that the user named.

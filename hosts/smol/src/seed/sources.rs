@@ -135,7 +135,9 @@ impl Sources<'_> {
     fn still_fits(&self, torrent: &Path, path: &Path) -> Option<Content> {
         let metainfo = read(torrent).ok()?;
         let content = self.open_at(torrent, &metainfo, path).ok()?;
-        let bytes = self.state.resume(metainfo.info_hash)?;
+        let bytes = self
+            .state
+            .resume(metainfo.info_hash, metainfo.geometry.pieces())?;
         let record = everseed_core::resume::Record::decode(&bytes).ok()?;
         let same = check::fingerprint(&content).ok()? == record.fingerprint;
         (same && make::lists_same(path, &content)).then_some(content)

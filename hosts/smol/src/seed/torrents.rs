@@ -256,10 +256,9 @@ impl Seeded {
             Ok(fingerprint) => fingerprint,
             Err(error) => return self.leave(None, &error),
         };
-        let bytes = state.resume(self.info_hash()).unwrap_or_default();
-        let record = Record::decode(&bytes)
-            .ok()
-            .filter(|r| r.info_hash == self.info_hash());
+        let pieces = self.content.geometry().pieces();
+        let bytes = state.resume(self.info_hash(), pieces).unwrap_or_default();
+        let record = Record::decode(&bytes).ok();
         self.before = record.as_ref().map_or(0, |r| r.uploaded);
         if fresh == Some(self.fingerprint) {
             self.join(engine, Have::All);
