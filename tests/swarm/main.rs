@@ -13,6 +13,7 @@ mod incomplete;
 mod known;
 mod many;
 mod memory;
+mod owner;
 mod power;
 mod ram;
 mod rate;

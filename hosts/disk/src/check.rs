@@ -148,13 +148,33 @@ pub fn reachable(content: &Content) -> Result<(), ReadError> {
     if path.symlink_metadata().is_err() {
         return Err(ReadError::Missing { path });
     }
+    let mut link = None;
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind == Kind::Data && entry.len > 0 && content.stat(&entry).is_some() {
-            return Ok(());
+        if entry.kind != Kind::Data || entry.len == 0 {
+            continue;
+        }
+        match content.probe(&entry) {
+            Ok(()) | Err(ReadError::Short { .. }) => return Ok(()),
+            Err(error @ ReadError::Leaves { .. }) => link = link.or(Some(error)),
+            Err(_) => {}
         }
     }
-    Err(ReadError::Missing { path })
+    Err(link.unwrap_or(ReadError::Missing { path }))
+}
+
+/// The first file that is not read because a link leads out of the folder, and how many there are.
+pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadError> {
+    let mut first = None;
+    let mut count = 0;
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if let Err(error @ ReadError::Leaves { .. }) = content.probe(&entry) {
+            count += 1;
+            first = first.or(Some(error));
+        }
+    }
+    Ok(first.map(|first| (first, count)))
 }
 
 /// Pieces whose files reach far enough, without a look at their bytes; `None` is all of them.

@@ -1,7 +1,7 @@
 //! One torrent's files, as one range of bytes.
 //!
 //! Invariants: every byte below [`Geometry::total`] belongs to exactly one file; RAM does not grow
-//! with the number of files; nothing outside the torrent's folder is opened. What the bytes are worth
+//! with the number of files; nothing outside the folder that the owner named is opened. What the bytes are worth
 //! is decided by [`check`](crate::check), and whom they go to by the node.
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use everseed_core::metainfo::{Kind, Metainfo};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::beneath;
+use crate::beneath::Links;
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
 use crate::entry::{Entries, Entry, TorrentError, open_torrent, read_name};
 use crate::error::{OpenError, ReadError};
@@ -84,6 +84,20 @@ impl Content {
         Content::with(torrent_file, metainfo, &name, layout, index_dir)
     }
 
+    /// Follows other links than those that stay beneath the folder that `open` was given.
+    #[must_use]
+    pub fn follow(mut self, links: Links) -> Content {
+        self.layout.follow(links);
+        self
+    }
+
+    /// Links may lead to other places of this folder too, if the content lies in it.
+    #[must_use]
+    pub fn within(mut self, folder: &Path) -> Content {
+        self.layout.keep_within(folder);
+        self
+    }
+
     /// How the content is cut.
     pub fn geometry(&self) -> Geometry {
         self.metainfo.geometry
@@ -116,7 +130,7 @@ impl Content {
 
     /// Where a file lies.
     pub fn path_of(&self, entry: &Entry) -> PathBuf {
-        self.layout.folder().join(self.layout.relative(&entry.path))
+        self.layout.path(&entry.path)
     }
 
     /// Whether a file is there and long enough; its bytes are not looked at.
@@ -125,7 +139,7 @@ impl Content {
             return Ok(());
         }
         let relative = self.layout.relative(&entry.path);
-        let stat = beneath::stat_file(self.layout.folder(), relative);
+        let stat = self.layout.named().stat_file(&relative);
         let stat = stat.map_err(|failure| ReadError::open(self.path_of(entry), failure))?;
         if u64::try_from(stat.st_size).is_ok_and(|size| size >= entry.len) {
             Ok(())
@@ -348,9 +362,9 @@ impl Content {
             Source::Zeros
         } else {
             let path = self.path_at(record.position)?;
-            let relative = self.layout.relative(&path);
-            let (fd, stat) = beneath::open_file(self.layout.folder(), relative)
-                .map_err(|failure| ReadError::open(self.layout.folder().join(relative), failure))?;
+            let opened = self.layout.named().open_file(&self.layout.relative(&path));
+            let (fd, stat) =
+                opened.map_err(|failure| ReadError::open(self.layout.path(&path), failure))?;
             if files.is_sequential() {
                 let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
             }
@@ -383,14 +397,18 @@ impl Content {
         self.id
     }
 
-    /// The folder that no path of the torrent leaves.
-    /// The folder that all its files are beneath.
-    pub fn folder(&self) -> &Path {
+    /// The folder that all its files are in.
+    pub fn folder(&self) -> PathBuf {
         self.layout.folder()
     }
 
-    pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> &'a Path {
-        self.layout.relative(path)
+    /// Where what the torrent calls `path` lies.
+    pub(crate) fn path_beneath(&self, path: &Path) -> PathBuf {
+        self.layout.path(path)
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The file that holds the byte at `offset`, or the content's root if that cannot be told.
@@ -399,7 +417,7 @@ impl Content {
             .record(offset)
             .map(|record| self.path_at(record.position))
         {
-            Ok(Ok(path)) => self.layout.folder().join(self.layout.relative(&path)),
+            Ok(Ok(path)) => self.layout.path(&path),
             _ => self.layout.root(),
         }
     }
@@ -412,7 +430,7 @@ impl Content {
     fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
         let path = match self.index.find(offset) {
             Ok(Some(record)) => match self.path_at(record.position) {
-                Ok(path) => self.layout.folder().join(self.layout.relative(&path)),
+                Ok(path) => self.layout.path(&path),
                 Err(error) => return error,
             },
             _ => self.layout.root(),
@@ -445,7 +463,7 @@ impl Content {
 
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {
         let relative = self.layout.relative(&entry.path);
-        beneath::stat_file(self.layout.folder(), relative).ok()
+        self.layout.named().stat_file(&relative).ok()
     }
 }
 

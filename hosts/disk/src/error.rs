@@ -26,9 +26,14 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// A folder, a device or a symbolic link stands where the file should be.
+    /// A folder or a device stands where the file should be.
     NotAFile {
         /// What stands there.
+        path: PathBuf,
+    },
+    /// The file, or a folder on its way, is a link that leads out of the folder that the owner named.
+    Leaves {
+        /// The file.
         path: PathBuf,
     },
     /// The operating system said something else.
@@ -60,14 +65,18 @@ impl ReadError {
     pub fn is_absence(&self) -> bool {
         matches!(
             self,
-            ReadError::Missing { .. } | ReadError::Short { .. } | ReadError::NotAFile { .. }
+            ReadError::Missing { .. }
+                | ReadError::Short { .. }
+                | ReadError::NotAFile { .. }
+                | ReadError::Leaves { .. }
         )
     }
 
     pub(crate) fn open(path: PathBuf, failure: OpenFailure) -> ReadError {
         match failure {
-            OpenFailure::Missing | OpenFailure::Elsewhere => ReadError::Missing { path },
+            OpenFailure::Missing => ReadError::Missing { path },
             OpenFailure::NotAFile => ReadError::NotAFile { path },
+            OpenFailure::Leaves => ReadError::Leaves { path },
             OpenFailure::Os(error) => ReadError::Io {
                 path,
                 error: error.into(),
@@ -86,9 +95,10 @@ impl fmt::Display for ReadError {
             ReadError::Changed { path } => write!(f, "{} is being changed", Shown(path)),
             ReadError::NotAFile { path } => write!(
                 f,
-                "{} is a link or a folder where the torrent has a file; put the file itself there",
+                "{} is no regular file; put the file itself there",
                 Shown(path)
             ),
+            ReadError::Leaves { path } => leaves(f, path),
             ReadError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
             ReadError::NotMounted { path, mount } => write!(
                 f,
@@ -102,6 +112,16 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// What to do about a link that is not followed.
+pub(crate) fn leaves(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "{} is, or lies behind, a link that leads out of its folder, and is not followed; put the file \
+         itself there, or use --links follow",
+        Shown(path)
+    )
+}
 
 /// Why a torrent's files were not opened.
 #[derive(Debug)]
@@ -126,7 +146,7 @@ pub enum OpenError {
         /// What stands there.
         path: PathBuf,
     },
-    /// A folder, a device or a symbolic link stands where the torrent has its only file.
+    /// A folder or a device stands where the torrent has its only file.
     NotAFile {
         /// What stands there.
         path: PathBuf,
@@ -157,7 +177,7 @@ impl fmt::Display for OpenError {
             ),
             OpenError::NotAFile { path } => write!(
                 f,
-                "{} is a folder or a link, but the torrent holds a file of that name; \
+                "{} is a folder or a device, but the torrent holds a file of that name; \
                  give the place of the file itself",
                 Shown(path)
             ),

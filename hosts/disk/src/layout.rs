@@ -1,17 +1,22 @@
 //! Where a torrent's files lie.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use everseed_core::metainfo::Metainfo;
 
+use crate::beneath::{Links, Root};
 use crate::error::OpenError;
 
-/// The folder that no path of the torrent leaves, and for a torrent of one file its name in there.
+/// The folder that the owner named, which no path of the torrent leaves, and where in it the content is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Layout {
     folder: Box<Path>,
-    only: Option<Box<Path>>,
+    /// The torrent's file or folder; empty if it is the named folder itself.
+    top: Box<Path>,
+    single: bool,
+    links: Links,
 }
 
 impl Layout {
@@ -31,18 +36,7 @@ impl Layout {
             let path = data.to_owned();
             return Err(OpenError::NotAFolder { path });
         }
-        let layout = if metainfo.single {
-            Layout {
-                folder: data.into(),
-                only: Some(Path::new(name).into()),
-            }
-        } else {
-            Layout {
-                folder: inside.into(),
-                only: None,
-            }
-        };
-        layout.fits()
+        Layout::new(metainfo, data, Path::new(name)).fits()
     }
 
     /// The content is exactly here. A link is followed, because a person named it.
@@ -52,48 +46,88 @@ impl Layout {
             (Some(folder), Some(name)) if metainfo.single => {
                 // The parent of a bare name is the empty path, which is no folder to the system.
                 let here = folder.as_os_str().is_empty();
-                Layout {
-                    folder: if here { Path::new(".") } else { folder }.into(),
-                    only: Some(Path::new(name).into()),
-                }
+                let folder = if here { Path::new(".") } else { folder };
+                Layout::new(metainfo, folder, Path::new(name))
             }
-            _ => Layout {
-                folder: content.into(),
-                only: None,
-            },
+            _ => Layout::new(metainfo, &content, Path::new("")),
         };
         layout.fits()
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    pub(crate) fn root(&self) -> PathBuf {
-        match &self.only {
-            Some(name) => self.folder.join(name),
-            None => self.folder.to_path_buf(),
+    fn new(metainfo: &Metainfo, folder: &Path, top: &Path) -> Layout {
+        Layout {
+            folder: folder.into(),
+            top: top.into(),
+            single: metainfo.single,
+            links: Links::Beneath,
         }
     }
 
-    /// The path beneath [`folder`](Layout::folder) of what the torrent calls `path`.
-    pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> &'a Path {
-        self.only.as_deref().unwrap_or(path)
+    /// Which links are followed beneath the folder.
+    pub(crate) fn follow(&mut self, links: Links) {
+        self.links = links;
+    }
+
+    /// No path leaves this folder, if the content lies in it.
+    pub(crate) fn keep_within(&mut self, folder: &Path) {
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        if let Ok(top) = self.root().strip_prefix(&folder) {
+            (self.top, self.folder) = (top.into(), folder.into());
+        }
+    }
+
+    /// The folder that the owner named.
+    pub(crate) fn named(&self) -> Root<'_> {
+        let (folder, links) = (&*self.folder, self.links);
+        Root { folder, links }
+    }
+
+    /// What has to be there before a file is made: the content's folder, in that which the owner named.
+    pub(crate) fn base(&self) -> &Path {
+        match self.single {
+            true => self.top.parent().unwrap_or(Path::new("")),
+            false => &self.top,
+        }
+    }
+
+    /// The folder that all files are in.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match self.base() {
+            base if base.as_os_str().is_empty() => self.folder.to_path_buf(),
+            base => self.folder.join(base),
+        }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        match self.top.as_os_str().is_empty() {
+            true => self.folder.to_path_buf(),
+            false => self.folder.join(&self.top),
+        }
+    }
+
+    /// The path beneath the [`named`](Layout::named) folder of what the torrent calls `path`.
+    pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> Cow<'a, Path> {
+        if self.single {
+            Cow::Borrowed(&self.top)
+        } else if self.top.as_os_str().is_empty() {
+            Cow::Borrowed(path)
+        } else {
+            Cow::Owned(self.top.join(path))
+        }
+    }
+
+    /// The whole path of what the torrent calls `path`.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(self.relative(path))
     }
 
     /// Refuses a file for a folder and the reverse; what is not there at all fits.
     fn fits(self) -> Result<Layout, OpenError> {
         let path = self.root();
-        if self.only.is_some() {
-            match fs::symlink_metadata(&path) {
-                Ok(there) if !there.is_file() => Err(OpenError::NotAFile { path }),
-                _ => Ok(self),
-            }
-        } else {
-            match fs::metadata(&path) {
-                Ok(there) if !there.is_dir() => Err(OpenError::NotAFolder { path }),
-                _ => Ok(self),
-            }
+        match fs::metadata(&path) {
+            Ok(there) if self.single && !there.is_file() => Err(OpenError::NotAFile { path }),
+            Ok(there) if !self.single && !there.is_dir() => Err(OpenError::NotAFolder { path }),
+            _ => Ok(self),
         }
     }
 }

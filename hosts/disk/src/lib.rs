@@ -35,6 +35,7 @@ pub mod write;
 #[cfg(test)]
 mod scratch;
 
+pub use crate::beneath::{Links, resolve};
 pub use crate::cache::FileCache;
 pub use crate::content::Content;
 pub use crate::entry::{

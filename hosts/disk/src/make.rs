@@ -2,7 +2,7 @@
 //!
 //! The same files, names and options give the same bytes: files are listed in the order of their
 //! names' bytes, and no time of creation is written unless asked for. A folder's files are those that
-//! are regular; hidden ones count, links do not.
+//! are regular; hidden ones count, and links to files that lie in the folder.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,7 +14,8 @@ use everseed_core::geometry::{Geometry, GeometryError};
 use everseed_core::hash::Digest;
 use everseed_core::metainfo::{MAX_PATH, Metainfo};
 
-use crate::beneath;
+use crate::beneath::{Links, Root};
+use crate::cache::Stamp;
 use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::{ReadError, Shown};
@@ -40,6 +41,8 @@ pub struct Options {
     pub private: bool,
     /// Bytes of a piece, a power of two from 16 KiB; `None` is [`default_piece_len`].
     pub piece_len: Option<u32>,
+    /// Which links count as files.
+    pub links: Links,
 }
 
 /// What is told while a torrent is made.
@@ -117,7 +120,7 @@ pub fn make(
     options: &Options,
     report: &mut dyn FnMut(Report<'_>),
 ) -> Result<(), MakeError> {
-    let source = Source::find(path, out, report)?;
+    let source = Source::find(path, out, options.links, report)?;
     let total = source.files.iter().map(|file| file.len).sum();
     let piece_len = options.piece_len.unwrap_or(default_piece_len(total));
     match Geometry::new(total, u64::from(piece_len)) {
@@ -144,8 +147,10 @@ pub fn make(
 /// size; their bytes are not looked at.
 pub fn lists_same(path: &Path, content: &Content) -> bool {
     let nowhere = Path::new("");
-    let (Ok(source), Ok(entries)) = (Source::find(path, nowhere, &mut |_| {}), content.entries())
-    else {
+    let (Ok(source), Ok(entries)) = (
+        Source::find(path, nowhere, content.layout().named().links, &mut |_| {}),
+        content.entries(),
+    ) else {
         return false;
     };
     let mut found = source.files.iter();
@@ -215,6 +220,7 @@ struct Source {
     name: String,
     /// What `files` are relative to.
     folder: PathBuf,
+    links: Links,
     files: Vec<Found>,
     single: bool,
 }
@@ -223,6 +229,7 @@ impl Source {
     fn find(
         path: &Path,
         out: &Path,
+        links: Links,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<Source, MakeError> {
         let failed = |path: &Path, error| {
@@ -244,20 +251,25 @@ impl Source {
         if let (true, Some(folder), Some(file)) =
             (metadata.is_file(), real.parent(), real.file_name())
         {
+            let file = PathBuf::from(file);
+            let there = Root { folder, links }.stat_file(&file);
+            let stat = there.map_err(|e| MakeError::Read(ReadError::open(real.clone(), e)))?;
             let only = Found {
-                path: PathBuf::from(file),
-                len: metadata.len(),
-                modified: metadata.modified().ok(),
+                path: file,
+                len: u64::try_from(stat.st_size).unwrap_or(0),
+                stamp: Stamp::of(&stat),
             };
             return Ok(Source {
                 name,
                 folder: folder.to_owned(),
+                links,
                 files: vec![only],
                 single: true,
             });
         }
         let mut skip = |path: &Path, why| report(Report::Skipped(path, why));
-        let files = walk::walk(&real, out.as_deref(), &mut skip)
+        let folder = &*real;
+        let files = walk::walk(Root { folder, links }, out.as_deref(), &mut skip)
             .map_err(|(path, error)| MakeError::Io { path, error })?;
         for file in &files {
             let path = || path.join(&file.path);
@@ -271,6 +283,7 @@ impl Source {
         Ok(Source {
             name,
             folder: real,
+            links,
             files,
             single: false,
         })
@@ -289,9 +302,12 @@ impl Source {
             done += bytes;
             report(Report::Hashed { done, total });
         };
+        let (folder, links) = (&*self.folder, self.links);
+        let root = Root { folder, links };
         for found in &self.files {
             let path = self.folder.join(&found.path);
-            let (fd, _) = beneath::open_file(&self.folder, &found.path)
+            let (fd, _) = root
+                .open_file(&found.path)
                 .map_err(|failure| MakeError::Read(ReadError::open(path.clone(), failure)))?;
             pieces
                 .add_file(
@@ -306,9 +322,8 @@ impl Source {
         // A file that was hashed first may have changed while the last one was read.
         for found in &self.files {
             let path = self.folder.join(&found.path);
-            let same = fs::symlink_metadata(&path)
-                .is_ok_and(|now| now.len() == found.len && now.modified().ok() == found.modified);
-            if !same {
+            let now = root.stat_file(&found.path);
+            if !now.is_ok_and(|now| Stamp::of(&now) == found.stamp) {
                 return Err(MakeError::Changed { path });
             }
         }

@@ -1,9 +1,15 @@
 //! The files of a folder, in the order in which a torrent lists them.
 
-use std::fs::{self, FileType, Metadata};
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+
+use crate::beneath::{Links, OpenFailure, Root};
+use crate::cache::Stamp;
 
 /// A regular file found beneath the folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,50 +18,71 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// Bytes.
     pub(crate) len: u64,
-    /// When it was changed last, where the file system tells.
-    pub(crate) modified: Option<SystemTime>,
+    /// How it looked.
+    pub(crate) stamp: Stamp,
 }
 
 /// Why something in the folder is not part of the torrent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Skipped {
-    /// A symbolic link: it may point anywhere, and a torrent cannot tell what to.
+    /// A link that leads out of the folder, or to nothing that could be found.
     Symlink,
+    /// A link to a folder, whose files are there under their own names, or that is one of its own folders.
+    FolderLink,
     /// A device, socket or FIFO.
     Special,
     /// The torrent file that is being written.
     Output,
 }
 
-/// Every regular file beneath `folder`, hidden ones too, sorted component by component by their bytes,
-/// so that the same folder gives the same list on every machine.
+/// Every regular file beneath `root`, hidden ones too, sorted component by component by their bytes,
+/// so that the same folder gives the same list on every machine. Links to files count as files, those to folders
+/// only if the owner wants all links followed: then each folder counts where it is met first.
 ///
 /// `skip` is told the full path of what is left out. `output` is left out if it lies in the folder.
 pub(crate) fn walk(
-    folder: &Path,
+    root: Root<'_>,
     output: Option<&Path>,
     skip: &mut dyn FnMut(&Path, Skipped),
 ) -> Result<Vec<Found>, (PathBuf, io::Error)> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
-    while let Some(relative) = folders.pop() {
-        let here = folder.join(&relative);
-        let entries = fs::read_dir(&here).map_err(|error| (here.clone(), error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| (here.clone(), error))?;
-            let full = entry.path();
-            let metadata = entry.metadata().map_err(|error| (full.clone(), error))?;
-            let path = relative.join(entry.file_name());
-            if metadata.is_dir() {
-                folders.push(path);
-            } else if let Some(why) = leave_out(&full, &metadata, output) {
-                skip(&full, why);
-            } else {
-                found.push(Found {
+    let mut linked = Vec::new();
+    let mut seen = HashSet::new();
+    while let Some(relative) = folders.pop().or_else(|| linked.pop()) {
+        let here = root.folder.join(&relative);
+        let failed = |error: io::Error| (here.clone(), error);
+        let folder = match root.open_folder(&relative) {
+            Ok(folder) => folder,
+            Err(failure) => return Err(failed(io_error(failure))),
+        };
+        if root.links == Links::Follow {
+            let there = rustix::fs::fstat(&folder).map_err(|e| failed(e.into()))?;
+            if !seen.insert((there.st_dev, there.st_ino)) {
+                skip(&here, Skipped::FolderLink);
+                continue;
+            }
+        }
+        for entry in Dir::read_from(&folder).map_err(|e| failed(e.into()))? {
+            let entry = entry.map_err(|e| failed(e.into()))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let path = relative.join(name);
+            let full = root.folder.join(&path);
+            let there = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| (full.clone(), error.into()))?;
+            match look(root, &path, there) {
+                Ok(There::File(_)) if output == Some(&full) => skip(&full, Skipped::Output),
+                Ok(There::File(stat)) => found.push(Found {
                     path,
-                    len: metadata.len(),
-                    modified: metadata.modified().ok(),
-                });
+                    len: u64::try_from(stat.st_size).unwrap_or(0),
+                    stamp: Stamp::of(&stat),
+                }),
+                Ok(There::Folder) => folders.push(path),
+                Ok(There::LinkedFolder) => linked.push(path),
+                Err(why) => skip(&full, why),
             }
         }
     }
@@ -64,16 +91,37 @@ pub(crate) fn walk(
     Ok(found)
 }
 
-fn leave_out(path: &Path, metadata: &Metadata, output: Option<&Path>) -> Option<Skipped> {
-    let kind: FileType = metadata.file_type();
-    if kind.is_symlink() {
-        Some(Skipped::Symlink)
-    } else if !kind.is_file() {
-        Some(Skipped::Special)
-    } else if output == Some(path) {
-        Some(Skipped::Output)
-    } else {
-        None
+enum There {
+    File(Stat),
+    Folder,
+    /// Reached through a link.
+    LinkedFolder,
+}
+
+/// What is at `path`, behind links that are followed.
+fn look(root: Root<'_>, path: &Path, there: Stat) -> Result<There, Skipped> {
+    let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
+    match kind(&there) {
+        FileType::RegularFile => return Ok(There::File(there)),
+        FileType::Directory => return Ok(There::Folder),
+        FileType::Symlink => {}
+        _ => return Err(Skipped::Special),
+    }
+    let stat = root.stat(path).map_err(|_| Skipped::Symlink)?;
+    match kind(&stat) {
+        FileType::RegularFile => Ok(There::File(stat)),
+        FileType::Directory if root.links == Links::Follow => Ok(There::LinkedFolder),
+        FileType::Directory => Err(Skipped::FolderLink),
+        _ => Err(Skipped::Special),
+    }
+}
+
+fn io_error(failure: OpenFailure) -> io::Error {
+    match failure {
+        OpenFailure::Missing => io::ErrorKind::NotFound.into(),
+        OpenFailure::NotAFile => io::ErrorKind::NotADirectory.into(),
+        OpenFailure::Leaves => rustix::io::Errno::XDEV.into(),
+        OpenFailure::Os(error) => error.into(),
     }
 }
 
@@ -81,53 +129,96 @@ fn leave_out(path: &Path, metadata: &Metadata, output: Option<&Path>) -> Option<
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn sorted_and_without_links() {
+    fn sorted_and_without_links_that_leave() {
         let scratch = Scratch::new("walk");
-        let root = scratch.path();
+        let (root, outside) = (&scratch.path().join("root"), scratch.path().join("out"));
         for (path, len) in [
-            ("b/x", 1),
-            ("b!", 2),
-            ("b/.hidden", 3),
-            ("a/z/deep", 4),
-            ("a/empty", 0),
-            ("B", 5),
-            ("é", 6),
-            ("out.torrent", 7),
+            ("root/b/x", 1),
+            ("root/b!", 2),
+            ("root/b/.hidden", 3),
+            ("root/a/z/deep", 4),
+            ("root/a/empty", 0),
+            ("root/B", 5),
+            ("root/é", 6),
+            ("root/out.torrent", 7),
+            ("out/secret", 8),
+            ("out/sub/secret", 9),
         ] {
-            let path = root.join(path);
+            let path = scratch.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, vec![0; len]).unwrap();
         }
-        symlink("/", root.join("b/everything")).unwrap();
-        symlink("b/x", root.join("link")).unwrap();
-        let mut skipped = Vec::new();
+        for (target, link) in [
+            ("/", "b/everything"),
+            ("b/x", "link"),
+            ("../a/z/deep", "b/annexed"),
+            ("../out/secret", "secret"),
+            ("a", "folder"),
+            ("..", "a/up"),
+            ("nowhere", "nowhere"),
+            ("out.torrent", "z"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
         let output = root.join("out.torrent");
-        let found = walk(root, Some(&output), &mut |path, why| {
-            skipped.push((path.to_owned(), why));
-        });
-        let found = found.unwrap();
-        let names: Vec<_> = found.iter().map(|f| f.path.to_str().unwrap()).collect();
+        let listed = |root: Root<'_>| {
+            let mut skipped = Vec::new();
+            let found = walk(root, Some(&output), &mut |path, why| {
+                skipped.push((path.to_owned(), why));
+            });
+            let names = found.unwrap().into_iter().map(|f| (f.path, f.len));
+            let names: Vec<_> = names.collect();
+            skipped.sort();
+            (names, skipped)
+        };
+        let (found, skipped) = listed(Root::new(root));
         // A folder's files stand together: "b/x" before "b!", although '!' is less than '/'.
-        let sorted = ["B", "a/empty", "a/z/deep", "b/.hidden", "b/x", "b!", "é"];
-        assert_eq!(names, sorted);
-        assert_eq!(found[2].len, 4);
-        skipped.sort();
-        let expected = [
-            (root.join("b/everything"), Skipped::Symlink),
-            (root.join("link"), Skipped::Symlink),
-            (output, Skipped::Output),
+        let sorted = [
+            ("B", 5),
+            ("a/empty", 0),
+            ("a/z/deep", 4),
+            ("b/.hidden", 3),
+            ("b/annexed", 4),
+            ("b/x", 1),
+            ("b!", 2),
+            ("link", 1),
+            ("z", 7),
+            ("é", 6),
         ];
+        assert_eq!(found, sorted.map(|(path, len)| (PathBuf::from(path), len)));
+        let expected = [
+            ("a/up", Skipped::FolderLink),
+            ("b/everything", Skipped::Symlink),
+            ("folder", Skipped::FolderLink),
+            ("nowhere", Skipped::Symlink),
+            ("out.torrent", Skipped::Output),
+            ("secret", Skipped::Symlink),
+        ];
+        let mut expected = expected.map(|(path, why)| (root.join(path), why));
+        expected.sort();
         assert_eq!(skipped, expected);
+        // All of them: once each folder, however links lead round and round.
+        symlink(root, outside.join("round")).unwrap();
+        fs::remove_file(root.join("b/everything")).unwrap();
+        let links = Links::Follow;
+        let (found, _) = listed(Root {
+            folder: root,
+            links,
+        });
+        assert!(found.iter().any(|(path, _)| path == Path::new("secret")));
+        let deep = found.iter().filter(|(path, _)| path.ends_with("deep"));
+        assert_eq!(deep.count(), 1);
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_named() {
         let scratch = Scratch::new("walk-missing");
         let missing = scratch.path().join("missing");
-        let (path, error) = walk(&missing, None, &mut |_, _| {}).unwrap_err();
+        let (path, error) = walk(Root::new(&missing), None, &mut |_, _| {}).unwrap_err();
         assert_eq!((path, error.kind()), (missing, io::ErrorKind::NotFound));
     }
 }

@@ -1,7 +1,7 @@
 //! Writing what was downloaded: spans to files that are made as they are needed.
 //!
-//! Rules: a file is made, at its full length and sparse, when the first block of it is written; no
-//! symbolic link below the content's folder is followed; padding files are not written (BEP 47). The
+//! Rules: a file is made, at its full length and sparse, when the first block of it is written; nothing outside
+//! the folder that the owner named is written, whatever links are in it; padding files are not written (BEP 47). The
 //! content's own folder is made by [`prepare`] and never again, so that an unmounted disk is an error
 //! and does not fill the one below it. A piece that reaches into a file which was not asked for is
 //! written whole, as it could not be verified otherwise.
@@ -12,18 +12,18 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use everseed_core::metainfo::Kind;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::beneath;
+use crate::beneath::{OpenFailure, Root};
 use crate::cache::{FileCache, Part, Source};
 use crate::content::Content;
 use crate::entry::Entry;
-use crate::error::{ReadError, Shown};
+use crate::error::{ReadError, Shown, leaves};
 
 /// Why content could not be written.
 #[derive(Debug)]
@@ -34,9 +34,14 @@ pub enum WriteError {
         /// The file.
         path: PathBuf,
     },
-    /// A folder, a device or a symbolic link stands where the file should be.
+    /// A folder or a device stands where the file should be.
     NotAFile {
         /// What stands there.
+        path: PathBuf,
+    },
+    /// The file, or a folder on its way, is a link that leads out of the folder that the owner named.
+    Leaves {
+        /// The file.
         path: PathBuf,
     },
     /// The disk that the content lies on is not mounted, so nothing was made.
@@ -72,6 +77,15 @@ impl WriteError {
         matches!(self, WriteError::NoSpace { .. })
     }
 
+    fn open(path: PathBuf, failure: OpenFailure) -> WriteError {
+        match failure {
+            OpenFailure::NotAFile => WriteError::NotAFile { path },
+            OpenFailure::Leaves => WriteError::Leaves { path },
+            OpenFailure::Missing => WriteError::of(path, io::ErrorKind::NotFound.into()),
+            OpenFailure::Os(error) => WriteError::of(path, error.into()),
+        }
+    }
+
     fn of(path: PathBuf, error: io::Error) -> WriteError {
         match error.kind() {
             io::ErrorKind::StorageFull
@@ -90,9 +104,10 @@ impl fmt::Display for WriteError {
             }
             WriteError::NotAFile { path } => write!(
                 f,
-                "{} is a link or a folder where the torrent has a file; move it away",
+                "{} is no regular file, but the torrent has one there; move it away",
                 Shown(path)
             ),
+            WriteError::Leaves { path } => leaves(f, path),
             WriteError::NotMounted { path } => {
                 write!(f, "the disk of {} is not mounted", Shown(path))
             }
@@ -112,8 +127,12 @@ pub fn prepare(
     full: bool,
     mut wanted: impl FnMut(&Entry) -> bool,
 ) -> Result<(), WriteError> {
-    let folder = content.folder();
-    fs::create_dir_all(folder).map_err(|error| WriteError::of(folder.to_owned(), error))?;
+    let layout = content.layout();
+    let named = layout.named();
+    let made = fs::create_dir_all(named.folder);
+    made.map_err(|error| WriteError::of(named.folder.to_owned(), error))?;
+    let made = named.make_folder(layout.base());
+    made.map_err(|failure| WriteError::open(content.folder(), failure))?;
     for entry in content.entries().map_err(WriteError::Place)? {
         let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
         if entry.kind != Kind::Data || !wanted(&entry) || (entry.len > 0 && !full) {
@@ -177,8 +196,8 @@ pub fn write(
 /// Makes all that was written durable, names of files included.
 pub fn sync(content: &Content) -> Result<(), WriteError> {
     let folder = content.folder();
-    let failed = |error| WriteError::of(folder.to_owned(), error);
-    let folder = fs::File::open(folder).map_err(failed)?;
+    let failed = |error| WriteError::of(folder.clone(), error);
+    let folder = fs::File::open(&folder).map_err(failed)?;
     rustix::fs::syncfs(&folder).map_err(|error| failed(error.into()))
 }
 
@@ -223,20 +242,42 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
     Ok(part)
 }
 
+/// The content's folder has to be there, and on the disk where it should be.
+fn on_its_disk(content: &Content) -> Result<(), WriteError> {
+    let layout = content.layout();
+    let folder = layout.named().stat(layout.base());
+    let folder = folder.map_err(|failure| WriteError::open(content.folder(), failure))?;
+    // The type of the field differs between architectures.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    let now = folder.st_dev as u64;
+    match content.device() {
+        Some(device) if device != now => Err(WriteError::NotMounted {
+            path: content.folder(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
-fn create(content: &Content, path: &std::path::Path, len: u64) -> Result<OwnedFd, WriteError> {
-    let relative = content.relative(path);
-    let shown = || content.folder().join(relative);
-    let made = beneath::create_file(content.folder(), relative, content.device());
-    let (file, stat) = made.map_err(|failure| {
-        let path = shown();
-        match failure {
-            beneath::OpenFailure::NotAFile => WriteError::NotAFile { path },
-            beneath::OpenFailure::Elsewhere => WriteError::NotMounted { path },
-            beneath::OpenFailure::Missing => WriteError::of(path, io::ErrorKind::NotFound.into()),
-            beneath::OpenFailure::Os(error) => WriteError::of(path, error.into()),
+fn create(content: &Content, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
+    let shown = || content.path_beneath(path);
+    let failed = |failure| WriteError::open(shown(), failure);
+    let layout = content.layout();
+    let (named, relative) = (layout.named(), layout.relative(path));
+    on_its_disk(content)?;
+    let (file, stat) = match named.open_to_write(&relative) {
+        Err(OpenFailure::Missing) => {
+            let folder = relative.parent().unwrap_or(Path::new(""));
+            let folder = named.make_folder(folder).map_err(failed)?;
+            let name = relative.file_name().unwrap_or_default();
+            Root::make_file(&folder, name).map_err(|error| match error {
+                // A link that leads nowhere.
+                Errno::EXIST => failed(OpenFailure::NotAFile),
+                error => failed(error.into()),
+            })?
         }
-    })?;
+        opened => opened.map_err(failed)?,
+    };
     if u64::try_from(stat.st_size).is_ok_and(|size| size < len) {
         rustix::fs::ftruncate(&file, len).map_err(|e| WriteError::of(shown(), e.into()))?;
     }

@@ -16,7 +16,7 @@ use everseed_core::bits;
 use everseed_core::hash::Sha1;
 use everseed_core::rng::Rng;
 use everseed_disk::hash::Fast;
-use everseed_disk::{Content, FileCache, OpenError, ReadError, check, read_torrent, write};
+use everseed_disk::{Content, FileCache, Links, OpenError, ReadError, check, read_torrent, write};
 
 fn open(torrent: &Path, data: &Path, scratch: &Scratch) -> Result<Content, OpenError> {
     let metainfo = read_torrent(torrent)?;
@@ -225,11 +225,12 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn links_are_not_followed() {
+fn links_are_followed_while_they_stay() {
     let scratch = Scratch::new("links");
     let bytes = random(3, 300);
     let list = [
-        listed("link", 100),
+        listed("link", 50),
+        listed("annexed", 50),
         listed("sub/file", 100),
         Listed {
             path: "target",
@@ -241,18 +242,27 @@ fn links_are_not_followed() {
     let torrent = torrent_of("folder", 16384, &list, &bytes);
     let torrent = scratch.write("x.torrent", &torrent);
     scratch.write("outside/file", &bytes);
-    scratch.write("folder/z", &bytes[200..]);
-    symlink("../outside/file", scratch.path().join("folder/link")).unwrap();
-    symlink("../outside", scratch.path().join("folder/sub")).unwrap();
-    let content = open(&torrent, scratch.path(), &scratch).unwrap();
+    scratch.write("data/annex/x", &bytes[50..100]);
+    scratch.write("data/folder/z", &bytes[200..]);
+    let data = scratch.path().join("data");
+    symlink("../../outside/file", data.join("folder/link")).unwrap();
+    symlink("../annex/x", data.join("folder/annexed")).unwrap();
+    symlink("../../outside", data.join("folder/sub")).unwrap();
+    let content = open(&torrent, &data, &scratch).unwrap();
     let files = FileCache::new(2);
     for (offset, name) in [(0, "folder/link"), (100, "folder/sub/file")] {
         match content.read(&files, offset, &mut [0; 10]) {
-            Err(ReadError::NotAFile { path }) => assert_eq!(path, scratch.path().join(name)),
+            Err(ReadError::Leaves { path }) => assert_eq!(path, data.join(name)),
             other => panic!("{name}: {other:?}"),
         }
     }
+    let mut read = [0; 50];
+    content.read(&files, 50, &mut read).unwrap();
+    assert_eq!(read, bytes[50..100]);
     content.read(&files, 200, &mut [0; 100]).unwrap();
+    let follows = content.follow(Links::Follow);
+    follows.read(&FileCache::new(2), 0, &mut read).unwrap();
+    assert_eq!(read, bytes[..50]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use everseed_disk::check::{CHUNK, check, fingerprint, verify_piece};
 use everseed_disk::make::{
     MakeError, Options, Report, default_piece_len, make, retrack, stays_put,
 };
-use everseed_disk::{Content, FileCache, Skipped, read_name, read_torrent};
+use everseed_disk::{Content, FileCache, Links, Skipped, read_name, read_torrent};
 
 fn folder(scratch: &Scratch) -> Vec<u8> {
     let all = random(21, 200_000);
@@ -47,6 +47,7 @@ fn options() -> Options {
         comment: Some("für alle".into()),
         private: true,
         piece_len: Some(16 << 10),
+        links: Links::Beneath,
     }
 }
 

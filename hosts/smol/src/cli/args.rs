@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use everseed_disk::Links;
 use lexopt::{Arg, Parser};
 
 use crate::cli::text::escape;
@@ -53,6 +54,16 @@ pub fn text(parser: &mut Parser, option: &str) -> Result<String, Stop> {
         let shown = escape(value.as_encoded_bytes());
         Stop::Usage(format!("{option}: \"{shown}\" is not UTF-8"))
     })
+}
+
+/// The value of `--links`.
+pub fn links(parser: &mut Parser, name: &str) -> Result<Links, Stop> {
+    let read = |text: &str| match text {
+        "beneath" => Some(Links::Beneath),
+        "follow" => Some(Links::Follow),
+        _ => None,
+    };
+    parsed(parser, name, "beneath or follow", read)
 }
 
 /// The value of an option, read by `read`; `what` says what it should have been.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use everseed_core::bits;
 use everseed_core::metainfo::Kind;
 use everseed_disk::check::check;
-use everseed_disk::{Content, ReadError, read_torrent};
+use everseed_disk::{Content, Links, ReadError, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
@@ -22,15 +22,17 @@ use crate::cli::{DAMAGED, Failure, finish, start_log};
 pub(crate) const HELP: &str = "\
 everseed check - compare files with a .torrent
 
-Usage: everseed check TORRENT DIR
+Usage: everseed check [OPTIONS] TORRENT DIR
 
 DIR is the folder that holds the torrent's file or folder, or that file or
 folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
-short, link (a link or folder stands where the file should be), or bad with the
-numbers of the pieces that do not have the right hash. A piece that lies in
-several files is bad for all of them.
+short, link (a link that leads out of DIR), other (a folder or device stands
+where the file should be), or bad with the numbers of the pieces that do not
+have the right hash. A piece that lies in several files is bad for all of them.
 
 Options:
+      --links WHICH      beneath: links are followed if they stay in DIR;
+                         follow: wherever they lead (default: beneath)
   -h, --help             print this
   -V, --version          print the version
 
@@ -42,10 +44,10 @@ Examples:
   everseed check x.torrent . > report || echo damaged
 ";
 
-const OPTIONS: &[&str] = &["--help", "--version"];
+const OPTIONS: &[&str] = &["--links", "--help", "--version"];
 
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
-    let (torrent, data) = parse(parser)?;
+    let (torrent, data, links) = parse(parser)?;
     start_log(LevelFilter::Warn);
     // All of it missing is one thing, a slip in the folder's name or a disk not mounted another.
     std::fs::metadata(&data).map_err(|error| {
@@ -59,7 +61,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     })?;
     let metainfo = read_torrent(&torrent).map_err(Failure::failed)?;
     let content = Content::open(&torrent, &metainfo, &data, &scratch.0);
-    let content = content.map_err(Failure::failed)?;
+    let content = content.map_err(Failure::failed)?.follow(links);
     let good = {
         let mut progress = Progress::new("checked", content.geometry().total());
         let checked = check(&content, |done| {
@@ -79,17 +81,21 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     finish(out, code)
 }
 
-fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf), Stop> {
+fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf, Links), Stop> {
     let mut paths = Vec::new();
+    let mut links = Links::Beneath;
     while let Some(given) = args::next(&mut parser, HELP)? {
         match given {
             Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
             Given::Value(path) => return Err(args::surplus("check", &path)),
+            Given::Option(option) if option == "--links" => {
+                links = args::links(&mut parser, &option)?;
+            }
             Given::Option(option) => return Err(args::unknown("check", OPTIONS, &option)),
         }
     }
     match <[PathBuf; 2]>::try_from(paths) {
-        Ok([torrent, data]) => Ok((torrent, data)),
+        Ok([torrent, data]) => Ok((torrent, data, links)),
         Err(_) => Err(args::missing(
             "check",
             "a .torrent and the folder of its data",
@@ -121,7 +127,8 @@ fn report(content: &Content, good: &[u8], out: &mut Output) -> Result<bool, Fail
             }
             Err(ReadError::Missing { .. }) => "missing ",
             Err(ReadError::Short { .. }) => "short   ",
-            Err(ReadError::NotAFile { .. }) => "link    ",
+            Err(ReadError::Leaves { .. }) => "link    ",
+            Err(ReadError::NotAFile { .. }) => "other   ",
             Err(error) => return Err(Failure::failed(error)),
         };
         out.line(format_args!("{verdict} {path}"));

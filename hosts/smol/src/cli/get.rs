@@ -39,6 +39,7 @@ Options:
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
       --send HOW       copy or sendfile, as for seed
+      --links WHICH    beneath or follow, as for seed
       --trace FILE     write all that the engine is told there, to look at a
                        bug: as many bytes as peers send
       --state DIR      where the torrent and check results are kept
@@ -77,6 +78,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--up",
     "--down",
     "--send",
+    "--links",
     "--trace",
     "--state",
     "--quiet",
@@ -178,7 +180,8 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--send" | "--trace" => {
+            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--send" | "--links"
+            | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown("get", OPTIONS, name)),

@@ -22,7 +22,8 @@ everseed make - make a .torrent of a file or folder
 Usage: everseed make [OPTIONS] PATH
 
 The same files, names and options always give the same bytes. A folder is taken
-with its hidden and empty files; links and devices in it are left out and named.
+with its hidden and empty files. Links to files that lie in it too are taken as
+files; other links, and devices, are left out and named.
 
 Options:
   -o, --outfile OUT      the .torrent to write
@@ -36,6 +37,8 @@ Options:
   -c, --comment TEXT     text for people (default: none)
   -w, --webseed URL      http or https address of the same file or folder;
                          repeat it for several (default: none)
+      --links WHICH      beneath: links that lead out of the folder are left
+                         out; follow: all are taken (default: beneath)
   -h, --help             print this
   -V, --version          print the version
 
@@ -54,6 +57,7 @@ const OPTIONS: &[&str] = &[
     "--piecesize",
     "--comment",
     "--webseed",
+    "--links",
     "--help",
     "--version",
 ];
@@ -118,6 +122,7 @@ fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
                 let url = args::parsed(&mut parser, name, what, args::webseed)?;
                 options.webseeds.push(url);
             }
+            "--links" => options.links = args::links(&mut parser, name)?,
             _ => return Err(args::unknown("make", OPTIONS, name)),
         }
     }
@@ -177,7 +182,10 @@ pub(crate) fn reporter() -> impl FnMut(Report<'_>) {
 fn skipped(path: &Path, why: Skipped) -> String {
     let path = escape(path.as_os_str().as_encoded_bytes());
     match why {
-        Skipped::Symlink => format!("left out, a symbolic link: {path}"),
+        Skipped::Symlink => {
+            format!("left out, a link that leads out of the folder (see --links): {path}")
+        }
+        Skipped::FolderLink => format!("left out, a link to a folder: {path}"),
         Skipped::Special => format!("left out, no regular file: {path}"),
         Skipped::Output => format!("left out, the torrent itself: {path}"),
     }
@@ -213,6 +221,7 @@ mod tests {
             comment: Some("text".into()),
             private: true,
             piece_len: Some(512 << 10),
+            ..Options::default()
         };
         let expected = (PathBuf::from("dir/"), PathBuf::from("x.torrent"), options);
         assert_eq!(made, Ok(expected));

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use everseed_disk::Links;
 use lexopt::Parser;
 use log::LevelFilter;
 
@@ -43,6 +44,8 @@ Options:
                        the kernel's, worth a try where memory is slow, but all
                        peers may wait when the disk's cache is short
                        (default: copy)
+      --links WHICH    beneath: links in a folder are followed if they stay in
+                       it; follow: wherever they lead (default: beneath)
       --trace FILE     write all that the engine is told there, to look at a
                        bug: as many bytes as peers send
       --state DIR      where made torrents and check results are kept
@@ -75,6 +78,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--up",
     "--check",
     "--send",
+    "--links",
     "--trace",
     "--state",
     "--quiet",
@@ -116,6 +120,8 @@ pub struct SeedArgs {
     pub trackers: Vec<String>,
     /// How blocks come from files into sockets.
     pub send: Sending,
+    /// Which symbolic links are followed.
+    pub links: Links,
     /// Where all that the engine is told is written.
     pub trace: Option<PathBuf>,
     /// Print no progress.
@@ -161,6 +167,7 @@ impl Default for SeedArgs {
             check: Check::First,
             trackers: Vec::new(),
             send: Sending::Copy,
+            links: Links::Beneath,
             trace: None,
             quiet: false,
             log: LevelFilter::Warn,
@@ -236,6 +243,7 @@ impl SeedArgs {
                 };
                 self.send = args::parsed(parser, name, "copy or sendfile", read)?;
             }
+            "--links" => self.links = args::links(parser, name)?,
             "--trace" => self.trace = Some(args::path_of(parser, name)?),
             _ => return Err(args::unknown("seed", OPTIONS, name)),
         }
@@ -301,6 +309,7 @@ mod tests {
             "[::1]:7000",
             "--send",
             "sendfile",
+            "--links=follow",
             "--trace",
             "x.trace",
             "--state",
@@ -338,6 +347,7 @@ mod tests {
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
             send: Sending::Sendfile,
+            links: Links::Follow,
             trace: Some("x.trace".into()),
             quiet: false,
             log: LevelFilter::Debug,

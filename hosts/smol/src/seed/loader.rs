@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::{check, read_torrent};
+use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
@@ -27,6 +27,10 @@ pub(super) struct Order {
     /// Given back with the outcome.
     pub(super) ticket: u64,
     pub(super) item: Item,
+    /// The watched folder that it is in.
+    pub(super) folder: Option<PathBuf>,
+    /// Which links are followed.
+    pub(super) links: Links,
     /// Whether to open it only if it was seeded before and has not changed.
     pub(super) known: bool,
     /// How it must look, if it was asleep: otherwise it is something else now.
@@ -140,6 +144,8 @@ fn open(state: &State, order: &Order) -> Option<Outcome> {
     let sources = Sources {
         state,
         data: data.as_deref(),
+        within: order.folder.as_deref(),
+        links: order.links,
         trackers: &order.trackers,
         own_tracker: &order.own_tracker,
     };
@@ -162,6 +168,9 @@ fn open_any(state: &State, order: &Order) -> Outcome {
     }
     let (path, data): (PathBuf, Option<&Path>) = match fetch {
         Some(fetch) => {
+            if let Some(folder) = &order.folder {
+                resolve(folder, path, order.links).map_err(|error| error.to_string())?;
+            }
             let kept = fetch::torrent(state, path).map_err(|(text, _)| text)?;
             (kept, Some(&fetch.out))
         }
@@ -170,6 +179,9 @@ fn open_any(state: &State, order: &Order) -> Outcome {
     let sources = Sources {
         state,
         data,
+        // A download's torrent file is a copy in the state.
+        within: order.folder.as_deref().filter(|_| fetch.is_none()),
+        links: order.links,
         trackers: &order.trackers,
         own_tracker: &order.own_tracker,
     };

@@ -97,6 +97,8 @@ impl Seed {
         let sources = Sources {
             state: &state,
             data: args.data.as_deref(),
+            within: None,
+            links: args.links,
             trackers: &args.trackers,
             own_tracker: &own_tracker,
         };

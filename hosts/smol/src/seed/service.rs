@@ -390,6 +390,8 @@ impl Service {
             self.loader.ask(Order {
                 ticket,
                 item: managed.item.clone(),
+                folder: managed.folder.clone(),
+                links: self.config.seed.links,
                 known,
                 mark: None,
                 trackers: self.config.seed.trackers.clone(),
@@ -405,6 +407,8 @@ impl Service {
         self.next_ticket += 1;
         self.loader.ask(Order {
             ticket,
+            folder: item.path.parent().map(Path::to_owned),
+            links: self.config.seed.links,
             item,
             known: false,
             mark: Some(mark),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{Content, check, read_torrent};
+use everseed_disk::{Content, Links, ReadError, check, read_torrent, resolve};
 
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
@@ -29,6 +29,10 @@ pub(crate) struct Sources<'a> {
     pub(crate) state: &'a State,
     /// Where the data of given torrents is.
     pub(crate) data: Option<&'a Path>,
+    /// The watched folder that it is in, which it has to stay in.
+    pub(crate) within: Option<&'a Path>,
+    /// Which links are followed.
+    pub(crate) links: Links,
     /// Trackers that were asked for, for torrents that are made.
     pub(crate) trackers: &'a [String],
     /// The built-in tracker's announce URL.
@@ -38,6 +42,7 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// Opens or makes the torrent that `path` stands for.
     pub(crate) fn open(&self, path: &Path) -> Result<Source, String> {
+        self.stays(path)?;
         match is_given(path) {
             true => self.given(path),
             false => self.made(path),
@@ -47,11 +52,33 @@ impl Sources<'_> {
     /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
     /// since or is away, a torrent file that is whole.
     pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, String>> {
+        if let Err(error) = self.stays(path) {
+            return Some(Err(error));
+        }
         if is_given(path) {
             let info_hash = read(path).ok()?.info_hash;
             return self.state.knows(info_hash).then(|| self.given(path));
         }
         self.made_before(path).transpose()
+    }
+
+    /// Refuses a link that leads out of the watched folder. What is not there is somebody else's business.
+    fn stays(&self, path: &Path) -> Result<(), String> {
+        match self.real(path) {
+            Err(error @ ReadError::Leaves { .. }) => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The path without links: those that a person named are followed, those in a watched folder if they stay in it.
+    fn real(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        match self.within {
+            Some(folder) => resolve(folder, path, self.links),
+            None => path.canonicalize().map_err(|error| ReadError::Io {
+                path: path.to_owned(),
+                error,
+            }),
+        }
     }
 
     /// A torrent file that the user has.
@@ -60,10 +87,12 @@ impl Sources<'_> {
         let beside = path.parent().unwrap_or(Path::new("/"));
         let data = std::path::absolute(self.data.unwrap_or(beside));
         let data = data.map_err(|e| format!("--data: {e}"))?;
+        // It is opened again and again, and never again through a link.
+        let path = self.real(&path).map_err(|error| error.to_string())?;
         let metainfo = read(&path)?;
         let folder = self.state.folder();
         let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
-        source(content, None)
+        source(content.follow(self.links), None)
     }
 
     /// The torrent that was made of a file or folder, if it still fits.
@@ -71,7 +100,7 @@ impl Sources<'_> {
         if let Some(content) = self.away(path) {
             return source(content, None).map(Some);
         }
-        let path = real(path)?;
+        let path = self.real(path).map_err(|error| error.to_string())?;
         let Some(torrent) = self.state.made_of(&path) else {
             return Ok(None);
         };
@@ -88,7 +117,7 @@ impl Sources<'_> {
         if let Some(before) = self.made_before(path)? {
             return Ok(before);
         }
-        let path = real(path)?;
+        let path = self.real(path).map_err(|error| error.to_string())?;
         let before = self.state.made_of(&path);
         let torrent = self.make(&path)?;
         let metainfo = read(&torrent)?;
@@ -145,7 +174,12 @@ impl Sources<'_> {
 
     fn open_at(&self, torrent: &Path, metainfo: &Metainfo, path: &Path) -> Result<Content, String> {
         let folder = self.state.folder();
-        Content::open_at(torrent, metainfo, path, folder).map_err(|e| e.to_string())
+        let content = Content::open_at(torrent, metainfo, path, folder);
+        let content = content.map_err(|e| e.to_string())?.follow(self.links);
+        Ok(match self.within {
+            Some(folder) => content.within(folder),
+            None => content,
+        })
     }
 
     fn make(&self, path: &Path) -> Result<PathBuf, String> {
@@ -188,12 +222,16 @@ impl Sources<'_> {
     }
 
     fn options(&self) -> Options {
-        match self.trackers {
+        let options = match self.trackers {
             [] => own_options(self.own_tracker),
             given => Options {
                 trackers: given.to_vec(),
                 ..Options::default()
             },
+        };
+        Options {
+            links: self.links,
+            ..options
         }
     }
 }
@@ -211,13 +249,6 @@ pub(crate) fn own_options(own_tracker: &str) -> Options {
 pub(crate) fn is_given(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("torrent") && path.is_file()
-}
-
-fn real(path: &Path) -> Result<PathBuf, String> {
-    path.canonicalize().map_err(|error| {
-        let shown = escape(path.as_os_str().as_encoded_bytes());
-        format!("{shown}: {error}")
-    })
 }
 
 fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {

@@ -232,7 +232,7 @@ impl Seeded {
             );
         }
         if self.is_downloading()
-            && let Some(device) = device(self.content.folder())
+            && let Some(device) = device(&self.content.folder())
         {
             self.content.stay_on(device);
         }
@@ -367,6 +367,13 @@ impl Seeded {
         let missing = pieces - stats.have;
         self.said = stats.have;
         if missing > 0 {
+            if let Ok(Some((first, count))) = check::links_out(&self.content) {
+                let more = match count {
+                    1 => String::new(),
+                    _ => format!(" (and {} more)", count - 1),
+                };
+                log::warn!("{}: {first}{more}", self.name());
+            }
             let (torrent, root) = (self.content.torrent_file(), self.content.root());
             let seeded = match stats.have {
                 0 => "so nothing is seeded",
