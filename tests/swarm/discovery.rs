@@ -108,13 +108,19 @@ fn everseed_dials_whom_a_tracker_names() {
     seeder.stop();
 }
 
-/// The torrent itself comes from everseed, at the URL that it names.
+/// The torrent itself comes from everseed, at the URL that it names, if its owner says so.
 #[test]
 fn torrent_over_http() {
     let net = Net::new();
     let dir = Dir::new("seed");
     let content = Content::odd_folder();
-    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let mut seeder = setup.start(&dir);
+    let path = format!("/{}.torrent", seeder.info_hash());
+    assert_eq!(http::get(seeder.addr(), &path).0, 404);
+    assert_eq!(seeder.values("torrent-url"), [""; 0]);
+    seeder.stop();
+    let mut seeder = setup.args(["--share-torrent"]).start(&dir);
     let path = format!("/{}.torrent", seeder.info_hash());
     let (status, body) = http::get(seeder.addr(), &path);
     assert_eq!(status, 200);
@@ -122,7 +128,8 @@ fn torrent_over_http() {
         body == fs::read(seeder.torrent()).unwrap(),
         "another torrent"
     );
-    let url = format!("http://{}{path}", seeder.addr());
+    let url = seeder.value("torrent-url");
+    assert_eq!(url, format!("http://{}{path}", seeder.addr()));
     Client::Aria2
         .download(&url, net.addr(Family::V4))
         .finish(&content);

@@ -286,7 +286,8 @@ fn from_an_address() {
     let net = Net::new();
     let dir = Dir::new("seed");
     let content = Content::file("address.bin", 5 << 20, 76);
-    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let mut seeder = setup.args(["--share-torrent"]).start(&dir);
     let get = |name: &str| {
         let url = format!("http://{}/{name}.torrent", seeder.addr());
         let (url, args) = (Path::new(&url), ["--no-seed"]);

@@ -15,6 +15,7 @@ mod many;
 mod memory;
 mod owner;
 mod power;
+mod private;
 mod ram;
 mod rate;
 mod restart;

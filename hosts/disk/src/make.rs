@@ -21,7 +21,7 @@ use crate::entry::Entry;
 use crate::error::{ReadError, Shown};
 use crate::hashing::{HashError, Pieces, scratch};
 use crate::regular::open_regular;
-use crate::replace::replace;
+use crate::replace::{replace, replace_for_all};
 use crate::stream::Stream;
 use crate::walk::{self, Found, Skipped};
 
@@ -132,7 +132,7 @@ pub fn make(
         Err(error) => return Err(MakeError::Geometry(error)),
     }
     let hashes = source.hash(piece_len, total, report)?;
-    replace(out, |file| {
+    replace_for_all(out, |file| {
         let info =
             |out: &mut Writer<_>| write_info(out, &source, piece_len, &hashes, options.private);
         write(file, options, info)

@@ -3,15 +3,33 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Writes `path` through `write`, by way of a temporary file beside it that is synced and renamed.
-/// On an error the temporary file is removed and `path` is as before.
+/// On an error the temporary file is removed and `path` is as before. Who may read it stays as it was; what was not
+/// there is for its owner alone.
 pub fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    swap(path, true, write)?;
+    replace_with(path, OWNER, write)
+}
+
+/// The same, but that others may read what was not there, as the process's mask says.
+pub(crate) fn replace_for_all(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    replace_with(path, ALL, write)
+}
+
+fn replace_with(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    swap(path, mode, true, write)?;
     // The rename is durable once the folder is; a file system that cannot sync folders is let be.
     let _ = sync_folder(folder_of(path));
     Ok(())
@@ -23,7 +41,7 @@ pub fn replace_soon(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    swap(path, false, write)
+    swap(path, OWNER, false, write)
 }
 
 /// Makes the names in a folder durable.
@@ -33,6 +51,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn swap(
     path: &Path,
+    mode: u32,
     sync: bool,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -42,7 +61,14 @@ fn swap(
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(mode)
         .open(&temporary)?;
+    if let Ok(before) = fs::symlink_metadata(path)
+        && before.is_file()
+    {
+        // A file system that has no modes is let be.
+        let _ = file.set_permissions(before.permissions());
+    }
     let done = fill(file, sync, write).and_then(|()| fs::rename(&temporary, path));
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -82,10 +108,30 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Who may read a file: its owner, or all that the process's mask leaves.
+const OWNER: u32 = 0o600;
+const ALL: u32 = 0o666;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+
+    #[test]
+    fn who_may_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = Scratch::new("modes");
+        let (ours, all) = (scratch.path().join("ours"), scratch.path().join("all"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        replace(&ours, |_| Ok(())).unwrap();
+        replace_for_all(&all, |_| Ok(())).unwrap();
+        assert_eq!((mode(&ours), mode(&all) & 0o600), (0o600, 0o600));
+        assert!(mode(&ours) <= mode(&all));
+        fs::set_permissions(&all, fs::Permissions::from_mode(0o664)).unwrap();
+        replace(&all, |_| Ok(())).unwrap();
+        replace_soon(&ours, |_| Ok(())).unwrap();
+        assert_eq!((mode(&ours), mode(&all)), (0o600, 0o664));
+    }
 
     #[test]
     fn all_or_nothing() {

@@ -19,7 +19,9 @@ use everseed_node::udp_tracker::{UdpAnnounce, UdpError};
 use smol::Async;
 use smol::future::{FutureExt as _, or};
 
-use crate::http::{self, HttpFault, Limits};
+use crate::http::{self, Caller, HttpFault, Limits};
+use crate::scope::Scope;
+use crate::secrets::mask;
 use crate::url::{Scheme, Url, UrlError};
 
 /// What a tracker answered.
@@ -27,7 +29,7 @@ use crate::url::{Scheme, Url, UrlError};
 pub struct Answer {
     /// When to announce again.
     pub intervals: Intervals,
-    /// Some peers, at most [`MAX_PEERS`].
+    /// Some peers, at most [`MAX_PEERS`], and none that is nearer to us than the tracker is.
     pub peers: Vec<SocketAddr>,
     /// Peers that are complete, if told.
     pub seeders: Option<u32>,
@@ -75,12 +77,14 @@ pub enum AnnounceFault {
 
 impl fmt::Display for AnnounceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.host)?;
+        write!(f, "{}: ", mask(&self.host))?;
         match &self.fault {
             AnnounceFault::Http(fault) => write!(f, "{fault}"),
             AnnounceFault::Status(status) => write!(f, "the tracker answered with HTTP {status}"),
             AnnounceFault::Malformed => f.write_str("the answer is not a tracker's"),
-            AnnounceFault::Refused { reason, .. } => write!(f, "the tracker says: {reason}"),
+            AnnounceFault::Refused { reason, .. } => {
+                write!(f, "the tracker says: {}", mask(reason))
+            }
             AnnounceFault::NoAddress => write!(f, "{}", HttpFault::NoAddress),
             AnnounceFault::Udp(error) => write!(f, "cannot reach the tracker: {error}"),
             AnnounceFault::Silent => f.write_str("the tracker does not answer"),
@@ -100,7 +104,7 @@ impl AnnounceError {
     }
 }
 
-/// Tells the tracker at `url` what `report` says. `tracker_id` is what its last answer gave, or
+/// Tells the tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
 /// empty; `from` holds the addresses to call from, at most one for each family that is to be told
 /// (an unspecified one leaves the choice to the system); `seed` is chance that no stranger knows,
 /// fresh for each call.
@@ -109,6 +113,7 @@ impl AnnounceError {
 /// If the tracker answers over neither family: what went wrong over the one that is more telling.
 pub async fn announce(
     url: &str,
+    caller: Caller,
     report: &Report,
     tracker_id: &[u8],
     from: &[IpAddr],
@@ -123,8 +128,8 @@ pub async fn announce(
         let from = from.iter().copied().find(|ip| Family::of(*ip) == family);
         let from = from.ok_or(AnnounceFault::NoAddress)?;
         match parsed.scheme {
-            Scheme::Udp => udp(&parsed, report, from, limits, seed).await,
-            _ => by_http(url, report, tracker_id, from, limits).await,
+            Scheme::Udp => udp(&parsed, caller, report, from, limits, seed).await,
+            _ => by_http(url, caller, report, tracker_id, from, limits).await,
         }
     };
     let mut v4 = pin!(by(Family::V4));
@@ -205,6 +210,7 @@ fn telling(fault: &AnnounceFault) -> u8 {
 
 async fn by_http(
     url: &str,
+    caller: Caller,
     report: &Report,
     tracker_id: &[u8],
     from: IpAddr,
@@ -213,14 +219,13 @@ async fn by_http(
     let mut full = String::with_capacity(url.len() + 256);
     // Writing to a String does not fail.
     let _ = write_url(&mut full, url, report, tracker_id);
-    let response = http::get(&full, Some(from), limits)
+    let response = http::get(&full, caller, Some(from), limits)
         .await
         .map_err(|error| AnnounceFault::Http(error.fault))?;
     let mut peers = Vec::new();
+    let tracker = Scope::of(response.from);
     let read = Response::read(&response.body[..], &mut |peer| {
-        if peers.len() < MAX_PEERS {
-            peers.push(peer);
-        }
+        keep(&mut peers, tracker, peer);
     });
     match read {
         Ok(answer) if response.status == 200 => Ok(Answer {
@@ -241,8 +246,16 @@ async fn by_http(
     }
 }
 
+/// Keeps a peer that a tracker names, if the tracker is near enough to be believed.
+fn keep(peers: &mut Vec<SocketAddr>, tracker: Scope, peer: SocketAddr) {
+    if peers.len() < MAX_PEERS && tracker.may_name(peer.ip()) {
+        peers.push(peer);
+    }
+}
+
 async fn udp(
     url: &Url<'_>,
+    caller: Caller,
     report: &Report,
     from: IpAddr,
     limits: &Limits,
@@ -255,10 +268,14 @@ async fn udp(
         Err(HttpFault::Slow)
     };
     let all = resolve.or(slow).await.map_err(AnnounceFault::Http)?;
-    let tracker = all
+    let all: Vec<SocketAddr> = all
         .into_iter()
-        .find(|addr| Family::of(addr.ip()) == family)
-        .ok_or(AnnounceFault::NoAddress)?;
+        .filter(|addr| Family::of(addr.ip()) == family)
+        .collect();
+    let may_call = |addr: &SocketAddr| caller.may_call(url.target, addr.ip(), None);
+    let first = all.first().ok_or(AnnounceFault::NoAddress)?.ip();
+    let tracker = all.iter().copied().find(may_call);
+    let tracker = tracker.ok_or(AnnounceFault::Http(HttpFault::Inside(first)))?;
     let socket = udp_socket(tracker, from).map_err(AnnounceFault::Udp)?;
     // The two families draw different transaction ids.
     let mut rng = Rng::new(seed ^ family as u64);
@@ -282,9 +299,7 @@ async fn udp(
         let received = async { socket.recv(&mut packet).await.map(Some) };
         if let Some(len) = received.or(timer).await.map_err(AnnounceFault::Udp)? {
             exchange.datagram(now(), tracker, &packet[..len], &mut |peer| {
-                if peers.len() < MAX_PEERS {
-                    peers.push(peer);
-                }
+                keep(&mut peers, Scope::of(tracker.ip()), peer);
             });
         }
     }

@@ -33,6 +33,19 @@ pub(crate) struct Sleeper {
     pub(crate) mark: Mark,
     /// Its trackers, by tier.
     pub(crate) tiers: Vec<Vec<String>>,
+    /// The kind of its line says it.
+    #[serde(skip)]
+    privacy: Privacy,
+}
+
+/// Whether a torrent is private.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Privacy {
+    /// Its line is from 0.1.0.
+    #[default]
+    Unknown,
+    Public,
+    Private,
 }
 
 /// What tells whether something was changed: its length, time of change and number of files.
@@ -47,6 +60,7 @@ impl Sleeper {
         root: &Path,
         mark: Mark,
         tiers: Vec<Vec<String>>,
+        private: bool,
     ) -> Sleeper {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         Sleeper {
@@ -56,6 +70,10 @@ impl Sleeper {
             root: bytes(root),
             mark,
             tiers,
+            privacy: match private {
+                true => Privacy::Private,
+                false => Privacy::Public,
+            },
         }
     }
 
@@ -82,8 +100,32 @@ impl Sleeper {
 
 #[derive(Serialize, Deserialize)]
 enum Line {
+    /// As 0.1.0 wrote it.
     Asleep(Sleeper),
     Gone([u8; 20]),
+    Public(Sleeper),
+    Private(Sleeper),
+}
+
+impl Line {
+    fn of(sleeper: Sleeper) -> Line {
+        match sleeper.privacy {
+            Privacy::Unknown => Line::Asleep(sleeper),
+            Privacy::Public => Line::Public(sleeper),
+            Privacy::Private => Line::Private(sleeper),
+        }
+    }
+
+    /// What is asleep, or the info-hash of what is gone.
+    fn sleeper(self) -> Result<Sleeper, InfoHash> {
+        let (sleeper, privacy) = match self {
+            Line::Gone(info_hash) => return Err(InfoHash(info_hash)),
+            Line::Asleep(sleeper) => (sleeper, Privacy::Unknown),
+            Line::Public(sleeper) => (sleeper, Privacy::Public),
+            Line::Private(sleeper) => (sleeper, Privacy::Private),
+        };
+        Ok(Sleeper { privacy, ..sleeper })
+    }
 }
 
 /// The file, and where in it each torrent's line is.
@@ -121,14 +163,14 @@ impl Catalogue {
         let mut reader = Lines::new(file.try_clone()?);
         let mut stale = 0_usize;
         while let Some((at, line)) = reader.next() {
-            match line {
-                Line::Asleep(sleeper) => match take(&sleeper)? {
+            match line.sleeper() {
+                Ok(sleeper) => match take(&sleeper)? {
                     Some(id) => stale += usize::from(self.put(id, at).is_some()),
                     None => stale += 1,
                 },
-                Line::Gone(info_hash) => {
+                Err(info_hash) => {
                     stale += 1;
-                    if let Some(id) = drop(InfoHash(info_hash)) {
+                    if let Some(id) = drop(info_hash) {
                         stale += usize::from(self.take(id).is_some());
                     }
                 }
@@ -159,7 +201,7 @@ impl Catalogue {
             return Ok(());
         }
         let at = u32::try_from(self.end).map_err(io::Error::other)?;
-        self.append(&Line::Asleep(sleeper.clone()))?;
+        self.append(&Line::of(sleeper.clone()))?;
         self.put(id, at);
         Ok(())
     }
@@ -185,10 +227,7 @@ impl Catalogue {
         let mut bytes = vec![0; len.min(LONGEST)];
         file.read_exact_at(&mut bytes, u64::from(at) + HEAD as u64)
             .ok()?;
-        match decode(&bytes, check)? {
-            Line::Asleep(sleeper) => Some(sleeper),
-            Line::Gone(_) => None,
-        }
+        decode(&bytes, check)?.sleeper().ok()
     }
 
     /// All that are asleep, in the order in which they are written: slot and what is known. An error of `each`
@@ -207,7 +246,7 @@ impl Catalogue {
         let mut reader = Lines::new(file.try_clone()?);
         while let Some((at, line)) = reader.next() {
             if let Some((_, slot)) = lines.next_if(|&(line, _)| line == at)
-                && let Line::Asleep(sleeper) = line
+                && let Ok(sleeper) = line.sleeper()
             {
                 each(slot, &sleeper)?;
             }
@@ -235,6 +274,14 @@ impl Catalogue {
         Some(if made.is_file() { made } else { sleeper.path() })
     }
 
+    /// Whether the tracker at `own` is one of this torrent's: it is every public one's, and private ones have
+    /// to name it (BEP 27).
+    pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
+        let named = |s: &Sleeper| s.tiers.iter().flatten().any(|url| url == own);
+        let sleeper = self.read(id.slot);
+        sleeper.is_some_and(|s| s.privacy == Privacy::Public || named(&s))
+    }
+
     /// Forgets all, on disk too.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.lines.clear();
@@ -251,6 +298,7 @@ impl Catalogue {
             options.read(true).write(true).create(true).truncate(false);
             // It is never waited for the other end of a FIFO.
             options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+            options.mode(0o600);
             let is_good = |there: &Metadata| there.is_file() && there.len() <= CATALOGUE_MAX;
             let opened = match options.open(&self.path) {
                 Ok(file) if is_good(&file.metadata()?) => file,
@@ -299,7 +347,7 @@ impl Catalogue {
         let mut end = 0_u64;
         everseed_disk::replace(&self.path, |out: &mut BufWriter<File>| {
             self.each(|slot, sleeper| {
-                let bytes = encode(&Line::Asleep(sleeper.clone()))?;
+                let bytes = encode(&Line::of(sleeper.clone()))?;
                 moved.push((slot, u32::try_from(end).map_err(io::Error::other)?));
                 end += bytes.len() as u64;
                 out.write_all(&bytes)
@@ -436,6 +484,7 @@ mod tests {
             &root,
             (n.into(), 2, 3, 1),
             tiers,
+            n > 100,
         )
     }
 
@@ -476,6 +525,33 @@ mod tests {
         assert_eq!(four.path(), Path::new("/watch/4.torrent"));
         assert_eq!(four.data().as_deref(), Some(Path::new("/data")));
         assert_eq!(four.root(), Path::new("/data/4"));
+    }
+
+    /// A private torrent's peers are its own trackers' alone; what 0.1.0 wrote does not say which are private.
+    #[test]
+    fn whom_the_built_in_tracker_answers_for() {
+        let folder = Folder::new("tracked");
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        for n in [1, 101] {
+            catalogue.add(id(n), &sleeper(n as u8)).unwrap();
+        }
+        let old = Sleeper {
+            privacy: Privacy::Unknown,
+            ..sleeper(2)
+        };
+        catalogue.add(id(2), &old).unwrap();
+        let (mut catalogue, found) = loaded(&folder);
+        assert_eq!(found, [1, 101, 2]);
+        assert_eq!(catalogue.read(2), Some(old));
+        for (n, others, own) in [(1, true, true), (101, false, true), (2, false, true)] {
+            let own_url = format!("http://t{n}/announce");
+            assert_eq!(catalogue.is_tracked(id(n), "http://x/announce"), others);
+            assert_eq!(catalogue.is_tracked(id(n), &own_url), own);
+        }
+        // Once it was awake it is known.
+        catalogue.add(id(2), &sleeper(2)).unwrap();
+        assert!(catalogue.is_tracked(id(2), "http://x/announce"));
+        assert!(!catalogue.is_tracked(id(3), "http://x/announce"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,6 +224,12 @@ impl Engine {
     /// Closes a torrent's files, so that what is there now is read.
     pub(crate) fn forget_files(&self, content: &Content) {
         content.close_files(&self.files);
+    }
+
+    /// The torrent file of a torrent that is awake.
+    pub(crate) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
+        self.content(id)
+            .map(|content| content.torrent_file().to_owned())
     }
 
     /// The time that the node lives in.
@@ -568,6 +575,7 @@ impl Engine {
         };
         let watched = self.epoll.remove(&peer.stream);
         if watched.is_ok() && self.news.web.len() < WEB_AT_ONCE {
+            Held::evenly(WEB_HELD).tune(&peer.stream);
             self.news.web.push((peer.stream, peer.addr));
         }
         true
@@ -631,8 +639,9 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// Files that are kept open at a time.
 const OPEN_FILES: usize = 32;
 
-/// HTTP connections that are served at a time.
+/// HTTP connections that are served at a time, and bytes that the kernel may hold for one of them.
 pub(crate) const WEB_AT_ONCE: usize = 32;
+const WEB_HELD: usize = 32 * 1024;
 
 /// What one turn does at most of each kind before it looks at the sockets anew.
 const ACTIONS_PER_TURN: usize = 64;

@@ -5,7 +5,8 @@
 //! cookie, asks for no compression, and sends nothing but what a tracker needs.
 //!
 //! A URL with a user name or password is refused, as is a redirect from https to http: both would
-//! send secrets where their owner may not expect them.
+//! send secrets where their owner may not expect them. So is an address inside this network, unless
+//! [`Caller`] allows it: that is looked at on every hop, after the name was resolved.
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,8 @@ use smol::io::{
     AsyncWriteExt as _, BufReader,
 };
 
+pub use crate::scope::Caller;
+use crate::secrets::mask;
 use crate::socket::{self, Held};
 use crate::url::{Scheme, Url, UrlError};
 
@@ -51,6 +54,8 @@ pub struct Response {
     pub status: u16,
     /// The body, free of transfer encoding.
     pub body: Vec<u8>,
+    /// The address that it came from.
+    pub from: IpAddr,
 }
 
 /// Why there is no answer, and from which host.
@@ -88,11 +93,13 @@ pub enum HttpFault {
     Redirects,
     /// It wanted to send us from https to http.
     Downgrade,
+    /// This address is inside, and nobody who may sent us there.
+    Inside(IpAddr),
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.host, self.fault)
+        write!(f, "{}: {}", mask(&self.host), self.fault)
     }
 }
 
@@ -110,28 +117,41 @@ impl fmt::Display for HttpFault {
             HttpFault::TooLong => f.write_str("the answer is too long"),
             HttpFault::Redirects => f.write_str("redirected too often"),
             HttpFault::Downgrade => f.write_str("refused a redirect from https to http"),
+            HttpFault::Inside(ip) => write!(
+                f,
+                "{ip} is inside this network, where torrents may name only paths like /announce, and \
+                 hosts outside redirect to nothing; if it is your tracker, name it with --tracker URL"
+            ),
         }
     }
 }
 
 impl std::error::Error for HttpError {}
 
-/// Asks for `url`, calling from this address of ours (an unspecified one stands for all of its
+/// Asks for `url`, which `caller` named, calling from this address of ours (an unspecified one stands for all of its
 /// family), or from any.
 ///
 /// # Errors
 /// See [`HttpFault`]. An answer with a status of failure is an answer.
-pub async fn get(url: &str, from: Option<IpAddr>, limits: &Limits) -> Result<Response, HttpError> {
+pub async fn get(
+    url: &str,
+    caller: Caller,
+    from: Option<IpAddr>,
+    limits: &Limits,
+) -> Result<Response, HttpError> {
     let mut host = url.to_owned();
     let work = async {
         let mut url = url.to_owned();
+        let mut before = None;
         for _ in 0..=MAX_REDIRECTS {
             let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
             parsed.host.clone_into(&mut host);
-            match request(&parsed, from, limits).await? {
+            let (tcp, ip) = connect(&parsed, (caller, before), from, limits).await?;
+            match request(&parsed, tcp, ip, limits).await? {
                 Step::Done(response) => return Ok(response),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
             }
+            before = Some(ip);
         }
         Err(HttpFault::Redirects)
     };
@@ -174,33 +194,43 @@ fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
     }
 }
 
-async fn request(url: &Url<'_>, from: Option<IpAddr>, limits: &Limits) -> Result<Step, HttpFault> {
-    let tcp = connect(url, from, limits).await?;
+async fn request(
+    url: &Url<'_>,
+    tcp: Async<TcpStream>,
+    ip: IpAddr,
+    limits: &Limits,
+) -> Result<Step, HttpFault> {
     match url.scheme {
-        Scheme::Http => exchange(tcp, url, limits).await,
+        Scheme::Http => exchange(tcp, url, ip, limits).await,
         Scheme::Https => {
             let stream = tls::connect(url.host, tcp).await.map_err(HttpFault::Tls)?;
-            exchange(stream, url, limits).await
+            exchange(stream, url, ip, limits).await
         }
         Scheme::Udp => Err(HttpFault::Url(UrlError::Scheme)),
     }
 }
 
+/// Connects to an address of the host that may be called; answers with it.
 async fn connect(
     url: &Url<'_>,
+    (caller, before): (Caller, Option<IpAddr>),
     from: Option<IpAddr>,
     limits: &Limits,
-) -> Result<Async<TcpStream>, HttpFault> {
+) -> Result<(Async<TcpStream>, IpAddr), HttpFault> {
     let all = url.resolve().await.map_err(HttpFault::Resolve)?;
     let wanted = |addr: &SocketAddr| from.is_none_or(|ip| ip.is_ipv4() == addr.is_ipv4());
     let mut last = HttpFault::NoAddress;
     for addr in all.into_iter().filter(wanted).take(MAX_ADDRESSES) {
+        if !caller.may_call(url.target, addr.ip(), before) {
+            last = HttpFault::Inside(addr.ip());
+            continue;
+        }
         let slow = async {
             smol::Timer::after(limits.connect).await;
             Err(io::ErrorKind::TimedOut.into())
         };
         match dial(addr, from).or(slow).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, addr.ip())),
             Err(error) => last = HttpFault::Connect(error),
         }
     }
@@ -220,6 +250,7 @@ async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStr
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     url: &Url<'_>,
+    from: IpAddr,
     limits: &Limits,
 ) -> Result<Step, HttpFault> {
     let request = head(url);
@@ -241,6 +272,7 @@ async fn exchange(
     Ok(Step::Done(Response {
         status: head.status,
         body,
+        from,
     }))
 }
 

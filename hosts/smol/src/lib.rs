@@ -21,7 +21,7 @@
 //! | [`tracker`] | the built-in tracker |
 //! | `place` | which disk content belongs to |
 //! | [`config`], `notify` | what a service needs besides |
-//! | [`cli`], [`magnet`] | what people see |
+//! | [`cli`], [`magnet`], `secrets` | what people see |
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,8 @@ pub mod magnet;
 mod memory;
 mod notify;
 mod place;
+mod scope;
+mod secrets;
 pub mod seed;
 mod slow;
 mod socket;

@@ -13,21 +13,23 @@
 //! Each of them may be damaged, or be another thing than a file: it is read only if it is a regular file that
 //! is no longer than it can be, and otherwise set aside, by the name of `NAME.damaged`.
 //!
+//! It is for its owner alone, 0700 and 0600, as trackers' passkeys are in it.
+//!
 //! Nothing in it is precious: without it, or with a damaged part of it, files are verified again. So what is
 //! first known of a torrent whose content was there is left to the kernel to write: should the power go
 //! within seconds, it is as if it had gone before.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use everseed_core::hash::{InfoHash, Sha1, Smol};
 use everseed_core::resume::{ENCODED_BASE, Record};
 use everseed_disk::{RegularError, read_regular};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use crate::place::{Found, Place, is_in_ram};
 
@@ -84,9 +86,18 @@ impl State {
     /// Takes the folder, which is made if need be.
     pub(crate) fn open(folder: &Path) -> Result<State, StateError> {
         let made = folder.join("made");
-        fs::create_dir_all(&made).map_err(|error| StateError::Io(made, error))?;
+        let mut builder = fs::DirBuilder::new();
+        let built = builder.recursive(true).mode(0o700).create(&made);
+        built.map_err(|error| StateError::Io(made, error))?;
         let path = folder.join("lock");
         let lock = lock_file(&path).map_err(|error| StateError::Io(path.clone(), error))?;
+        if let Err(error) = tighten(folder) {
+            log::warn!(
+                "{}: others may look into this folder, where passkeys may be: {error}; give the state a \
+                 folder of its own with --state DIR, or chmod it to 700",
+                folder.display()
+            );
+        }
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse(folder.to_owned())),
             // A file system without locks: the warning in the manual has to do.
@@ -218,7 +229,7 @@ impl State {
 /// Opens the file that is locked, which is made if need be. It is never waited for the other end of a FIFO.
 fn lock_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.write(true).create(true).truncate(false);
+    options.write(true).create(true).truncate(false).mode(0o600);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
     options.custom_flags(nonblocking.cast_signed());
     let file = options.open(path)?;
@@ -226,6 +237,58 @@ fn lock_file(path: &Path) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file; remove it")),
     }
+}
+
+/// Closes a state to others that is open to them, as 0.1.0 left it. A folder that holds other things too stays
+/// as it is, but for our files.
+fn tighten(folder: &Path) -> io::Result<()> {
+    let about = fs::metadata(folder)?;
+    if about.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mut alone = about.permissions().mode() & 0o1000 == 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        match is_ours(name.as_bytes()) {
+            true if kind.is_file() => close_to_others(&entry.path())?,
+            true if kind.is_dir() => {
+                fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?
+            }
+            _ => alone = false,
+        }
+    }
+    match alone {
+        true => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+        false => Err(io::Error::other("it holds other things too")),
+    }
+}
+
+/// Whether a file in the state folder is of the state, by its name.
+fn is_ours(name: &[u8]) -> bool {
+    let known: [&[u8]; 5] = [
+        b"lock",
+        b"made",
+        b"catalogue",
+        b"new.torrent",
+        b"fetched.torrent",
+    ];
+    let of_torrent = || {
+        let (hash, rest) = name.split_at_checked(40)?;
+        InfoHash::from_hex(hash)?;
+        Some([&b".torrent"[..], b".resume", b".index", b".place"].contains(&rest))
+    };
+    let name = name.strip_suffix(b".damaged").unwrap_or(name);
+    known.contains(&name) || name.starts_with(b".everseed-") || of_torrent() == Some(true)
+}
+
+/// Has only its owner read and write a file.
+pub(crate) fn close_to_others(path: &Path) -> io::Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.cast_signed());
+    let file = options.open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn put(path: &Path, bytes: &[u8], in_haste: bool) -> io::Result<()> {
@@ -303,6 +366,48 @@ mod tests {
         assert!(matches!(State::open(&folder.0), Err(StateError::InUse(_))));
         drop(state);
         assert!(State::open(&folder.0).is_ok());
+    }
+
+    /// A new one is closed, one of 0.1.0 is closed at the start, and what is not ours is left as it is.
+    #[test]
+    fn only_its_owner_reads_it() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let folder = Folder::new("closed");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        state.remember(Path::new("/x"), info_hash).unwrap();
+        put(&state.torrent_file(info_hash), b"", true).unwrap();
+        let files = [state.torrent_file(info_hash), folder.0.join("lock")];
+        let folders = [folder.0.clone(), folder.0.join("made")];
+        drop(state);
+        let is_closed = || {
+            let files = files.iter().all(|path| mode(path) == 0o600);
+            files && folders.iter().all(|path| mode(path) == 0o700)
+        };
+        assert!(is_closed());
+        let open = |path: &PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        let open_all = || {
+            files.iter().for_each(|path| open(path, 0o644).unwrap());
+            folders.iter().for_each(|path| open(path, 0o755).unwrap());
+        };
+        open_all();
+        drop(State::open(&folder.0).unwrap());
+        assert!(is_closed());
+        open_all();
+        let other = folder.0.join("letters.txt");
+        fs::write(&other, b"").unwrap();
+        open(&other, 0o644).unwrap();
+        drop(State::open(&folder.0).unwrap());
+        assert_eq!((mode(&folder.0), mode(&other)), (0o755, 0o644));
+        assert!(files.iter().all(|path| mode(path) == 0o600));
+        fs::remove_file(&other).unwrap();
+        open(&folder.0, 0o1777).unwrap();
+        drop(State::open(&folder.0).unwrap());
+        assert_eq!(
+            mode(&folder.0),
+            0o1777,
+            "a folder like /tmp stays everybody's"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use everseed_core::geometry::{Geometry, TorrentId};
@@ -255,9 +256,12 @@ struct Tape {
 
 impl Tape {
     fn new(path: &Path, head: &Head<'_>) -> io::Result<Tape> {
+        // What peers sent is nobody else's business.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
         let mut tape = Tape {
             path: path.to_owned(),
-            file: Some(BufWriter::new(File::create(path)?)),
+            file: Some(BufWriter::new(options.open(path)?)),
             encoded: vec![0; LONGEST_ENTRY],
         };
         tape.put(head)?;

@@ -45,6 +45,13 @@ pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Op
     found
 }
 
+/// Whether a torrent names this tracker.
+pub(crate) fn names(path: &Path, metainfo: &Metainfo, tracker: &str) -> bool {
+    let mut found = false;
+    let read = each_tracker(path, metainfo, |_, url| found |= url == tracker);
+    read.is_ok() && found
+}
+
 fn each_tracker(
     path: &Path,
     metainfo: &Metainfo,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed::announce::{AnnounceError, AnnounceFault, Answer, announce};
-use everseed::http::Limits;
+use everseed::http::{Caller, Limits};
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::{AnnounceEvent, Report};
 use smol::block_on;
@@ -31,7 +31,15 @@ const LIMITS: Limits = Limits {
 
 fn tell(url: &str) -> Result<Answer, AnnounceError> {
     let from = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-    block_on(announce(url, &REPORT, b"an id", &from, &LIMITS, 42))
+    block_on(announce(
+        url,
+        Caller::Torrent,
+        &REPORT,
+        b"an id",
+        &from,
+        &LIMITS,
+        42,
+    ))
 }
 
 /// A tracker that answers every HTTP request with `body`; it lives as long as the test process.
@@ -167,6 +175,18 @@ fn udp_failures_are_told() {
     let error = tell(&format!("udp://{addr}/announce")).unwrap_err();
     assert!(matches!(error.fault, AnnounceFault::Udp(_)), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// What torrents name inside the house is called only as a tracker.
+#[test]
+fn udp_reaches_no_other_service() {
+    let addr = udp_tracker("127.0.0.1:0", |_| panic!("nobody may call here"));
+    for path in ["", "/", "/x.cgi"] {
+        let error = tell(&format!("udp://{addr}{path}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("inside this network"), "{error}");
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everseed::http::{HttpError, HttpFault, Limits, Response, get};
+use everseed::http::{Caller, HttpError, HttpFault, Limits, Response, get};
 use smol::block_on;
 
 const LIMITS: Limits = Limits {
@@ -40,7 +41,12 @@ fn read_head(stream: &mut TcpStream) -> String {
 }
 
 fn fetch(addr: SocketAddr, target: &str, limits: &Limits) -> Result<Response, HttpError> {
-    block_on(get(&format!("http://{addr}{target}"), None, limits))
+    block_on(get(
+        &format!("http://{addr}{target}"),
+        Caller::Owner,
+        None,
+        limits,
+    ))
 }
 
 #[test]
@@ -187,6 +193,7 @@ fn who_is_not_there_is_named() {
     assert!(error.to_string().starts_with("127.0.0.1: cannot connect: "));
     let other_family = block_on(get(
         &format!("http://{addr}/"),
+        Caller::Owner,
         Some(Ipv6Addr::UNSPECIFIED.into()),
         &LIMITS,
     ));
@@ -200,11 +207,56 @@ fn https_to_a_plain_server_fails() {
     let addr = serve_streams(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     });
-    let error = block_on(get(&format!("https://{addr}/"), None, &LIMITS)).unwrap_err();
+    let error = block_on(get(
+        &format!("https://{addr}/"),
+        Caller::Owner,
+        None,
+        &LIMITS,
+    ))
+    .unwrap_err();
     assert!(matches!(error.fault, HttpFault::Tls(_)), "{error}");
     let has_tls = cfg!(feature = "tls");
     assert_eq!(
         error.to_string().contains("this build has no TLS"),
         !has_tls
     );
+}
+
+/// A torrent's tracker may be in the house; the router's own pages are none, and hear nothing.
+#[test]
+fn torrents_reach_no_pages_in_the_house() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    let addr = serve(move |head| {
+        let target = head.split(' ').nth(1).unwrap().to_owned();
+        let answer: &[u8] = match target.as_str() {
+            "/x/announce" => b"HTTP/1.1 302 Found\r\nLocation: /apply.cgi?action=Reboot\r\n\r\n",
+            "/y/announce" => b"HTTP/1.1 302 Found\r\nLocation: /announce\r\n\r\n",
+            _ => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        };
+        log.lock().unwrap().push(target);
+        answer.to_vec()
+    });
+    let port = addr.port();
+    let ask = |caller, host: &str, target: &str| {
+        let url = format!("http://{host}:{port}{target}");
+        block_on(get(&url, caller, None, &LIMITS)).map(|response| response.status)
+    };
+    let (owner, torrent) = (Caller::Owner, Caller::Torrent);
+    for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+        for target in ["/apply.cgi?action=Reboot", "/", "", "/apply.cgi?/announce"] {
+            let fault = ask(torrent, host, target).unwrap_err().fault;
+            assert!(
+                matches!(fault, HttpFault::Inside(_)),
+                "{host}{target}: {fault}"
+            );
+        }
+    }
+    assert_eq!(*heard.lock().unwrap(), [""; 0]);
+    assert_eq!(ask(torrent, "127.0.0.1", "/y/announce").unwrap(), 200);
+    assert_eq!(ask(owner, "127.0.0.1", "/x/announce").unwrap(), 200);
+    heard.lock().unwrap().clear();
+    let fault = ask(torrent, "127.0.0.1", "/x/announce").unwrap_err().fault;
+    assert!(matches!(fault, HttpFault::Inside(_)), "{fault}");
+    assert_eq!(*heard.lock().unwrap(), ["/x/announce"]);
 }

@@ -5,19 +5,19 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use everseed::http::{Limits, get};
+use everseed::http::{Caller, Limits, get};
 use everseed::tracker::{Table, serve};
-use everseed_core::hash::InfoHash;
+use everseed_core::hash::{InfoHash, Sha1 as _, Smol};
 use everseed_core::time::Instant;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::{Async, LocalExecutor, block_on};
 
 const A: InfoHash = InfoHash([0x61; 20]);
 
-/// Runs `client` beside a tracker that finds the torrent file of `A` at `path`.
+/// Runs `client` beside a tracker that gives out one torrent file.
 fn with_tracker<F: Future<Output = ()>>(
     bind: &str,
-    path: Option<PathBuf>,
+    shared: Option<(InfoHash, PathBuf)>,
     client: impl FnOnce(SocketAddr) -> F,
 ) {
     let listener = Async::<TcpListener>::bind(bind.parse::<SocketAddr>().unwrap()).unwrap();
@@ -29,9 +29,11 @@ fn with_tracker<F: Future<Output = ()>>(
     let tracker = async {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let (table, path) = (&table, path.clone());
+            let (table, shared) = (&table, shared.clone());
             let work = async move {
-                let file = |info_hash| path.clone().filter(|_| info_hash == A);
+                let file = |hash| {
+                    Some(shared.clone()?.1).filter(|_| shared.as_ref().is_some_and(|s| s.0 == hash))
+                };
                 let now = || Instant::from_secs(1);
                 let _ = serve(stream, table, &now, &|_| false, &file).await;
             };
@@ -56,33 +58,73 @@ fn announces_are_answered_over_both_families() {
                 "http://{addr}/announce?info_hash={}&port=1&left=1",
                 "a".repeat(20)
             );
-            let response = get(&url, None, &Limits::default()).await.unwrap();
+            let response = get(&url, Caller::Owner, None, &Limits::default())
+                .await
+                .unwrap();
             assert_eq!(response.status, 200);
             assert!(response.body.ends_with(expected), "{:?}", response.body);
         });
     }
 }
 
+/// A torrent of so many pieces, with more keys in and beside its `info`, and its info-hash.
+fn torrent(pieces: usize, announce: &str, private: &str) -> (InfoHash, Vec<u8>) {
+    let (length, hashes) = (pieces * 16384, 20 * pieces);
+    let mut info =
+        format!("d6:lengthi{length}e4:name1:x12:piece lengthi16384e6:pieces{hashes}:").into_bytes();
+    info.extend((0..=250_u8).cycle().take(hashes));
+    info.extend(private.as_bytes());
+    info.push(b'e');
+    let mut sha1 = Smol::default();
+    sha1.update(&info);
+    let head = format!("d8:announce{}:{announce}4:info", announce.len());
+    let torrent = [head.as_bytes(), &info, b"e"].concat();
+    (InfoHash(sha1.finish()), torrent)
+}
+
 #[test]
 fn a_big_torrent_file_arrives_whole() {
-    let bytes: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let (hash, bytes) = torrent(50_000, "http://t.example/announce", "");
     let path = std::env::temp_dir().join(format!("everseed-test-{}.torrent", std::process::id()));
     std::fs::write(&path, &bytes).unwrap();
     let limits = Limits {
-        body: 1 << 20,
+        body: 2 << 20,
         ..Limits::default()
     };
-    with_tracker("127.0.0.1:0", Some(path.clone()), |addr| async move {
-        let url = format!("http://{addr}/{A}.torrent");
-        let response = get(&url, None, &limits).await.unwrap();
-        assert!(response.status == 200 && response.body == bytes);
-    });
+    let ask = |hash: InfoHash| {
+        let (path, status) = (path.clone(), std::cell::Cell::new((0, Vec::new())));
+        with_tracker("127.0.0.1:0", Some((hash, path)), |addr| {
+            let status = &status;
+            async move {
+                let url = format!("http://{addr}/{hash}.torrent");
+                let answer = get(&url, Caller::Owner, None, &limits).await.unwrap();
+                status.set((answer.status, answer.body));
+            }
+        });
+        status.take()
+    };
+    assert!(ask(hash) == (200, bytes));
+    assert_eq!(
+        ask(InfoHash([5; 20])).0,
+        404,
+        "another torrent is there now"
+    );
+    let passkey = "http://t.example/0123456789abcdef0123456789abcdef/announce";
+    for (announce, private) in [
+        ("http://t.example/announce", "7:privatei1e"),
+        ("http://t.example/announce?passkey=x", ""),
+        (passkey, ""),
+    ] {
+        let (hash, bytes) = torrent(1, announce, private);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(ask(hash).0, 404, "{announce} {private}");
+    }
     std::fs::remove_file(&path).unwrap();
-    with_tracker("127.0.0.1:0", None, |addr| async move {
-        let url = format!("http://{addr}/{A}.torrent");
-        let response = get(&url, None, &limits).await.unwrap();
-        assert_eq!(response.status, 404);
-    });
+    assert_eq!(ask(hash).0, 404);
+    // Nobody writes into it, so who opened it would wait for ever.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+    assert_eq!(ask(hash).0, 404);
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

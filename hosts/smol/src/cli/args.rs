@@ -8,6 +8,7 @@ use everseed_disk::Links;
 use lexopt::{Arg, Parser};
 
 use crate::cli::text::escape;
+use crate::secrets::mask;
 
 /// Why a command does not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,7 +76,9 @@ pub fn parsed<T>(
 ) -> Result<T, Stop> {
     let text = text(parser, option)?;
     read(&text).ok_or_else(|| {
-        let shown = escape(&text);
+        // It may be a URL with a passkey, and go to a service's log.
+        let masked = text.contains("://").then(|| mask(&text).to_string());
+        let shown = escape(masked.as_ref().unwrap_or(&text));
         Stop::Usage(format!("{option}: \"{shown}\" is not {what}"))
     })
 }

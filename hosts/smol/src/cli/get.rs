@@ -30,6 +30,7 @@ Options:
       --ratio R        stop when R times its size was sent, like 1.5
       --time MINUTES   stop after seeding for so long
       --peer IP:PORT   a peer to begin with; repeat it for several
+      --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
@@ -71,6 +72,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--ratio",
     "--time",
     "--peer",
+    "--share-torrent",
     "--listen",
     "--slots",
     "--max-peers",
@@ -126,6 +128,7 @@ impl Fetch {
                     "--state" => state = Some(args::path_of(&mut parser, "--state")?),
                     "--no-seed" => fetch.no_seed = true,
                     "--sequential" => fetch.sequential = true,
+                    "--share-torrent" => seed.share_torrent = true,
                     "-q" | "--quiet" => {
                         seed.quiet = true;
                         seed.log = log::LevelFilter::Error;

@@ -15,6 +15,7 @@ use crate::cli::args::{self, Given, Stop};
 use crate::cli::text::{Output, Progress, escape, say};
 use crate::cli::{Failure, finish, start_log};
 use crate::magnet::magnet;
+use crate::secrets::has_secret;
 
 pub(crate) const HELP: &str = "\
 everseed make - make a .torrent of a file or folder
@@ -42,7 +43,8 @@ Options:
   -h, --help             print this
   -V, --version          print the version
 
-Prints the torrent's path, info-hash and magnet link.
+Prints the torrent's path, info-hash and magnet link, which private torrents do
+not have and which names no tracker with a passkey: see everseed show.
 
 Examples:
   everseed make film.mkv                       film.mkv.torrent, no tracker
@@ -79,14 +81,17 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let mut out = Output::new();
     let path = std::path::absolute(&args.out).unwrap_or(args.out);
     let path = escape(path.as_os_str().as_encoded_bytes());
-    let link = magnet(
-        metainfo.info_hash,
-        &name,
-        args.options.trackers.iter().map(String::as_str),
-    );
     out.line(format_args!("torrent: {path}"));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
-    out.line(format_args!("magnet: {link}"));
+    if !metainfo.private {
+        let urls = args.options.trackers.iter().map(String::as_str);
+        let link = magnet(
+            metainfo.info_hash,
+            &name,
+            urls.filter(|url| !has_secret(url)),
+        );
+        out.line(format_args!("magnet: {link}"));
+    }
     finish(out, ExitCode::SUCCESS)
 }
 

@@ -339,6 +339,7 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
     match name.as_str() {
         "--sequential" => fetch.sequential = flag(setting)?,
         "--no-seed" => fetch.no_seed = flag(setting)?,
+        "--share-torrent" => seed.share_torrent = flag(setting)?,
         "--data" => seed.data = Some(path(setting)?),
         "--out" => fetch.out = path(setting)?,
         _ if !of_seed && !of_get => {

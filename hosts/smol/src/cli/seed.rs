@@ -28,6 +28,9 @@ Options:
                        (default: beside the .torrent)
   -t, --tracker URL    tracker for torrents made here: http, https or udp;
                        repeat it for several (default: the built-in tracker)
+      --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
+                       unless it is private or a URL in it has a passkey
+                       (default: only peers get it, by the magnet link)
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
@@ -56,6 +59,8 @@ Options:
   -h, --help           print this
   -V, --version        print the version
 
+Passkeys and passwords in URLs are printed as ***, trackers with one are left
+out of the magnet link, and private torrents have none: see everseed show.
 Only verified data is served. Files are looked at every half minute: changed
 ones are verified anew, and what was on a disk that is mounted again is served
 again. SIGINT or SIGTERM stops cleanly, a second one at once.
@@ -71,6 +76,7 @@ Examples:
 pub(crate) const OPTIONS: &[&str] = &[
     "--data",
     "--tracker",
+    "--share-torrent",
     "--listen",
     "--slots",
     "--max-peers",
@@ -118,6 +124,8 @@ pub struct SeedArgs {
     pub check: Check,
     /// Announce URLs for torrents made here; none is the built-in tracker.
     pub trackers: Vec<String>,
+    /// Whether torrent files are given to whoever asks by HTTP.
+    pub share_torrent: bool,
     /// How blocks come from files into sockets.
     pub send: Sending,
     /// Which symbolic links are followed.
@@ -166,6 +174,7 @@ impl Default for SeedArgs {
             up: None,
             check: Check::First,
             trackers: Vec::new(),
+            share_torrent: false,
             send: Sending::Copy,
             links: Links::Beneath,
             trace: None,
@@ -190,6 +199,7 @@ impl SeedArgs {
                         seed.log = LevelFilter::Error;
                     }
                     "-v" | "--verbose" => seed.log = seed.log.increment_severity(),
+                    "--share-torrent" => seed.share_torrent = true,
                     name => seed.option(name, &mut parser)?,
                 },
             }
@@ -324,6 +334,7 @@ mod tests {
             "lazy",
             "-t",
             "udp://t:80",
+            "--share-torrent",
             "--tracker=http://t/announce",
             "-vv",
             "--data",
@@ -346,6 +357,7 @@ mod tests {
             up: Some(1_572_864),
             check: Check::Lazy,
             trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
+            share_torrent: true,
             send: Sending::Sendfile,
             links: Links::Follow,
             trace: Some("x.trace".into()),

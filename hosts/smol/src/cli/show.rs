@@ -14,11 +14,12 @@ use crate::cli::args::{self, Given, Stop};
 use crate::cli::text::{Output, date, escape, size};
 use crate::cli::{Failure, finish, start_log};
 use crate::magnet::magnet;
+use crate::secrets::{has_secret, mask};
 
 pub(crate) const HELP: &str = "\
 everseed show - print what a .torrent holds
 
-Usage: everseed show TORRENT
+Usage: everseed show [--secrets] TORRENT
 
 Prints the name, info-hash, magnet link, size, pieces, trackers by tier, web
 seeds, comment, and every file: its number (for `everseed get --only`), its size
@@ -26,6 +27,9 @@ in bytes, its path. Text from the torrent
 cannot control the terminal: odd characters are shown as escapes.
 
 Options:
+      --secrets          print passwords and passkeys in URLs too, which are ***
+                         otherwise, and trackers that have one in the magnet
+                         link, and the magnet link of a private torrent
   -h, --help             print this
   -V, --version          print the version
 
@@ -34,38 +38,40 @@ Examples:
   everseed show debian.torrent | grep ^magnet:
 ";
 
-const OPTIONS: &[&str] = &["--help", "--version"];
+const OPTIONS: &[&str] = &["--secrets", "--help", "--version"];
 
 /// The most of a comment that is shown, in bytes.
 const COMMENT: usize = 4096;
 
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
-    let path = parse(parser)?;
+    let (path, secrets) = parse(parser)?;
     start_log(LevelFilter::Warn);
     let metainfo = read_torrent(&path).map_err(Failure::failed)?;
     let mut out = Output::new();
-    print(&path, &metainfo, &mut out).map_err(|error| {
+    print(&path, &metainfo, secrets, &mut out).map_err(|error| {
         let shown = escape(path.as_os_str().as_encoded_bytes());
         Failure::Failed(format!("{shown}: {error}"))
     })?;
     finish(out, ExitCode::SUCCESS)
 }
 
-fn parse(mut parser: Parser) -> Result<PathBuf, Stop> {
-    let mut path = None;
+fn parse(mut parser: Parser) -> Result<(PathBuf, bool), Stop> {
+    let (mut path, mut secrets) = (None, false);
     while let Some(given) = args::next(&mut parser, HELP)? {
         match given {
             Given::Value(value) if path.is_none() => path = Some(args::path(value)?),
             Given::Value(value) => return Err(args::surplus("show", &value)),
+            Given::Option(option) if option == "--secrets" => secrets = true,
             Given::Option(option) => return Err(args::unknown("show", OPTIONS, &option)),
         }
     }
-    path.ok_or_else(|| args::missing("show", "a .torrent"))
+    let path = path.ok_or_else(|| args::missing("show", "a .torrent"))?;
+    Ok((path, secrets))
 }
 
 type Printed = Result<(), RereadError<io::Error>>;
 
-fn print(path: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed {
+fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> Printed {
     let torrent = || {
         open_torrent(path)
             .map(BufReader::new)
@@ -73,14 +79,19 @@ fn print(path: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed {
     };
     let trackers = trackers(metainfo, torrent()?)?;
     let geometry = metainfo.geometry;
-    let urls = trackers.iter().map(|(_, url)| url.as_str());
+    let told = |url: &str| match secrets {
+        true => url.to_owned(),
+        false => mask(url).to_string(),
+    };
     let name = metainfo.name(Stream(torrent()?))?;
     out.line(format_args!("name: {}", escape(&name)));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
-    out.line(format_args!(
-        "magnet: {}",
-        magnet(metainfo.info_hash, &name, urls)
-    ));
+    if secrets || !metainfo.private {
+        let urls = trackers.iter().map(|(_, url)| url.as_str());
+        let urls = urls.filter(|url| secrets || !has_secret(url));
+        let magnet = magnet(metainfo.info_hash, &name, urls);
+        out.line(format_args!("magnet: {magnet}"));
+    }
     let (total, piece_len) = (geometry.total(), geometry.piece_len());
     out.line(format_args!("size: {} ({total} bytes)", size(total)));
     let (pieces, shown) = (geometry.pieces(), size(piece_len.into()));
@@ -102,11 +113,16 @@ fn print(path: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed {
         out.line(format_args!("comment: {}", escape(text)));
     }
     for (tier, url) in &trackers {
-        out.line(format_args!("tracker (tier {}): {}", tier + 1, escape(url)));
+        let url = told(url);
+        out.line(format_args!(
+            "tracker (tier {}): {}",
+            tier + 1,
+            escape(&url)
+        ));
     }
     let mut seeds = metainfo.web_seeds(Stream(torrent()?))?;
     while let Some(url) = seeds.next()? {
-        out.line(format_args!("web seed: {}", escape(url)));
+        out.line(format_args!("web seed: {}", escape(&told(url))));
     }
     print_files(metainfo, torrent()?, out)
 }

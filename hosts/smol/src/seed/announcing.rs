@@ -11,7 +11,8 @@ use log::Level;
 use super::{Seed, asleep, random};
 use crate::announce::{AnnounceError, AnnounceFault, Answer, announce};
 use crate::engine::{Announce, Engine};
-use crate::http;
+use crate::http::{self, Caller};
+use crate::secrets::mask;
 
 /// Trackers that do not answer or that refuse, the latest last: each is complained of once, and not for each of
 /// ten thousand torrents. When there are too many the earliest is forgotten, and complained of again.
@@ -74,9 +75,13 @@ impl Seed {
         }
         let (engine, failing) = (Rc::clone(&self.engine), Rc::clone(&self.failing));
         let from = engine.borrow().sources.clone();
+        let caller = match self.named_trackers.contains(&url) {
+            true => Caller::Owner,
+            false => Caller::Torrent,
+        };
         self.slow.spawn(async move {
             let limits = http::Limits::default();
-            let answer = announce(&url, &report, &[], &from, &limits, random()).await;
+            let answer = announce(&url, caller, &report, &[], &from, &limits, random()).await;
             say(&mut failing.borrow_mut(), report.info_hash, &url, &answer);
             let mut engine = engine.borrow_mut();
             match answer {
@@ -94,14 +99,15 @@ fn say(
     url: &str,
     answer: &Result<Answer, AnnounceError>,
 ) {
+    let shown = mask(url);
     match answer {
         Ok(answer) => {
             if failing.remove(url) {
-                log::warn!("{url}: it answers again");
+                log::warn!("{shown}: it answers again");
             }
-            log::info!("{url}: announced, {} peers", answer.peers.len());
+            log::info!("{shown}: announced, {} peers", answer.peers.len());
             if let Some(warning) = &answer.warning {
-                log::warn!("{url}: the tracker warns: {warning}");
+                log::warn!("{shown}: the tracker warns: {}", mask(warning));
             }
         }
         Err(error) => {
@@ -115,7 +121,7 @@ fn say(
             };
             log::log!(
                 level,
-                "announce of {info_hash} to {url} failed: {error}; it is tried again, and this is not \
+                "announce of {info_hash} to {shown} failed: {error}; it is tried again, and this is not \
                  said again {again}"
             );
         }

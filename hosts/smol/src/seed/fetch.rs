@@ -15,7 +15,8 @@ use everseed_node::Order;
 
 use crate::cli::get::Fetch;
 use crate::cli::text::escape;
-use crate::http;
+use crate::http::{self, Caller};
+use crate::secrets::mask;
 use crate::state::State;
 
 /// Why a download does not begin: what to say, and the exit code.
@@ -63,7 +64,11 @@ impl Download {
 /// The torrent file: a copy in the state, so that the original may go.
 pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     let text = given.to_str().unwrap_or_default();
-    let shown = escape(text).to_string();
+    // Masked, as it may have a passkey.
+    let shown = match text.contains("://") {
+        true => escape(&mask(text).to_string()).to_string(),
+        false => escape(text).to_string(),
+    };
     if text.starts_with("magnet:") {
         let text = "magnet links cannot be downloaded yet; give the .torrent file or its URL";
         return Err((text.to_owned(), 1));
@@ -115,7 +120,7 @@ fn download(url: &str, shown: &str) -> Result<Vec<u8>, Refusal> {
         body: MAX_TORRENT,
         ..http::Limits::default()
     };
-    let answer = smol::block_on(http::get(url, None, &limits));
+    let answer = smol::block_on(http::get(url, Caller::Owner, None, &limits));
     let answer = answer.map_err(|error| {
         // Before a host is known the error names the whole address, as we do.
         let text = match error.host == url {

@@ -133,7 +133,7 @@ mod tests {
             let mark = settle_mark(&path, || false).unwrap_or_default();
             let root = folder.join(format!("{n}.iso"));
             let hash = InfoHash([n; 20]);
-            let sleeper = Sleeper::new(hash, &path, None, &root, mark, Vec::new());
+            let sleeper = Sleeper::new(hash, &path, None, &root, mark, Vec::new(), false);
             let id = TorrentId {
                 slot: u16::from(n),
                 tenancy: 7,

@@ -25,9 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
-use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::wire::PeerId;
+use everseed_disk::Content;
 use everseed_node::{Event, Identity, Limits};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -51,12 +51,14 @@ use crate::engine::{Engine, News};
 use crate::magnet::magnet;
 use crate::memory::Plan;
 use crate::place::{Found, Place};
+use crate::secrets::has_secret;
 use crate::slow::Slow;
 use crate::socket;
 use crate::state::State;
 use crate::trace::Traced;
 use crate::tracker::{Table, serve};
 use crate::trackers;
+use crate::url::Url;
 use crate::worker::Done;
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
@@ -144,7 +146,7 @@ impl Seed {
         let down = get.and_then(|get| get.down);
         let seed = Seed::new(&args, state, own_tracker, first.port(), plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
-        introduce(&opened, &seed.own_tracker).map_err(Failure::Failed)?;
+        introduce(&opened, &seed.own_tracker, seed.share_torrent).map_err(Failure::Failed)?;
         for listener in listeners {
             let addr = local(&listener)?;
             let listening = seed.listen(listener, addr);
@@ -167,8 +169,7 @@ impl Seed {
 
     /// Begins with a torrent; answers with its number.
     fn add(&mut self, engine: &mut Engine, source: Source, download: Option<Download>) -> usize {
-        let metainfo = source.content.metainfo();
-        self.track(metainfo.info_hash);
+        self.track(&source.content);
         let number = self.number();
         let torrent = Seeded::new(number, source.content, source.tiers, download);
         self.start(engine, torrent, (source.fresh, source.found));
@@ -177,7 +178,7 @@ impl Seed {
 
     /// Begins with one that the node knows, asleep; answers with its number.
     fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
-        self.track(source.content.metainfo().info_hash);
+        self.track(&source.content);
         let number = self.number();
         let torrent = Seeded::woken(number, source.content, id);
         self.start(engine, torrent, (source.fresh, source.found));
@@ -202,8 +203,15 @@ impl Seed {
         self.next_number
     }
 
-    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks.
-    fn track(&self, info_hash: InfoHash) {
+    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks. Peers of a
+    /// private one come from its own trackers alone (BEP 27), so this has to be one of them.
+    fn track(&self, content: &Content) {
+        let metainfo = content.metainfo();
+        let named = || trackers::names(content.torrent_file(), metainfo, &self.own_tracker);
+        if metainfo.private && !named() {
+            return;
+        }
+        let info_hash = metainfo.info_hash;
         if self.tracker.borrow_mut().add(info_hash).is_err() {
             log::warn!("the built-in tracker has no room for {info_hash} now");
         }
@@ -274,28 +282,44 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Prints what others need to know.
-fn introduce(sources: &[Source], own_tracker: &str) -> Result<(), String> {
+fn introduce(sources: &[Source], own_tracker: &str, share: bool) -> Result<(), String> {
     let mut out = Output::new();
     for source in sources {
-        introduce_one(source, own_tracker, &mut out)?;
+        introduce_one(source, own_tracker, share, &mut out)?;
     }
     let done = out.finish();
     done.map_err(|error| format!("standard output: {error}"))
 }
 
-fn introduce_one(source: &Source, own_tracker: &str, out: &mut Output) -> Result<(), String> {
+fn introduce_one(
+    source: &Source,
+    own_tracker: &str,
+    share: bool,
+    out: &mut Output,
+) -> Result<(), String> {
     let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
     let tiers = trackers::tiers(torrent, metainfo)?;
     let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
     if trackers.is_empty() && !metainfo.private {
         trackers.push(own_tracker);
     }
-    let magnet = magnet(metainfo.info_hash, source.content.name(), trackers);
     out.line(format_args!(
         "torrent: {}",
         escape(torrent.as_os_str().as_encoded_bytes())
     ));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    // A private torrent is joined with its torrent file alone, and secrets are given to nobody.
+    if metainfo.private {
+        return Ok(());
+    }
+    let all = trackers.len();
+    trackers.retain(|url| !has_secret(url));
+    if share && trackers.len() == all {
+        let site = own_tracker.trim_end_matches("/announce");
+        let hash = metainfo.info_hash;
+        out.line(format_args!("torrent-url: {site}/{hash}.torrent"));
+    }
+    let magnet = magnet(metainfo.info_hash, source.content.name(), trackers);
     out.line(format_args!("magnet: {magnet}"));
     Ok(())
 }
@@ -310,6 +334,10 @@ struct Seed {
     torrents: Vec<Seeded>,
     tracker: Rc<RefCell<Table>>,
     own_tracker: String,
+    /// Trackers that the owner named.
+    named_trackers: Vec<String>,
+    /// Whether torrent files are given to whoever asks.
+    share_torrent: bool,
     /// Trackers that do not answer.
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
@@ -361,7 +389,14 @@ impl Seed {
             download_bps,
         };
         // Some of those that are asleep have peers too.
-        let tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
+        let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
+        let named = args
+            .trackers
+            .iter()
+            .map(String::as_str)
+            .chain([&*own_tracker]);
+        let hosts = named.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
+        tracker.set_names(hosts.collect());
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
@@ -391,6 +426,8 @@ impl Seed {
             torrents: Vec::with_capacity(plan.torrents),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
+            named_trackers: args.trackers.clone(),
+            share_torrent: args.share_torrent,
             failing: Rc::default(),
             web: Clients::new(),
             status: Status::new(args.quiet),
@@ -557,18 +594,25 @@ impl Seed {
         };
         let table = Rc::clone(&self.tracker);
         let engine = Rc::clone(&self.engine);
-        let files: Vec<_> = self.torrents.iter().map(Seeded::torrent_file).collect();
         let (catalogue, state) = (Rc::clone(&self.catalogue), Arc::clone(&self.state));
+        let (own_tracker, share_torrent) = (self.own_tracker.clone(), self.share_torrent);
         let task = self.slow.begin(async move {
             let now = || engine.borrow().now();
-            let find = |info_hash| engine.borrow().node.find(info_hash);
-            let ours = |info_hash| find(info_hash).is_some();
-            let file = |wanted| {
-                let found = files.iter().find(|(info_hash, _)| *info_hash == wanted);
-                let asleep = || catalogue.borrow().torrent_file(find(wanted)?, &state);
-                found.map(|(_, path)| path.clone()).or_else(asleep)
+            // Those that are awake are in the table.
+            let ours = |info_hash| {
+                let id = engine.borrow().node.find(info_hash);
+                id.is_some_and(|id| catalogue.borrow().is_tracked(id, &own_tracker))
             };
-            if let Err(error) = serve(stream, &table, &now, &ours, &file).await {
+            let shared = |info_hash| {
+                let id = engine
+                    .borrow()
+                    .node
+                    .find(info_hash)
+                    .filter(|_| share_torrent)?;
+                let awake = engine.borrow().torrent_file(id);
+                awake.or_else(|| catalogue.borrow().torrent_file(id, &state))
+            };
+            if let Err(error) = serve(stream, &table, &now, &ours, &shared).await {
                 log::debug!("{from}: {error}");
             }
         });

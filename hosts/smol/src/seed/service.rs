@@ -550,7 +550,7 @@ impl Service {
 
     /// Has the links of what is seeded name the address that we have now.
     fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
-        let own_tracker = seed.own_tracker.clone();
+        let (own_tracker, share) = (seed.own_tracker.clone(), seed.share_torrent);
         let named = !self.config.seed.trackers.is_empty();
         let mut linked = Vec::new();
         for managed in self.items.iter().filter(|managed| which(managed)) {
@@ -564,7 +564,7 @@ impl Service {
         // It writes to the disk.
         seed.slow.spawn(smol::unblock(move || {
             for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &own_tracker) {
+                if let Err(error) = link_anew(content, made, &own_tracker, share) {
                     log::error!("{error}; its links name our former address");
                 }
             }
@@ -582,7 +582,12 @@ impl Stage {
 
 /// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
 /// file if it was `made` here.
-fn link_anew(content: Arc<Content>, made: bool, own_tracker: &str) -> Result<(), String> {
+fn link_anew(
+    content: Arc<Content>,
+    made: bool,
+    own_tracker: &str,
+    share: bool,
+) -> Result<(), String> {
     let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
     let options = own_options(own_tracker);
     if made && make::stays_put(metainfo, &options) {
@@ -599,7 +604,7 @@ fn link_anew(content: Arc<Content>, made: bool, own_tracker: &str) -> Result<(),
         found: None,
     };
     let mut out = Output::new();
-    introduce_one(&source, own_tracker, &mut out)?;
+    introduce_one(&source, own_tracker, share, &mut out)?;
     // A reader that has gone away is no reason to stop seeding.
     let _ = out.finish();
     Ok(())
@@ -622,7 +627,7 @@ fn start(
     }
     room.map_err(|reason| format!("{shown}: {reason}"))?;
     let mut out = Output::new();
-    introduce_one(&source, &seed.own_tracker, &mut out)?;
+    introduce_one(&source, &seed.own_tracker, seed.share_torrent, &mut out)?;
     let _ = out.finish();
     Ok(seed.add(engine, source, download))
 }

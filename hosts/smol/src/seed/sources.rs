@@ -10,7 +10,7 @@ use everseed_disk::{Content, Links, ReadError, check, read_torrent, resolve};
 
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
-use crate::state::State;
+use crate::state::{State, close_to_others};
 use crate::trackers;
 
 /// A torrent that can be seeded.
@@ -189,6 +189,7 @@ impl Sources<'_> {
         let info_hash = read(&unnamed)?.info_hash;
         let torrent = self.state.torrent_file(info_hash);
         let keep = || {
+            close_to_others(&unnamed)?;
             std::fs::rename(&unnamed, &torrent)?;
             self.state.remember(path, info_hash)
         };

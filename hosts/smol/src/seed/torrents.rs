@@ -8,7 +8,6 @@ mod sleep;
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -130,11 +129,6 @@ impl Seeded {
 
     pub(crate) fn info_hash(&self) -> InfoHash {
         self.content.metainfo().info_hash
-    }
-
-    /// The torrent file, by its info-hash.
-    pub(crate) fn torrent_file(&self) -> (InfoHash, PathBuf) {
-        (self.info_hash(), self.content.torrent_file().to_owned())
     }
 
     /// The URL of a tracker, read from the torrent file.
@@ -327,8 +321,14 @@ impl Seeded {
             Ok(id) => {
                 engine.attach(id, Arc::clone(&self.content));
                 self.phase = Phase::Serving(id);
-                let info = self.content.metainfo().info_range();
-                if let Ok(len) = u32::try_from(info.end - info.start) {
+                let (metainfo, info) = (
+                    self.content.metainfo(),
+                    self.content.metainfo().info_range(),
+                );
+                // Who has no torrent file of a private torrent does not get one here (BEP 27).
+                if let Ok(len) = u32::try_from(info.end - info.start)
+                    && !metainfo.private
+                {
                     engine.node.offer_metadata(now, id, len);
                 }
                 if self.known.is_some() {

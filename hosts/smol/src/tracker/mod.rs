@@ -10,11 +10,17 @@
 //! | peers of one address (or one IPv6 /64) | the one of them that has been silent longest leaves |
 //!
 //! A peer is an address and a port; it is forgotten when it has missed two announces. Its address is
-//! where its request came from, whatever the request says. The seeder itself is in every answer,
-//! under the address by which the asker reached it.
+//! where its request came from, whatever the request says, and it is told to those only who are as near
+//! to it as we are: see [`Scope`](crate::scope::Scope). The seeder itself is in every answer, under the address
+//! by which the asker reached it.
+//!
+//! Which torrents there are is told to nobody. Private ones are not among them (BEP 27), unless they name
+//! this tracker. Torrent files are given out where the owner says so. Browsers are refused: see `callers`.
 //!
 //! [`Table`] is a function of requests to responses; [`serve`] moves them.
 
+mod callers;
+mod share;
 mod web;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +30,9 @@ use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Family, Scrape, write_compact};
+
+use self::callers::Rates;
+use crate::scope::Scope;
 
 pub use web::serve;
 
@@ -38,6 +47,9 @@ pub struct Table {
     port: u16,
     /// Whether some peer may not have been handed to [`Table::call`].
     uncalled: bool,
+    /// Names by which requests may call us.
+    names: Vec<String>,
+    rates: Rates,
     rng: Rng,
 }
 
@@ -92,8 +104,15 @@ impl Table {
             max_peers,
             port,
             uncalled: false,
+            names: Vec::new(),
+            rates: Rates::new(),
             rng: Rng::new(seed),
         }
+    }
+
+    /// Takes requests that call us by these names too; addresses and local names are always ours.
+    pub(crate) fn set_names(&mut self, names: Vec<String>) {
+        self.names = names;
     }
 
     /// Answers for a torrent from now on.
@@ -188,11 +207,6 @@ impl Table {
             .map(|torrent| self.numbers(self.torrents[torrent]))
     }
 
-    /// All info-hashes.
-    fn info_hashes(&self) -> impl Iterator<Item = InfoHash> {
-        self.torrents.iter().map(|t| t.info_hash)
-    }
-
     fn find(&self, info_hash: InfoHash) -> Option<usize> {
         self.torrents.iter().position(|t| t.info_hash == info_hash)
     }
@@ -265,8 +279,9 @@ impl Table {
         let complete = announce.complete && announce.event != AnnounceEvent::Started;
         let len = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         let (front, back) = self.peers.split_at(self.rng.below(len) as usize);
+        let asker = Scope::of(announce.addr.ip());
         let useful = |peer: &&Peer| {
-            let reachable = !peer.addr.ip().is_loopback() || announce.addr.ip().is_loopback();
+            let reachable = asker.may_name(peer.addr.ip());
             peer.info_hash == announce.info_hash && reachable && !(peer.complete && complete)
         };
         let turned = || back.iter().chain(front).filter(useful).map(|p| p.addr);
@@ -478,7 +493,7 @@ mod tests {
             tell(&mut table, 1, &leecher(&addr));
         }
         let mut seen = HashSet::new();
-        let asker = leecher("192.0.2.1:1");
+        let asker = leecher("10.9.9.9:1");
         for _ in 0..200 {
             let (_, peers) = tell(&mut table, 2, &asker);
             assert_eq!(peers.len(), 50);
@@ -538,10 +553,12 @@ mod tests {
     }
 
     #[test]
-    fn loopback_addresses_stay_on_loopback() {
+    fn addresses_are_told_as_far_as_they_reach() {
         let mut table = table(10);
         tell(&mut table, 0, &leecher("127.0.0.1:1"));
-        assert_eq!(tell(&mut table, 0, &leecher("127.0.0.1:2")).1.len(), 2);
+        tell(&mut table, 0, &leecher("192.168.1.7:1"));
+        assert_eq!(tell(&mut table, 0, &leecher("127.0.0.1:2")).1.len(), 3);
+        assert_eq!(tell(&mut table, 0, &leecher("192.168.1.8:1")).1.len(), 2);
         assert_eq!(tell(&mut table, 0, &leecher("192.0.2.1:1")).1.len(), 1);
     }
 

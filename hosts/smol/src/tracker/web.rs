@@ -1,8 +1,7 @@
 //! The tracker's HTTP: a request's head to a response, one for each connection.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,10 +14,13 @@ use everseed_core::tracker::{AnnounceEvent, Scrape};
 use smol::Async;
 use smol::future::FutureExt as _;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::lock::Mutex;
 
 use super::{
     Announce, Chosen, DEFAULT_PEERS_TOLD, INTERVAL_S, MAX_PEERS_TOLD, MIN_INTERVAL_S, Table,
 };
+use super::{callers, share};
+use crate::scope::Scope;
 
 impl Table {
     /// Answers a request, of which `head` is everything up to the empty line, from a peer at
@@ -47,9 +49,17 @@ impl Table {
             return None;
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        // People may follow a link to a torrent file, and nothing follows from their asking for it.
+        if let Some(info_hash) = torrent_file(path) {
+            return Some(info_hash);
+        }
+        if let Some(reason) = callers::refusal(request.headers, &self.names) {
+            text(out, "403 Forbidden", reason);
+            return None;
+        }
         match path {
             "/announce" => {
-                let announce = parse(from.to_canonical(), query);
+                let announce = self.heard(now, from.to_canonical(), local, query);
                 if let Ok(announce) = &announce {
                     self.admit(announce.info_hash, ours);
                 }
@@ -57,16 +67,28 @@ impl Table {
             }
             "/scrape" => self.respond_scrape(query, out),
             "/" => text(out, "200 OK", GREETING),
-            _ => {
-                let known =
-                    |&info_hash: &InfoHash| self.find(info_hash).is_some() || ours(info_hash);
-                if let Some(info_hash) = torrent_file(path).filter(known) {
-                    return Some(info_hash);
-                }
-                text(out, "404 Not Found", NOT_FOUND);
-            }
+            _ => text(out, "404 Not Found", NOT_FOUND),
         }
         None
+    }
+
+    /// Reads an announce, unless this address may not make it now.
+    fn heard(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        local: SocketAddr,
+        query: &str,
+    ) -> Result<Announce, &'static str> {
+        // Others are told of it, and we call it: so it has to be where they and we can mean the same by it.
+        let (theirs, ours) = (Scope::of(from), Scope::of(local.ip()));
+        if theirs == Scope::Nowhere || theirs <= Scope::Link && theirs != ours {
+            return Err("peers at such an address cannot be reached from here");
+        }
+        if !self.rates.admit(now, from) {
+            return Err("too many announces from this address; wait a minute");
+        }
+        parse(from, query)
     }
 
     /// Takes in a torrent of ours that the table does not hold.
@@ -87,20 +109,17 @@ impl Table {
             announce.and_then(|announce| self.announce(now, &announce, local).ok_or(UNKNOWN));
         match announced {
             Ok((numbers, chosen)) => announced_body(out, numbers, &chosen),
-            Err(reason) => {
-                let mut body = [0; 200];
-                let len = encode_failure(reason, &mut body).unwrap_or(0);
-                respond_with(out, "200 OK", "text/plain", &body[..len]);
-            }
+            Err(reason) => failure(out, reason),
         }
     }
 
-    /// Numbers about the torrents that are asked for, or about all, as far as there is room.
+    /// Numbers about the torrents that are asked for by name, as far as there is room. Which ones there are is
+    /// told to nobody.
     fn respond_scrape(&mut self, query: &str, out: &mut Vec<u8>) {
         let asked = fields(query).filter(|(key, _)| *key == "info_hash");
         let mut info_hashes: Vec<_> = asked.filter_map(|(_, value)| hash(value)).collect();
         if info_hashes.is_empty() {
-            info_hashes = self.info_hashes().collect();
+            return failure(out, "a scrape has to name its torrents by info_hash");
         }
         info_hashes.sort_unstable();
         info_hashes.dedup();
@@ -114,17 +133,17 @@ impl Table {
 }
 
 /// Takes one request from a connection, answers it, and closes. `now` is the time, `ours` tells of
-/// torrents that the table does not hold, and `torrent_file` where the torrent file of an info-hash is. How many connections there are at a time is bounded by
-/// the caller.
+/// torrents that the table does not hold, and `shared` where the torrent file of an info-hash is, if it
+/// may be given out. How many connections there are at a time is bounded by the caller.
 ///
 /// # Errors
-/// When the connection breaks, the peer is slow, or a torrent file cannot be read.
+/// When the connection breaks or the peer is slow.
 pub async fn serve(
     mut stream: Async<TcpStream>,
     table: &RefCell<Table>,
     now: &dyn Fn() -> Instant,
     ours: &dyn Fn(InfoHash) -> bool,
-    torrent_file: &dyn Fn(InfoHash) -> Option<PathBuf>,
+    shared: &dyn Fn(InfoHash) -> Option<PathBuf>,
 ) -> io::Result<()> {
     let from = stream.get_ref().peer_addr()?.ip();
     let local = stream.get_ref().local_addr()?;
@@ -133,15 +152,17 @@ pub async fn serve(
     let file = table
         .borrow_mut()
         .respond(now(), from, local, &head, ours, &mut out);
+    drop(head);
     let answer = async {
-        match file.map(torrent_file) {
-            Some(Some(path)) => send_file(&mut stream, &path).await?,
-            Some(None) => {
+        if let Some(info_hash) = file {
+            let path = shared(info_hash);
+            if path.is_none()
+                || !send_file(&mut stream, path.unwrap_or_default(), info_hash).await?
+            {
                 text(&mut out, "404 Not Found", NOT_FOUND);
-                stream.write_all(&out).await?;
             }
-            None => stream.write_all(&out).await?,
         }
+        stream.write_all(&out).await?;
         stream.get_ref().shutdown(Shutdown::Write)
     };
     within(ANSWER_TIMEOUT, answer).await?;
@@ -169,42 +190,65 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 
 /// Reads up to the empty line; what is longer than a head may be is cut, and no request then.
 async fn read_head(stream: &mut Async<TcpStream>) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; MAX_HEAD];
+    let mut head = vec![0; USUAL_HEAD];
     let mut len = 0;
-    while len < head.len() {
+    loop {
         let read = stream.read(&mut head[len..]).await?;
         // The empty line may straddle two reads.
         let from = len.saturating_sub(3);
         len += read;
         let ends = head[from..len].windows(4).any(|w| w == b"\r\n\r\n");
-        if ends || read == 0 {
+        if ends || read == 0 || len == MAX_HEAD {
             break;
+        }
+        if len == head.len() {
+            head.resize(MAX_HEAD, 0);
         }
     }
     head.truncate(len);
     Ok(head)
 }
 
-/// Sends a torrent file in pieces, so that a big one is never in memory.
-async fn send_file(stream: &mut Async<TcpStream>, path: &std::path::Path) -> io::Result<()> {
-    let mut file = smol::fs::File::open(path).await?;
-    let len = file.metadata().await?.len();
-    let mut head = String::new();
-    let _ = write!(
-        head,
+/// Sends a torrent file in pieces, so that a big one is never in memory; false if there is none.
+///
+/// What waits for the disk does so on a thread of smol's, one at a time, however many clients there are.
+async fn send_file(
+    stream: &mut Async<TcpStream>,
+    path: PathBuf,
+    info_hash: InfoHash,
+) -> io::Result<bool> {
+    static READER: Mutex<()> = Mutex::new(());
+    let opened = {
+        let _reader = READER.lock().await;
+        smol::unblock(move || share::open(&path, info_hash)).await
+    };
+    let Some((mut file, len)) = opened else {
+        return Ok(false);
+    };
+    let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/x-bittorrent\r\n\
          Content-Length: {len}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
-    let mut chunk = vec![0; FILE_CHUNK];
-    let mut limited = (&mut file).take(len);
-    loop {
-        let read = limited.read(&mut chunk).await?;
+    let (mut chunk, mut left) = (vec![0; FILE_CHUNK], len);
+    while left > 0 {
+        let reader = READER.lock().await;
+        let read;
+        (file, chunk, read) = smol::unblock(move || {
+            let part = usize::try_from(left).unwrap_or(FILE_CHUNK).min(FILE_CHUNK);
+            let read = file.read(&mut chunk[..part]);
+            (file, chunk, read)
+        })
+        .await;
+        drop(reader);
+        let read = read?;
         if read == 0 {
-            return Ok(());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         stream.write_all(&chunk[..read]).await?;
+        left = left.saturating_sub(read as u64);
     }
+    Ok(true)
 }
 
 /// Reads an announce's query; the error is the reason that the peer is told.
@@ -273,6 +317,12 @@ fn announced_body(out: &mut Vec<u8>, numbers: Scrape, chosen: &Chosen) {
     respond_with(out, "200 OK", "text/plain", &body[..len]);
 }
 
+fn failure(out: &mut Vec<u8>, reason: &str) {
+    let mut body = [0; 200];
+    let len = encode_failure(reason, &mut body).unwrap_or(0);
+    respond_with(out, "200 OK", "text/plain", &body[..len]);
+}
+
 fn text(out: &mut Vec<u8>, status: &str, body: &str) {
     respond_with(out, status, "text/plain; charset=utf-8", body.as_bytes());
 }
@@ -293,7 +343,7 @@ fn respond_with(out: &mut Vec<u8>, status: &str, kind: &str, body: &[u8]) {
 }
 
 const GREETING: &str = "everseed: a BitTorrent tracker for the torrents that are seeded here.\n\
-    /announce and /scrape are for BitTorrent clients; /INFOHASH.torrent is a torrent file.\n";
+    /announce and /scrape are for BitTorrent clients.\n";
 
 const NOT_FOUND: &str = "There is nothing here of that name.\n";
 
@@ -302,12 +352,13 @@ const UNKNOWN: &str = "this tracker does not know the torrent";
 /// Room for any answer to an announce.
 const MAX_BODY: usize = ANNOUNCED_BASE + MAX_PEERS_TOLD * 18;
 
-/// Bytes and lines of a request's head.
+/// Bytes of a request's head that are usual, and the most; and its lines.
+const USUAL_HEAD: usize = 1024;
 const MAX_HEAD: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// Bytes of a torrent file that are in memory at a time.
-const FILE_CHUNK: usize = 16 * 1024;
+const FILE_CHUNK: usize = 4 * 1024;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -338,9 +389,6 @@ mod tests {
         assert!(contains(&body, b"10:incompletei1e"), "{body:?}");
         let foreign = "cccccccccccccccccccc";
         assert!(contains(&get(&mut table, &announce(foreign)).1, b"failure"));
-        table.remove(ASLEEP);
-        let path = format!("/{ASLEEP}.torrent");
-        assert_eq!(get(&mut table, &path).2, Some(ASLEEP));
     }
 
     fn table() -> Table {
@@ -398,14 +446,80 @@ mod tests {
         assert!(contains(&body, b"8:intervali120e"));
         assert!(contains(&body, b"5:peers6:\xcb\x00\x71\x01\x1a\xe1e"));
         assert_eq!(table.peers[0].addr.to_string(), "192.0.2.1:51413");
+        let (status, body, _) = get(&mut table, &format!("/scrape?info_hash={A_ENCODED}"));
+        assert_eq!(status, "200 OK");
+        let file =
+            b"d5:filesd20:aaaaaaaaaaaaaaaaaaa&d8:completei1e10:downloadedi0e10:incompletei1eeee";
+        assert_eq!(body, file);
+        // Which torrents there are is told to nobody.
         for target in [
-            "/scrape".to_owned(),
-            format!("/scrape?info_hash={A_ENCODED}"),
+            "/scrape",
+            "/scrape?",
+            "/scrape?info_hash=",
+            "/scrape?info_hash=abc",
         ] {
-            let (status, body, _) = get(&mut table, &target);
-            assert_eq!(status, "200 OK");
-            let file = b"d5:filesd20:aaaaaaaaaaaaaaaaaaa&d8:completei1e10:downloadedi0e10:incompletei1eeee";
-            assert_eq!(body, file);
+            let (_, body, _) = get(&mut table, target);
+            assert!(contains(&body, b"failure reason") && !contains(&body, b"aaaa"));
+        }
+        let (_, body, _) = get(&mut table, "/scrape?info_hash=bbbbbbbbbbbbbbbbbbbb");
+        assert_eq!(body, b"d5:filesdee");
+    }
+
+    #[test]
+    fn web_pages_cannot_announce() {
+        let announce = format!("GET /announce?info_hash={A_ENCODED}&port=25&left=1 HTTP/1.1\r\n");
+        for header in [
+            "Origin: https://evil.example",
+            "Referer: https://evil.example/",
+            "Sec-Fetch-Site: cross-site",
+            "User-Agent: Mozilla/5.0",
+            "Host: evil.example:6881",
+        ] {
+            let mut table = table();
+            let head = format!("{announce}{header}\r\n\r\n");
+            assert_eq!(ask(&mut table, head.as_bytes()).0, "403 Forbidden");
+            assert_eq!(table.peers(), 0);
+        }
+        let mut table = table();
+        table.set_names(vec!["seed.example.org".to_owned()]);
+        let head = format!("{announce}Host: seed.example.org:6881\r\n\r\n");
+        assert_eq!(ask(&mut table, head.as_bytes()).0, "200 OK");
+        assert_eq!(table.peers(), 1);
+    }
+
+    #[test]
+    fn announces_of_one_address_are_counted() {
+        let mut table = table();
+        let announce = format!("/announce?info_hash={A_ENCODED}&port=25&left=1");
+        let mut refused = 0;
+        for _ in 0..1000 {
+            refused += usize::from(contains(&get(&mut table, &announce).1, b"too many"));
+        }
+        assert!((700..800).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn a_peer_is_as_near_as_we_are() {
+        let head = format!("GET /announce?info_hash={A_ENCODED}&port=25&left=1 HTTP/1.1\r\n\r\n");
+        for (from, local, taken) in [
+            ("127.0.0.1", "127.0.0.1:1", true),
+            ("127.0.0.1", "192.168.1.1:1", false),
+            ("169.254.7.7", "169.254.7.1:1", true),
+            ("fe80::7", "[2001:db8::1]:1", false),
+            ("192.168.1.2", "203.0.113.1:1", true),
+            ("224.0.0.1", "203.0.113.1:1", false),
+        ] {
+            let (mut table, mut out) = (table(), Vec::new());
+            let (from, local) = (from.parse().unwrap(), local.parse().unwrap());
+            table.respond(
+                Instant::ZERO,
+                from,
+                local,
+                head.as_bytes(),
+                &|_| false,
+                &mut out,
+            );
+            assert_eq!(table.peers() == 1, taken, "{from}");
         }
     }
 
@@ -446,11 +560,6 @@ mod tests {
             ("/", "200 OK", "everseed"),
             ("/favicon.ico", "404 Not Found", "nothing"),
             ("/../etc/passwd", "404 Not Found", "nothing"),
-            (
-                "/6262626262626262626262626262626262626262.torrent",
-                "404 Not Found",
-                "nothing",
-            ),
         ];
         for (target, status, part) in table_of_targets {
             let (told, body, file) = get(&mut table(), target);
@@ -469,10 +578,13 @@ mod tests {
         }
     }
 
+    /// Which of them are given out, and to whom, and whether there are any.
     #[test]
     fn torrent_files_are_the_callers() {
-        let target = format!("/{A}.torrent");
-        assert_eq!(get(&mut table(), &target).2, Some(A));
+        for hash in [A, ASLEEP, InfoHash([0x62; 20])] {
+            let target = format!("/{hash}.torrent");
+            assert_eq!(get(&mut table(), &target).2, Some(hash));
+        }
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Seeded {
             &root,
             mark,
             tiers,
+            self.content.metainfo().private,
         ))
     }
 
