@@ -532,8 +532,8 @@ mod tests {
     fn whom_the_built_in_tracker_answers_for() {
         let folder = Folder::new("tracked");
         let mut catalogue = Catalogue::new(folder.file(), 10);
-        for n in [1, 101] {
-            catalogue.add(id(n), &sleeper(n as u8)).unwrap();
+        for n in [1, 101_u8] {
+            catalogue.add(id(n.into()), &sleeper(n)).unwrap();
         }
         let old = Sleeper {
             privacy: Privacy::Unknown,
