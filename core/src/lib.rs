@@ -17,6 +17,7 @@
 //! | [`resume`] | what is known of a torrent's files from the last run | |
 //! | [`text`] | strangers' words made fit to be shown | |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
+//! | [`sums`] | copies of a piece compared, though none is kept | |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -49,6 +50,7 @@ pub mod metainfo;
 pub mod pool;
 pub mod resume;
 pub mod rng;
+pub mod sums;
 pub mod text;
 pub mod time;
 pub mod tracker;

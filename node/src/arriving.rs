@@ -6,6 +6,7 @@ use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
 use crate::conn::{Payload, Reason};
+use crate::evidence::{Evidence, Verdict};
 use crate::flights::{Flight, State};
 use crate::places::origin;
 use crate::queue::NONE;
@@ -13,10 +14,6 @@ use crate::{Action, Node, StorageError, partials, torrent};
 
 /// Bytes that a peer may send unasked before it is let go.
 const UNASKED_MAX: u32 = 16 * BLOCK;
-
-/// Strikes for a bad piece: for having given some of it, and for having given all of it.
-const STRIKE: u8 = 1;
-const STRIKE_ALONE: u8 = 2;
 
 impl<'m> Node<'m> {
     /// The head of a `piece` message.
@@ -123,9 +120,11 @@ impl<'m> Node<'m> {
         flight.state = State::Write;
         let flight = *flight;
         self.flights.push(&mut self.writes, at);
-        if let Some(partial) = self.partials.get_mut(flight.partial) {
-            partial.given_by(from);
-        }
+        let (bytes, secret) = (self.blocks.bytes_mut(flight.block), &self.secret);
+        let whole = bytes.and_then(|all| all.get(..flight.len as usize));
+        self.partials.came(flight.partial, flight.index, from, || {
+            secret.of(flight.index, whole.unwrap_or_default())
+        });
         if id
             .and_then(|id| self.torrents.get(id))
             .is_some_and(|t| t.endgame)
@@ -258,7 +257,11 @@ impl<'m> Node<'m> {
             self.bad_piece(id, slot);
             return true;
         }
+        let evidence = self.partials.get(slot).map(|partial| partial.evidence);
         self.end_partial(slot);
+        if let Some(evidence) = evidence {
+            self.judge(&evidence);
+        }
         // It may be had already, by a late answer, and not be wanted any more.
         let lacked = self.torrents.get(id).is_some_and(|t| {
             self.torrents.contains(t.wanted, piece) && !self.torrents.contains(t.have, piece)
@@ -288,24 +291,41 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// A piece was bad: those who gave it are charged, and it is fetched from one peer.
+    /// A piece was bad: who gave all of it is charged, and it is fetched from one peer.
     fn bad_piece(&mut self, id: TorrentId, slot: u16) {
-        let Some(partial) = self.partials.get(slot).copied() else {
+        let Some(partial) = self.partials.get(slot) else {
             return;
         };
         log::debug!("piece {} is bad", partial.piece);
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
         }
-        let alone = partial.givers().count() == 1;
-        for giver in partial.givers() {
-            let strikes = if alone { STRIKE_ALONE } else { STRIKE };
-            if self.bans.charge(giver, strikes) {
-                self.expel(giver);
+        if let Some((giver, strikes)) = self.partials.again(slot) {
+            self.charge(giver, strikes);
+        }
+        self.hungry = true;
+    }
+
+    /// A piece is good: who gave it gets credit, and who gave bad copies of it before is found out.
+    fn judge(&mut self, evidence: &Evidence) {
+        for giver in evidence.gave() {
+            self.bans.credit(giver);
+            for conn in self.conns.iter_mut().filter(|conn| conn.is_open()) {
+                conn.good += u32::from(origin(conn.addr) == giver);
             }
         }
-        self.partials.again(slot);
-        self.hungry = true;
+        for verdict in evidence.verdicts() {
+            match verdict {
+                Verdict::Proven(giver, strikes) => self.charge(giver, strikes),
+                Verdict::Acquitted(giver, strikes) => self.bans.acquit(giver, strikes),
+            }
+        }
+    }
+
+    fn charge(&mut self, giver: u64, strikes: u8) {
+        if self.bans.charge(self.now, giver, strikes) {
+            self.expel(giver);
+        }
     }
 
     /// Closes the connections of a banned origin.

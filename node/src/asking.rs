@@ -7,11 +7,13 @@ use everseed_core::time::Instant;
 
 use crate::Node;
 use crate::Order;
-use crate::conn::PIPELINE_MIN;
+use crate::conn::{Conn, PIPELINE_MIN};
 use crate::flights::{Flight, State};
 use crate::partials;
+use crate::partials::Partials;
 use crate::peer_bits::Has;
 use crate::picker::{Choice, Rule};
+use crate::places::origin;
 use crate::queue::NONE;
 use crate::rate::QUANTUM;
 use crate::serving_us::VAIN_MAX;
@@ -25,6 +27,9 @@ const RANDOM_FIRST: u32 = 4;
 
 /// A peer that sent nothing for so long, though asked, has snubbed us.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
+
+/// After so long without its block a peer may lose a piece that only it is asked for.
+const ALONE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A block is asked of so many peers at a time in the endgame.
 const ENDGAME_PEERS: usize = 2;
@@ -165,6 +170,7 @@ impl Node<'_> {
                 && partial.open > 0
                 && partial.is_for(me)
                 && may(node, partial.piece)
+                && (!partial.evidence.alone || node.may_claim(slot, id, partial))
         };
         let last = self.conns[slot].partial;
         let mut found = self
@@ -172,6 +178,12 @@ impl Node<'_> {
             .get(last)
             .filter(|p| fits(self, p))
             .map(|_| last);
+        if found.is_none() {
+            // It is soon known who spoiled it.
+            let mut begun = self.partials.of(id);
+            let alone = begun.find(|(_, p)| p.evidence.alone && fits(self, p));
+            found = alone.map(|(partial, _)| partial);
+        }
         if found.is_none() && self.conns[slot].has == Has::All {
             // What only a seed has is asked of the seed, rather than help for what others send.
             found = self.begin(slot, id, true);
@@ -189,11 +201,77 @@ impl Node<'_> {
             return self.endgame(slot, id);
         };
         self.conns[slot].partial = partial;
-        let index = self.partials.ask(partial)?;
-        if let Some(partial) = self.partials.get_mut(partial).filter(|p| p.alone) {
-            partial.exclusive = Some(me);
+        if self.partials.get(partial)?.evidence.alone {
+            let origin = origin(self.conns[slot].addr);
+            self.partials.claim(partial, me, origin);
         }
+        let index = self.partials.ask(partial)?;
         Some((partial, index))
+    }
+
+    /// Whether a piece that was bad may be fetched from this peer. Whose copy was begun goes on with it,
+    /// unless another is four times as fast. Who gave a bad copy is asked last, and who is known for less
+    /// than a quarter of the good pieces that another is known for leaves it to that one.
+    fn may_claim(&self, slot: usize, id: TorrentId, partial: &partials::Partial) -> bool {
+        if partial.exclusive.is_some() {
+            return true;
+        }
+        let me = &self.conns[slot];
+        let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.addr));
+        let failed = |conn: &Conn| partial.evidence.failed(origin(conn.addr));
+        if begun(me) {
+            return true;
+        }
+        let mut others = self.able(id, partial.piece);
+        !others.any(|other| {
+            let conn = &self.conns[other];
+            match (failed(me), failed(conn)) {
+                _ if begun(conn) => 4 * conn.recent() >= me.recent(),
+                (true, false) => true,
+                (false, true) => false,
+                _ => conn.good > 4 * me.good.max(1),
+            }
+        })
+    }
+
+    /// The connections that a piece could be asked of.
+    fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
+        (0..self.conns.len()).filter(move |&slot| {
+            let conn = &self.conns[slot];
+            let open = conn.torrent == Some(id) && conn.is_open();
+            open && !conn.snubbed && conn.vain < VAIN_MAX && self.may_ask(slot, piece)
+        })
+    }
+
+    /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
+    fn free_alone(&mut self, now: Instant, slot: usize) {
+        let conn = &self.conns[slot];
+        let (Some(first), Some(id)) = (self.flights.get(conn.flights.head), conn.torrent) else {
+            return;
+        };
+        let at = first.partial;
+        let Some(partial) = self.partials.get(at) else {
+            return;
+        };
+        if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
+            return;
+        }
+        let faster = |other: usize| self.conns[other].recent() > 4 * conn.recent();
+        if !self.able(id, partial.piece).any(faster) {
+            return;
+        }
+        log::debug!(
+            "{}: another peer fetches piece {}",
+            conn.addr,
+            partial.piece
+        );
+        while let Some(flight) = self
+            .flights
+            .find(&self.conns[slot].flights, |f| f.partial == at)
+        {
+            self.cancel_flight(slot, flight);
+        }
+        self.hungry = true;
     }
 
     /// Whether a peer has a piece and would send it.
@@ -241,14 +319,16 @@ impl Node<'_> {
         let piece = geometry.piece(piece?)?;
         self.conns[slot].suggested = None;
         let size = geometry.piece_size(piece);
-        let begun = self.partials.begin(id, piece.get(), size).or_else(|| {
+        let suspicious = torrent.bad_pieces > 0;
+        let begin = |partials: &mut Partials<'_>| partials.begin(id, piece.get(), size, suspicious);
+        let begun = begin(&mut self.partials).or_else(|| {
             // A peer that could be asked for nothing else needs the place more than a piece of which
             // nothing is on its way.
             let idle = self.conns[slot].flights.len == 0;
             if !(idle && self.evict_partial()) {
                 return None;
             }
-            self.partials.begin(id, piece.get(), size)
+            begin(&mut self.partials)
         });
         self.crowded |= begun.is_none();
         let begun = begun?;
@@ -461,6 +541,7 @@ impl Node<'_> {
             self.cancel_flights(slot, 1);
             self.count_givers();
         }
+        self.free_alone(now, slot);
         if self.conns[slot].is_open() && self.conns[slot].wants {
             self.review(slot);
             self.ask(now, slot);

@@ -1,12 +1,22 @@
 //! Who gave bad pieces: origins that are charged, and those that are banned.
 //!
-//! An origin is an IPv4 address or an IPv6 /64, as ports and peer ids cost nothing. When the table is
-//! full, a new one takes the place of the one that was charged longest ago, those that are not banned
-//! first.
+//! An origin is an IPv4 address or an IPv6 /64, as ports and peer ids cost nothing. It is banned at
+//! [`BANNED_AT`] strikes, for [`BAN`]. [`CREDIT`] good pieces that it had a share in take a strike away, and
+//! so long without one takes all. When the table is full, a new one takes the place of the one that was
+//! charged longest ago, those that are not banned first.
 
-/// Strikes at which an origin is banned: a piece that came from it alone is 2, one that came from
-/// several is 1 for each of them.
+use core::time::Duration;
+
+use everseed_core::time::Instant;
+
+/// Strikes at which an origin is banned.
 const BANNED_AT: u8 = 4;
+
+/// How long a ban lasts, and how long strikes are remembered.
+const BAN: Duration = Duration::from_secs(3600);
+
+/// Good pieces that are worth a strike.
+const CREDIT: u8 = 16;
 
 /// Origins that are remembered.
 const PLACES: usize = 64;
@@ -15,52 +25,75 @@ const PLACES: usize = 64;
 struct Charge {
     origin: u64,
     strikes: u8,
-    /// The number of the charge that came last.
-    at: u32,
+    /// Good pieces since a strike was taken away last.
+    good: u8,
+    /// When it was charged last.
+    at: Instant,
 }
 
-/// The table.
+/// The table, in the order of the last charges.
 #[derive(Debug)]
 pub(crate) struct Bans {
     charges: heapless::Vec<Charge, PLACES>,
-    count: u32,
 }
 
 impl Bans {
     pub(crate) const fn new() -> Bans {
         Bans {
             charges: heapless::Vec::new(),
-            count: 0,
         }
     }
 
     /// Charges an origin; answers whether it is banned.
-    pub(crate) fn charge(&mut self, origin: u64, strikes: u8) -> bool {
-        self.count = self.count.wrapping_add(1);
-        let at = self.count;
-        let known = self.charges.iter_mut().find(|c| c.origin == origin);
-        if let Some(charge) = known {
-            charge.strikes = charge.strikes.saturating_add(strikes);
-            charge.at = at;
-            return charge.strikes >= BANNED_AT;
+    pub(crate) fn charge(&mut self, now: Instant, origin: u64, strikes: u8) -> bool {
+        self.charges.retain(|c| now - c.at < BAN);
+        let known = self.charges.iter().position(|c| c.origin == origin);
+        let before = known.map_or(0, |at| self.charges.remove(at).strikes);
+        if self.charges.is_full() {
+            let harmless = |c: &Charge| c.strikes < BANNED_AT;
+            let place = self.charges.iter().position(harmless).unwrap_or(0);
+            self.charges.remove(place);
         }
-        let new = Charge {
+        let strikes = before.saturating_add(strikes);
+        let charge = Charge {
             origin,
             strikes,
-            at,
+            good: 0,
+            at: now,
         };
-        if let Err(new) = self.charges.push(new) {
-            let oldest = |c: &&mut Charge| (c.strikes >= BANNED_AT, c.at);
-            if let Some(place) = self.charges.iter_mut().min_by_key(oldest) {
-                *place = new;
-            }
-        }
+        // A place was made.
+        let _ = self.charges.push(charge);
         strikes >= BANNED_AT
     }
 
-    pub(crate) fn is_banned(&self, origin: u64) -> bool {
+    /// An origin had a share in a good piece.
+    pub(crate) fn credit(&mut self, origin: u64) {
+        let known = self.charges.iter_mut().find(|c| c.origin == origin);
+        if let Some(charge) = known {
+            charge.good += 1;
+            if charge.good >= CREDIT {
+                charge.good = 0;
+                self.acquit(origin, 1);
+            }
+        }
+    }
+
+    /// Takes strikes away.
+    pub(crate) fn acquit(&mut self, origin: u64, strikes: u8) {
+        let known = self.charges.iter().position(|c| c.origin == origin);
+        if let Some(at) = known {
+            let charge = &mut self.charges[at];
+            charge.strikes = charge.strikes.saturating_sub(strikes);
+            if charge.strikes == 0 {
+                self.charges.remove(at);
+            }
+        }
+    }
+
+    pub(crate) fn is_banned(&self, now: Instant, origin: u64) -> bool {
+        let banned = |c: &Charge| c.strikes >= BANNED_AT && now - c.at < BAN;
         let mut all = self.charges.iter();
-        all.any(|c| c.origin == origin && c.strikes >= BANNED_AT)
+        all.any(|c| c.origin == origin && banned(c))
     }
 }
 
@@ -68,22 +101,40 @@ impl Bans {
 mod tests {
     use super::*;
 
+    const NOW: Instant = Instant::from_secs(1000);
+
     #[test]
-    fn repeated_proof_bans() {
+    fn repeated_proof_bans_for_a_time() {
         let mut bans = Bans::new();
-        assert!(!bans.charge(7, 2) && !bans.is_banned(7));
-        assert!(bans.charge(7, 2) && bans.is_banned(7));
-        assert!(!bans.charge(8, 1) && !bans.charge(8, 2));
-        assert!(bans.charge(8, 1));
+        assert!(!bans.charge(NOW, 7, 2) && !bans.is_banned(NOW, 7));
+        assert!(bans.charge(NOW, 7, 2) && bans.is_banned(NOW, 7));
+        assert!(!bans.charge(NOW, 8, 2));
+        let end = NOW + BAN;
+        let just_before = Instant::from_micros(end.as_micros() - 1);
+        assert!(bans.is_banned(just_before, 7) && !bans.is_banned(end, 7));
+        assert!(!bans.charge(end, 8, 2), "what is long ago is forgotten");
+    }
+
+    #[test]
+    fn good_pieces_are_credit() {
+        let mut bans = Bans::new();
+        bans.charge(NOW, 7, 2);
+        (0..CREDIT).for_each(|_| bans.credit(7));
+        assert!(!bans.charge(NOW, 7, 2));
+        (0..4 * CREDIT).for_each(|_| bans.credit(7));
+        assert!(!bans.charge(NOW, 7, 2) && bans.charge(NOW, 7, 2));
+        bans.acquit(7, 2);
+        assert!(!bans.is_banned(NOW, 7));
     }
 
     #[test]
     fn banned_ones_are_forgotten_last() {
         let mut bans = Bans::new();
-        bans.charge(1, 9);
+        bans.charge(NOW, 1, 9);
         for origin in 2..200 {
-            bans.charge(origin, 1);
+            bans.charge(NOW, origin, 1);
         }
-        assert!(bans.is_banned(1));
+        assert!(bans.is_banned(NOW, 1));
+        assert_eq!(bans.charges.len(), PLACES);
     }
 }

@@ -95,6 +95,8 @@ pub struct Conn {
     pub(crate) downloaded_swept: u64,
     /// Whether it has not sent for long what it was asked for.
     pub(crate) snubbed: bool,
+    /// Good pieces that its address had a share in.
+    pub(crate) good: u32,
     /// How much it took back of what it had offered, see `serving_us`.
     pub(crate) vain: u8,
     /// When a block came from it last, or when it was asked after a pause.
@@ -299,6 +301,7 @@ impl Conn {
         downloaded_before: [0; 2],
         downloaded_swept: 0,
         snubbed: false,
+        good: 0,
         vain: 0,
         gave: Instant::ZERO,
         unchoked: false,
@@ -325,6 +328,11 @@ impl Conn {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Bytes of blocks that came from it in the last two choking rounds.
+    pub(crate) fn recent(&self) -> u64 {
+        self.downloaded - self.downloaded_before[0]
     }
 
     /// Where it can be called, as far as we know.

@@ -16,7 +16,7 @@
 //! | `asking`, `serving_us` | what to ask of whom, and what they say to that |
 //! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
 //! | [`picker`], `peer_bits` | which piece to begin, and who has it |
-//! | `bans` | who sent bad pieces |
+//! | `evidence`, `bans` | who sent bad pieces, and what becomes of them |
 //! | [`names`] | all torrents that are known, most of which may be asleep |
 //! | [`torrent`], `storage` | those that are awake and their pieces, and what becomes of their storage |
 //! | [`choker`] | whom to serve |
@@ -43,6 +43,7 @@ pub mod choker;
 pub mod conn;
 pub mod contract;
 mod due;
+mod evidence;
 pub mod flights;
 mod incoming;
 pub mod memory;
@@ -67,6 +68,7 @@ use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, Pool};
 use everseed_core::rng::Rng;
+use everseed_core::sums::Secret;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 
@@ -148,6 +150,8 @@ pub struct Node<'m> {
     peer_bits: PeerBits<'m>,
     news: News,
     bans: Bans,
+    /// What the sums of blocks are made with.
+    secret: Secret,
     /// Connections that share the blocks.
     givers: u16,
     /// Whether somebody was not asked for more because no block was free.
@@ -229,6 +233,10 @@ impl<'m> Node<'m> {
             },
             news: News::new(),
             bans: Bans::new(),
+            secret: {
+                let mut rng = Rng::new(seed.rotate_left(32));
+                Secret::new(rng.bits(), rng.bits())
+            },
             givers: 0,
             thirsty: false,
             crowded: false,

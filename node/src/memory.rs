@@ -44,7 +44,7 @@ pub struct Memory<'m> {
     pub flights: &'m mut [Flight],
     /// Pieces in progress.
     pub partials: &'m mut [Partial],
-    /// Two bits for each block of a piece in progress: an eighth of a piece's number of blocks, twice.
+    /// Some bits for each block of a piece in progress, see [`BITS_PER_BLOCK`](crate::partials::BITS_PER_BLOCK).
     pub partial_bits: &'m mut [u8],
     /// A bit a piece for each peer of an incomplete download that has some pieces.
     pub peer_bits: &'m mut [u8],

@@ -7,9 +7,11 @@
 
 use everseed_core::bits;
 use everseed_core::geometry::{BLOCK, PieceIndex, TorrentId};
+use everseed_core::sums::Sum;
 
 use crate::arena::{Range, reserve};
 use crate::conn::ConnId;
+use crate::evidence::Evidence;
 
 /// A lent slot for one piece in progress.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,7 @@ pub struct Partial {
     pub(crate) state: State,
     /// Bytes of the piece.
     size: u32,
-    /// A bit a block that was asked for, then one that is written.
+    /// A bit a block that was asked for, then one that is written, then two for who gave it first.
     bits: Range,
     /// Blocks that nobody is asked for.
     pub(crate) open: u32,
@@ -29,14 +31,12 @@ pub struct Partial {
     pub(crate) flights: u16,
     /// Only this peer may be asked, as the piece was bad when it came from several.
     pub(crate) exclusive: Option<ConnId>,
-    /// Whether it is to come from one peer only.
-    pub(crate) alone: bool,
-    /// Where its blocks came from.
-    givers: [Option<u64>; GIVERS],
+    /// Where its blocks came from, and whether it is to come from one peer only.
+    pub(crate) evidence: Evidence,
 }
 
-/// Origins that are remembered for a piece. If there are more, nobody of them is charged.
-const GIVERS: usize = 4;
+/// Bits for each block.
+pub const BITS_PER_BLOCK: u32 = 4;
 
 /// What happens to a piece in progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +61,7 @@ impl Partial {
         missing: 0,
         flights: 0,
         exclusive: None,
-        alone: false,
-        givers: [None; GIVERS],
+        evidence: Evidence::NONE,
     };
 
     /// Number of blocks.
@@ -78,23 +77,6 @@ impl Partial {
     /// Whether this peer may be asked for a block of it.
     pub(crate) fn is_for(&self, conn: ConnId) -> bool {
         self.exclusive.is_none_or(|only| only == conn)
-    }
-
-    /// Remembers that a block came from there.
-    pub(crate) fn given_by(&mut self, origin: u64) {
-        if self.givers.contains(&Some(origin)) {
-            return;
-        }
-        match self.givers.iter_mut().find(|giver| giver.is_none()) {
-            Some(place) => *place = Some(origin),
-            // Too many to tell: the last place stands for whoever gave last.
-            None => self.givers[GIVERS - 1] = Some(origin),
-        }
-    }
-
-    /// Where its blocks came from.
-    pub(crate) fn givers(&self) -> impl Iterator<Item = u64> + use<> {
-        self.givers.into_iter().flatten()
     }
 }
 
@@ -115,7 +97,7 @@ impl<'m> Partials<'m> {
 
     /// Whether a piece of this size could ever be in progress here.
     pub(crate) fn has_room_for(&self, piece_size: u32) -> bool {
-        let bytes = 2 * piece_size.div_ceil(BLOCK).div_ceil(8);
+        let bytes = BITS_PER_BLOCK * piece_size.div_ceil(BLOCK).div_ceil(8);
         !self.slots.is_empty() && self.bits.len() >= bytes as usize
     }
 
@@ -143,13 +125,15 @@ impl<'m> Partials<'m> {
         found.map(|(slot, _)| slot)
     }
 
-    /// The piece of which nothing is on its way and most is missing.
+    /// The piece of which nothing is on its way and most is missing; of those that were bad it is known who
+    /// is suspected, so they come last.
     pub(crate) fn idlest(&self) -> Option<u16> {
         let idle = |(_, p): &(u16, &Partial)| {
             p.torrent.is_some() && p.flights == 0 && p.state == State::Fetching
         };
         let all = (0..).zip(&*self.slots).filter(idle);
-        all.max_by_key(|(_, p)| p.missing).map(|(slot, _)| slot)
+        let least = |(_, p): &(u16, &Partial)| (!p.evidence.alone, p.missing);
+        all.max_by_key(least).map(|(slot, _)| slot)
     }
 
     /// A piece that is to be verified, of a torrent for which that can be done; it is being verified
@@ -169,11 +153,17 @@ impl<'m> Partials<'m> {
         }
     }
 
-    /// Begins a piece of `size` bytes; `None` if there is no room.
-    pub(crate) fn begin(&mut self, torrent: TorrentId, piece: u32, size: u32) -> Option<u16> {
+    /// Begins a piece of `size` bytes; `None` if there is no room. `summed` is whether somebody may spoil it.
+    pub(crate) fn begin(
+        &mut self,
+        torrent: TorrentId,
+        piece: u32,
+        size: u32,
+        summed: bool,
+    ) -> Option<u16> {
         let slot = self.slots.iter().position(|p| p.torrent.is_none())?;
         let blocks = size.div_ceil(BLOCK);
-        let len = 2 * blocks.div_ceil(8);
+        let len = BITS_PER_BLOCK * blocks.div_ceil(8);
         let used = || self.slots.iter().map(|p| p.bits);
         let bits = reserve(len, self.bits.len(), used)?;
         bits.get_mut(self.bits).fill(0);
@@ -184,6 +174,7 @@ impl<'m> Partials<'m> {
             bits,
             open: blocks,
             missing: blocks,
+            evidence: Evidence::new(summed),
             ..Partial::EMPTY
         };
         u16::try_from(slot).ok()
@@ -196,16 +187,61 @@ impl<'m> Partials<'m> {
         }
     }
 
-    /// Begins a piece anew whose blocks were bad: it is to come from one peer.
-    pub(crate) fn again(&mut self, slot: u16) {
+    /// Begins a piece anew whose blocks were bad: it is to come from one peer. Answers with the origin
+    /// that gave all of them and the strikes that it deserves, see [`Evidence::bad`].
+    pub(crate) fn again(&mut self, slot: u16) -> Option<(u64, u8)> {
+        let partial = self.slots.get_mut(usize::from(slot))?;
+        partial.state = State::Fetching;
+        partial.exclusive = None;
+        let blame = partial.evidence.bad();
+        self.empty(slot);
+        blame
+    }
+
+    /// Of a piece that comes from one origin alone the next block is asked of this one: what another gave
+    /// is dropped.
+    pub(crate) fn claim(&mut self, slot: u16, by: ConnId, origin: u64) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return;
         };
-        partial.bits.get_mut(self.bits).fill(0);
-        partial.state = State::Fetching;
-        (partial.open, partial.missing) = (partial.blocks(), partial.blocks());
-        (partial.exclusive, partial.alone) = (None, true);
-        partial.givers = [None; GIVERS];
+        partial.exclusive = Some(by);
+        if partial.evidence.sole != Some(origin) {
+            partial.evidence.restart(origin);
+            self.empty(slot);
+        }
+    }
+
+    /// Nothing of a piece is asked for or written.
+    fn empty(&mut self, slot: u16) {
+        if let Some(partial) = self.slots.get_mut(usize::from(slot)) {
+            let [asked, written, ..] = split(partial.bits.get_mut(self.bits));
+            asked.fill(0);
+            written.fill(0);
+            (partial.open, partial.missing) = (partial.blocks(), partial.blocks());
+        }
+    }
+
+    /// Notes that a block came from an origin. `sum` is asked for only if it matters.
+    pub(crate) fn came(&mut self, slot: u16, index: u32, origin: u64, sum: impl FnOnce() -> Sum) {
+        let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
+            return;
+        };
+        let [_, _, low, high] = split(partial.bits.get_mut(self.bits));
+        let evidence = &mut partial.evidence;
+        if !evidence.alone {
+            let giver = evidence.giver(origin);
+            for (plane, bit) in [(&mut *low, 1), (&mut *high, 2)] {
+                match giver & bit {
+                    0 => bits::clear(plane, index),
+                    _ => bits::set(plane, index),
+                };
+            }
+        }
+        if evidence.wants_sums() {
+            let giver =
+                usize::from(bits::get(low, index)) + 2 * usize::from(bits::get(high, index));
+            evidence.add(giver, sum());
+        }
     }
 
     /// Takes the first block that nobody is asked for.
@@ -214,7 +250,7 @@ impl<'m> Partials<'m> {
         if partial.open == 0 {
             return None;
         }
-        let (asked, _) = split(partial.bits.get_mut(self.bits));
+        let [asked, ..] = split(partial.bits.get_mut(self.bits));
         let byte = asked.iter().position(|&byte| byte != 0xff)?;
         let index = u32::try_from(byte).ok()? * 8 + asked[byte].leading_ones();
         (index < partial.blocks()).then(|| {
@@ -229,7 +265,7 @@ impl<'m> Partials<'m> {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return;
         };
-        let (asked, written) = split(partial.bits.get_mut(self.bits));
+        let [asked, written, ..] = split(partial.bits.get_mut(self.bits));
         if !bits::get(written, index) && bits::clear(asked, index) {
             partial.open += 1;
         }
@@ -240,7 +276,8 @@ impl<'m> Partials<'m> {
         let Some(partial) = self.get(slot) else {
             return;
         };
-        let both = partial.bits.get(self.bits);
+        let all = partial.bits.get(self.bits);
+        let (both, _) = all.split_at(all.len() / 2);
         let (asked, written) = both.split_at(both.len() / 2);
         let blocks = partial.blocks();
         assert_eq!(blocks - bits::count(asked), partial.open, "open blocks");
@@ -255,7 +292,7 @@ impl<'m> Partials<'m> {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return;
         };
-        let (asked, written) = split(partial.bits.get_mut(self.bits));
+        let [asked, written, ..] = split(partial.bits.get_mut(self.bits));
         if bits::set(asked, index) {
             partial.open -= 1;
         }
@@ -268,9 +305,12 @@ impl<'m> Partials<'m> {
     }
 }
 
-/// The bits of what was asked for, and of what is written.
-fn split(both: &mut [u8]) -> (&mut [u8], &mut [u8]) {
-    both.split_at_mut(both.len() / 2)
+/// The bits of what was asked for, of what is written, and those that make up who gave it first.
+fn split(all: &mut [u8]) -> [&mut [u8]; 4] {
+    let (front, back) = all.split_at_mut(all.len() / 2);
+    let (asked, written) = front.split_at_mut(front.len() / 2);
+    let (low, high) = back.split_at_mut(back.len() / 2);
+    [asked, written, low, high]
 }
 
 #[cfg(test)]
@@ -285,10 +325,13 @@ mod tests {
 
     #[test]
     fn a_piece_from_its_first_block_to_its_last() {
-        let (mut slots, mut bytes) = ([Partial::EMPTY; 2], [0; 4]);
+        let (mut slots, mut bytes) = ([Partial::EMPTY; 2], [0; 8]);
         let mut partials = Partials::new(&mut slots, &mut bytes);
-        let slot = partials.begin(ID, 3, 9 * BLOCK + 5).unwrap();
-        assert!(partials.begin(ID, 4, BLOCK).is_none(), "no bits are left");
+        let slot = partials.begin(ID, 3, 9 * BLOCK + 5, false).unwrap();
+        assert!(
+            partials.begin(ID, 4, BLOCK, false).is_none(),
+            "no bits are left"
+        );
         for index in 0..10 {
             assert_eq!(partials.ask(slot), Some(index));
         }
@@ -306,6 +349,6 @@ mod tests {
         let piece = piece.piece(3).unwrap();
         assert_eq!(partials.find(ID, piece), Some(slot));
         partials.end(slot);
-        assert!(partials.begin(ID, 4, BLOCK).is_some());
+        assert!(partials.begin(ID, 4, BLOCK, false).is_some());
     }
 }

@@ -136,7 +136,7 @@ impl Node<'_> {
         loop {
             let (candidate, torrent, addr) = self.candidates.take(now)?;
             let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
-            if self.bans.is_banned(origin(addr)) {
+            if self.bans.is_banned(now, origin(addr)) {
                 self.candidates.done(now, candidate, Fate::Failed, true);
             } else if let Some(known) = self.connection_to(torrent, addr) {
                 // It is called when that ends.

@@ -99,7 +99,7 @@ impl Node<'_> {
                 unchoked: conn.unchoked,
                 optimistic: conn.optimistic,
                 // In the last rounds: nothing, if it snubs us.
-                gave: conn.downloaded - conn.downloaded_before[0],
+                gave: conn.recent(),
                 sent: conn.uploaded - conn.uploaded_before,
                 idle: takes_nothing(now, conn, throttled),
                 since: waiting_since(now, conn),

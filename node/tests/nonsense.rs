@@ -74,7 +74,7 @@ impl World {
             blocks: blocks.leak(),
             flights: lend(Flight::EMPTY, BLOCKS),
             partials: lend(Partial::EMPTY, 3),
-            partial_bits: lend(0, 6),
+            partial_bits: lend(0, 12),
             // Not enough for everybody.
             peer_bits: lend(0, 2 * 4),
             counts: lend(0, PIECES as usize),

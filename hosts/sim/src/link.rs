@@ -135,6 +135,7 @@ impl Pipe {
                 Run::Filler(left) => {
                     let moved = (*left).min(room);
                     *left -= moved;
+                    space[done..done + moved].fill(0);
                     moved
                 }
             };

@@ -10,13 +10,14 @@ use lexopt::{Arg, Parser, ValueExt};
 const HELP: &str = "\
 everseed-sim - swarms of everseed nodes in virtual time
 
-Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults
+Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults|poison
        everseed-sim replay FILE
 
   flash-crowd   1, 10, 100 .. leechers arrive at once at one seed
   free-riders   a fifth of the leechers never upload
   churn         peers come and leave when they are complete
   faults        crashes, full disks, lies, broken connections, partitions
+  poison        many that send a bad block now and then
   replay        what `everseed seed --trace FILE` wrote: tells it to a node here,
                 and fails where that one answers differently
 

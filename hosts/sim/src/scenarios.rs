@@ -43,7 +43,7 @@ pub struct Outcome {
 }
 
 /// What a scenario is called.
-pub const NAMES: [&str; 4] = ["flash-crowd", "free-riders", "churn", "faults"];
+pub const NAMES: [&str; 5] = ["flash-crowd", "free-riders", "churn", "faults", "poison"];
 
 /// Runs the scenario of this name.
 pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
@@ -52,6 +52,7 @@ pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
         "free-riders" => Some(free_riders(settings)),
         "churn" => Some(churn(settings)),
         "faults" => Some(faults(settings)),
+        "poison" => Some(poison(settings)),
         _ => None,
     }
 }
@@ -64,7 +65,7 @@ fn profile(settings: &Settings) -> Profile {
         slots: settings.slots,
         nat: false,
         free_rider: false,
-        corrupt: false,
+        lies: 0,
     }
 }
 
@@ -337,6 +338,69 @@ pub fn churn(settings: Settings) -> Outcome {
     }
 }
 
+/// Half as many poisoners as leechers have everything, send one bad block of eight, and hang up now and
+/// then to come back: everybody finishes, and nobody is banned who did not lie (the world looks at
+/// that). The same swarm without them is what it is compared with.
+pub fn poison(settings: Settings) -> Outcome {
+    let count = settings.peers.clamp(4, 60);
+    let run = |poisoners: usize| {
+        let mut world = world(&settings);
+        world.add(profile(&settings), true);
+        let poisoner = Profile {
+            lies: 8,
+            ..profile(&settings)
+        };
+        let liars: Vec<_> = (0..poisoners).map(|_| world.add(poisoner, true)).collect();
+        let hosts: Vec<_> = (0..count)
+            .map(|_| world.add(profile(&settings), false))
+            .collect();
+        let one = alone(&world, &settings);
+        for n in 0..50 {
+            world.cue(one * f64::from(n) / 20.0, 0);
+        }
+        let mut waiting = hosts.clone();
+        while !waiting.is_empty() && world.step(LIMIT) {
+            for _ in world.cues.drain(..).collect::<Vec<_>>() {
+                liars.iter().for_each(|&liar| world.break_one(liar));
+                waiting.retain(|&host| world.finished(host).is_none());
+            }
+            if world.seconds() > 2.5 * one {
+                break;
+            }
+        }
+        until_finished(&mut world, &hosts);
+        world.assert_rest();
+        let bad: u32 = hosts.iter().map(|&h| world.stats(h).bad_pieces).sum();
+        (times(&world, &hosts), bad)
+    };
+    let (clean, _) = run(0);
+    let (poisoned, bad) = run(count / 2);
+    let last = |times: &[f64]| times.last().copied().unwrap_or(0.0);
+    let table = format!(
+        "{count} peers and {} poisoners: {bad} bad pieces.\nAll finished, the mean after {:.0} s, the last \
+         after {:.0} s; without poisoners {:.0} and {:.0} s.\n",
+        count / 2,
+        mean(&poisoned),
+        last(&poisoned),
+        mean(&clean),
+        last(&clean),
+    );
+    let line = |name: &str, times: &[f64]| Line {
+        name: name.to_owned(),
+        points: (1..).zip(times).map(|(n, &t)| (t, f64::from(n))).collect(),
+    };
+    Outcome {
+        table,
+        chart: Chart {
+            title: "One block of eight is poison".to_owned(),
+            x: "seconds".to_owned(),
+            y: "peers complete".to_owned(),
+            log: (false, false),
+            lines: vec![line("poisoned", &poisoned), line("clean", &clean)],
+        },
+    }
+}
+
 /// Everything that can go wrong: connections break, machines crash and lose what was not synced, disks
 /// are full, slow or spoil what is written, a peer lies, the network falls apart, half of all cannot be
 /// dialled.
@@ -344,7 +408,7 @@ pub fn faults(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     world.add(profile(&settings), true);
     let liar = Profile {
-        corrupt: true,
+        lies: 1,
         ..profile(&settings)
     };
     world.add(liar, true);

@@ -34,6 +34,8 @@ pub struct Storage {
     pub room: Option<u32>,
     /// One of so many writes puts something else on the disk; `None` is none.
     pub spoils: Option<u32>,
+    /// Whether it ever did.
+    pub spoilt: bool,
     /// Microseconds that writing a block or verifying a piece takes.
     pub slow: u64,
     writes: u32,
@@ -55,6 +57,7 @@ impl Storage {
             blocks,
             room: None,
             spoils: None,
+            spoilt: false,
             slow: 0,
             writes: 0,
         }
@@ -70,6 +73,7 @@ impl Storage {
         let mark = (span.offset..).zip(bytes).take(MARK as usize);
         self.writes += 1;
         let spoiled = self.spoils.is_some_and(|n| self.writes.is_multiple_of(n));
+        self.spoilt |= spoiled;
         let good = !spoiled && mark.into_iter().all(|(at, &byte)| byte == content(at));
         if let Some(block) = self.blocks.get_mut(index(span.offset)) {
             *block = if good { Block::Good } else { Block::Bad };

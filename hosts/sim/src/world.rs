@@ -20,8 +20,8 @@ use everseed_node::partials::Partial;
 use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
-    TorrentStats, Wanted,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason,
+    StorageError, TorrentStats, Wanted,
 };
 
 use crate::link::{End, Link, Pipe};
@@ -40,8 +40,8 @@ pub struct Profile {
     pub nat: bool,
     /// It never uploads.
     pub free_rider: bool,
-    /// What it sends is wrong.
-    pub corrupt: bool,
+    /// One of so many times what it sends is wrong; 0 is never.
+    pub lies: u32,
 }
 
 /// One node and the machine that it runs on.
@@ -169,7 +169,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         partials: lend(Partial::EMPTY, 32),
         partial_bits: lend(
             0,
-            32 * 2 * geometry.piece_len().div_ceil(8 * BLOCK) as usize,
+            32 * 4 * geometry.piece_len().div_ceil(8 * BLOCK) as usize,
         ),
         peer_bits: lend(0, CONNS * bitfield),
         counts: lend(0, geometry.pieces() as usize),
@@ -519,7 +519,10 @@ impl World {
                     self.read_into(link, side);
                 }
             }
-            Action::Close { conn, .. } => {
+            Action::Close { conn, addr, reason } => {
+                if reason == Reason::BadPieces {
+                    self.assert_guilty(host, addr);
+                }
                 let known = self.hosts[host].links.get(&conn.slot).copied();
                 if let Some((link, side)) = known.filter(|&at| self.end(at).conn == conn) {
                     self.hosts[host].links.remove(&conn.slot);
@@ -537,6 +540,17 @@ impl World {
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
             _ => {}
         }
+    }
+
+    /// Only who lied is banned for it, unless a disk spoils things.
+    fn assert_guilty(&self, by: usize, addr: SocketAddr) {
+        let lies = host_at(addr).is_some_and(|host| self.hosts[host].profile.lies > 0);
+        let spoilt = self.hosts[by].storage.spoilt;
+        let seed = self.seed;
+        assert!(
+            lies || spoilt,
+            "seed {seed}: host {by} bans {addr} for nothing"
+        );
     }
 
     /// Has the disk do something, now or when it comes to it.

@@ -33,7 +33,7 @@ use everseed_node::candidates::Candidate;
 use everseed_node::conn::Conn;
 use everseed_node::flights::Flight;
 use everseed_node::names::Name;
-use everseed_node::partials::Partial;
+use everseed_node::partials::{BITS_PER_BLOCK, Partial};
 use everseed_node::queue::Request;
 use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
@@ -90,7 +90,7 @@ impl Plan {
         self.counts += geometry.pieces() as usize;
         self.bitfield = self.bitfield.max(bitfield);
         let blocks = geometry.piece_len().div_ceil(BLOCK);
-        let each = 2 * blocks.div_ceil(8) as usize;
+        let each = (BITS_PER_BLOCK * blocks.div_ceil(8)) as usize;
         let pieces = PARTIALS.min(MAX_PARTIAL_BITS / each).max(2);
         self.partial_bits = self.partial_bits.max(each * pieces);
     }

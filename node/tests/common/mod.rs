@@ -4,7 +4,7 @@
 // Each test file uses some of it.
 #![allow(dead_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ pub struct World {
     /// Pieces that turn out to be bad when they are verified.
     pub bad: Vec<u32>,
     pub verified: Vec<u32>,
+    /// Whether peers may send what is wrong, and the offsets of such blocks on the disk.
+    pub lies: bool,
+    pub wrong: HashSet<u64>,
     pub dialled: Vec<(ConnId, SocketAddr)>,
     pub announces: Vec<Job>,
     /// Torrents that are asleep and were asked for.
@@ -124,7 +127,7 @@ impl World {
             blocks: lend_blocks(setup.blocks),
             flights: lend(Flight::EMPTY, setup.blocks),
             partials: lend(Partial::EMPTY, setup.blocks),
-            partial_bits: lend(0, 2 * setup.blocks),
+            partial_bits: lend(0, 4 * setup.blocks),
             peer_bits: lend(0, if setup.blocks > 0 { 3 * setup.conns } else { 0 }),
             counts: lend(0, if setup.blocks > 0 { PIECES as usize } else { 0 }),
             names: lend(Name::EMPTY, 8),
@@ -156,6 +159,8 @@ impl World {
             geometry,
             bad: Vec::new(),
             verified: Vec::new(),
+            lies: false,
+            wrong: HashSet::new(),
             dialled: Vec::new(),
             announces: Vec::new(),
             asked_for: Vec::new(),
@@ -278,7 +283,12 @@ impl World {
                 let bytes = self.node.take_block(block).expect("a block to write");
                 let len = span.len as usize;
                 let same = |(&b, at): (&u8, u64)| b == content(at);
-                assert!(bytes[..len].iter().zip(span.offset..).all(same));
+                let right = bytes[..len].iter().zip(span.offset..).all(same);
+                assert!(right || self.lies);
+                match right {
+                    true => self.wrong.remove(&span.offset),
+                    false => self.wrong.insert(span.offset),
+                };
                 let full = self.full.then_some(StorageError::Full);
                 self.node.written(block, bytes, full.map_or(Ok(()), Err));
             }
@@ -295,7 +305,8 @@ impl World {
 
     fn verify(&mut self, torrent: TorrentId, piece: PieceIndex) {
         self.verified.push(piece.get());
-        let good = !self.bad.contains(&piece.get());
+        let its = |at: &u64| self.geometry.piece_at(*at) == Some(piece);
+        let good = !self.bad.contains(&piece.get()) && !self.wrong.iter().any(its);
         let event = Event::Verified(torrent, piece, good);
         self.node.event(self.now, event);
     }
@@ -399,6 +410,15 @@ impl Peer {
         let start = u64::from(block.index) * u64::from(PIECE) + u64::from(block.begin);
         let bytes = (start..start + u64::from(block.len)).map(content);
         self.inbox.extend(bytes);
+    }
+
+    /// Sends something else instead of the first of the blocks that it was asked for.
+    pub fn lie(&mut self) -> Option<BlockRef> {
+        let asked = (!self.asked.is_empty()).then(|| self.asked.remove(0))?;
+        self.say(&[Message::Piece(asked)]);
+        let len = self.inbox.len() + asked.len as usize;
+        self.inbox.resize(len, 0);
+        Some(asked)
     }
 
     /// Refuses all that it was asked for.

@@ -90,7 +90,7 @@ fn memory() -> Memory<'static> {
         blocks: blocks.leak(),
         flights: lend(Flight::EMPTY, BLOCKS),
         partials: lend(Partial::EMPTY, 6),
-        partial_bits: lend(0, 12),
+        partial_bits: lend(0, 24),
         peer_bits: lend(0, 3 * 8),
         counts: lend(0, PIECES as usize),
         names: lend(Name::EMPTY, 2),

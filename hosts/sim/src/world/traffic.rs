@@ -109,8 +109,9 @@ impl World {
                 let good = verified && host.storage.is_good(offset);
                 assert!(good, "seed {}: what was not verified is sent", self.seed);
             }
-            end.out
-                .fill(&self.buffer, &self.bodies, len, host.profile.corrupt);
+            let lies = host.profile.lies;
+            let corrupt = lies > 0 && self.rng.below(lies) == 0;
+            end.out.fill(&self.buffer, &self.bodies, len, corrupt);
             host.node.transmitted(now, end.conn, len);
             if !std::mem::replace(&mut end.queued, true) {
                 host.row.push_back((link, side));
