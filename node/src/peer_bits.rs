@@ -118,6 +118,10 @@ impl Node<'_> {
         let Some(torrent) = self.torrents.get(id) else {
             return false;
         };
+        if torrent.counts != Range::EMPTY {
+            // It was complete meanwhile, by what was found on the disk.
+            return true;
+        }
         let pieces = torrent.pieces();
         let ranges = || self.torrents.all().map(|t| t.counts);
         let Some(range) = reserve(pieces, self.peer_bits.counts.len(), ranges) else {
