@@ -32,6 +32,9 @@ pub struct Limits {
     /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
     /// [`automatic_slots`](crate::choker::automatic_slots).
     pub slots: Option<u16>,
+    /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
+    /// for.
+    pub most_slots: u16,
     /// Bytes of content per second to all peers together; `None` is no limit.
     pub upload_bps: Option<u64>,
     /// Bytes of content per second from all peers together; `None` is no limit.

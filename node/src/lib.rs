@@ -215,7 +215,10 @@ impl<'m> Node<'m> {
             "the scratch is too short"
         );
         let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
-        let slots = limits.slots.unwrap_or_else(automatic).max(1);
+        let slots = limits
+            .slots
+            .unwrap_or_else(|| automatic().min(limits.most_slots))
+            .max(1);
         Node {
             identity,
             limits,
@@ -528,6 +531,17 @@ impl<'m> Node<'m> {
             stats.unchoked += u16::from(conn.unchoked);
         }
         stats
+    }
+
+    /// Whether a peer is served: it is unchoked.
+    pub fn serves(&self, id: ConnId) -> bool {
+        self.slot(id).is_some_and(|slot| self.conns[slot].unchoked)
+    }
+
+    /// Whether blocks were asked of a peer, or are about to be.
+    pub fn asks(&self, id: ConnId) -> bool {
+        self.slot(id)
+            .is_some_and(|slot| self.conns[slot].flights.len > 0)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.

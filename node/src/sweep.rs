@@ -87,7 +87,8 @@ impl Node<'_> {
             let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
             // With a limit the capacity is known; without, it is at least what was sent.
             let capacity = self.limits.upload_bps.unwrap_or(sent);
-            self.slots = choker::automatic_slots(capacity);
+            let automatic = choker::automatic_slots(capacity);
+            self.slots = automatic.min(self.limits.most_slots).max(1);
         }
         self.uploaded_before = self.uploaded;
         let len = self.line_up(|conn| conn.is_open() && conn.interested);

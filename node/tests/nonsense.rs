@@ -92,6 +92,7 @@ impl World {
         };
         let limits = Limits {
             slots: if rng.below(2) == 0 { None } else { Some(2) },
+            most_slots: 1 + (seed % 8) as u16,
             upload_bps: None,
             download_bps: (rng.below(4) == 0).then_some(200_000),
         };

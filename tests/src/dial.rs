@@ -13,10 +13,7 @@ use crate::peer::{BITFIELD, HAVE, INTERESTED, InfoHash, PROTOCOL, handshake, mes
 
 /// Connects from an address that nobody had before.
 pub fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // 10.20.0.1 and on, without those that end in 0 or 255.
-    let from = Ipv4Addr::from_bits(FIRST + number / 250 * 256 + number % 250 + 1);
+    let from = fresh_address();
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(from, 0)))?;
@@ -24,6 +21,32 @@ pub fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// The same for a peer that has little room for what it does not read, nonblocking; from an address of its own
+/// or from one that many have.
+pub fn dial_narrow(to: SocketAddr, own: bool) -> io::Result<TcpStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1);
+    if own {
+        rustix::net::bind(
+            &socket,
+            &SocketAddr::V4(SocketAddrV4::new(fresh_address(), 0)),
+        )?;
+    }
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// 10.20.0.1 and on, without those that end in 0 or 255.
+fn fresh_address() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::from_bits(FIRST + number / 250 * 256 + number % 250 + 1)
 }
 
 const FIRST: u32 = Ipv4Addr::new(10, 20, 0, 0).to_bits();

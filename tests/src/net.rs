@@ -60,6 +60,15 @@ impl Net {
         ip
     }
 
+    /// Has packets be no longer than this, as they are between machines: by default they may have 64 KiB.
+    pub fn set_mtu(&self, bytes: u16) {
+        let ip = program("ip", "iproute2");
+        let bytes = bytes.to_string();
+        let args = ["link", "set", "lo", "mtu", &bytes];
+        let done = Command::new(&ip).args(args).status();
+        assert!(done.is_ok_and(|status| status.success()), "{ip} link set");
+    }
+
     /// An address with a port that is free for TCP and UDP.
     pub fn addr(&self, family: Family) -> SocketAddr {
         let ip = self.ip(family);

@@ -68,7 +68,8 @@ fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     taken
 }
 
-fn metainfo(name: &str, files: &[(&str, u64)], piece_len: u64) -> Vec<u8> {
+/// A torrent of files with their lengths, or of one without a name of its own, with hashes that are wrong.
+pub(crate) fn metainfo(name: &str, files: &[(&str, u64)], piece_len: u64) -> Vec<u8> {
     let len: u64 = files.iter().map(|(_, len)| len).sum();
     let entry =
         |(file, len): &(&str, u64)| format!("d6:lengthi{len}e4:pathl{}:{file}ee", file.len());

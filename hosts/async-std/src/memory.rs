@@ -49,6 +49,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     };
     let limits = Limits {
         slots: Some(SLOTS),
+        most_slots: SLOTS,
         upload_bps: None,
         download_bps: None,
     };

@@ -6,6 +6,7 @@
 //! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
 //! that the node gave it; a peer that waits for the worker sends nothing.
 
+mod lending;
 mod sending;
 
 use std::collections::VecDeque;
@@ -21,14 +22,16 @@ use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 use everseed_disk::{Content, FileCache, ReadError, WriteError};
-use everseed_node::{Action, Bodies, ConnId, Event, Job, Source, StorageError};
+use everseed_node::{Action, Bodies, ConnId, Event, Job, Reason, Source, StorageError};
 
+use self::lending::{Lending, Loan};
 use crate::address;
 use crate::alarm::Alarm;
 use crate::cli::seed::Sending;
 use crate::clock::Clock;
 use crate::contents::Contents;
 use crate::epoll::{Epoll, Ready, Watched};
+use crate::memory::Plan;
 use crate::socket::{self, Held};
 use crate::trace::Traced;
 use crate::worker::{Block, Done, Task, Worker};
@@ -56,6 +59,9 @@ pub(crate) struct Engine {
     /// Whether the node may have more to do right away.
     busy: bool,
     held: Held,
+    lending: Lending,
+    /// HTTP clients that are taken in one turn.
+    web_at_once: usize,
     /// When listeners that had to pause go on.
     listen_at: Option<Instant>,
     /// What others have to look after.
@@ -69,7 +75,7 @@ pub(crate) struct News {
     pub(crate) signals: u32,
     /// The alarm was rung: futures may go on.
     pub(crate) rung: bool,
-    /// Connections that speak HTTP; at most [`WEB_AT_ONCE`].
+    /// Connections that speak HTTP.
     pub(crate) web: Vec<(TcpStream, SocketAddr)>,
     /// Torrents whose files could not be read, and why.
     pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
@@ -110,6 +116,7 @@ struct Peer {
     /// Nothing will come after what can be read now.
     ended: bool,
     disk: Disk,
+    loan: Loan,
 }
 
 /// How a peer stands with the disk.
@@ -129,8 +136,7 @@ impl Engine {
     /// each, when the process is asked to stop.
     pub(crate) fn new(
         node: Traced,
-        max_peers: usize,
-        held: Held,
+        plan: &Plan,
         way: Sending,
         alarm: Arc<Alarm>,
         signals: UnixStream,
@@ -141,6 +147,7 @@ impl Engine {
         epoll.add(&signals, Watched::Signal)?;
         let files = Arc::new(FileCache::new(OPEN_FILES));
         let (theirs, blocks) = (Arc::clone(&files), node.blocks());
+        let (max_peers, held) = (plan.peers, plan.held());
         let worker = Worker::start(Arc::clone(&alarm), theirs, max_peers, blocks)?;
         Ok(Engine {
             node,
@@ -160,9 +167,11 @@ impl Engine {
             signals,
             busy: true,
             held,
+            lending: Lending::new(plan.places, plan.slots),
+            web_at_once: plan.web,
             listen_at: None,
             news: News {
-                web: Vec::with_capacity(WEB_AT_ONCE),
+                web: Vec::with_capacity(plan.web),
                 ..News::default()
             },
         })
@@ -264,6 +273,9 @@ impl Engine {
         if self.listen_at.is_some_and(|at| at <= now) {
             self.resume_listening();
         }
+        if self.lending.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
+        }
         self.act(now);
         Ok(())
     }
@@ -280,7 +292,8 @@ impl Engine {
         if self.busy || !self.unread.is_empty() || !self.news.announces.is_empty() {
             return Duration::ZERO;
         }
-        let due = self.node.deadline().into_iter().chain(self.listen_at).min();
+        let own = self.listen_at.into_iter().chain(self.lending.look_at);
+        let due = self.node.deadline().into_iter().chain(own).min();
         due.map_or(limit, |at| limit.min(at.since(self.clock.now())))
     }
 
@@ -295,7 +308,7 @@ impl Engine {
                 Some(Action::Transmit { conn }) => self.send(now, conn),
                 Some(Action::Receive { conn }) => self.read(now, conn),
                 Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
-                Some(Action::Close { conn, .. }) => self.close(conn),
+                Some(Action::Close { conn, reason, .. }) => self.close(now, conn, reason),
                 Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
                 Some(Action::Verify { torrent, piece }) => {
                     if let Some(content) = self.content(torrent) {
@@ -462,7 +475,8 @@ impl Engine {
     fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == addr.is_ipv4();
         let from = self.sources.iter().find(same_family).copied();
-        match socket::dial(addr, from, self.held) {
+        let held = self.held;
+        match socket::dial(addr, from, |socket| held.begin(socket)) {
             Ok(stream) => self.hold(now, id, stream, addr, true),
             Err(error) => {
                 log::debug!("{addr}: {error}");
@@ -500,15 +514,18 @@ impl Engine {
             writable: false,
             ended: false,
             disk: Disk::Ready,
+            loan: Loan::NEW,
         });
     }
 
-    fn close(&mut self, id: ConnId) {
+    fn close(&mut self, now: Instant, id: ConnId, reason: Reason) {
         if let Some(peer) = find(&mut self.peers, id) {
             if peer.disk == Disk::Waits {
                 self.worker.forget(id);
             }
-            self.peers[usize::from(id.slot)] = None;
+            if let Some(peer) = self.peers[usize::from(id.slot)].take() {
+                self.take_back(now, &peer, Some(reason));
+            }
             if self.peers.iter().all(Option::is_none) {
                 // The kernel has its pages back until somebody is served again; there is room for the
                 // new one where the old one was.
@@ -547,6 +564,7 @@ impl Engine {
         match peer.stream.take_error() {
             Ok(None) if !peer.ended => {
                 peer.dialling = false;
+                self.held.tune(&peer.stream);
                 self.node.event(now, Event::Connected(id));
                 true
             }
@@ -573,9 +591,9 @@ impl Engine {
         let Some(peer) = self.peers[usize::from(id.slot)].take() else {
             return true;
         };
+        self.take_back(now, &peer, None);
         let watched = self.epoll.remove(&peer.stream);
-        if watched.is_ok() && self.news.web.len() < WEB_AT_ONCE {
-            Held::evenly(WEB_HELD).tune(&peer.stream);
+        if watched.is_ok() && self.news.web.len() < self.web_at_once {
             self.news.web.push((peer.stream, peer.addr));
         }
         true
@@ -638,10 +656,6 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Files that are kept open at a time.
 const OPEN_FILES: usize = 32;
-
-/// HTTP connections that are served at a time, and bytes that the kernel may hold for one of them.
-pub(crate) const WEB_AT_ONCE: usize = 32;
-const WEB_HELD: usize = 32 * 1024;
 
 /// What one turn does at most of each kind before it looks at the sockets anew.
 const ACTIONS_PER_TURN: usize = 64;

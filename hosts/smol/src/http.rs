@@ -22,7 +22,7 @@ use smol::io::{
 
 pub use crate::scope::Caller;
 use crate::secrets::mask;
-use crate::socket::{self, Held};
+use crate::socket;
 use crate::url::{Scheme, Url, UrlError};
 
 /// How long a request may take and how much it may bring.
@@ -238,7 +238,8 @@ async fn connect(
 }
 
 async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStream>> {
-    let stream = Async::new(socket::dial(addr, from, Held::evenly(HELD))?)?;
+    let tune = |socket: &_| socket::hold_evenly(socket, HELD);
+    let stream = Async::new(socket::dial(addr, from, tune)?)?;
     stream.writable().await?;
     match stream.get_ref().take_error()? {
         Some(error) => Err(error),

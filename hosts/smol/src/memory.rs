@@ -14,11 +14,15 @@
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
 //! | peers | two thirds of what then is left, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
 //! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
-//! | what the kernel holds for peers that are served | the rest, at most [`HELD`] each, and once more for the buffer that is sent from | less for each, then fewer served |
+//! | what the kernel holds for others than peers that are served, HTTP clients among them | a quarter of what then is left, at most a [`PLACE`] for everybody | one who does not take what it was sent leaves |
+//! | what it holds of blocks that come, in a download | half of what then is left | smaller windows |
+//! | what it holds for peers that are served | the rest, at most [`HELD`] each, and once more for the buffer that is sent from | less for each, then fewer served |
 //!
-//! The last is what TCP has taken and nobody has acknowledged yet, and what has come and was not read:
-//! see [`Held`]. Others than those who are served have nothing there that lasts: what they say is read at
-//! once, and answered briefly.
+//! What the kernel holds is what TCP has taken and nobody has acknowledged yet, and what has come and was not
+//! read: see [`Held`]. Who has a share of it and who has to wait, `engine::lending` decides.
+//!
+//! What others than those served send us has 4 KiB each in the kernel and is read as soon as it comes, so that
+//! it is not counted for each of them: it takes everybody at the same moment to fill that.
 //!
 //! Not in it: the program's own pages, which the kernel reads from its file and drops when it likes, and
 //! the page cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
@@ -53,6 +57,12 @@ pub(crate) struct Plan {
     pub(crate) listeners: usize,
     /// Callers that may wait to be accepted on each of them.
     pub(crate) waiting: usize,
+    /// Peers that are not served, but have something in the kernel, at a time.
+    pub(crate) places: usize,
+    /// HTTP clients at a time.
+    pub(crate) web: usize,
+    /// Bytes that the kernel may hold of blocks that come, of all peers together.
+    pub(crate) received: usize,
     /// Blocks on their way.
     pub(crate) blocks: usize,
     /// Torrents that are awake.
@@ -104,10 +114,15 @@ impl Plan {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let fixed = self.fixed();
         let least_blocks = if self.downloads() { LEAST_BLOCKS } else { 0 };
-        let least_kernel = LEAST_WAITING * WAITING_PEER + 2 * LEAST_HELD;
+        let callers = LEAST_WAITING * WAITING_PEER + LEAST_PLACES * PLACE;
+        // Each part takes its share of what is left: in a download half of it are blocks, and half of what the
+        // kernel holds is received.
+        let (least_kernel, factor) = match self.downloads() {
+            true => (callers + 4 * LEAST_HELD, 4),
+            false => (callers + 2 * LEAST_HELD, 2),
+        };
         let needed = least_blocks * BLOCK_COST + least_kernel + LEAST_PEERS * peer();
-        // Each part takes its share of what is left, and half is the largest.
-        let least = fixed + 4 * needed;
+        let least = fixed + factor * needed;
         let Some(left) = budget.checked_sub(fixed).filter(|_| budget >= least) else {
             return Err(TooSmall { budget, least });
         };
@@ -125,6 +140,15 @@ impl Plan {
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
         self.waiting = waiting / self.listeners.max(1);
         rest -= waiting * WAITING_PEER;
+        let most = self.peers.max(LEAST_PLACES) + WEB;
+        let places = (rest / 4 / PLACE).clamp(LEAST_PLACES, most);
+        rest -= places * PLACE;
+        self.web = (places / 2).min(WEB);
+        self.places = places - self.web;
+        if self.downloads() {
+            self.received = rest / 2;
+            rest -= self.received;
+        }
         // One part is for the buffer.
         let parts = (self.slots + 1).clamp(2, (rest / LEAST_HELD).max(2));
         self.slots = parts - 1;
@@ -152,9 +176,9 @@ impl Plan {
         }
     }
 
-    /// What the kernel may hold for one peer. What a download waits for has its place among the blocks.
+    /// What the kernel may hold for one peer.
     pub(crate) fn held(&self) -> Held {
-        Held::new(self.held, self.waiting, self.downloads())
+        Held::new(self.held, self.waiting, self.received)
     }
 
     /// Allocates it, for good.
@@ -271,6 +295,15 @@ const WAITING: usize = 64;
 /// Bytes that the kernel holds for one of them.
 const WAITING_PEER: usize = KERNEL_PEER + socket::UNACCEPTED;
 
+/// Peers and HTTP clients that may have something in the kernel while nobody is served.
+const LEAST_PLACES: usize = 8;
+
+/// HTTP clients at a time, at most.
+const WEB: usize = 32;
+
+/// Bytes that the kernel holds for one of them.
+const PLACE: usize = socket::UNSERVED + socket::UNACCEPTED;
+
 /// With more for each peer that is served nothing gets faster.
 const HELD: usize = 6 * 1024 * 1024;
 
@@ -335,7 +368,8 @@ mod tests {
     /// Everything that a plan may take.
     fn total(plan: &Plan) -> usize {
         let waiting = plan.listeners * plan.waiting * WAITING_PEER;
-        let kernel = waiting + (plan.slots + 1) * plan.held;
+        let places = (plan.places + plan.web) * PLACE;
+        let kernel = waiting + places + plan.received + (plan.slots + 1) * plan.held;
         let asleep = plan.asleep * ASLEEP;
         let download = plan.blocks * BLOCK_COST + plan.peer_bits;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()

@@ -6,79 +6,101 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::sockopt;
+
 /// What the kernel may hold for one peer, which bounds what a peer that stops reading or is not read
-/// pins there.
+/// pins there. Everybody begins with little; who is served, or serves us, gets more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Bytes that are written at a time: blocks with their heads.
+    /// Bytes that are written at a time to a peer that is served: blocks with their heads.
     pub(crate) written: usize,
-    /// Bytes that were sent and are not acknowledged, with what the kernel needs to keep them, with which it
-    /// takes nothing more.
+    /// Bytes that were sent to it and are not acknowledged, with what the kernel needs to keep them, with which
+    /// it takes nothing more.
     sent: usize,
-    /// Bytes that came and were not read, likewise; as many as the kernel likes if there is no limit.
-    received: Option<usize>,
+    /// Bytes that came from it and were not read, likewise.
+    received: usize,
+    /// Bytes of blocks that came from all who serve us; 0 if nothing is downloaded.
+    blocks: usize,
     /// Callers that may wait to be accepted.
     waiting: usize,
 }
 
 impl Held {
     /// Of `bytes` a quarter, if that is not much, is for what is received, in which hundreds of requests have
-    /// room. It has no limit if `downloads`: one that suits all distances to a seeder can't be told. What comes
-    /// was asked for then and has a block to go to, and the node lets go of who sends much else.
+    /// room. Those who serve us share `blocks` bytes.
     ///
     /// Of the rest up to three fifths are written at a time, as long writes cost less. The kernel takes a write
     /// in parts of 64 KiB at most as long as it has any room, so it has room for all but the last.
-    pub(crate) fn new(bytes: usize, waiting: usize, downloads: bool) -> Held {
+    pub(crate) fn new(bytes: usize, waiting: usize, blocks: usize) -> Held {
         let received = (bytes / 4).min(RECEIVED);
         let rest = bytes - received;
         let written = (rest * 3 / 5).min((rest + PART) / 2);
-        let blocks = (written + BLOCK / 2) / BLOCK;
-        let written = blocks.clamp(1, WRITTEN) * BLOCK;
+        let whole = (written + BLOCK / 2) / BLOCK;
+        let written = whole.clamp(1, WRITTEN) * BLOCK;
         Held {
             written,
             sent: rest.saturating_sub(written),
-            received: (!downloads).then_some(received),
+            received,
+            blocks,
             waiting,
-        }
-    }
-
-    /// Of a connection that is no peer's: half of `bytes` for each way.
-    pub(crate) fn evenly(bytes: usize) -> Held {
-        Held {
-            written: bytes / 2,
-            sent: bytes / 2,
-            received: Some(bytes / 2),
-            waiting: 0,
         }
     }
 
     /// Has a socket that is bound take connections. Who calls may send much before the call is accepted, and
     /// what the listener has is what the caller has until then.
     pub(crate) fn listen(&self, socket: &TcpListener) -> io::Result<()> {
+        self.begin(socket);
         let socket = SockRef::from(socket);
-        if self.received.is_some() {
-            let _ = socket.set_recv_buffer_size(UNACCEPTED / 2);
-        }
         let _ = socket.set_tcp_mss(SEGMENT);
         socket.listen(i32::try_from(self.waiting).unwrap_or(i32::MAX))
     }
 
-    /// Sets what a socket has that is connected, or is to be. A kernel that refuses costs memory or time,
-    /// nothing else.
+    /// Sets what a socket has before it is connected: little.
+    pub(crate) fn begin(&self, socket: &impl AsFd) {
+        sockopt::set_sent(socket, 0);
+        sockopt::set_received(socket, UNACCEPTED);
+        if self.blocks > 0 {
+            // How far its window can grow is settled when it is connected.
+            sockopt::unlock_received(socket);
+        }
+    }
+
+    /// Sets what a socket has that is connected.
     pub(crate) fn tune(&self, socket: &impl AsFd) {
+        if self.blocks > 0 {
+            sockopt::set_received(socket, UNACCEPTED);
+        }
         let socket = SockRef::from(socket);
         let _ = socket.set_tcp_nodelay(true);
-        // The kernel takes twice as much, for it counts its own with the bytes. What it takes by itself is in
-        // proportion to the distance, which is best where there is room for it.
-        if self.sent < KERNEL_MOST {
-            let _ = socket.set_send_buffer_size(self.sent / 2);
-        }
-        if let Some(received) = self.received {
-            let _ = socket.set_recv_buffer_size(received / 2);
-        }
         // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
         let unsent = u32::try_from(self.written).unwrap_or(UNSENT);
         let _ = socket.set_tcp_notsent_lowat(unsent.min(UNSENT));
+    }
+
+    /// Gives a peer more that is served from now on.
+    pub(crate) fn serve(&self, socket: &impl AsFd) {
+        match self.sent < KERNEL_MOST {
+            true => sockopt::set_sent(socket, self.sent),
+            // What it takes by itself is in proportion to the distance, which is best where there is room for it.
+            false => sockopt::unlock_sent(socket),
+        }
+    }
+
+    /// Takes that away again; what is there already stays until the peer takes it.
+    pub(crate) fn serve_no_longer(&self, socket: &impl AsFd) {
+        sockopt::set_sent(socket, 0);
+    }
+
+    /// Bytes that the kernel may hold of what one of so many `peers` sends that were asked for blocks. It is the
+    /// same for numbers up to the next power of two, so that it changes seldom.
+    pub(crate) fn of_blocks(&self, peers: usize) -> usize {
+        let share = self.blocks / peers.max(1).next_power_of_two();
+        share.clamp(UNACCEPTED, RECEIVED_MOST)
+    }
+
+    /// Bytes that it may hold of requests of a peer that is served.
+    pub(crate) fn of_requests(&self) -> usize {
+        self.received
     }
 }
 
@@ -104,8 +126,19 @@ const PART: usize = 44 * 1024;
 /// if little may be held for it, and a lone one is acknowledged 40 ms late.
 const SEGMENT: u32 = 32_000;
 
-/// Bytes that the kernel may hold of a caller who was not accepted yet: a greeting and some words.
+/// Bytes that the kernel may hold of a caller who was not accepted yet, and of everybody who is not served: a
+/// greeting and some words.
 pub(crate) const UNACCEPTED: usize = 4 * 1024;
+
+/// Bytes that the kernel holds at most of what was sent to one who is not served: the least that it can be told,
+/// with which it takes nothing more, and one write with what it needs to keep that.
+pub(crate) const UNSERVED: usize = 8 * 1024;
+
+/// Bytes that are written at a time to one who is not served.
+pub(crate) const UNSERVED_WRITTEN: usize = 2 * 1024;
+
+/// The most bytes that the kernel may hold of blocks from one peer; more is not asked for at a time.
+const RECEIVED_MOST: usize = 8 * 1024 * 1024;
 
 /// A socket that has its address and takes no connection before [`Held::listen`]. An IPv6 one serves IPv6
 /// alone, so that both families can share a port.
@@ -123,11 +156,15 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// A socket that is being connected, from a given address of ours or from whichever the system
 /// chooses; it becomes writable when the outcome is known.
-pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, held: Held) -> io::Result<TcpStream> {
+pub(crate) fn dial(
+    addr: SocketAddr,
+    from: Option<IpAddr>,
+    tune: impl FnOnce(&Socket),
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     let _ = socket.set_tcp_mss(SEGMENT);
-    held.tune(&socket);
+    tune(&socket);
     if let Some(from) = from.filter(|ip| !ip.is_unspecified()) {
         socket.bind(&SocketAddr::new(from, 0).into())?;
     }
@@ -138,6 +175,12 @@ pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>, held: Held) -> io::Re
         Err(error) => return Err(error),
     }
     Ok(socket.into())
+}
+
+/// Has the kernel hold at most `bytes` for a connection that is no peer's, half of it for each way.
+pub(crate) fn hold_evenly(socket: &impl AsFd, bytes: usize) {
+    sockopt::set_sent(socket, bytes / 2);
+    sockopt::set_received(socket, bytes / 2);
 }
 
 /// Whether an error means that descriptors or memory ran out, which passes when peers leave.
@@ -155,37 +198,62 @@ mod tests {
 
     #[test]
     fn the_kernel_holds_no_more() {
-        let held = Held::new(96 << 10, 1, false);
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let addr = listener.local_addr().unwrap();
-        assert!(TcpStream::connect(addr).is_err());
-        held.listen(&listener).unwrap();
-        listener.set_nonblocking(false).unwrap();
-        let _caller = TcpStream::connect(addr).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        let unaccepted = SockRef::from(&accepted).recv_buffer_size().unwrap();
-        assert_eq!(unaccepted, UNACCEPTED);
-        held.tune(&accepted);
-        let dialled = dial(addr, None, held).unwrap();
-        for socket in [SockRef::from(&accepted), SockRef::from(&dialled)] {
-            assert_eq!(
-                socket.send_buffer_size().unwrap(),
-                ((80 << 10) - 3 * BLOCK) / 2 * 2
-            );
-            assert_eq!(socket.recv_buffer_size().unwrap(), 16 << 10);
-            assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, 3 * BLOCK);
-            assert!(socket.tcp_mss().unwrap() <= SEGMENT);
-            assert!(socket.tcp_nodelay().unwrap());
+        for blocks in [0, 1 << 20] {
+            let held = Held::new(96 << 10, 1, blocks);
+            let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let addr = listener.local_addr().unwrap();
+            assert!(TcpStream::connect(addr).is_err());
+            held.listen(&listener).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            let _caller = TcpStream::connect(addr).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let unaccepted = SockRef::from(&accepted).recv_buffer_size().unwrap();
+            assert_eq!(unaccepted, UNACCEPTED);
+            held.tune(&accepted);
+            let dialled = dial(addr, None, |socket| held.begin(socket)).unwrap();
+            held.tune(&dialled);
+            for stream in [&accepted, &dialled] {
+                let socket = SockRef::from(stream);
+                assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);
+                assert_eq!(socket.recv_buffer_size().unwrap(), UNACCEPTED);
+                assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, 3 * BLOCK);
+                assert!(socket.tcp_mss().unwrap() <= SEGMENT);
+                assert!(socket.tcp_nodelay().unwrap());
+                held.serve(stream);
+                let sent = ((80 << 10) - 3 * BLOCK) / 2 * 2;
+                assert_eq!(socket.send_buffer_size().unwrap(), sent);
+                held.serve_no_longer(stream);
+                assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);
+            }
         }
     }
+
     #[test]
     fn a_write_goes_out_whole() {
         for bytes in (48..4000).map(|kib| kib << 10) {
-            let held = Held::new(bytes, 1, false);
-            let received = held.received.unwrap();
-            assert!(held.sent + held.written + received <= bytes, "{held:?}");
+            let held = Held::new(bytes, 1, 0);
+            assert!(
+                held.sent + held.written + held.received <= bytes,
+                "{held:?}"
+            );
             // The last part begins while there is room.
             assert!(held.sent + (62 << 10) >= held.written, "{held:?}");
+        }
+    }
+
+    /// However many serve us, what the kernel may hold of all is what was set aside, or little for each.
+    #[test]
+    fn those_who_serve_us_share() {
+        for blocks in [0, 100_000, 1 << 20, 5 << 20, 1 << 30] {
+            let held = Held::new(96 << 10, 1, blocks);
+            for peers in 1..300 {
+                let all = peers * held.of_blocks(peers);
+                assert!(
+                    all <= blocks || held.of_blocks(peers) == UNACCEPTED,
+                    "{peers}"
+                );
+                assert!(all * 2 > blocks.min(peers * RECEIVED_MOST), "{peers}");
+            }
         }
     }
 }

@@ -144,6 +144,7 @@ impl World {
         };
         let limits = Limits {
             slots: Some(setup.slots),
+            most_slots: u16::MAX,
             upload_bps: setup.upload_bps,
             download_bps: None,
         };

@@ -124,6 +124,7 @@ impl Swarm {
             };
             let limits = Limits {
                 slots: Some(4),
+                most_slots: u16::MAX,
                 upload_bps: None,
                 download_bps,
             };

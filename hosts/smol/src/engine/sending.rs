@@ -32,10 +32,16 @@ impl Engine {
         if !peer.writable || peer.dialling || peer.disk == Disk::Waits {
             return;
         }
+        let Some(room) = self.room(now, id) else {
+            return;
+        };
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
         let disk = std::mem::replace(&mut peer.disk, Disk::Ready);
-        let len = self
-            .node
-            .transmit(now, id, &mut self.buffer, &mut self.bodies);
+        let room = room.min(self.buffer.len());
+        let buffer = &mut self.buffer[..room];
+        let len = self.node.transmit(now, id, buffer, &mut self.bodies);
         // What the worker has just read may be in files that are closed again, and an `info` in none.
         let in_files = |body: &Body| body.source == Source::Content;
         let way = match disk == Disk::Ready && self.bodies.iter().all(in_files) {
@@ -43,7 +49,10 @@ impl Engine {
             false => Sending::Copy,
         };
         let len = self.prepare(now, id, way, len, disk);
-        let Some(peer) = find(&mut self.peers, id).filter(|_| len > 0) else {
+        if len == 0 {
+            return self.return_unused(id);
+        }
+        let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
         let (sent, stop) = match way {
@@ -64,6 +73,7 @@ impl Engine {
             }
         };
         if sent > 0 {
+            peer.loan.wrote();
             self.node.transmitted(now, id, sent);
         }
         match stop.map_err(|error| error.kind()) {

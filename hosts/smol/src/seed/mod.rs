@@ -381,10 +381,10 @@ impl Seed {
         let mut out = Output::new();
         out.line(format_args!("memory: {}: {plan}", size(args.memory)));
         let _ = out.finish();
-        // What follows the capacity may take as many as there is memory for, if that is few.
-        let chosen = args.slots.is_some() || plan.slots < usize::from(AUTOMATIC_SLOTS);
+        let slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
         let limits = Limits {
-            slots: chosen.then(|| u16::try_from(plan.slots).unwrap_or(u16::MAX)),
+            slots: args.slots.map(|_| slots),
+            most_slots: slots,
             upload_bps: args.up,
             download_bps,
         };
@@ -408,15 +408,7 @@ impl Seed {
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
-        let engine = Engine::new(
-            node,
-            plan.peers,
-            plan.held(),
-            args.send,
-            alarm.clone(),
-            woken,
-        )
-        .map_err(failed)?;
+        let engine = Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
         Ok(Seed {
             state: Arc::new(state),
             alarm,
@@ -429,7 +421,7 @@ impl Seed {
             named_trackers: args.trackers.clone(),
             share_torrent: args.share_torrent,
             failing: Rc::default(),
-            web: Clients::new(),
+            web: Clients::new(plan.web),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
             next_peers: Instant::now(),

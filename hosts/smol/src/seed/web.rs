@@ -1,30 +1,30 @@
 //! Who is served by HTTP, when more come than there are places.
 //!
-//! Invariant: at most [`WEB_AT_ONCE`] connections. When there are more, the oldest one of the address
+//! Invariant: at most `most` connections. When there are more, the oldest one of the address
 //! that has the most ends, so that whoever opens many and says nothing pushes out only itself.
 
 use std::net::IpAddr;
 
 use smol::Task;
 
-use crate::engine::WEB_AT_ONCE;
-
 /// The connections that are being served, the oldest first.
 pub(super) struct Clients {
     clients: Vec<(IpAddr, Task<()>)>,
+    most: usize,
 }
 
 impl Clients {
-    pub(super) fn new() -> Clients {
+    pub(super) fn new(most: usize) -> Clients {
         Clients {
-            clients: Vec::with_capacity(WEB_AT_ONCE),
+            clients: Vec::with_capacity(most),
+            most,
         }
     }
 
     /// Takes one more, whose connection is dropped with its task.
     pub(super) fn admit(&mut self, from: IpAddr, task: Task<()>) {
         self.clients.retain(|(_, task)| !task.is_finished());
-        if self.clients.len() >= WEB_AT_ONCE
+        if self.clients.len() >= self.most
             && let Some(at) = self.least_useful()
         {
             let (from, _) = self.clients.remove(at);
@@ -58,23 +58,23 @@ mod tests {
     fn a_crowd_makes_room_for_others() {
         let executor = LocalExecutor::new();
         let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let mut web = Clients::new();
+        let mut web = Clients::new(32);
         let idle = || executor.spawn(pending());
         web.admit(ip(1), idle());
         for _ in 0..1000 {
             web.admit(ip(2), idle());
-            assert!(web.clients.len() <= WEB_AT_ONCE);
+            assert!(web.clients.len() <= 32);
         }
         web.admit(ip(3), idle());
         let held = |n| web.clients.iter().filter(|(of, _)| *of == ip(n)).count();
-        assert_eq!((held(1), held(2), held(3)), (1, WEB_AT_ONCE - 2, 1));
+        assert_eq!((held(1), held(2), held(3)), (1, 32 - 2, 1));
     }
 
     #[test]
     fn those_that_are_done_need_no_place() {
         let executor = LocalExecutor::new();
-        let mut web = Clients::new();
-        for _ in 0..2 * WEB_AT_ONCE {
+        let mut web = Clients::new(32);
+        for _ in 0..2 * 32 {
             web.admit(IpAddr::from([192, 0, 2, 1]), executor.spawn(async {}));
             while executor.try_tick() {}
         }

@@ -21,6 +21,7 @@ use super::{
 };
 use super::{callers, share};
 use crate::scope::Scope;
+use crate::socket::UNSERVED_WRITTEN;
 
 impl Table {
     /// Answers a request, of which `head` is everything up to the empty line, from a peer at
@@ -162,7 +163,7 @@ pub async fn serve(
                 text(&mut out, "404 Not Found", NOT_FOUND);
             }
         }
-        stream.write_all(&out).await?;
+        write(&mut stream, &out).await?;
         stream.get_ref().shutdown(Shutdown::Write)
     };
     within(ANSWER_TIMEOUT, answer).await?;
@@ -245,10 +246,18 @@ async fn send_file(
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        stream.write_all(&chunk[..read]).await?;
+        write(stream, &chunk[..read]).await?;
         left = left.saturating_sub(read as u64);
     }
     Ok(true)
+}
+
+/// Writes so little at a time that the kernel holds no more for a client than for a peer that is not served.
+async fn write(stream: &mut Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    for part in bytes.chunks(UNSERVED_WRITTEN) {
+        stream.write_all(part).await?;
+    }
+    Ok(())
 }
 
 /// Reads an announce's query; the error is the reason that the peer is told.
