@@ -275,6 +275,28 @@ impl<'m> Node<'m> {
         }
     }
 
+    /// What it may use.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
+    pub fn set_limits(&mut self, now: Instant, limits: Limits) {
+        self.limits = limits;
+        self.bucket.set_rate(now, limits.upload_bps);
+        self.ration.set_rate(now, limits.download_bps);
+        if core::mem::take(&mut self.throttled) {
+            self.due_all();
+        }
+        self.hungry |= core::mem::take(&mut self.rationed);
+        if let Some(slots) = limits.slots
+            && slots.max(1) != self.slots
+        {
+            self.slots = slots.max(1);
+            self.choking_round(now, false);
+        }
+    }
+
     /// Serves a torrent from now on. `uploaded` is what was sent of it before, in bytes.
     pub fn add(
         &mut self,

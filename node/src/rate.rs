@@ -27,6 +27,14 @@ impl Bucket {
         bucket
     }
 
+    /// Goes on at another rate, with what there is, as far as that has room.
+    pub(crate) fn set_rate(&mut self, now: Instant, rate_bps: Option<u64>) {
+        let level = self.level(now);
+        *self = Bucket::new(rate_bps);
+        self.level = level.min(self.level);
+        self.filled_at = now;
+    }
+
     /// Bytes that may be sent, or asked for, at `now`.
     pub(crate) fn level(&self, now: Instant) -> u64 {
         let Some(rate_bps) = self.rate_bps else {
@@ -77,6 +85,22 @@ const MAX_RATE: u64 = 1_000_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_rate() {
+        let second = |s: u64| Instant::from_micros(s * 1_000_000);
+        let mut bucket = Bucket::new(Some(100_000));
+        bucket.take(second(0), bucket.level(second(0)));
+        bucket.set_rate(second(0), Some(1_000_000));
+        assert_eq!(bucket.level(second(0)), 0);
+        assert_eq!(bucket.level(second(1)), 125_000);
+        bucket.set_rate(second(1), Some(100_000));
+        assert_eq!(bucket.level(second(1)), 2 * QUANTUM);
+        bucket.set_rate(second(1), None);
+        assert_eq!(bucket.level(second(1)), u64::MAX);
+        bucket.set_rate(second(2), Some(8_000_000));
+        assert_eq!(bucket.level(second(2)), 1_000_000);
+    }
 
     #[test]
     fn sends_at_its_rate() {

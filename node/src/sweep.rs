@@ -82,7 +82,7 @@ impl Node<'_> {
     }
 
     /// Decides anew whom to serve (BEP 3).
-    fn choking_round(&mut self, now: Instant, rotate: bool) {
+    pub(crate) fn choking_round(&mut self, now: Instant, rotate: bool) {
         if self.limits.slots.is_none() {
             let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
             // With a limit the capacity is known; without, it is at least what was sent.

@@ -104,6 +104,8 @@ pub enum Input<'a> {
     Sleep(TorrentId),
     /// [`Node::announce_anew`].
     AnnounceAnew,
+    /// [`Node::set_limits`].
+    SetLimits(Limits),
     /// [`Node::offer_metadata`].
     OfferMetadata(TorrentId, u32),
     /// [`Node::download`].
@@ -195,6 +197,10 @@ impl<'m> Player<'_, 'm> {
             }
             Input::AnnounceAnew => {
                 node.announce_anew(now);
+                Output::Done
+            }
+            Input::SetLimits(limits) => {
+                node.set_limits(now, limits);
                 Output::Done
             }
             Input::OfferMetadata(id, len) => {

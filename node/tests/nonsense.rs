@@ -121,13 +121,14 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             0 if self.peers.len() < 6 => self.connect(),
             1 => self.written(),
             2 => self.verified(),
             3 => self.time(),
             4 => self.hang_up(),
             5 => self.storage(),
+            6 => self.limits(),
             _ => self.speak(),
         }
         self.act();
@@ -135,6 +136,17 @@ impl World {
             self.deliver(n);
         }
         self.act();
+    }
+
+    /// The owner wants it otherwise.
+    fn limits(&mut self) {
+        let mut limits = self.node.limits();
+        let rng = &mut self.rng;
+        limits.slots = (rng.below(3) > 0).then(|| rng.below(4) as u16);
+        limits.upload_bps = (rng.below(2) == 0).then_some(300_000);
+        limits.download_bps = (rng.below(2) == 0).then_some(200_000);
+        self.node.set_limits(self.now, limits);
+        self.node.audit();
     }
 
     fn connect(&mut self) {

@@ -12,7 +12,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_core::wire::{Message, WireError};
-use everseed_node::{Event, Have, Reason};
+use everseed_node::{Event, Have, Limits, Reason};
 
 fn world() -> World {
     World::new(&Setup::default(), Have::All)
@@ -341,6 +341,50 @@ fn the_rate_limit_holds() {
     assert!((1_950_000..2_050_000).contains(&sent), "{sent}");
     let [a, b] = peers.map(|peer| world.peers[peer].received);
     assert!(a > sent / 3 && b > sent / 3, "unfair: {a} {b}");
+}
+
+/// Limits change while peers are served: all of them stay, and the new ones hold.
+#[test]
+fn other_limits() {
+    let setup = Setup {
+        slots: 2,
+        upload_bps: Some(100_000),
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let peers: Vec<usize> = (0..4).map(|_| world.leecher(true)).collect();
+    let ask = |world: &mut World| {
+        for &peer in &peers {
+            if world.peers[peer].unchoked {
+                let requests = (0..4).map(|n| Message::Request(block(n, 0, BLOCK)));
+                world.peers[peer].say(&requests.collect::<Vec<_>>());
+            }
+        }
+        world.settle();
+    };
+    let unchoked = |world: &World| peers.iter().filter(|&&p| world.peers[p].unchoked).count();
+    ask(&mut world);
+    assert_eq!(unchoked(&world), 2);
+    let sent = world.node.stats().uploaded;
+    assert!(sent < 8 * u64::from(BLOCK), "{sent}");
+    for (slots, upload_bps) in [(2, None), (4, None), (1, Some(1_000_000)), (3, None)] {
+        let limits = Limits {
+            slots: Some(slots),
+            upload_bps,
+            ..world.node.limits()
+        };
+        let now = world.now;
+        world.node.set_limits(now, limits);
+        world.slots = slots;
+        world.settle();
+        assert_eq!(unchoked(&world), usize::from(slots));
+        ask(&mut world);
+    }
+    // Nothing is left of the first limit.
+    let sent = world.node.stats().uploaded;
+    assert!(sent >= 8 * u64::from(BLOCK), "{sent}");
+    assert!(world.closed.is_empty());
+    assert!(peers.iter().all(|&peer| world.peers[peer].open));
 }
 
 #[test]

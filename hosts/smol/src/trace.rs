@@ -115,6 +115,11 @@ impl Traced {
         self.note(now, || Input::AnnounceAnew, || Output::Done);
     }
 
+    pub(crate) fn set_limits(&mut self, now: Instant, limits: Limits) {
+        self.node.set_limits(now, limits);
+        self.note(now, || Input::SetLimits(limits), || Output::Done);
+    }
+
     pub(crate) fn offer_metadata(&mut self, now: Instant, id: TorrentId, len: u32) {
         self.node.offer_metadata(id, len);
         self.note(now, || Input::OfferMetadata(id, len), || Output::Done);
