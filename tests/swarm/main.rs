@@ -19,6 +19,7 @@ mod power;
 mod private;
 mod ram;
 mod rate;
+mod reload;
 mod restart;
 mod resume;
 mod service;

@@ -77,7 +77,7 @@ fn a_watched_folder() {
     assert!(!output.contains("hashed"), "{output}");
 }
 
-/// SIGHUP: items come and go at once, a mistake changes nothing, other limits begin anew in place.
+/// SIGHUP: items come and go at once, a mistake changes nothing, what is fixed at a start begins anew in place.
 #[test]
 fn the_configuration_changes() {
     let net = Net::new();
@@ -103,7 +103,7 @@ fn the_configuration_changes() {
     assert!(!output.contains("stopped: b.bin"), "{output}");
 
     let pid = service.process.pid();
-    service.reload(listen, &format!("up = \"1M\"\n{}", seed(&b)));
+    service.reload(listen, &format!("memory = \"10MiB\"\n{}", seed(&b)));
     service.wait_for("it starts anew", 1);
     service.wait_for("seeding: b.bin", 2);
     assert_eq!(service.process.pid(), pid);

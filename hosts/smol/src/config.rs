@@ -37,8 +37,9 @@ pub struct ConfigError {
     pub text: String,
 }
 
-/// Reads a file; the first table is the one without a name.
-pub fn parse(text: &str) -> Result<Vec<Table>, ConfigError> {
+/// Reads a file; the first table is the one without a name. Lines that cannot be read are left out and told.
+pub fn parse(text: &str) -> (Vec<Table>, Vec<ConfigError>) {
+    let mut errors = Vec::new();
     let mut tables = vec![Table {
         line: 1,
         name: String::new(),
@@ -46,54 +47,66 @@ pub fn parse(text: &str) -> Result<Vec<Table>, ConfigError> {
     }];
     let mut lines = (1..).zip(text.lines());
     while let Some((line, text)) = lines.next() {
-        let failed = |text: String| ConfigError { line, text };
         let bare = text.trim();
         if bare.is_empty() || bare.starts_with('#') {
             continue;
         }
-        if bare.starts_with('[') {
-            let name = head(bare).map_err(failed)?;
-            let settings = Vec::new();
-            tables.push(Table {
-                line,
-                name,
-                settings,
-            });
-            continue;
-        }
-        let (key, value) = bare
-            .split_once('=')
-            .ok_or_else(|| failed("this is no `key = value`".to_owned()))?;
-        let key = key.trim().to_owned();
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if key.is_empty() || !key.chars().all(plain) {
-            return Err(failed(format!("\"{key}\" is no key")));
-        }
-        let mut value = value.to_owned();
-        let (values, list) = loop {
-            match read_value(&value).map_err(failed)? {
-                Some(read) => break read,
-                // A list that goes on in the next line.
-                None => match lines.next() {
-                    Some((_, more)) => value = format!("{value}\n{more}"),
-                    None => return Err(failed("the list has no end: a ] is missing".to_owned())),
-                },
-            }
+        let read = match bare.starts_with('[') {
+            true => head(bare).map(|name| {
+                let settings = Vec::new();
+                tables.push(Table {
+                    line,
+                    name,
+                    settings,
+                });
+            }),
+            false => setting(line, bare, &mut lines).and_then(|read| {
+                let settings = tables.last_mut().map(|table| &mut table.settings);
+                let Some(settings) = settings else {
+                    return Ok(());
+                };
+                if settings.iter().any(|other| other.key == read.key) {
+                    return Err(format!("{} is there twice; write one list", read.key));
+                }
+                settings.push(read);
+                Ok(())
+            }),
         };
-        let last = tables.last_mut();
-        let settings = last.map(|table| &mut table.settings);
-        let settings = settings.ok_or_else(|| failed(String::new()))?;
-        if settings.iter().any(|other| other.key == key) {
-            return Err(failed(format!("{key} is there twice; write one list")));
-        }
-        settings.push(Setting {
-            line,
-            key,
-            values,
-            list,
-        });
+        errors.extend(read.err().map(|text| ConfigError { line, text }));
     }
-    Ok(tables)
+    (tables, errors)
+}
+
+/// `key = value`, whose value may be a list that goes on in the next lines.
+fn setting<'t>(
+    line: usize,
+    bare: &str,
+    lines: &mut impl Iterator<Item = (usize, &'t str)>,
+) -> Result<Setting, String> {
+    let (key, value) = bare
+        .split_once('=')
+        .ok_or_else(|| "this is no `key = value`".to_owned())?;
+    let key = key.trim().to_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if key.is_empty() || !key.chars().all(plain) {
+        return Err(format!("\"{key}\" is no key"));
+    }
+    let mut value = value.to_owned();
+    let (values, list) = loop {
+        match read_value(&value)? {
+            Some(read) => break read,
+            None => match lines.next() {
+                Some((_, more)) => value = format!("{value}\n{more}"),
+                None => return Err("the list has no end: a ] is missing".to_owned()),
+            },
+        }
+    };
+    Ok(Setting {
+        line,
+        key,
+        values,
+        list,
+    })
 }
 
 fn head(text: &str) -> Result<String, String> {
@@ -218,7 +231,10 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Result<(Vec<String>, bool), String> {
-        let tables = parse(text).map_err(|error| format!("{}: {}", error.line, error.text))?;
+        let (tables, errors) = parse(text);
+        if let Some(error) = errors.first() {
+            return Err(format!("{}: {}", error.line, error.text));
+        }
         let setting = tables[0].settings[0].clone();
         assert_eq!(setting.key, "key");
         Ok((setting.values, setting.list))
@@ -252,7 +268,7 @@ mod tests {
     #[test]
     fn tables() {
         let text = "a = 1\n[[get]] # first\nb = 2\n\n[[get]]\n";
-        let tables = parse(text).unwrap();
+        let tables = parse(text).0;
         let heads: Vec<_> = tables.iter().map(|t| (t.line, t.name.as_str())).collect();
         assert_eq!(heads, [(1, ""), (2, "get"), (5, "get")]);
         assert_eq!(tables[1].settings[0].line, 3);

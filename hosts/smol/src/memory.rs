@@ -105,6 +105,24 @@ impl Plan {
         self.partial_bits = self.partial_bits.max(each * pieces);
     }
 
+    /// Whether all torrents of `other` have their place in this one.
+    pub(crate) fn has_room_for(&self, other: &Plan) -> bool {
+        let needs = |plan: &Plan| {
+            [
+                plan.torrents,
+                plan.tiers,
+                plan.bits,
+                plan.counts,
+                plan.bitfield,
+                plan.partial_bits,
+            ]
+        };
+        needs(self)
+            .into_iter()
+            .zip(needs(other))
+            .all(|(has, needs)| has >= needs)
+    }
+
     fn downloads(&self) -> bool {
         self.counts > 0
     }

@@ -113,6 +113,17 @@ pub struct Fetch {
 }
 
 impl Fetch {
+    /// What is downloaded and where to, without how long it is seeded and who has it.
+    pub(crate) fn what(&self) -> Fetch {
+        Fetch {
+            no_seed: false,
+            ratio: None,
+            time: None,
+            peers: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Reads what follows `everseed get`.
     pub fn parse(mut parser: Parser) -> Result<(SeedArgs, Fetch), Stop> {
         let mut seed = SeedArgs::default();

@@ -136,9 +136,24 @@ enum Mark {
     Journal,
 }
 
+/// Logs as much as `level` from now on, unless the environment variable says otherwise.
+pub(crate) fn set_log(level: LevelFilter) {
+    if std::env::var_os(LOG).is_none() {
+        log::set_max_level(level);
+    }
+}
+
+/// The environment variable for the log.
+const LOG: &str = "EVERSEED_LOG";
+
 fn start(level: LevelFilter, mark: Mark) {
     let builder = &mut env_logger::Builder::new();
-    builder.filter_level(level).parse_env("EVERSEED_LOG");
+    // How much it is may change while it runs: see `set_log`.
+    let most = match std::env::var_os(LOG) {
+        Some(_) => level,
+        None => LevelFilter::Trace,
+    };
+    builder.filter_level(most).parse_env(LOG);
     builder.format(move |out, record| {
         // What is logged may hold text of peers and trackers.
         let message = record.args().to_string();
@@ -164,6 +179,7 @@ fn start(level: LevelFilter, mark: Mark) {
     });
     // A second start, in a test, changes nothing.
     let _ = builder.try_init();
+    set_log(level);
 }
 
 fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {

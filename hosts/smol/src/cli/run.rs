@@ -16,6 +16,7 @@ use crate::cli::get::{self, Fetch};
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
+use crate::seed::foresee::{Finding, Weight, foresee};
 
 /// What `everseed run --help` prints.
 pub const HELP: &str = "\
@@ -29,14 +30,20 @@ comes with the packages, as everseed.toml.
 
 Options:
   -c, --config FILE    the file (default: /etc/everseed.toml)
-      --check-config   say what is wrong in the file, if anything, and end
+      --check-config   say all that is wrong in the file, and what in it cannot be
+                       carried out, and end: exit code 1 if there is anything
   -v, --verbose        log more; repeat it for still more
   -h, --help           print this
   -V, --version        print the version
 
-It stays in the foreground and logs to standard error. SIGHUP reads the file
-anew, SIGINT or SIGTERM stops within a second. Under systemd it says when it is
-ready.
+It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
+within a second. Under systemd it says when it is ready.
+
+SIGHUP reads the file anew. If anything in it is wrong, that is said, and it goes
+on as it was. Limits (up, down, slots, ratio, time), check, log, and what is
+watched, seeded or got change in place, and nobody is parted with. For other keys,
+for slots or torrents that there is no memory for, and for a first download it
+starts anew in place, under the same process id: all peers have to call again.
 
 Examples:
   everseed run -c everseed.toml --check-config
@@ -101,12 +108,25 @@ pub struct Item {
 /// Carries out `--check-config` or runs.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = RunArgs::parse(parser)?;
-    let config = Config::read(&args).map_err(Failure::Failed)?;
+    let read = Config::read(&args);
+    let (config, lines) = read.map_err(|wrong| Failure::Failed(wrong.join("\n")))?;
+    let found = foresee(&config, &lines, None);
     if args.check {
         let mut out = Output::new();
-        let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
-        out.line(format_args!("{shown}: good"));
-        return super::finish(out, ExitCode::SUCCESS);
+        found
+            .iter()
+            .for_each(|finding| out.line(format_args!("{}", args.tell(finding))));
+        if found.iter().all(|finding| finding.weight == Weight::Waits) {
+            let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
+            out.line(format_args!("{shown}: good"));
+            return super::finish(out, ExitCode::SUCCESS);
+        }
+        return super::finish(out, ExitCode::from(super::FAILURE));
+    }
+    let fatal = found.iter().filter(|f| f.weight == Weight::Fatal);
+    let fatal: Vec<String> = fatal.map(|finding| args.tell(finding)).collect();
+    if !fatal.is_empty() {
+        return Err(Failure::Failed(fatal.join("\n")));
     }
     super::start_service_log(config.seed.log);
     crate::seed::service(&args, config)
@@ -133,39 +153,96 @@ impl RunArgs {
         }
         Ok(run)
     }
+
+    /// What is wrong in the file, with its name and the line.
+    pub(crate) fn tell(&self, finding: &Finding) -> String {
+        let waits = match finding.weight {
+            Weight::Waits => "; it is waited for",
+            _ => "",
+        };
+        self.locate(finding.line, &format!("{}{waits}", finding.text))
+    }
+
+    fn locate(&self, line: usize, text: &str) -> String {
+        let shown = escape(self.config.as_os_str().as_encoded_bytes());
+        format!("{shown}:{line}: {}", escape(text))
+    }
+}
+
+/// Where in the file things stand.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Lines {
+    keys: Vec<(String, usize)>,
+    items: Vec<usize>,
+}
+
+impl Lines {
+    fn new(tables: &[Table]) -> Lines {
+        let (global, items) = tables.split_at(tables.len().min(1));
+        let settings = global.iter().flat_map(|table| &table.settings);
+        Lines {
+            keys: settings.map(|s| (s.key.clone(), s.line)).collect(),
+            items: items.iter().map(|table| table.line).collect(),
+        }
+    }
+
+    /// The line of a key that holds for everything; the first if it is not there.
+    pub(crate) fn key(&self, key: &str) -> usize {
+        let found = self.keys.iter().find(|(name, _)| name == key);
+        found.map_or(1, |(_, line)| *line)
+    }
+
+    /// The line where one of [`Config::items`] begins.
+    pub(crate) fn item(&self, number: usize) -> usize {
+        self.items.get(number).copied().unwrap_or(1)
+    }
 }
 
 impl Config {
-    /// Reads the file; what is wrong is told with its name and the line.
-    pub fn read(args: &RunArgs) -> Result<Config, String> {
+    /// Reads the file; all that is wrong is told with its name and the line.
+    pub fn read(args: &RunArgs) -> Result<(Config, Lines), Vec<String>> {
         let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
         let text = std::fs::read(&args.config).map_err(|error| {
-            format!("{shown}: {error}; name the configuration file with --config FILE")
+            vec![format!(
+                "{shown}: {error}; name the configuration file with --config FILE"
+            )]
         })?;
-        let text = String::from_utf8(text).map_err(|_| format!("{shown}: it is not UTF-8"))?;
-        let read = Config::parse(&text, args.verbose);
-        read.map_err(|(line, text)| format!("{shown}:{line}: {}", escape(&text)))
+        let text =
+            String::from_utf8(text).map_err(|_| vec![format!("{shown}: it is not UTF-8")])?;
+        Config::parse(&text, args.verbose).map_err(|wrong| {
+            let wrong = wrong.into_iter();
+            wrong.map(|(line, text)| args.locate(line, &text)).collect()
+        })
     }
 
-    fn parse(text: &str, verbose: usize) -> Result<Config, Wrong> {
-        let tables = config::parse(text).map_err(|error| (error.line, error.text))?;
+    fn parse(text: &str, verbose: usize) -> Result<(Config, Lines), Vec<Wrong>> {
+        let (tables, errors) = config::parse(text);
+        let errors = errors.into_iter().map(|error| (error.line, error.text));
+        let mut wrong: Vec<Wrong> = errors.collect();
         let mut seed = SeedArgs::default();
         let mut fetch = Fetch::default();
         let mut own = Own::default();
         let mut items = Vec::new();
         for table in &tables {
             match table.name.as_str() {
-                "" => global(table, &mut seed, &mut fetch, &mut own)?,
-                "seed" | "get" => items.push(item(table, &fetch)?),
+                "" => wrong.extend(global(table, &mut seed, &mut fetch, &mut own)),
+                "seed" | "get" => match item(table, &fetch) {
+                    Ok(item) => items.push(item),
+                    Err(complaints) => wrong.extend(complaints),
+                },
                 name => {
                     let text = format!("there is no [[{name}]]; it is [[seed]] or [[get]]");
-                    return Err((table.line, text));
+                    wrong.push((table.line, text));
                 }
             }
         }
-        if items.is_empty() && own.watch.is_empty() {
+        if items.is_empty() && own.watch.is_empty() && wrong.is_empty() {
             let text = "there is nothing to do: write watch = \"/FOLDER\", [[seed]] or [[get]]";
-            return Err((1, text.to_owned()));
+            wrong.push((1, text.to_owned()));
+        }
+        if !wrong.is_empty() {
+            wrong.sort_by_key(|(line, _)| *line);
+            return Err(wrong);
         }
         (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
         seed.paths.push(PathBuf::new());
@@ -174,20 +251,19 @@ impl Config {
         let given = given.filter(|state| state.is_absolute());
         let state = own.state.or(given).unwrap_or_else(|| STATE.into());
         let seed = seed.finish("run", "", Some(state)).map_err(|stop| {
-            (
-                1,
-                match stop {
-                    Stop::Usage(text) => text,
-                    Stop::Print(text) => text.to_owned(),
-                },
-            )
+            let text = match stop {
+                Stop::Usage(text) => text,
+                Stop::Print(text) => text.to_owned(),
+            };
+            vec![(1, text)]
         })?;
         let seed = SeedArgs {
             paths: Vec::new(),
             ..seed
         };
-        let down = fetch.down;
-        Ok(Config {
+        // The limit is of all downloads together.
+        let down = fetch.down.take();
+        let config = Config {
             seed,
             download: own.download.then_some(fetch),
             down,
@@ -195,7 +271,19 @@ impl Config {
             torrents: own.torrents,
             state_in_ram: own.state_in_ram,
             items,
-        })
+        };
+        Ok((config, Lines::new(&tables)))
+    }
+}
+
+impl Item {
+    /// Whether two are the same, though perhaps seeded for another time.
+    pub(crate) fn is_same(&self, other: &Item) -> bool {
+        let what = |item: &Item| Item {
+            fetch: item.fetch.as_ref().map(|fetch| Box::new(fetch.what())),
+            ..item.clone()
+        };
+        what(self) == what(other)
     }
 }
 
@@ -248,46 +336,50 @@ const OF_ONE: &[&str] = &[
     "peer",
 ];
 
-fn global(
-    table: &Table,
+fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
+    let settings = table.settings.iter();
+    let read = settings.map(|setting| global_one(setting, seed, fetch, own));
+    read.filter_map(Result::err).collect()
+}
+
+fn global_one(
+    setting: &Setting,
     seed: &mut SeedArgs,
     fetch: &mut Fetch,
     own: &mut Own,
 ) -> Result<(), Wrong> {
-    for setting in &table.settings {
-        match setting.key.as_str() {
-            "watch" => own.watch = paths(setting)?,
-            "download" => own.download = flag(setting)?,
-            "torrents" => {
-                let text = single(setting)?;
-                own.torrents = args::number(text, 1, 20_000).ok_or_else(|| {
-                    wrong(
-                        setting,
-                        &format!("\"{text}\" is not a number from 1 to 20000"),
-                    )
-                })?;
-            }
-            "state" => own.state = Some(path(setting)?),
-            "state-in-ram" => own.state_in_ram = flag(setting)?,
-            "log" => {
-                let text = single(setting)?;
-                seed.log = text
-                    .parse()
-                    .ok()
-                    .filter(|level| *level != LevelFilter::Off)
-                    .ok_or_else(|| {
-                        let what = "is not error, warn, info, debug or trace";
-                        wrong(setting, &format!("\"{text}\" {what}"))
-                    })?;
-            }
-            "quiet" => seed.quiet = flag(setting)?,
-            _ => option(setting, seed, fetch)?,
+    match setting.key.as_str() {
+        "watch" => own.watch = paths(setting)?,
+        "download" => own.download = flag(setting)?,
+        "torrents" => {
+            let text = single(setting)?;
+            own.torrents = args::number(text, 1, 20_000).ok_or_else(|| {
+                wrong(
+                    setting,
+                    &format!("\"{text}\" is not a number from 1 to 20000"),
+                )
+            })?;
         }
+        "state" => own.state = Some(path(setting)?),
+        "state-in-ram" => own.state_in_ram = flag(setting)?,
+        "log" => {
+            let text = single(setting)?;
+            seed.log = text
+                .parse()
+                .ok()
+                .filter(|level| *level != LevelFilter::Off)
+                .ok_or_else(|| {
+                    let what = "is not error, warn, info, debug or trace";
+                    wrong(setting, &format!("\"{text}\" {what}"))
+                })?;
+        }
+        "quiet" => seed.quiet = flag(setting)?,
+        _ => option(setting, seed, fetch)?,
     }
     Ok(())
 }
 
-fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
+fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
     let download = table.name == "get";
     let mut fetch = Fetch {
         only: Vec::new(),
@@ -297,7 +389,7 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
     let mut seed = SeedArgs::default();
     let mut given = None;
     let key = if download { "torrent" } else { "path" };
-    for setting in &table.settings {
+    let mut read = |setting: &Setting| -> Result<(), Wrong> {
         let name = setting.key.as_str();
         if name == key {
             let text = single(setting)?;
@@ -306,23 +398,32 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Wrong> {
                 true => PathBuf::from(text),
                 false => path(setting)?,
             });
+            Ok(())
         } else if (download && OF_ONE.contains(&name) && name != "data")
             || (!download && name == "data")
         {
-            option(setting, &mut seed, &mut fetch)?;
+            option(setting, &mut seed, &mut fetch)
         } else {
             let known: Vec<&str> = match download {
                 true => [&["torrent"], OF_ONE].concat(),
                 false => vec!["path", "data"],
             };
-            return Err(unknown(setting, &known));
+            Err(unknown(setting, &known))
         }
+    };
+    let settings = table.settings.iter();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).collect();
+    let is_there = |key| table.settings.iter().any(|setting| setting.key == key);
+    if !is_there(key) {
+        wrong.push((table.line, format!("[[{}]] needs {key}", table.name)));
     }
-    let path = given.ok_or_else(|| (table.line, format!("[[{}]] needs {key}", table.name)))?;
-    if download && fetch.out.as_os_str().is_empty() {
+    if download && fetch.out.as_os_str().is_empty() && !is_there("out") {
         let text = "[[get]] needs out = \"/FOLDER\", here or before the first [[ ]]";
-        return Err((table.line, text.to_owned()));
+        wrong.push((table.line, text.to_owned()));
     }
+    let Some(path) = given.filter(|_| wrong.is_empty()) else {
+        return Err(wrong);
+    };
     Ok(Item {
         path,
         data: seed.data,
@@ -429,7 +530,26 @@ mod tests {
     use std::time::Duration;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, 0).map_err(|(line, text)| format!("{line}: {text}"))
+        all(text).map_err(|wrong| wrong[0].clone())
+    }
+
+    fn all(text: &str) -> Result<Config, Vec<String>> {
+        let (config, _) = Config::parse(text, 0).map_err(|wrong| {
+            let wrong = wrong.into_iter();
+            wrong
+                .map(|(line, text)| format!("{line}: {text}"))
+                .collect::<Vec<_>>()
+        })?;
+        Ok(config)
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let text = "up = \"fast\"\nslots =\nwach = \"/a\"\n[[seed]]\npath = \"a\"\nratio = 2\n\
+                    [[get]]\ntime = \"long\"\n[[sed]]\n";
+        let lines = all(text).unwrap_err();
+        let lines: Vec<&str> = lines.iter().filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(lines, ["1", "2", "3", "5", "6", "7", "7", "8", "9"]);
     }
 
     #[test]

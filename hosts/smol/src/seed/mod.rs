@@ -4,8 +4,11 @@
 mod announcing;
 mod asleep;
 mod fetch;
+pub(crate) mod foresee;
 mod index;
 mod loader;
+mod network;
+mod reload;
 mod scan;
 mod service;
 mod signals;
@@ -80,7 +83,7 @@ pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failur
     let code = seed.run().map_err(broken)?;
     if seed.again {
         drop(seed);
-        return Err(service::start_again());
+        return Err(reload::start_again());
     }
     Ok(code)
 }
@@ -132,6 +135,7 @@ impl Seed {
             }
             download = Some(plan);
         }
+        say_if_few(&args);
         let mut plan = plan(&args);
         for source in &opened {
             let geometry = &source.content.metainfo().geometry;
@@ -244,6 +248,17 @@ fn plan(args: &SeedArgs) -> Plan {
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
         listeners: args.listen.len(),
         ..Plan::default()
+    }
+}
+
+/// What the node may use; of downloads nothing is said.
+fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
+    let most_slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
+    Limits {
+        slots: args.slots.map(|slots| slots.min(most_slots)),
+        most_slots,
+        upload_bps: args.up,
+        download_bps: None,
     }
 }
 
@@ -381,22 +396,13 @@ impl Seed {
         let mut out = Output::new();
         out.line(format_args!("memory: {}: {plan}", size(args.memory)));
         let _ = out.finish();
-        let slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
         let limits = Limits {
-            slots: args.slots.map(|_| slots),
-            most_slots: slots,
-            upload_bps: args.up,
             download_bps,
+            ..limits(args, &plan)
         };
         // Some of those that are asleep have peers too.
         let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
-        let named = args
-            .trackers
-            .iter()
-            .map(String::as_str)
-            .chain([&*own_tracker]);
-        let hosts = named.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
-        tracker.set_names(hosts.collect());
+        tracker.set_names(hosts(&args.trackers, &own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
@@ -684,6 +690,25 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
     numbers
 }
 
+/// The names by which the built-in tracker may be called.
+fn hosts(named: &[String], own_tracker: &str) -> Vec<String> {
+    let urls = named.iter().map(String::as_str).chain([own_tracker]);
+    let hosts = urls.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
+    hosts.collect()
+}
+
+/// Says if there are to be fewer peers than were asked for.
+fn say_if_few(args: &SeedArgs) {
+    let (peers, afforded) = (args.max_peers, afford(args.max_peers));
+    if afforded < peers {
+        let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        log::warn!(
+            "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
+             raise `ulimit -n` for more"
+        );
+    }
+}
+
 /// How many of the wanted peers this process may have descriptors for, after asking for more.
 fn afford(peers: u16) -> u16 {
     let wanted = u64::from(peers) + DESCRIPTORS;
@@ -699,12 +724,7 @@ fn afford(peers: u16) -> u16 {
     }
     // Under a very low limit files and trackers make do with half of it.
     let others = DESCRIPTORS.min(current / 2);
-    let afforded = u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers));
-    log::warn!(
-        "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
-         raise `ulimit -n` for more"
-    );
-    afforded
+    u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers))
 }
 
 /// A number that nobody can guess.

@@ -1,44 +1,43 @@
-//! What `everseed run` adds to seeding: torrents come and go while it runs, the configuration is read
-//! anew, and the network may be late, leave or change.
+//! What `everseed run` adds to seeding: torrents come and go while it runs, another configuration is read (see
+//! `reload`), and the network may be late, leave or change (see `network`).
 //!
 //! Invariant: something is stopped only when its place was looked at and it was not in it; a folder
 //! that is away takes nothing with it.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::process::CommandExt;
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
-use everseed_disk::{Content, make};
 use log::Level;
 
 use super::asleep::Waking;
 use super::fetch::Download;
 use super::index::is_torrent;
 use super::loader::{Loaded, Loader, Order, Outcome, is_there};
-use super::sources::{Source, own_options};
+use super::network::Network;
+use super::reload::Read;
+use super::sources::Source;
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
-use super::{Seed, introduce_one, plan, say_listening, tracker_at};
-use crate::address::{outgoing, reachable};
+use super::{Seed, introduce_one, plan, say_if_few, say_listening, tracker_at};
+use crate::address::reachable;
 use crate::catalogue::Mark;
 use crate::cli::Failure;
 use crate::cli::run::{Config, Item, RunArgs};
 use crate::cli::text::{Output, is_live};
 use crate::engine::Engine;
-use crate::memory::Plan;
+use crate::memory::{Plan, TooSmall};
 use crate::notify::notify;
 use crate::socket;
 use crate::state::State;
-use crate::trackers;
 
 /// The service's own part.
 pub(super) struct Service {
-    args: RunArgs,
+    pub(super) args: RunArgs,
     pub(super) config: Config,
     pub(super) items: Vec<Managed>,
     pub(super) watches: Vec<Watch>,
@@ -58,6 +57,10 @@ pub(super) struct Service {
     /// Addresses on which it could not listen yet, and why.
     unheard: Vec<(SocketAddr, String)>,
     listening: usize,
+    /// The memory that was lent.
+    pub(super) room: Plan,
+    /// A configuration that was read and looked at.
+    pub(super) read: Rc<Cell<Option<Read>>>,
     network: Network,
 }
 
@@ -107,12 +110,9 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         }
     }
     let first = listeners.first().map_or(config.seed.listen[0], |l| l.0);
-    let mut room = plan(&config.seed);
-    plan_room(&mut room, &config);
     let own_tracker = tracker_at(reachable(first));
-    let room = room
-        .fit(config.seed.memory)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    say_if_few(&config.seed);
+    let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     let seed = Seed::new(
         &config.seed,
         state,
@@ -148,6 +148,8 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         starting: Some(Instant::now() + STARTING),
         unheard: Vec::new(),
         listening,
+        room,
+        read: Rc::default(),
         network: Network::new(),
         config,
     };
@@ -173,25 +175,15 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     Ok(seed)
 }
 
-/// Starts this program anew in its own place, with what it was started with. Returns if that fails.
-pub(super) fn start_again() -> Failure {
-    let mut args = std::env::args_os();
-    let name = args.next().unwrap_or_default();
-    let program = std::env::current_exe().unwrap_or_default();
-    // A binary that was replaced meanwhile is at its former path; one that was removed runs on.
-    let shown = program.to_string_lossy().into_owned();
-    let program = match shown.strip_suffix(" (deleted)") {
-        Some(path) if Path::new(path).is_file() => PathBuf::from(path),
-        Some(_) => PathBuf::from("/proc/self/exe"),
-        None => program,
-    };
-    let error = Command::new(&program).arg0(name).args(args).exec();
-    Failure::Failed(format!("{}: {error}", program.display()))
+/// How the memory of a service is shared out.
+pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
+    let mut room = plan(&config.seed);
+    plan_room(&mut room, config, awake(config) + SPARE);
+    room.fit(config.seed.memory)
 }
 
 /// Memory for torrents that are not known yet.
-fn plan_room(room: &mut Plan, config: &Config) {
-    let torrents = awake(config);
+pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
     room.asleep = MOST_ASLEEP;
     room.torrents += torrents;
     room.tiers += TIERS * torrents;
@@ -216,7 +208,10 @@ impl Service {
             return;
         }
         if seed.signals.reloads() {
-            self.reload(seed, engine);
+            self.read_config(seed);
+        }
+        if let Some(read) = self.read.take() {
+            self.reload(seed, engine, read);
         }
         let mut any = std::mem::take(&mut seed.checked);
         while !seed.signals.asked()
@@ -286,7 +281,7 @@ impl Service {
     }
 
     /// Adds what the configuration names one by one.
-    fn name_items(&mut self) {
+    pub(super) fn name_items(&mut self) {
         for item in &self.config.items {
             if self.items.iter().any(|known| known.item == *item) {
                 continue;
@@ -302,42 +297,6 @@ impl Service {
                 },
             });
         }
-    }
-
-    fn reload(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let config = match Config::read(&self.args) {
-            Ok(config) => config,
-            Err(error) => {
-                return log::error!("{error}; it goes on with the configuration as it was");
-            }
-        };
-        let same_but_items = Config {
-            watch: self.config.watch.clone(),
-            items: self.config.items.clone(),
-            ..config.clone()
-        };
-        if same_but_items != self.config {
-            log::warn!("the configuration has changed, so it starts anew with it");
-            seed.again = true;
-            return;
-        }
-        log::warn!("the configuration was read");
-        self.config = config;
-        let wanted = &self.config;
-        let (kept, gone) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|managed| match &managed.folder {
-                Some(folder) => wanted.watch.contains(folder),
-                None => wanted.items.contains(&managed.item),
-            });
-        self.items = kept;
-        for managed in gone {
-            stop(seed, engine, &managed);
-        }
-        self.forget_unwatched(seed, engine);
-        self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
-        self.name_items();
-        self.next_poll = Instant::now();
     }
 
     /// Has the loader open what is ready.
@@ -467,8 +426,13 @@ impl Service {
             true => Ok(()),
         };
         let managed = self.items.iter_mut().find(mine)?;
-        let started =
-            outcome.and_then(|(source, download)| start(seed, engine, source, download, room));
+        let started = outcome.and_then(|(source, mut download)| {
+            // It may have been asked for with another goal.
+            if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch) {
+                download.goal = (**goal).clone();
+            }
+            start(seed, engine, source, download, room)
+        });
         match &started {
             Ok(number) => {
                 managed.said.clear();
@@ -529,47 +493,6 @@ impl Service {
             POLL.as_secs()
         );
     }
-
-    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it. Nobody is
-    /// parted with, as a link that does not work ends by itself.
-    fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let port = seed.own_tracker.rsplit_once(':');
-        let port = port.and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        let listen = self.config.seed.listen[0];
-        let addr = SocketAddr::new(listen.ip(), port.unwrap_or(listen.port()));
-        let own_tracker = tracker_at(reachable(addr));
-        log::warn!("the network is there with another address; all trackers are told");
-        let now = engine.now();
-        engine.node.announce_anew(now);
-        if seed.own_tracker == own_tracker {
-            return;
-        }
-        seed.own_tracker = own_tracker;
-        self.link_anew(seed, |_| true);
-    }
-
-    /// Has the links of what is seeded name the address that we have now.
-    fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
-        let (own_tracker, share) = (seed.own_tracker.clone(), seed.share_torrent);
-        let named = !self.config.seed.trackers.is_empty();
-        let mut linked = Vec::new();
-        for managed in self.items.iter().filter(|managed| which(managed)) {
-            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
-                continue;
-            };
-            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
-            let torrent = seed.torrents.iter().find(|t| t.number() == *number);
-            linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
-        }
-        // It writes to the disk.
-        seed.slow.spawn(smol::unblock(move || {
-            for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &own_tracker, share) {
-                    log::error!("{error}; its links name our former address");
-                }
-            }
-        }));
-    }
 }
 
 impl Stage {
@@ -578,36 +501,6 @@ impl Stage {
         use Stage::{Found, Loading, Probing, Ready, Settling};
         matches!(self, Found | Probing(_) | Settling(_) | Ready | Loading(_))
     }
-}
-
-/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
-/// file if it was `made` here.
-fn link_anew(
-    content: Arc<Content>,
-    made: bool,
-    own_tracker: &str,
-    share: bool,
-) -> Result<(), String> {
-    let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
-    let options = own_options(own_tracker);
-    if made && make::stays_put(metainfo, &options) {
-        make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
-    }
-    let tiers = trackers::tiers(torrent, metainfo)?;
-    if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
-        return Ok(());
-    }
-    let source = Source {
-        content,
-        tiers: Box::default(),
-        fresh: None,
-        found: None,
-    };
-    let mut out = Output::new();
-    introduce_one(&source, own_tracker, share, &mut out)?;
-    // A reader that has gone away is no reason to stop seeding.
-    let _ = out.finish();
-    Ok(())
 }
 
 /// Begins with what was opened.
@@ -651,55 +544,6 @@ fn wait(managed: &mut Managed, reason: String, pause: Duration) {
     managed.stage = Stage::Waiting(Instant::now() + pause);
 }
 
-/// Under which addresses this machine reaches the world.
-struct Network {
-    /// Those that trackers were told of last.
-    known: [Option<IpAddr>; 2],
-    /// Since when each is gone.
-    gone: [Option<Instant>; 2],
-    /// When they may be told again: a line that comes and goes is no reason to call them every few seconds.
-    next: Instant,
-}
-
-impl Network {
-    fn new() -> Network {
-        let known = [outgoing(true), outgoing(false)];
-        let gone = known.map(|ip| ip.is_none().then(Instant::now));
-        let next = Instant::now();
-        Network { known, gone, next }
-    }
-
-    fn has_changed(&mut self, now: Instant) -> bool {
-        self.is_news([outgoing(true), outgoing(false)], now)
-    }
-
-    /// Whether there is another address, or one again that was gone for long. That one is gone is no
-    /// news: it may come back before anybody notices.
-    fn is_news(&mut self, ips: [Option<IpAddr>; 2], now: Instant) -> bool {
-        let mut news = false;
-        for (at, ip) in ips.into_iter().enumerate() {
-            match (ip, self.gone[at]) {
-                (None, None) => self.gone[at] = Some(now),
-                (None, Some(_)) => {}
-                (Some(_), since) => {
-                    let long = since.is_some_and(|since| now - since >= LONG_GONE);
-                    news |= self.known[at] != ip || long;
-                }
-            }
-        }
-        if news && now < self.next {
-            return false;
-        }
-        for (at, ip) in ips.into_iter().enumerate().filter(|(_, ip)| ip.is_some()) {
-            (self.known[at], self.gone[at]) = (ip, None);
-        }
-        if news {
-            self.next = now + PAUSE;
-        }
-        news
-    }
-}
-
 /// How often folders, listeners and the network are looked at: 360 times an hour, from memory.
 const POLL: Duration = Duration::from_secs(10);
 
@@ -708,12 +552,6 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// How often what could not be opened is.
 const FAILED: Duration = Duration::from_secs(60);
-
-/// After so long without a network trackers may have forgotten us, and have long pauses behind them.
-const LONG_GONE: Duration = Duration::from_secs(60);
-
-/// How long trackers are left alone after they were told of an address.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long trackers have to hear the farewell; the rest of a second is for the state.
 const FAREWELL: Duration = Duration::from_millis(600);
@@ -727,6 +565,9 @@ const LOADING_MAX: usize = 16;
 /// Torrents that sleep at most, if there is memory for them.
 const MOST_ASLEEP: usize = 10_000;
 
+/// Places for what is named one by one later, so that it need not begin anew for each.
+const SPARE: usize = 16;
+
 /// Tiers of trackers for each torrent that there is room for.
 const TIERS: usize = 2;
 
@@ -736,44 +577,3 @@ const BITS: usize = 1024;
 /// Pieces of all downloads at a time, and the longest piece that is usual, in bytes.
 const PIECES: u32 = 64 * 1024;
 const LONG_PIECE: u64 = 16 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_network_changes() {
-        let start = Instant::now();
-        let at = |s| start + Duration::from_secs(s);
-        let ip = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
-        let mut network = Network {
-            known: [ip(1), None],
-            gone: [None, Some(start)],
-            next: start,
-        };
-        for (s, v4, news) in [
-            (0, ip(1), false),
-            // Away for a moment.
-            (10, None, false),
-            (20, ip(1), false),
-            // Away for long.
-            (30, None, false),
-            (80, None, false),
-            (90, ip(1), true),
-            (100, ip(1), false),
-            // Another one, soon after.
-            (110, ip(2), false),
-            (150, ip(2), true),
-            (160, ip(2), false),
-            // It comes and goes.
-            (170, ip(1), false),
-            (180, ip(2), false),
-            (190, ip(3), false),
-            (220, ip(3), true),
-        ] {
-            assert_eq!(network.is_news([v4, None], at(s)), news, "{s}");
-        }
-        // IPv6 came late.
-        assert!(network.is_news([ip(3), Some(IpAddr::from([1; 16]))], at(280)));
-    }
-}

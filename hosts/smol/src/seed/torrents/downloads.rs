@@ -11,6 +11,7 @@ use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Wanted};
 
 use super::{AWAY, EVERY, Phase, Seeded};
+use crate::cli::get::Fetch;
 use crate::cli::text::{clear_live_line, escape, size};
 use crate::engine::Engine;
 use crate::seed::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
@@ -39,6 +40,13 @@ impl Seeded {
                 || goal.time.is_some_and(|time| done.elapsed() >= time)
                 || goal.ratio.is_some_and(sent)
         }))
+    }
+
+    /// Seeds it for another time from now on, or calls others.
+    pub(crate) fn set_goal(&mut self, goal: &Fetch) {
+        if let Some(download) = &mut self.download {
+            download.goal = goal.clone();
+        }
     }
 
     /// Peers that were named to begin with.

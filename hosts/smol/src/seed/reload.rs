@@ -1,0 +1,220 @@
+//! SIGHUP: another configuration while it runs.
+//!
+//! Invariant: the configuration that it has is left only for one that can be carried out. Limits and what comes and
+//! goes change while peers are connected; for what is fixed at a start (memory, state, addresses) it begins
+//! anew in place, which parts with all of them.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use everseed_node::Limits;
+
+use super::foresee::{Finding, Weight, foresee};
+use super::service::{Managed, Service, Stage, awake, plan_room, room, stop};
+use super::status::Status;
+use super::watch::Watch;
+use super::{Seed, limits};
+use crate::cli::get::Fetch;
+use crate::cli::run::Config;
+use crate::cli::seed::SeedArgs;
+use crate::cli::text::is_live;
+use crate::cli::{Failure, set_log};
+use crate::engine::Engine;
+use crate::memory::Plan;
+
+/// A configuration and what a start would find out about it; or what is wrong in its file.
+pub(super) type Read = Result<(Config, Vec<Finding>), Vec<String>>;
+
+impl Service {
+    /// Has the configuration read, and what it names looked at, beside those who are served.
+    pub(super) fn read_config(&self, seed: &Seed) {
+        let (args, running) = (self.args.clone(), self.config.clone());
+        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&seed.alarm));
+        seed.slow.spawn(async move {
+            let read = smol::unblock(move || {
+                let (config, lines) = Config::read(&args)?;
+                let found = foresee(&config, &lines, Some(&running));
+                Ok((config, found))
+            });
+            place.set(Some(read.await));
+            alarm.ring();
+        });
+    }
+
+    /// Goes on with another configuration, unless something in it cannot be carried out.
+    pub(super) fn reload(&mut self, seed: &mut Seed, engine: &mut Engine, read: Read) {
+        let read = read.and_then(|(config, found)| {
+            let (waits, wrong): (Vec<_>, Vec<_>) =
+                found.iter().partition(|f| f.weight == Weight::Waits);
+            for finding in waits {
+                log::warn!("{}", self.args.tell(finding));
+            }
+            let wrong: Vec<_> = wrong.into_iter().map(|f| self.args.tell(f)).collect();
+            match wrong.is_empty() {
+                true => Ok(config),
+                false => Err(wrong),
+            }
+        });
+        let config = match read {
+            Ok(config) => config,
+            Err(wrong) => {
+                wrong.iter().for_each(|wrong| log::error!("{wrong}"));
+                return log::error!("it goes on with the configuration as it was");
+            }
+        };
+        if !self.takes(&config) {
+            if let Err(error) = program() {
+                return log::error!("{error}; it goes on with the configuration as it was");
+            }
+            log::warn!("the configuration has changed, so it starts anew with it");
+            seed.again = true;
+            return;
+        }
+        log::warn!("the configuration was read");
+        self.take(seed, engine, config);
+    }
+
+    /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
+    /// for it.
+    fn takes(&self, config: &Config) -> bool {
+        let now = &self.config;
+        let what = |config: &Config| config.download.as_ref().map(Fetch::what);
+        let fixed = Config {
+            seed: SeedArgs {
+                up: now.seed.up,
+                slots: now.seed.slots,
+                check: now.seed.check,
+                quiet: now.seed.quiet,
+                log: now.seed.log,
+                ..config.seed.clone()
+            },
+            down: now.down,
+            download: now.download.clone(),
+            watch: now.watch.clone(),
+            items: now.items.clone(),
+            ..config.clone()
+        };
+        let mut needed = Plan::default();
+        let torrents = match config.watch.is_empty() {
+            true => config.items.len(),
+            false => awake(config),
+        };
+        plan_room(&mut needed, config, torrents);
+        // Fewer are chosen of those that there are.
+        let more_slots = config.seed.slots != now.seed.slots
+            && room(config).is_ok_and(|room| room.slots > self.room.slots);
+        let room = self.room.has_room_for(&needed) && !more_slots;
+        fixed == *now && what(config) == what(now) && room
+    }
+
+    fn take(&mut self, seed: &mut Seed, engine: &mut Engine, config: Config) {
+        self.config = config;
+        self.set_limits(seed, engine);
+        let wanted = &self.config;
+        let same = |managed: &Managed| {
+            let mut items = wanted.items.iter();
+            items.find(|item| item.is_same(&managed.item))
+        };
+        let (mut kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
+            .into_iter()
+            .partition(|managed| match &managed.folder {
+                Some(folder) => wanted.watch.contains(folder),
+                None => same(managed).is_some(),
+            });
+        for managed in &mut kept {
+            let goal = match &managed.folder {
+                Some(_) => wanted.download.as_ref(),
+                None => same(managed).and_then(|item| item.fetch.as_deref()),
+            };
+            if let Some(goal) = goal {
+                managed.set_goal(seed, goal);
+            }
+        }
+        self.items = kept;
+        for managed in gone {
+            stop(seed, engine, &managed);
+        }
+        self.forget_unwatched(seed, engine);
+        self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
+        self.name_items();
+        self.next_poll = Instant::now();
+    }
+
+    /// What may change while peers are connected.
+    fn set_limits(&self, seed: &mut Seed, engine: &mut Engine) {
+        let args = &self.config.seed;
+        let now = engine.now();
+        let limits = Limits {
+            upload_bps: args.up,
+            download_bps: self.config.down,
+            ..limits(args, &self.room)
+        };
+        engine.node.set_limits(now, limits);
+        seed.check = args.check;
+        let quiet = args.quiet || !is_live(&std::io::stdout());
+        seed.status.finish();
+        seed.status = Status::new(quiet);
+        set_log(args.log);
+    }
+}
+
+impl Managed {
+    /// Seeds it for another time, or calls others for it.
+    fn set_goal(&mut self, seed: &mut Seed, goal: &Fetch) {
+        let Some(fetch) = &mut self.item.fetch else {
+            return;
+        };
+        let goal = Fetch {
+            out: fetch.out.clone(),
+            ..goal.clone()
+        };
+        if **fetch == goal {
+            return;
+        }
+        **fetch = goal;
+        match self.stage {
+            Stage::Running(number) => {
+                let mut torrents = seed.torrents.iter_mut();
+                if let Some(torrent) = torrents.find(|t| t.number() == number) {
+                    torrent.set_goal(fetch);
+                }
+            }
+            // It may not be enough any more.
+            Stage::Done => self.stage = Stage::Ready,
+            _ => {}
+        }
+    }
+}
+
+/// Starts this program anew in its own place, with what it was started with. Returns if that fails.
+pub(super) fn start_again() -> Failure {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let program = match program() {
+        Ok(program) => program,
+        Err(error) => return Failure::Failed(error),
+    };
+    let error = Command::new(&program).arg0(name).args(args).exec();
+    Failure::Failed(format!("{}: {error}", program.display()))
+}
+
+/// The program's file, if it can be started. One that was replaced meanwhile is at its former path; one that was
+/// removed runs on.
+fn program() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let shown = program.to_string_lossy().into_owned();
+    let program = match shown.strip_suffix(" (deleted)") {
+        Some(path) if Path::new(path).is_file() => PathBuf::from(path),
+        Some(_) => PathBuf::from("/proc/self/exe"),
+        None => program,
+    };
+    let usable = rustix::fs::access(&program, rustix::fs::Access::EXEC_OK);
+    match usable {
+        Ok(()) => Ok(program),
+        Err(error) => Err(format!("{}: {error}", program.display())),
+    }
+}

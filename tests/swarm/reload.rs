@@ -1,0 +1,197 @@
+//! SIGHUP: a running service goes on with another configuration, or as it was.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::seeder::{Setup, run};
+use everseed_tests::service::Service;
+
+/// A file of 40 pieces that is seeded, and somebody who is served.
+struct World {
+    service: Service,
+    listen: SocketAddr,
+    peer: Peer,
+    next: u32,
+    /// What the configuration says of the file.
+    seed: String,
+    _content: Content,
+    dir: Dir,
+}
+
+impl World {
+    fn new(net: &Net) -> World {
+        let dir = Dir::new("run");
+        let listen = net.addr(Family::V4);
+        let content = Content::file("film.bin", 40 * 16_384, 5);
+        let seed = format!("[[seed]]\npath = \"{}\"\n", content.path().display());
+        let mut service = Service::start(&dir, listen, &seed, &[]);
+        service.wait_for("seeding: film.bin", 1);
+        let hash = service.torrent();
+        let hash = InfoHash::parse(&hash.file_stem().unwrap().to_string_lossy());
+        let peer = Peer::unchoked(listen, hash, false);
+        World {
+            service,
+            listen,
+            peer,
+            next: 0,
+            seed,
+            _content: content,
+            dir,
+        }
+    }
+
+    /// The same connection brings another block.
+    fn is_served(&mut self) {
+        self.peer.request(self.next, 0, 16_384);
+        self.next += 1;
+        while !matches!(self.peer.expect("a block"), Message::Piece { .. }) {}
+    }
+
+    fn check_config(&self) -> (i32, String) {
+        let file = self.dir.join("everseed.toml");
+        let args = ["run", "--check-config", "-c", file.to_str().unwrap()];
+        let done = run(args);
+        let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        (done.status.code().unwrap_or(-1), said.into_owned())
+    }
+}
+
+/// What a start would refuse is found out before: all of it at once, with its lines, by `--check-config` too.
+#[test]
+fn what_cannot_be_carried_out() {
+    let net = Net::new();
+    let mut world = World::new(&net);
+    let not_a_torrent = world.dir.join("x.torrent");
+    fs::write(&not_a_torrent, "no torrent").unwrap();
+    let bad_item = format!("[[seed]]\npath = \"{}\"\n", not_a_torrent.display());
+    let seed = world.seed.clone();
+    let cases = [
+        (format!("memory = \"400k\"\n{seed}"), &["3"][..]),
+        (format!("trace = \"/nowhere/x\"\n{seed}"), &["3"]),
+        (format!("up = \"fast\"\nwach = 1\n{seed}"), &["3", "4"]),
+        (
+            format!("trace = \"/nowhere/x\"\nmemory = \"400k\"\n{seed}{bad_item}"),
+            &["3", "4", "7"],
+        ),
+    ];
+    for (number, (config, lines)) in (1..).zip(cases) {
+        world.service.reload(world.listen, &config);
+        let kept = "it goes on with the configuration as it was";
+        world.service.wait_for(kept, number);
+        let (code, said) = world.check_config();
+        assert_eq!(code, 1, "{said}");
+        for line in lines {
+            let place = format!("everseed.toml:{line}: ");
+            world.service.wait_for(&place, 1);
+            assert!(said.contains(&place), "{line}: {said}");
+        }
+        world.is_served();
+    }
+    // State that is in memory, or nowhere.
+    let file = world.dir.join("everseed.toml");
+    for (number, state) in (5..).zip(["/proc/everseed", "/dev/shm/everseed"]) {
+        let listen = world.listen;
+        let config = format!("state = \"{state}\"\nlisten = \"{listen}\"\n{seed}");
+        fs::write(&file, config).unwrap();
+        world
+            .service
+            .process
+            .signal(everseed_tests::process::Signal::HUP);
+        world
+            .service
+            .wait_for("it goes on with the configuration as it was", number);
+        let (code, said) = world.check_config();
+        assert!(code == 1 && said.contains("everseed.toml:1: "), "{said}");
+        world.is_served();
+    }
+    world.service.reload(world.listen, &seed);
+    world.service.wait_for("the configuration was read", 1);
+    let (code, said) = world.check_config();
+    assert!(code == 0 && said.contains("good"), "{said}");
+    // What is not there is waited for, as at a start.
+    let more = format!("{seed}[[seed]]\npath = \"/nowhere/to/be/seen\"\n");
+    world.service.reload(world.listen, &more);
+    world.service.wait_for("/nowhere/to/be/seen", 1);
+    world.service.wait_for("the configuration was read", 2);
+    let (code, said) = world.check_config();
+    assert!(code == 0 && said.contains("everseed.toml:5: "), "{said}");
+    world.is_served();
+    world.service.stop();
+}
+
+/// Limits change, and nobody is parted with.
+#[test]
+fn limits() {
+    let net = Net::new();
+    let mut world = World::new(&net);
+    let limits = [
+        "up = \"100k\"\n",
+        "up = \"2M\"\nslots = 2\ndown = \"1M\"\n",
+        "slots = 8\nlog = \"info\"\ncheck = \"lazy\"\nquiet = true\n",
+        "",
+    ];
+    for (number, limits) in (1..).zip(limits) {
+        let config = format!("{limits}{}", world.seed);
+        world.service.reload(world.listen, &config);
+        world.service.wait_for("the configuration was read", number);
+        for _ in 0..4 {
+            world.is_served();
+        }
+    }
+    let output = world.service.process.output();
+    assert!(!output.contains("it starts anew"), "{output}");
+    assert!(!output.contains("stopped: "), "{output}");
+    world.service.stop();
+}
+
+/// What comes by a reload is worth as much as what was there at the start: a download, and many more to seed. How
+/// long something is seeded changes in place.
+#[test]
+fn what_comes_by_a_reload() {
+    let net = Net::new();
+    let seeds = Dir::new("seed");
+    let wanted = Content::file("wanted.bin", 1 << 20, 6);
+    let mut seeder = Setup::new(wanted.path(), net.addr(Family::V4)).start(&seeds);
+    let mut world = World::new(&net);
+    let out = world.dir.sub("out");
+    let mut config = world.seed.clone();
+    let contents: Vec<_> = (0..20)
+        .map(|n| Content::file(&format!("{n:02}.bin"), 20_000, n))
+        .collect();
+    for content in &contents {
+        let _ = write!(
+            config,
+            "[[seed]]\npath = \"{}\"\n",
+            content.path().display()
+        );
+    }
+    let _ = write!(
+        config,
+        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
+        seeder.torrent().display(),
+        out.display(),
+        seeder.addr()
+    );
+    world.service.reload(world.listen, &config);
+    world.service.wait_for("complete: wanted.bin", 1);
+    wanted.assert_same_in(&out, true);
+    for content in &contents {
+        let name = content.name();
+        world.service.wait_for(&format!("seeding: {name}"), 1);
+    }
+    // It has sent nothing, which is enough now.
+    world
+        .service
+        .reload(world.listen, &format!("{config}ratio = 0.0\n"));
+    world.service.wait_for("seeded enough", 1);
+    let output = world.service.process.output();
+    assert_eq!(output.matches("it starts anew").count(), 1, "{output}");
+    assert_eq!(output.matches("stopped: ").count(), 1, "{output}");
+    world.service.stop();
+    seeder.stop();
+}
