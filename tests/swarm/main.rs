@@ -23,6 +23,7 @@ mod reload;
 mod restart;
 mod resume;
 mod service;
+mod sources;
 mod tools;
 mod trace;
 

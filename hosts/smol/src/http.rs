@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client: one GET, one bounded answer, for announces to trackers.
+//! A small HTTP/1.1 client: one GET, one bounded answer, for announces to trackers and for torrents.
 //!
 //! [`get`] resolves the name, connects by the address family that is asked for, follows redirects
 //! and reads the body, within the times and the size of [`Limits`]. It keeps no connection and no
@@ -89,6 +89,8 @@ pub enum HttpFault {
     NotHttp,
     /// The body is longer than allowed.
     TooLong,
+    /// What came could not be kept.
+    Unkept(io::Error),
     /// There was one redirect after the other.
     Redirects,
     /// It wanted to send us from https to http.
@@ -115,6 +117,7 @@ impl fmt::Display for HttpFault {
             HttpFault::Slow => f.write_str("no complete answer in time"),
             HttpFault::NotHttp => f.write_str("the answer is not HTTP"),
             HttpFault::TooLong => f.write_str("the answer is too long"),
+            HttpFault::Unkept(error) => write!(f, "cannot keep the answer: {error}"),
             HttpFault::Redirects => f.write_str("redirected too often"),
             HttpFault::Downgrade => f.write_str("refused a redirect from https to http"),
             HttpFault::Inside(ip) => write!(
@@ -139,6 +142,26 @@ pub async fn get(
     from: Option<IpAddr>,
     limits: &Limits,
 ) -> Result<Response, HttpError> {
+    let mut body = Vec::new();
+    let mut keep = |bytes: &[u8]| {
+        body.extend_from_slice(bytes);
+        Ok(())
+    };
+    let (status, from) = get_to(url, caller, from, limits, &mut keep).await?;
+    Ok(Response { status, body, from })
+}
+
+/// The same, but the body goes to `sink` as it comes. Answers with the status and the address that it came from.
+///
+/// # Errors
+/// Likewise, and [`HttpFault::Unkept`] if `sink` fails. What `sink` has then is a part of some answer.
+pub async fn get_to(
+    url: &str,
+    caller: Caller,
+    from: Option<IpAddr>,
+    limits: &Limits,
+    sink: Sink<'_>,
+) -> Result<(u16, IpAddr), HttpError> {
     let mut host = url.to_owned();
     let work = async {
         let mut url = url.to_owned();
@@ -147,8 +170,8 @@ pub async fn get(
             let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
             parsed.host.clone_into(&mut host);
             let (tcp, ip) = connect(&parsed, (caller, before), from, limits).await?;
-            match request(&parsed, tcp, ip, limits).await? {
-                Step::Done(response) => return Ok(response),
+            match request(&parsed, tcp, limits, sink).await? {
+                Step::Done(status) => return Ok((status, ip)),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
             }
             before = Some(ip);
@@ -163,9 +186,12 @@ pub async fn get(
     result.map_err(|fault| HttpError { host, fault })
 }
 
+/// What takes a body, a part at a time.
+type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
 /// What one request came to.
 enum Step {
-    Done(Response),
+    Done(u16),
     Redirect(String),
 }
 
@@ -197,14 +223,14 @@ fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
 async fn request(
     url: &Url<'_>,
     tcp: Async<TcpStream>,
-    ip: IpAddr,
     limits: &Limits,
+    sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
     match url.scheme {
-        Scheme::Http => exchange(tcp, url, ip, limits).await,
+        Scheme::Http => exchange(tcp, url, limits, sink).await,
         Scheme::Https => {
             let stream = tls::connect(url.host, tcp).await.map_err(HttpFault::Tls)?;
-            exchange(stream, url, ip, limits).await
+            exchange(stream, url, limits, sink).await
         }
         Scheme::Udp => Err(HttpFault::Url(UrlError::Scheme)),
     }
@@ -229,7 +255,7 @@ async fn connect(
             smol::Timer::after(limits.connect).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        match dial(addr, from).or(slow).await {
+        match dial(addr, from, limits).or(slow).await {
             Ok(stream) => return Ok((stream, addr.ip())),
             Err(error) => last = HttpFault::Connect(error),
         }
@@ -237,8 +263,14 @@ async fn connect(
     Err(last)
 }
 
-async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStream>> {
-    let tune = |socket: &_| socket::hold_evenly(socket, HELD);
+async fn dial(
+    addr: SocketAddr,
+    from: Option<IpAddr>,
+    limits: &Limits,
+) -> io::Result<Async<TcpStream>> {
+    // Little for a tracker's answer, and more for what is long.
+    let held = (limits.body / 2).clamp(LEAST_HELD, HELD);
+    let tune = |socket: &_| socket::hold_evenly(socket, held);
     let stream = Async::new(socket::dial(addr, from, tune)?)?;
     stream.writable().await?;
     match stream.get_ref().take_error()? {
@@ -251,8 +283,8 @@ async fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<Async<TcpStr
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     url: &Url<'_>,
-    from: IpAddr,
     limits: &Limits,
+    sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
     let request = head(url);
     let sent = stream.write_all(request.as_bytes()).await;
@@ -265,16 +297,17 @@ async fn exchange(
     {
         return Ok(Step::Redirect(to));
     }
-    let body = match head.body {
-        BodyLen::Chunked => read_chunked(&mut reader, limits.body).await?,
-        BodyLen::Known(len) => read_exactly(&mut reader, len, limits.body).await?,
-        BodyLen::UntilEnd => read_to_end(&mut reader, limits.body).await?,
+    let mut body = Body {
+        reader,
+        room: limits.body,
+        sink,
     };
-    Ok(Step::Done(Response {
-        status: head.status,
-        body,
-        from,
-    }))
+    match head.body {
+        BodyLen::Chunked => body.pass_chunks().await?,
+        BodyLen::Known(len) => body.pass(len).await?,
+        BodyLen::UntilEnd => body.pass_all().await?,
+    }
+    Ok(Step::Done(head.status))
 }
 
 /// The head of a request. HTTP/1.1 demands `Host`; the other lines say what we cannot do.
@@ -373,73 +406,86 @@ impl Head {
     }
 }
 
-async fn read_exactly(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    len: u64,
-    limit: usize,
-) -> Result<Vec<u8>, HttpFault> {
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    if len > limit {
-        return Err(HttpFault::TooLong);
-    }
-    let mut body = vec![0; len];
-    reader
-        .read_exact(&mut body)
-        .await
-        .map_err(HttpFault::Broken)?;
-    Ok(body)
+/// A body on its way to a sink.
+struct Body<'a, R> {
+    reader: R,
+    /// Bytes that may come still.
+    room: usize,
+    sink: Sink<'a>,
 }
 
-async fn read_to_end(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    limit: usize,
-) -> Result<Vec<u8>, HttpFault> {
-    let mut body = Vec::new();
-    let mut limited = reader.take(limit as u64 + 1);
-    match limited.read_to_end(&mut body).await {
-        Ok(_) => {}
-        // Many servers end TLS without a farewell; whether the body is whole, its reader sees.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(error) => return Err(HttpFault::Broken(error)),
+impl<R: AsyncBufRead + Unpin> Body<'_, R> {
+    /// Passes on so many bytes, which must come.
+    async fn pass(&mut self, len: u64) -> Result<(), HttpFault> {
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        if left > self.room {
+            return Err(HttpFault::TooLong);
+        }
+        while left > 0 {
+            match self.pass_some(left).await? {
+                0 => return Err(HttpFault::Broken(io::ErrorKind::UnexpectedEof.into())),
+                passed => left -= passed,
+            }
+        }
+        Ok(())
     }
-    if body.len() > limit {
-        return Err(HttpFault::TooLong);
-    }
-    Ok(body)
-}
 
-/// Reads a body in chunks (RFC 9112, section 7.1); the trailer is left unread.
-async fn read_chunked(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    limit: usize,
-) -> Result<Vec<u8>, HttpFault> {
-    let (mut body, mut line) = (Vec::new(), Vec::new());
-    loop {
-        line.clear();
-        let mut limited = (&mut *reader).take(MAX_CHUNK_LINE);
-        let read = limited.read_until(b'\n', &mut line).await;
-        read.map_err(HttpFault::Broken)?;
-        let Ok(httparse::Status::Complete((_, len))) = httparse::parse_chunk_size(&line) else {
-            return Err(HttpFault::NotHttp);
-        };
-        if len == 0 {
-            return Ok(body);
+    /// Passes on what comes until the end.
+    async fn pass_all(&mut self) -> Result<(), HttpFault> {
+        loop {
+            match self.pass_some(usize::MAX).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // Many servers end TLS without a farewell; whether the body is whole, its reader sees.
+                Err(HttpFault::Broken(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let chunk = read_exactly(reader, len, limit - body.len()).await?;
-        body.extend_from_slice(&chunk);
-        let mut end = [0; 2];
-        let read = reader.read_exact(&mut end).await;
-        read.map_err(HttpFault::Broken)?;
-        if end != *b"\r\n" {
-            return Err(HttpFault::NotHttp);
+    }
+
+    /// Passes on a body in chunks (RFC 9112, section 7.1); the trailer is left unread.
+    async fn pass_chunks(&mut self) -> Result<(), HttpFault> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut limited = (&mut self.reader).take(MAX_CHUNK_LINE);
+            let read = limited.read_until(b'\n', &mut line).await;
+            read.map_err(HttpFault::Broken)?;
+            let Ok(httparse::Status::Complete((_, len))) = httparse::parse_chunk_size(&line) else {
+                return Err(HttpFault::NotHttp);
+            };
+            if len == 0 {
+                return Ok(());
+            }
+            self.pass(len).await?;
+            let mut end = [0; 2];
+            let read = self.reader.read_exact(&mut end).await;
+            read.map_err(HttpFault::Broken)?;
+            if end != *b"\r\n" {
+                return Err(HttpFault::NotHttp);
+            }
         }
+    }
+
+    /// Passes on what is there, at most so many bytes; 0 is the end.
+    async fn pass_some(&mut self, most: usize) -> Result<usize, HttpFault> {
+        let bytes = self.reader.fill_buf().await.map_err(HttpFault::Broken)?;
+        let bytes = &bytes[..bytes.len().min(most)];
+        let len = bytes.len();
+        self.room = self.room.checked_sub(len).ok_or(HttpFault::TooLong)?;
+        (self.sink)(bytes).map_err(HttpFault::Unkept)?;
+        self.reader.consume(len);
+        Ok(len)
     }
 }
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// Bytes that the kernel may hold for a connection to a tracker.
+/// Bytes that the kernel may hold for a connection.
+const LEAST_HELD: usize = 16 * 1024;
 const HELD: usize = 256 * 1024;
 
 /// Addresses of a name that are tried.

@@ -1,31 +1,45 @@
 //! The trackers that a torrent file names, read from it when they are needed.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::{Stream, open_torrent};
 
+use crate::cli::text::escape;
+
 /// The tiers of trackers.
 pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, String> {
     let mut tiers: Vec<Vec<String>> = Vec::new();
-    each_tracker(path, metainfo, |tier, url| {
+    each_used(path, metainfo, |tier, url| {
         if tiers.len() <= tier {
             tiers.resize(tier + 1, Vec::new());
         }
         tiers[tier].push(url.to_owned());
+        ControlFlow::Continue(())
     })?;
     Ok(tiers)
 }
 
-/// How many trackers each tier has.
+/// How many trackers each tier has. Those that are left out, as there are more than [`MOST`], are told of.
 pub(crate) fn counts(path: &Path, metainfo: &Metainfo) -> Result<Box<[u8]>, String> {
-    let mut counts: Vec<u8> = Vec::new();
+    let (mut counts, mut number): (Vec<u8>, usize) = (Vec::new(), 0);
     each_tracker(path, metainfo, |tier, _| {
-        if counts.len() <= tier {
-            counts.resize(tier + 1, 0);
+        number += 1;
+        if number <= MOST {
+            if counts.len() <= tier {
+                counts.resize(tier + 1, 0);
+            }
+            counts[tier] = counts[tier].saturating_add(1);
         }
-        counts[tier] = counts[tier].saturating_add(1);
+        ControlFlow::Continue(())
     })?;
+    if let Some(left_out) = number.checked_sub(MOST).filter(|&n| n > 0) {
+        let path = escape(path.as_os_str().as_encoded_bytes());
+        log::warn!(
+            "{path}: it names {number} trackers; the first {MOST} are used and {left_out} left out"
+        );
+    }
     Ok(counts.into())
 }
 
@@ -37,31 +51,103 @@ pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Op
         if tier == wanted {
             if before == usize::from(tracker) {
                 found = Some(url.to_owned());
+                return ControlFlow::Break(());
             }
             before += 1;
         }
+        ControlFlow::Continue(())
     };
-    each_tracker(path, metainfo, collect).ok()?;
+    each_used(path, metainfo, collect).ok()?;
     found
 }
 
-/// Whether a torrent names this tracker.
+/// Whether a torrent names this tracker among those that are used.
 pub(crate) fn names(path: &Path, metainfo: &Metainfo, tracker: &str) -> bool {
     let mut found = false;
-    let read = each_tracker(path, metainfo, |_, url| found |= url == tracker);
-    read.is_ok() && found
+    let look = |_, url: &str| match url == tracker {
+        true => {
+            found = true;
+            ControlFlow::Break(())
+        }
+        false => ControlFlow::Continue(()),
+    };
+    each_used(path, metainfo, look).is_ok() && found
+}
+
+/// The first [`MOST`].
+fn each_used(
+    path: &Path,
+    metainfo: &Metainfo,
+    mut each: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<(), String> {
+    let mut number = 0;
+    each_tracker(path, metainfo, |tier, url| {
+        each(tier, url)?;
+        number += 1;
+        match number < MOST {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    })
 }
 
 fn each_tracker(
     path: &Path,
     metainfo: &Metainfo,
-    mut each: impl FnMut(usize, &str),
+    mut each: impl FnMut(usize, &str) -> ControlFlow<()>,
 ) -> Result<(), String> {
-    let error = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let shown = escape(path.as_os_str().as_encoded_bytes());
+    let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
     let file = open_torrent(path).map_err(|e| error(&e))?;
     let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
     while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
-        each(usize::from(tier), url);
+        if each(usize::from(tier), url).is_break() {
+            break;
+        }
     }
     Ok(())
+}
+
+/// Trackers of one torrent that are used. Lists that are copied from torrent to torrent have up to some dozens.
+pub(crate) const MOST: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_disk::read_torrent;
+
+    #[test]
+    fn more_than_are_used() {
+        let url = |tier, n| format!("http://{tier}.test/{n}");
+        let entry = |url: String| format!("{}:{url}", url.len());
+        // Tiers of three; of the last that is used, one.
+        let tier = |tier| {
+            let urls = (0..3).map(|n| entry(url(tier, n)));
+            format!("l{}e", urls.collect::<String>())
+        };
+        for (count, tiers_used, last) in [(2, 2, 3), (33, 33, 3), (34, 34, 1), (20_000, 34, 1)] {
+            let list = (0..count).map(tier).collect::<String>();
+            let info = format!(
+                "d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:{:20}e",
+                ""
+            );
+            let torrent = format!("d13:announce-listl{list}e4:info{info}e");
+            let name = format!("everseed-trackers-{}-{count}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, torrent).unwrap();
+            let metainfo = read_torrent(&path).unwrap();
+            let counts = counts(&path, &metainfo).unwrap();
+            let tiers = tiers(&path, &metainfo).unwrap();
+            let lengths = tiers.iter().map(|tier| u8::try_from(tier.len()).unwrap());
+            assert!(lengths.eq(counts.iter().copied()), "{count}");
+            assert_eq!((counts.len(), counts.last()), (tiers_used, Some(&last)));
+            let found = |tier, tracker| super::url(&path, &metainfo, tier, tracker);
+            assert_eq!(found(1, 2), Some(url(1, 2)));
+            assert_eq!(found(33, 0), (count > 33).then(|| url(33, 0)));
+            assert_eq!(found(33, 1), None);
+            assert!(names(&path, &metainfo, &url(1, 1)));
+            assert!(!names(&path, &metainfo, &url(40, 1)));
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
 }

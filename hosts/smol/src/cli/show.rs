@@ -15,6 +15,7 @@ use crate::cli::text::{Output, date, escape, size};
 use crate::cli::{Failure, finish, start_log};
 use crate::magnet::magnet;
 use crate::secrets::{has_secret, mask};
+use crate::trackers;
 
 pub(crate) const HELP: &str = "\
 everseed show - print what a .torrent holds
@@ -77,7 +78,6 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
             .map(BufReader::new)
             .map_err(|error| RereadError::Io(io::Error::other(error)))
     };
-    let trackers = trackers(metainfo, torrent()?)?;
     let geometry = metainfo.geometry;
     let told = |url: &str| match secrets {
         true => url.to_owned(),
@@ -87,7 +87,8 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
     out.line(format_args!("name: {}", escape(&name)));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
     if secrets || !metainfo.private {
-        let urls = trackers.iter().map(|(_, url)| url.as_str());
+        let first = first_trackers(metainfo, torrent()?)?;
+        let urls = first.iter().map(String::as_str);
         let urls = urls.filter(|url| secrets || !has_secret(url));
         let magnet = magnet(metainfo.info_hash, &name, urls);
         out.line(format_args!("magnet: {magnet}"));
@@ -112,7 +113,8 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
     if !text.is_empty() {
         out.line(format_args!("comment: {}", escape(text)));
     }
-    for (tier, url) in &trackers {
+    let mut trackers = metainfo.trackers(Stream(torrent()?))?;
+    while let Some((tier, url)) = trackers.next()? {
         let url = told(url);
         out.line(format_args!(
             "tracker (tier {}): {}",
@@ -147,15 +149,17 @@ fn print_files(metainfo: &Metainfo, torrent: BufReader<File>, out: &mut Output) 
     Ok(())
 }
 
-/// All trackers with their tiers.
-fn trackers(
+/// The trackers that are used, which may be fewer than there are.
+fn first_trackers(
     metainfo: &Metainfo,
     torrent: BufReader<File>,
-) -> Result<Vec<(u16, String)>, RereadError<io::Error>> {
-    let mut all = Vec::new();
+) -> Result<Vec<String>, RereadError<io::Error>> {
+    let mut first = Vec::new();
     let mut trackers = metainfo.trackers(Stream(torrent))?;
-    while let Some((tier, url)) = trackers.next()? {
-        all.push((tier, url.to_owned()));
+    while first.len() < trackers::MOST
+        && let Some((_, url)) = trackers.next()?
+    {
+        first.push(url.to_owned());
     }
-    Ok(all)
+    Ok(first)
 }

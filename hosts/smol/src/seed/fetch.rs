@@ -1,9 +1,9 @@
 //! What `get` adds: where the torrent comes from, which of its files are wanted, and the life of a
 //! download until it is complete and durable.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everseed_core::bits;
 use everseed_core::metainfo::{Kind, MetainfoError};
@@ -14,8 +14,8 @@ use everseed_disk::{
 use everseed_node::Order;
 
 use crate::cli::get::Fetch;
-use crate::cli::text::escape;
-use crate::http::{self, Caller};
+use crate::cli::text::{escape, size};
+use crate::http::{self, Caller, HttpError, HttpFault};
 use crate::secrets::mask;
 use crate::state::State;
 
@@ -91,8 +91,17 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
         )
     };
     if remote {
-        let bytes = download(text, &shown)?;
-        replace(&fresh, |out| out.write_all(&bytes)).map_err(unkept)?;
+        let mut refusal = None;
+        let kept = replace(&fresh, |out| {
+            download(text, &shown, out).map_err(|(told, error)| {
+                refusal = told;
+                error
+            })
+        });
+        match (kept, refusal) {
+            (Err(_), Some(refusal)) => return Err((refusal, 1)),
+            (kept, _) => kept.map_err(unkept)?,
+        }
     } else {
         // Nothing is copied that is no torrent.
         let refused = |error: &OpenError| (told(error, &shown), code(error));
@@ -114,24 +123,33 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     Ok(kept)
 }
 
-/// The bytes of a torrent at an HTTP address.
-fn download(url: &str, shown: &str) -> Result<Vec<u8>, Refusal> {
+/// Writes the torrent at an HTTP address to `out`. The error is what to say, unless `out` is what failed.
+fn download(
+    url: &str,
+    shown: &str,
+    out: &mut dyn Write,
+) -> Result<(), (Option<String>, io::Error)> {
     let limits = http::Limits {
-        body: MAX_TORRENT,
+        total: FETCH_TIMEOUT,
+        body: usize::try_from(TORRENT_MAX).unwrap_or(usize::MAX),
         ..http::Limits::default()
     };
-    let answer = smol::block_on(http::get(url, Caller::Owner, None, &limits));
-    let answer = answer.map_err(|error| {
-        // Before a host is known the error names the whole address, as we do.
-        let text = match error.host == url {
-            true => format!("{shown}: {}", error.fault),
-            false => format!("{shown}: {error}"),
-        };
-        (text, 1)
-    })?;
-    match answer.status {
-        200 => Ok(answer.body),
-        status => Err((format!("{shown}: the server answers {status}"), 1)),
+    let mut sink = |bytes: &[u8]| out.write_all(bytes);
+    let answer = http::get_to(url, Caller::Owner, None, &limits, &mut sink);
+    let failed = |text| (Some(text), io::ErrorKind::Other.into());
+    match smol::block_on(answer) {
+        Ok((200, _)) => Ok(()),
+        Ok((status, _)) => Err(failed(format!("{shown}: the server answers {status}"))),
+        Err(HttpError { fault, host }) => Err(match fault {
+            HttpFault::Unkept(error) => (None, error),
+            HttpFault::TooLong => failed(format!(
+                "{shown}: what the server sends is longer than a torrent may be, {}",
+                size(TORRENT_MAX)
+            )),
+            // Before a host is known the error names the whole address, as we do.
+            fault if host == url => failed(format!("{shown}: {fault}")),
+            fault => failed(format!("{shown}: {}", HttpError { host, fault })),
+        }),
     }
 }
 
@@ -149,6 +167,10 @@ fn code(error: &OpenError) -> u8 {
             error: TorrentError::Bad(MetainfoError::Bencode(_)),
             ..
         } => NOT_BENCODED,
+        OpenError::Torrent {
+            error: TorrentError::Io(_),
+            ..
+        } => 1,
         OpenError::Torrent { .. } => BAD_TORRENT,
         _ => 1,
     }
@@ -265,8 +287,8 @@ fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&c| c == '*')
 }
 
-/// The longest torrent that is downloaded.
-const MAX_TORRENT: usize = 32 * 1024 * 1024;
+/// How long a torrent may take to come.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {

@@ -352,10 +352,17 @@ impl Seeded {
 
     fn announce(&self, engine: &mut Engine, id: TorrentId) {
         let now = engine.now();
-        for (tier, &trackers) in (0..=u8::MAX).zip(&*self.tiers) {
-            if engine.node.announce(now, id, tier, trackers).is_err() {
-                log::error!("{}: no room to announce to tier {tier}", self.name());
-            }
+        let tiers = (0..=u8::MAX).zip(&*self.tiers);
+        let refused = |&(tier, &trackers): &(u8, &u8)| {
+            let told = engine.node.announce(now, id, tier, trackers);
+            told.is_err()
+        };
+        let left_out = tiers.filter(refused).count();
+        if left_out > 0 {
+            let (name, all) = (self.name(), self.tiers.len());
+            log::error!(
+                "{name}: no room to announce to {left_out} of its {all} tiers of trackers; raise torrents ="
+            );
         }
     }
 

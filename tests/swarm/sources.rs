@@ -1,0 +1,106 @@
+//! Torrents that take more than they should: a server that sends without an end, trackers by the hundred thousand.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::{Getter, Setup, make};
+use everseed_tests::usage::{anonymous, tcp_memory};
+
+#[test]
+fn a_torrent_without_an_end() {
+    let heads = [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3ffffff\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 67000000000\r\n\r\n",
+    ];
+    for head in heads {
+        let net = Net::new();
+        let server = endless(net.addr(Family::V4), head);
+        let url = format!("http://{server}/x.torrent");
+        let addr = net.addr(Family::V4);
+        let mut getter = Getter::start(Path::new(&url), addr, Dir::new("get"), &[]);
+        let pid = getter.process.pid();
+        let (ended, most) = (AtomicBool::new(false), anonymous(pid));
+        let most = thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut most = most;
+                while !ended.load(Ordering::Relaxed) {
+                    most = most.max(anonymous(pid) + tcp_memory(addr.ip()));
+                    thread::sleep(Duration::from_millis(5));
+                }
+                most
+            });
+            everseed_tests::wait("the end", everseed_tests::PATIENCE, || {
+                getter.process.ended()
+            });
+            ended.store(true, Ordering::Relaxed);
+            watch.join().unwrap()
+        });
+        let said = getter.process.output();
+        let (code, dir) = getter.end();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&url) && said.contains("64.0 MiB"), "{said}");
+        assert!(most <= 4 << 20, "{most} bytes for {head:?}");
+        let kept = |name: &str| name.ends_with(".torrent") || name.ends_with(".part");
+        for file in fs::read_dir(dir.join("state")).unwrap() {
+            let name = file.unwrap().file_name();
+            assert!(!kept(&name.to_string_lossy()), "{name:?} is left");
+        }
+    }
+}
+
+/// A server that begins its answer like this, and never ends it.
+fn endless(addr: SocketAddr, head: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind(addr).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(head.as_bytes());
+            while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_torrent_of_very_many_trackers() {
+    const TRACKERS: usize = 300_000;
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("trackers.bin", 1 << 20, 80);
+    let torrent = dir.join("x.torrent");
+    make(
+        content.path(),
+        &torrent,
+        &["-t", "http://10.0.0.200:1/announce"],
+    );
+    let bytes = fs::read(&torrent).unwrap();
+    // Everybody refuses the connection.
+    let tier = |n: usize| {
+        let url = format!("http://10.0.0.200:{}/announce", 1 + n % 60_000);
+        format!("l{}:{url}e", url.len())
+    };
+    let tiers: String = (0..TRACKERS).map(tier).collect();
+    let list = format!("d13:announce-listl{tiers}e");
+    fs::write(&torrent, [list.as_bytes(), &bytes[1..]].concat()).unwrap();
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
+    let mut seeder = setup.start(&dir);
+    thread::sleep(Duration::from_secs(4));
+    let taken = anonymous(seeder.process.pid());
+    let said = seeder.process.output();
+    assert!(taken <= 4 << 20, "{taken} bytes");
+    let told = "it names 300000 trackers; the first 100 are used and 299900 left out";
+    assert!(said.contains(told), "{said}");
+    assert!(said.len() < 64 << 10, "{} bytes were said", said.len());
+    seeder.stop();
+}
