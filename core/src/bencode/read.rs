@@ -19,6 +19,9 @@ use crate::hash::{Digest, Sha1, Smol};
 ///   and [`chunk`](Self::chunk)s until there are none.
 /// - At the end: [`finish`](Self::finish).
 ///
+/// Numbers may be written in another way than the canonical one, `i007e` or `i-0e`, as programs in use
+/// write them: nothing is hashed but the bytes as they stand, so no document has two meanings.
+///
 /// Bytes that pass can be hashed: see [`start_hash`](Self::start_hash).
 ///
 /// Invariants: `mark <= at <= end <= BUFFER`; at most [`DEPTH`] containers are `open`; `rest` bytes of a byte string were announced and not taken.
@@ -78,10 +81,6 @@ pub enum ErrorKind<E> {
     Truncated,
     /// No value begins or goes on with this byte.
     UnexpectedByte(u8),
-    /// A number begins with a zero that it does not need.
-    LeadingZero,
-    /// `-0`.
-    MinusZero,
     /// A number without digits.
     EmptyNumber,
     /// A number that does not fit in 64 bits, or a length that no document has.
@@ -107,7 +106,9 @@ pub enum ErrorKind<E> {
 }
 
 /// Containers within containers that are followed.
-pub const DEPTH: usize = 32;
+///
+/// libtorrent follows 100, and what it takes is in use.
+pub const DEPTH: usize = 128;
 
 const BUFFER: usize = 512;
 
@@ -149,6 +150,17 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         self.before.saturating_add(self.at as u64)
     }
 
+    /// Passes over a byte order mark and white space, which scripts on the web leave before a document.
+    pub fn pass_preamble(&mut self) -> Result<(), R> {
+        while matches!(
+            self.peek_byte()?,
+            0xef | 0xbb | 0xbf | b' ' | b'\t' | b'\r' | b'\n'
+        ) {
+            self.take_byte()?;
+        }
+        Ok(())
+    }
+
     /// Hashes every byte from here on.
     pub fn start_hash(&mut self) {
         self.mark = self.at;
@@ -176,41 +188,13 @@ impl<R: Read, H: Sha1> Reader<R, H> {
 
     /// Reads a number. One that does not fit is an error, but is passed over: the caller may go on.
     pub fn integer(&mut self) -> Result<i64, R> {
-        self.expect(Type::Integer)?;
-        self.take_byte()?;
-        let negative = self.peek_byte()? == b'-';
-        if negative {
-            self.take_byte()?;
-        }
-        let start = self.offset();
-        let most = if negative {
-            i64::MIN.unsigned_abs()
-        } else {
-            i64::MAX.unsigned_abs()
-        };
-        let magnitude = match self.digits(b'e', most) {
-            Err(error) if matches!(error.kind, ErrorKind::NumberTooLarge) => {
-                self.pass_digits()?;
-                return Err(error);
-            }
-            other => other?,
-        };
-        if negative && magnitude == 0 {
-            return Err(Error {
-                kind: ErrorKind::MinusZero,
-                offset: start,
-            });
-        }
-        self.done_value();
-        let value = if negative {
-            0i64.checked_sub_unsigned(magnitude)
-        } else {
-            i64::try_from(magnitude).ok()
-        };
-        value.ok_or(Error {
-            kind: ErrorKind::NumberTooLarge,
-            offset: start,
-        })
+        self.number()?.1
+    }
+
+    /// Reads a number that is good in any size: one that does not fit becomes the nearest that does.
+    pub fn integer_clamped(&mut self) -> Result<i64, R> {
+        let (negative, value) = self.number()?;
+        Ok(value.unwrap_or(if negative { i64::MIN } else { i64::MAX }))
     }
 
     /// Begins a byte string; answers with its length in bytes. Its bytes are taken by
@@ -336,15 +320,45 @@ impl<R: Read, H: Sha1> Reader<R, H> {
 
     fn skip_one(&mut self) -> Result<(), R> {
         match self.peek()? {
-            // A number that does not fit is none of our business here, and it was passed over.
-            Type::Integer => match self.integer() {
-                Err(error) if matches!(error.kind, ErrorKind::NumberTooLarge) => Ok(()),
-                other => other.map(|_| ()),
-            },
+            Type::Integer => self.integer_clamped().map(|_| ()),
             Type::String => self.string_len().map(|_| ()),
             Type::List => self.list(),
             Type::Dict => self.dict(),
         }
+    }
+
+    /// Reads past a number; answers whether it has a minus, and with it, or why it does not fit.
+    fn number(&mut self) -> Result<(bool, Result<i64, R>), R> {
+        self.expect(Type::Integer)?;
+        self.take_byte()?;
+        let negative = self.peek_byte()? == b'-';
+        if negative {
+            self.take_byte()?;
+        }
+        let start = self.offset();
+        let most = if negative {
+            i64::MIN.unsigned_abs()
+        } else {
+            i64::MAX.unsigned_abs()
+        };
+        let magnitude = match self.digits(b'e', most) {
+            Err(error) if matches!(error.kind, ErrorKind::NumberTooLarge) => {
+                self.pass_digits()?;
+                return Ok((negative, Err(error)));
+            }
+            other => other?,
+        };
+        self.done_value();
+        let value = if negative {
+            0i64.checked_sub_unsigned(magnitude)
+        } else {
+            i64::try_from(magnitude).ok()
+        };
+        let too_large = Error {
+            kind: ErrorKind::NumberTooLarge,
+            offset: start,
+        };
+        Ok((negative, value.ok_or(too_large)))
     }
 
     fn expect(&mut self, expected: Type) -> Result<(), R> {
@@ -368,9 +382,6 @@ impl<R: Read, H: Sha1> Reader<R, H> {
                 byte if byte == last => return self.fail(ErrorKind::EmptyNumber),
                 byte => return self.fail(ErrorKind::UnexpectedByte(byte)),
             };
-            if count > 0 && value == 0 {
-                return self.fail(ErrorKind::LeadingZero);
-            }
             let next = value.checked_mul(10).and_then(|v| v.checked_add(digit));
             match next.filter(|&value| value <= most) {
                 Some(next) => value = next,
@@ -503,8 +514,6 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             ErrorKind::Io(error) => return write!(f, "{error} at byte {}", self.offset),
             ErrorKind::Truncated => f.write_str("it ends too soon"),
             ErrorKind::UnexpectedByte(byte) => write!(f, "byte {byte:#04x} makes no sense"),
-            ErrorKind::LeadingZero => f.write_str("a number begins with a zero"),
-            ErrorKind::MinusZero => f.write_str("a number is minus zero"),
             ErrorKind::EmptyNumber => f.write_str("a number has no digits"),
             ErrorKind::NumberTooLarge => f.write_str("a number is too large"),
             ErrorKind::TooDeep => f.write_str("it is nested too deeply"),

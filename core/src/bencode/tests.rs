@@ -113,7 +113,7 @@ fn what_is_written_is_what_was_read() {
 #[test]
 fn every_mistake_has_its_name_and_place() {
     use ErrorKind::*;
-    let deep = "l".repeat(33);
+    let deep = "l".repeat(129);
     let cases = [
         ("", Truncated, 0),
         ("i", Truncated, 1),
@@ -124,11 +124,6 @@ fn every_mistake_has_its_name_and_place() {
         ("d1:a", Truncated, 4),
         ("ie", EmptyNumber, 1),
         ("i-e", EmptyNumber, 2),
-        ("i00e", LeadingZero, 2),
-        ("i01e", LeadingZero, 2),
-        ("i-01e", LeadingZero, 3),
-        ("i-0e", MinusZero, 2),
-        ("00:", LeadingZero, 1),
         ("i1x", UnexpectedByte(b'x'), 2),
         ("i+1e", UnexpectedByte(b'+'), 1),
         ("-1:a", UnexpectedByte(b'-'), 0),
@@ -138,7 +133,7 @@ fn every_mistake_has_its_name_and_place() {
         ("di1ei2ee", KeyNotString, 1),
         ("d1:ae", MissingValue, 4),
         ("d1:al", Truncated, 5),
-        (deep.as_str(), TooDeep, 32),
+        (deep.as_str(), TooDeep, 128),
         ("i1ei2e", TrailingBytes, 3),
         ("le ", TrailingBytes, 2),
     ];
@@ -155,6 +150,44 @@ fn every_mistake_has_its_name_and_place() {
     }
     let (kind, offset) = (UnexpectedByte(b'x'), 20);
     assert_eq!(skip(b"i9223372036854775808x"), Err(Error { kind, offset }));
+}
+
+#[test]
+fn numbers_that_are_not_to_the_letter() {
+    for (text, same) in [
+        ("i00e", "i0e"),
+        ("i-0e", "i0e"),
+        ("i0900e", "i900e"),
+        ("i-007e", "i-7e"),
+        ("i000000000000000000000000000005e", "i5e"),
+        ("0004:spam", "4:spam"),
+        ("00:", "0:"),
+    ] {
+        assert_eq!(round(text.as_bytes()).as_deref(), Ok(same.as_bytes()));
+        assert_eq!(skip(text.as_bytes()), Ok(()), "{text}");
+    }
+    for (text, nearest) in [
+        ("i-5e", -5),
+        ("i9223372036854775807e", i64::MAX),
+        ("i9223372036854775808e", i64::MAX),
+        ("i99999999999999999999e", i64::MAX),
+        ("i-9223372036854775809e", i64::MIN),
+    ] {
+        let mut reader: Reader<_> = Reader::new(text.as_bytes());
+        assert_eq!(reader.integer_clamped(), Ok(nearest), "{text}");
+        reader.finish().unwrap();
+    }
+    let mut reader: Reader<_> = Reader::new(&b"i--1e"[..]);
+    assert!(reader.integer_clamped().is_err());
+}
+
+#[test]
+fn a_preamble_is_passed_over() {
+    for (text, len) in [("d", 0), ("\u{feff}d", 3), (" \r\n\td", 4)] {
+        let mut reader: Reader<_> = Reader::new(text.as_bytes());
+        reader.pass_preamble().unwrap();
+        assert_eq!((reader.offset(), reader.peek()), (len, Ok(Type::Dict)));
+    }
 }
 
 #[test]
@@ -317,7 +350,9 @@ fn mutations_never_panic_and_skip_agrees() {
             );
         }
         if let Ok(copied) = copied {
-            assert_eq!(copied, bytes, "there is one way to write a document");
+            assert_eq!(round(&copied).as_deref(), Ok(&copied[..]), "canonical");
+            let zeros = copied.len() < bytes.len();
+            assert!(copied == bytes || zeros, "only needless zeros are left out");
         }
     }
 }

@@ -174,7 +174,9 @@ impl Entry {
                     path = Some(self.parse_path(reader)?);
                     utf8 = true;
                 }
-                b"path" if path.is_none() => path = Some(self.parse_path(reader)?),
+                b"path" if path.is_none() && reader.peek()? == Type::List => {
+                    path = Some(self.parse_path(reader)?);
+                }
                 b"attr" if reader.peek()? == Type::String => self.attributes.parse(reader)?,
                 _ => {}
             }
@@ -202,6 +204,10 @@ impl Entry {
         reader.list()?;
         while reader.more()? {
             let offset = reader.offset();
+            if reader.peek()? != Type::String {
+                reader.skip()?;
+                continue;
+            }
             // One byte more than a name may have tells that it is too long.
             let mut room = [0; super::MAX_NAME + 1];
             let component = reader.string_start(&mut room)?;

@@ -6,6 +6,10 @@
 //! [`trackers`](Metainfo::trackers) go back to the file for the rest, so a torrent of a million
 //! pieces or files costs the same memory as a small one.
 //!
+//! What is not needed cannot spoil the rest: optional keys of a wrong type, numbers that do not fit where
+//! none is needed, what stands before and after the dictionary. What is needed has to be there and to fit
+//! together, or it is refused.
+//!
 //! Of a torrent that is version 1 and 2 at once (BEP 52) the version 1 half is used.
 //!
 //! Left to the host: whether two files have the same path, because that takes room to sort in.
@@ -88,8 +92,6 @@ pub enum MetainfoError<E> {
     Bencode(bencode::Error<E>),
     /// This key is missing.
     Missing(Field),
-    /// It has both `length` and `files`.
-    BothShapes,
     /// A length is negative, or all of them together are too large.
     BadLength {
         /// Bytes from the start of the torrent file.
@@ -271,7 +273,6 @@ impl<E: fmt::Display> fmt::Display for MetainfoError<E> {
         match self {
             MetainfoError::Bencode(error) => write!(f, "not a torrent: {error}"),
             MetainfoError::Missing(field) => write!(f, "not a torrent: it has no {field}"),
-            MetainfoError::BothShapes => f.write_str("it claims to be one file and several"),
             MetainfoError::BadLength { offset } => {
                 write!(f, "it has an impossible length (at byte {offset})")
             }

@@ -32,7 +32,8 @@ struct Info {
     piece_length: Option<u64>,
     /// Where the hashes are, and how many bytes.
     pieces: Option<(u64, u64)>,
-    length: Option<u64>,
+    /// Where it is, and what it says.
+    length: Option<(u64, i64)>,
     /// Where the list is, how many files, and how many bytes they are together.
     files: Option<(u64, u32, u64)>,
     private: bool,
@@ -47,6 +48,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
     let mut outer = Outer::default();
     let mut found = None;
     let mut room = [0; KEY];
+    reader.pass_preamble()?;
     reader.dict()?;
     while let Some(key) = reader.key(&mut room)? {
         if key == b"info" && found.is_none() {
@@ -59,7 +61,8 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
             outer.take(key, &mut reader)?;
         }
     }
-    reader.finish()?;
+    // What follows the dictionary is nothing that is hashed or used: a line end, zeros of a disk's block,
+    // a page's HTML.
     let (info, info_hash, range) = found.ok_or(MetainfoError::Missing(Field::Info))?;
     let shape = info.shape::<R>()?;
     let name = info.name.ok_or(MetainfoError::Missing(Field::Name))?;
@@ -136,7 +139,9 @@ impl Info {
         reader.dict()?;
         while let Some(key) = reader.key(&mut room)? {
             match key {
-                b"name" if info.name.is_none() => info.take_name(reader)?,
+                b"name" if info.name.is_none() && reader.peek()? == Type::String => {
+                    info.take_name(reader)?;
+                }
                 b"name.utf-8" if !info.name_is_utf8 && reader.peek()? == Type::String => {
                     info.take_name(reader)?;
                     info.name_is_utf8 = true;
@@ -148,14 +153,18 @@ impl Info {
                     let len = reader.string_len()?;
                     info.pieces = Some((reader.offset(), len));
                 }
-                b"length" if info.length.is_none() => info.length = Some(length(reader)?),
-                b"files" if info.files.is_none() => info.files = Some(files(reader)?),
+                b"length" if info.length.is_none() && reader.peek()? == Type::Integer => {
+                    info.length = Some((reader.offset(), reader.integer_clamped()?));
+                }
+                b"files" if info.files.is_none() && reader.peek()? == Type::List => {
+                    info.files = Some(files(reader)?);
+                }
                 b"private" if reader.peek()? == Type::Integer => {
                     // BEP 27 says 1; others take anything but 0 for it, and no peer is told too much.
-                    info.private |= reader.integer()? != 0;
+                    info.private |= reader.integer_clamped()? != 0;
                 }
                 b"meta version" if reader.peek()? == Type::Integer => {
-                    info.version2 = reader.integer()? == 2;
+                    info.version2 = reader.integer_clamped()? == 2;
                 }
                 _ => {}
             }
@@ -179,11 +188,14 @@ impl Info {
         if self.version2 && self.pieces.is_none() {
             return Err(MetainfoError::Version2);
         }
+        // A list of files counts for more than a length beside it, as for libtorrent and Transmission.
         let (total, single, file_count, files_at) = match (self.length, self.files) {
-            (Some(_), Some(_)) => return Err(MetainfoError::BothShapes),
-            (Some(length), None) => (length, true, 1, 0),
-            (None, Some((at, count, total))) => (total, false, count, at),
-            (None, None) => return Err(MetainfoError::Missing(Field::Length)),
+            (_, Some((at, count, total))) if count > 0 => (total, false, count, at),
+            (Some((offset, length)), _) => {
+                let bad = |_| MetainfoError::BadLength { offset };
+                (u64::try_from(length).map_err(bad)?, true, 1, 0)
+            }
+            (None, _) => return Err(MetainfoError::Missing(Field::Length)),
         };
         let missing = MetainfoError::Missing;
         let piece_length = self.piece_length.ok_or(missing(Field::PieceLength))?;

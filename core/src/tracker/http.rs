@@ -453,7 +453,7 @@ mod tests {
             b"d",
             b"d8:interval",
             b"di1ei2ee",
-            b"d1:xi01eeX",
+            b"d1:xi0-1eeX",
             &deep,
         ];
         for body in table {
