@@ -77,6 +77,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(b"e")
     }
 
+    /// What is written to.
+    pub fn inner(&self) -> &W {
+        &self.out
+    }
+
     /// What was written to.
     pub fn into_inner(self) -> W {
         self.out

@@ -19,6 +19,13 @@ pub(crate) struct Pieces {
     done: Vec<Digest>,
 }
 
+/// How far [`Pieces`] were.
+pub(crate) struct Mark {
+    room: u32,
+    running: Fast,
+    done: usize,
+}
+
 /// Why a file did not become part of a torrent.
 #[derive(Debug)]
 pub(crate) enum HashError {
@@ -69,6 +76,32 @@ impl Pieces {
             return Err(changed());
         }
         Ok(())
+    }
+
+    /// Adds zeros that are in no file (BEP 47).
+    pub(crate) fn add_zeros(&mut self, mut len: u64) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while len > 0 {
+            let now = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.add(&ZEROS[..now]);
+            len -= now as u64;
+        }
+    }
+
+    /// Where it stands, to come back to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            room: self.room,
+            running: self.running.clone(),
+            done: self.done.len(),
+        }
+    }
+
+    /// Forgets what was added since.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        self.room = mark.room;
+        self.running = mark.running;
+        self.done.truncate(mark.done);
     }
 
     fn add(&mut self, mut bytes: &[u8]) {
@@ -151,6 +184,34 @@ mod tests {
             let expected: Vec<Digest> = all.chunks(piece_len as usize).map(digest).collect();
             assert_eq!(pieces.finish(), expected, "{piece_len}");
         }
+    }
+
+    #[test]
+    fn what_was_added_can_be_taken_back() {
+        let mut rng = Rng::new(4);
+        let mut all = vec![0; 1000];
+        rng.fill(&mut all);
+        for (at, len) in [
+            (0, 10),
+            (100, 0),
+            (100, 28),
+            (100, 300),
+            (512, 512),
+            (999, 1),
+        ] {
+            let mut pieces = Pieces::new(128);
+            pieces.add(&all[..at]);
+            let mark = pieces.mark();
+            pieces.add_zeros(len);
+            pieces.back_to(mark);
+            pieces.add(&all[at..]);
+            let expected: Vec<Digest> = all.chunks(128).map(digest).collect();
+            assert_eq!(pieces.finish(), expected, "{at} {len}");
+        }
+        let mut pieces = Pieces::new(4096);
+        pieces.add_zeros(10_000);
+        let expected: Vec<Digest> = [0; 10_000].chunks(4096).map(digest).collect();
+        assert_eq!(pieces.finish(), expected);
     }
 
     #[test]

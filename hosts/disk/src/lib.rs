@@ -5,7 +5,7 @@
 //!   many files are open at a time.
 //! - [`check`] tells which pieces are good, and whether files have changed since.
 //! - [`write`](mod@write) puts downloaded blocks where they belong.
-//! - [`make`] writes a torrent of a file or folder.
+//! - [`make`] writes a torrent of a file or folder, [`edit`] changes one.
 //!
 //! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
 //! of its files and 20 bytes for each piece while it runs.
@@ -17,8 +17,10 @@
 mod beneath;
 mod cache;
 pub mod check;
+mod choice;
 mod clash;
 mod content;
+pub mod edit;
 mod entry;
 mod error;
 pub mod hash;
@@ -37,6 +39,7 @@ mod scratch;
 
 pub use crate::beneath::{Links, resolve};
 pub use crate::cache::FileCache;
+pub use crate::choice::{Choice, fits, is_unwanted};
 pub use crate::content::Content;
 pub use crate::entry::{
     Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_name, read_torrent,

@@ -1,24 +1,28 @@
-//! Making a torrent of a file or folder (BEP 3, 12, 19, 27).
+//! Making a torrent of a file or folder (BEP 3, 12, 19, 27, 47).
 //!
 //! The same files, names and options give the same bytes: files are listed in the order of their
-//! names' bytes, and no time of creation is written unless asked for. A folder's files are those that
-//! are regular; hidden ones count, and links to files that lie in the folder.
+//! names' bytes, and no time of creation is written. A folder's files are those that are regular and that
+//! its [`Choice`] takes; hidden ones count, and links to files that lie in the folder. What cannot be read, or
+//! has a name that others could not, is left out and told, unless the options are strict.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use everseed_core::bencode::Writer;
 use everseed_core::geometry::{Geometry, GeometryError};
-use everseed_core::hash::Digest;
+use everseed_core::hash::{Digest, Sha1 as _};
 use everseed_core::metainfo::{MAX_PATH, Metainfo};
 
 use crate::beneath::{Links, Root};
 use crate::cache::Stamp;
+use crate::choice::Choice;
 use crate::content::Content;
-use crate::entry::Entry;
+use crate::entry::read_torrent;
 use crate::error::{ReadError, Shown};
+use crate::hash::Fast;
 use crate::hashing::{HashError, Pieces, scratch};
 use crate::regular::open_regular;
 use crate::replace::{replace, replace_for_all};
@@ -28,8 +32,8 @@ use crate::walk::{self, Found, Skipped};
 /// What a torrent says beside its files.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Options {
-    /// Announce URLs, each a tier of its own: the first is asked first (BEP 12).
-    pub trackers: Vec<String>,
+    /// Announce URLs in tiers: those of the first are asked first (BEP 12).
+    pub trackers: Vec<Vec<String>>,
     /// Whether to leave room so that another announce URL can take the place of the only one while the torrent
     /// is used, see [`stays_put`].
     pub roomy: bool,
@@ -37,12 +41,23 @@ pub struct Options {
     pub webseeds: Vec<String>,
     /// Text for people.
     pub comment: Option<String>,
+    /// The program that made it; `None` is this one, an empty text is none.
+    pub created_by: Option<String>,
     /// Only the trackers may tell of peers (BEP 27).
     pub private: bool,
     /// Bytes of a piece, a power of two from 16 KiB; `None` is [`default_piece_len`].
     pub piece_len: Option<u32>,
     /// Which links count as files.
     pub links: Links,
+    /// Whom it is for, as sites want it that share files of other sites: it stands in `info`, so that the
+    /// same files have an info-hash of their own there.
+    pub source: Option<String>,
+    /// Every file begins with a piece; what is between them is padding that nobody keeps (BEP 47).
+    pub align: bool,
+    /// Which files of a folder are taken.
+    pub choice: Choice,
+    /// What cannot be taken ends it.
+    pub strict: bool,
 }
 
 /// What is told while a torrent is made.
@@ -120,21 +135,21 @@ pub fn make(
     options: &Options,
     report: &mut dyn FnMut(Report<'_>),
 ) -> Result<(), MakeError> {
-    let source = Source::find(path, out, options.links, report)?;
-    let total = source.files.iter().map(|file| file.len).sum();
-    let piece_len = options.piece_len.unwrap_or(default_piece_len(total));
-    match Geometry::new(total, u64::from(piece_len)) {
-        Ok(_) => {}
-        Err(GeometryError::Total) if total == 0 => {
-            let path = path.to_owned();
-            return Err(MakeError::Empty { path });
-        }
-        Err(error) => return Err(MakeError::Geometry(error)),
+    let mut source = Source::find(path, out, options, report)?;
+    let piece_len = source.piece_len(options);
+    source.geometry(path, piece_len, options.align)?;
+    let hashes = source.hash(piece_len, options, report)?;
+    if let Some(path) = source.difference(&Source::find(path, out, options, &mut |_| {})?) {
+        return Err(MakeError::Changed { path });
     }
-    let hashes = source.hash(piece_len, total, report)?;
+    source.files.retain(|file| !file.unreadable);
+    source.geometry(path, piece_len, options.align)?;
+    let bytes = hashes.as_flattened();
     replace_for_all(out, |file| {
-        let info =
-            |out: &mut Writer<_>| write_info(out, &source, piece_len, &hashes, options.private);
+        let info = |out: &mut Writer<_>| {
+            let (len, mut pieces) = (bytes.len() as u64, bytes);
+            write_info(out, &source, piece_len, options, len, &mut pieces)
+        };
         write(file, options, info)
     })
     .map_err(|error| {
@@ -143,26 +158,45 @@ pub fn make(
     })
 }
 
-/// Whether a torrent made of `path` now would list the same files as `content` does, by name and
-/// size; their bytes are not looked at.
-pub fn lists_same(path: &Path, content: &Content) -> bool {
-    let nowhere = Path::new("");
-    let (Ok(source), Ok(entries)) = (
-        Source::find(path, nowhere, content.layout().named().links, &mut |_| {}),
-        content.entries(),
-    ) else {
-        return false;
+/// Whether a torrent made of `path` now would have the same info-hash as `content` has, were the bytes of
+/// the files the same; they are not looked at.
+pub fn would_be_same(path: &Path, content: &Content, options: &Options) -> bool {
+    let same = || -> Option<bool> {
+        let source = Source::find(path, Path::new(""), options, &mut |_| {}).ok()?;
+        let metainfo = content.metainfo();
+        let piece_len = source.piece_len(options);
+        if metainfo.geometry != source.geometry(path, piece_len, options.align).ok()? {
+            return Some(false);
+        }
+        let mut torrent = File::open(content.torrent_file()).ok()?;
+        let at = io::SeekFrom::Start(metainfo.pieces_at());
+        torrent.seek(at).ok()?;
+        let len = u64::from(metainfo.geometry.pieces()) * 20;
+        let mut pieces = torrent.take(len);
+        let mut out = Writer::new(Stream(Hashed::default()));
+        write_info(&mut out, &source, piece_len, options, len, &mut pieces).ok()?;
+        Some(out.into_inner().0.0.finish() == metainfo.info_hash.0)
     };
-    let mut found = source.files.iter();
-    let listed = |entry: Result<Entry, _>| {
-        let entry = entry.ok()?;
-        let found = found.next()?;
-        (found.path == entry.path && found.len == entry.len).then_some(())
-    };
-    entries.map(listed).all(|same| same.is_some()) && found.next().is_none()
+    same().unwrap_or(false)
 }
 
-/// Replaces what a torrent file says beside its files by what `options` say: the info-hash stays.
+/// A sink that hashes.
+#[derive(Default)]
+struct Hashed(Fast);
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Replaces what a torrent file says beside its files by what `options` say, unless it says so already: the
+/// info-hash stays. Without a word about it, the program that made it stays the one that is named.
 pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result<(), MakeError> {
     let failed = |error| MakeError::Io {
         path: torrent.to_owned(),
@@ -170,12 +204,25 @@ pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result
     };
     let file = open_regular(torrent, u64::MAX);
     let mut file = file.map_err(|error| failed(io::Error::other(error)))?;
+    let mut options = options.clone();
+    if options.created_by.is_none() {
+        let changed = |error: &dyn fmt::Display| failed(io::Error::other(error.to_string()));
+        // Where it stands may have changed since `metainfo` was read.
+        let now = read_torrent(torrent).map_err(|error| changed(&error))?;
+        let mut room = [0; 256];
+        let text = now.created_by(Stream(&file), &mut room);
+        let text = text.map_err(|error| changed(&error))?;
+        options.created_by = Some(String::from_utf8_lossy(text).into_owned());
+    }
     let range = metainfo.info_range();
+    if says_so(&file, &range, &options).map_err(failed)? {
+        return Ok(());
+    }
     file.seek(io::SeekFrom::Start(range.start))
         .map_err(failed)?;
     let mut info = file.take(range.end - range.start);
     replace(torrent, |out| {
-        write(out, options, |out| copy_raw(&mut info, out))
+        write(out, &options, |out| copy_raw(&mut info, out))
     })
     .map_err(failed)
 }
@@ -193,7 +240,30 @@ pub fn stays_put(metainfo: &Metainfo, options: &Options) -> bool {
     written.is_ok() && metainfo.info_range().start + 1 == file.len() as u64
 }
 
-fn copy_raw<W: io::Write>(from: &mut impl io::Read, to: &mut Writer<Stream<W>>) -> io::Result<()> {
+/// Whether what stands before and after `info` is what these options make.
+fn says_so(mut file: &File, info: &Range<u64>, options: &Options) -> io::Result<bool> {
+    let mut wanted = Vec::new();
+    let mut before = 0;
+    write(&mut wanted, options, |out| {
+        before = out.inner().0.len() as u64;
+        Ok(())
+    })?;
+    file.rewind()?;
+    let len = file.metadata()?.len();
+    if info.start != before || len - info.end != wanted.len() as u64 - before {
+        return Ok(false);
+    }
+    let mut there = Vec::with_capacity(wanted.len());
+    file.take(before).read_to_end(&mut there)?;
+    file.seek(io::SeekFrom::Start(info.end))?;
+    file.read_to_end(&mut there)?;
+    Ok(there == wanted)
+}
+
+pub(crate) fn copy_raw<W: io::Write>(
+    from: &mut (impl io::Read + ?Sized),
+    to: &mut Writer<Stream<W>>,
+) -> io::Result<()> {
     let mut buffer = [0; 8 * 1024];
     loop {
         match from.read(&mut buffer)? {
@@ -229,9 +299,10 @@ impl Source {
     fn find(
         path: &Path,
         out: &Path,
-        links: Links,
+        options: &Options,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<Source, MakeError> {
+        let links = options.links;
         let failed = |path: &Path, error| {
             let path = path.to_owned();
             MakeError::Io { path, error }
@@ -258,6 +329,7 @@ impl Source {
                 path: file,
                 len: u64::try_from(stat.st_size).unwrap_or(0),
                 stamp: Stamp::of(&stat),
+                unreadable: false,
             };
             return Ok(Source {
                 name,
@@ -267,68 +339,138 @@ impl Source {
                 single: true,
             });
         }
-        let mut skip = |path: &Path, why| report(Report::Skipped(path, why));
-        let folder = &*real;
-        let files = walk::walk(Root { folder, links }, out.as_deref(), &mut skip)
+        let mut trouble = None;
+        let mut skip = |path: &Path, why| {
+            report(Report::Skipped(path, why));
+            if options.strict && trouble.is_none() {
+                trouble = strict_error(path, why);
+            }
+        };
+        let (folder, choice) = (&*real, &options.choice);
+        let root = Root { folder, links };
+        let files = walk::walk(root, out.as_deref(), choice, &mut skip)
             .map_err(|(path, error)| MakeError::Io { path, error })?;
-        for file in &files {
-            let path = || path.join(&file.path);
-            if file.path.to_str().is_none() {
-                return Err(MakeError::NotUtf8 { path: path() });
-            }
-            if file.path.as_os_str().len() > MAX_PATH {
-                return Err(MakeError::TooLong { path: path() });
-            }
+        match trouble {
+            Some(error) => Err(error),
+            None => Ok(Source {
+                name,
+                folder: real,
+                links,
+                files,
+                single: false,
+            }),
         }
-        Ok(Source {
-            name,
-            folder: real,
-            links,
-            files,
-            single: false,
-        })
     }
 
+    fn total(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+
+    fn piece_len(&self, options: &Options) -> u32 {
+        let default = || default_piece_len(self.total());
+        options.piece_len.unwrap_or_else(default)
+    }
+
+    /// How the content is cut, padding included.
+    fn geometry(&self, path: &Path, piece_len: u32, align: bool) -> Result<Geometry, MakeError> {
+        let padded = padded(&self.files, piece_len, align);
+        let total = padded.map(|(padding, file)| padding + file.len).sum();
+        match Geometry::new(total, u64::from(piece_len)) {
+            Ok(geometry) => Ok(geometry),
+            Err(GeometryError::Total) if total == 0 => {
+                let path = path.to_owned();
+                Err(MakeError::Empty { path })
+            }
+            Err(error) => Err(MakeError::Geometry(error)),
+        }
+    }
+
+    /// Hashes everything; marks what could not be read, which is no part of the pieces.
     fn hash(
-        &self,
+        &mut self,
         piece_len: u32,
-        total: u64,
+        options: &Options,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<Vec<Digest>, MakeError> {
         let mut pieces = Pieces::new(piece_len);
         let mut scratch = scratch();
-        let mut done = 0;
-        let mut progress = |bytes| {
+        let (mut done, total) = (0, self.total());
+        let mut progress = |report: &mut dyn FnMut(Report<'_>), bytes| {
             done += bytes;
             report(Report::Hashed { done, total });
         };
         let (folder, links) = (&*self.folder, self.links);
         let root = Root { folder, links };
-        for found in &self.files {
-            let path = self.folder.join(&found.path);
-            let (fd, _) = root
-                .open_file(&found.path)
-                .map_err(|failure| MakeError::Read(ReadError::open(path.clone(), failure)))?;
-            pieces
-                .add_file(
-                    &path,
-                    File::from(fd),
-                    found.len,
-                    &mut scratch,
-                    &mut progress,
-                )
-                .map_err(MakeError::from)?;
-        }
-        // A file that was hashed first may have changed while the last one was read.
-        for found in &self.files {
-            let path = self.folder.join(&found.path);
-            let now = root.stat_file(&found.path);
-            if !now.is_ok_and(|now| Stamp::of(&now) == found.stamp) {
-                return Err(MakeError::Changed { path });
+        let mut offset = 0;
+        for found in &mut self.files {
+            let path = folder.join(&found.path);
+            let opened = root.open_file(&found.path);
+            let opened = opened.map_err(|failure| match ReadError::open(path.clone(), failure) {
+                ReadError::Io { path, error } => HashError::Io(path, error),
+                _ => HashError::Changed(path.clone()),
+            });
+            let mark = pieces.mark();
+            let padding = padding(offset, found.len, piece_len, options.align);
+            pieces.add_zeros(padding);
+            let mut progress = |bytes| progress(report, bytes);
+            let added = opened.and_then(|(fd, _)| {
+                let file = File::from(fd);
+                pieces.add_file(&path, file, found.len, &mut scratch, &mut progress)
+            });
+            match added {
+                Ok(()) => offset += padding + found.len,
+                Err(HashError::Io(path, error)) if !self.single && !options.strict => {
+                    pieces.back_to(mark);
+                    found.unreadable = true;
+                    report(Report::Skipped(&path, Skipped::unreadable(&error)));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(pieces.finish())
     }
+
+    /// A file that came, went or changed between two looks.
+    fn difference(&self, later: &Source) -> Option<PathBuf> {
+        let same = |(a, b): &(&Found, &Found)| a.path == b.path && a.stamp == b.stamp;
+        let both = self.files.iter().zip(&later.files);
+        let at = both.take_while(same).count();
+        let differs = |source: &Source| source.files.get(at).map(|file| file.path.clone());
+        let first = differs(self).into_iter().chain(differs(later)).min()?;
+        Some(self.folder.join(first))
+    }
+}
+
+/// What to say of something that cannot be taken when nothing may be left out for such a reason.
+fn strict_error(path: &Path, why: Skipped) -> Option<MakeError> {
+    let path = path.to_owned();
+    match why {
+        Skipped::NotUtf8 => Some(MakeError::NotUtf8 { path }),
+        Skipped::TooLong => Some(MakeError::TooLong { path }),
+        Skipped::Unreadable(errno) => {
+            let error = io::Error::from_raw_os_error(errno);
+            Some(MakeError::Io { path, error })
+        }
+        _ => None,
+    }
+}
+
+/// The bytes of padding before a file that is to begin with a piece.
+fn padding(offset: u64, len: u64, piece_len: u32, align: bool) -> u64 {
+    if !align || len == 0 {
+        return 0;
+    }
+    offset.next_multiple_of(u64::from(piece_len)) - offset
+}
+
+/// Each file with the padding before it.
+fn padded(files: &[Found], piece_len: u32, align: bool) -> impl Iterator<Item = (u64, &Found)> {
+    let mut offset = 0;
+    files.iter().map(move |file| {
+        let padding = padding(offset, file.len, piece_len, align);
+        offset += padding + file.len;
+        (padding, file)
+    })
 }
 
 /// The torrent's name. A link that a person named gives it its own; `.` has only its real one.
@@ -349,27 +491,25 @@ fn write<W: io::Write>(
 ) -> io::Result<()> {
     let mut out = Writer::new(Stream(out));
     out.dict()?;
-    if let Some(first) = options.trackers.first() {
+    if let Some(first) = options.trackers.iter().flatten().next() {
         out.key(b"announce")?;
         out.string(first.as_bytes())?;
     }
-    if options.trackers.len() > 1 {
+    if options.trackers.iter().flatten().count() > 1 {
         out.key(b"announce-list")?;
-        out.list()?;
-        for tracker in &options.trackers {
-            out.list()?;
-            out.string(tracker.as_bytes())?;
-            out.end()?;
-        }
-        out.end()?;
+        write_tiers(&mut out, &options.trackers)?;
     }
     if let Some(comment) = &options.comment {
         out.key(b"comment")?;
         out.string(comment.as_bytes())?;
     }
-    out.key(b"created by")?;
-    out.string(CREATED_BY.as_bytes())?;
-    if let ([only], true) = (&options.trackers[..], options.roomy)
+    let created_by = options.created_by.as_deref().unwrap_or(CREATED_BY);
+    if !created_by.is_empty() {
+        out.key(b"created by")?;
+        out.string(created_by.as_bytes())?;
+    }
+    let mut urls = options.trackers.iter().flatten();
+    if let (Some(only), None, true) = (urls.next(), urls.next(), options.roomy)
         && ROOM_FOR.contains(&only.len())
     {
         out.key(b"everseed")?;
@@ -379,11 +519,7 @@ fn write<W: io::Write>(
     info(&mut out)?;
     if !options.webseeds.is_empty() {
         out.key(b"url-list")?;
-        out.list()?;
-        for url in &options.webseeds {
-            out.string(url.as_bytes())?;
-        }
-        out.end()?;
+        write_list(&mut out, &options.webseeds)?;
     }
     out.end()
 }
@@ -392,15 +528,36 @@ fn write<W: io::Write>(
 /// their lengths have the same number of digits.
 const ROOM_FOR: std::ops::RangeInclusive<usize> = 10..=99;
 const ROOM: usize = 200;
+pub(crate) fn write_tiers<W: io::Write>(
+    out: &mut Writer<Stream<W>>,
+    tiers: &[Vec<String>],
+) -> io::Result<()> {
+    out.list()?;
+    tiers.iter().try_for_each(|tier| write_list(out, tier))?;
+    out.end()
+}
+
+pub(crate) fn write_list<W: io::Write>(
+    out: &mut Writer<Stream<W>>,
+    texts: &[String],
+) -> io::Result<()> {
+    out.list()?;
+    texts
+        .iter()
+        .try_for_each(|text| out.string(text.as_bytes()))?;
+    out.end()
+}
 
 const CREATED_BY: &str = concat!("everseed/", env!("CARGO_PKG_VERSION"));
 
+/// The value of `info`; `pieces` gives the hashes, `pieces_len` bytes of them.
 fn write_info<W: io::Write>(
     out: &mut Writer<Stream<W>>,
     source: &Source,
     piece_len: u32,
-    hashes: &[Digest],
-    private: bool,
+    options: &Options,
+    pieces_len: u64,
+    pieces: &mut dyn io::Read,
 ) -> io::Result<()> {
     out.dict()?;
     match &source.files[..] {
@@ -411,7 +568,12 @@ fn write_info<W: io::Write>(
         files => {
             out.key(b"files")?;
             out.list()?;
-            files.iter().try_for_each(|file| write_file(out, file))?;
+            for (padding, file) in padded(files, piece_len, options.align) {
+                if padding > 0 {
+                    write_padding(out, padding)?;
+                }
+                write_file(out, file)?;
+            }
             out.end()?;
         }
     }
@@ -420,11 +582,15 @@ fn write_info<W: io::Write>(
     out.key(b"piece length")?;
     out.integer(piece_len.into())?;
     out.key(b"pieces")?;
-    let bytes = hashes.as_flattened();
-    out.string(bytes)?;
-    if private {
+    out.string_len(pieces_len)?;
+    copy_raw(pieces, out)?;
+    if options.private {
         out.key(b"private")?;
         out.integer(1)?;
+    }
+    if let Some(text) = options.source.as_deref().filter(|text| !text.is_empty()) {
+        out.key(b"source")?;
+        out.string(text.as_bytes())?;
     }
     out.end()
 }
@@ -437,9 +603,24 @@ fn write_file<W: io::Write>(out: &mut Writer<Stream<W>>, file: &Found) -> io::Re
     out.key(b"path")?;
     out.list()?;
     for component in file.path.iter() {
-        // UTF-8, as `Source::find` saw to.
+        // UTF-8, as `Choice` saw to.
         out.string(component.as_encoded_bytes())?;
     }
+    out.end()?;
+    out.end()
+}
+
+/// Zeros that nobody keeps (BEP 47), named as libtorrent names them.
+fn write_padding<W: io::Write>(out: &mut Writer<Stream<W>>, len: u64) -> io::Result<()> {
+    out.dict()?;
+    out.key(b"attr")?;
+    out.string(b"p")?;
+    out.key(b"length")?;
+    out.integer(len.cast_signed())?;
+    out.key(b"path")?;
+    out.list()?;
+    out.string(b".pad")?;
+    out.string(len.to_string().as_bytes())?;
     out.end()?;
     out.end()
 }

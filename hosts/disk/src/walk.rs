@@ -6,10 +6,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat};
+use rustix::io::Errno;
 
 use crate::beneath::{Links, OpenFailure, Root};
 use crate::cache::Stamp;
+use crate::choice::Choice;
 
 /// A regular file found beneath the folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Found {
     pub(crate) len: u64,
     /// How it looked.
     pub(crate) stamp: Stamp,
+    /// Whether it turned out that its bytes cannot be read.
+    pub(crate) unreadable: bool,
 }
 
 /// Why something in the folder is not part of the torrent.
@@ -33,16 +37,36 @@ pub enum Skipped {
     Special,
     /// The torrent file that is being written.
     Output,
+    /// A pattern of the owner excludes it.
+    Excluded,
+    /// No pattern of those that include fits it.
+    NotIncluded,
+    /// Nobody wants it: see [`is_unwanted`](crate::is_unwanted).
+    Unwanted,
+    /// Its name is not UTF-8, so others could not read it.
+    NotUtf8,
+    /// Its path within the folder is longer than clients accept.
+    TooLong,
+    /// It cannot be read: the number of the system's error.
+    Unreadable(i32),
+}
+
+impl Skipped {
+    pub(crate) fn unreadable(error: &io::Error) -> Skipped {
+        Skipped::Unreadable(error.raw_os_error().unwrap_or(0))
+    }
 }
 
 /// Every regular file beneath `root`, hidden ones too, sorted component by component by their bytes,
 /// so that the same folder gives the same list on every machine. Links to files count as files, those to folders
 /// only if the owner wants all links followed: then each folder counts where it is met first.
 ///
-/// `skip` is told the full path of what is left out. `output` is left out if it lies in the folder.
+/// `skip` is told the full path of what is left out: what `choice` does not take, what cannot be read, and
+/// `output`, if it lies in the folder.
 pub(crate) fn walk(
     root: Root<'_>,
     output: Option<&Path>,
+    choice: &Choice,
     skip: &mut dyn FnMut(&Path, Skipped),
 ) -> Result<Vec<Found>, (PathBuf, io::Error)> {
     let mut found = Vec::new();
@@ -54,7 +78,15 @@ pub(crate) fn walk(
         let failed = |error: io::Error| (here.clone(), error);
         let folder = match root.open_folder(&relative) {
             Ok(folder) => folder,
-            Err(failure) => return Err(failed(io_error(failure))),
+            Err(failure) if relative.as_os_str().is_empty() => {
+                return Err(failed(io_error(failure)));
+            }
+            // It went while we looked.
+            Err(OpenFailure::Missing) => continue,
+            Err(failure) => {
+                skip(&here, Skipped::unreadable(&io_error(failure)));
+                continue;
+            }
         };
         if root.links == Links::Follow {
             let there = rustix::fs::fstat(&folder).map_err(|e| failed(e.into()))?;
@@ -71,15 +103,30 @@ pub(crate) fn walk(
             }
             let path = relative.join(name);
             let full = root.folder.join(&path);
-            let there = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| (full.clone(), error.into()))?;
+            let there = match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(there) => there,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    skip(&full, Skipped::Unreadable(errno.raw_os_error()));
+                    continue;
+                }
+            };
+            let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+            if let Some(why) = choice.leaves_out(&path, is_folder) {
+                skip(&full, why);
+                continue;
+            }
             match look(root, &path, there) {
                 Ok(There::File(_)) if output == Some(&full) => skip(&full, Skipped::Output),
-                Ok(There::File(stat)) => found.push(Found {
-                    path,
-                    len: u64::try_from(stat.st_size).unwrap_or(0),
-                    stamp: Stamp::of(&stat),
-                }),
+                Ok(There::File(stat)) => match accessat(&folder, name, Access::READ_OK, EACCESS) {
+                    Ok(()) => found.push(Found {
+                        path,
+                        len: u64::try_from(stat.st_size).unwrap_or(0),
+                        stamp: Stamp::of(&stat),
+                        unreadable: false,
+                    }),
+                    Err(errno) => skip(&full, Skipped::Unreadable(errno.raw_os_error())),
+                },
                 Ok(There::Folder) => folders.push(path),
                 Ok(There::LinkedFolder) => linked.push(path),
                 Err(why) => skip(&full, why),
@@ -90,6 +137,9 @@ pub(crate) fn walk(
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
+
+/// As the one who we act as, not the one who started us.
+const EACCESS: AtFlags = AtFlags::EACCESS;
 
 enum There {
     File(Stat),
@@ -167,7 +217,7 @@ mod tests {
         let output = root.join("out.torrent");
         let listed = |root: Root<'_>| {
             let mut skipped = Vec::new();
-            let found = walk(root, Some(&output), &mut |path, why| {
+            let found = walk(root, Some(&output), &Choice::default(), &mut |path, why| {
                 skipped.push((path.to_owned(), why));
             });
             let names = found.unwrap().into_iter().map(|f| (f.path, f.len));
@@ -218,7 +268,13 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let scratch = Scratch::new("walk-missing");
         let missing = scratch.path().join("missing");
-        let (path, error) = walk(Root::new(&missing), None, &mut |_, _| {}).unwrap_err();
+        let (path, error) = walk(
+            Root::new(&missing),
+            None,
+            &Choice::default(),
+            &mut |_, _| {},
+        )
+        .unwrap_err();
         assert_eq!((path, error.kind()), (missing, io::ErrorKind::NotFound));
     }
 }

@@ -12,11 +12,13 @@ use std::path::Path;
 
 use common::{Scratch, random};
 use everseed_core::bits;
+use everseed_core::metainfo::Kind;
 use everseed_disk::check::{CHUNK, check, fingerprint, verify_piece};
+use everseed_disk::edit::source_of;
 use everseed_disk::make::{
-    MakeError, Options, Report, default_piece_len, make, retrack, stays_put,
+    MakeError, Options, Report, default_piece_len, make, retrack, stays_put, would_be_same,
 };
-use everseed_disk::{Content, FileCache, Links, Skipped, read_name, read_torrent};
+use everseed_disk::{Choice, Content, FileCache, Links, Skipped, read_name, read_torrent};
 
 fn folder(scratch: &Scratch) -> Vec<u8> {
     let all = random(21, 200_000);
@@ -41,13 +43,16 @@ fn folder(scratch: &Scratch) -> Vec<u8> {
 
 fn options() -> Options {
     Options {
-        trackers: vec!["http://one/announce".into(), "udp://two:80".into()],
-        roomy: false,
+        trackers: vec![
+            vec!["http://one/announce".into()],
+            vec!["udp://two:80".into()],
+        ],
         webseeds: vec!["http://web/".into()],
         comment: Some("für alle".into()),
         private: true,
         piece_len: Some(16 << 10),
         links: Links::Beneath,
+        ..Options::default()
     }
 }
 
@@ -197,7 +202,13 @@ fn what_cannot_be_shared_is_named() {
     fs::create_dir(&folder).unwrap();
     let bad = folder.join(OsStr::from_bytes(b"caf\xe9"));
     fs::write(&bad, b"x").unwrap();
-    match try_make(&folder) {
+    // Nothing is left.
+    assert!(matches!(try_make(&folder), Err(MakeError::Empty { .. })));
+    let options = Options {
+        strict: true,
+        ..Options::default()
+    };
+    match make(&folder, &out, &options, &mut |_| {}) {
         Err(MakeError::NotUtf8 { path }) => assert_eq!(path, bad),
         other => panic!("{other:?}"),
     }
@@ -251,7 +262,7 @@ fn another_tracker_in_its_place() {
     scratch.write("film.mkv", &data);
     let torrent = scratch.path().join("film.torrent");
     let options = |url: &str, roomy| Options {
-        trackers: vec![url.to_owned()],
+        trackers: vec![vec![url.to_owned()]],
         roomy,
         ..Options::default()
     };
@@ -279,4 +290,176 @@ fn another_tracker_in_its_place() {
     assert!(!stays_put(metainfo, &options(urls[0], false)));
     let long = format!("http://{}/announce", "a".repeat(90));
     assert!(!stays_put(metainfo, &options(&long, true)));
+}
+
+#[test]
+fn a_file_that_comes_while_others_are_hashed_is_named() {
+    let scratch = Scratch::new("make-grown");
+    folder(&scratch);
+    let share = scratch.path().join("share");
+    let torrent = scratch.path().join("t");
+    for (change, named) in [("come", "a/new"), ("go", "a/empty"), ("junk", "")] {
+        let mut changed = false;
+        let mut report = |report: Report<'_>| {
+            if matches!(report, Report::Hashed { .. }) && !std::mem::replace(&mut changed, true) {
+                match change {
+                    "come" => fs::write(share.join("a/new"), b"x").unwrap(),
+                    "go" => fs::remove_file(share.join("a/empty")).unwrap(),
+                    // What is left out may come and go.
+                    _ => fs::write(share.join("a/.DS_Store"), b"x").unwrap(),
+                }
+            }
+        };
+        match make(&share, &torrent, &options(), &mut report) {
+            Err(MakeError::Changed { path }) => assert_eq!(path, share.join(named)),
+            Ok(()) => assert_eq!(named, ""),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A folder as a NAS has it: what nobody wants and what nobody can read is left out and named.
+#[test]
+fn what_is_left_out_is_named() {
+    let scratch = Scratch::new("make-left-out");
+    let share = scratch.path().join("share");
+    for path in [
+        "film.mkv",
+        "film.nfo",
+        ".DS_Store",
+        "Thumbs.db",
+        "@eaDir/film.mkv/x",
+        ".film.mkv.part",
+        "extra/clip.mkv",
+        "extra/._clip.mkv",
+        "extra/lost+found/x",
+    ] {
+        scratch.write(&format!("share/{path}"), b"x");
+    }
+    let latin1 = OsStr::from_bytes(b"caf\xe9");
+    fs::create_dir(share.join(latin1)).unwrap();
+    fs::write(share.join(latin1).join("menu"), b"x").unwrap();
+    let torrent = scratch.path().join("t");
+    let list = |choice: Choice| {
+        let options = Options {
+            choice,
+            ..Options::default()
+        };
+        let mut skipped = Vec::new();
+        make(&share, &torrent, &options, &mut |report| {
+            if let Report::Skipped(path, why) = report {
+                skipped.push((path.strip_prefix(&share).unwrap().to_owned(), why));
+            }
+        })
+        .unwrap();
+        skipped.sort();
+        let content = open(&torrent, &share, &scratch);
+        assert!(would_be_same(&share, &content, &options));
+        let entries = content.entries().unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path.into_os_string().into_string());
+        (paths.collect::<Result<Vec<_>, _>>().unwrap(), skipped)
+    };
+    let (files, skipped) = list(Choice::default());
+    assert_eq!(files, ["extra/clip.mkv", "film.mkv", "film.nfo"]);
+    use Skipped::{Excluded, NotIncluded, NotUtf8, Unwanted};
+    let mut named = [
+        (".DS_Store".into(), Unwanted),
+        (".film.mkv.part".into(), Unwanted),
+        ("@eaDir".into(), Unwanted),
+        ("Thumbs.db".into(), Unwanted),
+        (Path::new(latin1).to_owned(), NotUtf8),
+        ("extra/._clip.mkv".into(), Unwanted),
+        ("extra/lost+found".into(), Unwanted),
+    ];
+    named.sort();
+    assert_eq!(skipped, named);
+    let (files, _) = list(Choice {
+        all: true,
+        ..Choice::default()
+    });
+    assert_eq!(files.len(), 9);
+    let (files, skipped) = list(Choice {
+        include: vec!["*.mkv".into(), "*.nfo".into()],
+        exclude: vec!["extra".into()],
+        all: true,
+    });
+    assert_eq!(files, ["@eaDir/film.mkv/x", "film.mkv", "film.nfo"]);
+    assert!(skipped.contains(&("extra".into(), Excluded)));
+    assert!(skipped.contains(&("Thumbs.db".into(), NotIncluded)));
+}
+
+/// Every file begins with a piece, and what is between them is on no disk.
+#[test]
+fn files_are_aligned_by_padding() {
+    let scratch = Scratch::new("make-align");
+    let all = folder(&scratch);
+    let share = scratch.path().join("share");
+    let torrent = scratch.path().join("t");
+    let options = Options {
+        align: true,
+        ..options()
+    };
+    make(&share, &torrent, &options, &mut |_| {}).unwrap();
+    let content = open(&torrent, &share, &scratch);
+    assert!(would_be_same(&share, &content, &options));
+    let entries: Vec<_> = content.entries().unwrap().map(Result::unwrap).collect();
+    let data = entries.iter().filter(|entry| entry.kind == Kind::Data);
+    assert!(
+        data.clone()
+            .all(|entry| entry.len == 0 || entry.start % (16 << 10) == 0)
+    );
+    assert_eq!(data.map(|entry| entry.len).sum::<u64>(), all.len() as u64);
+    assert_eq!(
+        entries.len(),
+        7 + 4,
+        "no padding where a file ends with a piece, nor at the end"
+    );
+    assert!(good(&content).iter().all(|good| *good));
+    let plain = Options {
+        align: false,
+        ..options
+    };
+    assert!(!would_be_same(&share, &content, &plain));
+}
+
+#[test]
+fn what_is_hashed_makes_another_torrent() {
+    let scratch = Scratch::new("make-source");
+    folder(&scratch);
+    let share = scratch.path().join("share");
+    let torrent = scratch.path().join("t");
+    let plain = options();
+    make(&share, &torrent, &plain, &mut |_| {}).unwrap();
+    let content = open(&torrent, &share, &scratch);
+    let source = Options {
+        source: Some("TRK".into()),
+        ..plain.clone()
+    };
+    let public = Options {
+        private: false,
+        ..plain.clone()
+    };
+    let coarse = Options {
+        piece_len: Some(32 << 10),
+        ..plain.clone()
+    };
+    for other in [&source, &public, &coarse] {
+        assert!(!would_be_same(&share, &content, other), "{other:?}");
+    }
+    let outer = Options {
+        trackers: Vec::new(),
+        comment: None,
+        created_by: Some("else".into()),
+        ..plain
+    };
+    assert!(would_be_same(&share, &content, &outer));
+    make(&share, &torrent, &source, &mut |_| {}).unwrap();
+    let text = fs::read(&torrent).unwrap();
+    assert!(text.windows(13).any(|w| w == b"6:source3:TRK"));
+    let metainfo = read_torrent(&torrent).unwrap();
+    assert_ne!(metainfo.info_hash, content.metainfo().info_hash);
+    assert_eq!(
+        source_of(&torrent, &metainfo).unwrap().as_deref(),
+        Some(&b"TRK"[..])
+    );
 }

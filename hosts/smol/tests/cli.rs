@@ -220,7 +220,7 @@ fn what_goes_wrong_is_said() {
 #[test]
 fn help_and_version_everywhere() {
     let here = Path::new(".");
-    for command in ["seed", "get", "run", "make", "show", "check"] {
+    for command in ["seed", "get", "run", "make", "edit", "show", "check"] {
         for args in [
             &[command, "--help"][..],
             &[command, "-h"],
@@ -416,4 +416,137 @@ fn what_was_shared_before_is_waited_for() {
         fs::create_dir_all(folder.join("disk")).unwrap();
         fs::rename(folder.join("elsewhere"), &path).unwrap();
     }
+}
+
+/// One name in an old code page, one file that nobody may read: the rest is shared, and both are named.
+#[test]
+fn what_cannot_be_taken_is_named_and_the_rest_is_made() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let scratch = Scratch::new();
+    for name in ["b", "c", "secret"] {
+        scratch.write(&format!("share/{name}"), &[1; 20_000]);
+    }
+    scratch.write("share/locked/x", b"x");
+    let share = scratch.0.join("share");
+    fs::write(
+        share.join(std::ffi::OsStr::from_bytes(b"caf\xe9.txt")),
+        b"x",
+    )
+    .unwrap();
+    for locked in ["secret", "locked"] {
+        let nobody = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(share.join(locked), nobody).unwrap();
+    }
+    // Root reads everything, so it is another who asks.
+    let root = rustix::process::geteuid().is_root();
+    let ask = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everseed"));
+        command
+            .current_dir(&scratch.0)
+            .args(["make", "share"])
+            .args(more);
+        if root {
+            chown(&scratch.0, Some(65534), Some(65534)).unwrap();
+            command.uid(65534).gid(65534);
+        }
+        let output = command.output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), err)
+    };
+    let (code, err) = ask(&[]);
+    assert_eq!(code, 0, "{err}");
+    for named in [
+        "left out, its name is not UTF-8",
+        "caf\\xe9.txt",
+        "left out, it cannot be read (Permission denied",
+        "share/secret",
+        "share/locked",
+    ] {
+        assert!(err.contains(named), "{err}");
+    }
+    let (_, out, _) = run(&scratch.0, &["show", "share.torrent"]);
+    assert!(out.contains("files: 2\n"), "{out}");
+    let (code, err) = ask(&["--strict"]);
+    assert_eq!(code, 1, "{err}");
+    for locked in ["secret", "locked"] {
+        let anybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(share.join(locked), anybody).unwrap();
+    }
+}
+
+#[test]
+fn a_torrent_is_edited() {
+    let scratch = Scratch::new();
+    scratch.write("film", &[1; 50_000]);
+    let made = ["make", "film", "-t", "http://old/a", "-c", "x", "--no-date"];
+    assert_eq!(run(&scratch.0, &made).0, 0);
+    let shown = || run(&scratch.0, &["show", "film.torrent"]).1;
+    let hash = |shown: &str| {
+        let line = shown.lines().find(|line| line.starts_with("info-hash"));
+        line.unwrap().to_owned()
+    };
+    let before = shown();
+    let edit = [
+        "edit",
+        "film.torrent",
+        "-t",
+        "http://new/a,udp://u:1",
+        "-t",
+        "http://v/a",
+    ];
+    let (code, out, err) = run(
+        &scratch.0,
+        &[&edit[..], &["-c", "", "-w", "http://w/"]].concat(),
+    );
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("tr=http%3A%2F%2Fnew%2Fa"), "{out}");
+    let after = shown();
+    assert_eq!(hash(&before), hash(&after));
+    for line in [
+        "tracker (tier 1): http://new/a",
+        "tracker (tier 1): udp://u:1",
+        "tracker (tier 2): http://v/a",
+        "web seed: http://w/",
+    ] {
+        assert!(after.contains(&format!("{line}\n")), "{after}");
+    }
+    assert!(
+        !after.contains("comment") && !after.contains("old"),
+        "{after}"
+    );
+    let source = [
+        "edit",
+        "film.torrent",
+        "--source",
+        "SITE",
+        "-o",
+        "site.torrent",
+    ];
+    let (code, _, err) = run(&scratch.0, &source);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("another torrent for trackers and peers"),
+        "{err}"
+    );
+    assert_eq!(shown(), after, "the given one stays");
+    let site = run(&scratch.0, &["show", "site.torrent"]).1;
+    assert!(
+        site.contains("source: SITE\n") && hash(&site) != hash(&after),
+        "{site}"
+    );
+    assert_eq!(run(&scratch.0, &["check", "site.torrent", "."]).0, 0);
+    // The same as made at once.
+    assert_eq!(run(&scratch.0, &["make", "film", "--source", "SITE"]).0, 0);
+    assert_eq!(hash(&shown()), hash(&site));
+    let (code, _, err) = run(&scratch.0, &["edit", "film.torrent"]);
+    assert!(code == 2 && err.contains("needs what to change"), "{err}");
+    let (code, _, err) = run(&scratch.0, &["edit", "film", "-c", "x"]);
+    assert!(code == 1 && err.contains("not a torrent"), "{err}");
+    let (code, _, err) = run(
+        &scratch.0,
+        &["edit", "site.torrent", "-c", "x", "-o", "film"],
+    );
+    assert!(code == 1 && err.contains("not replaced"), "{err}");
 }

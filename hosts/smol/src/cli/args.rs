@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser};
 
 use crate::cli::text::escape;
 use crate::secrets::mask;
+use crate::url::{Scheme, Url};
 
 /// Why a command does not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -184,21 +185,34 @@ pub fn path(value: OsString) -> Result<PathBuf, Stop> {
 
 /// An announce URL whose scheme we speak.
 pub fn tracker(text: &str) -> Option<String> {
-    url(text, &["http", "https", "udp"])
+    url(text, &[Scheme::Http, Scheme::Https, Scheme::Udp])
 }
 
 /// An address of files on the web.
 pub fn webseed(text: &str) -> Option<String> {
-    url(text, &["http", "https"])
+    url(text, &[Scheme::Http, Scheme::Https])
 }
 
-fn url(text: &str, spoken: &[&str]) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let known = spoken
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
-    let plain = text.chars().all(|c| c.is_ascii_graphic());
-    (known && plain && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
+/// Several announce URLs with commas between them. A comma within a URL is followed by no scheme.
+pub fn trackers(text: &str) -> Option<Vec<String>> {
+    let mut urls: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match urls.last_mut() {
+            Some(last) if !part.contains("://") => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => urls.push(part.trim().to_owned()),
+        }
+    }
+    let known = urls.iter().all(|url| tracker(url).is_some());
+    known.then_some(urls)
+}
+
+/// The same URL, if we would use it too.
+fn url(text: &str, spoken: &[Scheme]) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    spoken.contains(&url.scheme).then(|| text.to_owned())
 }
 
 fn usage(error: lexopt::Error) -> Stop {
@@ -375,6 +389,31 @@ mod tests {
     }
 
     #[test]
+    fn tiers() {
+        let cases: [(&str, &[&str]); 4] = [
+            ("http://t/a", &["http://t/a"]),
+            ("http://t/a,udp://u:1", &["http://t/a", "udp://u:1"]),
+            ("http://t/a, udp://u:1", &["http://t/a", "udp://u:1"]),
+            (
+                "http://t/a?x=1,2,udp://u:1",
+                &["http://t/a?x=1,2", "udp://u:1"],
+            ),
+        ];
+        for (text, urls) in cases {
+            assert_eq!(super::trackers(text).unwrap(), urls, "{text}");
+        }
+        for bad in [
+            "",
+            ",",
+            "http://t/a,ws://u",
+            "http://t/a,udp://u",
+            "u,http://t",
+        ] {
+            assert_eq!(super::trackers(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn trackers() {
         for good in ["http://t/a", "HTTPS://t:443/announce?x=1", "udp://t:80"] {
             assert_eq!(tracker(good).as_deref(), Some(good));
@@ -387,6 +426,9 @@ mod tests {
             "http:///a",
             "http://t/a b",
             "udp://t\n",
+            // What is made has to be usable afterwards.
+            "udp://t/a",
+            "http://t:0/a",
         ] {
             assert_eq!(tracker(bad), None, "{bad}");
         }

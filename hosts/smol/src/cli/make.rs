@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use everseed_core::metainfo::{MAX_PATH, Metainfo};
 use everseed_disk::make::{Options, Report, make};
 use everseed_disk::{Skipped, read_name, read_torrent};
 use lexopt::Parser;
@@ -13,9 +14,10 @@ use rustix::fs::{Access, access};
 
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::text::{Output, Progress, escape, say};
-use crate::cli::{Failure, finish, start_log};
+use crate::cli::{Failure, finish, making, start_log};
 use crate::magnet::magnet;
 use crate::secrets::has_secret;
+use crate::trackers;
 
 pub(crate) const HELP: &str = "\
 everseed make - make a .torrent of a file or folder
@@ -23,23 +25,39 @@ everseed make - make a .torrent of a file or folder
 Usage: everseed make [OPTIONS] PATH
 
 The same files, names and options always give the same bytes. A folder is taken
-with its hidden and empty files. Links to files that lie in it too are taken as
-files; other links, and devices, are left out and named.
+with its hidden and empty files, and links to files that lie in it too. Left out
+and named: other links and devices, what cannot be read or has a name that is
+not UTF-8, and what nobody wants (.DS_Store, Thumbs.db, desktop.ini, @eaDir,
+#recycle, lost+found, *.part, *.!qB and their like). A folder that changes while
+it is read is told.
 
 Options:
   -o, --outfile OUT      the .torrent to write
                          (default: NAME.torrent in the current folder)
   -t, --tracker URL      http, https or udp; repeat it for several, each a tier
-                         of its own, the first asked first (default: none)
+                         of its own, the first asked first; commas join those
+                         of one tier: URL,URL (default: none)
   -p, --private          only the trackers may tell of peers (default: off)
-  -s, --piecesize SIZE   piece length in KiB, or with a unit: 256, 256k, 4M; a
-                         power of two from 16 KiB to 512 MiB (default: one that
-                         makes 1000 to 2000 pieces, at most 16 MiB)
+  -s, --piece-size SIZE  piece length in KiB, or with a unit: 256, 256k, 4M; a
+                         power of two from 16 KiB to 512 MiB (default: auto,
+                         one that makes 1000 to 2000 pieces, at most 16 MiB)
   -c, --comment TEXT     text for people (default: none)
-  -w, --webseed URL      http or https address of the same file or folder;
+  -w, --web-seed URL     http or https address of the same file or folder;
                          repeat it for several (default: none)
       --links WHICH      beneath: links that lead out of the folder are left
                          out; follow: all are taken (default: beneath)
+      --source TEXT      whom it is for: gives the same files an info-hash of
+                         their own, for cross-seeding (default: none)
+      --exclude PATTERN  leave out files and folders whose name or path in the
+                         folder fits: '*.nfo', 'extras/*'; repeat it for more
+      --include PATTERN  take only files that fit, or lie in a folder that
+                         fits; what is excluded stays out
+      --all              take what nobody wants too
+      --strict           end when something cannot be taken
+      --align            let every file begin with a piece, with padding between
+                         them that nobody keeps (BEP 47)
+      --created-by TEXT  the program that made it (default: everseed/VERSION)
+      --no-date          write no date; none is ever written
   -h, --help             print this
   -V, --version          print the version
 
@@ -50,19 +68,11 @@ Examples:
   everseed make film.mkv                       film.mkv.torrent, no tracker
   everseed make photos/ -t udp://t.example:80/announce -c \"Summer\"
   everseed make big.img -s 16M -o /srv/big.torrent
+  everseed make film/ -p -t https://t.example/KEY/announce --source SITE \\
+    --exclude '*.txt'
 ";
 
-const OPTIONS: &[&str] = &[
-    "--outfile",
-    "--tracker",
-    "--private",
-    "--piecesize",
-    "--comment",
-    "--webseed",
-    "--links",
-    "--help",
-    "--version",
-];
+const OPTIONS: &[&str] = &["--outfile", "--links", "--help", "--version"];
 
 struct MakeArgs {
     path: PathBuf,
@@ -77,14 +87,20 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let made = make(&args.path, &args.out, &args.options, &mut reporter());
     made.map_err(Failure::failed)?;
     let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
-    let name = read_name(&args.out, &metainfo).map_err(Failure::failed)?;
+    print(&args.out, &metainfo)
+}
+
+/// Prints where a torrent is and how it is called.
+pub(crate) fn print(torrent: &Path, metainfo: &Metainfo) -> Result<ExitCode, Failure> {
+    let name = read_name(torrent, metainfo).map_err(Failure::failed)?;
+    let tiers = trackers::tiers(torrent, metainfo).map_err(Failure::Failed)?;
     let mut out = Output::new();
-    let path = std::path::absolute(&args.out).unwrap_or(args.out);
+    let path = std::path::absolute(torrent).unwrap_or(torrent.to_owned());
     let path = escape(path.as_os_str().as_encoded_bytes());
     out.line(format_args!("torrent: {path}"));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
     if !metainfo.private {
-        let urls = args.options.trackers.iter().map(String::as_str);
+        let urls = tiers.iter().flatten().map(String::as_str);
         let link = magnet(
             metainfo.info_hash,
             &name,
@@ -110,25 +126,13 @@ fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
         let name = option.as_str();
         match name {
             "-o" | "--outfile" => out = Some(args::path_of(&mut parser, name)?),
-            "-t" | "--tracker" => {
-                let what = "an http, https or udp URL";
-                let url = args::parsed(&mut parser, name, what, args::tracker)?;
-                options.trackers.push(url);
-            }
-            "-p" | "--private" => options.private = true,
-            "-s" | "--piecesize" => {
-                let what = "a power of two from 16 KiB to 512 MiB, like 256, 256k or 4M";
-                let len = args::parsed(&mut parser, name, what, args::piece_len)?;
-                options.piece_len = Some(len);
-            }
-            "-c" | "--comment" => options.comment = Some(args::text(&mut parser, name)?),
-            "-w" | "--webseed" => {
-                let what = "an http or https URL";
-                let url = args::parsed(&mut parser, name, what, args::webseed)?;
-                options.webseeds.push(url);
-            }
             "--links" => options.links = args::links(&mut parser, name)?,
-            _ => return Err(args::unknown("make", OPTIONS, name)),
+            _ if making::flag(&mut options, name, true) => {}
+            _ if making::option(&mut options, name, &mut parser)? => {}
+            _ => {
+                let known = [OPTIONS, making::VALUES, making::FLAGS].concat();
+                return Err(args::unknown("make", &known, name));
+            }
         }
     }
     let path = path.ok_or_else(|| args::missing("make", "a file or folder"))?;
@@ -137,7 +141,7 @@ fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
 }
 
 /// Refuses a place that the torrent cannot or should not be written to, before hours of hashing.
-fn writable(out: &Path) -> Result<(), String> {
+pub(crate) fn writable(out: &Path) -> Result<(), String> {
     let shown = escape(out.as_os_str().as_encoded_bytes());
     match fs::symlink_metadata(out) {
         Ok(there) if there.is_dir() => {
@@ -176,11 +180,32 @@ fn default_out(path: &Path) -> PathBuf {
 /// Tells a person what is left out and how far the hashing is.
 pub(crate) fn reporter() -> impl FnMut(Report<'_>) {
     let mut progress: Option<Progress> = None;
+    let mut not_included = NotIncluded(0);
     move |report| match report {
+        // Who names what is taken knows that the rest is not.
+        Report::Skipped(_, Skipped::NotIncluded) => not_included.add(),
         Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
         Report::Hashed { done, total } => progress
             .get_or_insert_with(|| Progress::new("hashed", total))
             .update(done),
+    }
+}
+
+/// How many files fit no pattern of `--include`.
+struct NotIncluded(u64);
+
+impl NotIncluded {
+    fn add(&mut self) {
+        self.0 += 1;
+    }
+}
+
+impl Drop for NotIncluded {
+    fn drop(&mut self) {
+        match self.0 {
+            0 => {}
+            n => say(format_args!("left out, no --include fits: {n} files")),
+        }
     }
 }
 
@@ -193,12 +218,30 @@ fn skipped(path: &Path, why: Skipped) -> String {
         Skipped::FolderLink => format!("left out, a link to a folder: {path}"),
         Skipped::Special => format!("left out, no regular file: {path}"),
         Skipped::Output => format!("left out, the torrent itself: {path}"),
+        Skipped::Excluded => format!("left out, excluded: {path}"),
+        Skipped::NotIncluded => format!("left out, no --include fits: {path}"),
+        Skipped::Unwanted => {
+            format!("left out, as nobody wants such a file (--all takes it): {path}")
+        }
+        Skipped::NotUtf8 => {
+            format!(
+                "left out, its name is not UTF-8, so others could not read it; rename it: {path}"
+            )
+        }
+        Skipped::TooLong => {
+            format!("left out, its path is longer than {MAX_PATH} bytes; shorten it: {path}")
+        }
+        Skipped::Unreadable(errno) => {
+            let error = io::Error::from_raw_os_error(errno);
+            format!("left out, it cannot be read ({error}): {path}")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everseed_disk::Choice;
 
     #[test]
     fn named_as_in_transmission_create() {
@@ -220,8 +263,7 @@ mod tests {
         ];
         let made = parse(Parser::from_args(args)).map(|args| (args.path, args.out, args.options));
         let options = Options {
-            trackers: vec!["udp://t:80".into(), "http://u/a".into()],
-            roomy: false,
+            trackers: vec![vec!["udp://t:80".into()], vec!["http://u/a".into()]],
             webseeds: vec!["https://web/".into()],
             comment: Some("text".into()),
             private: true,
@@ -230,6 +272,46 @@ mod tests {
         };
         let expected = (PathBuf::from("dir/"), PathBuf::from("x.torrent"), options);
         assert_eq!(made, Ok(expected));
+    }
+
+    #[test]
+    fn named_as_elsewhere() {
+        let args = [
+            "dir/",
+            "--piece-size=auto",
+            "--source=TRK",
+            "--exclude=*.nfo",
+            "--exclude=./a/",
+            "--include",
+            "*.mkv",
+            "--all",
+            "--strict",
+            "--align",
+            "--created-by=",
+            "--no-date",
+            "--web-seed=http://w/",
+            "-t",
+            "http://t/a,http://u/a",
+        ];
+        let made = parse(Parser::from_args(args)).map(|args| args.options);
+        let options = Options {
+            trackers: vec![vec!["http://t/a".into(), "http://u/a".into()]],
+            webseeds: vec!["http://w/".into()],
+            created_by: Some(String::new()),
+            source: Some("TRK".into()),
+            align: true,
+            strict: true,
+            choice: Choice {
+                include: vec!["*.mkv".into()],
+                exclude: vec!["*.nfo".into(), "a".into()],
+                all: true,
+            },
+            ..Options::default()
+        };
+        assert_eq!(made, Ok(options));
+        for bad in ["--exclude=", "--exclude=/srv/x", "--piece-size=best"] {
+            assert!(parse(Parser::from_args(["dir", bad])).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -248,7 +330,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_option() {
-        for option in OPTIONS {
+        for option in [OPTIONS, making::VALUES, making::FLAGS].concat() {
             assert!(HELP.contains(option), "{option}");
         }
     }

@@ -5,8 +5,10 @@
 
 pub mod args;
 mod check;
+mod edit;
 pub mod get;
 pub(crate) mod make;
+pub(crate) mod making;
 pub mod run;
 pub mod seed;
 mod show;
@@ -38,6 +40,7 @@ Commands:
   get TORRENT         download a torrent, then keep seeding it
   run                 the service: what a configuration file says
   make PATH           make a .torrent
+  edit TORRENT        change trackers, web seeds, comment or source in one
   show TORRENT        print what a .torrent holds
   check TORRENT DIR   compare files with a .torrent
   help [COMMAND]      print the options of a command, as COMMAND --help does
@@ -62,7 +65,9 @@ pub const USAGE: u8 = 2;
 /// Exit code of `check` when data is damaged or missing.
 pub const DAMAGED: u8 = 3;
 
-const COMMANDS: &[&str] = &["seed", "get", "run", "make", "show", "check", "help"];
+const COMMANDS: &[&str] = &[
+    "seed", "get", "run", "make", "edit", "show", "check", "help",
+];
 
 /// Why a command ended early. What it carries is shown to a person after `everseed: `.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,6 +201,7 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         }
         Some("run") => run::run(parser),
         Some("make") => make::run(parser),
+        Some("edit") => edit::run(parser),
         Some("show") => show::run(parser),
         Some("check") => check::run(parser),
         Some("help") => help(parser),
@@ -216,6 +222,7 @@ fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
         Some("get") => print(get::HELP),
         Some("run") => print(run::HELP),
         Some("make") => print(make::HELP),
+        Some("edit") => print(edit::HELP),
         Some("show") => print(show::HELP),
         Some("check") => print(check::HELP),
         Some("help") => print(HELP),

@@ -13,6 +13,7 @@ use log::LevelFilter;
 use crate::cli::Failure;
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::get::{self, Fetch};
+use crate::cli::making;
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
@@ -323,6 +324,17 @@ const OWN: &[&str] = &[
 /// Options of the command line that have another form here, or no sense.
 const NOT_HERE: &[&str] = &["help", "version", "verbose"];
 
+/// Options that may be given several times, and so have lists here.
+const REPEATED: &[&str] = &[
+    "--tracker",
+    "--web-seed",
+    "--include",
+    "--exclude",
+    "--listen",
+    "--only",
+    "--peer",
+];
+
 /// Options that hold for one torrent, and so may stand in its table.
 const OF_ONE: &[&str] = &[
     "data",
@@ -443,6 +455,9 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
         "--share-torrent" => seed.share_torrent = flag(setting)?,
         "--data" => seed.data = Some(path(setting)?),
         "--out" => fetch.out = path(setting)?,
+        _ if making::FLAGS.contains(&name.as_str()) => {
+            making::flag(&mut seed.make, &name, flag(setting)?);
+        }
         _ if !of_seed && !of_get => {
             let strip = |options: &'static [&'static str]| {
                 options.iter().map(|option| option.trim_start_matches('-'))
@@ -452,7 +467,7 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
             return Err(unknown(setting, &known));
         }
         _ => {
-            let repeats = ["--tracker", "--listen", "--only", "--peer"].contains(&name.as_str());
+            let repeats = REPEATED.contains(&name.as_str());
             if setting.list && !repeats {
                 return Err(wrong(setting, "one value, not a list"));
             }
@@ -566,6 +581,9 @@ mod tests {
             log = "info"
             quiet = true
             tracker = ["udp://t:80", "http://t/a"]
+            exclude = ["*.nfo", "*.txt"]
+            private = true
+            source = "S"
             listen = "0.0.0.0:7000"
             slots = 3
             max-peers = 50
@@ -597,7 +615,9 @@ mod tests {
         );
         assert_eq!((config.seed.check, config.seed.quiet), (Check::Lazy, true));
         assert_eq!(config.seed.log, LevelFilter::Info);
-        assert_eq!(config.seed.trackers.len(), 2);
+        assert_eq!(config.seed.make.trackers.len(), 2);
+        let make = &config.seed.make;
+        assert_eq!((make.choice.exclude.len(), make.private), (2, true));
         assert!(!config.seed.listen_default && config.seed.listen.len() == 1);
         let download = config.download.unwrap();
         assert_eq!(download.out, Path::new("/srv/data"));

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use everseed_disk::Links;
+use everseed_disk::make::Options;
 use lexopt::Parser;
 use log::LevelFilter;
 
 use crate::cli::args::{self, Given, Stop};
+use crate::cli::making;
 
 /// What `everseed seed --help` prints.
 pub const HELP: &str = "\
@@ -27,7 +29,16 @@ Options:
                        holds its file or folder, or that file or folder itself
                        (default: beside the .torrent)
   -t, --tracker URL    tracker for torrents made here: http, https or udp;
-                       repeat it for several (default: the built-in tracker)
+                       repeat it for several, each a tier of its own, or join
+                       those of one tier by commas (default: the built-in one)
+      --source TEXT    for torrents made here, as the following are, too: whom
+                       it is for, which gives the files an info-hash of its own
+      --exclude PATTERN, --include PATTERN, --all
+                       which files of a folder: see everseed make --help
+      --strict         end when a file cannot be taken
+      --private, --align, --piece-size SIZE, --comment TEXT, --created-by TEXT,
+      --web-seed URL, --no-date
+                       see everseed make --help
       --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
                        unless it is private or a URL in it has a passkey
                        (default: only peers get it, by the magnet link)
@@ -77,6 +88,18 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--data",
     "--tracker",
     "--share-torrent",
+    "--web-seed",
+    "--piece-size",
+    "--comment",
+    "--created-by",
+    "--source",
+    "--include",
+    "--exclude",
+    "--private",
+    "--align",
+    "--all",
+    "--strict",
+    "--no-date",
     "--listen",
     "--slots",
     "--max-peers",
@@ -122,8 +145,8 @@ pub struct SeedArgs {
     pub up: Option<u64>,
     /// When data is verified.
     pub check: Check,
-    /// Announce URLs for torrents made here; none is the built-in tracker.
-    pub trackers: Vec<String>,
+    /// For torrents made here; no tracker is the built-in one.
+    pub make: Options,
     /// Whether torrent files are given to whoever asks by HTTP.
     pub share_torrent: bool,
     /// How blocks come from files into sockets.
@@ -173,7 +196,7 @@ impl Default for SeedArgs {
             memory: MEMORY,
             up: None,
             check: Check::First,
-            trackers: Vec::new(),
+            make: Options::default(),
             share_torrent: false,
             send: Sending::Copy,
             links: Links::Beneath,
@@ -200,6 +223,7 @@ impl SeedArgs {
                     }
                     "-v" | "--verbose" => seed.log = seed.log.increment_severity(),
                     "--share-torrent" => seed.share_torrent = true,
+                    name if making::flag(&mut seed.make, name, true) => {}
                     name => seed.option(name, &mut parser)?,
                 },
             }
@@ -211,11 +235,6 @@ impl SeedArgs {
     pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
         match name {
             "--data" => self.data = Some(args::path_of(parser, name)?),
-            "--tracker" | "-t" => {
-                let what = "an http, https or udp URL";
-                self.trackers
-                    .push(args::parsed(parser, name, what, args::tracker)?);
-            }
             "--listen" => {
                 let what = "an address like 0.0.0.0:6881 or [::]:6881";
                 let addr = args::parsed(parser, name, what, |text| text.parse().ok())?;
@@ -255,6 +274,7 @@ impl SeedArgs {
             }
             "--links" => self.links = args::links(parser, name)?,
             "--trace" => self.trace = Some(args::path_of(parser, name)?),
+            _ if making::option(&mut self.make, name, parser)? => {}
             _ => return Err(args::unknown("seed", OPTIONS, name)),
         }
         Ok(())
@@ -336,6 +356,8 @@ mod tests {
             "udp://t:80",
             "--share-torrent",
             "--tracker=http://t/announce",
+            "--source=S",
+            "--private",
             "-vv",
             "--data",
             "d",
@@ -356,7 +378,12 @@ mod tests {
             memory: 4_000_000,
             up: Some(1_572_864),
             check: Check::Lazy,
-            trackers: vec!["udp://t:80".into(), "http://t/announce".into()],
+            make: Options {
+                trackers: vec![vec!["udp://t:80".into()], vec!["http://t/announce".into()]],
+                source: Some("S".into()),
+                private: true,
+                ..Options::default()
+            },
             share_torrent: true,
             send: Sending::Sendfile,
             links: Links::Follow,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_core::metainfo::{Kind, Metainfo, RereadError};
+use everseed_disk::edit::source_of;
 use everseed_disk::{Stream, open_torrent, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
@@ -22,10 +23,10 @@ everseed show - print what a .torrent holds
 
 Usage: everseed show [--secrets] TORRENT
 
-Prints the name, info-hash, magnet link, size, pieces, trackers by tier, web
-seeds, comment, and every file: its number (for `everseed get --only`), its size
-in bytes, its path. Text from the torrent
-cannot control the terminal: odd characters are shown as escapes.
+Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
+web seeds, comment, and every file: its number (for `everseed get --only`), its
+size in bytes, its path. Text from the torrent cannot control the terminal: odd
+characters are shown as escapes.
 
 Options:
       --secrets          print passwords and passkeys in URLs too, which are ***
@@ -101,6 +102,9 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
     ));
     let private = if metainfo.private { "yes" } else { "no" };
     out.line(format_args!("private: {private}"));
+    if let Some(source) = source_of(path, metainfo).map_err(RereadError::Io)? {
+        out.line(format_args!("source: {}", escape(&source)));
+    }
     if let Some(time) = metainfo.creation_date {
         out.line(format_args!("created: {}", date(time)));
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use everseed_core::bits;
 use everseed_core::metainfo::{Kind, MetainfoError};
 use everseed_disk::{
-    Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, open_torrent,
-    read_torrent, replace, write,
+    Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
+    open_torrent, read_torrent, replace, write,
 };
 use everseed_node::Order;
 
@@ -253,62 +253,13 @@ fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> boo
     let mut any = false;
     for (wish, used) in only.iter().zip(used) {
         let hit = wish.parse() == Ok(number)
-            || matches(wish, &path)
-            || name.as_ref().is_some_and(|name| matches(wish, name));
+            || fits(wish, &path)
+            || name.as_ref().is_some_and(|name| fits(wish, name));
         *used |= hit;
         any |= hit;
     }
     any
 }
 
-/// Whether `text` fits a pattern, in which `*` stands for any text and `?` for any letter.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                // The last star takes one more letter.
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    (p, t) = (at + 1, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
-}
-
 /// How long a torrent may take to come.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        let table = [
-            ("*.flac", "a/b.flac", true),
-            ("*.flac", "a/b.flac.txt", false),
-            ("a/?.txt", "a/b.txt", true),
-            ("a/?.txt", "a/bb.txt", false),
-            ("*", "", true),
-            ("*a*b*", "xaxxbx", true),
-            ("*a*b*", "xbxxax", false),
-            ("", "", true),
-            ("a", "ab", false),
-        ];
-        for (pattern, text, expected) in table {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
-    }
-}

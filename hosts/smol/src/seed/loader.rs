@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everseed_core::metainfo::Metainfo;
+use everseed_disk::make::Options;
 use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
@@ -35,7 +36,8 @@ pub(super) struct Order {
     pub(super) known: bool,
     /// How it must look, if it was asleep: otherwise it is something else now.
     pub(super) mark: Option<Mark>,
-    pub(super) trackers: Vec<String>,
+    /// For torrents that are made.
+    pub(super) make: Options,
     pub(super) own_tracker: String,
 }
 
@@ -146,7 +148,7 @@ fn open(state: &State, order: &Order) -> Option<Outcome> {
         data: data.as_deref(),
         within: order.folder.as_deref(),
         links: order.links,
-        trackers: &order.trackers,
+        make: &order.make,
         own_tracker: &order.own_tracker,
     };
     Some(sources.known(path)?.map(|source| (looked_at(source), None)))
@@ -182,7 +184,7 @@ fn open_any(state: &State, order: &Order) -> Outcome {
         // A download's torrent file is a copy in the state.
         within: order.folder.as_deref().filter(|_| fetch.is_none()),
         links: order.links,
-        trackers: &order.trackers,
+        make: &order.make,
         own_tracker: &order.own_tracker,
     };
     let source = looked_at(sources.open(&path)?);

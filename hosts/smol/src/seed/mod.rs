@@ -104,7 +104,7 @@ impl Seed {
             data: args.data.as_deref(),
             within: None,
             links: args.links,
-            trackers: &args.trackers,
+            make: &args.make,
             own_tracker: &own_tracker,
         };
         let paths = std::mem::take(&mut args.paths);
@@ -402,7 +402,7 @@ impl Seed {
         };
         // Some of those that are asleep have peers too.
         let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
-        tracker.set_names(hosts(&args.trackers, &own_tracker));
+        tracker.set_names(hosts(&args.make.trackers.concat(), &own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
@@ -424,7 +424,7 @@ impl Seed {
             torrents: Vec::with_capacity(plan.torrents),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
-            named_trackers: args.trackers.clone(),
+            named_trackers: args.make.trackers.concat(),
             share_torrent: args.share_torrent,
             failing: Rc::default(),
             web: Clients::new(plan.web),

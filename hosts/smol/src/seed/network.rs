@@ -89,7 +89,8 @@ impl Service {
     /// Has the links of what is seeded name the address that we have now.
     pub(super) fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
         let (own_tracker, share) = (seed.own_tracker.clone(), seed.share_torrent);
-        let named = !self.config.seed.trackers.is_empty();
+        let make = self.config.seed.make.clone();
+        let named = !make.trackers.is_empty();
         let mut linked = Vec::new();
         for managed in self.items.iter().filter(|managed| which(managed)) {
             let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
@@ -102,7 +103,7 @@ impl Service {
         // It writes to the disk.
         seed.slow.spawn(smol::unblock(move || {
             for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &own_tracker, share) {
+                if let Err(error) = link_anew(content, made, &make, &own_tracker, share) {
                     log::error!("{error}; its links name our former address");
                 }
             }
@@ -115,11 +116,12 @@ impl Service {
 fn link_anew(
     content: Arc<Content>,
     made: bool,
+    options: &make::Options,
     own_tracker: &str,
     share: bool,
 ) -> Result<(), String> {
     let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
-    let options = own_options(own_tracker);
+    let options = own_options(options, own_tracker);
     if made && make::stays_put(metainfo, &options) {
         make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
     }

@@ -353,7 +353,7 @@ impl Service {
                 links: self.config.seed.links,
                 known,
                 mark: None,
-                trackers: self.config.seed.trackers.clone(),
+                make: self.config.seed.make.clone(),
                 own_tracker: seed.own_tracker.clone(),
             });
         }
@@ -371,7 +371,7 @@ impl Service {
             item,
             known: false,
             mark: Some(mark),
-            trackers: self.config.seed.trackers.clone(),
+            make: self.config.seed.make.clone(),
             own_tracker: seed.own_tracker.clone(),
         });
         ticket

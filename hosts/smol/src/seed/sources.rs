@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{Content, Links, ReadError, check, read_torrent, resolve};
+use everseed_disk::{Choice, Content, Links, ReadError, check, read_torrent, resolve};
 
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
@@ -33,8 +33,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) within: Option<&'a Path>,
     /// Which links are followed.
     pub(crate) links: Links,
-    /// Trackers that were asked for, for torrents that are made.
-    pub(crate) trackers: &'a [String],
+    /// For torrents that are made; without a tracker they get the built-in one.
+    pub(crate) make: &'a Options,
     /// The built-in tracker's announce URL.
     pub(crate) own_tracker: &'a str,
 }
@@ -169,7 +169,19 @@ impl Sources<'_> {
             .resume(metainfo.info_hash, metainfo.geometry.pieces())?;
         let record = everseed_core::resume::Record::decode(&bytes).ok()?;
         let same = check::fingerprint(&content).ok()? == record.fingerprint;
-        (same && make::lists_same(path, &content)).then_some(content)
+        (same && self.lists_same(path, &content)).then_some(content)
+    }
+
+    /// Whether a torrent that is made now would be the same one.
+    fn lists_same(&self, path: &Path, content: &Content) -> bool {
+        let mut options = self.options();
+        if make::would_be_same(path, content, &options) {
+            return true;
+        }
+        // What nobody wants was part of torrents once; whoever has a link to one keeps it.
+        let chosen = options.choice != Choice::default();
+        options.choice.all = true;
+        !chosen && make::would_be_same(path, content, &options)
     }
 
     fn open_at(&self, torrent: &Path, metainfo: &Metainfo, path: &Path) -> Result<Content, String> {
@@ -200,15 +212,9 @@ impl Sources<'_> {
         Ok(torrent)
     }
 
-    /// Replaces a made torrent's trackers by those that are wanted now.
+    /// Replaces what a made torrent says beside its files by what is wanted now.
     fn retrack(&self, torrent: &Path, metainfo: &Metainfo) -> Result<(), String> {
-        let trackers = trackers::tiers(torrent, metainfo)?;
-        let options = self.options();
-        let same = trackers.iter().flatten().eq(&options.trackers);
-        if same && (!options.roomy || make::stays_put(metainfo, &options)) {
-            return Ok(());
-        }
-        let done = make::retrack(torrent, metainfo, &options);
+        let done = make::retrack(torrent, metainfo, &self.options());
         done.map_err(|error| self.advise(torrent, &error))
     }
 
@@ -223,26 +229,21 @@ impl Sources<'_> {
     }
 
     fn options(&self) -> Options {
-        let options = match self.trackers {
-            [] => own_options(self.own_tracker),
-            given => Options {
-                trackers: given.to_vec(),
-                ..Options::default()
-            },
+        let mut options = match self.make.trackers.is_empty() {
+            true => own_options(self.make, self.own_tracker),
+            false => self.make.clone(),
         };
-        Options {
-            links: self.links,
-            ..options
-        }
+        options.links = self.links;
+        options
     }
 }
 
 /// What a torrent says whose tracker is the one built in, whose address may change.
-pub(crate) fn own_options(own_tracker: &str) -> Options {
+pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
     Options {
-        trackers: vec![own_tracker.to_owned()],
+        trackers: vec![vec![own_tracker.to_owned()]],
         roomy: true,
-        ..Options::default()
+        ..make.clone()
     }
 }
 

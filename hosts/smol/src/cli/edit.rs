@@ -1,0 +1,154 @@
+//! `everseed edit`: another tracker, web seed, comment or source in a torrent that is there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use everseed_disk::edit::{Changes, edit};
+use everseed_disk::read_torrent;
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::cli::args::{self, Given, Stop};
+use crate::cli::make::{print, writable};
+use crate::cli::making;
+use crate::cli::text::say;
+use crate::cli::{Failure, start_log};
+
+pub(crate) const HELP: &str = "\
+everseed edit - change trackers, web seeds, comment or source of a .torrent
+
+Usage: everseed edit [OPTIONS] TORRENT
+
+The rest of the file stays byte for byte. The info-hash stays too, unless the
+source is changed: then it is another torrent for trackers and peers. An empty
+value takes away what is there: -c \"\".
+
+Options:
+  -o, --outfile OUT      the .torrent to write (default: TORRENT itself)
+  -t, --tracker URL      trackers instead of those that are there: http, https
+                         or udp; repeat it for several, each a tier of its own;
+                         commas join those of one tier: URL,URL
+  -w, --web-seed URL     web seeds instead of those that are there
+  -c, --comment TEXT     text for people
+      --source TEXT      whom it is for, as sites for cross-seeding want it
+  -h, --help             print this
+  -V, --version          print the version
+
+Prints the torrent's path, info-hash and magnet link.
+
+Examples:
+  everseed edit film.torrent -t https://t.example/KEY/announce
+  everseed edit film.torrent --source SITE -o film.site.torrent
+  everseed edit film.torrent -t \"\" -w \"\"           no trackers, no web seeds
+";
+
+const OPTIONS: &[&str] = &[
+    "--outfile",
+    "--tracker",
+    "--web-seed",
+    "--comment",
+    "--source",
+    "--help",
+    "--version",
+];
+
+struct EditArgs {
+    path: PathBuf,
+    out: Option<PathBuf>,
+    changes: Changes,
+}
+
+pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
+    let EditArgs { path, out, changes } = parse(parser)?;
+    start_log(LevelFilter::Warn);
+    let out = out.unwrap_or_else(|| path.clone());
+    let before = read_torrent(&path).map_err(Failure::failed)?.info_hash;
+    writable(&out).map_err(Failure::Failed)?;
+    edit(&path, &out, &changes).map_err(Failure::failed)?;
+    let metainfo = read_torrent(&out).map_err(Failure::failed)?;
+    let after = metainfo.info_hash;
+    if after != before {
+        say(format_args!(
+            "the source is part of what is hashed: the info-hash was {before} and is {after} now, \
+             another torrent for trackers and peers"
+        ));
+    }
+    print(&out, &metainfo)
+}
+
+fn parse(mut parser: Parser) -> Result<EditArgs, Stop> {
+    let mut changes = Changes::default();
+    let (mut path, mut out) = (None, None);
+    while let Some(given) = args::next(&mut parser, HELP)? {
+        let option = match given {
+            Given::Value(value) if path.is_none() => {
+                path = Some(args::path(value)?);
+                continue;
+            }
+            Given::Value(value) => return Err(args::surplus("edit", &value)),
+            Given::Option(option) => option,
+        };
+        let name = option.as_str();
+        match name {
+            "-o" | "--outfile" => out = Some(args::path_of(&mut parser, name)?),
+            "-t" | "--tracker" => {
+                let tiers = changes.trackers.get_or_insert_default();
+                let tier = making::tier_or_none(name, &mut parser)?;
+                tiers.extend((!tier.is_empty()).then_some(tier));
+            }
+            "-w" | "--web-seed" | "--webseed" => {
+                let urls = changes.webseeds.get_or_insert_default();
+                urls.extend(making::web_seed_or_none(name, &mut parser)?);
+            }
+            "-c" | "--comment" => changes.comment = Some(args::text(&mut parser, name)?),
+            "--source" => changes.source = Some(args::text(&mut parser, name)?),
+            _ => return Err(args::unknown("edit", OPTIONS, name)),
+        }
+    }
+    let path = path.ok_or_else(|| args::missing("edit", "a .torrent"))?;
+    if changes == Changes::default() {
+        let what = "what to change: --tracker, --web-seed, --comment or --source";
+        return Err(args::missing("edit", what));
+    }
+    Ok(EditArgs { path, out, changes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_takes_away() {
+        let parse = |args: &[&str]| parse(Parser::from_args(args)).map(|args| args.changes);
+        let changes = Changes {
+            trackers: Some(Vec::new()),
+            webseeds: Some(Vec::new()),
+            comment: Some(String::new()),
+            source: None,
+        };
+        assert_eq!(parse(&["x", "-t", "", "-w", "", "-c", ""]), Ok(changes));
+        let two = vec!["http://t/a".to_owned(), "udp://u:1".to_owned()];
+        let changes = Changes {
+            trackers: Some(vec![two, vec!["http://v/".to_owned()]]),
+            source: Some("S".to_owned()),
+            ..Changes::default()
+        };
+        let args = [
+            "x",
+            "-t",
+            "http://t/a,udp://u:1",
+            "-t",
+            "http://v/",
+            "--source=S",
+        ];
+        assert_eq!(parse(&args), Ok(changes));
+        assert!(parse(&["x"]).is_err() && parse(&["-c", "y"]).is_err());
+    }
+
+    #[test]
+    fn help_lists_every_option() {
+        for option in OPTIONS {
+            assert!(HELP.contains(option), "{option}");
+        }
+    }
+}
