@@ -16,15 +16,16 @@ use everseed_tests::usage::{anonymous, tcp_memory};
 
 #[test]
 fn a_torrent_without_an_end() {
-    let heads = [
-        "HTTP/1.1 200 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3ffffff\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 67000000000\r\n\r\n",
+    let many = "x".repeat(0x10000);
+    let chunk = format!("10000\r\n{many}\r\n");
+    let table = [
+        ("", &many),
+        ("Transfer-Encoding: chunked\r\n", &chunk),
+        ("Content-Length: 67000000000\r\n", &many),
     ];
-    for head in heads {
+    for (header, part) in table {
         let net = Net::new();
-        let server = endless(net.addr(Family::V4), head);
+        let server = endless(net.addr(Family::V4), header, part.clone());
         let url = format!("http://{server}/x.torrent");
         let addr = net.addr(Family::V4);
         let mut getter = Getter::start(Path::new(&url), addr, Dir::new("get"), &[]);
@@ -49,7 +50,7 @@ fn a_torrent_without_an_end() {
         let (code, dir) = getter.end();
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(&url) && said.contains("64.0 MiB"), "{said}");
-        assert!(most <= 4 << 20, "{most} bytes for {head:?}");
+        assert!(most <= 4 << 20, "{most} bytes for {header:?}");
         let kept = |name: &str| name.ends_with(".torrent") || name.ends_with(".part");
         for file in fs::read_dir(dir.join("state")).unwrap() {
             let name = file.unwrap().file_name();
@@ -58,15 +59,15 @@ fn a_torrent_without_an_end() {
     }
 }
 
-/// A server that begins its answer like this, and never ends it.
-fn endless(addr: SocketAddr, head: &'static str) -> SocketAddr {
+/// A server that sends this header and then the same without an end.
+fn endless(addr: SocketAddr, header: &'static str, part: String) -> SocketAddr {
     let listener = TcpListener::bind(addr).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(head.as_bytes());
-            while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\n{header}\r\n");
+            while stream.write_all(part.as_bytes()).is_ok() {}
         }
     });
     addr
