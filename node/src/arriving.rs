@@ -174,7 +174,11 @@ impl<'m> Node<'m> {
         if let Some(partial) = self.partials.take_written(active) {
             let id = partial.torrent?;
             let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;
-            return Some(Action::Verify { torrent: id, piece });
+            return Some(Action::Verify {
+                torrent: id,
+                piece,
+                fresh: false,
+            });
         }
         self.to_verify = false;
         None
@@ -209,6 +213,11 @@ impl<'m> Node<'m> {
             (State::Writing, Ok(())) => {
                 self.partials.written(flight.partial, flight.index);
                 self.to_verify = true;
+            }
+            (State::Writing, Err(StorageError::Pieces { first, end })) => {
+                let id = self.partials.get(flight.partial).and_then(|p| p.torrent);
+                self.free_flight(block.slot, flight);
+                return id.map_or((), |id| self.leave_out(id, first..end));
             }
             (State::Writing, Err(error)) => self.refused(&flight, error),
             _ => {}
@@ -282,7 +291,7 @@ impl<'m> Node<'m> {
     }
 
     /// Everybody is told of a piece.
-    fn tell_have(&mut self, id: TorrentId, piece: PieceIndex) {
+    pub(crate) fn tell_have(&mut self, id: TorrentId, piece: PieceIndex) {
         self.news.add(id, piece.get());
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {

@@ -113,6 +113,9 @@ pub struct Conn {
     pub(crate) outbox: Outbox,
     /// Whether reading waits until some request is served.
     pub(crate) full: bool,
+    /// Pieces whose last blocks went out lately, and when the latest did; see `suspicion`.
+    pub(crate) given: [u32; GIVEN],
+    pub(crate) given_at: Instant,
     /// The piece that has to be verified before anything more can be sent.
     pub(crate) awaits: Option<PieceIndex>,
 
@@ -247,6 +250,10 @@ impl fmt::Display for Reason {
 /// Requests to take back that are remembered; what was asked beyond them just comes.
 pub(crate) const CANCELS: usize = 4;
 
+/// Pieces whose last blocks went out that are remembered, and what stands for none.
+pub(crate) const GIVEN: usize = 4;
+pub(crate) const NO_PIECE: u32 = u32::MAX;
+
 /// Pieces allowed fast that are remembered.
 const ALLOWED: usize = 8;
 
@@ -311,6 +318,8 @@ impl Conn {
         requests: List::EMPTY,
         outbox: Outbox::NEW,
         full: false,
+        given: [NO_PIECE; GIVEN],
+        given_at: Instant::ZERO,
         awaits: None,
         opened: Instant::ZERO,
         heard: Instant::ZERO,

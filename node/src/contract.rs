@@ -77,12 +77,15 @@ pub enum Action {
         /// The torrent.
         torrent: TorrentId,
     },
-    /// Hash a piece; answer with [`Event::Verified`] or [`Event::Unreadable`].
+    /// Hash a piece; answer with [`Event::Verified`], [`Event::Unread`] or [`Event::Unreadable`].
     Verify {
         /// The torrent.
         torrent: TorrentId,
         /// The piece.
         piece: PieceIndex,
+        /// Whether to read it from the disk, past what memory holds of it: what peers do makes it
+        /// look damaged there.
+        fresh: bool,
     },
     /// Write a block that came: take its bytes with [`Node::take_block`](crate::Node::take_block), and give them back with
     /// [`Node::written`](crate::Node::written).
@@ -106,12 +109,21 @@ pub enum Event<'a> {
     Closed(ConnId),
     /// Whether a piece has the hash that it should have.
     Verified(TorrentId, PieceIndex, bool),
+    /// A piece cannot be read: it is not offered any more, nor downloaded by itself, until it is
+    /// found to be good. All else goes on.
+    Unread(TorrentId, PieceIndex),
     /// A torrent's storage cannot be read: its peers are let go until it is restored.
     Unreadable(TorrentId),
     /// A torrent's storage can be read again, and is as it was.
     Readable(TorrentId),
     /// A torrent's storage was checked anew, and holds this.
     Restored(TorrentId, #[serde(borrow)] Have<'a>),
+    /// A torrent's storage was changed by somebody, and presumably holds this. Peers stay; each piece is
+    /// verified again before more of it is sent, and all of them one after the other.
+    Changed(TorrentId, #[serde(borrow)] Have<'a>),
+    /// What is not known to be good is to be verified, one piece after the other, as what could not be
+    /// read may be readable again. Of a download only what should be there.
+    Recheck(TorrentId),
     /// A torrent's storage, which refused a write, may take writes again.
     Writable(TorrentId),
     /// This address may have peers of the torrent.
@@ -178,6 +190,14 @@ pub enum StorageError {
     Full,
     /// Anything else.
     Failed,
+    /// The pieces from `first` to the one before `end` take no writes, others do. They are not asked
+    /// for until [`Node::download`](crate::Node::download) says that they are wanted.
+    Pieces {
+        /// The first.
+        first: u32,
+        /// The one after the last.
+        end: u32,
+    },
 }
 
 /// Numbers about the whole node.

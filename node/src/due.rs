@@ -112,7 +112,11 @@ impl Node<'_> {
             return None;
         }
         entry.verifying = Some(piece);
-        Some(Action::Verify { torrent, piece })
+        Some(Action::Verify {
+            torrent,
+            piece,
+            fresh: false,
+        })
     }
 
     pub(crate) fn view(&self, slot: usize) -> View<'_> {
@@ -177,6 +181,9 @@ impl Node<'_> {
             return;
         }
         self.last_served = self.id(slot).slot;
+        if let outgoing::Out::Piece(block) = out {
+            self.note_given(now, slot, block);
+        }
         let conn = &mut self.conns[slot];
         let body = u64::from(body);
         conn.uploaded = conn.uploaded.saturating_add(body);

@@ -399,6 +399,7 @@ impl Node<'_> {
             conn.sent = now;
         }
         let hinted = conn.hinted == Some(block.index);
+        let again = conn.given.contains(&block.index);
         // Of those who are interested, `readable` let in no more than fit; others have themselves to
         // blame for what is not answered.
         if !conn.interested && conn.requests.len() >= MAX_PER_PEER {
@@ -406,6 +407,9 @@ impl Node<'_> {
         }
         let kind = if reject { Kind::Reject } else { Kind::Piece };
         self.queue.push(&mut conn.requests, block, kind);
+        if again {
+            self.suspect(now, slot, piece);
+        }
         if hinted {
             self.hint(slot);
         }

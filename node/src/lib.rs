@@ -16,6 +16,7 @@
 //! | `asking`, `serving_us` | what to ask of whom, and what they say to that |
 //! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
 //! | [`picker`], `peer_bits` | which piece to begin, and who has it |
+//! | `suspicion` | pieces that peers seem to find damaged |
 //! | `evidence`, `bans` | who sent bad pieces, and what becomes of them |
 //! | [`names`] | all torrents that are known, most of which may be asleep |
 //! | [`torrent`], `storage` | those that are awake and their pieces, and what becomes of their storage |
@@ -58,13 +59,14 @@ mod rate;
 mod serving_us;
 mod slots;
 mod storage;
+mod suspicion;
 mod sweep;
 pub mod table;
 pub mod torrent;
 pub mod trace;
 pub mod udp_tracker;
 
-use everseed_core::geometry::{Geometry, TorrentId};
+use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, Pool};
 use everseed_core::rng::Rng;
@@ -162,6 +164,13 @@ pub struct Node<'m> {
     hungry: bool,
     /// Whether some piece may be there to be verified.
     to_verify: bool,
+    /// Whether some torrent may have pieces to verify that nobody waits for.
+    to_recheck: bool,
+    /// Whether a download may lack nothing more, as something was left out.
+    left_out: bool,
+    /// The piece that a peer seems to find damaged, and when the next one may be looked at.
+    suspect: Option<(TorrentId, PieceIndex)>,
+    next_suspicion: Instant,
     downloaded: u64,
     torrents: Torrents<'m>,
     candidates: Candidates<'m>,
@@ -245,6 +254,10 @@ impl<'m> Node<'m> {
             crowded: false,
             hungry: false,
             to_verify: false,
+            to_recheck: false,
+            left_out: false,
+            suspect: None,
+            next_suspicion: Instant::ZERO,
             downloaded: 0,
             torrents: Torrents::new(Names::new(memory.names), memory.torrents, memory.bits),
             candidates: Candidates::new(memory.candidates),
@@ -397,8 +410,14 @@ impl<'m> Node<'m> {
             .get(id)
             .map_or((0, 0), |t| self.torrents.missing(t))
             .0;
+        let mut was_finished = false;
         if let Some(torrent) = self.torrents.get_mut(id) {
+            was_finished = torrent.downloads && torrent.missing == 0 && missing > 0;
             (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
+        }
+        if was_finished {
+            // What the peers have is known from the next connections on.
+            self.close_all(id, Reason::TorrentGone);
         }
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
@@ -616,16 +635,21 @@ impl<'m> Node<'m> {
             Event::Connected(id) => self.connected(now, id),
             Event::Closed(id) => {
                 if let Some(slot) = self.slot(id) {
+                    self.suspect_last(now, slot);
                     self.close(slot, Reason::Gone);
                 }
             }
             Event::Verified(torrent, piece, good) => self.verified(now, torrent, piece, good),
+            Event::Unread(torrent, piece) => self.unread(now, torrent, piece),
             Event::Unreadable(torrent) => self.unreadable(torrent),
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.torrents.get_mut(torrent) {
                     torrent.state = torrent::State::Active;
+                    self.to_recheck = true;
                 }
             }
+            Event::Changed(torrent, have) => self.changed(torrent, have),
+            Event::Recheck(torrent) => self.recheck(torrent),
             Event::Restored(torrent, have) => self.restored(torrent, have),
             Event::Writable(torrent) => self.writable(torrent),
             Event::Peer(torrent, addr) => {
@@ -662,6 +686,9 @@ impl<'m> Node<'m> {
         if let Some(action) = self.storage_action() {
             return Some(action);
         }
+        if core::mem::take(&mut self.left_out) {
+            self.finish_narrowed(now);
+        }
         if core::mem::take(&mut self.hungry) {
             self.ask_all(now);
         }
@@ -669,6 +696,9 @@ impl<'m> Node<'m> {
             if let Some(action) = self.action(now, slot) {
                 return Some(action);
             }
+        }
+        if let Some(action) = self.doubt_action() {
+            return Some(action);
         }
         let dial = self.dial(now);
         dial.or_else(|| self.announcer.poll(now).map(Action::Announce))

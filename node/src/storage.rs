@@ -1,18 +1,26 @@
 //! What the host tells about a torrent's storage.
 
-use everseed_core::geometry::{PieceIndex, TorrentId};
+use core::ops::Range;
 
+use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 
 use crate::conn::Reason;
-use crate::torrent::Have;
-use crate::{Node, torrent};
+use crate::flights::{Flight, State};
+use crate::queue::NONE;
+use crate::torrent::{Bits, Have};
+use crate::{Action, Node, partials, torrent};
 
 impl Node<'_> {
     pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
-        if self.downloaded_piece(now, id, piece, good) {
-            return;
+        if !self.downloaded_piece(now, id, piece, good) {
+            self.found(now, id, piece, good);
         }
+    }
+
+    /// A piece that was there before is good or is not.
+    fn found(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
+        self.to_recheck = true;
         let Some(torrent) = self.torrents.get_mut(id) else {
             return;
         };
@@ -31,6 +39,9 @@ impl Node<'_> {
         }
         // A host may answer late about what it was asked before a restore.
         if good != had {
+            if good {
+                self.tell_have(id, piece);
+            }
             self.count_missing(id);
             if downloads && self.torrents.get(id).is_some_and(|t| t.missing == 0) {
                 self.finished(now, id);
@@ -48,6 +59,146 @@ impl Node<'_> {
             }
             self.due(slot);
         }
+    }
+
+    /// A piece cannot be read.
+    pub(crate) fn unread(&mut self, now: Instant, id: TorrentId, piece: PieceIndex) {
+        let verifying = |p: &partials::Partial| p.state == partials::State::Verifying;
+        if let Some(slot) = self.partials.find(id, piece)
+            && self.partials.get(slot).is_some_and(verifying)
+        {
+            self.end_partial(slot);
+        }
+        self.leave_out(id, piece.get()..piece.get() + 1);
+        self.found(now, id, piece, false);
+    }
+
+    /// These pieces of a download are not asked for any more, and what is in progress of them is given
+    /// up.
+    pub(crate) fn leave_out(&mut self, id: TorrentId, pieces: Range<u32>) {
+        let Some(torrent) = self.torrents.get(id).filter(|t| t.downloads) else {
+            return;
+        };
+        let Some(geometry) = torrent.geometry else {
+            return;
+        };
+        for index in pieces.start..pieces.end.min(geometry.pieces()) {
+            let Some(piece) = geometry.piece(index) else {
+                continue;
+            };
+            if let Some(partial) = self.partials.find(id, piece) {
+                self.give_up(partial);
+            }
+            if !self.torrents.leave_out(id, piece) {
+                log::warn!("no memory to note that piece {index} is left out: serving stops");
+                return self.unreadable(id);
+            }
+        }
+        let missing = self.torrents.get(id).map(|t| self.torrents.missing(t).0);
+        if let (Some(torrent), Some(missing)) = (self.torrents.get_mut(id), missing) {
+            torrent.missing = missing;
+        }
+        self.left_out = true;
+        self.hungry = true;
+    }
+
+    /// Forgets a piece in progress, and the blocks of it that are on their way.
+    fn give_up(&mut self, partial: u16) {
+        for at in 0..self.flights.len() {
+            let Ok(at) = u16::try_from(at) else { break };
+            let its = |f: &Flight| f.partial == partial;
+            let Some(flight) = self.flights.get(at).copied().filter(its) else {
+                continue;
+            };
+            match flight.state {
+                State::Free | State::Dropped => {}
+                State::Write => {
+                    self.flights.unlink(&mut self.writes, at);
+                    self.free_flight(at, flight);
+                }
+                State::Writing => {
+                    if let Some(flight) = self.flights.get_mut(at) {
+                        (flight.state, flight.partial) = (State::Dropped, NONE);
+                    }
+                }
+                _ => self.cancel_flight(usize::from(flight.conn), at),
+            }
+        }
+        self.end_partial(partial);
+    }
+
+    /// Ends the downloads that lack nothing any more as something was left out.
+    pub(crate) fn finish_narrowed(&mut self, now: Instant) {
+        let done = |t: &&torrent::Torrent| t.downloads && t.missing == 0 && t.begun != Bits::None;
+        loop {
+            let next = self.torrents.all().find(done).map(|t| t.id());
+            let Some(id) = next else { return };
+            self.finished(now, id);
+        }
+    }
+
+    /// Somebody changed a torrent's storage.
+    pub(crate) fn changed(&mut self, id: TorrentId, have: Have<'_>) {
+        if !self.torrents.doubt(id, have) {
+            log::warn!("no memory to note which pieces are gone: serving stops");
+            return self.unreadable(id);
+        }
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.verifying = None;
+        }
+        self.partials.verify_again(id);
+        self.to_verify = true;
+        self.count_missing(id);
+        self.recheck(id);
+        // Who waits for a piece has it verified.
+        for slot in 0..self.conns.len() {
+            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+                self.due(slot);
+            }
+        }
+    }
+
+    /// What is not good is verified, whether somebody waits for it or not.
+    pub(crate) fn recheck(&mut self, id: TorrentId) {
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.recheck = Some(0);
+            self.to_recheck = true;
+        }
+    }
+
+    /// The piece to verify next that nobody waits for.
+    pub(crate) fn doubt_action(&mut self) -> Option<Action> {
+        if let Some((torrent, piece)) = self.suspect
+            && let Some(entry) = self.torrents.get_mut(torrent)
+            && entry.verifying.is_none()
+        {
+            entry.verifying = Some(piece);
+            self.suspect = None;
+            return Some(Action::Verify {
+                torrent,
+                piece,
+                fresh: true,
+            });
+        }
+        while self.to_recheck {
+            let due = |t: &&torrent::Torrent| {
+                t.state == torrent::State::Active && t.recheck.is_some() && t.verifying.is_none()
+            };
+            let next = self.torrents.all().find(due).map(|t| t.id());
+            let Some(id) = next else { break };
+            if let Some(piece) = self.torrents.next_recheck(id)
+                && let Some(entry) = self.torrents.get_mut(id)
+            {
+                entry.verifying = Some(piece);
+                return Some(Action::Verify {
+                    torrent: id,
+                    piece,
+                    fresh: false,
+                });
+            }
+        }
+        self.to_recheck = false;
+        None
     }
 
     pub(crate) fn unreadable(&mut self, id: TorrentId) {

@@ -26,6 +26,8 @@ pub struct Torrent {
     pub(crate) good: Bits,
     /// The piece that the host is asked to verify.
     pub(crate) verifying: Option<PieceIndex>,
+    /// All that is not good is verified, from this piece on.
+    pub(crate) recheck: Option<u32>,
     /// Bytes of content sent to peers.
     pub(crate) uploaded: u64,
     /// `uploaded` when the torrent was added.
@@ -107,6 +109,7 @@ impl Torrent {
         have: Bits::None,
         good: Bits::None,
         verifying: None,
+        recheck: None,
         uploaded: 0,
         uploaded_before: 0,
         conns: 0,
@@ -122,6 +125,10 @@ impl Torrent {
         refused: None,
         endgame: false,
     };
+
+    pub(crate) fn id(&self) -> TorrentId {
+        self.id
+    }
 
     /// Whether something that is wanted is missing and to be downloaded.
     pub(crate) fn is_active_download(&self) -> bool {
@@ -449,6 +456,62 @@ impl<'m> Torrents<'m> {
             (torrent.have, torrent.good) = (had, checked);
         }
         true
+    }
+
+    /// Notes that a torrent's content was changed: what is `present` is had if it was before, and
+    /// nothing is good. False when that needed bits and there were none left.
+    pub(crate) fn doubt(&mut self, id: TorrentId, present: Have<'_>) -> bool {
+        let Some(torrent) = self.get(id).copied() else {
+            return true;
+        };
+        let (pieces, mut had) = (torrent.pieces(), torrent.have);
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.good = Bits::None;
+        }
+        let gone = |piece: &PieceIndex| match present {
+            Have::Nothing => true,
+            Have::All | Have::Unverified => false,
+            Have::Presumed(given) | Have::Some(given) => !bits::get(given, piece.get()),
+        };
+        let all = torrent.geometry.into_iter().flat_map(|g| g.all_pieces());
+        let enough = all
+            .filter(gone)
+            .all(|piece| self.put(&mut had, piece, false, pieces));
+        let had = self.simplify(had, pieces);
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.have = had;
+        }
+        enough
+    }
+
+    /// Takes a piece out of what is wanted. False when that needed bits and there were none left.
+    pub(crate) fn leave_out(&mut self, id: TorrentId, piece: PieceIndex) -> bool {
+        let Some(torrent) = self.get(id).copied() else {
+            return true;
+        };
+        let mut wanted = torrent.wanted;
+        let enough = self.put(&mut wanted, piece, false, torrent.pieces());
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.wanted = wanted;
+        }
+        enough
+    }
+
+    /// The next piece that is to be verified though nobody waits for it.
+    pub(crate) fn next_recheck(&mut self, id: TorrentId) -> Option<PieceIndex> {
+        let torrent = self.get(id).copied()?;
+        let (geometry, from) = (torrent.geometry?, torrent.recheck?);
+        // What a download lacks is no matter of reading.
+        let due = |piece: &PieceIndex| {
+            !self.contains(torrent.good, *piece)
+                && (!torrent.is_active_download() || self.contains(torrent.have, *piece))
+        };
+        let all = (from..torrent.pieces()).filter_map(|index| geometry.piece(index));
+        let next = all.into_iter().find(due);
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.recheck = next.map(|piece| piece.get() + 1);
+        }
+        next
     }
 
     /// Sets or clears one piece, making the set mixed where it must be.

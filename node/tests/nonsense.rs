@@ -260,8 +260,11 @@ impl World {
         if !self.writing.is_empty() {
             let n = self.rng.below(self.writing.len() as u32) as usize;
             let (block, bytes) = self.writing.swap_remove(n);
+            let first = self.rng.below(PIECES);
+            let end = first + self.rng.below(4);
             let result = match self.rng.below(30) {
                 0 => Err(StorageError::Full),
+                1 => Err(StorageError::Pieces { first, end }),
                 _ => Ok(()),
             };
             self.node.written(block, bytes, result);
@@ -272,9 +275,11 @@ impl World {
         if !self.verifying.is_empty() {
             let n = self.rng.below(self.verifying.len() as u32) as usize;
             let (torrent, piece) = self.verifying.swap_remove(n);
-            let good = self.rng.below(3) > 0;
-            self.node
-                .event(self.now, Event::Verified(torrent, piece, good));
+            let event = match self.rng.below(30) {
+                0 => Event::Unread(torrent, piece),
+                n => Event::Verified(torrent, piece, n % 3 > 0),
+            };
+            self.node.event(self.now, event);
         }
     }
 
@@ -298,10 +303,21 @@ impl World {
             0 => Event::Unreadable(self.torrent),
             1 => Event::Restored(self.torrent, Have::Nothing),
             2 => Event::Restored(self.torrent, Have::Some(&bits.to_be_bytes())),
-            3..10 => Event::Readable(self.torrent),
+            3 => Event::Changed(self.torrent, Have::Unverified),
+            4 => Event::Changed(self.torrent, Have::Presumed(&bits.to_be_bytes())),
+            5 => Event::Recheck(self.torrent),
+            6 => return self.want_all(),
+            7..14 => Event::Readable(self.torrent),
             _ => Event::Writable(self.torrent),
         };
         self.node.event(self.now, event);
+    }
+
+    /// What was left out is wanted again.
+    fn want_all(&mut self) {
+        let (id, all) = (self.torrent, Wanted::All);
+        // If there is no memory for it, it stays as it is.
+        let _ = self.node.download(self.now, id, all, Order::Rarest);
     }
 
     fn act(&mut self) {
@@ -311,7 +327,7 @@ impl World {
                     let bytes = self.node.take_block(block).unwrap();
                     self.writing.push((block, bytes));
                 }
-                Action::Verify { torrent, piece } => self.verifying.push((torrent, piece)),
+                Action::Verify { torrent, piece, .. } => self.verifying.push((torrent, piece)),
                 Action::Transmit { conn } => self.transmit(conn),
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),

@@ -535,7 +535,7 @@ impl World {
                 let bytes = bytes.expect("a block to write");
                 self.ask_disk(host, Chore::Write(block, span, bytes));
             }
-            Action::Verify { torrent, piece } => {
+            Action::Verify { torrent, piece, .. } => {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),

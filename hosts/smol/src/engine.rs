@@ -310,7 +310,7 @@ impl Engine {
                 Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
                 Some(Action::Close { conn, reason, .. }) => self.close(now, conn, reason),
                 Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
-                Some(Action::Verify { torrent, piece }) => {
+                Some(Action::Verify { torrent, piece, .. }) => {
                     if let Some(content) = self.content(torrent) {
                         let content = Arc::clone(content);
                         self.worker.ask(Task::Verify(content, torrent, piece));

@@ -62,6 +62,11 @@ pub struct World {
     pub geometry: Geometry,
     /// Pieces that turn out to be bad when they are verified.
     pub bad: Vec<u32>,
+    /// Pieces that cannot be read, and those that cannot be written.
+    pub unread: Vec<u32>,
+    pub unwritable: std::ops::Range<u32>,
+    /// Pieces that were to be read past what memory holds.
+    pub fresh: Vec<u32>,
     pub verified: Vec<u32>,
     /// Whether peers may send what is wrong, and the offsets of such blocks on the disk.
     pub lies: bool,
@@ -159,6 +164,9 @@ impl World {
             torrent,
             geometry,
             bad: Vec::new(),
+            unread: Vec::new(),
+            unwritable: 0..0,
+            fresh: Vec::new(),
             verified: Vec::new(),
             lies: false,
             wrong: HashSet::new(),
@@ -279,7 +287,14 @@ impl World {
                 }
             }
             Action::Connect { conn, addr } => self.dialled.push((conn, addr)),
-            Action::Verify { torrent, piece } => self.verify(torrent, piece),
+            Action::Verify {
+                torrent,
+                piece,
+                fresh,
+            } => {
+                self.fresh.extend(fresh.then_some(piece.get()));
+                self.verify(torrent, piece);
+            }
             Action::Write { block, span } => {
                 let bytes = self.node.take_block(block).expect("a block to write");
                 let len = span.len as usize;
@@ -290,8 +305,16 @@ impl World {
                     true => self.wrong.remove(&span.offset),
                     false => self.wrong.insert(span.offset),
                 };
-                let full = self.full.then_some(StorageError::Full);
-                self.node.written(block, bytes, full.map_or(Ok(()), Err));
+                let piece = (span.offset / u64::from(PIECE)) as u32;
+                let (first, end) = (self.unwritable.start, self.unwritable.end);
+                let result = match self.full {
+                    true => Err(StorageError::Full),
+                    false if (first..end).contains(&piece) => {
+                        Err(StorageError::Pieces { first, end })
+                    }
+                    false => Ok(()),
+                };
+                self.node.written(block, bytes, result);
             }
             Action::Announce(job) => self.announces.push(job),
             Action::Wake { torrent } => self.asked_for.push(torrent),
@@ -308,7 +331,10 @@ impl World {
         self.verified.push(piece.get());
         let its = |at: &u64| self.geometry.piece_at(*at) == Some(piece);
         let good = !self.bad.contains(&piece.get()) && !self.wrong.iter().any(its);
-        let event = Event::Verified(torrent, piece, good);
+        let event = match self.unread.contains(&piece.get()) {
+            true => Event::Unread(torrent, piece),
+            false => Event::Verified(torrent, piece, good),
+        };
         self.node.event(self.now, event);
     }
 

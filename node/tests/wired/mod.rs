@@ -318,7 +318,7 @@ impl Swarm {
                     .expect("a block to write");
                 self.nodes[n].writing.push_back((block, bytes, span));
             }
-            Action::Verify { torrent, piece } => {
+            Action::Verify { torrent, piece, .. } => {
                 self.nodes[n].verifying.push_back((torrent, piece));
             }
             _ => {}
