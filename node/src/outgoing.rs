@@ -1,8 +1,8 @@
 //! What a connection is owed, in order. Nothing is queued: the next message follows from the state.
 //!
 //! `Outbox` remembers what was said and how much of the current message is on its way. A message
-//! that has begun is finished as it began, whatever changes meanwhile; all others are derived anew
-//! each time.
+//! that has begun is finished as it began, whatever changes meanwhile, but for a block whose piece is not
+//! known to be good any more: it goes on when that was verified. All others are derived anew each time.
 
 // Buffers and messages are far below 4 GiB.
 #![allow(clippy::cast_possible_truncation)]
@@ -116,6 +116,11 @@ impl Outbox {
         self.owes_choke = self.told_unchoked;
     }
 
+    /// Whether a block of this piece has begun and is not finished.
+    pub(crate) fn is_sending(&self, piece: PieceIndex) -> bool {
+        matches!(self.current, Some(Out::Piece(block)) if block.index == piece.get())
+    }
+
     /// Whether a message has begun and is not finished.
     pub(crate) fn mid_message(&self) -> bool {
         self.current.is_some()
@@ -169,7 +174,10 @@ impl Cursor {
     /// The message to send next.
     pub(crate) fn peek(&self, view: &View<'_>) -> Option<Out> {
         if let Some(out) = self.outbox.current {
-            return Some(out);
+            return match out {
+                Out::Piece(block) => view.is_good(block).then_some(out),
+                _ => Some(out),
+            };
         }
         let conn = view.conn;
         match (self.outbox.stage, conn.state) {
@@ -255,6 +263,9 @@ impl Cursor {
     pub(crate) fn awaits(&self, view: &View<'_>) -> Option<PieceIndex> {
         if self.outbox.stage != Stage::Ready || self.peek(view).is_some() {
             return None;
+        }
+        if let Some(Out::Piece(block)) = self.outbox.current {
+            return view.geometry_piece(block);
         }
         let (block, kind, _) = view.queue.at(self.front)?;
         if kind != Kind::Piece || view.is_good(block) {

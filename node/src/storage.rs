@@ -51,7 +51,10 @@ impl Node<'_> {
             if self.conns[slot].torrent != Some(id) || !self.conns[slot].is_open() {
                 continue;
             }
-            if !good && self.conns[slot].features.fast {
+            if !good && self.conns[slot].outbox.is_sending(piece) {
+                // The rest of a block cannot be taken back.
+                self.close(slot, Reason::MissingPiece);
+            } else if !good && self.conns[slot].features.fast {
                 self.queue
                     .reject_piece(&self.conns[slot].requests, piece.get());
             } else if !good && self.conns[slot].awaits == Some(piece) {

@@ -97,6 +97,34 @@ fn what_was_changed_is_verified_again_and_peers_stay() {
     assert_eq!(told, [1, 18, 19]);
 }
 
+/// What is left of a block that has begun is sent when it is known to be what it was.
+#[test]
+fn a_block_that_has_begun_waits_for_its_piece() {
+    for bad in [false, true] {
+        let mut world = world();
+        let peer = world.leecher(true);
+        world.write_limit = 1000;
+        world.peers[peer].reads = false;
+        world.peers[peer].ask(0, 1);
+        world.settle();
+        // A part of it goes out.
+        world.peers[peer].reads = true;
+        world.transmit(world.peers[peer].id);
+        world.bad.extend(bad.then_some(0));
+        let event = Event::Changed(world.torrent, Have::Unverified);
+        world.node.event(world.now, event);
+        world.transmit(world.peers[peer].id);
+        let got = world.peers[peer].received;
+        assert!(got < 1000, "{got} bytes, some after the change");
+        world.settle();
+        let got = &world.peers[peer];
+        match bad {
+            false => assert_eq!((got.open, got.received), (true, u64::from(BLOCK))),
+            true => assert!(!got.open && got.received < 1000),
+        }
+    }
+}
+
 /// What lies below a file that looks as it did shows in what peers do.
 #[test]
 fn a_piece_that_peers_find_damaged_is_verified() {

@@ -1,6 +1,6 @@
 //! everseed goes away in the middle of a download and comes back at the same address.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
@@ -76,6 +76,7 @@ fn files_of_2040() {
     let content = Content::file("future.bin", 1 << 20, 51);
     let torrent = dir.join("future.torrent");
     let hash = make(content.path(), &torrent, &["-s", "64K"]);
+    let first = fs::read(content.path()).expect("the file")[..1].to_vec();
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
     let whole = || {
         let mut seeder = setup.start(&dir);
@@ -89,20 +90,27 @@ fn files_of_2040() {
         }
     };
     let year_2040 = SystemTime::UNIX_EPOCH + Duration::from_secs(2_208_988_800);
-    change(content.path(), 0, year_2040);
+    change(content.path(), &[], year_2040);
     assert!(whole(), "verified");
-    // With the same time it is not looked at again.
-    change(content.path(), 1, year_2040);
     assert!(whole(), "verified before");
+    // Who sets the time back does not hide the change.
+    change(content.path(), &[!first[0]], year_2040);
+    assert!(!whole(), "what was changed with its time restored");
+    change(content.path(), &first, year_2040);
+    assert!(whole(), "put right again");
     // This time is the same in its lower 32 bits.
-    change(content.path(), 1, year_2040 - Duration::from_secs(1 << 32));
+    change(
+        content.path(),
+        &[!first[0]],
+        year_2040 - Duration::from_secs(1 << 32),
+    );
     assert!(!whole(), "what was changed at another time");
 }
 
-/// Spoils so many bytes and sets the time.
-fn change(path: &Path, bytes: usize, time: SystemTime) {
+/// Writes over the first bytes and sets the time.
+fn change(path: &Path, bytes: &[u8], time: SystemTime) {
     let file = File::options().write(true).open(path).expect("the file");
-    let done = file.write_all_at(&vec![0; bytes], 0);
+    let done = file.write_all_at(bytes, 0);
     done.and_then(|()| file.set_modified(time))
         .expect("changing a file");
 }

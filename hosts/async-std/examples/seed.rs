@@ -65,14 +65,18 @@ async fn seed(
 fn check(content: Content) -> Result<(Content, Vec<u8>), ReadError> {
     let total = content.geometry().total();
     let mut shown = None;
-    let good = check::check(&content, |done| {
-        let percent = done * 100 / total;
-        if shown.replace(percent) != Some(percent) {
-            eprint!("\rchecking: {percent} %");
-            let _ = io::stderr().flush();
-        }
-        ControlFlow::Continue(())
-    });
+    let good = check::check(
+        &content,
+        |done| {
+            let percent = done * 100 / total;
+            if shown.replace(percent) != Some(percent) {
+                eprint!("\rchecking: {percent} %");
+                let _ = io::stderr().flush();
+            }
+            ControlFlow::Continue(())
+        },
+        |fault| eprintln!("{fault}"),
+    );
     eprintln!();
     Ok((content, good?.unwrap_or_default()))
 }

@@ -17,6 +17,7 @@ use async_std::net::TcpStream;
 use async_std::{future, task};
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::time::Instant;
+use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError, check};
 use everseed_node::{Action, Bodies, ConnId, Event, Have, Node, Stats};
 
@@ -218,7 +219,17 @@ impl Engine {
                 let event = Event::Verified(self.torrent, piece, good);
                 self.with_node(|node, now| node.event(now, event));
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                let fault = Unread::judge(&self.content, piece.get(), error);
+                match fault.extent {
+                    Extent::Piece => {
+                        log::warn!("{fault}: it is not served, the others are");
+                        let event = Event::Unread(self.torrent, piece);
+                        self.with_node(|node, now| node.event(now, event));
+                    }
+                    _ => self.fail(fault.error),
+                }
+            }
         }
     }
 

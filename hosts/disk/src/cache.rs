@@ -19,6 +19,7 @@ pub struct FileCache {
     entries: Mutex<Vec<Entry>>,
     limit: usize,
     sequential: bool,
+    fresh: bool,
     clock: AtomicU64,
 }
 
@@ -30,16 +31,32 @@ impl FileCache {
             entries: Mutex::new(Vec::with_capacity(limit)),
             limit,
             sequential: false,
+            fresh: false,
             clock: AtomicU64::new(0),
         }
     }
 
     /// For reading from start to end: the kernel is told to read further ahead.
-    pub(crate) fn sequential(limit: usize) -> FileCache {
+    /// With `fresh`, as [`fresh`](Self::fresh) does.
+    pub(crate) fn sequential(limit: usize, fresh: bool) -> FileCache {
         FileCache {
             sequential: true,
+            fresh,
             ..FileCache::new(limit)
         }
+    }
+
+    /// For reading what is on the disk: what the kernel holds in memory of a file is dropped when it is
+    /// opened, apart from what is still to be written.
+    pub(crate) fn fresh(limit: usize) -> FileCache {
+        FileCache {
+            fresh: true,
+            ..FileCache::new(limit)
+        }
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     pub(crate) fn is_sequential(&self) -> bool {
@@ -133,12 +150,15 @@ impl Source {
     }
 }
 
-/// What changes when a file is written to: its size and time of change.
+/// What changes when a file is written to: its size and times. Whoever writes may set the time of its
+/// content back afterwards, but not that of its inode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
     size: i64,
-    changed_s: i64,
-    changed_ns: u64,
+    content_s: i64,
+    content_ns: u64,
+    inode_s: i64,
+    inode_ns: u64,
 }
 
 impl Stamp {
@@ -147,8 +167,10 @@ impl Stamp {
     pub(crate) fn of(stat: &Stat) -> Stamp {
         Stamp {
             size: stat.st_size as i64,
-            changed_s: stat.st_mtime as i64,
-            changed_ns: stat.st_mtime_nsec as u64,
+            content_s: stat.st_mtime as i64,
+            content_ns: stat.st_mtime_nsec as u64,
+            inode_s: stat.st_ctime as i64,
+            inode_ns: stat.st_ctime_nsec as u64,
         }
     }
 

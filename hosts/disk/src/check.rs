@@ -1,16 +1,17 @@
 //! Whether the files hold what the torrent says: piece hashes, and fingerprints that save hashing.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 
 use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
 use everseed_core::hash::{Digest, Sha1};
 use everseed_core::metainfo::Kind;
+use rustix::fs::Stat;
 
 use crate::cache::FileCache;
 use crate::content::Content;
 use crate::error::ReadError;
+use crate::fault::{Extent, Unread};
 use crate::hash::Fast;
 
 /// Bytes to read at a time while checking: long enough that system calls do not show, short enough
@@ -27,8 +28,15 @@ pub fn verify_piece(
     piece: PieceIndex,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
-    let torrent = content.open_torrent()?;
-    verify(content, files, &torrent, piece, Begun::default(), scratch)
+    let hash = content.piece_hash(&content.open_torrent()?, piece)?;
+    absent_is_bad(verify(
+        content,
+        files,
+        hash,
+        piece,
+        Begun::default(),
+        scratch,
+    ))
 }
 
 /// The hash of a piece that is being written, as far as its bytes came one after another from its
@@ -58,7 +66,8 @@ impl Begun {
     }
 }
 
-/// As [`verify_piece`], but reads only what was not hashed as it was written.
+/// As [`verify_piece`], but reads only what was not hashed as it was written. While the content is written
+/// to, data that is missing is an error: whoever sent it is not to blame.
 pub fn finish_piece(
     content: &Content,
     files: &FileCache,
@@ -66,35 +75,56 @@ pub fn finish_piece(
     begun: Begun,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
-    let torrent = content.open_torrent()?;
-    verify(content, files, &torrent, piece, begun, scratch)
+    let hash = content.piece_hash(&content.open_torrent()?, piece)?;
+    verify(content, files, hash, piece, begun, scratch)
 }
 
 /// Checks every piece and answers with a bit for each (in the order of [`bits`]), or `None` if
 /// `progress` broke off.
 ///
-/// `progress` is told after each piece how many bytes were checked so far. The files are opened apart
-/// from those that are served. What a download has not written yet is a hole in its file, and is not
-/// read: an unfinished download is checked as fast as what is there.
+/// `progress` is told after each piece how many bytes were checked so far. A piece that cannot be read is
+/// none that is good, and `unread` is told; an error is what concerns all of the content, or that none of
+/// it can be read.
+///
+/// The files are opened apart from those that are served. What a download has not written yet is a hole in
+/// its file, and is not read: an unfinished download is checked as fast as what is there. The rest of it is
+/// read from the disk, as what memory holds of a file may be what the disk did not take.
 pub fn check(
     content: &Content,
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    mut unread: impl FnMut(Unread),
 ) -> Result<Option<Vec<u8>>, ReadError> {
     let geometry = content.geometry();
-    let files = FileCache::sequential(2);
+    let files = FileCache::sequential(2, content.is_growing());
     let torrent = content.open_torrent()?;
     let mut scratch = vec![0; CHUNK];
     let mut good = vec![0; geometry.bitfield_len() as usize];
-    let mut done = 0;
+    let (mut done, mut failed) = (0, 0);
     let mut zeros = Zeros::default();
     for piece in geometry.all_pieces() {
         let (start, size) = (geometry.piece_offset(piece), geometry.piece_size(piece));
-        let is_good = if is_hole(content, &files, start, size.into())? {
-            content.piece_hash(&torrent, piece)? == zeros.hash(size, &mut scratch)
-        } else {
-            let begun = Begun::default();
-            verify(content, &files, &torrent, piece, begun, &mut scratch)?
+        let hash = content.piece_hash(&torrent, piece)?;
+        let is_good = match is_hole(content, &files, start, size.into()) {
+            Ok(true) => Ok(hash == zeros.hash(size, &mut scratch)),
+            Ok(false) => {
+                let begun = Begun::default();
+                absent_is_bad(verify(content, &files, hash, piece, begun, &mut scratch))
+            }
+            Err(error) => Err(error),
         };
+        let is_good = is_good.or_else(|error| {
+            let fault = Unread::judge(content, piece.get(), error);
+            failed += 1;
+            if fault.extent == Extent::Disk || failed == geometry.pieces() {
+                return Err(fault.error);
+            }
+            if fault.extent == Extent::Change {
+                // What is there now counts; whoever seeds it looks again in a moment.
+                content.close_files(&files);
+            }
+            unread(fault);
+            Ok(false)
+        })?;
         if is_good {
             bits::set(&mut good, piece.get());
         }
@@ -185,8 +215,11 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         match content.probe(&entry) {
             Ok(()) => continue,
-            Err(error) if error.is_absence() => {}
-            Err(error) => return Err(error),
+            // What cannot be looked at is not there either.
+            Err(ReadError::Torrent { path, error }) => {
+                return Err(ReadError::Torrent { path, error });
+            }
+            Err(_) => {}
         }
         let bitfield = bitfield.get_or_insert_with(|| {
             let mut all = vec![0; geometry.bitfield_len() as usize];
@@ -202,11 +235,55 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
     Ok(bitfield)
 }
 
-/// A digest of the files' sizes and times of change. As long as it stays the same, pieces that were
+/// A digest of the files' sizes, times and inodes. As long as it stays the same, pieces that were
 /// verified once need no second look.
 ///
-/// Inode numbers are left out, because FAT and many network file systems number anew at each mount.
+/// The time of the inode is that of the last change of any kind, which nobody can set back. Numbers of inodes
+/// count where they stay: FAT and some network file systems number anew at each mount.
 pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
+    let numbered = keeps_numbers(content);
+    digest(content, |sha1, stat| {
+        sha1.update(&[2]);
+        sha1.update(&stat.st_ctime.to_le_bytes());
+        sha1.update(&stat.st_ctime_nsec.to_le_bytes());
+        if numbered {
+            sha1.update(&stat.st_ino.to_le_bytes());
+        }
+    })
+}
+
+/// The digest as version 0.1.0 made it, of sizes and times of content alone. What it stands for was
+/// verified, and may have been changed since with its time set back.
+pub fn first_fingerprint(content: &Content) -> Result<u64, ReadError> {
+    digest(content, |_, _| {})
+}
+
+/// Whether the file system gives a file the same inode number after the next mount.
+fn keeps_numbers(content: &Content) -> bool {
+    // The type of the field differs between architectures.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_truncation
+    )]
+    let kind = rustix::fs::statfs(content.folder()).map_or(0, |stat| stat.f_type as u32);
+    NUMBERED.contains(&kind)
+}
+
+/// Of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, UBIFS, JFFS2, tmpfs and NFS.
+const NUMBERED: [u32; 9] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0x2405_1905,
+    0x72b6,
+    0x0102_1994,
+    0x6969,
+];
+
+fn digest(content: &Content, more: impl Fn(&mut Fast, &Stat)) -> Result<u64, ReadError> {
     let mut sha1 = Fast::default();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
@@ -219,6 +296,7 @@ pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
                 sha1.update(&stat.st_size.to_le_bytes());
                 sha1.update(&stat.st_mtime.to_le_bytes());
                 sha1.update(&stat.st_mtime_nsec.to_le_bytes());
+                more(&mut sha1, &stat);
             }
             None => sha1.update(&[0]),
         }
@@ -227,16 +305,22 @@ pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
     Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
 }
 
+fn absent_is_bad(verified: Result<bool, ReadError>) -> Result<bool, ReadError> {
+    match verified {
+        Err(error) if error.is_absence() => Ok(false),
+        other => other,
+    }
+}
+
 fn verify(
     content: &Content,
     files: &FileCache,
-    torrent: &File,
+    expected: Digest,
     piece: PieceIndex,
     mut begun: Begun,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
     let geometry = content.geometry();
-    let expected = content.piece_hash(torrent, piece)?;
     let start = geometry.piece_offset(piece);
     let end = start + u64::from(geometry.piece_size(piece));
     let mut offset = start + begun.len;
@@ -246,7 +330,7 @@ fn verify(
         let chunk = &mut scratch[..room];
         match content.read(files, offset, chunk) {
             Ok(()) => {}
-            Err(error) if error.is_absence() => return Ok(false),
+            Err(error) if error.is_absence() && !content.is_growing() => return Ok(false),
             Err(error) => return Err(error),
         }
         begun.update(chunk);

@@ -7,11 +7,12 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
 use everseed_core::hash::Digest;
@@ -48,6 +49,9 @@ pub struct Content {
     grows: AtomicBool,
     /// The device that its folder has to be on to be written to, plus one; 0 is any.
     device: AtomicU64,
+    /// Its folder, open from before the first write on: the kernel tells each holder once of a write
+    /// that failed later, and whoever opens the folder afterwards not at all.
+    held: Mutex<Option<File>>,
 }
 
 impl Content {
@@ -258,16 +262,16 @@ impl Content {
     }
 
     /// Brings `len` bytes from `offset` on into the page cache by way of `scratch`, which must not be
-    /// empty; 64 KiB serve well.
+    /// empty; 64 KiB serve well. If that fails, the answer says from which byte on, to the block.
     pub fn warm(
         &self,
         files: &FileCache,
         mut offset: u64,
         mut len: u64,
         scratch: &mut [u8],
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), (u64, ReadError)> {
         while len > 0 {
-            let part = self.part(files, offset)?;
+            let part = self.part(files, offset).map_err(|error| (offset, error))?;
             let rest = len.min(part.end - offset);
             part.advise(offset, rest, Advice::WillNeed);
             let end = offset + rest;
@@ -275,11 +279,27 @@ impl Content {
                 let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
                 let room = room.min(scratch.len());
                 let now = &mut scratch[..room];
-                part.read(offset, now)
-                    .map_err(|error| self.read_error(offset, error))?;
+                if let Err(error) = part.read(offset, now) {
+                    let bad = part.first_unread(offset, now).unwrap_or(offset);
+                    return Err((bad, self.read_error(bad, error)));
+                }
                 offset += now.len() as u64;
             }
             len -= rest;
+        }
+        Ok(())
+    }
+
+    /// Has the next read of these bytes come from the disk, apart from what is still to be written.
+    pub fn cool(&self, files: &FileCache, mut offset: u64, len: u64) -> Result<(), ReadError> {
+        let end = offset + len;
+        while offset < end {
+            let part = self.part(files, offset)?;
+            // The kernel drops whole stretches only, and some are long.
+            let from = (offset - part.start) / STRETCH * STRETCH;
+            let to = (end.min(part.end) - part.start).next_multiple_of(STRETCH);
+            part.advise(part.start + from, to - from, Advice::DontNeed);
+            offset = part.end;
         }
         Ok(())
     }
@@ -288,6 +308,13 @@ impl Content {
     /// Close its files whenever that changes.
     pub fn grows(&self, grows: bool) {
         self.grows.store(grows, Ordering::Relaxed);
+        if !grows {
+            self.let_go();
+        }
+    }
+
+    pub(crate) fn is_growing(&self) -> bool {
+        self.grows.load(Ordering::Relaxed)
     }
 
     /// Writes only while the content's folder is on the device of this number (`st_dev`): below a disk
@@ -299,6 +326,29 @@ impl Content {
 
     pub(crate) fn device(&self) -> Option<u64> {
         self.device.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Lets go of its folder, which is held while it is written to: its disk may then be unmounted.
+    pub fn let_go(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Does something with its folder, which is held from now on.
+    pub(crate) fn with_folder<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = match held.take() {
+            Some(folder) => folder,
+            None => File::open(self.folder())?,
+        };
+        act(held.insert(folder))
+    }
+
+    /// The pieces that hold at least one byte of the file that holds the byte at `offset`.
+    pub(crate) fn pieces_around(&self, offset: u64) -> Option<Range<u32>> {
+        let record = self.record(offset).ok()?;
+        let last = record.start.checked_add(record.len)?.checked_sub(1)?;
+        let number = |at| self.geometry().piece_at(at).map(PieceIndex::get);
+        Some(number(record.start)?..number(last)? + 1)
     }
 
     /// Closes this content's files, so that the next read sees what is on disk now.
@@ -323,6 +373,7 @@ impl Content {
             index,
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),
+            held: Mutex::new(None),
         })
     }
 
@@ -367,6 +418,9 @@ impl Content {
                 opened.map_err(|failure| ReadError::open(self.layout.path(&path), failure))?;
             if files.is_sequential() {
                 let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
+            }
+            if files.is_fresh() {
+                let _ = rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed);
             }
             let waits = AtomicBool::new(false);
             let stamp = (!self.grows.load(Ordering::Relaxed)).then(|| Stamp::of(&stat));
@@ -466,6 +520,9 @@ impl Content {
         self.layout.named().stat_file(&relative).ok()
     }
 }
+
+/// The longest stretch of a file that the kernel may hold as one.
+const STRETCH: u64 = 2 << 20;
 
 /// The first file of a torrent that has to be on disk.
 fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {
@@ -584,6 +641,22 @@ impl Part {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(())
+    }
+
+    /// Where the first block that cannot be read begins, of those that together could not.
+    fn first_unread(&self, offset: u64, buf: &mut [u8]) -> Option<u64> {
+        let mut at = offset;
+        while at < offset + buf.len() as u64 {
+            // Blocks are counted from the content's start on, so that none lies in two pieces.
+            let end = (at + 1).next_multiple_of(BLOCK.into());
+            let end = end.min(offset + buf.len() as u64);
+            let len = usize::try_from(end - at).unwrap_or(buf.len());
+            if self.read(at, &mut buf[..len]).is_err() {
+                return Some(at);
+            }
+            at = end;
+        }
+        None
     }
 
     fn advise(&self, offset: u64, len: u64, advice: Advice) {

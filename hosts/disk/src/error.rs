@@ -72,6 +72,20 @@ impl ReadError {
         )
     }
 
+    /// What it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            ReadError::Missing { path }
+            | ReadError::Short { path }
+            | ReadError::Changed { path }
+            | ReadError::NotAFile { path }
+            | ReadError::Leaves { path }
+            | ReadError::Io { path, .. }
+            | ReadError::NotMounted { path, .. }
+            | ReadError::Torrent { path, .. } => path,
+        }
+    }
+
     pub(crate) fn open(path: PathBuf, failure: OpenFailure) -> ReadError {
         match failure {
             OpenFailure::Missing => ReadError::Missing { path },

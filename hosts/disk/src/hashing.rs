@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use everseed_core::hash::{Digest, Sha1};
@@ -143,7 +144,8 @@ fn read_some(file: &mut File, buf: &mut [u8]) -> io::Result<usize> {
 }
 
 fn same(before: &Metadata, after: &Metadata) -> bool {
-    before.len() == after.len() && before.modified().ok() == after.modified().ok()
+    let times = |of: &Metadata| (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+    before.len() == after.len() && times(before) == times(after)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //!   waiting from what is cached and open, or waiting on another thread. A [`FileCache`] bounds how
 //!   many files are open at a time.
 //! - [`check`] tells which pieces are good, and whether files have changed since.
+//! - [`fault`] tells what an error of reading concerns.
 //! - [`write`](mod@write) puts downloaded blocks where they belong.
 //! - [`make`] writes a torrent of a file or folder, [`edit`] changes one.
 //!
@@ -23,6 +24,7 @@ mod content;
 pub mod edit;
 mod entry;
 mod error;
+pub mod fault;
 pub mod hash;
 mod hashing;
 mod index;

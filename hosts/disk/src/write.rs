@@ -6,11 +6,14 @@
 //! and does not fill the one below it. A piece that reaches into a file which was not asked for is
 //! written whole, as it could not be verified otherwise.
 //!
-//! What is written is durable after [`sync`], and no sooner.
+//! What is written is durable after [`sync`], and no sooner. If that fails, some of what was written since the
+//! last time that it did not may be lost, though memory still shows it and the next `sync` says nothing of
+//! it: a [`check`](crate::check::check()) tells what the disk holds.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +32,18 @@ use crate::error::{ReadError, Shown, leaves};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The file system is full, or a quota or limit is reached.
+    /// The file system is full.
     NoSpace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The user's share of the file system is used up.
+    Quota {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No file may be so long there.
+    TooLong {
         /// The file.
         path: PathBuf,
     },
@@ -67,14 +80,48 @@ impl WriteError {
     pub fn is_away(&self) -> bool {
         match self {
             WriteError::NotMounted { .. } => true,
-            WriteError::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            WriteError::Io { error, .. } => match Errno::from_io_error(error) {
+                Some(Errno::NODEV | Errno::NXIO | Errno::STALE) => true,
+                Some(Errno::NOTCONN | Errno::SHUTDOWN) => true,
+                _ => error.kind() == io::ErrorKind::NotFound,
+            },
             _ => false,
+        }
+    }
+
+    /// The file, or the folder.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            WriteError::NoSpace { path }
+            | WriteError::Quota { path }
+            | WriteError::TooLong { path }
+            | WriteError::NotAFile { path }
+            | WriteError::Leaves { path }
+            | WriteError::NotMounted { path }
+            | WriteError::Io { path, .. } => Some(path),
+            WriteError::Place(error) => Some(error.path()),
+            WriteError::Again => None,
         }
     }
 
     /// Whether there is no space left.
     pub fn is_no_space(&self) -> bool {
-        matches!(self, WriteError::NoSpace { .. })
+        matches!(self, WriteError::NoSpace { .. } | WriteError::Quota { .. })
+    }
+
+    /// Whether it is a matter of that one file: others may well be written.
+    pub fn is_of_file(&self) -> bool {
+        match self {
+            WriteError::NotAFile { .. }
+            | WriteError::Leaves { .. }
+            | WriteError::TooLong { .. } => true,
+            WriteError::Io { error, .. } => match Errno::from_io_error(error) {
+                // The disk, or we ourselves.
+                Some(Errno::ROFS | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => false,
+                _ => !self.is_away(),
+            },
+            _ => false,
+        }
     }
 
     fn open(path: PathBuf, failure: OpenFailure) -> WriteError {
@@ -88,9 +135,9 @@ impl WriteError {
 
     fn of(path: PathBuf, error: io::Error) -> WriteError {
         match error.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => WriteError::NoSpace { path },
+            io::ErrorKind::StorageFull => WriteError::NoSpace { path },
+            io::ErrorKind::QuotaExceeded => WriteError::Quota { path },
+            io::ErrorKind::FileTooLarge => WriteError::TooLong { path },
             _ => WriteError::Io { path, error },
         }
     }
@@ -102,6 +149,16 @@ impl fmt::Display for WriteError {
             WriteError::NoSpace { path } => {
                 write!(f, "{}: no space is left; make room", Shown(path))
             }
+            WriteError::Quota { path } => write!(
+                f,
+                "{}: the quota of this user is used up; make room or have it raised",
+                Shown(path)
+            ),
+            WriteError::TooLong { path } => write!(
+                f,
+                "{}: no file may be so long there; use another file system, or raise `ulimit -f`",
+                Shown(path)
+            ),
             WriteError::NotAFile { path } => write!(
                 f,
                 "{} is no regular file, but the torrent has one there; move it away",
@@ -152,7 +209,8 @@ pub fn prepare(
     Ok(())
 }
 
-/// Writes `blocks` one after another from `offset` on. `files` are those that are open for writing.
+/// Writes `blocks` one after another from `offset` on. `files` are those that are open for writing. If it
+/// fails, some of the blocks may be written.
 pub fn write(
     content: &Content,
     files: &FileCache,
@@ -193,12 +251,21 @@ pub fn write(
     }
 }
 
-/// Makes all that was written durable, names of files included.
+/// Makes all that was written durable, names of files included. An error is also what the kernel could not
+/// write meanwhile, of whatever file on that disk: it does not say which (Linux 5.8 or later).
 pub fn sync(content: &Content) -> Result<(), WriteError> {
-    let folder = content.folder();
-    let failed = |error| WriteError::of(folder.clone(), error);
-    let folder = fs::File::open(&folder).map_err(failed)?;
-    rustix::fs::syncfs(&folder).map_err(|error| failed(error.into()))
+    let synced = content.with_folder(|folder| Ok(rustix::fs::syncfs(folder)?));
+    synced.map_err(|error| WriteError::of(content.folder(), error))
+}
+
+/// Whether the file that holds the byte at `offset` can be opened for writing. It is made if need be.
+pub fn is_writable(content: &Content, offset: u64) -> bool {
+    part(content, &FileCache::new(1), offset).is_ok()
+}
+
+/// The pieces that have to be left out if the file that holds the byte at `offset` takes no writes.
+pub fn pieces_of_file(content: &Content, offset: u64) -> Option<Range<u32>> {
+    content.pieces_around(offset)
 }
 
 /// Buffers of one system call.
@@ -225,6 +292,9 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
         return Ok(part);
     }
     let record = content.record(offset).map_err(WriteError::Place)?;
+    // Before the first write, so that no failure is told to somebody else.
+    let folder = content.with_folder(|_| Ok(()));
+    folder.map_err(|error| WriteError::of(content.folder(), error))?;
     let source = if record.zeros {
         Source::Zeros
     } else {

@@ -425,7 +425,7 @@ fn holes_are_not_read() {
         write::write(&content, &written, offset, &[&[1; 100]]).unwrap();
     }
     let good = |content: &Content| -> Vec<u32> {
-        let bits = check::check(content, |_| ControlFlow::Continue(())).unwrap();
+        let bits = check::check(content, |_| ControlFlow::Continue(()), |_| {}).unwrap();
         let bits = bits.unwrap();
         (0..=4096)
             .filter(|&piece| bits::get(&bits, piece))

@@ -62,7 +62,7 @@ fn open(torrent: &Path, content: &Path, scratch: &Scratch) -> Content {
 }
 
 fn good(content: &Content) -> Vec<bool> {
-    let bitfield = check(content, |_| ControlFlow::Continue(()));
+    let bitfield = check(content, |_| ControlFlow::Continue(()), |_| {});
     let bitfield = bitfield.unwrap().unwrap();
     let pieces = 0..content.geometry().pieces();
     pieces.map(|index| bits::get(&bitfield, index)).collect()

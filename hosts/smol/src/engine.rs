@@ -21,8 +21,9 @@ use everseed_core::geometry::{Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
-use everseed_disk::{Content, FileCache, ReadError, WriteError};
-use everseed_node::{Action, Bodies, ConnId, Event, Job, Reason, Source, StorageError};
+use everseed_disk::fault::{Extent, Unread};
+use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Reason, Source, StorageError};
 
 use self::lending::{Lending, Loan};
 use crate::address;
@@ -34,7 +35,7 @@ use crate::epoll::{Epoll, Ready, Watched};
 use crate::memory::Plan;
 use crate::socket::{self, Held};
 use crate::trace::Traced;
-use crate::worker::{Block, Done, Task, Worker};
+use crate::worker::{Block, Done, Task, Unwritten, Worker};
 
 /// The node, its sockets and its files.
 pub(crate) struct Engine {
@@ -79,8 +80,10 @@ pub(crate) struct News {
     pub(crate) web: Vec<(TcpStream, SocketAddr)>,
     /// Torrents whose files could not be read, and why.
     pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
+    /// Pieces that could not be read, while others can.
+    pub(crate) unread: Vec<(TorrentId, Unread)>,
     /// Torrents whose files could not be written, and why.
-    pub(crate) unwritable: Vec<(TorrentId, WriteError)>,
+    pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
     /// What the worker did for others.
     pub(crate) done: Vec<Done>,
     /// Torrents that are asleep and wanted, and peers of them that are known.
@@ -213,7 +216,7 @@ impl Engine {
 
     /// Tells the node something, and carries out what follows in the next turn.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
-        if let Event::Restored(torrent, _) = event {
+        if let Event::Restored(torrent, _) | Event::Changed(torrent, _) = event {
             self.worker.forget_pieces(torrent);
         }
         self.node.event(self.clock.now(), event);
@@ -310,10 +313,17 @@ impl Engine {
                 Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
                 Some(Action::Close { conn, reason, .. }) => self.close(now, conn, reason),
                 Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
-                Some(Action::Verify { torrent, piece, .. }) => {
+                Some(Action::Verify {
+                    torrent,
+                    piece,
+                    fresh,
+                }) => {
                     if let Some(content) = self.content(torrent) {
                         let content = Arc::clone(content);
-                        self.worker.ask(Task::Verify(content, torrent, piece));
+                        self.worker.ask(match fresh {
+                            true => Task::VerifyFresh(content, torrent, piece),
+                            false => Task::Verify(content, torrent, piece),
+                        });
                     }
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
@@ -362,11 +372,17 @@ impl Engine {
                         self.send(now, id);
                     }
                 }
-                Done::Warmed(id, _, _, Err((torrent, error))) => {
+                Done::Warmed(id, _, _, Err((torrent, fault))) => {
                     if let Some(peer) = find(&mut self.peers, id) {
                         peer.disk = Disk::Ready;
                     }
-                    self.unreadable(now, torrent, error);
+                    if fault.extent == Extent::Change {
+                        // What waits is verified, which opens the file anew.
+                        self.changed(torrent);
+                    }
+                    self.unread(now, torrent, fault);
+                    // What else it waits for may be had.
+                    self.send(now, id);
                 }
                 Done::Verified(torrent, piece, Ok(good)) => {
                     // Their number is told by whoever looks after the torrent.
@@ -376,20 +392,11 @@ impl Engine {
                     }
                     self.node.event(now, Event::Verified(torrent, piece, good));
                 }
-                Done::Verified(torrent, _, Err(error)) => self.unreadable(now, torrent, error),
+                // After a change the next look has it verified again, which paces that.
+                Done::Verified(torrent, _, Err(fault)) => self.unread(now, torrent, fault),
                 Done::Wrote(block, bytes, Ok(())) => self.node.written(now, block, bytes, Ok(())),
-                Done::Wrote(block, bytes, Err((torrent, error))) => {
-                    let reason = match error.is_no_space() {
-                        true => StorageError::Full,
-                        false => StorageError::Failed,
-                    };
-                    // One report is enough: those that came with it say nothing more.
-                    let refused = self.node.torrent(torrent).and_then(|t| t.refused);
-                    self.node
-                        .written(now, block, bytes, Err(refused.unwrap_or(reason)));
-                    if refused.is_none() {
-                        self.news.unwritable.push((torrent, error));
-                    }
+                Done::Wrote(block, bytes, Err((torrent, fault))) => {
+                    self.unwritten(now, block, bytes, torrent, fault);
                 }
                 other => self.news.done.push(other),
             }
@@ -400,6 +407,56 @@ impl Engine {
         let mut bytes = [0; 8];
         let read = self.signals.read(&mut bytes).unwrap_or(0);
         self.news.signals += u32::try_from(read).unwrap_or(0);
+    }
+
+    fn unwritten(
+        &mut self,
+        now: Instant,
+        block: BlockId,
+        bytes: &'static mut [u8],
+        torrent: TorrentId,
+        fault: Unwritten,
+    ) {
+        if let Some(pieces) = &fault.pieces {
+            let (first, end) = (pieces.start, pieces.end);
+            let reason = StorageError::Pieces { first, end };
+            self.node.written(now, block, bytes, Err(reason));
+            return self.news.unwritable.push((torrent, fault));
+        }
+        let reason = match fault.error.is_no_space() {
+            true => StorageError::Full,
+            false => StorageError::Failed,
+        };
+        // One report is enough: those that came with it say nothing more.
+        let refused = self.node.torrent(torrent).and_then(|t| t.refused);
+        self.node
+            .written(now, block, bytes, Err(refused.unwrap_or(reason)));
+        if refused.is_none() {
+            self.news.unwritable.push((torrent, fault));
+        }
+    }
+
+    /// A torrent's files were written to since they were opened: nothing is sent before it was verified again.
+    fn changed(&mut self, torrent: TorrentId) {
+        if let Some(content) = self.content(torrent) {
+            content.close_files(&self.files);
+            self.tell(Event::Changed(torrent, Have::Unverified));
+        }
+    }
+
+    /// A piece could not be read, or more than that.
+    fn unread(&mut self, now: Instant, torrent: TorrentId, fault: Unread) {
+        let piece = self.content(torrent).map(|content| content.geometry());
+        let piece = piece.and_then(|geometry| geometry.piece(fault.piece));
+        match (fault.extent, piece) {
+            (Extent::Piece, Some(piece)) => {
+                self.node.event(now, Event::Unread(torrent, piece));
+                self.busy = true;
+                self.news.unread.push((torrent, fault));
+            }
+            (Extent::Change, _) => self.news.unread.push((torrent, fault)),
+            _ => self.unreadable(now, torrent, fault.error),
+        }
     }
 
     fn unreadable(&mut self, now: Instant, torrent: TorrentId, error: ReadError) {

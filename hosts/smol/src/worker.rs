@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,6 +19,7 @@ use std::thread;
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_disk::check::Begun;
+use everseed_disk::fault::{self, Unread};
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, write};
 use everseed_node::{ConnId, Source};
 
@@ -31,16 +32,31 @@ pub(crate) enum Task {
     Warm(Arc<Content>, ConnId, Source, Span),
     /// Hash a piece.
     Verify(Arc<Content>, TorrentId, PieceIndex),
+    /// The same, as it is on the disk, past what memory holds.
+    VerifyFresh(Arc<Content>, TorrentId, PieceIndex),
     /// Hash all pieces of the torrent of this number.
     Check(Arc<Content>, usize, Arc<Progress>),
-    /// Look whether the files of the torrent of this number are as they were.
-    Look(Arc<Content>, usize),
+    /// Look whether the files of the torrent of this number are as they were, and if so asked, whether
+    /// anything can be read.
+    Look(Arc<Content>, usize, bool),
     /// Write a block.
     Write(Block),
     /// Make durable what was written for the torrent of this number.
     Sync(Arc<Content>, usize),
+    /// Try whether some of the files that hold these bytes take writes again.
+    Try(Arc<Content>, usize, Vec<u64>),
     /// Stand back behind the thread that serves, for good.
     StandBack,
+}
+
+impl Task {
+    /// The torrent of which it hashes one piece.
+    fn verifies(&self) -> Option<TorrentId> {
+        match self {
+            Task::Verify(_, torrent, _) | Task::VerifyFresh(_, torrent, _) => Some(*torrent),
+            _ => None,
+        }
+    }
 }
 
 /// A block that is to be written, or was.
@@ -61,16 +77,26 @@ impl Block {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Warmed(ConnId, Source, u64, Result<(), (TorrentId, ReadError)>),
-    Verified(TorrentId, PieceIndex, Result<bool, ReadError>),
-    Checked(usize, Result<Vec<u8>, ReadError>),
+    Warmed(ConnId, Source, u64, Result<(), (TorrentId, Unread)>),
+    Verified(TorrentId, PieceIndex, Result<bool, Unread>),
+    /// The pieces that are good, and some of those that could not be read.
+    Checked(usize, Result<(Vec<u8>, Vec<Unread>), ReadError>),
     Looked(usize, Result<Look, ReadError>),
     Wrote(
         BlockId,
         &'static mut [u8],
-        Result<(), (TorrentId, WriteError)>,
+        Result<(), (TorrentId, Unwritten)>,
     ),
     Synced(usize, Result<u64, WriteError>),
+    Tried(usize, bool),
+}
+
+/// Why a block was not written.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) error: WriteError,
+    /// The pieces that it concerns, if it is a matter of one file.
+    pub(crate) pieces: Option<Range<u32>>,
 }
 
 /// How a torrent's files look, without their bytes being read.
@@ -192,8 +218,8 @@ impl Shared {
         };
         while let Some(task) = self.next() {
             if let Task::Check(content, number, progress) = task {
-                if let Some(bits) = self.check(&content, &progress, &mut scratch).transpose() {
-                    self.tell(Done::Checked(number, bits));
+                if let Some(found) = self.check(&content, &progress, &mut scratch).transpose() {
+                    self.tell(Done::Checked(number, found));
                 }
             } else {
                 self.short(task, &mut scratch);
@@ -206,22 +232,46 @@ impl Shared {
         match task {
             Task::Warm(content, conn, source, span) => {
                 let warmed = self.warm(&content, source, span, &mut scratch.bytes);
-                let warmed = warmed.map_err(|error| (span.torrent, error));
+                let warmed = warmed.map_err(|(at, error)| {
+                    let piece = content.geometry().piece_at(at);
+                    let piece = piece.map_or(0, PieceIndex::get);
+                    (span.torrent, Unread::judge(&content, piece, error))
+                });
                 self.tell(Done::Warmed(conn, source, span.offset, warmed));
             }
             Task::Verify(content, torrent, piece) => {
                 let begun = scratch.take(torrent, piece);
                 let bytes = &mut scratch.bytes;
                 let good = check::finish_piece(&content, &self.files, piece, begun, bytes);
-                let good = good.and_then(|good| still_there(&content, good));
-                self.tell(Done::Verified(torrent, piece, good));
+                self.found(&content, torrent, piece, good);
             }
-            Task::Look(content, number) => self.tell(Done::Looked(number, look(&content))),
+            Task::VerifyFresh(content, torrent, piece) => {
+                let geometry = content.geometry();
+                let (at, len) = (geometry.piece_offset(piece), geometry.piece_size(piece));
+                let good = content.cool(&self.files, at, len.into());
+                let bytes = &mut scratch.bytes;
+                let good =
+                    good.and_then(|()| check::verify_piece(&content, &self.files, piece, bytes));
+                self.found(&content, torrent, piece, good);
+            }
+            Task::Look(content, number, deep) => {
+                let readable = match deep {
+                    true => fault::probe(&content, 0),
+                    false => Ok(()),
+                };
+                let looked = readable.and_then(|()| look(&content));
+                self.tell(Done::Looked(number, looked));
+            }
             Task::Write(block) => self.write(block, scratch),
             Task::Sync(content, number) => {
                 let synced = write::sync(&content)
                     .and_then(|()| check::fingerprint(&content).map_err(WriteError::Place));
                 self.tell(Done::Synced(number, synced));
+            }
+            Task::Try(content, number, offsets) => {
+                let writable = |&at: &u64| write::is_writable(&content, at);
+                let any = offsets.iter().any(writable);
+                self.tell(Done::Tried(number, any));
             }
             Task::StandBack => {
                 // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of
@@ -232,20 +282,44 @@ impl Shared {
         }
     }
 
+    fn found(
+        &self,
+        content: &Content,
+        torrent: TorrentId,
+        piece: PieceIndex,
+        good: Result<bool, ReadError>,
+    ) {
+        let good = good.and_then(|good| still_there(content, good));
+        let good = good.map_err(|error| Unread::judge(content, piece.get(), error));
+        self.tell(Done::Verified(torrent, piece, good));
+    }
+
     fn check(
         &self,
         content: &Content,
         progress: &Progress,
         scratch: &mut Scratch,
-    ) -> Result<Option<Vec<u8>>, ReadError> {
-        check::check(content, |done| {
-            let before = progress.swap(done, Ordering::Relaxed);
-            if before != GIVEN_UP && self.between(scratch) {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })
+    ) -> Result<Option<(Vec<u8>, Vec<Unread>)>, ReadError> {
+        let mut unread = Vec::new();
+        let found = check::check(
+            content,
+            |done| {
+                let before = progress.swap(done, Ordering::Relaxed);
+                if before != GIVEN_UP && self.between(scratch) {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            },
+            // Each file is named once.
+            |fault| {
+                let known = |u: &Unread| u.error.path() == fault.error.path();
+                if unread.len() < UNREAD && !unread.iter().any(known) {
+                    unread.push(fault);
+                }
+            },
+        )?;
+        Ok(found.map(|bits| (bits, unread)))
     }
 
     /// The next task; `None` when the thread should end.
@@ -280,12 +354,13 @@ impl Shared {
         source: Source,
         span: Span,
         scratch: &mut [u8],
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), (u64, ReadError)> {
         match source {
             Source::Content => content.warm(&self.files, span.offset, span.len.into(), scratch),
             Source::Info => {
                 let len = scratch.len().min(span.len as usize);
-                content.read_info(span.offset, &mut scratch[..len])
+                let read = content.read_info(span.offset, &mut scratch[..len]);
+                read.map_err(|error| (0, error))
             }
         }
     }
@@ -310,22 +385,36 @@ impl Shared {
                     queues.report(Done::Wrote(block.id, block.bytes, Ok(())));
                 }
             }
-            Err(error) => {
-                let torrent = batch[0].span.torrent;
-                // One of them carries the reason, the others wait like it.
-                let mut error = Some(error);
-                // What was opened may be of a disk that is gone.
-                content.close_files(&self.written);
-                let mut queues = self.lock();
-                for block in batch.drain(..) {
-                    let error = error.take().unwrap_or(WriteError::Again);
-                    let result = Err((torrent, error));
-                    queues.report(Done::Wrote(block.id, block.bytes, result));
-                }
-            }
+            Err(_) => self.write_singly(&content, &mut batch, scratch),
         }
         scratch.batch = batch;
         self.alarm.ring();
+    }
+
+    /// Writes blocks that could not be written together: one of them is at fault, or the disk.
+    fn write_singly(&self, content: &Content, batch: &mut Vec<Block>, scratch: &mut Scratch) {
+        // What was opened may be of a disk that is gone.
+        content.close_files(&self.written);
+        let mut refused = false;
+        for block in batch.drain(..) {
+            let at = block.span.offset;
+            let written = match refused {
+                false => write::write(content, &self.written, at, &[block.bytes()]),
+                true => Err(WriteError::Again),
+            };
+            let written = written.map_err(|error| {
+                // A file's fault is no reason not to write others.
+                let pieces = error.is_of_file();
+                let pieces = pieces.then(|| write::pieces_of_file(content, at)).flatten();
+                refused |= pieces.is_none();
+                (block.span.torrent, Unwritten { error, pieces })
+            });
+            if written.is_ok() {
+                scratch.hash(&block);
+            }
+            let mut queues = self.lock();
+            queues.report(Done::Wrote(block.id, block.bytes, written));
+        }
     }
 
     /// Does what is short in the middle of something long; false when that should be given up.
@@ -370,7 +459,8 @@ impl Queues {
     fn push(&mut self, task: Task) {
         match task {
             Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
-            Task::Verify(..) | Task::Look(..) | Task::Sync(..) => self.soon.push_back(task),
+            Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
+            Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
             Task::Check(..) => self.patient.push_back(task),
         }
@@ -380,7 +470,7 @@ impl Queues {
     fn pop_short(&mut self) -> Option<Task> {
         let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
         let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
-        if let Task::Verify(_, torrent, _) = task {
+        if let Some(torrent) = task.verifies() {
             self.verifying = Some(torrent);
         }
         Some(task)
@@ -412,8 +502,7 @@ impl Queues {
     }
 
     fn forget_pieces(&mut self, of: TorrentId) {
-        self.soon
-            .retain(|task| !matches!(task, Task::Verify(_, torrent, _) if *torrent == of));
+        self.soon.retain(|task| task.verifies() != Some(of));
         self.done
             .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
         self.verifying = self.verifying.filter(|torrent| *torrent != of);
@@ -437,6 +526,9 @@ fn look(content: &Content) -> Result<Look, ReadError> {
         present: check::present(content)?,
     })
 }
+
+/// Files that cannot be read that a check names.
+const UNREAD: usize = 16;
 
 /// Pieces and looks that wait, as a rule.
 const SOON: usize = 64;
@@ -547,7 +639,7 @@ mod tests {
         let piece = content.geometry().piece(0).unwrap();
         let mut queues = Queues::new(4, 4);
         queues.push(Task::Check(content.clone(), 0, Arc::default()));
-        queues.push(Task::Look(content.clone(), 1));
+        queues.push(Task::Look(content.clone(), 1, false));
         queues.push(Task::Verify(content.clone(), T, piece));
         queues.push(warm(&content, 0));
         queues.push(Task::StandBack);

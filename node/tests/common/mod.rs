@@ -338,7 +338,7 @@ impl World {
         self.node.event(self.now, event);
     }
 
-    fn transmit(&mut self, conn: ConnId) {
+    pub fn transmit(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.iter_mut().find(|p| p.id == conn && p.open) else {
             return;
         };

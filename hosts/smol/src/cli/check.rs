@@ -1,5 +1,6 @@
 //! `everseed check`: which pieces of which files are bad.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use everseed_core::bits;
 use everseed_core::metainfo::Kind;
 use everseed_disk::check::check;
+use everseed_disk::fault::Unread;
 use everseed_disk::{Content, Links, ReadError, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
@@ -27,7 +29,8 @@ Usage: everseed check [OPTIONS] TORRENT DIR
 DIR is the folder that holds the torrent's file or folder, or that file or
 folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
 short, link (a link that leads out of DIR), other (a folder or device stands
-where the file should be), or bad with the numbers of the pieces that do not
+where the file should be), unread with the numbers of the pieces that cannot be
+read and why, or bad with the numbers of the pieces that do not
 have the right hash. A piece that lies in several files is bad for all of them.
 
 Options:
@@ -62,17 +65,22 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let metainfo = read_torrent(&torrent).map_err(Failure::failed)?;
     let content = Content::open(&torrent, &metainfo, &data, &scratch.0);
     let content = content.map_err(Failure::failed)?.follow(links);
+    let mut unread = Unreadable::new(&content);
     let good = {
         let mut progress = Progress::new("checked", content.geometry().total());
-        let checked = check(&content, |done| {
-            progress.update(done);
-            ControlFlow::Continue(())
-        });
+        let checked = check(
+            &content,
+            |done| {
+                progress.update(done);
+                ControlFlow::Continue(())
+            },
+            |fault| unread.note(fault),
+        );
         // It never breaks off.
         checked.map_err(Failure::failed)?.unwrap_or_default()
     };
     let mut out = Output::new();
-    let intact = report(&content, &good, &mut out)?;
+    let intact = report(&content, &good, &unread, &mut out)?;
     let code = if intact {
         ExitCode::SUCCESS
     } else {
@@ -103,8 +111,55 @@ fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf, Links), Stop> {
     }
 }
 
+/// What could not be read.
+struct Unreadable {
+    /// A bit for each piece.
+    pieces: Vec<u8>,
+    /// Files, and why; not of more than [`REASONS`].
+    reasons: HashMap<PathBuf, String>,
+}
+
+impl Unreadable {
+    fn new(content: &Content) -> Unreadable {
+        Unreadable {
+            pieces: vec![0; content.geometry().bitfield_len() as usize],
+            reasons: HashMap::new(),
+        }
+    }
+
+    fn note(&mut self, fault: Unread) {
+        bits::set(&mut self.pieces, fault.piece);
+        let path = fault.error.path();
+        if self.reasons.len() < REASONS && !self.reasons.contains_key(path) {
+            let reason = match &fault.error {
+                ReadError::Io { error, .. } => error.to_string(),
+                ReadError::Changed { .. } => "it is being changed".to_owned(),
+                error => error.to_string(),
+            };
+            self.reasons.insert(path.to_owned(), reason);
+        }
+    }
+
+    /// Why a file could not be read.
+    fn reason(&self, path: &Path) -> &str {
+        let reason = self.reasons.get(path);
+        reason.map_or(
+            "what it shares with another file cannot be read",
+            String::as_str,
+        )
+    }
+}
+
+/// Files of which it is kept why they cannot be read.
+const REASONS: usize = 1000;
+
 /// Prints what became of each file; answers whether everything is good.
-fn report(content: &Content, good: &[u8], out: &mut Output) -> Result<bool, Failure> {
+fn report(
+    content: &Content,
+    good: &[u8],
+    unread: &Unreadable,
+    out: &mut Output,
+) -> Result<bool, Failure> {
     let geometry = content.geometry();
     let mut intact = true;
     for entry in content.entries().map_err(Failure::failed)? {
@@ -114,7 +169,19 @@ fn report(content: &Content, good: &[u8], out: &mut Output) -> Result<bool, Fail
         }
         let path = escape(entry.path.as_os_str().as_encoded_bytes());
         let pieces = entry.pieces(geometry);
-        let bad = ranges(pieces.filter(|&piece| !bits::get(good, piece)));
+        let lost = |piece: &u32| bits::get(&unread.pieces, *piece);
+        let unreadable = ranges(pieces.clone().filter(lost));
+        let bad = ranges(pieces.filter(|piece| !bits::get(good, *piece) && !lost(piece)));
+        if !unreadable.is_empty() {
+            let reason = unread.reason(&content.path_of(&entry));
+            out.line(format_args!(
+                "unread   {path} (pieces {unreadable}): {reason}"
+            ));
+            intact = false;
+            if bad.is_empty() {
+                continue;
+            }
+        }
         let verdict = match content.probe(&entry) {
             Ok(()) if bad.is_empty() => {
                 out.line(format_args!("ok       {path}"));

@@ -27,6 +27,7 @@ use rustix::fs::FileType;
 use crate::cli::args::Stop;
 use crate::cli::text::{Output, clear_live_line, date, escape, say};
 use crate::clock::time_of_day;
+use crate::seed::outlive_long_files;
 
 /// What `everseed --help` prints.
 pub const HELP: &str = "\
@@ -95,6 +96,7 @@ impl From<Stop> for Failure {
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    outlive_long_files();
     let mut parser = Parser::from_env();
     let (command, outcome) = match parser.next() {
         Ok(Some(Arg::Value(command))) => {

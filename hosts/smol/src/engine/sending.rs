@@ -48,7 +48,7 @@ impl Engine {
             true => self.way,
             false => Sending::Copy,
         };
-        let len = self.prepare(now, id, way, len, disk);
+        let len = self.prepare(id, way, len, disk);
         if len == 0 {
             return self.return_unused(id);
         }
@@ -93,7 +93,7 @@ impl Engine {
 
     /// Puts the bodies into the buffer's gaps, or looks whether they can be had without waiting;
     /// answers how many of its `len` bytes can be sent.
-    fn prepare(&mut self, now: Instant, id: ConnId, way: Sending, len: usize, disk: Disk) -> usize {
+    fn prepare(&mut self, id: ConnId, way: Sending, len: usize, disk: Disk) -> usize {
         let mut next = 0;
         while let Some(first) = self.bodies.get(next).copied() {
             let run = run_length(&self.bodies[next..]);
@@ -104,8 +104,9 @@ impl Engine {
             let missing = if disk == Disk::Warm(first.source, first.span.offset) {
                 let read = read_warm(content, &self.files, &mut self.buffer, bodies);
                 if let Err(error) = read {
-                    self.unreadable(now, first.span.torrent, error);
-                    return first.before;
+                    // The worker tries again, and finds out what that concerns.
+                    log::debug!("{error}");
+                    return self.wait_for_disk(id, next);
                 }
                 None
             } else if first.source == Source::Info {

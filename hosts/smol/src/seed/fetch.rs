@@ -50,6 +50,14 @@ pub(crate) struct Download {
     pub(crate) full: bool,
     /// Whether what is complete is being made durable.
     pub(crate) syncing: bool,
+    /// Whether that failed, so that what was written has to be read again before it counts.
+    pub(crate) doubt: bool,
+    /// How long to wait before that.
+    pub(crate) pause: Duration,
+    /// Whether something is left out, as it could not be read or written.
+    pub(crate) narrowed: bool,
+    /// Whether all but that is durable, and that was said.
+    pub(crate) partly: bool,
     /// When it was complete and durable.
     pub(crate) done: Option<Instant>,
 }
@@ -218,6 +226,10 @@ pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal
         retry: None,
         full: false,
         syncing: false,
+        doubt: false,
+        pause: RETRY,
+        narrowed: false,
+        partly: false,
         done: None,
     })
 }
@@ -263,3 +275,6 @@ fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> boo
 
 /// How long a torrent may take to come.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long to wait before what failed is tried again, to begin with.
+pub(crate) const RETRY: Duration = Duration::from_secs(10);

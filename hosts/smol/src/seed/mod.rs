@@ -38,6 +38,7 @@ use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
 use self::service::Service;
 use self::signals::Signals;
+pub(crate) use self::signals::outlive_long_files;
 use self::sources::{Source, Sources};
 use self::status::{Numbers, Status};
 use self::torrents::Seeded;
@@ -472,6 +473,7 @@ impl Seed {
             rung,
             web,
             unreadable,
+            unread,
             unwritable,
             done,
             announces,
@@ -483,15 +485,24 @@ impl Seed {
                 torrent.unreadable(&error);
             }
         }
-        for (id, error) in unwritable {
+        for (id, fault) in unread {
             if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
-                torrent.unwritable(&mut engine, &error);
+                torrent.unread(&fault);
+            }
+        }
+        for (id, fault) in unwritable {
+            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+                torrent.unwritable(&mut engine, &fault);
             }
         }
         for done in done {
             self.checked |= matches!(done, Done::Checked(..));
-            if let Done::Checked(number, _) | Done::Looked(number, _) | Done::Synced(number, _) =
-                done
+            let number = match &done {
+                Done::Checked(number, _) | Done::Looked(number, _) => Some(*number),
+                Done::Synced(number, _) | Done::Tried(number, _) => Some(*number),
+                _ => None,
+            };
+            if let Some(number) = number
                 && let Some(torrent) = self.torrents.iter_mut().find(|t| t.number() == number)
             {
                 torrent.done(&mut engine, &self.state, done);
@@ -531,6 +542,7 @@ impl Seed {
         let now = Instant::now();
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
+            torrent.try_again(engine, now);
             torrent.mind_use(engine, now);
             let mut tracker = self.tracker.borrow_mut();
             tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
@@ -680,9 +692,10 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         }
         numbers.content = numbers.content.saturating_add(total);
         let stats = torrent.id().and_then(|id| engine.node.torrent(id));
-        if let Some(stats) = stats.filter(|_| torrent.is_downloading()) {
+        if stats.is_some() && torrent.is_downloading() {
             let wanted = torrent.wanted_len();
-            numbers.download = Some((wanted.saturating_sub(stats.left), wanted));
+            let left = torrent.left(engine);
+            numbers.download = Some((wanted.saturating_sub(left), wanted));
         }
         let uploaded = stats.map_or(0, |stats| stats.uploaded);
         numbers.uploaded = numbers.uploaded.saturating_add(uploaded);

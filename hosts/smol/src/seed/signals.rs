@@ -5,8 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
+
+/// A limit on the length of files (`ulimit -f`) is an error of the write that exceeds it, and not the end
+/// of the process.
+pub(crate) fn outlive_long_files() {
+    // A process that may take no signal is told by the kernel as before.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// What signals asked for.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
 
 mod downloads;
+mod faults;
 mod sleep;
 
 use std::fmt::Display;
@@ -19,6 +20,7 @@ use everseed_core::resume::{Record, Verified};
 use everseed_disk::{Content, ReadError, check};
 use everseed_node::{Event, Have};
 
+use self::faults::Faults;
 use super::fetch::{self, Download};
 use crate::cli::seed::Check;
 use crate::cli::text::{Escaped, clear_live_line, escape, say};
@@ -50,6 +52,12 @@ pub(crate) struct Seeded {
     progress: Option<Arc<Progress>>,
     next_look: Instant,
     looking: bool,
+    /// When they were looked at last.
+    looked_at: Instant,
+    /// Whether somebody was seen to write to them since.
+    touched: bool,
+    /// What could not be read or written.
+    faults: Faults,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
     calm: bool,
     /// Until when they are.
@@ -104,6 +112,9 @@ impl Seeded {
             progress: None,
             next_look: Instant::now(),
             looking: false,
+            looked_at: Instant::now(),
+            touched: false,
+            faults: Faults::default(),
             calm: false,
             asleep_until: Instant::now(),
             download: download.map(Box::new),
@@ -258,14 +269,18 @@ impl Seeded {
             self.join(engine, Have::All);
             return self.save(engine, state);
         }
-        match record.filter(|record| self.is_current(record)) {
-            Some(record) => {
+        match record.filter(|record| self.fits(record)) {
+            Some(record) if record.fingerprint == self.fingerprint => {
                 self.saved = Some(self.told_by(&record));
                 self.join(engine, have(record.verified));
+                if !self.is_downloading() && !self.is_whole(engine) {
+                    self.faults.presume(Instant::now());
+                }
             }
-            None if self.is_downloading() && self.is_empty() => self.join(engine, Have::Nothing),
-            None if self.when == Check::Lazy => self.join_unverified(engine),
-            None => self.check(engine),
+            Some(record) if self.is_of_first(&record) => self.join_first(engine, &record),
+            _ if self.is_downloading() && self.is_empty() => self.join(engine, Have::Nothing),
+            _ if self.when == Check::Lazy => self.join_unverified(engine),
+            _ => self.check(engine),
         }
     }
 
@@ -282,13 +297,41 @@ impl Seeded {
         }
     }
 
-    fn is_current(&self, record: &Record<'_>) -> bool {
+    fn fits(&self, record: &Record<'_>) -> bool {
         let len = self.content.geometry().bitfield_len() as usize;
-        let fits = match record.verified {
+        match record.verified {
             Verified::Some(bits) => bits.len() == len,
             _ => true,
-        };
-        fits && record.fingerprint == self.fingerprint
+        }
+    }
+
+    /// Whether a record was written by version 0.1.0, and sizes and times are what it says.
+    fn is_of_first(&self, record: &Record<'_>) -> bool {
+        !self.is_downloading()
+            && check::first_fingerprint(&self.content)
+                .is_ok_and(|first| first == record.fingerprint)
+    }
+
+    /// Serves what version 0.1.0 verified after verifying it again, at once what somebody asks for and
+    /// the rest when there is time: it did not see changes whose time was set back.
+    fn join_first(&mut self, engine: &mut Engine, record: &Record<'_>) {
+        self.join(
+            engine,
+            match record.verified {
+                Verified::Nothing => Have::Nothing,
+                Verified::All => Have::Unverified,
+                Verified::Some(bits) => Have::Presumed(bits),
+            },
+        );
+        if let Phase::Serving(id) = self.phase {
+            engine.tell(Event::Recheck(id));
+        }
+    }
+
+    /// Whether every piece is there.
+    fn is_whole(&self, engine: &Engine) -> bool {
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        stats.is_some_and(|stats| stats.have == self.content.geometry().pieces())
     }
 
     fn check(&mut self, engine: &mut Engine) {
@@ -402,13 +445,18 @@ impl Seeded {
             self.progress = None;
         }
         match done {
-            Done::Checked(_, Ok(bits)) if self.phase == Phase::Checking => {
+            Done::Checked(_, Ok((bits, unread))) if self.phase == Phase::Checking => {
                 // Files that went away meanwhile made pieces look bad that may be good.
                 if !self.is_downloading()
                     && let Err(error) = check::reachable(&self.content)
                 {
                     return self.leave(None, &error);
                 }
+                if let Some(download) = &mut self.download {
+                    download.doubt = false;
+                }
+                let now = Instant::now();
+                unread.iter().for_each(|fault| self.name_unread(fault, now));
                 if let Some(id) = self.rechecked.take() {
                     // As one that is new, so that trackers are asked at once for the peers that left.
                     let stats = engine.node.torrent(id);
@@ -420,7 +468,14 @@ impl Seeded {
                 self.join(engine, Have::Some(&bits));
                 self.save(engine, state);
             }
-            Done::Checked(_, Err(error)) => self.leave(None, &error),
+            Done::Checked(_, Err(error)) => {
+                let known = self.rechecked.take();
+                if let Some(id) = known {
+                    engine.tell(Event::Unreadable(id));
+                }
+                self.leave(known, &error);
+            }
+            Done::Tried(_, writable) => self.tried(engine, writable),
             Done::Synced(_, synced) => self.synced(engine, state, synced),
             Done::Looked(_, look) => {
                 self.looking = false;
@@ -432,13 +487,14 @@ impl Seeded {
 
     /// The files could not be read.
     pub(crate) fn unreadable(&mut self, error: &ReadError) {
-        if let ReadError::Changed { .. } = error {
-            // A look at once leads to its pieces being verified anew.
-            self.next_look = Instant::now();
-            self.asleep_until = self.next_look;
-            return;
-        }
         self.leave(self.id(), error);
+    }
+
+    /// Has the files looked at soon: once a second at most, as somebody may go on writing to them.
+    fn look_soon(&mut self, touched: bool) {
+        self.touched |= touched;
+        self.next_look = self.next_look.min(self.looked_at + SOON);
+        self.asleep_until = self.next_look;
     }
 
     fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
@@ -466,6 +522,7 @@ impl Seeded {
         }
         self.asleep_until = now + ASLEEP;
         self.looking = true;
+        self.looked_at = now;
         // A hundredth of a second for each file, so that a folder of very many is not stirred up.
         let files = Duration::from_millis(10) * self.content.metainfo().file_count;
         let pause = if self.is_away() {
@@ -474,7 +531,8 @@ impl Seeded {
             EVERY.max(files)
         };
         self.next_look = now + pause;
-        let task = Task::Look(Arc::clone(&self.content), self.number);
+        // A disk that failed everywhere has to be read to know that it is back.
+        let task = Task::Look(Arc::clone(&self.content), self.number, self.is_away());
         engine.worker.ask(task);
     }
 
@@ -515,7 +573,8 @@ impl Seeded {
             self.rechecked = Some(id);
             return self.check(engine);
         }
-        let unchanged = look.fingerprint == self.fingerprint;
+        let touched = std::mem::take(&mut self.touched);
+        let unchanged = look.fingerprint == self.fingerprint && !touched;
         match self.phase {
             Phase::Serving(id) if unchanged && engine.is_readable(id) => {
                 self.look_for_damage(engine, id);
@@ -551,7 +610,7 @@ impl Seeded {
     }
 
     /// Serves again what is there: as before if no file has changed, and else after verifying each
-    /// piece anew.
+    /// piece anew. Peers that are connected stay.
     fn come_back(&mut self, engine: &mut Engine, id: TorrentId, look: &Look, unchanged: bool) {
         engine.forget_files(&self.content);
         if self.is_away() {
@@ -560,7 +619,7 @@ impl Seeded {
         if unchanged {
             engine.tell(Event::Readable(id));
         } else {
-            log::warn!(
+            log::info!(
                 "{}: files have changed, so each piece is verified anew",
                 self.name()
             );
@@ -568,7 +627,12 @@ impl Seeded {
                 .present
                 .as_deref()
                 .map_or(Have::Unverified, Have::Presumed);
-            engine.tell(Event::Restored(id, have));
+            if self.is_away() {
+                engine.tell(Event::Restored(id, have));
+                engine.tell(Event::Recheck(id));
+            } else {
+                engine.tell(Event::Changed(id, have));
+            }
             self.fingerprint = look.fingerprint;
         }
         self.phase = Phase::Serving(id);
@@ -639,6 +703,9 @@ fn have(verified: Verified<'_>) -> Have<'_> {
 
 /// How often files that were away are looked for.
 const AWAY: Duration = Duration::from_secs(10);
+
+/// How soon after the last look files are looked at again that somebody writes to.
+const SOON: Duration = Duration::from_secs(1);
 
 /// How often files that are served are looked at, whether they were changed.
 const EVERY: Duration = Duration::from_secs(30);

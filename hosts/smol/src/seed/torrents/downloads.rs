@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everseed_core::bits;
-use everseed_core::geometry::TorrentId;
+use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_disk::{WriteError, check, write};
-use everseed_node::{Event, Wanted};
+use everseed_node::{Event, Have, Wanted};
 
 use super::{AWAY, EVERY, Phase, Seeded};
 use crate::cli::get::Fetch;
@@ -16,7 +16,10 @@ use crate::cli::text::{clear_live_line, escape, size};
 use crate::engine::Engine;
 use crate::seed::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
 use crate::state::State;
-use crate::worker::Task;
+use crate::worker::{Task, Unwritten};
+
+/// The longest pause before what was written is read again.
+const DOUBT: Duration = Duration::from_secs(600);
 
 impl Seeded {
     /// Whether files are still written.
@@ -67,6 +70,29 @@ impl Seeded {
         }
     }
 
+    /// Bytes of what is wanted that are not here, what is left out included.
+    pub(crate) fn left(&self, engine: &Engine) -> u64 {
+        let Some(id) = self.id().filter(|&id| engine.node.torrent(id).is_some()) else {
+            return self.wanted_len();
+        };
+        let download = self.download.as_ref();
+        if !download.is_some_and(|download| download.narrowed) {
+            return engine.node.torrent(id).map_or(0, |stats| stats.left);
+        }
+        let (geometry, good) = (self.content.geometry(), engine.node.good(id));
+        let wanted = download.and_then(|download| download.wanted.as_deref());
+        let lacks = |piece: &PieceIndex| {
+            let is_good = match good {
+                Have::All => true,
+                Have::Some(bits) => bits::get(bits, piece.get()),
+                _ => false,
+            };
+            !is_good && wanted.is_none_or(|bits| bits::get(bits, piece.get()))
+        };
+        let lacking = geometry.all_pieces().filter(lacks);
+        lacking.map(|p| u64::from(geometry.piece_size(p))).sum()
+    }
+
     /// The exit code, if it is not that of a success.
     pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
         let download = self.download.as_ref().filter(|d| d.is_open())?;
@@ -90,8 +116,7 @@ impl Seeded {
             CHECKSUM => "what came had the wrong hash",
             _ => "the same command goes on",
         };
-        let stats = self.id().and_then(|id| engine.node.torrent(id));
-        let left = stats.map_or_else(|| self.wanted_len(), |stats| stats.left);
+        let left = self.left(engine);
         clear_live_line(&mut io::stdout());
         let (name, left) = (&self.name(), size(left));
         let _ = writeln!(io::stdout(), "unfinished: {name}, {left} to come; {why}");
@@ -147,7 +172,17 @@ impl Seeded {
             download.retry = None;
             engine.tell(Event::Writable(id));
         }
-        if engine.node.is_complete(id) && !download.syncing {
+        let waits = download.syncing || download.retry.is_some() || download.partly;
+        if engine.node.is_complete(id) && !waits {
+            if download.doubt {
+                log::warn!(
+                    "{}: what was written is read again from the disk",
+                    self.name()
+                );
+                self.rechecked = Some(id);
+                self.check(engine);
+                return true;
+            }
             download.syncing = true;
             let task = Task::Sync(Arc::clone(&self.content), self.number);
             engine.worker.ask(task);
@@ -155,13 +190,22 @@ impl Seeded {
         true
     }
 
-    /// A block could not be written: the node asks for nothing until it is tried again.
-    pub(crate) fn unwritable(&mut self, engine: &mut Engine, error: &WriteError) {
+    /// A block could not be written: the node asks for nothing of its file, or for nothing at all,
+    /// until it is tried again.
+    pub(crate) fn unwritable(&mut self, engine: &mut Engine, fault: &Unwritten) {
+        match &fault.pieces {
+            Some(pieces) => self.leave_file_out(fault, pieces.start),
+            None => self.wait_to_write(engine, &fault.error),
+        }
+    }
+
+    fn wait_to_write(&mut self, engine: &mut Engine, error: &WriteError) {
         if let (Phase::Serving(id), true) = (self.phase, error.is_away()) {
             // What was written may be gone with the disk, so it is checked when that is back.
             engine.tell(Event::Unreadable(id));
             engine.tell(Event::Writable(id));
             engine.forget_files(&self.content);
+            self.content.let_go();
             return self.leave(Some(id), error);
         }
         let Some(download) = &mut self.download else {
@@ -191,6 +235,18 @@ impl Seeded {
         };
         download.syncing = false;
         match synced {
+            Ok(_) if download.narrowed => {
+                download.partly = true;
+                let left = size(self.left(engine));
+                clear_live_line(&mut io::stdout());
+                let _ = writeln!(
+                    io::stdout(),
+                    "complete but for {left} that cannot be written or read: {}",
+                    self.name()
+                );
+                self.said = self.phase_have(engine);
+                self.save(engine, state);
+            }
             Ok(fingerprint) => {
                 download.done = Some(Instant::now());
                 self.content.grows(false);
@@ -202,8 +258,25 @@ impl Seeded {
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
-            Err(error) => self.unwritable(engine, &error),
+            Err(error) if error.is_away() => self.wait_to_write(engine, &error),
+            Err(error) => self.doubt(&error),
         }
+    }
+
+    /// Something that was written did not reach the disk. The kernel says so once, so a sync that works
+    /// later says nothing of it.
+    fn doubt(&mut self, error: &WriteError) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let pause = download.pause;
+        (download.doubt, download.full) = (true, error.is_no_space());
+        (download.retry, download.pause) = (Some(Instant::now() + pause), (pause * 2).min(DOUBT));
+        log::error!(
+            "{}: {error}; what was written counts when it was read again from the disk, in {} s",
+            self.name(),
+            pause.as_secs()
+        );
     }
 
     fn phase_have(&self, engine: &Engine) -> u32 {
@@ -213,6 +286,9 @@ impl Seeded {
 
     /// Makes durable what an unfinished download has, and takes the fingerprint that goes with it.
     pub(super) fn settle(&mut self) -> bool {
+        if self.download.as_ref().is_some_and(|d| d.doubt) {
+            return false;
+        }
         let done = write::sync(&self.content);
         let done = done.and_then(|()| check::fingerprint(&self.content).map_err(WriteError::Place));
         match done {
@@ -222,9 +298,12 @@ impl Seeded {
             }
             Err(error) => {
                 log::warn!(
-                    "{}: {error}; a restart will check what is there",
+                    "{}: {error}; what is there is checked before it counts",
                     self.name()
                 );
+                if let Some(download) = &mut self.download {
+                    download.doubt = true;
+                }
                 false
             }
         }
