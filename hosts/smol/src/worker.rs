@@ -79,8 +79,7 @@ impl Block {
 pub(crate) enum Done {
     Warmed(ConnId, Source, u64, Result<(), (TorrentId, Unread)>),
     Verified(TorrentId, PieceIndex, Result<bool, Unread>),
-    /// The pieces that are good, and some of those that could not be read.
-    Checked(usize, Result<(Vec<u8>, Vec<Unread>), ReadError>),
+    Checked(usize, Result<Found, ReadError>),
     Looked(usize, Result<Look, ReadError>),
     Wrote(
         BlockId,
@@ -90,6 +89,9 @@ pub(crate) enum Done {
     Synced(usize, Result<u64, WriteError>),
     Tried(usize, bool),
 }
+
+/// What a check finds: the pieces that are good, and some of those that could not be read.
+pub(crate) type Found = (Vec<u8>, Vec<Unread>);
 
 /// Why a block was not written.
 #[derive(Debug)]
@@ -299,7 +301,7 @@ impl Shared {
         content: &Content,
         progress: &Progress,
         scratch: &mut Scratch,
-    ) -> Result<Option<(Vec<u8>, Vec<Unread>)>, ReadError> {
+    ) -> Result<Option<Found>, ReadError> {
         let mut unread = Vec::new();
         let found = check::check(
             content,
