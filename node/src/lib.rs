@@ -399,10 +399,23 @@ impl<'m> Node<'m> {
             Wanted::All => None,
             Wanted::Some(bits) => Some(bits),
         };
-        if !self.torrents.set_wanted(id, given) || !self.torrents.reserve_begun(id) {
+        // What is wanted stays as it is if there is no room for what that takes.
+        if !self.torrents.reserve_begun(id) {
             return Err(AddError::Bits);
         }
-        if torrent_has_no_counts(&self.torrents, id) && !self.reserve_counts(id) {
+        if torrent_has_no_counts(&self.torrents, id) {
+            // What was said since it was complete is not all that the peers have.
+            for slot in 0..self.conns.len() {
+                let conn = &self.conns[slot];
+                if conn.torrent == Some(id) && matches!(conn.has, peer_bits::Has::Some(_)) {
+                    self.forget_bits(slot);
+                }
+            }
+            if !self.reserve_counts(id) {
+                return Err(AddError::Bits);
+            }
+        }
+        if !self.torrents.set_wanted(id, given) {
             return Err(AddError::Bits);
         }
         let missing = self

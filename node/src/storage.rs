@@ -9,7 +9,7 @@ use crate::conn::Reason;
 use crate::flights::{Flight, State};
 use crate::queue::NONE;
 use crate::torrent::{Bits, Have};
-use crate::{Action, Node, partials, torrent};
+use crate::{Action, Node, partials, torrent, torrent_has_no_counts};
 
 impl Node<'_> {
     pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
@@ -94,7 +94,8 @@ impl Node<'_> {
             }
             if !self.torrents.leave_out(id, piece) {
                 log::warn!("no memory to note that piece {index} is left out: serving stops");
-                return self.unreadable(id);
+                self.unreadable(id);
+                break;
             }
         }
         let missing = self.torrents.get(id).map(|t| self.torrents.missing(t).0);
@@ -226,7 +227,9 @@ impl Node<'_> {
         if had == 0 && missing > 0 {
             // What the peers have is known from the next connections on.
             self.close_all(id, Reason::TorrentGone);
-            if !(self.torrents.reserve_begun(id) && self.reserve_counts(id)) {
+            // One that was complete from the start has its counts still.
+            let counts = !torrent_has_no_counts(&self.torrents, id) || self.reserve_counts(id);
+            if !(counts && self.torrents.reserve_begun(id)) {
                 log::warn!("no memory to download what is missing of {:?}", id);
                 if let Some(torrent) = self.torrents.get_mut(id) {
                     torrent.missing = 0;

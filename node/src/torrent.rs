@@ -381,10 +381,13 @@ impl<'m> Torrents<'m> {
         let Some(torrent) = self.get_mut(id) else {
             return false;
         };
-        torrent.wanted = Bits::All;
+        let before = core::mem::replace(&mut torrent.wanted, Bits::All);
         let Some(given) = given else { return true };
         let pieces = torrent.pieces();
         let Ok(set) = self.reserve(pieces.div_ceil(8)) else {
+            if let Some(torrent) = self.get_mut(id) {
+                torrent.wanted = before;
+            }
             return false;
         };
         let bytes = self.bits_mut(set);
