@@ -8,6 +8,7 @@ mod content;
 mod crowd;
 mod discovery;
 mod download;
+mod flood;
 mod guest;
 mod hostile;
 mod incomplete;

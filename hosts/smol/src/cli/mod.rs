@@ -6,6 +6,7 @@
 pub mod args;
 mod check;
 mod edit;
+pub(crate) mod flood;
 pub mod get;
 pub(crate) mod make;
 pub(crate) mod making;
@@ -163,7 +164,12 @@ fn start(level: LevelFilter, mark: Mark) {
     builder.filter_level(most).parse_env(LOG);
     builder.format(move |out, record| {
         // What is logged may hold text of peers and trackers.
-        let message = record.args().to_string();
+        let mut message = record.args().to_string();
+        match flood::admit(record, &message) {
+            None => return Ok(()),
+            Some(0) => {}
+            Some(more) => message += &format!(" (and {more} more like this before)"),
+        }
         clear_live_line(&mut std::io::stdout());
         let level = record.level().as_str().to_ascii_lowercase();
         match mark {

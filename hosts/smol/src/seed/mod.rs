@@ -47,6 +47,7 @@ use crate::address::reachable;
 use crate::alarm::Alarm;
 use crate::catalogue::Catalogue;
 use crate::cli::Failure;
+use crate::cli::flood;
 use crate::cli::get::Fetch;
 use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
@@ -449,7 +450,9 @@ impl Seed {
         self.slow.turn();
         while self.turn(CHORES)? == 0 && !self.again && !self.goal_reached() {}
         self.status.finish();
-        self.farewell()
+        let code = self.farewell();
+        flood::tell(true);
+        code
     }
 
     /// One round of everything, which waits no longer than `limit`; answers with the number of
@@ -539,6 +542,7 @@ impl Seed {
     }
 
     fn chores(&mut self, engine: &mut Engine) {
+        flood::tell(false);
         let now = Instant::now();
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
