@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use everseed_core::bencode::ErrorKind;
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, Name, RereadError};
 
@@ -146,6 +147,19 @@ pub enum TorrentError {
     Bad(MetainfoError<io::Error>),
     /// It is not what it was when it was parsed.
     Changed,
+}
+
+impl TorrentError {
+    /// Whether the disk is to blame, so that another time may be better.
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            TorrentError::Io(_) => true,
+            TorrentError::Bad(MetainfoError::Bencode(error)) => {
+                matches!(error.kind, ErrorKind::Io(_))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<RereadError<io::Error>> for TorrentError {

@@ -34,6 +34,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod contents;
+mod described;
 mod engine;
 mod epoll;
 pub mod http;

@@ -8,6 +8,7 @@
 //! HASH.place           on which disk its content is
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
+//! described            which content belongs to a torrent that was ever seen
 //! ```
 //!
 //! Each of them may be damaged, or be another thing than a file: it is read only if it is a regular file that
@@ -15,7 +16,7 @@
 //!
 //! It is for its owner alone, 0700 and 0600, as trackers' passkeys are in it.
 //!
-//! Nothing in it is precious: without it, or with a damaged part of it, files are verified again. So what is
+//! Nothing in it but `described` is precious: without it, or with a damaged part of it, files are verified again. So what is
 //! first known of a torrent whose content was there is left to the kernel to write: should the power go
 //! within seconds, it is as if it had gone before.
 
@@ -31,12 +32,14 @@ use everseed_core::resume::{ENCODED_BASE, Record};
 use everseed_disk::{RegularError, read_regular};
 use rustix::fs::{FlockOperation, OFlags};
 
+use crate::described::Described;
 use crate::place::{Found, Place, is_in_ram};
 
 /// The state folder, held by this process alone.
 #[derive(Debug)]
 pub(crate) struct State {
     folder: PathBuf,
+    described: Described,
     _lock: File,
 }
 
@@ -103,6 +106,7 @@ impl State {
             // A file system without locks: the warning in the manual has to do.
             _ => Ok(State {
                 folder: folder.to_owned(),
+                described: Described::new(folder.join("described")),
                 _lock: lock,
             }),
         }
@@ -146,6 +150,11 @@ impl State {
     /// Where it is remembered.
     pub(crate) fn place_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.place"))
+    }
+
+    /// What torrents describe.
+    pub(crate) fn described(&self) -> &Described {
+        &self.described
     }
 
     /// The folder itself.

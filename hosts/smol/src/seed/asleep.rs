@@ -12,12 +12,14 @@ use everseed_core::geometry::TorrentId;
 use everseed_node::{Event, Job};
 
 use super::Seed;
+use super::index::is_torrent;
 use super::loader::Outcome;
 use super::service::{Managed, Service, Stage, awake};
 use super::torrents::Seeded;
 use crate::catalogue::{Catalogue, Mark, Sleeper};
 use crate::cli::run::Item;
 use crate::cli::text::{Output, escape};
+use crate::described::Description;
 use crate::engine::Engine;
 use crate::place::{Found, Place};
 use crate::state::State;
@@ -136,6 +138,10 @@ impl Service {
     ) {
         let room = self.waking.len() < WAKING_MAX;
         let sleeper = seed.catalogue.borrow().read(id.slot).filter(|_| room);
+        let may_be_described = |sleeper: &Sleeper| !is_torrent(&sleeper.path());
+        if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
+            return engine.sleep(id);
+        }
         let Some(sleeper) = sleeper else {
             log::debug!("too many torrents are wanted at a time");
             return engine.sleep(id);
@@ -170,7 +176,7 @@ impl Service {
         let source = match outcome {
             Ok((source, _)) => source,
             Err(reason) => {
-                log::info!("{reason}; it stays asleep");
+                log::info!("{}; it stays asleep", reason.text());
                 return engine.sleep(id);
             }
         };
@@ -187,17 +193,14 @@ impl Service {
         }
         let number = seed.wake(engine, source, id);
         let folder = path.parent().map(Path::to_owned);
-        self.items.push(Managed {
-            item: Item {
-                path,
-                data: waking.data,
-                fetch: None,
-            },
-            folder,
-            mark: Some(waking.mark),
-            said: String::new(),
-            stage: Stage::Running(number),
-        });
+        let item = Item {
+            path,
+            data: waking.data,
+            fetch: None,
+        };
+        let mut managed = Managed::new(item, folder, Some(waking.mark), Stage::Running(number));
+        managed.in_doubt = false;
+        self.items.push(managed);
         tell(engine, id, waking.peers);
         self.put_away(seed, engine);
     }
@@ -287,6 +290,21 @@ impl Service {
                 continue;
             }
             let path = sleeper.path();
+            if is_torrent(&path) {
+                // Those of earlier versions are not known yet to describe it.
+                let description = Description {
+                    root: sleeper.root(),
+                    torrent: path.clone(),
+                    private: true,
+                };
+                let described = seed.state.described();
+                if !described.holds_real(&description.root)
+                    && let Err(error) = described.add(&description)
+                {
+                    log::error!("{}: {error}; it is not forgotten", path.display());
+                    continue;
+                }
+            }
             let mut out = Output::new();
             let shown = escape(path.as_os_str().as_encoded_bytes());
             out.line(format_args!("stopped: {shown}"));

@@ -169,8 +169,14 @@ fn told(error: &OpenError, shown: &str) -> String {
     }
 }
 
+/// Whether this is the code of a torrent file that cannot be used, however often it is read.
+pub(crate) fn is_of_the_file(code: u8) -> bool {
+    code == NOT_BENCODED || code == BAD_TORRENT
+}
+
 fn code(error: &OpenError) -> u8 {
     match error {
+        OpenError::Torrent { error, .. } if error.is_of_the_disk() => 1,
         OpenError::Torrent {
             error: TorrentError::Bad(MetainfoError::Bencode(_)),
             ..

@@ -66,10 +66,11 @@ impl Index {
     }
 
     /// Slots of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
-    /// changed. `go_on` is asked for each.
+    /// changed, and of content that a torrent `describes`. `go_on` is asked for each.
     pub(super) fn missing(
         &self,
         catalogue: &Catalogue,
+        describes: impl Fn(&Path) -> bool,
         folder: &Path,
         closely: bool,
         go_on: impl Fn() -> io::Result<()>,
@@ -83,7 +84,8 @@ impl Index {
             let seen = self.seen.get(usize::from(slot)) == Some(&true);
             let changed =
                 || is_torrent(&path) && settle_mark(&path, || false) != Some(sleeper.mark);
-            if !seen || closely && changed() {
+            let described = || !is_torrent(&path) && describes(&sleeper.root());
+            if !seen || closely && changed() || described() {
                 missing.push(slot);
             }
             go_on()
@@ -149,7 +151,8 @@ mod tests {
         assert!(index.is_content(&folder.join("0.iso")));
         assert!(!index.is_content(&folder.join("9.iso")));
         let missing = |folder: &Path, closely| {
-            let missing = index.missing(&catalogue, folder, closely, || Ok(()));
+            let made = |_: &Path| panic!("all are torrents");
+            let missing = index.missing(&catalogue, made, folder, closely, || Ok(()));
             missing.unwrap()
         };
         assert_eq!(missing(&folder, false), [1]);
@@ -159,7 +162,8 @@ mod tests {
         assert_eq!(missing(other, false), [3]);
         let given_up = || Err(io::ErrorKind::Interrupted.into());
         assert!(Index::new(&catalogue, given_up).is_err());
-        assert!(index.missing(&catalogue, &folder, true, given_up).is_err());
+        let missing = index.missing(&catalogue, |_| false, &folder, true, given_up);
+        assert!(missing.is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

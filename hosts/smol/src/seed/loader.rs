@@ -14,7 +14,7 @@ use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
-use super::sources::{Source, Sources};
+use super::sources::{Source, Sources, Trouble};
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
 use crate::catalogue::Mark;
@@ -34,8 +34,12 @@ pub(super) struct Order {
     pub(super) links: Links,
     /// Whether to open it only if it was seeded before and has not changed.
     pub(super) known: bool,
+    /// Whether the owner named it, and it is not just something in a watched folder.
+    pub(super) asked: bool,
     /// How it must look, if it was asleep: otherwise it is something else now.
     pub(super) mark: Option<Mark>,
+    /// How it looked when it could not be used: if it is the same still it is not read again.
+    pub(super) bad: Option<Mark>,
     /// For torrents that are made.
     pub(super) make: Options,
     pub(super) own_tracker: String,
@@ -46,11 +50,17 @@ pub(super) struct Loaded {
     pub(super) ticket: u64,
     /// What the built-in tracker was when it was asked for.
     pub(super) own_tracker: String,
+    /// How many descriptions had been added in this run when it was begun.
+    pub(super) described: u64,
+    /// Whether it is a torrent file of which nobody knows what it describes.
+    pub(super) in_doubt: bool,
+    /// How it looked, if it is [`Trouble::Bad`].
+    pub(super) bad: Option<Mark>,
     /// `None` if only what is known was asked for, and it is not.
     pub(super) outcome: Option<Outcome>,
 }
 
-pub(super) type Outcome = Result<(Source, Option<Download>), String>;
+pub(super) type Outcome = Result<(Source, Option<Download>), Trouble>;
 
 /// The threads, as the service sees them.
 pub(super) struct Loader {
@@ -128,9 +138,18 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
             };
             order
         };
-        let outcome = open(state, &order);
+        let described = state.described().added();
+        let bad = settle_mark(&order.item.path, || false).filter(|_| is_torrent(&order.item.path));
+        let outcome = match order.bad.is_some() && order.bad == bad {
+            // What was said about it holds.
+            true => Some(Err(Trouble::Bad(String::new()))),
+            false => open(state, &order),
+        };
         lock(shared).loaded.push_back(Loaded {
             ticket: order.ticket,
+            described,
+            in_doubt: is_in_doubt(state, &order, outcome.as_ref()),
+            bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
             own_tracker: order.own_tracker,
             outcome,
         });
@@ -138,20 +157,50 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
     }
 }
 
-fn open(state: &State, order: &Order) -> Option<Outcome> {
-    if !order.known {
-        return Some(open_any(state, order));
+/// Whether nobody knows what a torrent file describes, though everything was done to find out.
+fn is_in_doubt(state: &State, order: &Order, outcome: Option<&Outcome>) -> bool {
+    let path = &order.item.path;
+    if !is_torrent(path) || !path.is_absolute() {
+        return false;
     }
-    let Item { path, data, .. } = &order.item;
-    let sources = Sources {
+    match outcome {
+        Some(Ok(_)) => false,
+        None => true,
+        Some(Err(_)) => match sources(state, order, None).claim(path) {
+            Ok(known) => !known,
+            Err(error) => {
+                log::error!("{error}");
+                true
+            }
+        },
+    }
+}
+
+fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -> Sources<'a> {
+    Sources {
         state,
-        data: data.as_deref(),
+        asked: order.asked,
+        original,
+        data: match &order.item.fetch {
+            Some(fetch) => Some(&fetch.out),
+            None => order.item.data.as_deref(),
+        },
         within: order.folder.as_deref(),
         links: order.links,
         make: &order.make,
         own_tracker: &order.own_tracker,
-    };
-    Some(sources.known(path)?.map(|source| (looked_at(source), None)))
+    }
+}
+
+fn open(state: &State, order: &Order) -> Option<Outcome> {
+    if let Err(reason) = is_there(&order.item, state) {
+        return Some(Err(Trouble::Away(reason)));
+    }
+    if !order.known {
+        return Some(open_any(state, order));
+    }
+    let source = sources(state, order, None).known(&order.item.path)?;
+    Some(source.map(|source| (looked_at(source), None)))
 }
 
 /// A folder of very many files is looked at here and not beside those who are served.
@@ -161,33 +210,28 @@ fn looked_at(mut source: Source) -> Source {
 }
 
 fn open_any(state: &State, order: &Order) -> Outcome {
-    let Item { path, data, fetch } = &order.item;
-    if let Some(mark) = order.mark {
-        is_there(&order.item, state)?;
-        if settle_mark(path, || false) != Some(mark) {
-            return Err(format!("{}: it has changed", path.display()));
-        }
+    let Item { path, fetch, .. } = &order.item;
+    if order
+        .mark
+        .is_some_and(|mark| settle_mark(path, || false) != Some(mark))
+    {
+        return Err(format!("{}: it has changed", path.display()).into());
     }
-    let (path, data): (PathBuf, Option<&Path>) = match fetch {
-        Some(fetch) => {
-            if let Some(folder) = &order.folder {
-                resolve(folder, path, order.links).map_err(|error| error.to_string())?;
-            }
-            let kept = fetch::torrent(state, path).map_err(|(text, _)| text)?;
-            (kept, Some(&fetch.out))
-        }
-        None => (path.clone(), data.as_deref()),
+    if let (Some(_), Some(folder)) = (fetch, &order.folder) {
+        resolve(folder, path, order.links).map_err(|error| error.to_string())?;
+    }
+    let kept = match fetch {
+        Some(_) => Some(fetch::torrent(state, path).map_err(|refusal| refused(path, refusal))?),
+        None => None,
     };
-    let sources = Sources {
-        state,
-        data,
-        // A download's torrent file is a copy in the state.
-        within: order.folder.as_deref().filter(|_| fetch.is_none()),
-        links: order.links,
-        make: &order.make,
-        own_tracker: &order.own_tracker,
-    };
-    let source = looked_at(sources.open(&path)?);
+    // Where it is a copy of something that is somewhere.
+    let original = kept.as_ref().and(Some(path.as_path()));
+    let original = original.filter(|path| path.is_absolute());
+    let mut sources = sources(state, order, original);
+    if kept.is_some() {
+        sources.within = None;
+    }
+    let source = looked_at(sources.open(kept.as_ref().unwrap_or(path))?);
     let download = match fetch {
         Some(fetch) => {
             let mut plan = fetch::plan(&source.content, fetch).map_err(|(text, _)| text)?;
@@ -200,8 +244,16 @@ fn open_any(state: &State, order: &Order) -> Outcome {
     Ok((source, download))
 }
 
+/// A local file that cannot be used stays so until it is changed; a server may answer otherwise another time.
+fn refused(path: &Path, (text, code): fetch::Refusal) -> Trouble {
+    match path.is_absolute() && fetch::is_of_the_file(code) {
+        true => Trouble::Bad(text),
+        false => Trouble::Failed(text),
+    }
+}
+
 /// Whether what is to be opened can be looked for, as the disks that it needs are there.
-pub(super) fn is_there(item: &Item, state: &State) -> Result<(), String> {
+fn is_there(item: &Item, state: &State) -> Result<(), String> {
     let path = &item.path;
     let remote = item.fetch.is_some() && !path.is_absolute();
     let data = match &item.fetch {

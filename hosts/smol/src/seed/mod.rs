@@ -3,6 +3,8 @@
 
 mod announcing;
 mod asleep;
+mod claims;
+mod content;
 mod fetch;
 pub(crate) mod foresee;
 mod index;
@@ -39,7 +41,7 @@ use self::fetch::{DISK_FULL, Download};
 use self::service::Service;
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
-use self::sources::{Source, Sources};
+use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
 use self::torrents::Seeded;
 use self::web::Clients;
@@ -70,12 +72,15 @@ use crate::worker::Done;
 pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
     let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
+    let mut original = None;
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0]).map_err(refused)?;
-        args.paths = vec![kept];
+        let given = std::mem::replace(&mut args.paths, vec![kept]);
+        original = given.into_iter().next().filter(|path| path.is_file());
         args.data = Some(get.out.clone());
     }
-    let mut seed = Seed::open(args, state, get)?;
+    let original = original.and_then(|path| std::path::absolute(path).ok());
+    let mut seed = Seed::open(args, state, get, original.as_deref())?;
     seed.run().map_err(broken)
 }
 
@@ -96,13 +101,20 @@ fn broken(error: io::Error) -> Failure {
 
 impl Seed {
     /// Everything that is named, ready to run.
-    fn open(mut args: SeedArgs, state: State, get: Option<&Fetch>) -> Result<Seed, Failure> {
+    fn open(
+        mut args: SeedArgs,
+        state: State,
+        get: Option<&Fetch>,
+        original: Option<&Path>,
+    ) -> Result<Seed, Failure> {
         let listeners = bind(&args).map_err(Failure::Failed)?;
         let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
         let first = reachable(local(&listeners[0])?);
         let own_tracker = tracker_at(first);
         let sources = Sources {
             state: &state,
+            asked: true,
+            original,
             data: args.data.as_deref(),
             within: None,
             links: args.links,
@@ -110,17 +122,25 @@ impl Seed {
             own_tracker: &own_tracker,
         };
         let paths = std::mem::take(&mut args.paths);
-        let mut opened: Vec<Source> = Vec::with_capacity(paths.len());
-        for path in paths {
-            let source = sources.open(&path).map_err(Failure::Failed)?;
+        let mut opened: Vec<(usize, Source)> = Vec::with_capacity(paths.len());
+        let mut order: Vec<usize> = (0..paths.len()).collect();
+        // What torrents describe has to be known before any is made.
+        order.sort_by_key(|&number| !is_given(&paths[number]));
+        for number in order {
+            let path = &paths[number];
+            let source = sources.open(path);
+            let source = source.map_err(|trouble| Failure::Failed(trouble.text()))?;
             let hash = |s: &Source| s.content.metainfo().info_hash;
-            if opened.iter().any(|other| hash(other) == hash(&source)) {
+            if opened.iter().any(|(_, other)| hash(other) == hash(&source)) {
                 let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
                 log::warn!("{shown}: the same torrent was named before, so this one is left out");
             } else {
-                opened.push(source);
+                opened.push((number, source));
             }
         }
+        opened.sort_by_key(|&(number, _)| number);
+        let opened: Vec<Source> = opened.into_iter().map(|(_, source)| source).collect();
+        state.described().rest();
         let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
         let mut download = None;
         if let Some(get) = get {

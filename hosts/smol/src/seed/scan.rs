@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Seed;
 use super::index::{Index, is_torrent};
-use super::service::{Managed, Service, Stage, stop};
+use super::service::{MOST_KNOWN, Managed, Service, Stage, stop};
 use super::signals::Signals;
 use super::watch::look;
 use crate::catalogue::Mark;
 use crate::cli::run::{Config, Item};
+use crate::cli::text::escape;
 use crate::engine::Engine;
 
 /// What is in a folder and not asleep.
@@ -34,7 +35,7 @@ impl Service {
         let more = std::mem::take(&mut self.more);
         self.say_if_full(engine, more);
         for number in 0..self.watches.len() {
-            let restless = more && self.places(engine) > 0;
+            let restless = more && self.has_places(engine);
             if !self.is_due(number, restless) {
                 self.more |= more;
                 continue;
@@ -52,25 +53,50 @@ impl Service {
         }
     }
 
-    /// Says once that there is no memory for all that is in the folders.
+    /// Says once that not all that is in the folders is looked after.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
-        let full = more && engine.node.known() >= self.most_known;
-        if full && !self.full {
-            let most = self.most_known;
-            log::error!(
-                "there is memory for {most} torrents, and more are in the watched folders: the others \
-                 are not seeded; raise memory ="
-            );
+        let waiting = |managed: &&Managed| matches!(managed.stage, Stage::Waiting(_));
+        let waiting = self.items.iter().filter(waiting).count();
+        let most = self.most_known;
+        let why = if !more {
+            String::new()
+        } else if engine.node.known() >= most {
+            let advice = match most < MOST_KNOWN {
+                true => "raise memory =",
+                false => "no memory would do for more",
+            };
+            format!("there is room for {most} torrents; {advice}")
+        } else if waiting >= ITEMS_MAX {
+            format!("{waiting} in them cannot be opened; mend or remove those")
+        } else {
+            String::new()
+        };
+        if self.full != why && !why.is_empty() {
+            log::error!("more is in the watched folders than is seeded: {why}");
         }
-        self.full = full;
+        self.full = why;
     }
 
-    /// How many new things may be taken in.
-    pub(super) fn places(&self, engine: &Engine) -> usize {
-        let coming = |managed: &&Managed| managed.stage.is_coming();
-        let taken = engine.node.known() + self.items.iter().filter(coming).count();
-        let names = self.most_known.saturating_sub(taken);
-        ITEMS_MAX.saturating_sub(self.items.len()).min(names)
+    /// How many new torrent files and other things may be taken in. Those that run have their own limit; of others some
+    /// are looked after at a time, so that a folder of any size takes no more memory.
+    pub(super) fn places(&self, engine: &Engine) -> (usize, usize) {
+        let mut counts = [0, 0];
+        let mut coming = 0;
+        for managed in &self.items {
+            coming += usize::from(managed.stage.is_coming());
+            if !matches!(managed.stage, Stage::Running(_)) {
+                counts[usize::from(is_torrent(&managed.item.path))] += 1;
+            }
+        }
+        let names = self.most_known.saturating_sub(engine.node.known() + coming);
+        let [others, torrents] = counts.map(|count| ITEMS_MAX.saturating_sub(count).min(names));
+        (torrents, others)
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn has_places(&self, engine: &Engine) -> bool {
+        let (torrents, others) = self.places(engine);
+        torrents.max(others) > 0
     }
 
     /// Whether a folder is to be read; what keeps us from it is said once.
@@ -97,7 +123,7 @@ impl Service {
     ) {
         let folder = self.watches[number].folder.clone();
         let places = self.places(engine);
-        let found = match self.read(number, index, places, &seed.signals) {
+        let found = match self.read(number, index, places, seed) {
             Ok(found) => found,
             Err(_) if seed.signals.asked() => return,
             Err(error) => {
@@ -125,7 +151,8 @@ impl Service {
         // Changes of all torrent files need not be looked for at the start.
         let closely = self.watches[number].was_read();
         let go_on = || seed.signals.go_on();
-        let missing = index.missing(&seed.catalogue.borrow(), &folder, closely, go_on);
+        let describes = |root: &Path| seed.state.described().holds_real(root);
+        let missing = index.missing(&seed.catalogue.borrow(), describes, &folder, closely, go_on);
         match missing {
             Ok(slots) => self.forget(seed, engine, &slots),
             Err(_) if seed.signals.asked() => return,
@@ -146,8 +173,8 @@ impl Service {
         &mut self,
         number: usize,
         index: &mut Index,
-        room: usize,
-        signals: &Signals,
+        (room, room_for_others): (usize, usize),
+        seed: &Seed,
     ) -> Result<Found, String> {
         let folder = self.watches[number].folder.clone();
         let of_it = |managed: &&Managed| managed.folder.as_ref() == Some(&folder);
@@ -157,34 +184,54 @@ impl Service {
             .filter(of_it)
             .map(|managed| managed.item.path.clone())
             .collect();
+        let mut roots: Vec<PathBuf> = seed.torrents.iter().map(|t| t.content.root()).collect();
+        roots.sort_unstable();
+        let described = seed.state.described();
         let mut found = Found::default();
         let mut torrents = Vec::new();
         let mut others = Vec::new();
-        self.watches[number].read(|path| {
+        let (mut more_torrents, mut left_out, mut example) = (false, 0_usize, None);
+        let watch = &mut self.watches[number];
+        watch.read(|path| {
             let asleep = index.see(&path);
             if items.contains(&path) {
                 found.known.insert(path);
-            } else if !asleep && !index.is_content(&path) {
-                let list = match is_torrent(&path) {
-                    true => &mut torrents,
-                    false => &mut others,
-                };
-                if list.len() < room {
-                    list.push(path);
-                } else {
-                    found.more = true;
+            } else if asleep || index.is_content(&path) {
+            } else if is_torrent(&path) {
+                match torrents.len() < room {
+                    true => torrents.push(path),
+                    false => more_torrents = true,
                 }
+            } else if described.holds(&path) {
+                if roots.binary_search(&path).is_err() {
+                    left_out += 1;
+                    example = example.take().or(Some(path));
+                }
+            } else if others.len() < room_for_others {
+                others.push(path);
+            } else {
+                found.more = true;
             }
-            signals.go_on()
+            seed.signals.go_on()
         })?;
-        if !(found.more && torrents.len() == room) {
-            let left = room - torrents.len();
-            found.more |= others.len() > left;
-            others.truncate(left);
-            torrents.append(&mut others);
-        }
+        watch.has_more_torrents = more_torrents;
+        found.more |= more_torrents;
+        torrents.append(&mut others);
         torrents.sort();
         found.new = torrents;
+        let mut items = self.items.iter();
+        let coming = items.any(|m| m.stage.is_coming() && is_torrent(&m.item.path));
+        if !coming && found.new.is_empty() && left_out != watch.left_out {
+            watch.left_out = left_out;
+            if let Some(example) = example {
+                let shown = escape(example.as_os_str().as_encoded_bytes());
+                log::warn!(
+                    "{}: {left_out} in it not shared by themselves, as they belong to torrents that are not there or \
+                     not used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
+                    folder.display()
+                );
+            }
+        }
         Ok(found)
     }
 
@@ -242,6 +289,8 @@ impl Managed {
     /// It has changed, and has to stay as it is for some time.
     fn settle(&mut self, seen: Option<(Mark, (i64, i64))>) {
         self.mark = seen.map(|(mark, _)| mark);
+        self.failures = 0;
+        self.in_doubt = is_torrent(&self.item.path) && self.item.path.is_absolute();
         let age = seen.map_or(Duration::ZERO, |(_, changed)| age(changed));
         self.stage = Stage::Settling(Instant::now() + SETTLED.saturating_sub(age));
     }
@@ -271,13 +320,8 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Ma
         _ => Stage::Found,
     };
     let data = config.seed.data.clone();
-    Managed {
-        item: Item { path, data, fetch },
-        folder: Some(folder.to_owned()),
-        mark,
-        said: String::new(),
-        stage,
-    }
+    let item = Item { path, data, fetch };
+    Managed::new(item, Some(folder.to_owned()), mark, stage)
 }
 
 /// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set
@@ -293,5 +337,6 @@ fn age((seconds, ns): (i64, i64)) -> Duration {
 /// After so long without a change something is complete.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// What is looked after in the folders at most, besides what is asleep.
+/// Torrent files that are looked after at a time and do not run, as they are being opened or cannot be; and as many
+/// other things.
 const ITEMS_MAX: usize = 256;

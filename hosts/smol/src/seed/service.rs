@@ -16,10 +16,10 @@ use log::Level;
 use super::asleep::Waking;
 use super::fetch::Download;
 use super::index::is_torrent;
-use super::loader::{Loaded, Loader, Order, Outcome, is_there};
+use super::loader::{Loaded, Loader, Order, Outcome};
 use super::network::Network;
 use super::reload::Read;
-use super::sources::Source;
+use super::sources::{Source, Trouble};
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
@@ -43,8 +43,12 @@ pub(super) struct Service {
     pub(super) watches: Vec<Watch>,
     /// Whether there is more in the folders than was taken in.
     pub(super) more: bool,
-    /// Whether it was said that there is no memory for it.
-    pub(super) full: bool,
+    /// Why that is not taken in, as it was said last.
+    pub(super) full: String,
+    /// Why content waits, as it was said last.
+    pub(super) said_why_content_waits: String,
+    /// How many descriptions had been added in this run when it was looked what they are of.
+    pub(super) described: u64,
     /// Torrents that are asleep and being opened.
     pub(super) waking: Vec<Waking>,
     /// Torrents that are known at most, awake and asleep.
@@ -73,7 +77,34 @@ pub(super) struct Managed {
     pub(super) mark: Option<Mark>,
     /// What was said about it last.
     pub(super) said: String,
+    /// How often in a row it could not be opened.
+    pub(super) failures: u32,
+    /// How it looked when it could not be used: it is not read again until it is another one.
+    pub(super) bad: Option<Mark>,
+    /// Whether it is a torrent file of which nobody knows yet what it describes.
+    pub(super) in_doubt: bool,
     pub(super) stage: Stage,
+}
+
+impl Managed {
+    /// Something that is to be seeded.
+    pub(super) fn new(
+        item: Item,
+        folder: Option<PathBuf>,
+        mark: Option<Mark>,
+        stage: Stage,
+    ) -> Managed {
+        Managed {
+            in_doubt: is_torrent(&item.path) && item.path.is_absolute(),
+            item,
+            folder,
+            mark,
+            said: String::new(),
+            failures: 0,
+            bad: None,
+            stage,
+        }
+    }
 }
 
 /// How far it has come.
@@ -139,7 +170,9 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         items: Vec::new(),
         watches: config.watch.iter().cloned().map(Watch::new).collect(),
         more: false,
-        full: false,
+        full: String::new(),
+        said_why_content_waits: String::new(),
+        described: 0,
         waking: Vec::new(),
         most_known: room.torrents + room.asleep,
         loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
@@ -184,7 +217,9 @@ pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
 
 /// Memory for torrents that are not known yet.
 pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
-    room.asleep = MOST_ASLEEP;
+    let most = config.seed.memory.saturating_mul(ASLEEP) / ASLEEP_IN;
+    let most = usize::try_from(most).unwrap_or(MOST_KNOWN);
+    room.asleep = most.min(MOST_KNOWN.saturating_sub(torrents));
     room.torrents += torrents;
     room.tiers += TIERS * torrents;
     room.bits += BITS * torrents;
@@ -228,7 +263,7 @@ impl Service {
             self.begin(seed, engine, now);
         }
         let idle = |managed: &Managed| !managed.stage.is_coming();
-        if self.more && self.places(engine) > 0 && self.items.iter().all(idle) {
+        if self.more && self.has_places(engine) && self.items.iter().all(idle) {
             self.next_poll = now;
         }
         if now >= self.next_poll {
@@ -286,26 +321,18 @@ impl Service {
             if self.items.iter().any(|known| known.item == *item) {
                 continue;
             }
-            self.items.push(Managed {
-                item: item.clone(),
-                folder: None,
-                mark: None,
-                said: String::new(),
-                stage: match item.fetch {
-                    Some(_) => Stage::Ready,
-                    None => Stage::Found,
-                },
-            });
+            let stage = match item.fetch {
+                Some(_) => Stage::Ready,
+                None => Stage::Found,
+            };
+            self.items
+                .push(Managed::new(item.clone(), None, None, stage));
         }
     }
 
     /// Has the loader open what is ready.
     fn begin(&mut self, seed: &Seed, engine: &Engine, now: Instant) {
-        let is_busy = |managed: &Managed| {
-            managed.stage.is_coming() && is_torrent(&managed.item.path) && managed.folder.is_some()
-        };
-        // What a torrent describes is no torrent of its own.
-        let torrents_come = self.items.iter().any(is_busy);
+        let content_waits = self.content_waits();
         let count = |of: fn(&Stage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
         let mut loading = count(|stage| matches!(stage, Stage::Loading(_)));
         let mut probing = count(|stage| matches!(stage, Stage::Probing(_)));
@@ -323,18 +350,7 @@ impl Service {
                 Stage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
                 _ => continue,
             };
-            let path = &managed.item.path;
-            let watched = managed.folder.is_some() && !is_torrent(path);
-            let real = |path: &Path| path.canonicalize().ok();
-            let described = || {
-                let mut roots = seed.torrents.iter().map(|t| t.content.root());
-                roots.any(|root| real(&root) == real(path))
-            };
-            if watched && (torrents_come || described()) {
-                continue;
-            }
-            if let Err(reason) = is_there(&managed.item, &seed.state) {
-                wait(managed, reason, AWAY);
+            if managed.is_found_content() && content_waits {
                 continue;
             }
             let ticket = self.next_ticket;
@@ -352,8 +368,10 @@ impl Service {
                 folder: managed.folder.clone(),
                 links: self.config.seed.links,
                 known,
+                asked: managed.folder.is_none(),
                 mark: None,
                 make: self.config.seed.make.clone(),
+                bad: managed.bad,
                 own_tracker: seed.own_tracker.clone(),
             });
         }
@@ -370,8 +388,10 @@ impl Service {
             links: self.config.seed.links,
             item,
             known: false,
+            asked: false,
             mark: Some(mark),
             make: self.config.seed.make.clone(),
+            bad: None,
             own_tracker: seed.own_tracker.clone(),
         });
         ticket
@@ -381,11 +401,15 @@ impl Service {
         let Loaded {
             ticket,
             own_tracker,
+            described,
+            in_doubt,
+            bad,
             outcome,
         } = loaded;
+        self.stop_described(seed, engine);
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
-            let outcome = outcome.unwrap_or_else(|| Err(String::new()));
+            let outcome = outcome.unwrap_or_else(|| Err(String::new().into()));
             return self.opened_again(seed, engine, waking, outcome);
         }
         let mine = |managed: &&mut Managed| {
@@ -395,6 +419,13 @@ impl Service {
         let Some(managed) = self.items.iter_mut().find(mine) else {
             return;
         };
+        managed.in_doubt = in_doubt;
+        managed.bad = bad;
+        if managed.is_found_content() && described != seed.state.described().added() {
+            // Its torrent may have come since it was looked for.
+            managed.stage = Stage::Found;
+            return;
+        }
         let Some(outcome) = outcome else {
             return managed.is_new(seed);
         };
@@ -413,7 +444,7 @@ impl Service {
         ticket: u64,
         outcome: Outcome,
     ) -> Option<usize> {
-        let mine = |managed: &&mut Managed| {
+        let mine = |managed: &Managed| {
             [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
         };
         let room = match self.make_room(seed, engine) {
@@ -425,7 +456,8 @@ impl Service {
             }
             true => Ok(()),
         };
-        let managed = self.items.iter_mut().find(mine)?;
+        let at = self.items.iter().position(mine)?;
+        let managed = &mut self.items[at];
         let started = outcome.and_then(|(source, mut download)| {
             // It may have been asked for with another goal.
             if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch) {
@@ -433,14 +465,23 @@ impl Service {
             }
             start(seed, engine, source, download, room)
         });
-        match &started {
+        match started {
             Ok(number) => {
                 managed.said.clear();
-                managed.stage = Stage::Running(*number);
+                managed.failures = 0;
+                managed.stage = Stage::Running(number);
+                Some(number)
             }
-            Err(reason) => wait(managed, reason.clone(), FAILED),
+            Err(Trouble::Described(reason)) => {
+                log::info!("{reason}");
+                self.items.swap_remove(at);
+                None
+            }
+            Err(trouble) => {
+                wait(managed, trouble);
+                None
+            }
         }
-        started.ok()
     }
 
     fn end_what_is_enough(&mut self, seed: &mut Seed, engine: &mut Engine) {
@@ -510,15 +551,15 @@ fn start(
     source: Source,
     download: Option<Download>,
     room: Result<(), &str>,
-) -> Result<usize, String> {
+) -> Result<usize, Trouble> {
     let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
     let mut torrents = seed.torrents.iter();
     let twin = torrents.any(|t| t.info_hash() == metainfo.info_hash);
     if twin || engine.node.find(metainfo.info_hash).is_some() {
-        return Err(format!("{shown}: the same torrent is there already"));
+        return Err(format!("{shown}: the same torrent is there already").into());
     }
-    room.map_err(|reason| format!("{shown}: {reason}"))?;
+    room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let mut out = Output::new();
     introduce_one(&source, &seed.own_tracker, seed.share_torrent, &mut out)?;
     let _ = out.finish();
@@ -536,9 +577,26 @@ pub(super) fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
     }
 }
 
-fn wait(managed: &mut Managed, reason: String, pause: Duration) {
-    if managed.said != reason {
-        log::error!("{reason}; tried again every {} s", pause.as_secs());
+/// Has something tried again: what may have changed itself soon, and what failed less and less often. A file that
+/// cannot be used is then looked at, and read only if it is another one.
+pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
+    let failed = FAILED * (1 << managed.failures.min(6));
+    let (pause, when) = match trouble {
+        Trouble::Away(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
+        Trouble::Full(_) => (FAILED, format!("tried again every {} s", FAILED.as_secs())),
+        Trouble::Bad(_) => (failed, "tried again when it has changed".to_owned()),
+        _ => (
+            failed,
+            format!("tried again in {} s, and then less often", failed.as_secs()),
+        ),
+    };
+    if let Trouble::Bad(_) | Trouble::Failed(_) = trouble {
+        managed.failures = managed.failures.saturating_add(1);
+    }
+    let reason = trouble.text();
+    // It has no text if it is what was said already.
+    if managed.said != reason && !reason.is_empty() {
+        log::error!("{reason}; {when}");
         managed.said = reason;
     }
     managed.stage = Stage::Waiting(Instant::now() + pause);
@@ -550,7 +608,7 @@ const POLL: Duration = Duration::from_secs(10);
 /// How often what is on a disk that is away is tried again.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// How often what could not be opened is.
+/// How soon what could not be opened is, the first time; an hour at last.
 const FAILED: Duration = Duration::from_secs(60);
 
 /// How long trackers have to hear the farewell; the rest of a second is for the state.
@@ -562,8 +620,12 @@ const STARTING: Duration = Duration::from_secs(5);
 /// Things that are opened at a time.
 const LOADING_MAX: usize = 16;
 
-/// Torrents that sleep at most, if there is memory for them.
-const MOST_ASLEEP: usize = 10_000;
+/// Torrents that may sleep in a budget of so many bytes; they take a twentieth of it.
+const ASLEEP: u64 = 10_000;
+const ASLEEP_IN: u64 = 16 << 20;
+
+/// Torrents that can be told apart by 16 bits, and found fast.
+pub(super) const MOST_KNOWN: usize = 58_000;
 
 /// Places for what is named one by one later, so that it need not begin anew for each.
 const SPARE: usize = 16;

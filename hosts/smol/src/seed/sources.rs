@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{Choice, Content, Links, ReadError, check, read_torrent, resolve};
+use everseed_disk::{Choice, Content, Links, OpenError, ReadError, check, read_torrent, resolve};
 
+use super::claims::{Claims, claims};
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
+use crate::described::Description;
 use crate::state::{State, close_to_others};
 use crate::trackers;
 
@@ -24,9 +26,46 @@ pub(crate) struct Source {
     pub(crate) found: Option<u64>,
 }
 
+/// Why something cannot be seeded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// A disk that it needs is not there.
+    Away(String),
+    /// There is no room for it now.
+    Full(String),
+    /// It is no better until it is changed.
+    Bad(String),
+    /// It may be better another time.
+    Failed(String),
+    /// It belongs to a torrent, and nobody asked for it by name.
+    Described(String),
+}
+
+impl Trouble {
+    /// What to say.
+    pub(crate) fn text(self) -> String {
+        let (Trouble::Away(text)
+        | Trouble::Full(text)
+        | Trouble::Bad(text)
+        | Trouble::Failed(text)
+        | Trouble::Described(text)) = self;
+        text
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(text: String) -> Trouble {
+        Trouble::Failed(text)
+    }
+}
+
 /// What every source needs to know.
 pub(crate) struct Sources<'a> {
     pub(crate) state: &'a State,
+    /// Whether the owner named it, and it is not just something in a watched folder.
+    pub(crate) asked: bool,
+    /// The .torrent that what is given is a copy of.
+    pub(crate) original: Option<&'a Path>,
     /// Where the data of given torrents is.
     pub(crate) data: Option<&'a Path>,
     /// The watched folder that it is in, which it has to stay in.
@@ -41,7 +80,7 @@ pub(crate) struct Sources<'a> {
 
 impl Sources<'_> {
     /// Opens or makes the torrent that `path` stands for.
-    pub(crate) fn open(&self, path: &Path) -> Result<Source, String> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Source, Trouble> {
         self.stays(path)?;
         match is_given(path) {
             true => self.given(path),
@@ -51,9 +90,9 @@ impl Sources<'_> {
 
     /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
     /// since or is away, a torrent file that is whole.
-    pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, String>> {
+    pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, Trouble>> {
         if let Err(error) = self.stays(path) {
-            return Some(Err(error));
+            return Some(Err(error.into()));
         }
         if is_given(path) {
             let info_hash = read(path).ok()?.info_hash;
@@ -82,23 +121,115 @@ impl Sources<'_> {
     }
 
     /// A torrent file that the user has.
-    fn given(&self, path: &Path) -> Result<Source, String> {
+    fn given(&self, path: &Path) -> Result<Source, Trouble> {
         let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let beside = path.parent().unwrap_or(Path::new("/"));
-        let data = std::path::absolute(self.data.unwrap_or(beside));
-        let data = data.map_err(|e| format!("--data: {e}"))?;
+        let data = self.data_of(&path)?;
         // It is opened again and again, and never again through a link.
+        let named = path.clone();
         let path = self.real(&path).map_err(|error| error.to_string())?;
-        let metainfo = read(&path)?;
+        let metainfo = read_torrent(&path).map_err(|error| match &error {
+            OpenError::Torrent { error: fault, .. } if !fault.is_of_the_disk() => {
+                Trouble::Bad(error.to_string())
+            }
+            _ => Trouble::Failed(error.to_string()),
+        })?;
         let folder = self.state.folder();
         let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
-        source(content.follow(self.links), None)
+        self.describe(&named, &data.join(content.name()), metainfo.private)?;
+        self.describe(&named, &content.root(), metainfo.private)?;
+        Ok(source(content.follow(self.links), None)?)
+    }
+
+    /// Where the data of a torrent file is.
+    fn data_of(&self, path: &Path) -> Result<PathBuf, String> {
+        let beside = self.original.unwrap_or(path).parent();
+        let beside = beside.unwrap_or(Path::new("/"));
+        let data = std::path::absolute(self.data.unwrap_or(beside));
+        data.map_err(|e| format!("--data: {e}"))
+    }
+
+    /// Remembers what a torrent file describes that cannot be opened; answers whether that is known.
+    pub(crate) fn claim(&self, path: &Path) -> Result<bool, String> {
+        let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let data = self.data_of(&path)?;
+        match claims(&path) {
+            Claims::Nothing => Ok(true),
+            Claims::Unknown => Ok(false),
+            Claims::Names(names) => {
+                for name in names {
+                    if data.file_name() == Some(name.as_os_str()) {
+                        self.describe(&path, &data, true)?;
+                    }
+                    self.describe(&path, &data.join(name), true)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn describe(&self, torrent: &Path, root: &Path, private: bool) -> Result<(), String> {
+        let described = self.state.described();
+        let torrent = self.original.unwrap_or(torrent);
+        // By the name that it has, and by what its links lead to.
+        let real = root.canonicalize().ok();
+        for root in [Some(root), real.as_deref()].into_iter().flatten() {
+            let description = Description {
+                root: root.to_owned(),
+                torrent: torrent.to_owned(),
+                private,
+            };
+            described.add(&description).map_err(|error| {
+                let file = self.state.folder().join("described");
+                let (file, torrent) = (file.display(), torrent.display());
+                format!(
+                    "{file}: {error}: {torrent} is not seeded, as it could not be kept in mind that its content \
+                     belongs to it; make room there"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what belongs to a torrent: a torrent made of it would be another one, and public.
+    fn may_make(&self, path: &Path) -> Result<(), Trouble> {
+        let described = self.state.described();
+        let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+        if !described.holds(path) {
+            return match described.doubt().filter(|_| !self.asked) {
+                Some(doubt) if self.state.made_of(path).is_none() => {
+                    Err(Trouble::Failed(format!("{shown}: {doubt}")))
+                }
+                _ => Ok(()),
+            };
+        }
+        let found = described.find(path);
+        let torrent = found
+            .as_ref()
+            .map_or(Path::new("a .torrent"), |found| &found.torrent);
+        let torrent = escape(torrent.as_os_str().as_encoded_bytes()).to_string();
+        match found {
+            _ if !self.asked => Err(Trouble::Described(format!(
+                "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \"{shown}\""
+            ))),
+            Some(found) if found.private && found.is_there() => Err(Trouble::Failed(format!(
+                "{shown} belongs to {torrent}, which is private, and a torrent that is made of it would be public; \
+                 seed {torrent} itself, or remove it first"
+            ))),
+            Some(found) if found.private => {
+                log::warn!(
+                    "{shown} belonged to {torrent}, which was private and is gone; what is made of it now is public"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The torrent that was made of a file or folder, if it still fits.
-    fn made_before(&self, path: &Path) -> Result<Option<Source>, String> {
+    fn made_before(&self, path: &Path) -> Result<Option<Source>, Trouble> {
+        self.may_make(path)?;
         if let Some(content) = self.away(path) {
-            return source(content, None).map(Some);
+            return Ok(Some(source(content, None)?));
         }
         let path = self.real(path).map_err(|error| error.to_string())?;
         let Some(torrent) = self.state.made_of(&path) else {
@@ -109,17 +240,20 @@ impl Sources<'_> {
         };
         self.retrack(&torrent, content.metainfo())?;
         let metainfo = read(&torrent)?;
-        source(self.open_at(&torrent, &metainfo, &path)?, None).map(Some)
+        let content = self.open_at(&torrent, &metainfo, &path)?;
+        Ok(Some(source(content, None)?))
     }
 
     /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
-    fn made(&self, path: &Path) -> Result<Source, String> {
+    fn made(&self, path: &Path) -> Result<Source, Trouble> {
         if let Some(before) = self.made_before(path)? {
             return Ok(before);
         }
         let path = self.real(path).map_err(|error| error.to_string())?;
         let before = self.state.made_of(&path);
         let torrent = self.make(&path)?;
+        // Its torrent may have come meanwhile.
+        self.may_make(&path)?;
         let metainfo = read(&torrent)?;
         if let Some(before) = before.filter(|before| *before != torrent) {
             self.say_it_is_another(&path, &before);
@@ -127,7 +261,7 @@ impl Sources<'_> {
         let content = self.open_at(&torrent, &metainfo, &path)?;
         // Other sources may take hours to be made before this one is served.
         let fresh = check::fingerprint(&content).ok();
-        source(content, fresh)
+        Ok(source(content, fresh)?)
     }
 
     /// The content that was shared from here before and is away now, path and all or but for an empty
@@ -250,7 +384,7 @@ pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
 /// Whether a path is that of a torrent file, and not of what is to be shared.
 pub(crate) fn is_given(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
-    extension.eq_ignore_ascii_case("torrent") && path.is_file()
+    extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
 }
 
 fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {

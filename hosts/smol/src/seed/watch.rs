@@ -25,6 +25,10 @@ pub(super) struct Watch {
     reads: u32,
     /// What was said about it last.
     pub(super) said: String,
+    /// Whether there are torrents in it that were not taken in yet.
+    pub(super) has_more_torrents: bool,
+    /// How much in it belongs to torrents that are not there, as it was said last.
+    pub(super) left_out: usize,
 }
 
 impl Watch {
@@ -36,6 +40,8 @@ impl Watch {
             looks: 0,
             reads: 0,
             said: String::new(),
+            has_more_torrents: false,
+            left_out: 0,
         }
     }
 
@@ -79,6 +85,11 @@ impl Watch {
         }
         self.reads = self.reads.saturating_add(1);
         Ok(())
+    }
+
+    /// Whether it was ever read.
+    pub(super) fn is_read(&self) -> bool {
+        self.reads > 0
     }
 
     /// Whether it was read before this time.
