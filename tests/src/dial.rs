@@ -13,7 +13,11 @@ use crate::peer::{BITFIELD, HAVE, INTERESTED, InfoHash, PROTOCOL, handshake, mes
 
 /// Connects from an address that nobody had before.
 pub fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    let from = fresh_address();
+    dial_from(fresh_address(), to)
+}
+
+/// Connects from this address.
+pub fn dial_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(from, 0)))?;

@@ -16,6 +16,7 @@ mod incomplete;
 mod known;
 mod many;
 mod memory;
+mod outside;
 mod owner;
 mod power;
 mod private;

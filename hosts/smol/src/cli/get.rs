@@ -33,6 +33,8 @@ Options:
       --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
+      --public-address HOST[:PORT]
+                       where others reach us from outside, as for seed
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
@@ -74,6 +76,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--peer",
     "--share-torrent",
     "--listen",
+    "--public-address",
     "--slots",
     "--max-peers",
     "--memory",
@@ -194,8 +197,8 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--slots" | "--max-peers" | "--memory" | "--up" | "--send" | "--links"
-            | "--trace" => {
+            "--listen" | "--public-address" | "--slots" | "--max-peers" | "--memory" | "--up"
+            | "--send" | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown("get", OPTIONS, name)),

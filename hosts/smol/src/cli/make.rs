@@ -105,6 +105,7 @@ pub(crate) fn print(torrent: &Path, metainfo: &Metainfo) -> Result<ExitCode, Fai
             metainfo.info_hash,
             &name,
             urls.filter(|url| !has_secret(url)),
+            None,
         );
         out.line(format_args!("magnet: {link}"));
     }

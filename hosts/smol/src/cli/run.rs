@@ -31,8 +31,8 @@ comes with the packages, as everseed.toml.
 
 Options:
   -c, --config FILE    the file (default: /etc/everseed.toml)
-      --check-config   say all that is wrong in the file, and what in it cannot be
-                       carried out, and end: exit code 1 if there is anything
+      --check-config   say all that is wrong in the file, and what in it cannot
+                       be carried out, and end: exit code 1 if there is any
   -v, --verbose        log more; repeat it for still more
   -h, --help           print this
   -V, --version        print the version
@@ -40,11 +40,12 @@ Options:
 It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
 within a second. Under systemd it says when it is ready.
 
-SIGHUP reads the file anew. If anything in it is wrong, that is said, and it goes
-on as it was. Limits (up, down, slots, ratio, time), check, log, and what is
-watched, seeded or got change in place, and nobody is parted with. For other keys,
-for slots or torrents that there is no memory for, and for a first download it
-starts anew in place, under the same process id: all peers have to call again.
+SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
+goes on as it was. Limits (up, down, slots, ratio, time), check, log, and what
+is watched, seeded or got change in place, and nobody is parted with. For other
+keys, for slots or torrents that there is no memory for, and for a first
+download it starts anew in place, under the same process id: all peers have to
+call again.
 
 Examples:
   everseed run -c everseed.toml --check-config

@@ -9,6 +9,7 @@ use everseed_disk::make::Options;
 use lexopt::Parser;
 use log::LevelFilter;
 
+use crate::address::PublicAddress;
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::making;
 
@@ -44,6 +45,11 @@ Options:
                        (default: only peers get it, by the magnet link)
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
+      --public-address HOST[:PORT]
+                       where others reach this machine from outside: the
+                       router's name or address, and the port there that leads
+                       to ours; it stands in torrents and links
+                       (default: our address in the network here)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
@@ -101,6 +107,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--strict",
     "--no-date",
     "--listen",
+    "--public-address",
     "--slots",
     "--max-peers",
     "--memory",
@@ -133,6 +140,8 @@ pub struct SeedArgs {
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
     pub listen_default: bool,
+    /// Where others reach us from outside our network.
+    pub public_address: Option<PublicAddress>,
     /// The folder of the state; it may not exist yet.
     pub state: PathBuf,
     /// Peers served at a time, 1 to 5000; `None` follows the upload capacity.
@@ -190,6 +199,7 @@ impl Default for SeedArgs {
             data: None,
             listen: Vec::new(),
             listen_default: false,
+            public_address: None,
             state: PathBuf::new(),
             slots: None,
             max_peers: 100,
@@ -239,6 +249,12 @@ impl SeedArgs {
                 let what = "an address like 0.0.0.0:6881 or [::]:6881";
                 let addr = args::parsed(parser, name, what, |text| text.parse().ok())?;
                 self.listen.push(addr);
+            }
+            "--public-address" => {
+                let what =
+                    "a name or an IP address, with a port or without, like seed.example.org:6881";
+                let public = args::parsed(parser, name, what, PublicAddress::parse)?;
+                self.public_address = Some(public);
             }
             "--slots" => {
                 let read = |text: &str| args::number(text, 1, 5000);
@@ -337,6 +353,8 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:7000",
+            "--public-address",
+            "seed.example.org:80",
             "--send",
             "sendfile",
             "--links=follow",
@@ -372,6 +390,7 @@ mod tests {
                 "[::1]:7000".parse().unwrap(),
             ],
             listen_default: false,
+            public_address: PublicAddress::parse("seed.example.org:80"),
             state: "s".into(),
             slots: Some(5000),
             max_peers: 20_000,

@@ -91,7 +91,7 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
         let first = first_trackers(metainfo, torrent()?)?;
         let urls = first.iter().map(String::as_str);
         let urls = urls.filter(|url| secrets || !has_secret(url));
-        let magnet = magnet(metainfo.info_hash, &name, urls);
+        let magnet = magnet(metainfo.info_hash, &name, urls, None);
         out.line(format_args!("magnet: {magnet}"));
     }
     let (total, piece_len) = (geometry.total(), geometry.piece_len());

@@ -10,6 +10,7 @@ pub(crate) mod foresee;
 mod index;
 mod loader;
 mod network;
+mod reach;
 mod reload;
 mod scan;
 mod service;
@@ -38,6 +39,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
+use self::reach::Reach;
 use self::service::Service;
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
@@ -55,10 +57,8 @@ use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
 use crate::engine::{Engine, News};
-use crate::magnet::magnet;
 use crate::memory::Plan;
 use crate::place::{Found, Place};
-use crate::secrets::has_secret;
 use crate::slow::Slow;
 use crate::socket;
 use crate::state::State;
@@ -110,7 +110,7 @@ impl Seed {
         let listeners = bind(&args).map_err(Failure::Failed)?;
         let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
         let first = reachable(local(&listeners[0])?);
-        let own_tracker = tracker_at(first);
+        let own_tracker = Reach::new(&args, first.port()).tracker(first);
         let sources = Sources {
             state: &state,
             asked: true,
@@ -170,9 +170,9 @@ impl Seed {
             .fit(args.memory)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
-        let seed = Seed::new(&args, state, own_tracker, first.port(), plan, down);
+        let seed = Seed::new(&args, state, first, plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
-        introduce(&opened, &seed.own_tracker, seed.share_torrent).map_err(Failure::Failed)?;
+        seed.introduce(&opened).map_err(Failure::Failed)?;
         for listener in listeners {
             let addr = local(&listener)?;
             let listening = seed.listen(listener, addr);
@@ -184,6 +184,21 @@ impl Seed {
         }
         seed.slow.turn();
         Ok(seed)
+    }
+
+    /// Prints what others need to know.
+    fn introduce(&mut self, sources: &[Source]) -> Result<(), String> {
+        let (links, mut out) = (self.links(), Output::new());
+        let mut any = false;
+        for source in sources {
+            any |= reach::introduce(source, &links, &mut out)?;
+        }
+        let done = out.finish();
+        done.map_err(|error| format!("standard output: {error}"))?;
+        if any {
+            self.say_where();
+        }
+        Ok(())
     }
 
     /// Takes the peers that come to this address from now on, and says so.
@@ -259,10 +274,6 @@ impl Seed {
     }
 }
 
-fn tracker_at(addr: SocketAddr) -> String {
-    format!("http://{addr}/announce")
-}
-
 /// What the node needs before there are torrents.
 fn plan(args: &SeedArgs) -> Plan {
     Plan {
@@ -318,49 +329,6 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {addr}: {error}; choose another with --listen IP:PORT")
 }
 
-/// Prints what others need to know.
-fn introduce(sources: &[Source], own_tracker: &str, share: bool) -> Result<(), String> {
-    let mut out = Output::new();
-    for source in sources {
-        introduce_one(source, own_tracker, share, &mut out)?;
-    }
-    let done = out.finish();
-    done.map_err(|error| format!("standard output: {error}"))
-}
-
-fn introduce_one(
-    source: &Source,
-    own_tracker: &str,
-    share: bool,
-    out: &mut Output,
-) -> Result<(), String> {
-    let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
-    let tiers = trackers::tiers(torrent, metainfo)?;
-    let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
-    if trackers.is_empty() && !metainfo.private {
-        trackers.push(own_tracker);
-    }
-    out.line(format_args!(
-        "torrent: {}",
-        escape(torrent.as_os_str().as_encoded_bytes())
-    ));
-    out.line(format_args!("info-hash: {}", metainfo.info_hash));
-    // A private torrent is joined with its torrent file alone, and secrets are given to nobody.
-    if metainfo.private {
-        return Ok(());
-    }
-    let all = trackers.len();
-    trackers.retain(|url| !has_secret(url));
-    if share && trackers.len() == all {
-        let site = own_tracker.trim_end_matches("/announce");
-        let hash = metainfo.info_hash;
-        out.line(format_args!("torrent-url: {site}/{hash}.torrent"));
-    }
-    let magnet = magnet(metainfo.info_hash, source.content.name(), trackers);
-    out.line(format_args!("magnet: {magnet}"));
-    Ok(())
-}
-
 /// Everything that runs.
 struct Seed {
     state: Arc<State>,
@@ -371,6 +339,7 @@ struct Seed {
     torrents: Vec<Seeded>,
     tracker: Rc<RefCell<Table>>,
     own_tracker: String,
+    reach: Reach,
     /// Trackers that the owner named.
     named_trackers: Vec<String>,
     /// Whether torrent files are given to whoever asks.
@@ -405,14 +374,15 @@ impl Seed {
     fn new(
         args: &SeedArgs,
         state: State,
-        own_tracker: String,
-        port: u16,
+        local: SocketAddr,
         plan: Plan,
         download_bps: Option<u64>,
     ) -> Result<Seed, String> {
+        let reach = Reach::new(args, local.port());
+        let own_tracker = reach.tracker(local);
         let identity = Identity {
             peer_id: peer_id(),
-            port,
+            port: reach.told_port(),
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
         let mut out = Output::new();
@@ -423,7 +393,7 @@ impl Seed {
             ..limits(args, &plan)
         };
         // Some of those that are asleep have peers too.
-        let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, port, random());
+        let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
         tracker.set_names(hosts(&args.make.trackers.concat(), &own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
@@ -446,6 +416,7 @@ impl Seed {
             torrents: Vec::with_capacity(plan.torrents),
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
+            reach,
             named_trackers: args.make.trackers.concat(),
             share_torrent: args.share_torrent,
             failing: Rc::default(),
@@ -564,6 +535,7 @@ impl Seed {
     fn chores(&mut self, engine: &mut Engine) {
         flood::tell(false);
         let now = Instant::now();
+        self.look_up(now);
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
             torrent.try_again(engine, now);

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use everseed_disk::{Content, make};
 
 use super::index::is_torrent;
+use super::reach::{Links, introduce};
 use super::service::{Managed, Service, Stage};
 use super::sources::{Source, own_options};
-use super::{Seed, hosts, introduce_one, tracker_at};
+use super::{Seed, hosts};
 use crate::address::{outgoing, reachable};
 use crate::cli::text::Output;
 use crate::engine::Engine;
@@ -69,11 +70,8 @@ impl Network {
 impl Service {
     /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
     pub(super) fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let port = seed.own_tracker.rsplit_once(':');
-        let port = port.and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        let listen = self.config.seed.listen[0];
-        let addr = SocketAddr::new(listen.ip(), port.unwrap_or(listen.port()));
-        let own_tracker = tracker_at(reachable(addr));
+        let addr = SocketAddr::new(self.config.seed.listen[0].ip(), seed.reach.port());
+        let own_tracker = seed.reach.tracker(reachable(addr));
         log::warn!("the network is there with another address; all trackers are told");
         let now = engine.now();
         engine.node.announce_anew(now);
@@ -84,11 +82,12 @@ impl Service {
         seed.tracker.borrow_mut().set_names(names);
         seed.own_tracker = own_tracker;
         self.link_anew(seed, |_| true);
+        seed.say_where_again();
     }
 
     /// Has the links of what is seeded name the address that we have now.
     pub(super) fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
-        let (own_tracker, share) = (seed.own_tracker.clone(), seed.share_torrent);
+        let links = seed.links();
         let make = self.config.seed.make.clone();
         let named = !make.trackers.is_empty();
         let mut linked = Vec::new();
@@ -103,7 +102,7 @@ impl Service {
         // It writes to the disk.
         seed.slow.spawn(smol::unblock(move || {
             for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &make, &own_tracker, share) {
+                if let Err(error) = link_anew(content, made, &make, &links) {
                     log::error!("{error}; its links name our former address");
                 }
             }
@@ -117,9 +116,9 @@ fn link_anew(
     content: Arc<Content>,
     made: bool,
     options: &make::Options,
-    own_tracker: &str,
-    share: bool,
+    links: &Links,
 ) -> Result<(), String> {
+    let own_tracker = &links.own_tracker;
     let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
     let options = own_options(options, own_tracker);
     if made && make::stays_put(metainfo, &options) {
@@ -136,7 +135,7 @@ fn link_anew(
         found: None,
     };
     let mut out = Output::new();
-    introduce_one(&source, own_tracker, share, &mut out)?;
+    introduce(&source, links, &mut out)?;
     // A reader that has gone away is no reason to stop seeding.
     let _ = out.finish();
     Ok(())

@@ -18,12 +18,13 @@ use super::fetch::Download;
 use super::index::is_torrent;
 use super::loader::{Loaded, Loader, Order, Outcome};
 use super::network::Network;
+use super::reach::introduce;
 use super::reload::Read;
 use super::sources::{Source, Trouble};
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
-use super::{Seed, introduce_one, plan, say_if_few, say_listening, tracker_at};
+use super::{Seed, plan, say_if_few, say_listening};
 use crate::address::reachable;
 use crate::catalogue::Mark;
 use crate::cli::Failure;
@@ -141,17 +142,9 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         }
     }
     let first = listeners.first().map_or(config.seed.listen[0], |l| l.0);
-    let own_tracker = tracker_at(reachable(first));
     say_if_few(&config.seed);
     let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let seed = Seed::new(
-        &config.seed,
-        state,
-        own_tracker,
-        first.port(),
-        room,
-        config.down,
-    );
+    let seed = Seed::new(&config.seed, state, reachable(first), room, config.down);
     let mut seed = seed.map_err(Failure::Failed)?;
     seed.calm = true;
     let mut listening = 0;
@@ -561,8 +554,11 @@ fn start(
     }
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let mut out = Output::new();
-    introduce_one(&source, &seed.own_tracker, seed.share_torrent, &mut out)?;
+    let only_ours = introduce(&source, &seed.links(), &mut out)?;
     let _ = out.finish();
+    if only_ours {
+        seed.say_where();
+    }
     Ok(seed.add(engine, source, download))
 }
 

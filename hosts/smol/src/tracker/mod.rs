@@ -11,8 +11,8 @@
 //!
 //! A peer is an address and a port; it is forgotten when it has missed two announces. Its address is
 //! where its request came from, whatever the request says, and it is told to those only who are as near
-//! to it as we are: see [`Scope`](crate::scope::Scope). The seeder itself is in every answer, under the address
-//! by which the asker reached it.
+//! to it as we are: see [`Scope`](crate::scope::Scope). So is the seeder itself, under the address by which
+//! the asker reached it, and to everybody under its public address if it has one.
 //!
 //! Which torrents there are is told to nobody. Private ones are not among them (BEP 27), unless they name
 //! this tracker. Torrent files are given out where the owner says so. Browsers are refused: see `callers`.
@@ -47,6 +47,8 @@ pub struct Table {
     port: u16,
     /// Whether some peer may not have been handed to [`Table::call`].
     uncalled: bool,
+    /// Where the seeder is reached from outside its network.
+    public: Vec<SocketAddr>,
     /// Names by which requests may call us.
     names: Vec<String>,
     rates: Rates,
@@ -104,10 +106,17 @@ impl Table {
             max_peers,
             port,
             uncalled: false,
+            public: Vec::new(),
             names: Vec::new(),
             rates: Rates::new(),
             rng: Rng::new(seed),
         }
+    }
+
+    /// Tells that the seeder is reached at these addresses from outside: the first of each family.
+    pub(crate) fn set_public(&mut self, addrs: &[SocketAddr]) {
+        let first = |v4| addrs.iter().find(|addr| addr.is_ipv4() == v4).copied();
+        self.public = first(true).into_iter().chain(first(false)).collect();
     }
 
     /// Takes requests that call us by these names too; addresses and local names are always ours.
@@ -270,7 +279,8 @@ impl Table {
         self.uncalled = true;
     }
 
-    /// Peers for the one that announces: ourselves, then others of its own address family from a
+    /// Peers for the one that announces: ourselves, at the address that it called if it means the same to it, and at
+    /// the public one; then others of its own address family from a
     /// random place on, then others of the other family. Seeds have no use for seeds, but who has only
     /// just started with a magnet link may say that nothing is left because it does not know better:
     /// aria2 does.
@@ -289,10 +299,13 @@ impl Table {
         let seeding = self
             .find(announce.info_hash)
             .is_none_or(|t| self.torrents[t].complete);
-        let ours = !(complete && seeding);
-        let ours = ours.then_some(SocketAddr::new(local.ip().to_canonical(), self.port));
+        // A router that leads callers to us may have changed where the call was to.
+        let local = SocketAddr::new(local.ip().to_canonical(), self.port);
+        let near =
+            Some(local).filter(|addr| asker.may_name(addr.ip()) && !self.public.contains(addr));
+        let ours = near.iter().chain(&self.public).copied();
+        let ours = ours.filter(|_| !(complete && seeding));
         let all = ours
-            .into_iter()
             .chain(turned().filter(of_own))
             .chain(turned().filter(|addr| !of_own(addr)));
         let mut chosen = Chosen::default();
@@ -414,6 +427,35 @@ mod tests {
             ..leecher("192.0.2.9:9")
         };
         assert_eq!(tell(&mut table, 3, &elsewhere).1, ["203.0.113.1:6881"]);
+    }
+
+    /// Our address in our network means nothing outside; the public one does everywhere.
+    #[test]
+    fn strangers_are_told_the_public_address() {
+        let mut table = table(10);
+        let home = "[::ffff:192.168.1.2]:80";
+        let told_to = |table: &mut Table, asker: &str, local: &str| {
+            let (_, chosen) = table
+                .announce(Instant::ZERO, &leecher(asker), local.parse().unwrap())
+                .unwrap();
+            let mut told = told(&chosen);
+            // Others who asked.
+            told.retain(|addr| addr.ends_with(":6881") || addr.ends_with(":7"));
+            told
+        };
+        let (near, far) = ("192.168.1.9:1", "198.51.100.9:1");
+        assert_eq!(told_to(&mut table, near, home), ["192.168.1.2:6881"]);
+        assert!(told_to(&mut table, far, home).is_empty());
+        assert!(told_to(&mut table, "[2001:db8::9]:1", "[fd00::1]:80").is_empty());
+        let public = ["203.0.113.5:7", "203.0.113.6:7", "[2001:db8::5]:7"];
+        table.set_public(&public.map(|addr| addr.parse().unwrap()));
+        let outside = ["203.0.113.5:7", "[2001:db8::5]:7"];
+        assert_eq!(told_to(&mut table, far, home), outside);
+        let both = ["192.168.1.2:6881", outside[0], outside[1]];
+        assert_eq!(told_to(&mut table, near, home), both);
+        // Who stands outside itself is not told twice.
+        table.port = 7;
+        assert_eq!(told_to(&mut table, far, "203.0.113.5:7"), outside);
     }
 
     #[test]
