@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 use everseed_tests::content::Content;
@@ -34,10 +33,7 @@ fn at_once_after_a_restart() {
     let album_hash = info_hash(&service, "album");
     service.stop();
 
-    // All of it looks as if it was written this moment.
-    for path in [share.join("album/a"), share.join("given.torrent")] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    // The torrent looks as if it was written this moment.
     let now = fs::File::options()
         .append(true)
         .open(share.join("given.torrent"));

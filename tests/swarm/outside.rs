@@ -65,7 +65,7 @@ fn what_strangers_are_told() {
     );
     // The torrent names it too.
     for client in Client::ALL {
-        let mut download = client.download(&seeder.torrent(), net.addr(Family::V4));
+        let mut download = client.download(seeder.torrent(), net.addr(Family::V4));
         download.finish(&content);
     }
     seeder.stop();
