@@ -89,6 +89,16 @@ pub fn percent_decode<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
     out.get(..len)
 }
 
+/// A peer that a tracker names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer<'a> {
+    /// By its address.
+    At(SocketAddr),
+    /// By a name that has to be resolved, at most 253 letters, digits, dots, hyphens and underscores; and its
+    /// port.
+    Named(&'a str, u16),
+}
+
 /// What a tracker answers to an announce, besides peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
@@ -128,17 +138,17 @@ impl<E> From<Error<E>> for ResponseError {
 impl Response {
     /// Reads the body of an answer, which may be a slice or still on its way. Peers of every form are
     /// handed to `on_peer` in the order in which they come: compact ones (BEP 23, BEP 7) and
-    /// dictionaries with an address (BEP 3; a name would have to be resolved first and is left out).
-    /// Some may be handed over before an error is met.
+    /// dictionaries with an address or a name (BEP 3). Some may be handed over before an error is met.
     ///
-    /// Unknown keys, and values of a wrong type, are passed over, and so is what follows the
-    /// dictionary.
+    /// Unknown keys, and values of a wrong type, are passed over, and so is what stands before and after the
+    /// dictionary. A number that does not fit becomes the nearest that does.
     pub fn read(
         body: impl Read,
-        on_peer: &mut dyn FnMut(SocketAddr),
+        on_peer: &mut dyn FnMut(Peer<'_>),
     ) -> Result<Response, ResponseError> {
         let mut fields = Fields::default();
         let mut reader: Reader<_> = Reader::new(body);
+        reader.pass_preamble()?;
         reader.dict()?;
         // Longer than any key that is known, so that none is taken for the start of another.
         let mut room = [0; 32];
@@ -180,7 +190,7 @@ impl Fields {
         &mut self,
         key: &[u8],
         reader: &mut Reader<R>,
-        on_peer: &mut dyn FnMut(SocketAddr),
+        on_peer: &mut dyn FnMut(Peer<'_>),
     ) -> Result<(), Error<R::Error>> {
         let mut room = [0; 128];
         match (key, reader.peek()?) {
@@ -192,16 +202,16 @@ impl Fields {
             }
             // BEP 31: minutes, or the word "never".
             (b"retry in", Type::Integer) => {
-                let minutes = u64::try_from(reader.integer()?).unwrap_or(0);
+                let minutes = u64::try_from(reader.integer_clamped()?).unwrap_or(0);
                 self.retry_in = Some(Duration::from_secs(minutes.saturating_mul(60)));
             }
             (b"retry in", Type::String) if reader.string_start(&mut room)? == b"never" => {
                 self.retry_in = Some(Duration::MAX);
             }
-            (b"interval", Type::Integer) => self.interval = Some(reader.integer()?),
-            (b"min interval", Type::Integer) => self.min_interval = Some(reader.integer()?),
-            (b"complete", Type::Integer) => self.complete = count(reader.integer()?),
-            (b"incomplete", Type::Integer) => self.incomplete = count(reader.integer()?),
+            (b"interval", Type::Integer) => self.interval = Some(reader.integer_clamped()?),
+            (b"min interval", Type::Integer) => self.min_interval = Some(reader.integer_clamped()?),
+            (b"complete", Type::Integer) => self.complete = count(reader.integer_clamped()?),
+            (b"incomplete", Type::Integer) => self.incomplete = count(reader.integer_clamped()?),
             (b"tracker id", Type::String) => {
                 let id = reader.string_start(&mut room)?;
                 self.tracker_id = heapless::Vec::from_slice(id).unwrap_or_default();
@@ -222,7 +232,7 @@ fn count(told: i64) -> Option<u32> {
 fn compact<R: Read>(
     reader: &mut Reader<R>,
     family: Family,
-    on_peer: &mut dyn FnMut(SocketAddr),
+    on_peer: &mut dyn FnMut(Peer<'_>),
 ) -> Result<(), Error<R::Error>> {
     reader.string_len()?;
     // The bytes come in whatever parts they arrived; one peer is collected at a time.
@@ -231,7 +241,7 @@ fn compact<R: Read>(
         for &byte in bytes {
             let _ = peer.push(byte);
             if peer.len() == family.compact_len() {
-                CompactPeers::new(&peer, family).for_each(&mut *on_peer);
+                CompactPeers::new(&peer, family).for_each(|peer| on_peer(Peer::At(peer)));
                 peer.clear();
             }
         }
@@ -241,36 +251,52 @@ fn compact<R: Read>(
 
 fn listed<R: Read>(
     reader: &mut Reader<R>,
-    on_peer: &mut dyn FnMut(SocketAddr),
+    on_peer: &mut dyn FnMut(Peer<'_>),
 ) -> Result<(), Error<R::Error>> {
     reader.list()?;
     while reader.more()? {
-        if reader.peek()? != Type::Dict {
-            reader.skip()?;
-        } else if let Some(addr) = peer(reader)? {
-            on_peer(addr);
+        match reader.peek()? {
+            Type::Dict => peer(reader, on_peer)?,
+            _ => reader.skip()?,
         }
     }
     Ok(())
 }
 
 /// A peer as a dictionary.
-fn peer<R: Read>(reader: &mut Reader<R>) -> Result<Option<SocketAddr>, Error<R::Error>> {
-    let (mut ip, mut port) = (None, None);
-    let (mut key_room, mut room) = ([0; 8], [0; 48]);
+fn peer<R: Read>(
+    reader: &mut Reader<R>,
+    on_peer: &mut dyn FnMut(Peer<'_>),
+) -> Result<(), Error<R::Error>> {
+    let mut port = None;
+    let (mut key_room, mut room) = ([0; 8], [0; NAME + 1]);
+    let mut len = 0;
     reader.dict()?;
     while let Some(key) = reader.key(&mut key_room)? {
         match (key, reader.peek()?) {
-            (b"ip", Type::String) => ip = text_ip(reader.string_start(&mut room)?),
-            (b"port", Type::Integer) => port = u16::try_from(reader.integer()?).ok(),
+            (b"ip", Type::String) => len = reader.string_start(&mut room)?.len(),
+            (b"port", Type::Integer) => port = u16::try_from(reader.integer_clamped()?).ok(),
             _ => {}
         }
     }
-    Ok(ip.zip(port).map(SocketAddr::from))
+    let host = room.get(..len).unwrap_or_default();
+    if let (Ok(host), Some(port)) = (core::str::from_utf8(host), port) {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            on_peer(Peer::At((ip, port).into()));
+        } else if is_name(host) {
+            on_peer(Peer::Named(host, port));
+        }
+    }
+    Ok(())
 }
 
-fn text_ip(text: &[u8]) -> Option<IpAddr> {
-    core::str::from_utf8(text).ok()?.parse().ok()
+/// The longest name of a host, in bytes.
+const NAME: usize = 253;
+
+fn is_name(host: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let letter = |b: u8| b.is_ascii_alphabetic();
+    host.len() <= NAME && host.bytes().all(plain) && host.bytes().any(letter)
 }
 
 #[cfg(test)]
@@ -368,7 +394,12 @@ mod tests {
 
     fn read(body: &[u8]) -> Result<(Response, Vec<String>), ResponseError> {
         let mut peers = Vec::new();
-        let response = Response::read(body, &mut |peer| peers.push(peer.to_string()))?;
+        let response = Response::read(body, &mut |peer| {
+            peers.push(match peer {
+                Peer::At(addr) => addr.to_string(),
+                Peer::Named(name, port) => std::format!("{name} {port}"),
+            });
+        })?;
         Ok((response, peers))
     }
 
@@ -392,7 +423,57 @@ mod tests {
             d2:ip9:192.0.2.14:porti65536ee\
             d4:porti1ee3:abci4elledeeee\n";
         let (_, peers) = read(listed).unwrap();
-        assert_eq!(peers, ["192.0.2.1:6881", "[2001:db8::1]:81"]);
+        assert_eq!(peers, ["192.0.2.1:6881", "[2001:db8::1]:81", "localhost 1"]);
+    }
+
+    /// What programs in use write, and what is not needed, spoils no answer.
+    #[test]
+    fn answers_that_are_not_to_the_letter() {
+        let one = b"5:peers6:\xc0\0\x02\x01\x1a\xe1";
+        let named = |host: &str| {
+            let text = std::format!("5:peersld2:ip{}:{host}4:porti7eee", host.len());
+            text.into_bytes()
+        };
+        let long = "a".repeat(254);
+        type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], usize);
+        let table: [Case<'_>; 14] = [
+            (b"d", one, b"e", 1),
+            (b"\xef\xbb\xbfd", one, b"e\r\n", 1),
+            (b"\r\n d", one, b"e<!-- page -->", 1),
+            (b"d8:intervali99999999999999999999e", one, b"e", 1),
+            (b"d8:intervali-99999999999999999999e", one, b"e", 1),
+            (b"d8:intervali0900e", one, b"e", 1),
+            (
+                b"d8:completei-0e",
+                one,
+                b"10:incompletei18446744073709551615ee",
+                1,
+            ),
+            (b"d12:min intervald1:al1:bee", one, b"e", 1),
+            (b"d", &named("seed.example.org"), b"e", 1),
+            (b"d", &named("1.2.3"), b"e", 0),
+            (b"d", &named("a/b"), b"e", 0),
+            (b"d", &named(&long[1..]), b"e", 1),
+            (b"d", &named(&long), b"e", 0),
+            // The port before the address, and addresses that are none.
+            (
+                b"d",
+                b"5:peersld4:porti5e2:ip1:aed4:porti5e2:ip0:ee",
+                b"e",
+                1,
+            ),
+        ];
+        for (head, peers, tail, count) in table {
+            let body = [head, peers, tail].concat();
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let (response, peers) = read(&body).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+            assert_eq!(peers.len(), count, "{text}");
+            let interval = response.intervals.interval_s();
+            assert!(
+                [900, 1800, Intervals::MAX_INTERVAL_S].contains(&interval),
+                "{text}"
+            );
+        }
     }
 
     #[test]

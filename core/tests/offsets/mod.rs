@@ -112,7 +112,11 @@ fn trackers() {
         b"d8:completei5e8:intervali900e5:peers12:\xc0\0\x02\x01\x1a\xe1\xc0\0\x02\x02\0\x50e";
     at_each(answer, &mut |bytes| {
         let mut ports = 0;
-        let read = http::Response::read(bytes, &mut |peer| ports += u32::from(peer.port()));
+        let read = http::Response::read(bytes, &mut |peer| {
+            if let http::Peer::At(addr) = peer {
+                ports += u32::from(addr.port());
+            }
+        });
         assert_eq!((read.unwrap().complete, ports), (Some(5), 6881 + 80));
     });
     let packet =

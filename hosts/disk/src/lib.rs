@@ -6,6 +6,7 @@
 //! - [`check`] tells which pieces are good, and whether files have changed since.
 //! - [`fault`] tells what an error of reading concerns.
 //! - [`write`](mod@write) puts downloaded blocks where they belong.
+//! - [`unpack`](mod@unpack) takes gzip and deflate off torrents and answers.
 //! - [`make`] writes a torrent of a file or folder, [`edit`] changes one.
 //!
 //! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
@@ -33,6 +34,7 @@ pub mod make;
 mod regular;
 mod replace;
 mod stream;
+pub mod unpack;
 mod walk;
 pub mod write;
 

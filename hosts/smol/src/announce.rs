@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
-use everseed_core::tracker::http::{Response, ResponseError, write_url};
+use everseed_core::tracker::http::{Peer, Response, ResponseError, write_url};
 use everseed_core::tracker::udp::REQUEST_MAX;
 use everseed_core::tracker::{Family, Intervals, Report, Text};
 use everseed_node::udp_tracker::{UdpAnnounce, UdpError};
@@ -224,11 +224,20 @@ async fn by_http(
         .map_err(|error| AnnounceFault::Http(error.fault))?;
     let mut peers = Vec::new();
     let tracker = Scope::of(response.from);
-    let read = Response::read(&response.body[..], &mut |peer| {
-        keep(&mut peers, tracker, peer);
+    let mut named: Vec<(String, u16)> = Vec::new();
+    let read = Response::read(&response.body[..], &mut |peer| match peer {
+        Peer::At(addr) => keep(&mut peers, tracker, addr),
+        Peer::Named(name, port) if named.len() < MAX_NAMED => {
+            named.push((name.to_owned(), port));
+        }
+        Peer::Named(..) => {}
     });
+    let good = (200..300).contains(&response.status);
+    if good && read.is_ok() {
+        resolve(named, tracker, &mut peers).await;
+    }
     match read {
-        Ok(answer) if response.status == 200 => Ok(Answer {
+        Ok(answer) if good => Ok(Answer {
             intervals: answer.intervals,
             peers,
             seeders: answer.complete,
@@ -241,9 +250,25 @@ async fn by_http(
             reason: reason.as_str().to_owned(),
             retry_in,
         }),
-        _ if response.status != 200 => Err(AnnounceFault::Status(response.status)),
+        _ if !good => Err(AnnounceFault::Status(response.status)),
         _ => Err(AnnounceFault::Malformed),
     }
+}
+
+/// Looks for the addresses of peers that have names, within a time for all of them.
+async fn resolve(named: Vec<(String, u16)>, tracker: Scope, peers: &mut Vec<SocketAddr>) {
+    let work = async {
+        for (name, port) in named {
+            let found = smol::net::resolve((name, port)).await.unwrap_or_default();
+            for addr in found.into_iter().take(MAX_ADDRESSES) {
+                keep(peers, tracker, addr);
+            }
+        }
+    };
+    let slow = async {
+        smol::Timer::after(GRACE).await;
+    };
+    work.or(slow).await;
 }
 
 /// Keeps a peer that a tracker names, if the tracker is near enough to be believed.
@@ -337,7 +362,11 @@ fn udp_socket(tracker: SocketAddr, from: IpAddr) -> io::Result<Async<UdpSocket>>
 /// Peers of one answer that are kept.
 pub const MAX_PEERS: usize = 200;
 
-/// How long the second family is waited for when the first has answered.
+/// Peers of one answer whose names are resolved, and addresses of each that are kept.
+const MAX_NAMED: usize = 8;
+const MAX_ADDRESSES: usize = 2;
+
+/// How long the second family is waited for when the first has answered, and for names of peers.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The longest packet that is read: 200 IPv6 peers and some more. Of a longer one, the rest is lost.

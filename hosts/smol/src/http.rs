@@ -2,17 +2,29 @@
 //!
 //! [`get`] resolves the name, connects by the address family that is asked for, follows redirects
 //! and reads the body, within the times and the size of [`Limits`]. It keeps no connection and no
-//! cookie, asks for no compression, and sends nothing but what a tracker needs.
+//! cookie and sends nothing but what a tracker needs. A user name and password in the URL are sent as such
+//! (RFC 7617), to that host alone.
 //!
-//! A URL with a user name or password is refused, as is a redirect from https to http: both would
-//! send secrets where their owner may not expect them. So is an address inside this network, unless
-//! [`Caller`] allows it: that is looked at on every hop, after the name was resolved.
+//! What is not needed spoils no answer: lines of the head that are not to the letter, a length that is not the
+//! body's, compression that nobody asked for. Whether a body is whole, its reader sees.
+//!
+//! A redirect from https to http is refused: it would send secrets where their owner may not expect them. So is
+//! an address inside this network, unless [`Caller`] allows it: that is looked at on every hop, after the name
+//! was resolved.
+
+mod head;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "http/no_tls.rs"]
+mod tls;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use smol::Async;
 use smol::future::FutureExt as _;
 use smol::io::{
@@ -20,6 +32,7 @@ use smol::io::{
     AsyncWriteExt as _, BufReader,
 };
 
+use self::head::{BodyLen, Head};
 pub use crate::scope::Caller;
 use crate::secrets::mask;
 use crate::socket;
@@ -52,7 +65,7 @@ impl Default for Limits {
 pub struct Response {
     /// The status code, no redirect that could be followed.
     pub status: u16,
-    /// The body, free of transfer encoding.
+    /// The body, free of encodings.
     pub body: Vec<u8>,
     /// The address that it came from.
     pub from: IpAddr,
@@ -147,11 +160,45 @@ pub async fn get(
         body.extend_from_slice(bytes);
         Ok(())
     };
-    let (status, from) = get_to(url, caller, from, limits, &mut keep).await?;
+    let answer = get_to(url, caller, from, limits, &mut keep).await?;
+    let Answer { status, from, .. } = answer;
+    let packing = answer.packing.or(Packing::shown_by(&body));
+    let body = match packing.map(|packing| unpacked(packing, &body, limits.body)) {
+        Some(Ok(body)) => body,
+        Some(Err(UnpackError::TooLong)) => {
+            let (host, fault) = (answer.host, HttpFault::TooLong);
+            return Err(HttpError { host, fault });
+        }
+        // Some servers name a compression that they did not apply.
+        _ => body,
+    };
     Ok(Response { status, body, from })
 }
 
-/// The same, but the body goes to `sink` as it comes. Answers with the status and the address that it came from.
+fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
+    let mut out = Vec::new();
+    let mut keep = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    unpack(packing, body, limit as u64, &mut keep)?;
+    Ok(out)
+}
+
+/// How an answer began.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The status code, no redirect that could be followed.
+    pub status: u16,
+    /// The address that it came from.
+    pub from: IpAddr,
+    /// The host that sent it.
+    pub host: String,
+    /// How the body is packed, as far as the head tells.
+    pub packing: Option<Packing>,
+}
+
+/// The same, but the body goes to `sink` as it comes, packed if the server packs it.
 ///
 /// # Errors
 /// Likewise, and [`HttpFault::Unkept`] if `sink` fails. What `sink` has then is a part of some answer.
@@ -161,7 +208,7 @@ pub async fn get_to(
     from: Option<IpAddr>,
     limits: &Limits,
     sink: Sink<'_>,
-) -> Result<(u16, IpAddr), HttpError> {
+) -> Result<Answer, HttpError> {
     let mut host = url.to_owned();
     let work = async {
         let mut url = url.to_owned();
@@ -171,7 +218,7 @@ pub async fn get_to(
             parsed.host.clone_into(&mut host);
             let (tcp, ip) = connect(&parsed, (caller, before), from, limits).await?;
             match request(&parsed, tcp, limits, sink).await? {
-                Step::Done(status) => return Ok((status, ip)),
+                Step::Done(status, packing) => return Ok((status, packing, ip)),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
             }
             before = Some(ip);
@@ -182,8 +229,15 @@ pub async fn get_to(
         smol::Timer::after(limits.total).await;
         Err(HttpFault::Slow)
     };
-    let result = work.or(slow).await;
-    result.map_err(|fault| HttpError { host, fault })
+    match work.or(slow).await {
+        Ok((status, packing, from)) => Ok(Answer {
+            status,
+            from,
+            host,
+            packing,
+        }),
+        Err(fault) => Err(HttpError { host, fault }),
+    }
 }
 
 /// What takes a body, a part at a time.
@@ -191,31 +245,39 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// What one request came to.
 enum Step {
-    Done(u16),
+    Done(u16, Option<Packing>),
     Redirect(String),
 }
 
-/// The URL that a redirect leads to, which may be absolute or relative to where we were.
+/// The URL that a redirect leads to, which may be absolute or relative to where we were. Who we are is told again
+/// to the same host only.
 fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
     let scheme = match from.scheme {
         Scheme::Https => "https",
         _ => "http",
     };
     let authority = from.authority();
-    let url = if to.contains("://") {
+    let path = from.target.split('?').next().unwrap_or("");
+    let url = if to.contains("://") && !to.starts_with(['/', '?']) {
         to.to_owned()
     } else if to.starts_with("//") {
         format!("{scheme}:{to}")
     } else if to.starts_with('/') {
         format!("{scheme}://{authority}{to}")
+    } else if to.starts_with('?') {
+        format!("{scheme}://{authority}{path}{to}")
     } else {
-        let path = from.target.split('?').next().unwrap_or("");
         let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
         format!("{scheme}://{authority}{folder}{to}")
     };
-    match Url::parse(&url).map_err(HttpFault::Url)?.scheme {
-        Scheme::Udp => Err(HttpFault::Url(UrlError::Scheme)),
-        Scheme::Http if from.scheme == Scheme::Https => Err(HttpFault::Downgrade),
+    let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
+    let same = (parsed.scheme, parsed.host, parsed.port) == (from.scheme, from.host, from.port);
+    match (parsed.scheme, from.user) {
+        (Scheme::Udp, _) => Err(HttpFault::Url(UrlError::Scheme)),
+        (Scheme::Http, _) if from.scheme == Scheme::Https => Err(HttpFault::Downgrade),
+        (_, Some(user)) if same && parsed.user.is_none() => {
+            Ok(format!("{scheme}://{user}@{authority}{}", parsed.target))
+        }
         _ => Ok(url),
     }
 }
@@ -286,7 +348,7 @@ async fn exchange(
     limits: &Limits,
     sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
-    let request = head(url);
+    let request = request_head(url);
     let sent = stream.write_all(request.as_bytes()).await;
     sent.map_err(HttpFault::Broken)?;
     stream.flush().await.map_err(HttpFault::Broken)?;
@@ -301,17 +363,28 @@ async fn exchange(
         reader,
         room: limits.body,
         sink,
+        came: false,
     };
-    match head.body {
-        BodyLen::Chunked => body.pass_chunks().await?,
-        BodyLen::Known(len) => body.pass(len).await?,
-        BodyLen::UntilEnd => body.pass_all().await?,
+    let passed = match head.body {
+        BodyLen::Chunked => body.pass_chunks().await,
+        BodyLen::Known(len) => body.pass(len).await.map(|_| ()),
+        BodyLen::UntilEnd => body.pass(u64::MAX).await.map(|_| ()),
+    };
+    match passed {
+        // Many servers end TLS without a farewell, and reset what they did not read all of.
+        Err(HttpFault::Broken(error)) if body.came && is_end(&error) => {}
+        passed => passed?,
     }
-    Ok(Step::Done(head.status))
+    Ok(Step::Done(head.status, head.packing))
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | UnexpectedEof)
 }
 
 /// The head of a request. HTTP/1.1 demands `Host`; the other lines say what we cannot do.
-fn head(url: &Url<'_>) -> String {
+fn request_head(url: &Url<'_>) -> String {
     use std::fmt::Write as _;
     let mut head = String::from("GET ");
     if !url.target.starts_with('/') {
@@ -328,82 +401,23 @@ fn head(url: &Url<'_>) -> String {
     let _ = write!(
         head,
         " HTTP/1.1\r\nHost: {}\r\nUser-Agent: everseed/{}\r\nAccept: */*\r\n\
-         Accept-Encoding: identity\r\nConnection: close\r\n\r\n",
+         Accept-Encoding: identity\r\nConnection: close\r\n",
         url.authority(),
         env!("CARGO_PKG_VERSION"),
     );
+    if let Some(user) = url.basic() {
+        let _ = write!(head, "Authorization: Basic {user}\r\n");
+    }
+    head.push_str("\r\n");
     head
 }
 
-/// What the head of an answer says about the rest.
-struct Head {
-    status: u16,
-    location: Option<String>,
-    body: BodyLen,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum BodyLen {
-    Chunked,
-    Known(u64),
-    UntilEnd,
-}
-
-impl Head {
-    /// Reads a head, past those of the kind 1xx that come before it.
-    async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Head, HttpFault> {
-        let mut bytes = Vec::new();
-        for _ in 0..MAX_INTERIM {
-            bytes.clear();
-            while !bytes.ends_with(b"\r\n\r\n") && !bytes.ends_with(b"\n\n") {
-                let room = MAX_HEAD - bytes.len();
-                let mut limited = (&mut *reader).take(room as u64);
-                match limited.read_until(b'\n', &mut bytes).await {
-                    // The end of the stream, or of our patience.
-                    Ok(0) => return Err(HttpFault::NotHttp),
-                    Ok(_) => {}
-                    Err(error) => return Err(HttpFault::Broken(error)),
-                }
-            }
-            let head = Head::parse(&bytes).ok_or(HttpFault::NotHttp)?;
-            if head.status >= 200 {
-                return Ok(head);
-            }
-        }
-        Err(HttpFault::NotHttp)
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Head> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        if !response.parse(bytes).ok()?.is_complete() {
-            return None;
-        }
-        let mut head = Head {
-            status: response.code?,
-            location: None,
-            body: BodyLen::UntilEnd,
-        };
-        for header in response.headers {
-            let value = str::from_utf8(header.value).unwrap_or("").trim();
-            if header.name.eq_ignore_ascii_case("location") {
-                head.location = Some(value.to_owned());
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                if !value.eq_ignore_ascii_case("chunked") {
-                    return None;
-                }
-                head.body = BodyLen::Chunked;
-            } else if header.name.eq_ignore_ascii_case("content-length")
-                && head.body != BodyLen::Chunked
-            {
-                head.body = BodyLen::Known(value.parse().ok()?);
-            }
-        }
-        if matches!(head.status, 204 | 304) {
-            head.body = BodyLen::Known(0);
-        }
-        Some(head)
-    }
+/// The length at the start of a chunk's line; what follows a semicolon or a space is an extension.
+fn chunk_len(line: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(line).ok()?.trim();
+    let digits = text.split([';', ' ', '\t']).next()?;
+    let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| hex)
 }
 
 /// A body on its way to a sink.
@@ -412,61 +426,48 @@ struct Body<'a, R> {
     /// Bytes that may come still.
     room: usize,
     sink: Sink<'a>,
+    /// Whether any byte has come.
+    came: bool,
 }
 
 impl<R: AsyncBufRead + Unpin> Body<'_, R> {
-    /// Passes on so many bytes, which must come.
-    async fn pass(&mut self, len: u64) -> Result<(), HttpFault> {
+    /// Passes on so many bytes; answers whether the stream went on so long.
+    async fn pass(&mut self, len: u64) -> Result<bool, HttpFault> {
         let mut left = usize::try_from(len).unwrap_or(usize::MAX);
-        if left > self.room {
-            return Err(HttpFault::TooLong);
-        }
         while left > 0 {
             match self.pass_some(left).await? {
-                0 => return Err(HttpFault::Broken(io::ErrorKind::UnexpectedEof.into())),
+                0 => return Ok(false),
                 passed => left -= passed,
             }
         }
-        Ok(())
-    }
-
-    /// Passes on what comes until the end.
-    async fn pass_all(&mut self) -> Result<(), HttpFault> {
-        loop {
-            match self.pass_some(usize::MAX).await {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                // Many servers end TLS without a farewell; whether the body is whole, its reader sees.
-                Err(HttpFault::Broken(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        Ok(true)
     }
 
     /// Passes on a body in chunks (RFC 9112, section 7.1); the trailer is left unread.
     async fn pass_chunks(&mut self) -> Result<(), HttpFault> {
-        let mut line = Vec::new();
         loop {
-            line.clear();
-            let mut limited = (&mut self.reader).take(MAX_CHUNK_LINE);
-            let read = limited.read_until(b'\n', &mut line).await;
-            read.map_err(HttpFault::Broken)?;
-            let Ok(httparse::Status::Complete((_, len))) = httparse::parse_chunk_size(&line) else {
-                return Err(HttpFault::NotHttp);
-            };
-            if len == 0 {
+            let line = self.line().await?;
+            if line.is_empty() && self.came {
                 return Ok(());
             }
-            self.pass(len).await?;
-            let mut end = [0; 2];
-            let read = self.reader.read_exact(&mut end).await;
-            read.map_err(HttpFault::Broken)?;
-            if end != *b"\r\n" {
+            let len = chunk_len(&line).ok_or(HttpFault::NotHttp)?;
+            if len == 0 || !self.pass(len).await? {
+                return Ok(());
+            }
+            let end = self.line().await?;
+            if !end.trim_ascii().is_empty() {
                 return Err(HttpFault::NotHttp);
             }
         }
+    }
+
+    /// A line with its end; empty at the end of the stream.
+    async fn line(&mut self) -> Result<Vec<u8>, HttpFault> {
+        let mut line = Vec::new();
+        let mut limited = (&mut self.reader).take(MAX_CHUNK_LINE);
+        let read = limited.read_until(b'\n', &mut line).await;
+        read.map_err(HttpFault::Broken)?;
+        Ok(line)
     }
 
     /// Passes on what is there, at most so many bytes; 0 is the end.
@@ -475,6 +476,7 @@ impl<R: AsyncBufRead + Unpin> Body<'_, R> {
         let bytes = &bytes[..bytes.len().min(most)];
         let len = bytes.len();
         self.room = self.room.checked_sub(len).ok_or(HttpFault::TooLong)?;
+        self.came |= len > 0;
         (self.sink)(bytes).map_err(HttpFault::Unkept)?;
         self.reader.consume(len);
         Ok(len)
@@ -491,87 +493,8 @@ const HELD: usize = 256 * 1024;
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// Bytes and lines of a head.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 64;
-
-/// Heads of the kind 1xx before the real one.
-const MAX_INTERIM: usize = 4;
-
 /// Bytes of the line that begins a chunk.
 const MAX_CHUNK_LINE: u64 = 256;
-
-#[cfg(feature = "tls")]
-mod tls {
-    //! TLS by rustls with ring; trusted are Mozilla's roots.
-
-    use std::io;
-    use std::net::TcpStream;
-    use std::sync::{Arc, OnceLock};
-
-    use futures_rustls::TlsConnector;
-    use futures_rustls::client::TlsStream;
-    use futures_rustls::rustls::crypto::ring;
-    use futures_rustls::rustls::pki_types::UnixTime;
-    use futures_rustls::rustls::time_provider::TimeProvider;
-    use futures_rustls::rustls::{ClientConfig, RootCertStore};
-    use smol::Async;
-
-    use crate::clock::time_of_day;
-
-    pub(super) async fn connect(
-        host: &str,
-        tcp: Async<TcpStream>,
-    ) -> io::Result<TlsStream<Async<TcpStream>>> {
-        static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-        let config = match CONFIG.get() {
-            Some(config) => config.clone(),
-            None => CONFIG.get_or_init(|| config().into()).clone(),
-        };
-        let name = host.to_owned().try_into().map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, tcp).await
-    }
-
-    fn config() -> ClientConfig {
-        let roots = RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
-        ClientConfig::builder_with_details(ring::default_provider().into(), Arc::new(OurClock))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the cipher suites of TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth()
-    }
-
-    /// Which certificates are valid depends on the time.
-    #[derive(Debug)]
-    struct OurClock;
-
-    impl TimeProvider for OurClock {
-        fn current_time(&self) -> Option<UnixTime> {
-            Some(UnixTime::since_unix_epoch(time_of_day()))
-        }
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-mod tls {
-    //! In place of TLS.
-
-    use std::io;
-    use std::net::TcpStream;
-
-    use smol::Async;
-
-    pub(super) async fn connect(
-        _host: &str,
-        _tcp: Async<TcpStream>,
-    ) -> io::Result<Async<TcpStream>> {
-        let reason =
-            "this build has no TLS; build it with the feature `tls`, or use an http tracker";
-        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -587,7 +510,23 @@ mod tests {
             ("https://a/", "//b/c", Some("https://b/c")),
             ("https://a/", "http://a/", None),
             ("http://a/", "udp://a:1/", None),
-            ("http://a/", "http://me@a/", None),
+            ("http://a/", "http://me@a/", Some("http://me@a/")),
+            ("http://a/x/y?z", "?w", Some("http://a/x/y?w")),
+            (
+                "http://a/x?z",
+                "/y?to=http://b/",
+                Some("http://a/y?to=http://b/"),
+            ),
+            // Who we are is told to that host alone.
+            ("http://me:pw@a/x/y", "z", Some("http://me:pw@a/x/z")),
+            (
+                "http://me:pw@a:81/",
+                "http://a:81/b",
+                Some("http://me:pw@a:81/b"),
+            ),
+            ("http://me:pw@a/", "//b/c", Some("http://b/c")),
+            ("http://me:pw@a/", "http://a:81/", Some("http://a:81/")),
+            ("http://me:pw@a/", "https://a/", Some("https://a/")),
             ("http://a/", "file:///etc/passwd", None),
         ];
         for (from, to, expected) in table {
@@ -599,8 +538,11 @@ mod tests {
     #[test]
     fn heads() {
         let url = Url::parse("http://[::1]:8080?a=\u{e9}").unwrap();
-        let head = head(&url);
+        let head = request_head(&url);
         assert!(head.starts_with("GET /?a=%C3%A9 HTTP/1.1\r\nHost: [::1]:8080\r\n"));
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"));
+        let head = request_head(&Url::parse("http://user:pw@t/a").unwrap());
+        assert!(head.starts_with("GET /a HTTP/1.1\r\nHost: t\r\n"));
+        assert!(head.ends_with("\r\nAuthorization: Basic dXNlcjpwdw==\r\n\r\n"));
     }
 }

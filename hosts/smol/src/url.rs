@@ -7,11 +7,15 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use everseed_core::tracker::http::percent_decode;
+
 /// The parts of a URL that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Url<'a> {
     /// What comes before `://`.
     pub scheme: Scheme,
+    /// User name and password as they stand, percent-encoded, without the `@`; for HTTP only.
+    pub user: Option<&'a str>,
     /// A name, or an address without its brackets.
     pub host: &'a str,
     /// The port, given or the scheme's own.
@@ -36,7 +40,7 @@ pub enum Scheme {
 pub enum UrlError {
     /// It begins with neither `http://`, `https://` nor `udp://`.
     Scheme,
-    /// It carries a user name or password.
+    /// It carries a user name or password, for which UDP has no place.
     UserInfo,
     /// It has no host, or one that cannot be.
     Host,
@@ -52,7 +56,7 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             UrlError::Scheme => "the URL begins with neither http://, https:// nor udp://",
-            UrlError::UserInfo => "a URL with a user name or password is refused",
+            UrlError::UserInfo => "a UDP tracker takes no user name or password",
             UrlError::Host => "the URL has no host, or a strange one",
             UrlError::Port => "the URL has no port, or a strange one",
             UrlError::Character => "the URL holds a character that has no place there",
@@ -77,9 +81,11 @@ impl<'a> Url<'a> {
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err(UrlError::UserInfo);
-        }
+        let (user, authority) = match authority.rsplit_once('@') {
+            Some(_) if scheme == Scheme::Udp => return Err(UrlError::UserInfo),
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
         let (host, port) = split_port(authority)?;
         let port = match port {
             "" => default_port.ok_or(UrlError::Port)?,
@@ -93,6 +99,7 @@ impl<'a> Url<'a> {
         }
         Ok(Url {
             scheme,
+            user,
             host,
             port,
             target,
@@ -107,6 +114,23 @@ impl<'a> Url<'a> {
         smol::net::resolve((self.host, self.port)).await
     }
 
+    /// What stands for the user in a head (RFC 7617): name and password in base 64.
+    pub(crate) fn basic(&self) -> Option<String> {
+        let user = self.user.filter(|user| !user.is_empty())?;
+        let mut room = vec![0; user.len() + 1];
+        // A plus sign is itself here, unlike in a query.
+        let plain = user.replace('+', "%2B");
+        let len = percent_decode(plain.as_bytes(), &mut room).map(<[u8]>::len);
+        let mut bytes = match len {
+            Some(len) => room[..len].to_vec(),
+            None => user.as_bytes().to_vec(),
+        };
+        if !user.contains(':') {
+            bytes.push(b':');
+        }
+        Some(base64(&bytes))
+    }
+
     /// The host and, if it is not the scheme's own, the port, as a head names them.
     pub(crate) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
@@ -118,6 +142,25 @@ impl<'a> Url<'a> {
             (_, port) => format!("{host}:{port}"),
         }
     }
+}
+
+/// Base 64 (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let at = |n: usize| u32::from(three.get(n).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for n in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * n) & 63) as usize];
+            text.push(if n > three.len() {
+                '='
+            } else {
+                char::from(letter)
+            });
+        }
+    }
+    text
 }
 
 /// Host, and port or nothing. An IPv6 address stands in brackets.
@@ -150,6 +193,7 @@ mod tests {
         let url = |scheme, host, port, target| {
             Ok(Url {
                 scheme,
+                user: None,
                 host,
                 port,
                 target,
@@ -170,7 +214,8 @@ mod tests {
             ("http://t:65536/", Err(UrlError::Port)),
             ("http://t:+80/", Err(UrlError::Port)),
             ("http://[::1]80/", Err(UrlError::Port)),
-            ("http://me:pw@t/", Err(UrlError::UserInfo)),
+            ("udp://me:pw@t:1/", Err(UrlError::UserInfo)),
+            ("http://me:pw@/", Err(UrlError::Host)),
             ("http://[::1/", Err(UrlError::Host)),
             ("http://[t]/", Err(UrlError::Host)),
             ("http:///a", Err(UrlError::Host)),
@@ -183,6 +228,22 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(Url::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn users() {
+        for (text, host, basic) in [
+            ("http://t/", "t", None),
+            ("http://@t/", "t", None),
+            ("http://user:pw@t/a@b", "t", Some("dXNlcjpwdw==")),
+            ("http://user@t:81?a", "t", Some("dXNlcjo=")),
+            ("https://a:b@c@[::1]/", "::1", Some("YTpiQGM=")),
+            ("http://a%3Ab:c+d%20@t/", "t", Some("YTpiOmMrZCA=")),
+            ("http://a%3:b@t/", "t", Some("YSUzOmI=")),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.host, url.basic().as_deref()), (host, basic), "{text}");
         }
     }
 }

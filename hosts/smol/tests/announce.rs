@@ -193,10 +193,55 @@ fn udp_reaches_no_other_service() {
 fn urls_that_cannot_be() {
     for (url, part) in [
         ("wss://t.example/announce", "begins with neither"),
-        ("http://me:pw@t.example/announce", "password is refused"),
+        ("udp://me:pw@t.example:1/announce", "takes no user name"),
         ("udp://t.example/announce", "no port"),
     ] {
         let error = tell(url).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// Six good answers of trackers that are in use.
+#[test]
+fn answers_that_are_not_to_the_letter() {
+    let peer = b"5:peers6:\x7f\0\0\x01\x1a\xe1e";
+    let body = |head: &[u8]| [head, peer].concat();
+    let plain = || body(b"d8:intervali900e");
+    let many = "X: y\r\n".repeat(100);
+    let table: [(&str, Vec<u8>); 7] = [
+        ("Content-Length: 5000\r\n", plain()),
+        ("X-Powered-By : PHP\r\n", plain()),
+        (&many, plain()),
+        ("X-A: a,\r\n\tb\r\n", plain()),
+        ("", body(b"d8:intervali99999999999999999999e")),
+        ("", body(b"d8:intervali0900e")),
+        ("", body("\u{feff}d8:intervali900e".as_bytes())),
+    ];
+    for (lines, body) in table {
+        let answer = [b"HTTP/1.1 200 OK\r\n", lines.as_bytes(), b"\r\n", &body].concat();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 2048]).unwrap();
+                let _ = stream.write_all(&answer);
+            }
+        });
+        let answer = tell(&format!("http://{addr}/announce"));
+        let answer = answer.unwrap_or_else(|e| panic!("{lines}: {e}"));
+        assert_eq!(answer.peers, ["127.0.0.1:6881".parse().unwrap()], "{lines}");
+    }
+}
+
+/// Names are looked up, few of them.
+#[test]
+fn peers_that_have_names() {
+    let named = "d2:ip9:localhost4:porti7ee".repeat(100);
+    let body = format!("d8:intervali900e5:peersl{named}ee");
+    let addr = http_tracker("127.0.0.1:0", "200 OK", body.into_bytes());
+    let answer = tell(&format!("http://{addr}/announce")).unwrap();
+    let few = answer.peers.len() <= 16;
+    let here = |peer: &SocketAddr| peer.ip().is_loopback() && peer.port() == 7;
+    assert!(few && !answer.peers.is_empty() && answer.peers.iter().all(here));
 }

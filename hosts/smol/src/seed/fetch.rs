@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::bits;
 use everseed_core::metainfo::{Kind, MetainfoError};
+use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
     open_torrent, read_torrent, replace, write,
@@ -15,7 +16,7 @@ use everseed_node::Order;
 
 use crate::cli::get::Fetch;
 use crate::cli::text::{escape, size};
-use crate::http::{self, Caller, HttpError, HttpFault};
+use crate::http::{self, Answer, Caller, HttpError, HttpFault};
 use crate::secrets::mask;
 use crate::state::State;
 
@@ -99,17 +100,31 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
         )
     };
     if remote {
-        let mut refusal = None;
+        let (mut refusal, mut packing) = (None, None);
         let kept = replace(&fresh, |out| {
-            download(text, &shown, out).map_err(|(told, error)| {
+            packing = download(text, &shown, out).map_err(|(told, error)| {
                 refusal = told;
                 error
-            })
+            })?;
+            Ok(())
         });
         match (kept, refusal) {
             (Err(_), Some(refusal)) => return Err((refusal, 1)),
             (kept, _) => kept.map_err(unkept)?,
         }
+        if let Some(packing) = packing.or(packing_of(&fresh)) {
+            match unpack_file(packing, &fresh, &fresh) {
+                // Some servers name a compression that they did not apply.
+                Err(UnpackError::Damaged) | Ok(()) => {}
+                Err(UnpackError::Unkept(error)) => return Err(unkept(error)),
+                Err(error) => return Err((format!("{shown}: {error}"), 1)),
+            }
+        }
+    } else if let Some(packing) = packing_of(given) {
+        unpack_file(packing, given, &fresh).map_err(|error| match error {
+            UnpackError::Unkept(error) => unkept(error),
+            error => (format!("{shown}: {error}"), BAD_TORRENT),
+        })?;
     } else {
         // Nothing is copied that is no torrent.
         let refused = |error: &OpenError| (told(error, &shown), code(error));
@@ -131,12 +146,44 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     Ok(kept)
 }
 
-/// Writes the torrent at an HTTP address to `out`. The error is what to say, unless `out` is what failed.
+/// A torrent file that is packed is unpacked into the state, as it is read by its places.
+pub(crate) fn unpacked(state: &State, given: &Path) -> Result<Option<PathBuf>, String> {
+    match packing_of(given) {
+        Some(_) => torrent(state, given).map(Some).map_err(|(text, _)| text),
+        None => Ok(None),
+    }
+}
+
+/// How a file is packed, if it is.
+fn packing_of(file: &Path) -> Option<Packing> {
+    let mut start = [0; 2];
+    open_torrent(file).ok()?.read_exact(&mut start).ok()?;
+    Packing::shown_by(&start)
+}
+
+/// Unpacks a file into another, or the same one.
+fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
+    let mut outcome = Ok(());
+    let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;
+    let kept = replace(to, |out| {
+        outcome = unpack(packing, file, TORRENT_MAX, &mut |bytes| {
+            out.write_all(bytes)
+        });
+        match &outcome {
+            Ok(()) => Ok(()),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    });
+    outcome?;
+    kept.map_err(UnpackError::Unkept)
+}
+
+/// Writes what is at an HTTP address to `out`; answers how it is packed, if it says so. The error is what to say, unless `out` is what failed.
 fn download(
     url: &str,
     shown: &str,
     out: &mut dyn Write,
-) -> Result<(), (Option<String>, io::Error)> {
+) -> Result<Option<Packing>, (Option<String>, io::Error)> {
     let limits = http::Limits {
         total: FETCH_TIMEOUT,
         body: usize::try_from(TORRENT_MAX).unwrap_or(usize::MAX),
@@ -146,8 +193,8 @@ fn download(
     let answer = http::get_to(url, Caller::Owner, None, &limits, &mut sink);
     let failed = |text| (Some(text), io::ErrorKind::Other.into());
     match smol::block_on(answer) {
-        Ok((200, _)) => Ok(()),
-        Ok((status, _)) => Err(failed(format!("{shown}: the server answers {status}"))),
+        Ok(answer) if answer.status == 200 => Ok(answer.packing),
+        Ok(Answer { status, .. }) => Err(failed(format!("{shown}: the server answers {status}"))),
         Err(HttpError { fault, host }) => Err(match fault {
             HttpFault::Unkept(error) => (None, error),
             HttpFault::TooLong => failed(format!(

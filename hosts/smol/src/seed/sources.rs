@@ -9,6 +9,7 @@ use everseed_disk::make::{self, MakeError, Options};
 use everseed_disk::{Choice, Content, Links, OpenError, ReadError, check, read_torrent, resolve};
 
 use super::claims::{Claims, claims};
+use super::fetch;
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
 use crate::described::Description;
@@ -127,6 +128,7 @@ impl Sources<'_> {
         // It is opened again and again, and never again through a link.
         let named = path.clone();
         let path = self.real(&path).map_err(|error| error.to_string())?;
+        let path = fetch::unpacked(self.state, &path)?.unwrap_or(path);
         let metainfo = read_torrent(&path).map_err(|error| match &error {
             OpenError::Torrent { error: fault, .. } if !fault.is_of_the_disk() => {
                 Trouble::Bad(error.to_string())

@@ -1,0 +1,264 @@
+//! Taking gzip and deflate off what servers and people pack (RFC 1950, 1951, 1952).
+//!
+//! What comes out is bounded by the caller, and passes through a buffer: however little of it claims to be
+//! however much, it takes 50 KB. Checksums are not compared: what is unpacked here shows itself whether it is
+//! whole, and what a torrent says is hashed anyway.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read};
+
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+
+/// How something is packed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Packing {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950, or RFC 1951 alone, as some servers understand the word.
+    Deflate,
+}
+
+impl Packing {
+    /// What the first two bytes show: no torrent and no tracker's answer begins as gzip does.
+    pub fn shown_by(start: &[u8]) -> Option<Packing> {
+        start.starts_with(&GZIP).then_some(Packing::Gzip)
+    }
+
+    /// What a server names: `gzip`, `x-gzip` or `deflate`.
+    pub fn named(name: &str) -> Option<Packing> {
+        match name.to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => Some(Packing::Gzip),
+            "deflate" => Some(Packing::Deflate),
+            _ => None,
+        }
+    }
+}
+
+/// Why something was not unpacked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// It could not be read.
+    Read(io::Error),
+    /// It is not packed as it says.
+    Damaged,
+    /// It holds more than was allowed.
+    TooLong,
+    /// What came out could not be kept.
+    Unkept(io::Error),
+}
+
+/// Gives what is packed in `from` to `sink`, at most `limit` bytes. What ends too soon gives what there is.
+pub fn unpack(
+    packing: Packing,
+    from: impl Read,
+    limit: u64,
+    sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), UnpackError> {
+    let mut from = BufReader::with_capacity(BUFFER, from);
+    let format = match packing {
+        Packing::Gzip => {
+            pass_head(&mut from)?;
+            DataFormat::Raw
+        }
+        Packing::Deflate => match from.fill_buf().map_err(UnpackError::Read)? {
+            [first, second, ..] if is_zlib(*first, *second) => DataFormat::Zlib,
+            _ => DataFormat::Raw,
+        },
+    };
+    let mut state = InflateState::new_boxed(format);
+    let mut out = [0; BUFFER];
+    let mut room = limit;
+    loop {
+        let input = from.fill_buf().map_err(UnpackError::Read)?;
+        let is_end = input.is_empty();
+        let step = inflate(&mut state, input, &mut out, MZFlush::None);
+        from.consume(step.bytes_consumed);
+        let written = &out[..step.bytes_written];
+        room = room
+            .checked_sub(written.len() as u64)
+            .ok_or(UnpackError::TooLong)?;
+        if !written.is_empty() {
+            sink(written).map_err(UnpackError::Unkept)?;
+        }
+        match step.status {
+            Ok(MZStatus::StreamEnd) => return Ok(()),
+            Ok(_) | Err(MZError::Buf) if step.bytes_consumed > 0 || !written.is_empty() => {}
+            Ok(_) | Err(MZError::Buf) if is_end => return Ok(()),
+            _ => return Err(UnpackError::Damaged),
+        }
+    }
+}
+
+/// Whether these bytes begin a stream of RFC 1950.
+fn is_zlib(first: u8, second: u8) -> bool {
+    first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31)
+}
+
+/// Passes over the head of a gzip file: a name, a comment and more may stand there.
+fn pass_head(from: &mut impl BufRead) -> Result<(), UnpackError> {
+    let mut head = [0; 10];
+    read(from, &mut head)?;
+    let flags = head[3];
+    if !head.starts_with(&GZIP) || head[2] != DEFLATED {
+        return Err(UnpackError::Damaged);
+    }
+    if flags & EXTRA != 0 {
+        let mut len = [0; 2];
+        read(from, &mut len)?;
+        let extra = from.take(u16::from_le_bytes(len).into());
+        pass(extra)?;
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            while byte(from)? != 0 {}
+        }
+    }
+    if flags & HEAD_CRC != 0 {
+        read(from, &mut [0; 2])?;
+    }
+    Ok(())
+}
+
+fn byte(from: &mut impl BufRead) -> Result<u8, UnpackError> {
+    let mut byte = [0];
+    read(from, &mut byte)?;
+    Ok(byte[0])
+}
+
+fn read(from: &mut impl BufRead, room: &mut [u8]) -> Result<(), UnpackError> {
+    from.read_exact(room).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => UnpackError::Damaged,
+        _ => UnpackError::Read(error),
+    })
+}
+
+fn pass(mut from: impl Read) -> Result<(), UnpackError> {
+    let passed = io::copy(&mut from, &mut io::sink());
+    passed.map(|_| ()).map_err(UnpackError::Read)
+}
+
+impl fmt::Display for UnpackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnpackError::Read(error) | UnpackError::Unkept(error) => error.fmt(f),
+            UnpackError::Damaged => f.write_str("it is compressed, and damaged"),
+            UnpackError::TooLong => f.write_str("it is compressed, and holds too much"),
+        }
+    }
+}
+
+impl std::error::Error for UnpackError {}
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const DEFLATED: u8 = 8;
+
+/// Flags of a gzip head.
+const HEAD_CRC: u8 = 1 << 1;
+const EXTRA: u8 = 1 << 2;
+const NAME: u8 = 1 << 3;
+const COMMENT: u8 = 1 << 4;
+
+/// Bytes that are unpacked at a time.
+const BUFFER: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::rng::Rng;
+    use miniz_oxide::deflate::{compress_to_vec, compress_to_vec_zlib};
+
+    /// Gives few bytes at a time.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let len = self.0.len().min(room.len()).min(self.1);
+            room[..len].copy_from_slice(&self.0[..len]);
+            self.0 = &self.0[len..];
+            Ok(len)
+        }
+    }
+
+    fn unpacked(packing: Packing, bytes: &[u8], limit: u64) -> Result<Vec<u8>, UnpackError> {
+        let mut out = Vec::new();
+        let mut keep = |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        };
+        unpack(packing, Slow(bytes, 7), limit, &mut keep)?;
+        Ok(out)
+    }
+
+    fn gzip(flags: u8, more: &[u8], data: &[u8]) -> Vec<u8> {
+        let head = [0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3];
+        [&head, more, &compress_to_vec(data, 6), &[0; 8]].concat()
+    }
+
+    #[test]
+    fn every_packing() {
+        let mut rng = Rng::new(1952);
+        let mut noise = vec![0; 30_000];
+        rng.fill(&mut noise);
+        for data in [&b""[..], b"d8:intervali1800ee", &[b'x'; 100_000], &noise] {
+            let all = data.len() as u64;
+            for (packing, packed) in [
+                (Packing::Gzip, gzip(0, b"", data)),
+                (
+                    Packing::Gzip,
+                    gzip(0x1f, b"\x03\0abcname\0comment\0cc", data),
+                ),
+                (Packing::Deflate, compress_to_vec_zlib(data, 6)),
+                (Packing::Deflate, compress_to_vec(data, 6)),
+            ] {
+                assert_eq!(unpacked(packing, &packed, all).unwrap(), data);
+                let trailing = [&packed[..], b"\n<!-- page -->"].concat();
+                assert_eq!(unpacked(packing, &trailing, all).unwrap(), data);
+                if let Some(less) = all.checked_sub(1) {
+                    let too_long = unpacked(packing, &packed, less);
+                    assert!(matches!(too_long, Err(UnpackError::TooLong)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_early() {
+        let bomb = gzip(0, b"", &vec![0; 50_000_000]);
+        let mut kept = 0;
+        let mut keep = |bytes: &[u8]| {
+            kept += bytes.len();
+            Ok(())
+        };
+        let refused = unpack(Packing::Gzip, &bomb[..], 65_536, &mut keep);
+        assert!(matches!(refused, Err(UnpackError::TooLong)) && kept <= 65_536);
+    }
+
+    #[test]
+    fn damage_is_told_and_ends() {
+        let good = gzip(0x08, b"name\0", b"d8:intervali1800e5:peers0:e");
+        assert!(matches!(
+            unpacked(Packing::Gzip, b"", 9),
+            Err(UnpackError::Damaged)
+        ));
+        assert!(matches!(
+            unpacked(Packing::Gzip, b"d1:a0:e", 9),
+            Err(UnpackError::Damaged)
+        ));
+        let mut rng = Rng::new(8);
+        for _ in 0..3000 {
+            let mut bytes = good.clone();
+            for _ in 0..rng.below(3) {
+                let at = rng.below(u32::try_from(bytes.len()).unwrap()) as usize;
+                bytes[at] ^= 1 << rng.below(8);
+            }
+            bytes.truncate(rng.below(2 * u32::try_from(good.len()).unwrap()) as usize);
+            for packing in [Packing::Gzip, Packing::Deflate] {
+                if let Ok(out) = unpacked(packing, &bytes, 1000) {
+                    assert!(out.len() <= 1000);
+                }
+            }
+        }
+    }
+}

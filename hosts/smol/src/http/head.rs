@@ -1,0 +1,189 @@
+//! The head of an answer (RFC 9112), read as leniently as curl and browsers read it: proxies and scripts write
+//! lines by hand, and what is not needed for the body cannot spoil it.
+
+use everseed_disk::unpack::Packing;
+use smol::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+
+use super::HttpFault;
+
+/// What the head of an answer says about the rest.
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) body: BodyLen,
+    pub(super) packing: Option<Packing>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BodyLen {
+    Chunked,
+    Known(u64),
+    UntilEnd,
+}
+
+impl Head {
+    /// Reads a head, past those of the kind 1xx that come before it.
+    pub(super) async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Head, HttpFault> {
+        let mut bytes = Vec::new();
+        for _ in 0..MAX_INTERIM {
+            bytes.clear();
+            while !bytes.ends_with(b"\n\r\n") && !bytes.ends_with(b"\n\n") {
+                let room = MAX_HEAD - bytes.len();
+                let mut limited = (&mut *reader).take(room as u64);
+                match limited.read_until(b'\n', &mut bytes).await {
+                    // The end of the stream, or of our patience.
+                    Ok(0) => return Err(HttpFault::NotHttp),
+                    Ok(_) => {}
+                    Err(error) => return Err(HttpFault::Broken(error)),
+                }
+            }
+            let head = Head::parse(&bytes).ok_or(HttpFault::NotHttp)?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+        Err(HttpFault::NotHttp)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Head> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        // A script's byte order mark may stand even here.
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        let parsed = lenient().parse_response(&mut response, bytes);
+        if !parsed.ok()?.is_complete() {
+            return None;
+        }
+        let mut head = Head {
+            status: response.code?,
+            location: None,
+            body: BodyLen::UntilEnd,
+            packing: None,
+        };
+        for header in response.headers {
+            let value = str::from_utf8(header.value).unwrap_or("").trim();
+            let mut words = value.split(',').map(str::trim);
+            match header.name.to_ascii_lowercase().as_str() {
+                "location" if !header.value.is_empty() => {
+                    head.location = Some(location(header.value));
+                }
+                "transfer-encoding" => {
+                    for word in words {
+                        match word.eq_ignore_ascii_case("chunked") {
+                            true => head.body = BodyLen::Chunked,
+                            false => head.packing = Packing::named(word).or(head.packing),
+                        }
+                    }
+                }
+                "content-encoding" => {
+                    head.packing = words.find_map(Packing::named).or(head.packing);
+                }
+                // A length that is none says nothing.
+                "content-length" if head.body != BodyLen::Chunked => {
+                    if let Some(Ok(len)) = words.next().map(str::parse) {
+                        head.body = BodyLen::Known(len);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if matches!(head.status, 204 | 304) {
+            head.body = BodyLen::Known(0);
+        }
+        Some(head)
+    }
+}
+
+/// Takes what curl and browsers take, of proxies and scripts that write heads by hand.
+fn lenient() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_space_before_first_header_name(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
+/// Where a redirect leads to, with what has no place in a URL percent-encoded.
+fn location(value: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut url = String::with_capacity(value.len());
+    for &byte in value.trim_ascii() {
+        match byte {
+            0x21..0x7f => url.push(char::from(byte)),
+            // Writing to a string does not fail.
+            _ => _ = write!(url, "%{byte:02X}"),
+        }
+    }
+    url
+}
+
+/// Bytes and lines of a head.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADERS: usize = 256;
+
+/// Heads of the kind 1xx before the real one.
+const MAX_INTERIM: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_that_are_not_to_the_letter() {
+        use BodyLen::{Chunked, Known, UntilEnd};
+        let many = "X: y\r\n".repeat(200);
+        let table = [
+            ("", UntilEnd, None),
+            ("Content-Length : 5\r\n", Known(5), None),
+            ("content-length:5,5\r\n", Known(5), None),
+            ("Content-Length: -1\r\n", UntilEnd, None),
+            ("Content-Length: 99999999999999999999\r\n", UntilEnd, None),
+            ("X-A: a,\r\n\tb\r\nContent-Length: 5\r\n", Known(5), None),
+            ("X-A: a,\r\n  b\r\nContent-Length: 5\r\n", Known(5), None),
+            ("no colon at all\r\nContent-Length: 5\r\n", Known(5), None),
+            ("X (y): z\nContent-Length: 5\n", Known(5), None),
+            (" Content-Length: 5\r\n", Known(5), None),
+            (
+                "Transfer-Encoding: gzip, Chunked\r\n",
+                Chunked,
+                Some(Packing::Gzip),
+            ),
+            ("Transfer-Encoding: identity\r\n", UntilEnd, None),
+            (
+                "Content-Encoding: x-gzip\r\n",
+                UntilEnd,
+                Some(Packing::Gzip),
+            ),
+            (
+                "Content-Encoding: DEFLATE\r\n",
+                UntilEnd,
+                Some(Packing::Deflate),
+            ),
+            ("Content-Encoding: br\r\n", UntilEnd, None),
+            (&many, UntilEnd, None),
+        ];
+        for (lines, body, packing) in table {
+            for status in [
+                "HTTP/1.1 200 OK",
+                "HTTP/1.0  200  OK",
+                "HTTP/1.1 200",
+                "\u{feff}HTTP/1.1 200 OK",
+            ] {
+                let text = format!("{status}\r\n{lines}\r\n");
+                let head = Head::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
+                assert_eq!(
+                    (head.status, head.body, head.packing),
+                    (200, body, packing),
+                    "{text}"
+                );
+            }
+        }
+        let text = b"HTTP/1.1 302 Found\r\nLocation: /a b/\xe9?c=d e\r\n\r\n";
+        let to = Head::parse(text).unwrap().location;
+        assert_eq!(to.as_deref(), Some("/a%20b/%E9?c=d%20e"));
+        assert!(Head::parse(b"d8:intervali1800ee\r\n\r\n").is_none());
+    }
+}
