@@ -1,8 +1,8 @@
 //! What a service seeded before its restart is seeded at once.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use everseed_tests::content::Content;
@@ -59,6 +59,44 @@ fn at_once_after_a_restart() {
         "{output}"
     );
     service.stop();
+}
+
+/// A download goes on with the copy of its torrent when the original is gone, or the server that had it.
+#[test]
+fn the_torrent_of_a_download_is_gone() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let listen = net.addr(Family::V4);
+    let content = Content::file("got.bin", 1 << 20, 7);
+    let (out, torrent) = (dir.sub("out"), dir.join("x.torrent"));
+    content.copy_to(&out);
+    make(content.path(), &torrent, &[]);
+    let bytes = fs::read(&torrent).unwrap();
+    let server = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let url = format!("http://{}/x.torrent", server.local_addr().unwrap());
+    let served = thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let _ = stream.read(&mut [0; 2000]);
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+        stream.write_all(&bytes).unwrap();
+    });
+    let get = |torrent: &str| {
+        let out = out.display();
+        format!("[[get]]\ntorrent = \"{torrent}\"\nout = \"{out}\"\n")
+    };
+    for config in [get(&torrent.display().to_string()), get(&url)] {
+        let mut service = Service::start(&dir, listen, &config, &[]);
+        service.wait_for("complete: got.bin", 1);
+        service.stop();
+    }
+    served.join().unwrap();
+    fs::remove_file(&torrent).unwrap();
+    for config in [get(&torrent.display().to_string()), get(&url)] {
+        let mut service = Service::start(&dir, listen, &config, &[]);
+        service.wait_for("it goes on with the copy that it has", 1);
+        service.wait_for("complete: got.bin", 1);
+        service.stop();
+    }
 }
 
 /// What the built-in tracker says to the first who reaches it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
@@ -109,6 +109,17 @@ fn what_cannot_be_carried_out() {
         assert!(code == 1 && said.contains("everseed.toml:1: "), "{said}");
         world.is_served();
     }
+    // A port that somebody else has, where a start would wait.
+    let other = net.addr(Family::V4);
+    let _taken = TcpListener::bind(other).unwrap();
+    world.service.reload(other, &seed);
+    world
+        .service
+        .wait_for("it goes on with the configuration as it was", 7);
+    world
+        .service
+        .wait_for(&format!("cannot listen on {other}"), 1);
+    world.is_served();
     world.service.reload(world.listen, &seed);
     world.service.wait_for("the configuration was read", 1);
     let (code, said) = world.check_config();

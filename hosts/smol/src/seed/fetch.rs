@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use everseed_core::bits;
+use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::{Kind, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use everseed_disk::{
@@ -14,6 +15,7 @@ use everseed_disk::{
 };
 use everseed_node::Order;
 
+use crate::cli::FAILURE;
 use crate::cli::get::Fetch;
 use crate::cli::text::{escape, size};
 use crate::http::{self, Answer, Caller, HttpError, HttpFault};
@@ -72,6 +74,31 @@ impl Download {
 
 /// The torrent file: a copy in the state, so that the original may go.
 pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
+    let before = || state.made_of(&key(given));
+    match copy(state, given) {
+        Ok(info_hash) => {
+            // Without it a start needs the original.
+            let _ = state.remember(&key(given), info_hash);
+            Ok(state.torrent_file(info_hash))
+        }
+        Err((text, code)) => {
+            // What is there and is no torrent is another matter than a server that is away, or a file.
+            let away = code == FAILURE || given.is_absolute() && !given.exists();
+            let Some(kept) = before().filter(|_| away) else {
+                return Err((text, code));
+            };
+            log::warn!("{text}; it goes on with the copy that it has");
+            Ok(kept)
+        }
+    }
+}
+
+/// What the state knows the copy by; no content that is shared has such a path.
+fn key(given: &Path) -> PathBuf {
+    Path::new("get").join(given.as_os_str().to_string_lossy().trim_start_matches('/'))
+}
+
+fn copy(state: &State, given: &Path) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
     // Masked, as it may have a passkey.
     let shown = match text.contains("://") {
@@ -143,7 +170,7 @@ pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
     };
     let kept = state.torrent_file(info_hash);
     std::fs::rename(&fresh, &kept).map_err(unkept)?;
-    Ok(kept)
+    Ok(info_hash)
 }
 
 /// A torrent file that is packed is unpacked into the state, as it is read by its places.

@@ -119,7 +119,8 @@ impl Findings<'_> {
                 continue;
             };
             let weight = match error.kind() {
-                ErrorKind::AddrInUse => Weight::Waits,
+                // Who only asks may ask about a service that runs and has it.
+                ErrorKind::AddrInUse if running.is_none() => Weight::Waits,
                 // A machine without IPv6 is no trouble unless IPv6 was asked for.
                 _ if config.seed.listen_default && addr.is_ipv6() => continue,
                 ErrorKind::AddrNotAvailable => Weight::Waits,
