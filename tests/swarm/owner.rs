@@ -1,14 +1,15 @@
 //! What the owner has is the owner's: nothing outside the folders that were named is read or written.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::seeder::{Getter, Setup, make, run};
+use everseed_tests::seeder::{Getter, Seeder, Setup, make, run};
 use everseed_tests::service::Service;
+use everseed_tests::{PATIENCE, wait};
 
 /// What a command printed, and its exit code.
 fn said(args: &[&str]) -> (i32, String) {
@@ -146,4 +147,227 @@ fn nothing_is_written_through_links() {
         }
     }
     seeder.stop();
+}
+
+/// A seeder of a folder of three files, the first of which is small.
+struct Album {
+    net: Net,
+    _dir: Dir,
+    content: Content,
+    seeder: Seeder,
+}
+
+impl Album {
+    fn new(up_bps: Option<u64>) -> Album {
+        let (net, dir) = (Net::new(), Dir::new("seed"));
+        let files = [("a", 1_000_000), ("b", 24 << 20), ("c", 1_000_000)];
+        let content = Content::folder("album", &files);
+        let setup = Setup::new(content.path(), net.addr(Family::V4));
+        let seeder = setup.up_bps(up_bps).start(&dir);
+        Album {
+            net,
+            _dir: dir,
+            content,
+            seeder,
+        }
+    }
+
+    /// `get`, which begins with the first file.
+    fn get(&self, got: Dir, args: &[&str]) -> Getter {
+        let _ = fs::remove_file(got.join("get.log"));
+        let peer = self.seeder.addr().to_string();
+        let args = [&["--sequential", "--peer", &peer], args].concat();
+        let listen = self.net.addr(Family::V4);
+        Getter::start(&self.seeder.torrent(), listen, got, &args)
+    }
+
+    /// Asserts that `get` refuses, names this file only, and that all is as it was.
+    fn assert_refused(&self, got: Dir, name: &str) -> Dir {
+        let before = tree(&got.join("files"));
+        let (code, got) = self.get(got, &["--no-seed"]).end();
+        let said = fs::read_to_string(got.join("get.log")).unwrap();
+        assert_eq!(code, 32, "{said}");
+        let path = got.join("files/album").join(name);
+        let told = format!("{} is not what the torrent says", path.display());
+        assert!(
+            said.contains(&told) && said.contains("--overwrite"),
+            "{said}"
+        );
+        assert!(tree(&got.join("files")) == before, "something was written");
+        got
+    }
+}
+
+/// All files with their bytes.
+fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push((path.clone(), fs::read(path).unwrap())),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The owner changes one byte, in place.
+fn edit(path: &Path) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 500_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 500_000).unwrap();
+}
+
+/// Whatever moment it is cut off at, a file that was complete and is changed then is kept, and the rest is
+/// downloaded in the end.
+#[test]
+fn an_edit_after_a_stop_at_each_moment() {
+    let album = Album::new(Some(8 << 20));
+    let first = |getter: &Getter| getter.files().join("album/a");
+    let complete = |getter: &Getter| {
+        let (ours, theirs) = (first(getter), album.content.path().join("a"));
+        let right = fs::read(theirs).unwrap();
+        wait("the first file", PATIENCE, || {
+            (fs::read(&ours).is_ok_and(|bytes| bytes == right)).then_some(())
+        });
+        // The piece behind it has come, so that it was verified.
+        wait("some of the second", PATIENCE, || {
+            let there = everseed_tests::content::allocated(&getter.files().join("album/b"));
+            (there > 4 << 20).then_some(())
+        });
+    };
+    for moment in ["before the first block", "stopped", "killed", "complete"] {
+        let got = Dir::new("get");
+        let got = match moment {
+            "before the first block" => {
+                let listen = album.net.addr(Family::V4);
+                let torrent = album.seeder.torrent();
+                let mut getter = Getter::start(&torrent, listen, got, &["--down", "1"]);
+                getter.wait_for("downloading: ");
+                getter.kill()
+            }
+            "complete" => {
+                let (code, got) = album.get(got, &["--no-seed"]).end();
+                assert_eq!(code, 0);
+                got
+            }
+            cut => {
+                let getter = album.get(got, &[]);
+                complete(&getter);
+                match cut {
+                    "killed" => getter.kill(),
+                    _ => getter.stop().1,
+                }
+            }
+        };
+        if moment != "before the first block" {
+            edit(&got.join("files/album/a"));
+            let edited = fs::read(got.join("files/album/a")).unwrap();
+            let got = album.assert_refused(got, "a");
+            // Put back, it goes on; or it is replaced if the owner says so.
+            let got = match moment {
+                "stopped" => {
+                    edit(&got.join("files/album/a"));
+                    let (code, got) = album.get(got, &["--no-seed"]).end();
+                    assert_eq!(code, 0, "{moment}");
+                    got
+                }
+                _ => {
+                    assert!(fs::read(got.join("files/album/a")).unwrap() == edited);
+                    let (code, got) = album.get(got, &["--no-seed", "--overwrite"]).end();
+                    assert_eq!(code, 0, "{moment}");
+                    got
+                }
+            };
+            album.content.assert_same_in(&got.join("files"), true);
+            continue;
+        }
+        let (code, got) = album.get(got, &["--no-seed"]).end();
+        assert_eq!(code, 0, "{moment}");
+        album.content.assert_same_in(&got.join("files"), true);
+    }
+}
+
+/// What is there and was never downloaded, without a state, or under several names, is kept.
+#[test]
+fn what_is_there_is_not_written_over() {
+    let album = Album::new(None);
+    let got = Dir::new("get");
+    let folder = got.sub("files/album");
+    fs::write(folder.join("b"), vec![7; 30 << 20]).unwrap();
+    let got = album.assert_refused(got, "b");
+    // Under another name too, even the owner's word is not enough.
+    fs::hard_link(folder.join("b"), got.join("mine")).unwrap();
+    let (code, got) = album.get(got, &["--no-seed", "--overwrite"]).end();
+    let said = fs::read_to_string(got.join("get.log")).unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("has other names too (hard links)"), "{said}");
+    assert!(fs::read(got.join("mine")).unwrap() == vec![7; 30 << 20]);
+    fs::remove_file(folder.join("b")).unwrap();
+    // A file that somebody else made of it is used, and not written to.
+    fs::copy(album.content.path().join("a"), folder.join("a")).unwrap();
+    fs::hard_link(folder.join("a"), got.join("linked")).unwrap();
+    let (code, got) = album.get(got, &["--no-seed"]).end();
+    assert_eq!(code, 0);
+    album.content.assert_same_in(&got.join("files"), true);
+    // The state is lost: what is good is good, and what is changed is the owner's.
+    fs::remove_dir_all(got.join("state")).unwrap();
+    edit(&got.join("files/album/c"));
+    drop(album.assert_refused(got, "c"));
+}
+
+/// A service keeps what differs, says so once, downloads the rest and seeds what is good.
+#[test]
+fn a_service_keeps_what_differs() {
+    let album = Album::new(None);
+    let dir = Dir::new("run");
+    let (watch, out) = (dir.sub("watch"), dir.sub("out"));
+    let folder = dir.sub("out/album");
+    fs::copy(album.content.path().join("a"), folder.join("a")).unwrap();
+    edit(&folder.join("a"));
+    let edited = fs::read(folder.join("a")).unwrap();
+    let torrent = watch.join("album.torrent");
+    fs::copy(album.seeder.torrent(), &torrent).unwrap();
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let file = fs::File::options().write(true).open(&torrent).unwrap();
+    file.set_modified(hour_ago).unwrap();
+    let config = format!(
+        "watch = \"{}\"\nout = \"{}\"\ndownload = true\npeer = [\"{}\"]\n",
+        watch.display(),
+        out.display(),
+        album.seeder.addr(),
+    );
+    let listen = album.net.addr(Family::V4);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("in files that are kept as they are: album", 1);
+    let told = format!(
+        "{} is not what the torrent says",
+        folder.join("a").display()
+    );
+    assert_eq!(service.process.output().matches(&told).count(), 1);
+    assert!(fs::read(folder.join("a")).unwrap() == edited);
+    for name in ["b", "c"] {
+        let same = fs::read(folder.join(name)).unwrap()
+            == fs::read(album.content.path().join(name)).unwrap();
+        assert!(same, "{name}");
+    }
+    // An edit of what it has completed, while it runs, is found and left alone.
+    edit(&folder.join("c"));
+    let edited = fs::read(folder.join("c")).unwrap();
+    let told = format!(
+        "{} is not what the torrent says",
+        folder.join("c").display()
+    );
+    service.wait_for(&told, 1);
+    service.stop();
+    assert!(fs::read(folder.join("c")).unwrap() == edited);
 }

@@ -68,7 +68,7 @@ fn stopped_and_continued() {
     seeder.stop();
 }
 
-/// What is there and wrong is found and replaced; what is right is kept.
+/// What is there and wrong is found, and replaced if the owner says so; what is right is kept.
 #[test]
 fn wrong_data_at_the_start() {
     let net = Net::new();
@@ -82,7 +82,8 @@ fn wrong_data_at_the_start() {
     bytes.truncate(30 << 20);
     fs::write(&copy, bytes).unwrap();
     let listen = net.addr(Family::V4);
-    let getter = Getter::start(&seeder.torrent(), listen, got, &["--no-seed"]);
+    let args = ["--no-seed", "--overwrite"];
+    let getter = Getter::start(&seeder.torrent(), listen, got, &args);
     let (code, got) = getter.end();
     assert_eq!(code, 0);
     content.assert_same_in(&got.join("files"), true);

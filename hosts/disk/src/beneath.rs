@@ -85,7 +85,12 @@ impl<'a> Root<'a> {
 
     /// What `path` is, without opening it for reading.
     pub(crate) fn stat_file(self, path: &Path) -> Result<Stat, OpenFailure> {
-        regular(self.open(path, OFlags::PATH)?).map(|(_, stat)| stat)
+        self.find_file(path).map(|(_, stat)| stat)
+    }
+
+    /// The same, and the file itself, which can be asked for more.
+    pub(crate) fn find_file(self, path: &Path) -> Result<(OwnedFd, Stat), OpenFailure> {
+        regular(self.open(path, OFlags::PATH)?)
     }
 
     /// What is at `path`, whatever it is.

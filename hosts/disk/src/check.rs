@@ -207,6 +207,13 @@ pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadErro
     Ok(first.map(|first| (first, count)))
 }
 
+/// Whether none of the files is there.
+pub fn is_nothing_there(content: &Content) -> bool {
+    let mut entries = content.entries().into_iter().flatten().flatten();
+    let is_there = |entry: &crate::Entry| entry.kind == Kind::Data && content.probe(entry).is_ok();
+    !entries.any(|entry| is_there(&entry))
+}
+
 /// Pieces whose files reach far enough, without a look at their bytes; `None` is all of them.
 pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
     let geometry = content.geometry();

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
 use everseed_core::hash::Digest;
@@ -26,6 +26,7 @@ use crate::entry::{Entries, Entry, TorrentError, open_torrent, read_name};
 use crate::error::{OpenError, ReadError};
 use crate::index::{self, Index};
 use crate::layout::Layout;
+use crate::ours::Ours;
 use crate::stream::Stream;
 
 /// A torrent's files.
@@ -52,6 +53,8 @@ pub struct Content {
     /// Its folder, open from before the first write on: the kernel tells each holder once of a write
     /// that failed later, and whoever opens the folder afterwards not at all.
     held: Mutex<Option<File>>,
+    /// Which files may be written; without it all of them.
+    ours: Mutex<Option<Arc<Ours>>>,
 }
 
 impl Content {
@@ -313,7 +316,8 @@ impl Content {
         }
     }
 
-    pub(crate) fn is_growing(&self) -> bool {
+    /// Whether it is written.
+    pub fn is_growing(&self) -> bool {
         self.grows.load(Ordering::Relaxed)
     }
 
@@ -322,6 +326,24 @@ impl Content {
     pub fn stay_on(&self, device: u64) {
         self.device
             .store(device.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Writes only into files that it makes itself, or made before as the record at `path` says, and that
+    /// are not complete. `good` are the pieces that are there.
+    pub fn write_own(&self, path: &Path, good: Vec<u8>) -> io::Result<()> {
+        let (hash, files) = (self.metainfo.info_hash, self.index.count());
+        let ours = Ours::open(path, hash, &self.folder(), files, good)?;
+        *self.lock_ours() = Some(Arc::new(ours));
+        Ok(())
+    }
+
+    /// The record of what may be written.
+    pub fn ours(&self) -> Option<Arc<Ours>> {
+        self.lock_ours().clone()
+    }
+
+    fn lock_ours(&self) -> MutexGuard<'_, Option<Arc<Ours>>> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn device(&self) -> Option<u64> {
@@ -374,6 +396,7 @@ impl Content {
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),
             held: Mutex::new(None),
+            ours: Mutex::new(None),
         })
     }
 

@@ -36,6 +36,11 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
+    /// A piece of the file is not good, and must not be written as the file is the owner's.
+    Owners {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system said something else.
     Io {
         /// The file, or the index of the content.
@@ -80,6 +85,7 @@ impl ReadError {
             | ReadError::Changed { path }
             | ReadError::NotAFile { path }
             | ReadError::Leaves { path }
+            | ReadError::Owners { path }
             | ReadError::Io { path, .. }
             | ReadError::NotMounted { path, .. }
             | ReadError::Torrent { path, .. } => path,
@@ -113,6 +119,7 @@ impl fmt::Display for ReadError {
                 Shown(path)
             ),
             ReadError::Leaves { path } => leaves(f, path),
+            ReadError::Owners { path } => owners(f, path),
             ReadError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
             ReadError::NotMounted { path, mount } => write!(
                 f,
@@ -133,6 +140,16 @@ pub(crate) fn leaves(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         f,
         "{} is, or lies behind, a link that leads out of its folder, and is not followed; put the file \
          itself there, or use --links follow",
+        Shown(path)
+    )
+}
+
+/// What to do about a file that is not written over.
+pub(crate) fn owners(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "{} is not what the torrent says, and not written over, as everseed did not make it or had completed it; \
+         move it away, or use --overwrite",
         Shown(path)
     )
 }

@@ -42,6 +42,7 @@ impl Unread {
     pub fn judge(content: &Content, piece: u32, error: ReadError) -> Unread {
         let extent = match &error {
             ReadError::Changed { .. } => Extent::Change,
+            ReadError::Owners { .. } => Extent::Piece,
             error if error.is_absence() => match reachable(content) {
                 Ok(()) => Extent::Piece,
                 Err(_) => Extent::Disk,

@@ -31,6 +31,8 @@ pub(crate) struct Record {
     pub(crate) position: u64,
     /// Whether it is padding: zeros that are not on disk.
     pub(crate) zeros: bool,
+    /// Its number among those that hold a byte, as far as it was looked up.
+    pub(crate) number: u64,
 }
 
 /// As many files as are kept in RAM.
@@ -49,6 +51,15 @@ pub(crate) enum Index {
 }
 
 impl Index {
+    /// How many files there are that hold a byte.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Index::Single(_) => 1,
+            Index::Inline(records) => records.len() as u64,
+            Index::OnDisk { count, .. } => *count,
+        }
+    }
+
     /// Where it is, if it is on disk.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
@@ -66,6 +77,7 @@ impl Index {
                 len: *len,
                 position: 0,
                 zeros: false,
+                number: 0,
             }),
             Index::Inline(records) => last_before(records, offset),
             Index::OnDisk { path, count } => {
@@ -151,6 +163,7 @@ fn record(entry: &Entry) -> Option<Record> {
         position: entry.position,
         // What a link would hold is nothing that we read.
         zeros: entry.kind != Kind::Data,
+        number: 0,
     })
 }
 
@@ -165,7 +178,11 @@ const PAGE: usize = 160;
 
 fn last_before(records: &[Record], offset: u64) -> Option<Record> {
     let after = records.partition_point(|record| record.start <= offset);
-    records[..after].last().copied()
+    let last = records[..after].last();
+    last.map(|&record| Record {
+        number: after as u64 - 1,
+        ..record
+    })
 }
 
 /// Halves the range until one read can bring the rest of it.
@@ -185,11 +202,11 @@ fn search(file: &File, count: u64, offset: u64) -> io::Result<Option<Record>> {
     let len = usize::try_from(high - low).map_or(PAGE, |rest| rest.min(PAGE)) * RECORD;
     file.read_exact_at(&mut bytes[..len], low * RECORD as u64)?;
     let (records, _) = bytes[..len].as_chunks::<RECORD>();
-    Ok(records
-        .iter()
-        .map(decode)
-        .take_while(|record| record.start <= offset)
-        .last())
+    let records = (low..).zip(records).map(|(number, bytes)| Record {
+        number,
+        ..decode(bytes)
+    });
+    Ok(records.take_while(|record| record.start <= offset).last())
 }
 
 fn decode(bytes: &[u8; RECORD]) -> Record {
@@ -200,6 +217,7 @@ fn decode(bytes: &[u8; RECORD]) -> Record {
         len: len & !ZEROS,
         position: u64::from_le_bytes(words[2]),
         zeros: len & ZEROS != 0,
+        number: 0,
     }
 }
 
@@ -218,6 +236,7 @@ mod tests {
                 len,
                 position: n * 31,
                 zeros: n % 5 == 0,
+                number: n,
             }
         };
         (0..count).map(record).collect()

@@ -7,6 +7,7 @@
 //! - [`fault`] tells what an error of reading concerns.
 //! - [`write`](mod@write) puts downloaded blocks where they belong.
 //! - [`unpack`](mod@unpack) takes gzip and deflate off torrents and answers.
+//! - [`owner`] tells which files are not ours to write.
 //! - [`make`] writes a torrent of a file or folder, [`edit`] changes one.
 //!
 //! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
@@ -31,6 +32,8 @@ mod hashing;
 mod index;
 mod layout;
 pub mod make;
+mod ours;
+pub mod owner;
 mod regular;
 mod replace;
 mod stream;
@@ -49,6 +52,7 @@ pub use crate::entry::{
     Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_name, read_torrent,
 };
 pub use crate::error::{OpenError, ReadError};
+pub use crate::ours::Ours;
 pub use crate::regular::{RegularError, open_regular, read_regular};
 pub use crate::replace::{replace, replace_soon, sync_folder};
 pub use crate::stream::Stream;

@@ -19,14 +19,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use everseed_core::metainfo::Kind;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Stat};
 use rustix::io::Errno;
 
 use crate::beneath::{OpenFailure, Root};
 use crate::cache::{FileCache, Part, Source};
 use crate::content::Content;
 use crate::entry::Entry;
-use crate::error::{ReadError, Shown, leaves};
+use crate::error::{ReadError, Shown, leaves, owners};
+use crate::index::Record;
+use crate::ours::{Mark, Note, Ours};
 
 /// Why content could not be written.
 #[derive(Debug)]
@@ -56,6 +58,23 @@ pub enum WriteError {
     Leaves {
         /// The file.
         path: PathBuf,
+    },
+    /// It is the owner's: it was there before, or was completed.
+    Owners {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has other names, whose content would be written over too.
+    Linked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It could not be noted that a file is ours.
+    Record {
+        /// Where it is noted.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
     },
     /// The disk that the content lies on is not mounted, so nothing was made.
     NotMounted {
@@ -97,6 +116,9 @@ impl WriteError {
             | WriteError::TooLong { path }
             | WriteError::NotAFile { path }
             | WriteError::Leaves { path }
+            | WriteError::Owners { path }
+            | WriteError::Linked { path }
+            | WriteError::Record { path, .. }
             | WriteError::NotMounted { path }
             | WriteError::Io { path, .. } => Some(path),
             WriteError::Place(error) => Some(error.path()),
@@ -114,6 +136,8 @@ impl WriteError {
         match self {
             WriteError::NotAFile { .. }
             | WriteError::Leaves { .. }
+            | WriteError::Owners { .. }
+            | WriteError::Linked { .. }
             | WriteError::TooLong { .. } => true,
             WriteError::Io { error, .. } => match Errno::from_io_error(error) {
                 // The disk, or we ourselves.
@@ -122,6 +146,11 @@ impl WriteError {
             },
             _ => false,
         }
+    }
+
+    fn record(ours: &Ours, error: io::Error) -> WriteError {
+        let path = ours.path().to_owned();
+        WriteError::Record { path, error }
     }
 
     fn open(path: PathBuf, failure: OpenFailure) -> WriteError {
@@ -165,6 +194,18 @@ impl fmt::Display for WriteError {
                 Shown(path)
             ),
             WriteError::Leaves { path } => leaves(f, path),
+            WriteError::Owners { path } => owners(f, path),
+            WriteError::Record { path, error } => write!(
+                f,
+                "{}: {error}, so nothing is written, as it could not be told from the owner's files; make room \
+                 there or choose another place with --state",
+                Shown(path)
+            ),
+            WriteError::Linked { path } => write!(
+                f,
+                "{} has other names too (hard links), which would all be written over; put a copy in its place",
+                Shown(path)
+            ),
             WriteError::NotMounted { path } => {
                 write!(f, "the disk of {} is not mounted", Shown(path))
             }
@@ -177,36 +218,108 @@ impl fmt::Display for WriteError {
 
 impl std::error::Error for WriteError {}
 
-/// Makes the content's folder and the empty ones of the files for which `wanted` holds; if `full`, all
-/// of these, at their full lengths and with their space taken.
-pub fn prepare(
-    content: &Content,
-    full: bool,
-    mut wanted: impl FnMut(&Entry) -> bool,
-) -> Result<(), WriteError> {
+/// Makes the content's folder.
+pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     let layout = content.layout();
     let named = layout.named();
     let made = fs::create_dir_all(named.folder);
     made.map_err(|error| WriteError::of(named.folder.to_owned(), error))?;
     let made = named.make_folder(layout.base());
     made.map_err(|failure| WriteError::open(content.folder(), failure))?;
+    Ok(())
+}
+
+/// Makes the files for which `wanted` holds and that are missing, and notes that they are ours. One that cannot
+/// be made is left to whoever writes it.
+///
+/// A file is empty until it is noted for good, and has a byte from then on, so that nobody else takes it for one
+/// that is free. One that appears between the two looks here is somebody else's: on a file system that ignores
+/// case it is another file of this torrent.
+pub fn prepare(
+    content: &Content,
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> Result<(), WriteError> {
+    make_folder(content)?;
+    let ours = content.ours();
+    let layout = content.layout();
+    let named = layout.named();
+    let mut missing = Vec::new();
+    each(content, |_, entry| {
+        let relative = layout.relative(&entry.path);
+        let there = wanted(entry) && entry.kind == Kind::Data;
+        let there = there.then(|| named.find_file(&relative));
+        missing.push(matches!(there, Some(Err(OpenFailure::Missing))));
+        Ok(())
+    })?;
+    let mut missing = missing.into_iter();
+    each(content, |number, entry| {
+        // Without a record a file is made when it is written.
+        if missing.next() != Some(true) || number.is_some() && ours.is_none() {
+            return Ok(());
+        }
+        let made = make(content, &entry.path);
+        let (Some(number), Some(ours), Ok(Some((file, _)))) = (number, &ours, &made) else {
+            return match made {
+                Err(error) if !error.is_of_file() => Err(error),
+                _ => Ok(()),
+            };
+        };
+        note(ours, number, Mark::of(file))
+    })?;
+    let Some(ours) = ours else {
+        return Ok(());
+    };
+    sync_record(&ours)?;
+    each(content, |number, entry| {
+        let relative = layout.relative(&entry.path);
+        if let Some(Note::Ours(mark)) = number.map(|number| ours.note(number))
+            && let Ok((file, stat)) = named.open_to_write(&relative)
+            && stat.st_size == 0
+            && mark.fits(Mark::of(&file))
+        {
+            let longer = rustix::fs::ftruncate(&file, 1);
+            longer.map_err(|error| WriteError::of(content.path_of(entry), error.into()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Does something for each file, with its number if it holds a byte.
+fn each(
+    content: &Content,
+    mut act: impl FnMut(Option<u64>, &Entry) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let mut next = 0;
     for entry in content.entries().map_err(WriteError::Place)? {
         let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
-        if entry.kind != Kind::Data || !wanted(&entry) || (entry.len > 0 && !full) {
-            continue;
-        }
-        let path = content.path_of(&entry);
-        let file = create(content, &entry.path, entry.len)?;
-        if full && entry.len > 0 {
-            let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, entry.len);
-            match taken {
-                // A file system that cannot do so keeps it sparse.
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => return Err(WriteError::of(path, error.into())),
-            }
-        }
+        let number = (entry.len > 0).then_some(next);
+        next += u64::from(entry.len > 0);
+        act(number, &entry)?;
     }
     Ok(())
+}
+
+/// Takes all space of the files for which `wanted` holds and that are ours.
+pub fn reserve(
+    content: &Content,
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> Result<(), WriteError> {
+    each(content, |number, entry| {
+        let wanted = wanted(entry) && entry.kind == Kind::Data;
+        let Some(number) = number.filter(|_| wanted) else {
+            return Ok(());
+        };
+        let file = match create(content, number, &entry.path, entry.len) {
+            Err(error) if error.is_of_file() => return Ok(()),
+            created => created?,
+        };
+        let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, entry.len);
+        match taken {
+            // A file system that cannot do so keeps it sparse.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(WriteError::of(content.path_of(entry), error.into())),
+        }
+    })
 }
 
 /// Writes `blocks` one after another from `offset` on. `files` are those that are open for writing. If it
@@ -226,7 +339,14 @@ pub fn write(
                 None => return Ok(()),
             }
         }
-        let part = part(content, files, offset)?;
+        let part = match part(content, files, offset) {
+            // The piece is verified with what stands there.
+            Err(WriteError::Owners { .. }) if is_shared(content, offset) => {
+                let record = content.record(offset).map_err(WriteError::Place)?;
+                part_of(&record, Source::Zeros)
+            }
+            part => part?,
+        };
         let mut room = part.end - offset;
         let mut bufs = [IoSlice::new(&[]); AT_ONCE];
         let mut count = 0;
@@ -301,15 +421,30 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
         let path = content
             .path_at(record.position)
             .map_err(WriteError::Place)?;
-        Source::written(create(content, &path, record.len)?)
+        Source::written(create(content, record.number, &path, record.len)?)
     };
-    let part = Part {
+    let part = part_of(&record, source);
+    files.insert(content.id(), part.clone());
+    Ok(part)
+}
+
+fn part_of(record: &Record, source: Source) -> Part {
+    Part {
         start: record.start,
         end: record.start.saturating_add(record.len),
         source: Arc::new(source),
+    }
+}
+
+/// Whether the piece that holds the byte at `offset` lies in other files too.
+fn is_shared(content: &Content, offset: u64) -> bool {
+    let geometry = content.geometry();
+    let (Ok(record), Some(piece)) = (content.record(offset), geometry.piece_at(offset)) else {
+        return false;
     };
-    files.insert(content.id(), part.clone());
-    Ok(part)
+    let start = geometry.piece_offset(piece);
+    let end = start + u64::from(geometry.piece_size(piece));
+    start < record.start || record.start + record.len < end
 }
 
 /// The content's folder has to be there, and on the disk where it should be.
@@ -329,27 +464,103 @@ fn on_its_disk(content: &Content) -> Result<(), WriteError> {
 }
 
 /// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
-fn create(content: &Content, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
-    let shown = || content.path_beneath(path);
-    let failed = |failure| WriteError::open(shown(), failure);
-    let layout = content.layout();
-    let (named, relative) = (layout.named(), layout.relative(path));
+fn create(content: &Content, number: u64, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
     on_its_disk(content)?;
-    let (file, stat) = match named.open_to_write(&relative) {
-        Err(OpenFailure::Missing) => {
-            let folder = relative.parent().unwrap_or(Path::new(""));
-            let folder = named.make_folder(folder).map_err(failed)?;
-            let name = relative.file_name().unwrap_or_default();
-            Root::make_file(&folder, name).map_err(|error| match error {
-                // A link that leads nowhere.
-                Errno::EXIST => failed(OpenFailure::NotAFile),
-                error => failed(error.into()),
+    let (file, stat) = match content.ours() {
+        None => open_or_make(content, path)?,
+        Some(ours) => {
+            let opened = open_ours(content, &ours, number, path)?;
+            opened.ok_or_else(|| WriteError::Owners {
+                path: content.path_beneath(path),
             })?
         }
-        opened => opened.map_err(failed)?,
     };
     if u64::try_from(stat.st_size).is_ok_and(|size| size < len) {
-        rustix::fs::ftruncate(&file, len).map_err(|e| WriteError::of(shown(), e.into()))?;
+        let longer = rustix::fs::ftruncate(&file, len);
+        longer.map_err(|e| WriteError::of(content.path_beneath(path), e.into()))?;
     }
     Ok(file)
+}
+
+/// Opens a file that is ours, or makes it ours if there is nothing that could be lost; `None` if there is.
+fn open_ours(
+    content: &Content,
+    ours: &Ours,
+    number: u64,
+    path: &Path,
+) -> Result<Option<(OwnedFd, Stat)>, WriteError> {
+    let layout = content.layout();
+    let is_ours =
+        |file: &OwnedFd| matches!(ours.note(number), Note::Ours(mark) if mark.fits(Mark::of(file)));
+    let is_free = |stat: &Stat| stat.st_size == 0 && stat.st_nlink == 1;
+    let there = layout.named().find_file(&layout.relative(path));
+    if let Ok((file, stat)) = there
+        && !is_ours(&file)
+        && !is_free(&stat)
+    {
+        return Ok(None);
+    }
+    let (file, stat) = open_or_make(content, path)?;
+    if !is_ours(&file) {
+        // Somebody may have put something there since.
+        if !is_free(&stat) {
+            return Ok(None);
+        }
+        note(ours, number, Mark::of(&file))?;
+        sync_record(ours)?;
+    }
+    Ok(Some((file, stat)))
+}
+
+/// Makes a file ours, whatever is in it.
+pub(crate) fn take(
+    content: &Content,
+    ours: &Ours,
+    number: u64,
+    path: &Path,
+) -> Result<(), WriteError> {
+    let (file, stat) = open_or_make(content, path)?;
+    if stat.st_nlink != 1 {
+        let path = content.path_beneath(path);
+        return Err(WriteError::Linked { path });
+    }
+    note(ours, number, Mark::of(&file))
+}
+
+fn note(ours: &Ours, number: u64, mark: Mark) -> Result<(), WriteError> {
+    let noted = ours.put(number, Note::Ours(mark));
+    noted.map_err(|error| WriteError::record(ours, error))
+}
+
+/// Makes durable which files are ours, before anything is written into them.
+pub(crate) fn sync_record(ours: &Ours) -> Result<(), WriteError> {
+    ours.sync().map_err(|error| WriteError::record(ours, error))
+}
+
+fn open_or_make(content: &Content, path: &Path) -> Result<(OwnedFd, Stat), WriteError> {
+    let layout = content.layout();
+    match layout.named().open_to_write(&layout.relative(path)) {
+        Err(OpenFailure::Missing) => {}
+        opened => {
+            return opened.map_err(|failure| WriteError::open(content.path_beneath(path), failure));
+        }
+    }
+    // A link that leads nowhere is in the way.
+    let in_the_way = || WriteError::NotAFile {
+        path: content.path_beneath(path),
+    };
+    make(content, path)?.ok_or_else(in_the_way)
+}
+
+/// Makes a file and the folders on its way; `None` if there is something of its name.
+fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, WriteError> {
+    let layout = content.layout();
+    let relative = layout.relative(path);
+    let failed = |failure| WriteError::open(content.path_beneath(path), failure);
+    let folder = relative.parent().unwrap_or(Path::new(""));
+    let folder = layout.named().make_folder(folder).map_err(failed)?;
+    match Root::make_file(&folder, relative.file_name().unwrap_or_default()) {
+        Err(Errno::EXIST) => Ok(None),
+        made => made.map(Some).map_err(|error| failed(error.into())),
+    }
 }

@@ -373,7 +373,7 @@ fn beyond_four_gib() {
     let data = scratch.path().join("data");
     let content = open(&torrent, &data, &scratch).unwrap();
     content.grows(true);
-    write::prepare(&content, false, |_| true).unwrap();
+    write::prepare(&content, |_| true).unwrap();
     let files = FileCache::new(4);
     let written = FileCache::new(4);
     let block = random(31, 16384);
@@ -418,7 +418,7 @@ fn holes_are_not_read() {
     let torrent = scratch.write("holes.torrent", &torrent);
     let data = scratch.path().join("data");
     let content = open(&torrent, &data, &scratch).unwrap();
-    write::prepare(&content, false, |_| true).unwrap();
+    write::prepare(&content, |_| true).unwrap();
     // A block in the middle of a piece that should be zeros, and one beside it.
     let written = FileCache::new(4);
     for offset in [9 * piece_len + 100_000, 10 * piece_len] {

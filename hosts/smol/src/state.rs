@@ -6,6 +6,7 @@
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
 //! HASH.place           on which disk its content is
+//! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
 //! described            which content belongs to a torrent that was ever seen
@@ -221,6 +222,11 @@ impl State {
             .map_err(|_| io::ErrorKind::InvalidData)?;
         let path = self.resume_file(record.info_hash);
         put(&path, &bytes[..len], in_haste)
+    }
+
+    /// Where it is noted which files of a download are ours.
+    pub(crate) fn download_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.download"))
     }
 
     fn resume_file(&self, info_hash: InfoHash) -> PathBuf {

@@ -242,9 +242,19 @@ impl Shared {
                 self.tell(Done::Warmed(conn, source, span.offset, warmed));
             }
             Task::Verify(content, torrent, piece) => {
-                let begun = scratch.take(torrent, piece);
+                let mut begun = scratch.take(torrent, piece);
+                // What lies in files of the owner's was not written.
+                let owners = content.owners_piece(piece);
+                if owners.is_some() {
+                    begun = Begun::default();
+                }
                 let bytes = &mut scratch.bytes;
                 let good = check::finish_piece(&content, &self.files, piece, begun, bytes);
+                let good = match (good, owners) {
+                    // Nobody who sent it is to blame.
+                    (Ok(false), Some(error)) if content.is_growing() => Err(error),
+                    (good, _) => good,
+                };
                 self.found(&content, torrent, piece, good);
             }
             Task::VerifyFresh(content, torrent, piece) => {
@@ -291,6 +301,9 @@ impl Shared {
         piece: PieceIndex,
         good: Result<bool, ReadError>,
     ) {
+        if matches!(good, Ok(true)) && content.completed(piece) {
+            content.close_files(&self.written);
+        }
         let good = good.and_then(|good| still_there(content, good));
         let good = good.map_err(|error| Unread::judge(content, piece.get(), error));
         self.tell(Done::Verified(torrent, piece, good));

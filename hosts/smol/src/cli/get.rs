@@ -17,7 +17,8 @@ Usage: everseed get [OPTIONS] TORRENT|URL
 
 TORRENT is a .torrent file, URL an http or https address of one. What is there
 already is checked and not downloaded again, so the same command goes on after
-a stop, a crash or a power cut.
+a stop, a crash or a power cut. Only files that it made itself and has not
+completed are written to: others that are not what the torrent says are named.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
@@ -26,6 +27,9 @@ Options:
       --sequential     from the first piece to the last, not the rarest first
       --prealloc HOW   sparse: files grow as they are written; full: all space
                        is taken at the start (default: sparse)
+      --overwrite      write over files that are there and are not what the
+                       torrent says, though everseed did not make them, or they
+                       were changed since they were complete
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
       --time MINUTES   stop after seeding for so long
@@ -57,7 +61,8 @@ room. SIGINT or SIGTERM stops cleanly.
 
 Exit codes: 0 complete, 1 failure, 2 wrong usage, 7 stopped before it was
 complete, 9 stopped while the disk was full, 25 no torrent (not bencoded),
-26 a bad torrent, 32 stopped while pieces kept coming with a wrong hash.
+26 a bad torrent, 32 files are there that are not what the torrent says (see
+--overwrite), or it was stopped while pieces kept coming with a wrong hash.
 
 Examples:
   everseed get debian.torrent -o /srv           download, then seed
@@ -70,6 +75,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "--only",
     "--sequential",
     "--prealloc",
+    "--overwrite",
     "--no-seed",
     "--ratio",
     "--time",
@@ -103,6 +109,8 @@ pub struct Fetch {
     pub sequential: bool,
     /// Whether all space is taken at the start.
     pub full: bool,
+    /// Whether files that are there and differ are written over.
+    pub overwrite: bool,
     /// Stop when it is complete.
     pub no_seed: bool,
     /// Stop when so many thousandths of its size were sent.
@@ -140,6 +148,7 @@ impl Fetch {
                 Given::Value(path) => seed.paths.push(args::path(path)?),
                 Given::Option(option) => match option.as_str() {
                     "--state" => state = Some(args::path_of(&mut parser, "--state")?),
+                    "--overwrite" => fetch.overwrite = true,
                     "--no-seed" => fetch.no_seed = true,
                     "--sequential" => fetch.sequential = true,
                     "--share-torrent" => seed.share_torrent = true,
@@ -229,6 +238,7 @@ mod tests {
             "*.flac",
             "--sequential",
             "--prealloc=full",
+            "--overwrite",
             "--no-seed",
             "--ratio",
             "1.5",
@@ -247,6 +257,7 @@ mod tests {
             only: vec!["3".into(), "*.flac".into()],
             sequential: true,
             full: true,
+            overwrite: true,
             no_seed: true,
             ratio: Some(1500),
             time: Some(Duration::from_secs(30)),

@@ -343,6 +343,7 @@ const OF_ONE: &[&str] = &[
     "only",
     "sequential",
     "prealloc",
+    "overwrite",
     "no-seed",
     "ratio",
     "time",
@@ -452,6 +453,7 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
     let of_get = here && get::OPTIONS.contains(&name.as_str());
     match name.as_str() {
         "--sequential" => fetch.sequential = flag(setting)?,
+        "--overwrite" => fetch.overwrite = flag(setting)?,
         "--no-seed" => fetch.no_seed = flag(setting)?,
         "--share-torrent" => seed.share_torrent = flag(setting)?,
         "--data" => seed.data = Some(path(setting)?),

@@ -11,7 +11,9 @@ use everseed_core::metainfo::{Kind, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
-    open_torrent, read_torrent, replace, write,
+    open_torrent,
+    owner::{self, Differing},
+    read_torrent, replace, write,
 };
 use everseed_node::Order;
 
@@ -40,10 +42,18 @@ pub(crate) const CHECKSUM: u8 = 32;
 pub(crate) struct Download {
     /// How, and when it is enough.
     pub(crate) goal: Fetch,
+    /// Where it is noted which files are ours.
+    record: PathBuf,
     /// Pieces that are wanted; `None` is all.
     pub(crate) wanted: Option<Vec<u8>>,
+    /// Pieces that cannot be had, as they would be written into files of the owner's.
+    pub(crate) kept: Option<Vec<u8>>,
+    /// The exit code with which it ends before it has begun.
+    pub(crate) refused: Option<u8>,
+    /// Why it could not begin the last time.
+    pub(crate) said: String,
     pub(crate) order: Order,
-    /// Whether folders and what is to be preallocated were made.
+    /// Whether it was found out what is whose, and the files were made.
     pub(crate) prepared: bool,
     /// Whether the folder that it goes to may be made.
     pub(crate) make_out: bool,
@@ -69,6 +79,24 @@ impl Download {
     /// Whether files are still written.
     pub(crate) fn is_open(&self) -> bool {
         self.done.is_none()
+    }
+
+    /// Where it is noted which files are ours.
+    pub(crate) fn record(&self) -> &Path {
+        &self.record
+    }
+
+    /// Pieces that are wanted and can be had; `None` is all.
+    pub(crate) fn obtainable(&self, pieces: u32) -> Option<Vec<u8>> {
+        let Some(kept) = &self.kept else {
+            return self.wanted.clone();
+        };
+        let wanted = |piece| self.wanted.as_ref().is_none_or(|w| bits::get(w, piece));
+        let mut set = vec![0; kept.len()];
+        (0..pieces)
+            .filter(|&piece| wanted(piece) && !bits::get(kept, piece))
+            .for_each(|piece| _ = bits::set(&mut set, piece));
+        Some(set)
     }
 }
 
@@ -265,7 +293,7 @@ fn code(error: &OpenError) -> u8 {
 }
 
 /// Finds out what is wanted. Nothing is made yet.
-pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
+pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
     let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
     if fetch.out.is_file() {
         let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
@@ -299,7 +327,11 @@ pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal
     };
     Ok(Download {
         goal: fetch.clone(),
+        record: state.download_file(content.metainfo().info_hash),
         wanted,
+        kept: None,
+        refused: None,
+        said: String::new(),
         order,
         prepared: false,
         make_out: true,
@@ -314,25 +346,78 @@ pub(crate) fn plan(content: &Content, fetch: &Fetch) -> Result<Download, Refusal
     })
 }
 
-/// Makes the folder, the empty files and what is to be preallocated, unless that was done.
-pub(crate) fn prepare(content: &Content, download: &mut Download) -> Result<(), WriteError> {
-    if download.prepared {
-        return Ok(());
-    }
+/// Makes the folder, unless it may be on a disk that is not mounted.
+pub(crate) fn make_folder(content: &Content, download: &Download) -> Result<(), WriteError> {
     let fetch = &download.goal;
     if !download.make_out && !fetch.out.is_dir() {
         let path = fetch.out.clone();
         return Err(WriteError::Place(ReadError::Missing { path }));
     }
+    write::make_folder(content)
+}
+
+/// What may come of the files that are there.
+pub(crate) enum Verdict {
+    /// All that is missing can be written.
+    Begin,
+    /// These files are not written over.
+    Keep(Differing),
+}
+
+/// Finds out what is whose, and makes what is missing; `good` are the pieces that are there.
+pub(crate) fn prepare(
+    content: &Content,
+    download: &mut Download,
+    good: Vec<u8>,
+    keep_on: bool,
+) -> Result<Verdict, WriteError> {
+    let pieces = content.geometry().pieces();
+    let lacks = |piece| !bits::get(&good, piece);
+    let wanted = download.wanted.as_ref();
+    let is_whole = !(0..pieces).any(|p| lacks(p) && wanted.is_none_or(|w| bits::get(w, p)));
+    make_folder(content, download)?;
+    let mut verdict = Verdict::Begin;
+    if is_whole {
+        let _ = std::fs::remove_file(&download.record);
+    } else {
+        let noted = content.write_own(&download.record, good.clone());
+        noted.map_err(|error| WriteError::Record {
+            path: download.record.clone(),
+            error,
+        })?;
+        owner::note_complete(content).map_err(WriteError::Place)?;
+        let wanted = wanted_files(&download.goal);
+        let differing = owner::differing(content, &good, wanted).map_err(WriteError::Place)?;
+        match differing {
+            Some(differing) if download.goal.overwrite && differing.count > 0 => {
+                owner::overwrite(content, &differing)?;
+            }
+            Some(differing) => verdict = Verdict::Keep(differing),
+            None => {}
+        }
+    }
+    if let Verdict::Keep(differing) = &verdict
+        && differing.count > 0
+        && !keep_on
+    {
+        return Ok(verdict);
+    }
+    write::prepare(content, wanted_files(&download.goal))?;
+    if download.goal.full && !is_whole {
+        write::reserve(content, wanted_files(&download.goal))?;
+    }
+    download.prepared = true;
+    Ok(verdict)
+}
+
+/// Whether each file, in their order, was named.
+fn wanted_files(fetch: &Fetch) -> impl FnMut(&Entry) -> bool {
     let mut used = vec![false; fetch.only.len()];
     let mut number = 0;
-    let only = |entry: &Entry| {
+    move |entry| {
         number += 1;
         fetch.only.is_empty() || chosen(&fetch.only, number, entry, &mut used)
-    };
-    write::prepare(content, fetch.full, only)?;
-    download.prepared = true;
-    Ok(())
+    }
 }
 
 /// Whether a file was named: by number, path or pattern.

@@ -234,7 +234,7 @@ fn open_any(state: &State, order: &Order) -> Outcome {
     let source = looked_at(sources.open(kept.as_ref().unwrap_or(path))?);
     let download = match fetch {
         Some(fetch) => {
-            let mut plan = fetch::plan(&source.content, fetch).map_err(|(text, _)| text)?;
+            let mut plan = fetch::plan(state, &source.content, fetch).map_err(|(text, _)| text)?;
             // It may be a disk that is not mounted.
             plan.make_out = false;
             Some(plan)

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::TorrentId;
 use everseed_core::rng::Rng;
 use everseed_core::wire::PeerId;
-use everseed_disk::Content;
+use everseed_disk::{Content, check};
 use everseed_node::{Event, Identity, Limits};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -145,12 +145,15 @@ impl Seed {
         let mut download = None;
         if let Some(get) = get {
             let content = &opened[0].content;
-            let mut plan = fetch::plan(content, get).map_err(refused)?;
+            let mut plan = fetch::plan(&state, content, get).map_err(refused)?;
             let root = content.root();
             let before = state.place(content.metainfo().info_hash, &root);
             // A disk that is not mounted is waited for; any other trouble is better told at once.
-            if let Found::There(_) = Place::look(&root, before.as_ref()) {
-                fetch::prepare(content, &mut plan).map_err(|error| {
+            if let Found::There(_) = Place::look(&root, before.as_ref())
+                && check::is_nothing_there(content)
+            {
+                let nothing = vec![0; content.geometry().bitfield_len() as usize];
+                fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
                     let code = if error.is_no_space() { DISK_FULL } else { 1 };
                     Failure::Code(error.to_string(), code)
                 })?;

@@ -5,6 +5,7 @@
 
 mod downloads;
 mod faults;
+mod owners;
 mod sleep;
 
 use std::fmt::Display;
@@ -17,7 +18,7 @@ use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::resume::{Record, Verified};
-use everseed_disk::{Content, ReadError, check};
+use everseed_disk::{Content, ReadError, WriteError, check};
 use everseed_node::{Event, Have};
 
 use self::faults::Faults;
@@ -250,11 +251,6 @@ impl Seeded {
         fresh: Option<u64>,
         found: Option<u64>,
     ) {
-        if let Some(download) = &mut self.download
-            && let Err(error) = fetch::prepare(&self.content, download)
-        {
-            return self.leave(None, &error);
-        }
         self.keep_place(state);
         let found = found.filter(|_| !self.is_downloading());
         self.fingerprint = match found.map_or_else(|| check::fingerprint(&self.content), Ok) {
@@ -266,20 +262,25 @@ impl Seeded {
         let record = Record::decode(&bytes).ok();
         self.before = record.as_ref().map_or(0, |r| r.uploaded);
         if fresh == Some(self.fingerprint) {
-            self.join(engine, Have::All);
+            self.join(engine, state, Have::All);
             return self.save(engine, state);
         }
         match record.filter(|record| self.fits(record)) {
             Some(record) if record.fingerprint == self.fingerprint => {
                 self.saved = Some(self.told_by(&record));
-                self.join(engine, have(record.verified));
+                self.join(engine, state, have(record.verified));
                 if !self.is_downloading() && !self.is_whole(engine) {
                     self.faults.presume(Instant::now());
                 }
             }
-            Some(record) if self.is_of_first(&record) => self.join_first(engine, &record),
-            _ if self.is_downloading() && self.is_empty() => self.join(engine, Have::Nothing),
-            _ if self.when == Check::Lazy => self.join_unverified(engine),
+            Some(record) if self.is_of_first(&record) => self.join_first(engine, state, &record),
+            _ if self.is_downloading() && self.is_empty() => {
+                self.join(engine, state, Have::Nothing)
+            }
+            // Of a download it has to be known which files are good: others are the owner's.
+            _ if self.when == Check::Lazy && !self.is_downloading() => {
+                self.join_unverified(engine, state)
+            }
             _ => self.check(engine),
         }
     }
@@ -314,9 +315,10 @@ impl Seeded {
 
     /// Serves what version 0.1.0 verified after verifying it again, at once what somebody asks for and
     /// the rest when there is time: it did not see changes whose time was set back.
-    fn join_first(&mut self, engine: &mut Engine, record: &Record<'_>) {
+    fn join_first(&mut self, engine: &mut Engine, state: &State, record: &Record<'_>) {
         self.join(
             engine,
+            state,
             match record.verified {
                 Verified::Nothing => Have::Nothing,
                 Verified::All => Have::Unverified,
@@ -343,16 +345,16 @@ impl Seeded {
             .ask(Task::Check(content, self.number, progress));
     }
 
-    fn join_unverified(&mut self, engine: &mut Engine) {
+    fn join_unverified(&mut self, engine: &mut Engine, state: &State) {
         match check::present(&self.content) {
-            Ok(None) => self.join(engine, Have::Unverified),
-            Ok(Some(bits)) => self.join(engine, Have::Presumed(&bits)),
+            Ok(None) => self.join(engine, state, Have::Unverified),
+            Ok(Some(bits)) => self.join(engine, state, Have::Presumed(&bits)),
             Err(error) => self.leave(None, &error),
         }
     }
 
     /// Hands the torrent to the node.
-    fn join(&mut self, engine: &mut Engine, have: Have<'_>) {
+    fn join(&mut self, engine: &mut Engine, state: &State, have: Have<'_>) {
         let geometry = self.content.geometry();
         let (now, before) = (engine.now(), self.before);
         let node = &mut engine.node;
@@ -379,7 +381,7 @@ impl Seeded {
                 }
                 self.announce(engine, id);
                 if self.is_downloading() {
-                    return self.begin_download(engine, id);
+                    return self.begin_download(engine, state, id);
                 }
                 let out = &mut io::stdout();
                 clear_live_line(out);
@@ -463,9 +465,9 @@ impl Seeded {
                     self.before = stats.map_or(self.before, |stats| stats.uploaded);
                     let now = engine.now();
                     engine.node.remove(now, id);
-                    return self.join(engine, Have::Some(&bits));
+                    return self.join(engine, state, Have::Some(&bits));
                 }
-                self.join(engine, Have::Some(&bits));
+                self.join(engine, state, Have::Some(&bits));
                 self.save(engine, state);
             }
             Done::Checked(_, Err(error)) => {
@@ -495,6 +497,15 @@ impl Seeded {
         self.touched |= touched;
         self.next_look = self.next_look.min(self.looked_at + SOON);
         self.asleep_until = self.next_look;
+    }
+
+    /// A download cannot begin, which is said once.
+    fn wait_for_files(&mut self, error: &WriteError, news: bool) {
+        if news {
+            return self.leave(None, error);
+        }
+        self.phase = Phase::Away(None);
+        self.next_look = Instant::now() + AWAY;
     }
 
     fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
@@ -593,11 +604,13 @@ impl Seeded {
     /// Begins a download for whose disk we had to wait.
     fn begin_late(&mut self, engine: &mut Engine, state: &State) {
         if let Some(download) = &mut self.download
-            && let Err(error) = fetch::prepare(&self.content, download)
+            && let Err(error) = fetch::make_folder(&self.content, download)
         {
             return log::debug!("{}: {error}", self.name());
         }
-        log::warn!("{}: its disk is there", self.name());
+        if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
+            log::warn!("{}: its disk is there", self.name());
+        }
         self.begin(engine, state, None, None);
     }
 

@@ -38,11 +38,15 @@ impl Seeded {
             let sent = stats.map_or(0, |stats| u128::from(stats.uploaded) * 1000);
             sent >= u128::from(thousandths) * u128::from(self.content.geometry().total())
         };
-        Some(download.done.is_some_and(|done| {
-            goal.no_seed
-                || goal.time.is_some_and(|time| done.elapsed() >= time)
-                || goal.ratio.is_some_and(sent)
-        }))
+        let done = download.done;
+        Some(
+            download.refused.is_some()
+                || done.is_some_and(|done| {
+                    goal.no_seed
+                        || goal.time.is_some_and(|time| done.elapsed() >= time)
+                        || goal.ratio.is_some_and(sent)
+                }),
+        )
     }
 
     /// Seeds it for another time from now on, or calls others.
@@ -76,7 +80,7 @@ impl Seeded {
             return self.wanted_len();
         };
         let download = self.download.as_ref();
-        if !download.is_some_and(|download| download.narrowed) {
+        if !download.is_some_and(|download| download.narrowed || download.kept.is_some()) {
             return engine.node.torrent(id).map_or(0, |stats| stats.left);
         }
         let (geometry, good) = (self.content.geometry(), engine.node.good(id));
@@ -96,6 +100,9 @@ impl Seeded {
     /// The exit code, if it is not that of a success.
     pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
         let download = self.download.as_ref().filter(|d| d.is_open())?;
+        if download.refused.is_some() {
+            return download.refused;
+        }
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         if download.full {
             Some(DISK_FULL)
@@ -111,8 +118,10 @@ impl Seeded {
         let Some(code) = self.exit_code(engine) else {
             return;
         };
+        let refused = self.download.as_ref().is_some_and(|d| d.refused.is_some());
         let why = match code {
             DISK_FULL => "the disk is full",
+            CHECKSUM if refused => "nothing was written",
             CHECKSUM => "what came had the wrong hash",
             _ => "the same command goes on",
         };
@@ -130,11 +139,16 @@ impl Seeded {
         }
     }
 
-    pub(super) fn begin_download(&mut self, engine: &mut Engine, id: TorrentId) {
+    pub(super) fn begin_download(&mut self, engine: &mut Engine, state: &State, id: TorrentId) {
+        if !self.claim_files(engine, id) {
+            return;
+        }
+        self.keep_place(state);
         let Some(download) = &self.download else {
             return;
         };
-        let wanted = match &download.wanted {
+        let obtainable = download.obtainable(self.content.geometry().pieces());
+        let wanted = match &obtainable {
             None => Wanted::All,
             Some(bits) => Wanted::Some(bits),
         };
@@ -143,10 +157,9 @@ impl Seeded {
             log::error!("{}: {error}", self.name());
             return;
         }
-        let stats = engine.node.torrent(id);
-        let left = stats.map_or(0, |stats| stats.left);
+        let left = self.left(engine);
         let total = self.wanted_len();
-        if left == 0 {
+        if left == 0 || engine.node.is_complete(id) {
             // That it is complete is said in a moment, when it is durable.
             return;
         }
@@ -184,6 +197,7 @@ impl Seeded {
                 return true;
             }
             download.syncing = true;
+            self.note_sync(true);
             let task = Task::Sync(Arc::clone(&self.content), self.number);
             engine.worker.ask(task);
         }
@@ -206,6 +220,7 @@ impl Seeded {
             engine.tell(Event::Writable(id));
             engine.forget_files(&self.content);
             self.content.let_go();
+            self.doubt_files();
             return self.leave(Some(id), error);
         }
         let Some(download) = &mut self.download else {
@@ -234,6 +249,12 @@ impl Seeded {
             return;
         };
         download.syncing = false;
+        if synced.is_ok() {
+            self.note_sync(false);
+        }
+        let Some(download) = &mut self.download else {
+            return;
+        };
         match synced {
             Ok(_) if download.narrowed => {
                 download.partly = true;
@@ -249,12 +270,20 @@ impl Seeded {
             }
             Ok(fingerprint) => {
                 download.done = Some(Instant::now());
+                let kept = download.kept.is_some();
                 self.content.grows(false);
                 engine.forget_files(&self.content);
                 self.fingerprint = fingerprint;
                 self.next_look = Instant::now() + EVERY;
                 clear_live_line(&mut io::stdout());
-                let _ = writeln!(io::stdout(), "complete: {}", self.name());
+                let (name, left) = (self.name(), size(self.left(engine)));
+                let _ = match kept {
+                    false => writeln!(io::stdout(), "complete: {name}"),
+                    true => writeln!(
+                        io::stdout(),
+                        "complete but for {left} in files that are kept as they are: {name}"
+                    ),
+                };
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
@@ -266,6 +295,7 @@ impl Seeded {
     /// Something that was written did not reach the disk. The kernel says so once, so a sync that works
     /// later says nothing of it.
     fn doubt(&mut self, error: &WriteError) {
+        self.doubt_files();
         let Some(download) = &mut self.download else {
             return;
         };
@@ -289,10 +319,12 @@ impl Seeded {
         if self.download.as_ref().is_some_and(|d| d.doubt) {
             return false;
         }
+        self.note_sync(true);
         let done = write::sync(&self.content);
         let done = done.and_then(|()| check::fingerprint(&self.content).map_err(WriteError::Place));
         match done {
             Ok(fingerprint) => {
+                self.note_sync(false);
                 self.fingerprint = fingerprint;
                 true
             }
@@ -301,6 +333,7 @@ impl Seeded {
                     "{}: {error}; what is there is checked before it counts",
                     self.name()
                 );
+                self.doubt_files();
                 if let Some(download) = &mut self.download {
                     download.doubt = true;
                 }

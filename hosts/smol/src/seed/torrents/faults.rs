@@ -169,7 +169,8 @@ impl Seeded {
         if !download.is_open() {
             return;
         }
-        let wanted = match &download.wanted {
+        let obtainable = download.obtainable(self.content.geometry().pieces());
+        let wanted = match &obtainable {
             None => Wanted::All,
             Some(bits) => Wanted::Some(bits),
         };

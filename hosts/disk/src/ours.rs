@@ -1,0 +1,495 @@
+//! Which files of a download are everseed's to write: those that it made itself and has not completed.
+//!
+//! Everything else that stands where the torrent has a file is the owner's, and is read but never written:
+//! what was there before, what was completed and changed since, what somebody put in the place of a file.
+//!
+//! The record is a small file of the state, `HASH.download`: a head that says what torrent it is of, and four
+//! bytes for each of its files that holds a byte. They are nought unless the file was made here and is not
+//! complete; then they hold a mark of the file, so that another one in its place is told apart.
+//!
+//! In which order things happen makes each moment safe to die in:
+//! - A file is made empty, noted, the note is made durable, and only then does it get its length and its bytes. A file
+//!   without a byte may be taken by anybody, as nothing is lost by that.
+//! - A file whose last piece was verified is noted as complete at once, which is all that it takes if the process
+//!   is killed. If the machine loses its power it may have lost the end of that file too, so until the next sync the note
+//!   counts for as long as the machine is up: a boot is known by its id.
+//! - The record goes when the torrent is opened and nothing of it is missing. Without one, all that is there is
+//!   the owner's.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use everseed_core::bits;
+use everseed_core::geometry::{Geometry, PieceIndex};
+use everseed_core::hash::{InfoHash, Sha1};
+use rustix::fs::{AtFlags, OFlags, Stat, StatxFlags};
+
+use crate::hash::Fast;
+use crate::regular::open_regular;
+use crate::replace::replace;
+
+/// The record of one download.
+#[derive(Debug)]
+pub struct Ours {
+    path: PathBuf,
+    file: File,
+    files: u64,
+    /// Pieces that are good, to know when a file is complete.
+    good: Mutex<Vec<u8>>,
+}
+
+/// What a record says of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Note {
+    /// It is the owner's, or is not there.
+    Owners,
+    /// It was made here, and is to be written.
+    Ours(Mark),
+    /// All of it is good, though perhaps not on the disk yet.
+    Complete(Mark),
+    /// The same, and a sync that has begun will see to that.
+    Syncing(Mark),
+}
+
+/// Tells a file from another one of the same name; 0 where the file system does not let us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark(u32);
+
+impl Ours {
+    /// Opens the record at `path` of a torrent of so many files that hold a byte, or begins one. `good` are
+    /// the pieces that are there.
+    pub fn open(
+        path: &Path,
+        info_hash: InfoHash,
+        content: &Path,
+        files: u64,
+        good: Vec<u8>,
+    ) -> io::Result<Ours> {
+        let head = Head {
+            info_hash,
+            place: place(content),
+            boot: boot(),
+            files,
+        };
+        if let Some(before) = Head::read(path, files)
+            && before.boot != head.boot
+            && (Head {
+                boot: head.boot,
+                ..before
+            }) == head
+        {
+            // What was complete and not synced may have lost its end.
+            let ours = Ours::writable(path, files, good)?;
+            ours.turn(|note| match note {
+                Note::Complete(mark) | Note::Syncing(mark) => Note::Ours(mark),
+                note => note,
+            })?;
+            ours.file.sync_data()?;
+            ours.file.write_all_at(&head.encode(), 0)?;
+            ours.file.sync_data()?;
+            return Ok(ours);
+        }
+        if Head::read(path, files) != Some(head) {
+            replace(path, |out| {
+                io::Write::write_all(out, &head.encode())?;
+                out.get_ref().set_len(HEAD as u64 + 4 * files)
+            })?;
+        }
+        Ours::writable(path, files, good)
+    }
+
+    fn writable(path: &Path, files: u64, good: Vec<u8>) -> io::Result<Ours> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+        Ok(Ours {
+            path: path.to_owned(),
+            file: file.into(),
+            files,
+            good: Mutex::new(good),
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is noted of the file of this number. What cannot be read is the owner's.
+    pub(crate) fn note(&self, number: u64) -> Note {
+        let mut word = [0; 4];
+        match self.file.read_exact_at(&mut word, at(number)) {
+            Ok(()) if number < self.files => Note::decode(word),
+            _ => Note::Owners,
+        }
+    }
+
+    /// Notes something of a file; durable after [`sync`](Self::sync).
+    pub(crate) fn put(&self, number: u64, note: Note) -> io::Result<()> {
+        // Not in the middle of a change to many.
+        let _good = self.good();
+        self.file.write_all_at(&note.encode(), at(number))
+    }
+
+    /// Makes durable what was noted.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Notes that a piece is good; answers whether it was not known.
+    pub(crate) fn is_news(&self, piece: PieceIndex) -> bool {
+        let mut good = self.good();
+        let news = !bits::get(&good, piece.get());
+        bits::set(&mut good, piece.get());
+        news
+    }
+
+    /// Whether all pieces of these bytes are good.
+    pub(crate) fn is_good(&self, geometry: Geometry, start: u64, len: u64) -> bool {
+        let number = |offset| geometry.piece_at(offset).map(PieceIndex::get);
+        let last = (start + len).checked_sub(1).and_then(number);
+        let (Some(first), Some(last)) = (number(start), last) else {
+            return false;
+        };
+        let good = self.good();
+        (first..=last).all(|piece| bits::get(&good, piece))
+    }
+
+    /// A sync begins that sees to all that is complete by now.
+    pub fn begin_sync(&self) -> io::Result<()> {
+        self.turn(|note| match note {
+            Note::Complete(mark) => Note::Syncing(mark),
+            note => note,
+        })
+    }
+
+    /// It has come to its end: those files are the owner's.
+    pub fn synced(&self) -> io::Result<()> {
+        self.turn(|note| match note {
+            Note::Syncing(_) => Note::Owners,
+            note => note,
+        })?;
+        self.sync()
+    }
+
+    /// Some of what was written since the last sync may be lost, so that nothing of it is complete.
+    pub fn doubt(&self) -> io::Result<()> {
+        self.turn(|note| match note {
+            Note::Complete(mark) | Note::Syncing(mark) => Note::Ours(mark),
+            note => note,
+        })?;
+        self.good().fill(0);
+        self.sync()
+    }
+
+    fn turn(&self, mut change: impl FnMut(Note) -> Note) -> io::Result<()> {
+        let _good = self.good();
+        let mut page = [0; 4 * 1024];
+        let mut number = 0;
+        while number < self.files {
+            let left = usize::try_from(4 * (self.files - number)).unwrap_or(usize::MAX);
+            let page = &mut page[..left.min(4 * 1024)];
+            self.file.read_exact_at(page, at(number))?;
+            let (words, _) = page.as_chunks_mut::<4>();
+            let mut changed = false;
+            for word in words.iter_mut() {
+                let before = *word;
+                *word = change(Note::decode(before)).encode();
+                changed |= *word != before;
+            }
+            if changed {
+                self.file.write_all_at(page, at(number))?;
+            }
+            number += page.len() as u64 / 4;
+        }
+        Ok(())
+    }
+
+    fn good(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Note {
+    fn encode(self) -> [u8; 4] {
+        let word = match self {
+            Note::Owners => 0,
+            Note::Ours(Mark(mark)) => mark << 2 | OURS,
+            Note::Complete(Mark(mark)) => mark << 2 | COMPLETE,
+            Note::Syncing(Mark(mark)) => mark << 2 | SYNCING,
+        };
+        word.to_le_bytes()
+    }
+
+    fn decode(word: [u8; 4]) -> Note {
+        let word = u32::from_le_bytes(word);
+        let mark = Mark(word >> 2);
+        match word & 3 {
+            OURS => Note::Ours(mark),
+            COMPLETE => Note::Complete(mark),
+            SYNCING => Note::Syncing(mark),
+            _ => Note::Owners,
+        }
+    }
+}
+
+const OURS: u32 = 1;
+const SYNCING: u32 = 2;
+const COMPLETE: u32 = 3;
+
+impl Mark {
+    /// Of a file that is open: when it was made, and its inode.
+    pub(crate) fn of(file: &OwnedFd) -> Mark {
+        let kind = rustix::fs::fstatfs(file);
+        // The type of the field differs between architectures.
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation
+        )]
+        let kind = kind.map_or(0, |stat| stat.f_type as u32);
+        if FORGETFUL.contains(&kind) {
+            return Mark(0);
+        }
+        let wanted = StatxFlags::BTIME | StatxFlags::INO;
+        let mut sha1 = Fast::default();
+        match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, wanted) {
+            Ok(found) => {
+                sha1.update(&found.stx_ino.to_le_bytes());
+                if found.stx_mask & StatxFlags::BTIME.bits() != 0 {
+                    sha1.update(&found.stx_btime.tv_sec.to_le_bytes());
+                    sha1.update(&found.stx_btime.tv_nsec.to_le_bytes());
+                }
+            }
+            Err(_) => {
+                let inode = rustix::fs::fstat(file).map_or(0, |stat: Stat| stat.st_ino);
+                sha1.update(&inode.to_le_bytes());
+            }
+        }
+        let [a, b, c, d, ..] = sha1.finish();
+        // Never 0, which stands for any.
+        Mark((u32::from_le_bytes([a, b, c, d]) >> 2).max(1))
+    }
+
+    /// Whether this may be the file of the other mark.
+    pub(crate) fn fits(self, other: Mark) -> bool {
+        self == other || self.0 == 0 || other.0 == 0
+    }
+}
+
+/// File systems on which neither the inode nor the time of making is sure to stay: FAT, exFAT, FUSE, SMB.
+const FORGETFUL: [u32; 6] = [
+    0x4d44,
+    0x2011_bab0,
+    0x6573_5546,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Head {
+    info_hash: InfoHash,
+    /// Of where the content is.
+    place: u64,
+    /// Of the boot in which what is complete was noted.
+    boot: u64,
+    files: u64,
+}
+
+impl Head {
+    fn encode(self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let parts: [&[u8]; 5] = [
+            &MAGIC,
+            &self.info_hash.0,
+            &self.place.to_le_bytes(),
+            &self.boot.to_le_bytes(),
+            &self.files.to_le_bytes(),
+        ];
+        let mut rest = &mut bytes[..];
+        for part in parts {
+            let (now, later) = rest.split_at_mut(part.len());
+            now.copy_from_slice(part);
+            rest = later;
+        }
+        let sum = digest(&bytes[..HEAD - 8]);
+        bytes[HEAD - 8..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    fn read(path: &Path, files: u64) -> Option<Head> {
+        let len = HEAD as u64 + 4 * files;
+        let file = open_regular(path, len).ok()?;
+        let mut bytes = [0; HEAD];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        let number = |at: usize| {
+            let bytes = bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let mut hash = [0; 20];
+        hash.copy_from_slice(&bytes[8..28]);
+        let head = Head {
+            info_hash: InfoHash(hash),
+            place: number(28),
+            boot: number(36),
+            files: number(44),
+        };
+        let whole = file.metadata().ok()?.len() == len;
+        (whole && head.encode() == bytes && head.files == files).then_some(head)
+    }
+}
+
+/// The last byte is the version.
+const MAGIC: [u8; 8] = *b"\x93evrown\x01";
+
+/// Magic, info-hash, place, boot, number of files, and a checksum of them.
+const HEAD: usize = 8 + 20 + 8 + 8 + 8 + 8;
+
+/// Where the word of a file stands.
+fn at(number: u64) -> u64 {
+    HEAD as u64 + 4 * number
+}
+
+/// Where the content is, which has to be there.
+fn place(content: &Path) -> u64 {
+    let real = content
+        .canonicalize()
+        .or_else(|_| std::path::absolute(content));
+    let real = real.unwrap_or_else(|_| content.to_owned());
+    digest(real.as_os_str().as_encoded_bytes())
+}
+
+fn boot() -> u64 {
+    // Without an id each start counts as one after a loss of power.
+    match std::fs::read("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => digest(&id),
+        Err(_) => {
+            let now = std::time::SystemTime::now();
+            let since = now.duration_since(std::time::UNIX_EPOCH);
+            digest(&since.unwrap_or_default().as_nanos().to_le_bytes())
+        }
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut sha1 = Fast::default();
+    sha1.update(bytes);
+    let [a, b, c, d, e, f, g, h, ..] = sha1.finish();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    const HASH: InfoHash = InfoHash([7; 20]);
+
+    fn open(scratch: &Scratch, files: u64) -> Ours {
+        let path = scratch.path().join("x.download");
+        Ours::open(&path, HASH, scratch.path(), files, vec![0; 8]).unwrap()
+    }
+
+    #[test]
+    fn notes_are_kept() {
+        let scratch = Scratch::new("ours");
+        for files in [1, 1023, 1024, 1025, 5000] {
+            let ours = open(&scratch, files);
+            let last = files - 1;
+            assert_eq!(ours.note(last), Note::Owners);
+            ours.put(last, Note::Ours(Mark(5))).unwrap();
+            ours.put(0, Note::Complete(Mark(9))).unwrap();
+            // Past the last one there is nothing.
+            assert_eq!(ours.note(files), Note::Owners);
+            let again = open(&scratch, files);
+            assert_eq!(again.note(0), Note::Complete(Mark(9)));
+            again.begin_sync().unwrap();
+            if last > 0 {
+                again.put(last, Note::Complete(Mark(5))).unwrap();
+            }
+            again.synced().unwrap();
+            assert_eq!(again.note(0), Note::Owners);
+            if last > 0 {
+                let kept = open(&scratch, files).note(last);
+                assert_eq!(kept, Note::Complete(Mark(5)), "{files}");
+            }
+            std::fs::remove_file(scratch.path().join("x.download")).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_complete_counts_until_the_power_goes() {
+        let scratch = Scratch::new("ours-boot");
+        let ours = open(&scratch, 2);
+        ours.put(0, Note::Complete(Mark(9))).unwrap();
+        ours.put(1, Note::Ours(Mark(8))).unwrap();
+        let path = scratch.path().join("x.download");
+        let head = Head::read(&path, 2).unwrap();
+        let before = Head { boot: 1, ..head };
+        ours.file.write_all_at(&before.encode(), 0).unwrap();
+        let ours = open(&scratch, 2);
+        assert_eq!(ours.note(0), Note::Ours(Mark(9)));
+        assert_eq!(ours.note(1), Note::Ours(Mark(8)));
+        assert_eq!(Head::read(&path, 2), Some(head));
+        ours.put(0, Note::Complete(Mark(9))).unwrap();
+        ours.doubt().unwrap();
+        assert_eq!(open(&scratch, 2).note(0), Note::Ours(Mark(9)));
+    }
+
+    #[test]
+    fn a_record_of_something_else_says_nothing() {
+        let scratch = Scratch::new("ours-other");
+        let path = scratch.path().join("x.download");
+        let put = || {
+            let ours = open(&scratch, 3);
+            ours.put(1, Note::Ours(Mark(3))).unwrap();
+        };
+        let elsewhere = scratch.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        for (hash, place, files) in [
+            (InfoHash([8; 20]), scratch.path(), 3),
+            (HASH, &*elsewhere, 3),
+            (HASH, scratch.path(), 4),
+            (HASH, scratch.path(), 2),
+        ] {
+            put();
+            let ours = Ours::open(&path, hash, place, files, Vec::new()).unwrap();
+            assert_eq!(ours.note(1), Note::Owners);
+        }
+        let mut rng = everseed_core::rng::Rng::new(5);
+        for _ in 0..300 {
+            put();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let head = u32::try_from(HEAD).unwrap();
+            let flipped = rng.below(head) as usize;
+            bytes[flipped] ^= 1 << rng.below(8);
+            if rng.below(4) == 0 {
+                bytes.truncate(flipped);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(open(&scratch, 3).note(1), Note::Owners, "byte {flipped}");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn another_file_has_another_mark() {
+        let scratch = Scratch::new("ours-mark");
+        let path = scratch.path().join("file");
+        let mark = || Mark::of(&std::fs::File::open(&path).unwrap().into());
+        std::fs::write(&path, b"1").unwrap();
+        let first = mark();
+        std::fs::write(&path, b"22").unwrap();
+        assert_eq!(mark(), first);
+        if first != Mark(0) {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, b"1").unwrap();
+            assert!(!mark().fits(first));
+        }
+        assert!(Mark(0).fits(first) && first.fits(Mark(0)));
+    }
+}

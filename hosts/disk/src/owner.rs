@@ -1,0 +1,315 @@
+//! What of a download is the owner's: files that are there and that we may not write to, see [`ours`](crate::ours).
+//!
+//! Those that hold what the torrent says are as good as downloaded. Of the others it is found out here which they are,
+//! and which pieces cannot be had because of them.
+
+use std::path::PathBuf;
+
+use everseed_core::bits;
+use everseed_core::geometry::PieceIndex;
+use everseed_core::metainfo::Kind;
+
+use crate::content::Content;
+use crate::entry::Entry;
+use crate::error::ReadError;
+use crate::ours::{Mark, Note, Ours};
+use crate::write::{self, WriteError};
+
+/// The owner's files that are not what the torrent says.
+#[derive(Debug)]
+pub struct Differing {
+    /// The first of them.
+    pub files: Vec<PathBuf>,
+    /// How many there are.
+    pub count: usize,
+    /// Pieces that would have to be written into them, one bit each.
+    pub pieces: Vec<u8>,
+    /// Files that are another file of the torrent too, as on a file system that ignores case; they are no
+    /// fault of the owner's.
+    pub twins: Vec<PathBuf>,
+    /// The numbers of all files that differ, and their inodes.
+    numbers: Vec<(u64, Inode)>,
+}
+
+/// A device and a file on it.
+type Inode = (u64, u64);
+
+/// How a file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is nothing that could be lost, or it is ours.
+    Open,
+    /// It is the owner's.
+    Kept,
+    /// And a piece that lies in it alone is bad.
+    Bad,
+    /// Padding.
+    Zeros,
+}
+
+/// Finds the owner's files that are wanted and are not what the torrent says; `good` are the pieces that are there.
+///
+/// A bad piece that lies in several files is the fault of those that have other bad pieces, or of all of them if
+/// there is none of these and none that is still to be written.
+pub fn differing(
+    content: &Content,
+    good: &[u8],
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> Result<Option<Differing>, ReadError> {
+    let geometry = content.geometry();
+    let no_pieces = || vec![0; geometry.bitfield_len() as usize];
+    let (mut open, mut blamed, mut pieces) = (no_pieces(), no_pieces(), no_pieces());
+    let mut states = Vec::new();
+    let is_bad = |piece: u32| !bits::get(good, piece);
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.len == 0 {
+            continue;
+        }
+        let mut state = look(content, states.len() as u64, &entry).0;
+        let range = entry.pieces(geometry);
+        if state == State::Open {
+            range
+                .clone()
+                .for_each(|piece| _ = bits::set(&mut open, piece));
+        } else if state == State::Kept
+            && range
+                .clone()
+                .any(|p| is_bad(p) && is_inside(content, &entry, p))
+        {
+            state = State::Bad;
+            range.for_each(|piece| _ = bits::set(&mut blamed, piece));
+        }
+        states.push(state);
+    }
+    let (mut numbers, mut number) = (Vec::new(), 0);
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        let wanted = wanted(&entry);
+        if entry.len == 0 {
+            continue;
+        }
+        let state = states.get(number).copied().unwrap_or(State::Open);
+        number += 1;
+        let range = entry.pieces(geometry);
+        let guilty = |p: u32| is_bad(p) && !bits::get(&open, p) && !bits::get(&blamed, p);
+        let differs = match state {
+            State::Bad => true,
+            State::Kept => range.clone().any(guilty),
+            State::Open | State::Zeros => false,
+        };
+        if !(wanted && differs) {
+            continue;
+        }
+        for piece in range.filter(|&p| is_bad(p) && !bits::get(&open, p)) {
+            bits::set(&mut pieces, piece);
+        }
+        let number = number as u64 - 1;
+        numbers.push((number, look(content, number, &entry).1));
+    }
+    if numbers.is_empty() {
+        return Ok(None);
+    }
+    let mut found = Differing {
+        files: Vec::new(),
+        count: 0,
+        pieces,
+        twins: Vec::new(),
+        numbers,
+    };
+    found.name(content)?;
+    Ok(Some(found))
+}
+
+impl Differing {
+    /// Names the files, and sets those aside that are other ones too.
+    fn name(&mut self, content: &Content) -> Result<(), ReadError> {
+        let mut inodes: Vec<Inode> = self.numbers.iter().map(|&(_, inode)| inode).collect();
+        inodes.sort_unstable();
+        let mut seen = vec![0_u8; inodes.len()];
+        let each = |act: &mut dyn FnMut(u64, &Entry, Inode)| {
+            let mut number = 0;
+            for entry in content.entries()? {
+                let entry = entry.map_err(|error| content.torrent_error(error))?;
+                if entry.len > 0 {
+                    act(number, &entry, look(content, number, &entry).1);
+                    number += 1;
+                }
+            }
+            Ok(())
+        };
+        each(&mut |_, _, inode| {
+            if let Ok(at) = inodes.binary_search(&inode) {
+                seen[at] = seen[at].saturating_add(1);
+            }
+        })?;
+        let is_twin = |inode: &Inode| inodes.binary_search(inode).is_ok_and(|at| seen[at] > 1);
+        let (files, twins) = (&mut self.files, &mut self.twins);
+        let numbers = &self.numbers;
+        each(&mut |number, entry, inode| {
+            if numbers.binary_search_by_key(&number, |&(n, _)| n).is_ok() {
+                let list = if is_twin(&inode) {
+                    &mut *twins
+                } else {
+                    &mut *files
+                };
+                if list.len() < NAMED {
+                    list.push(content.path_of(entry));
+                }
+            }
+        })?;
+        self.numbers.retain(|(_, inode)| !is_twin(inode));
+        self.count = self.numbers.len();
+        Ok(())
+    }
+}
+
+/// Makes these files ours, as the owner wants them to be written over.
+pub fn overwrite(content: &Content, differing: &Differing) -> Result<(), WriteError> {
+    let Some(ours) = content.ours() else {
+        return Ok(());
+    };
+    let mut numbers = differing
+        .numbers
+        .iter()
+        .map(|&(number, _)| number)
+        .peekable();
+    let mut number = 0;
+    for entry in content.entries().map_err(WriteError::Place)? {
+        let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
+        if entry.len == 0 {
+            continue;
+        }
+        if numbers.next_if_eq(&number).is_some() {
+            write::take(content, &ours, number, &entry.path)?;
+        }
+        number += 1;
+    }
+    write::sync_record(&ours)
+}
+
+/// Notes which files are complete, as a download begins.
+pub fn note_complete(content: &Content) -> Result<(), ReadError> {
+    let Some(ours) = content.ours() else {
+        return Ok(());
+    };
+    let mut number = 0;
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.len > 0 {
+            content.note_complete(&ours, number, entry.start, entry.len);
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a piece lies in this file alone.
+fn is_inside(content: &Content, entry: &Entry, piece: u32) -> bool {
+    let geometry = content.geometry();
+    let Some(piece) = geometry.piece(piece) else {
+        return false;
+    };
+    let start = geometry.piece_offset(piece);
+    let end = start + u64::from(geometry.piece_size(piece));
+    entry.start <= start && end <= entry.start + entry.len
+}
+
+fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
+    if entry.kind != Kind::Data {
+        return (State::Zeros, (0, 0));
+    }
+    let layout = content.layout();
+    // What is in the way of a file is found when it is written.
+    let Ok((file, stat)) = layout.named().find_file(&layout.relative(&entry.path)) else {
+        return (State::Open, (0, 0));
+    };
+    // The types of these fields differ between architectures.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    let inode = (stat.st_dev as u64, stat.st_ino as u64);
+    let note = content
+        .ours()
+        .map_or(Note::Owners, |ours| ours.note(number));
+    let state = match note {
+        Note::Ours(mark) if mark.fits(Mark::of(&file)) => State::Open,
+        _ if stat.st_size == 0 && stat.st_nlink == 1 => State::Open,
+        _ => State::Kept,
+    };
+    (state, inode)
+}
+
+/// Files that are named.
+const NAMED: usize = 8;
+
+impl Content {
+    /// Whether all that a piece consists of may be written.
+    pub fn writes_all_of(&self, piece: PieceIndex) -> bool {
+        let Some(ours) = self.ours() else {
+            return true;
+        };
+        let is_ours = |record: &crate::index::Record| {
+            record.zeros || matches!(ours.note(record.number), Note::Ours(_))
+        };
+        self.records_of(piece, |record| is_ours(&record))
+    }
+
+    /// A piece is good: files that are complete with it are the owner's from now on. Answers whether there are any,
+    /// which then have to be closed.
+    pub fn completed(&self, piece: PieceIndex) -> bool {
+        let Some(ours) = self.ours().filter(|ours| ours.is_news(piece)) else {
+            return false;
+        };
+        let mut any = false;
+        self.records_of(piece, |record| {
+            any |= self.note_complete(&ours, record.number, record.start, record.len);
+            true
+        });
+        any
+    }
+
+    fn note_complete(&self, ours: &Ours, number: u64, start: u64, len: u64) -> bool {
+        let Note::Ours(mark) = ours.note(number) else {
+            return false;
+        };
+        // Should the note fail, the file can be written to for longer than it need be.
+        ours.is_good(self.geometry(), start, len) && ours.put(number, Note::Complete(mark)).is_ok()
+    }
+
+    /// Which piece of the owner's cannot be had, if this one reaches into a file that is not ours.
+    pub fn owners_piece(&self, piece: PieceIndex) -> Option<ReadError> {
+        if self.writes_all_of(piece) {
+            return None;
+        }
+        let ours = self.ours()?;
+        let mut path = self.root();
+        self.records_of(piece, |record| {
+            let is_ours = record.zeros || matches!(ours.note(record.number), Note::Ours(_));
+            if !is_ours {
+                path = self.path_holding(record.start);
+            }
+            is_ours
+        });
+        Some(ReadError::Owners { path })
+    }
+
+    /// Whether something holds for all files of a piece.
+    fn records_of(
+        &self,
+        piece: PieceIndex,
+        mut holds: impl FnMut(crate::index::Record) -> bool,
+    ) -> bool {
+        let geometry = self.geometry();
+        let mut at = geometry.piece_offset(piece);
+        let end = at + u64::from(geometry.piece_size(piece));
+        while at < end {
+            let Ok(record) = self.record(at) else {
+                return false;
+            };
+            if !holds(record) {
+                return false;
+            }
+            at = record.start + record.len;
+        }
+        true
+    }
+}

@@ -1,0 +1,300 @@
+//! Whose a file is, and that only our own are written.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Listed, Scratch, random, torrent_of};
+use everseed_core::bits;
+use everseed_disk::{Content, FileCache, WriteError, check, owner, read_torrent, write};
+
+const PIECE: usize = 16384;
+
+/// A torrent, what it is of, and the folder that its data goes to.
+struct Stage {
+    scratch: Scratch,
+    bytes: Vec<u8>,
+    files: Vec<(&'static str, usize)>,
+}
+
+impl Stage {
+    fn new(files: &[(&'static str, usize)]) -> Stage {
+        let scratch = Scratch::new("owner");
+        let bytes = random(5, files.iter().map(|(_, len)| len).sum());
+        let list: Vec<_> = files
+            .iter()
+            .map(|&(path, len)| Listed {
+                path,
+                len,
+                attr: "",
+            })
+            .collect();
+        scratch.write("x.torrent", &torrent_of("T", PIECE, &list, &bytes));
+        fs::create_dir(scratch.path().join("data")).unwrap();
+        let files = files.to_vec();
+        Stage {
+            scratch,
+            bytes,
+            files,
+        }
+    }
+
+    /// What the torrent says that a file holds.
+    fn of(&self, name: &str) -> &[u8] {
+        let mut start = 0;
+        for &(path, len) in &self.files {
+            if path == name {
+                return &self.bytes[start..start + len];
+            }
+            start += len;
+        }
+        panic!("{name}");
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        self.scratch.write(&format!("data/T/{name}"), bytes);
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.scratch.path().join("data/T").join(name)).unwrap()
+    }
+
+    /// Begins a download, as after a start.
+    fn open(&self) -> (Content, Vec<u8>) {
+        let torrent = self.scratch.path().join("x.torrent");
+        let metainfo = read_torrent(&torrent).unwrap();
+        let data = self.scratch.path().join("data");
+        let content = Content::open(&torrent, &metainfo, &data, self.scratch.path()).unwrap();
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        let good = check::check(&content, go_on, |_| {}).unwrap().unwrap();
+        write::make_folder(&content).unwrap();
+        let record = self.scratch.path().join("x.download");
+        content.write_own(&record, good.clone()).unwrap();
+        (content, good)
+    }
+
+    /// The names of files that differ, and pieces that cannot be had.
+    fn differing(&self) -> (Vec<String>, Vec<u32>) {
+        let (content, good) = self.open();
+        let Some(found) = owner::differing(&content, &good, |_| true).unwrap() else {
+            return (Vec::new(), Vec::new());
+        };
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let files: Vec<_> = found.files.iter().map(|path| name(path)).collect();
+        assert_eq!(files.len(), found.count);
+        let pieces = (0..content.geometry().pieces()).filter(|&p| bits::get(&found.pieces, p));
+        (files, pieces.collect())
+    }
+
+    /// Writes all pieces that are wanted and answers with those that are good then.
+    fn download(&self, content: &Content, wanted: &[u32]) -> Vec<u32> {
+        let files = FileCache::new(4);
+        let mut good = Vec::new();
+        for &index in wanted {
+            let piece = content.geometry().piece(index).unwrap();
+            let start = usize::try_from(content.geometry().piece_offset(piece)).unwrap();
+            let len = content.geometry().piece_size(piece) as usize;
+            let written = write::write(
+                content,
+                &files,
+                start as u64,
+                &[&self.bytes[start..start + len]],
+            );
+            if let Err(error) = &written {
+                assert!(matches!(error, WriteError::Owners { .. }), "{error}");
+            }
+            let reads = FileCache::new(4);
+            if check::verify_piece(content, &reads, piece, &mut [0; PIECE]).unwrap_or(false) {
+                content.completed(piece);
+                good.push(index);
+            }
+        }
+        good
+    }
+}
+
+/// Three files of two pieces and a half each: pieces 2 and 7 lie in two files, 5 in one.
+const FILES: [(&str, usize); 3] = [("a", 40960), ("b", 40960), ("c", 40960)];
+
+#[test]
+fn what_was_there_is_kept() {
+    let stage = Stage::new(&FILES);
+    assert_eq!(stage.differing().0, [""; 0]);
+    // Good, and good but for what is shared with a missing one.
+    stage.put("a", stage.of("a"));
+    assert_eq!(stage.differing().0, [""; 0]);
+    // Another file of the same name; one that is too short; one that is longer is fine.
+    stage.put("a", &[7; 40960]);
+    assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 1]));
+    stage.put("a", &stage.of("a")[..100]);
+    assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 1]));
+    stage.put("a", &[stage.of("a"), b"more"].concat());
+    assert_eq!(stage.differing().0, [""; 0]);
+    // Bad only where it meets the next: nobody knows whose fault it is while that is missing.
+    let mut edited = stage.of("a").to_vec();
+    edited[40959] ^= 1;
+    stage.put("a", &edited);
+    assert_eq!(stage.differing().0, [""; 0]);
+    stage.put("b", stage.of("b"));
+    assert_eq!(stage.differing(), (vec!["a".into(), "b".into()], vec![2]));
+    // One that is empty holds nothing that could be lost.
+    stage.put("c", b"");
+    assert_eq!(stage.differing().0.len(), 2);
+    // It has other bad pieces, so it is the one.
+    edited[5] ^= 1;
+    stage.put("a", &edited);
+    assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 2]));
+}
+
+#[test]
+fn only_our_own_files_are_written() {
+    let stage = Stage::new(&FILES);
+    stage.put("a", stage.of("a"));
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    // A piece that reaches into the owner's good file is completed from there.
+    assert_eq!(
+        stage.download(&content, &[2, 3, 4, 5, 6, 7]),
+        [2, 3, 4, 5, 6, 7]
+    );
+    for (name, _) in FILES {
+        assert!(stage.read(name) == stage.of(name), "{name}");
+    }
+    // All is complete, so all is the owner's, with and without a look by others.
+    for settled in [false, true] {
+        if settled {
+            let ours = content.ours().unwrap();
+            ours.begin_sync().and_then(|()| ours.synced()).unwrap();
+            fs::remove_file(stage.scratch.path().join("x.download")).unwrap();
+        }
+        let mut edited = stage.of("b").to_vec();
+        edited[20_000] ^= 1;
+        stage.put("b", &edited);
+        assert_eq!(stage.differing(), (vec!["b".into()], vec![3]));
+        let (content, _) = stage.open();
+        write::prepare(&content, |_| true).unwrap();
+        assert!(!content.writes_all_of(content.geometry().piece(3).unwrap()));
+        assert_eq!(stage.download(&content, &[3]), [0; 0]);
+        assert!(stage.read("b") == edited);
+        stage.put("b", stage.of("b"));
+    }
+}
+
+/// At each moment at which a download may be cut off, what was complete is the owner's and the rest is not.
+#[test]
+fn cut_off_and_begun_again() {
+    let stage = Stage::new(&FILES);
+    // Before the first block.
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    drop(content);
+    assert_eq!(stage.differing().0, [""; 0]);
+    // In the middle: a is complete, b has begun.
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.download(&content, &[0, 1, 2, 3]), [0, 1, 2, 3]);
+    drop(content);
+    assert_eq!(stage.differing().0, [""; 0]);
+    // Our own beginnings are ours, whatever is in them by now.
+    let mut edited = stage.read("b");
+    edited[20_000] ^= 1;
+    fs::write(stage.scratch.path().join("data/T/b"), &edited).unwrap();
+    assert_eq!(stage.differing().0, [""; 0]);
+    // What is complete is not.
+    let mut edited = stage.of("a").to_vec();
+    edited[20_000] ^= 1;
+    stage.put("a", &edited);
+    assert_eq!(stage.differing(), (vec!["a".into()], vec![1]));
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.download(&content, &[1]), [0; 0]);
+    assert!(stage.read("a") == edited);
+    assert_eq!(stage.download(&content, &[3, 4, 5, 6, 7]), [3, 4, 5, 6, 7]);
+    stage.put("a", stage.of("a"));
+    // Another file in the place of ours is not ours.
+    stage.put("c.new", &[9; 40960]);
+    let at = |name: &str| stage.scratch.path().join("data/T").join(name);
+    let (content, _) = stage.open();
+    fs::remove_file(at("c")).unwrap();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.differing().0, [""; 0]);
+    fs::rename(at("c.new"), at("c")).unwrap();
+    assert_eq!(stage.differing(), (vec!["c".into()], vec![5, 6, 7]));
+    assert_eq!(stage.download(&content, &[6]), [0; 0]);
+    assert_eq!(stage.read("c"), [9; 40960]);
+    // Without the record all is the owner's.
+    fs::remove_file(at("c")).unwrap();
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.download(&content, &[6]), [6]);
+    fs::remove_file(stage.scratch.path().join("x.download")).unwrap();
+    assert_eq!(stage.differing(), (vec!["c".into()], vec![5, 7]));
+}
+
+#[test]
+fn written_over_if_the_owner_says_so() {
+    let stage = Stage::new(&FILES);
+    stage.put("a", &[7; 40960]);
+    stage.put("b", stage.of("b"));
+    let (content, good) = stage.open();
+    let found = owner::differing(&content, &good, |_| true)
+        .unwrap()
+        .unwrap();
+    // All names of a file would change.
+    let (a, other) = (
+        stage.scratch.path().join("data/T/a"),
+        stage.scratch.path().join("other"),
+    );
+    fs::hard_link(&a, &other).unwrap();
+    match owner::overwrite(&content, &found) {
+        Err(WriteError::Linked { path }) => assert_eq!(path, a),
+        done => panic!("{done:?}"),
+    }
+    fs::remove_file(other).unwrap();
+    owner::overwrite(&content, &found).unwrap();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.download(&content, &[0, 1, 2]), [0, 1, 2]);
+    assert!(stage.read("a") == stage.of("a"));
+    assert_eq!(stage.differing().0, [""; 0]);
+}
+
+/// Two files of a torrent that are one on the disk, as where case is ignored: the second is not ours.
+#[test]
+fn one_file_is_written_by_one() {
+    let stage = Stage::new(&[("ReadMe", 40000), ("readme", 40000)]);
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    let at = |name: &str| stage.scratch.path().join("data/T").join(name);
+    // As such a file system would show it.
+    fs::remove_file(at("readme")).unwrap();
+    fs::hard_link(at("ReadMe"), at("readme")).unwrap();
+    assert_eq!(stage.download(&content, &[0, 1, 3, 4]), [0, 1]);
+    let (content, good) = stage.open();
+    let found = owner::differing(&content, &good, |_| true)
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.count, found.twins), (0, vec![at("readme")]));
+}
+
+/// Two torrents with a file of the same path.
+#[test]
+fn the_first_one_keeps_its_file() {
+    let (stage, other) = (Stage::new(&FILES), Stage::new(&[("a", 50000), ("z", 10)]));
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    // Both are downloaded to the same place at once, and it has not begun.
+    let torrent = other.scratch.path().join("x.torrent");
+    let metainfo = read_torrent(&torrent).unwrap();
+    let data = stage.scratch.path().join("data");
+    let second = Content::open(&torrent, &metainfo, &data, other.scratch.path()).unwrap();
+    let record = other.scratch.path().join("x.download");
+    second.write_own(&record, vec![0; 1]).unwrap();
+    write::prepare(&second, |_| true).unwrap();
+    assert_eq!(other.download(&second, &[0, 1, 2]), [0; 0]);
+    assert_eq!(stage.download(&content, &[0, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
+    assert!(stage.read("a") == stage.of("a"));
+    let found = owner::differing(&second, &[0], |_| true).unwrap().unwrap();
+    assert_eq!(found.files, [data.join("T/a")]);
+}
