@@ -17,7 +17,7 @@ use crate::cli::making;
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
-use crate::seed::foresee::{Finding, Weight, foresee};
+use crate::seed::foresee::{Finding, Weight, foresee, refusals};
 
 /// What `everseed run --help` prints.
 pub const HELP: &str = "\
@@ -112,8 +112,8 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = RunArgs::parse(parser)?;
     let read = Config::read(&args);
     let (config, lines) = read.map_err(|wrong| Failure::Failed(wrong.join("\n")))?;
-    let found = foresee(&config, &lines, None);
     if args.check {
+        let found = foresee(&config, &lines, None);
         let mut out = Output::new();
         found
             .iter()
@@ -125,10 +125,10 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         }
         return super::finish(out, ExitCode::from(super::FAILURE));
     }
-    let fatal = found.iter().filter(|f| f.weight == Weight::Fatal);
-    let fatal: Vec<String> = fatal.map(|finding| args.tell(finding)).collect();
-    if !fatal.is_empty() {
-        return Err(Failure::Failed(fatal.join("\n")));
+    let refusals = refusals(&config, &lines);
+    if !refusals.is_empty() {
+        let refusals: Vec<String> = refusals.iter().map(|finding| args.tell(finding)).collect();
+        return Err(Failure::Failed(refusals.join("\n")));
     }
     super::start_service_log(config.seed.log);
     crate::seed::service(&args, config)

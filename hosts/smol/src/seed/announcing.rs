@@ -68,7 +68,7 @@ impl Seed {
             let event = Event::AnnounceFailed(job.id, None);
             return self.engine.borrow_mut().tell(event);
         };
-        if url == self.own_tracker {
+        if url == self.own_tracker || self.reach.was_ours(&url) {
             // Whoever asks the built-in tracker is told of us anyway.
             let event = Event::Announced(job.id, Intervals::told(None, None));
             return self.engine.borrow_mut().tell(event);

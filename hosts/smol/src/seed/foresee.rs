@@ -39,16 +39,7 @@ pub(crate) enum Weight {
 /// Everything that a start would find, in the order of the file. What a service already does, as `running` says,
 /// is no news.
 pub(crate) fn foresee(config: &Config, lines: &Lines, running: Option<&Config>) -> Vec<Finding> {
-    let mut found = Findings {
-        lines,
-        found: Vec::new(),
-    };
-    found.state(config, running);
-    let key = lines.key("memory");
-    if let Err(error) = room(config) {
-        found.add(key, Weight::Fatal, error.to_string());
-    }
-    found.trace(config, running);
+    let mut found = Findings::fatal(config, lines, running);
     found.listen(config, running);
     found.watch(config);
     for (number, item) in config.items.iter().enumerate() {
@@ -61,12 +52,30 @@ pub(crate) fn foresee(config: &Config, lines: &Lines, running: Option<&Config>) 
     found.found
 }
 
+/// What a start refuses: the rest shows itself once it runs.
+pub(crate) fn refusals(config: &Config, lines: &Lines) -> Vec<Finding> {
+    Findings::fatal(config, lines, None).found
+}
+
 struct Findings<'a> {
     lines: &'a Lines,
     found: Vec<Finding>,
 }
 
-impl Findings<'_> {
+impl<'a> Findings<'a> {
+    fn fatal(config: &Config, lines: &'a Lines, running: Option<&Config>) -> Findings<'a> {
+        let mut found = Findings {
+            lines,
+            found: Vec::new(),
+        };
+        found.state(config, running);
+        if let Err(error) = room(config) {
+            found.add(lines.key("memory"), Weight::Fatal, error.to_string());
+        }
+        found.trace(config, running);
+        found
+    }
+
     fn add(&mut self, line: usize, weight: Weight, text: String) {
         self.found.push(Finding { line, text, weight });
     }
@@ -214,8 +223,7 @@ fn try_folder(folder: &Path) -> io::Result<()> {
             let parent = folder.ancestors().skip(1).find(|path| path.exists());
             let parent = parent.unwrap_or(Path::new("/"));
             let tried = parent.join(probe());
-            fs::create_dir(&tried)?;
-            fs::remove_dir(&tried)
+            unless_full(fs::create_dir(&tried).and_then(|()| fs::remove_dir(&tried)))
         }
         Err(error) => Err(error),
     }
@@ -223,8 +231,17 @@ fn try_folder(folder: &Path) -> io::Result<()> {
 
 fn try_file(folder: &Path) -> io::Result<()> {
     let tried = folder.join(probe());
-    File::options().write(true).create_new(true).open(&tried)?;
-    fs::remove_file(&tried)
+    let made = File::options().write(true).create_new(true).open(&tried);
+    unless_full(made.and_then(|_| fs::remove_file(&tried)))
+}
+
+/// A full disk is waited for.
+fn unless_full(tried: io::Result<()>) -> io::Result<()> {
+    match tried {
+        Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+        Err(error) if error.kind() == ErrorKind::QuotaExceeded => Ok(()),
+        tried => tried,
+    }
 }
 
 fn probe() -> String {

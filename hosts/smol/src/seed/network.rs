@@ -80,7 +80,8 @@ impl Service {
         }
         let names = hosts(&seed.named_trackers, &own_tracker);
         seed.tracker.borrow_mut().set_names(names);
-        seed.own_tracker = own_tracker;
+        let former = std::mem::replace(&mut seed.own_tracker, own_tracker);
+        seed.reach.leave(former);
         self.link_anew(seed, |_| true);
         seed.say_where_again();
     }

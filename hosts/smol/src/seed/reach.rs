@@ -4,6 +4,7 @@
 //! address is never printed without a word on it; `--public-address` names one that means the same everywhere.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub(super) struct Reach {
     public: Option<PublicAddress>,
     /// The port that we listen on here.
     port: u16,
+    /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
+    former: VecDeque<String>,
     /// Where links work, as it was said last.
     said: Option<Scope>,
     /// When the name is looked up next.
@@ -47,6 +50,7 @@ impl Reach {
         Reach {
             public: args.public_address.clone(),
             port,
+            former: VecDeque::new(),
             said: None,
             next_look: Instant::now(),
             found: Rc::new(Cell::new(true)),
@@ -62,6 +66,20 @@ impl Reach {
     pub(super) fn told_port(&self) -> u16 {
         let public = self.public.as_ref().and_then(|public| public.port);
         public.unwrap_or(self.port)
+    }
+
+    /// Notes what the built-in tracker is no longer called.
+    pub(super) fn leave(&mut self, url: String) {
+        self.former.retain(|other| *other != url);
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back(url);
+    }
+
+    /// Whether the built-in tracker was called so since we started.
+    pub(super) fn was_ours(&self, url: &str) -> bool {
+        self.former.iter().any(|other| other == url)
     }
 
     /// The built-in tracker's announce URL, if `local` is our address in our network.
@@ -189,6 +207,9 @@ pub(super) fn introduce(source: &Source, links: &Links, out: &mut Output) -> Res
 
 /// How often the name is looked up, as it may be that of a line whose address changes every day.
 const LOOK_UP: Duration = Duration::from_secs(300);
+
+/// Former URLs that are remembered.
+const FORMER_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
