@@ -1,10 +1,12 @@
-//! A disk whose power can be cut: an ext4 file system in a file, through a loop device.
+//! A disk whose power can be cut and that can fail: an ext4 file system in a file, through a loop device.
 //!
-//! Making one needs root, loop devices and `mkfs.ext4`.
+//! Making one needs root, loop devices and the programs of ext4.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::Advice;
 
 use crate::dir::Dir;
 
@@ -13,20 +15,49 @@ use crate::dir::Dir;
 pub struct Disk {
     image: PathBuf,
     at: PathBuf,
+    /// What its image lies in, if that is a file system of its own.
+    store: Option<PathBuf>,
     _dir: Dir,
 }
 
 impl Disk {
     /// An empty disk of so many bytes.
     pub fn new(bytes: u64) -> Disk {
+        Disk::made(Dir::new("disk"), bytes, None)
+    }
+
+    /// A disk that says that it has so many bytes, of which it can keep no more than `room`: what is written
+    /// beyond them fails when the kernel gets to it.
+    pub fn of_little_room(bytes: u64, room: u64) -> Disk {
         let dir = Dir::new("disk");
-        let (image, at) = (dir.join("image"), dir.sub("mounted"));
+        let store = dir.sub("store");
+        let mut mount = Command::new("mount");
+        let size = format!("size={room}");
+        run(mount
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(&store));
+        Disk::made(dir, bytes, Some(store))
+    }
+
+    fn made(dir: Dir, bytes: u64, store: Option<PathBuf>) -> Disk {
+        let at = dir.sub("mounted");
+        let image = match &store {
+            Some(store) => store.join("image"),
+            None => dir.join("image"),
+        };
         let file = File::create(&image).and_then(|file| file.set_len(bytes));
         file.unwrap_or_else(|e| panic!("{}: {e}", image.display()));
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        let mut make = Command::new("mkfs.ext4");
+        make.args(["-q", "-F"]);
+        if store.is_some() {
+            // What could not be written shall not end the file system.
+            make.args(["-O", "^has_journal"]);
+        }
+        run(make.arg(&image));
         let disk = Disk {
             image,
             at,
+            store,
             _dir: dir,
         };
         disk.mount();
@@ -41,6 +72,35 @@ impl Disk {
     /// Has everything written that waits for it, as the kernel does by itself after a while.
     pub fn sync(&self) {
         run(Command::new("sync").arg("-f").arg(&self.at));
+    }
+
+    /// Gives a disk of little room so many bytes.
+    pub fn make_room(&self, room: u64) {
+        let store = self.store.as_ref().expect("a disk of little room");
+        let size = format!("remount,size={room}");
+        run(Command::new("mount").args(["-o", &size]).arg(store));
+    }
+
+    /// From this byte of a file on, and in all that lies behind it on the disk, reading fails from now on.
+    pub fn lose(&self, file: &Path, from: u64) {
+        self.sync();
+        let listed = Command::new("filefrag")
+            .args(["-v", "-b1024"])
+            .arg(file)
+            .output();
+        let listed = listed.unwrap_or_else(|e| panic!("filefrag: {e}"));
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let block = 1024;
+        let extents = text.lines().filter_map(extent);
+        let at = extents.filter_map(|(logical, physical, len)| {
+            let within = (from / block).checked_sub(logical)?;
+            (within < len).then_some((physical + within) * block)
+        });
+        let at = at.min().unwrap_or_else(|| panic!("where it is: {text}"));
+        let image = File::options().write(true).open(&self.image);
+        let cut = image.and_then(|image| image.set_len(at));
+        cut.unwrap_or_else(|e| panic!("{}: {e}", self.image.display()));
+        forget(file);
     }
 
     /// Cuts the power, and gives it back: what was not written is lost, even from the journal. Nobody
@@ -65,7 +125,28 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // Lazily, as a test that failed may still have somebody there.
         let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        if let Some(store) = &self.store {
+            let _ = Command::new("umount").arg("-l").arg(store).status();
+        }
     }
+}
+
+/// Has the kernel forget what it holds of a file, so that it is read from the disk.
+pub fn forget(file: &Path) {
+    let open = File::open(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    // If something could not be written that is no matter here.
+    let _ = rustix::fs::fdatasync(&open);
+    let forgotten = rustix::fs::fadvise(&open, 0, None, Advice::DontNeed);
+    forgotten.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+}
+
+/// Where a line of `filefrag -v` says that blocks of a file are: in the file, on the disk, how many.
+fn extent(line: &str) -> Option<(u64, u64, u64)> {
+    let mut columns = line.split(':').map(str::trim);
+    let _number: u64 = columns.next()?.parse().ok()?;
+    let first = |range: &str| range.split("..").next()?.trim().parse().ok();
+    let (logical, physical) = (first(columns.next()?)?, first(columns.next()?)?);
+    Some((logical, physical, columns.next()?.parse().ok()?))
 }
 
 fn run(command: &mut Command) {

@@ -9,6 +9,7 @@ mod crowd;
 mod described;
 mod discovery;
 mod download;
+mod faults;
 mod flood;
 mod guest;
 mod hostile;

@@ -114,3 +114,28 @@ pub fn probe(content: &Content, salt: u32) -> Result<(), ReadError> {
 
 /// Places that are read before a disk counts as gone.
 const PLACES: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_says_by_itself() {
+        let table = [
+            (Errno::ACCESS, Some(Extent::Piece)),
+            (Errno::PERM, Some(Extent::Piece)),
+            (Errno::NODEV, Some(Extent::Disk)),
+            (Errno::NXIO, Some(Extent::Disk)),
+            (Errno::STALE, Some(Extent::Disk)),
+            (Errno::NOTCONN, Some(Extent::Disk)),
+            (Errno::MFILE, Some(Extent::Disk)),
+            // A bad sector, or a disk that is gone.
+            (Errno::IO, None),
+            (Errno::BADMSG, None),
+        ];
+        for (errno, extent) in table {
+            assert_eq!(of_io(&errno.into()), extent, "{errno:?}");
+        }
+        assert_eq!(of_io(&io::ErrorKind::Other.into()), None);
+    }
+}

@@ -564,3 +564,41 @@ fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, Write
         made => made.map(Some).map_err(|error| failed(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an error is told as, and what waits for what.
+    #[test]
+    fn errors_are_what_they_are() {
+        let of = |errno: Errno| WriteError::of(PathBuf::from("/srv/file"), errno.into());
+        let table = [
+            // error, a full disk, of the file alone, of a place that is away
+            (Errno::NOSPC, true, false, false),
+            (Errno::DQUOT, true, false, false),
+            (Errno::FBIG, false, true, false),
+            (Errno::ROFS, false, false, false),
+            (Errno::PERM, false, true, false),
+            (Errno::ACCESS, false, true, false),
+            (Errno::IO, false, true, false),
+            (Errno::INVAL, false, true, false),
+            (Errno::NAMETOOLONG, false, true, false),
+            (Errno::MFILE, false, false, false),
+            (Errno::NOENT, false, false, true),
+            (Errno::NODEV, false, false, true),
+            (Errno::STALE, false, false, true),
+        ];
+        for (errno, full, file, away) in table {
+            let error = of(errno);
+            let found = (error.is_no_space(), error.is_of_file(), error.is_away());
+            assert_eq!(found, (full, file, away), "{errno:?}");
+            assert!(error.to_string().starts_with("/srv/file: "), "{error}");
+        }
+        let said = |errno| of(errno).to_string();
+        assert!(said(Errno::FBIG).contains("no file may be so long"));
+        assert!(said(Errno::DQUOT).contains("quota"));
+        assert!(said(Errno::NOSPC).contains("no space is left"));
+        assert!(said(Errno::ROFS).contains("Read-only file system"));
+    }
+}
