@@ -35,6 +35,14 @@ pub fn count(bits: &[u8]) -> u32 {
         .fold(0, |sum, b| sum.saturating_add(b.count_ones()))
 }
 
+/// The last byte of `len` bits without the spare ones, which some peers set although BEP 3 forbids it.
+pub const fn without_spare(last: u8, len: u32) -> u8 {
+    match len % 8 {
+        0 => last,
+        used => last & !(0xff >> used),
+    }
+}
+
 /// Whether every bit from `len` on is unset, as BEP 3 demands of the spare bits at the end.
 pub fn spare_clear(bits: &[u8], len: u32) -> bool {
     let (byte, mask) = place(len);
@@ -71,6 +79,22 @@ mod tests {
         assert!(!get(&bits, 8));
         assert!(!set(&mut bits, 8));
         assert!(!clear(&mut bits, u32::MAX));
+    }
+
+    #[test]
+    fn spare_bits_are_taken_away() {
+        for (last, len, expected) in [
+            (0xff, 8, 0xff),
+            (0xff, 20, 0xf0),
+            (0x0f, 20, 0),
+            (0xff, 1, 0x80),
+        ] {
+            assert_eq!(without_spare(last, len), expected);
+            assert!(spare_clear(
+                &[expected],
+                if len % 8 == 0 { 8 } else { len % 8 }
+            ));
+        }
     }
 
     #[test]

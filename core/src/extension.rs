@@ -104,10 +104,12 @@ fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
     reader.dict()?;
     while let Some(key) = reader.key(&mut key_room)? {
         match (key, reader.peek()?) {
-            (b"upload_only", Type::Integer) => handshake.upload_only = reader.integer()? != 0,
-            (b"reqq", Type::Integer) => handshake.reqq = positive(reader.integer()?),
+            (b"upload_only", Type::Integer) => {
+                handshake.upload_only = reader.integer_clamped()? != 0
+            }
+            (b"reqq", Type::Integer) => handshake.reqq = positive(reader.integer_clamped()?),
             (b"m", Type::Dict) => handshake.ut_metadata = ut_metadata(&mut reader)?,
-            (b"p", Type::Integer) => handshake.port = positive(reader.integer()?),
+            (b"p", Type::Integer) => handshake.port = positive(reader.integer_clamped()?),
             (b"v", Type::String) => handshake.client = printable(reader.string_start(&mut room)?),
             _ => {}
         }
@@ -124,7 +126,9 @@ fn ut_metadata(
     reader.dict()?;
     while let Some(name) = reader.key(&mut room)? {
         if name == b"ut_metadata" && reader.peek()? == Type::Integer {
-            id = u8::try_from(reader.integer()?).ok().filter(|&id| id > 0);
+            id = u8::try_from(reader.integer_clamped()?)
+                .ok()
+                .filter(|&id| id > 0);
         }
     }
     Ok(id)

@@ -30,8 +30,8 @@ fn read(bytes: &[u8]) -> Result<Option<u32>, Error<<&[u8] as ErrorType>::Error>>
     reader.dict()?;
     while let Some(key) = reader.key(&mut room)? {
         match (key, reader.peek()?) {
-            (b"msg_type", Type::Integer) => kind = Some(reader.integer()?),
-            (b"piece", Type::Integer) => piece = u32::try_from(reader.integer()?).ok(),
+            (b"msg_type", Type::Integer) => kind = Some(reader.integer_clamped()?),
+            (b"piece", Type::Integer) => piece = u32::try_from(reader.integer_clamped()?).ok(),
             _ => {}
         }
     }

@@ -326,26 +326,35 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// A bitfield is only counted: a seed needs to know no more.
+    /// A bitfield is only counted: a seed needs to know no more. Spare bits at its end say nothing: some
+    /// programs set them (BEP 3 wants the peer dropped, which helps nobody).
     fn bitfield_bytes(&mut self, slot: usize, at: u32, bytes: &[u8], last: bool) -> Verdict {
         let pieces = self.pieces_of(slot);
-        if last && !bits::spare_clear(bytes, pieces.saturating_sub(at * 8)) {
-            return Err(Reason::BadBitfield);
-        }
-        self.peer_has_bits(slot, at, bytes);
-        let conn = &mut self.conns[slot];
-        conn.have = conn.have.saturating_add(bits::count(bytes)).min(pieces);
-        conn.payload = Payload::Bitfield {
-            at: at + bytes.len() as u32,
+        let (whole, end) = match bytes.split_last() {
+            Some((&end, whole)) if last => (whole, Some(end)),
+            _ => (bytes, None),
         };
+        let then = at + whole.len() as u32;
+        self.count_bits(slot, at, whole);
+        if let Some(end) = end {
+            self.count_bits(slot, then, &[bits::without_spare(end, pieces)]);
+        }
+        self.conns[slot].payload = Payload::Bitfield { at: then };
         if !last {
             return Ok(());
         }
-        if conn.have >= pieces {
+        if self.conns[slot].have >= pieces {
             self.peer_has_all(slot);
         }
         self.review(slot);
         self.both_seeds(slot)
+    }
+
+    fn count_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
+        self.peer_has_bits(slot, at, bytes);
+        let pieces = self.pieces_of(slot);
+        let conn = &mut self.conns[slot];
+        conn.have = conn.have.saturating_add(bits::count(bytes)).min(pieces);
     }
 
     fn have_all(&mut self, slot: usize) -> Verdict {

@@ -3,8 +3,9 @@
 //! A [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::announcer). The host
 //! resolves the tracker's name, moves datagrams, and drops it when there is an outcome.
 //!
-//! What is not from the tracker's address, does not carry the transaction id that was drawn for this
-//! exchange, or is not the answer that is waited for, is ignored: it could be anybody's. A silent
+//! What does not carry the transaction id that was drawn for this exchange, or is not the answer that is waited
+//! for, is ignored: it could be anybody's. A tracker of several addresses may answer from another one than was
+//! asked, so the address is no sign; but whoever guesses ids from elsewhere is heard [`GUESSES`] times. A silent
 //! tracker is asked [`TRIES`] times and given up after at most two minutes, where BEP 15 would go on
 //! for an hour: the announcer has its own patience.
 
@@ -32,6 +33,8 @@ pub struct UdpAnnounce<'a> {
     connection: Option<(u64, Instant)>,
     /// Requests sent that were not answered, of both kinds together.
     tries: u32,
+    /// Packets with a wrong transaction id that came from elsewhere.
+    guesses: u32,
     /// When to send, or to give up.
     next_at: Instant,
     outcome: Option<Result<Announced, UdpError>>,
@@ -76,6 +79,7 @@ impl<'a> UdpAnnounce<'a> {
             transactions: [rng.bits32(), rng.bits32()],
             connection: None,
             tries: 0,
+            guesses: 0,
             next_at: now,
             outcome: None,
         }
@@ -125,7 +129,12 @@ impl<'a> UdpAnnounce<'a> {
         packet: &[u8],
         on_peer: &mut dyn FnMut(SocketAddr),
     ) {
-        if self.outcome.is_some() || self.tries == 0 || !self.is_tracker(from) {
+        if self.outcome.is_some() || self.tries == 0 {
+            return;
+        }
+        let elsewhere = !self.is_tracker(from);
+        let other_family = Family::of(from.ip()) != Family::of(self.tracker.ip());
+        if elsewhere && (other_family || self.guesses >= GUESSES) {
             return;
         }
         let family = Family::of(self.tracker.ip());
@@ -135,6 +144,7 @@ impl<'a> UdpAnnounce<'a> {
         let [connect, announce] = self.transactions;
         let connecting = self.connection.is_none();
         if transaction != if connecting { connect } else { announce } {
+            self.guesses += u32::from(elsewhere);
             return;
         }
         match response {
@@ -180,6 +190,10 @@ impl<'a> UdpAnnounce<'a> {
 
 /// Requests that may go unanswered before a tracker counts as silent.
 pub const TRIES: u32 = 3;
+
+/// How many wrong packets from other addresses than the tracker's are let pass; after that its own address
+/// alone is believed. So a stranger guesses with a chance of one in 60 million.
+pub const GUESSES: u32 = 64;
 
 /// The wait for the first answer; it doubles each time (BEP 15).
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -316,6 +330,35 @@ mod tests {
     }
 
     #[test]
+    fn a_tracker_of_several_addresses() {
+        let now = Instant::ZERO;
+        let elsewhere: SocketAddr = "192.0.2.2:6970".parse().unwrap();
+        let mut exchange = begin(now);
+        let connect = send(&mut exchange, now).unwrap();
+        exchange.datagram(now, elsewhere, &answer(&connect, &[9; 8]), &mut |_| {});
+        let announce = send(&mut exchange, now).unwrap();
+        let mut peers = 0;
+        exchange.datagram(now, elsewhere, &answer(&announce, &ANSWER), &mut |_| {
+            peers += 1
+        });
+        assert_eq!(peers, 1);
+        assert!(matches!(exchange.outcome(), Some(Ok(_))));
+        // Who guesses is heard a few times; the tracker still is.
+        let mut exchange = begin(now);
+        let connect = send(&mut exchange, now).unwrap();
+        let good = answer(&connect, &[9; 8]);
+        let mut wrong = good.clone();
+        wrong[7] ^= 1;
+        for _ in 0..GUESSES {
+            exchange.datagram(now, elsewhere, &wrong, &mut |_| {});
+        }
+        exchange.datagram(now, elsewhere, &good, &mut |_| {});
+        assert_eq!(send(&mut exchange, now), None, "the guess is not believed");
+        hand(&mut exchange, now, &good);
+        assert!(send(&mut exchange, now).is_some());
+    }
+
+    #[test]
     fn strangers_and_noise_are_ignored() {
         let now = Instant::ZERO;
         let mut exchange = begin(now);
@@ -324,9 +367,7 @@ mod tests {
         let connect = send(&mut exchange, now).unwrap();
         let good = answer(&connect, &[9; 8]);
         let mut nobody = |_| panic!("no peer was told");
-        for from in ["192.0.2.2:6969", "192.0.2.1:6970", "[::1]:6969"] {
-            exchange.datagram(now, from.parse().unwrap(), &good, &mut nobody);
-        }
+        exchange.datagram(now, "[::1]:6969".parse().unwrap(), &good, &mut nobody);
         for _ in 0..10_000 {
             let mut packet = good.clone();
             packet[rng.below(8) as usize] ^= 1 << rng.below(8);

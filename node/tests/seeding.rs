@@ -147,6 +147,51 @@ fn what_ends_a_connection() {
     );
 }
 
+/// Bits past the last piece are nothing that a peer has, and no reason to part.
+#[test]
+fn spare_bits_say_nothing() {
+    for (last, open) in [(0x0f, true), (0x0e, true), (0xef, true), (0xff, false)] {
+        let mut world = world();
+        let peer = world.leecher(true);
+        world.peers[peer].say(&[Message::Bitfield { len: 3 }]);
+        world.peers[peer].inbox.extend([0xff, 0xff, last]);
+        world.settle();
+        world.peers[peer].ask(0, 1);
+        world.settle();
+        assert_eq!(world.peers[peer].pieces(), 1);
+        world.peers[peer].say(&[Message::NotInterested]);
+        world.settle();
+        let reason = world.closed.get(&world.peers[peer].addr);
+        assert_eq!(reason, (!open).then_some(&Reason::BothSeeds), "{last:#x}");
+    }
+}
+
+/// The extended handshake may come late, twice, or with numbers that are none.
+#[test]
+fn extended_handshakes_come_when_they_come() {
+    for bytes in [
+        &b"d1:md11:ut_metadatai3ee4:reqqi99999999999999999999ee"[..],
+        b"d1:md11:ut_metadatai0003eee",
+        b"de",
+        b"nonsense",
+        b"",
+    ] {
+        let mut world = world();
+        let peer = world.leecher(true);
+        world.peers[peer].ask(0, 1);
+        world.settle();
+        for id in [7, 0, 0] {
+            let len = u32::try_from(bytes.len()).unwrap();
+            world.peers[peer].say(&[Message::Extended { id, len }]);
+            world.peers[peer].inbox.extend(bytes);
+            world.settle();
+        }
+        world.peers[peer].ask(1, 1);
+        world.settle();
+        assert_eq!(world.peers[peer].pieces(), 2);
+    }
+}
+
 /// aria2 does so when many pieces have come at once.
 #[test]
 fn a_bitfield_may_come_again() {

@@ -18,6 +18,7 @@ use everseed_core::tracker::{Family, Intervals, Report, Text};
 use everseed_node::udp_tracker::{UdpAnnounce, UdpError};
 use smol::Async;
 use smol::future::{FutureExt as _, or};
+use socket2::{Domain, Socket, Type};
 
 use crate::http::{self, Caller, HttpFault, Limits};
 use crate::scope::Scope;
@@ -297,11 +298,11 @@ async fn udp(
         .into_iter()
         .filter(|addr| Family::of(addr.ip()) == family)
         .collect();
-    let may_call = |addr: &SocketAddr| caller.may_call(url.target, addr.ip(), None);
+    let may_call = |addr: &SocketAddr| caller.may_ask(url.target, addr.ip());
     let first = all.first().ok_or(AnnounceFault::NoAddress)?.ip();
     let tracker = all.iter().copied().find(may_call);
     let tracker = tracker.ok_or(AnnounceFault::Http(HttpFault::Inside(first)))?;
-    let socket = udp_socket(tracker, from).map_err(AnnounceFault::Udp)?;
+    let sockets = Sockets::open(tracker, from).map_err(AnnounceFault::Udp)?;
     // The two families draw different transaction ids.
     let mut rng = Rng::new(seed ^ family as u64);
     let epoch = std::time::Instant::now();
@@ -311,7 +312,7 @@ async fn udp(
     let mut packet = [0; PACKET];
     loop {
         while let Some((_, len)) = exchange.poll_datagram(now(), &mut packet[..REQUEST_MAX]) {
-            let sent = socket.send(&packet[..len]).await;
+            let sent = sockets.tracker.send(&packet[..len]).await;
             sent.map_err(AnnounceFault::Udp)?;
         }
         if let Some(outcome) = exchange.outcome() {
@@ -321,9 +322,10 @@ async fn udp(
             smol::Timer::after(exchange.deadline() - now()).await;
             Ok(None)
         };
-        let received = async { socket.recv(&mut packet).await.map(Some) };
-        if let Some(len) = received.or(timer).await.map_err(AnnounceFault::Udp)? {
-            exchange.datagram(now(), tracker, &packet[..len], &mut |peer| {
+        let received = async { sockets.recv(&mut packet).await.map(Some) };
+        let received = received.or(timer).await.map_err(AnnounceFault::Udp)?;
+        if let Some((len, from)) = received {
+            exchange.datagram(now(), from, &packet[..len], &mut |peer| {
                 keep(&mut peers, Scope::of(tracker.ip()), peer);
             });
         }
@@ -352,11 +354,59 @@ fn outcome_of(
     }
 }
 
-/// A socket that takes packets from the tracker only, and learns when nobody listens there.
-fn udp_socket(tracker: SocketAddr, from: IpAddr) -> io::Result<Async<UdpSocket>> {
-    let socket = Async::<UdpSocket>::bind((from, 0))?;
-    socket.get_ref().connect(tracker)?;
-    Ok(socket)
+/// Two sockets of one port. One is connected: it takes what comes from the tracker's address, and learns when
+/// nobody listens there. The other takes what comes from elsewhere, as a tracker of several addresses answers.
+struct Sockets {
+    tracker: Async<UdpSocket>,
+    address: SocketAddr,
+    elsewhere: Async<UdpSocket>,
+}
+
+impl Sockets {
+    fn open(tracker: SocketAddr, from: IpAddr) -> io::Result<Sockets> {
+        let open = |port| -> io::Result<Socket> {
+            let socket = Socket::new(Domain::for_address(tracker), Type::DGRAM, None)?;
+            if tracker.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(from, port).into())?;
+            Ok(socket)
+        };
+        let elsewhere = open(0)?;
+        let port = elsewhere
+            .local_addr()?
+            .as_socket()
+            .map_or(0, |addr| addr.port());
+        let connected = open(port)?;
+        connected.connect(&tracker.into())?;
+        // Nobody else may have a third one.
+        elsewhere.set_reuse_address(false)?;
+        connected.set_reuse_address(false)?;
+        Ok(Sockets {
+            tracker: Async::new(connected.into())?,
+            address: tracker,
+            elsewhere: Async::new(elsewhere.into())?,
+        })
+    }
+
+    /// The next packet, and whom it is from. Of one that is longer than there is room for, the rest is lost.
+    async fn recv(&self, packet: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            match self.tracker.get_ref().recv(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done.map(|len| (len, self.address)),
+            }
+            match self.elsewhere.get_ref().recv_from(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            self.tracker
+                .readable()
+                .or(self.elsewhere.readable())
+                .await?;
+        }
+    }
 }
 
 /// Peers of one answer that are kept.

@@ -101,6 +101,19 @@ impl Caller {
         let step = before.is_none_or(|before| Scope::of(before) <= scope);
         step && (self == Caller::Owner || is_trackers(path))
     }
+
+    /// The same for a UDP tracker. Nothing of its URL is sent before it has answered as one, so that any path of
+    /// plain words may be a tracker's.
+    pub(crate) fn may_ask(self, path: &str, ip: IpAddr) -> bool {
+        let words = path.strip_prefix('/').unwrap_or_default();
+        let is_words = words.split('/').all(is_plain);
+        self.may_call(path, ip, None) || (is_words && Scope::of(ip) != Scope::Nowhere)
+    }
+}
+
+fn is_plain(part: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !part.is_empty() && part.bytes().all(allowed)
 }
 
 /// Whether a path is one that trackers have: `/announce`, with a passkey or two plain folders before it, or a
@@ -110,10 +123,7 @@ fn is_trackers(target: &str) -> bool {
     let Some(path) = path.strip_prefix('/') else {
         return false;
     };
-    let plain = |part: &&str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        !part.is_empty() && part.bytes().all(allowed)
-    };
+    let plain = |part: &&str| is_plain(part);
     let parts: Vec<&str> = path.split('/').take(5).collect();
     let at = parts
         .iter()
@@ -235,6 +245,18 @@ mod tests {
             let before = before.map(|ip| ip.parse().unwrap());
             let called = to.map(|ip| caller.may_call(path, ip.parse().unwrap(), before));
             assert_eq!(called, may, "{caller:?} {path} {before:?}");
+        }
+    }
+
+    #[test]
+    fn udp_trackers_have_any_plain_path() {
+        let ask = |path, ip: &str| Caller::Torrent.may_ask(path, ip.parse().unwrap());
+        for path in ["/announce", "/a", "/a/b_c", "/KEY/announce"] {
+            assert!(ask(path, "127.0.0.1") && ask(path, "192.168.1.1"), "{path}");
+            assert!(!ask(path, "255.255.255.255"), "{path}");
+        }
+        for path in ["", "/", "/x.cgi", "/a?b", "/a//b", "a"] {
+            assert!(!ask(path, "127.0.0.1") && ask(path, "1.1.1.1"), "{path}");
         }
     }
 

@@ -245,3 +245,47 @@ fn peers_that_have_names() {
     let here = |peer: &SocketAddr| peer.ip().is_loopback() && peer.port() == 7;
     assert!(few && !answer.peers.is_empty() && answer.peers.iter().all(here));
 }
+
+/// A tracker of several addresses answers from another one than was asked, and one of many peers in long packets.
+#[test]
+fn udp_answers_from_elsewhere_and_long_ones() {
+    for other in ["127.0.0.1", "127.0.0.2"] {
+        let asked = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = asked.local_addr().unwrap();
+        let answering = match other {
+            "127.0.0.1" => asked.try_clone().unwrap(),
+            other => UdpSocket::bind((other, addr.port())).unwrap(),
+        };
+        thread::spawn(move || {
+            let mut packet = [0; 2048];
+            while let Ok((_, from)) = asked.recv_from(&mut packet) {
+                let mut answer = packet[8..16].to_vec();
+                match answer[3] {
+                    0 => answer.extend([9; 8]),
+                    _ => {
+                        answer.extend([0, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 1]);
+                        (1..1500_u16).for_each(|port| {
+                            answer.extend([127, 0, 0, 1]);
+                            answer.extend(port.to_be_bytes());
+                        });
+                        assert!(answer.len() > 8192);
+                    }
+                }
+                answering.send_to(&answer, from).unwrap();
+            }
+        });
+        let answer = tell(&format!("udp://{addr}/announce")).unwrap();
+        assert_eq!(answer.peers.len(), 200);
+        assert_eq!(answer.peers[199], "127.0.0.1:200".parse().unwrap());
+    }
+}
+
+/// Who listens nowhere is known at once.
+#[test]
+fn udp_to_nobody() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = nobody.local_addr().unwrap();
+    drop(nobody);
+    let error = tell(&format!("udp://{addr}/announce")).unwrap_err();
+    assert!(matches!(error.fault, AnnounceFault::Udp(_)), "{error}");
+}
