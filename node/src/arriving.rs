@@ -86,7 +86,6 @@ impl<'m> Node<'m> {
         flight.got += len as u32;
         let whole = flight.got >= flight.len;
         let conn = &mut self.conns[slot];
-        conn.gave = conn.heard;
         conn.downloaded = conn.downloaded.saturating_add(len as u64);
         self.downloaded = self.downloaded.saturating_add(len as u64);
         if let Some(torrent) = conn.torrent.and_then(|id| self.torrents.get_mut(id)) {
@@ -101,11 +100,13 @@ impl<'m> Node<'m> {
     fn block_is_here(&mut self, slot: usize, at: u16) {
         let conn = &mut self.conns[slot];
         conn.arriving = NONE;
+        conn.gave = conn.heard;
         conn.payload = Payload::Skip;
         conn.pipeline = conn.pipeline.saturating_add(1);
         conn.vain = 0;
         let (from, id) = (origin(conn.addr), conn.torrent);
-        if core::mem::take(&mut conn.snubbed) {
+        conn.owes = false;
+        if core::mem::take(&mut conn.snubbed) | core::mem::take(&mut conn.slow) {
             self.count_givers();
         }
         let refused = id.is_some_and(|id| !self.fetches(id));
@@ -129,6 +130,8 @@ impl<'m> Node<'m> {
             .and_then(|id| self.torrents.get(id))
             .is_some_and(|t| t.endgame)
         {
+            // Whoever snubbed us left it open.
+            self.partials.taken(flight.partial, flight.index);
             self.cancel_twins(at, &flight);
         }
     }

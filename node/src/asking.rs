@@ -1,13 +1,11 @@
 //! What to ask of whom: interest, how many blocks at a time, which ones, and the end of a download.
 
-use core::time::Duration;
-
 use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
 use everseed_core::time::Instant;
 
 use crate::Node;
 use crate::Order;
-use crate::conn::{Conn, PIPELINE_MIN};
+
 use crate::flights::{Flight, State};
 use crate::partials;
 use crate::partials::Partials;
@@ -24,15 +22,6 @@ const PIPELINE_MAX: u16 = 250;
 
 /// The first few pieces are any that come soon, to have something to trade (BEP 3).
 const RANDOM_FIRST: u32 = 4;
-
-/// A peer that sent nothing for so long, though asked, has snubbed us.
-const SNUBBED_AFTER: Duration = Duration::from_secs(60);
-
-/// After so long without its block a peer may lose a piece that only it is asked for.
-const ALONE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// A block is asked of so many peers at a time in the endgame.
-const ENDGAME_PEERS: usize = 2;
 
 impl Node<'_> {
     /// Whether something of this torrent is missing, wanted and can be written.
@@ -54,14 +43,14 @@ impl Node<'_> {
             return;
         }
         let offers = conn.unchoked_us || !conn.allowed.is_empty();
-        if !offers || conn.vain >= VAIN_MAX {
+        if !offers || conn.vain >= VAIN_MAX || conn.snubbed && !self.may_try(slot) {
             return;
         }
-        if conn.flights.len == 0 {
+        if conn.flights.len == 0 && !conn.owes {
             self.conns[slot].gave = now;
         }
         while self.conns[slot].flights.len < target {
-            if self.blocks.free() == 0 {
+            if self.blocks.free() == 0 && !self.take_from_slow(now, slot) {
                 self.thirsty = true;
                 break;
             }
@@ -69,10 +58,14 @@ impl Node<'_> {
                 self.rationed = true;
                 break;
             }
-            let Some((partial, index)) = self.choose(slot, id) else {
+            let Some((partial, index)) = self.choose(now, slot, id) else {
                 break;
             };
             self.reserve(now, slot, partial, index);
+            if self.conns[slot].snubbed {
+                self.open_flight(slot);
+                break;
+            }
         }
         if self.conns[slot].flights.len == 0 && !self.rationed && !self.thirsty {
             self.review(slot);
@@ -106,8 +99,7 @@ impl Node<'_> {
 
     /// Counts those who share the blocks.
     pub(crate) fn count_givers(&mut self) {
-        let gives = |c: &&crate::conn::Conn| c.is_open() && c.unchoked_us && c.wants && !c.snubbed;
-        let givers = self.conns.iter().filter(gives).count();
+        let givers = self.conns.iter().filter(|c| c.shares()).count();
         self.givers = u16::try_from(givers).unwrap_or(u16::MAX);
     }
 
@@ -160,7 +152,7 @@ impl Node<'_> {
 
     /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
     /// that another peer was asked for.
-    fn choose(&mut self, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
+    fn choose(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
         let (me, may) = (self.id(slot), |node: &Self, piece| {
             node.may_ask(slot, piece)
         });
@@ -188,8 +180,15 @@ impl Node<'_> {
             // What only a seed has is asked of the seed, rather than help for what others send.
             found = self.begin(slot, id, true);
         }
+        let sequential = self.torrents.get(id)?.order == Order::Sequential;
+        if found.is_none() && sequential {
+            // What is late is what is waited for.
+            let late = self.again(now, slot, id);
+            if late.is_some() {
+                return late;
+            }
+        }
         if found.is_none() {
-            let sequential = self.torrents.get(id)?.order == Order::Sequential;
             let begun = self.partials.of(id).filter(|(_, p)| fits(self, p));
             let best = begun.min_by_key(|(_, p)| if sequential { p.piece } else { p.missing });
             found = best.map(|(partial, _)| partial);
@@ -198,7 +197,7 @@ impl Node<'_> {
             found = self.begin(slot, id, false);
         }
         let Some(partial) = found else {
-            return self.endgame(slot, id);
+            return self.again(now, slot, id);
         };
         self.conns[slot].partial = partial;
         if self.partials.get(partial)?.evidence.alone {
@@ -209,73 +208,8 @@ impl Node<'_> {
         Some((partial, index))
     }
 
-    /// Whether a piece that was bad may be fetched from this peer. Whose copy was begun goes on with it,
-    /// unless another is four times as fast. Who gave a bad copy is asked last, and who is known for less
-    /// than a quarter of the good pieces that another is known for leaves it to that one.
-    fn may_claim(&self, slot: usize, id: TorrentId, partial: &partials::Partial) -> bool {
-        if partial.exclusive.is_some() {
-            return true;
-        }
-        let me = &self.conns[slot];
-        let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.addr));
-        let failed = |conn: &Conn| partial.evidence.failed(origin(conn.addr));
-        if begun(me) {
-            return true;
-        }
-        let mut others = self.able(id, partial.piece);
-        !others.any(|other| {
-            let conn = &self.conns[other];
-            match (failed(me), failed(conn)) {
-                _ if begun(conn) => 4 * conn.recent() >= me.recent(),
-                (true, false) => true,
-                (false, true) => false,
-                _ => conn.good > 4 * me.good.max(1),
-            }
-        })
-    }
-
-    /// The connections that a piece could be asked of.
-    fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
-        (0..self.conns.len()).filter(move |&slot| {
-            let conn = &self.conns[slot];
-            let open = conn.torrent == Some(id) && conn.is_open();
-            open && !conn.snubbed && conn.vain < VAIN_MAX && self.may_ask(slot, piece)
-        })
-    }
-
-    /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
-    fn free_alone(&mut self, now: Instant, slot: usize) {
-        let conn = &self.conns[slot];
-        let (Some(first), Some(id)) = (self.flights.get(conn.flights.head), conn.torrent) else {
-            return;
-        };
-        let at = first.partial;
-        let Some(partial) = self.partials.get(at) else {
-            return;
-        };
-        if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
-            return;
-        }
-        let faster = |other: usize| self.conns[other].recent() > 4 * conn.recent();
-        if !self.able(id, partial.piece).any(faster) {
-            return;
-        }
-        log::debug!(
-            "{}: another peer fetches piece {}",
-            conn.addr,
-            partial.piece
-        );
-        while let Some(flight) = self
-            .flights
-            .find(&self.conns[slot].flights, |f| f.partial == at)
-        {
-            self.cancel_flight(slot, flight);
-        }
-        self.hungry = true;
-    }
-
     /// Whether a peer has a piece and would send it.
-    fn may_ask(&self, slot: usize, piece: u32) -> bool {
+    pub(crate) fn may_ask(&self, slot: usize, piece: u32) -> bool {
         let conn = &self.conns[slot];
         (conn.unchoked_us || conn.allowed.contains(&piece)) && self.has(slot).contains(piece)
     }
@@ -363,42 +297,6 @@ impl Node<'_> {
         }
     }
 
-    /// The last blocks are asked of more than one peer, so that a slow one does not hold up the end.
-    fn endgame(&mut self, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
-        let torrent = self.torrents.get(id)?;
-        let begun = u32::try_from(self.partials.of(id).count()).unwrap_or(u32::MAX);
-        if begun < torrent.missing || !self.conns[slot].unchoked_us {
-            return None;
-        }
-        let me = self.id(slot);
-        let here = me.slot;
-        let fits = |f: &Flight| {
-            let partial = self.partials.get(f.partial);
-            matches!(f.state, State::Asked | State::Reserved)
-                && partial.is_some_and(|p| {
-                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
-                })
-        };
-        let same = |a: &Flight, b: &Flight| a.partial == b.partial && a.index == b.index;
-        let free = |f: &Flight| {
-            let mut others = 0;
-            for (_, other) in self.flights.in_use().filter(|(_, o)| same(f, o)) {
-                others += 1;
-                if other.conn == here || others >= ENDGAME_PEERS {
-                    return false;
-                }
-            }
-            true
-        };
-        let asked = self.flights.in_use().map(|(_, f)| f).filter(|f| fits(f));
-        let oldest = asked.filter(|f| free(f)).min_by_key(|f| f.asked)?;
-        let found = (oldest.partial, oldest.index);
-        if let Some(torrent) = self.torrents.get_mut(id) {
-            torrent.endgame = true;
-        }
-        Some(found)
-    }
-
     /// Gives a block that a peer is to be asked for its place.
     fn reserve(&mut self, now: Instant, slot: usize, partial: u16, index: u32) {
         let (Some(block), Some(piece)) = (self.blocks.take(), self.partials.get_mut(partial))
@@ -420,6 +318,7 @@ impl Node<'_> {
                 asked: now,
                 ..Flight::EMPTY
             };
+            self.conns[slot].owes = true;
             self.flights.push(&mut self.conns[slot].flights, block.slot);
         }
     }
@@ -457,8 +356,13 @@ impl Node<'_> {
             *slot = Flight::EMPTY;
         }
         self.blocks.release(flight.block);
-        let twin = |(_, f): (u16, &Flight)| f.partial == flight.partial && f.index == flight.index;
-        // Only in the endgame another peer may have been asked for it too.
+        // What somebody is asked for who snubbed us is open to others.
+        let counts = |f: &Flight| match f.state {
+            State::Asked | State::Arriving => !self.conns[usize::from(f.conn)].snubbed,
+            _ => true,
+        };
+        let twin = |(_, f): (u16, &Flight)| f.is_same(&flight) && counts(f);
+        // Only then another peer may have been asked for it too.
         let endgame = self.partials.get(flight.partial).and_then(|p| p.torrent);
         let endgame = endgame.and_then(|id| self.torrents.get(id));
         let twin = endgame.is_some_and(|t| t.endgame) && self.flights.in_use().any(twin);
@@ -522,29 +426,5 @@ impl Node<'_> {
             self.due(slot);
         }
         self.drop_flight(slot, at);
-    }
-
-    /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
-    pub(crate) fn sweep_flights(&mut self, now: Instant, slot: usize, period: Duration) {
-        let conn = &mut self.conns[slot];
-        let came = conn.downloaded - conn.downloaded_swept;
-        conn.downloaded_swept = conn.downloaded;
-        conn.vain = 0;
-        let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
-        let most = u16::try_from(blocks).unwrap_or(u16::MAX);
-        conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));
-        let waits = conn.flights.len > 0 && conn.flights.head != conn.flights.unsent;
-        if waits && !conn.snubbed && now - conn.gave >= SNUBBED_AFTER {
-            log::debug!("{}: it snubs us", conn.addr);
-            conn.snubbed = true;
-            conn.pipeline = PIPELINE_MIN;
-            self.cancel_flights(slot, 1);
-            self.count_givers();
-        }
-        self.free_alone(now, slot);
-        if self.conns[slot].is_open() && self.conns[slot].wants {
-            self.review(slot);
-            self.ask(now, slot);
-        }
     }
 }

@@ -32,7 +32,7 @@ impl Node<'_> {
         assert_eq!(count(&calls), dialling, "calls");
         let unchoked = count(&|c| c.unchoked);
         assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
-        let gives = count(&|c| c.is_open() && c.unchoked_us && c.wants && !c.snubbed);
+        let gives = count(&crate::conn::Conn::shares);
         assert_eq!(gives, usize::from(self.givers), "peers that give");
         let queued = self.conns.iter().map(|c| usize::from(c.requests.len()));
         let queued: usize = queued.sum();

@@ -95,6 +95,10 @@ pub struct Conn {
     pub(crate) downloaded_swept: u64,
     /// Whether it has not sent for long what it was asked for.
     pub(crate) snubbed: bool,
+    /// Whether it is so slow that it has no share of the blocks, and whether it was asked for some and sent
+    /// none since.
+    pub(crate) slow: bool,
+    pub(crate) owes: bool,
     /// Good pieces that its address had a share in.
     pub(crate) good: u32,
     /// How much it took back of what it had offered, see `serving_us`.
@@ -308,6 +312,8 @@ impl Conn {
         downloaded_before: [0; 2],
         downloaded_swept: 0,
         snubbed: false,
+        slow: false,
+        owes: false,
         good: 0,
         vain: 0,
         gave: Instant::ZERO,
@@ -337,6 +343,11 @@ impl Conn {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Whether it has a share of the blocks that are on their way.
+    pub(crate) fn shares(&self) -> bool {
+        self.is_open() && self.unchoked_us && self.wants && !self.snubbed && !self.slow
     }
 
     /// Bytes of blocks that came from it in the last two choking rounds.

@@ -68,11 +68,18 @@ impl Flight {
     };
 }
 
+impl Flight {
+    /// Whether both are of the same block.
+    pub(crate) fn is_same(&self, other: &Flight) -> bool {
+        (self.partial, self.index) == (other.partial, other.index)
+    }
+}
+
 /// A list of flights.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct List {
     pub(crate) head: u16,
-    tail: u16,
+    pub(crate) tail: u16,
     pub(crate) len: u16,
     /// The first that is not sent yet.
     pub(crate) unsent: u16,

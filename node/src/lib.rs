@@ -14,6 +14,7 @@
 //! | `incoming`, [`outgoing`] | what peers send; what they are owed |
 //! | [`queue`] | the requests that wait to be served |
 //! | `asking`, `serving_us` | what to ask of whom, and what they say to that |
+//! | `late` | who is slow, and what does not come |
 //! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
 //! | [`picker`], `peer_bits` | which piece to begin, and who has it |
 //! | `suspicion` | pieces that peers seem to find damaged |
@@ -47,6 +48,7 @@ mod due;
 mod evidence;
 pub mod flights;
 mod incoming;
+mod late;
 pub mod memory;
 pub mod names;
 pub mod outgoing;

@@ -260,7 +260,18 @@ impl<'m> Partials<'m> {
         })
     }
 
-    /// A block is not on its way any more, from nobody: it can be asked for again.
+    /// A block is not open any more, as it is here.
+    pub(crate) fn taken(&mut self, slot: u16, index: u32) {
+        let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
+            return;
+        };
+        let [asked, ..] = split(partial.bits.get_mut(self.bits));
+        if bits::set(asked, index) {
+            partial.open -= 1;
+        }
+    }
+
+    /// A block is not on its way any more, from nobody that counts: it can be asked for again.
     pub(crate) fn unask(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return;

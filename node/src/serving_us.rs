@@ -26,6 +26,7 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         conn.vain = conn.vain.saturating_add(CHOKE);
         conn.unchoked_us = false;
+        conn.owes = false;
         self.drop_flights(slot, fast);
         self.count_givers();
         Ok(())
@@ -46,6 +47,7 @@ impl Node<'_> {
             if conn.unchoked_us {
                 conn.vain = conn.vain.saturating_add(1);
             }
+            conn.owes = false;
             // Who rejects what it would serve is asked for other pieces first.
             conn.allowed.retain(|&piece| piece != block.index);
             self.drop_flight(slot, at);

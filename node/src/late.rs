@@ -1,0 +1,253 @@
+//! Peers that are slow: blocks that do not come, and pieces that wait for them.
+//!
+//! What counts is whole blocks, so that a byte now and then is no better than silence. A block that is late
+//! is asked of somebody else who has nothing else to give; the first that comes is taken, and the others are
+//! cancelled.
+
+use core::time::Duration;
+
+use everseed_core::geometry::{BLOCK, TorrentId};
+use everseed_core::time::Instant;
+
+use crate::conn::{Conn, PIPELINE_MIN, Payload};
+use crate::flights::{Flight, State};
+use crate::places::origin;
+use crate::serving_us::VAIN_MAX;
+use crate::{Node, partials};
+
+/// A peer that sent no whole block for so long, though asked, has snubbed us: it is asked for one block at a
+/// time, which others may be asked for too.
+const SNUBBED_AFTER: Duration = Duration::from_secs(60);
+
+/// And after so long it has few blocks left that it is asked for, and no share of them.
+const SLOW_AFTER: Duration = Duration::from_secs(20);
+
+/// A block that does not come within this time is asked of another peer that has nothing else to give: one
+/// of the last blocks, of which some has come, and any other.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All who snubbed us have together no more than this part of the blocks, while others give.
+const SNUBBERS_SHARE: usize = 8;
+
+/// After so long without its block a peer may lose a piece that only it is asked for.
+const ALONE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A block is asked of so many peers at a time that are at least half as fast as the next one.
+const ENDGAME_PEERS: usize = 2;
+
+impl Node<'_> {
+    /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
+    pub(crate) fn sweep_flights(&mut self, now: Instant, slot: usize, period: Duration) {
+        let conn = &mut self.conns[slot];
+        let came = conn.downloaded - conn.downloaded_swept;
+        conn.downloaded_swept = conn.downloaded;
+        conn.vain = 0;
+        let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
+        let most = u16::try_from(blocks).unwrap_or(u16::MAX);
+        conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));
+        let waits = conn.flights.len > 0 && conn.flights.head != conn.flights.unsent;
+        if waits && !conn.snubbed && now - conn.gave >= SNUBBED_AFTER {
+            log::debug!("{}: it snubs us", conn.addr);
+            conn.snubbed = true;
+            conn.pipeline = PIPELINE_MIN;
+            self.cancel_flights(slot, 1);
+            self.open_flight(slot);
+            self.count_givers();
+        } else if waits && !conn.slow && now - conn.gave >= SLOW_AFTER {
+            conn.slow = true;
+            conn.pipeline = PIPELINE_MIN;
+            if conn.flights.len > PIPELINE_MIN {
+                self.cancel_flights(slot, PIPELINE_MIN);
+            }
+            self.count_givers();
+        }
+        self.free_alone(now, slot);
+        if self.conns[slot].is_open() && self.conns[slot].wants {
+            self.review(slot);
+            self.ask(now, slot);
+        }
+    }
+
+    /// No block is free: takes one from whoever waits longest with what it was asked for, for somebody who
+    /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
+    pub(crate) fn take_from_slow(&mut self, now: Instant, slot: usize) -> bool {
+        let me = &self.conns[slot];
+        if me.snubbed {
+            return false;
+        }
+        let loses = |conn: &Conn| {
+            let faster = me.recent() > 4 * conn.recent();
+            let few = !conn.snubbed && conn.flights.len < 2;
+            let late = conn.owes && now - conn.gave >= PATIENCE;
+            late && conn.flights.len > 0 && (faster || me.flights.len == 0 && !few)
+        };
+        let slow = (0..self.conns.len()).filter(|&s| s != slot && loses(&self.conns[s]));
+        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].gave) else {
+            return false;
+        };
+        // Nobody is made hungry by it, or two would take it from each other.
+        let last = self.conns[slowest].flights.tail;
+        self.cancel_flight(slowest, last);
+        self.blocks.free() > 0
+    }
+
+    /// Whether somebody who snubbed us is asked for a block all the same.
+    pub(crate) fn may_try(&self, slot: usize) -> bool {
+        let conn = &self.conns[slot];
+        // What it sends now is not wanted any more.
+        if conn.payload == Payload::Unasked && conn.decoder.payload_left() > 0 {
+            return false;
+        }
+        let snubbed = self.conns.iter().filter(|c| c.snubbed);
+        let theirs: usize = snubbed.map(|c| usize::from(c.flights.len)).sum();
+        self.givers == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
+    }
+
+    /// The block that a peer is asked for which snubbed us is open to others.
+    pub(crate) fn open_flight(&mut self, slot: usize) {
+        let at = self.conns[slot].flights.head;
+        let Some(flight) = self.flights.get(at).copied() else {
+            return;
+        };
+        let Some(partial) = self.partials.get(flight.partial) else {
+            return;
+        };
+        let Some(id) = partial.torrent else { return };
+        if partial.evidence.alone {
+            if self.able(id, partial.piece).next().is_some() {
+                self.cancel_flight(slot, at);
+            }
+            return;
+        }
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.endgame = true;
+        }
+        let others = |(other, f): (u16, &Flight)| other != at && f.is_same(&flight);
+        if !self.flights.in_use().any(others) {
+            self.partials.unask(flight.partial, flight.index);
+        }
+    }
+
+    /// A block that others are asked for already: one of the last, or one that does not come, so that
+    /// nobody who is slow holds up the end or a piece.
+    pub(crate) fn again(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
+        let torrent = self.torrents.get(id)?;
+        let begun = u32::try_from(self.partials.of(id).count()).unwrap_or(u32::MAX);
+        let endgame = begun >= torrent.missing;
+        let me = self.id(slot);
+        let is_late = |f: &Flight| match f.state {
+            State::Asked | State::Reserved if endgame => true,
+            State::Arriving if endgame => now - f.asked >= LAST_PATIENCE,
+            State::Asked | State::Reserved | State::Arriving => now - f.asked >= PATIENCE,
+            _ => false,
+        };
+        let fits = |f: &Flight| {
+            let partial = self.partials.get(f.partial);
+            is_late(f)
+                && partial.is_some_and(|p| {
+                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
+                })
+        };
+        if !self.conns[slot].unchoked_us {
+            return None;
+        }
+        let late = self.flights.in_use().map(|(_, f)| f).filter(|f| fits(f));
+        let oldest = late
+            .filter(|f| self.is_asked_of_few(slot, f))
+            .min_by_key(|f| f.asked)?;
+        let found = (oldest.partial, oldest.index);
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.endgame = true;
+        }
+        Some(found)
+    }
+
+    /// Whether a block may be asked of one peer more: others that are at least half as fast count.
+    fn is_asked_of_few(&self, slot: usize, block: &Flight) -> bool {
+        let here = self.id(slot).slot;
+        let recent = self.conns[slot].recent();
+        let mut others = 0;
+        for (_, other) in self.flights.in_use().filter(|(_, o)| o.is_same(block)) {
+            if other.conn == here {
+                return false;
+            }
+            let holder = &self.conns[usize::from(other.conn)];
+            others += usize::from(2 * holder.recent() >= recent);
+        }
+        others < ENDGAME_PEERS
+    }
+
+    /// Whether a piece that was bad may be fetched from this peer. Whose copy was begun goes on with it,
+    /// unless another is four times as fast. Who gave a bad copy is asked last, and who is known for less
+    /// than a quarter of the good pieces that another is known for leaves it to that one.
+    pub(crate) fn may_claim(
+        &self,
+        slot: usize,
+        id: TorrentId,
+        partial: &partials::Partial,
+    ) -> bool {
+        if partial.exclusive.is_some() {
+            return true;
+        }
+        let me = &self.conns[slot];
+        let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.addr));
+        let failed = |conn: &Conn| partial.evidence.failed(origin(conn.addr));
+        let mut others = self.able(id, partial.piece);
+        if me.snubbed {
+            return others.next().is_none();
+        }
+        if begun(me) {
+            return true;
+        }
+        !others.any(|other| {
+            let conn = &self.conns[other];
+            match (failed(me), failed(conn)) {
+                _ if begun(conn) => 4 * conn.recent() >= me.recent(),
+                (true, false) => true,
+                (false, true) => false,
+                _ => conn.good > 4 * me.good.max(1),
+            }
+        })
+    }
+
+    /// The connections that a piece could be asked of.
+    fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
+        (0..self.conns.len()).filter(move |&slot| {
+            let conn = &self.conns[slot];
+            let open = conn.torrent == Some(id) && conn.is_open();
+            open && !conn.snubbed && conn.vain < VAIN_MAX && self.may_ask(slot, piece)
+        })
+    }
+
+    /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
+    fn free_alone(&mut self, now: Instant, slot: usize) {
+        let conn = &self.conns[slot];
+        let (Some(first), Some(id)) = (self.flights.get(conn.flights.head), conn.torrent) else {
+            return;
+        };
+        let at = first.partial;
+        let Some(partial) = self.partials.get(at) else {
+            return;
+        };
+        if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
+            return;
+        }
+        let faster = |other: usize| self.conns[other].recent() > 4 * conn.recent();
+        if !self.able(id, partial.piece).any(faster) {
+            return;
+        }
+        log::debug!(
+            "{}: another peer fetches piece {}",
+            conn.addr,
+            partial.piece
+        );
+        while let Some(flight) = self
+            .flights
+            .find(&self.conns[slot].flights, |f| f.partial == at)
+        {
+            self.cancel_flight(slot, flight);
+        }
+        self.hungry = true;
+    }
+}

@@ -1,0 +1,160 @@
+//! Peers that begin a block and do not end it, in virtual time.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Peer, Setup, World};
+use everseed_core::geometry::{BLOCK, BlockRef};
+use everseed_core::wire::Message;
+use everseed_node::{Order, Wanted};
+
+/// A peer that sends `bytes` of the blocks that it was asked for in every `every`.
+struct Trickler {
+    peer: usize,
+    block: Option<(BlockRef, u32)>,
+    bytes: u32,
+    every: Duration,
+    next: Duration,
+}
+
+impl Trickler {
+    fn new(world: &mut World, bytes: u32, every: Duration) -> Trickler {
+        Trickler {
+            peer: world.giver(true),
+            block: None,
+            bytes,
+            every,
+            next: Duration::ZERO,
+        }
+    }
+
+    fn turn(&mut self, world: &mut World, since: Duration) {
+        while self.next <= since && self.bytes > 0 {
+            self.next += self.every;
+            let peer = &mut world.peers[self.peer];
+            self.send(peer);
+            world.settle();
+        }
+    }
+
+    fn send(&mut self, peer: &mut Peer) {
+        if self.block.is_none() && !peer.asked.is_empty() {
+            let block = peer.asked.remove(0);
+            peer.say(&[Message::Piece(block)]);
+            self.block = Some((block, 0));
+        }
+        let Some((block, done)) = &mut self.block else {
+            return;
+        };
+        let start = u64::from(block.index) * u64::from(common::PIECE) + u64::from(block.begin);
+        let from = start + u64::from(*done);
+        let len = self.bytes.min(block.len - *done);
+        peer.inbox
+            .extend((from..from + u64::from(len)).map(common::content));
+        *done += len;
+        if *done == block.len {
+            self.block = None;
+        }
+    }
+}
+
+/// A tenth of a second: honest peers send a block each.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Runs until the download is complete; answers with the seconds that it took.
+fn run(world: &mut World, honest: &[usize], tricklers: &mut [Trickler], limit: f64) -> f64 {
+    let begin = world.now;
+    while !world.node.is_complete(world.torrent) {
+        let since = world.now - begin;
+        assert!(since.as_secs_f64() < limit, "not complete after {since:?}");
+        for &peer in honest {
+            world.peers[peer].give();
+            world.settle();
+        }
+        for trickler in tricklers.iter_mut() {
+            trickler.turn(world, since);
+        }
+        world.pass(TURN);
+    }
+    (world.now - begin).as_secs_f64()
+}
+
+fn world(blocks: usize) -> World {
+    let setup = Setup {
+        blocks,
+        ..Setup::default()
+    };
+    World::downloading(&setup, 0)
+}
+
+/// The end waits no longer for who sends a little than for who sends nothing.
+#[test]
+fn a_trickle_is_no_better_than_silence() {
+    let seconds = Duration::from_secs;
+    let kinds = [
+        (0, seconds(1)),
+        (1, seconds(40)),
+        (20, seconds(1)),
+        (BLOCK / 2, seconds(30)),
+    ];
+    for (bytes, every) in kinds {
+        for count in [1, 2, 5] {
+            let mut world = world(64);
+            let honest = [world.giver(true)];
+            let mut slow: Vec<_> = (0..count)
+                .map(|_| Trickler::new(&mut world, bytes, every))
+                .collect();
+            // The one gives everything in 8 s.
+            let took = run(&mut world, &honest, &mut slow, 19.0);
+            println!("{count} times {bytes} bytes in {every:?}: {took} s");
+        }
+    }
+}
+
+/// Slow ones hold neither all pieces nor all blocks, however many they are, while one peer is fast.
+#[test]
+fn many_that_trickle() {
+    for blocks in [16, 32] {
+        let mut world = world(blocks);
+        let mut slow: Vec<_> = (0..24)
+            .map(|_| Trickler::new(&mut world, 1, Duration::from_secs(20)))
+            .collect();
+        world.pass(Duration::from_secs(61));
+        let honest = [world.giver(true)];
+        let took = run(&mut world, &honest, &mut slow, 40.0);
+        println!("{blocks} blocks: {took} s");
+    }
+}
+
+/// One that is slow and alone gives everything all the same.
+#[test]
+fn slow_and_alone() {
+    let mut world = world(16);
+    let every = Duration::from_secs(100);
+    let mut slow = [Trickler::new(&mut world, BLOCK / 2, every)];
+    // 200 s a block.
+    run(&mut world, &[], &mut slow, 79.0 * 201.0);
+}
+
+/// In order, a block that is late is asked of another before new pieces are begun.
+#[test]
+fn in_order_nothing_waits_for_the_slow() {
+    let mut world = world(16);
+    let mut slow = [Trickler::new(&mut world, 1, Duration::from_secs(5))];
+    world.pass(Duration::from_secs(1));
+    let order = world
+        .node
+        .download(world.now, world.torrent, Wanted::All, Order::Sequential);
+    order.unwrap();
+    let honest = world.giver(true);
+    let begin = world.now;
+    while !world.verified.contains(&0) {
+        let since = world.now - begin;
+        assert!(since.as_secs() < 12, "piece 0 is not here");
+        world.peers[honest].give();
+        world.settle();
+        slow[0].turn(&mut world, since);
+        world.pass(Duration::from_millis(500));
+    }
+}
