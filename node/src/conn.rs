@@ -345,6 +345,11 @@ impl Conn {
         self.state == State::Open
     }
 
+    /// Whether it called us and has not finished its handshake.
+    pub(crate) fn is_silent_caller(&self) -> bool {
+        self.incoming && self.state == State::Greeting
+    }
+
     /// Whether it has a share of the blocks that are on their way.
     pub(crate) fn shares(&self) -> bool {
         self.is_open() && self.unchoked_us && self.wants && !self.snubbed && !self.slow

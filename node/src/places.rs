@@ -15,8 +15,12 @@ use everseed_core::time::Instant;
 use crate::Node;
 use crate::conn::{Conn, ConnId, Reason, State};
 
-/// Nobody is asked to leave for a newcomer before this.
+/// Callers who have not finished their handshake have this part of the places. While there are more, the one
+/// that has waited longest leaves when somebody calls, if it had so long.
+const GREETING_SHARE: usize = 4;
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
+
+/// Nobody who is not interested is asked to leave for a newcomer before this.
 const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
 
 /// So many connections from one address are no crowd yet.
@@ -25,9 +29,11 @@ const COMPANY: usize = 8;
 impl Node<'_> {
     /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
     ///
-    /// The last free place goes to the newcomer, and the least useful connection leaves for the next
-    /// one: who has not finished its handshake for two seconds, then who has not been interested for
-    /// a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
+    /// Callers who have not finished their handshake may have a quarter of the places, and for two seconds
+    /// whatever is free: of more than that the oldest leaves. The last free place goes to the newcomer, and
+    /// the least useful connection leaves for the next one: who has not finished its handshake for two
+    /// seconds, then one of the address with the most such callers if there are more than a quarter, then
+    /// who has not been interested for a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
     /// more than its share of the connections loses one to an address with fewer. If there is none
     /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
     /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
@@ -47,7 +53,14 @@ impl Node<'_> {
 
     /// A free slot, and who leaves for it.
     fn place_for(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
-        let slot = self.vacant()?;
+        self.part_with_silent(now);
+        let Some(slot) = self.vacant() else {
+            // Calls of ours took the last one.
+            if let Some(victim) = self.least_useful(now, from) {
+                self.close(victim, Reason::Crowded);
+            }
+            return None;
+        };
         let last = usize::from(self.live) + 1 == self.conns.capacity();
         let victim = last.then(|| self.least_useful(now, from)).flatten();
         match victim {
@@ -71,9 +84,43 @@ impl Node<'_> {
             |c| (c.state == State::Greeting).then_some(c.opened);
         let uninterested: fn(&Conn) -> Option<Instant> =
             |c| (c.is_open() && !c.interested).then_some(c.since);
+        let uninterested = oldest(uninterested, UNINTERESTED_GRACE);
         oldest(greeting, HANDSHAKE_GRACE)
-            .or_else(|| oldest(uninterested, UNINTERESTED_GRACE))
+            .or_else(|| self.of_many_silent())
+            .or(uninterested)
             .or_else(|| self.of_a_crowd(from))
+    }
+
+    /// Callers who have not finished their handshake, and how many they may be.
+    fn silent(&self) -> (usize, usize) {
+        let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
+        (silent, self.conns.capacity().div_ceil(GREETING_SHARE))
+    }
+
+    /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
+    fn part_with_silent(&mut self, now: Instant) {
+        let (silent, most) = self.silent();
+        let late = |conn: &Conn| conn.is_silent_caller() && now - conn.opened >= HANDSHAKE_GRACE;
+        let late = (0..self.conns.len()).filter(|&slot| late(&self.conns[slot]));
+        if silent >= most
+            && let Some(oldest) = late.min_by_key(|&slot| self.conns[slot].opened)
+        {
+            self.close(oldest, Reason::Crowded);
+        }
+    }
+
+    /// While callers who have not finished their handshake are too many, the oldest of the address that has
+    /// most of them, however young: who floods us so pushes out itself.
+    fn of_many_silent(&mut self) -> Option<usize> {
+        let (silent, most) = self.silent();
+        if silent < most {
+            return None;
+        }
+        let (address, size) = self.largest_crowd(Conn::is_silent_caller)?;
+        let of_it =
+            |conn: &Conn| conn.is_silent_caller() && (size == 1 || origin(conn.addr) == address);
+        let all = (0..self.conns.len()).filter(|&slot| of_it(&self.conns[slot]));
+        all.min_by_key(|&slot| self.conns[slot].opened)
     }
 
     /// Whether there are many connections from this address.
@@ -84,7 +131,7 @@ impl Node<'_> {
     /// A connection from the address that has the most, if a newcomer's has fewer: one that is not
     /// served, and of those the one that was sent least.
     fn of_a_crowd(&mut self, from: SocketAddr) -> Option<usize> {
-        let (crowd, size) = self.largest_crowd()?;
+        let (crowd, size) = self.largest_crowd(Conn::is_live)?;
         // The newcomer counts too: two addresses do not take places from each other in turns.
         if size <= COMPANY || size <= self.neighbours(origin(from)) + 1 {
             return None;
@@ -104,9 +151,9 @@ impl Node<'_> {
         })
     }
 
-    /// The origin with the most connections, and how many. The choker's scratch serves to sort them.
-    fn largest_crowd(&mut self) -> Option<(u64, usize)> {
-        let len = self.line_up(Conn::is_live);
+    /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.
+    fn largest_crowd(&mut self, of_kind: fn(&Conn) -> bool) -> Option<(u64, usize)> {
+        let len = self.line_up(of_kind);
         let address = |slot: u16| origin(self.conns[usize::from(slot)].addr);
         let crowds = self.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
         let largest = crowds.max_by_key(|crowd| crowd.len())?;

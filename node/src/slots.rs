@@ -123,7 +123,10 @@ impl Node<'_> {
     }
 
     pub(crate) fn room_to_dial(&self) -> bool {
-        usize::from(self.live) < (self.conns.capacity() / 2).max(1)
+        // Who has only called has no say in it: whoever is called comes before.
+        let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
+        let live = usize::from(self.live);
+        live < self.conns.capacity() && live - silent < (self.conns.capacity() / 2).max(1)
     }
 
     /// Begins a connection to a candidate that is due.

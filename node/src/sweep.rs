@@ -23,8 +23,9 @@ const ROUND: Duration = Duration::from_secs(10);
 /// The optimistic slots rotate every so many rounds, which makes 30 s (BEP 3).
 const ROUNDS_PER_ROTATION: u32 = 3;
 
-/// How long a handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a handshake may take, and the waking of the torrent that it names.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a peer may be silent: it should send a keep-alive every two minutes (BEP 3).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(190);
@@ -64,9 +65,7 @@ impl Node<'_> {
         match conn.state {
             State::Dial | State::Dialling if now - conn.opened > DIAL_TIMEOUT => Some(Reason::Gone),
             State::Greeting if now - conn.opened > HANDSHAKE_TIMEOUT => Some(Reason::SlowHandshake),
-            State::Wake | State::Waking if now - conn.opened > HANDSHAKE_TIMEOUT => {
-                Some(Reason::Asleep)
-            }
+            State::Wake | State::Waking if now - conn.opened > WAKE_TIMEOUT => Some(Reason::Asleep),
             State::Open if now - conn.heard > IDLE_TIMEOUT => Some(Reason::Idle),
             // A rate limit or a slow disk is our fault, not the peer's.
             State::Open

@@ -233,6 +233,73 @@ fn a_crowd_from_one_address_keeps_nobody_out() {
     }
 }
 
+/// Callers who say nothing, or half a handshake, are few and soon gone, however many they are and from
+/// wherever: who comes between them has a place, and we can call others.
+#[test]
+fn half_a_handshake_holds_no_place() {
+    for hosts in [1, 10, 200] {
+        for half in [false, true] {
+            let setup = Setup {
+                conns: 40,
+                ..Setup::default()
+            };
+            let mut world = World::new(&setup, Have::All);
+            let mut honest = Vec::new();
+            for n in 0..1000_u16 {
+                let host = u8::try_from(n % hosts).unwrap() + 10;
+                let peer = world.connect_from(from(host, 1 + n));
+                if let Some(peer) = peer.filter(|_| half) {
+                    world.peers[peer].inbox.extend(b"\x13BitTorrent protocol");
+                }
+                world.settle();
+                if n % 100 == 99 {
+                    let late = SocketAddr::from(([203, 0, 113, u8::try_from(n / 100).unwrap()], 1));
+                    let peer = world.connect_from(late).expect("a place");
+                    world.settle();
+                    // Its handshake takes the time of some more calls.
+                    for more in 0..5 {
+                        world.connect_from(from(host, 2000 + 10 * n + more));
+                        world.settle();
+                    }
+                    assert!(world.peers[peer].open, "{hosts} hosts, after {n}");
+                    world.peers[peer].greet(HASH, true);
+                    world.peers[peer].say(&[Message::Interested]);
+                    world.settle();
+                    honest.push(peer);
+                }
+                world.pass(Duration::from_millis(10));
+            }
+            assert!(honest.iter().all(|&peer| world.peers[peer].open));
+            let addr = "198.51.100.1:6881".parse().unwrap();
+            world
+                .node
+                .event(world.now, everseed_node::Event::Peer(world.torrent, addr));
+            world.settle();
+            assert_eq!(world.dialled.len(), 1, "{hosts} hosts: a call");
+            world.pass(Duration::from_secs(15));
+            let open = world.peers.iter().filter(|peer| peer.open).count();
+            assert_eq!(open, honest.len(), "{hosts} hosts: who is left");
+        }
+    }
+}
+
+/// Who waits longer than two seconds with its handshake is not one of many.
+#[test]
+fn few_are_silent() {
+    let setup = Setup {
+        conns: 40,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    for n in 0..60 {
+        world.connect_from(from(10 + n, 1));
+        world.settle();
+        world.pass(Duration::from_millis(250));
+        let open = world.peers.iter().filter(|peer| peer.open).count();
+        assert!(open <= 11, "{open} after {n}");
+    }
+}
+
 /// Many peers behind one address (NAT, or a test on one machine) are a crowd too, but nobody needs
 /// their places: they keep them.
 #[test]
