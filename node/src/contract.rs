@@ -35,6 +35,9 @@ pub struct Limits {
     /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
     /// for.
     pub most_slots: u16,
+    /// Connections at a time, at least 1: no more than there is memory for. Who is there already when it becomes less
+    /// stays, until somebody is more useful.
+    pub peers: u16,
     /// Bytes of content per second to all peers together; `None` is no limit.
     pub upload_bps: Option<u64>,
     /// Bytes of content per second from all peers together; `None` is no limit.

@@ -61,14 +61,21 @@ impl Node<'_> {
             }
             return None;
         };
-        let last = usize::from(self.live) + 1 == self.conns.capacity();
+        let after = usize::from(self.live) + 1;
+        let last = after >= self.places();
         let victim = last.then(|| self.least_useful(now, from)).flatten();
         match victim {
             Some(victim) => self.close(victim, Reason::Crowded),
-            None if last && self.is_crowd(from) => return None,
+            None if after > self.places() || last && self.is_crowd(from) => return None,
             None => {}
         }
         Some(slot)
+    }
+
+    /// Connections at a time, at most.
+    pub(crate) fn places(&self) -> usize {
+        let wanted = usize::from(self.limits.peers.max(1));
+        self.conns.capacity().min(wanted)
     }
 
     /// Whose place a newcomer from this address may have.
@@ -94,7 +101,7 @@ impl Node<'_> {
     /// Callers who have not finished their handshake, and how many they may be.
     fn silent(&self) -> (usize, usize) {
         let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
-        (silent, self.conns.capacity().div_ceil(GREETING_SHARE))
+        (silent, self.places().div_ceil(GREETING_SHARE))
     }
 
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.

@@ -126,7 +126,7 @@ impl Node<'_> {
         // Who has only called has no say in it: whoever is called comes before.
         let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
         let live = usize::from(self.live);
-        live < self.conns.capacity() && live - silent < (self.conns.capacity() / 2).max(1)
+        live < self.places() && live - silent < (self.places() / 2).max(1)
     }
 
     /// Begins a connection to a candidate that is due.

@@ -93,6 +93,7 @@ impl World {
         let limits = Limits {
             slots: if rng.below(2) == 0 { None } else { Some(2) },
             most_slots: 1 + (seed % 8) as u16,
+            peers: u16::MAX,
             upload_bps: None,
             download_bps: (rng.below(4) == 0).then_some(200_000),
         };
@@ -143,6 +144,7 @@ impl World {
         let mut limits = self.node.limits();
         let rng = &mut self.rng;
         limits.slots = (rng.below(3) > 0).then(|| rng.below(4) as u16);
+        limits.peers = rng.below(8) as u16;
         limits.upload_bps = (rng.below(2) == 0).then_some(300_000);
         limits.download_bps = (rng.below(2) == 0).then_some(200_000);
         self.node.set_limits(self.now, limits);

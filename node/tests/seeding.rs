@@ -432,6 +432,30 @@ fn other_limits() {
     assert!(peers.iter().all(|&peer| world.peers[peer].open));
 }
 
+/// With fewer places than there are peers all stay, and a newcomer gets the place of who wants nothing.
+#[test]
+fn fewer_places() {
+    let mut world = world();
+    let first: Vec<usize> = (0..4).map(|_| world.leecher(true)).collect();
+    let idle = world.connect().unwrap();
+    world.peers[idle].greet(common::HASH, true);
+    world.settle();
+    let limits = Limits {
+        peers: 3,
+        ..world.node.limits()
+    };
+    let now = world.now;
+    world.node.set_limits(now, limits);
+    world.settle();
+    assert!(world.closed.is_empty());
+    assert!(world.connect().is_none(), "no place was free");
+    world.pass(Duration::from_secs(61));
+    world.leecher(true);
+    assert!(!world.peers[idle].open);
+    assert!(first.iter().all(|&peer| world.peers[peer].open));
+    assert!(world.connect().is_none(), "no place was free");
+}
+
 #[test]
 fn info_is_handed_out() {
     let size: u32 = 20_000;

@@ -143,7 +143,7 @@ fn limits() {
     let limits = [
         "up = \"100k\"\n",
         "up = \"2M\"\nslots = 2\ndown = \"1M\"\n",
-        "slots = 8\nlog = \"info\"\ncheck = \"lazy\"\nquiet = true\n",
+        "slots = 8\nmax-peers = 20\nlog = \"info\"\ncheck = \"lazy\"\nquiet = true\n",
         "",
     ];
     for (number, limits) in (1..).zip(limits) {

@@ -50,6 +50,7 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     let limits = Limits {
         slots: Some(SLOTS),
         most_slots: SLOTS,
+        peers: u16::MAX,
         upload_bps: None,
         download_bps: None,
     };

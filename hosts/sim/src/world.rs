@@ -265,6 +265,7 @@ impl World {
         let limits = Limits {
             slots: Some(profile.slots),
             most_slots: profile.slots,
+            peers: u16::MAX,
             // As little as can be said.
             upload_bps: profile.free_rider.then_some(1),
             download_bps: None,

@@ -150,6 +150,7 @@ impl World {
         let limits = Limits {
             slots: Some(setup.slots),
             most_slots: u16::MAX,
+            peers: u16::MAX,
             upload_bps: setup.upload_bps,
             download_bps: None,
         };

@@ -125,6 +125,7 @@ impl Swarm {
             let limits = Limits {
                 slots: Some(4),
                 most_slots: u16::MAX,
+                peers: u16::MAX,
                 upload_bps: None,
                 download_bps,
             };

@@ -41,11 +41,11 @@ It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
 within a second. Under systemd it says when it is ready.
 
 SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
-goes on as it was. Limits (up, down, slots, ratio, time), check, log, and what
-is watched, seeded or got change in place, and nobody is parted with. For other
-keys, for slots or torrents that there is no memory for, and for a first
-download it starts anew in place, under the same process id: all peers have to
-call again.
+goes on as it was. Limits (up, down, slots, max-peers, ratio, time), check, log,
+and what is watched, seeded or got change in place, and nobody is parted with.
+For other keys, for peers or torrents that there is no memory for, and for a
+first download it starts anew in place, under the same process id: all peers
+have to call again.
 
 Examples:
   everseed run -c everseed.toml --check-config

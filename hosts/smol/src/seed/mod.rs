@@ -293,6 +293,7 @@ fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
     Limits {
         slots: args.slots.map(|slots| slots.min(most_slots)),
         most_slots,
+        peers: args.max_peers,
         upload_bps: args.up,
         download_bps: None,
     }

@@ -87,6 +87,7 @@ impl Service {
             seed: SeedArgs {
                 up: now.seed.up,
                 slots: now.seed.slots,
+                max_peers: now.seed.max_peers,
                 check: now.seed.check,
                 quiet: now.seed.quiet,
                 log: now.seed.log,
@@ -105,9 +106,11 @@ impl Service {
         };
         plan_room(&mut needed, config, torrents);
         // Fewer are chosen of those that there are.
-        let more_slots = config.seed.slots != now.seed.slots
-            && room(config).is_ok_and(|room| room.slots > self.room.slots);
-        let room = self.room.has_room_for(&needed) && !more_slots;
+        let limits = |config: &Config| (config.seed.slots, config.seed.max_peers);
+        let more = limits(config) != limits(now)
+            && room(config)
+                .is_ok_and(|room| room.slots > self.room.slots || room.peers > self.room.peers);
+        let room = self.room.has_room_for(&needed) && !more;
         fixed == *now && what(config) == what(now) && room
     }
 
