@@ -139,7 +139,7 @@ impl Info {
         reader.dict()?;
         while let Some(key) = reader.key(&mut room)? {
             match key {
-                b"name" if info.name.is_none() && reader.peek()? == Type::String => {
+                b"name" if !matches!(info.name, Some(Ok(_))) && reader.peek()? == Type::String => {
                     info.take_name(reader)?;
                 }
                 b"name.utf-8" if !info.name_is_utf8 && reader.peek()? == Type::String => {
@@ -179,7 +179,10 @@ impl Info {
         let mut room = [0; super::MAX_NAME + 1];
         let name = safe_name(reader.string_start(&mut room)?);
         let bad = |error| BadName { offset, error };
-        self.name = Some(name.map(|_| offset).map_err(bad));
+        // One that cannot be used does no harm beside one that can.
+        if name.is_ok() || !matches!(self.name, Some(Ok(_))) {
+            self.name = Some(name.map(|_| offset).map_err(bad));
+        }
         Ok(())
     }
 

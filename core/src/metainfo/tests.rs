@@ -306,9 +306,6 @@ fn odd_values_that_are_not_needed() {
         }
         // A length beside files, whatever it says.
         for key in ["6:length", "6:md5sum", "10:name.utf-8"] {
-            if (key, value) == ("10:name.utf-8", "0:") {
-                continue;
-            }
             let info = multi(&files, 100).replace("4:name", &format!("{key}{value}4:name"));
             let parsed = parse(&torrent(&info)).map(|metainfo| metainfo.single);
             assert_eq!(parsed, Ok(false), "{key} {value}");
@@ -335,6 +332,15 @@ fn odd_values_that_are_not_needed() {
     assert_eq!(list(&parse(&bytes).unwrap(), &bytes)[0].0, "a");
     let info = single().replace("4:name4:file", "4:namei7e10:name.utf-81:b");
     assert_eq!(name(&torrent(&info)), "b");
+    for (names, expected) in [
+        ("4:name1:a10:name.utf-80:", "a"),
+        ("10:name.utf-82:..4:name1:a", "a"),
+        ("10:name.utf-81:b4:name1:a", "b"),
+        ("4:name0:10:name.utf-81:b", "b"),
+    ] {
+        let info = single().replace("4:name4:file", names);
+        assert_eq!(name(&torrent(&info)), expected, "{names}");
+    }
 }
 
 #[test]
