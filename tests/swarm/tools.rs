@@ -73,6 +73,55 @@ fn torrents_of_others_are_seeded() {
     seeder.stop();
 }
 
+/// Whatever is odd about a torrent that libtorrent reads, it is read here too, as the same one.
+#[test]
+fn what_libtorrent_reads_is_read() {
+    let dir = Dir::new("odd");
+    let folder = dir.sub("torrents");
+    program("python3", "python3-libtorrent");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_odd.py");
+    // Debian's own, because that is where its libtorrent is.
+    let mut python = Command::new("/usr/bin/python3");
+    let seed = std::process::id().to_string();
+    python.arg(script).arg(&folder).args(["300", &seed]);
+    let read = python.output().unwrap();
+    assert!(read.status.success(), "{read:?}");
+    let read = stdout(&read);
+    let mut count = 0;
+    for line in read.lines() {
+        let (path, hash) = line.split_once(' ').unwrap();
+        let shown = run(["show", path]);
+        let said = String::from_utf8_lossy(&shown.stderr).into_owned();
+        assert!(shown.status.success(), "seed {seed}, {path}: {said}");
+        assert!(stdout(&shown).contains(hash), "seed {seed}, {path}");
+        count += 1;
+    }
+    assert!(count > 100, "libtorrent reads {count} of 300");
+}
+
+/// A torrent that somebody packed is unpacked into the state, and seeded as itself.
+#[test]
+fn a_packed_torrent_is_seeded() {
+    let net = Net::new();
+    let dir = Dir::new("packed");
+    let content = Content::file("film.bin", 300_000, 8);
+    let (plain, torrent) = (dir.join("plain"), dir.join("film.torrent"));
+    let listen = net.addr(Family::V4);
+    let tracker = format!("http://{listen}/announce");
+    let hash = make(content.path(), &plain, &["-t", &tracker]);
+    let gzip = Command::new(program("gzip", "gzip"))
+        .arg("-c")
+        .arg(&plain)
+        .output();
+    fs::write(&torrent, gzip.unwrap().stdout).unwrap();
+    let setup = Setup::new(&torrent, listen).data(content.parent());
+    let mut seeder = setup.start(&dir);
+    assert_eq!(seeder.info_hash(), hash);
+    let mut download = Client::ALL[0].download(&plain, net.addr(Family::V4));
+    download.finish(&content);
+    seeder.stop();
+}
+
 /// `check` says which file is bad, and its exit code says so to scripts.
 #[test]
 fn check_finds_damage() {
