@@ -167,6 +167,17 @@ pub struct TorrentStats {
     pub refused: Option<StorageError>,
 }
 
+/// What a download lacks and nobody who is connected has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stuck {
+    /// Pieces that are wanted and missing.
+    pub pieces: u32,
+    /// The first of them.
+    pub first: PieceIndex,
+    /// Connected peers of the torrent.
+    pub peers: u16,
+}
+
 /// Which pieces of a torrent are to be downloaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Wanted<'a> {

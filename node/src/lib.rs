@@ -79,7 +79,7 @@ use everseed_core::tracker::Report;
 pub use crate::announcer::{AnnounceId, Job};
 pub use crate::conn::{ConnId, Reason};
 pub use crate::contract::{
-    Action, Event, Identity, Limits, Order, Stats, StorageError, TorrentStats, Wanted,
+    Action, Event, Identity, Limits, Order, Stats, StorageError, Stuck, TorrentStats, Wanted,
 };
 pub use crate::memory::Memory;
 pub use crate::outgoing::{Bodies, Body, Source};

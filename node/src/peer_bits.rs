@@ -10,6 +10,7 @@ use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 
 use crate::Node;
+use crate::Stuck;
 use crate::arena::{Range, reserve};
 use crate::conn::Conn;
 use crate::picker::Set;
@@ -92,6 +93,38 @@ impl Node<'_> {
             }
         }
         self.conns[slot].has = Has::Nothing;
+    }
+
+    /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
+    pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
+        let torrent = self.torrents.get(id).filter(|t| t.is_active_download())?;
+        let open = || {
+            let its = |conn: &&Conn| conn.is_open() && conn.torrent == Some(id);
+            self.conns.iter().filter(its)
+        };
+        // Of some peers it is not known what they have.
+        let may = |conn: &Conn| conn.has == Has::All || conn.has == Has::Nothing && conn.have > 0;
+        if open().any(may) {
+            return None;
+        }
+        let counts = torrent.counts.get(self.peer_bits.counts);
+        let missing = torrent.geometry?.all_pieces().filter(|&piece| {
+            let had = self.torrents.contains(torrent.have, piece);
+            !had && self.torrents.contains(torrent.wanted, piece)
+        });
+        let (mut pieces, mut first) = (0, None);
+        for piece in missing {
+            if counts.get(piece.get() as usize) != Some(&0) {
+                return None;
+            }
+            pieces += 1;
+            first = first.or(Some(piece));
+        }
+        Some(Stuck {
+            pieces,
+            first: first?,
+            peers: u16::try_from(open().count()).unwrap_or(u16::MAX),
+        })
     }
 
     /// Memory for a peer's bits, all clear.

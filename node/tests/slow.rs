@@ -158,3 +158,42 @@ fn in_order_nothing_waits_for_the_slow() {
         world.pass(Duration::from_millis(500));
     }
 }
+
+/// What nobody has who is connected is told, and only if nothing else is missing.
+#[test]
+fn what_nobody_has() {
+    let mut world = World::downloading(
+        &Setup {
+            blocks: 16,
+            ..Setup::default()
+        },
+        18,
+    );
+    let id = world.torrent;
+    let stuck = |world: &World| {
+        world
+            .node
+            .stuck(id)
+            .map(|s| (s.pieces, s.first.get(), s.peers))
+    };
+    assert_eq!(stuck(&world), Some((2, 18, 0)));
+    let some = world.leecher(true);
+    world.peers[some].say(&[Message::Bitfield { len: 3 }]);
+    world.peers[some].inbox.extend([0xff, 0xff, 0xc0]);
+    world.settle();
+    assert_eq!(stuck(&world), Some((2, 18, 1)));
+    world.peers[some].say(&[Message::Have(18), Message::Unchoke]);
+    world.settle();
+    assert_eq!(stuck(&world), None, "one of them can be had");
+    while world.peers[some].give() {
+        world.settle();
+    }
+    assert_eq!(stuck(&world), Some((1, 19, 1)));
+    let seed = world.giver(true);
+    assert_eq!(stuck(&world), None);
+    while world.peers[seed].give() {
+        world.settle();
+    }
+    assert!(world.node.is_complete(id));
+    assert_eq!(stuck(&world), None);
+}

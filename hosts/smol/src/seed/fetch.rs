@@ -22,6 +22,7 @@ use crate::cli::get::Fetch;
 use crate::cli::text::{escape, size};
 use crate::http::{self, Answer, Caller, HttpError, HttpFault};
 use crate::secrets::mask;
+use crate::seed::torrents::Stagnation;
 use crate::state::State;
 
 /// Why a download does not begin: what to say, and the exit code.
@@ -71,6 +72,8 @@ pub(crate) struct Download {
     pub(crate) narrowed: bool,
     /// Whether all but that is durable, and that was said.
     pub(crate) partly: bool,
+    /// Whether nobody has what is missing.
+    pub(crate) stuck: Stagnation,
     /// When it was complete and durable.
     pub(crate) done: Option<Instant>,
 }
@@ -342,6 +345,7 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
         pause: RETRY,
         narrowed: false,
         partly: false,
+        stuck: Stagnation::default(),
         done: None,
     })
 }

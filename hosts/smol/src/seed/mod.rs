@@ -557,6 +557,9 @@ impl Seed {
         if now >= self.next_peers {
             self.next_peers = now + PEERS;
             self.call_peers(engine);
+            for torrent in &mut self.torrents {
+                torrent.mind_stuck(engine, now);
+            }
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
@@ -678,6 +681,7 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
         uploaded: 0,
         content: 0,
         download: None,
+        stuck: None,
     };
     for torrent in torrents {
         let total = torrent.content.geometry().total();
@@ -696,6 +700,7 @@ fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
             let wanted = torrent.wanted_len();
             let left = torrent.left(engine);
             numbers.download = Some((wanted.saturating_sub(left), wanted));
+            numbers.stuck = torrent.stuck().map(str::to_owned);
         }
         let uploaded = stats.map_or(0, |stats| stats.uploaded);
         numbers.uploaded = numbers.uploaded.saturating_add(uploaded);

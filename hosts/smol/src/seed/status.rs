@@ -39,6 +39,8 @@ pub(crate) struct Numbers {
     pub(crate) content: u64,
     /// Bytes that are here and that are wanted, while something is downloaded.
     pub(crate) download: Option<(u64, u64)>,
+    /// What it lacks and nobody has.
+    pub(crate) stuck: Option<String>,
 }
 
 impl Status {
@@ -151,6 +153,9 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
 
 /// The line while something is downloaded.
 fn fetching(numbers: &Numbers, (here, wanted): (u64, u64), down: u64, up: u64) -> String {
+    if let Some(stuck) = &numbers.stuck {
+        return format!("{} of {} | {stuck}", percent(here, wanted), size(wanted));
+    }
     let node = &numbers.node;
     let peers = if node.peers == 1 { "peer" } else { "peers" };
     let eta = match (wanted - here).checked_div(down) {
@@ -209,6 +214,7 @@ mod tests {
             uploaded: 3 << 30,
             content: 2 << 30,
             download: None,
+            stuck: None,
         };
         assert_eq!(
             describe(&numbers, 1 << 20),
@@ -226,6 +232,11 @@ mod tests {
         assert_eq!(
             fetching(&numbers, (1 << 29, 1 << 30), 1 << 20, 0),
             "50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers | ETA 8 min 32 s"
+        );
+        numbers.stuck = Some("1 piece is missing".to_owned());
+        assert_eq!(
+            fetching(&numbers, (1 << 29, 1 << 30), 0, 0),
+            "50.0% of 1.00 GiB | 1 piece is missing"
         );
     }
 }

@@ -7,6 +7,7 @@ mod downloads;
 mod faults;
 mod owners;
 mod sleep;
+mod stuck;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ use everseed_disk::{Content, ReadError, WriteError, check};
 use everseed_node::{Event, Have};
 
 use self::faults::Faults;
+pub(crate) use self::stuck::Stagnation;
 use super::fetch::{self, Download};
 use crate::cli::seed::Check;
 use crate::cli::text::{Escaped, clear_live_line, escape, say};
