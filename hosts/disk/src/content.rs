@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
-use everseed_core::hash::Digest;
+use everseed_core::hash::{Digest, Sha1};
 use everseed_core::metainfo::{Kind, Metainfo};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::beneath::Links;
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{Entries, Entry, TorrentError, open_torrent, read_name};
+use crate::entry::{Entries, Entry, TorrentError, read_name, reopen_torrent};
 use crate::error::{OpenError, ReadError};
+use crate::hash::Fast;
 use crate::index::{self, Index};
 use crate::layout::Layout;
 use crate::ours::Ours;
@@ -42,6 +43,8 @@ use crate::stream::Stream;
 pub struct Content {
     id: ContentId,
     torrent: Box<Path>,
+    /// The torrent file whose `info` was found to have the info-hash.
+    known: Mutex<Option<(u64, u64, Stamp)>>,
     name: Box<str>,
     metainfo: Metainfo,
     layout: Layout,
@@ -132,7 +135,8 @@ impl Content {
 
     /// The files in the torrent's order, read from the torrent file one at a time.
     pub fn entries(&self) -> Result<Entries, ReadError> {
-        Entries::open(&self.torrent, &self.metainfo).map_err(|error| self.torrent_error(error))
+        let torrent = self.open_torrent()?;
+        Entries::of(torrent, &self.metainfo).map_err(|error| self.torrent_error(error))
     }
 
     /// Where a file lies.
@@ -386,9 +390,13 @@ impl Content {
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
         let index = index::build(torrent_file, metainfo, index_dir)?;
-        Ok(Content {
+        // A link that a person named is followed now, and none that takes its place later.
+        let is_link = std::fs::read_link(torrent_file).is_ok();
+        let real = is_link.then(|| std::fs::canonicalize(torrent_file).ok());
+        let content = Content {
             id: ContentId::next(),
-            torrent: torrent_file.into(),
+            torrent: (real.flatten().as_deref()).unwrap_or(torrent_file).into(),
+            known: Mutex::new(None),
             name: name.into(),
             metainfo: metainfo.clone(),
             layout,
@@ -397,7 +405,16 @@ impl Content {
             device: AtomicU64::new(0),
             held: Mutex::new(None),
             ours: Mutex::new(None),
-        })
+        };
+        let opened = content.open_torrent();
+        opened.map_err(|error| match error {
+            ReadError::Torrent { path, error } => OpenError::Torrent { path, error },
+            error => OpenError::Torrent {
+                path: torrent_file.to_owned(),
+                error: TorrentError::Io(io::Error::other(error)),
+            },
+        })?;
+        Ok(content)
     }
 
     fn read_cached_across(
@@ -500,8 +517,8 @@ impl Content {
     }
 
     pub(crate) fn path_at(&self, position: u64) -> Result<PathBuf, ReadError> {
-        Entry::path_at(&self.torrent, &self.metainfo, position)
-            .map_err(|error| self.torrent_error(error))
+        let torrent = self.open_torrent()?;
+        Entry::path_at(torrent, &self.metainfo, position).map_err(|error| self.torrent_error(error))
     }
 
     fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
@@ -534,8 +551,42 @@ impl Content {
             .map_err(|error| self.torrent_error(error.into()))
     }
 
+    /// Opens the torrent file, which may be another one by now: only if its `info` is what it was.
     pub(crate) fn open_torrent(&self) -> Result<File, ReadError> {
-        open_torrent(&self.torrent).map_err(|error| self.torrent_error(error))
+        let open = || {
+            let file = reopen_torrent(&self.torrent)?;
+            let stat = rustix::fs::fstat(&file).map_err(|e| TorrentError::Io(e.into()))?;
+            // The types of these fields differ between architectures.
+            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+            let now = (stat.st_dev as u64, stat.st_ino as u64, Stamp::of(&stat));
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != Some(now) {
+                if !self.is_info_of(&file).map_err(TorrentError::Io)? {
+                    return Err(TorrentError::Changed);
+                }
+                *known = Some(now);
+            }
+            Ok(file)
+        };
+        open().map_err(|error| self.torrent_error(error))
+    }
+
+    /// Whether this file's `info` has the info-hash of the torrent, and stands where it stood.
+    fn is_info_of(&self, file: &File) -> io::Result<bool> {
+        let range = self.metainfo.info_range();
+        let (mut at, mut sha1) = (range.start, Fast::default());
+        let mut buffer = [0; 16 * 1024];
+        while at < range.end {
+            let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let buffer = &mut buffer[..left.min(16 * 1024)];
+            match file.read_exact_at(buffer, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                read => read?,
+            }
+            sha1.update(buffer);
+            at += buffer.len() as u64;
+        }
+        Ok(sha1.finish() == self.metainfo.info_hash.0)
     }
 
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {

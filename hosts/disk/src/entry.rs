@@ -12,7 +12,7 @@ use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, N
 
 use crate::error::OpenError;
 use crate::hash::Fast;
-use crate::regular::{RegularError, open_regular};
+use crate::regular::{RegularError, open_in_place, open_regular};
 use crate::stream::Stream;
 
 /// Parses a torrent file.
@@ -31,11 +31,22 @@ pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
 
 /// Opens a torrent file: a regular file of at most [`TORRENT_MAX`] bytes.
 pub fn open_torrent(path: &Path) -> Result<File, TorrentError> {
-    open_regular(path, TORRENT_MAX).map_err(|error| match error {
-        RegularError::Io(error) => TorrentError::Io(error),
-        RegularError::NotAFile => TorrentError::NotAFile,
-        RegularError::TooLong { len, .. } => TorrentError::TooLong { len },
-    })
+    Ok(open_regular(path, TORRENT_MAX)?)
+}
+
+/// Opens one again that was no link when it was opened first, and may have become one.
+pub fn reopen_torrent(path: &Path) -> Result<File, TorrentError> {
+    Ok(open_in_place(path, TORRENT_MAX)?)
+}
+
+impl From<RegularError> for TorrentError {
+    fn from(error: RegularError) -> TorrentError {
+        match error {
+            RegularError::Io(error) => TorrentError::Io(error),
+            RegularError::NotAFile => TorrentError::NotAFile,
+            RegularError::TooLong { len, .. } => TorrentError::TooLong { len },
+        }
+    }
 }
 
 /// The longest torrent file, in bytes: 64 MiB hold the hashes of 3.3 million pieces, and the names of
@@ -87,12 +98,11 @@ impl Entry {
 
     /// The path of the file whose entry stands at `position`.
     pub(crate) fn path_at(
-        torrent: &Path,
+        torrent: File,
         metainfo: &Metainfo,
         position: u64,
     ) -> Result<PathBuf, TorrentError> {
-        let file = open_torrent(torrent)?;
-        let mut files = metainfo.files_from(Stream(file), position, 0)?;
+        let mut files = metainfo.files_from(Stream(torrent), position, 0)?;
         let entry = files.next()?.ok_or(TorrentError::Changed)?;
         Ok(PathBuf::from(entry.path))
     }
@@ -116,7 +126,11 @@ pub struct Entries(Files<Stream<BufReader<File>>>);
 
 impl Entries {
     pub(crate) fn open(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
-        let file = open_torrent(torrent)?;
+        Entries::of(open_torrent(torrent)?, metainfo)
+    }
+
+    /// The same of a torrent file that is open.
+    pub(crate) fn of(file: File, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
         Ok(Entries(metainfo.files(Stream(BufReader::new(file)))?))
     }
 }

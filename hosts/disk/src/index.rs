@@ -17,7 +17,7 @@ use everseed_core::metainfo::{Kind, Metainfo};
 use crate::clash::{Clashes, hash_of};
 use crate::entry::{Entries, Entry};
 use crate::error::OpenError;
-use crate::regular::open_regular;
+use crate::regular::open_in_place;
 use crate::replace::replace;
 
 /// One file that holds at least one byte.
@@ -81,7 +81,7 @@ impl Index {
             }),
             Index::Inline(records) => last_before(records, offset),
             Index::OnDisk { path, count } => {
-                let file = open_regular(path, u64::MAX).map_err(io::Error::other)?;
+                let file = open_in_place(path, u64::MAX).map_err(io::Error::other)?;
                 search(&file, *count, offset)?
             }
         };

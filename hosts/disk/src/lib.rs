@@ -50,10 +50,11 @@ pub use crate::choice::{Choice, fits, is_unwanted};
 pub use crate::content::Content;
 pub use crate::entry::{
     Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_name, read_torrent,
+    reopen_torrent,
 };
 pub use crate::error::{OpenError, ReadError};
 pub use crate::ours::Ours;
-pub use crate::regular::{RegularError, open_regular, read_regular};
+pub use crate::regular::{RegularError, open_in_place, open_regular, read_regular};
 pub use crate::replace::{replace, replace_soon, sync_folder};
 pub use crate::stream::Stream;
 pub use crate::walk::Skipped;

@@ -33,8 +33,20 @@ pub fn open_regular(path: &Path, most: u64) -> Result<File, RegularError> {
     if !fs::metadata(path)?.is_file() {
         return Err(RegularError::NotAFile);
     }
+    open(path, most, OFlags::empty())
+}
+
+/// The same for a file that was no link when it was looked at: if it is one by now, it is none of ours.
+pub fn open_in_place(path: &Path, most: u64) -> Result<File, RegularError> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(RegularError::NotAFile);
+    }
+    open(path, most, OFlags::NOFOLLOW)
+}
+
+fn open(path: &Path, most: u64, flags: OFlags) -> Result<File, RegularError> {
     // It may be another one now; that a FIFO is not waited for means nothing to a file.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
     let file = File::from(file);
     let there = file.metadata()?;
@@ -48,9 +60,9 @@ pub fn open_regular(path: &Path, most: u64) -> Result<File, RegularError> {
     }
 }
 
-/// All bytes of a regular file of at most `most`.
+/// All bytes of a regular file of at most `most`, which is no link.
 pub fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>, RegularError> {
-    let file = open_regular(path, most)?;
+    let file = open_in_place(path, most)?;
     let mut bytes = Vec::new();
     // It may grow while it is read.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -100,7 +112,7 @@ mod tests {
         huge.set_len(1 << 40).unwrap();
         for (name, most, expected) in [
             ("five", 5, "12345"),
-            ("link", 5, "12345"),
+            ("link", 5, "it is no regular file"),
             ("five", 4, "it has 5 bytes, and can have 4 at most"),
             ("fifo", 5, "it is no regular file"),
             ("zero", 5, "it is no regular file"),
@@ -117,6 +129,8 @@ mod tests {
                 Err(error) => error.to_string(),
             };
             assert_eq!(read, expected, "{name}");
+            let followed = open_regular(&at(name), most).is_ok();
+            assert_eq!(followed, expected == "12345" || name == "link", "{name}");
         }
     }
 }

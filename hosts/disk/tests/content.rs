@@ -437,3 +437,43 @@ fn holes_are_not_read() {
     file.unwrap().set_len(len - 1).unwrap();
     assert_eq!(good(&content), [7]);
 }
+
+/// A torrent file that becomes a link or another file while it is used is not read, and one that only looks
+/// different is.
+#[test]
+fn a_torrent_file_that_is_swapped() {
+    let scratch = Scratch::new("swapped-torrent");
+    let bytes = random(9, 300);
+    let torrent = |name: &str| torrent_of(name, 16384, &[listed("file", 300)], &bytes);
+    let path = scratch.write("watch/x.torrent", &torrent("folder"));
+    let secret = scratch.write(
+        "secret",
+        &[b"d4:infod6:secret".repeat(20), vec![7; 1000]].concat(),
+    );
+    let same = scratch.write("same", &torrent("folder"));
+    let other = scratch.write("other", &torrent("f0lder"));
+    let content = open(&path, &scratch.path().join("watch"), &scratch).unwrap();
+    let mut info = vec![0; 20];
+    content.read_info(0, &mut info).unwrap();
+    for (swap, reads) in [(&secret, false), (&other, false), (&same, false)] {
+        std::fs::remove_file(&path).unwrap();
+        symlink(swap, &path).unwrap();
+        assert_eq!(
+            content.read_info(0, &mut info).is_ok(),
+            reads,
+            "link to {swap:?}"
+        );
+        assert_eq!(content.entries().is_ok(), reads, "link to {swap:?}");
+    }
+    for (swap, reads) in [(&secret, false), (&other, false), (&same, true)] {
+        let _ = std::fs::remove_file(&path);
+        std::fs::copy(swap, &path).unwrap();
+        assert_eq!(content.read_info(0, &mut info).is_ok(), reads, "{swap:?}");
+        assert_eq!(content.entries().is_ok(), reads, "{swap:?}");
+    }
+    // A link that a person named is fine.
+    let link = scratch.path().join("link.torrent");
+    symlink(&same, &link).unwrap();
+    let content = open(&link, &scratch.path().join("watch"), &scratch).unwrap();
+    content.read_info(0, &mut info).unwrap();
+}

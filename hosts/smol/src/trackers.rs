@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::{Stream, open_torrent};
+use everseed_disk::{Stream, reopen_torrent};
 
 use crate::cli::text::escape;
 
@@ -98,7 +98,7 @@ fn each_tracker(
 ) -> Result<(), String> {
     let shown = escape(path.as_os_str().as_encoded_bytes());
     let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
-    let file = open_torrent(path).map_err(|e| error(&e))?;
+    let file = reopen_torrent(path).map_err(|e| error(&e))?;
     let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
     while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
         if each(usize::from(tier), url).is_break() {

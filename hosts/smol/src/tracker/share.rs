@@ -8,14 +8,14 @@ use std::path::Path;
 
 use everseed_core::hash::{InfoHash, Smol};
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::{Stream, open_torrent};
+use everseed_disk::{Stream, reopen_torrent};
 
 use crate::secrets::has_secret;
 
 /// Opens the file, with its length, unless it is not this torrent (any more) or not for everybody. It
 /// may take as long as the file is long.
 pub(super) fn open(path: &Path, info_hash: InfoHash) -> Option<(File, u64)> {
-    let file = open_torrent(path).ok()?;
+    let file = reopen_torrent(path).ok()?;
     let len = file.metadata().ok()?.len();
     let again = || -> io::Result<Stream<BufReader<File>>> {
         let mut file = file.try_clone()?;
