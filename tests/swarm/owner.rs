@@ -371,3 +371,52 @@ fn a_service_keeps_what_differs() {
     service.stop();
     assert!(fs::read(folder.join("c")).unwrap() == edited);
 }
+
+/// Two torrents that have a file of the same path, in one service: the first keeps it, whether it is complete by
+/// then or both are downloaded at once, and the second says what is in its way.
+#[test]
+fn two_torrents_of_one_path() {
+    let net = Net::new();
+    let made = Dir::new("seed");
+    let files: [&[(&str, u64)]; 2] = [
+        &[("movie.mkv", 8 << 20)],
+        &[("x", 100_000), ("movie.mkv", 9 << 20)],
+    ];
+    let contents = files.map(|files| Content::folder("show", files));
+    let setup = Setup::new(contents[0].path(), net.addr(Family::V4));
+    let mut seeder = setup.args([contents[1].path().display()]).start(&made);
+    let torrents = seeder.values("torrent");
+    for at_once in [true, false] {
+        let dir = Dir::new("run");
+        let out = dir.sub("out");
+        let get = |torrent: &str| {
+            format!(
+                "[[get]]\ntorrent = \"{torrent}\"\nout = \"{}\"\npeer = [\"{}\"]\n",
+                out.display(),
+                seeder.addr()
+            )
+        };
+        let (first, both) = (get(&torrents[0]), torrents.iter().map(|t| get(t)).collect());
+        let both: String = both;
+        let listen = net.addr(Family::V4);
+        let begin = if at_once { &both } else { &first };
+        let mut service = Service::start(&dir, listen, begin, &[]);
+        if !at_once {
+            service.wait_for("complete: show", 1);
+            service.reload(listen, &both);
+        }
+        let path = out.join("show/movie.mkv");
+        service.wait_for(
+            &format!("{} is not what the torrent says", path.display()),
+            1,
+        );
+        service.wait_for("in files that are kept as they are: show", 1);
+        service.wait_for("complete: show", 1);
+        service.stop();
+        // Which of two comes first is chance.
+        let got = fs::read(&path).unwrap();
+        let is = |content: &Content| got == fs::read(content.path().join("movie.mkv")).unwrap();
+        assert!(is(&contents[0]) || at_once && is(&contents[1]), "{at_once}");
+    }
+    seeder.stop();
+}

@@ -388,6 +388,8 @@ fn global_one(
                 })?;
         }
         "quiet" => seed.quiet = flag(setting)?,
+        // Two torrents that have a file of the same path would take it from each other.
+        "overwrite" => return Err(wrong(setting, "it belongs to one torrent, in its [[get]]")),
         _ => option(setting, seed, fetch)?,
     }
     Ok(())
