@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use everseed_disk::read_torrent;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use super::index::is_torrent;
 use super::service::room;
@@ -110,7 +111,12 @@ impl<'a> Findings<'a> {
         }
         let parent = path.parent().unwrap_or(Path::new("/"));
         let writable = match path.symlink_metadata() {
-            Ok(_) => File::options().write(true).open(path).map(drop),
+            // A FIFO that nobody reads would be waited for.
+            Ok(_) => File::options()
+                .write(true)
+                .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+                .open(path)
+                .map(drop),
             Err(_) => try_file(parent),
         };
         if let Err(error) = writable {
