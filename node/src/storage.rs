@@ -31,7 +31,7 @@ impl Node<'_> {
         let had = self.torrents.contains(had, piece);
         if !self.torrents.verified(id, piece, good) {
             log::warn!(
-                "no memory to note that piece {} is bad: serving stops",
+                "no memory to note whether piece {} is good: serving stops",
                 piece.get()
             );
             self.unreadable(id);

@@ -6,6 +6,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use everseed_core::resume::{Record, Verified};
+use everseed_disk::check::first_fingerprint;
+use everseed_disk::read_torrent;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::disk::{self, Disk};
@@ -90,12 +93,7 @@ fn what_is_changed_with_its_time_restored_is_not_sent() {
         let mut seeder = setup.args(["--send", send]).start(&dir);
         let mut peer = Peer::unchoked(seeder.addr(), hash, true);
         assert!(gets(&mut peer, 3, &bytes));
-        let put = |byte: u8| {
-            let file = File::options().write(true).open(content.path()).unwrap();
-            let time = file.metadata().unwrap().modified().unwrap();
-            file.write_all_at(&[byte], 3 * u64::from(PIECE)).unwrap();
-            file.set_modified(time).unwrap();
-        };
+        let put = |byte| spoil(content.path(), 3, byte);
         let right = bytes[3 * PIECE as usize];
         put(!right);
         assert!(!gets(&mut peer, 3, &bytes), "{send}: a changed piece");
@@ -106,6 +104,58 @@ fn what_is_changed_with_its_time_restored_is_not_sent() {
         });
         seeder.stop();
     }
+}
+
+/// What version 0.1.0 verified is seeded at once, and each piece after it was verified again: that version did not
+/// see what is changed with its time restored.
+#[test]
+fn what_the_first_version_verified() {
+    let (net, dir) = (Net::new(), Dir::new("seed"));
+    let content = Content::file("first.bin", 2 * MIB, 93);
+    let bytes = fs::read(content.path()).unwrap();
+    let torrent = dir.join("first.torrent");
+    let hash = make(content.path(), &torrent, &["-s", "64K"]);
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
+    setup.start(&dir).stop();
+    // As that version would have written it.
+    let record = dir.join(format!("state/{hash}.resume"));
+    let before = fs::read(&record).unwrap();
+    let metainfo = read_torrent(&torrent).unwrap();
+    let files =
+        everseed_disk::Content::open(&torrent, &metainfo, content.parent(), &dir.join("state"));
+    let first = Record {
+        fingerprint: first_fingerprint(&files.unwrap()).unwrap(),
+        ..Record::decode(&before).unwrap()
+    };
+    let mut old = vec![0; first.encoded_len()];
+    first.encode(&mut old).unwrap();
+    fs::write(&record, old).unwrap();
+    spoil(content.path(), 3, !bytes[3 * PIECE as usize]);
+
+    let mut seeder = setup.start(&dir);
+    assert!(!seeder.process.output().contains("being checked"));
+    let mut peer = Peer::unchoked(seeder.addr(), hash, true);
+    assert!(gets(&mut peer, 4, &bytes) && !gets(&mut peer, 3, &bytes));
+    assert!((5..32).all(|piece| gets(&mut peer, piece, &bytes)));
+    // The others are verified without being asked for.
+    wait("all to be verified", PATIENCE, || {
+        seeder.stop();
+        let now = fs::read(&record).unwrap();
+        seeder = setup.start(&dir);
+        let now = Record::decode(&now).unwrap();
+        matches!(now.verified, Verified::Some(bits) if bits == [0xef, 0xff, 0xff, 0xff])
+            .then_some(())
+    });
+    seeder.stop();
+}
+
+/// Writes over the first byte of a piece, and sets the time back.
+fn spoil(path: &Path, piece: u64, byte: u8) {
+    let file = File::options().write(true).open(path).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(&[byte], piece * u64::from(PIECE))
+        .unwrap();
+    file.set_modified(time).unwrap();
 }
 
 fn seed_album(net: &Net, dir: &Dir) -> (Content, Seeder) {

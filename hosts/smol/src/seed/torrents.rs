@@ -461,15 +461,26 @@ impl Seeded {
                 }
                 let now = Instant::now();
                 unread.iter().for_each(|fault| self.name_unread(fault, now));
+                let found = match bits::count(&bits) == self.content.geometry().pieces() {
+                    // That costs the node no memory.
+                    true => Have::All,
+                    false => Have::Some(&bits),
+                };
+                if let Some(id) = self.rechecked.take_if(|_| self.download.is_none()) {
+                    engine.tell(Event::Restored(id, found));
+                    self.phase = Phase::Serving(id);
+                    self.say_what_is_missing(engine, id);
+                    return self.save(engine, state);
+                }
                 if let Some(id) = self.rechecked.take() {
                     // As one that is new, so that trackers are asked at once for the peers that left.
                     let stats = engine.node.torrent(id);
                     self.before = stats.map_or(self.before, |stats| stats.uploaded);
                     let now = engine.now();
                     engine.node.remove(now, id);
-                    return self.join(engine, state, Have::Some(&bits));
+                    return self.join(engine, state, found);
                 }
-                self.join(engine, state, Have::Some(&bits));
+                self.join(engine, state, found);
                 self.save(engine, state);
             }
             Done::Checked(_, Err(error)) => {
@@ -591,6 +602,14 @@ impl Seeded {
         match self.phase {
             Phase::Serving(id) if unchanged && engine.is_readable(id) => {
                 self.look_for_damage(engine, id);
+            }
+            Phase::Serving(id) if !engine.is_readable(id) => {
+                // The node has no memory to note which pieces are verified and which are not.
+                log::info!("{}: all of it is checked, as memory is short", self.name());
+                engine.forget_files(&self.content);
+                self.fingerprint = look.fingerprint;
+                self.rechecked = Some(id);
+                self.check(engine);
             }
             Phase::Serving(id) | Phase::Away(Some(id)) => {
                 self.come_back(engine, id, &look, unchanged);
