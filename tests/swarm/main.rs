@@ -30,6 +30,7 @@ mod service;
 mod sources;
 mod tools;
 mod trace;
+mod watched;
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;

@@ -257,6 +257,17 @@ impl Catalogue {
         Ok(())
     }
 
+    /// It as it is now, for somebody who reads it while it changes.
+    pub(crate) fn snapshot(&self) -> io::Result<Catalogue> {
+        Ok(Catalogue {
+            path: self.path.clone(),
+            file: self.file.as_ref().map(File::try_clone).transpose()?,
+            lines: self.lines.clone(),
+            end: self.end,
+            room: self.room,
+        })
+    }
+
     /// How many are written down.
     pub(crate) fn count(&self) -> usize {
         self.lines.iter().filter(|&&line| line != NOWHERE).count()
@@ -364,16 +375,14 @@ impl Catalogue {
 
 /// The lines of a file, until one is damaged.
 struct Lines {
-    reader: BufReader<File>,
+    reader: BufReader<FromStart>,
     /// Where the next one begins.
     at: u64,
 }
 
 impl Lines {
-    fn new(mut file: File) -> Lines {
-        use std::io::Seek;
-        // A file that cannot be read from its start has no lines.
-        let _ = file.rewind();
+    fn new(file: File) -> Lines {
+        let file = FromStart { file, at: 0 };
         Lines {
             reader: BufReader::with_capacity(16 * 1024, file),
             at: 0,
@@ -390,6 +399,20 @@ impl Lines {
         let at = u32::try_from(self.at).ok()?;
         self.at += (HEAD + len) as u64;
         Some((at, line))
+    }
+}
+
+/// A file that is read from its start on, wherever others who have it open are.
+struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(bytes, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
 use everseed_node::{Event, Job};
 
 use super::Seed;
@@ -182,7 +183,9 @@ impl Service {
         };
         if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
             log::warn!("{shown}: it is another torrent now");
-            return self.forget(seed, engine, &[id.slot]);
+            let sleeper = seed.catalogue.borrow().read(id.slot);
+            let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
+            return self.forget(seed, engine, before.as_slice());
         }
         if !engine.node.is_asleep(id) {
             return tell(engine, id, waking.peers);
@@ -275,13 +278,21 @@ impl Service {
     }
 
     /// Forgets what is asleep in these slots and in no folder any more, or has changed.
-    pub(super) fn forget(&mut self, seed: &mut Seed, engine: &mut Engine, slots: &[u16]) {
-        for &slot in slots {
+    pub(super) fn forget(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        slots: &[(u16, InfoHash)],
+    ) {
+        for &(slot, info_hash) in slots {
             if seed.signals.asked() {
                 return;
             }
             let sleeper = seed.catalogue.borrow().read(slot);
-            let Some(sleeper) = sleeper else { continue };
+            // There may be another one by now.
+            let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
+                continue;
+            };
             let Some(id) = engine.node.find(sleeper.info_hash()) else {
                 continue;
             };
@@ -325,7 +336,7 @@ impl Service {
         let unwatched = seed.catalogue.borrow().each(|slot, sleeper| {
             let watched = |folder: &Path| watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
-                slots.push(slot);
+                slots.push((slot, sleeper.info_hash()));
             }
             Ok(())
         });

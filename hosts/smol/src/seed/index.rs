@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use everseed_core::hash::{Sha1, Smol};
+use everseed_core::hash::{InfoHash, Sha1, Smol};
 
 use super::watch::settle_mark;
 use crate::catalogue::Catalogue;
@@ -65,7 +65,7 @@ impl Index {
         self.contents.binary_search(&hash(path)).is_ok()
     }
 
-    /// Slots of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
+    /// Slots and info-hashes of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
     /// changed, and of content that a torrent `describes`. `go_on` is asked for each.
     pub(super) fn missing(
         &self,
@@ -74,7 +74,7 @@ impl Index {
         folder: &Path,
         closely: bool,
         go_on: impl Fn() -> io::Result<()>,
-    ) -> io::Result<Vec<u16>> {
+    ) -> io::Result<Vec<(u16, InfoHash)>> {
         let mut missing = Vec::new();
         catalogue.each(|slot, sleeper| {
             let path = sleeper.path();
@@ -86,7 +86,7 @@ impl Index {
                 || is_torrent(&path) && settle_mark(&path, || false) != Some(sleeper.mark);
             let described = || !is_torrent(&path) && describes(&sleeper.root());
             if !seen || closely && changed() || described() {
-                missing.push(slot);
+                missing.push((slot, sleeper.info_hash()));
             }
             go_on()
         })?;
@@ -115,7 +115,6 @@ mod tests {
     use super::*;
     use crate::catalogue::Sleeper;
     use everseed_core::geometry::TorrentId;
-    use everseed_core::hash::InfoHash;
     use std::fs;
 
     #[test]
@@ -153,7 +152,11 @@ mod tests {
         let missing = |folder: &Path, closely| {
             let made = |_: &Path| panic!("all are torrents");
             let missing = index.missing(&catalogue, made, folder, closely, || Ok(()));
-            missing.unwrap()
+            let slot = |(slot, hash): (u16, InfoHash)| {
+                assert_eq!(u16::from(hash.0[0]), slot);
+                slot
+            };
+            missing.unwrap().into_iter().map(slot).collect::<Vec<u16>>()
         };
         assert_eq!(missing(&folder, false), [1]);
         fs::write(folder.join("2.torrent"), "longer").unwrap();

@@ -14,7 +14,7 @@ use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
-use super::sources::{Source, Sources, Trouble};
+use super::sources::{Source, Sources, Trouble, is_given};
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
 use crate::catalogue::Mark;
@@ -99,27 +99,13 @@ impl Loader {
 
     /// Has something opened.
     pub(super) fn ask(&self, order: Order) {
-        let at = match &order.item {
+        let lane = match &order.item {
             _ if order.known => OPENED,
             Item { fetch: Some(_), .. } => FETCHED,
-            Item { path, .. } if is_torrent(path) && path.is_file() => OPENED,
+            Item { path, .. } if is_torrent(path) => OPENED,
             _ => HASHED,
         };
-        let mut shared = lock(&self.shared);
-        let lane = &mut shared.lanes[at];
-        lane.orders.push_back(order);
-        if lane.running {
-            return;
-        }
-        let (state, alarm) = (Arc::clone(&self.state), Arc::clone(&self.alarm));
-        let theirs = Arc::clone(&self.shared);
-        let work = move || work(&state, &alarm, &theirs, at);
-        let started = thread::Builder::new().name("load".into()).spawn(work);
-        match started {
-            Ok(_) => lane.running = true,
-            // The next order tries again.
-            Err(error) => log::error!("no thread to open torrents: {error}"),
-        }
+        queue(&self.state, &self.alarm, &self.shared, lane, order);
     }
 
     /// The next outcome, if there is one.
@@ -128,7 +114,31 @@ impl Loader {
     }
 }
 
-fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
+fn queue(
+    state: &Arc<State>,
+    alarm: &Arc<Alarm>,
+    shared: &Arc<Mutex<Shared>>,
+    at: usize,
+    order: Order,
+) {
+    let mut held = lock(shared);
+    let lane = &mut held.lanes[at];
+    lane.orders.push_back(order);
+    if lane.running {
+        return;
+    }
+    let (state, alarm) = (Arc::clone(state), Arc::clone(alarm));
+    let theirs = Arc::clone(shared);
+    let work = move || work(&state, &alarm, &theirs, at);
+    let started = thread::Builder::new().name("load".into()).spawn(work);
+    match started {
+        Ok(_) => lane.running = true,
+        // The next order tries again.
+        Err(error) => log::error!("no thread to open torrents: {error}"),
+    }
+}
+
+fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at: usize) {
     loop {
         let order = {
             let lane = &mut lock(shared).lanes[at];
@@ -138,8 +148,16 @@ fn work(state: &State, alarm: &Alarm, shared: &Mutex<Shared>, at: usize) {
             };
             order
         };
+        if at == OPENED && !order.known && !is_given(&order.item.path) {
+            // A folder of such a name.
+            queue(state, alarm, shared, HASHED, order);
+            continue;
+        }
         let described = state.described().added();
-        let bad = settle_mark(&order.item.path, || false).filter(|_| is_torrent(&order.item.path));
+        let path = &order.item.path;
+        let bad = is_torrent(path)
+            .then(|| settle_mark(path, || false))
+            .flatten();
         let outcome = match order.bad.is_some() && order.bad == bad {
             // What was said about it holds.
             true => Some(Err(Trouble::Bad(String::new()))),

@@ -13,6 +13,7 @@ mod network;
 mod reach;
 mod reload;
 mod scan;
+mod scout;
 mod service;
 mod signals;
 mod sources;

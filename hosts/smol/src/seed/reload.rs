@@ -143,6 +143,7 @@ impl Service {
         }
         self.forget_unwatched(seed, engine);
         self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
+        (self.survey, self.surveying) = (self.survey + 1, false);
         self.name_items();
         self.next_poll = Instant::now();
     }

@@ -3,52 +3,122 @@
 //! A folder may hold any number of torrents: those that are in the catalogue are looked up by name, and of
 //! those that are new some are taken in at a time.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Seed;
-use super::index::{Index, is_torrent};
-use super::service::{MOST_KNOWN, Managed, Service, Stage, stop};
-use super::signals::Signals;
-use super::watch::look;
-use crate::catalogue::Mark;
+use super::index::is_torrent;
+use super::scout::{Found, Known, Order, Report, Survey};
+use super::service::{LONG_LOOK, MOST_KNOWN, Managed, Service, Stage, stop};
+use super::watch::{Seen, Watch};
 use crate::cli::run::{Config, Item};
 use crate::cli::text::escape;
 use crate::engine::Engine;
 
-/// What is in a folder and not asleep.
-#[derive(Default)]
-struct Found {
-    /// What was there before.
-    known: HashSet<PathBuf>,
-    /// Some of what is new.
-    new: Vec<PathBuf>,
-    /// Whether there is more that is new.
-    more: bool,
-}
-
 impl Service {
-    /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
-    pub(super) fn scan(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let mut index = None;
+    /// Has the watched folders looked at, unless they are.
+    pub(super) fn scan(&mut self, seed: &Seed, engine: &Engine) {
+        if self.surveying {
+            if self
+                .surveying_since
+                .is_some_and(|since| since.elapsed() >= LONG_LOOK)
+            {
+                self.surveying_since = None;
+                log::warn!(
+                    "the watched folders are being looked at for {} s: one of their disks may not answer; what is \
+                     new is not seen until it does",
+                    LONG_LOOK.as_secs()
+                );
+            }
+            return;
+        }
+        if self.watches.is_empty() {
+            return;
+        }
         let more = std::mem::take(&mut self.more);
         self.say_if_full(engine, more);
-        for number in 0..self.watches.len() {
-            let restless = more && self.has_places(engine);
-            if !self.is_due(number, restless) {
-                self.more |= more;
-                continue;
+        let catalogue = match seed.catalogue.borrow().snapshot() {
+            Ok(catalogue) => catalogue,
+            Err(error) => return log::error!("the catalogue cannot be read: {error}"),
+        };
+        let items = self.items.iter().filter(|managed| managed.folder.is_some());
+        let items = items.map(|managed| Known {
+            path: managed.item.path.clone(),
+            looks: managed.is_looked_at(),
+        });
+        let mut roots: Vec<PathBuf> = seed.torrents.iter().map(|t| t.content.root()).collect();
+        roots.sort_unstable();
+        let survey = Survey {
+            number: self.survey,
+            watches: self.watches.clone(),
+            links: self.config.seed.links,
+            restless: more && self.has_places(engine),
+            items: items.collect(),
+            catalogue,
+            room: self.places(engine),
+            roots,
+        };
+        self.more_before = more;
+        self.surveying = self.scout.ask(Order::Survey(survey));
+        self.surveys.0 += u64::from(self.surveying);
+        self.surveying_since = Some(Instant::now());
+    }
+
+    /// Heeds what the scout found; answers whether there was anything.
+    pub(super) fn hear(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
+        let mut any = false;
+        while !seed.signals.asked()
+            && let Some(report) = self.scout.next()
+        {
+            any = true;
+            match report {
+                Report::Seen(path, seen) => self.seen(seed, engine, &path, seen),
+                Report::Surveyed(number, found) if number == self.survey => {
+                    self.surveying = false;
+                    self.surveys.1 = self.surveys.0;
+                    self.surveyed(seed, engine, found);
+                    let complete = |managed: &Managed| {
+                        managed.is_found_content()
+                            && managed.stage == Stage::Ready
+                            && managed.complete_at >= self.surveys.1
+                    };
+                    if self.items.iter().any(complete) {
+                        self.next_poll = Instant::now();
+                    }
+                }
+                // The folders are others by now.
+                Report::Surveyed(..) => {}
             }
-            if index.is_none() {
-                match Index::new(&seed.catalogue.borrow(), || seed.signals.go_on()) {
-                    Ok(made) => index = Some(made),
-                    Err(_) if seed.signals.asked() => return,
-                    Err(error) => return log::error!("the catalogue cannot be read: {error}"),
+        }
+        any
+    }
+
+    /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
+    fn surveyed(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        folders: Vec<(Watch, Result<Option<Found>, String>)>,
+    ) {
+        for (number, (mut watch, found)) in folders.into_iter().enumerate() {
+            match found {
+                Ok(Some(found)) => {
+                    watch.said.clear();
+                    self.more |= found.more;
+                    self.say_left_out(&mut watch, &found);
+                    self.look_into(seed, engine, &watch.folder, found);
+                }
+                Ok(None) => self.more |= self.more_before,
+                Err(error) => {
+                    self.more |= self.more_before;
+                    if watch.said != error {
+                        log::error!("{error}");
+                        watch.said = error;
+                    }
                 }
             }
-            if let Some(index) = &mut index {
-                self.look_into(seed, engine, number, index);
+            if let Some(place) = self.watches.get_mut(number) {
+                *place = watch;
             }
         }
     }
@@ -99,195 +169,91 @@ impl Service {
         torrents.max(others) > 0
     }
 
-    /// Whether a folder is to be read; what keeps us from it is said once.
-    fn is_due(&mut self, number: usize, restless: bool) -> bool {
-        let watch = &mut self.watches[number];
-        match watch.is_due(restless) {
-            Ok(due) => due,
-            Err(error) => {
-                if watch.said != error {
-                    log::error!("{error}");
-                    watch.said = error;
-                }
-                false
+    fn look_into(&mut self, seed: &mut Seed, engine: &mut Engine, folder: &Path, found: Found) {
+        for path in &found.gone {
+            let gone = |managed: &Managed| managed.folder.is_some() && managed.item.path == *path;
+            if let Some(at) = self.items.iter().position(gone) {
+                stop(seed, engine, &self.items[at]);
+                self.items.remove(at);
+            }
+        }
+        self.forget(seed, engine, &found.missing);
+        for (path, seen) in found.seen {
+            self.seen(seed, engine, &path, seen);
+        }
+        for (path, seen) in found.new {
+            if !self.items.iter().any(|managed| managed.item.path == path) {
+                self.items.push(fresh(&self.config, folder, path, seen));
             }
         }
     }
 
-    fn look_into(
-        &mut self,
-        seed: &mut Seed,
-        engine: &mut Engine,
-        number: usize,
-        index: &mut Index,
-    ) {
-        let folder = self.watches[number].folder.clone();
-        let places = self.places(engine);
-        let found = match self.read(number, index, places, seed) {
-            Ok(found) => found,
-            Err(_) if seed.signals.asked() => return,
-            Err(error) => {
-                log::error!("{error}");
-                self.watches[number].said = error;
-                return;
-            }
-        };
-        self.watches[number].said.clear();
-        self.more |= found.more;
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.items)
-                .into_iter()
-                .partition(|managed| {
-                    managed.folder.as_ref() != Some(&folder)
-                        || found.known.contains(&managed.item.path)
-                });
-        self.items = kept;
-        for managed in gone {
-            if seed.signals.asked() {
-                return;
-            }
-            stop(seed, engine, &managed);
-        }
-        // Changes of all torrent files need not be looked for at the start.
-        let closely = self.watches[number].was_read();
-        let go_on = || seed.signals.go_on();
-        let describes = |root: &Path| seed.state.described().holds_real(root);
-        let missing = index.missing(&seed.catalogue.borrow(), describes, &folder, closely, go_on);
-        match missing {
-            Ok(slots) => self.forget(seed, engine, &slots),
-            Err(_) if seed.signals.asked() => return,
-            Err(error) => log::error!("the catalogue cannot be read: {error}"),
-        }
-        let known = found.known.into_iter();
-        for path in known.chain(found.new) {
-            if seed.signals.asked() {
-                return;
-            }
-            self.take_in(&folder, path, seed, engine);
-        }
-    }
-
-    /// Reads a folder. What is new is taken in some at a time, torrents first: what a torrent describes is
-    /// nothing of its own.
-    fn read(
-        &mut self,
-        number: usize,
-        index: &mut Index,
-        (room, room_for_others): (usize, usize),
-        seed: &Seed,
-    ) -> Result<Found, String> {
-        let folder = self.watches[number].folder.clone();
-        let of_it = |managed: &&Managed| managed.folder.as_ref() == Some(&folder);
-        let items: HashSet<PathBuf> = self
-            .items
-            .iter()
-            .filter(of_it)
-            .map(|managed| managed.item.path.clone())
-            .collect();
-        let mut roots: Vec<PathBuf> = seed.torrents.iter().map(|t| t.content.root()).collect();
-        roots.sort_unstable();
-        let described = seed.state.described();
-        let mut found = Found::default();
-        let mut torrents = Vec::new();
-        let mut others = Vec::new();
-        let (mut more_torrents, mut left_out, mut example) = (false, 0_usize, None);
-        let watch = &mut self.watches[number];
-        watch.read(|path| {
-            let asleep = index.see(&path);
-            if items.contains(&path) {
-                found.known.insert(path);
-            } else if asleep || index.is_content(&path) {
-            } else if is_torrent(&path) {
-                match torrents.len() < room {
-                    true => torrents.push(path),
-                    false => more_torrents = true,
-                }
-            } else if described.holds(&path) {
-                if roots.binary_search(&path).is_err() {
-                    left_out += 1;
-                    example = example.take().or(Some(path));
-                }
-            } else if others.len() < room_for_others {
-                others.push(path);
-            } else {
-                found.more = true;
-            }
-            seed.signals.go_on()
-        })?;
-        watch.has_more_torrents = more_torrents;
-        found.more |= more_torrents;
-        torrents.append(&mut others);
-        torrents.sort();
-        found.new = torrents;
+    /// Says once how much is not shared because it belongs to torrents.
+    fn say_left_out(&self, watch: &mut Watch, found: &Found) {
         let mut items = self.items.iter();
         let coming = items.any(|m| m.stage.is_coming() && is_torrent(&m.item.path));
-        if !coming && found.new.is_empty() && left_out != watch.left_out {
-            watch.left_out = left_out;
-            if let Some(example) = example {
-                let shown = escape(example.as_os_str().as_encoded_bytes());
-                log::warn!(
-                    "{}: {left_out} in it not shared by themselves, as they belong to torrents that are not there or \
-                     not used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
-                    folder.display()
-                );
-            }
+        let count = found.left_out;
+        if coming || !found.new.is_empty() || count == watch.left_out {
+            return;
         }
-        Ok(found)
+        watch.left_out = count;
+        if let Some(example) = &found.example {
+            let shown = escape(example.as_os_str().as_encoded_bytes());
+            log::warn!(
+                "{}: {count} in it not shared by themselves, as they belong to torrents that are not there or not \
+                 used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
+                watch.folder.display()
+            );
+        }
     }
 
-    /// Looks at something in a watched folder.
-    fn take_in(&mut self, folder: &Path, path: PathBuf, seed: &mut Seed, engine: &mut Engine) {
-        let known = |managed: &&mut Managed| managed.item.path == path;
-        let Some(managed) = self.items.iter_mut().find(known) else {
-            return self
-                .items
-                .push(fresh(&self.config, folder, path, &seed.signals));
+    /// Something in a watched folder looks like this now.
+    fn seen(&mut self, seed: &mut Seed, engine: &mut Engine, path: &Path, seen: Option<Seen>) {
+        let of_it = |managed: &&mut Managed| managed.folder.is_some() && managed.item.path == path;
+        let Some(managed) = self.items.iter_mut().find(of_it) else {
+            return;
         };
-        if managed.folder.is_none() {
-            return;
-        }
-        // What is served looks after itself, but for a torrent file that was replaced.
-        let looks = match managed.stage {
-            Stage::Waiting(_) => true,
-            Stage::Running(_) | Stage::Done => is_torrent(&managed.item.path),
-            _ => false,
-        };
-        if !looks {
-            return;
-        }
-        let seen = look(&managed.item.path, || seed.signals.asked());
-        if seed.signals.asked() || seen.map(|(mark, _)| mark) == managed.mark {
-            return;
-        }
-        stop(seed, engine, managed);
-        managed.settle(seen);
-    }
-
-    /// Looks at what was still written a moment ago, when it may be complete; answers whether any of it is.
-    pub(super) fn settle(&mut self, seed: &Seed, now: Instant) -> bool {
-        let mut any = false;
-        for managed in &mut self.items {
-            if seed.signals.asked() {
-                return any;
-            }
-            if !matches!(managed.stage, Stage::Settling(at) if at <= now) {
-                continue;
-            }
-            let seen = look(&managed.item.path, || seed.signals.asked());
-            if seen.is_some_and(|(mark, _)| managed.mark == Some(mark)) {
+        let asked = std::mem::take(&mut managed.looking);
+        let same = seen.is_some_and(|(mark, _)| managed.mark == Some(mark));
+        match managed.stage {
+            Stage::Settling(_) if asked && same => {
                 managed.stage = Stage::Ready;
-                any = true;
-            } else {
+                managed.complete_at = self.surveys.0;
+                if managed.is_found_content() {
+                    self.next_poll = Instant::now();
+                }
+            }
+            Stage::Settling(_) if asked => managed.settle(seen),
+            _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
+                stop(seed, engine, managed);
                 managed.settle(seen);
             }
+            _ => {}
         }
-        any
+    }
+
+    /// Has what was still written a moment ago looked at, when it may be complete.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let links = self.config.seed.links;
+        for managed in &mut self.items {
+            let Some(folder) = &managed.folder else {
+                continue;
+            };
+            if managed.looking || !matches!(managed.stage, Stage::Settling(at) if at <= now) {
+                continue;
+            }
+            managed.looking = self.scout.ask(Order::Look {
+                folder: folder.clone(),
+                path: managed.item.path.clone(),
+                links,
+            });
+        }
     }
 }
 
 impl Managed {
     /// It has changed, and has to stay as it is for some time.
-    fn settle(&mut self, seen: Option<(Mark, (i64, i64))>) {
+    fn settle(&mut self, seen: Option<Seen>) {
         self.mark = seen.map(|(mark, _)| mark);
         self.failures = 0;
         self.in_doubt = is_torrent(&self.item.path) && self.item.path.is_absolute();
@@ -296,17 +262,31 @@ impl Managed {
     }
 
     /// It is none of what was seeded before, so that it has to be complete before it is opened.
-    pub(super) fn is_new(&mut self, seed: &Seed) {
+    pub(super) fn is_new(&mut self) {
         match self.folder {
             None => self.stage = Stage::Ready,
-            Some(_) => self.settle(look(&self.item.path, || seed.signals.asked())),
+            Some(_) => {
+                // How it looks now is found out at once.
+                self.mark = None;
+                self.stage = Stage::Settling(Instant::now());
+            }
+        }
+    }
+
+    /// Whether it is looked at whether it has changed. What is served looks after itself, but for a torrent file that
+    /// was replaced.
+    fn is_looked_at(&self) -> bool {
+        match self.stage {
+            Stage::Waiting(_) => true,
+            Stage::Running(_) | Stage::Done => is_torrent(&self.item.path),
+            _ => false,
         }
     }
 }
 
 /// Something that appeared in a watched folder.
-fn fresh(config: &Config, folder: &Path, path: PathBuf, signals: &Signals) -> Managed {
-    let mark = look(&path, || signals.asked()).map(|(mark, _)| mark);
+fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> Managed {
+    let mark = seen.map(|(mark, _)| mark);
     let fetch = config.download.clone().filter(|_| is_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {

@@ -20,6 +20,7 @@ use super::loader::{Loaded, Loader, Order, Outcome};
 use super::network::Network;
 use super::reach::introduce;
 use super::reload::Read;
+use super::scout::Scout;
 use super::sources::{Source, Trouble};
 use super::status::Status;
 use super::torrents::Seeded;
@@ -42,6 +43,17 @@ pub(super) struct Service {
     pub(super) config: Config,
     pub(super) items: Vec<Managed>,
     pub(super) watches: Vec<Watch>,
+    pub(super) scout: Scout,
+    /// Which watched folders these are, as they change.
+    pub(super) survey: u64,
+    /// Whether the scout looks at them.
+    pub(super) surveying: bool,
+    /// How often they began to, and how often that was heard.
+    pub(super) surveys: (u64, u64),
+    /// When they began to last, unless it was said that it takes long.
+    pub(super) surveying_since: Option<Instant>,
+    /// What `more` was then.
+    pub(super) more_before: bool,
     /// Whether there is more in the folders than was taken in.
     pub(super) more: bool,
     /// Why that is not taken in, as it was said last.
@@ -84,6 +96,10 @@ pub(super) struct Managed {
     pub(super) bad: Option<Mark>,
     /// Whether it is a torrent file of which nobody knows yet what it describes.
     pub(super) in_doubt: bool,
+    /// Whether the scout was asked how it looks.
+    pub(super) looking: bool,
+    /// How often the folders had begun to be looked at when it was complete: its torrent may have come since.
+    pub(super) complete_at: u64,
     pub(super) stage: Stage,
 }
 
@@ -103,6 +119,8 @@ impl Managed {
             said: String::new(),
             failures: 0,
             bad: None,
+            looking: false,
+            complete_at: 0,
             stage,
         }
     }
@@ -162,6 +180,12 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         args: args.clone(),
         items: Vec::new(),
         watches: config.watch.iter().cloned().map(Watch::new).collect(),
+        scout: Scout::new(seed.state.clone(), seed.alarm.clone()),
+        survey: 0,
+        surveying: false,
+        surveys: (0, 0),
+        surveying_since: None,
+        more_before: false,
         more: false,
         full: String::new(),
         said_why_content_waits: String::new(),
@@ -251,7 +275,8 @@ impl Service {
         self.rouse(seed, engine);
         self.end_what_is_enough(seed, engine);
         let now = Instant::now();
-        any |= self.settle(seed, now);
+        any |= self.hear(seed, engine);
+        self.settle(now);
         if any {
             self.begin(seed, engine, now);
         }
@@ -282,7 +307,7 @@ impl Service {
     /// How long it may be left alone, at most `limit`.
     pub(super) fn patience(&self, limit: Duration) -> Duration {
         let settled = self.items.iter().filter_map(|managed| match managed.stage {
-            Stage::Settling(at) => Some(at),
+            Stage::Settling(at) if !managed.looking => Some(at),
             _ => None,
         });
         let now = Instant::now();
@@ -302,7 +327,8 @@ impl Service {
             Stage::Ready | Stage::Loading(_) => is_torrent(&item.path) && item.path.is_absolute(),
             _ => false,
         };
-        if now >= until || !self.items.iter().any(unsure) {
+        let unread = self.surveying && self.watches.iter().any(|watch| !watch.is_read());
+        if now >= until || !unread && !self.items.iter().any(unsure) {
             self.starting = None;
             engine.pause_listening(None);
         }
@@ -343,7 +369,8 @@ impl Service {
                 Stage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
                 _ => continue,
             };
-            if managed.is_found_content() && content_waits {
+            let fresh = managed.complete_at >= self.surveys.1;
+            if managed.is_found_content() && (content_waits || fresh) {
                 continue;
             }
             let ticket = self.next_ticket;
@@ -420,7 +447,7 @@ impl Service {
             return;
         }
         let Some(outcome) = outcome else {
-            return managed.is_new(seed);
+            return managed.is_new();
         };
         let started = self.start_loaded(seed, engine, ticket, outcome);
         if own_tracker != seed.own_tracker
@@ -600,6 +627,9 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
 
 /// How often folders, listeners and the network are looked at: 360 times an hour, from memory.
 const POLL: Duration = Duration::from_secs(10);
+
+/// How long watched folders may be looked at before that is said.
+pub(super) const LONG_LOOK: Duration = Duration::from_secs(120);
 
 /// How often what is on a disk that is away is tried again.
 const AWAY: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use crate::catalogue::Mark;
 use crate::place::{Found, Place};
 
 /// A folder that is watched.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) folder: PathBuf,
     /// On which disk it was.
@@ -127,9 +127,18 @@ pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Ma
     look(path, given_up).map(|(mark, _)| mark)
 }
 
+/// How a link looks itself.
+pub(super) fn look_at_link(path: &Path) -> Option<Seen> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((mark(&there), (there.ctime(), there.ctime_nsec())))
+}
+
+/// How something looks, and when it changed last, in seconds and nanoseconds since 1970.
+pub(super) type Seen = (Mark, (i64, i64));
+
 /// The same, and when any of it changed last, in seconds and nanoseconds since 1970: by the time that only the
 /// kernel sets, as programs give a file its former time when they have copied it.
-pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<(Mark, (i64, i64))> {
+pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
     let top = fs::metadata(path).ok()?;
     let mut sum = mark(&top);
     let mut changed = (top.ctime(), top.ctime_nsec());

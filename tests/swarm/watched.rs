@@ -1,0 +1,104 @@
+//! Watched folders on a disk that others write to: whatever lies there costs what it touches and no more.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::make;
+use everseed_tests::service::Service;
+use everseed_tests::watched::{age, fill};
+
+/// What is no torrent is refused by name, is not held in memory or copied, and keeps nothing from being seeded; a long
+/// torrent is one all the same.
+#[test]
+fn anything_called_torrent() {
+    let net = Net::new();
+    let dir = Dir::new("watched");
+    let (share, out) = (dir.sub("share"), dir.sub("out"));
+    let fifo = Command::new("mkfifo")
+        .arg(share.join("fifo.torrent"))
+        .status();
+    assert!(fifo.unwrap().success(), "mkfifo");
+    let huge = File::create(share.join("huge.torrent")).unwrap();
+    huge.set_len(3 << 30).unwrap();
+    fs::write(share.join("garbage.torrent"), vec![b'x'; 5 << 20]).unwrap();
+    symlink("/dev/zero", share.join("zero.torrent")).unwrap();
+    fs::create_dir(share.join("folder.torrent")).unwrap();
+    fs::write(share.join("folder.torrent/a"), "a").unwrap();
+    // More than ten megabytes of what a client adds.
+    let film = Content::file("film.mkv", 1 << 20, 5);
+    film.copy_to(&out);
+    let torrent = share.join("film.torrent");
+    make(film.path(), &torrent, &[]);
+    let whole = fs::read(&torrent).unwrap();
+    let (head, end) = whole.split_at(whole.len() - 1);
+    let added = format!("6:zzzzzz{}:", 12 << 20);
+    let long = [head, added.as_bytes(), &vec![b'z'; 12 << 20], end].concat();
+    fs::write(&torrent, long).unwrap();
+    for name in ["huge", "garbage", "film"] {
+        age(&share.join(format!("{name}.torrent")));
+    }
+    fs::write(share.join("free"), "free").unwrap();
+    for download in [false, true] {
+        let config = format!(
+            "watch = \"{}\"\ndata = \"{}\"\ndownload = {download}\nout = \"{1}\"\n",
+            share.display(),
+            out.display()
+        );
+        let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+        let done = if download { "complete" } else { "seeding" };
+        service.wait_for(&format!("{done}: film.mkv"), 1);
+        service.wait_for("seeding: free", 1);
+        if !download {
+            service.wait_for("seeding: folder.torrent", 1);
+        }
+        for (name, why) in [
+            ("fifo", "it is a folder, pipe or device"),
+            (
+                "huge",
+                "it has 3221225472 bytes, and a .torrent may have 64 MiB",
+            ),
+            ("garbage", "not a torrent"),
+        ] {
+            service.wait_for(&format!("{}/{name}.torrent: {why}", share.display()), 1);
+        }
+        service.wait_for("zero.torrent", 1);
+        let memory = service.anonymous_memory();
+        assert!(memory < 24 << 20, "{memory} bytes of memory");
+        for entry in fs::read_dir(dir.join("state")).unwrap().flatten() {
+            let len = entry.metadata().unwrap().len();
+            assert!(len < 13 << 20, "{}: {len} bytes", entry.path().display());
+        }
+        service.stop();
+    }
+}
+
+/// As many are awake as `torrents` says, and those that cannot be opened take no place of those that can.
+#[test]
+fn no_other_limit_than_torrents() {
+    let net = Net::new();
+    let dir = Dir::in_memory("watched");
+    let (share, data) = (dir.sub("share"), dir.sub("data"));
+    fill(&share, &data, 0..400, "");
+    for n in 0..200 {
+        let path = share.join(format!("0-bad-{n}.torrent"));
+        fs::write(&path, "none").unwrap();
+        age(&path);
+    }
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 300\nlog = \"info\"\n",
+        share.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    service.wait_for("seeding: 1-", 400);
+    service.wait_for("not a torrent", 1);
+    let output = service.process.output();
+    let (before, _) = output.split_once(": asleep").expect("some that sleep");
+    let awake = before.matches("seeding: 1-").count();
+    assert!(awake > 256, "one sleeps when {awake} are awake");
+    service.stop();
+}
