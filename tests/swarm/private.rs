@@ -12,7 +12,9 @@ use everseed_tests::dir::Dir;
 use everseed_tests::http;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Peer, handshake};
+use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Getter, Setup, make, run};
+use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
 /// Nobody but its own trackers hears of a private torrent: not from the built-in tracker, not as metadata, not
@@ -81,6 +83,69 @@ fn public_torrents_and_our_own() {
         assert!(!seeder.process.output().contains(PASSKEY));
         seeder.stop();
     }
+}
+
+/// A service logs all that it can, and its tracker and web server say the passkey wherever they can; it is in nothing
+/// that is printed.
+#[test]
+fn no_passkey_is_printed() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let server = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let addr = server.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut turn = 0;
+        for mut stream in server.incoming().flatten() {
+            let mut head = [0; 2048];
+            let len = stream.read(&mut head).unwrap_or(0);
+            let announces = String::from_utf8_lossy(&head[..len]).contains("/announce");
+            turn += 1;
+            let answer = match (announces, turn % 3) {
+                (false, _) => format!("404 No {PASSKEY}\r\n\r\n{PASSKEY}"),
+                (_, 0) => format!("302 Found\r\nLocation: http://x:{PASSKEY}@{addr}/\r\n\r\n"),
+                (_, 1) => format!("200 OK\r\n\r\nd14:failure reason38:key {PASSKEY} ?e"),
+                _ => format!("200 OK\r\n\r\nd5:peers0:15:warning message38:key {PASSKEY} !e"),
+            };
+            let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes());
+        }
+    });
+    let watch = dir.sub("watch");
+    for n in 0..6 {
+        fs::write(watch.join(format!("{n}.bin")), [n; 1000]).unwrap();
+    }
+    let site = format!("http://{addr}/{PASSKEY}");
+    let config = format!(
+        "watch = \"{}\"\nlog = \"trace\"\nstate-in-ram = true\nout = \"{}\"\n\
+         tracker = [\"{site}/announce\", \"{site}x/announce?passkey=y\"]\n\
+         [[get]]\ntorrent = \"{site}/x.torrent?key={PASSKEY}\"\n",
+        watch.display(),
+        dir.sub("out").display(),
+    );
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    for text in [
+        "the server answers 404",
+        "the tracker says: key ***",
+        "the tracker warns: key ***",
+    ] {
+        service.wait_for(text, 1);
+    }
+    service.wait_for("password is refused", 1);
+    service.process.signal(Signal::TERM);
+    service.process.wait(PATIENCE);
+    let mut printed = service.process.output();
+    for line in [
+        format!("tracker = \"htp://t/{PASSKEY}/announce\""),
+        format!("tracker = http://t/{PASSKEY}/announce"),
+        format!("tracker = \"http://t/{PASSKEY}/announce\" more"),
+    ] {
+        let file = dir.join("bad.toml");
+        fs::write(&file, format!("{line}\n")).unwrap();
+        let output = run(["run", "--check-config", "-c", &file.to_string_lossy()]);
+        assert!(!output.status.success(), "{line}");
+        printed += &String::from_utf8_lossy(&output.stdout);
+        printed += &String::from_utf8_lossy(&output.stderr);
+    }
+    assert!(!printed.contains(&PASSKEY[..16]), "{printed}");
 }
 
 /// A torrent and its tracker lead into the house only as trackers do: pages of the router hear nothing, not

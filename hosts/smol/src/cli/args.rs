@@ -8,7 +8,7 @@ use everseed_disk::Links;
 use lexopt::{Arg, Parser};
 
 use crate::cli::text::escape;
-use crate::secrets::mask;
+use crate::secrets::mask_urls;
 use crate::url::{Scheme, Url};
 
 /// Why a command does not start.
@@ -78,8 +78,8 @@ pub fn parsed<T>(
     let text = text(parser, option)?;
     read(&text).ok_or_else(|| {
         // It may be a URL with a passkey, and go to a service's log.
-        let masked = text.contains("://").then(|| mask(&text).to_string());
-        let shown = escape(masked.as_ref().unwrap_or(&text));
+        let masked = mask_urls(&text);
+        let shown = escape(&masked);
         Stop::Usage(format!("{option}: \"{shown}\" is not {what}"))
     })
 }

@@ -17,6 +17,7 @@ use crate::cli::making;
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
+use crate::secrets::mask_urls;
 use crate::seed::foresee::{Finding, Weight, foresee, refusals};
 
 /// What `everseed run --help` prints.
@@ -167,7 +168,8 @@ impl RunArgs {
 
     fn locate(&self, line: usize, text: &str) -> String {
         let shown = escape(self.config.as_os_str().as_encoded_bytes());
-        format!("{shown}:{line}: {}", escape(text))
+        // A tracker's passkey is in the file, and this goes to a log.
+        format!("{shown}:{line}: {}", escape(&mask_urls(text)))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::cli::FAILURE;
 use crate::cli::get::Fetch;
 use crate::cli::text::{escape, size};
 use crate::http::{self, Answer, Caller, HttpError, HttpFault};
-use crate::secrets::mask;
+use crate::secrets::mask_urls;
 use crate::seed::torrents::Stagnation;
 use crate::state::State;
 
@@ -131,11 +131,8 @@ fn key(given: &Path) -> PathBuf {
 
 fn copy(state: &State, given: &Path) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
-    // Masked, as it may have a passkey.
-    let shown = match text.contains("://") {
-        true => escape(&mask(text).to_string()).to_string(),
-        false => escape(text).to_string(),
-    };
+    // It may be a URL with a passkey.
+    let shown = escape(&mask_urls(text)).to_string();
     if text.starts_with("magnet:") {
         let text = "magnet links cannot be downloaded yet; give the .torrent file or its URL";
         return Err((text.to_owned(), 1));

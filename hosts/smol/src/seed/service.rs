@@ -34,6 +34,7 @@ use crate::cli::text::{Output, is_live};
 use crate::engine::Engine;
 use crate::memory::{Plan, TooSmall};
 use crate::notify::notify;
+use crate::secrets::mask_urls;
 use crate::socket;
 use crate::state::State;
 
@@ -515,7 +516,8 @@ impl Service {
         for number in enough {
             let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running) {
-                log::warn!("{}: seeded enough", managed.item.path.display());
+                let path = managed.item.path.display().to_string();
+                log::warn!("{}: seeded enough", mask_urls(&path));
                 stop(seed, engine, managed);
                 managed.stage = Stage::Done;
             }
