@@ -61,21 +61,8 @@ pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Op
     found
 }
 
-/// Whether a torrent names this tracker among those that are used.
-pub(crate) fn names(path: &Path, metainfo: &Metainfo, tracker: &str) -> bool {
-    let mut found = false;
-    let look = |_, url: &str| match url == tracker {
-        true => {
-            found = true;
-            ControlFlow::Break(())
-        }
-        false => ControlFlow::Continue(()),
-    };
-    each_used(path, metainfo, look).is_ok() && found
-}
-
-/// The first [`MOST`].
-fn each_used(
+/// The first [`MOST`], with their tiers.
+pub(crate) fn each_used(
     path: &Path,
     metainfo: &Metainfo,
     mut each: impl FnMut(usize, &str) -> ControlFlow<()>,
@@ -145,8 +132,17 @@ mod tests {
             assert_eq!(found(1, 2), Some(url(1, 2)));
             assert_eq!(found(33, 0), (count > 33).then(|| url(33, 0)));
             assert_eq!(found(33, 1), None);
-            assert!(names(&path, &metainfo, &url(1, 1)));
-            assert!(!names(&path, &metainfo, &url(40, 1)));
+            let names = |wanted: String| {
+                let mut found = false;
+                let look = |_, url: &str| {
+                    found |= url == wanted;
+                    ControlFlow::Continue(())
+                };
+                each_used(&path, &metainfo, look).unwrap();
+                found
+            };
+            assert!(names(url(1, 1)));
+            assert!(!names(url(40, 1)));
             std::fs::remove_file(&path).unwrap();
         }
     }

@@ -76,6 +76,9 @@ impl Service {
                 return Ok(None);
             };
             for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
+                trackers
+                    .iter()
+                    .for_each(|url| seed.tracker.borrow_mut().learn(url));
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
                 let _ = node.announce(now, id, tier, trackers);
             }

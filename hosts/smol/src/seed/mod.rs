@@ -25,6 +25,7 @@ mod web;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -252,12 +253,18 @@ impl Seed {
     /// private one come from its own trackers alone (BEP 27), so this has to be one of them.
     fn track(&self, content: &Content) {
         let metainfo = content.metainfo();
-        let named = || trackers::names(content.torrent_file(), metainfo, &self.own_tracker);
-        if metainfo.private && !named() {
+        let (mut tracker, mut named) = (self.tracker.borrow_mut(), false);
+        let look = |_, url: &str| {
+            tracker.learn(url);
+            named |= url == self.own_tracker;
+            ControlFlow::Continue(())
+        };
+        let read = trackers::each_used(content.torrent_file(), metainfo, look);
+        if metainfo.private && (read.is_err() || !named) {
             return;
         }
         let info_hash = metainfo.info_hash;
-        if self.tracker.borrow_mut().add(info_hash).is_err() {
+        if tracker.add(info_hash).is_err() {
             log::warn!("the built-in tracker has no room for {info_hash} now");
         }
     }

@@ -14,7 +14,7 @@ use httparse::Header;
 use super::origin;
 
 /// Why a request is refused, if it is. `names` are those by which we are known.
-pub(super) fn refusal(headers: &[Header<'_>], names: &[String]) -> Option<&'static str> {
+pub(super) fn refusal(headers: &[Header<'_>], names: &[&[String]]) -> Option<&'static str> {
     if headers.iter().any(is_browsers) {
         return Some(NO_BROWSERS);
     }
@@ -43,7 +43,7 @@ fn is_browsers(header: &Header<'_>) -> bool {
 }
 
 /// Whether a `Host` is an address, a name that only this network or the owner can give, or one of ours.
-fn is_ours(host: &str, names: &[String]) -> bool {
+fn is_ours(host: &str, names: &[&[String]]) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         return rest
             .split(']')
@@ -51,7 +51,13 @@ fn is_ours(host: &str, names: &[String]) -> bool {
             .is_some_and(|ip| ip.parse::<IpAddr>().is_ok());
     }
     let name = host.split(':').next().unwrap_or("").trim_end_matches('.');
-    if name.parse::<IpAddr>().is_ok() || names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+    if name.parse::<IpAddr>().is_ok()
+        || names
+            .iter()
+            .copied()
+            .flatten()
+            .any(|n| n.eq_ignore_ascii_case(name))
+    {
         return true;
     }
     // RFC 6761, 6762, 8375, and what ICANN keeps for private use; nobody can own a name without a dot.
@@ -111,8 +117,8 @@ const ORIGINS: usize = 256;
 const NO_BROWSERS: &str = "This is for BitTorrent clients. Browsers are refused, as any web page could \
     use them to announce.\n";
 
-const NOT_OUR_NAME: &str = "This is not the name of this tracker. Use its address, or start it with \
-    that name in its --tracker URL.\n";
+const NOT_OUR_NAME: &str = "This is not a name of this tracker. Use its address, or start it with \
+    --public-address NAME.\n";
 
 #[cfg(test)]
 mod tests {
@@ -123,7 +129,7 @@ mod tests {
         let names = ["seed.example.org".to_owned()];
         let refused = |name: &str, value: &str| {
             let value = value.as_bytes();
-            refusal(&[Header { name, value }], &names).is_some()
+            refusal(&[Header { name, value }], &[&names]).is_some()
         };
         for (name, value, expected) in [
             ("Origin", "null", true),

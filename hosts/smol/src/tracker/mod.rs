@@ -33,6 +33,7 @@ use everseed_core::tracker::{AnnounceEvent, Family, Scrape, write_compact};
 
 use self::callers::Rates;
 use crate::scope::Scope;
+use crate::url::{Scheme, Url};
 
 pub use web::serve;
 
@@ -51,6 +52,8 @@ pub struct Table {
     public: Vec<SocketAddr>,
     /// Names by which requests may call us.
     names: Vec<String>,
+    /// Those that torrents have for us.
+    learned: Vec<String>,
     rates: Rates,
     rng: Rng,
 }
@@ -108,6 +111,7 @@ impl Table {
             uncalled: false,
             public: Vec::new(),
             names: Vec::new(),
+            learned: Vec::new(),
             rates: Rates::new(),
             rng: Rng::new(seed),
         }
@@ -117,6 +121,24 @@ impl Table {
     pub(crate) fn set_public(&mut self, addrs: &[SocketAddr]) {
         let first = |v4| addrs.iter().find(|addr| addr.is_ipv4() == v4).copied();
         self.public = first(true).into_iter().chain(first(false)).collect();
+    }
+
+    /// Takes requests that call us by the host of a torrent's tracker, if that may be this one by its port and
+    /// path. When too many were learned the earliest is forgotten.
+    pub(crate) fn learn(&mut self, tracker: &str) {
+        let Ok(url) = Url::parse(tracker) else {
+            return;
+        };
+        let name = url.host;
+        let may_be =
+            url.scheme == Scheme::Http && url.port == self.port && url.target == "/announce";
+        if !may_be || name.parse::<IpAddr>().is_ok() || self.learned.iter().any(|n| n == name) {
+            return;
+        }
+        if self.learned.len() == LEARNED {
+            self.learned.remove(0);
+        }
+        self.learned.push(name.to_owned());
     }
 
     /// Takes requests that call us by these names too; addresses and local names are always ours.
@@ -344,6 +366,9 @@ const INTERVAL_S: u32 = 120;
 
 /// Seconds below which peers are asked not to announce.
 const MIN_INTERVAL_S: u32 = 30;
+
+/// Names that are learned from torrents.
+const LEARNED: usize = 64;
 
 /// Peers of one origin.
 const MAX_PER_ORIGIN: usize = 64;

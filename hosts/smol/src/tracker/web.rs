@@ -54,7 +54,7 @@ impl Table {
         if let Some(info_hash) = torrent_file(path) {
             return Some(info_hash);
         }
-        if let Some(reason) = callers::refusal(request.headers, &self.names) {
+        if let Some(reason) = callers::refusal(request.headers, &[&self.names, &self.learned]) {
             text(out, "403 Forbidden", reason);
             return None;
         }
@@ -494,6 +494,22 @@ mod tests {
         let head = format!("{announce}Host: seed.example.org:6881\r\n\r\n");
         assert_eq!(ask(&mut table, head.as_bytes()).0, "200 OK");
         assert_eq!(table.peers(), 1);
+        // What a torrent that is seeded here has as its tracker may be a name of ours.
+        for (url, status) in [
+            ("http://a.example.org:6881/announce", "200 OK"),
+            ("http://a.example.org:80/announce", "403 Forbidden"),
+            ("http://a.example.org:6881/", "403 Forbidden"),
+            ("udp://a.example.org:6881/announce", "403 Forbidden"),
+        ] {
+            let mut table = self::table();
+            table.learn(url);
+            let head = format!("{announce}Host: a.example.org:6881\r\n\r\n");
+            assert_eq!(ask(&mut table, head.as_bytes()).0, status, "{url}");
+        }
+        for n in 0..1000 {
+            table.learn(&format!("http://{n}.example.org:6881/announce"));
+        }
+        assert_eq!(table.learned.len(), super::super::LEARNED);
     }
 
     #[test]
