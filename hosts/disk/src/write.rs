@@ -1,10 +1,15 @@
-//! Writing what was downloaded: spans to files that are made as they are needed.
+//! Writing what was downloaded: spans to files that we made ourselves.
 //!
-//! Rules: a file is made, at its full length and sparse, when the first block of it is written; nothing outside
-//! the folder that the owner named is written, whatever links are in it; padding files are not written (BEP 47). The
-//! content's own folder is made by [`prepare`] and never again, so that an unmounted disk is an error
-//! and does not fill the one below it. A piece that reaches into a file which was not asked for is
-//! written whole, as it could not be verified otherwise.
+//! Rules:
+//! - Nothing is written into a file of the owner's: [`ours`](crate::ours) says which are not. [`prepare`] makes
+//!   those that are missing, with one byte; a file gets its full length, sparse, when the first block of it is
+//!   written. Bytes of a piece that lie in a file of the owner's are left out, and the piece is verified with
+//!   what stands there.
+//! - Nothing outside the folder that the owner named is written, whatever links are in it.
+//! - The content's own folder is made by [`make_folder`] and never again, so that an unmounted disk is an error
+//!   and does not fill the one below it.
+//! - A piece that reaches into a file which was not asked for is written whole, as it could not be verified
+//!   otherwise. Padding files are not written (BEP 47).
 //!
 //! What is written is durable after [`sync`], and no sooner. If that fails, some of what was written since the
 //! last time that it did not may be lost, though memory still shows it and the next `sync` says nothing of

@@ -298,3 +298,86 @@ fn the_first_one_keeps_its_file() {
     let found = owner::differing(&second, &[0], |_| true).unwrap().unwrap();
     assert_eq!(found.files, [data.join("T/a")]);
 }
+
+/// Downloads that are cut off, edits, other files in the place of ours, at random: no byte of the owner's is ever
+/// changed, and in the end what is not the owner's can be had.
+#[test]
+fn nothing_of_the_owners_is_lost_by_chance() {
+    for seed in 0..40 {
+        let mut rng = everseed_core::rng::Rng::new(seed);
+        let stage = Stage::new(&[
+            ("a", 30_000),
+            ("b", 500),
+            ("c", 50_000),
+            ("d", 700),
+            ("e", 20_000),
+        ]);
+        let folder = stage.scratch.path().join("data/T");
+        // What the owner did to a file, while it is not ours.
+        let mut owners: std::collections::HashMap<&str, Vec<u8>> = Default::default();
+        let (mut content, mut good) = stage.open();
+        write::prepare(&content, |_| true).unwrap();
+        for _ in 0..30 {
+            let at = rng.below(5) as usize;
+            let (name, len) = stage.files[at];
+            let path = folder.join(name);
+            match rng.below(6) {
+                0 => {
+                    // Cut off and begun again.
+                    (content, good) = stage.open();
+                    write::prepare(&content, |_| true).unwrap();
+                }
+                1 => {
+                    // Something else in its place, as by an editor that saves.
+                    let new = stage.scratch.write("new", &random(rng.bits(), 1 + len / 2));
+                    owners.insert(name, fs::read(&new).unwrap());
+                    fs::rename(new, &path).unwrap();
+                }
+                2 if !owners.contains_key(name) && fs::read(&path).unwrap() == stage.of(name) => {
+                    // A change in place of what is complete, as far as everseed has seen that it is.
+                    let start: usize = stage.files[..at].iter().map(|(_, len)| len).sum();
+                    let pieces = start / PIECE..=(start + len - 1) / PIECE;
+                    let is_known = |p| bits::get(&good, u32::try_from(p).unwrap());
+                    if pieces.clone().all(is_known) {
+                        let mut bytes = stage.of(name).to_vec();
+                        bytes[len / 2] ^= 1;
+                        fs::write(&path, &bytes).unwrap();
+                        owners.insert(name, bytes);
+                    }
+                }
+                3 if owners.contains_key(name) => {
+                    // Out of the way.
+                    owners.remove(name);
+                    fs::remove_file(&path).unwrap();
+                    (content, good) = stage.open();
+                    write::prepare(&content, |_| true).unwrap();
+                }
+                _ => {
+                    let piece = rng.below(content.geometry().pieces());
+                    for piece in stage.download(&content, &[piece]) {
+                        bits::set(&mut good, piece);
+                    }
+                }
+            }
+            for (name, bytes) in &owners {
+                assert!(
+                    fs::read(folder.join(name)).unwrap() == *bytes,
+                    "{seed}: {name}"
+                );
+            }
+        }
+        for name in owners.keys() {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+        let (content, good) = stage.open();
+        assert!(
+            owner::differing(&content, &good, |_| true)
+                .unwrap()
+                .is_none(),
+            "{seed}"
+        );
+        write::prepare(&content, |_| true).unwrap();
+        let all: Vec<u32> = (0..content.geometry().pieces()).collect();
+        assert_eq!(stage.download(&content, &all), all, "{seed}");
+    }
+}

@@ -180,7 +180,11 @@ impl Plan {
         let requests = self.requests() * size_of::<Request>();
         let torrents = self.torrents * TORRENT + self.bits + tiers;
         let downloads = match self.downloads() {
-            true => 2 * self.counts + PARTIALS * size_of::<Partial>() + self.partial_bits,
+            // The last of it is a bit a piece that is known to be good, with the files that are ours.
+            true => {
+                let partials = PARTIALS * size_of::<Partial>() + self.partial_bits;
+                2 * self.counts + partials + self.counts.div_ceil(8)
+            }
             false => 0,
         };
         PROGRAM + torrents + downloads + requests + self.scratch()
