@@ -5,6 +5,7 @@
 //! its [`Choice`] takes; hidden ones count, and links to files that lie in the folder. What cannot be read, or
 //! has a name that others could not, is left out and told, unless the options are strict.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -159,12 +160,14 @@ pub fn make(
 }
 
 /// Whether a torrent made of `path` now would have the same info-hash as `content` has, were the bytes of
-/// the files the same; they are not looked at.
+/// the files the same; they are not looked at. But a few that it does not list are read, as what cannot be read
+/// was left out, and would be again.
 pub fn would_be_same(path: &Path, content: &Content, options: &Options) -> bool {
     let same = || -> Option<bool> {
-        let source = Source::find(path, Path::new(""), options, &mut |_| {}).ok()?;
+        let mut source = Source::find(path, Path::new(""), options, &mut |_| {}).ok()?;
         let metainfo = content.metainfo();
         let piece_len = source.piece_len(options);
+        source.leave_out_unreadable(content)?;
         if metainfo.geometry != source.geometry(path, piece_len, options.align).ok()? {
             return Some(false);
         }
@@ -430,6 +433,35 @@ impl Source {
         Ok(pieces.finish())
     }
 
+    /// Leaves out files that `content` does not list and that cannot be read to their end. Of very many
+    /// none is tried. `None` if the torrent cannot be read.
+    fn leave_out_unreadable(&mut self, content: &Content) -> Option<()> {
+        let (folder, links) = (&*self.folder, self.links);
+        let root = Root { folder, links };
+        let entries = content.entries().ok()?;
+        let listed: HashSet<PathBuf> =
+            entries.map(|e| Some(e.ok()?.path)).collect::<Option<_>>()?;
+        let others = self
+            .files
+            .iter()
+            .filter(|file| !listed.contains(&file.path));
+        if self.single || others.count() > LEFT_OUT {
+            return Some(());
+        }
+        let mut pieces = Pieces::new(default_piece_len(0));
+        let mut scratch = scratch();
+        self.files.retain(|found| {
+            listed.contains(&found.path) || {
+                let opened = root.open_file(&found.path).map(|(fd, _)| File::from(fd));
+                let read = opened.map(|file| {
+                    pieces.add_file(&found.path, file, found.len, &mut scratch, &mut |_| {})
+                });
+                !matches!(read, Ok(Err(HashError::Io(..))))
+            }
+        });
+        Some(())
+    }
+
     /// A file that came, went or changed between two looks.
     fn difference(&self, later: &Source) -> Option<PathBuf> {
         let same = |(a, b): &(&Found, &Found)| a.path == b.path && a.stamp == b.stamp;
@@ -547,6 +579,9 @@ pub(crate) fn write_list<W: io::Write>(
         .try_for_each(|text| out.string(text.as_bytes()))?;
     out.end()
 }
+
+/// Files that could not be read when a torrent was made, and are tried again before it is made anew.
+const LEFT_OUT: usize = 16;
 
 const CREATED_BY: &str = concat!("everseed/", env!("CARGO_PKG_VERSION"));
 

@@ -397,6 +397,48 @@ fn what_is_left_out_is_named() {
     assert!(skipped.contains(&("Thumbs.db".into(), NotIncluded)));
 }
 
+/// A bad sector costs the file that it is in: what was hashed of it is taken back.
+#[test]
+fn a_file_that_breaks_while_it_is_read_is_left_out() {
+    let scratch = Scratch::new("make-broken");
+    let all = folder(&scratch);
+    let share = scratch.path().join("share");
+    let torrent = scratch.path().join("t");
+    // It opens, and the first read of it fails.
+    symlink("/proc/self/mem", share.join("bad")).unwrap();
+    for align in [false, true] {
+        let options = Options {
+            links: Links::Follow,
+            align,
+            ..options()
+        };
+        let mut skipped = Vec::new();
+        make(&share, &torrent, &options, &mut |report| {
+            if let Report::Skipped(path, why) = report {
+                skipped.push((path.to_owned(), why));
+            }
+        })
+        .unwrap();
+        assert_eq!(skipped, [(share.join("bad"), Skipped::Unreadable(5))]);
+        let content = open(&torrent, &share, &scratch);
+        let entries = content.entries().unwrap().map(Result::unwrap);
+        let data = entries.filter(|entry| entry.kind == Kind::Data);
+        assert_eq!(data.map(|entry| entry.len).sum::<u64>(), all.len() as u64);
+        assert!(good(&content).iter().all(|good| *good));
+        // It is not made anew for that at every start, but is when the file can be read.
+        assert!(would_be_same(&share, &content, &options));
+        fs::write(share.join("more"), b"x").unwrap();
+        assert!(!would_be_same(&share, &content, &options));
+        fs::remove_file(share.join("more")).unwrap();
+        let strict = Options {
+            strict: true,
+            ..options
+        };
+        let made = make(&share, &torrent, &strict, &mut |_| {});
+        assert!(matches!(made, Err(MakeError::Io { path, .. }) if path == share.join("bad")));
+    }
+}
+
 /// Every file begins with a piece, and what is between them is on no disk.
 #[test]
 fn files_are_aligned_by_padding() {
