@@ -28,6 +28,7 @@ mod restart;
 mod resume;
 mod service;
 mod sources;
+mod strangers;
 mod tools;
 mod trace;
 mod watched;
