@@ -281,9 +281,10 @@ fn tighten(folder: &Path) -> io::Result<()> {
 
 /// Whether a file in the state folder is of the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
-    let known: [&[u8]; 5] = [
+    let known: [&[u8]; 6] = [
         b"lock",
         b"made",
+        b"described",
         b"catalogue",
         b"new.torrent",
         b"fetched.torrent",
@@ -291,7 +292,8 @@ fn is_ours(name: &[u8]) -> bool {
     let of_torrent = || {
         let (hash, rest) = name.split_at_checked(40)?;
         InfoHash::from_hex(hash)?;
-        Some([&b".torrent"[..], b".resume", b".index", b".place"].contains(&rest))
+        let kinds = [".torrent", ".resume", ".index", ".place", ".download"];
+        Some(kinds.iter().any(|kind| kind.as_bytes() == rest))
     };
     let name = name.strip_suffix(b".damaged").unwrap_or(name);
     known.contains(&name) || name.starts_with(b".everseed-") || of_torrent() == Some(true)
