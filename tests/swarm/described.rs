@@ -4,7 +4,9 @@
 //! taken for content of its own has been.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use everseed_tests::content::Content;
@@ -140,6 +142,17 @@ fn asked_for_by_name() {
         let why = format!("belongs to {}, which is private", torrent.display());
         assert!(output.contains(&why), "{output}");
     }
+    // A torrent may be made, as nothing is shared by that.
+    symlink(dir.join("state"), dir.join("everseed")).unwrap();
+    let made = Command::new(everseed())
+        .args(["make".as_ref(), path.as_os_str(), "-o".as_ref()])
+        .arg(dir.join("made.torrent"))
+        .env("XDG_STATE_HOME", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&made.stderr).into_owned();
+    let why = format!("belongs to {}, which is private", torrent.display());
+    assert!(made.status.success() && said.contains(&why), "{said}");
     fs::remove_file(&torrent).unwrap();
     let other = dir.sub("other");
     fs::write(other.join("other"), "other").unwrap();

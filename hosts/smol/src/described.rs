@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everseed_core::hash::{Sha1, Smol};
-use everseed_disk::open_regular;
+use everseed_disk::{RegularError, open_regular};
 
 use crate::state::set_aside;
 
@@ -148,21 +148,8 @@ impl Described {
         if !self.holds_real(&path) {
             return None;
         }
-        let path = folded(&path);
-        let mut best: Option<(u8, Description)> = None;
-        let each = |found: Description| {
-            let root = folded(&found.root);
-            if !root.starts_with(&path) && !path.starts_with(&root) {
-                return;
-            }
-            let rank = u8::from(found.private) * (1 + u8::from(found.is_there()));
-            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                best = Some((rank, found));
-            }
-        };
         let _held = self.lock();
-        read(&self.path, each).ok()?;
-        best.map(|(_, found)| found)
+        find_in(&self.path, &path)
     }
 
     /// Frees the memory, until something is looked for again.
@@ -183,7 +170,7 @@ impl Described {
 
     fn load(&self) -> io::Result<Known> {
         let mut known = Known::default();
-        let damage = read(&self.path, |description| {
+        let damage = self.read(|description| {
             known.lines.push(line(&description).1);
             known.roots.push(hash(&description.root));
             let above = description.root.ancestors().skip(1).map(hash);
@@ -193,8 +180,13 @@ impl Described {
                 tidy(&mut known.above);
             }
         })?;
-        if damage {
+        if damage.lines {
             self.mend()?;
+        } else if damage.rest > 0 {
+            // So that the next line does not go on with it.
+            let file = OpenOptions::new().write(true).open(&self.path)?;
+            let end = file.metadata()?.len().saturating_sub(damage.rest);
+            file.set_len(end)?;
         }
         for hashes in [&mut known.lines, &mut known.roots, &mut known.above] {
             tidy(hashes);
@@ -203,15 +195,48 @@ impl Described {
         Ok(known)
     }
 
+    fn read(&self, each: impl FnMut(Description)) -> io::Result<Damage> {
+        match open_regular(&self.path, FILE_MAX) {
+            Ok(file) => read(file, each),
+            Err(RegularError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Damage::default())
+            }
+            Err(RegularError::Io(error)) => Err(error),
+            Err(error) => {
+                set_aside(&self.path, &error.to_string());
+                Ok(Damage::default())
+            }
+        }
+    }
+
     /// Keeps what is damaged as another file, and what is whole in this one.
     fn mend(&self) -> io::Result<()> {
         let mut whole = String::new();
-        read(&self.path, |description| {
+        self.read(|description| {
             whole.push_str(&line(&description).0);
         })?;
         set_aside(&self.path, "some of its lines are damaged");
         everseed_disk::replace(&self.path, |out| out.write_all(whole.as_bytes()))
     }
+}
+
+/// What the file of a state that may be in use says about `path`, which is a path without links: a description of it,
+/// of what holds it or of what is in it.
+pub(crate) fn find_in(file: &Path, path: &Path) -> Option<Description> {
+    let path = folded(path);
+    let mut best: Option<(u8, Description)> = None;
+    let each = |found: Description| {
+        let root = folded(&found.root);
+        if !root.starts_with(&path) && !path.starts_with(&root) {
+            return;
+        }
+        let rank = u8::from(found.private) * (1 + u8::from(found.is_there()));
+        if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+            best = Some((rank, found));
+        }
+    };
+    read(open_regular(file, FILE_MAX).ok()?, each).ok()?;
+    best.map(|(_, found)| found)
 }
 
 impl Known {
@@ -239,40 +264,32 @@ impl Description {
     }
 }
 
-/// Reads all lines that are whole; answers whether some were not. What a power cut left of the last line counts for
-/// nothing: nobody has acted on it.
-fn read(path: &Path, mut each: impl FnMut(Description)) -> io::Result<bool> {
-    let file = match open_regular(path, FILE_MAX) {
-        Ok(file) => file,
-        Err(everseed_disk::RegularError::Io(error)) => match error.kind() {
-            io::ErrorKind::NotFound => return Ok(false),
-            _ => return Err(error),
-        },
-        Err(error) => {
-            set_aside(path, &error.to_string());
-            return Ok(false);
-        }
-    };
-    let mut damage = false;
+/// What some of the lines were not.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Damage {
+    /// Whether there are damaged lines.
+    lines: bool,
+    /// Bytes that a power cut left of the last line. They count for nothing: nobody has acted on them.
+    rest: u64,
+}
+
+/// Reads all lines that are whole.
+fn read(file: File, mut each: impl FnMut(Description)) -> io::Result<Damage> {
+    let mut damage = Damage::default();
     let mut reader = BufReader::with_capacity(16 * 1024, file);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        let len = (&mut reader as &mut BufReader<File>)
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut bytes)?;
-        if len == 0 {
+        let line = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut bytes)?;
+        if line == 0 {
             return Ok(damage);
         }
         match parse(&bytes) {
             Some(description) => each(description),
             None if reader.fill_buf()?.is_empty() && bytes.last() != Some(&b'\n') => {
-                // So that the next line does not go on with it.
-                let file = OpenOptions::new().write(true).open(path)?;
-                let end = file.metadata()?.len().saturating_sub(len as u64);
-                file.set_len(end)?;
+                damage.rest = line as u64;
             }
-            None => damage = true,
+            None => damage.lines = true,
         }
     }
 }

@@ -14,7 +14,8 @@ use rustix::fs::{Access, access};
 
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::text::{Output, Progress, escape, say};
-use crate::cli::{Failure, finish, making, start_log};
+use crate::cli::{Failure, finish, making, seed, start_log};
+use crate::described::find_in;
 use crate::magnet::magnet;
 use crate::secrets::has_secret;
 use crate::trackers;
@@ -84,10 +85,29 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = parse(parser)?;
     start_log(LevelFilter::Warn);
     writable(&args.out).map_err(Failure::Failed)?;
+    if !args.options.private {
+        say_if_private(&args.path);
+    }
     let made = make(&args.path, &args.out, &args.options, &mut reporter());
     made.map_err(Failure::failed)?;
     let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
     print(&args.out, &metainfo)
+}
+
+/// Says that what is made will be public and was not: nothing is shared by making it, so that it is no reason to refuse.
+fn say_if_private(path: &Path) {
+    let Some(state) = seed::usual_state() else {
+        return;
+    };
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let found = find_in(&state.join("described"), &real);
+    if let Some(found) = found.filter(|found| found.private) {
+        log::warn!(
+            "{} belongs to {}, which is private, and the torrent that is made of it is not: see --private",
+            escape(path.as_os_str().as_encoded_bytes()),
+            escape(found.torrent.as_os_str().as_encoded_bytes())
+        );
+    }
 }
 
 /// Prints where a torrent is and how it is called.

@@ -23,7 +23,8 @@ A PATH is a file or folder to share, or a .torrent whose data is already there.
 For a file or folder a torrent is made and kept beside the state; running the
 same command again finds it at once. Its path, info-hash and magnet link are
 printed: hand any of them out. With no tracker given, everseed is the tracker
-too, so nothing else has to be installed.
+too, so nothing else has to be installed. What belongs to a private .torrent
+that was seen and is there is refused, unless --private is given.
 
 Options:
       --data DIR       where the data of a given .torrent lies: the folder that
@@ -314,15 +315,20 @@ impl SeedArgs {
         }
         self.state = match state {
             Some(state) => state,
-            None => default_state(
-                std::env::var_os("XDG_STATE_HOME"),
-                std::env::var_os("HOME"),
-                rustix::process::geteuid().is_root(),
-            )
-            .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
+            None => usual_state()
+                .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
         };
         Ok(self)
     }
+}
+
+/// Where state is when nobody says.
+pub(crate) fn usual_state() -> Option<PathBuf> {
+    default_state(
+        std::env::var_os("XDG_STATE_HOME"),
+        std::env::var_os("HOME"),
+        rustix::process::geteuid().is_root(),
+    )
 }
 
 /// Where state goes by the XDG base directory rules, and for root where a service keeps it.

@@ -59,7 +59,7 @@ impl Service {
         let engine = seed.engine.clone();
         let mut engine = engine.borrow_mut();
         let mut catalogue = seed.catalogue.borrow_mut();
-        let (mut left_out, now) = (0_usize, engine.now());
+        let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &Sleeper| {
             seed.signals.go_on()?;
@@ -80,7 +80,7 @@ impl Service {
                     .iter()
                     .for_each(|url| seed.tracker.borrow_mut().learn(url));
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
-                let _ = node.announce(now, id, tier, trackers);
+                tiers_left_out += usize::from(node.announce(now, id, tier, trackers).is_err());
             }
             Ok(Some(id))
         };
@@ -99,6 +99,11 @@ impl Service {
         }
         if left_out > 0 {
             log::error!("{left_out} torrents are left out; raise memory =");
+        }
+        if tiers_left_out > 0 {
+            log::error!(
+                "{tiers_left_out} tiers of trackers of torrents that sleep are not announced to; raise memory ="
+            );
         }
         let count = catalogue.count();
         if count > awake(&self.config) {

@@ -213,6 +213,8 @@ impl Sources<'_> {
             _ if !self.asked => Err(Trouble::Described(format!(
                 "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \"{shown}\""
             ))),
+            // What is made of it is private too.
+            _ if self.make.private => Ok(()),
             Some(found) if found.private && found.is_there() => Err(Trouble::Failed(format!(
                 "{shown} belongs to {torrent}, which is private, and a torrent that is made of it would be public; \
                  seed {torrent} itself, or remove it first"
