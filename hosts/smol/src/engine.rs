@@ -160,7 +160,7 @@ impl Engine {
             sources: Vec::new(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
-            buffer: vec![0; held.written].into_boxed_slice(),
+            buffer: vec![0; plan.buffer].into_boxed_slice(),
             bodies: Bodies::new(),
             way,
             contents: Contents::default(),
@@ -170,7 +170,7 @@ impl Engine {
             signals,
             busy: true,
             held,
-            lending: Lending::new(plan.places, plan.slots),
+            lending: Lending::new(plan.places, plan.lent),
             web_at_once: plan.web,
             listen_at: None,
             news: News {

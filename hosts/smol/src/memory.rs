@@ -16,10 +16,12 @@
 //! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
 //! | what the kernel holds for others than peers that are served, HTTP clients among them | a quarter of what then is left, at most a [`PLACE`] for everybody | one who does not take what it was sent leaves |
 //! | what it holds of blocks that come, in a download | half of what then is left | smaller windows |
-//! | what it holds for peers that are served | the rest, at most [`HELD`] each, and once more for the buffer that is sent from | less for each, then fewer served |
+//! | the buffer that is sent from | an eighth of what then is left, at most [`WRITTEN`](socket::WRITTEN) blocks | shorter writes |
+//! | what it holds for peers that are served | the rest | less for each, then fewer served |
 //!
 //! What the kernel holds is what TCP has taken and nobody has acknowledged yet, and what has come and was not
-//! read: see [`Held`]. Who has a share of it and who has to wait, `engine::lending` decides.
+//! read: see [`Held`]. Who has a share of it and who has to wait, `engine::lending` decides. One that is served
+//! alone may have nearly all that is for those who are served.
 //!
 //! What others than those served send us has 4 KiB each in the kernel and is read as soon as it comes, so that
 //! it is not counted for each of them: it takes everybody at the same moment to fill that.
@@ -42,6 +44,7 @@ use everseed_node::queue::Request;
 use everseed_node::table::Table;
 use everseed_node::torrent::Torrent;
 
+use crate::cli::text::size;
 use crate::socket::{self, Held};
 
 /// How much of what the node needs.
@@ -51,8 +54,10 @@ pub(crate) struct Plan {
     pub(crate) peers: usize,
     /// Peers that are served at a time.
     pub(crate) slots: usize,
-    /// Bytes that the kernel may hold for one of them.
-    pub(crate) held: usize,
+    /// Bytes that the kernel may hold for all of them together.
+    pub(crate) lent: usize,
+    /// Bytes that are written at a time, at most.
+    pub(crate) buffer: usize,
     /// Addresses to listen on.
     pub(crate) listeners: usize,
     /// Callers that may wait to be accepted on each of them.
@@ -167,10 +172,10 @@ impl Plan {
             self.received = rest / 2;
             rest -= self.received;
         }
-        // One part is for the buffer.
-        let parts = (self.slots + 1).clamp(2, (rest / LEAST_HELD).max(2));
-        self.slots = parts - 1;
-        self.held = (rest / parts).clamp(LEAST_HELD, HELD);
+        self.buffer = (rest / 8).clamp(socket::BLOCK, socket::WRITTEN * socket::BLOCK);
+        rest -= self.buffer;
+        self.slots = self.slots.clamp(1, (rest / LEAST_HELD).max(1));
+        self.lent = rest.min(self.slots * MOST_HELD);
         Ok(self)
     }
 
@@ -198,9 +203,9 @@ impl Plan {
         }
     }
 
-    /// What the kernel may hold for one peer.
+    /// How the kernel is told what it may hold.
     pub(crate) fn held(&self) -> Held {
-        Held::new(self.held, self.waiting, self.received)
+        Held::new(self.waiting, self.received)
     }
 
     /// Allocates it, for good.
@@ -239,14 +244,14 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (peers, slots, held) = (self.peers, self.slots, self.held / 1024);
+        let (peers, slots, lent) = (self.peers, self.slots, size(self.lent as u64));
         write!(f, "torrents {}", self.torrents)?;
         if self.asleep > 0 {
             write!(f, " and {} asleep", self.asleep)?;
         }
         write!(
             f,
-            ", peers {peers}, served {slots} with {held} KiB each on their way"
+            ", peers {peers}, served {slots} with {lent} on their way"
         )?;
         match self.blocks {
             0 => Ok(()),
@@ -308,7 +313,11 @@ const KERNEL_PEER: usize = 3072;
 /// With less there is no use in starting.
 const LEAST_PEERS: usize = 8;
 const LEAST_BLOCKS: usize = 16;
-const LEAST_HELD: usize = 48 * 1024;
+
+/// Bytes that the kernel may hold for one peer that is served: with less there is no use in serving it, and with
+/// more nobody is so far away that it is served faster.
+pub(crate) const LEAST_HELD: usize = 48 * 1024;
+pub(crate) const MOST_HELD: usize = 6 * 1024 * 1024;
 
 /// Callers that may wait to be accepted, while a slow disk is read.
 const LEAST_WAITING: usize = 16;
@@ -325,9 +334,6 @@ const WEB: usize = 32;
 
 /// Bytes that the kernel holds for one of them.
 const PLACE: usize = socket::UNSERVED + socket::UNACCEPTED;
-
-/// With more for each peer that is served nothing gets faster.
-const HELD: usize = 6 * 1024 * 1024;
 
 const REQUESTS_PER_PEER: usize = 250;
 const MIN_REQUESTS: usize = 500;
@@ -391,7 +397,7 @@ mod tests {
     fn total(plan: &Plan) -> usize {
         let waiting = plan.listeners * plan.waiting * WAITING_PEER;
         let places = (plan.places + plan.web) * PLACE;
-        let kernel = waiting + places + plan.received + (plan.slots + 1) * plan.held;
+        let kernel = waiting + places + plan.received + plan.buffer + plan.lent;
         let asleep = plan.asleep * ASLEEP;
         let download = plan.blocks * BLOCK_COST + plan.peer_bits;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()
@@ -423,12 +429,12 @@ mod tests {
 
     #[test]
     fn more_memory_is_more_peers() {
-        let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.held));
-        assert_eq!(of(1 << 30), Ok((1000, HELD)));
+        let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.lent));
+        assert_eq!(of(1 << 30), Ok((1000, 16 * MOST_HELD)));
         assert!(of(900 << 10).is_err());
-        let (few, held) = of(2 << 20).unwrap();
+        let (few, lent) = of(2 << 20).unwrap();
         assert!(few >= 200, "{few} peers");
-        assert!(held < HELD, "{held}");
+        assert!(lent < MOST_HELD, "{lent}");
     }
 
     #[test]

@@ -8,42 +8,52 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sockopt;
 
-/// What the kernel may hold for one peer, which bounds what a peer that stops reading or is not read
+/// How the kernel is told what it may hold for peers, which bounds what one that stops reading or is not read
 /// pins there. Everybody begins with little; who is served, or serves us, gets more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Bytes that are written at a time to a peer that is served: blocks with their heads.
-    pub(crate) written: usize,
-    /// Bytes that were sent to it and are not acknowledged, with what the kernel needs to keep them, with which
-    /// it takes nothing more.
-    sent: usize,
-    /// Bytes that came from it and were not read, likewise.
-    received: usize,
     /// Bytes of blocks that came from all who serve us; 0 if nothing is downloaded.
     blocks: usize,
     /// Callers that may wait to be accepted.
     waiting: usize,
 }
 
-impl Held {
+/// How the bytes are used that the kernel may hold for a peer that is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Portion {
+    /// Bytes that are written at a time: blocks with their heads.
+    pub(crate) written: usize,
+    /// Bytes that were sent to it and are not acknowledged, with what the kernel needs to keep them, with which
+    /// it takes nothing more.
+    sent: usize,
+    /// Bytes that came from it and were not read, likewise.
+    pub(crate) received: usize,
+}
+
+impl Portion {
     /// Of `bytes` a quarter, if that is not much, is for what is received, in which hundreds of requests have
-    /// room. Those who serve us share `blocks` bytes.
+    /// room.
     ///
     /// Of the rest up to three fifths are written at a time, as long writes cost less. The kernel takes a write
     /// in parts of 64 KiB at most as long as it has any room, so it has room for all but the last.
-    pub(crate) fn new(bytes: usize, waiting: usize, blocks: usize) -> Held {
+    pub(crate) fn of(bytes: usize) -> Portion {
         let received = (bytes / 4).min(RECEIVED);
         let rest = bytes - received;
         let written = (rest * 3 / 5).min((rest + PART) / 2);
         let whole = (written + BLOCK / 2) / BLOCK;
         let written = whole.clamp(1, WRITTEN) * BLOCK;
-        Held {
+        Portion {
             written,
             sent: rest.saturating_sub(written),
             received,
-            blocks,
-            waiting,
         }
+    }
+}
+
+impl Held {
+    /// Those who serve us share `blocks` bytes.
+    pub(crate) fn new(waiting: usize, blocks: usize) -> Held {
+        Held { blocks, waiting }
     }
 
     /// Has a socket that is bound take connections. Who calls may send much before the call is accepted, and
@@ -70,20 +80,16 @@ impl Held {
         if self.blocks > 0 {
             sockopt::set_received(socket, UNACCEPTED);
         }
-        let socket = SockRef::from(socket);
-        let _ = socket.set_tcp_nodelay(true);
-        // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
-        let unsent = u32::try_from(self.written).unwrap_or(UNSENT);
-        let _ = socket.set_tcp_notsent_lowat(unsent.min(UNSENT));
+        let _ = SockRef::from(socket).set_tcp_nodelay(true);
     }
 
-    /// Gives a peer more that is served from now on.
-    pub(crate) fn serve(&self, socket: &impl AsFd) {
-        match self.sent < KERNEL_MOST {
-            true => sockopt::set_sent(socket, self.sent),
-            // What it takes by itself is in proportion to the distance, which is best where there is room for it.
-            false => sockopt::unlock_sent(socket),
-        }
+    /// Gives a peer that is served so much, which may be less than it had: what is there stays until the peer takes
+    /// it.
+    pub(crate) fn serve(&self, socket: &impl AsFd, portion: Portion) {
+        sockopt::set_sent(socket, portion.sent);
+        // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
+        let unsent = u32::try_from(portion.written).unwrap_or(UNSENT);
+        let _ = SockRef::from(socket).set_tcp_notsent_lowat(unsent.min(UNSENT));
     }
 
     /// Takes that away again; what is there already stays until the peer takes it.
@@ -97,16 +103,7 @@ impl Held {
         let share = self.blocks / peers.max(1).next_power_of_two();
         share.clamp(UNACCEPTED, RECEIVED_MOST)
     }
-
-    /// Bytes that it may hold of requests of a peer that is served.
-    pub(crate) fn of_requests(&self) -> usize {
-        self.received
-    }
 }
-
-/// Bytes that the kernel takes at most for what one connection sends, unless it is told otherwise: the last
-/// number of `net.ipv4.tcp_wmem`.
-const KERNEL_MOST: usize = 4 * 1024 * 1024;
 
 /// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us.
 const UNSENT: u32 = 128 * 1024;
@@ -116,8 +113,8 @@ const RECEIVED: usize = 16 * 1024;
 
 /// A block with its head, and the most of them that are written at a time: as many as
 /// [`Bodies`](everseed_node::Bodies) can name.
-const BLOCK: usize = 16 * 1024 + 13;
-const WRITTEN: usize = 16;
+pub(crate) const BLOCK: usize = 16 * 1024 + 13;
+pub(crate) const WRITTEN: usize = 16;
 
 /// Bytes that the kernel takes at a time, with a reserve for what it needs to keep them.
 const PART: usize = 44 * 1024;
@@ -199,7 +196,7 @@ mod tests {
     #[test]
     fn the_kernel_holds_no_more() {
         for blocks in [0, 1 << 20] {
-            let held = Held::new(96 << 10, 1, blocks);
+            let held = Held::new(1, blocks);
             let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let addr = listener.local_addr().unwrap();
             assert!(TcpStream::connect(addr).is_err());
@@ -216,12 +213,15 @@ mod tests {
                 let socket = SockRef::from(stream);
                 assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);
                 assert_eq!(socket.recv_buffer_size().unwrap(), UNACCEPTED);
-                assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, 3 * BLOCK);
                 assert!(socket.tcp_mss().unwrap() <= SEGMENT);
                 assert!(socket.tcp_nodelay().unwrap());
-                held.serve(stream);
-                let sent = ((80 << 10) - 3 * BLOCK) / 2 * 2;
-                assert_eq!(socket.send_buffer_size().unwrap(), sent);
+                for bytes in [96 << 10, 6 << 20, 64 << 10] {
+                    let portion = Portion::of(bytes);
+                    held.serve(stream, portion);
+                    assert_eq!(socket.send_buffer_size().unwrap(), portion.sent / 2 * 2);
+                    let unsent = portion.written.min(UNSENT as usize);
+                    assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, unsent);
+                }
                 held.serve_no_longer(stream);
                 assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);
             }
@@ -231,13 +231,15 @@ mod tests {
     #[test]
     fn a_write_goes_out_whole() {
         for bytes in (48..4000).map(|kib| kib << 10) {
-            let held = Held::new(bytes, 1, 0);
-            assert!(
-                held.sent + held.written + held.received <= bytes,
-                "{held:?}"
-            );
+            let portion = Portion::of(bytes);
+            let Portion {
+                written,
+                sent,
+                received,
+            } = portion;
+            assert!(sent + written + received <= bytes, "{portion:?}");
             // The last part begins while there is room.
-            assert!(held.sent + (62 << 10) >= held.written, "{held:?}");
+            assert!(sent + (62 << 10) >= written, "{portion:?}");
         }
     }
 
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn those_who_serve_us_share() {
         for blocks in [0, 100_000, 1 << 20, 5 << 20, 1 << 30] {
-            let held = Held::new(96 << 10, 1, blocks);
+            let held = Held::new(1, blocks);
             for peers in 1..300 {
                 let all = peers * held.of_blocks(peers);
                 assert!(

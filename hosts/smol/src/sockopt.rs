@@ -25,6 +25,33 @@ pub(crate) fn unacknowledged(socket: &impl AsFd) -> Option<u32> {
     (done == 0).then_some(numbers[WMEM_QUEUED])
 }
 
+/// Bytes that a peer can have on their way: its rate times the shortest round trip there was; `None` if the kernel
+/// does not tell (before Linux 4.9).
+pub(crate) fn on_their_way(socket: &impl AsFd) -> Option<u64> {
+    let mut words = [0_u32; INFO_WORDS];
+    let size = size_of_val(&words);
+    let mut len = libc::socklen_t::try_from(size).ok()?;
+    // SAFETY: The kernel writes at most `len` bytes to `words`, which are so many, and then `len`.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if done != 0 || usize::try_from(len).ok()? < size {
+        return None;
+    }
+    let [.., min_rtt_us, _, _, low, high] = words;
+    let rate = match cfg!(target_endian = "little") {
+        true => u64::from(high) << 32 | u64::from(low),
+        false => u64::from(low) << 32 | u64::from(high),
+    };
+    Some(rate.saturating_mul(min_rtt_us.into()) / 1_000_000)
+}
+
 /// Bytes that the kernel holds unread at most, with its own beside them, beyond what is allowed to everybody if
 /// this process may.
 pub(crate) fn set_received(socket: &impl AsFd, bytes: usize) {
@@ -42,12 +69,7 @@ pub(crate) fn set_sent(socket: &impl AsFd, bytes: usize) {
     set_forced(socket, SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes);
 }
 
-/// Leaves it to the kernel again how much it holds of what was sent.
-pub(crate) fn unlock_sent(socket: &impl AsFd) {
-    set(socket, libc::SOL_SOCKET, SO_BUF_LOCK, SOCK_RCVBUF_LOCK);
-}
-
-/// The same of what was received. Only then the windows of those who call a listener can grow beyond 64 KiB later.
+/// Leaves it to the kernel again how much it holds of what was received. Only then the windows of those who call a listener can grow beyond 64 KiB later.
 pub(crate) fn unlock_received(socket: &impl AsFd) {
     set(socket, libc::SOL_SOCKET, SO_BUF_LOCK, SOCK_SNDBUF_LOCK);
 }
@@ -79,8 +101,11 @@ const SO_RCVBUFFORCE: c_int = 33;
 const SO_MEMINFO: c_int = 55;
 const SO_BUF_LOCK: c_int = 72;
 const SOCK_SNDBUF_LOCK: usize = 1;
-const SOCK_RCVBUF_LOCK: usize = 2;
 
 /// What `SO_MEMINFO` answers, and where in it the number is.
 const MEMINFO_VARS: usize = 9;
 const WMEM_QUEUED: usize = 5;
+
+/// The words of `struct tcp_info` up to the rate at which data was delivered, in bytes per second, before which
+/// comes the shortest round trip in µs and two counts.
+const INFO_WORDS: usize = 42;

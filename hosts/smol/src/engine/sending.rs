@@ -82,6 +82,7 @@ impl Engine {
                 if let Some(peer) = find(&mut self.peers, id) {
                     peer.writable = false;
                 }
+                self.full(now, id);
             }
             // The next turn tries again, and finds what became of the file.
             Err(io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof) => {
