@@ -471,7 +471,7 @@ const NEAR: usize = 512 * 1024;
 
 /// What a peer can use, in what is on its way to it at its rate: that in packets with what the kernel adds to them,
 /// the next write, and room to find out that it can have more.
-const REACH: u64 = 3;
+const REACH: u64 = 4;
 
 /// The time between questions whether a peer can use more.
 const ASK: Duration = Duration::from_millis(20);
