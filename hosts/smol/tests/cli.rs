@@ -392,6 +392,43 @@ fn what_was_shared_before_has_changed() {
     assert_ne!(share(&says), first);
 }
 
+/// What `seed` is to say of a folder counts as the folder's files do; a link that is out stays good.
+#[test]
+fn options_of_what_is_shared() {
+    let scratch = Scratch::new();
+    scratch.write("share/a", &[1; 100_000]);
+    scratch.write("share/.DS_Store", b"junk");
+    let share = |options: &[&str]| {
+        let seeding = Seeding::start(&scratch.0, &[&["share"], options].concat());
+        seeding.wait_for("seeding: share");
+        let (code, text) = seeding.stop();
+        assert_eq!(code, 0, "{text}");
+        let mut lines = text.lines();
+        let hash = lines.find_map(|line| line.strip_prefix("info-hash: "));
+        let anew = text.contains("it is a new torrent now");
+        (hash.unwrap().to_owned(), anew, text.contains("left out"))
+    };
+    let (all, ..) = share(&["--all"]);
+    // As torrents of 0.1.0, which took everything.
+    assert_eq!(share(&[]), (all.clone(), false, false));
+    let (sourced, anew, left_out) = share(&["--source", "SITE"]);
+    assert!(sourced != all && anew && left_out);
+    let same = (sourced, false, false);
+    let outer = [
+        "--source",
+        "SITE",
+        "--comment",
+        "x",
+        "-t",
+        "udp://127.0.0.1:9",
+    ];
+    for options in [&outer[..2], &outer, &outer[..2]] {
+        assert_eq!(share(options), same, "{options:?}");
+    }
+    scratch.write("share/Thumbs.db", b"junk");
+    assert_eq!(share(&["--source", "SITE"]), same);
+}
+
 #[test]
 fn what_was_shared_before_is_waited_for() {
     let scratch = Scratch::new();
