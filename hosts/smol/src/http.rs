@@ -136,7 +136,7 @@ impl fmt::Display for HttpFault {
             HttpFault::Inside(ip) => write!(
                 f,
                 "{ip} is inside this network, where torrents may name only paths like /announce, and \
-                 hosts outside redirect to nothing; if it is your tracker, name it with --tracker URL"
+                 hosts outside redirect to nothing; if it is your tracker, name it to seed or run: --tracker URL"
             ),
         }
     }
