@@ -72,6 +72,8 @@ pub(crate) enum Fate {
     Good { steady: bool },
     /// It cannot be called now, through no fault of its own.
     Later,
+    /// It has what is left out of our download for now: it is called when that is wanted again.
+    Rests,
     /// It is ourselves, a seed as we are, or not worth another call.
     Useless,
 }
@@ -168,6 +170,10 @@ impl<'m> Candidates<'m> {
             candidate.retry_at = now + LATER;
             return self.settle();
         }
+        if fate == Fate::Rests {
+            candidate.retry_at = now + REST;
+            return self.settle();
+        }
         candidate.ended_at = Some(now);
         match fate {
             Fate::Good { steady } => {
@@ -200,6 +206,15 @@ impl<'m> Candidates<'m> {
             };
         if fate == Fate::Useless || candidate.failures >= calls {
             *candidate = Candidate::EMPTY;
+        }
+        self.settle();
+    }
+
+    /// Has the candidates of a torrent called at once.
+    pub(crate) fn recall(&mut self, now: Instant, torrent: TorrentId) {
+        let its = |c: &&mut Candidate| c.entry.is_some_and(|(owner, _)| owner == torrent);
+        for candidate in self.slots.iter_mut().filter(its) {
+            candidate.retry_at = candidate.retry_at.min(now);
         }
         self.settle();
     }
@@ -238,6 +253,9 @@ const LONGEST_RECALL: Duration = Duration::from_secs(60);
 
 /// The wait before a peer is called whose torrent is not there now.
 const LATER: Duration = Duration::from_secs(5);
+
+/// The wait for a peer that we have no need of before something is wanted again.
+const REST: Duration = Duration::from_secs(3600);
 
 /// An address that is named again is not called within so long of the end of its last call.
 const RENAMED_AFTER: Duration = Duration::from_secs(15);

@@ -490,6 +490,7 @@ impl Node<'_> {
     pub(crate) fn fate(&self, slot: usize, reason: Reason) -> Fate {
         let conn = &self.conns[slot];
         match reason {
+            Reason::BothSeeds if self.torrent_of(slot).is_some_and(|t| t.narrowed) => Fate::Rests,
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
             Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
             Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Useless,

@@ -429,8 +429,10 @@ impl<'m> Node<'m> {
         if let Some(torrent) = self.torrents.get_mut(id) {
             was_finished = torrent.downloads && torrent.missing == 0 && missing > 0;
             (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
+            torrent.narrowed = false;
         }
         if was_finished {
+            self.candidates.recall(now, id);
             // What the peers have is known from the next connections on.
             self.close_all(id, Reason::TorrentGone);
         }

@@ -100,7 +100,7 @@ impl Node<'_> {
         }
         let missing = self.torrents.get(id).map(|t| self.torrents.missing(t).0);
         if let (Some(torrent), Some(missing)) = (self.torrents.get_mut(id), missing) {
-            torrent.missing = missing;
+            (torrent.missing, torrent.narrowed) = (missing, true);
         }
         self.left_out = true;
         self.hungry = true;

@@ -41,6 +41,8 @@ pub struct Torrent {
     /// Pieces in progress.
     pub(crate) begun: Bits,
     pub(crate) order: Order,
+    /// Whether something that was wanted is left out for now.
+    pub(crate) narrowed: bool,
     /// Wanted pieces that are not here.
     pub(crate) missing: u32,
     /// How often each piece is there among the peers.
@@ -117,6 +119,7 @@ impl Torrent {
         wanted: Bits::All,
         begun: Bits::None,
         order: Order::Rarest,
+        narrowed: false,
         missing: 0,
         counts: Range::EMPTY,
         downloaded: 0,

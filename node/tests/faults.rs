@@ -210,6 +210,31 @@ fn pieces_that_take_no_writes_are_left_out() {
     assert_eq!(world.node.torrent(id).unwrap().good, PIECES);
 }
 
+/// A seed that has all of what is left out is called again when that is wanted.
+#[test]
+fn who_has_what_is_left_out_is_remembered() {
+    let mut world = downloading();
+    world.unwritable = 5..9;
+    let (id, addr) = (world.torrent, "10.1.2.3:6881".parse().unwrap());
+    world.node.event(world.now, Event::Peer(id, addr));
+    world.settle();
+    let (conn, _) = world.dialled[0];
+    world.peers.push(common::Peer::new(conn, addr));
+    world.node.event(world.now, Event::Connected(conn));
+    world.peers[0].greet(HASH, true);
+    world.peers[0].say(&[Message::HaveAll, Message::Unchoke]);
+    world.settle();
+    give_all(&mut world, 0);
+    assert!(world.node.is_complete(id) && !world.peers[0].open);
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.dialled.len(), 1, "there is nothing to ask it for");
+    let (now, all) = (world.now, Wanted::All);
+    let again = world.node.download(now, id, all, Order::Rarest);
+    again.expect("room");
+    world.settle();
+    assert_eq!(world.dialled.len(), 2);
+}
+
 /// What was written and cannot be read back is nobody's fault.
 #[test]
 fn a_piece_that_cannot_be_read_back_charges_nobody() {
