@@ -8,7 +8,8 @@
 //! In memory there are 16 bytes for each while something is looked for, and nothing at rest. Paths are told apart
 //! by 64 bits of a hash, without regard to upper and lower case, as some file systems have none.
 //!
-//! Invariant: a line is on the disk before anything that it is about could be taken for content of its own.
+//! Invariant: a line is written before its torrent is seeded, and on the disk some seconds later: until then its
+//! .torrent has to go and the power too for it to be lost.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everseed_core::hash::{Sha1, Smol};
@@ -42,6 +43,8 @@ pub(crate) struct Described {
     known: Mutex<Option<Known>>,
     /// How many lines were added in this run.
     added: AtomicU64,
+    /// Whether some may not be on the disk yet.
+    unsynced: AtomicBool,
 }
 
 /// Hashes, in order.
@@ -64,10 +67,11 @@ impl Described {
             path,
             known: Mutex::new(None),
             added: AtomicU64::new(0),
+            unsynced: AtomicBool::new(false),
         }
     }
 
-    /// Remembers it, on the disk; answers whether it is new.
+    /// Remembers it; answers whether it is new.
     pub(crate) fn add(&self, description: &Description) -> io::Result<bool> {
         let (text, hash) = line(description);
         let mut known = self.lock();
@@ -90,11 +94,23 @@ impl Described {
         options.append(true).create(true).mode(0o600);
         let mut file = options.open(&self.path)?;
         file.write_all(text.as_bytes())?;
-        file.sync_data()?;
+        self.unsynced.store(true, Ordering::Release);
         known.lines.insert(at, hash);
         known.take(&description.root);
         self.added.fetch_add(1, Ordering::AcqRel);
         Ok(true)
+    }
+
+    /// Has the disk keep what was added.
+    pub(crate) fn sync(&self) {
+        if !self.unsynced.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let synced = File::open(&self.path).and_then(|file| file.sync_data());
+        if let Err(error) = synced {
+            self.unsynced.store(true, Ordering::Release);
+            log::warn!("{}: {error}; tried again", self.path.display());
+        }
     }
 
     /// How many were added in this run: whoever decided by an older number has to look again.
@@ -397,7 +413,7 @@ const LINES_MAX: usize = 100_000;
 const LINE_MAX: u64 = 32 * 1024;
 
 /// The file is not longer, in bytes.
-const FILE_MAX: u64 = 1 << 30;
+const FILE_MAX: u64 = 128 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -142,6 +142,7 @@ impl Seed {
         }
         opened.sort_by_key(|&(number, _)| number);
         let opened: Vec<Source> = opened.into_iter().map(|(_, source)| source).collect();
+        state.described().sync();
         state.described().rest();
         let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
         let mut download = None;

@@ -166,6 +166,10 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
                 let looked = survey.look_into(&mut watch, &mut index, state, stop);
                 found.push((watch, looked));
             }
+            state.described().sync();
+            if found.iter().all(|(_, looked)| matches!(looked, Ok(None))) {
+                state.described().rest();
+            }
             Report::Surveyed(survey.number, found)
         }
     }
