@@ -14,6 +14,7 @@ use crate::error::OpenError;
 use crate::hash::Fast;
 use crate::regular::{RegularError, open_in_place, open_regular};
 use crate::stream::Stream;
+use crate::unpack::Packing;
 
 /// Parses a torrent file.
 pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
@@ -21,12 +22,22 @@ pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
         // It may grow while it is read.
         let file = open_torrent(path)?.take(TORRENT_MAX);
         let file = BufReader::new(file);
-        Metainfo::read::<Fast, _>(Stream(file)).map_err(TorrentError::Bad)
+        let read = Metainfo::read::<Fast, _>(Stream(file));
+        read.map_err(|error| match is_packed(path) {
+            true => TorrentError::Packed,
+            false => TorrentError::Bad(error),
+        })
     };
     parse().map_err(|error| OpenError::Torrent {
         path: path.to_owned(),
         error,
     })
+}
+
+fn is_packed(path: &Path) -> bool {
+    let mut start = [0; 2];
+    let read = open_torrent(path).map(|mut file| file.read_exact(&mut start));
+    matches!(read, Ok(Ok(()))) && Packing::shown_by(&start).is_some()
 }
 
 /// Opens a torrent file: a regular file of at most [`TORRENT_MAX`] bytes.
@@ -157,6 +168,8 @@ pub enum TorrentError {
         /// Its length in bytes.
         len: u64,
     },
+    /// It is compressed by gzip, and read by its places as it stands.
+    Packed,
     /// It is no torrent that can be used.
     Bad(MetainfoError<io::Error>),
     /// It is not what it was when it was parsed.
@@ -196,6 +209,9 @@ impl fmt::Display for TorrentError {
                 f,
                 "it has {len} bytes, and a .torrent may have 64 MiB; one of longer pieces is shorter"
             ),
+            TorrentError::Packed => {
+                f.write_str("it is compressed by gzip; unpack it first (gunzip)")
+            }
             TorrentError::Bad(error) => error.fmt(f),
             TorrentError::Changed => {
                 f.write_str("it was changed while it was in use; start again with it")

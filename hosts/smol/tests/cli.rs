@@ -579,6 +579,9 @@ fn a_torrent_is_edited() {
     assert_eq!(hash(&shown()), hash(&site));
     let (code, _, err) = run(&scratch.0, &["edit", "film.torrent"]);
     assert!(code == 2 && err.contains("needs what to change"), "{err}");
+    scratch.write("packed.torrent", b"\x1f\x8b\x08");
+    let (code, _, err) = run(&scratch.0, &["show", "packed.torrent"]);
+    assert!(code == 1 && err.contains("unpack it first"), "{err}");
     let (code, _, err) = run(&scratch.0, &["edit", "film", "-c", "x"]);
     assert!(code == 1 && err.contains("not a torrent"), "{err}");
     let (code, _, err) = run(
