@@ -30,8 +30,8 @@ DIR is the folder that holds the torrent's file or folder, or that file or
 folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
 short, link (a link that leads out of DIR), other (a folder or device stands
 where the file should be), unread with the numbers of the pieces that cannot be
-read and why, or bad with the numbers of the pieces that do not
-have the right hash. A piece that lies in several files is bad for all of them.
+read and why, or bad with those that do not have the right hash. A piece that
+lies in several files is bad for all of them.
 
 Options:
       --links WHICH      beneath: links are followed if they stay in DIR;
