@@ -30,6 +30,8 @@ impl Node<'_> {
         assert_eq!(count(&|c| c.state != Conn::Free), live, "connections");
         let calls = |c: &crate::conn::Conn| matches!(c.state, Conn::Dial | Conn::Dialling);
         assert_eq!(count(&calls), dialling, "calls");
+        let silent = count(&crate::conn::Conn::is_silent_caller);
+        assert_eq!(silent, usize::from(self.silent), "silent callers");
         let unchoked = count(&|c| c.unchoked);
         assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
         let gives = count(&crate::conn::Conn::shares);

@@ -4,7 +4,7 @@
 //!
 //! | it | after its connection ended, or could not be made | is forgotten |
 //! |---|---|---|
-//! | gave us content or took some | at once, then after 1, 2, 4 .. 60 s | after 64 calls in vain (about an hour); 5 if we seed |
+//! | gave us content or took some, or has what we want | at once, then after 1, 2, 4 .. 60 s | after 64 calls in vain (about an hour); 5 if we seed |
 //! | was named by the user | the same | never |
 //! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain |
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
@@ -55,7 +55,7 @@ impl Candidate {
 pub(crate) enum Standing {
     /// Somebody said that there is a peer.
     Stranger,
-    /// It gave us content, or took some.
+    /// It gave us content, took some, or has what we want.
     Good,
     /// The user named it.
     Named,

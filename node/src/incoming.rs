@@ -103,6 +103,7 @@ impl Node<'_> {
         }
         if self.is_asleep(id) {
             let conn = &mut self.conns[slot];
+            self.silent -= u16::from(conn.is_silent_caller());
             (conn.torrent, conn.state) = (Some(id), State::Wake);
             return Ok(());
         }
@@ -134,6 +135,7 @@ impl Node<'_> {
         conn.torrent = Some(id);
         conn.peer_id = hello.peer_id;
         conn.features = hello.features.and(FEATURES);
+        self.silent -= u16::from(conn.is_silent_caller());
         conn.state = State::Open;
         conn.sent = now;
         log::debug!("{}: connected, {}", conn.addr, hello.info_hash);
@@ -500,7 +502,7 @@ impl Node<'_> {
             _ if !conn.is_open() => Fate::Failed,
             // We wanted to be rid of it.
             Reason::Crowded | Reason::Stalled => Fate::Ended,
-            _ if conn.downloaded + conn.uploaded > 0 => Fate::Good {
+            _ if conn.downloaded + conn.uploaded > 0 || conn.wants => Fate::Good {
                 steady: self.now - conn.opened >= STEADY,
             },
             _ => Fate::Ended,

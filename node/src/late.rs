@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// All who snubbed us have together no more than this part of the blocks, while others give.
 const SNUBBERS_SHARE: usize = 8;
 
+/// While all blocks are on their way and nobody is slow, it is looked for somebody so often.
+const LOOK_FOR_SLOW: Duration = Duration::from_secs(1);
+
 /// After so long without its block a peer may lose a piece that only it is asked for.
 const ALONE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,17 +76,21 @@ impl Node<'_> {
     /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
     pub(crate) fn take_from_slow(&mut self, now: Instant, slot: usize) -> bool {
         let me = &self.conns[slot];
-        if me.snubbed {
+        if me.snubbed || now < self.none_slow_until {
             return false;
         }
         let loses = |conn: &Conn| {
             let faster = me.recent() > 4 * conn.recent();
             let few = !conn.snubbed && conn.flights.len < 2;
-            let late = conn.owes && now - conn.gave >= PATIENCE;
-            late && conn.flights.len > 0 && (faster || me.flights.len == 0 && !few)
+            faster || me.flights.len == 0 && !few
         };
-        let slow = (0..self.conns.len()).filter(|&s| s != slot && loses(&self.conns[s]));
+        let late = |conn: &Conn| conn.owes && conn.flights.len > 0 && now - conn.gave >= PATIENCE;
+        let all = || (0..self.conns.len()).filter(|&s| s != slot && late(&self.conns[s]));
+        let slow = all().filter(|&s| loses(&self.conns[s]));
         let Some(slowest) = slow.min_by_key(|&s| self.conns[s].gave) else {
+            if all().next().is_none() {
+                self.none_slow_until = now + LOOK_FOR_SLOW;
+            }
             return false;
         };
         // Nobody is made hungry by it, or two would take it from each other.

@@ -202,6 +202,10 @@ pub struct Node<'m> {
     /// Slots that are not free, and those of them whose peer is being called.
     live: u16,
     dialling: u16,
+    /// Callers who have not finished their handshake.
+    silent: u16,
+    /// Until when nobody is looked for who is slow and holds blocks.
+    none_slow_until: Instant,
     next_sweep: Option<Instant>,
     next_round: Instant,
     rounds: u32,
@@ -279,6 +283,8 @@ impl<'m> Node<'m> {
             last_served: 0,
             live: 0,
             dialling: 0,
+            silent: 0,
+            none_slow_until: Instant::ZERO,
             next_sweep: None,
             next_round: Instant::ZERO,
             rounds: 0,

@@ -48,6 +48,7 @@ impl Node<'_> {
         };
         let id = self.open(now, slot, from, State::Greeting);
         self.conns[slot].incoming = true;
+        self.silent += 1;
         Some(id)
     }
 
@@ -100,8 +101,8 @@ impl Node<'_> {
 
     /// Callers who have not finished their handshake, and how many they may be.
     fn silent(&self) -> (usize, usize) {
-        let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
-        (silent, self.places().div_ceil(GREETING_SHARE))
+        let most = self.places().div_ceil(GREETING_SHARE);
+        (usize::from(self.silent), most)
     }
 
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.

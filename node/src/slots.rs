@@ -90,6 +90,7 @@ impl Node<'_> {
         if matches!(conn.state, State::Dial | State::Dialling) {
             self.dialling -= 1;
         }
+        self.silent -= u16::from(conn.is_silent_caller());
         conn.state = State::Closing(reason);
         if core::mem::take(&mut conn.unchoked_us) {
             self.count_givers();
@@ -124,9 +125,8 @@ impl Node<'_> {
 
     pub(crate) fn room_to_dial(&self) -> bool {
         // Who has only called has no say in it: whoever is called comes before.
-        let silent = self.conns.iter().filter(|c| c.is_silent_caller()).count();
-        let live = usize::from(self.live);
-        live < self.places() && live - silent < (self.places() / 2).max(1)
+        let (live, places) = (usize::from(self.live), self.places());
+        live < places && live - usize::from(self.silent) < (places / 2).max(1)
     }
 
     /// Begins a connection to a candidate that is due.

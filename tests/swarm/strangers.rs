@@ -79,6 +79,7 @@ fn one_host_spoils_pieces_of_the_only_seed() {
     let mut seeder = slow_seed(&content, &net, &dir);
     let (hash, count) = (seeder.info_hash(), pieces(&seeder.torrent()));
     let (mut getter, listen) = get(&seeder, &net, &[]);
+    getter.wait_for(": connected, ");
     for _ in 0..6 {
         thread::spawn(move || {
             call(listen, hash, count, |stream, request| {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use everseed_core::bits;
+use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::{Kind, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
@@ -72,6 +73,8 @@ pub(crate) struct Download {
     pub(crate) narrowed: bool,
     /// Whether all but that is durable, and that was said.
     pub(crate) partly: bool,
+    /// The node's id of it when it was told of the peers that the user named.
+    pub(crate) told: Option<TorrentId>,
     /// Whether nobody has what is missing.
     pub(crate) stuck: Stagnation,
     /// When it was complete and durable.
@@ -342,6 +345,7 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
         pause: RETRY,
         narrowed: false,
         partly: false,
+        told: None,
         stuck: Stagnation::default(),
         done: None,
     })

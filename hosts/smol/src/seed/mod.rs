@@ -558,7 +558,7 @@ impl Seed {
             if torrent.mind_download(engine, now)
                 && let Some(id) = torrent.id()
             {
-                for peer in torrent.first_peers() {
+                for peer in torrent.named_peers(id) {
                     engine.tell(Event::NamedPeer(id, peer));
                 }
             }

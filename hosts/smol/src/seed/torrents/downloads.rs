@@ -56,10 +56,15 @@ impl Seeded {
         }
     }
 
-    /// Peers that were named to begin with.
-    pub(crate) fn first_peers(&mut self) -> Vec<SocketAddr> {
-        let download = self.download.as_mut();
-        download.map_or(Vec::new(), |d| std::mem::take(&mut d.goal.peers))
+    /// Peers that the user named, if the node was not told of them yet.
+    pub(crate) fn named_peers(&mut self, id: TorrentId) -> Vec<SocketAddr> {
+        let Some(download) = &mut self.download else {
+            return Vec::new();
+        };
+        match download.told.replace(id) == Some(id) {
+            true => Vec::new(),
+            false => download.goal.peers.clone(),
+        }
     }
 
     /// Bytes of what is wanted.
