@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -133,7 +134,7 @@ fn half_handshakes() {
         Some(stream)
     };
     let mut held: Vec<_> = (0..100).filter_map(|_| half()).collect();
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let (done, is_done) = mpsc::channel::<()>();
     let crowd = thread::spawn(move || {
         while is_done.recv_timeout(Duration::from_millis(20)).is_err() {
             held.remove(0);
@@ -186,7 +187,9 @@ fn who_cannot_call_is_called() {
     tracker.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     tracker.read_to_end(&mut answer).unwrap();
-    let (mut stream, _) = listener.accept().unwrap();
+    let (sent, came) = mpsc::channel();
+    thread::spawn(move || sent.send(listener.accept().unwrap().0));
+    let mut stream = came.recv_timeout(Duration::from_secs(60)).expect("a call");
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
