@@ -119,6 +119,11 @@ fn asked_for_by_name() {
     let watch = format!("watch = \"{}\"\n", share.display());
     let mut service = Service::start(&dir, listen, &watch, &[]);
     service.wait_for("seeding: film.mkv", 1);
+    // Another name of the same file is the same.
+    fs::hard_link(&path, share.join("other name.mkv")).unwrap();
+    let why = format!("other name.mkv belongs to {}", torrent.display());
+    service.wait_for(&why, 1);
+    fs::remove_file(share.join("other name.mkv")).unwrap();
     service.stop();
 
     let run = |path: &Path| {

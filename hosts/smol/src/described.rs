@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -166,6 +166,27 @@ impl Described {
         }
         let _held = self.lock();
         find_in(&self.path, &path)
+    }
+
+    /// A description of the same file by another name, if it has several.
+    pub(crate) fn find_link(&self, path: &Path) -> Option<Description> {
+        let there = path.metadata().ok()?;
+        if !there.is_file() || there.nlink() < 2 {
+            return None;
+        }
+        let same = |root: &Path| {
+            let root = root.metadata();
+            root.is_ok_and(|root| (root.dev(), root.ino()) == (there.dev(), there.ino()))
+        };
+        let mut found = None;
+        let each = |description: Description| {
+            if found.is_none() && same(&description.root) {
+                found = Some(description);
+            }
+        };
+        let _held = self.lock();
+        self.read(each).ok()?;
+        found
     }
 
     /// Frees the memory, until something is looked for again.
@@ -486,6 +507,14 @@ mod tests {
         assert!(described.holds(&link));
         assert_eq!(described.find(&link), Some(of_content));
         assert_eq!(described.find(Path::new("/a/b/other")), None);
+        // So is another name of it.
+        let (twin, other) = (folder.0.join("twin"), folder.0.join("other"));
+        fs::write(&other, "x").unwrap();
+        fs::hard_link(&other, folder.0.join("other twin")).unwrap();
+        fs::hard_link(&content, &twin).unwrap();
+        let found = described.find_link(&twin);
+        assert_eq!(found.map(|found| found.root), Some(content.clone()));
+        assert_eq!(described.find_link(&other), None);
         described.add(&description("/a/b/c d", false)).unwrap();
         let found = described.find(Path::new("/a/b"));
         assert_eq!(found, Some(description("/a/b/c d", true)), "a private one");

@@ -196,7 +196,8 @@ impl Sources<'_> {
     fn may_make(&self, path: &Path) -> Result<(), Trouble> {
         let described = self.state.described();
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
-        if !described.holds(path) {
+        let link = described.find_link(path);
+        if link.is_none() && !described.holds(path) {
             return match described.doubt().filter(|_| !self.asked) {
                 Some(doubt) if self.state.made_of(path).is_none() => {
                     Err(Trouble::Failed(format!("{shown}: {doubt}")))
@@ -204,15 +205,24 @@ impl Sources<'_> {
                 _ => Ok(()),
             };
         }
-        let found = described.find(path);
+        let is_link = link.is_some();
+        let found = link.or_else(|| described.find(path));
         let torrent = found
             .as_ref()
             .map_or(Path::new("a .torrent"), |found| &found.torrent);
         let torrent = escape(torrent.as_os_str().as_encoded_bytes()).to_string();
         match found {
-            _ if !self.asked => Err(Trouble::Described(format!(
-                "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \"{shown}\""
-            ))),
+            _ if !self.asked => {
+                let why = format!(
+                    "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \
+                     \"{shown}\""
+                );
+                // By its name nobody would know, so that it is looked after.
+                Err(match is_link {
+                    true => Trouble::Failed(why),
+                    false => Trouble::Described(why),
+                })
+            }
             // What is made of it is private too.
             _ if self.make.private => Ok(()),
             Some(found) if found.private && found.is_there() => Err(Trouble::Failed(format!(
