@@ -163,8 +163,7 @@ impl Plan {
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
         self.waiting = waiting / self.listeners.max(1);
         rest -= waiting * WAITING_PEER;
-        let most = self.peers.max(LEAST_PLACES) + WEB;
-        let places = (rest / 4 / PLACE).clamp(LEAST_PLACES, most);
+        let places = (rest / 4 / PLACE).clamp(LEAST_PLACES, PLACES);
         rest -= places * PLACE;
         self.web = (places / 2).min(WEB);
         self.places = places - self.web;
@@ -328,6 +327,9 @@ const WAITING_PEER: usize = KERNEL_PEER + socket::UNACCEPTED;
 
 /// Peers and HTTP clients that may have something in the kernel while nobody is served.
 const LEAST_PLACES: usize = 8;
+
+/// With more of them nobody waits less.
+const PLACES: usize = 64;
 
 /// HTTP clients at a time, at most.
 const WEB: usize = 32;

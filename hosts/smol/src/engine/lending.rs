@@ -477,7 +477,7 @@ const REACH: u64 = 4;
 const ASK: Duration = Duration::from_millis(20);
 
 /// The time between looks while somebody waits.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// As long as a packet may be lost and sent again a few times; and once, for a crowd.
 const PATIENCE: Duration = Duration::from_secs(8);
