@@ -8,8 +8,18 @@ import argparse
 import libtorrent as lt
 
 
-def session(listen, only_accept):
+def mask():
     kinds = lt.alert.category_t
+    return (
+        kinds.error_notification
+        | kinds.tracker_notification
+        | kinds.storage_notification
+        | kinds.status_notification
+        | kinds.connect_notification
+    )
+
+
+def session(listen, only_accept):
     return lt.session(
         {
             "listen_interfaces": listen,
@@ -23,23 +33,20 @@ def session(listen, only_accept):
             "enable_outgoing_tcp": not only_accept,
             # A minute by default, which a test of restarts would have to wait.
             "min_reconnect_time": 1,
-            "alert_mask": kinds.error_notification
-            | kinds.tracker_notification
-            | kinds.storage_notification
-            | kinds.status_notification
-            | kinds.connect_notification,
+            "alert_mask": mask(),
         }
     )
 
 
-def add(session, torrent, save_dir, trackers):
+def add(session, torrent, save_dir, trackers, defaults):
     if torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(torrent)
     else:
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(torrent)
     params.save_path = save_dir
-    params.flags |= lt.torrent_flags.disable_pex
+    if not defaults:
+        params.flags |= lt.torrent_flags.disable_pex
     handle = session.add_torrent(params)
     if not trackers:
         handle.replace_trackers([])
@@ -70,9 +77,14 @@ def main():
     parser.add_argument("--no-trackers", action="store_true")
     parser.add_argument("--stay", action="store_true", help="go on seeding")
     parser.add_argument("--only-accept", action="store_true", help="dial nobody")
+    parser.add_argument("--defaults", action="store_true", help="libtorrent's own settings")
     args = parser.parse_args()
-    s = session(args.listen, args.only_accept)
-    handle = add(s, args.torrent, args.save_dir, not args.no_trackers)
+    if args.defaults:
+        # But for what is printed.
+        s = lt.session({"alert_mask": mask()})
+    else:
+        s = session(args.listen, args.only_accept)
+    handle = add(s, args.torrent, args.save_dir, not args.no_trackers, args.defaults)
     if args.peer:
         host, _, port = args.peer.rpartition(":")
         handle.connect_peer((host.strip("[]"), int(port)))

@@ -10,7 +10,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use crate::content::{Content, allocated};
+use crate::defaults;
 use crate::dir::Dir;
+use crate::net::Neighbour;
 use crate::process::{Process, program};
 use crate::{PATIENCE, wait};
 
@@ -23,11 +25,35 @@ pub enum Client {
     Aria2,
     /// libtorrent (Rasterbar), by a small script.
     Libtorrent,
+    /// rTorrent, with its own settings only.
+    Rtorrent,
 }
 
 impl Client {
-    /// All of them.
+    /// All that there are for tests of something.
     pub const ALL: [Client; 3] = [Client::Transmission, Client::Aria2, Client::Libtorrent];
+
+    /// All that there are with the settings that they come with, see [`defaults`](crate::defaults).
+    pub const WITH_DEFAULTS: [Client; 4] = [
+        Client::Transmission,
+        Client::Aria2,
+        Client::Libtorrent,
+        Client::Rtorrent,
+    ];
+
+    /// Starts to download `torrent`, a file or a link in one that ends in `.magnet`, with the settings that the
+    /// client comes with, on another machine. It stays when it has everything.
+    pub fn download_by_default(self, torrent: &Path, on: &Neighbour) -> Download {
+        self.seed_by_default(torrent, on, &|_| {})
+    }
+
+    /// The same with what `fill` puts into its download folder.
+    pub fn seed_by_default(self, torrent: &Path, on: &Neighbour, fill: &dyn Fn(&Path)) -> Download {
+        let dir = self.dir();
+        fill(&dir.sub("files"));
+        let argv = [on.enter(), defaults::argv(self, torrent, &dir)].concat();
+        self.start(format!("{self:?} with its defaults"), argv, dir)
+    }
 
     /// Starts to download `torrent`, a file (for aria2 also a URL of one), listening at `listen`.
     pub fn download(self, torrent: impl AsRef<Path>, listen: SocketAddr) -> Download {
@@ -51,6 +77,7 @@ impl Client {
                 "--bt-hash-check-seed=true",
             ],
             Client::Libtorrent => &["--stay"],
+            Client::Rtorrent => &[],
         };
         self.run(torrent, listen, stay, fill)
     }
@@ -62,19 +89,28 @@ impl Client {
         extra: &[&str],
         fill: &dyn Fn(&Path),
     ) -> Download {
-        let dir = Dir::new(match self {
-            Client::Transmission => "transmission",
-            Client::Aria2 => "aria2",
-            Client::Libtorrent => "libtorrent",
-        });
+        let dir = self.dir();
         fill(&dir.sub("files"));
         let mut argv = match self {
             Client::Transmission => transmission(torrent, &dir, listen),
             Client::Aria2 => aria2(torrent, &dir, listen),
             Client::Libtorrent => libtorrent(torrent, &dir, listen),
+            Client::Rtorrent => panic!("rTorrent runs with its own settings only"),
         };
         argv.extend(extra.iter().map(|a| (*a).to_owned()));
-        let name = format!("{self:?} at {listen}");
+        self.start(format!("{self:?} at {listen}"), argv, dir)
+    }
+
+    fn dir(self) -> Dir {
+        Dir::new(match self {
+            Client::Transmission => "transmission",
+            Client::Aria2 => "aria2",
+            Client::Libtorrent => "libtorrent",
+            Client::Rtorrent => "rtorrent",
+        })
+    }
+
+    fn start(self, name: String, argv: Vec<String>, dir: Dir) -> Download {
         let process = Process::start(&name, &argv, &dir.join("log"));
         Download {
             client: self,
@@ -149,7 +185,7 @@ impl Download {
         match self.client {
             // It goes on seeding.
             Client::Transmission => self.dir.join("done").exists(),
-            Client::Aria2 | Client::Libtorrent => {
+            Client::Aria2 | Client::Libtorrent | Client::Rtorrent => {
                 self.process.ended().is_some_and(|status| status.success())
             }
         }
@@ -268,7 +304,7 @@ fn libtorrent(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
 }
 
 /// A torrent as clients take it on their command line: its path, or the link that is in it.
-fn name(torrent: &Path) -> String {
+pub(crate) fn name(torrent: &Path) -> String {
     magnet(torrent).unwrap_or_else(|| torrent.display().to_string())
 }
 

@@ -11,7 +11,8 @@
 //! | [`service`] | `everseed run` |
 //! | [`watched`] | very many torrents for it |
 //! | [`archive`] | what a kernel starts with |
-//! | [`client`] | Transmission, aria2 and libtorrent |
+//! | [`client`] | Transmission, aria2, libtorrent and rTorrent |
+//! | [`defaults`] | the same as people have them |
 //! | [`tracker`] | opentracker |
 //! | [`dial`], [`leecher`], [`download`] | many peers that cost next to nothing |
 //! | [`usage`] | CPU time and memory of a program |
@@ -26,6 +27,7 @@
 pub mod archive;
 pub mod client;
 pub mod content;
+pub mod defaults;
 pub mod dial;
 pub mod dir;
 pub mod disk;

@@ -4,6 +4,7 @@
 //! private addresses. Besides the isolation this is because Transmission dials no peer in 127.0.0.0/8
 //! or at ::1, whatever a tracker says, and knows peers by their address without the port.
 
+use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
@@ -11,7 +12,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::process::program;
+use crate::dir::Dir;
+use crate::process::{Process, program};
+use crate::{PATIENCE, wait};
 
 /// An address family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +90,84 @@ impl Default for Net {
     fn default() -> Net {
         Net::new()
     }
+}
+
+/// A second machine, on a cable to that of a test: it has one address, and nobody else is there.
+#[derive(Debug)]
+pub struct Neighbour {
+    /// Keeps its network.
+    process: Process,
+    _dir: Dir,
+}
+
+impl Neighbour {
+    /// The address of the test's machine on that cable.
+    pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 16, 5, 1));
+
+    /// Puts a machine beside that of this thread.
+    pub fn new(_net: &Net) -> Neighbour {
+        let dir = Dir::new("neighbour");
+        let argv = ["unshare", "--net", "sleep", "infinity"].map(str::to_owned);
+        let process = Process::start("a neighbour", &argv, &dir.join("log"));
+        let pid = process.pid();
+        let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
+        let ours = network("thread-self");
+        wait("a neighbour's network", PATIENCE, || {
+            let its = network(&pid.to_string());
+            (its.is_some() && its != ours).then_some(())
+        });
+        let neighbour = Neighbour { process, _dir: dir };
+        run_ip(
+            &[],
+            &format!(
+                "link add here type veth peer name there netns {pid}\naddress add {}/24 dev here\nlink set here up\n",
+                Neighbour::OURS
+            ),
+        );
+        let there = "link set lo up\naddress add 172.16.5.2/24 dev there\nlink set there up\n";
+        run_ip(&neighbour.enter(), there);
+        // A client that starts before that listens on its loopback interface alone, for ever.
+        wait("the cable to a neighbour", PATIENCE, || {
+            neighbour.is_up().then_some(())
+        });
+        neighbour
+    }
+
+    fn is_up(&self) -> bool {
+        let argv = [self.enter(), vec![program("ip", "iproute2")]].concat();
+        let shown = Command::new(&argv[0])
+            .args(&argv[1..])
+            .args(["-o", "link", "show", "there"])
+            .output();
+        shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("state UP"))
+    }
+
+    /// What runs a program there, before the program.
+    pub fn enter(&self) -> Vec<String> {
+        let pid = self.process.pid().to_string();
+        ["nsenter", "--net", "--target", &pid, "--"]
+            .map(str::to_owned)
+            .into()
+    }
+}
+
+/// Has `ip` do what these lines say, all of it.
+fn run_ip(wrapper: &[String], lines: &str) {
+    let ip = program("ip", "iproute2");
+    let argv = [wrapper, &[ip, "-batch".to_owned(), "-".to_owned()]].concat();
+    let child = Command::new(&argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("{argv:?}: {e}"));
+    let mut stdin = child.stdin.take().expect("a pipe to ip");
+    stdin.write_all(lines.as_bytes()).expect("writing to ip");
+    drop(stdin);
+    let done = child.wait();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "{argv:?} did not do {lines}"
+    );
 }
 
 /// Gives the new network its addresses.

@@ -6,6 +6,7 @@
 mod ceiling;
 mod content;
 mod crowd;
+mod defaults;
 mod described;
 mod discovery;
 mod download;
