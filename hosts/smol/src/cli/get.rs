@@ -33,7 +33,7 @@ Options:
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
       --time MINUTES   stop after seeding for so long
-      --peer IP:PORT   a peer to begin with; repeat it for several
+      --peer IP:PORT   a peer, called as long as it takes; repeat it for several
       --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT where peers connect, TCP; repeat it for several
                        (default: 0.0.0.0:6881 and [::]:6881)
