@@ -9,6 +9,7 @@
 //! | all | `HOME`, folders for downloads and state | nothing of the machine's user is touched |
 //! | Transmission | `/etc/transmission-daemon/settings.json` of Debian is copied | the daemon writes into it |
 //! | aria2 | `--check-integrity` where it has the content | it takes no file that it did not make otherwise |
+//! | aria2 | `--seed-ratio=0` where it has the content | it leaves when it has sent as much as there is, some of it unread |
 //! | libtorrent | what it prints | so that a test that fails shows why |
 //! | rTorrent | `system.daemon.set` | there is no terminal |
 
@@ -57,7 +58,9 @@ fn transmission(torrent: &Path, dir: &Dir, files: &str) -> Vec<String> {
 fn aria2(torrent: &Path, files: &str) -> Vec<String> {
     let has_content = fs::read_dir(files).is_ok_and(|mut files| files.next().is_some());
     let mut argv = vec![program("aria2c", "aria2"), format!("--dir={files}")];
-    argv.extend(has_content.then(|| "--check-integrity".to_owned()));
+    if has_content {
+        argv.extend(["--check-integrity", "--seed-ratio=0"].map(str::to_owned));
+    }
     argv.push(name(torrent));
     argv
 }

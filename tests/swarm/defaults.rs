@@ -1,15 +1,16 @@
-//! Clients with the settings that they come with, through the built-in tracker alone. Each is
+//! Clients with the settings that they come with, in both directions, through the built-in tracker alone. Each is
 //! alone with everseed, on a machine of its own, so that nobody else can help it.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Neighbour, Net};
-use everseed_tests::seeder::Setup;
+use everseed_tests::seeder::{Getter, Setup, make};
 
 #[test]
 fn torrents_from_everseed() {
@@ -19,6 +20,11 @@ fn torrents_from_everseed() {
 #[test]
 fn magnet_links_from_everseed() {
     each(|client| from_everseed(client, true));
+}
+
+#[test]
+fn torrents_to_everseed() {
+    each(to_everseed);
 }
 
 /// Where everseed listens.
@@ -48,4 +54,21 @@ fn from_everseed(client: Client, link: bool) {
     let mut download = client.download_by_default(&torrent, &neighbour);
     download.wait_until_complete(&content);
     seeder.stop();
+}
+
+/// A client has it, and everseed, which is the tracker, gets it.
+fn to_everseed(client: Client) {
+    let net = Net::new();
+    let neighbour = Neighbour::new(&net);
+    let dir = Dir::new("torrent");
+    let content = Content::file("defaults.bin", 4_000_001, 111);
+    let torrent = dir.join("this.torrent");
+    let tracker = format!("http://{LISTEN}/announce");
+    make(content.path(), &torrent, &["-t", &tracker]);
+    let getter = Getter::start(&torrent, LISTEN, Dir::new("get"), &["--no-seed", "-v"]);
+    let fill = |files: &Path| _ = content.copy_to(files);
+    let _seeder = client.seed_by_default(&torrent, &neighbour, &fill);
+    let (code, dir) = getter.end();
+    assert_eq!(code, 0, "exit code of a download from {client:?}");
+    content.assert_same_in(&dir.join("files"), true);
 }
