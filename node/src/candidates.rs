@@ -9,8 +9,8 @@
 //! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain |
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
 //!
-//! A connection that lasted for [`STEADY`] begins the waits anew. Whoever names an address again has it
-//! called once, but not within [`RENAMED_AFTER`] of the end of its last call.
+//! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
+//! called once, but not within 15 s of the end of its last call.
 //!
 //! When the table is full, a new address takes the place of a stranger that failed, the one that did
 //! most often, then of another that failed; if none has failed yet, the new one is dropped: trackers will

@@ -33,7 +33,7 @@ impl Client {
     /// All that there are for tests of something.
     pub const ALL: [Client; 3] = [Client::Transmission, Client::Aria2, Client::Libtorrent];
 
-    /// All that there are with the settings that they come with, see [`defaults`](crate::defaults).
+    /// All that there are with the settings that they come with, see [`defaults`].
     pub const WITH_DEFAULTS: [Client; 4] = [
         Client::Transmission,
         Client::Aria2,

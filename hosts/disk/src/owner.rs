@@ -1,4 +1,4 @@
-//! What of a download is the owner's: files that are there and that we may not write to, see [`ours`](crate::ours).
+//! What of a download is the owner's: files that are there and that we may not write to, see `ours`.
 //!
 //! Those that hold what the torrent says are as good as downloaded. Of the others it is found out here which they are,
 //! and which pieces cannot be had because of them.

@@ -1,7 +1,7 @@
 //! Writing what was downloaded: spans to files that we made ourselves.
 //!
 //! Rules:
-//! - Nothing is written into a file of the owner's: [`ours`](crate::ours) says which are not. [`prepare`] makes
+//! - Nothing is written into a file of the owner's: `ours` says which are not. [`prepare`] makes
 //!   those that are missing, with one byte; a file gets its full length, sparse, when the first block of it is
 //!   written. Bytes of a piece that lie in a file of the owner's are left out, and the piece is verified with
 //!   what stands there.

@@ -11,7 +11,7 @@
 //!
 //! A peer is an address and a port; it is forgotten when it has missed two announces. Its address is
 //! where its request came from, whatever the request says, and it is told to those only who are as near
-//! to it as we are: see [`Scope`](crate::scope::Scope). So is the seeder itself, under the address by which
+//! to it as we are: see `scope`. So is the seeder itself, under the address by which
 //! the asker reached it, and to everybody under its public address if it has one.
 //!
 //! Which torrents there are is told to nobody. Private ones are not among them (BEP 27), unless they name
