@@ -1,4 +1,4 @@
-//! The results in Markdown.
+//! The results in Markdown: medians, and beside them the least and the most if there were several rounds.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use crate::figures::{Figure, Goal};
 pub(crate) fn show(bench: &Bench) -> String {
     let mut out = String::from("\n| | everseed | goal | best of others |\n|---|---|---|---|\n");
     for figure in measured(bench) {
-        let ours = median(bench.values(figure, Client::Everseed));
+        let ours = spread(bench.values(figure, Client::Everseed));
         let (goal, missed) = goal(bench, figure);
         let mark = if missed { " (missed)" } else { "" };
-        let (title, ours, best) = (figure.title(), number(ours), best(bench, figure));
+        let (title, best) = (figure.title(), best(bench, figure));
         let _ = writeln!(out, "| {title} | {ours} | {goal}{mark} | {best} |");
     }
     out += "\n| |";
@@ -23,7 +23,7 @@ pub(crate) fn show(bench: &Bench) -> String {
         .for_each(|client| out += &format!(" {} |", client.title()));
     out += &format!("\n|{}\n", "---|".repeat(clients.len() + 1));
     for figure in measured(bench) {
-        let value = |client: &Client| number(median(bench.values(figure, *client)));
+        let value = |client: &Client| spread(bench.values(figure, *client));
         let cells: Vec<_> = clients.iter().map(value).collect();
         let _ = writeln!(out, "| {} | {} |", figure.title(), cells.join(" | "));
     }
@@ -50,7 +50,10 @@ fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
     match figure.goal() {
         Goal::Open => (String::new(), false),
         Goal::AtMost(goal) if figure == Figure::Hash => {
-            let openssl = ratio(&bench.openssl, bench.values(figure, Client::Everseed));
+            let openssl = median(&ratios(
+                &bench.openssl,
+                bench.values(figure, Client::Everseed),
+            ));
             let percent = openssl.map_or(String::new(), |r| format!(", is {:.0} %", r * 100.0));
             let text = format!("{goal}, 90 % of OpenSSL's speed{percent}");
             (text, is(more, goal) || openssl.is_some_and(|r| r < 0.9))
@@ -75,9 +78,12 @@ fn times(
     let ours = bench.values(figure, Client::Everseed);
     let mut any = false;
     let parts = of.iter().map(|(goal, client)| {
-        let is = ratio(ours, bench.values(figure, *client));
-        any |= is.is_some_and(|is| missed(is, *goal));
-        let is = is.map_or(String::new(), |is| format!(", is {is:.2}"));
+        let ratios = ratios(ours, bench.values(figure, *client));
+        any |= median(&ratios).is_some_and(|is| missed(is, *goal));
+        let is = match ratios.is_empty() {
+            true => String::new(),
+            false => format!(", is {}", spread(&ratios)),
+        };
         format!("{goal} × {}{is}", client.title())
     });
     let parts: Vec<_> = parts.collect();
@@ -97,9 +103,20 @@ fn best(bench: &Bench, figure: Figure) -> String {
     })
 }
 
-fn ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
-    let ratios: Vec<_> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
-    median(&ratios)
+/// Round by round.
+fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+    ours.iter().zip(theirs).map(|(a, b)| a / b).collect()
+}
+
+/// The median, and the least and the most if there are several.
+fn spread(values: &[f64]) -> String {
+    let median = number(median(values));
+    let least = values.iter().copied().reduce(f64::min);
+    let most = values.iter().copied().reduce(f64::max);
+    match values.len() {
+        0 | 1 => median,
+        _ => format!("{median} ({} to {})", number(least), number(most)),
+    }
 }
 
 fn median(values: &[f64]) -> Option<f64> {
