@@ -27,6 +27,7 @@ use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::{InfoHash, Sha1};
 use rustix::fs::{AtFlags, OFlags, Stat, StatxFlags};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::hash::Fast;
 use crate::regular::open_in_place;
@@ -368,9 +369,9 @@ fn boot() -> u64 {
     match std::fs::read("/proc/sys/kernel/random/boot_id") {
         Ok(id) => digest(&id),
         Err(_) => {
-            let now = std::time::SystemTime::now();
-            let since = now.duration_since(std::time::UNIX_EPOCH);
-            digest(&since.unwrap_or_default().as_nanos().to_le_bytes())
+            // Not std's time of day, which panics after January 2038 on some machines of 32 bits.
+            let now = clock_gettime(ClockId::Realtime);
+            digest(format!("{} {}", now.tv_sec, now.tv_nsec).as_bytes())
         }
     }
 }

@@ -4,7 +4,7 @@
 //! those that are new some are taken in at a time.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Seed;
 use super::index::is_torrent;
@@ -13,6 +13,7 @@ use super::service::{LONG_LOOK, MOST_KNOWN, Managed, Service, Stage, stop};
 use super::watch::{Seen, Watch};
 use crate::cli::run::{Config, Item};
 use crate::cli::text::escape;
+use crate::clock::time_of_day;
 use crate::engine::Engine;
 
 impl Service {
@@ -309,9 +310,7 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> M
 fn age((seconds, ns): (i64, i64)) -> Duration {
     let of = |n| u64::try_from(n).unwrap_or(0);
     let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
-    let changed = SystemTime::UNIX_EPOCH.checked_add(changed);
-    let age = changed.and_then(|changed| changed.elapsed().ok());
-    age.unwrap_or(Duration::ZERO)
+    time_of_day().saturating_sub(changed)
 }
 
 /// After so long without a change something is complete.
