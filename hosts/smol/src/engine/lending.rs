@@ -49,6 +49,8 @@ pub(super) struct Loan {
     /// may still hold them.
     limit: usize,
     lent: usize,
+    /// Whether it was served, and found no large share.
+    denied: bool,
     /// When it was asked last whether it can use more.
     asked: Instant,
     /// Since when it waits for one, if it does.
@@ -71,6 +73,7 @@ impl Loan {
         share: Share::Nothing,
         limit: 0,
         lent: 0,
+        denied: false,
         asked: Instant::ZERO,
         waits: None,
         used: false,
@@ -98,6 +101,8 @@ pub(super) struct Lending {
     lent: usize,
     small: usize,
     large: usize,
+    /// Peers that are served and found no large share, as of the last look.
+    denied: usize,
     givers: usize,
     /// Whether somebody who is served makes do with less than is due to it.
     short: bool,
@@ -113,6 +118,7 @@ impl Lending {
             lent: 0,
             small: 0,
             large: 0,
+            denied: 0,
             givers: 0,
             short: false,
             look_at: None,
@@ -123,7 +129,7 @@ impl Lending {
     /// that is new.
     fn claim(&mut self, has: Share, served: bool) -> (Share, usize) {
         let free = self.bytes - self.lent;
-        let first = self.first(self.large + 1);
+        let first = self.first(self.large + self.denied.max(1));
         let wants = served && has != Share::Large;
         self.short |= wants && free < first;
         let gets = match has {
@@ -198,6 +204,7 @@ impl Engine {
                 self.held.serve(&peer.stream, Portion::of(bytes));
             }
         }
+        peer.loan.denied = served && has != Share::Large;
         let limit = peer.loan.limit;
         if self.lending.short || has == Share::Nothing {
             self.lending.look_soon(now);
@@ -357,8 +364,14 @@ impl Engine {
     /// Cuts down those who are served and have more than an equal part, and gives what is due to those who have less:
     /// at once, or as the former take what they were sent.
     fn even_out(&mut self, now: Instant) {
-        let large = self.lending.large;
-        let (equal, first) = (self.lending.equal(large), self.lending.first(large));
+        for peer in self.peers.iter_mut().flatten() {
+            peer.loan.denied &= self.node.serves(peer.id);
+        }
+        let denied = |peer: &&Peer| peer.loan.denied;
+        self.lending.denied = self.peers.iter().flatten().filter(denied).count();
+        self.lending.short |= self.lending.denied > 0;
+        let all = self.lending.large + self.lending.denied;
+        let (equal, first) = (self.lending.equal(all), self.lending.first(all));
         for slot in 0..self.peers.len() {
             if let Some(peer) = &self.peers[slot]
                 && peer.loan.limit > equal
