@@ -526,6 +526,28 @@ mod tests {
         assert_eq!((lending.small, lending.large), (1, 1));
     }
 
+    /// Those who were there first leave room for fifty as soon as what they have above an equal part is free.
+    #[test]
+    fn a_crowd_shares_equally() {
+        let mut lending = Lending::new(1, 16 * NEAR);
+        for _ in 0..16 {
+            assert_eq!(lending.claim(Share::Nothing, true), (Share::Large, NEAR));
+        }
+        let nothing_is_left = (Share::Small, 0);
+        assert_eq!(lending.claim(Share::Nothing, true), nothing_is_left);
+        assert!(lending.short);
+        // As a look finds it: 34 have none, and the 16 are cut.
+        lending.denied = 34;
+        let equal = lending.equal(lending.large + lending.denied);
+        lending.lent = 16 * equal;
+        for _ in 0..34 {
+            assert_eq!(lending.claim(Share::Small, true), (Share::Large, equal));
+            lending.denied -= 1;
+            lending.small = 1;
+        }
+        assert!(lending.lent <= lending.bytes);
+    }
+
     #[test]
     fn a_share_grows_with_what_is_on_its_way() {
         const MIB: usize = 1 << 20;
