@@ -5,9 +5,9 @@
 use everseed_core::bits;
 
 use crate::Node;
-use crate::conn::State as Conn;
-use crate::flights::{Flight, State};
-use crate::peer_bits::Has;
+use crate::download::availability::Has;
+use crate::download::pending_blocks::{Flight, State};
+use crate::peer::State as Conn;
 use crate::torrent::Bits;
 
 impl Node<'_> {
@@ -23,18 +23,18 @@ impl Node<'_> {
     }
 
     fn audit_conns(&self) {
-        let count = |hit: &dyn Fn(&crate::conn::Conn) -> bool| {
+        let count = |hit: &dyn Fn(&crate::peer::Conn) -> bool| {
             self.conns.iter().filter(|conn| hit(conn)).count()
         };
         let (live, dialling) = (usize::from(self.live), usize::from(self.dialling));
         assert_eq!(count(&|c| c.state != Conn::Free), live, "connections");
-        let calls = |c: &crate::conn::Conn| matches!(c.state, Conn::Dial | Conn::Dialling);
+        let calls = |c: &crate::peer::Conn| matches!(c.state, Conn::Dial | Conn::Dialling);
         assert_eq!(count(&calls), dialling, "calls");
-        let silent = count(&crate::conn::Conn::is_silent_caller);
+        let silent = count(&crate::peer::Conn::is_silent_caller);
         assert_eq!(silent, usize::from(self.silent), "silent callers");
         let unchoked = count(&|c| c.unchoked);
         assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
-        let gives = count(&crate::conn::Conn::shares);
+        let gives = count(&crate::peer::Conn::shares);
         assert_eq!(gives, usize::from(self.givers), "peers that give");
         let queued = self.conns.iter().map(|c| usize::from(c.requests.len()));
         let queued: usize = queued.sum();
@@ -121,7 +121,7 @@ impl Node<'_> {
                 let Some(&count) = counts.get(piece.get() as usize) else {
                     continue;
                 };
-                let has = |c: &&crate::conn::Conn| match c.has {
+                let has = |c: &&crate::peer::Conn| match c.has {
                     Has::Some(range) => bits::get(range.get(self.peer_bits.bytes), piece.get()),
                     _ => false,
                 };

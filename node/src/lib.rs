@@ -4,69 +4,32 @@
 //! lends, so its memory bound is a fact of its types. The same engine runs under smol, under
 //! async-std and in a simulation.
 //!
-//! | module | what it is |
+//! | module | what lives there |
 //! |---|---|
+//! | [`api`] | what a host and its node tell each other |
+//! | [`swarm`] | connections: who is let in, what is said, when they end |
+//! | [`upload`] | requests of peers, the choker, the rate limits |
+//! | [`download`] | blocks that are requested and received, until their piece is verified |
+//! | [`discovery`] | whom to call, and when each tracker is told what |
+//! | [`peer`] | the state of one connection |
+//! | [`torrent`] | the torrents that are known, and the pieces of those that are awake |
 //! | [`memory`] | the lent slices, and what happens when each is full |
-//! | [`table`] | those that are touched as far as they are needed |
-//! | [`contract`] | what a host and its node tell each other |
-//! | [`conn`], `slots` | a connection's state, its beginning and end |
-//! | `due` | what connections need of the host |
-//! | `incoming`, [`outgoing`] | what peers send; what they are owed |
-//! | [`queue`] | the requests that wait to be served |
-//! | `asking`, `serving_us` | what to ask of whom, and what they say to that |
-//! | `late` | who is slow, and what does not come |
-//! | `arriving`, [`flights`], [`partials`] | blocks on their way, until their piece is verified |
-//! | [`picker`], `peer_bits` | which piece to begin, and who has it |
-//! | `suspicion` | pieces that peers seem to find damaged |
-//! | `evidence`, `bans` | who sent bad pieces, and what becomes of them |
-//! | [`names`] | all torrents that are known, most of which may be asleep |
-//! | [`torrent`], `storage` | those that are awake and their pieces, and what becomes of their storage |
-//! | [`choker`] | whom to serve |
-//! | [`candidates`] | whom to dial |
-//! | [`announcer`] | when which tracker is told what |
-//! | [`udp_tracker`] | one announce over UDP |
-//! | `places` | who gets a place, and who leaves when there is none for others |
-//! | `sweep` | what time alone brings about |
-//! | `rate` | the rate limits |
 //! | [`trace`] | what a node was told and answered, to be told again |
 
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
-pub mod announcer;
-mod arena;
-mod arriving;
-mod asking;
+pub mod api;
 mod audit;
-mod bans;
-pub mod candidates;
-pub mod choker;
-pub mod conn;
-pub mod contract;
-mod due;
-mod evidence;
-pub mod flights;
-mod incoming;
-mod late;
+pub mod discovery;
+pub mod download;
 pub mod memory;
-pub mod names;
-pub mod outgoing;
-pub mod partials;
-mod peer_bits;
-pub mod picker;
-mod places;
-pub mod queue;
-mod rate;
-mod serving_us;
-mod slots;
-mod storage;
-mod suspicion;
-mod sweep;
-pub mod table;
+pub mod peer;
+pub mod swarm;
 pub mod torrent;
 pub mod trace;
-pub mod udp_tracker;
+pub mod upload;
 
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
@@ -76,30 +39,35 @@ use everseed_core::sums::Secret;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 
-pub use crate::announcer::{AnnounceId, Job};
-pub use crate::conn::{ConnId, Reason};
-pub use crate::contract::{
+pub use crate::api::{
     Action, Event, Identity, Limits, Order, Stats, StorageError, Stuck, TorrentStats, Wanted,
 };
+pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::memory::Memory;
-pub use crate::outgoing::{Bodies, Body, Source};
+pub use crate::peer::{ConnId, Reason};
+pub use crate::swarm::outbound::{Bodies, Body, Source};
 pub use crate::torrent::{AddError, Have};
 
-use crate::announcer::Announcer;
-use crate::arriving::News;
-use crate::bans::Bans;
-use crate::candidates::{Candidates, Standing};
-use crate::conn::{Conn, State};
-use crate::flights::Flights;
-use crate::incoming::Stash;
-use crate::names::{Names, Place};
-use crate::outgoing::Cursor;
-use crate::partials::Partials;
-use crate::peer_bits::PeerBits;
-use crate::queue::{NONE, Queue};
-use crate::rate::{Bucket, QUANTUM};
-use crate::table::Table;
+use crate::discovery::announcer;
+use crate::discovery::announcer::Announcer;
+use crate::discovery::candidates::{Candidates, Standing};
+use crate::download::availability::PeerBits;
+use crate::download::pending_blocks::Flights;
+use crate::download::pieces_in_progress::Partials;
+use crate::download::receiver::News;
+use crate::download::{availability, pending_blocks};
+use crate::memory::arena;
+use crate::memory::table::Table;
+use crate::peer::{Conn, State};
+use crate::swarm::bans::Bans;
+use crate::swarm::inbound::Stash;
+use crate::swarm::outbound;
+use crate::swarm::outbound::Cursor;
 use crate::torrent::Torrents;
+use crate::torrent::registry::{Names, Place};
+use crate::upload::choker;
+use crate::upload::rates::{Bucket, QUANTUM};
+use crate::upload::request_queue::{NONE, Queue};
 
 /// A BitTorrent peer.
 ///
@@ -149,7 +117,7 @@ pub struct Node<'m> {
     blocks: Pool<'m>,
     flights: Flights<'m>,
     /// Blocks that the host is to write.
-    writes: flights::List,
+    writes: pending_blocks::List,
     partials: Partials<'m>,
     peer_bits: PeerBits<'m>,
     news: News,
@@ -243,7 +211,7 @@ impl<'m> Node<'m> {
             queue: Queue::new(memory.requests),
             blocks: Pool::new(memory.blocks),
             flights: Flights::new(memory.flights),
-            writes: flights::List::EMPTY,
+            writes: pending_blocks::List::EMPTY,
             partials: Partials::new(memory.partials, memory.partial_bits),
             peer_bits: PeerBits {
                 bytes: memory.peer_bits,
@@ -415,7 +383,7 @@ impl<'m> Node<'m> {
             // What was said since it was complete is not all that the peers have.
             for slot in 0..self.conns.len() {
                 let conn = &self.conns[slot];
-                if conn.torrent == Some(id) && matches!(conn.has, peer_bits::Has::Some(_)) {
+                if conn.torrent == Some(id) && matches!(conn.has, availability::Has::Some(_)) {
                     self.forget_bits(slot);
                 }
             }
@@ -745,7 +713,7 @@ impl<'m> Node<'m> {
         let budget = Some(self.bucket.level(now))
             .filter(|&level| level >= QUANTUM)
             .unwrap_or(0);
-        let (len, throttled) = outgoing::fill(&self.view(slot), budget, buf, bodies);
+        let (len, throttled) = outbound::fill(&self.view(slot), budget, buf, bodies);
         self.throttled |= throttled;
         len
     }

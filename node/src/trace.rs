@@ -14,7 +14,7 @@ use everseed_core::time::Instant;
 use everseed_core::wire::PeerId;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Action, Event, Identity, Limits, Order, StorageError, Wanted};
+use crate::api::{Action, Event, Identity, Limits, Order, StorageError, Wanted};
 use crate::memory::Sizes;
 use crate::{AddError, Bodies, ConnId, Have, Node};
 

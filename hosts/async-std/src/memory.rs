@@ -5,10 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use everseed_core::rng::Rng;
 use everseed_disk::Content;
-use everseed_node::announcer;
-use everseed_node::names::Name;
-use everseed_node::table::Table;
+use everseed_node::discovery::announcer;
+use everseed_node::memory::table::Table;
 use everseed_node::torrent::Torrent;
+use everseed_node::torrent::registry::Name;
 use everseed_node::{Identity, Limits, Memory, Node};
 
 /// Connections.

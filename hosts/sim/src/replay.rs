@@ -7,13 +7,14 @@ use std::time::Duration;
 use everseed_core::geometry::BLOCK;
 use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
-use everseed_node::flights::Flight;
+use everseed_node::discovery::announcer;
+use everseed_node::download::pending_blocks::Flight;
+use everseed_node::download::pieces_in_progress::Partial;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
-use everseed_node::names::Name;
-use everseed_node::partials::Partial;
 use everseed_node::torrent::Torrent;
+use everseed_node::torrent::registry::Name;
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
-use everseed_node::{Identity, Memory, Node, announcer};
+use everseed_node::{Identity, Memory, Node};
 
 use crate::world::table;
 

@@ -15,7 +15,7 @@ use everseed_core::time::Instant;
 use everseed_core::tracker::http::{Peer, Response, ResponseError, write_url};
 use everseed_core::tracker::udp::REQUEST_MAX;
 use everseed_core::tracker::{Family, Intervals, Report, Text};
-use everseed_node::udp_tracker::{UdpAnnounce, UdpError};
+use everseed_node::discovery::udp_tracker::{UdpAnnounce, UdpError};
 use smol::Async;
 use smol::future::{FutureExt as _, or};
 use socket2::{Domain, Socket, Type};
@@ -333,7 +333,7 @@ async fn udp(
 }
 
 fn outcome_of(
-    outcome: &Result<everseed_node::udp_tracker::Announced, UdpError>,
+    outcome: &Result<everseed_node::discovery::udp_tracker::Announced, UdpError>,
     peers: Vec<SocketAddr>,
 ) -> Result<Answer, AnnounceFault> {
     match outcome {

@@ -14,7 +14,7 @@ use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
-use everseed_node::announcer::Full;
+use everseed_node::discovery::announcer::Full;
 use everseed_node::trace::{Entry, Head, Input, Output, len};
 use everseed_node::{
     Action, AddError, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,

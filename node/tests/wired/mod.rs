@@ -12,12 +12,12 @@ use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, BlockSlot};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
-use everseed_node::announcer;
-use everseed_node::flights::Flight;
-use everseed_node::names::Name;
-use everseed_node::partials::Partial;
-use everseed_node::table::Table;
+use everseed_node::discovery::announcer;
+use everseed_node::download::pending_blocks::Flight;
+use everseed_node::download::pieces_in_progress::Partial;
+use everseed_node::memory::table::Table;
 use everseed_node::torrent::Torrent;
+use everseed_node::torrent::registry::Name;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
     TorrentStats, Wanted,

@@ -11,10 +11,10 @@ use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, PeerId, WireError};
 use serde::{Deserialize, Serialize};
 
-use crate::flights;
-use crate::outgoing::Outbox;
-use crate::peer_bits::Has;
-use crate::queue::{List, NONE};
+use crate::download::availability::Has;
+use crate::download::pending_blocks;
+use crate::swarm::outbound::Outbox;
+use crate::upload::request_queue::{List, NONE};
 
 /// A connection's slot and the tenancy that it was given for; a stale id matches nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub struct Conn {
     /// Whether it has what we want; `outbox` knows what it was told.
     pub(crate) wants: bool,
     /// Blocks asked of it.
-    pub(crate) flights: flights::List,
+    pub(crate) flights: pending_blocks::List,
     /// The flight whose block it sends.
     pub(crate) arriving: u16,
     /// The piece in progress that it was asked for last.
@@ -295,7 +295,7 @@ impl Conn {
         has: Has::Nothing,
         unchoked_us: false,
         wants: false,
-        flights: flights::List::EMPTY,
+        flights: pending_blocks::List::EMPTY,
         arriving: NONE,
         partial: NONE,
         pipeline: PIPELINE_MIN,

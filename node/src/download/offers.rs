@@ -7,8 +7,8 @@
 use everseed_core::geometry::BlockRef;
 
 use crate::Node;
-use crate::conn::Reason;
-use crate::flights::{Flight, State};
+use crate::download::pending_blocks::{Flight, State};
+use crate::peer::Reason;
 use crate::torrent::Bits;
 
 type Verdict = Result<(), Reason>;

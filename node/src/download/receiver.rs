@@ -5,12 +5,14 @@ use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
-use crate::conn::{Payload, Reason};
-use crate::evidence::{Evidence, Verdict};
-use crate::flights::{Flight, State};
-use crate::places::origin;
-use crate::queue::NONE;
-use crate::{Action, Node, StorageError, partials, torrent};
+use crate::download::evidence::{Evidence, Verdict};
+use crate::download::pending_blocks::{Flight, State};
+use crate::download::pieces_in_progress;
+use crate::peer::{Payload, Reason};
+use crate::swarm::admission::origin;
+use crate::torrent;
+use crate::upload::request_queue::NONE;
+use crate::{Action, Node, StorageError};
 
 /// Bytes that a peer may send unasked before it is let go.
 const UNASKED_MAX: u32 = 16 * BLOCK;
@@ -262,7 +264,7 @@ impl<'m> Node<'m> {
         let Some(slot) = self.partials.find(id, piece) else {
             return false;
         };
-        if self.partials.get(slot).map(|p| p.state) != Some(partials::State::Verifying) {
+        if self.partials.get(slot).map(|p| p.state) != Some(pieces_in_progress::State::Verifying) {
             return false;
         }
         if !good {
@@ -370,7 +372,7 @@ impl<'m> Node<'m> {
             return;
         };
         torrent.endgame = false;
-        torrent.counts = crate::arena::Range::EMPTY;
+        torrent.counts = crate::memory::arena::Range::EMPTY;
         torrent.begun = torrent::Bits::None;
         if torrent.have == torrent::Bits::All {
             self.announcer.completed(now, id);

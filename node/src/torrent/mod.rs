@@ -1,13 +1,16 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
+pub mod registry;
+pub(crate) mod storage;
+
 use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 use serde::{Deserialize, Serialize};
 
-use crate::arena::Range;
-use crate::names::{Names, Place};
-use crate::picker::Set;
+use crate::download::picker::Set;
+use crate::memory::arena::Range;
+use crate::torrent::registry::{Names, Place};
 use crate::{Order, StorageError};
 
 /// A lent slot for one torrent.
@@ -593,7 +596,7 @@ impl<'m> Torrents<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Name;
+    use crate::torrent::registry::Name;
 
     fn geometry(pieces: u64) -> Geometry {
         Geometry::new(pieces * 16, 16).unwrap()

@@ -8,11 +8,11 @@ use core::time::Duration;
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::choker::{self, Rank};
-use crate::conn::{Conn, Reason, State};
-use crate::outgoing::keep_alive_due;
-use crate::places::origin;
-use crate::slots::DIAL_TIMEOUT;
+use crate::peer::{Conn, Reason, State};
+use crate::swarm::admission::origin;
+use crate::swarm::connections::DIAL_TIMEOUT;
+use crate::swarm::outbound::keep_alive_due;
+use crate::upload::choker::{self, Rank};
 
 /// How often connections are looked at while there are any.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);

@@ -6,16 +6,16 @@ use everseed_core::time::Instant;
 use crate::Node;
 use crate::Order;
 
-use crate::flights::{Flight, State};
-use crate::partials;
-use crate::partials::Partials;
-use crate::peer_bits::Has;
-use crate::picker::{Choice, Rule};
-use crate::places::origin;
-use crate::queue::NONE;
-use crate::rate::QUANTUM;
-use crate::serving_us::VAIN_MAX;
+use crate::download::availability::Has;
+use crate::download::offers::VAIN_MAX;
+use crate::download::pending_blocks::{Flight, State};
+use crate::download::picker::{Choice, Rule};
+use crate::download::pieces_in_progress;
+use crate::download::pieces_in_progress::Partials;
+use crate::swarm::admission::origin;
 use crate::torrent;
+use crate::upload::rates::QUANTUM;
+use crate::upload::request_queue::NONE;
 
 /// Blocks that one peer is asked for at a time, at most.
 const PIPELINE_MAX: u16 = 250;
@@ -143,7 +143,7 @@ impl Node<'_> {
             pieces,
             wanted: self.torrents.set(torrent.wanted),
             had: self.torrents.set(torrent.have),
-            begun: crate::picker::Set::None,
+            begun: crate::download::picker::Set::None,
             has: self.has(slot),
             counts: torrent.counts.get(self.peer_bits.counts),
             rule,
@@ -156,9 +156,9 @@ impl Node<'_> {
         let (me, may) = (self.id(slot), |node: &Self, piece| {
             node.may_ask(slot, piece)
         });
-        let fits = |node: &Self, partial: &partials::Partial| {
+        let fits = |node: &Self, partial: &pieces_in_progress::Partial| {
             partial.torrent == Some(id)
-                && partial.state == partials::State::Fetching
+                && partial.state == pieces_in_progress::State::Fetching
                 && partial.open > 0
                 && partial.is_for(me)
                 && may(node, partial.piece)
@@ -343,7 +343,7 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         if conn.arriving == at {
             conn.arriving = NONE;
-            conn.payload = crate::conn::Payload::Unasked;
+            conn.payload = crate::peer::Payload::Unasked;
         } else if flight.state == State::Asked {
             conn.excused = conn.excused.saturating_add(1);
         }

@@ -11,9 +11,9 @@ use everseed_core::geometry::TorrentId;
 
 use crate::Node;
 use crate::Stuck;
-use crate::arena::{Range, reserve};
-use crate::conn::Conn;
-use crate::picker::Set;
+use crate::download::picker::Set;
+use crate::memory::arena::{Range, reserve};
+use crate::peer::Conn;
 
 /// What one peer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

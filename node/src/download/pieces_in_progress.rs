@@ -9,9 +9,9 @@ use everseed_core::bits;
 use everseed_core::geometry::{BLOCK, PieceIndex, TorrentId};
 use everseed_core::sums::Sum;
 
-use crate::arena::{Range, reserve};
-use crate::conn::ConnId;
-use crate::evidence::Evidence;
+use crate::download::evidence::Evidence;
+use crate::memory::arena::{Range, reserve};
+use crate::peer::ConnId;
 
 /// A lent slot for one piece in progress.
 #[derive(Clone, Copy, Debug)]

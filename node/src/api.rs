@@ -11,8 +11,8 @@ use everseed_core::tracker::Intervals;
 use everseed_core::wire::PeerId;
 use serde::{Deserialize, Serialize};
 
-use crate::announcer::{AnnounceId, Job};
-use crate::conn::{ConnId, Reason};
+use crate::discovery::announcer::{AnnounceId, Job};
+use crate::peer::{ConnId, Reason};
 use crate::torrent::Have;
 
 /// Who this node is on the network.
@@ -30,7 +30,7 @@ pub struct Identity {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Peers that are served at a time, at least 1; `None` follows the upload capacity, see
-    /// [`automatic_slots`](crate::choker::automatic_slots).
+    /// [`automatic_slots`](crate::upload::choker::automatic_slots).
     pub slots: Option<u16>,
     /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
     /// for.

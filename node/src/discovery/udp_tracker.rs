@@ -1,6 +1,6 @@
 //! One announce over UDP (BEP 15): connect, announce, and again when nobody answers.
 //!
-//! A [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::announcer). The host
+//! A [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::discovery::announcer). The host
 //! resolves the tracker's name, moves datagrams, and drops it when there is an outcome.
 //!
 //! What does not carry the transaction id that was drawn for this exchange, or is not the answer that is waited

@@ -8,12 +8,16 @@ use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_core::wire::Handshake;
 
-use crate::conn::{Conn, ConnId, State};
-use crate::outgoing::Out;
-use crate::outgoing::{Cursor, Greeting, View};
-use crate::queue::NONE;
-use crate::rate::QUANTUM;
-use crate::{Action, Node, flights, incoming, outgoing, queue};
+use crate::download::pending_blocks;
+use crate::peer::{Conn, ConnId, State};
+use crate::swarm::inbound;
+use crate::swarm::outbound;
+use crate::swarm::outbound::Out;
+use crate::swarm::outbound::{Cursor, Greeting, View};
+use crate::upload::rates::QUANTUM;
+use crate::upload::request_queue;
+use crate::upload::request_queue::NONE;
+use crate::{Action, Node};
 
 impl Node<'_> {
     /// Puts a connection into the list that `poll` works off.
@@ -95,7 +99,7 @@ impl Node<'_> {
         let view = self.view(slot);
         let cursor = Cursor::new(view.conn);
         let awaits = cursor.awaits(&view);
-        let body = matches!(cursor.peek(&view), Some(outgoing::Out::Piece(_)));
+        let body = matches!(cursor.peek(&view), Some(outbound::Out::Piece(_)));
         let anything = cursor.peek(&view).is_some();
         self.conns[slot].awaits = awaits;
         if body && self.bucket.level(now) < QUANTUM {
@@ -125,7 +129,7 @@ impl Node<'_> {
         let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
         let peer_id = self.identity.peer_id;
         let handshake = Handshake {
-            features: incoming::FEATURES,
+            features: inbound::FEATURES,
             info_hash,
             peer_id,
         };
@@ -133,7 +137,7 @@ impl Node<'_> {
             handshake,
             hello: Hello {
                 port: self.identity.port,
-                reqq: queue::REQQ,
+                reqq: request_queue::REQQ,
                 upload_only: conn.torrent.is_none_or(|id| !self.is_downloading(id)),
                 metadata_size: None,
                 client: self.identity.client,
@@ -156,7 +160,7 @@ impl Node<'_> {
         &mut self,
         now: Instant,
         slot: usize,
-        out: outgoing::Out,
+        out: outbound::Out,
         fresh: bool,
         body: u32,
     ) {
@@ -171,17 +175,17 @@ impl Node<'_> {
                 let at = conn.flights.unsent;
                 conn.flights.unsent = self.flights.next(at);
                 if let Some(flight) = self.flights.get_mut(at) {
-                    (flight.state, flight.asked) = (flights::State::Asked, now);
+                    (flight.state, flight.asked) = (pending_blocks::State::Asked, now);
                 }
             }
             _ => {}
         }
         // Only content counts, and is limited.
-        if body == 0 || matches!(out, outgoing::Out::Metadata(_)) {
+        if body == 0 || matches!(out, outbound::Out::Metadata(_)) {
             return;
         }
         self.last_served = self.id(slot).slot;
-        if let outgoing::Out::Piece(block) = out {
+        if let outbound::Out::Piece(block) = out {
             self.note_given(now, slot, block);
         }
         let conn = &mut self.conns[slot];

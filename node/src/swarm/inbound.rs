@@ -15,10 +15,10 @@ use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
 use crate::Node;
-use crate::candidates::{Fate, STEADY};
-use crate::conn::{ConnId, Payload, Reason, State};
-use crate::queue::{Kind, MAX_PER_PEER};
+use crate::discovery::candidates::{Fate, STEADY};
+use crate::peer::{ConnId, Payload, Reason, State};
 use crate::torrent;
+use crate::upload::request_queue::{Kind, MAX_PER_PEER};
 
 type Verdict = Result<(), Reason>;
 

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 use core::ops::{Index, IndexMut};
 
-use crate::queue::NONE;
+use crate::upload::request_queue::NONE;
 
 /// Lent memory for a number of `T`s.
 ///

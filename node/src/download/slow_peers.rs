@@ -9,11 +9,12 @@ use core::time::Duration;
 use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::time::Instant;
 
-use crate::conn::{Conn, PIPELINE_MIN, Payload};
-use crate::flights::{Flight, State};
-use crate::places::origin;
-use crate::serving_us::VAIN_MAX;
-use crate::{Node, partials};
+use crate::Node;
+use crate::download::offers::VAIN_MAX;
+use crate::download::pending_blocks::{Flight, State};
+use crate::download::pieces_in_progress;
+use crate::peer::{Conn, PIPELINE_MIN, Payload};
+use crate::swarm::admission::origin;
 
 /// A peer that sent no whole block for so long, though asked, has snubbed us: it is asked for one block at a
 /// time, which others may be asked for too.
@@ -192,7 +193,7 @@ impl Node<'_> {
         &self,
         slot: usize,
         id: TorrentId,
-        partial: &partials::Partial,
+        partial: &pieces_in_progress::Partial,
     ) -> bool {
         if partial.exclusive.is_some() {
             return true;

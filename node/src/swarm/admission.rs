@@ -13,7 +13,7 @@ use core::time::Duration;
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::conn::{Conn, ConnId, Reason, State};
+use crate::peer::{Conn, ConnId, Reason, State};
 
 /// Callers who have not finished their handshake have this part of the places. While there are more, the one
 /// that has waited longest leaves when somebody calls, if it had so long.

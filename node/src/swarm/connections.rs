@@ -8,10 +8,12 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
-use crate::candidates::{Fate, Standing};
-use crate::conn::{Conn, ConnId, Reason, State};
-use crate::places::origin;
-use crate::{Action, Node, sweep, torrent};
+use crate::discovery::candidates::{Fate, Standing};
+use crate::peer::{Conn, ConnId, Reason, State};
+use crate::swarm::admission::origin;
+use crate::swarm::timers;
+use crate::torrent;
+use crate::{Action, Node};
 
 impl Node<'_> {
     /// The slot of a connection that is still there.
@@ -54,7 +56,7 @@ impl Node<'_> {
             ..Conn::EMPTY
         };
         self.live += 1;
-        self.next_sweep.get_or_insert(now + sweep::PERIOD);
+        self.next_sweep.get_or_insert(now + timers::PERIOD);
         self.id(slot)
     }
 

@@ -22,7 +22,7 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
-use crate::table::Table;
+use crate::memory::table::Table;
 
 /// A lent slot for one address.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use everseed_core::geometry::{BlockRef, PieceIndex};
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::conn::NO_PIECE;
+use crate::peer::NO_PIECE;
 
 /// Who leaves so soon after a piece's last block may have found it damaged.
 const SOON: Duration = Duration::from_secs(10);

@@ -13,12 +13,12 @@ use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
-use crate::arriving::{News, next_set};
-use crate::conn::{Conn, State};
-use crate::flights::Flights;
-use crate::partials::Partials;
-use crate::queue::{Kind, NONE, Queue};
+use crate::download::pending_blocks::Flights;
+use crate::download::pieces_in_progress::Partials;
+use crate::download::receiver::{News, next_set};
+use crate::peer::{Conn, State};
 use crate::torrent::{Bits, Torrent, Torrents};
+use crate::upload::request_queue::{Kind, NONE, Queue};
 
 /// A body for the host to put into the buffer of [`Node::transmit`](crate::Node::transmit).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

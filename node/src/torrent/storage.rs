@@ -5,11 +5,13 @@ use core::ops::Range;
 use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 
-use crate::conn::Reason;
-use crate::flights::{Flight, State};
-use crate::queue::NONE;
+use crate::download::pending_blocks::{Flight, State};
+use crate::download::pieces_in_progress;
+use crate::peer::Reason;
+use crate::torrent;
 use crate::torrent::{Bits, Have};
-use crate::{Action, Node, partials, torrent, torrent_has_no_counts};
+use crate::upload::request_queue::NONE;
+use crate::{Action, Node, torrent_has_no_counts};
 
 impl Node<'_> {
     pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
@@ -66,7 +68,8 @@ impl Node<'_> {
 
     /// A piece cannot be read.
     pub(crate) fn unread(&mut self, now: Instant, id: TorrentId, piece: PieceIndex) {
-        let verifying = |p: &partials::Partial| p.state == partials::State::Verifying;
+        let verifying =
+            |p: &pieces_in_progress::Partial| p.state == pieces_in_progress::State::Verifying;
         if let Some(slot) = self.partials.find(id, piece)
             && self.partials.get(slot).is_some_and(verifying)
         {

@@ -1,17 +1,20 @@
 //! What the node lives in: slices and tables that the host lends once, at the start.
 
+pub(crate) mod arena;
+pub mod table;
+
 use everseed_core::pool::BlockSlot;
 use serde::{Deserialize, Serialize};
 
-use crate::announcer;
-use crate::candidates::Candidate;
-use crate::conn::Conn;
-use crate::flights::Flight;
-use crate::names::Name;
-use crate::partials::Partial;
-use crate::queue::Request;
-use crate::table::Table;
+use crate::discovery::announcer;
+use crate::discovery::candidates::Candidate;
+use crate::download::pending_blocks::Flight;
+use crate::download::pieces_in_progress::Partial;
+use crate::memory::table::Table;
+use crate::peer::Conn;
 use crate::torrent::Torrent;
+use crate::torrent::registry::Name;
+use crate::upload::request_queue::Request;
 
 /// The node's whole memory. A bare-metal host lends statics, a daemon allocates each slice once.
 ///
@@ -44,7 +47,7 @@ pub struct Memory<'m> {
     pub flights: &'m mut [Flight],
     /// Pieces in progress.
     pub partials: &'m mut [Partial],
-    /// Some bits for each block of a piece in progress, see [`BITS_PER_BLOCK`](crate::partials::BITS_PER_BLOCK).
+    /// Some bits for each block of a piece in progress, see [`BITS_PER_BLOCK`](crate::download::pieces_in_progress::BITS_PER_BLOCK).
     pub partial_bits: &'m mut [u8],
     /// A bit a piece for each peer of an incomplete download that has some pieces.
     pub peer_bits: &'m mut [u8],
