@@ -6,7 +6,7 @@ use everseed_core::bits;
 
 use crate::Node;
 use crate::download::availability::Has;
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::peer::State as Conn;
 use crate::torrent::Bits;
 
@@ -35,12 +35,12 @@ impl Node<'_> {
         let unchoked = count(&|c| c.unchoked);
         assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
         let gives = count(&crate::peer::Conn::shares);
-        assert_eq!(gives, usize::from(self.givers), "peers that give");
+        assert_eq!(gives, usize::from(self.active_sources), "peers that give");
         let queued = self.conns.iter().map(|c| usize::from(c.requests.len()));
         let queued: usize = queued.sum();
         assert_eq!(queued + self.queue.free(), self.queue.len(), "requests");
         for conn in self.conns.iter().filter(|c| !c.is_live()) {
-            let idle = conn.flights.len == 0 && conn.requests.len() == 0 && !conn.unchoked;
+            let idle = conn.pending.len == 0 && conn.requests.len() == 0 && !conn.unchoked;
             assert!(
                 idle && conn.has == Has::Nothing,
                 "who is gone holds something"
@@ -50,42 +50,42 @@ impl Node<'_> {
 
     /// Every block that is taken is on its way, in exactly one list.
     fn audit_flights(&self) {
-        let in_use = self.flights.in_use().count();
+        let in_use = self.pending.in_use().count();
         assert_eq!(self.blocks.len() - self.blocks.free(), in_use, "blocks");
-        let away = |f: &Flight| matches!(f.state, State::Writing | State::Dropped);
-        let mut listed = self.flights.in_use().filter(|(_, f)| away(f)).count();
+        let away = |f: &PendingBlock| matches!(f.state, State::Writing | State::Dropped);
+        let mut listed = self.pending.in_use().filter(|(_, f)| away(f)).count();
         let mut to_write = 0;
         let mut at = self.writes.head;
-        while let Some(flight) = self.flights.get(at) {
-            assert_eq!(flight.state, State::Write, "the state of a block to write");
+        while let Some(pending) = self.pending.get(at) {
+            assert_eq!(pending.state, State::Write, "the state of a block to write");
             to_write += 1;
-            at = flight.next;
+            at = pending.next;
         }
         listed += to_write;
         assert_eq!(to_write, usize::from(self.writes.len), "blocks to write");
         for (slot, conn) in self.conns.iter().enumerate() {
             let (mut len, mut unsent) = (0, false);
-            let mut at = conn.flights.head;
-            while let Some(flight) = self.flights.get(at) {
-                assert_eq!(usize::from(flight.conn), slot, "whose flight it is");
-                unsent |= at == conn.flights.unsent;
-                assert_eq!(flight.state == State::Reserved, unsent, "what is sent");
+            let mut at = conn.pending.head;
+            while let Some(pending) = self.pending.get(at) {
+                assert_eq!(usize::from(pending.conn), slot, "whose pending it is");
+                unsent |= at == conn.pending.unsent;
+                assert_eq!(pending.state == State::Reserved, unsent, "what is sent");
                 len += 1;
-                at = flight.next;
+                at = pending.next;
             }
-            assert_eq!(len, usize::from(conn.flights.len), "a peer's flights");
+            assert_eq!(len, usize::from(conn.pending.len), "a peer's pending");
             listed += len;
         }
-        assert_eq!(listed, in_use, "flights in lists");
+        assert_eq!(listed, in_use, "pending in lists");
     }
 
     fn audit_partials(&self) {
         for id in self.torrents.ids() {
-            for (slot, partial) in self.partials.of(id) {
-                let its = |f: &(u16, &Flight)| f.1.partial == slot;
-                let flights = self.flights.in_use().filter(its).count();
-                assert_eq!(flights, usize::from(partial.flights), "flights of a piece");
-                self.partials.audit(slot);
+            for (slot, partial) in self.in_progress.of(id) {
+                let its = |f: &(u16, &PendingBlock)| f.1.partial == slot;
+                let pending = self.pending.in_use().filter(its).count();
+                assert_eq!(pending, usize::from(partial.pending), "pending of a piece");
+                self.in_progress.audit(slot);
                 let begun = self.torrents.get(id).map_or(Bits::None, |t| t.begun);
                 let piece = self.torrents.get(id).and_then(|t| t.geometry);
                 let piece = piece.and_then(|g| g.piece(partial.piece));
@@ -94,7 +94,11 @@ impl Node<'_> {
             }
             let torrent = self.torrents.get(id);
             let begun = torrent.map_or(0, |t| self.torrents.count(t.begun, t.pieces()));
-            assert_eq!(begun as usize, self.partials.of(id).count(), "pieces begun");
+            assert_eq!(
+                begun as usize,
+                self.in_progress.of(id).count(),
+                "pieces begun"
+            );
         }
     }
 
@@ -117,12 +121,14 @@ impl Node<'_> {
                 let had = self.torrents.contains(had, piece);
                 let good = self.torrents.contains(good, piece);
                 assert!(had || !good, "a verified piece is here");
-                let counts = torrent.counts.get(self.peer_bits.counts);
+                let counts = torrent.counts.get(self.peer_bitfields.counts);
                 let Some(&count) = counts.get(piece.get() as usize) else {
                     continue;
                 };
                 let has = |c: &&crate::peer::Conn| match c.has {
-                    Has::Some(range) => bits::get(range.get(self.peer_bits.bytes), piece.get()),
+                    Has::Some(range) => {
+                        bits::get(range.get(self.peer_bitfields.bytes), piece.get())
+                    }
                     _ => false,
                 };
                 assert_eq!(conns().filter(has).count(), usize::from(count), "copies");

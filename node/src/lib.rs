@@ -7,12 +7,12 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`api`] | what a host and its node tell each other |
-//! | [`swarm`] | connections: who is let in, what is said, when they end |
-//! | [`upload`] | requests of peers, the choker, the rate limits |
-//! | [`download`] | blocks that are requested and received, until their piece is verified |
+//! | `swarm` | connections: who is let in, what is said, when they end |
+//! | `upload` | requests of peers, the choker, the rate limits |
+//! | `download` | blocks that are requested and received, until their piece is verified |
 //! | [`discovery`] | whom to call, and when each tracker is told what |
-//! | [`peer`] | the state of one connection |
-//! | [`torrent`] | the torrents that are known, and the pieces of those that are awake |
+//! | `peer` | the state of one connection |
+//! | `torrent` | the torrents that are known, and the pieces of those that are awake |
 //! | [`memory`] | the lent slices, and what happens when each is full |
 //! | [`trace`] | what a node was told and answered, to be told again |
 
@@ -23,13 +23,13 @@
 pub mod api;
 mod audit;
 pub mod discovery;
-pub mod download;
+mod download;
 pub mod memory;
-pub mod peer;
-pub mod swarm;
-pub mod torrent;
+mod peer;
+mod swarm;
+mod torrent;
 pub mod trace;
-pub mod upload;
+mod upload;
 
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
@@ -51,20 +51,20 @@ pub use crate::torrent::{AddError, Have};
 use crate::discovery::announcer;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::{Candidates, Standing};
-use crate::download::availability::PeerBits;
-use crate::download::pending_blocks::Flights;
-use crate::download::pieces_in_progress::Partials;
+use crate::download::availability::Availability;
+use crate::download::pending_blocks::PendingBlocks;
+use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::receiver::News;
 use crate::download::{availability, pending_blocks};
-use crate::memory::arena;
-use crate::memory::table::Table;
+use crate::memory::lazy_table::LazyTable;
+use crate::memory::ranges;
 use crate::peer::{Conn, State};
 use crate::swarm::bans::Bans;
 use crate::swarm::inbound::Stash;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
 use crate::torrent::Torrents;
-use crate::torrent::registry::{Names, Place};
+use crate::torrent::registry::{Place, Registry};
 use crate::upload::choker;
 use crate::upload::rates::{Bucket, QUANTUM};
 use crate::upload::request_queue::{NONE, Queue};
@@ -111,21 +111,21 @@ pub struct Node<'m> {
     limits: Limits,
     /// An extended message that comes in pieces.
     stash: Stash,
-    conns: Table<'m, Conn>,
+    conns: LazyTable<'m, Conn>,
     ranks: &'m mut [u16],
     queue: Queue<'m>,
     blocks: Pool<'m>,
-    flights: Flights<'m>,
+    pending: PendingBlocks<'m>,
     /// Blocks that the host is to write.
     writes: pending_blocks::List,
-    partials: Partials<'m>,
-    peer_bits: PeerBits<'m>,
+    in_progress: PiecesInProgress<'m>,
+    peer_bitfields: Availability<'m>,
     news: News,
     bans: Bans,
     /// What the sums of blocks are made with.
     secret: Secret,
     /// Connections that share the blocks.
-    givers: u16,
+    active_sources: u16,
     /// Whether somebody was not asked for more because no block was free.
     thirsty: bool,
     /// Whether somebody was not asked for more because no further piece could be begun.
@@ -210,11 +210,11 @@ impl<'m> Node<'m> {
             ranks: memory.ranks,
             queue: Queue::new(memory.requests),
             blocks: Pool::new(memory.blocks),
-            flights: Flights::new(memory.flights),
+            pending: PendingBlocks::new(memory.pending),
             writes: pending_blocks::List::EMPTY,
-            partials: Partials::new(memory.partials, memory.partial_bits),
-            peer_bits: PeerBits {
-                bytes: memory.peer_bits,
+            in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
+            peer_bitfields: Availability {
+                bytes: memory.peer_bitfields,
                 counts: memory.counts,
             },
             news: News::new(),
@@ -223,7 +223,7 @@ impl<'m> Node<'m> {
                 let mut rng = Rng::new(seed.rotate_left(32));
                 Secret::new(rng.bits(), rng.bits())
             },
-            givers: 0,
+            active_sources: 0,
             thirsty: false,
             crowded: false,
             hungry: false,
@@ -233,7 +233,7 @@ impl<'m> Node<'m> {
             suspect: None,
             next_suspicion: Instant::ZERO,
             downloaded: 0,
-            torrents: Torrents::new(Names::new(memory.names), memory.torrents, memory.bits),
+            torrents: Torrents::new(Registry::new(memory.registry), memory.torrents, memory.bits),
             candidates: Candidates::new(memory.candidates),
             announcer: Announcer::new(memory.tiers),
             key: Rng::new(!seed).bits32(),
@@ -368,7 +368,7 @@ impl<'m> Node<'m> {
             return Ok(());
         };
         let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());
-        if !self.partials.has_room_for(piece_size) || self.blocks.is_empty() {
+        if !self.in_progress.has_room_for(piece_size) || self.blocks.is_empty() {
             return Err(AddError::Blocks);
         }
         let given = match wanted {
@@ -573,7 +573,7 @@ impl<'m> Node<'m> {
     /// Whether blocks were asked of a peer, or are about to be.
     pub fn asks(&self, id: ConnId) -> bool {
         self.slot(id)
-            .is_some_and(|slot| self.conns[slot].flights.len > 0)
+            .is_some_and(|slot| self.conns[slot].pending.len > 0)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
@@ -787,5 +787,5 @@ const NUM_WANT: u16 = 50;
 fn torrent_has_no_counts(torrents: &Torrents<'_>, id: TorrentId) -> bool {
     torrents
         .get(id)
-        .is_some_and(|t| t.counts == arena::Range::EMPTY)
+        .is_some_and(|t| t.counts == ranges::LentRange::EMPTY)
 }

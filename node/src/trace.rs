@@ -19,7 +19,7 @@ use crate::memory::Sizes;
 use crate::{AddError, Bodies, ConnId, Have, Node};
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

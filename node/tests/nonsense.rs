@@ -2,6 +2,8 @@
 
 #![allow(clippy::cast_possible_truncation)]
 
+mod heap;
+
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -9,20 +11,17 @@ use std::time::Duration;
 
 use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::{BlockId, BlockSlot};
+use everseed_core::pool::BlockId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
-use everseed_node::discovery::announcer;
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::Partial;
-use everseed_node::memory::table::Table;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
+use everseed_node::memory::Sizes;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
     Wanted,
 };
+
+use heap::Heap;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 const PIECES: u32 = 11;
@@ -50,41 +49,26 @@ struct World {
     sent: Vec<u8>,
 }
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
-
-fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
-}
-
 impl World {
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let bytes = lend(0u8, BLOCKS * BLOCK as usize);
-        let blocks: Vec<_> = bytes
-            .chunks_mut(BLOCK as usize)
-            .map(BlockSlot::new)
-            .collect();
-        let memory = Memory {
-            conns: table(8),
-            ranks: lend(0, 8),
-            requests: lend([0; 4], 40),
-            blocks: blocks.leak(),
-            flights: lend(Flight::EMPTY, BLOCKS),
-            partials: lend(Partial::EMPTY, 3),
-            partial_bits: lend(0, 12),
+        let sizes = Sizes {
+            conns: 8,
+            requests: 40,
+            blocks: BLOCKS as u32,
+            in_progress: 3,
+            in_progress_bits: 12,
             // Not enough for everybody.
-            peer_bits: lend(0, 2 * 4),
-            counts: lend(0, PIECES as usize),
-            names: lend(Name::EMPTY, 1),
-            torrents: lend(Torrent::EMPTY, 1),
-            bits: lend(0, 2 * 4),
-            tiers: lend(announcer::Slot::EMPTY, 1),
-            candidates: table(4),
-            scratch: lend(0, if rng.below(2) == 0 { 600 } else { 40_000 }),
+            peer_bitfields: 2 * 4,
+            counts: PIECES,
+            registry: 1,
+            torrents: 1,
+            bits: 2 * 4,
+            tiers: 1,
+            candidates: 4,
+            scratch: if rng.below(2) == 0 { 600 } else { 40_000 },
         };
+        let memory = Memory::lend(&sizes, &mut Heap);
         let identity = Identity {
             peer_id: *b"-ES0000-aaaaaaaaaaaa",
             port: 6881,

@@ -2,17 +2,15 @@
 //! can hold no borrow that ends.
 
 use std::hash::{BuildHasher, RandomState};
+use std::mem::MaybeUninit;
 
 use everseed_core::rng::Rng;
 use everseed_disk::Content;
-use everseed_node::discovery::announcer;
-use everseed_node::memory::table::Table;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
+use everseed_node::memory::{Lender, Sizes};
 use everseed_node::{Identity, Limits, Memory, Node};
 
 /// Connections.
-pub(crate) const PEERS: usize = 50;
+pub(crate) const PEERS: u32 = 50;
 
 /// Peers that are served at a time.
 const SLOTS: u16 = 8;
@@ -23,25 +21,19 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     let seed = RandomState::new().hash_one(port);
     let mut peer_id = *b"-ES0100-............";
     Rng::new(RandomState::new().hash_one(seed)).fill(&mut peer_id[8..]);
-    let memory = Memory {
-        conns: table(PEERS),
-        ranks: lend(0, PEERS),
+    let sizes = Sizes {
+        conns: PEERS,
         // As many as a peer may ask for ahead, for each that is served.
-        requests: lend([0; 4], 250 * usize::from(SLOTS)),
-        blocks: &mut [],
-        flights: &mut [],
-        partials: &mut [],
-        partial_bits: &mut [],
-        peer_bits: &mut [],
-        counts: &mut [],
-        names: lend(Name::EMPTY, 1),
-        torrents: lend(Torrent::EMPTY, 1),
+        requests: 250 * u32::from(SLOTS),
+        registry: 1,
+        torrents: 1,
         // A bit for what peers are told of, and one for what was verified.
-        bits: lend(0, 2 * content.geometry().bitfield_len() as usize),
-        tiers: lend(announcer::Slot::EMPTY, 0),
-        candidates: table(PEERS),
-        scratch: lend(0, 16 * 1024),
+        bits: 2 * content.geometry().bitfield_len(),
+        candidates: PEERS,
+        scratch: 16 * 1024,
+        ..Sizes::NONE
     };
+    let memory = Memory::lend(&sizes, &mut Heap);
     let identity = Identity {
         peer_id,
         port,
@@ -57,11 +49,19 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
     Node::new(memory, identity, limits, seed)
 }
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
+/// Memory from the heap, for good.
+struct Heap;
 
-fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+impl Lender<'static> for Heap {
+    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
+        vec![value; len].leak()
+    }
+
+    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+        Vec::leak((0..len).map(|_| make()).collect())
+    }
+
+    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        Box::leak(Box::new_uninit_slice(len))
+    }
 }

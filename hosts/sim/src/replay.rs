@@ -4,19 +4,12 @@ use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use everseed_core::geometry::BLOCK;
-use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
-use everseed_node::discovery::announcer;
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::Partial;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node};
 
-use crate::world::table;
+use crate::world::Heap;
 
 /// What became of a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,48 +117,10 @@ fn line(number: u64, at: Instant, input: &Input<'_>, output: &Output) -> String 
 
 /// As much memory as the host lent, within reason.
 fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
-    let all = [
-        sizes.conns,
-        sizes.ranks,
-        sizes.requests,
-        sizes.blocks,
-        sizes.flights,
-        sizes.partials,
-        sizes.partial_bits,
-        sizes.peer_bits,
-        sizes.counts,
-        sizes.names,
-        sizes.torrents,
-        sizes.bits,
-        sizes.tiers,
-        sizes.candidates,
-        sizes.scratch,
-    ];
-    if all.iter().any(|&size| size > MOST) || (sizes.scratch as usize) < SCRATCH_MIN {
+    if sizes.largest() > MOST || (sizes.scratch as usize) < SCRATCH_MIN {
         return Err("this is no trace: it is of a node that cannot be".to_owned());
     }
-    let blocks = (0..sizes.blocks).map(|_| BlockSlot::new(lend(0, BLOCK)));
-    Ok(Memory {
-        conns: table(sizes.conns as usize),
-        ranks: lend(0, sizes.ranks),
-        requests: lend([0; 4], sizes.requests),
-        blocks: blocks.collect::<Vec<_>>().leak(),
-        flights: lend(Flight::EMPTY, sizes.flights),
-        partials: lend(Partial::EMPTY, sizes.partials),
-        partial_bits: lend(0, sizes.partial_bits),
-        peer_bits: lend(0, sizes.peer_bits),
-        counts: lend(0, sizes.counts),
-        names: lend(Name::EMPTY, sizes.names),
-        torrents: lend(Torrent::EMPTY, sizes.torrents),
-        bits: lend(0, sizes.bits),
-        tiers: lend(announcer::Slot::EMPTY, sizes.tiers),
-        candidates: table(sizes.candidates as usize),
-        scratch: lend(0, sizes.scratch),
-    })
-}
-
-fn lend<T: Clone>(value: T, len: u32) -> &'static mut [T] {
-    vec![value; len as usize].leak()
+    Ok(Memory::lend(&sizes, &mut Heap))
 }
 
 /// Entries shown before a difference.

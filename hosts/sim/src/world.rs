@@ -4,21 +4,18 @@ mod traffic;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span, TorrentId};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::{BlockId, BlockSlot};
+use everseed_core::pool::BlockId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
-use everseed_node::discovery::announcer::{self, Job};
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::Partial;
-use everseed_node::memory::table::Table;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
+use everseed_node::discovery::announcer::Job;
+use everseed_node::memory::{Lender, Sizes};
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason,
     StorageError, TorrentStats, Wanted,
@@ -126,16 +123,24 @@ const SEND_BUFFER: usize = 2 * (BLOCK as usize + 13);
 /// Peers that the tracker names.
 const NAMED: usize = 50;
 
-const CONNS: usize = 80;
-const BLOCKS: usize = 64;
+const CONNS: u32 = 80;
+const BLOCKS: u32 = 64;
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
+/// Memory from the heap, for good.
+pub(crate) struct Heap;
 
-pub(crate) fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+impl Lender<'static> for Heap {
+    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
+        vec![value; len].leak()
+    }
+
+    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+        Vec::leak((0..len).map(|_| make()).collect())
+    }
+
+    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        Box::leak(Box::new_uninit_slice(len))
+    }
 }
 
 /// A host's address; there is one for each number.
@@ -154,32 +159,23 @@ fn host_at(addr: SocketAddr) -> Option<usize> {
 }
 
 fn memory(geometry: &Geometry) -> Memory<'static> {
-    let bytes = lend(0u8, BLOCKS * BLOCK as usize);
-    let blocks: Vec<_> = bytes
-        .chunks_mut(BLOCK as usize)
-        .map(BlockSlot::new)
-        .collect();
-    let bitfield = geometry.bitfield_len() as usize;
-    Memory {
-        conns: table(CONNS),
-        ranks: lend(0, CONNS),
-        requests: lend([0; 4], 1000),
-        blocks: blocks.leak(),
-        flights: lend(Flight::EMPTY, BLOCKS),
-        partials: lend(Partial::EMPTY, 32),
-        partial_bits: lend(
-            0,
-            32 * 4 * geometry.piece_len().div_ceil(8 * BLOCK) as usize,
-        ),
-        peer_bits: lend(0, CONNS * bitfield),
-        counts: lend(0, geometry.pieces() as usize),
-        names: lend(Name::EMPTY, 1),
-        torrents: lend(Torrent::EMPTY, 1),
-        bits: lend(0, 4 * bitfield),
-        tiers: lend(announcer::Slot::EMPTY, 1),
-        candidates: table(120),
-        scratch: lend(0, 2 * BLOCK as usize),
-    }
+    let bitfield = geometry.bitfield_len();
+    let sizes = Sizes {
+        conns: CONNS,
+        requests: 1000,
+        blocks: BLOCKS,
+        in_progress: 32,
+        in_progress_bits: 32 * 4 * geometry.piece_len().div_ceil(8 * BLOCK),
+        peer_bitfields: CONNS * bitfield,
+        counts: geometry.pieces(),
+        registry: 1,
+        torrents: 1,
+        bits: 4 * bitfield,
+        tiers: 1,
+        candidates: 120,
+        scratch: 2 * BLOCK,
+    };
+    Memory::lend(&sizes, &mut Heap)
 }
 
 impl World {
@@ -407,7 +403,11 @@ impl World {
         for (n, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.alive) {
             if self.finished(n).is_some() {
                 let free = host.node.blocks_free();
-                assert_eq!(free, BLOCKS, "seed {}: host {n} lost blocks", self.seed);
+                assert_eq!(
+                    free, BLOCKS as usize,
+                    "seed {}: host {n} lost blocks",
+                    self.seed
+                );
             }
         }
     }

@@ -9,7 +9,7 @@
 //! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
-//! | downloads | 2 bits and a count of 16 bits a piece more, [`PARTIALS`] pieces in progress, the scratch | refuse to start |
+//! | downloads | 2 bits and a count of 16 bits a piece more, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
 //! | peers | two thirds of what then is left, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
@@ -30,19 +30,12 @@
 //! the page cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use everseed_core::geometry::{BLOCK, Geometry};
-use everseed_core::pool::BlockSlot;
 use everseed_node::Memory;
-use everseed_node::discovery::announcer;
-use everseed_node::discovery::candidates::Candidate;
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::{BITS_PER_BLOCK, Partial};
-use everseed_node::memory::table::Table;
-use everseed_node::peer::Conn;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
-use everseed_node::upload::request_queue::Request;
+use everseed_node::memory::BITS_PER_BLOCK;
+use everseed_node::memory::{Lender, Sizes};
 
 use crate::cli::text::size;
 use crate::socket::{self, Held};
@@ -79,11 +72,11 @@ pub(crate) struct Plan {
     /// Bytes of bitfields.
     pub(crate) bits: usize,
     /// Bytes of the bits of pieces in progress.
-    pub(crate) partial_bits: usize,
+    pub(crate) in_progress_bits: usize,
     /// Bytes of the longest bitfield of a download.
     pub(crate) bitfield: usize,
     /// Bytes of bitfields of peers.
-    pub(crate) peer_bits: usize,
+    pub(crate) peer_bitfields: usize,
     /// Pieces of downloads.
     pub(crate) counts: usize,
 }
@@ -106,8 +99,10 @@ impl Plan {
         self.bitfield = self.bitfield.max(bitfield);
         let blocks = geometry.piece_len().div_ceil(BLOCK);
         let each = (BITS_PER_BLOCK * blocks.div_ceil(8)) as usize;
-        let pieces = PARTIALS.min(MAX_PARTIAL_BITS / each).max(2);
-        self.partial_bits = self.partial_bits.max(each * pieces);
+        let pieces = (PIECES_IN_PROGRESS as usize)
+            .min(MAX_IN_PROGRESS_BITS / each)
+            .max(2);
+        self.in_progress_bits = self.in_progress_bits.max(each * pieces);
     }
 
     /// Whether all torrents of `other` have their place in this one.
@@ -119,7 +114,7 @@ impl Plan {
                 plan.bits,
                 plan.counts,
                 plan.bitfield,
-                plan.partial_bits,
+                plan.in_progress_bits,
             ]
         };
         needs(self)
@@ -154,8 +149,8 @@ impl Plan {
         if self.downloads() {
             self.blocks = (left / 2 / BLOCK_COST).min(BLOCKS);
             let known = (left / 8 / self.bitfield.max(1)).min(PEERS_WITH_BITS);
-            self.peer_bits = self.bitfield * known.min(self.peers);
-            rest -= self.blocks * BLOCK_COST + self.peer_bits;
+            self.peer_bitfields = self.bitfield * known.min(self.peers);
+            rest -= self.blocks * BLOCK_COST + self.peer_bitfields;
         }
         let theirs = (rest * 2 / 3).min(rest - least_kernel);
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
@@ -180,14 +175,14 @@ impl Plan {
 
     /// What is taken whatever the budget.
     fn fixed(&self) -> usize {
-        let tiers = self.tiers * size_of::<announcer::Slot>();
-        let requests = self.requests() * size_of::<Request>();
+        let tiers = self.tiers * TIER;
+        let requests = self.requests() * REQUEST;
         let torrents = self.torrents * TORRENT + self.bits + tiers;
         let downloads = match self.downloads() {
             // The last of it is a bit a piece that is known to be good, with the files that are ours.
             true => {
-                let partials = PARTIALS * size_of::<Partial>() + self.partial_bits;
-                2 * self.counts + partials + self.counts.div_ceil(8)
+                let in_progress = IN_PROGRESS + self.in_progress_bits;
+                2 * self.counts + in_progress + self.counts.div_ceil(8)
             }
             false => 0,
         };
@@ -209,22 +204,29 @@ impl Plan {
 
     /// Allocates it, for good.
     pub(crate) fn lend(&self) -> Memory<'static> {
-        Memory {
-            conns: table(self.peers),
-            ranks: lend(0, self.peers),
-            requests: lend([0; 4], self.requests()),
-            blocks: blocks(self.blocks),
-            flights: lend(Flight::EMPTY, self.blocks),
-            partials: lend(Partial::EMPTY, if self.downloads() { PARTIALS } else { 0 }),
-            partial_bits: lend(0, self.partial_bits),
-            peer_bits: lend(0, self.peer_bits),
-            counts: lend(0, self.counts),
-            names: lend(Name::EMPTY, self.names()),
-            torrents: lend(Torrent::EMPTY, self.torrents),
-            bits: lend(0, self.bits),
-            tiers: lend(announcer::Slot::EMPTY, self.tiers + self.asleep),
-            candidates: table((2 * self.peers).clamp(32, 512)),
-            scratch: lend(0, self.scratch()),
+        Memory::lend(&self.sizes(), &mut Heap)
+    }
+
+    fn sizes(&self) -> Sizes {
+        let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        Sizes {
+            conns: len(self.peers),
+            requests: len(self.requests()),
+            blocks: len(self.blocks),
+            in_progress: if self.downloads() {
+                PIECES_IN_PROGRESS
+            } else {
+                0
+            },
+            in_progress_bits: len(self.in_progress_bits),
+            peer_bitfields: len(self.peer_bitfields),
+            counts: len(self.counts),
+            registry: len(self.names()),
+            torrents: len(self.torrents),
+            bits: len(self.bits),
+            tiers: len(self.tiers + self.asleep),
+            candidates: len((2 * self.peers).clamp(32, 512)),
+            scratch: len(self.scratch()),
         }
     }
 
@@ -279,12 +281,12 @@ impl fmt::Display for TooSmall {
 /// Bytes that one peer may take when it is idle: its slot here and what goes with it, and its socket in
 /// the kernel.
 fn peer() -> usize {
-    place::<Conn>() + size_of::<u16>() + 2 * place::<Candidate>() + HOST_PEER + KERNEL_PEER
-}
-
-/// Bytes of a place in a [`Table`].
-fn place<T>() -> usize {
-    size_of::<T>() + size_of::<Option<&mut T>>()
+    let node = Sizes {
+        conns: 1,
+        candidates: 2,
+        ..Sizes::NONE
+    };
+    node.bytes() + HOST_PEER + KERNEL_PEER
 }
 
 /// Bytes of the program besides the tables: 340 KiB with 200 peers, up to twice that while many are served
@@ -296,12 +298,38 @@ const TORRENT: usize = 1792;
 
 /// Bytes of a torrent that is asleep: its name, a tier, its place in the catalogue, and what a look
 /// through the folders takes.
-const ASLEEP: usize = 9 * size_of::<Name>() / 8 + size_of::<announcer::Slot>() + 24;
+const ASLEEP: usize = 9 * REGISTERED / 8 + TIER + 24;
 
 /// Bytes of a block on its way, and of its places in the queues of the worker.
-const BLOCK_COST: usize =
-    BLOCK as usize + size_of::<Flight>() + size_of::<BlockSlot<'_>>() + WORKER_BLOCK;
+const BLOCK_COST: usize = (Sizes {
+    blocks: 1,
+    ..Sizes::NONE
+})
+.bytes()
+    + WORKER_BLOCK;
 const WORKER_BLOCK: usize = 256;
+
+/// Bytes that the node needs for one torrent that it knows, one tier of trackers, one request, and all pieces in progress.
+const REGISTERED: usize = (Sizes {
+    registry: 1,
+    ..Sizes::NONE
+})
+.bytes();
+const TIER: usize = (Sizes {
+    tiers: 1,
+    ..Sizes::NONE
+})
+.bytes();
+const REQUEST: usize = (Sizes {
+    requests: 1,
+    ..Sizes::NONE
+})
+.bytes();
+const IN_PROGRESS: usize = (Sizes {
+    in_progress: PIECES_IN_PROGRESS,
+    ..Sizes::NONE
+})
+.bytes();
 
 /// The engine's own of a peer, and its places in the queues of the worker.
 const HOST_PEER: usize = 320;
@@ -351,30 +379,29 @@ const LONG_SCRATCH: usize = 128 * 1024;
 const BLOCKS: usize = 256;
 
 /// Pieces in progress.
-const PARTIALS: usize = 64;
+const PIECES_IN_PROGRESS: u32 = 64;
 
 /// Bytes for the bits of pieces in progress, as long as that is enough for two.
-const MAX_PARTIAL_BITS: usize = 64 * 1024;
+const MAX_IN_PROGRESS_BITS: usize = 64 * 1024;
 
 /// Peers whose pieces are remembered, a bit each.
 const PEERS_WITH_BITS: usize = 100;
 
-fn blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
-    let bytes = lend(0, count * BLOCK as usize);
-    let slots: Vec<_> = bytes
-        .chunks_mut(BLOCK as usize)
-        .map(BlockSlot::new)
-        .collect();
-    slots.leak()
-}
+/// Memory from the heap, for good.
+struct Heap;
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
+impl Lender<'static> for Heap {
+    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
+        vec![value; len].leak()
+    }
 
-fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
+    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+        Vec::leak((0..len).map(|_| make()).collect())
+    }
+
+    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        Box::leak(Box::new_uninit_slice(len))
+    }
 }
 
 #[cfg(test)]
@@ -401,7 +428,7 @@ mod tests {
         let places = (plan.places + plan.web) * PLACE;
         let kernel = waiting + places + plan.received + plan.buffer + plan.lent;
         let asleep = plan.asleep * ASLEEP;
-        let download = plan.blocks * BLOCK_COST + plan.peer_bits;
+        let download = plan.blocks * BLOCK_COST + plan.peer_bitfields;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()
     }
 

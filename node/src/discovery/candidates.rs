@@ -22,7 +22,7 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
-use crate::memory::table::Table;
+use crate::memory::lazy_table::LazyTable;
 
 /// A lent slot for one address.
 #[derive(Clone, Copy, Debug)]
@@ -83,12 +83,12 @@ pub(crate) enum Fate {
 /// Invariant: `next` is the earliest `retry_at` of those that are not in use.
 #[derive(Debug)]
 pub(crate) struct Candidates<'m> {
-    slots: Table<'m, Candidate>,
+    slots: LazyTable<'m, Candidate>,
     next: Option<Instant>,
 }
 
 impl<'m> Candidates<'m> {
-    pub(crate) fn new(slots: Table<'m, Candidate>) -> Candidates<'m> {
+    pub(crate) fn new(slots: LazyTable<'m, Candidate>) -> Candidates<'m> {
         Candidates { slots, next: None }
     }
 
@@ -278,9 +278,9 @@ mod tests {
         tenancy: 0,
     };
 
-    fn two() -> Table<'static, Candidate> {
+    fn two() -> LazyTable<'static, Candidate> {
         let places = std::vec::Vec::from([None, None]);
-        Table::new(Box::leak(Box::new_uninit_slice(2)), places.leak())
+        LazyTable::new(Box::leak(Box::new_uninit_slice(2)), places.leak())
     }
 
     fn addr(port: u16) -> SocketAddr {

@@ -12,7 +12,7 @@ use everseed_core::geometry::TorrentId;
 use crate::Node;
 use crate::Stuck;
 use crate::download::picker::Set;
-use crate::memory::arena::{Range, reserve};
+use crate::memory::ranges::{LentRange, reserve};
 use crate::peer::Conn;
 
 /// What one peer has.
@@ -23,12 +23,12 @@ pub(crate) enum Has {
     /// All.
     All,
     /// The bits of this range.
-    Some(Range),
+    Some(LentRange),
 }
 
 /// The lent memory.
 #[derive(Debug)]
-pub(crate) struct PeerBits<'m> {
+pub(crate) struct Availability<'m> {
     pub(crate) bytes: &'m mut [u8],
     pub(crate) counts: &'m mut [u16],
 }
@@ -39,7 +39,7 @@ impl Node<'_> {
         match self.conns[slot].has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
-            Has::Some(range) => Set::Some(range.get(self.peer_bits.bytes)),
+            Has::Some(range) => Set::Some(range.get(self.peer_bitfields.bytes)),
         }
     }
 
@@ -53,7 +53,7 @@ impl Node<'_> {
                 None => return,
             },
         };
-        if bits::set(range.get_mut(self.peer_bits.bytes), piece) {
+        if bits::set(range.get_mut(self.peer_bitfields.bytes), piece) {
             self.count(slot, piece, 1);
         }
         if self.conns[slot].have >= self.pieces_of(slot) {
@@ -70,7 +70,7 @@ impl Node<'_> {
         let Some(range) = range else { return };
         for (byte, piece) in bytes.iter().zip((at * 8..).step_by(8)) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                if bits::set(range.get_mut(self.peer_bits.bytes), piece + bit) {
+                if bits::set(range.get_mut(self.peer_bitfields.bytes), piece + bit) {
                     self.count(slot, piece + bit, 1);
                 }
             }
@@ -87,7 +87,7 @@ impl Node<'_> {
     pub(crate) fn forget_bits(&mut self, slot: usize) {
         if let Has::Some(range) = self.conns[slot].has {
             for piece in 0..self.pieces_of(slot) {
-                if bits::get(range.get(self.peer_bits.bytes), piece) {
+                if bits::get(range.get(self.peer_bitfields.bytes), piece) {
                     self.count(slot, piece, -1);
                 }
             }
@@ -107,7 +107,7 @@ impl Node<'_> {
         if open().any(may) {
             return None;
         }
-        let counts = torrent.counts.get(self.peer_bits.counts);
+        let counts = torrent.counts.get(self.peer_bitfields.counts);
         let missing = torrent.geometry?.all_pieces().filter(|&piece| {
             let had = self.torrents.contains(torrent.have, piece);
             !had && self.torrents.contains(torrent.wanted, piece)
@@ -128,19 +128,19 @@ impl Node<'_> {
     }
 
     /// Memory for a peer's bits, all clear.
-    fn reserve_bits(&mut self, slot: usize) -> Option<Range> {
+    fn reserve_bits(&mut self, slot: usize) -> Option<LentRange> {
         let torrent = self.torrent_of(slot).filter(|t| t.downloads)?;
         let len = torrent.geometry?.bitfield_len();
         let ranges = || self.conns.iter().filter_map(range_of);
-        let range = reserve(len, self.peer_bits.bytes.len(), ranges)?;
-        range.get_mut(self.peer_bits.bytes).fill(0);
+        let range = reserve(len, self.peer_bitfields.bytes.len(), ranges)?;
+        range.get_mut(self.peer_bitfields.bytes).fill(0);
         self.conns[slot].has = Has::Some(range);
         Some(range)
     }
 
     fn count(&mut self, slot: usize, piece: u32, change: i16) {
-        let counts = self.torrent_of(slot).map_or(Range::EMPTY, |t| t.counts);
-        let counts = counts.get_mut(self.peer_bits.counts);
+        let counts = self.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
+        let counts = counts.get_mut(self.peer_bitfields.counts);
         if let Some(count) = counts.get_mut(piece as usize) {
             *count = count.saturating_add_signed(change);
         }
@@ -151,16 +151,16 @@ impl Node<'_> {
         let Some(torrent) = self.torrents.get(id) else {
             return false;
         };
-        if torrent.counts != Range::EMPTY {
+        if torrent.counts != LentRange::EMPTY {
             // It was complete meanwhile, by what was found on the disk.
             return true;
         }
         let pieces = torrent.pieces();
         let ranges = || self.torrents.all().map(|t| t.counts);
-        let Some(range) = reserve(pieces, self.peer_bits.counts.len(), ranges) else {
+        let Some(range) = reserve(pieces, self.peer_bitfields.counts.len(), ranges) else {
             return false;
         };
-        range.get_mut(self.peer_bits.counts).fill(0);
+        range.get_mut(self.peer_bitfields.counts).fill(0);
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.counts = range;
         }
@@ -168,7 +168,7 @@ impl Node<'_> {
     }
 }
 
-fn range_of(conn: &Conn) -> Option<Range> {
+fn range_of(conn: &Conn) -> Option<LentRange> {
     match conn.has {
         Has::Some(range) => Some(range),
         _ => None,

@@ -22,7 +22,7 @@ const COPIES: usize = 2;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     /// Who gave the first copy.
-    givers: [Giver; GIVERS],
+    active_sources: [Giver; GIVERS],
     /// Whether the last of them stands for several.
     crowd: bool,
     /// Whether there are sums of the first copy.
@@ -39,7 +39,7 @@ pub(crate) struct Evidence {
 struct Giver {
     origin: Option<u64>,
     /// The sum of what it gave of the first copy.
-    gave: Sum,
+    sent: Sum,
     /// The sum of the same blocks of the copy that is fetched now.
     anew: Sum,
 }
@@ -67,9 +67,9 @@ pub(crate) enum Verdict {
 
 impl Evidence {
     pub(crate) const NONE: Evidence = Evidence {
-        givers: [Giver {
+        active_sources: [Giver {
             origin: None,
-            gave: Sum::NONE,
+            sent: Sum::NONE,
             anew: Sum::NONE,
         }; GIVERS],
         crowd: false,
@@ -95,19 +95,19 @@ impl Evidence {
     /// An origin gives a block of the first copy; answers with its number among the givers.
     pub(crate) fn giver(&mut self, origin: u64) -> usize {
         let known = |giver: &Giver| giver.origin.is_none_or(|known| known == origin);
-        let at = self.givers.iter().position(known);
+        let at = self.active_sources.iter().position(known);
         self.crowd |= at.is_none();
         let at = at.unwrap_or(GIVERS - 1);
-        self.givers[at].origin = Some(origin);
+        self.active_sources[at].origin = Some(origin);
         at
     }
 
     /// Adds a block that came: of the first copy from this giver, of a later one in place of what it gave.
     pub(crate) fn add(&mut self, giver: usize, sum: Sum) {
-        let giver = &mut self.givers[giver % GIVERS];
+        let giver = &mut self.active_sources[giver % GIVERS];
         let total = match self.alone {
             true => &mut giver.anew,
-            false => &mut giver.gave,
+            false => &mut giver.sent,
         };
         *total = total.plus(sum);
     }
@@ -115,7 +115,7 @@ impl Evidence {
     /// Nothing has come of a copy that another origin gives alone.
     pub(crate) fn restart(&mut self, origin: u64) {
         self.sole = Some(origin);
-        for giver in &mut self.givers {
+        for giver in &mut self.active_sources {
             giver.anew = Sum::NONE;
         }
     }
@@ -125,16 +125,16 @@ impl Evidence {
     pub(crate) fn bad(&mut self) -> Option<(u64, u8)> {
         let copy = match (self.alone, self.one_giver()) {
             (true, _) => self.sole.map(|origin| (origin, self.total())),
-            (false, Some(giver)) if self.summed => giver.origin.map(|o| (o, giver.gave)),
+            (false, Some(giver)) if self.summed => giver.origin.map(|o| (o, giver.sent)),
             _ => None,
         };
         if !self.alone && (!self.summed || self.one_giver().is_some()) {
             // There is nobody to compare with, or it is compared as a whole.
-            self.givers = Evidence::NONE.givers;
+            self.active_sources = Evidence::NONE.active_sources;
             self.summed = false;
         }
         self.alone = true;
-        for giver in &mut self.givers {
+        for giver in &mut self.active_sources {
             giver.anew = Sum::NONE;
         }
         self.sole = None;
@@ -176,29 +176,29 @@ impl Evidence {
         } else {
             0
         };
-        let guilty = self.givers.into_iter().take(compared);
-        let guilty = guilty.filter(|giver| giver.gave != giver.anew);
+        let guilty = self.active_sources.into_iter().take(compared);
+        let guilty = guilty.filter(|giver| giver.sent != giver.anew);
         let guilty = guilty.filter_map(|giver| giver.origin);
         let proven = guilty.map(|origin| Verdict::Proven(origin, STRIKES));
         proven.chain(acquitted)
     }
 
     /// Who gave the copy that was fetched.
-    pub(crate) fn gave(&self) -> impl Iterator<Item = u64> + use<> {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = u64> + use<> {
         let first = if self.alone { 0 } else { GIVERS };
-        let givers = self.givers.into_iter().take(first);
-        givers.filter_map(|g| g.origin).chain(self.sole)
+        let active_sources = self.active_sources.into_iter().take(first);
+        active_sources.filter_map(|g| g.origin).chain(self.sole)
     }
 
     /// The giver of the first copy, if there was only one.
     fn one_giver(&self) -> Option<Giver> {
-        let several = self.givers[1].origin.is_some();
-        (!several).then_some(self.givers[0])
+        let several = self.active_sources[1].origin.is_some();
+        (!several).then_some(self.active_sources[0])
     }
 
     /// The sum of the copy that was fetched after the first.
     fn total(&self) -> Sum {
-        let all = self.givers.iter().map(|giver| giver.anew);
+        let all = self.active_sources.iter().map(|giver| giver.anew);
         all.fold(Sum::NONE, Sum::plus)
     }
 }
@@ -217,14 +217,14 @@ mod tests {
     struct Piece {
         evidence: Evidence,
         /// Which giver gave each block of the first copy.
-        givers: Vec<usize>,
+        active_sources: Vec<usize>,
     }
 
     impl Piece {
         fn new() -> Piece {
             Piece {
                 evidence: Evidence::new(true),
-                givers: Vec::new(),
+                active_sources: Vec::new(),
             }
         }
 
@@ -236,11 +236,11 @@ mod tests {
             for (n, &(origin, good)) in (0..).zip(blocks) {
                 let at = n as usize;
                 if !self.evidence.alone {
-                    self.givers.push(self.evidence.giver(origin));
+                    self.active_sources.push(self.evidence.giver(origin));
                 }
                 let byte = if good { n as u8 } else { 0xff };
                 let sum = SECRET.of(n, &[byte; 4]);
-                self.evidence.add(self.givers[at], sum);
+                self.evidence.add(self.active_sources[at], sum);
             }
         }
 
@@ -255,10 +255,10 @@ mod tests {
     fn who_spoiled_one_block_of_many() {
         let mut piece = Piece::new();
         piece.copy(&[(1, true), (2, true), (3, false), (1, true)]);
-        assert_eq!(piece.evidence.bad(), None, "nobody gave all of it");
+        assert_eq!(piece.evidence.bad(), None, "nobody sent all of it");
         piece.copy(&[(1, true); 4]);
         assert_eq!(piece.verdicts(), [Proven(3, STRIKES)]);
-        assert_eq!(piece.evidence.gave().collect::<Vec<_>>(), [1]);
+        assert_eq!(piece.evidence.sources().collect::<Vec<_>>(), [1]);
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         let mut piece = Piece::new();
         piece.evidence = Evidence::new(false);
         assert!(!piece.evidence.wants_sums());
-        piece.givers = std::vec![piece.evidence.giver(1), piece.evidence.giver(2)];
+        piece.active_sources = std::vec![piece.evidence.giver(1), piece.evidence.giver(2)];
         assert_eq!(piece.evidence.bad(), None);
         assert!(piece.evidence.wants_sums());
         piece.copy(&[(1, false); 2]);

@@ -15,9 +15,9 @@
 pub(crate) mod availability;
 pub(crate) mod evidence;
 pub(crate) mod offers;
-pub mod pending_blocks;
-pub mod picker;
-pub mod pieces_in_progress;
+pub(crate) mod pending_blocks;
+pub(crate) mod picker;
+pub(crate) mod pieces_in_progress;
 pub(crate) mod receiver;
 pub(crate) mod requester;
 pub(crate) mod slow_peers;

@@ -2,19 +2,19 @@
 //!
 //! Whoever offers and takes back again and again, by rejecting what is asked of it while it unchokes us
 //! or by choking us, would be asked as fast as it can do that. So it is counted until a block comes,
-//! and beyond [`VAIN_MAX`] nothing is asked before the next sweep.
+//! and beyond [`RETRACTIONS_MAX`] nothing is asked before the next sweep.
 
 use everseed_core::geometry::BlockRef;
 
 use crate::Node;
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::peer::Reason;
 use crate::torrent::Bits;
 
 type Verdict = Result<(), Reason>;
 
 /// How much a peer may take back between two sweeps: a reject is 1.
-pub(crate) const VAIN_MAX: u8 = 32;
+pub(crate) const RETRACTIONS_MAX: u8 = 32;
 
 /// What a choke counts.
 const CHOKE: u8 = 4;
@@ -24,33 +24,34 @@ impl Node<'_> {
     pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
         let fast = self.conns[slot].features.fast;
         let conn = &mut self.conns[slot];
-        conn.vain = conn.vain.saturating_add(CHOKE);
+        conn.retractions = conn.retractions.saturating_add(CHOKE);
         conn.unchoked_us = false;
         conn.owes = false;
-        self.drop_flights(slot, fast);
-        self.count_givers();
+        self.drop_all_pending(slot, fast);
+        self.count_active_sources();
         Ok(())
     }
 
     pub(crate) fn unchoked_us(&mut self, slot: usize) -> Verdict {
         self.conns[slot].unchoked_us = true;
-        self.count_givers();
+        self.count_active_sources();
         Ok(())
     }
 
     /// A request will not be served; it may be asked for elsewhere.
     pub(crate) fn rejected(&mut self, slot: usize, block: BlockRef) -> Verdict {
-        let hit =
-            |flight: &Flight| flight.state == State::Asked && self.block_ref(flight) == Some(block);
-        if let Some(at) = self.flights.find(&self.conns[slot].flights, hit) {
+        let hit = |pending: &PendingBlock| {
+            pending.state == State::Asked && self.block_ref(pending) == Some(block)
+        };
+        if let Some(at) = self.pending.find(&self.conns[slot].pending, hit) {
             let conn = &mut self.conns[slot];
             if conn.unchoked_us {
-                conn.vain = conn.vain.saturating_add(1);
+                conn.retractions = conn.retractions.saturating_add(1);
             }
             conn.owes = false;
             // Who rejects what it would serve is asked for other pieces first.
             conn.allowed.retain(|&piece| piece != block.index);
-            self.drop_flight(slot, at);
+            self.drop_pending(slot, at);
             self.hungry = true;
         }
         let conn = &mut self.conns[slot];

@@ -1,10 +1,10 @@
 //! Blocks on their way: asked of a peer, coming in, and waiting to be written.
 //!
-//! There is one [`Flight`] for each slot of the block pool, of the same index, so what is asked for
-//! always has a place to land. A connection's flights are a list in the order of asking; those that
+//! There is one [`PendingBlock`] for each slot of the block pool, of the same index, so what is asked for
+//! always has a place to land. A connection's pending blocks are a list in the order of asking; those that
 //! are yet to be sent are at its end.
 //!
-//! Invariant: a flight that is not `Free` is in exactly one list, a connection's or that of the
+//! Invariant: a pending block that is not `Free` is in exactly one list, a connection's or that of the
 //! blocks to write, but for those that are being written.
 
 use everseed_core::pool::BlockId;
@@ -14,7 +14,7 @@ use crate::upload::request_queue::NONE;
 
 /// A lent slot for what is known of a block on its way.
 #[derive(Clone, Copy, Debug)]
-pub struct Flight {
+pub(crate) struct PendingBlock {
     pub(crate) state: State,
     pub(crate) block: BlockId,
     /// Slot of the connection that it is asked of.
@@ -50,9 +50,9 @@ pub(crate) enum State {
     Dropped,
 }
 
-impl Flight {
+impl PendingBlock {
     /// An unused slot.
-    pub const EMPTY: Flight = Flight {
+    pub(crate) const EMPTY: PendingBlock = PendingBlock {
         state: State::Free,
         block: BlockId {
             slot: 0,
@@ -68,14 +68,14 @@ impl Flight {
     };
 }
 
-impl Flight {
+impl PendingBlock {
     /// Whether both are of the same block.
-    pub(crate) fn is_same(&self, other: &Flight) -> bool {
+    pub(crate) fn is_same(&self, other: &PendingBlock) -> bool {
         (self.partial, self.index) == (other.partial, other.index)
     }
 }
 
-/// A list of flights.
+/// A list of pending blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct List {
     pub(crate) head: u16,
@@ -94,16 +94,16 @@ impl List {
     };
 }
 
-/// All flights.
+/// All pending blocks.
 #[derive(Debug)]
-pub(crate) struct Flights<'m> {
-    slots: &'m mut [Flight],
+pub(crate) struct PendingBlocks<'m> {
+    slots: &'m mut [PendingBlock],
 }
 
-impl<'m> Flights<'m> {
-    pub(crate) fn new(slots: &'m mut [Flight]) -> Flights<'m> {
-        slots.fill(Flight::EMPTY);
-        Flights { slots }
+impl<'m> PendingBlocks<'m> {
+    pub(crate) fn new(slots: &'m mut [PendingBlock]) -> PendingBlocks<'m> {
+        slots.fill(PendingBlock::EMPTY);
+        PendingBlocks { slots }
     }
 
     /// How many there can be.
@@ -111,33 +111,33 @@ impl<'m> Flights<'m> {
         self.slots.len()
     }
 
-    pub(crate) fn get(&self, slot: u16) -> Option<&Flight> {
+    pub(crate) fn get(&self, slot: u16) -> Option<&PendingBlock> {
         self.slots.get(usize::from(slot))
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Flight> {
+    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut PendingBlock> {
         self.slots.get_mut(usize::from(slot))
     }
 
-    /// The flight after this one in its list.
+    /// The pending block after this one in its list.
     pub(crate) fn next(&self, slot: u16) -> u16 {
-        self.get(slot).map_or(NONE, |flight| flight.next)
+        self.get(slot).map_or(NONE, |pending| pending.next)
     }
 
-    /// Flights that are in use, by slot.
-    pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &Flight)> {
+    /// Pending blocks that are in use, by slot.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &PendingBlock)> {
         (0..)
             .zip(&*self.slots)
             .filter(|(_, f)| f.state != State::Free)
     }
 
-    /// Appends a flight to a list.
+    /// Appends a pending block to a list.
     pub(crate) fn push(&mut self, list: &mut List, slot: u16) {
-        let Some(flight) = self.get_mut(slot) else {
+        let Some(pending) = self.get_mut(slot) else {
             return;
         };
-        flight.next = NONE;
-        let unsent = flight.state == State::Reserved;
+        pending.next = NONE;
+        let unsent = pending.state == State::Reserved;
         match self.get_mut(list.tail) {
             Some(tail) => tail.next = slot,
             None => list.head = slot,
@@ -149,7 +149,7 @@ impl<'m> Flights<'m> {
         }
     }
 
-    /// Takes a flight out of a list; false if it is not in it.
+    /// Takes a pending block out of a list; false if it is not in it.
     pub(crate) fn unlink(&mut self, list: &mut List, slot: u16) -> bool {
         let (mut before, mut at) = (NONE, list.head);
         while at != slot {
@@ -160,7 +160,7 @@ impl<'m> Flights<'m> {
         }
         let next = self.next(slot);
         match self.get_mut(before) {
-            Some(flight) => flight.next = next,
+            Some(pending) => pending.next = next,
             None => list.head = next,
         }
         if list.tail == slot {
@@ -173,14 +173,14 @@ impl<'m> Flights<'m> {
         true
     }
 
-    /// The first flight of a list for which `hit` holds.
-    pub(crate) fn find(&self, list: &List, hit: impl Fn(&Flight) -> bool) -> Option<u16> {
+    /// The first pending block of a list for which `hit` holds.
+    pub(crate) fn find(&self, list: &List, hit: impl Fn(&PendingBlock) -> bool) -> Option<u16> {
         let mut at = list.head;
-        while let Some(flight) = self.get(at) {
-            if hit(flight) {
+        while let Some(pending) = self.get(at) {
+            if hit(pending) {
                 return Some(at);
             }
-            at = flight.next;
+            at = pending.next;
         }
         None
     }
@@ -192,26 +192,26 @@ mod tests {
 
     #[test]
     fn lists_keep_their_order_and_know_what_is_unsent() {
-        let mut slots = [Flight::EMPTY; 5];
-        let mut flights = Flights::new(&mut slots);
+        let mut slots = [PendingBlock::EMPTY; 5];
+        let mut pending = PendingBlocks::new(&mut slots);
         let mut list = List::EMPTY;
         for slot in 0..4 {
-            flights.get_mut(slot).unwrap().state = if slot < 2 {
+            pending.get_mut(slot).unwrap().state = if slot < 2 {
                 State::Asked
             } else {
                 State::Reserved
             };
-            flights.push(&mut list, slot);
+            pending.push(&mut list, slot);
         }
         assert_eq!((list.head, list.unsent, list.len), (0, 2, 4));
-        assert!(!flights.unlink(&mut list, 4));
+        assert!(!pending.unlink(&mut list, 4));
         for (slot, head, unsent) in [(1, 0, 2), (2, 0, 3), (0, 3, 3), (3, NONE, NONE)] {
-            assert!(flights.unlink(&mut list, slot));
+            assert!(pending.unlink(&mut list, slot));
             assert_eq!((list.head, list.unsent), (head, unsent), "without {slot}");
         }
         assert_eq!(list, List::EMPTY);
-        flights.get_mut(4).unwrap().state = State::Reserved;
-        flights.push(&mut list, 4);
+        pending.get_mut(4).unwrap().state = State::Reserved;
+        pending.push(&mut list, 4);
         assert_eq!((list.head, list.unsent, list.len), (4, 4, 1));
     }
 }

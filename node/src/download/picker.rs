@@ -13,7 +13,7 @@ const WINDOW: u32 = 32_768;
 
 /// A set of pieces, as somebody else holds it.
 #[derive(Clone, Copy, Debug)]
-pub enum Set<'a> {
+pub(crate) enum Set<'a> {
     /// No piece.
     None,
     /// Every piece.
@@ -24,7 +24,7 @@ pub enum Set<'a> {
 
 impl Set<'_> {
     /// Whether the piece is in it.
-    pub fn contains(&self, piece: u32) -> bool {
+    pub(crate) fn contains(&self, piece: u32) -> bool {
         match self {
             Set::None => false,
             Set::All => true,
@@ -44,7 +44,7 @@ impl Set<'_> {
 
 /// What is known when a piece is to be begun with one peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// Number of pieces.
     pub pieces: u32,
     /// Pieces that are to be downloaded.
@@ -63,7 +63,7 @@ pub struct Choice<'a> {
 
 /// How to choose among the pieces that a peer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Any.
     Random,
     /// The one that fewest peers have.
@@ -74,7 +74,7 @@ pub enum Rule {
 
 impl Choice<'_> {
     /// The piece to begin.
-    pub fn pick(&self, rng: &mut Rng) -> Option<u32> {
+    pub(crate) fn pick(&self, rng: &mut Rng) -> Option<u32> {
         if self.rule == Rule::First {
             return self.open(0, self.pieces).next();
         }
@@ -96,7 +96,7 @@ impl Choice<'_> {
     }
 
     /// Whether the peer has anything that is wanted, not here and not begun.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.open(0, self.pieces).next().is_some()
     }
 

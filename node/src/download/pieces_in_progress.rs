@@ -10,25 +10,25 @@ use everseed_core::geometry::{BLOCK, PieceIndex, TorrentId};
 use everseed_core::sums::Sum;
 
 use crate::download::evidence::Evidence;
-use crate::memory::arena::{Range, reserve};
+use crate::memory::ranges::{LentRange, reserve};
 use crate::peer::ConnId;
 
 /// A lent slot for one piece in progress.
 #[derive(Clone, Copy, Debug)]
-pub struct Partial {
+pub(crate) struct PieceInProgress {
     pub(crate) torrent: Option<TorrentId>,
     pub(crate) piece: u32,
     pub(crate) state: State,
     /// Bytes of the piece.
     size: u32,
     /// A bit a block that was asked for, then one that is written, then two for who gave it first.
-    bits: Range,
+    bits: LentRange,
     /// Blocks that nobody is asked for.
     pub(crate) open: u32,
     /// Blocks that are not written.
     pub(crate) missing: u32,
-    /// Flights that carry a block of it.
-    pub(crate) flights: u16,
+    /// Pending blocks that carry a block of it.
+    pub(crate) pending: u16,
     /// Only this peer may be asked, as the piece was bad when it came from several.
     pub(crate) exclusive: Option<ConnId>,
     /// Where its blocks came from, and whether it is to come from one peer only.
@@ -49,17 +49,17 @@ pub(crate) enum State {
     Verifying,
 }
 
-impl Partial {
+impl PieceInProgress {
     /// An unused slot.
-    pub const EMPTY: Partial = Partial {
+    pub(crate) const EMPTY: PieceInProgress = PieceInProgress {
         torrent: None,
         piece: 0,
         state: State::Fetching,
         size: 0,
-        bits: Range::EMPTY,
+        bits: LentRange::EMPTY,
         open: 0,
         missing: 0,
-        flights: 0,
+        pending: 0,
         exclusive: None,
         evidence: Evidence::NONE,
     };
@@ -82,17 +82,20 @@ impl Partial {
 
 /// All pieces in progress.
 #[derive(Debug)]
-pub(crate) struct Partials<'m> {
-    slots: &'m mut [Partial],
+pub(crate) struct PiecesInProgress<'m> {
+    slots: &'m mut [PieceInProgress],
     bits: &'m mut [u8],
 }
 
-impl<'m> Partials<'m> {
-    pub(crate) fn new(slots: &'m mut [Partial], bits: &'m mut [u8]) -> Partials<'m> {
+impl<'m> PiecesInProgress<'m> {
+    pub(crate) fn new(
+        slots: &'m mut [PieceInProgress],
+        bits: &'m mut [u8],
+    ) -> PiecesInProgress<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
-        slots.fill(Partial::EMPTY);
-        Partials { slots, bits }
+        slots.fill(PieceInProgress::EMPTY);
+        PiecesInProgress { slots, bits }
     }
 
     /// Whether a piece of this size could ever be in progress here.
@@ -101,18 +104,18 @@ impl<'m> Partials<'m> {
         !self.slots.is_empty() && self.bits.len() >= bytes as usize
     }
 
-    pub(crate) fn get(&self, slot: u16) -> Option<&Partial> {
+    pub(crate) fn get(&self, slot: u16) -> Option<&PieceInProgress> {
         let slot = self.slots.get(usize::from(slot))?;
         slot.torrent.is_some().then_some(slot)
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Partial> {
+    pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut PieceInProgress> {
         let slot = self.slots.get_mut(usize::from(slot))?;
         slot.torrent.is_some().then_some(slot)
     }
 
     /// All of a torrent, by slot.
-    pub(crate) fn of(&self, torrent: TorrentId) -> impl Iterator<Item = (u16, &Partial)> {
+    pub(crate) fn of(&self, torrent: TorrentId) -> impl Iterator<Item = (u16, &PieceInProgress)> {
         (0..)
             .zip(&*self.slots)
             .filter(move |(_, partial)| partial.torrent == Some(torrent))
@@ -128,18 +131,22 @@ impl<'m> Partials<'m> {
     /// The piece of which nothing is on its way and most is missing; of those that were bad it is known who
     /// is suspected, so they come last.
     pub(crate) fn idlest(&self) -> Option<u16> {
-        let idle = |(_, p): &(u16, &Partial)| {
-            p.torrent.is_some() && p.flights == 0 && p.state == State::Fetching
+        let idle = |(_, p): &(u16, &PieceInProgress)| {
+            p.torrent.is_some() && p.pending == 0 && p.state == State::Fetching
         };
         let all = (0..).zip(&*self.slots).filter(idle);
-        let least = |(_, p): &(u16, &Partial)| (!p.evidence.alone, p.missing);
+        let least = |(_, p): &(u16, &PieceInProgress)| (!p.evidence.alone, p.missing);
         all.max_by_key(least).map(|(slot, _)| slot)
     }
 
     /// A piece that is to be verified, of a torrent for which that can be done; it is being verified
     /// from now on.
-    pub(crate) fn take_written(&mut self, may: impl Fn(TorrentId) -> bool) -> Option<Partial> {
-        let due = |p: &&mut Partial| p.state == State::Written && p.torrent.is_some_and(&may);
+    pub(crate) fn take_written(
+        &mut self,
+        may: impl Fn(TorrentId) -> bool,
+    ) -> Option<PieceInProgress> {
+        let due =
+            |p: &&mut PieceInProgress| p.state == State::Written && p.torrent.is_some_and(&may);
         let partial = self.slots.iter_mut().find(due)?;
         partial.state = State::Verifying;
         Some(*partial)
@@ -147,7 +154,8 @@ impl<'m> Partials<'m> {
 
     /// What was being verified has to be verified again.
     pub(crate) fn verify_again(&mut self, torrent: TorrentId) {
-        let its = |p: &&mut Partial| p.torrent == Some(torrent) && p.state == State::Verifying;
+        let its =
+            |p: &&mut PieceInProgress| p.torrent == Some(torrent) && p.state == State::Verifying;
         for partial in self.slots.iter_mut().filter(its) {
             partial.state = State::Written;
         }
@@ -167,7 +175,7 @@ impl<'m> Partials<'m> {
         let used = || self.slots.iter().map(|p| p.bits);
         let bits = reserve(len, self.bits.len(), used)?;
         bits.get_mut(self.bits).fill(0);
-        self.slots[slot] = Partial {
+        self.slots[slot] = PieceInProgress {
             torrent: Some(torrent),
             piece,
             size,
@@ -175,7 +183,7 @@ impl<'m> Partials<'m> {
             open: blocks,
             missing: blocks,
             evidence: Evidence::new(summed),
-            ..Partial::EMPTY
+            ..PieceInProgress::EMPTY
         };
         u16::try_from(slot).ok()
     }
@@ -183,7 +191,7 @@ impl<'m> Partials<'m> {
     /// Forgets a piece in progress.
     pub(crate) fn end(&mut self, slot: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
-            *slot = Partial::EMPTY;
+            *slot = PieceInProgress::EMPTY;
         }
     }
 
@@ -336,30 +344,30 @@ mod tests {
 
     #[test]
     fn a_piece_from_its_first_block_to_its_last() {
-        let (mut slots, mut bytes) = ([Partial::EMPTY; 2], [0; 8]);
-        let mut partials = Partials::new(&mut slots, &mut bytes);
-        let slot = partials.begin(ID, 3, 9 * BLOCK + 5, false).unwrap();
+        let (mut slots, mut bytes) = ([PieceInProgress::EMPTY; 2], [0; 8]);
+        let mut in_progress = PiecesInProgress::new(&mut slots, &mut bytes);
+        let slot = in_progress.begin(ID, 3, 9 * BLOCK + 5, false).unwrap();
         assert!(
-            partials.begin(ID, 4, BLOCK, false).is_none(),
+            in_progress.begin(ID, 4, BLOCK, false).is_none(),
             "no bits are left"
         );
         for index in 0..10 {
-            assert_eq!(partials.ask(slot), Some(index));
+            assert_eq!(in_progress.ask(slot), Some(index));
         }
-        assert_eq!(partials.ask(slot), None);
-        assert_eq!(partials.get(slot).unwrap().block_len(9), 5);
-        partials.unask(slot, 4);
-        assert_eq!(partials.ask(slot), Some(4));
-        (0..10).for_each(|index| partials.written(slot, index));
-        partials.unask(slot, 4);
-        let partial = partials.get(slot).unwrap();
+        assert_eq!(in_progress.ask(slot), None);
+        assert_eq!(in_progress.get(slot).unwrap().block_len(9), 5);
+        in_progress.unask(slot, 4);
+        assert_eq!(in_progress.ask(slot), Some(4));
+        (0..10).for_each(|index| in_progress.written(slot, index));
+        in_progress.unask(slot, 4);
+        let partial = in_progress.get(slot).unwrap();
         assert_eq!((partial.open, partial.state), (0, State::Written));
-        partials.again(slot);
-        assert_eq!(partials.ask(slot), Some(0));
+        in_progress.again(slot);
+        assert_eq!(in_progress.ask(slot), Some(0));
         let piece = Geometry::new(80 * u64::from(BLOCK), u64::from(9 * BLOCK + 5)).unwrap();
         let piece = piece.piece(3).unwrap();
-        assert_eq!(partials.find(ID, piece), Some(slot));
-        partials.end(slot);
-        assert!(partials.begin(ID, 4, BLOCK, false).is_some());
+        assert_eq!(in_progress.find(ID, piece), Some(slot));
+        in_progress.end(slot);
+        assert!(in_progress.begin(ID, 4, BLOCK, false).is_some());
     }
 }

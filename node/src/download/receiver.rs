@@ -6,7 +6,7 @@ use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
 use crate::download::evidence::{Evidence, Verdict};
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
 use crate::peer::{Payload, Reason};
 use crate::swarm::admission::origin;
@@ -21,12 +21,13 @@ impl<'m> Node<'m> {
     /// The head of a `piece` message.
     pub(crate) fn piece(&mut self, slot: usize, block: BlockRef) -> Result<(), Reason> {
         let conn = &self.conns[slot];
-        let hit =
-            |flight: &Flight| flight.state == State::Asked && self.block_ref(flight) == Some(block);
-        match self.flights.find(&conn.flights, hit) {
+        let hit = |pending: &PendingBlock| {
+            pending.state == State::Asked && self.block_ref(pending) == Some(block)
+        };
+        match self.pending.find(&conn.pending, hit) {
             Some(at) => {
-                if let Some(flight) = self.flights.get_mut(at) {
-                    flight.state = State::Arriving;
+                if let Some(pending) = self.pending.get_mut(at) {
+                    pending.state = State::Arriving;
                 }
                 self.conns[slot].arriving = at;
                 self.conns[slot].payload = Payload::Block;
@@ -55,11 +56,11 @@ impl<'m> Node<'m> {
     /// Bytes of the block that arrives.
     pub(crate) fn block_bytes(&mut self, slot: usize, bytes: &[u8]) {
         let at = self.conns[slot].arriving;
-        let Some(flight) = self.flights.get(at) else {
+        let Some(pending) = self.pending.get(at) else {
             return;
         };
-        let got = flight.got as usize;
-        let room = self.blocks.bytes_mut(flight.block);
+        let got = pending.got as usize;
+        let room = self.blocks.bytes_mut(pending.block);
         if let Some(room) = room.and_then(|all| all.get_mut(got..got + bytes.len())) {
             room.copy_from_slice(bytes);
         }
@@ -68,9 +69,9 @@ impl<'m> Node<'m> {
 
     /// Where to read a block to directly: what is left of it.
     pub(crate) fn block_space(&mut self, slot: usize) -> Option<&mut [u8]> {
-        let flight = self.flights.get(self.conns[slot].arriving)?;
-        let (got, len) = (flight.got as usize, flight.len as usize);
-        self.blocks.bytes_mut(flight.block)?.get_mut(got..len)
+        let pending = self.pending.get(self.conns[slot].arriving)?;
+        let (got, len) = (pending.got as usize, pending.len as usize);
+        self.blocks.bytes_mut(pending.block)?.get_mut(got..len)
     }
 
     /// Whether the next bytes are read into their block, as the scratch is shorter than that.
@@ -82,11 +83,11 @@ impl<'m> Node<'m> {
     #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
     pub(crate) fn block_came(&mut self, slot: usize, len: usize) {
         let at = self.conns[slot].arriving;
-        let Some(flight) = self.flights.get_mut(at) else {
+        let Some(pending) = self.pending.get_mut(at) else {
             return;
         };
-        flight.got += len as u32;
-        let whole = flight.got >= flight.len;
+        pending.got += len as u32;
+        let whole = pending.got >= pending.len;
         let conn = &mut self.conns[slot];
         conn.downloaded = conn.downloaded.saturating_add(len as u64);
         self.downloaded = self.downloaded.saturating_add(len as u64);
@@ -102,67 +103,68 @@ impl<'m> Node<'m> {
     fn block_is_here(&mut self, slot: usize, at: u16) {
         let conn = &mut self.conns[slot];
         conn.arriving = NONE;
-        conn.gave = conn.heard;
+        conn.last_block_at = conn.heard;
         conn.payload = Payload::Skip;
         conn.pipeline = conn.pipeline.saturating_add(1);
-        conn.vain = 0;
+        conn.retractions = 0;
         let (from, id) = (origin(conn.addr), conn.torrent);
         conn.owes = false;
         if core::mem::take(&mut conn.snubbed) | core::mem::take(&mut conn.slow) {
-            self.count_givers();
+            self.count_active_sources();
         }
         let refused = id.is_some_and(|id| !self.fetches(id));
-        self.flights.unlink(&mut self.conns[slot].flights, at);
-        let Some(flight) = self.flights.get_mut(at) else {
+        self.pending.unlink(&mut self.conns[slot].pending, at);
+        let Some(pending) = self.pending.get_mut(at) else {
             return;
         };
         if refused {
-            let flight = *flight;
-            return self.free_flight(at, flight);
+            let pending = *pending;
+            return self.free_pending(at, pending);
         }
-        flight.state = State::Write;
-        let flight = *flight;
-        self.flights.push(&mut self.writes, at);
-        let (bytes, secret) = (self.blocks.bytes_mut(flight.block), &self.secret);
-        let whole = bytes.and_then(|all| all.get(..flight.len as usize));
-        self.partials.came(flight.partial, flight.index, from, || {
-            secret.of(flight.index, whole.unwrap_or_default())
-        });
+        pending.state = State::Write;
+        let pending = *pending;
+        self.pending.push(&mut self.writes, at);
+        let (bytes, secret) = (self.blocks.bytes_mut(pending.block), &self.secret);
+        let whole = bytes.and_then(|all| all.get(..pending.len as usize));
+        self.in_progress
+            .came(pending.partial, pending.index, from, || {
+                secret.of(pending.index, whole.unwrap_or_default())
+            });
         if id
             .and_then(|id| self.torrents.get(id))
             .is_some_and(|t| t.endgame)
         {
             // Whoever snubbed us left it open.
-            self.partials.taken(flight.partial, flight.index);
-            self.cancel_twins(at, &flight);
+            self.in_progress.taken(pending.partial, pending.index);
+            self.cancel_twins(at, &pending);
         }
     }
 
     /// Takes back what other peers were asked for, as the block is here.
-    fn cancel_twins(&mut self, at: u16, flight: &Flight) {
-        let twin = |(slot, f): &(u16, &Flight)| {
-            *slot != at && f.partial == flight.partial && f.index == flight.index
+    fn cancel_twins(&mut self, at: u16, pending: &PendingBlock) {
+        let twin = |(slot, f): &(u16, &PendingBlock)| {
+            *slot != at && f.partial == pending.partial && f.index == pending.index
         };
         // At most one for each connection.
         for _ in 0..self.conns.len() {
-            let found = self.flights.in_use().find(twin);
+            let found = self.pending.in_use().find(twin);
             let Some((other, conn)) = found.map(|(slot, f)| (slot, f.conn)) else {
                 return;
             };
-            self.cancel_flight(usize::from(conn), other);
+            self.cancel_pending(usize::from(conn), other);
         }
     }
 
     /// What the host is to do for a download: write a block, or verify a piece.
     pub(crate) fn storage_action(&mut self) -> Option<Action> {
         let at = self.writes.head;
-        if let Some(flight) = self.flights.get(at).copied() {
-            self.flights.unlink(&mut self.writes, at);
-            let span = self.span(&flight);
-            if let (Some(span), Some(slot)) = (span, self.flights.get_mut(at)) {
+        if let Some(pending) = self.pending.get(at).copied() {
+            self.pending.unlink(&mut self.writes, at);
+            let span = self.span(&pending);
+            if let (Some(span), Some(slot)) = (span, self.pending.get_mut(at)) {
                 slot.state = State::Writing;
                 return Some(Action::Write {
-                    block: flight.block,
+                    block: pending.block,
                     span,
                 });
             }
@@ -176,7 +178,7 @@ impl<'m> Node<'m> {
                 .get(id)
                 .is_some_and(|t| t.state == torrent::State::Active)
         };
-        if let Some(partial) = self.partials.take_written(active) {
+        if let Some(partial) = self.in_progress.take_written(active) {
             let id = partial.torrent?;
             let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;
             return Some(Action::Verify {
@@ -189,15 +191,15 @@ impl<'m> Node<'m> {
         None
     }
 
-    fn span(&self, flight: &Flight) -> Option<Span> {
-        let partial = self.partials.get(flight.partial)?;
+    fn span(&self, pending: &PendingBlock) -> Option<Span> {
+        let partial = self.in_progress.get(pending.partial)?;
         let torrent = partial.torrent?;
         let geometry = self.torrents.get(torrent)?.geometry?;
-        let (_, offset) = geometry.locate(self.block_ref(flight)?)?;
+        let (_, offset) = geometry.locate(self.block_ref(pending)?)?;
         Some(Span {
             torrent,
             offset,
-            len: flight.len,
+            len: pending.len,
         })
     }
 
@@ -211,28 +213,35 @@ impl<'m> Node<'m> {
         if !self.blocks.put_back(block, bytes) {
             return;
         }
-        let Some(flight) = self.flights.get(block.slot).copied() else {
+        let Some(pending) = self.pending.get(block.slot).copied() else {
             return;
         };
-        match (flight.state, result) {
+        match (pending.state, result) {
             (State::Writing, Ok(())) => {
-                self.partials.written(flight.partial, flight.index);
+                self.in_progress.written(pending.partial, pending.index);
                 self.to_verify = true;
             }
             (State::Writing, Err(StorageError::Pieces { first, end })) => {
-                let id = self.partials.get(flight.partial).and_then(|p| p.torrent);
-                self.free_flight(block.slot, flight);
+                let id = self
+                    .in_progress
+                    .get(pending.partial)
+                    .and_then(|p| p.torrent);
+                self.free_pending(block.slot, pending);
                 return id.map_or((), |id| self.leave_out(id, first..end));
             }
-            (State::Writing, Err(error)) => self.refused(&flight, error),
+            (State::Writing, Err(error)) => self.refused(&pending, error),
             _ => {}
         }
-        self.free_flight(block.slot, flight);
+        self.free_pending(block.slot, pending);
     }
 
     /// A torrent's storage takes no writes: nothing more is asked for.
-    fn refused(&mut self, flight: &Flight, error: StorageError) {
-        let Some(id) = self.partials.get(flight.partial).and_then(|p| p.torrent) else {
+    fn refused(&mut self, pending: &PendingBlock, error: StorageError) {
+        let Some(id) = self
+            .in_progress
+            .get(pending.partial)
+            .and_then(|p| p.torrent)
+        else {
             return;
         };
         if let Some(torrent) = self.torrents.get_mut(id) {
@@ -240,7 +249,7 @@ impl<'m> Node<'m> {
         }
         for slot in 0..self.conns.len() {
             if self.conns[slot].torrent == Some(id) {
-                self.drop_flights(slot, true);
+                self.drop_all_pending(slot, true);
             }
         }
     }
@@ -261,17 +270,18 @@ impl<'m> Node<'m> {
         piece: PieceIndex,
         good: bool,
     ) -> bool {
-        let Some(slot) = self.partials.find(id, piece) else {
+        let Some(slot) = self.in_progress.find(id, piece) else {
             return false;
         };
-        if self.partials.get(slot).map(|p| p.state) != Some(pieces_in_progress::State::Verifying) {
+        if self.in_progress.get(slot).map(|p| p.state) != Some(pieces_in_progress::State::Verifying)
+        {
             return false;
         }
         if !good {
             self.bad_piece(id, slot);
             return true;
         }
-        let evidence = self.partials.get(slot).map(|partial| partial.evidence);
+        let evidence = self.in_progress.get(slot).map(|partial| partial.evidence);
         self.end_partial(slot);
         if let Some(evidence) = evidence {
             self.judge(&evidence);
@@ -307,14 +317,14 @@ impl<'m> Node<'m> {
 
     /// A piece was bad: who gave all of it is charged, and it is fetched from one peer.
     fn bad_piece(&mut self, id: TorrentId, slot: u16) {
-        let Some(partial) = self.partials.get(slot) else {
+        let Some(partial) = self.in_progress.get(slot) else {
             return;
         };
         log::debug!("piece {} is bad", partial.piece);
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
         }
-        if let Some((giver, strikes)) = self.partials.again(slot) {
+        if let Some((giver, strikes)) = self.in_progress.again(slot) {
             self.charge(giver, strikes);
         }
         self.hungry = true;
@@ -322,7 +332,7 @@ impl<'m> Node<'m> {
 
     /// A piece is good: who gave it gets credit, and who gave bad copies of it before is found out.
     fn judge(&mut self, evidence: &Evidence) {
-        for giver in evidence.gave() {
+        for giver in evidence.sources() {
             self.bans.credit(giver);
             for conn in self.conns.iter_mut().filter(|conn| conn.is_open()) {
                 conn.good += u32::from(origin(conn.addr) == giver);
@@ -357,7 +367,7 @@ impl<'m> Node<'m> {
             if self.conns[slot].torrent != Some(id) {
                 continue;
             }
-            self.drop_flights(slot, false);
+            self.drop_all_pending(slot, false);
             self.forget_bits(slot);
             self.review(slot);
             if self.conns[slot].is_open()
@@ -372,7 +382,7 @@ impl<'m> Node<'m> {
             return;
         };
         torrent.endgame = false;
-        torrent.counts = crate::memory::arena::Range::EMPTY;
+        torrent.counts = crate::memory::ranges::LentRange::EMPTY;
         torrent.begun = torrent::Bits::None;
         if torrent.have == torrent::Bits::All {
             self.announcer.completed(now, id);
@@ -381,24 +391,24 @@ impl<'m> Node<'m> {
 
     /// Nothing of a torrent is in progress any more.
     pub(crate) fn forget_partials(&mut self, id: TorrentId) {
-        for at in 0..self.flights.len() {
+        for at in 0..self.pending.len() {
             let Ok(at) = u16::try_from(at) else { return };
-            let Some(flight) = self.flights.get(at).copied() else {
+            let Some(pending) = self.pending.get(at).copied() else {
                 return;
             };
-            let its = self.partials.get(flight.partial);
+            let its = self.in_progress.get(pending.partial);
             if its.is_none_or(|p| p.torrent != Some(id)) {
                 continue;
             }
-            match flight.state {
+            match pending.state {
                 State::Write => {
-                    self.flights.unlink(&mut self.writes, at);
-                    self.free_flight(at, flight);
+                    self.pending.unlink(&mut self.writes, at);
+                    self.free_pending(at, pending);
                 }
                 State::Writing => {
-                    if let Some(flight) = self.flights.get_mut(at) {
-                        flight.state = State::Dropped;
-                        flight.partial = NONE;
+                    if let Some(pending) = self.pending.get_mut(at) {
+                        pending.state = State::Dropped;
+                        pending.partial = NONE;
                     }
                 }
                 // Those of connections go with them.
@@ -406,7 +416,7 @@ impl<'m> Node<'m> {
             }
         }
         loop {
-            let next = self.partials.of(id).next().map(|(slot, _)| slot);
+            let next = self.in_progress.of(id).next().map(|(slot, _)| slot);
             let Some(slot) = next else { return };
             self.end_partial(slot);
         }

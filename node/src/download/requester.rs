@@ -7,11 +7,11 @@ use crate::Node;
 use crate::Order;
 
 use crate::download::availability::Has;
-use crate::download::offers::VAIN_MAX;
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::offers::RETRACTIONS_MAX;
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::picker::{Choice, Rule};
 use crate::download::pieces_in_progress;
-use crate::download::pieces_in_progress::Partials;
+use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::swarm::admission::origin;
 use crate::torrent;
 use crate::upload::rates::QUANTUM;
@@ -39,17 +39,17 @@ impl Node<'_> {
         };
         let target = self.pipeline(slot);
         // Not one at a time, as each message to send costs more than it carries.
-        if conn.flights.len > target - target.div_ceil(4) || !self.fetches(id) {
+        if conn.pending.len > target - target.div_ceil(4) || !self.fetches(id) {
             return;
         }
         let offers = conn.unchoked_us || !conn.allowed.is_empty();
-        if !offers || conn.vain >= VAIN_MAX || conn.snubbed && !self.may_try(slot) {
+        if !offers || conn.retractions >= RETRACTIONS_MAX || conn.snubbed && !self.may_try(slot) {
             return;
         }
-        if conn.flights.len == 0 && !conn.owes {
-            self.conns[slot].gave = now;
+        if conn.pending.len == 0 && !conn.owes {
+            self.conns[slot].last_block_at = now;
         }
-        while self.conns[slot].flights.len < target {
+        while self.conns[slot].pending.len < target {
             if self.blocks.free() == 0 && !self.take_from_slow(now, slot) {
                 self.thirsty = true;
                 break;
@@ -63,11 +63,11 @@ impl Node<'_> {
             };
             self.reserve(now, slot, partial, index);
             if self.conns[slot].snubbed {
-                self.open_flight(slot);
+                self.open_pending_to_others(slot);
                 break;
             }
         }
-        if self.conns[slot].flights.len == 0 && !self.rationed && !self.thirsty {
+        if self.conns[slot].pending.len == 0 && !self.rationed && !self.thirsty {
             self.review(slot);
         }
         self.due(slot);
@@ -91,16 +91,16 @@ impl Node<'_> {
         if conn.snubbed {
             return 1;
         }
-        let share = self.blocks.len() / usize::from(self.givers.max(1));
+        let share = self.blocks.len() / usize::from(self.active_sources.max(1));
         let share = u16::try_from(share).unwrap_or(u16::MAX).max(2);
         let most = share.min(conn.reqq).clamp(1, PIPELINE_MAX);
         conn.pipeline.min(most)
     }
 
     /// Counts those who share the blocks.
-    pub(crate) fn count_givers(&mut self) {
-        let givers = self.conns.iter().filter(|c| c.shares()).count();
-        self.givers = u16::try_from(givers).unwrap_or(u16::MAX);
+    pub(crate) fn count_active_sources(&mut self) {
+        let active_sources = self.conns.iter().filter(|c| c.shares()).count();
+        self.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
     }
 
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
@@ -113,7 +113,7 @@ impl Node<'_> {
         };
         if self.conns[slot].wants != wants {
             self.conns[slot].wants = wants;
-            self.count_givers();
+            self.count_active_sources();
             self.due(slot);
         }
     }
@@ -145,7 +145,7 @@ impl Node<'_> {
             had: self.torrents.set(torrent.have),
             begun: crate::download::picker::Set::None,
             has: self.has(slot),
-            counts: torrent.counts.get(self.peer_bits.counts),
+            counts: torrent.counts.get(self.peer_bitfields.counts),
             rule,
         })
     }
@@ -156,7 +156,7 @@ impl Node<'_> {
         let (me, may) = (self.id(slot), |node: &Self, piece| {
             node.may_ask(slot, piece)
         });
-        let fits = |node: &Self, partial: &pieces_in_progress::Partial| {
+        let fits = |node: &Self, partial: &pieces_in_progress::PieceInProgress| {
             partial.torrent == Some(id)
                 && partial.state == pieces_in_progress::State::Fetching
                 && partial.open > 0
@@ -166,13 +166,13 @@ impl Node<'_> {
         };
         let last = self.conns[slot].partial;
         let mut found = self
-            .partials
+            .in_progress
             .get(last)
             .filter(|p| fits(self, p))
             .map(|_| last);
         if found.is_none() {
             // It is soon known who spoiled it.
-            let mut begun = self.partials.of(id);
+            let mut begun = self.in_progress.of(id);
             let alone = begun.find(|(_, p)| p.evidence.alone && fits(self, p));
             found = alone.map(|(partial, _)| partial);
         }
@@ -189,7 +189,7 @@ impl Node<'_> {
             }
         }
         if found.is_none() {
-            let begun = self.partials.of(id).filter(|(_, p)| fits(self, p));
+            let begun = self.in_progress.of(id).filter(|(_, p)| fits(self, p));
             let best = begun.min_by_key(|(_, p)| if sequential { p.piece } else { p.missing });
             found = best.map(|(partial, _)| partial);
         }
@@ -200,11 +200,11 @@ impl Node<'_> {
             return self.again(now, slot, id);
         };
         self.conns[slot].partial = partial;
-        if self.partials.get(partial)?.evidence.alone {
+        if self.in_progress.get(partial)?.evidence.alone {
             let origin = origin(self.conns[slot].addr);
-            self.partials.claim(partial, me, origin);
+            self.in_progress.claim(partial, me, origin);
         }
-        let index = self.partials.ask(partial)?;
+        let index = self.in_progress.ask(partial)?;
         Some((partial, index))
     }
 
@@ -229,7 +229,7 @@ impl Node<'_> {
         };
         let hint = |node: &Self, piece: &u32| node.may_ask(slot, *piece) && fresh(node, *piece);
         let conn = &self.conns[slot];
-        let counts = torrent.counts.get(self.peer_bits.counts);
+        let counts = torrent.counts.get(self.peer_bitfields.counts);
         let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
         // Only what is rare anyway: a suggestion is no order.
         let suggested = conn
@@ -254,15 +254,17 @@ impl Node<'_> {
         self.conns[slot].suggested = None;
         let size = geometry.piece_size(piece);
         let suspicious = torrent.bad_pieces > 0;
-        let begin = |partials: &mut Partials<'_>| partials.begin(id, piece.get(), size, suspicious);
-        let begun = begin(&mut self.partials).or_else(|| {
+        let begin = |in_progress: &mut PiecesInProgress<'_>| {
+            in_progress.begin(id, piece.get(), size, suspicious)
+        };
+        let begun = begin(&mut self.in_progress).or_else(|| {
             // A peer that could be asked for nothing else needs the place more than a piece of which
             // nothing is on its way.
-            let idle = self.conns[slot].flights.len == 0;
+            let idle = self.conns[slot].pending.len == 0;
             if !(idle && self.evict_partial()) {
                 return None;
             }
-            begin(&mut self.partials)
+            begin(&mut self.in_progress)
         });
         self.crowded |= begun.is_none();
         let begun = begun?;
@@ -272,7 +274,7 @@ impl Node<'_> {
 
     /// Gives up the piece in progress of which least is here and nothing on its way.
     fn evict_partial(&mut self) -> bool {
-        match self.partials.idlest() {
+        match self.in_progress.idlest() {
             Some(slot) => {
                 self.end_partial(slot);
                 true
@@ -283,11 +285,11 @@ impl Node<'_> {
 
     /// Forgets a piece in progress, of which no block may be on its way.
     pub(crate) fn end_partial(&mut self, slot: u16) {
-        let Some(partial) = self.partials.get(slot) else {
+        let Some(partial) = self.in_progress.get(slot) else {
             return;
         };
         let (id, piece) = (partial.torrent, partial.piece);
-        self.partials.end(slot);
+        self.in_progress.end(slot);
         self.hungry |= core::mem::take(&mut self.crowded);
         if let Some(id) = id
             && let Some(geometry) = self.torrents.get(id).and_then(|t| t.geometry)
@@ -299,16 +301,16 @@ impl Node<'_> {
 
     /// Gives a block that a peer is to be asked for its place.
     fn reserve(&mut self, now: Instant, slot: usize, partial: u16, index: u32) {
-        let (Some(block), Some(piece)) = (self.blocks.take(), self.partials.get_mut(partial))
+        let (Some(block), Some(piece)) = (self.blocks.take(), self.in_progress.get_mut(partial))
         else {
             return;
         };
-        piece.flights += 1;
+        piece.pending += 1;
         let len = piece.block_len(index);
         self.ration.take(now, u64::from(len));
         let conn = self.id(slot).slot;
-        if let Some(flight) = self.flights.get_mut(block.slot) {
-            *flight = Flight {
+        if let Some(pending) = self.pending.get_mut(block.slot) {
+            *pending = PendingBlock {
                 state: State::Reserved,
                 block,
                 conn,
@@ -316,62 +318,65 @@ impl Node<'_> {
                 index,
                 len,
                 asked: now,
-                ..Flight::EMPTY
+                ..PendingBlock::EMPTY
             };
             self.conns[slot].owes = true;
-            self.flights.push(&mut self.conns[slot].flights, block.slot);
+            self.pending.push(&mut self.conns[slot].pending, block.slot);
         }
     }
 
-    /// What a flight asks for.
-    pub(crate) fn block_ref(&self, flight: &Flight) -> Option<BlockRef> {
+    /// What a pending block asks for.
+    pub(crate) fn block_ref(&self, pending: &PendingBlock) -> Option<BlockRef> {
         Some(BlockRef {
-            index: self.partials.get(flight.partial)?.piece,
-            begin: flight.index * BLOCK,
-            len: flight.len,
+            index: self.in_progress.get(pending.partial)?.piece,
+            begin: pending.index * BLOCK,
+            len: pending.len,
         })
     }
 
     /// Waits no longer for a block of a connection; it can be asked for elsewhere.
-    pub(crate) fn drop_flight(&mut self, slot: usize, at: u16) {
-        if !self.flights.unlink(&mut self.conns[slot].flights, at) {
+    pub(crate) fn drop_pending(&mut self, slot: usize, at: u16) {
+        if !self.pending.unlink(&mut self.conns[slot].pending, at) {
             return;
         }
-        let Some(flight) = self.flights.get(at).copied() else {
+        let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
         let conn = &mut self.conns[slot];
         if conn.arriving == at {
             conn.arriving = NONE;
             conn.payload = crate::peer::Payload::Unasked;
-        } else if flight.state == State::Asked {
+        } else if pending.state == State::Asked {
             conn.excused = conn.excused.saturating_add(1);
         }
-        self.free_flight(at, flight);
+        self.free_pending(at, pending);
     }
 
-    /// Frees a flight that is in no list.
-    pub(crate) fn free_flight(&mut self, at: u16, flight: Flight) {
-        if let Some(slot) = self.flights.get_mut(at) {
-            *slot = Flight::EMPTY;
+    /// Frees a pending block that is in no list.
+    pub(crate) fn free_pending(&mut self, at: u16, pending: PendingBlock) {
+        if let Some(slot) = self.pending.get_mut(at) {
+            *slot = PendingBlock::EMPTY;
         }
-        self.blocks.release(flight.block);
+        self.blocks.release(pending.block);
         // What somebody is asked for who snubbed us is open to others.
-        let counts = |f: &Flight| match f.state {
+        let counts = |f: &PendingBlock| match f.state {
             State::Asked | State::Arriving => !self.conns[usize::from(f.conn)].snubbed,
             _ => true,
         };
-        let twin = |(_, f): (u16, &Flight)| f.is_same(&flight) && counts(f);
+        let twin = |(_, f): (u16, &PendingBlock)| f.is_same(&pending) && counts(f);
         // Only then another peer may have been asked for it too.
-        let endgame = self.partials.get(flight.partial).and_then(|p| p.torrent);
+        let endgame = self
+            .in_progress
+            .get(pending.partial)
+            .and_then(|p| p.torrent);
         let endgame = endgame.and_then(|id| self.torrents.get(id));
-        let twin = endgame.is_some_and(|t| t.endgame) && self.flights.in_use().any(twin);
+        let twin = endgame.is_some_and(|t| t.endgame) && self.pending.in_use().any(twin);
         if !twin {
-            self.partials.unask(flight.partial, flight.index);
+            self.in_progress.unask(pending.partial, pending.index);
         }
-        if let Some(partial) = self.partials.get_mut(flight.partial) {
-            partial.flights -= 1;
-            if partial.flights == 0 {
+        if let Some(partial) = self.in_progress.get_mut(pending.partial) {
+            partial.pending -= 1;
+            if partial.pending == 0 {
                 partial.exclusive = None;
             }
         }
@@ -387,12 +392,12 @@ impl Node<'_> {
     }
 
     /// Waits no longer for anything from a connection.
-    pub(crate) fn drop_flights(&mut self, slot: usize, but_asked: bool) {
-        let mut at = self.conns[slot].flights.head;
-        while let Some(flight) = self.flights.get(at) {
-            let (state, next) = (flight.state, self.flights.next(at));
+    pub(crate) fn drop_all_pending(&mut self, slot: usize, but_asked: bool) {
+        let mut at = self.conns[slot].pending.head;
+        while let Some(pending) = self.pending.get(at) {
+            let (state, next) = (pending.state, self.pending.next(at));
             if !(but_asked && state != State::Reserved) {
-                self.drop_flight(slot, at);
+                self.drop_pending(slot, at);
                 self.hungry = true;
             }
             at = next;
@@ -400,31 +405,31 @@ impl Node<'_> {
     }
 
     /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
-    pub(crate) fn cancel_flights(&mut self, slot: usize, keep: u16) {
-        let mut at = self.conns[slot].flights.head;
+    pub(crate) fn cancel_pending_beyond(&mut self, slot: usize, keep: u16) {
+        let mut at = self.conns[slot].pending.head;
         for _ in 0..keep {
-            at = self.flights.next(at);
+            at = self.pending.next(at);
         }
-        while self.flights.get(at).is_some() {
-            let next = self.flights.next(at);
-            self.cancel_flight(slot, at);
+        while self.pending.get(at).is_some() {
+            let next = self.pending.next(at);
+            self.cancel_pending(slot, at);
             at = next;
         }
         self.hungry = true;
     }
 
     /// Takes one request back (BEP 3, cancel).
-    pub(crate) fn cancel_flight(&mut self, slot: usize, at: u16) {
-        let Some(flight) = self.flights.get(at) else {
+    pub(crate) fn cancel_pending(&mut self, slot: usize, at: u16) {
+        let Some(pending) = self.pending.get(at) else {
             return;
         };
-        if flight.state == State::Asked
-            && let Some(block) = self.block_ref(flight)
+        if pending.state == State::Asked
+            && let Some(block) = self.block_ref(pending)
         {
             // If there is no room the block just comes.
             let _ = self.conns[slot].cancels.push(block);
             self.due(slot);
         }
-        self.drop_flight(slot, at);
+        self.drop_pending(slot, at);
     }
 }

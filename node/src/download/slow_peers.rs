@@ -10,8 +10,8 @@ use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::download::offers::VAIN_MAX;
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::offers::RETRACTIONS_MAX;
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
 use crate::peer::{Conn, PIPELINE_MIN, Payload};
 use crate::swarm::admission::origin;
@@ -42,29 +42,29 @@ const ENDGAME_PEERS: usize = 2;
 
 impl Node<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
-    pub(crate) fn sweep_flights(&mut self, now: Instant, slot: usize, period: Duration) {
+    pub(crate) fn review_pending(&mut self, now: Instant, slot: usize, period: Duration) {
         let conn = &mut self.conns[slot];
         let came = conn.downloaded - conn.downloaded_swept;
         conn.downloaded_swept = conn.downloaded;
-        conn.vain = 0;
+        conn.retractions = 0;
         let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
         let most = u16::try_from(blocks).unwrap_or(u16::MAX);
         conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));
-        let waits = conn.flights.len > 0 && conn.flights.head != conn.flights.unsent;
-        if waits && !conn.snubbed && now - conn.gave >= SNUBBED_AFTER {
+        let waits = conn.pending.len > 0 && conn.pending.head != conn.pending.unsent;
+        if waits && !conn.snubbed && now - conn.last_block_at >= SNUBBED_AFTER {
             log::debug!("{}: it snubs us", conn.addr);
             conn.snubbed = true;
             conn.pipeline = PIPELINE_MIN;
-            self.cancel_flights(slot, 1);
-            self.open_flight(slot);
-            self.count_givers();
-        } else if waits && !conn.slow && now - conn.gave >= SLOW_AFTER {
+            self.cancel_pending_beyond(slot, 1);
+            self.open_pending_to_others(slot);
+            self.count_active_sources();
+        } else if waits && !conn.slow && now - conn.last_block_at >= SLOW_AFTER {
             conn.slow = true;
             conn.pipeline = PIPELINE_MIN;
-            if conn.flights.len > PIPELINE_MIN {
-                self.cancel_flights(slot, PIPELINE_MIN);
+            if conn.pending.len > PIPELINE_MIN {
+                self.cancel_pending_beyond(slot, PIPELINE_MIN);
             }
-            self.count_givers();
+            self.count_active_sources();
         }
         self.free_alone(now, slot);
         if self.conns[slot].is_open() && self.conns[slot].wants {
@@ -82,21 +82,22 @@ impl Node<'_> {
         }
         let loses = |conn: &Conn| {
             let faster = me.recent() > 4 * conn.recent();
-            let few = !conn.snubbed && conn.flights.len < 2;
-            faster || me.flights.len == 0 && !few
+            let few = !conn.snubbed && conn.pending.len < 2;
+            faster || me.pending.len == 0 && !few
         };
-        let late = |conn: &Conn| conn.owes && conn.flights.len > 0 && now - conn.gave >= PATIENCE;
+        let late =
+            |conn: &Conn| conn.owes && conn.pending.len > 0 && now - conn.last_block_at >= PATIENCE;
         let all = || (0..self.conns.len()).filter(|&s| s != slot && late(&self.conns[s]));
         let slow = all().filter(|&s| loses(&self.conns[s]));
-        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].gave) else {
+        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].last_block_at) else {
             if all().next().is_none() {
                 self.none_slow_until = now + LOOK_FOR_SLOW;
             }
             return false;
         };
         // Nobody is made hungry by it, or two would take it from each other.
-        let last = self.conns[slowest].flights.tail;
-        self.cancel_flight(slowest, last);
+        let last = self.conns[slowest].pending.tail;
+        self.cancel_pending(slowest, last);
         self.blocks.free() > 0
     }
 
@@ -108,32 +109,32 @@ impl Node<'_> {
             return false;
         }
         let snubbed = self.conns.iter().filter(|c| c.snubbed);
-        let theirs: usize = snubbed.map(|c| usize::from(c.flights.len)).sum();
-        self.givers == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
+        let theirs: usize = snubbed.map(|c| usize::from(c.pending.len)).sum();
+        self.active_sources == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
     }
 
     /// The block that a peer is asked for which snubbed us is open to others.
-    pub(crate) fn open_flight(&mut self, slot: usize) {
-        let at = self.conns[slot].flights.head;
-        let Some(flight) = self.flights.get(at).copied() else {
+    pub(crate) fn open_pending_to_others(&mut self, slot: usize) {
+        let at = self.conns[slot].pending.head;
+        let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
-        let Some(partial) = self.partials.get(flight.partial) else {
+        let Some(partial) = self.in_progress.get(pending.partial) else {
             return;
         };
         let Some(id) = partial.torrent else { return };
         if partial.evidence.alone {
             if self.able(id, partial.piece).next().is_some() {
-                self.cancel_flight(slot, at);
+                self.cancel_pending(slot, at);
             }
             return;
         }
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.endgame = true;
         }
-        let others = |(other, f): (u16, &Flight)| other != at && f.is_same(&flight);
-        if !self.flights.in_use().any(others) {
-            self.partials.unask(flight.partial, flight.index);
+        let others = |(other, f): (u16, &PendingBlock)| other != at && f.is_same(&pending);
+        if !self.pending.in_use().any(others) {
+            self.in_progress.unask(pending.partial, pending.index);
         }
     }
 
@@ -141,17 +142,17 @@ impl Node<'_> {
     /// nobody who is slow holds up the end or a piece.
     pub(crate) fn again(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
         let torrent = self.torrents.get(id)?;
-        let begun = u32::try_from(self.partials.of(id).count()).unwrap_or(u32::MAX);
+        let begun = u32::try_from(self.in_progress.of(id).count()).unwrap_or(u32::MAX);
         let endgame = begun >= torrent.missing;
         let me = self.id(slot);
-        let is_late = |f: &Flight| match f.state {
+        let is_late = |f: &PendingBlock| match f.state {
             State::Asked | State::Reserved if endgame => true,
             State::Arriving if endgame => now - f.asked >= LAST_PATIENCE,
             State::Asked | State::Reserved | State::Arriving => now - f.asked >= PATIENCE,
             _ => false,
         };
-        let fits = |f: &Flight| {
-            let partial = self.partials.get(f.partial);
+        let fits = |f: &PendingBlock| {
+            let partial = self.in_progress.get(f.partial);
             is_late(f)
                 && partial.is_some_and(|p| {
                     p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
@@ -160,7 +161,7 @@ impl Node<'_> {
         if !self.conns[slot].unchoked_us {
             return None;
         }
-        let late = self.flights.in_use().map(|(_, f)| f).filter(|f| fits(f));
+        let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
         let oldest = late
             .filter(|f| self.is_asked_of_few(slot, f))
             .min_by_key(|f| f.asked)?;
@@ -172,11 +173,11 @@ impl Node<'_> {
     }
 
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
-    fn is_asked_of_few(&self, slot: usize, block: &Flight) -> bool {
+    fn is_asked_of_few(&self, slot: usize, block: &PendingBlock) -> bool {
         let here = self.id(slot).slot;
         let recent = self.conns[slot].recent();
         let mut others = 0;
-        for (_, other) in self.flights.in_use().filter(|(_, o)| o.is_same(block)) {
+        for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
             if other.conn == here {
                 return false;
             }
@@ -193,7 +194,7 @@ impl Node<'_> {
         &self,
         slot: usize,
         id: TorrentId,
-        partial: &pieces_in_progress::Partial,
+        partial: &pieces_in_progress::PieceInProgress,
     ) -> bool {
         if partial.exclusive.is_some() {
             return true;
@@ -224,18 +225,18 @@ impl Node<'_> {
         (0..self.conns.len()).filter(move |&slot| {
             let conn = &self.conns[slot];
             let open = conn.torrent == Some(id) && conn.is_open();
-            open && !conn.snubbed && conn.vain < VAIN_MAX && self.may_ask(slot, piece)
+            open && !conn.snubbed && conn.retractions < RETRACTIONS_MAX && self.may_ask(slot, piece)
         })
     }
 
     /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
     fn free_alone(&mut self, now: Instant, slot: usize) {
         let conn = &self.conns[slot];
-        let (Some(first), Some(id)) = (self.flights.get(conn.flights.head), conn.torrent) else {
+        let (Some(first), Some(id)) = (self.pending.get(conn.pending.head), conn.torrent) else {
             return;
         };
         let at = first.partial;
-        let Some(partial) = self.partials.get(at) else {
+        let Some(partial) = self.in_progress.get(at) else {
             return;
         };
         if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
@@ -250,11 +251,11 @@ impl Node<'_> {
             conn.addr,
             partial.piece
         );
-        while let Some(flight) = self
-            .flights
-            .find(&self.conns[slot].flights, |f| f.partial == at)
+        while let Some(pending) = self
+            .pending
+            .find(&self.conns[slot].pending, |f| f.partial == at)
         {
-            self.cancel_flight(slot, flight);
+            self.cancel_pending(slot, pending);
         }
         self.hungry = true;
     }

@@ -27,7 +27,7 @@ pub struct ConnId {
 
 /// A lent slot for one connection.
 #[derive(Clone, Debug)]
-pub struct Conn {
+pub(crate) struct Conn {
     pub(crate) tenancy: u16,
     pub(crate) state: State,
     pub(crate) addr: SocketAddr,
@@ -43,7 +43,7 @@ pub struct Conn {
     pub(crate) features: Features,
 
     pub(crate) hello: [u8; Handshake::LEN],
-    pub(crate) hello_len: u8,
+    pub(crate) handshake_len: u8,
     pub(crate) decoder: Decoder,
     pub(crate) payload: Payload,
 
@@ -65,8 +65,8 @@ pub struct Conn {
     /// Whether it has what we want; `outbox` knows what it was told.
     pub(crate) wants: bool,
     /// Blocks asked of it.
-    pub(crate) flights: pending_blocks::List,
-    /// The flight whose block it sends.
+    pub(crate) pending: pending_blocks::List,
+    /// The pending block whose block it sends.
     pub(crate) arriving: u16,
     /// The piece in progress that it was asked for last.
     pub(crate) partial: u16,
@@ -102,15 +102,15 @@ pub struct Conn {
     /// Good pieces that its address had a share in.
     pub(crate) good: u32,
     /// How much it took back of what it had offered, see `serving_us`.
-    pub(crate) vain: u8,
+    pub(crate) retractions: u8,
     /// When a block came from it last, or when it was asked after a pause.
-    pub(crate) gave: Instant,
+    pub(crate) last_block_at: Instant,
 
     /// Whether we serve it; `outbox` knows what it was told.
     pub(crate) unchoked: bool,
     pub(crate) optimistic: bool,
     /// Slots that its address has, for the choker.
-    pub(crate) company: u16,
+    pub(crate) unchoked_from_same_ip: u16,
     /// When `unchoked` changed last, or when it became interested.
     pub(crate) since: Instant,
     pub(crate) requests: List,
@@ -169,7 +169,7 @@ pub(crate) enum Payload {
         id: u8,
         at: u32,
     },
-    /// The block of the flight that arrives.
+    /// The block of the pending block that arrives.
     Block,
     /// A block that nobody waits for.
     Unasked,
@@ -284,7 +284,7 @@ impl Conn {
             dht: false,
         },
         hello: [0; Handshake::LEN],
-        hello_len: 0,
+        handshake_len: 0,
         decoder: Decoder::new(),
         payload: Payload::Skip,
         interested: false,
@@ -295,7 +295,7 @@ impl Conn {
         has: Has::Nothing,
         unchoked_us: false,
         wants: false,
-        flights: pending_blocks::List::EMPTY,
+        pending: pending_blocks::List::EMPTY,
         arriving: NONE,
         partial: NONE,
         pipeline: PIPELINE_MIN,
@@ -315,11 +315,11 @@ impl Conn {
         slow: false,
         owes: false,
         good: 0,
-        vain: 0,
-        gave: Instant::ZERO,
+        retractions: 0,
+        last_block_at: Instant::ZERO,
         unchoked: false,
         optimistic: false,
-        company: 0,
+        unchoked_from_same_ip: 0,
         since: Instant::ZERO,
         requests: List::EMPTY,
         outbox: Outbox::NEW,

@@ -80,7 +80,7 @@ impl Node<'_> {
         log::debug!("{}: closed, {reason}", self.conns[slot].addr);
         self.turned_away += u64::from(matches!(reason, Reason::Crowded | Reason::Asleep));
         let fate = self.fate(slot, reason);
-        self.drop_flights(slot, false);
+        self.drop_all_pending(slot, false);
         self.forget_bits(slot);
         let conn = &mut self.conns[slot];
         let (candidate, torrent) = (conn.candidate.take(), conn.torrent.take());
@@ -95,7 +95,7 @@ impl Node<'_> {
         self.silent -= u16::from(conn.is_silent_caller());
         conn.state = State::Closing(reason);
         if core::mem::take(&mut conn.unchoked_us) {
-            self.count_givers();
+            self.count_active_sources();
         }
         let downloads = torrent.is_some_and(|id| self.is_downloading(id));
         match (candidate, fate, torrent.zip(callable)) {

@@ -28,9 +28,9 @@ impl Node<'_> {
     pub(crate) fn readable(&mut self, slot: usize) -> usize {
         let conn = &self.conns[slot];
         // Who sends us blocks and wants nothing is read in long strides.
-        let may_ask = conn.interested || conn.flights.len == 0;
+        let may_ask = conn.interested || conn.pending.len == 0;
         match conn.state {
-            State::Greeting => Handshake::LEN - usize::from(conn.hello_len),
+            State::Greeting => Handshake::LEN - usize::from(conn.handshake_len),
             State::Open if may_ask && (conn.unchoked || conn.features.fast) => {
                 let held = conn.decoder.held();
                 let payload = conn.decoder.payload_left() as usize;
@@ -70,13 +70,13 @@ impl Node<'_> {
     /// Takes bytes of a handshake.
     pub(crate) fn hello(&mut self, now: Instant, slot: usize, bytes: &[u8]) -> Verdict {
         let conn = &mut self.conns[slot];
-        let have = usize::from(conn.hello_len);
+        let have = usize::from(conn.handshake_len);
         let Some(free) = conn.hello.get_mut(have..have + bytes.len()) else {
             return Err(Reason::NotBitTorrent);
         };
         free.copy_from_slice(bytes);
-        conn.hello_len += bytes.len() as u8;
-        let have = usize::from(conn.hello_len);
+        conn.handshake_len += bytes.len() as u8;
+        let have = usize::from(conn.handshake_len);
         let known = have.min(PROTOCOL.len());
         if conn.hello[..known] != PROTOCOL[..known] {
             return Err(Reason::NotBitTorrent);
@@ -310,7 +310,7 @@ impl Node<'_> {
         self.peer_has(slot, index);
         if !self.conns[slot].wants && self.is_missing(slot, index) {
             self.conns[slot].wants = true;
-            self.count_givers();
+            self.count_active_sources();
         }
         self.both_seeds(slot)
     }

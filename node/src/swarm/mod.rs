@@ -13,6 +13,6 @@ pub(crate) mod admission;
 pub(crate) mod bans;
 pub(crate) mod connections;
 pub(crate) mod inbound;
-pub mod outbound;
+pub(crate) mod outbound;
 pub(crate) mod ready_list;
 pub(crate) mod timers;

@@ -13,8 +13,8 @@ use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
-use crate::download::pending_blocks::Flights;
-use crate::download::pieces_in_progress::Partials;
+use crate::download::pending_blocks::PendingBlocks;
+use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::receiver::{News, next_set};
 use crate::peer::{Conn, State};
 use crate::torrent::{Bits, Torrent, Torrents};
@@ -134,8 +134,8 @@ pub(crate) struct View<'a> {
     pub(crate) torrent: Option<&'a Torrent>,
     pub(crate) torrents: &'a Torrents<'a>,
     pub(crate) queue: &'a Queue<'a>,
-    pub(crate) flights: &'a Flights<'a>,
-    pub(crate) partials: &'a Partials<'a>,
+    pub(crate) pending: &'a PendingBlocks<'a>,
+    pub(crate) in_progress: &'a PiecesInProgress<'a>,
     pub(crate) news: &'a News,
     pub(crate) greeting: Greeting<'a>,
 }
@@ -165,7 +165,7 @@ impl Cursor {
         Cursor {
             outbox: conn.outbox,
             front: conn.requests.front(),
-            ask: conn.flights.unsent,
+            ask: conn.pending.unsent,
             cancel: 0,
             hint: conn.hint,
         }
@@ -314,7 +314,7 @@ impl Cursor {
             Out::NotInterested => self.outbox.told_interested = false,
             Out::Cancel(_) => self.cancel += 1,
             Out::Suggest(_) => self.hint = None,
-            Out::Request(_) => self.ask = view.flights.next(self.ask),
+            Out::Request(_) => self.ask = view.pending.next(self.ask),
             Out::Have(_) => {
                 if let Some(((told, walk), _)) = self.next_have(view) {
                     (self.outbox.told, self.outbox.walk) = (told, walk);
@@ -388,13 +388,13 @@ impl View<'_> {
         }
     }
 
-    /// What a flight that is to be sent asks for.
+    /// What a pending block that is to be sent asks for.
     fn asked(&self, at: u16) -> Option<BlockRef> {
-        let flight = self.flights.get(at)?;
+        let pending = self.pending.get(at)?;
         Some(BlockRef {
-            index: self.partials.get(flight.partial)?.piece,
-            begin: flight.index * BLOCK,
-            len: flight.len,
+            index: self.in_progress.get(pending.partial)?.piece,
+            begin: pending.index * BLOCK,
+            len: pending.len,
         })
     }
 

@@ -148,8 +148,8 @@ impl Node<'_> {
             torrent,
             torrents: &self.torrents,
             queue: &self.queue,
-            flights: &self.flights,
-            partials: &self.partials,
+            pending: &self.pending,
+            in_progress: &self.in_progress,
             news: &self.news,
             greeting,
         }
@@ -172,10 +172,10 @@ impl Node<'_> {
             Out::Cancel(_) if fresh => _ = conn.cancels.remove(0),
             Out::Suggest(piece) if fresh => (conn.hint, conn.hinted) = (None, Some(piece)),
             Out::Request(_) if fresh => {
-                let at = conn.flights.unsent;
-                conn.flights.unsent = self.flights.next(at);
-                if let Some(flight) = self.flights.get_mut(at) {
-                    (flight.state, flight.asked) = (pending_blocks::State::Asked, now);
+                let at = conn.pending.unsent;
+                conn.pending.unsent = self.pending.next(at);
+                if let Some(pending) = self.pending.get_mut(at) {
+                    (pending.state, pending.asked) = (pending_blocks::State::Asked, now);
                 }
             }
             _ => {}

@@ -46,7 +46,7 @@ impl Node<'_> {
                 self.due(slot);
             }
             if self.conns[slot].is_open() {
-                self.sweep_flights(now, slot, PERIOD);
+                self.review_pending(now, slot, PERIOD);
             }
             any |= self.conns[slot].is_live();
         }
@@ -91,7 +91,7 @@ impl Node<'_> {
         }
         self.uploaded_before = self.uploaded;
         let len = self.line_up(|conn| conn.is_open() && conn.interested);
-        self.count_company(len);
+        self.count_unchoked_from_same_ip(len);
         let (conns, throttled) = (&self.conns, self.throttled);
         let rank = |slot| {
             let conn = &conns[usize::from(slot)];
@@ -99,11 +99,11 @@ impl Node<'_> {
                 unchoked: conn.unchoked,
                 optimistic: conn.optimistic,
                 // In the last rounds: nothing, if it snubs us.
-                gave: conn.recent(),
+                received: conn.recent(),
                 sent: conn.uploaded - conn.uploaded_before,
                 idle: takes_nothing(now, conn, throttled),
                 since: waiting_since(now, conn),
-                company: conn.company,
+                unchoked_from_same_ip: conn.unchoked_from_same_ip,
             }
         };
         let slots = usize::from(self.slots);
@@ -125,7 +125,7 @@ impl Node<'_> {
     }
 
     /// Finds out how many slots the address of each of those has who are lined up.
-    fn count_company(&mut self, len: usize) {
+    fn count_unchoked_from_same_ip(&mut self, len: usize) {
         let conns = &mut self.conns;
         let mut rest = &self.ranks[..len];
         while let Some(&first) = rest.first() {
@@ -135,7 +135,7 @@ impl Node<'_> {
             let unchoked = |slot: &&u16| conns[usize::from(**slot)].unchoked;
             let served = neighbours.iter().filter(unchoked).count() as u16;
             for &slot in neighbours {
-                conns[usize::from(slot)].company = served;
+                conns[usize::from(slot)].unchoked_from_same_ip = served;
             }
             rest = others;
         }

@@ -1,6 +1,6 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
-pub mod registry;
+pub(crate) mod registry;
 pub(crate) mod storage;
 
 use everseed_core::bits;
@@ -9,13 +9,13 @@ use everseed_core::hash::InfoHash;
 use serde::{Deserialize, Serialize};
 
 use crate::download::picker::Set;
-use crate::memory::arena::Range;
-use crate::torrent::registry::{Names, Place};
+use crate::memory::ranges::LentRange;
+use crate::torrent::registry::{Place, Registry};
 use crate::{Order, StorageError};
 
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, Debug)]
-pub struct Torrent {
+pub(crate) struct Torrent {
     /// Meaningless while the slot is vacant.
     id: TorrentId,
     pub(crate) state: State,
@@ -49,7 +49,7 @@ pub struct Torrent {
     /// Wanted pieces that are not here.
     pub(crate) missing: u32,
     /// How often each piece is there among the peers.
-    pub(crate) counts: Range,
+    pub(crate) counts: LentRange,
     /// Bytes of content that came, and what of it was there when the torrent was added.
     pub(crate) downloaded: u64,
     /// Pieces that came and were bad.
@@ -64,7 +64,7 @@ pub struct Torrent {
 
 /// Whether a torrent can be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub(crate) enum State {
     /// The slot is free.
     Vacant,
     /// Peers are welcome.
@@ -102,7 +102,7 @@ pub enum Have<'a> {
 
 impl Torrent {
     /// An unused slot.
-    pub const EMPTY: Torrent = Torrent {
+    pub(crate) const EMPTY: Torrent = Torrent {
         id: TorrentId {
             slot: 0,
             tenancy: 0,
@@ -124,7 +124,7 @@ impl Torrent {
         order: Order::Rarest,
         narrowed: false,
         missing: 0,
-        counts: Range::EMPTY,
+        counts: LentRange::EMPTY,
         downloaded: 0,
         bad_pieces: 0,
         suggest_next: 0,
@@ -151,7 +151,7 @@ impl Torrent {
 /// Invariant: a name says `Awake(i)` exactly if `slots[i]` is not vacant and has its id.
 #[derive(Debug)]
 pub(crate) struct Torrents<'m> {
-    pub(crate) names: Names<'m>,
+    pub(crate) names: Registry<'m>,
     slots: &'m mut [Torrent],
     bits: &'m mut [u8],
 }
@@ -162,7 +162,7 @@ pub enum AddError {
     /// All torrent slots are taken.
     Torrents,
     /// As many torrents are known, awake or asleep, as there may be.
-    Names,
+    Registry,
     /// There is no memory for blocks, or not enough for a piece of this size.
     Blocks,
     /// The memory for bitfields is used up.
@@ -175,7 +175,7 @@ impl core::fmt::Display for AddError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             AddError::Torrents => "there are as many torrents as this node was given room for",
-            AddError::Names => "there are as many torrents as this node was given names for",
+            AddError::Registry => "there are as many torrents as this node was given names for",
             AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
             AddError::Blocks => "there is no memory to download pieces of this size",
             AddError::Duplicate => "this torrent is served already",
@@ -185,7 +185,7 @@ impl core::fmt::Display for AddError {
 
 impl<'m> Torrents<'m> {
     pub(crate) fn new(
-        names: Names<'m>,
+        names: Registry<'m>,
         slots: &'m mut [Torrent],
         bits: &'m mut [u8],
     ) -> Torrents<'m> {
@@ -596,7 +596,7 @@ impl<'m> Torrents<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torrent::registry::Name;
+    use crate::torrent::registry::Registered;
 
     fn geometry(pieces: u64) -> Geometry {
         Geometry::new(pieces * 16, 16).unwrap()
@@ -608,8 +608,8 @@ mod tests {
 
     #[test]
     fn complete_torrents_cost_no_bits() {
-        let (mut names, mut slots) = ([Name::EMPTY; 4], [Torrent::EMPTY; 3]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut []);
+        let (mut names, mut slots) = ([Registered::EMPTY; 4], [Torrent::EMPTY; 3]);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut []);
         let a = torrents.add(hash(1), geometry(100), Have::All).unwrap();
         let b = torrents.add(hash(2), geometry(100), Have::Nothing).unwrap();
         assert_eq!(
@@ -627,9 +627,9 @@ mod tests {
 
     #[test]
     fn lazily_verified_until_complete() {
-        let mut names = [Name::EMPTY; 8];
+        let mut names = [Registered::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
         for piece in g.all_pieces() {
@@ -642,9 +642,9 @@ mod tests {
 
     #[test]
     fn a_bad_piece_is_no_longer_had() {
-        let mut names = [Name::EMPTY; 8];
+        let mut names = [Registered::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
         let piece = g.piece(3).unwrap();
@@ -658,9 +658,9 @@ mod tests {
 
     #[test]
     fn bits_are_reused_and_never_shared() {
-        let mut names = [Name::EMPTY; 8];
+        let mut names = [Registered::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 4], [0u8; 6]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
         let some = Have::Some(&[0x80, 0]);
         let ids = [1, 2, 3].map(|n| torrents.add(hash(n), geometry(16), some).unwrap());
         assert_eq!(
@@ -682,9 +682,9 @@ mod tests {
 
     #[test]
     fn presumed_pieces_are_had_and_not_good() {
-        let mut names = [Name::EMPTY; 8];
+        let mut names = [Registered::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
         let g = geometry(10);
         // The bits past the tenth piece are nonsense and must not be told to anybody.
         let presumed = Have::Presumed(&[0x81, 0x7f]);
@@ -705,9 +705,9 @@ mod tests {
 
     #[test]
     fn a_full_bitfield_is_all() {
-        let mut names = [Name::EMPTY; 8];
+        let mut names = [Registered::EMPTY; 8];
         let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-        let mut torrents = Torrents::new(Names::new(&mut names), &mut slots, &mut bits);
+        let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
         let id = torrents
             .add(hash(1), geometry(9), Have::Some(&[0xff, 0x80]))
             .unwrap();

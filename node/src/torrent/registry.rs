@@ -15,7 +15,7 @@ use crate::AddError;
 
 /// A lent slot for one torrent's name.
 #[derive(Clone, Copy, Debug)]
-pub struct Name {
+pub(crate) struct Registered {
     info_hash: InfoHash,
     tenancy: u16,
     place: Place,
@@ -25,7 +25,7 @@ pub struct Name {
     got_kib: u32,
 }
 
-const _: () = assert!(size_of::<Name>() <= 36);
+const _: () = assert!(size_of::<Registered>() <= 36);
 
 /// Where the rest of it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,9 +40,9 @@ pub(crate) enum Place {
     Awake(u16),
 }
 
-impl Name {
+impl Registered {
     /// An unused slot.
-    pub const EMPTY: Name = Name {
+    pub(crate) const EMPTY: Registered = Registered {
         info_hash: InfoHash([0; 20]),
         tenancy: 0,
         place: Place::Never,
@@ -57,17 +57,17 @@ impl Name {
 
 /// All names.
 #[derive(Debug)]
-pub(crate) struct Names<'m> {
-    slots: &'m mut [Name],
+pub(crate) struct Registry<'m> {
+    slots: &'m mut [Registered],
     known: usize,
 }
 
-impl<'m> Names<'m> {
-    pub(crate) fn new(slots: &'m mut [Name]) -> Names<'m> {
+impl<'m> Registry<'m> {
+    pub(crate) fn new(slots: &'m mut [Registered]) -> Registry<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
-        slots.fill(Name::EMPTY);
-        Names { slots, known: 0 }
+        slots.fill(Registered::EMPTY);
+        Registry { slots, known: 0 }
     }
 
     /// The id of the torrent with this info-hash.
@@ -91,12 +91,12 @@ impl<'m> Names<'m> {
         }
         let free = |&slot: &usize| !self.slots[slot].is_known();
         let slot = self.probe(info_hash).find(free);
-        let slot = slot.ok_or(AddError::Names)?;
-        self.slots[slot] = Name {
+        let slot = slot.ok_or(AddError::Registry)?;
+        self.slots[slot] = Registered {
             info_hash,
             tenancy: self.slots[slot].tenancy,
             place: Place::Asleep,
-            ..Name::EMPTY
+            ..Registered::EMPTY
         };
         self.known += 1;
         Ok(self.id(slot))
@@ -165,12 +165,12 @@ impl<'m> Names<'m> {
         self.known
     }
 
-    fn get(&self, id: TorrentId) -> Option<&Name> {
+    fn get(&self, id: TorrentId) -> Option<&Registered> {
         let name = self.slots.get(usize::from(id.slot))?;
         (name.is_known() && name.tenancy == id.tenancy).then_some(name)
     }
 
-    fn get_mut(&mut self, id: TorrentId) -> Option<&mut Name> {
+    fn get_mut(&mut self, id: TorrentId) -> Option<&mut Registered> {
         let name = self.slots.get_mut(usize::from(id.slot))?;
         (name.is_known() && name.tenancy == id.tenancy).then_some(name)
     }
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn entries_stay_where_they_are() {
-        let mut slots = [Name::EMPTY; 8];
-        let mut names = Names::new(&mut slots);
+        let mut slots = [Registered::EMPTY; 8];
+        let mut names = Registry::new(&mut slots);
         // All of them belong to slot 6, and go round the end.
         let ids = [1, 2, 3, 4].map(|n| names.add(hash(6, n)).unwrap());
         assert_eq!(ids.map(|id| id.slot), [6, 7, 0, 1]);
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_not_passed_for_ever() {
-        let mut slots = [Name::EMPTY; 8];
-        let mut names = Names::new(&mut slots);
+        let mut slots = [Registered::EMPTY; 8];
+        let mut names = Registry::new(&mut slots);
         let ids = [1, 2, 3].map(|n| names.add(hash(6, n)).unwrap());
         for id in [ids[1], ids[0], ids[2]] {
             names.remove(id);
@@ -234,23 +234,26 @@ mod tests {
 
     #[test]
     fn full() {
-        let mut slots = [Name::EMPTY; 2];
-        let mut names = Names::new(&mut slots);
+        let mut slots = [Registered::EMPTY; 2];
+        let mut names = Registry::new(&mut slots);
         let ids = [1, 2].map(|n| names.add(hash(0, n)).unwrap());
-        assert_eq!(names.add(hash(0, 3)), Err(AddError::Names));
+        assert_eq!(names.add(hash(0, 3)), Err(AddError::Registry));
         assert_eq!(names.find(hash(0, 3)), None);
         names.remove(ids[0]);
         names.remove(ids[1]);
         assert!(names.add(hash(0, 3)).is_ok());
-        assert_eq!(Names::new(&mut []).add(hash(0, 3)), Err(AddError::Names));
-        assert_eq!(Names::new(&mut []).find(hash(0, 3)), None);
+        assert_eq!(
+            Registry::new(&mut []).add(hash(0, 3)),
+            Err(AddError::Registry)
+        );
+        assert_eq!(Registry::new(&mut []).find(hash(0, 3)), None);
     }
 
     /// Against a list that is searched from end to end.
     #[test]
     fn as_a_list_would() {
-        let mut slots = [Name::EMPTY; 16];
-        let mut names = Names::new(&mut slots);
+        let mut slots = [Registered::EMPTY; 16];
+        let mut names = Registry::new(&mut slots);
         let mut list: [Option<TorrentId>; 40] = [None; 40];
         let mut rng = everseed_core::rng::Rng::new(1);
         for _ in 0..10_000 {

@@ -5,7 +5,7 @@ use core::ops::Range;
 use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 
-use crate::download::pending_blocks::{Flight, State};
+use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
 use crate::peer::Reason;
 use crate::torrent;
@@ -68,10 +68,11 @@ impl Node<'_> {
 
     /// A piece cannot be read.
     pub(crate) fn unread(&mut self, now: Instant, id: TorrentId, piece: PieceIndex) {
-        let verifying =
-            |p: &pieces_in_progress::Partial| p.state == pieces_in_progress::State::Verifying;
-        if let Some(slot) = self.partials.find(id, piece)
-            && self.partials.get(slot).is_some_and(verifying)
+        let verifying = |p: &pieces_in_progress::PieceInProgress| {
+            p.state == pieces_in_progress::State::Verifying
+        };
+        if let Some(slot) = self.in_progress.find(id, piece)
+            && self.in_progress.get(slot).is_some_and(verifying)
         {
             self.end_partial(slot);
         }
@@ -92,7 +93,7 @@ impl Node<'_> {
             let Some(piece) = geometry.piece(index) else {
                 continue;
             };
-            if let Some(partial) = self.partials.find(id, piece) {
+            if let Some(partial) = self.in_progress.find(id, piece) {
                 self.give_up(partial);
             }
             if !self.torrents.leave_out(id, piece) {
@@ -111,24 +112,24 @@ impl Node<'_> {
 
     /// Forgets a piece in progress, and the blocks of it that are on their way.
     fn give_up(&mut self, partial: u16) {
-        for at in 0..self.flights.len() {
+        for at in 0..self.pending.len() {
             let Ok(at) = u16::try_from(at) else { break };
-            let its = |f: &Flight| f.partial == partial;
-            let Some(flight) = self.flights.get(at).copied().filter(its) else {
+            let its = |f: &PendingBlock| f.partial == partial;
+            let Some(pending) = self.pending.get(at).copied().filter(its) else {
                 continue;
             };
-            match flight.state {
+            match pending.state {
                 State::Free | State::Dropped => {}
                 State::Write => {
-                    self.flights.unlink(&mut self.writes, at);
-                    self.free_flight(at, flight);
+                    self.pending.unlink(&mut self.writes, at);
+                    self.free_pending(at, pending);
                 }
                 State::Writing => {
-                    if let Some(flight) = self.flights.get_mut(at) {
-                        (flight.state, flight.partial) = (State::Dropped, NONE);
+                    if let Some(pending) = self.pending.get_mut(at) {
+                        (pending.state, pending.partial) = (State::Dropped, NONE);
                     }
                 }
-                _ => self.cancel_flight(usize::from(flight.conn), at),
+                _ => self.cancel_pending(usize::from(pending.conn), at),
             }
         }
         self.end_partial(partial);
@@ -153,7 +154,7 @@ impl Node<'_> {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.verifying = None;
         }
-        self.partials.verify_again(id);
+        self.in_progress.verify_again(id);
         self.to_verify = true;
         self.count_missing(id);
         self.recheck(id);
@@ -213,7 +214,7 @@ impl Node<'_> {
             torrent.state = torrent::State::Suspended;
             torrent.verifying = None;
             self.close_all(id, Reason::TorrentGone);
-            self.partials.verify_again(id);
+            self.in_progress.verify_again(id);
             self.to_verify = true;
         }
     }

@@ -13,13 +13,13 @@ use everseed_core::time::Instant;
 
 /// One interested peer, as the choker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rank {
+pub(crate) struct Rank {
     /// Whether it is unchoked now.
     pub unchoked: bool,
     /// Whether it is unchoked because its turn came, not for its speed.
     pub optimistic: bool,
     /// Bytes that it gave in the last two rounds, of a torrent that is being downloaded.
-    pub gave: u64,
+    pub received: u64,
     /// Bytes sent to it since the last round.
     pub sent: u64,
     /// Whether it is unchoked and took nothing for a whole round.
@@ -27,12 +27,12 @@ pub struct Rank {
     /// Since when it is choked or unchoked.
     pub since: Instant,
     /// Slots that its address has.
-    pub company: u16,
+    pub unchoked_from_same_ip: u16,
 }
 
 /// How many of the first in order are served from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// For their speed.
     pub by_speed: usize,
     /// After those, because their turn came.
@@ -41,14 +41,14 @@ pub struct Chosen {
 
 /// Of `slots` upload slots, how many are optimistic: one in eight, and at least one when there are
 /// two.
-pub fn optimistic_slots(slots: usize) -> usize {
+pub(crate) fn optimistic_slots(slots: usize) -> usize {
     if slots < 2 { 0 } else { (slots / 8).max(1) }
 }
 
 /// How many upload slots suit this capacity in bytes per second: the square root of 0.6 times as many
 /// kB/s, as the first clients did it, so that each peer gets more when there is more; at least 4, and
 /// at most 250. While it is not known, 8 find it out.
-pub fn automatic_slots(capacity_bps: u64) -> u16 {
+pub(crate) fn automatic_slots(capacity_bps: u64) -> u16 {
     if capacity_bps == 0 {
         return 8;
     }
@@ -62,7 +62,12 @@ pub fn automatic_slots(capacity_bps: u64) -> u16 {
 ///
 /// With `rotate`, the optimistic slots pass on to those who have waited longest and their former
 /// holders compete by speed. With a single slot, that slot itself rotates.
-pub fn choose(peers: &mut [u16], rank: impl Fn(u16) -> Rank, slots: usize, rotate: bool) -> Chosen {
+pub(crate) fn choose(
+    peers: &mut [u16],
+    rank: impl Fn(u16) -> Rank,
+    slots: usize,
+    rotate: bool,
+) -> Chosen {
     if peers.len() <= slots {
         return Chosen {
             by_speed: peers.len(),
@@ -79,11 +84,11 @@ pub fn choose(peers: &mut [u16], rank: impl Fn(u16) -> Rank, slots: usize, rotat
     peers.sort_unstable_by_key(|&peer| {
         let rank = rank(peer);
         match (rank.unchoked, rank.optimistic && !rotate) {
-            _ if rank.gave > 0 => (0u8, Reverse(rank.gave), 0, rank.since),
+            _ if rank.received > 0 => (0u8, Reverse(rank.received), 0, rank.since),
             _ if rank.idle => (4, Reverse(0), 0, rank.since),
             (true, false) => (1, Reverse(rank.sent), 0, rank.since),
             (true, true) => (2, Reverse(0), 0, rank.since),
-            (false, _) => (3, Reverse(0), rank.company, rank.since),
+            (false, _) => (3, Reverse(0), rank.unchoked_from_same_ip, rank.since),
         }
     });
     let by_speed = slots.saturating_sub(optimistic);
@@ -94,7 +99,7 @@ pub fn choose(peers: &mut [u16], rank: impl Fn(u16) -> Rank, slots: usize, rotat
         match (rank.unchoked, rank.optimistic && !rotate) {
             _ if rank.idle => (2u8, 0, rank.since),
             (true, true) => (0, 0, rank.since),
-            (false, _) => (1, rank.company, rank.since),
+            (false, _) => (1, rank.unchoked_from_same_ip, rank.since),
             (true, false) => (2, 0, rank.since),
         }
     });
@@ -115,11 +120,11 @@ mod tests {
         Rank {
             unchoked,
             optimistic: false,
-            gave: 0,
+            received: 0,
             sent,
             idle: false,
             since: Instant::from_secs(since),
-            company: 0,
+            unchoked_from_same_ip: 0,
         }
     }
 
@@ -202,7 +207,10 @@ mod tests {
             peer(false, 0, 2),
             peer(false, 0, 3),
         ];
-        (ranks[1].company, ranks[2].company) = (1, 1);
+        (
+            ranks[1].unchoked_from_same_ip,
+            ranks[2].unchoked_from_same_ip,
+        ) = (1, 1);
         assert_eq!(choose(&mut ranks, 2, true), [0, 3]);
         assert_eq!(choose(&mut ranks, 3, true), [0, 1, 3]);
     }

@@ -7,7 +7,7 @@ use everseed_core::geometry::BlockRef;
 
 /// A lent slot for one queued request, of zeros while it is unused. They are plain numbers because a
 /// host has zeros from its system without touching them: a slot that is never used takes no memory.
-pub type Request = [u32; 4];
+pub(crate) type Request = [u32; 4];
 
 /// What is in a slot.
 #[derive(Clone, Copy)]

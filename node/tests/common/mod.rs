@@ -4,25 +4,25 @@
 // Each test file uses some of it.
 #![allow(dead_code)]
 
+#[path = "../heap/mod.rs"]
+mod heap;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::BlockSlot;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
-use everseed_node::discovery::announcer::{self, Job};
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::Partial;
-use everseed_node::memory::table::Table;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
+use everseed_node::discovery::announcer::Job;
+use everseed_node::memory::Sizes;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
     StorageError, Wanted,
 };
+
+use heap::Heap;
 
 pub const HASH: InfoHash = InfoHash([7; 20]);
 pub const OURS: PeerId = *b"-ES0000-aaaaaaaaaaaa";
@@ -109,39 +109,25 @@ pub struct Peer {
     pub extended: Vec<Vec<u8>>,
 }
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
-
-fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
-}
-
-fn lend_blocks(count: usize) -> &'static mut [BlockSlot<'static>] {
-    let bytes = lend(0u8, count * BLOCK as usize).chunks_mut(BLOCK as usize);
-    Vec::leak(bytes.map(BlockSlot::new).collect())
-}
-
 impl World {
     pub fn new(setup: &Setup, have: Have<'_>) -> World {
-        let memory = Memory {
-            conns: table(setup.conns),
-            ranks: lend(0, setup.conns),
-            requests: lend([0; 4], setup.requests),
-            blocks: lend_blocks(setup.blocks),
-            flights: lend(Flight::EMPTY, setup.blocks),
-            partials: lend(Partial::EMPTY, setup.blocks),
-            partial_bits: lend(0, 4 * setup.blocks),
-            peer_bits: lend(0, if setup.blocks > 0 { 3 * setup.conns } else { 0 }),
-            counts: lend(0, if setup.blocks > 0 { PIECES as usize } else { 0 }),
-            names: lend(Name::EMPTY, 8),
-            torrents: lend(Torrent::EMPTY, 4),
-            bits: lend(0, 64),
-            tiers: lend(announcer::Slot::EMPTY, 4),
-            candidates: table(16),
-            scratch: lend(0, 4096),
+        let downloads = u32::from(setup.blocks > 0);
+        let sizes = Sizes {
+            conns: setup.conns as u32,
+            requests: setup.requests as u32,
+            blocks: setup.blocks as u32,
+            in_progress: setup.blocks as u32,
+            in_progress_bits: 4 * setup.blocks as u32,
+            peer_bitfields: 3 * setup.conns as u32 * downloads,
+            counts: PIECES * downloads,
+            registry: 8,
+            torrents: 4,
+            bits: 64,
+            tiers: 4,
+            candidates: 16,
+            scratch: 4096,
         };
+        let memory = Memory::lend(&sizes, &mut Heap);
         let identity = Identity {
             peer_id: OURS,
             port: 6881,

@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
 
+#[path = "../heap/mod.rs"]
+mod heap;
+
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -9,19 +12,16 @@ use std::time::Duration;
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span, TorrentId};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::{BlockId, BlockSlot};
+use everseed_core::pool::BlockId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
-use everseed_node::discovery::announcer;
-use everseed_node::download::pending_blocks::Flight;
-use everseed_node::download::pieces_in_progress::Partial;
-use everseed_node::memory::table::Table;
-use everseed_node::torrent::Torrent;
-use everseed_node::torrent::registry::Name;
+use everseed_node::memory::Sizes;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
     TorrentStats, Wanted,
 };
+
+use heap::Heap;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 const PIECE: u32 = 3 * BLOCK;
@@ -60,15 +60,6 @@ struct Link {
     open: [bool; 2],
 }
 
-fn lend<T: Clone>(value: T, len: usize) -> &'static mut [T] {
-    vec![value; len].leak()
-}
-
-fn table<T>(len: usize) -> Table<'static, T> {
-    let places = (0..len).map(|_| None).collect::<Vec<_>>();
-    Table::new(Box::leak(Box::new_uninit_slice(len)), places.leak())
-}
-
 fn address(n: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n as u8], 6881))
 }
@@ -78,28 +69,22 @@ fn content(offset: u64) -> u8 {
 }
 
 fn memory() -> Memory<'static> {
-    let bytes = lend(0u8, BLOCKS * BLOCK as usize);
-    let blocks: Vec<_> = bytes
-        .chunks_mut(BLOCK as usize)
-        .map(BlockSlot::new)
-        .collect();
-    Memory {
-        conns: table(32),
-        ranks: lend(0, 32),
-        requests: lend([0; 4], 500),
-        blocks: blocks.leak(),
-        flights: lend(Flight::EMPTY, BLOCKS),
-        partials: lend(Partial::EMPTY, 6),
-        partial_bits: lend(0, 24),
-        peer_bits: lend(0, 3 * 8),
-        counts: lend(0, PIECES as usize),
-        names: lend(Name::EMPTY, 2),
-        torrents: lend(Torrent::EMPTY, 2),
-        bits: lend(0, 3 * 4),
-        tiers: lend(announcer::Slot::EMPTY, 2),
-        candidates: table(8),
-        scratch: lend(0, 512),
-    }
+    let sizes = Sizes {
+        conns: 32,
+        requests: 500,
+        blocks: BLOCKS as u32,
+        in_progress: 6,
+        in_progress_bits: 24,
+        peer_bitfields: 3 * 8,
+        counts: PIECES,
+        registry: 2,
+        torrents: 2,
+        bits: 3 * 4,
+        tiers: 2,
+        candidates: 8,
+        scratch: 512,
+    };
+    Memory::lend(&sizes, &mut Heap)
 }
 
 impl Swarm {

@@ -10,23 +10,23 @@ use crate::upload::request_queue::NONE;
 ///
 /// Invariant: the first `len` of `places` are made, and `spare` is for the others.
 #[derive(Debug)]
-pub struct Table<'m, T> {
+pub(crate) struct LazyTable<'m, T> {
     places: &'m mut [Option<&'m mut T>],
     len: usize,
     spare: &'m mut [MaybeUninit<T>],
 }
 
-impl<'m, T> Table<'m, T> {
+impl<'m, T> LazyTable<'m, T> {
     /// A table in `spare`, and in as many `places`, which say where each `T` is once there is one.
     /// At most 65,535 are used.
-    pub fn new(
+    pub(crate) fn new(
         spare: &'m mut [MaybeUninit<T>],
         places: &'m mut [Option<&'m mut T>],
-    ) -> Table<'m, T> {
+    ) -> LazyTable<'m, T> {
         let len = spare.len().min(places.len()).min(usize::from(NONE));
         let (places, _) = places.split_at_mut(len);
         places.fill_with(|| None);
-        Table {
+        LazyTable {
             places,
             len: 0,
             spare,
@@ -34,7 +34,7 @@ impl<'m, T> Table<'m, T> {
     }
 
     /// Places that there can be.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.places.len()
     }
 
@@ -71,7 +71,12 @@ impl<'m, T> Table<'m, T> {
     }
 }
 
-impl<T> Index<usize> for Table<'_, T> {
+/// Bytes of a place.
+pub(crate) const fn bytes_each<T>() -> usize {
+    size_of::<T>() + size_of::<Option<&mut T>>()
+}
+
+impl<T> Index<usize> for LazyTable<'_, T> {
     type Output = T;
 
     fn index(&self, at: usize) -> &T {
@@ -79,7 +84,7 @@ impl<T> Index<usize> for Table<'_, T> {
     }
 }
 
-impl<T> IndexMut<usize> for Table<'_, T> {
+impl<T> IndexMut<usize> for LazyTable<'_, T> {
     fn index_mut(&mut self, at: usize) -> &mut T {
         self.get_mut(at).expect(NO_PLACE)
     }
@@ -95,7 +100,7 @@ mod tests {
     fn places_are_made_one_by_one() {
         let mut spare = [const { MaybeUninit::uninit() }; 3];
         let mut places = [const { None }; 3];
-        let mut table = Table::new(&mut spare, &mut places);
+        let mut table = LazyTable::new(&mut spare, &mut places);
         assert_eq!((table.len(), table.capacity()), (0, 3));
         assert!(table.get(0).is_none() && table.iter().next().is_none());
         for at in 0..3 {
@@ -114,7 +119,7 @@ mod tests {
         for (spares, lent) in [(2, 5), (5, 2), (2, 2)] {
             let mut spare = [const { MaybeUninit::uninit() }; 5];
             let mut places = [const { None }; 5];
-            let mut table = Table::new(&mut spare[..spares], &mut places[..lent]);
+            let mut table = LazyTable::new(&mut spare[..spares], &mut places[..lent]);
             assert_eq!(table.capacity(), 2);
             while table.push(0).is_some() {}
             assert_eq!(table.len(), 2);
