@@ -27,22 +27,27 @@ impl Node<'_> {
             self.conns.iter().filter(|conn| hit(conn)).count()
         };
         let (live, dialling) = (usize::from(self.live), usize::from(self.dialling));
-        assert_eq!(count(&|c| c.state != Conn::Free), live, "connections");
-        let calls = |c: &crate::peer::Conn| matches!(c.state, Conn::Dial | Conn::Dialling);
+        assert_eq!(count(&|c| c.link.state != Conn::Free), live, "connections");
+        let calls = |c: &crate::peer::Conn| matches!(c.link.state, Conn::Dial | Conn::Dialling);
         assert_eq!(count(&calls), dialling, "calls");
         let silent = count(&crate::peer::Conn::is_silent_caller);
         assert_eq!(silent, usize::from(self.silent), "silent callers");
-        let unchoked = count(&|c| c.unchoked);
+        let unchoked = count(&|c| c.upload.unchoked);
         assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
         let gives = count(&crate::peer::Conn::shares);
         assert_eq!(gives, usize::from(self.active_sources), "peers that give");
-        let queued = self.conns.iter().map(|c| usize::from(c.requests.len()));
+        let queued = self
+            .conns
+            .iter()
+            .map(|c| usize::from(c.upload.requests.len()));
         let queued: usize = queued.sum();
         assert_eq!(queued + self.queue.free(), self.queue.len(), "requests");
         for conn in self.conns.iter().filter(|c| !c.is_live()) {
-            let idle = conn.pending.len == 0 && conn.requests.len() == 0 && !conn.unchoked;
+            let idle = conn.download.pending.len == 0
+                && conn.upload.requests.len() == 0
+                && !conn.upload.unchoked;
             assert!(
-                idle && conn.has == Has::Nothing,
+                idle && conn.download.has == Has::Nothing,
                 "who is gone holds something"
             );
         }
@@ -65,15 +70,19 @@ impl Node<'_> {
         assert_eq!(to_write, usize::from(self.writes.len), "blocks to write");
         for (slot, conn) in self.conns.iter().enumerate() {
             let (mut len, mut unsent) = (0, false);
-            let mut at = conn.pending.head;
+            let mut at = conn.download.pending.head;
             while let Some(pending) = self.pending.get(at) {
                 assert_eq!(usize::from(pending.conn), slot, "whose pending it is");
-                unsent |= at == conn.pending.unsent;
+                unsent |= at == conn.download.pending.unsent;
                 assert_eq!(pending.state == State::Reserved, unsent, "what is sent");
                 len += 1;
                 at = pending.next;
             }
-            assert_eq!(len, usize::from(conn.pending.len), "a peer's pending");
+            assert_eq!(
+                len,
+                usize::from(conn.download.pending.len),
+                "a peer's pending"
+            );
             listed += len;
         }
         assert_eq!(listed, in_use, "pending in lists");
@@ -107,7 +116,7 @@ impl Node<'_> {
             let Some(torrent) = self.torrents.get(id) else {
                 continue;
             };
-            let conns = || self.conns.iter().filter(|c| c.torrent == Some(id));
+            let conns = || self.conns.iter().filter(|c| c.link.torrent == Some(id));
             assert_eq!(
                 conns().count(),
                 usize::from(torrent.conns),
@@ -125,7 +134,7 @@ impl Node<'_> {
                 let Some(&count) = counts.get(piece.get() as usize) else {
                     continue;
                 };
-                let has = |c: &&crate::peer::Conn| match c.has {
+                let has = |c: &&crate::peer::Conn| match c.download.has {
                     Has::Some(range) => {
                         bits::get(range.get(self.peer_bitfields.bytes), piece.get())
                     }

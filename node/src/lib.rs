@@ -383,7 +383,9 @@ impl<'m> Node<'m> {
             // What was said since it was complete is not all that the peers have.
             for slot in 0..self.conns.len() {
                 let conn = &self.conns[slot];
-                if conn.torrent == Some(id) && matches!(conn.has, availability::Has::Some(_)) {
+                if conn.link.torrent == Some(id)
+                    && matches!(conn.download.has, availability::Has::Some(_))
+                {
                     self.forget_bits(slot);
                 }
             }
@@ -411,7 +413,7 @@ impl<'m> Node<'m> {
             self.close_all(id, Reason::TorrentGone);
         }
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
                 self.review(slot);
                 self.ask(now, slot);
             }
@@ -559,21 +561,22 @@ impl<'m> Node<'m> {
         };
         for conn in open {
             stats.peers += 1;
-            stats.interested += u16::from(conn.interested);
-            stats.unchoked += u16::from(conn.unchoked);
+            stats.interested += u16::from(conn.upload.interested);
+            stats.unchoked += u16::from(conn.upload.unchoked);
         }
         stats
     }
 
     /// Whether a peer is served: it is unchoked.
     pub fn serves(&self, id: ConnId) -> bool {
-        self.slot(id).is_some_and(|slot| self.conns[slot].unchoked)
+        self.slot(id)
+            .is_some_and(|slot| self.conns[slot].upload.unchoked)
     }
 
     /// Whether blocks were asked of a peer, or are about to be.
     pub fn asks(&self, id: ConnId) -> bool {
         self.slot(id)
-            .is_some_and(|slot| self.conns[slot].pending.len > 0)
+            .is_some_and(|slot| self.conns[slot].download.pending.len > 0)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
@@ -583,7 +586,7 @@ impl<'m> Node<'m> {
             return self.block_space(slot);
         }
         let room = self.readable(slot);
-        self.conns[slot].full = room == 0;
+        self.conns[slot].upload.queue_full = room == 0;
         let room = room.min(self.scratch.len());
         self.scratch
             .get_mut(..room)
@@ -594,9 +597,9 @@ impl<'m> Node<'m> {
     pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
         self.now = now;
         let Some(slot) = self.slot(id) else { return };
-        self.conns[slot].heard = now;
+        self.conns[slot].link.last_received_at = now;
         if self.reads_in_place(slot) {
-            self.conns[slot].decoder.passed(len);
+            self.conns[slot].link.decoder.passed(len);
             self.block_came(slot, len);
             self.ask(now, slot);
             return;
@@ -604,7 +607,7 @@ impl<'m> Node<'m> {
         // Taken out for the time of parsing, so that the handlers may use the whole node.
         let scratch = core::mem::take(&mut self.scratch);
         let bytes = &scratch[..len];
-        let verdict = match self.conns[slot].state {
+        let verdict = match self.conns[slot].link.state {
             State::Greeting => self.hello(now, slot, bytes),
             State::Open => self.messages(now, slot, bytes),
             _ => Ok(()),
@@ -669,7 +672,7 @@ impl<'m> Node<'m> {
         if self.starved && self.queue.has_room() {
             self.starved = false;
             for slot in 0..self.conns.len() {
-                if self.conns[slot].full && self.conns[slot].is_live() {
+                if self.conns[slot].upload.queue_full && self.conns[slot].is_live() {
                     self.due(slot);
                 }
             }
@@ -734,10 +737,10 @@ impl<'m> Node<'m> {
             let fresh = done == 0;
             left -= len;
             self.sent(now, slot, out, fresh, body);
-            self.conns[slot].outbox = cursor.outbox();
+            self.conns[slot].link.outbox = cursor.outbox();
         }
         if len > 0 {
-            self.conns[slot].sent = now;
+            self.conns[slot].link.last_sent_at = now;
         }
         self.due(slot);
     }

@@ -36,7 +36,7 @@ pub(crate) struct Availability<'m> {
 impl Node<'_> {
     /// What a peer has, as the picker sees it.
     pub(crate) fn has(&self, slot: usize) -> Set<'_> {
-        match self.conns[slot].has {
+        match self.conns[slot].download.has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
             Has::Some(range) => Set::Some(range.get(self.peer_bitfields.bytes)),
@@ -45,7 +45,7 @@ impl Node<'_> {
 
     /// The peer has one more piece.
     pub(crate) fn peer_has(&mut self, slot: usize, piece: u32) {
-        let range = match self.conns[slot].has {
+        let range = match self.conns[slot].download.has {
             Has::All => return,
             Has::Some(range) => range,
             Has::Nothing => match self.reserve_bits(slot) {
@@ -56,14 +56,14 @@ impl Node<'_> {
         if bits::set(range.get_mut(self.peer_bitfields.bytes), piece) {
             self.count(slot, piece, 1);
         }
-        if self.conns[slot].have >= self.pieces_of(slot) {
+        if self.conns[slot].download.have_count >= self.pieces_of(slot) {
             self.peer_has_all(slot);
         }
     }
 
     /// The peer's bits from piece `8 * at` on, as its bitfield says.
     pub(crate) fn peer_has_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
-        let range = match self.conns[slot].has {
+        let range = match self.conns[slot].download.has {
             Has::Some(range) => Some(range),
             _ => self.reserve_bits(slot),
         };
@@ -80,30 +80,33 @@ impl Node<'_> {
     /// The peer is a seed.
     pub(crate) fn peer_has_all(&mut self, slot: usize) {
         self.forget_bits(slot);
-        self.conns[slot].has = Has::All;
+        self.conns[slot].download.has = Has::All;
     }
 
     /// Nothing is known of what a peer has.
     pub(crate) fn forget_bits(&mut self, slot: usize) {
-        if let Has::Some(range) = self.conns[slot].has {
+        if let Has::Some(range) = self.conns[slot].download.has {
             for piece in 0..self.pieces_of(slot) {
                 if bits::get(range.get(self.peer_bitfields.bytes), piece) {
                     self.count(slot, piece, -1);
                 }
             }
         }
-        self.conns[slot].has = Has::Nothing;
+        self.conns[slot].download.has = Has::Nothing;
     }
 
     /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
     pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
         let torrent = self.torrents.get(id).filter(|t| t.is_active_download())?;
         let open = || {
-            let its = |conn: &&Conn| conn.is_open() && conn.torrent == Some(id);
+            let its = |conn: &&Conn| conn.is_open() && conn.link.torrent == Some(id);
             self.conns.iter().filter(its)
         };
         // Of some peers it is not known what they have.
-        let may = |conn: &Conn| conn.has == Has::All || conn.has == Has::Nothing && conn.have > 0;
+        let may = |conn: &Conn| {
+            conn.download.has == Has::All
+                || conn.download.has == Has::Nothing && conn.download.have_count > 0
+        };
         if open().any(may) {
             return None;
         }
@@ -134,7 +137,7 @@ impl Node<'_> {
         let ranges = || self.conns.iter().filter_map(range_of);
         let range = reserve(len, self.peer_bitfields.bytes.len(), ranges)?;
         range.get_mut(self.peer_bitfields.bytes).fill(0);
-        self.conns[slot].has = Has::Some(range);
+        self.conns[slot].download.has = Has::Some(range);
         Some(range)
     }
 
@@ -169,7 +172,7 @@ impl Node<'_> {
 }
 
 fn range_of(conn: &Conn) -> Option<LentRange> {
-    match conn.has {
+    match conn.download.has {
         Has::Some(range) => Some(range),
         _ => None,
     }

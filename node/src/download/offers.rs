@@ -22,18 +22,18 @@ const CHOKE: u8 = 4;
 impl Node<'_> {
     /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
     pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
-        let fast = self.conns[slot].features.fast;
+        let fast = self.conns[slot].link.features.fast;
         let conn = &mut self.conns[slot];
-        conn.retractions = conn.retractions.saturating_add(CHOKE);
-        conn.unchoked_us = false;
-        conn.owes = false;
+        conn.download.retractions = conn.download.retractions.saturating_add(CHOKE);
+        conn.download.unchoked = false;
+        conn.download.owes = false;
         self.drop_all_pending(slot, fast);
         self.count_active_sources();
         Ok(())
     }
 
     pub(crate) fn unchoked_us(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].unchoked_us = true;
+        self.conns[slot].download.unchoked = true;
         self.count_active_sources();
         Ok(())
     }
@@ -43,19 +43,21 @@ impl Node<'_> {
         let hit = |pending: &PendingBlock| {
             pending.state == State::Asked && self.block_ref(pending) == Some(block)
         };
-        if let Some(at) = self.pending.find(&self.conns[slot].pending, hit) {
+        if let Some(at) = self.pending.find(&self.conns[slot].download.pending, hit) {
             let conn = &mut self.conns[slot];
-            if conn.unchoked_us {
-                conn.retractions = conn.retractions.saturating_add(1);
+            if conn.download.unchoked {
+                conn.download.retractions = conn.download.retractions.saturating_add(1);
             }
-            conn.owes = false;
+            conn.download.owes = false;
             // Who rejects what it would serve is asked for other pieces first.
-            conn.allowed.retain(|&piece| piece != block.index);
+            conn.download
+                .allowed_fast
+                .retain(|&piece| piece != block.index);
             self.drop_pending(slot, at);
             self.hungry = true;
         }
         let conn = &mut self.conns[slot];
-        conn.excused = conn.excused.saturating_sub(1);
+        conn.download.excused = conn.download.excused.saturating_sub(1);
         Ok(())
     }
 
@@ -64,7 +66,7 @@ impl Node<'_> {
     /// choose for themselves all the same, and mind it only if the piece is rare.
     pub(crate) fn hint(&mut self, slot: usize) {
         let conn = &self.conns[slot];
-        let Some(id) = conn.torrent.filter(|_| conn.features.fast) else {
+        let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {
             return;
         };
         let Some(torrent) = self.torrents.get_mut(id) else {
@@ -74,7 +76,7 @@ impl Node<'_> {
         let pieces = torrent.pieces();
         let origin = torrent.good == Bits::All && torrent.uploaded < total;
         if origin && torrent.suggest_next < pieces {
-            self.conns[slot].hint = Some(torrent.suggest_next);
+            self.conns[slot].upload.to_suggest = Some(torrent.suggest_next);
             torrent.suggest_next += 1;
             self.due(slot);
         }
@@ -85,7 +87,7 @@ impl Node<'_> {
         if piece >= self.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        self.conns[slot].suggested = Some(piece);
+        self.conns[slot].download.suggested = Some(piece);
         Ok(())
     }
 
@@ -94,7 +96,7 @@ impl Node<'_> {
         if piece >= self.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        let allowed = &mut self.conns[slot].allowed;
+        let allowed = &mut self.conns[slot].download.allowed_fast;
         if !allowed.contains(&piece) {
             let _ = allowed.push(piece);
         }

@@ -24,13 +24,13 @@ impl<'m> Node<'m> {
         let hit = |pending: &PendingBlock| {
             pending.state == State::Asked && self.block_ref(pending) == Some(block)
         };
-        match self.pending.find(&conn.pending, hit) {
+        match self.pending.find(&conn.download.pending, hit) {
             Some(at) => {
                 if let Some(pending) = self.pending.get_mut(at) {
                     pending.state = State::Arriving;
                 }
-                self.conns[slot].arriving = at;
-                self.conns[slot].payload = Payload::Block;
+                self.conns[slot].download.receiving = at;
+                self.conns[slot].link.payload = Payload::Block;
                 Ok(())
             }
             None => self.unasked(slot, block.len),
@@ -40,13 +40,13 @@ impl<'m> Node<'m> {
     /// A block comes that nobody waits for: it passes by, and too much of it is charged.
     fn unasked(&mut self, slot: usize, len: u32) -> Result<(), Reason> {
         let conn = &mut self.conns[slot];
-        conn.payload = Payload::Unasked;
-        if conn.excused > 0 {
-            conn.excused -= 1;
+        conn.link.payload = Payload::Unasked;
+        if conn.download.excused > 0 {
+            conn.download.excused -= 1;
             return Ok(());
         }
-        conn.unasked = conn.unasked.saturating_add(len);
-        if conn.unasked > UNASKED_MAX {
+        conn.download.unrequested = conn.download.unrequested.saturating_add(len);
+        if conn.download.unrequested > UNASKED_MAX {
             Err(Reason::Unasked)
         } else {
             Ok(())
@@ -55,7 +55,7 @@ impl<'m> Node<'m> {
 
     /// Bytes of the block that arrives.
     pub(crate) fn block_bytes(&mut self, slot: usize, bytes: &[u8]) {
-        let at = self.conns[slot].arriving;
+        let at = self.conns[slot].download.receiving;
         let Some(pending) = self.pending.get(at) else {
             return;
         };
@@ -69,29 +69,29 @@ impl<'m> Node<'m> {
 
     /// Where to read a block to directly: what is left of it.
     pub(crate) fn block_space(&mut self, slot: usize) -> Option<&mut [u8]> {
-        let pending = self.pending.get(self.conns[slot].arriving)?;
+        let pending = self.pending.get(self.conns[slot].download.receiving)?;
         let (got, len) = (pending.got as usize, pending.len as usize);
         self.blocks.bytes_mut(pending.block)?.get_mut(got..len)
     }
 
     /// Whether the next bytes are read into their block, as the scratch is shorter than that.
     pub(crate) fn reads_in_place(&self, slot: usize) -> bool {
-        self.conns[slot].arriving != NONE && self.scratch.len() < BLOCK as usize
+        self.conns[slot].download.receiving != NONE && self.scratch.len() < BLOCK as usize
     }
 
     /// So many more bytes of the block are there.
     #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
     pub(crate) fn block_came(&mut self, slot: usize, len: usize) {
-        let at = self.conns[slot].arriving;
+        let at = self.conns[slot].download.receiving;
         let Some(pending) = self.pending.get_mut(at) else {
             return;
         };
         pending.got += len as u32;
         let whole = pending.got >= pending.len;
         let conn = &mut self.conns[slot];
-        conn.downloaded = conn.downloaded.saturating_add(len as u64);
+        conn.download.downloaded = conn.download.downloaded.saturating_add(len as u64);
         self.downloaded = self.downloaded.saturating_add(len as u64);
-        if let Some(torrent) = conn.torrent.and_then(|id| self.torrents.get_mut(id)) {
+        if let Some(torrent) = conn.link.torrent.and_then(|id| self.torrents.get_mut(id)) {
             torrent.downloaded = torrent.downloaded.saturating_add(len as u64);
         }
         if whole {
@@ -102,18 +102,19 @@ impl<'m> Node<'m> {
     /// A block is complete: it is to be written.
     fn block_is_here(&mut self, slot: usize, at: u16) {
         let conn = &mut self.conns[slot];
-        conn.arriving = NONE;
-        conn.last_block_at = conn.heard;
-        conn.payload = Payload::Skip;
-        conn.pipeline = conn.pipeline.saturating_add(1);
-        conn.retractions = 0;
-        let (from, id) = (origin(conn.addr), conn.torrent);
-        conn.owes = false;
-        if core::mem::take(&mut conn.snubbed) | core::mem::take(&mut conn.slow) {
+        conn.download.receiving = NONE;
+        conn.download.last_block_at = conn.link.last_received_at;
+        conn.link.payload = Payload::Skip;
+        conn.download.pipeline = conn.download.pipeline.saturating_add(1);
+        conn.download.retractions = 0;
+        let (from, id) = (origin(conn.link.addr), conn.link.torrent);
+        conn.download.owes = false;
+        if core::mem::take(&mut conn.download.snubbed) | core::mem::take(&mut conn.download.slow) {
             self.count_active_sources();
         }
         let refused = id.is_some_and(|id| !self.fetches(id));
-        self.pending.unlink(&mut self.conns[slot].pending, at);
+        self.pending
+            .unlink(&mut self.conns[slot].download.pending, at);
         let Some(pending) = self.pending.get_mut(at) else {
             return;
         };
@@ -248,7 +249,7 @@ impl<'m> Node<'m> {
             torrent.refused = Some(error);
         }
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent == Some(id) {
+            if self.conns[slot].link.torrent == Some(id) {
                 self.drop_all_pending(slot, true);
             }
         }
@@ -309,7 +310,7 @@ impl<'m> Node<'m> {
     pub(crate) fn tell_have(&mut self, id: TorrentId, piece: PieceIndex) {
         self.news.add(id, piece.get());
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
                 self.due(slot);
             }
         }
@@ -335,7 +336,7 @@ impl<'m> Node<'m> {
         for giver in evidence.sources() {
             self.bans.credit(giver);
             for conn in self.conns.iter_mut().filter(|conn| conn.is_open()) {
-                conn.good += u32::from(origin(conn.addr) == giver);
+                conn.download.good_pieces += u32::from(origin(conn.link.addr) == giver);
             }
         }
         for verdict in evidence.verdicts() {
@@ -355,7 +356,7 @@ impl<'m> Node<'m> {
     /// Closes the connections of a banned origin.
     fn expel(&mut self, giver: u64) {
         for slot in 0..self.conns.len() {
-            if self.conns[slot].is_live() && origin(self.conns[slot].addr) == giver {
+            if self.conns[slot].is_live() && origin(self.conns[slot].link.addr) == giver {
                 self.close(slot, Reason::BadPieces);
             }
         }
@@ -364,7 +365,7 @@ impl<'m> Node<'m> {
     /// All that is wanted is here.
     pub(crate) fn finished(&mut self, now: Instant, id: TorrentId) {
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent != Some(id) {
+            if self.conns[slot].link.torrent != Some(id) {
                 continue;
             }
             self.drop_all_pending(slot, false);

@@ -34,22 +34,29 @@ impl Node<'_> {
     /// Asks a peer for as many blocks as it should be asked for now.
     pub(crate) fn ask(&mut self, now: Instant, slot: usize) {
         let conn = &self.conns[slot];
-        let Some(id) = conn.torrent.filter(|_| conn.is_open() && conn.wants) else {
+        let Some(id) = conn
+            .link
+            .torrent
+            .filter(|_| conn.is_open() && conn.download.interested)
+        else {
             return;
         };
         let target = self.pipeline(slot);
         // Not one at a time, as each message to send costs more than it carries.
-        if conn.pending.len > target - target.div_ceil(4) || !self.fetches(id) {
+        if conn.download.pending.len > target - target.div_ceil(4) || !self.fetches(id) {
             return;
         }
-        let offers = conn.unchoked_us || !conn.allowed.is_empty();
-        if !offers || conn.retractions >= RETRACTIONS_MAX || conn.snubbed && !self.may_try(slot) {
+        let offers = conn.download.unchoked || !conn.download.allowed_fast.is_empty();
+        if !offers
+            || conn.download.retractions >= RETRACTIONS_MAX
+            || conn.download.snubbed && !self.may_try(slot)
+        {
             return;
         }
-        if conn.pending.len == 0 && !conn.owes {
-            self.conns[slot].last_block_at = now;
+        if conn.download.pending.len == 0 && !conn.download.owes {
+            self.conns[slot].download.last_block_at = now;
         }
-        while self.conns[slot].pending.len < target {
+        while self.conns[slot].download.pending.len < target {
             if self.blocks.free() == 0 && !self.take_from_slow(now, slot) {
                 self.thirsty = true;
                 break;
@@ -62,12 +69,12 @@ impl Node<'_> {
                 break;
             };
             self.reserve(now, slot, partial, index);
-            if self.conns[slot].snubbed {
+            if self.conns[slot].download.snubbed {
                 self.open_pending_to_others(slot);
                 break;
             }
         }
-        if self.conns[slot].pending.len == 0 && !self.rationed && !self.thirsty {
+        if self.conns[slot].download.pending.len == 0 && !self.rationed && !self.thirsty {
             self.review(slot);
         }
         self.due(slot);
@@ -78,7 +85,7 @@ impl Node<'_> {
         let len = self.conns.len();
         let first = self.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
-            if self.conns[slot].wants {
+            if self.conns[slot].download.interested {
                 self.ask(now, slot);
             }
         }
@@ -88,13 +95,13 @@ impl Node<'_> {
     /// the blocks that there is memory for, and not more than it keeps.
     fn pipeline(&self, slot: usize) -> u16 {
         let conn = &self.conns[slot];
-        if conn.snubbed {
+        if conn.download.snubbed {
             return 1;
         }
         let share = self.blocks.len() / usize::from(self.active_sources.max(1));
         let share = u16::try_from(share).unwrap_or(u16::MAX).max(2);
-        let most = share.min(conn.reqq).clamp(1, PIPELINE_MAX);
-        conn.pipeline.min(most)
+        let most = share.min(conn.download.reqq).clamp(1, PIPELINE_MAX);
+        conn.download.pipeline.min(most)
     }
 
     /// Counts those who share the blocks.
@@ -105,14 +112,14 @@ impl Node<'_> {
 
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
     pub(crate) fn review(&mut self, slot: usize) {
-        let wants = match self.conns[slot].torrent {
+        let wants = match self.conns[slot].link.torrent {
             Some(id) if self.is_downloading(id) => {
                 self.choice(slot, id).is_some_and(|choice| choice.any())
             }
             _ => false,
         };
-        if self.conns[slot].wants != wants {
-            self.conns[slot].wants = wants;
+        if self.conns[slot].download.interested != wants {
+            self.conns[slot].download.interested = wants;
             self.count_active_sources();
             self.due(slot);
         }
@@ -132,7 +139,7 @@ impl Node<'_> {
             Order::Sequential => Rule::First,
             // A seed is asked for what only it has.
             Order::Rarest
-                if self.conns[slot].has != Has::All
+                if self.conns[slot].download.has != Has::All
                     && self.torrents.count(torrent.have, pieces) < RANDOM_FIRST =>
             {
                 Rule::Random
@@ -164,7 +171,7 @@ impl Node<'_> {
                 && may(node, partial.piece)
                 && (!partial.evidence.alone || node.may_claim(slot, id, partial))
         };
-        let last = self.conns[slot].partial;
+        let last = self.conns[slot].download.last_partial;
         let mut found = self
             .in_progress
             .get(last)
@@ -176,7 +183,7 @@ impl Node<'_> {
             let alone = begun.find(|(_, p)| p.evidence.alone && fits(self, p));
             found = alone.map(|(partial, _)| partial);
         }
-        if found.is_none() && self.conns[slot].has == Has::All {
+        if found.is_none() && self.conns[slot].download.has == Has::All {
             // What only a seed has is asked of the seed, rather than help for what others send.
             found = self.begin(slot, id, true);
         }
@@ -199,9 +206,9 @@ impl Node<'_> {
         let Some(partial) = found else {
             return self.again(now, slot, id);
         };
-        self.conns[slot].partial = partial;
+        self.conns[slot].download.last_partial = partial;
         if self.in_progress.get(partial)?.evidence.alone {
-            let origin = origin(self.conns[slot].addr);
+            let origin = origin(self.conns[slot].link.addr);
             self.in_progress.claim(partial, me, origin);
         }
         let index = self.in_progress.ask(partial)?;
@@ -211,7 +218,8 @@ impl Node<'_> {
     /// Whether a peer has a piece and would send it.
     pub(crate) fn may_ask(&self, slot: usize, piece: u32) -> bool {
         let conn = &self.conns[slot];
-        (conn.unchoked_us || conn.allowed.contains(&piece)) && self.has(slot).contains(piece)
+        (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
+            && self.has(slot).contains(piece)
     }
 
     /// Begins another piece with a peer; if `unique`, only one that no other has but seeds.
@@ -233,10 +241,17 @@ impl Node<'_> {
         let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
         // Only what is rare anyway: a suggestion is no order.
         let suggested = conn
+            .download
             .suggested
             .filter(|piece| hint(self, piece) && rare(piece));
-        let allowed = || conn.allowed.iter().copied().find(|piece| hint(self, piece));
-        let piece = if self.conns[slot].unchoked_us {
+        let allowed = || {
+            conn.download
+                .allowed_fast
+                .iter()
+                .copied()
+                .find(|piece| hint(self, piece))
+        };
+        let piece = if self.conns[slot].download.unchoked {
             // The generator is taken out so that the choice may look at the whole node.
             let mut rng = self.rng.clone();
             let choice = Choice {
@@ -251,7 +266,7 @@ impl Node<'_> {
             allowed()
         };
         let piece = geometry.piece(piece?)?;
-        self.conns[slot].suggested = None;
+        self.conns[slot].download.suggested = None;
         let size = geometry.piece_size(piece);
         let suspicious = torrent.bad_pieces > 0;
         let begin = |in_progress: &mut PiecesInProgress<'_>| {
@@ -260,7 +275,7 @@ impl Node<'_> {
         let begun = begin(&mut self.in_progress).or_else(|| {
             // A peer that could be asked for nothing else needs the place more than a piece of which
             // nothing is on its way.
-            let idle = self.conns[slot].pending.len == 0;
+            let idle = self.conns[slot].download.pending.len == 0;
             if !(idle && self.evict_partial()) {
                 return None;
             }
@@ -320,8 +335,9 @@ impl Node<'_> {
                 asked: now,
                 ..PendingBlock::EMPTY
             };
-            self.conns[slot].owes = true;
-            self.pending.push(&mut self.conns[slot].pending, block.slot);
+            self.conns[slot].download.owes = true;
+            self.pending
+                .push(&mut self.conns[slot].download.pending, block.slot);
         }
     }
 
@@ -336,18 +352,21 @@ impl Node<'_> {
 
     /// Waits no longer for a block of a connection; it can be asked for elsewhere.
     pub(crate) fn drop_pending(&mut self, slot: usize, at: u16) {
-        if !self.pending.unlink(&mut self.conns[slot].pending, at) {
+        if !self
+            .pending
+            .unlink(&mut self.conns[slot].download.pending, at)
+        {
             return;
         }
         let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
         let conn = &mut self.conns[slot];
-        if conn.arriving == at {
-            conn.arriving = NONE;
-            conn.payload = crate::peer::Payload::Unasked;
+        if conn.download.receiving == at {
+            conn.download.receiving = NONE;
+            conn.link.payload = crate::peer::Payload::Unasked;
         } else if pending.state == State::Asked {
-            conn.excused = conn.excused.saturating_add(1);
+            conn.download.excused = conn.download.excused.saturating_add(1);
         }
         self.free_pending(at, pending);
     }
@@ -360,7 +379,7 @@ impl Node<'_> {
         self.blocks.release(pending.block);
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
-            State::Asked | State::Arriving => !self.conns[usize::from(f.conn)].snubbed,
+            State::Asked | State::Arriving => !self.conns[usize::from(f.conn)].download.snubbed,
             _ => true,
         };
         let twin = |(_, f): (u16, &PendingBlock)| f.is_same(&pending) && counts(f);
@@ -393,7 +412,7 @@ impl Node<'_> {
 
     /// Waits no longer for anything from a connection.
     pub(crate) fn drop_all_pending(&mut self, slot: usize, but_asked: bool) {
-        let mut at = self.conns[slot].pending.head;
+        let mut at = self.conns[slot].download.pending.head;
         while let Some(pending) = self.pending.get(at) {
             let (state, next) = (pending.state, self.pending.next(at));
             if !(but_asked && state != State::Reserved) {
@@ -406,7 +425,7 @@ impl Node<'_> {
 
     /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
     pub(crate) fn cancel_pending_beyond(&mut self, slot: usize, keep: u16) {
-        let mut at = self.conns[slot].pending.head;
+        let mut at = self.conns[slot].download.pending.head;
         for _ in 0..keep {
             at = self.pending.next(at);
         }
@@ -427,7 +446,7 @@ impl Node<'_> {
             && let Some(block) = self.block_ref(pending)
         {
             // If there is no room the block just comes.
-            let _ = self.conns[slot].cancels.push(block);
+            let _ = self.conns[slot].download.cancels.push(block);
             self.due(slot);
         }
         self.drop_pending(slot, at);

@@ -44,30 +44,34 @@ impl Node<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
     pub(crate) fn review_pending(&mut self, now: Instant, slot: usize, period: Duration) {
         let conn = &mut self.conns[slot];
-        let came = conn.downloaded - conn.downloaded_swept;
-        conn.downloaded_swept = conn.downloaded;
-        conn.retractions = 0;
+        let came = conn.download.downloaded - conn.download.downloaded_swept;
+        conn.download.downloaded_swept = conn.download.downloaded;
+        conn.download.retractions = 0;
         let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
         let most = u16::try_from(blocks).unwrap_or(u16::MAX);
-        conn.pipeline = conn.pipeline.min(most.saturating_add(PIPELINE_MIN));
-        let waits = conn.pending.len > 0 && conn.pending.head != conn.pending.unsent;
-        if waits && !conn.snubbed && now - conn.last_block_at >= SNUBBED_AFTER {
-            log::debug!("{}: it snubs us", conn.addr);
-            conn.snubbed = true;
-            conn.pipeline = PIPELINE_MIN;
+        conn.download.pipeline = conn
+            .download
+            .pipeline
+            .min(most.saturating_add(PIPELINE_MIN));
+        let waits = conn.download.pending.len > 0
+            && conn.download.pending.head != conn.download.pending.unsent;
+        if waits && !conn.download.snubbed && now - conn.download.last_block_at >= SNUBBED_AFTER {
+            log::debug!("{}: it snubs us", conn.link.addr);
+            conn.download.snubbed = true;
+            conn.download.pipeline = PIPELINE_MIN;
             self.cancel_pending_beyond(slot, 1);
             self.open_pending_to_others(slot);
             self.count_active_sources();
-        } else if waits && !conn.slow && now - conn.last_block_at >= SLOW_AFTER {
-            conn.slow = true;
-            conn.pipeline = PIPELINE_MIN;
-            if conn.pending.len > PIPELINE_MIN {
+        } else if waits && !conn.download.slow && now - conn.download.last_block_at >= SLOW_AFTER {
+            conn.download.slow = true;
+            conn.download.pipeline = PIPELINE_MIN;
+            if conn.download.pending.len > PIPELINE_MIN {
                 self.cancel_pending_beyond(slot, PIPELINE_MIN);
             }
             self.count_active_sources();
         }
         self.free_alone(now, slot);
-        if self.conns[slot].is_open() && self.conns[slot].wants {
+        if self.conns[slot].is_open() && self.conns[slot].download.interested {
             self.review(slot);
             self.ask(now, slot);
         }
@@ -77,26 +81,29 @@ impl Node<'_> {
     /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
     pub(crate) fn take_from_slow(&mut self, now: Instant, slot: usize) -> bool {
         let me = &self.conns[slot];
-        if me.snubbed || now < self.none_slow_until {
+        if me.download.snubbed || now < self.none_slow_until {
             return false;
         }
         let loses = |conn: &Conn| {
-            let faster = me.recent() > 4 * conn.recent();
-            let few = !conn.snubbed && conn.pending.len < 2;
-            faster || me.pending.len == 0 && !few
+            let faster = me.download.recent() > 4 * conn.download.recent();
+            let few = !conn.download.snubbed && conn.download.pending.len < 2;
+            faster || me.download.pending.len == 0 && !few
         };
-        let late =
-            |conn: &Conn| conn.owes && conn.pending.len > 0 && now - conn.last_block_at >= PATIENCE;
+        let late = |conn: &Conn| {
+            conn.download.owes
+                && conn.download.pending.len > 0
+                && now - conn.download.last_block_at >= PATIENCE
+        };
         let all = || (0..self.conns.len()).filter(|&s| s != slot && late(&self.conns[s]));
         let slow = all().filter(|&s| loses(&self.conns[s]));
-        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].last_block_at) else {
+        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].download.last_block_at) else {
             if all().next().is_none() {
                 self.none_slow_until = now + LOOK_FOR_SLOW;
             }
             return false;
         };
         // Nobody is made hungry by it, or two would take it from each other.
-        let last = self.conns[slowest].pending.tail;
+        let last = self.conns[slowest].download.pending.tail;
         self.cancel_pending(slowest, last);
         self.blocks.free() > 0
     }
@@ -105,17 +112,17 @@ impl Node<'_> {
     pub(crate) fn may_try(&self, slot: usize) -> bool {
         let conn = &self.conns[slot];
         // What it sends now is not wanted any more.
-        if conn.payload == Payload::Unasked && conn.decoder.payload_left() > 0 {
+        if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
             return false;
         }
-        let snubbed = self.conns.iter().filter(|c| c.snubbed);
-        let theirs: usize = snubbed.map(|c| usize::from(c.pending.len)).sum();
+        let snubbed = self.conns.iter().filter(|c| c.download.snubbed);
+        let theirs: usize = snubbed.map(|c| usize::from(c.download.pending.len)).sum();
         self.active_sources == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
     }
 
     /// The block that a peer is asked for which snubbed us is open to others.
     pub(crate) fn open_pending_to_others(&mut self, slot: usize) {
-        let at = self.conns[slot].pending.head;
+        let at = self.conns[slot].download.pending.head;
         let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
@@ -158,7 +165,7 @@ impl Node<'_> {
                     p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
                 })
         };
-        if !self.conns[slot].unchoked_us {
+        if !self.conns[slot].download.unchoked {
             return None;
         }
         let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
@@ -175,14 +182,14 @@ impl Node<'_> {
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
     fn is_asked_of_few(&self, slot: usize, block: &PendingBlock) -> bool {
         let here = self.id(slot).slot;
-        let recent = self.conns[slot].recent();
+        let recent = self.conns[slot].download.recent();
         let mut others = 0;
         for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
             if other.conn == here {
                 return false;
             }
             let holder = &self.conns[usize::from(other.conn)];
-            others += usize::from(2 * holder.recent() >= recent);
+            others += usize::from(2 * holder.download.recent() >= recent);
         }
         others < ENDGAME_PEERS
     }
@@ -200,10 +207,10 @@ impl Node<'_> {
             return true;
         }
         let me = &self.conns[slot];
-        let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.addr));
-        let failed = |conn: &Conn| partial.evidence.failed(origin(conn.addr));
+        let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.link.addr));
+        let failed = |conn: &Conn| partial.evidence.failed(origin(conn.link.addr));
         let mut others = self.able(id, partial.piece);
-        if me.snubbed {
+        if me.download.snubbed {
             return others.next().is_none();
         }
         if begun(me) {
@@ -212,10 +219,10 @@ impl Node<'_> {
         !others.any(|other| {
             let conn = &self.conns[other];
             match (failed(me), failed(conn)) {
-                _ if begun(conn) => 4 * conn.recent() >= me.recent(),
+                _ if begun(conn) => 4 * conn.download.recent() >= me.download.recent(),
                 (true, false) => true,
                 (false, true) => false,
-                _ => conn.good > 4 * me.good.max(1),
+                _ => conn.download.good_pieces > 4 * me.download.good_pieces.max(1),
             }
         })
     }
@@ -224,15 +231,20 @@ impl Node<'_> {
     fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
         (0..self.conns.len()).filter(move |&slot| {
             let conn = &self.conns[slot];
-            let open = conn.torrent == Some(id) && conn.is_open();
-            open && !conn.snubbed && conn.retractions < RETRACTIONS_MAX && self.may_ask(slot, piece)
+            let open = conn.link.torrent == Some(id) && conn.is_open();
+            open && !conn.download.snubbed
+                && conn.download.retractions < RETRACTIONS_MAX
+                && self.may_ask(slot, piece)
         })
     }
 
     /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
     fn free_alone(&mut self, now: Instant, slot: usize) {
         let conn = &self.conns[slot];
-        let (Some(first), Some(id)) = (self.pending.get(conn.pending.head), conn.torrent) else {
+        let (Some(first), Some(id)) = (
+            self.pending.get(conn.download.pending.head),
+            conn.link.torrent,
+        ) else {
             return;
         };
         let at = first.partial;
@@ -242,18 +254,19 @@ impl Node<'_> {
         if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
             return;
         }
-        let faster = |other: usize| self.conns[other].recent() > 4 * conn.recent();
+        let faster =
+            |other: usize| self.conns[other].download.recent() > 4 * conn.download.recent();
         if !self.able(id, partial.piece).any(faster) {
             return;
         }
         log::debug!(
             "{}: another peer fetches piece {}",
-            conn.addr,
+            conn.link.addr,
             partial.piece
         );
         while let Some(pending) = self
             .pending
-            .find(&self.conns[slot].pending, |f| f.partial == at)
+            .find(&self.conns[slot].download.pending, |f| f.partial == at)
         {
             self.cancel_pending(slot, pending);
         }

@@ -47,7 +47,7 @@ impl Node<'_> {
             return None;
         };
         let id = self.open(now, slot, from, State::Greeting);
-        self.conns[slot].incoming = true;
+        self.conns[slot].link.incoming = true;
         self.silent += 1;
         Some(id)
     }
@@ -89,9 +89,9 @@ impl Node<'_> {
                 .map(|(_, slot)| slot)
         };
         let greeting: fn(&Conn) -> Option<Instant> =
-            |c| (c.state == State::Greeting).then_some(c.opened);
+            |c| (c.link.state == State::Greeting).then_some(c.link.opened_at);
         let uninterested: fn(&Conn) -> Option<Instant> =
-            |c| (c.is_open() && !c.interested).then_some(c.since);
+            |c| (c.is_open() && !c.upload.interested).then_some(c.upload.choke_changed_at);
         let uninterested = oldest(uninterested, UNINTERESTED_GRACE);
         oldest(greeting, HANDSHAKE_GRACE)
             .or_else(|| self.of_many_silent())
@@ -108,10 +108,11 @@ impl Node<'_> {
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
     fn part_with_silent(&mut self, now: Instant) {
         let (silent, most) = self.silent();
-        let late = |conn: &Conn| conn.is_silent_caller() && now - conn.opened >= HANDSHAKE_GRACE;
+        let late =
+            |conn: &Conn| conn.is_silent_caller() && now - conn.link.opened_at >= HANDSHAKE_GRACE;
         let late = (0..self.conns.len()).filter(|&slot| late(&self.conns[slot]));
         if silent >= most
-            && let Some(oldest) = late.min_by_key(|&slot| self.conns[slot].opened)
+            && let Some(oldest) = late.min_by_key(|&slot| self.conns[slot].link.opened_at)
         {
             self.close(oldest, Reason::Crowded);
         }
@@ -125,10 +126,11 @@ impl Node<'_> {
             return None;
         }
         let (address, size) = self.largest_crowd(Conn::is_silent_caller)?;
-        let of_it =
-            |conn: &Conn| conn.is_silent_caller() && (size == 1 || origin(conn.addr) == address);
+        let of_it = |conn: &Conn| {
+            conn.is_silent_caller() && (size == 1 || origin(conn.link.addr) == address)
+        };
         let all = (0..self.conns.len()).filter(|&slot| of_it(&self.conns[slot]));
-        all.min_by_key(|&slot| self.conns[slot].opened)
+        all.min_by_key(|&slot| self.conns[slot].link.opened_at)
     }
 
     /// Whether there are many connections from this address.
@@ -146,15 +148,15 @@ impl Node<'_> {
         }
         let of_it = |&slot: &usize| {
             let conn = &self.conns[slot];
-            conn.is_live() && origin(conn.addr) == crowd
+            conn.is_live() && origin(conn.link.addr) == crowd
         };
         (0..self.conns.len()).filter(of_it).min_by_key(|&slot| {
             let conn = &self.conns[slot];
             (
-                conn.unchoked,
+                conn.upload.unchoked,
                 conn.is_open(),
-                conn.interested,
-                conn.uploaded,
+                conn.upload.interested,
+                conn.upload.uploaded,
             )
         })
     }
@@ -162,7 +164,7 @@ impl Node<'_> {
     /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.
     fn largest_crowd(&mut self, of_kind: fn(&Conn) -> bool) -> Option<(u64, usize)> {
         let len = self.line_up(of_kind);
-        let address = |slot: u16| origin(self.conns[usize::from(slot)].addr);
+        let address = |slot: u16| origin(self.conns[usize::from(slot)].link.addr);
         let crowds = self.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
         let largest = crowds.max_by_key(|crowd| crowd.len())?;
         Some((address(*largest.first()?), largest.len()))
@@ -179,12 +181,12 @@ impl Node<'_> {
             len += 1;
         }
         let ranks = &mut self.ranks[..len];
-        ranks.sort_unstable_by_key(|&slot| origin(conns[usize::from(slot)].addr));
+        ranks.sort_unstable_by_key(|&slot| origin(conns[usize::from(slot)].link.addr));
         len
     }
 
     fn neighbours(&self, of: u64) -> usize {
-        let near = |c: &&Conn| c.is_live() && origin(c.addr) == of;
+        let near = |c: &&Conn| c.is_live() && origin(c.link.addr) == of;
         self.conns.iter().filter(near).count()
     }
 }

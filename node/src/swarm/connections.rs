@@ -33,7 +33,7 @@ impl Node<'_> {
 
     /// The first slot that is free.
     pub(crate) fn vacant(&mut self) -> Option<usize> {
-        let free = self.conns.iter().position(|c| c.state == State::Free);
+        let free = self.conns.iter().position(|c| c.link.state == State::Free);
         free.or_else(|| self.conns.push(Conn::EMPTY))
     }
 
@@ -44,17 +44,7 @@ impl Node<'_> {
         addr: SocketAddr,
         state: State,
     ) -> ConnId {
-        let tenancy = self.conns[slot].tenancy;
-        self.conns[slot] = Conn {
-            tenancy,
-            state,
-            addr,
-            opened: now,
-            heard: now,
-            sent: now,
-            since: now,
-            ..Conn::EMPTY
-        };
+        self.conns[slot] = Conn::new(now, self.conns[slot].tenancy, addr, state);
         self.live += 1;
         self.next_sweep.get_or_insert(now + timers::PERIOD);
         self.id(slot)
@@ -63,11 +53,11 @@ impl Node<'_> {
     pub(crate) fn connected(&mut self, now: Instant, id: ConnId) {
         let Some(slot) = self.slot(id) else { return };
         let conn = &mut self.conns[slot];
-        if conn.state == State::Dialling {
+        if conn.link.state == State::Dialling {
             self.dialling -= 1;
-            conn.state = State::Greeting;
-            conn.opened = now;
-            conn.heard = now;
+            conn.link.state = State::Greeting;
+            conn.link.opened_at = now;
+            conn.link.last_received_at = now;
             self.due(slot);
         }
     }
@@ -77,24 +67,24 @@ impl Node<'_> {
         if !self.conns[slot].is_live() {
             return;
         }
-        log::debug!("{}: closed, {reason}", self.conns[slot].addr);
+        log::debug!("{}: closed, {reason}", self.conns[slot].link.addr);
         self.turned_away += u64::from(matches!(reason, Reason::Crowded | Reason::Asleep));
         let fate = self.fate(slot, reason);
         self.drop_all_pending(slot, false);
         self.forget_bits(slot);
         let conn = &mut self.conns[slot];
-        let (candidate, torrent) = (conn.candidate.take(), conn.torrent.take());
+        let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
         let callable = conn.callable();
-        self.queue.clear(&mut conn.requests);
-        self.slot_freed |= conn.unchoked;
-        conn.unchoked = false;
-        conn.interested = false;
-        if matches!(conn.state, State::Dial | State::Dialling) {
+        self.queue.clear(&mut conn.upload.requests);
+        self.slot_freed |= conn.upload.unchoked;
+        conn.upload.unchoked = false;
+        conn.upload.interested = false;
+        if matches!(conn.link.state, State::Dial | State::Dialling) {
             self.dialling -= 1;
         }
         self.silent -= u16::from(conn.is_silent_caller());
-        conn.state = State::Closing(reason);
-        if core::mem::take(&mut conn.unchoked_us) {
+        conn.link.state = State::Closing(reason);
+        if core::mem::take(&mut conn.download.unchoked) {
             self.count_active_sources();
         }
         let downloads = torrent.is_some_and(|id| self.is_downloading(id));
@@ -114,7 +104,7 @@ impl Node<'_> {
 
     pub(crate) fn close_all(&mut self, torrent: TorrentId, reason: Reason) {
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent == Some(torrent) {
+            if self.conns[slot].link.torrent == Some(torrent) {
                 self.close(slot, reason);
             }
         }
@@ -145,13 +135,13 @@ impl Node<'_> {
                 self.candidates.done(now, candidate, Fate::Failed, true);
             } else if let Some(known) = self.connection_to(torrent, addr) {
                 // It is called when that ends.
-                self.conns[known].candidate = Some(candidate);
+                self.conns[known].link.candidate = Some(candidate);
             } else if let Some(entry) = self.torrents.get_mut(torrent).filter(active) {
                 entry.conns += 1;
                 self.open(now, slot, addr, State::Dial);
                 self.dialling += 1;
-                self.conns[slot].candidate = Some(candidate);
-                self.conns[slot].torrent = Some(torrent);
+                self.conns[slot].link.candidate = Some(candidate);
+                self.conns[slot].link.torrent = Some(torrent);
                 return self.action(now, slot);
             } else {
                 self.candidates.done(now, candidate, Fate::Later, true);
@@ -163,7 +153,7 @@ impl Node<'_> {
     fn connection_to(&self, torrent: TorrentId, addr: SocketAddr) -> Option<usize> {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         let its = |c: &Conn| {
-            let free = c.is_live() && c.torrent == Some(torrent) && c.candidate.is_none();
+            let free = c.is_live() && c.link.torrent == Some(torrent) && c.link.candidate.is_none();
             free && c.callable() == Some(addr)
         };
         self.conns.iter().position(its)
@@ -171,16 +161,16 @@ impl Node<'_> {
 
     /// Of two connections to one peer, the one that stays takes over where it can be called.
     pub(crate) fn inherit(&mut self, stays: usize, goes: usize) {
-        let place = |conn: &Conn| conn.addr.ip().to_canonical();
+        let place = |conn: &Conn| conn.link.addr.ip().to_canonical();
         if place(&self.conns[stays]) != place(&self.conns[goes]) {
             return;
         }
-        if self.conns[stays].candidate.is_none() {
-            self.conns[stays].candidate = self.conns[goes].candidate.take();
+        if self.conns[stays].link.candidate.is_none() {
+            self.conns[stays].link.candidate = self.conns[goes].link.candidate.take();
         }
-        if self.conns[stays].listens == 0 {
+        if self.conns[stays].link.listen_port == 0 {
             let callable = self.conns[goes].callable();
-            self.conns[stays].listens = callable.map_or(0, |addr| addr.port());
+            self.conns[stays].link.listen_port = callable.map_or(0, |addr| addr.port());
         }
     }
 }

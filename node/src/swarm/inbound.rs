@@ -28,12 +28,12 @@ impl Node<'_> {
     pub(crate) fn readable(&mut self, slot: usize) -> usize {
         let conn = &self.conns[slot];
         // Who sends us blocks and wants nothing is read in long strides.
-        let may_ask = conn.interested || conn.pending.len == 0;
-        match conn.state {
-            State::Greeting => Handshake::LEN - usize::from(conn.handshake_len),
-            State::Open if may_ask && (conn.unchoked || conn.features.fast) => {
-                let held = conn.decoder.held();
-                let payload = conn.decoder.payload_left() as usize;
+        let may_ask = conn.upload.interested || conn.download.pending.len == 0;
+        match conn.link.state {
+            State::Greeting => Handshake::LEN - usize::from(conn.link.handshake_len),
+            State::Open if may_ask && (conn.upload.unchoked || conn.link.features.fast) => {
+                let held = conn.link.decoder.held();
+                let payload = conn.link.decoder.payload_left() as usize;
                 match self.quota(slot) {
                     0 => 0,
                     // No request is shorter than this, so no more than `quota` can be in it.
@@ -48,14 +48,14 @@ impl Node<'_> {
 
     fn quota(&mut self, slot: usize) -> u16 {
         let slots = self.slots;
-        let quota = self.queue.quota(&self.conns[slot].requests, slots);
-        if quota > 0 || self.conns[slot].requests.len() > 0 {
+        let quota = self.queue.quota(&self.conns[slot].upload.requests, slots);
+        if quota > 0 || self.conns[slot].upload.requests.len() > 0 {
             return quota;
         }
         // The pool is used up. Of those who were choked and do not read their rejects, the one that
         // holds most of it leaves, so that nobody waits for a place without an end.
-        let holds = |slot: usize| self.conns[slot].requests.len();
-        let choked = |&slot: &usize| !self.conns[slot].unchoked && holds(slot) > 0;
+        let holds = |slot: usize| self.conns[slot].upload.requests.len();
+        let choked = |&slot: &usize| !self.conns[slot].upload.unchoked && holds(slot) > 0;
         let hog = (0..self.conns.len())
             .filter(choked)
             .max_by_key(|&s| holds(s));
@@ -64,27 +64,27 @@ impl Node<'_> {
             // Those who are served hold it all: `poll` comes back when some of it is free.
             None => self.starved = true,
         }
-        self.queue.quota(&self.conns[slot].requests, slots)
+        self.queue.quota(&self.conns[slot].upload.requests, slots)
     }
 
     /// Takes bytes of a handshake.
     pub(crate) fn hello(&mut self, now: Instant, slot: usize, bytes: &[u8]) -> Verdict {
         let conn = &mut self.conns[slot];
-        let have = usize::from(conn.handshake_len);
-        let Some(free) = conn.hello.get_mut(have..have + bytes.len()) else {
+        let have = usize::from(conn.link.handshake_len);
+        let Some(free) = conn.link.handshake.get_mut(have..have + bytes.len()) else {
             return Err(Reason::NotBitTorrent);
         };
         free.copy_from_slice(bytes);
-        conn.handshake_len += bytes.len() as u8;
-        let have = usize::from(conn.handshake_len);
+        conn.link.handshake_len += bytes.len() as u8;
+        let have = usize::from(conn.link.handshake_len);
         let known = have.min(PROTOCOL.len());
-        if conn.hello[..known] != PROTOCOL[..known] {
+        if conn.link.handshake[..known] != PROTOCOL[..known] {
             return Err(Reason::NotBitTorrent);
         }
         if have < Handshake::LEN {
             return Ok(());
         }
-        let hello = Handshake::decode(&conn.hello).ok_or(Reason::NotBitTorrent)?;
+        let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent)?;
         self.greeted(now, slot, hello)
     }
 
@@ -97,21 +97,20 @@ impl Node<'_> {
             .torrents
             .find(hello.info_hash)
             .ok_or(Reason::UnknownTorrent)?;
-        let expected = self.conns[slot].torrent;
+        let expected = self.conns[slot].link.torrent;
         if expected.is_some_and(|expected| expected != id) {
             return Err(Reason::UnknownTorrent);
         }
         if self.is_asleep(id) {
             let conn = &mut self.conns[slot];
             self.silent -= u16::from(conn.is_silent_caller());
-            (conn.torrent, conn.state) = (Some(id), State::Wake);
+            (conn.link.torrent, conn.link.state) = (Some(id), State::Wake);
             return Ok(());
         }
         let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
-        let twin = self
-            .conns
-            .iter()
-            .position(|c| c.is_open() && c.torrent == Some(id) && c.peer_id == hello.peer_id);
+        let twin = self.conns.iter().position(|c| {
+            c.is_open() && c.link.torrent == Some(id) && c.link.peer_id == hello.peer_id
+        });
         if let Some(twin) = twin {
             let gives_way = self.gives_way(now, twin, slot, hello.peer_id);
             let (stays, goes) = if gives_way {
@@ -132,13 +131,13 @@ impl Node<'_> {
             torrent.conns += 1;
         }
         let conn = &mut self.conns[slot];
-        conn.torrent = Some(id);
-        conn.peer_id = hello.peer_id;
-        conn.features = hello.features.and(FEATURES);
+        conn.link.torrent = Some(id);
+        conn.link.peer_id = hello.peer_id;
+        conn.link.features = hello.features.and(FEATURES);
         self.silent -= u16::from(conn.is_silent_caller());
-        conn.state = State::Open;
-        conn.sent = now;
-        log::debug!("{}: connected, {}", conn.addr, hello.info_hash);
+        conn.link.state = State::Open;
+        conn.link.last_sent_at = now;
+        log::debug!("{}: connected, {}", conn.link.addr, hello.info_hash);
         Ok(())
     }
 
@@ -146,11 +145,13 @@ impl Node<'_> {
     pub(crate) fn let_in(&mut self, now: Instant, id: TorrentId) {
         for slot in 0..self.conns.len() {
             let conn = &mut self.conns[slot];
-            if conn.torrent != Some(id) || !matches!(conn.state, State::Wake | State::Waking) {
+            if conn.link.torrent != Some(id)
+                || !matches!(conn.link.state, State::Wake | State::Waking)
+            {
                 continue;
             }
-            conn.torrent = None;
-            let hello = Handshake::decode(&conn.hello).ok_or(Reason::NotBitTorrent);
+            conn.link.torrent = None;
+            let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent);
             match hello.and_then(|hello| self.greeted(now, slot, hello)) {
                 Ok(()) => self.due(slot),
                 Err(reason) => self.close(slot, reason),
@@ -162,30 +163,30 @@ impl Node<'_> {
     /// is believed, as peer ids are no secret.
     fn gives_way(&self, now: Instant, twin: usize, slot: usize, peer: PeerId) -> bool {
         let (old, new) = (&self.conns[twin], &self.conns[slot]);
-        if old.addr.ip() != new.addr.ip() {
+        if old.link.addr.ip() != new.link.addr.ip() {
             return false;
         }
         // One that has been silent may be dead, and its peer come back.
-        let silent = now - old.heard >= TWIN_SILENCE;
+        let silent = now - old.link.last_received_at >= TWIN_SILENCE;
         // Both called at the same moment: both keep the call of the one with the greater id, as they
         // would otherwise each hang up on the other.
-        let crossed = old.incoming != new.incoming && now - old.opened < CROSSED;
+        let crossed = old.link.incoming != new.link.incoming && now - old.link.opened_at < CROSSED;
         let ours_stays = self.identity.peer_id > peer;
-        silent || (crossed && new.incoming != ours_stays)
+        silent || (crossed && new.link.incoming != ours_stays)
     }
 
     /// Takes bytes of messages.
     pub(crate) fn messages(&mut self, now: Instant, slot: usize, mut bytes: &[u8]) -> Verdict {
         loop {
             // A copy of 24 bytes, so that the handlers may use the whole node.
-            let mut decoder = self.conns[slot].decoder.clone();
+            let mut decoder = self.conns[slot].link.decoder.clone();
             let before = bytes.len();
             let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;
             let conn = &mut self.conns[slot];
-            conn.decoder = decoder;
-            let block = matches!(conn.payload, Payload::Block | Payload::Unasked);
+            conn.link.decoder = decoder;
+            let block = matches!(conn.link.payload, Payload::Block | Payload::Unasked);
             if !block || !matches!(item, Some(Item::Payload { .. })) {
-                conn.talked += (before - bytes.len()) as u64;
+                conn.link.talked += (before - bytes.len()) as u64;
             }
             match item {
                 None => return self.talks_enough(now, slot),
@@ -200,19 +201,19 @@ impl Node<'_> {
     fn talks_enough(&self, now: Instant, slot: usize) -> Verdict {
         let conn = &self.conns[slot];
         let of_pieces = u64::from(self.pieces_of(slot)) * TALK_PER_PIECE;
-        let of_blocks = (conn.uploaded + conn.downloaded) / 16;
-        let of_time = (now - conn.opened).as_secs() * TALK_PER_SECOND;
-        match conn.talked > TALK + of_pieces + of_blocks + of_time {
+        let of_blocks = (conn.upload.uploaded + conn.download.downloaded) / 16;
+        let of_time = (now - conn.link.opened_at).as_secs() * TALK_PER_SECOND;
+        match conn.link.talked > TALK + of_pieces + of_blocks + of_time {
             true => Err(Reason::Talk),
             false => Ok(()),
         }
     }
 
     fn message(&mut self, now: Instant, slot: usize, message: Message) -> Verdict {
-        if message.is_fast() && !self.conns[slot].features.fast {
+        if message.is_fast() && !self.conns[slot].link.features.fast {
             return Err(Reason::BadMessage);
         }
-        self.conns[slot].payload = Payload::Skip;
+        self.conns[slot].link.payload = Payload::Skip;
         match message {
             Message::Interested => self.interested(now, slot, true),
             Message::NotInterested => self.interested(now, slot, false),
@@ -222,8 +223,8 @@ impl Node<'_> {
             Message::HaveNone => self.have_none(slot),
             Message::Request(block) => self.request(now, slot, block),
             Message::Cancel(block) => self.cancel(slot, block),
-            Message::Extended { id, .. } if self.conns[slot].features.extended => {
-                self.conns[slot].payload = Payload::Extended { id, at: 0 };
+            Message::Extended { id, .. } if self.conns[slot].link.features.extended => {
+                self.conns[slot].link.payload = Payload::Extended { id, at: 0 };
                 Ok(())
             }
             Message::Choke => self.choked_us(slot),
@@ -238,7 +239,7 @@ impl Node<'_> {
     }
 
     fn payload(&mut self, slot: usize, bytes: &[u8], last: bool) -> Verdict {
-        match self.conns[slot].payload {
+        match self.conns[slot].link.payload {
             Payload::Skip | Payload::Unasked => Ok(()),
             Payload::Block => {
                 self.block_bytes(slot, bytes);
@@ -260,7 +261,7 @@ impl Node<'_> {
         bytes: &[u8],
         last: bool,
     ) -> Verdict {
-        self.conns[slot].payload = Payload::Extended {
+        self.conns[slot].link.payload = Payload::Extended {
             id,
             at: at.saturating_add(bytes.len() as u32),
         };
@@ -286,12 +287,12 @@ impl Node<'_> {
 
     fn interested(&mut self, now: Instant, slot: usize, interested: bool) -> Verdict {
         let conn = &mut self.conns[slot];
-        if conn.interested == interested {
+        if conn.upload.interested == interested {
             return Ok(());
         }
-        conn.interested = interested;
-        conn.since = now;
-        if !interested && conn.unchoked {
+        conn.upload.interested = interested;
+        conn.upload.choke_changed_at = now;
+        if !interested && conn.upload.unchoked {
             self.choke(now, slot);
         }
         // Who is served next is seen to when the whole read was taken, however often it changed its
@@ -306,10 +307,10 @@ impl Node<'_> {
             return Err(Reason::BadMessage);
         }
         let conn = &mut self.conns[slot];
-        conn.have = conn.have.saturating_add(1).min(pieces);
+        conn.download.have_count = conn.download.have_count.saturating_add(1).min(pieces);
         self.peer_has(slot, index);
-        if !self.conns[slot].wants && self.is_missing(slot, index) {
-            self.conns[slot].wants = true;
+        if !self.conns[slot].download.interested && self.is_missing(slot, index) {
+            self.conns[slot].download.interested = true;
             self.count_active_sources();
         }
         self.both_seeds(slot)
@@ -318,13 +319,13 @@ impl Node<'_> {
     /// A bitfield has the torrent's size (BEP 3). It should come first, if at all, but aria2 sends
     /// another one where it would have to send very many haves: the last one counts.
     fn bitfield(&mut self, slot: usize, len: u32) -> Verdict {
-        self.conns[slot].have = 0;
+        self.conns[slot].download.have_count = 0;
         self.forget_bits(slot);
         let torrent = self.torrent_of(slot).and_then(|t| t.geometry);
         if torrent.map(|g| g.bitfield_len()) != Some(len) {
             return Err(Reason::BadBitfield);
         }
-        self.conns[slot].payload = Payload::Bitfield { at: 0 };
+        self.conns[slot].link.payload = Payload::Bitfield { at: 0 };
         Ok(())
     }
 
@@ -341,11 +342,11 @@ impl Node<'_> {
         if let Some(end) = end {
             self.count_bits(slot, then, &[bits::without_spare(end, pieces)]);
         }
-        self.conns[slot].payload = Payload::Bitfield { at: then };
+        self.conns[slot].link.payload = Payload::Bitfield { at: then };
         if !last {
             return Ok(());
         }
-        if self.conns[slot].have >= pieces {
+        if self.conns[slot].download.have_count >= pieces {
             self.peer_has_all(slot);
         }
         self.review(slot);
@@ -356,18 +357,22 @@ impl Node<'_> {
         self.peer_has_bits(slot, at, bytes);
         let pieces = self.pieces_of(slot);
         let conn = &mut self.conns[slot];
-        conn.have = conn.have.saturating_add(bits::count(bytes)).min(pieces);
+        conn.download.have_count = conn
+            .download
+            .have_count
+            .saturating_add(bits::count(bytes))
+            .min(pieces);
     }
 
     fn have_all(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].have = self.pieces_of(slot);
+        self.conns[slot].download.have_count = self.pieces_of(slot);
         self.peer_has_all(slot);
         self.review(slot);
         self.both_seeds(slot)
     }
 
     fn have_none(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].have = 0;
+        self.conns[slot].download.have_count = 0;
         self.forget_bits(slot);
         self.review(slot);
         Ok(())
@@ -377,9 +382,9 @@ impl Node<'_> {
     /// still interested counted a piece twice.
     pub(crate) fn both_seeds(&self, slot: usize) -> Verdict {
         let conn = &self.conns[slot];
-        let seed = conn.upload_only || conn.have >= self.pieces_of(slot);
-        let done = conn.torrent.is_none_or(|id| !self.is_downloading(id));
-        if seed && done && !conn.interested {
+        let seed = conn.extensions.upload_only || conn.download.have_count >= self.pieces_of(slot);
+        let done = conn.link.torrent.is_none_or(|id| !self.is_downloading(id));
+        if seed && done && !conn.upload.interested {
             Err(Reason::BothSeeds)
         } else {
             Ok(())
@@ -397,27 +402,27 @@ impl Node<'_> {
         };
         let had = self.torrents.contains(torrent.have, piece);
         let conn = &mut self.conns[slot];
-        let reject = !conn.unchoked || !had;
-        if reject && !conn.features.fast {
+        let reject = !conn.upload.unchoked || !had;
+        if reject && !conn.link.features.fast {
             // Requests that crossed our choke are dropped without a word (BEP 3).
-            return if conn.unchoked {
+            return if conn.upload.unchoked {
                 Err(Reason::MissingPiece)
             } else {
                 Ok(())
             };
         }
-        if conn.requests.len() == 0 {
-            conn.sent = now;
+        if conn.upload.requests.len() == 0 {
+            conn.link.last_sent_at = now;
         }
-        let hinted = conn.hinted == Some(block.index);
-        let again = conn.given.contains(&block.index);
+        let hinted = conn.upload.last_suggested == Some(block.index);
+        let again = conn.upload.recent_pieces.contains(&block.index);
         // Of those who are interested, `readable` let in no more than fit; others have themselves to
         // blame for what is not answered.
-        if !conn.interested && conn.requests.len() >= MAX_PER_PEER {
+        if !conn.upload.interested && conn.upload.requests.len() >= MAX_PER_PEER {
             return Ok(());
         }
         let kind = if reject { Kind::Reject } else { Kind::Piece };
-        self.queue.push(&mut conn.requests, block, kind);
+        self.queue.push(&mut conn.upload.requests, block, kind);
         if again {
             self.suspect(now, slot, piece);
         }
@@ -430,10 +435,10 @@ impl Node<'_> {
     /// Takes a request back; under Fast it is still answered, by a reject (BEP 6).
     fn cancel(&mut self, slot: usize, block: BlockRef) -> Verdict {
         let conn = &mut self.conns[slot];
-        if conn.features.fast {
-            self.queue.reject(&conn.requests, Some(block));
+        if conn.link.features.fast {
+            self.queue.reject(&conn.upload.requests, Some(block));
         } else {
-            self.queue.remove(&mut conn.requests, block);
+            self.queue.remove(&mut conn.upload.requests, block);
         }
         Ok(())
     }
@@ -443,10 +448,11 @@ impl Node<'_> {
         match id {
             0 => {
                 if let Ok(hello) = extension::Handshake::decode(bytes) {
-                    self.conns[slot].upload_only = hello.upload_only;
-                    self.conns[slot].reqq = hello.reqq.unwrap_or(self.conns[slot].reqq).max(1);
-                    self.conns[slot].ut_metadata = hello.ut_metadata.unwrap_or(0);
-                    self.conns[slot].listens = hello.port.unwrap_or(0);
+                    self.conns[slot].extensions.upload_only = hello.upload_only;
+                    self.conns[slot].download.reqq =
+                        hello.reqq.unwrap_or(self.conns[slot].download.reqq).max(1);
+                    self.conns[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
+                    self.conns[slot].link.listen_port = hello.port.unwrap_or(0);
                 }
             }
             metadata::OUR_ID => {
@@ -465,21 +471,25 @@ impl Node<'_> {
         let len = self.torrent_of(slot).and_then(|t| t.metadata_len);
         let conn = &mut self.conns[slot];
         let pieces = len.unwrap_or(0).div_ceil(metadata::METADATA_PIECE);
-        if conn.ut_metadata == 0 || conn.metadata_asked >= pieces.saturating_add(1) * 4 {
+        if conn.extensions.ut_metadata == 0
+            || conn.extensions.metadata_requests >= pieces.saturating_add(1) * 4
+        {
             return;
         }
-        conn.metadata_asked += 1;
+        conn.extensions.metadata_requests += 1;
         let block = BlockRef {
             index: piece,
             begin: 0,
             len: 0,
         };
         // If the pool is used up it is ignored too: who needs `info` asks again.
-        self.queue.push(&mut conn.requests, block, Kind::Metadata);
+        self.queue
+            .push(&mut conn.upload.requests, block, Kind::Metadata);
     }
 
     pub(crate) fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
         self.conns[slot]
+            .link
             .torrent
             .and_then(|id| self.torrents.get(id))
     }
@@ -502,9 +512,13 @@ impl Node<'_> {
             _ if !conn.is_open() => Fate::Failed,
             // We wanted to be rid of it.
             Reason::Crowded | Reason::Stalled => Fate::Ended,
-            _ if conn.downloaded + conn.uploaded > 0 || conn.wants => Fate::Good {
-                steady: self.now - conn.opened >= STEADY,
-            },
+            _ if conn.download.downloaded + conn.upload.uploaded > 0
+                || conn.download.interested =>
+            {
+                Fate::Good {
+                    steady: self.now - conn.link.opened_at >= STEADY,
+                }
+            }
             _ => Fate::Ended,
         }
     }

@@ -163,11 +163,11 @@ pub(crate) struct Cursor {
 impl Cursor {
     pub(crate) fn new(conn: &Conn) -> Cursor {
         Cursor {
-            outbox: conn.outbox,
-            front: conn.requests.front(),
-            ask: conn.pending.unsent,
+            outbox: conn.link.outbox,
+            front: conn.upload.requests.front(),
+            ask: conn.download.pending.unsent,
             cancel: 0,
-            hint: conn.hint,
+            hint: conn.upload.to_suggest,
         }
     }
 
@@ -180,9 +180,9 @@ impl Cursor {
             };
         }
         let conn = view.conn;
-        match (self.outbox.stage, conn.state) {
+        match (self.outbox.stage, conn.link.state) {
             // Who was dialled names the torrent first; the answer follows (BEP 3).
-            (Stage::Handshake, State::Greeting) if !conn.incoming => Some(Out::Handshake),
+            (Stage::Handshake, State::Greeting) if !conn.link.incoming => Some(Out::Handshake),
             (Stage::Handshake, State::Open) => Some(Out::Handshake),
             (Stage::Pieces, State::Open) => Some(view.pieces()),
             (Stage::Extended, State::Open) => Some(Out::Extended),
@@ -195,7 +195,7 @@ impl Cursor {
         if self.outbox.owes_choke {
             return Some(Out::Choke);
         }
-        if view.conn.unchoked && !self.outbox.told_unchoked {
+        if view.conn.upload.unchoked && !self.outbox.told_unchoked {
             return Some(Out::Unchoke);
         }
         if let Some(out) = self.wishes(view) {
@@ -214,14 +214,14 @@ impl Cursor {
     /// What concerns the download: it is short, and goes before what is long.
     fn wishes(&self, view: &View<'_>) -> Option<Out> {
         let conn = view.conn;
-        if conn.wants != self.outbox.told_interested {
-            return Some(if conn.wants {
+        if conn.download.interested != self.outbox.told_interested {
+            return Some(if conn.download.interested {
                 Out::Interested
             } else {
                 Out::NotInterested
             });
         }
-        if let Some(block) = conn.cancels.get(self.cancel) {
+        if let Some(block) = conn.download.cancels.get(self.cancel) {
             return Some(Out::Cancel(*block));
         }
         if let Some(piece) = self.hint {
@@ -235,7 +235,7 @@ impl Cursor {
 
     /// The next piece that the peer has not been told of, with what it is told after it.
     fn next_have(&self, view: &View<'_>) -> Option<((u32, Option<u32>), u32)> {
-        let id = view.conn.torrent?;
+        let id = view.conn.link.torrent?;
         let told = self.outbox.told;
         let walk = if view.news.lost(told) {
             Some(0)
@@ -302,7 +302,7 @@ impl Cursor {
         }
         match out {
             Out::Handshake => self.outbox.stage = Stage::Pieces,
-            Out::HaveAll | Out::HaveNone | Out::Bitfield if view.conn.features.extended => {
+            Out::HaveAll | Out::HaveNone | Out::Bitfield if view.conn.link.features.extended => {
                 self.outbox.stage = Stage::Extended;
             }
             Out::HaveAll | Out::HaveNone | Out::Bitfield | Out::Extended => {
@@ -349,8 +349,8 @@ impl View<'_> {
     /// How the peer is told what we have (BEP 3, BEP 6).
     fn pieces(&self) -> Out {
         match self.torrent.map_or(Bits::None, |t| t.have) {
-            Bits::All if self.conn.features.fast => Out::HaveAll,
-            Bits::None if self.conn.features.fast => Out::HaveNone,
+            Bits::All if self.conn.link.features.fast => Out::HaveAll,
+            Bits::None if self.conn.link.features.fast => Out::HaveNone,
             _ => Out::Bitfield,
         }
     }
@@ -370,7 +370,7 @@ impl View<'_> {
             Out::Metadata(piece) => {
                 let (dict, data) = (self.reply(piece).len() as u32, self.metadata_len(piece));
                 Message::Extended {
-                    id: self.conn.ut_metadata,
+                    id: self.conn.extensions.ut_metadata,
                     len: dict + data.unwrap_or(0),
                 }
             }
@@ -517,7 +517,7 @@ impl View<'_> {
 
     /// Where the bytes are that follow a message's head.
     fn body(&self, out: Out) -> Option<(Source, Span)> {
-        let torrent = self.conn.torrent?;
+        let torrent = self.conn.link.torrent?;
         match out {
             Out::Piece(block) => {
                 let (_, offset) = self.torrent?.geometry?.locate(block)?;
@@ -608,5 +608,5 @@ pub(crate) fn fill(
 
 /// When keep-alives are due: BEP 3 lets peers hang up after two minutes of silence.
 pub(crate) fn keep_alive_due(conn: &Conn, now: Instant) -> bool {
-    conn.is_open() && now.since(conn.sent).as_secs() >= 100
+    conn.is_open() && now.since(conn.link.last_sent_at).as_secs() >= 100
 }

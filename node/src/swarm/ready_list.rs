@@ -22,13 +22,13 @@ use crate::{Action, Node};
 impl Node<'_> {
     /// Puts a connection into the list that `poll` works off.
     pub(crate) fn due(&mut self, slot: usize) {
-        if core::mem::replace(&mut self.conns[slot].due, true) {
+        if core::mem::replace(&mut self.conns[slot].link.ready, true) {
             return;
         }
-        self.conns[slot].next_due = NONE;
+        self.conns[slot].link.next_ready = NONE;
         let here = self.id(slot).slot;
         match self.conns.get_mut(usize::from(self.last_due)) {
-            Some(last) => last.next_due = here,
+            Some(last) => last.link.next_ready = here,
             None => self.first_due = here,
         }
         self.last_due = here;
@@ -49,8 +49,8 @@ impl Node<'_> {
     pub(crate) fn next_due(&mut self) -> Option<usize> {
         let slot = usize::from(self.first_due);
         let conn = self.conns.get_mut(slot)?;
-        conn.due = false;
-        self.first_due = conn.next_due;
+        conn.link.ready = false;
+        self.first_due = conn.link.next_ready;
         if self.first_due == NONE {
             self.last_due = NONE;
         }
@@ -60,29 +60,35 @@ impl Node<'_> {
     /// What a connection that is due needs.
     pub(crate) fn action(&mut self, now: Instant, slot: usize) -> Option<Action> {
         let conn = self.id(slot);
-        match self.conns[slot].state {
+        match self.conns[slot].link.state {
             State::Free => None,
             State::Closing(reason) => {
-                let addr = self.conns[slot].addr;
-                let due = (self.conns[slot].due, self.conns[slot].next_due);
+                let addr = self.conns[slot].link.addr;
+                let due = (
+                    self.conns[slot].link.ready,
+                    self.conns[slot].link.next_ready,
+                );
                 self.conns[slot] = Conn {
                     tenancy: conn.tenancy.wrapping_add(1),
                     ..Conn::EMPTY
                 };
-                (self.conns[slot].due, self.conns[slot].next_due) = due;
+                (
+                    self.conns[slot].link.ready,
+                    self.conns[slot].link.next_ready,
+                ) = due;
                 self.live -= 1;
                 Some(Action::Close { conn, addr, reason })
             }
             State::Dial => {
-                self.conns[slot].state = State::Dialling;
+                self.conns[slot].link.state = State::Dialling;
                 Some(Action::Connect {
                     conn,
-                    addr: self.conns[slot].addr,
+                    addr: self.conns[slot].link.addr,
                 })
             }
             State::Wake => {
-                self.conns[slot].state = State::Waking;
-                let torrent = self.conns[slot].torrent?;
+                self.conns[slot].link.state = State::Waking;
+                let torrent = self.conns[slot].link.torrent?;
                 Some(Action::Wake { torrent })
             }
             State::Dialling | State::Waking => None,
@@ -91,8 +97,8 @@ impl Node<'_> {
     }
 
     pub(crate) fn traffic(&mut self, now: Instant, slot: usize, conn: ConnId) -> Option<Action> {
-        if self.conns[slot].full && self.readable(slot) > 0 {
-            self.conns[slot].full = false;
+        if self.conns[slot].upload.queue_full && self.readable(slot) > 0 {
+            self.conns[slot].upload.queue_full = false;
             self.due(slot);
             return Some(Action::Receive { conn });
         }
@@ -101,7 +107,7 @@ impl Node<'_> {
         let awaits = cursor.awaits(&view);
         let body = matches!(cursor.peek(&view), Some(outbound::Out::Piece(_)));
         let anything = cursor.peek(&view).is_some();
-        self.conns[slot].awaits = awaits;
+        self.conns[slot].upload.awaits_verify = awaits;
         if body && self.bucket.level(now) < QUANTUM {
             self.throttled = true;
             return None;
@@ -109,7 +115,7 @@ impl Node<'_> {
         if anything {
             return Some(Action::Transmit { conn });
         }
-        let torrent = self.conns[slot].torrent?;
+        let torrent = self.conns[slot].link.torrent?;
         let piece = awaits?;
         let entry = self.torrents.get_mut(torrent)?;
         if entry.verifying.is_some() {
@@ -125,7 +131,7 @@ impl Node<'_> {
 
     pub(crate) fn view(&self, slot: usize) -> View<'_> {
         let conn = &self.conns[slot];
-        let torrent = conn.torrent.and_then(|id| self.torrents.get(id));
+        let torrent = conn.link.torrent.and_then(|id| self.torrents.get(id));
         let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
         let peer_id = self.identity.peer_id;
         let handshake = Handshake {
@@ -138,7 +144,7 @@ impl Node<'_> {
             hello: Hello {
                 port: self.identity.port,
                 reqq: request_queue::REQQ,
-                upload_only: conn.torrent.is_none_or(|id| !self.is_downloading(id)),
+                upload_only: conn.link.torrent.is_none_or(|id| !self.is_downloading(id)),
                 metadata_size: None,
                 client: self.identity.client,
             },
@@ -167,13 +173,15 @@ impl Node<'_> {
         let conn = &mut self.conns[slot];
         match out {
             Out::Piece(_) | Out::Reject(_) | Out::Metadata(_) if fresh => {
-                self.queue.pop(&mut conn.requests);
+                self.queue.pop(&mut conn.upload.requests);
             }
-            Out::Cancel(_) if fresh => _ = conn.cancels.remove(0),
-            Out::Suggest(piece) if fresh => (conn.hint, conn.hinted) = (None, Some(piece)),
+            Out::Cancel(_) if fresh => _ = conn.download.cancels.remove(0),
+            Out::Suggest(piece) if fresh => {
+                (conn.upload.to_suggest, conn.upload.last_suggested) = (None, Some(piece))
+            }
             Out::Request(_) if fresh => {
-                let at = conn.pending.unsent;
-                conn.pending.unsent = self.pending.next(at);
+                let at = conn.download.pending.unsent;
+                conn.download.pending.unsent = self.pending.next(at);
                 if let Some(pending) = self.pending.get_mut(at) {
                     (pending.state, pending.asked) = (pending_blocks::State::Asked, now);
                 }
@@ -190,10 +198,10 @@ impl Node<'_> {
         }
         let conn = &mut self.conns[slot];
         let body = u64::from(body);
-        conn.uploaded = conn.uploaded.saturating_add(body);
+        conn.upload.uploaded = conn.upload.uploaded.saturating_add(body);
         self.uploaded = self.uploaded.saturating_add(body);
         self.bucket.take(now, body);
-        if let Some(torrent) = conn.torrent.and_then(|id| self.torrents.get_mut(id)) {
+        if let Some(torrent) = conn.link.torrent.and_then(|id| self.torrents.get_mut(id)) {
             // It began with what a record on disk says.
             torrent.uploaded = torrent.uploaded.saturating_add(body);
         }

@@ -42,7 +42,7 @@ impl Node<'_> {
                 self.close(slot, reason);
             }
             if keep_alive_due(&self.conns[slot], now) {
-                self.conns[slot].outbox.keep_alive = true;
+                self.conns[slot].link.outbox.keep_alive = true;
                 self.due(slot);
             }
             if self.conns[slot].is_open() {
@@ -61,18 +61,24 @@ impl Node<'_> {
     /// Why a connection should end now.
     fn overdue(&self, now: Instant, slot: usize) -> Option<Reason> {
         let conn = &self.conns[slot];
-        let owed = conn.requests.len() > 0 || conn.outbox.mid_message();
-        match conn.state {
-            State::Dial | State::Dialling if now - conn.opened > DIAL_TIMEOUT => Some(Reason::Gone),
-            State::Greeting if now - conn.opened > HANDSHAKE_TIMEOUT => Some(Reason::SlowHandshake),
-            State::Wake | State::Waking if now - conn.opened > WAKE_TIMEOUT => Some(Reason::Asleep),
-            State::Open if now - conn.heard > IDLE_TIMEOUT => Some(Reason::Idle),
+        let owed = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+        match conn.link.state {
+            State::Dial | State::Dialling if now - conn.link.opened_at > DIAL_TIMEOUT => {
+                Some(Reason::Gone)
+            }
+            State::Greeting if now - conn.link.opened_at > HANDSHAKE_TIMEOUT => {
+                Some(Reason::SlowHandshake)
+            }
+            State::Wake | State::Waking if now - conn.link.opened_at > WAKE_TIMEOUT => {
+                Some(Reason::Asleep)
+            }
+            State::Open if now - conn.link.last_received_at > IDLE_TIMEOUT => Some(Reason::Idle),
             // A rate limit or a slow disk is our fault, not the peer's.
             State::Open
                 if owed
-                    && now - conn.sent > STALL_TIMEOUT
+                    && now - conn.link.last_sent_at > STALL_TIMEOUT
                     && !self.throttled
-                    && conn.awaits.is_none() =>
+                    && conn.upload.awaits_verify.is_none() =>
             {
                 Some(Reason::Stalled)
             }
@@ -90,33 +96,34 @@ impl Node<'_> {
             self.slots = automatic.min(self.limits.most_slots).max(1);
         }
         self.uploaded_before = self.uploaded;
-        let len = self.line_up(|conn| conn.is_open() && conn.interested);
+        let len = self.line_up(|conn| conn.is_open() && conn.upload.interested);
         self.count_unchoked_from_same_ip(len);
         let (conns, throttled) = (&self.conns, self.throttled);
         let rank = |slot| {
             let conn = &conns[usize::from(slot)];
             Rank {
-                unchoked: conn.unchoked,
-                optimistic: conn.optimistic,
+                unchoked: conn.upload.unchoked,
+                optimistic: conn.upload.optimistic,
                 // In the last rounds: nothing, if it snubs us.
-                received: conn.recent(),
-                sent: conn.uploaded - conn.uploaded_before,
+                received: conn.download.recent(),
+                sent: conn.upload.uploaded - conn.upload.uploaded_before,
                 idle: takes_nothing(now, conn, throttled),
                 since: waiting_since(now, conn),
-                unchoked_from_same_ip: conn.unchoked_from_same_ip,
+                unchoked_from_same_ip: conn.upload.unchoked_from_same_ip,
             }
         };
         let slots = usize::from(self.slots);
         let chosen = choker::choose(&mut self.ranks[..len], rank, slots, rotate);
         for conn in self.conns.iter_mut() {
-            conn.uploaded_before = conn.uploaded;
-            conn.downloaded_before = [conn.downloaded_before[1], conn.downloaded];
+            conn.upload.uploaded_before = conn.upload.uploaded;
+            conn.download.downloaded_before =
+                [conn.download.downloaded_before[1], conn.download.downloaded];
         }
         for place in 0..len {
             let slot = usize::from(self.ranks[place]);
             let unchoked = place < chosen.by_speed + chosen.optimistic;
-            self.conns[slot].optimistic = unchoked && place >= chosen.by_speed;
-            match (self.conns[slot].unchoked, unchoked) {
+            self.conns[slot].upload.optimistic = unchoked && place >= chosen.by_speed;
+            match (self.conns[slot].upload.unchoked, unchoked) {
                 (false, true) => self.unchoke(now, slot),
                 (true, false) => self.choke(now, slot),
                 _ => {}
@@ -129,13 +136,13 @@ impl Node<'_> {
         let conns = &mut self.conns;
         let mut rest = &self.ranks[..len];
         while let Some(&first) = rest.first() {
-            let address = origin(conns[usize::from(first)].addr);
-            let same = |slot: &&u16| origin(conns[usize::from(**slot)].addr) == address;
+            let address = origin(conns[usize::from(first)].link.addr);
+            let same = |slot: &&u16| origin(conns[usize::from(**slot)].link.addr) == address;
             let (neighbours, others) = rest.split_at(rest.iter().take_while(same).count());
-            let unchoked = |slot: &&u16| conns[usize::from(**slot)].unchoked;
+            let unchoked = |slot: &&u16| conns[usize::from(**slot)].upload.unchoked;
             let served = neighbours.iter().filter(unchoked).count() as u16;
             for &slot in neighbours {
-                conns[usize::from(slot)].unchoked_from_same_ip = served;
+                conns[usize::from(slot)].upload.unchoked_from_same_ip = served;
             }
             rest = others;
         }
@@ -144,15 +151,15 @@ impl Node<'_> {
     /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
     /// the rounds nobody waits for nothing.
     pub(crate) fn fill_slots(&mut self, now: Instant) {
-        let unchoked = self.conns.iter().filter(|c| c.unchoked).count();
+        let unchoked = self.conns.iter().filter(|c| c.upload.unchoked).count();
         for _ in unchoked..usize::from(self.slots) {
             let waits = |slot: &usize| {
                 let conn = &self.conns[*slot];
-                conn.is_open() && conn.interested && !conn.unchoked
+                conn.is_open() && conn.upload.interested && !conn.upload.unchoked
             };
             let first = (0..self.conns.len())
                 .filter(waits)
-                .min_by_key(|&s| self.conns[s].since);
+                .min_by_key(|&s| self.conns[s].upload.choke_changed_at);
             let Some(slot) = first else { return };
             self.unchoke(now, slot);
         }
@@ -160,8 +167,8 @@ impl Node<'_> {
 
     fn unchoke(&mut self, now: Instant, slot: usize) {
         let conn = &mut self.conns[slot];
-        conn.unchoked = true;
-        conn.since = now;
+        conn.upload.unchoked = true;
+        conn.upload.choke_changed_at = now;
         self.hint(slot);
         self.due(slot);
     }
@@ -169,14 +176,14 @@ impl Node<'_> {
     /// Chokes a peer. What it asked for is rejected under Fast (BEP 6) and forgotten otherwise.
     pub(crate) fn choke(&mut self, now: Instant, slot: usize) {
         let conn = &mut self.conns[slot];
-        conn.unchoked = false;
-        conn.optimistic = false;
-        conn.outbox.choked();
-        conn.since = now;
-        if conn.features.fast {
-            self.queue.reject(&conn.requests, None);
+        conn.upload.unchoked = false;
+        conn.upload.optimistic = false;
+        conn.link.outbox.choked();
+        conn.upload.choke_changed_at = now;
+        if conn.link.features.fast {
+            self.queue.reject(&conn.upload.requests, None);
         } else {
-            self.queue.clear(&mut conn.requests);
+            self.queue.clear(&mut conn.upload.requests);
         }
         self.due(slot);
     }
@@ -185,25 +192,31 @@ impl Node<'_> {
 /// Whether a peer took nothing for a whole round, through no fault of ours, after one in which it
 /// could begin. While the rate limit is `throttled`, whoever asks for anything may be waiting for it.
 fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
-    let asks = conn.requests.len() > 0 || conn.outbox.mid_message();
-    conn.unchoked
-        && conn.uploaded == conn.uploaded_before
-        && now - conn.since >= 2 * ROUND
-        && conn.awaits.is_none()
+    let asks = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+    conn.upload.unchoked
+        && conn.upload.uploaded == conn.upload.uploaded_before
+        && now - conn.upload.choke_changed_at >= 2 * ROUND
+        && conn.upload.awaits_verify.is_none()
         && !(asks && throttled)
 }
 
 /// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so
 /// that they soon have something to trade (BEP 3).
 fn waiting_since(now: Instant, conn: &Conn) -> Instant {
-    let new = !conn.unchoked && conn.uploaded == 0 && now - conn.opened < NEWCOMER;
+    let new =
+        !conn.upload.unchoked && conn.upload.uploaded == 0 && now - conn.link.opened_at < NEWCOMER;
     let extra = if new {
-        2 * (now - conn.since)
+        2 * (now - conn.upload.choke_changed_at)
     } else {
         Duration::ZERO
     };
     let micros = u64::try_from(extra.as_micros()).unwrap_or(u64::MAX);
-    Instant::from_micros(conn.since.as_micros().saturating_sub(micros))
+    Instant::from_micros(
+        conn.upload
+            .choke_changed_at
+            .as_micros()
+            .saturating_sub(micros),
+    )
 }
 
 /// How long a peer is a newcomer.

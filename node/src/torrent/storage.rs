@@ -50,16 +50,16 @@ impl Node<'_> {
             }
         }
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent != Some(id) || !self.conns[slot].is_open() {
+            if self.conns[slot].link.torrent != Some(id) || !self.conns[slot].is_open() {
                 continue;
             }
-            if !good && self.conns[slot].outbox.is_sending(piece) {
+            if !good && self.conns[slot].link.outbox.is_sending(piece) {
                 // The rest of a block cannot be taken back.
                 self.close(slot, Reason::MissingPiece);
-            } else if !good && self.conns[slot].features.fast {
+            } else if !good && self.conns[slot].link.features.fast {
                 self.queue
-                    .reject_piece(&self.conns[slot].requests, piece.get());
-            } else if !good && self.conns[slot].awaits == Some(piece) {
+                    .reject_piece(&self.conns[slot].upload.requests, piece.get());
+            } else if !good && self.conns[slot].upload.awaits_verify == Some(piece) {
                 self.close(slot, Reason::MissingPiece);
             }
             self.due(slot);
@@ -160,7 +160,7 @@ impl Node<'_> {
         self.recheck(id);
         // Who waits for a piece has it verified.
         for slot in 0..self.conns.len() {
-            if self.conns[slot].torrent == Some(id) && self.conns[slot].is_open() {
+            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
                 self.due(slot);
             }
         }

@@ -25,10 +25,10 @@ impl Node<'_> {
         let size = geometry.and_then(|g| Some(g.piece_size(g.piece(block.index)?)));
         let conn = &mut self.conns[slot];
         if size == Some(block.begin + block.len) {
-            conn.given_at = now;
-            if conn.given[0] != block.index {
-                conn.given.rotate_right(1);
-                conn.given[0] = block.index;
+            conn.upload.recent_piece_at = now;
+            if conn.upload.recent_pieces[0] != block.index {
+                conn.upload.recent_pieces.rotate_right(1);
+                conn.upload.recent_pieces[0] = block.index;
             }
         }
     }
@@ -36,9 +36,9 @@ impl Node<'_> {
     /// A peer hung up.
     pub(crate) fn suspect_last(&mut self, now: Instant, slot: usize) {
         let conn = &self.conns[slot];
-        let last = conn.given[0];
+        let last = conn.upload.recent_pieces[0];
         if last != NO_PIECE
-            && now - conn.given_at <= SOON
+            && now - conn.upload.recent_piece_at <= SOON
             && let Some(geometry) = self.torrent_of(slot).and_then(|t| t.geometry)
             && let Some(piece) = geometry.piece(last)
         {
@@ -50,7 +50,7 @@ impl Node<'_> {
     pub(crate) fn suspect(&mut self, now: Instant, slot: usize, piece: PieceIndex) {
         let good = |t: &crate::torrent::Torrent| self.torrents.contains(t.good, piece);
         let good = self.torrent_of(slot).is_some_and(good);
-        if let Some(id) = self.conns[slot].torrent
+        if let Some(id) = self.conns[slot].link.torrent
             && good
             && now >= self.next_suspicion
         {

@@ -1,0 +1,59 @@
+//! What a peer requests from us, and what we send it.
+
+use everseed_core::geometry::PieceIndex;
+use everseed_core::time::Instant;
+
+use crate::upload::request_queue::List;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct UploadSide {
+    /// Whether the peer is interested in what we have.
+    pub(crate) interested: bool,
+    /// Whether we serve it; the outbox knows what it was told.
+    pub(crate) unchoked: bool,
+    /// Whether its slot is an optimistic one (BEP 3).
+    pub(crate) optimistic: bool,
+    /// Slots that its address has, for the choker.
+    pub(crate) unchoked_from_same_ip: u16,
+    /// When `unchoked` changed last, or when it became interested.
+    pub(crate) choke_changed_at: Instant,
+    /// Its requests that wait to be served.
+    pub(crate) requests: List,
+    /// Whether reading waits until some request is served.
+    pub(crate) queue_full: bool,
+    /// The piece that has to be verified before anything more can be sent.
+    pub(crate) awaits_verify: Option<PieceIndex>,
+    /// Bytes of blocks that were sent to it, and how many at the last choking round.
+    pub(crate) uploaded: u64,
+    pub(crate) uploaded_before: u64,
+    /// A piece to suggest to it (BEP 6), and the one that was suggested last.
+    pub(crate) to_suggest: Option<u32>,
+    pub(crate) last_suggested: Option<u32>,
+    /// Pieces whose last blocks went out lately, and when the latest did; see `suspicion`.
+    pub(crate) recent_pieces: [u32; RECENT_PIECES],
+    pub(crate) recent_piece_at: Instant,
+}
+
+/// Pieces whose last blocks went out that are remembered, and what stands for none.
+const RECENT_PIECES: usize = 4;
+pub(crate) const NO_PIECE: u32 = u32::MAX;
+
+impl UploadSide {
+    pub(crate) const EMPTY: UploadSide = UploadSide {
+        interested: false,
+        unchoked: false,
+        optimistic: false,
+        unchoked_from_same_ip: 0,
+        choke_changed_at: Instant::ZERO,
+        requests: List::EMPTY,
+        queue_full: false,
+        awaits_verify: None,
+        uploaded: 0,
+        uploaded_before: 0,
+        to_suggest: None,
+        last_suggested: None,
+        recent_pieces: [NO_PIECE; RECENT_PIECES],
+        recent_piece_at: Instant::ZERO,
+    };
+}
