@@ -24,25 +24,43 @@ impl Node<'_> {
 
     fn audit_conns(&self) {
         let count = |hit: &dyn Fn(&crate::peer::Conn) -> bool| {
-            self.conns.iter().filter(|conn| hit(conn)).count()
+            self.peers.iter().filter(|conn| hit(conn)).count()
         };
-        let (live, dialling) = (usize::from(self.live), usize::from(self.dialling));
+        let (live, dialling) = (
+            usize::from(self.peers.live),
+            usize::from(self.peers.dialling),
+        );
         assert_eq!(count(&|c| c.link.state != Conn::Free), live, "connections");
         let calls = |c: &crate::peer::Conn| matches!(c.link.state, Conn::Dial | Conn::Dialling);
         assert_eq!(count(&calls), dialling, "calls");
         let silent = count(&crate::peer::Conn::is_silent_caller);
-        assert_eq!(silent, usize::from(self.silent), "silent callers");
+        assert_eq!(
+            silent,
+            usize::from(self.peers.handshaking),
+            "silent callers"
+        );
         let unchoked = count(&|c| c.upload.unchoked);
-        assert!(unchoked <= usize::from(self.slots), "{unchoked} are served");
+        assert!(
+            unchoked <= usize::from(self.upload.slots),
+            "{unchoked} are served"
+        );
         let gives = count(&crate::peer::Conn::shares);
-        assert_eq!(gives, usize::from(self.active_sources), "peers that give");
+        assert_eq!(
+            gives,
+            usize::from(self.download.active_sources),
+            "peers that give"
+        );
         let queued = self
-            .conns
+            .peers
             .iter()
             .map(|c| usize::from(c.upload.requests.len()));
         let queued: usize = queued.sum();
-        assert_eq!(queued + self.queue.free(), self.queue.len(), "requests");
-        for conn in self.conns.iter().filter(|c| !c.is_live()) {
+        assert_eq!(
+            queued + self.upload.queue.free(),
+            self.upload.queue.len(),
+            "requests"
+        );
+        for conn in self.peers.iter().filter(|c| !c.is_live()) {
             let idle = conn.download.pending.len == 0
                 && conn.upload.requests.len() == 0
                 && !conn.upload.unchoked;
@@ -55,23 +73,36 @@ impl Node<'_> {
 
     /// Every block that is taken is on its way, in exactly one list.
     fn audit_flights(&self) {
-        let in_use = self.pending.in_use().count();
-        assert_eq!(self.blocks.len() - self.blocks.free(), in_use, "blocks");
+        let in_use = self.download.pending.in_use().count();
+        assert_eq!(
+            self.download.blocks.len() - self.download.blocks.free(),
+            in_use,
+            "blocks"
+        );
         let away = |f: &PendingBlock| matches!(f.state, State::Writing | State::Dropped);
-        let mut listed = self.pending.in_use().filter(|(_, f)| away(f)).count();
+        let mut listed = self
+            .download
+            .pending
+            .in_use()
+            .filter(|(_, f)| away(f))
+            .count();
         let mut to_write = 0;
-        let mut at = self.writes.head;
-        while let Some(pending) = self.pending.get(at) {
+        let mut at = self.download.writes.head;
+        while let Some(pending) = self.download.pending.get(at) {
             assert_eq!(pending.state, State::Write, "the state of a block to write");
             to_write += 1;
             at = pending.next;
         }
         listed += to_write;
-        assert_eq!(to_write, usize::from(self.writes.len), "blocks to write");
-        for (slot, conn) in self.conns.iter().enumerate() {
+        assert_eq!(
+            to_write,
+            usize::from(self.download.writes.len),
+            "blocks to write"
+        );
+        for (slot, conn) in self.peers.iter().enumerate() {
             let (mut len, mut unsent) = (0, false);
             let mut at = conn.download.pending.head;
-            while let Some(pending) = self.pending.get(at) {
+            while let Some(pending) = self.download.pending.get(at) {
                 assert_eq!(usize::from(pending.conn), slot, "whose pending it is");
                 unsent |= at == conn.download.pending.unsent;
                 assert_eq!(pending.state == State::Reserved, unsent, "what is sent");
@@ -90,11 +121,11 @@ impl Node<'_> {
 
     fn audit_partials(&self) {
         for id in self.torrents.ids() {
-            for (slot, partial) in self.in_progress.of(id) {
+            for (slot, partial) in self.download.in_progress.of(id) {
                 let its = |f: &(u16, &PendingBlock)| f.1.partial == slot;
-                let pending = self.pending.in_use().filter(its).count();
+                let pending = self.download.pending.in_use().filter(its).count();
                 assert_eq!(pending, usize::from(partial.pending), "pending of a piece");
-                self.in_progress.audit(slot);
+                self.download.in_progress.audit(slot);
                 let begun = self.torrents.get(id).map_or(Bits::None, |t| t.begun);
                 let piece = self.torrents.get(id).and_then(|t| t.geometry);
                 let piece = piece.and_then(|g| g.piece(partial.piece));
@@ -105,7 +136,7 @@ impl Node<'_> {
             let begun = torrent.map_or(0, |t| self.torrents.count(t.begun, t.pieces()));
             assert_eq!(
                 begun as usize,
-                self.in_progress.of(id).count(),
+                self.download.in_progress.of(id).count(),
                 "pieces begun"
             );
         }
@@ -116,7 +147,7 @@ impl Node<'_> {
             let Some(torrent) = self.torrents.get(id) else {
                 continue;
             };
-            let conns = || self.conns.iter().filter(|c| c.link.torrent == Some(id));
+            let conns = || self.peers.iter().filter(|c| c.link.torrent == Some(id));
             assert_eq!(
                 conns().count(),
                 usize::from(torrent.conns),
@@ -130,13 +161,13 @@ impl Node<'_> {
                 let had = self.torrents.contains(had, piece);
                 let good = self.torrents.contains(good, piece);
                 assert!(had || !good, "a verified piece is here");
-                let counts = torrent.counts.get(self.peer_bitfields.counts);
+                let counts = torrent.counts.get(self.download.availability.counts);
                 let Some(&count) = counts.get(piece.get() as usize) else {
                     continue;
                 };
                 let has = |c: &&crate::peer::Conn| match c.download.has {
                     Has::Some(range) => {
-                        bits::get(range.get(self.peer_bitfields.bytes), piece.get())
+                        bits::get(range.get(self.download.availability.bytes), piece.get())
                     }
                     _ => false,
                 };

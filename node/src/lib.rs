@@ -31,7 +31,7 @@ mod torrent;
 pub mod trace;
 mod upload;
 
-use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
+use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, Pool};
 use everseed_core::rng::Rng;
@@ -48,26 +48,24 @@ pub use crate::peer::{ConnId, Reason};
 pub use crate::swarm::outbound::{Bodies, Body, Source};
 pub use crate::torrent::{AddError, Have};
 
+use crate::discovery::Discovery;
 use crate::discovery::announcer;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::{Candidates, Standing};
+use crate::download::Download;
 use crate::download::availability::Availability;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
-use crate::download::receiver::News;
 use crate::download::{availability, pending_blocks};
-use crate::memory::lazy_table::LazyTable;
 use crate::memory::ranges;
-use crate::peer::{Conn, State};
-use crate::swarm::bans::Bans;
-use crate::swarm::inbound::Stash;
+use crate::peer::{Peers, State};
+use crate::swarm::Swarm;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
 use crate::torrent::Torrents;
 use crate::torrent::registry::{Place, Registry};
-use crate::upload::choker;
+use crate::upload::Upload;
 use crate::upload::rates::{Bucket, QUANTUM};
-use crate::upload::request_queue::{NONE, Queue};
 
 /// A BitTorrent peer.
 ///
@@ -109,82 +107,16 @@ use crate::upload::request_queue::{NONE, Queue};
 pub struct Node<'m> {
     identity: Identity,
     limits: Limits,
-    /// An extended message that comes in pieces.
-    stash: Stash,
-    conns: LazyTable<'m, Conn>,
-    ranks: &'m mut [u16],
-    queue: Queue<'m>,
-    blocks: Pool<'m>,
-    pending: PendingBlocks<'m>,
-    /// Blocks that the host is to write.
-    writes: pending_blocks::List,
-    in_progress: PiecesInProgress<'m>,
-    peer_bitfields: Availability<'m>,
-    news: News,
-    bans: Bans,
-    /// What the sums of blocks are made with.
-    secret: Secret,
-    /// Connections that share the blocks.
-    active_sources: u16,
-    /// Whether somebody was not asked for more because no block was free.
-    thirsty: bool,
-    /// Whether somebody was not asked for more because no further piece could be begun.
-    crowded: bool,
-    /// Whether everybody is to be asked for more.
-    hungry: bool,
-    /// Whether some piece may be there to be verified.
-    to_verify: bool,
-    /// Whether some torrent may have pieces to verify that nobody waits for.
-    to_recheck: bool,
-    /// Whether a download may lack nothing more, as something was left out.
-    left_out: bool,
-    /// The piece that a peer seems to find damaged, and when the next one may be looked at.
-    suspect: Option<(TorrentId, PieceIndex)>,
-    next_suspicion: Instant,
-    downloaded: u64,
-    torrents: Torrents<'m>,
-    candidates: Candidates<'m>,
-    announcer: Announcer<'m>,
-    /// By it, trackers know us again when our address has changed.
-    key: u32,
-    scratch: &'m mut [u8],
-    bucket: Bucket,
-    /// How much may be asked for.
-    ration: Bucket,
-    /// Whether somebody waits for that.
-    rationed: bool,
-    /// Peers that are served at a time.
-    slots: u16,
-    /// Bytes sent at the last choking round.
-    uploaded_before: u64,
     rng: Rng,
-    /// Connections that `poll` has to look at, linked through `Conn::next_due`.
-    first_due: u16,
-    last_due: u16,
-    /// Whether some connection waits for the bucket.
-    throttled: bool,
-    /// Whether some connection waits for room in the queue.
-    starved: bool,
-    /// The connection to which content was sent last.
-    last_served: u16,
-    /// Slots that are not free, and those of them whose peer is being called.
-    live: u16,
-    dialling: u16,
-    /// Callers who have not finished their handshake.
-    silent: u16,
-    /// Until when nobody is looked for who is slow and holds blocks.
-    none_slow_until: Instant,
-    next_sweep: Option<Instant>,
-    next_round: Instant,
-    rounds: u32,
-    uploaded: u64,
-    /// Peers that there was no place for, see [`Stats`].
-    turned_away: u64,
-    stopping: bool,
     /// The time that the host told last.
     now: Instant,
-    /// Whether an upload slot may have become free.
-    slot_freed: bool,
+    stopping: bool,
+    peers: Peers<'m>,
+    swarm: Swarm<'m>,
+    upload: Upload<'m>,
+    download: Download<'m>,
+    discovery: Discovery<'m>,
+    torrents: Torrents<'m>,
 }
 
 impl<'m> Node<'m> {
@@ -197,70 +129,44 @@ impl<'m> Node<'m> {
             memory.scratch.len() >= memory::SCRATCH_MIN,
             "the scratch is too short"
         );
-        let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
-        let slots = limits
-            .slots
-            .unwrap_or_else(|| automatic().min(limits.most_slots))
-            .max(1);
         Node {
             identity,
             limits,
-            stash: Stash::default(),
-            conns: memory.conns,
-            ranks: memory.ranks,
-            queue: Queue::new(memory.requests),
-            blocks: Pool::new(memory.blocks),
-            pending: PendingBlocks::new(memory.pending),
-            writes: pending_blocks::List::EMPTY,
-            in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
-            peer_bitfields: Availability {
-                bytes: memory.peer_bitfields,
-                counts: memory.counts,
-            },
-            news: News::new(),
-            bans: Bans::new(),
-            secret: {
-                let mut rng = Rng::new(seed.rotate_left(32));
-                Secret::new(rng.bits(), rng.bits())
-            },
-            active_sources: 0,
-            thirsty: false,
-            crowded: false,
-            hungry: false,
-            to_verify: false,
-            to_recheck: false,
-            left_out: false,
-            suspect: None,
-            next_suspicion: Instant::ZERO,
-            downloaded: 0,
-            torrents: Torrents::new(Registry::new(memory.registry), memory.torrents, memory.bits),
-            candidates: Candidates::new(memory.candidates),
-            announcer: Announcer::new(memory.tiers),
-            key: Rng::new(!seed).bits32(),
-            scratch: memory.scratch,
-            bucket: Bucket::new(limits.upload_bps),
-            ration: Bucket::new(limits.download_bps),
-            rationed: false,
-            slots,
-            uploaded_before: 0,
             rng: Rng::new(seed),
-            first_due: NONE,
-            last_due: NONE,
-            throttled: false,
-            starved: false,
-            last_served: 0,
-            live: 0,
-            dialling: 0,
-            silent: 0,
-            none_slow_until: Instant::ZERO,
-            next_sweep: None,
-            next_round: Instant::ZERO,
-            rounds: 0,
-            uploaded: 0,
-            turned_away: 0,
-            stopping: false,
             now: Instant::ZERO,
-            slot_freed: false,
+            stopping: false,
+            peers: Peers::new(memory.conns),
+            swarm: Swarm::new(memory.scratch),
+            upload: Upload::new(memory.requests, memory.ranks, &limits),
+            download: Download {
+                blocks: Pool::new(memory.blocks),
+                pending: PendingBlocks::new(memory.pending),
+                writes: pending_blocks::List::EMPTY,
+                in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
+                availability: Availability {
+                    bytes: memory.peer_bitfields,
+                    counts: memory.counts,
+                },
+                secret: {
+                    let mut rng = Rng::new(seed.rotate_left(32));
+                    Secret::new(rng.bits(), rng.bits())
+                },
+                active_sources: 0,
+                rate: Bucket::new(limits.download_bps),
+                downloaded: 0,
+                none_slow_until: Instant::ZERO,
+                waits_for_block: false,
+                waits_for_piece: false,
+                waits_for_rate: false,
+                request_all: false,
+                to_verify: false,
+            },
+            discovery: Discovery {
+                candidates: Candidates::new(memory.candidates),
+                announcer: Announcer::new(memory.tiers),
+                key: Rng::new(!seed).bits32(),
+            },
+            torrents: Torrents::new(Registry::new(memory.registry), memory.torrents, memory.bits),
         }
     }
 
@@ -272,16 +178,16 @@ impl<'m> Node<'m> {
     /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
         self.limits = limits;
-        self.bucket.set_rate(now, limits.upload_bps);
-        self.ration.set_rate(now, limits.download_bps);
-        if core::mem::take(&mut self.throttled) {
-            self.due_all();
+        self.upload.rate.set_rate(now, limits.upload_bps);
+        self.download.rate.set_rate(now, limits.download_bps);
+        if core::mem::take(&mut self.upload.waits_for_rate) {
+            self.peers.make_all_ready(self.upload.last_served);
         }
-        self.hungry |= core::mem::take(&mut self.rationed);
+        self.download.request_all |= core::mem::take(&mut self.download.waits_for_rate);
         if let Some(slots) = limits.slots
-            && slots.max(1) != self.slots
+            && slots.max(1) != self.upload.slots
         {
-            self.slots = slots.max(1);
+            self.upload.slots = slots.max(1);
             self.choking_round(now, false);
         }
     }
@@ -328,7 +234,7 @@ impl<'m> Node<'m> {
     pub fn sleep(&mut self, id: TorrentId) {
         self.close_all(id, Reason::Asleep);
         self.forget_partials(id);
-        self.candidates.forget(id);
+        self.discovery.candidates.forget(id);
         self.torrents.sleep(id);
     }
 
@@ -368,7 +274,7 @@ impl<'m> Node<'m> {
             return Ok(());
         };
         let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());
-        if !self.in_progress.has_room_for(piece_size) || self.blocks.is_empty() {
+        if !self.download.in_progress.has_room_for(piece_size) || self.download.blocks.is_empty() {
             return Err(AddError::Blocks);
         }
         let given = match wanted {
@@ -381,8 +287,8 @@ impl<'m> Node<'m> {
         }
         if torrent_has_no_counts(&self.torrents, id) {
             // What was said since it was complete is not all that the peers have.
-            for slot in 0..self.conns.len() {
-                let conn = &self.conns[slot];
+            for slot in 0..self.peers.len() {
+                let conn = &self.peers[slot];
                 if conn.link.torrent == Some(id)
                     && matches!(conn.download.has, availability::Has::Some(_))
                 {
@@ -408,12 +314,12 @@ impl<'m> Node<'m> {
             torrent.narrowed = false;
         }
         if was_finished {
-            self.candidates.recall(now, id);
+            self.discovery.candidates.recall(now, id);
             // What the peers have is known from the next connections on.
             self.close_all(id, Reason::TorrentGone);
         }
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent == Some(id) && self.peers[slot].is_open() {
                 self.review(slot);
                 self.ask(now, slot);
             }
@@ -423,7 +329,7 @@ impl<'m> Node<'m> {
 
     /// Blocks that there is memory for.
     pub fn blocks(&self) -> usize {
-        self.blocks.len()
+        self.download.blocks.len()
     }
 
     /// Whether all that is wanted of a download is here and verified.
@@ -435,13 +341,13 @@ impl<'m> Node<'m> {
 
     /// Blocks that are free: all of them, when nothing is on its way.
     pub fn blocks_free(&self) -> usize {
-        self.blocks.free()
+        self.download.blocks.free()
     }
 
     /// The bytes of a block that [`Action::Write`] named, to be given back with
     /// [`written`](Self::written). `None` if it was taken already.
     pub fn take_block(&mut self, block: BlockId) -> Option<&'m mut [u8]> {
-        self.blocks.hand_out(block)
+        self.download.blocks.hand_out(block)
     }
 
     /// Gives a block back that was written, or could not be. Written means: reading it gives these
@@ -463,12 +369,14 @@ impl<'m> Node<'m> {
         tier: u8,
         trackers: u8,
     ) -> Result<(), announcer::Full> {
-        self.announcer.add(now, id, tier, trackers, &mut self.rng)
+        self.discovery
+            .announcer
+            .add(now, id, tier, trackers, &mut self.rng)
     }
 
     /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
     pub fn announce_anew(&mut self, now: Instant) {
-        self.announcer.renew(now);
+        self.discovery.announcer.renew(now);
     }
 
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
@@ -485,7 +393,7 @@ impl<'m> Node<'m> {
             uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
             downloaded: got + torrent.map_or(0, |t| t.downloaded),
             left,
-            key: self.key,
+            key: self.discovery.key,
             num_want: if self.room_to_dial() { NUM_WANT } else { 0 },
             event: job.event,
         }
@@ -495,8 +403,8 @@ impl<'m> Node<'m> {
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
         self.close_all(id, Reason::TorrentGone);
         self.forget_partials(id);
-        self.announcer.forget(now, id);
-        self.candidates.forget(id);
+        self.discovery.announcer.forget(now, id);
+        self.discovery.candidates.forget(id);
         self.torrents.remove(id);
     }
 
@@ -506,15 +414,15 @@ impl<'m> Node<'m> {
         self.stopping = true;
         let names = &self.torrents.names;
         let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
-        self.announcer.stop(now, awake);
-        for slot in 0..self.conns.len() {
+        self.discovery.announcer.stop(now, awake);
+        for slot in 0..self.peers.len() {
             self.close(slot, Reason::Stopping);
         }
     }
 
     /// Whether everybody is gone and every tracker told.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && self.live == 0 && self.announcer.is_idle()
+        self.stopping && self.peers.live == 0 && self.discovery.announcer.is_idle()
     }
 
     /// Numbers about a torrent; `None` when it is asleep or was removed.
@@ -552,11 +460,11 @@ impl<'m> Node<'m> {
 
     /// Numbers about the whole node.
     pub fn stats(&self) -> Stats {
-        let open = self.conns.iter().filter(|c| c.is_open());
+        let open = self.peers.iter().filter(|c| c.is_open());
         let mut stats = Stats {
-            uploaded: self.uploaded,
-            downloaded: self.downloaded,
-            turned_away: self.turned_away,
+            uploaded: self.upload.uploaded,
+            downloaded: self.download.downloaded,
+            turned_away: self.swarm.turned_away,
             ..Stats::default()
         };
         for conn in open {
@@ -569,26 +477,29 @@ impl<'m> Node<'m> {
 
     /// Whether a peer is served: it is unchoked.
     pub fn serves(&self, id: ConnId) -> bool {
-        self.slot(id)
-            .is_some_and(|slot| self.conns[slot].upload.unchoked)
+        self.peers
+            .slot(id)
+            .is_some_and(|slot| self.peers[slot].upload.unchoked)
     }
 
     /// Whether blocks were asked of a peer, or are about to be.
     pub fn asks(&self, id: ConnId) -> bool {
-        self.slot(id)
-            .is_some_and(|slot| self.conns[slot].download.pending.len > 0)
+        self.peers
+            .slot(id)
+            .is_some_and(|slot| self.peers[slot].download.pending.len > 0)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
     pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
-        let slot = self.slot(id)?;
+        let slot = self.peers.slot(id)?;
         if self.reads_in_place(slot) {
             return self.block_space(slot);
         }
         let room = self.readable(slot);
-        self.conns[slot].upload.queue_full = room == 0;
-        let room = room.min(self.scratch.len());
-        self.scratch
+        self.peers[slot].upload.queue_full = room == 0;
+        let room = room.min(self.swarm.scratch.len());
+        self.swarm
+            .scratch
             .get_mut(..room)
             .filter(|space| !space.is_empty())
     }
@@ -596,27 +507,29 @@ impl<'m> Node<'m> {
     /// Takes the `len` bytes that were read into [`recv_space`](Self::recv_space).
     pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
         self.now = now;
-        let Some(slot) = self.slot(id) else { return };
-        self.conns[slot].link.last_received_at = now;
+        let Some(slot) = self.peers.slot(id) else {
+            return;
+        };
+        self.peers[slot].link.last_received_at = now;
         if self.reads_in_place(slot) {
-            self.conns[slot].link.decoder.passed(len);
+            self.peers[slot].link.decoder.passed(len);
             self.block_came(slot, len);
             self.ask(now, slot);
             return;
         }
         // Taken out for the time of parsing, so that the handlers may use the whole node.
-        let scratch = core::mem::take(&mut self.scratch);
+        let scratch = core::mem::take(&mut self.swarm.scratch);
         let bytes = &scratch[..len];
-        let verdict = match self.conns[slot].link.state {
+        let verdict = match self.peers[slot].link.state {
             State::Greeting => self.hello(now, slot, bytes),
             State::Open => self.messages(now, slot, bytes),
             _ => Ok(()),
         };
-        self.scratch = scratch;
+        self.swarm.scratch = scratch;
         match verdict {
             Ok(()) => {
                 self.ask(now, slot);
-                self.due(slot);
+                self.peers.make_ready(slot);
             }
             Err(reason) => self.close(slot, reason),
         }
@@ -628,7 +541,7 @@ impl<'m> Node<'m> {
         match event {
             Event::Connected(id) => self.connected(now, id),
             Event::Closed(id) => {
-                if let Some(slot) = self.slot(id) {
+                if let Some(slot) = self.peers.slot(id) {
                     self.suspect_last(now, slot);
                     self.close(slot, Reason::Gone);
                 }
@@ -639,7 +552,7 @@ impl<'m> Node<'m> {
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.torrents.get_mut(torrent) {
                     torrent.state = torrent::State::Active;
-                    self.to_recheck = true;
+                    self.torrents.to_recheck = true;
                 }
             }
             Event::Changed(torrent, have) => self.changed(torrent, have),
@@ -648,17 +561,27 @@ impl<'m> Node<'m> {
             Event::Writable(torrent) => self.writable(torrent),
             Event::Peer(torrent, addr) => {
                 if self.torrents.get(torrent).is_some() {
-                    self.candidates.add(now, torrent, addr, Standing::Stranger);
+                    self.discovery
+                        .candidates
+                        .add(now, torrent, addr, Standing::Stranger);
                 }
             }
             Event::NamedPeer(torrent, addr) => {
                 if self.torrents.get(torrent).is_some() {
-                    self.candidates.add(now, torrent, addr, Standing::Named);
+                    self.discovery
+                        .candidates
+                        .add(now, torrent, addr, Standing::Named);
                 }
             }
-            Event::Announced(id, told) => self.announcer.answered(now, id, told, &mut self.rng),
+            Event::Announced(id, told) => {
+                self.discovery
+                    .announcer
+                    .answered(now, id, told, &mut self.rng)
+            }
             Event::AnnounceFailed(id, wait) => {
-                self.announcer.failed(now, id, wait, &mut self.rng);
+                self.discovery
+                    .announcer
+                    .failed(now, id, wait, &mut self.rng);
             }
         }
     }
@@ -666,27 +589,27 @@ impl<'m> Node<'m> {
     /// The next thing to do, or `None` until something else happens.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.now = now;
-        if core::mem::take(&mut self.slot_freed) {
+        if core::mem::take(&mut self.upload.slot_freed) {
             self.fill_slots(now);
         }
-        if self.starved && self.queue.has_room() {
-            self.starved = false;
-            for slot in 0..self.conns.len() {
-                if self.conns[slot].upload.queue_full && self.conns[slot].is_live() {
-                    self.due(slot);
+        if self.upload.waits_for_queue && self.upload.queue.has_room() {
+            self.upload.waits_for_queue = false;
+            for slot in 0..self.peers.len() {
+                if self.peers[slot].upload.queue_full && self.peers[slot].is_live() {
+                    self.peers.make_ready(slot);
                 }
             }
         }
         if let Some(action) = self.storage_action() {
             return Some(action);
         }
-        if core::mem::take(&mut self.left_out) {
+        if core::mem::take(&mut self.torrents.left_out) {
             self.finish_narrowed(now);
         }
-        if core::mem::take(&mut self.hungry) {
+        if core::mem::take(&mut self.download.request_all) {
             self.ask_all(now);
         }
-        while let Some(slot) = self.next_due() {
+        while let Some(slot) = self.peers.next_ready() {
             if let Some(action) = self.action(now, slot) {
                 return Some(action);
             }
@@ -695,7 +618,7 @@ impl<'m> Node<'m> {
             return Some(action);
         }
         let dial = self.dial(now);
-        dial.or_else(|| self.announcer.poll(now).map(Action::Announce))
+        dial.or_else(|| self.discovery.announcer.poll(now).map(Action::Announce))
     }
 
     /// Writes what is due to a connection into `buf`: whole heads, and gaps for the `bodies` that
@@ -711,19 +634,23 @@ impl<'m> Node<'m> {
         bodies: &mut Bodies,
     ) -> usize {
         bodies.clear();
-        let Some(slot) = self.slot(id) else { return 0 };
+        let Some(slot) = self.peers.slot(id) else {
+            return 0;
+        };
         // Less than a block is not worth a packet.
-        let budget = Some(self.bucket.level(now))
+        let budget = Some(self.upload.rate.level(now))
             .filter(|&level| level >= QUANTUM)
             .unwrap_or(0);
         let (len, throttled) = outbound::fill(&self.view(slot), budget, buf, bodies);
-        self.throttled |= throttled;
+        self.upload.waits_for_rate |= throttled;
         len
     }
 
     /// Notes that the first `len` bytes of [`transmit`](Self::transmit)'s answer went out.
     pub fn transmitted(&mut self, now: Instant, id: ConnId, len: usize) {
-        let Some(slot) = self.slot(id) else { return };
+        let Some(slot) = self.peers.slot(id) else {
+            return;
+        };
         let mut left = u32::try_from(len).unwrap_or(u32::MAX);
         while left > 0 {
             let view = self.view(slot);
@@ -737,48 +664,48 @@ impl<'m> Node<'m> {
             let fresh = done == 0;
             left -= len;
             self.sent(now, slot, out, fresh, body);
-            self.conns[slot].link.outbox = cursor.outbox();
+            self.peers[slot].link.outbox = cursor.outbox();
         }
         if len > 0 {
-            self.conns[slot].link.last_sent_at = now;
+            self.peers[slot].link.last_sent_at = now;
         }
-        self.due(slot);
+        self.peers.make_ready(slot);
     }
 
     /// When [`tick`](Self::tick) is worth calling next.
     pub fn deadline(&self) -> Option<Instant> {
-        let bucket = if self.throttled {
-            self.bucket.ready_at(self.bucket.filled_at())
+        let bucket = if self.upload.waits_for_rate {
+            self.upload.rate.ready_at(self.upload.rate.filled_at())
         } else {
             None
         };
-        let ration = if self.rationed {
-            self.ration.ready_at(self.ration.filled_at())
+        let ration = if self.download.waits_for_rate {
+            self.download.rate.ready_at(self.download.rate.filled_at())
         } else {
             None
         };
         let dial = if self.may_dial() {
-            self.candidates.deadline()
+            self.discovery.candidates.deadline()
         } else {
             None
         };
-        let announce = self.announcer.deadline();
-        let all = [self.next_sweep, bucket, ration, dial, announce];
+        let announce = self.discovery.announcer.deadline();
+        let all = [self.swarm.next_sweep, bucket, ration, dial, announce];
         all.into_iter().flatten().min()
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
-        if self.throttled && self.bucket.level(now) >= QUANTUM {
-            self.throttled = false;
-            self.due_all();
+        if self.upload.waits_for_rate && self.upload.rate.level(now) >= QUANTUM {
+            self.upload.waits_for_rate = false;
+            self.peers.make_all_ready(self.upload.last_served);
         }
-        if self.rationed && self.ration.level(now) >= QUANTUM {
-            self.rationed = false;
-            self.hungry = true;
+        if self.download.waits_for_rate && self.download.rate.level(now) >= QUANTUM {
+            self.download.waits_for_rate = false;
+            self.download.request_all = true;
         }
-        if self.next_sweep.is_some_and(|at| at <= now) {
+        if self.swarm.next_sweep.is_some_and(|at| at <= now) {
             self.sweep(now);
         }
     }

@@ -36,16 +36,16 @@ pub(crate) struct Availability<'m> {
 impl Node<'_> {
     /// What a peer has, as the picker sees it.
     pub(crate) fn has(&self, slot: usize) -> Set<'_> {
-        match self.conns[slot].download.has {
+        match self.peers[slot].download.has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
-            Has::Some(range) => Set::Some(range.get(self.peer_bitfields.bytes)),
+            Has::Some(range) => Set::Some(range.get(self.download.availability.bytes)),
         }
     }
 
     /// The peer has one more piece.
     pub(crate) fn peer_has(&mut self, slot: usize, piece: u32) {
-        let range = match self.conns[slot].download.has {
+        let range = match self.peers[slot].download.has {
             Has::All => return,
             Has::Some(range) => range,
             Has::Nothing => match self.reserve_bits(slot) {
@@ -53,24 +53,24 @@ impl Node<'_> {
                 None => return,
             },
         };
-        if bits::set(range.get_mut(self.peer_bitfields.bytes), piece) {
+        if bits::set(range.get_mut(self.download.availability.bytes), piece) {
             self.count(slot, piece, 1);
         }
-        if self.conns[slot].download.have_count >= self.pieces_of(slot) {
+        if self.peers[slot].download.have_count >= self.pieces_of(slot) {
             self.peer_has_all(slot);
         }
     }
 
     /// The peer's bits from piece `8 * at` on, as its bitfield says.
     pub(crate) fn peer_has_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
-        let range = match self.conns[slot].download.has {
+        let range = match self.peers[slot].download.has {
             Has::Some(range) => Some(range),
             _ => self.reserve_bits(slot),
         };
         let Some(range) = range else { return };
         for (byte, piece) in bytes.iter().zip((at * 8..).step_by(8)) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                if bits::set(range.get_mut(self.peer_bitfields.bytes), piece + bit) {
+                if bits::set(range.get_mut(self.download.availability.bytes), piece + bit) {
                     self.count(slot, piece + bit, 1);
                 }
             }
@@ -80,19 +80,19 @@ impl Node<'_> {
     /// The peer is a seed.
     pub(crate) fn peer_has_all(&mut self, slot: usize) {
         self.forget_bits(slot);
-        self.conns[slot].download.has = Has::All;
+        self.peers[slot].download.has = Has::All;
     }
 
     /// Nothing is known of what a peer has.
     pub(crate) fn forget_bits(&mut self, slot: usize) {
-        if let Has::Some(range) = self.conns[slot].download.has {
+        if let Has::Some(range) = self.peers[slot].download.has {
             for piece in 0..self.pieces_of(slot) {
-                if bits::get(range.get(self.peer_bitfields.bytes), piece) {
+                if bits::get(range.get(self.download.availability.bytes), piece) {
                     self.count(slot, piece, -1);
                 }
             }
         }
-        self.conns[slot].download.has = Has::Nothing;
+        self.peers[slot].download.has = Has::Nothing;
     }
 
     /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
@@ -100,7 +100,7 @@ impl Node<'_> {
         let torrent = self.torrents.get(id).filter(|t| t.is_active_download())?;
         let open = || {
             let its = |conn: &&Conn| conn.is_open() && conn.link.torrent == Some(id);
-            self.conns.iter().filter(its)
+            self.peers.iter().filter(its)
         };
         // Of some peers it is not known what they have.
         let may = |conn: &Conn| {
@@ -110,7 +110,7 @@ impl Node<'_> {
         if open().any(may) {
             return None;
         }
-        let counts = torrent.counts.get(self.peer_bitfields.counts);
+        let counts = torrent.counts.get(self.download.availability.counts);
         let missing = torrent.geometry?.all_pieces().filter(|&piece| {
             let had = self.torrents.contains(torrent.have, piece);
             !had && self.torrents.contains(torrent.wanted, piece)
@@ -134,16 +134,16 @@ impl Node<'_> {
     fn reserve_bits(&mut self, slot: usize) -> Option<LentRange> {
         let torrent = self.torrent_of(slot).filter(|t| t.downloads)?;
         let len = torrent.geometry?.bitfield_len();
-        let ranges = || self.conns.iter().filter_map(range_of);
-        let range = reserve(len, self.peer_bitfields.bytes.len(), ranges)?;
-        range.get_mut(self.peer_bitfields.bytes).fill(0);
-        self.conns[slot].download.has = Has::Some(range);
+        let ranges = || self.peers.iter().filter_map(range_of);
+        let range = reserve(len, self.download.availability.bytes.len(), ranges)?;
+        range.get_mut(self.download.availability.bytes).fill(0);
+        self.peers[slot].download.has = Has::Some(range);
         Some(range)
     }
 
     fn count(&mut self, slot: usize, piece: u32, change: i16) {
         let counts = self.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
-        let counts = counts.get_mut(self.peer_bitfields.counts);
+        let counts = counts.get_mut(self.download.availability.counts);
         if let Some(count) = counts.get_mut(piece as usize) {
             *count = count.saturating_add_signed(change);
         }
@@ -160,10 +160,10 @@ impl Node<'_> {
         }
         let pieces = torrent.pieces();
         let ranges = || self.torrents.all().map(|t| t.counts);
-        let Some(range) = reserve(pieces, self.peer_bitfields.counts.len(), ranges) else {
+        let Some(range) = reserve(pieces, self.download.availability.counts.len(), ranges) else {
             return false;
         };
-        range.get_mut(self.peer_bitfields.counts).fill(0);
+        range.get_mut(self.download.availability.counts).fill(0);
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.counts = range;
         }

@@ -21,3 +21,44 @@ pub(crate) mod pieces_in_progress;
 pub(crate) mod receiver;
 pub(crate) mod requester;
 pub(crate) mod slow_peers;
+
+use everseed_core::pool::Pool;
+use everseed_core::sums::Secret;
+use everseed_core::time::Instant;
+
+use crate::download::availability::Availability;
+use crate::download::pending_blocks::PendingBlocks;
+use crate::download::pieces_in_progress::PiecesInProgress;
+use crate::upload::rates::Bucket;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Download<'m> {
+    /// The memory of blocks from their request until they are written.
+    pub(crate) blocks: Pool<'m>,
+    pub(crate) pending: PendingBlocks<'m>,
+    /// Blocks that the host is to write.
+    pub(crate) writes: pending_blocks::List,
+    pub(crate) in_progress: PiecesInProgress<'m>,
+    pub(crate) availability: Availability<'m>,
+    /// What the sums of blocks are made with.
+    pub(crate) secret: Secret,
+    /// Peers that share the blocks.
+    pub(crate) active_sources: u16,
+    /// How much may be requested.
+    pub(crate) rate: Bucket,
+    /// Bytes of blocks that came.
+    pub(crate) downloaded: u64,
+    /// Until when no slow peer is looked for that holds blocks.
+    pub(crate) none_slow_until: Instant,
+    /// Whether some peer could be asked for more if a block were free.
+    pub(crate) waits_for_block: bool,
+    /// Whether some peer could be asked for more if a further piece could be begun.
+    pub(crate) waits_for_piece: bool,
+    /// Whether some peer could be asked for more if the rate allowed it.
+    pub(crate) waits_for_rate: bool,
+    /// Whether every peer is to be asked for more at the next poll.
+    pub(crate) request_all: bool,
+    /// Whether some piece may be there to be verified.
+    pub(crate) to_verify: bool,
+}

@@ -22,8 +22,8 @@ const CHOKE: u8 = 4;
 impl Node<'_> {
     /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
     pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
-        let fast = self.conns[slot].link.features.fast;
-        let conn = &mut self.conns[slot];
+        let fast = self.peers[slot].link.features.fast;
+        let conn = &mut self.peers[slot];
         conn.download.retractions = conn.download.retractions.saturating_add(CHOKE);
         conn.download.unchoked = false;
         conn.download.owes = false;
@@ -33,7 +33,7 @@ impl Node<'_> {
     }
 
     pub(crate) fn unchoked_us(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].download.unchoked = true;
+        self.peers[slot].download.unchoked = true;
         self.count_active_sources();
         Ok(())
     }
@@ -43,8 +43,12 @@ impl Node<'_> {
         let hit = |pending: &PendingBlock| {
             pending.state == State::Asked && self.block_ref(pending) == Some(block)
         };
-        if let Some(at) = self.pending.find(&self.conns[slot].download.pending, hit) {
-            let conn = &mut self.conns[slot];
+        if let Some(at) = self
+            .download
+            .pending
+            .find(&self.peers[slot].download.pending, hit)
+        {
+            let conn = &mut self.peers[slot];
             if conn.download.unchoked {
                 conn.download.retractions = conn.download.retractions.saturating_add(1);
             }
@@ -54,9 +58,9 @@ impl Node<'_> {
                 .allowed_fast
                 .retain(|&piece| piece != block.index);
             self.drop_pending(slot, at);
-            self.hungry = true;
+            self.download.request_all = true;
         }
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.download.excused = conn.download.excused.saturating_sub(1);
         Ok(())
     }
@@ -65,7 +69,7 @@ impl Node<'_> {
     /// it suggested to nobody else (BEP 6), so that it sends none twice while others are missing. Peers
     /// choose for themselves all the same, and mind it only if the piece is rare.
     pub(crate) fn hint(&mut self, slot: usize) {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {
             return;
         };
@@ -76,9 +80,9 @@ impl Node<'_> {
         let pieces = torrent.pieces();
         let origin = torrent.good == Bits::All && torrent.uploaded < total;
         if origin && torrent.suggest_next < pieces {
-            self.conns[slot].upload.to_suggest = Some(torrent.suggest_next);
+            self.peers[slot].upload.to_suggest = Some(torrent.suggest_next);
             torrent.suggest_next += 1;
-            self.due(slot);
+            self.peers.make_ready(slot);
         }
     }
 
@@ -87,7 +91,7 @@ impl Node<'_> {
         if piece >= self.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        self.conns[slot].download.suggested = Some(piece);
+        self.peers[slot].download.suggested = Some(piece);
         Ok(())
     }
 
@@ -96,7 +100,7 @@ impl Node<'_> {
         if piece >= self.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        let allowed = &mut self.conns[slot].download.allowed_fast;
+        let allowed = &mut self.peers[slot].download.allowed_fast;
         if !allowed.contains(&piece) {
             let _ = allowed.push(piece);
         }

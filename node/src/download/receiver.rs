@@ -20,17 +20,17 @@ const UNASKED_MAX: u32 = 16 * BLOCK;
 impl<'m> Node<'m> {
     /// The head of a `piece` message.
     pub(crate) fn piece(&mut self, slot: usize, block: BlockRef) -> Result<(), Reason> {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let hit = |pending: &PendingBlock| {
             pending.state == State::Asked && self.block_ref(pending) == Some(block)
         };
-        match self.pending.find(&conn.download.pending, hit) {
+        match self.download.pending.find(&conn.download.pending, hit) {
             Some(at) => {
-                if let Some(pending) = self.pending.get_mut(at) {
+                if let Some(pending) = self.download.pending.get_mut(at) {
                     pending.state = State::Arriving;
                 }
-                self.conns[slot].download.receiving = at;
-                self.conns[slot].link.payload = Payload::Block;
+                self.peers[slot].download.receiving = at;
+                self.peers[slot].link.payload = Payload::Block;
                 Ok(())
             }
             None => self.unasked(slot, block.len),
@@ -39,7 +39,7 @@ impl<'m> Node<'m> {
 
     /// A block comes that nobody waits for: it passes by, and too much of it is charged.
     fn unasked(&mut self, slot: usize, len: u32) -> Result<(), Reason> {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.link.payload = Payload::Unasked;
         if conn.download.excused > 0 {
             conn.download.excused -= 1;
@@ -55,12 +55,12 @@ impl<'m> Node<'m> {
 
     /// Bytes of the block that arrives.
     pub(crate) fn block_bytes(&mut self, slot: usize, bytes: &[u8]) {
-        let at = self.conns[slot].download.receiving;
-        let Some(pending) = self.pending.get(at) else {
+        let at = self.peers[slot].download.receiving;
+        let Some(pending) = self.download.pending.get(at) else {
             return;
         };
         let got = pending.got as usize;
-        let room = self.blocks.bytes_mut(pending.block);
+        let room = self.download.blocks.bytes_mut(pending.block);
         if let Some(room) = room.and_then(|all| all.get_mut(got..got + bytes.len())) {
             room.copy_from_slice(bytes);
         }
@@ -69,28 +69,34 @@ impl<'m> Node<'m> {
 
     /// Where to read a block to directly: what is left of it.
     pub(crate) fn block_space(&mut self, slot: usize) -> Option<&mut [u8]> {
-        let pending = self.pending.get(self.conns[slot].download.receiving)?;
+        let pending = self
+            .download
+            .pending
+            .get(self.peers[slot].download.receiving)?;
         let (got, len) = (pending.got as usize, pending.len as usize);
-        self.blocks.bytes_mut(pending.block)?.get_mut(got..len)
+        self.download
+            .blocks
+            .bytes_mut(pending.block)?
+            .get_mut(got..len)
     }
 
     /// Whether the next bytes are read into their block, as the scratch is shorter than that.
     pub(crate) fn reads_in_place(&self, slot: usize) -> bool {
-        self.conns[slot].download.receiving != NONE && self.scratch.len() < BLOCK as usize
+        self.peers[slot].download.receiving != NONE && self.swarm.scratch.len() < BLOCK as usize
     }
 
     /// So many more bytes of the block are there.
     #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
     pub(crate) fn block_came(&mut self, slot: usize, len: usize) {
-        let at = self.conns[slot].download.receiving;
-        let Some(pending) = self.pending.get_mut(at) else {
+        let at = self.peers[slot].download.receiving;
+        let Some(pending) = self.download.pending.get_mut(at) else {
             return;
         };
         pending.got += len as u32;
         let whole = pending.got >= pending.len;
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.download.downloaded = conn.download.downloaded.saturating_add(len as u64);
-        self.downloaded = self.downloaded.saturating_add(len as u64);
+        self.download.downloaded = self.download.downloaded.saturating_add(len as u64);
         if let Some(torrent) = conn.link.torrent.and_then(|id| self.torrents.get_mut(id)) {
             torrent.downloaded = torrent.downloaded.saturating_add(len as u64);
         }
@@ -101,7 +107,7 @@ impl<'m> Node<'m> {
 
     /// A block is complete: it is to be written.
     fn block_is_here(&mut self, slot: usize, at: u16) {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.download.receiving = NONE;
         conn.download.last_block_at = conn.link.last_received_at;
         conn.link.payload = Payload::Skip;
@@ -113,9 +119,10 @@ impl<'m> Node<'m> {
             self.count_active_sources();
         }
         let refused = id.is_some_and(|id| !self.fetches(id));
-        self.pending
-            .unlink(&mut self.conns[slot].download.pending, at);
-        let Some(pending) = self.pending.get_mut(at) else {
+        self.download
+            .pending
+            .unlink(&mut self.peers[slot].download.pending, at);
+        let Some(pending) = self.download.pending.get_mut(at) else {
             return;
         };
         if refused {
@@ -124,10 +131,14 @@ impl<'m> Node<'m> {
         }
         pending.state = State::Write;
         let pending = *pending;
-        self.pending.push(&mut self.writes, at);
-        let (bytes, secret) = (self.blocks.bytes_mut(pending.block), &self.secret);
+        self.download.pending.push(&mut self.download.writes, at);
+        let (bytes, secret) = (
+            self.download.blocks.bytes_mut(pending.block),
+            &self.download.secret,
+        );
         let whole = bytes.and_then(|all| all.get(..pending.len as usize));
-        self.in_progress
+        self.download
+            .in_progress
             .came(pending.partial, pending.index, from, || {
                 secret.of(pending.index, whole.unwrap_or_default())
             });
@@ -136,7 +147,9 @@ impl<'m> Node<'m> {
             .is_some_and(|t| t.endgame)
         {
             // Whoever snubbed us left it open.
-            self.in_progress.taken(pending.partial, pending.index);
+            self.download
+                .in_progress
+                .taken(pending.partial, pending.index);
             self.cancel_twins(at, &pending);
         }
     }
@@ -147,8 +160,8 @@ impl<'m> Node<'m> {
             *slot != at && f.partial == pending.partial && f.index == pending.index
         };
         // At most one for each connection.
-        for _ in 0..self.conns.len() {
-            let found = self.pending.in_use().find(twin);
+        for _ in 0..self.peers.len() {
+            let found = self.download.pending.in_use().find(twin);
             let Some((other, conn)) = found.map(|(slot, f)| (slot, f.conn)) else {
                 return;
             };
@@ -158,11 +171,11 @@ impl<'m> Node<'m> {
 
     /// What the host is to do for a download: write a block, or verify a piece.
     pub(crate) fn storage_action(&mut self) -> Option<Action> {
-        let at = self.writes.head;
-        if let Some(pending) = self.pending.get(at).copied() {
-            self.pending.unlink(&mut self.writes, at);
+        let at = self.download.writes.head;
+        if let Some(pending) = self.download.pending.get(at).copied() {
+            self.download.pending.unlink(&mut self.download.writes, at);
             let span = self.span(&pending);
-            if let (Some(span), Some(slot)) = (span, self.pending.get_mut(at)) {
+            if let (Some(span), Some(slot)) = (span, self.download.pending.get_mut(at)) {
                 slot.state = State::Writing;
                 return Some(Action::Write {
                     block: pending.block,
@@ -170,7 +183,7 @@ impl<'m> Node<'m> {
                 });
             }
         }
-        if !self.to_verify {
+        if !self.download.to_verify {
             return None;
         }
         let torrents = &self.torrents;
@@ -179,7 +192,7 @@ impl<'m> Node<'m> {
                 .get(id)
                 .is_some_and(|t| t.state == torrent::State::Active)
         };
-        if let Some(partial) = self.in_progress.take_written(active) {
+        if let Some(partial) = self.download.in_progress.take_written(active) {
             let id = partial.torrent?;
             let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;
             return Some(Action::Verify {
@@ -188,12 +201,12 @@ impl<'m> Node<'m> {
                 fresh: false,
             });
         }
-        self.to_verify = false;
+        self.download.to_verify = false;
         None
     }
 
     fn span(&self, pending: &PendingBlock) -> Option<Span> {
-        let partial = self.in_progress.get(pending.partial)?;
+        let partial = self.download.in_progress.get(pending.partial)?;
         let torrent = partial.torrent?;
         let geometry = self.torrents.get(torrent)?.geometry?;
         let (_, offset) = geometry.locate(self.block_ref(pending)?)?;
@@ -211,19 +224,22 @@ impl<'m> Node<'m> {
         bytes: &'m mut [u8],
         result: Result<(), StorageError>,
     ) {
-        if !self.blocks.put_back(block, bytes) {
+        if !self.download.blocks.put_back(block, bytes) {
             return;
         }
-        let Some(pending) = self.pending.get(block.slot).copied() else {
+        let Some(pending) = self.download.pending.get(block.slot).copied() else {
             return;
         };
         match (pending.state, result) {
             (State::Writing, Ok(())) => {
-                self.in_progress.written(pending.partial, pending.index);
-                self.to_verify = true;
+                self.download
+                    .in_progress
+                    .written(pending.partial, pending.index);
+                self.download.to_verify = true;
             }
             (State::Writing, Err(StorageError::Pieces { first, end })) => {
                 let id = self
+                    .download
                     .in_progress
                     .get(pending.partial)
                     .and_then(|p| p.torrent);
@@ -239,6 +255,7 @@ impl<'m> Node<'m> {
     /// A torrent's storage takes no writes: nothing more is asked for.
     fn refused(&mut self, pending: &PendingBlock, error: StorageError) {
         let Some(id) = self
+            .download
             .in_progress
             .get(pending.partial)
             .and_then(|p| p.torrent)
@@ -248,8 +265,8 @@ impl<'m> Node<'m> {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.refused = Some(error);
         }
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent == Some(id) {
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent == Some(id) {
                 self.drop_all_pending(slot, true);
             }
         }
@@ -259,7 +276,7 @@ impl<'m> Node<'m> {
     pub(crate) fn writable(&mut self, id: TorrentId) {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.refused = None;
-            self.hungry = true;
+            self.download.request_all = true;
         }
     }
 
@@ -271,10 +288,11 @@ impl<'m> Node<'m> {
         piece: PieceIndex,
         good: bool,
     ) -> bool {
-        let Some(slot) = self.in_progress.find(id, piece) else {
+        let Some(slot) = self.download.in_progress.find(id, piece) else {
             return false;
         };
-        if self.in_progress.get(slot).map(|p| p.state) != Some(pieces_in_progress::State::Verifying)
+        if self.download.in_progress.get(slot).map(|p| p.state)
+            != Some(pieces_in_progress::State::Verifying)
         {
             return false;
         }
@@ -282,7 +300,11 @@ impl<'m> Node<'m> {
             self.bad_piece(id, slot);
             return true;
         }
-        let evidence = self.in_progress.get(slot).map(|partial| partial.evidence);
+        let evidence = self
+            .download
+            .in_progress
+            .get(slot)
+            .map(|partial| partial.evidence);
         self.end_partial(slot);
         if let Some(evidence) = evidence {
             self.judge(&evidence);
@@ -308,55 +330,55 @@ impl<'m> Node<'m> {
 
     /// Everybody is told of a piece.
     pub(crate) fn tell_have(&mut self, id: TorrentId, piece: PieceIndex) {
-        self.news.add(id, piece.get());
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
-                self.due(slot);
+        self.swarm.have_log.add(id, piece.get());
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent == Some(id) && self.peers[slot].is_open() {
+                self.peers.make_ready(slot);
             }
         }
     }
 
     /// A piece was bad: who gave all of it is charged, and it is fetched from one peer.
     fn bad_piece(&mut self, id: TorrentId, slot: u16) {
-        let Some(partial) = self.in_progress.get(slot) else {
+        let Some(partial) = self.download.in_progress.get(slot) else {
             return;
         };
         log::debug!("piece {} is bad", partial.piece);
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
         }
-        if let Some((giver, strikes)) = self.in_progress.again(slot) {
+        if let Some((giver, strikes)) = self.download.in_progress.again(slot) {
             self.charge(giver, strikes);
         }
-        self.hungry = true;
+        self.download.request_all = true;
     }
 
     /// A piece is good: who gave it gets credit, and who gave bad copies of it before is found out.
     fn judge(&mut self, evidence: &Evidence) {
         for giver in evidence.sources() {
-            self.bans.credit(giver);
-            for conn in self.conns.iter_mut().filter(|conn| conn.is_open()) {
+            self.swarm.bans.credit(giver);
+            for conn in self.peers.iter_mut().filter(|conn| conn.is_open()) {
                 conn.download.good_pieces += u32::from(origin(conn.link.addr) == giver);
             }
         }
         for verdict in evidence.verdicts() {
             match verdict {
                 Verdict::Proven(giver, strikes) => self.charge(giver, strikes),
-                Verdict::Acquitted(giver, strikes) => self.bans.acquit(giver, strikes),
+                Verdict::Acquitted(giver, strikes) => self.swarm.bans.acquit(giver, strikes),
             }
         }
     }
 
     fn charge(&mut self, giver: u64, strikes: u8) {
-        if self.bans.charge(self.now, giver, strikes) {
+        if self.swarm.bans.charge(self.now, giver, strikes) {
             self.expel(giver);
         }
     }
 
     /// Closes the connections of a banned origin.
     fn expel(&mut self, giver: u64) {
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].is_live() && origin(self.conns[slot].link.addr) == giver {
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].is_live() && origin(self.peers[slot].link.addr) == giver {
                 self.close(slot, Reason::BadPieces);
             }
         }
@@ -364,14 +386,14 @@ impl<'m> Node<'m> {
 
     /// All that is wanted is here.
     pub(crate) fn finished(&mut self, now: Instant, id: TorrentId) {
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent != Some(id) {
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent != Some(id) {
                 continue;
             }
             self.drop_all_pending(slot, false);
             self.forget_bits(slot);
             self.review(slot);
-            if self.conns[slot].is_open()
+            if self.peers[slot].is_open()
                 && let Err(reason) = self.both_seeds(slot)
             {
                 self.close(slot, reason);
@@ -386,28 +408,28 @@ impl<'m> Node<'m> {
         torrent.counts = crate::memory::ranges::LentRange::EMPTY;
         torrent.begun = torrent::Bits::None;
         if torrent.have == torrent::Bits::All {
-            self.announcer.completed(now, id);
+            self.discovery.announcer.completed(now, id);
         }
     }
 
     /// Nothing of a torrent is in progress any more.
     pub(crate) fn forget_partials(&mut self, id: TorrentId) {
-        for at in 0..self.pending.len() {
+        for at in 0..self.download.pending.len() {
             let Ok(at) = u16::try_from(at) else { return };
-            let Some(pending) = self.pending.get(at).copied() else {
+            let Some(pending) = self.download.pending.get(at).copied() else {
                 return;
             };
-            let its = self.in_progress.get(pending.partial);
+            let its = self.download.in_progress.get(pending.partial);
             if its.is_none_or(|p| p.torrent != Some(id)) {
                 continue;
             }
             match pending.state {
                 State::Write => {
-                    self.pending.unlink(&mut self.writes, at);
+                    self.download.pending.unlink(&mut self.download.writes, at);
                     self.free_pending(at, pending);
                 }
                 State::Writing => {
-                    if let Some(pending) = self.pending.get_mut(at) {
+                    if let Some(pending) = self.download.pending.get_mut(at) {
                         pending.state = State::Dropped;
                         pending.partial = NONE;
                     }
@@ -417,54 +439,15 @@ impl<'m> Node<'m> {
             }
         }
         loop {
-            let next = self.in_progress.of(id).next().map(|(slot, _)| slot);
+            let next = self
+                .download
+                .in_progress
+                .of(id)
+                .next()
+                .map(|(slot, _)| slot);
             let Some(slot) = next else { return };
             self.end_partial(slot);
         }
-    }
-}
-
-/// Pieces that came lately, for those who are to be told.
-#[derive(Debug)]
-pub(crate) struct News {
-    ring: [(TorrentId, u32); NEWS],
-    /// How many there ever were.
-    pub(crate) count: u32,
-}
-
-/// Pieces that are remembered. Who was told of less is told of all pieces again.
-const NEWS: usize = 256;
-
-impl News {
-    pub(crate) const fn new() -> News {
-        let nothing = TorrentId {
-            slot: 0,
-            tenancy: 0,
-        };
-        News {
-            ring: [(nothing, 0); NEWS],
-            count: 0,
-        }
-    }
-
-    fn add(&mut self, id: TorrentId, piece: u32) {
-        self.ring[self.count as usize % NEWS] = (id, piece);
-        self.count = self.count.wrapping_add(1);
-    }
-
-    /// The next piece of a torrent from number `from` on, and its number.
-    pub(crate) fn next(&self, id: TorrentId, from: u32) -> Option<(u32, u32)> {
-        let behind = self.count.wrapping_sub(from);
-        (0..behind).find_map(|n| {
-            let at = from.wrapping_add(n);
-            let (torrent, piece) = self.ring[at as usize % NEWS];
-            (torrent == id).then_some((at, piece))
-        })
-    }
-
-    /// Whether what follows `from` is not all known any more.
-    pub(crate) fn lost(&self, from: u32) -> bool {
-        self.count.wrapping_sub(from) as usize > NEWS
     }
 }
 

@@ -33,7 +33,7 @@ impl Node<'_> {
 
     /// Asks a peer for as many blocks as it should be asked for now.
     pub(crate) fn ask(&mut self, now: Instant, slot: usize) {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let Some(id) = conn
             .link
             .torrent
@@ -54,38 +54,41 @@ impl Node<'_> {
             return;
         }
         if conn.download.pending.len == 0 && !conn.download.owes {
-            self.conns[slot].download.last_block_at = now;
+            self.peers[slot].download.last_block_at = now;
         }
-        while self.conns[slot].download.pending.len < target {
-            if self.blocks.free() == 0 && !self.take_from_slow(now, slot) {
-                self.thirsty = true;
+        while self.peers[slot].download.pending.len < target {
+            if self.download.blocks.free() == 0 && !self.take_from_slow(now, slot) {
+                self.download.waits_for_block = true;
                 break;
             }
-            if self.ration.level(now) < QUANTUM {
-                self.rationed = true;
+            if self.download.rate.level(now) < QUANTUM {
+                self.download.waits_for_rate = true;
                 break;
             }
             let Some((partial, index)) = self.choose(now, slot, id) else {
                 break;
             };
             self.reserve(now, slot, partial, index);
-            if self.conns[slot].download.snubbed {
+            if self.peers[slot].download.snubbed {
                 self.open_pending_to_others(slot);
                 break;
             }
         }
-        if self.conns[slot].download.pending.len == 0 && !self.rationed && !self.thirsty {
+        if self.peers[slot].download.pending.len == 0
+            && !self.download.waits_for_rate
+            && !self.download.waits_for_block
+        {
             self.review(slot);
         }
-        self.due(slot);
+        self.peers.make_ready(slot);
     }
 
     /// Asks everybody who could be asked for more, beginning with another one each time.
     pub(crate) fn ask_all(&mut self, now: Instant) {
-        let len = self.conns.len();
+        let len = self.peers.len();
         let first = self.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
-            if self.conns[slot].download.interested {
+            if self.peers[slot].download.interested {
                 self.ask(now, slot);
             }
         }
@@ -94,11 +97,11 @@ impl Node<'_> {
     /// How many blocks to ask a peer for at a time: what it sends in about two seconds, its share of
     /// the blocks that there is memory for, and not more than it keeps.
     fn pipeline(&self, slot: usize) -> u16 {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         if conn.download.snubbed {
             return 1;
         }
-        let share = self.blocks.len() / usize::from(self.active_sources.max(1));
+        let share = self.download.blocks.len() / usize::from(self.download.active_sources.max(1));
         let share = u16::try_from(share).unwrap_or(u16::MAX).max(2);
         let most = share.min(conn.download.reqq).clamp(1, PIPELINE_MAX);
         conn.download.pipeline.min(most)
@@ -106,22 +109,22 @@ impl Node<'_> {
 
     /// Counts those who share the blocks.
     pub(crate) fn count_active_sources(&mut self) {
-        let active_sources = self.conns.iter().filter(|c| c.shares()).count();
-        self.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
+        let active_sources = self.peers.iter().filter(|c| c.shares()).count();
+        self.download.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
     }
 
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
     pub(crate) fn review(&mut self, slot: usize) {
-        let wants = match self.conns[slot].link.torrent {
+        let wants = match self.peers[slot].link.torrent {
             Some(id) if self.is_downloading(id) => {
                 self.choice(slot, id).is_some_and(|choice| choice.any())
             }
             _ => false,
         };
-        if self.conns[slot].download.interested != wants {
-            self.conns[slot].download.interested = wants;
+        if self.peers[slot].download.interested != wants {
+            self.peers[slot].download.interested = wants;
             self.count_active_sources();
-            self.due(slot);
+            self.peers.make_ready(slot);
         }
     }
 
@@ -139,7 +142,7 @@ impl Node<'_> {
             Order::Sequential => Rule::First,
             // A seed is asked for what only it has.
             Order::Rarest
-                if self.conns[slot].download.has != Has::All
+                if self.peers[slot].download.has != Has::All
                     && self.torrents.count(torrent.have, pieces) < RANDOM_FIRST =>
             {
                 Rule::Random
@@ -152,7 +155,7 @@ impl Node<'_> {
             had: self.torrents.set(torrent.have),
             begun: crate::download::picker::Set::None,
             has: self.has(slot),
-            counts: torrent.counts.get(self.peer_bitfields.counts),
+            counts: torrent.counts.get(self.download.availability.counts),
             rule,
         })
     }
@@ -160,7 +163,7 @@ impl Node<'_> {
     /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
     /// that another peer was asked for.
     fn choose(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
-        let (me, may) = (self.id(slot), |node: &Self, piece| {
+        let (me, may) = (self.peers.id(slot), |node: &Self, piece| {
             node.may_ask(slot, piece)
         });
         let fits = |node: &Self, partial: &pieces_in_progress::PieceInProgress| {
@@ -171,19 +174,20 @@ impl Node<'_> {
                 && may(node, partial.piece)
                 && (!partial.evidence.alone || node.may_claim(slot, id, partial))
         };
-        let last = self.conns[slot].download.last_partial;
+        let last = self.peers[slot].download.last_partial;
         let mut found = self
+            .download
             .in_progress
             .get(last)
             .filter(|p| fits(self, p))
             .map(|_| last);
         if found.is_none() {
             // It is soon known who spoiled it.
-            let mut begun = self.in_progress.of(id);
+            let mut begun = self.download.in_progress.of(id);
             let alone = begun.find(|(_, p)| p.evidence.alone && fits(self, p));
             found = alone.map(|(partial, _)| partial);
         }
-        if found.is_none() && self.conns[slot].download.has == Has::All {
+        if found.is_none() && self.peers[slot].download.has == Has::All {
             // What only a seed has is asked of the seed, rather than help for what others send.
             found = self.begin(slot, id, true);
         }
@@ -196,7 +200,11 @@ impl Node<'_> {
             }
         }
         if found.is_none() {
-            let begun = self.in_progress.of(id).filter(|(_, p)| fits(self, p));
+            let begun = self
+                .download
+                .in_progress
+                .of(id)
+                .filter(|(_, p)| fits(self, p));
             let best = begun.min_by_key(|(_, p)| if sequential { p.piece } else { p.missing });
             found = best.map(|(partial, _)| partial);
         }
@@ -206,18 +214,18 @@ impl Node<'_> {
         let Some(partial) = found else {
             return self.again(now, slot, id);
         };
-        self.conns[slot].download.last_partial = partial;
-        if self.in_progress.get(partial)?.evidence.alone {
-            let origin = origin(self.conns[slot].link.addr);
-            self.in_progress.claim(partial, me, origin);
+        self.peers[slot].download.last_partial = partial;
+        if self.download.in_progress.get(partial)?.evidence.alone {
+            let origin = origin(self.peers[slot].link.addr);
+            self.download.in_progress.claim(partial, me, origin);
         }
-        let index = self.in_progress.ask(partial)?;
+        let index = self.download.in_progress.ask(partial)?;
         Some((partial, index))
     }
 
     /// Whether a peer has a piece and would send it.
     pub(crate) fn may_ask(&self, slot: usize, piece: u32) -> bool {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
             && self.has(slot).contains(piece)
     }
@@ -236,8 +244,8 @@ impl Node<'_> {
             })
         };
         let hint = |node: &Self, piece: &u32| node.may_ask(slot, *piece) && fresh(node, *piece);
-        let conn = &self.conns[slot];
-        let counts = torrent.counts.get(self.peer_bitfields.counts);
+        let conn = &self.peers[slot];
+        let counts = torrent.counts.get(self.download.availability.counts);
         let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
         // Only what is rare anyway: a suggestion is no order.
         let suggested = conn
@@ -251,7 +259,7 @@ impl Node<'_> {
                 .copied()
                 .find(|piece| hint(self, piece))
         };
-        let piece = if self.conns[slot].download.unchoked {
+        let piece = if self.peers[slot].download.unchoked {
             // The generator is taken out so that the choice may look at the whole node.
             let mut rng = self.rng.clone();
             let choice = Choice {
@@ -266,22 +274,22 @@ impl Node<'_> {
             allowed()
         };
         let piece = geometry.piece(piece?)?;
-        self.conns[slot].download.suggested = None;
+        self.peers[slot].download.suggested = None;
         let size = geometry.piece_size(piece);
         let suspicious = torrent.bad_pieces > 0;
         let begin = |in_progress: &mut PiecesInProgress<'_>| {
             in_progress.begin(id, piece.get(), size, suspicious)
         };
-        let begun = begin(&mut self.in_progress).or_else(|| {
+        let begun = begin(&mut self.download.in_progress).or_else(|| {
             // A peer that could be asked for nothing else needs the place more than a piece of which
             // nothing is on its way.
-            let idle = self.conns[slot].download.pending.len == 0;
+            let idle = self.peers[slot].download.pending.len == 0;
             if !(idle && self.evict_partial()) {
                 return None;
             }
-            begin(&mut self.in_progress)
+            begin(&mut self.download.in_progress)
         });
-        self.crowded |= begun.is_none();
+        self.download.waits_for_piece |= begun.is_none();
         let begun = begun?;
         self.torrents.set_begun(id, piece, true);
         Some(begun)
@@ -289,7 +297,7 @@ impl Node<'_> {
 
     /// Gives up the piece in progress of which least is here and nothing on its way.
     fn evict_partial(&mut self) -> bool {
-        match self.in_progress.idlest() {
+        match self.download.in_progress.idlest() {
             Some(slot) => {
                 self.end_partial(slot);
                 true
@@ -300,12 +308,12 @@ impl Node<'_> {
 
     /// Forgets a piece in progress, of which no block may be on its way.
     pub(crate) fn end_partial(&mut self, slot: u16) {
-        let Some(partial) = self.in_progress.get(slot) else {
+        let Some(partial) = self.download.in_progress.get(slot) else {
             return;
         };
         let (id, piece) = (partial.torrent, partial.piece);
-        self.in_progress.end(slot);
-        self.hungry |= core::mem::take(&mut self.crowded);
+        self.download.in_progress.end(slot);
+        self.download.request_all |= core::mem::take(&mut self.download.waits_for_piece);
         if let Some(id) = id
             && let Some(geometry) = self.torrents.get(id).and_then(|t| t.geometry)
             && let Some(piece) = geometry.piece(piece)
@@ -316,15 +324,17 @@ impl Node<'_> {
 
     /// Gives a block that a peer is to be asked for its place.
     fn reserve(&mut self, now: Instant, slot: usize, partial: u16, index: u32) {
-        let (Some(block), Some(piece)) = (self.blocks.take(), self.in_progress.get_mut(partial))
-        else {
+        let (Some(block), Some(piece)) = (
+            self.download.blocks.take(),
+            self.download.in_progress.get_mut(partial),
+        ) else {
             return;
         };
         piece.pending += 1;
         let len = piece.block_len(index);
-        self.ration.take(now, u64::from(len));
-        let conn = self.id(slot).slot;
-        if let Some(pending) = self.pending.get_mut(block.slot) {
+        self.download.rate.take(now, u64::from(len));
+        let conn = self.peers.id(slot).slot;
+        if let Some(pending) = self.download.pending.get_mut(block.slot) {
             *pending = PendingBlock {
                 state: State::Reserved,
                 block,
@@ -335,16 +345,17 @@ impl Node<'_> {
                 asked: now,
                 ..PendingBlock::EMPTY
             };
-            self.conns[slot].download.owes = true;
-            self.pending
-                .push(&mut self.conns[slot].download.pending, block.slot);
+            self.peers[slot].download.owes = true;
+            self.download
+                .pending
+                .push(&mut self.peers[slot].download.pending, block.slot);
         }
     }
 
     /// What a pending block asks for.
     pub(crate) fn block_ref(&self, pending: &PendingBlock) -> Option<BlockRef> {
         Some(BlockRef {
-            index: self.in_progress.get(pending.partial)?.piece,
+            index: self.download.in_progress.get(pending.partial)?.piece,
             begin: pending.index * BLOCK,
             len: pending.len,
         })
@@ -353,15 +364,16 @@ impl Node<'_> {
     /// Waits no longer for a block of a connection; it can be asked for elsewhere.
     pub(crate) fn drop_pending(&mut self, slot: usize, at: u16) {
         if !self
+            .download
             .pending
-            .unlink(&mut self.conns[slot].download.pending, at)
+            .unlink(&mut self.peers[slot].download.pending, at)
         {
             return;
         }
-        let Some(pending) = self.pending.get(at).copied() else {
+        let Some(pending) = self.download.pending.get(at).copied() else {
             return;
         };
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         if conn.download.receiving == at {
             conn.download.receiving = NONE;
             conn.link.payload = crate::peer::Payload::Unasked;
@@ -373,27 +385,30 @@ impl Node<'_> {
 
     /// Frees a pending block that is in no list.
     pub(crate) fn free_pending(&mut self, at: u16, pending: PendingBlock) {
-        if let Some(slot) = self.pending.get_mut(at) {
+        if let Some(slot) = self.download.pending.get_mut(at) {
             *slot = PendingBlock::EMPTY;
         }
-        self.blocks.release(pending.block);
+        self.download.blocks.release(pending.block);
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
-            State::Asked | State::Arriving => !self.conns[usize::from(f.conn)].download.snubbed,
+            State::Asked | State::Arriving => !self.peers[usize::from(f.conn)].download.snubbed,
             _ => true,
         };
         let twin = |(_, f): (u16, &PendingBlock)| f.is_same(&pending) && counts(f);
         // Only then another peer may have been asked for it too.
         let endgame = self
+            .download
             .in_progress
             .get(pending.partial)
             .and_then(|p| p.torrent);
         let endgame = endgame.and_then(|id| self.torrents.get(id));
-        let twin = endgame.is_some_and(|t| t.endgame) && self.pending.in_use().any(twin);
+        let twin = endgame.is_some_and(|t| t.endgame) && self.download.pending.in_use().any(twin);
         if !twin {
-            self.in_progress.unask(pending.partial, pending.index);
+            self.download
+                .in_progress
+                .unask(pending.partial, pending.index);
         }
-        if let Some(partial) = self.in_progress.get_mut(pending.partial) {
+        if let Some(partial) = self.download.in_progress.get_mut(pending.partial) {
             partial.pending -= 1;
             if partial.pending == 0 {
                 partial.exclusive = None;
@@ -404,20 +419,22 @@ impl Node<'_> {
 
     /// There is a free block: whoever went without may be asked now, if it is worth the while.
     pub(crate) fn fed(&mut self) {
-        if self.thirsty && self.blocks.free() > self.blocks.len() / 8 {
-            self.thirsty = false;
-            self.hungry = true;
+        if self.download.waits_for_block
+            && self.download.blocks.free() > self.download.blocks.len() / 8
+        {
+            self.download.waits_for_block = false;
+            self.download.request_all = true;
         }
     }
 
     /// Waits no longer for anything from a connection.
     pub(crate) fn drop_all_pending(&mut self, slot: usize, but_asked: bool) {
-        let mut at = self.conns[slot].download.pending.head;
-        while let Some(pending) = self.pending.get(at) {
-            let (state, next) = (pending.state, self.pending.next(at));
+        let mut at = self.peers[slot].download.pending.head;
+        while let Some(pending) = self.download.pending.get(at) {
+            let (state, next) = (pending.state, self.download.pending.next(at));
             if !(but_asked && state != State::Reserved) {
                 self.drop_pending(slot, at);
-                self.hungry = true;
+                self.download.request_all = true;
             }
             at = next;
         }
@@ -425,29 +442,29 @@ impl Node<'_> {
 
     /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
     pub(crate) fn cancel_pending_beyond(&mut self, slot: usize, keep: u16) {
-        let mut at = self.conns[slot].download.pending.head;
+        let mut at = self.peers[slot].download.pending.head;
         for _ in 0..keep {
-            at = self.pending.next(at);
+            at = self.download.pending.next(at);
         }
-        while self.pending.get(at).is_some() {
-            let next = self.pending.next(at);
+        while self.download.pending.get(at).is_some() {
+            let next = self.download.pending.next(at);
             self.cancel_pending(slot, at);
             at = next;
         }
-        self.hungry = true;
+        self.download.request_all = true;
     }
 
     /// Takes one request back (BEP 3, cancel).
     pub(crate) fn cancel_pending(&mut self, slot: usize, at: u16) {
-        let Some(pending) = self.pending.get(at) else {
+        let Some(pending) = self.download.pending.get(at) else {
             return;
         };
         if pending.state == State::Asked
             && let Some(block) = self.block_ref(pending)
         {
             // If there is no room the block just comes.
-            let _ = self.conns[slot].download.cancels.push(block);
-            self.due(slot);
+            let _ = self.peers[slot].download.cancels.push(block);
+            self.peers.make_ready(slot);
         }
         self.drop_pending(slot, at);
     }

@@ -43,7 +43,7 @@ const ENDGAME_PEERS: usize = 2;
 impl Node<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
     pub(crate) fn review_pending(&mut self, now: Instant, slot: usize, period: Duration) {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         let came = conn.download.downloaded - conn.download.downloaded_swept;
         conn.download.downloaded_swept = conn.download.downloaded;
         conn.download.retractions = 0;
@@ -71,7 +71,7 @@ impl Node<'_> {
             self.count_active_sources();
         }
         self.free_alone(now, slot);
-        if self.conns[slot].is_open() && self.conns[slot].download.interested {
+        if self.peers[slot].is_open() && self.peers[slot].download.interested {
             self.review(slot);
             self.ask(now, slot);
         }
@@ -80,8 +80,8 @@ impl Node<'_> {
     /// No block is free: takes one from whoever waits longest with what it was asked for, for somebody who
     /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
     pub(crate) fn take_from_slow(&mut self, now: Instant, slot: usize) -> bool {
-        let me = &self.conns[slot];
-        if me.download.snubbed || now < self.none_slow_until {
+        let me = &self.peers[slot];
+        if me.download.snubbed || now < self.download.none_slow_until {
             return false;
         }
         let loses = |conn: &Conn| {
@@ -94,39 +94,39 @@ impl Node<'_> {
                 && conn.download.pending.len > 0
                 && now - conn.download.last_block_at >= PATIENCE
         };
-        let all = || (0..self.conns.len()).filter(|&s| s != slot && late(&self.conns[s]));
-        let slow = all().filter(|&s| loses(&self.conns[s]));
-        let Some(slowest) = slow.min_by_key(|&s| self.conns[s].download.last_block_at) else {
+        let all = || (0..self.peers.len()).filter(|&s| s != slot && late(&self.peers[s]));
+        let slow = all().filter(|&s| loses(&self.peers[s]));
+        let Some(slowest) = slow.min_by_key(|&s| self.peers[s].download.last_block_at) else {
             if all().next().is_none() {
-                self.none_slow_until = now + LOOK_FOR_SLOW;
+                self.download.none_slow_until = now + LOOK_FOR_SLOW;
             }
             return false;
         };
         // Nobody is made hungry by it, or two would take it from each other.
-        let last = self.conns[slowest].download.pending.tail;
+        let last = self.peers[slowest].download.pending.tail;
         self.cancel_pending(slowest, last);
-        self.blocks.free() > 0
+        self.download.blocks.free() > 0
     }
 
     /// Whether somebody who snubbed us is asked for a block all the same.
     pub(crate) fn may_try(&self, slot: usize) -> bool {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         // What it sends now is not wanted any more.
         if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
             return false;
         }
-        let snubbed = self.conns.iter().filter(|c| c.download.snubbed);
+        let snubbed = self.peers.iter().filter(|c| c.download.snubbed);
         let theirs: usize = snubbed.map(|c| usize::from(c.download.pending.len)).sum();
-        self.active_sources == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
+        self.download.active_sources == 0 || theirs * SNUBBERS_SHARE < self.download.blocks.len()
     }
 
     /// The block that a peer is asked for which snubbed us is open to others.
     pub(crate) fn open_pending_to_others(&mut self, slot: usize) {
-        let at = self.conns[slot].download.pending.head;
-        let Some(pending) = self.pending.get(at).copied() else {
+        let at = self.peers[slot].download.pending.head;
+        let Some(pending) = self.download.pending.get(at).copied() else {
             return;
         };
-        let Some(partial) = self.in_progress.get(pending.partial) else {
+        let Some(partial) = self.download.in_progress.get(pending.partial) else {
             return;
         };
         let Some(id) = partial.torrent else { return };
@@ -140,8 +140,10 @@ impl Node<'_> {
             torrent.endgame = true;
         }
         let others = |(other, f): (u16, &PendingBlock)| other != at && f.is_same(&pending);
-        if !self.pending.in_use().any(others) {
-            self.in_progress.unask(pending.partial, pending.index);
+        if !self.download.pending.in_use().any(others) {
+            self.download
+                .in_progress
+                .unask(pending.partial, pending.index);
         }
     }
 
@@ -149,9 +151,9 @@ impl Node<'_> {
     /// nobody who is slow holds up the end or a piece.
     pub(crate) fn again(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
         let torrent = self.torrents.get(id)?;
-        let begun = u32::try_from(self.in_progress.of(id).count()).unwrap_or(u32::MAX);
+        let begun = u32::try_from(self.download.in_progress.of(id).count()).unwrap_or(u32::MAX);
         let endgame = begun >= torrent.missing;
-        let me = self.id(slot);
+        let me = self.peers.id(slot);
         let is_late = |f: &PendingBlock| match f.state {
             State::Asked | State::Reserved if endgame => true,
             State::Arriving if endgame => now - f.asked >= LAST_PATIENCE,
@@ -159,16 +161,21 @@ impl Node<'_> {
             _ => false,
         };
         let fits = |f: &PendingBlock| {
-            let partial = self.in_progress.get(f.partial);
+            let partial = self.download.in_progress.get(f.partial);
             is_late(f)
                 && partial.is_some_and(|p| {
                     p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
                 })
         };
-        if !self.conns[slot].download.unchoked {
+        if !self.peers[slot].download.unchoked {
             return None;
         }
-        let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
+        let late = self
+            .download
+            .pending
+            .in_use()
+            .map(|(_, f)| f)
+            .filter(|f| fits(f));
         let oldest = late
             .filter(|f| self.is_asked_of_few(slot, f))
             .min_by_key(|f| f.asked)?;
@@ -181,14 +188,19 @@ impl Node<'_> {
 
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
     fn is_asked_of_few(&self, slot: usize, block: &PendingBlock) -> bool {
-        let here = self.id(slot).slot;
-        let recent = self.conns[slot].download.recent();
+        let here = self.peers.id(slot).slot;
+        let recent = self.peers[slot].download.recent();
         let mut others = 0;
-        for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
+        for (_, other) in self
+            .download
+            .pending
+            .in_use()
+            .filter(|(_, o)| o.is_same(block))
+        {
             if other.conn == here {
                 return false;
             }
-            let holder = &self.conns[usize::from(other.conn)];
+            let holder = &self.peers[usize::from(other.conn)];
             others += usize::from(2 * holder.download.recent() >= recent);
         }
         others < ENDGAME_PEERS
@@ -206,7 +218,7 @@ impl Node<'_> {
         if partial.exclusive.is_some() {
             return true;
         }
-        let me = &self.conns[slot];
+        let me = &self.peers[slot];
         let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.link.addr));
         let failed = |conn: &Conn| partial.evidence.failed(origin(conn.link.addr));
         let mut others = self.able(id, partial.piece);
@@ -217,7 +229,7 @@ impl Node<'_> {
             return true;
         }
         !others.any(|other| {
-            let conn = &self.conns[other];
+            let conn = &self.peers[other];
             match (failed(me), failed(conn)) {
                 _ if begun(conn) => 4 * conn.download.recent() >= me.download.recent(),
                 (true, false) => true,
@@ -229,8 +241,8 @@ impl Node<'_> {
 
     /// The connections that a piece could be asked of.
     fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
-        (0..self.conns.len()).filter(move |&slot| {
-            let conn = &self.conns[slot];
+        (0..self.peers.len()).filter(move |&slot| {
+            let conn = &self.peers[slot];
             let open = conn.link.torrent == Some(id) && conn.is_open();
             open && !conn.download.snubbed
                 && conn.download.retractions < RETRACTIONS_MAX
@@ -240,22 +252,22 @@ impl Node<'_> {
 
     /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
     fn free_alone(&mut self, now: Instant, slot: usize) {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let (Some(first), Some(id)) = (
-            self.pending.get(conn.download.pending.head),
+            self.download.pending.get(conn.download.pending.head),
             conn.link.torrent,
         ) else {
             return;
         };
         let at = first.partial;
-        let Some(partial) = self.in_progress.get(at) else {
+        let Some(partial) = self.download.in_progress.get(at) else {
             return;
         };
         if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
             return;
         }
         let faster =
-            |other: usize| self.conns[other].download.recent() > 4 * conn.download.recent();
+            |other: usize| self.peers[other].download.recent() > 4 * conn.download.recent();
         if !self.able(id, partial.piece).any(faster) {
             return;
         }
@@ -265,11 +277,12 @@ impl Node<'_> {
             partial.piece
         );
         while let Some(pending) = self
+            .download
             .pending
-            .find(&self.conns[slot].download.pending, |f| f.partial == at)
+            .find(&self.peers[slot].download.pending, |f| f.partial == at)
         {
             self.cancel_pending(slot, pending);
         }
-        self.hungry = true;
+        self.download.request_all = true;
     }
 }

@@ -7,6 +7,7 @@
 mod download;
 mod extensions;
 mod link;
+mod peers;
 mod reason;
 mod upload;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use crate::peer::download::{DownloadSide, PIPELINE_MIN};
 pub(crate) use crate::peer::extensions::Extensions;
 pub(crate) use crate::peer::link::{Link, Payload, State};
+pub(crate) use crate::peer::peers::Peers;
 pub use crate::peer::reason::Reason;
 pub(crate) use crate::peer::upload::{NO_PIECE, UploadSide};
 
@@ -55,12 +57,17 @@ impl Conn {
     };
 
     /// A connection that begins now.
-    pub(crate) fn new(now: Instant, tenancy: u16, addr: SocketAddr, state: State) -> Conn {
+    fn new(now: Instant, tenancy: u16, addr: SocketAddr, incoming: bool) -> Conn {
         let mut conn = Conn {
             tenancy,
             ..Conn::EMPTY
         };
-        (conn.link.addr, conn.link.state) = (addr, state);
+        conn.link.addr = addr;
+        conn.link.incoming = incoming;
+        conn.link.state = match incoming {
+            true => State::Greeting,
+            false => State::Dial,
+        };
         conn.link.opened_at = now;
         conn.link.last_received_at = now;
         conn.link.last_sent_at = now;

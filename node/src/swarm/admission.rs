@@ -38,31 +38,28 @@ impl Node<'_> {
     /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
     /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
     pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
-        let place = match self.stopping || self.bans.is_banned(now, origin(from)) {
+        let place = match self.stopping || self.swarm.bans.is_banned(now, origin(from)) {
             true => None,
             false => self.place_for(now, from),
         };
         let Some(slot) = place else {
-            self.turned_away += 1;
+            self.swarm.turned_away += 1;
             return None;
         };
-        let id = self.open(now, slot, from, State::Greeting);
-        self.conns[slot].link.incoming = true;
-        self.silent += 1;
-        Some(id)
+        Some(self.open(now, slot, from, true))
     }
 
     /// A free slot, and who leaves for it.
     fn place_for(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
         self.part_with_silent(now);
-        let Some(slot) = self.vacant() else {
+        let Some(slot) = self.peers.vacant() else {
             // Calls of ours took the last one.
             if let Some(victim) = self.least_useful(now, from) {
                 self.close(victim, Reason::Crowded);
             }
             return None;
         };
-        let after = usize::from(self.live) + 1;
+        let after = usize::from(self.peers.live) + 1;
         let last = after >= self.places();
         let victim = last.then(|| self.least_useful(now, from)).flatten();
         match victim {
@@ -76,13 +73,13 @@ impl Node<'_> {
     /// Connections at a time, at most.
     pub(crate) fn places(&self) -> usize {
         let wanted = usize::from(self.limits.peers.max(1));
-        self.conns.capacity().min(wanted)
+        self.peers.capacity().min(wanted)
     }
 
     /// Whose place a newcomer from this address may have.
     pub(crate) fn least_useful(&mut self, now: Instant, from: SocketAddr) -> Option<usize> {
         let oldest = |state: fn(&Conn) -> Option<Instant>, grace: Duration| {
-            let of_kind = (0..self.conns.len()).filter_map(|s| Some((state(&self.conns[s])?, s)));
+            let of_kind = (0..self.peers.len()).filter_map(|s| Some((state(&self.peers[s])?, s)));
             of_kind
                 .filter(|&(since, _)| now - since >= grace)
                 .min()
@@ -102,7 +99,7 @@ impl Node<'_> {
     /// Callers who have not finished their handshake, and how many they may be.
     fn silent(&self) -> (usize, usize) {
         let most = self.places().div_ceil(GREETING_SHARE);
-        (usize::from(self.silent), most)
+        (usize::from(self.peers.handshaking), most)
     }
 
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
@@ -110,9 +107,9 @@ impl Node<'_> {
         let (silent, most) = self.silent();
         let late =
             |conn: &Conn| conn.is_silent_caller() && now - conn.link.opened_at >= HANDSHAKE_GRACE;
-        let late = (0..self.conns.len()).filter(|&slot| late(&self.conns[slot]));
+        let late = (0..self.peers.len()).filter(|&slot| late(&self.peers[slot]));
         if silent >= most
-            && let Some(oldest) = late.min_by_key(|&slot| self.conns[slot].link.opened_at)
+            && let Some(oldest) = late.min_by_key(|&slot| self.peers[slot].link.opened_at)
         {
             self.close(oldest, Reason::Crowded);
         }
@@ -129,8 +126,8 @@ impl Node<'_> {
         let of_it = |conn: &Conn| {
             conn.is_silent_caller() && (size == 1 || origin(conn.link.addr) == address)
         };
-        let all = (0..self.conns.len()).filter(|&slot| of_it(&self.conns[slot]));
-        all.min_by_key(|&slot| self.conns[slot].link.opened_at)
+        let all = (0..self.peers.len()).filter(|&slot| of_it(&self.peers[slot]));
+        all.min_by_key(|&slot| self.peers[slot].link.opened_at)
     }
 
     /// Whether there are many connections from this address.
@@ -147,11 +144,11 @@ impl Node<'_> {
             return None;
         }
         let of_it = |&slot: &usize| {
-            let conn = &self.conns[slot];
+            let conn = &self.peers[slot];
             conn.is_live() && origin(conn.link.addr) == crowd
         };
-        (0..self.conns.len()).filter(of_it).min_by_key(|&slot| {
-            let conn = &self.conns[slot];
+        (0..self.peers.len()).filter(of_it).min_by_key(|&slot| {
+            let conn = &self.peers[slot];
             (
                 conn.upload.unchoked,
                 conn.is_open(),
@@ -164,8 +161,8 @@ impl Node<'_> {
     /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.
     fn largest_crowd(&mut self, of_kind: fn(&Conn) -> bool) -> Option<(u64, usize)> {
         let len = self.line_up(of_kind);
-        let address = |slot: u16| origin(self.conns[usize::from(slot)].link.addr);
-        let crowds = self.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
+        let address = |slot: u16| origin(self.peers[usize::from(slot)].link.addr);
+        let crowds = self.upload.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
         let largest = crowds.max_by_key(|crowd| crowd.len())?;
         Some((address(*largest.first()?), largest.len()))
     }
@@ -173,21 +170,21 @@ impl Node<'_> {
     /// Puts connections of some kind into `ranks`, those from one address side by side, and says how
     /// many there are.
     pub(crate) fn line_up(&mut self, of_kind: fn(&Conn) -> bool) -> usize {
-        let conns = &self.conns;
+        let conns = &self.peers;
         let slots = (0..).zip(conns.iter()).filter(|(_, conn)| of_kind(conn));
         let mut len = 0;
-        for (place, (slot, _)) in self.ranks.iter_mut().zip(slots) {
+        for (place, (slot, _)) in self.upload.ranks.iter_mut().zip(slots) {
             *place = slot;
             len += 1;
         }
-        let ranks = &mut self.ranks[..len];
+        let ranks = &mut self.upload.ranks[..len];
         ranks.sort_unstable_by_key(|&slot| origin(conns[usize::from(slot)].link.addr));
         len
     }
 
     fn neighbours(&self, of: u64) -> usize {
         let near = |c: &&Conn| c.is_live() && origin(c.link.addr) == of;
-        self.conns.iter().filter(near).count()
+        self.peers.iter().filter(near).count()
     }
 }
 

@@ -26,7 +26,7 @@ impl Node<'_> {
     /// How many bytes may be read from a connection so that everything that they can ask for has a
     /// place; 0 is back-pressure.
     pub(crate) fn readable(&mut self, slot: usize) -> usize {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         // Who sends us blocks and wants nothing is read in long strides.
         let may_ask = conn.upload.interested || conn.download.pending.len == 0;
         match conn.link.state {
@@ -47,29 +47,34 @@ impl Node<'_> {
     }
 
     fn quota(&mut self, slot: usize) -> u16 {
-        let slots = self.slots;
-        let quota = self.queue.quota(&self.conns[slot].upload.requests, slots);
-        if quota > 0 || self.conns[slot].upload.requests.len() > 0 {
+        let slots = self.upload.slots;
+        let quota = self
+            .upload
+            .queue
+            .quota(&self.peers[slot].upload.requests, slots);
+        if quota > 0 || self.peers[slot].upload.requests.len() > 0 {
             return quota;
         }
         // The pool is used up. Of those who were choked and do not read their rejects, the one that
         // holds most of it leaves, so that nobody waits for a place without an end.
-        let holds = |slot: usize| self.conns[slot].upload.requests.len();
-        let choked = |&slot: &usize| !self.conns[slot].upload.unchoked && holds(slot) > 0;
-        let hog = (0..self.conns.len())
+        let holds = |slot: usize| self.peers[slot].upload.requests.len();
+        let choked = |&slot: &usize| !self.peers[slot].upload.unchoked && holds(slot) > 0;
+        let hog = (0..self.peers.len())
             .filter(choked)
             .max_by_key(|&s| holds(s));
         match hog {
             Some(hog) => self.close(hog, Reason::Stalled),
             // Those who are served hold it all: `poll` comes back when some of it is free.
-            None => self.starved = true,
+            None => self.upload.waits_for_queue = true,
         }
-        self.queue.quota(&self.conns[slot].upload.requests, slots)
+        self.upload
+            .queue
+            .quota(&self.peers[slot].upload.requests, slots)
     }
 
     /// Takes bytes of a handshake.
     pub(crate) fn hello(&mut self, now: Instant, slot: usize, bytes: &[u8]) -> Verdict {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         let have = usize::from(conn.link.handshake_len);
         let Some(free) = conn.link.handshake.get_mut(have..have + bytes.len()) else {
             return Err(Reason::NotBitTorrent);
@@ -97,18 +102,17 @@ impl Node<'_> {
             .torrents
             .find(hello.info_hash)
             .ok_or(Reason::UnknownTorrent)?;
-        let expected = self.conns[slot].link.torrent;
+        let expected = self.peers[slot].link.torrent;
         if expected.is_some_and(|expected| expected != id) {
             return Err(Reason::UnknownTorrent);
         }
         if self.is_asleep(id) {
-            let conn = &mut self.conns[slot];
-            self.silent -= u16::from(conn.is_silent_caller());
-            (conn.link.torrent, conn.link.state) = (Some(id), State::Wake);
+            self.peers[slot].link.torrent = Some(id);
+            self.peers.set_state(slot, State::Wake);
             return Ok(());
         }
         let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
-        let twin = self.conns.iter().position(|c| {
+        let twin = self.peers.iter().position(|c| {
             c.is_open() && c.link.torrent == Some(id) && c.link.peer_id == hello.peer_id
         });
         if let Some(twin) = twin {
@@ -130,21 +134,21 @@ impl Node<'_> {
         if expected.is_none() {
             torrent.conns += 1;
         }
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.link.torrent = Some(id);
         conn.link.peer_id = hello.peer_id;
         conn.link.features = hello.features.and(FEATURES);
-        self.silent -= u16::from(conn.is_silent_caller());
-        conn.link.state = State::Open;
         conn.link.last_sent_at = now;
+        self.peers.set_state(slot, State::Open);
+        let conn = &self.peers[slot];
         log::debug!("{}: connected, {}", conn.link.addr, hello.info_hash);
         Ok(())
     }
 
     /// Goes on with those who waited for a torrent that is awake now.
     pub(crate) fn let_in(&mut self, now: Instant, id: TorrentId) {
-        for slot in 0..self.conns.len() {
-            let conn = &mut self.conns[slot];
+        for slot in 0..self.peers.len() {
+            let conn = &mut self.peers[slot];
             if conn.link.torrent != Some(id)
                 || !matches!(conn.link.state, State::Wake | State::Waking)
             {
@@ -153,7 +157,7 @@ impl Node<'_> {
             conn.link.torrent = None;
             let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent);
             match hello.and_then(|hello| self.greeted(now, slot, hello)) {
-                Ok(()) => self.due(slot),
+                Ok(()) => self.peers.make_ready(slot),
                 Err(reason) => self.close(slot, reason),
             }
         }
@@ -162,7 +166,7 @@ impl Node<'_> {
     /// Whether an open connection, the twin, gives way to a new one of the same peer. Only its own address
     /// is believed, as peer ids are no secret.
     fn gives_way(&self, now: Instant, twin: usize, slot: usize, peer: PeerId) -> bool {
-        let (old, new) = (&self.conns[twin], &self.conns[slot]);
+        let (old, new) = (&self.peers[twin], &self.peers[slot]);
         if old.link.addr.ip() != new.link.addr.ip() {
             return false;
         }
@@ -179,10 +183,10 @@ impl Node<'_> {
     pub(crate) fn messages(&mut self, now: Instant, slot: usize, mut bytes: &[u8]) -> Verdict {
         loop {
             // A copy of 24 bytes, so that the handlers may use the whole node.
-            let mut decoder = self.conns[slot].link.decoder.clone();
+            let mut decoder = self.peers[slot].link.decoder.clone();
             let before = bytes.len();
             let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;
-            let conn = &mut self.conns[slot];
+            let conn = &mut self.peers[slot];
             conn.link.decoder = decoder;
             let block = matches!(conn.link.payload, Payload::Block | Payload::Unasked);
             if !block || !matches!(item, Some(Item::Payload { .. })) {
@@ -199,7 +203,7 @@ impl Node<'_> {
     /// Lets go of who talks without end: what comes besides blocks has to be in some proportion to the
     /// torrent's size, to the blocks that were sent either way, and to the time.
     fn talks_enough(&self, now: Instant, slot: usize) -> Verdict {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let of_pieces = u64::from(self.pieces_of(slot)) * TALK_PER_PIECE;
         let of_blocks = (conn.upload.uploaded + conn.download.downloaded) / 16;
         let of_time = (now - conn.link.opened_at).as_secs() * TALK_PER_SECOND;
@@ -210,10 +214,10 @@ impl Node<'_> {
     }
 
     fn message(&mut self, now: Instant, slot: usize, message: Message) -> Verdict {
-        if message.is_fast() && !self.conns[slot].link.features.fast {
+        if message.is_fast() && !self.peers[slot].link.features.fast {
             return Err(Reason::BadMessage);
         }
-        self.conns[slot].link.payload = Payload::Skip;
+        self.peers[slot].link.payload = Payload::Skip;
         match message {
             Message::Interested => self.interested(now, slot, true),
             Message::NotInterested => self.interested(now, slot, false),
@@ -223,8 +227,8 @@ impl Node<'_> {
             Message::HaveNone => self.have_none(slot),
             Message::Request(block) => self.request(now, slot, block),
             Message::Cancel(block) => self.cancel(slot, block),
-            Message::Extended { id, .. } if self.conns[slot].link.features.extended => {
-                self.conns[slot].link.payload = Payload::Extended { id, at: 0 };
+            Message::Extended { id, .. } if self.peers[slot].link.features.extended => {
+                self.peers[slot].link.payload = Payload::Extended { id, at: 0 };
                 Ok(())
             }
             Message::Choke => self.choked_us(slot),
@@ -239,7 +243,7 @@ impl Node<'_> {
     }
 
     fn payload(&mut self, slot: usize, bytes: &[u8], last: bool) -> Verdict {
-        match self.conns[slot].link.payload {
+        match self.peers[slot].link.payload {
             Payload::Skip | Payload::Unasked => Ok(()),
             Payload::Block => {
                 self.block_bytes(slot, bytes);
@@ -261,23 +265,28 @@ impl Node<'_> {
         bytes: &[u8],
         last: bool,
     ) -> Verdict {
-        self.conns[slot].link.payload = Payload::Extended {
+        self.peers[slot].link.payload = Payload::Extended {
             id,
             at: at.saturating_add(bytes.len() as u32),
         };
         if at == 0 && last {
             return self.extended(slot, id, bytes);
         }
-        let owner = self.id(slot);
-        if at == 0 && !self.stash.is_held(|conn| self.slot(conn).is_some()) {
-            self.stash = Stash::of(owner);
+        let owner = self.peers.id(slot);
+        if at == 0
+            && !self
+                .swarm
+                .stash
+                .is_held(|conn| self.peers.slot(conn).is_some())
+        {
+            self.swarm.stash = Stash::of(owner);
         }
-        if self.stash.owner != Some(owner) {
+        if self.swarm.stash.owner != Some(owner) {
             return Ok(());
         }
-        let whole = self.stash.bytes.extend_from_slice(bytes).is_ok();
+        let whole = self.swarm.stash.bytes.extend_from_slice(bytes).is_ok();
         if last || !whole {
-            let stash = core::mem::take(&mut self.stash);
+            let stash = core::mem::take(&mut self.swarm.stash);
             if whole {
                 return self.extended(slot, id, &stash.bytes);
             }
@@ -286,7 +295,7 @@ impl Node<'_> {
     }
 
     fn interested(&mut self, now: Instant, slot: usize, interested: bool) -> Verdict {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         if conn.upload.interested == interested {
             return Ok(());
         }
@@ -297,7 +306,7 @@ impl Node<'_> {
         }
         // Who is served next is seen to when the whole read was taken, however often it changed its
         // mind in it.
-        self.slot_freed = true;
+        self.upload.slot_freed = true;
         self.both_seeds(slot)
     }
 
@@ -306,11 +315,11 @@ impl Node<'_> {
         if index >= pieces {
             return Err(Reason::BadMessage);
         }
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.download.have_count = conn.download.have_count.saturating_add(1).min(pieces);
         self.peer_has(slot, index);
-        if !self.conns[slot].download.interested && self.is_missing(slot, index) {
-            self.conns[slot].download.interested = true;
+        if !self.peers[slot].download.interested && self.is_missing(slot, index) {
+            self.peers[slot].download.interested = true;
             self.count_active_sources();
         }
         self.both_seeds(slot)
@@ -319,13 +328,13 @@ impl Node<'_> {
     /// A bitfield has the torrent's size (BEP 3). It should come first, if at all, but aria2 sends
     /// another one where it would have to send very many haves: the last one counts.
     fn bitfield(&mut self, slot: usize, len: u32) -> Verdict {
-        self.conns[slot].download.have_count = 0;
+        self.peers[slot].download.have_count = 0;
         self.forget_bits(slot);
         let torrent = self.torrent_of(slot).and_then(|t| t.geometry);
         if torrent.map(|g| g.bitfield_len()) != Some(len) {
             return Err(Reason::BadBitfield);
         }
-        self.conns[slot].link.payload = Payload::Bitfield { at: 0 };
+        self.peers[slot].link.payload = Payload::Bitfield { at: 0 };
         Ok(())
     }
 
@@ -342,11 +351,11 @@ impl Node<'_> {
         if let Some(end) = end {
             self.count_bits(slot, then, &[bits::without_spare(end, pieces)]);
         }
-        self.conns[slot].link.payload = Payload::Bitfield { at: then };
+        self.peers[slot].link.payload = Payload::Bitfield { at: then };
         if !last {
             return Ok(());
         }
-        if self.conns[slot].download.have_count >= pieces {
+        if self.peers[slot].download.have_count >= pieces {
             self.peer_has_all(slot);
         }
         self.review(slot);
@@ -356,7 +365,7 @@ impl Node<'_> {
     fn count_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
         self.peer_has_bits(slot, at, bytes);
         let pieces = self.pieces_of(slot);
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.download.have_count = conn
             .download
             .have_count
@@ -365,14 +374,14 @@ impl Node<'_> {
     }
 
     fn have_all(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].download.have_count = self.pieces_of(slot);
+        self.peers[slot].download.have_count = self.pieces_of(slot);
         self.peer_has_all(slot);
         self.review(slot);
         self.both_seeds(slot)
     }
 
     fn have_none(&mut self, slot: usize) -> Verdict {
-        self.conns[slot].download.have_count = 0;
+        self.peers[slot].download.have_count = 0;
         self.forget_bits(slot);
         self.review(slot);
         Ok(())
@@ -381,7 +390,7 @@ impl Node<'_> {
     /// Two who need nothing part: the other is a seed, or downloads no more (BEP 21). A seed that is
     /// still interested counted a piece twice.
     pub(crate) fn both_seeds(&self, slot: usize) -> Verdict {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let seed = conn.extensions.upload_only || conn.download.have_count >= self.pieces_of(slot);
         let done = conn.link.torrent.is_none_or(|id| !self.is_downloading(id));
         if seed && done && !conn.upload.interested {
@@ -401,7 +410,7 @@ impl Node<'_> {
             return Err(Reason::BadRequest);
         };
         let had = self.torrents.contains(torrent.have, piece);
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         let reject = !conn.upload.unchoked || !had;
         if reject && !conn.link.features.fast {
             // Requests that crossed our choke are dropped without a word (BEP 3).
@@ -422,7 +431,9 @@ impl Node<'_> {
             return Ok(());
         }
         let kind = if reject { Kind::Reject } else { Kind::Piece };
-        self.queue.push(&mut conn.upload.requests, block, kind);
+        self.upload
+            .queue
+            .push(&mut conn.upload.requests, block, kind);
         if again {
             self.suspect(now, slot, piece);
         }
@@ -434,11 +445,11 @@ impl Node<'_> {
 
     /// Takes a request back; under Fast it is still answered, by a reject (BEP 6).
     fn cancel(&mut self, slot: usize, block: BlockRef) -> Verdict {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         if conn.link.features.fast {
-            self.queue.reject(&conn.upload.requests, Some(block));
+            self.upload.queue.reject(&conn.upload.requests, Some(block));
         } else {
-            self.queue.remove(&mut conn.upload.requests, block);
+            self.upload.queue.remove(&mut conn.upload.requests, block);
         }
         Ok(())
     }
@@ -448,11 +459,11 @@ impl Node<'_> {
         match id {
             0 => {
                 if let Ok(hello) = extension::Handshake::decode(bytes) {
-                    self.conns[slot].extensions.upload_only = hello.upload_only;
-                    self.conns[slot].download.reqq =
-                        hello.reqq.unwrap_or(self.conns[slot].download.reqq).max(1);
-                    self.conns[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
-                    self.conns[slot].link.listen_port = hello.port.unwrap_or(0);
+                    self.peers[slot].extensions.upload_only = hello.upload_only;
+                    self.peers[slot].download.reqq =
+                        hello.reqq.unwrap_or(self.peers[slot].download.reqq).max(1);
+                    self.peers[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
+                    self.peers[slot].link.listen_port = hello.port.unwrap_or(0);
                 }
             }
             metadata::OUR_ID => {
@@ -469,7 +480,7 @@ impl Node<'_> {
     /// after the fourth time.
     fn metadata_request(&mut self, slot: usize, piece: u32) {
         let len = self.torrent_of(slot).and_then(|t| t.metadata_len);
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         let pieces = len.unwrap_or(0).div_ceil(metadata::METADATA_PIECE);
         if conn.extensions.ut_metadata == 0
             || conn.extensions.metadata_requests >= pieces.saturating_add(1) * 4
@@ -483,12 +494,13 @@ impl Node<'_> {
             len: 0,
         };
         // If the pool is used up it is ignored too: who needs `info` asks again.
-        self.queue
+        self.upload
+            .queue
             .push(&mut conn.upload.requests, block, Kind::Metadata);
     }
 
     pub(crate) fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
-        self.conns[slot]
+        self.peers[slot]
             .link
             .torrent
             .and_then(|id| self.torrents.get(id))
@@ -500,7 +512,7 @@ impl Node<'_> {
 
     /// What a connection's end means for calling the peer again.
     pub(crate) fn fate(&self, slot: usize, reason: Reason) -> Fate {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         match reason {
             Reason::BothSeeds if self.torrent_of(slot).is_some_and(|t| t.narrowed) => Fate::Rests,
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,

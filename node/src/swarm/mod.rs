@@ -5,14 +5,48 @@
 //! | `admission` | who gets a place, and who leaves when there is none for others |
 //! | `connections` | a connection's slot from the call to the end |
 //! | `inbound`, [`outbound`] | the messages that come, and those that are owed |
-//! | `ready_list` | the connections that need something of the host |
+//! | `have_log` | the pieces that peers are to be told of |
 //! | `timers` | what time alone brings about |
 //! | `bans` | the addresses that sent bad pieces |
 
 pub(crate) mod admission;
 pub(crate) mod bans;
 pub(crate) mod connections;
+pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
-pub(crate) mod ready_list;
 pub(crate) mod timers;
+pub(crate) mod traffic;
+
+use everseed_core::time::Instant;
+
+use crate::swarm::bans::Bans;
+use crate::swarm::have_log::HaveLog;
+use crate::swarm::inbound::Stash;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Swarm<'m> {
+    /// What sockets are read into.
+    pub(crate) scratch: &'m mut [u8],
+    /// An extended message that comes in pieces.
+    pub(crate) stash: Stash,
+    pub(crate) have_log: HaveLog,
+    pub(crate) bans: Bans,
+    /// Peers that there was no place for, see [`Stats`](crate::Stats).
+    pub(crate) turned_away: u64,
+    pub(crate) next_sweep: Option<Instant>,
+}
+
+impl<'m> Swarm<'m> {
+    pub(crate) fn new(scratch: &'m mut [u8]) -> Swarm<'m> {
+        Swarm {
+            scratch,
+            stash: Stash::default(),
+            have_log: HaveLog::new(),
+            bans: Bans::new(),
+            turned_away: 0,
+            next_sweep: None,
+        }
+    }
+}

@@ -15,8 +15,9 @@ use everseed_core::wire::{Handshake, Message};
 
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
-use crate::download::receiver::{News, next_set};
+use crate::download::receiver::next_set;
 use crate::peer::{Conn, State};
+use crate::swarm::have_log::HaveLog;
 use crate::torrent::{Bits, Torrent, Torrents};
 use crate::upload::request_queue::{Kind, NONE, Queue};
 
@@ -136,7 +137,7 @@ pub(crate) struct View<'a> {
     pub(crate) queue: &'a Queue<'a>,
     pub(crate) pending: &'a PendingBlocks<'a>,
     pub(crate) in_progress: &'a PiecesInProgress<'a>,
-    pub(crate) news: &'a News,
+    pub(crate) news: &'a HaveLog,
     pub(crate) greeting: Greeting<'a>,
 }
 

@@ -37,30 +37,30 @@ impl Node<'_> {
     /// Looks after every connection.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let mut any = false;
-        for slot in 0..self.conns.len() {
+        for slot in 0..self.peers.len() {
             if let Some(reason) = self.overdue(now, slot) {
                 self.close(slot, reason);
             }
-            if keep_alive_due(&self.conns[slot], now) {
-                self.conns[slot].link.outbox.keep_alive = true;
-                self.due(slot);
+            if keep_alive_due(&self.peers[slot], now) {
+                self.peers[slot].link.outbox.keep_alive = true;
+                self.peers.make_ready(slot);
             }
-            if self.conns[slot].is_open() {
+            if self.peers[slot].is_open() {
                 self.review_pending(now, slot, PERIOD);
             }
-            any |= self.conns[slot].is_live();
+            any |= self.peers[slot].is_live();
         }
-        if self.next_round <= now {
-            self.next_round = now + ROUND;
-            self.rounds = self.rounds.wrapping_add(1);
-            self.choking_round(now, self.rounds.is_multiple_of(ROUNDS_PER_ROTATION));
+        if self.upload.next_round <= now {
+            self.upload.next_round = now + ROUND;
+            self.upload.rounds = self.upload.rounds.wrapping_add(1);
+            self.choking_round(now, self.upload.rounds.is_multiple_of(ROUNDS_PER_ROTATION));
         }
-        self.next_sweep = any.then(|| now + PERIOD);
+        self.swarm.next_sweep = any.then(|| now + PERIOD);
     }
 
     /// Why a connection should end now.
     fn overdue(&self, now: Instant, slot: usize) -> Option<Reason> {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let owed = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
         match conn.link.state {
             State::Dial | State::Dialling if now - conn.link.opened_at > DIAL_TIMEOUT => {
@@ -77,7 +77,7 @@ impl Node<'_> {
             State::Open
                 if owed
                     && now - conn.link.last_sent_at > STALL_TIMEOUT
-                    && !self.throttled
+                    && !self.upload.waits_for_rate
                     && conn.upload.awaits_verify.is_none() =>
             {
                 Some(Reason::Stalled)
@@ -89,16 +89,16 @@ impl Node<'_> {
     /// Decides anew whom to serve (BEP 3).
     pub(crate) fn choking_round(&mut self, now: Instant, rotate: bool) {
         if self.limits.slots.is_none() {
-            let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
+            let sent = (self.upload.uploaded - self.upload.uploaded_before) / ROUND.as_secs();
             // With a limit the capacity is known; without, it is at least what was sent.
             let capacity = self.limits.upload_bps.unwrap_or(sent);
             let automatic = choker::automatic_slots(capacity);
-            self.slots = automatic.min(self.limits.most_slots).max(1);
+            self.upload.slots = automatic.min(self.limits.most_slots).max(1);
         }
-        self.uploaded_before = self.uploaded;
+        self.upload.uploaded_before = self.upload.uploaded;
         let len = self.line_up(|conn| conn.is_open() && conn.upload.interested);
         self.count_unchoked_from_same_ip(len);
-        let (conns, throttled) = (&self.conns, self.throttled);
+        let (conns, throttled) = (&self.peers, self.upload.waits_for_rate);
         let rank = |slot| {
             let conn = &conns[usize::from(slot)];
             Rank {
@@ -112,18 +112,18 @@ impl Node<'_> {
                 unchoked_from_same_ip: conn.upload.unchoked_from_same_ip,
             }
         };
-        let slots = usize::from(self.slots);
-        let chosen = choker::choose(&mut self.ranks[..len], rank, slots, rotate);
-        for conn in self.conns.iter_mut() {
+        let slots = usize::from(self.upload.slots);
+        let chosen = choker::choose(&mut self.upload.ranks[..len], rank, slots, rotate);
+        for conn in self.peers.iter_mut() {
             conn.upload.uploaded_before = conn.upload.uploaded;
             conn.download.downloaded_before =
                 [conn.download.downloaded_before[1], conn.download.downloaded];
         }
         for place in 0..len {
-            let slot = usize::from(self.ranks[place]);
+            let slot = usize::from(self.upload.ranks[place]);
             let unchoked = place < chosen.by_speed + chosen.optimistic;
-            self.conns[slot].upload.optimistic = unchoked && place >= chosen.by_speed;
-            match (self.conns[slot].upload.unchoked, unchoked) {
+            self.peers[slot].upload.optimistic = unchoked && place >= chosen.by_speed;
+            match (self.peers[slot].upload.unchoked, unchoked) {
                 (false, true) => self.unchoke(now, slot),
                 (true, false) => self.choke(now, slot),
                 _ => {}
@@ -133,8 +133,8 @@ impl Node<'_> {
 
     /// Finds out how many slots the address of each of those has who are lined up.
     fn count_unchoked_from_same_ip(&mut self, len: usize) {
-        let conns = &mut self.conns;
-        let mut rest = &self.ranks[..len];
+        let conns = &mut self.peers;
+        let mut rest = &self.upload.ranks[..len];
         while let Some(&first) = rest.first() {
             let address = origin(conns[usize::from(first)].link.addr);
             let same = |slot: &&u16| origin(conns[usize::from(**slot)].link.addr) == address;
@@ -151,41 +151,41 @@ impl Node<'_> {
     /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
     /// the rounds nobody waits for nothing.
     pub(crate) fn fill_slots(&mut self, now: Instant) {
-        let unchoked = self.conns.iter().filter(|c| c.upload.unchoked).count();
-        for _ in unchoked..usize::from(self.slots) {
+        let unchoked = self.peers.iter().filter(|c| c.upload.unchoked).count();
+        for _ in unchoked..usize::from(self.upload.slots) {
             let waits = |slot: &usize| {
-                let conn = &self.conns[*slot];
+                let conn = &self.peers[*slot];
                 conn.is_open() && conn.upload.interested && !conn.upload.unchoked
             };
-            let first = (0..self.conns.len())
+            let first = (0..self.peers.len())
                 .filter(waits)
-                .min_by_key(|&s| self.conns[s].upload.choke_changed_at);
+                .min_by_key(|&s| self.peers[s].upload.choke_changed_at);
             let Some(slot) = first else { return };
             self.unchoke(now, slot);
         }
     }
 
     fn unchoke(&mut self, now: Instant, slot: usize) {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.upload.unchoked = true;
         conn.upload.choke_changed_at = now;
         self.hint(slot);
-        self.due(slot);
+        self.peers.make_ready(slot);
     }
 
     /// Chokes a peer. What it asked for is rejected under Fast (BEP 6) and forgotten otherwise.
     pub(crate) fn choke(&mut self, now: Instant, slot: usize) {
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         conn.upload.unchoked = false;
         conn.upload.optimistic = false;
         conn.link.outbox.choked();
         conn.upload.choke_changed_at = now;
         if conn.link.features.fast {
-            self.queue.reject(&conn.upload.requests, None);
+            self.upload.queue.reject(&conn.upload.requests, None);
         } else {
-            self.queue.clear(&mut conn.upload.requests);
+            self.upload.queue.clear(&mut conn.upload.requests);
         }
-        self.due(slot);
+        self.peers.make_ready(slot);
     }
 }
 

@@ -154,6 +154,10 @@ pub(crate) struct Torrents<'m> {
     pub(crate) names: Registry<'m>,
     slots: &'m mut [Torrent],
     bits: &'m mut [u8],
+    /// Whether some torrent may have pieces to verify that nobody waits for.
+    pub(crate) to_recheck: bool,
+    /// Whether a download may lack nothing more, as something was left out.
+    pub(crate) left_out: bool,
 }
 
 /// There is no room for a torrent.
@@ -192,7 +196,13 @@ impl<'m> Torrents<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
         slots.fill(Torrent::EMPTY);
-        Torrents { names, slots, bits }
+        Torrents {
+            names,
+            slots,
+            bits,
+            to_recheck: false,
+            left_out: false,
+        }
     }
 
     /// Makes a torrent known, and awake.

@@ -22,7 +22,7 @@ impl Node<'_> {
 
     /// A piece that was there before is good or is not.
     fn found(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
-        self.to_recheck = true;
+        self.torrents.to_recheck = true;
         let Some(torrent) = self.torrents.get_mut(id) else {
             return;
         };
@@ -49,20 +49,21 @@ impl Node<'_> {
                 self.finished(now, id);
             }
         }
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent != Some(id) || !self.conns[slot].is_open() {
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent != Some(id) || !self.peers[slot].is_open() {
                 continue;
             }
-            if !good && self.conns[slot].link.outbox.is_sending(piece) {
+            if !good && self.peers[slot].link.outbox.is_sending(piece) {
                 // The rest of a block cannot be taken back.
                 self.close(slot, Reason::MissingPiece);
-            } else if !good && self.conns[slot].link.features.fast {
-                self.queue
-                    .reject_piece(&self.conns[slot].upload.requests, piece.get());
-            } else if !good && self.conns[slot].upload.awaits_verify == Some(piece) {
+            } else if !good && self.peers[slot].link.features.fast {
+                self.upload
+                    .queue
+                    .reject_piece(&self.peers[slot].upload.requests, piece.get());
+            } else if !good && self.peers[slot].upload.awaits_verify == Some(piece) {
                 self.close(slot, Reason::MissingPiece);
             }
-            self.due(slot);
+            self.peers.make_ready(slot);
         }
     }
 
@@ -71,8 +72,8 @@ impl Node<'_> {
         let verifying = |p: &pieces_in_progress::PieceInProgress| {
             p.state == pieces_in_progress::State::Verifying
         };
-        if let Some(slot) = self.in_progress.find(id, piece)
-            && self.in_progress.get(slot).is_some_and(verifying)
+        if let Some(slot) = self.download.in_progress.find(id, piece)
+            && self.download.in_progress.get(slot).is_some_and(verifying)
         {
             self.end_partial(slot);
         }
@@ -93,7 +94,7 @@ impl Node<'_> {
             let Some(piece) = geometry.piece(index) else {
                 continue;
             };
-            if let Some(partial) = self.in_progress.find(id, piece) {
+            if let Some(partial) = self.download.in_progress.find(id, piece) {
                 self.give_up(partial);
             }
             if !self.torrents.leave_out(id, piece) {
@@ -106,26 +107,26 @@ impl Node<'_> {
         if let (Some(torrent), Some(missing)) = (self.torrents.get_mut(id), missing) {
             (torrent.missing, torrent.narrowed) = (missing, true);
         }
-        self.left_out = true;
-        self.hungry = true;
+        self.torrents.left_out = true;
+        self.download.request_all = true;
     }
 
     /// Forgets a piece in progress, and the blocks of it that are on their way.
     fn give_up(&mut self, partial: u16) {
-        for at in 0..self.pending.len() {
+        for at in 0..self.download.pending.len() {
             let Ok(at) = u16::try_from(at) else { break };
             let its = |f: &PendingBlock| f.partial == partial;
-            let Some(pending) = self.pending.get(at).copied().filter(its) else {
+            let Some(pending) = self.download.pending.get(at).copied().filter(its) else {
                 continue;
             };
             match pending.state {
                 State::Free | State::Dropped => {}
                 State::Write => {
-                    self.pending.unlink(&mut self.writes, at);
+                    self.download.pending.unlink(&mut self.download.writes, at);
                     self.free_pending(at, pending);
                 }
                 State::Writing => {
-                    if let Some(pending) = self.pending.get_mut(at) {
+                    if let Some(pending) = self.download.pending.get_mut(at) {
                         (pending.state, pending.partial) = (State::Dropped, NONE);
                     }
                 }
@@ -154,14 +155,14 @@ impl Node<'_> {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.verifying = None;
         }
-        self.in_progress.verify_again(id);
-        self.to_verify = true;
+        self.download.in_progress.verify_again(id);
+        self.download.to_verify = true;
         self.count_missing(id);
         self.recheck(id);
         // Who waits for a piece has it verified.
-        for slot in 0..self.conns.len() {
-            if self.conns[slot].link.torrent == Some(id) && self.conns[slot].is_open() {
-                self.due(slot);
+        for slot in 0..self.peers.len() {
+            if self.peers[slot].link.torrent == Some(id) && self.peers[slot].is_open() {
+                self.peers.make_ready(slot);
             }
         }
     }
@@ -170,25 +171,25 @@ impl Node<'_> {
     pub(crate) fn recheck(&mut self, id: TorrentId) {
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.recheck = Some(0);
-            self.to_recheck = true;
+            self.torrents.to_recheck = true;
         }
     }
 
     /// The piece to verify next that nobody waits for.
     pub(crate) fn doubt_action(&mut self) -> Option<Action> {
-        if let Some((torrent, piece)) = self.suspect
+        if let Some((torrent, piece)) = self.upload.suspect
             && let Some(entry) = self.torrents.get_mut(torrent)
             && entry.verifying.is_none()
         {
             entry.verifying = Some(piece);
-            self.suspect = None;
+            self.upload.suspect = None;
             return Some(Action::Verify {
                 torrent,
                 piece,
                 fresh: true,
             });
         }
-        while self.to_recheck {
+        while self.torrents.to_recheck {
             let due = |t: &&torrent::Torrent| {
                 t.state == torrent::State::Active && t.recheck.is_some() && t.verifying.is_none()
             };
@@ -205,7 +206,7 @@ impl Node<'_> {
                 });
             }
         }
-        self.to_recheck = false;
+        self.torrents.to_recheck = false;
         None
     }
 
@@ -214,8 +215,8 @@ impl Node<'_> {
             torrent.state = torrent::State::Suspended;
             torrent.verifying = None;
             self.close_all(id, Reason::TorrentGone);
-            self.in_progress.verify_again(id);
-            self.to_verify = true;
+            self.download.in_progress.verify_again(id);
+            self.download.to_verify = true;
         }
     }
 

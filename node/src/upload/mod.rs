@@ -4,3 +4,69 @@ pub(crate) mod choker;
 pub(crate) mod rates;
 pub(crate) mod request_queue;
 pub(crate) mod suspicion;
+
+use everseed_core::geometry::{PieceIndex, TorrentId};
+use everseed_core::time::Instant;
+
+use crate::api::Limits;
+use crate::upload::rates::Bucket;
+use crate::upload::request_queue::{Queue, Request};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Upload<'m> {
+    pub(crate) queue: Queue<'m>,
+    /// Scratch of the choker.
+    pub(crate) ranks: &'m mut [u16],
+    /// How much may be sent.
+    pub(crate) rate: Bucket,
+    /// Peers that are served at a time.
+    pub(crate) slots: u16,
+    /// Bytes of blocks that were sent, and how many at the last choking round.
+    pub(crate) uploaded: u64,
+    pub(crate) uploaded_before: u64,
+    /// When the next choking round is, and how many there were.
+    pub(crate) next_round: Instant,
+    pub(crate) rounds: u32,
+    /// The connection to which content was sent last.
+    pub(crate) last_served: u16,
+    /// Whether some connection waits for the rate limit.
+    pub(crate) waits_for_rate: bool,
+    /// Whether some connection waits for room in the queue.
+    pub(crate) waits_for_queue: bool,
+    /// Whether an upload slot may have become free.
+    pub(crate) slot_freed: bool,
+    /// The piece that a peer seems to find damaged, and when the next one may be looked at.
+    pub(crate) suspect: Option<(TorrentId, PieceIndex)>,
+    pub(crate) next_suspicion: Instant,
+}
+
+impl<'m> Upload<'m> {
+    pub(crate) fn new(
+        requests: &'m mut [Request],
+        ranks: &'m mut [u16],
+        limits: &Limits,
+    ) -> Upload<'m> {
+        let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
+        let slots = limits
+            .slots
+            .unwrap_or_else(|| automatic().min(limits.most_slots))
+            .max(1);
+        Upload {
+            queue: Queue::new(requests),
+            ranks,
+            rate: Bucket::new(limits.upload_bps),
+            slots,
+            uploaded: 0,
+            uploaded_before: 0,
+            next_round: Instant::ZERO,
+            rounds: 0,
+            last_served: 0,
+            waits_for_rate: false,
+            waits_for_queue: false,
+            slot_freed: false,
+            suspect: None,
+            next_suspicion: Instant::ZERO,
+        }
+    }
+}

@@ -23,7 +23,7 @@ impl Node<'_> {
     pub(crate) fn note_given(&mut self, now: Instant, slot: usize, block: BlockRef) {
         let geometry = self.torrent_of(slot).and_then(|t| t.geometry);
         let size = geometry.and_then(|g| Some(g.piece_size(g.piece(block.index)?)));
-        let conn = &mut self.conns[slot];
+        let conn = &mut self.peers[slot];
         if size == Some(block.begin + block.len) {
             conn.upload.recent_piece_at = now;
             if conn.upload.recent_pieces[0] != block.index {
@@ -35,7 +35,7 @@ impl Node<'_> {
 
     /// A peer hung up.
     pub(crate) fn suspect_last(&mut self, now: Instant, slot: usize) {
-        let conn = &self.conns[slot];
+        let conn = &self.peers[slot];
         let last = conn.upload.recent_pieces[0];
         if last != NO_PIECE
             && now - conn.upload.recent_piece_at <= SOON
@@ -50,12 +50,12 @@ impl Node<'_> {
     pub(crate) fn suspect(&mut self, now: Instant, slot: usize, piece: PieceIndex) {
         let good = |t: &crate::torrent::Torrent| self.torrents.contains(t.good, piece);
         let good = self.torrent_of(slot).is_some_and(good);
-        if let Some(id) = self.conns[slot].link.torrent
+        if let Some(id) = self.peers[slot].link.torrent
             && good
-            && now >= self.next_suspicion
+            && now >= self.upload.next_suspicion
         {
-            self.suspect = Some((id, piece));
-            self.next_suspicion = now + PAUSE;
+            self.upload.suspect = Some((id, piece));
+            self.upload.next_suspicion = now + PAUSE;
         }
     }
 }
