@@ -7,10 +7,12 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::dir::Dir;
 use crate::process::{Process, program};
@@ -133,6 +135,57 @@ impl Neighbour {
         neighbour
     }
 
+    /// Lays another cable to it, between interfaces of these names; it has no addresses yet, and nothing is sent on
+    /// it by itself.
+    pub fn lay(&self, here: &str, there: &str) {
+        let pid = self.process.pid();
+        // Without an address of the link nothing of IPv6 asks for routers.
+        run_ip(
+            &[],
+            &format!(
+                "link add {here} type veth peer name {there} netns {pid}\nlink set {here} addrgenmode none\n\
+                 link set {here} up\n"
+            ),
+        );
+        self.set_up(&format!(
+            "link set {there} addrgenmode none\nlink set {there} up\n"
+        ));
+    }
+
+    /// Has `ip` do there what these lines say.
+    pub fn set_up(&self, lines: &str) {
+        run_ip(&self.enter(), lines);
+    }
+
+    /// Packets that came there by this interface.
+    pub fn packets(&self, there: &str) -> u64 {
+        let argv = [self.enter(), vec![program("ip", "iproute2")]].concat();
+        let shown = Command::new(&argv[0])
+            .args(&argv[1..])
+            .args(["-j", "-s", "link", "show", there])
+            .output();
+        let shown = shown.unwrap_or_else(|e| panic!("{argv:?}: {e}"));
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let (_, received) = text.split_once("\"rx\":").expect("what it received");
+        let (_, packets) = received.split_once("\"packets\":").expect("packets");
+        let end = packets.find(|c: char| !c.is_ascii_digit());
+        let digits = &packets[..end.expect("more after a number")];
+        digits.parse().expect("a number of packets")
+    }
+
+    /// Does something on that machine; sockets that it opens stay there.
+    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let path = format!("/proc/{}/ns/net", self.process.pid());
+        let network = fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let thread = thread::spawn(move || {
+            let moved =
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+            moved.expect("another network for a thread");
+            work()
+        });
+        thread.join().expect("a thread on another machine")
+    }
+
     fn is_up(&self) -> bool {
         let argv = [self.enter(), vec![program("ip", "iproute2")]].concat();
         let shown = Command::new(&argv[0])
@@ -149,6 +202,11 @@ impl Neighbour {
             .map(str::to_owned)
             .into()
     }
+}
+
+/// Has `ip` do in the network of a test what these lines say.
+pub fn set_up_ours(_net: &Net, lines: &str) {
+    run_ip(&[], lines);
 }
 
 /// Has `ip` do what these lines say, all of it.

@@ -1,7 +1,7 @@
 //! `everseed run`, the service.
 
+use std::fmt::Display;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::dir::Dir;
@@ -20,7 +20,7 @@ pub struct Service {
 impl Service {
     /// Starts it with this configuration, to which the state and the address are added, by way of
     /// another program, which runs what follows it.
-    pub fn start(dir: &Dir, listen: SocketAddr, config: &str, wrapper: &[String]) -> Service {
+    pub fn start(dir: &Dir, listen: impl Display, config: &str, wrapper: &[String]) -> Service {
         configure(dir.path(), listen, config);
         let log = dir.join("run.log");
         let _ = fs::remove_file(&log);
@@ -35,7 +35,7 @@ impl Service {
     }
 
     /// Writes another configuration and has it read.
-    pub fn reload(&mut self, listen: SocketAddr, config: &str) {
+    pub fn reload(&mut self, listen: impl Display, config: &str) {
         configure(&self.dir, listen, config);
         self.process.signal(Signal::HUP);
     }
@@ -77,7 +77,7 @@ impl Service {
     }
 }
 
-fn configure(dir: &Path, listen: SocketAddr, config: &str) {
+fn configure(dir: &Path, listen: impl Display, config: &str) {
     let state = dir.join("state").display().to_string();
     let text = format!("state = \"{state}\"\nlisten = \"{listen}\"\n{config}");
     fs::write(dir.join("everseed.toml"), text).expect("writing a configuration");

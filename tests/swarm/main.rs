@@ -15,6 +15,7 @@ mod flood;
 mod guest;
 mod hostile;
 mod incomplete;
+mod interface;
 mod known;
 mod many;
 mod memory;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::http::{self, Caller, HttpFault, Limits};
 use crate::scope::Scope;
 use crate::secrets::mask;
 use crate::url::{Scheme, Url, UrlError};
+use crate::way::Way;
 
 /// What a tracker answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,8 +107,7 @@ impl AnnounceError {
 }
 
 /// Tells the tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
-/// empty; `from` holds the addresses to call from, at most one for each family that is to be told
-/// (an unspecified one leaves the choice to the system); `seed` is chance that no stranger knows,
+/// empty; `way` tells from where to call, over each family that it has an address of; `seed` is chance that no stranger knows,
 /// fresh for each call.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ pub async fn announce(
     caller: Caller,
     report: &Report,
     tracker_id: &[u8],
-    from: &[IpAddr],
+    way: &Way,
     limits: &Limits,
     seed: u64,
 ) -> Result<Answer, AnnounceError> {
@@ -126,11 +126,13 @@ pub async fn announce(
         fault: AnnounceFault::Http(HttpFault::Url(error)),
     })?;
     let by = |family| async move {
-        let from = from.iter().copied().find(|ip| Family::of(*ip) == family);
-        let from = from.ok_or(AnnounceFault::NoAddress)?;
+        if way.is_shut() {
+            return Err(AnnounceFault::Http(HttpFault::Shut));
+        }
+        let way = way.of(family).ok_or(AnnounceFault::NoAddress)?;
         match parsed.scheme {
-            Scheme::Udp => udp(&parsed, caller, report, from, limits, seed).await,
-            _ => by_http(url, caller, report, tracker_id, from, limits).await,
+            Scheme::Udp => udp(&parsed, caller, report, &way, limits, seed).await,
+            _ => by_http(url, caller, report, tracker_id, &way, limits).await,
         }
     };
     let mut v4 = pin!(by(Family::V4));
@@ -214,13 +216,13 @@ async fn by_http(
     caller: Caller,
     report: &Report,
     tracker_id: &[u8],
-    from: IpAddr,
+    way: &Way,
     limits: &Limits,
 ) -> Result<Answer, AnnounceFault> {
     let mut full = String::with_capacity(url.len() + 256);
     // Writing to a String does not fail.
     let _ = write_url(&mut full, url, report, tracker_id);
-    let response = http::get(&full, caller, Some(from), limits)
+    let response = http::get(&full, caller, way, limits)
         .await
         .map_err(|error| AnnounceFault::Http(error.fault))?;
     let mut peers = Vec::new();
@@ -283,11 +285,10 @@ async fn udp(
     url: &Url<'_>,
     caller: Caller,
     report: &Report,
-    from: IpAddr,
+    way: &Way,
     limits: &Limits,
     seed: u64,
 ) -> Result<Answer, AnnounceFault> {
-    let family = Family::of(from);
     let resolve = async { url.resolve().await.map_err(HttpFault::Resolve) };
     let slow = async {
         smol::Timer::after(limits.connect).await;
@@ -296,15 +297,15 @@ async fn udp(
     let all = resolve.or(slow).await.map_err(AnnounceFault::Http)?;
     let all: Vec<SocketAddr> = all
         .into_iter()
-        .filter(|addr| Family::of(addr.ip()) == family)
+        .filter(|addr| way.to(addr.ip()).is_some())
         .collect();
     let may_call = |addr: &SocketAddr| caller.may_ask(url.target, addr.ip());
     let first = all.first().ok_or(AnnounceFault::NoAddress)?.ip();
     let tracker = all.iter().copied().find(may_call);
     let tracker = tracker.ok_or(AnnounceFault::Http(HttpFault::Inside(first)))?;
-    let sockets = Sockets::open(tracker, from).map_err(AnnounceFault::Udp)?;
+    let sockets = Sockets::open(tracker, way).map_err(AnnounceFault::Udp)?;
     // The two families draw different transaction ids.
-    let mut rng = Rng::new(seed ^ family as u64);
+    let mut rng = Rng::new(seed ^ Family::of(tracker.ip()) as u64);
     let epoch = std::time::Instant::now();
     let now = || Instant::ZERO + epoch.elapsed();
     let mut exchange = UdpAnnounce::new(now(), tracker, *report, url.target, &mut rng);
@@ -363,14 +364,16 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(tracker: SocketAddr, from: IpAddr) -> io::Result<Sockets> {
+    fn open(tracker: SocketAddr, way: &Way) -> io::Result<Sockets> {
+        let exit = way.exit(Family::of(tracker.ip()));
+        let exit = exit.ok_or(io::ErrorKind::NetworkUnreachable)?;
         let open = |port| -> io::Result<Socket> {
             let socket = Socket::new(Domain::for_address(tracker), Type::DGRAM, None)?;
             if tracker.is_ipv6() {
                 socket.set_only_v6(true)?;
             }
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(from, port).into())?;
+            exit.tie(&socket, port)?;
             Ok(socket)
         };
         let elsewhere = open(0)?;

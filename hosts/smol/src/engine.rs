@@ -11,7 +11,7 @@ mod sending;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,6 @@ use everseed_disk::{Content, FileCache, ReadError};
 use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Reason, Source, StorageError};
 
 use self::lending::{Lending, Loan};
-use crate::address;
 use crate::alarm::Alarm;
 use crate::cli::seed::Sending;
 use crate::clock::Clock;
@@ -35,6 +34,7 @@ use crate::epoll::{Epoll, Ready, Watched};
 use crate::memory::Plan;
 use crate::socket::{self, Held};
 use crate::trace::Traced;
+use crate::way::Way;
 use crate::worker::{Block, Done, Task, Unwritten, Worker};
 
 /// The node, its sockets and its files.
@@ -42,9 +42,10 @@ pub(crate) struct Engine {
     pub(crate) node: Traced,
     clock: Clock,
     epoll: Epoll,
-    listeners: Vec<Listener>,
-    /// The addresses from which to call trackers and peers; they stay when the listeners go.
-    pub(crate) sources: Vec<IpAddr>,
+    /// A place stays empty when its listener has gone, until there is another one.
+    listeners: Vec<Option<Listener>>,
+    /// From where trackers and peers are called; that stays when the listeners go.
+    pub(crate) way_out: Way,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
     unread: VecDeque<ConnId>,
@@ -157,7 +158,7 @@ impl Engine {
             clock: Clock::new(),
             epoll,
             listeners: Vec::new(),
-            sources: Vec::new(),
+            way_out: Way::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; plan.buffer].into_boxed_slice(),
@@ -181,17 +182,27 @@ impl Engine {
     }
 
     /// Takes the peers that come to this address from now on.
-    pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
+    ///
+    /// Answers with its number.
+    pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
         self.held.listen(&socket)?;
-        let number = u16::try_from(self.listeners.len()).map_err(io::Error::other)?;
+        let free = self.listeners.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.listeners.len());
+        let number = u16::try_from(place).map_err(io::Error::other)?;
         self.epoll.add(&socket, Watched::Listener(number))?;
-        self.listeners.push(Listener {
-            socket,
-            paused: false,
-        });
-        let listening = self.listeners.iter().map(|l| l.socket.local_addr());
-        self.sources = address::sources(listening.flatten());
-        Ok(())
+        if free.is_none() {
+            self.listeners.push(None);
+        }
+        let paused = false;
+        self.listeners[place] = Some(Listener { socket, paused });
+        Ok(number)
+    }
+
+    /// Takes none any more at the address of this number.
+    pub(crate) fn listen_no_longer(&mut self, number: u16) {
+        if let Some(place) = self.listeners.get_mut(usize::from(number)) {
+            *place = None;
+        }
     }
 
     /// Where the bytes of a torrent are.
@@ -472,7 +483,8 @@ impl Engine {
 impl Engine {
     fn accept(&mut self, now: Instant, number: u16) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = self.listeners.get_mut(usize::from(number)) else {
+            let listener = self.listeners.get_mut(usize::from(number));
+            let Some(listener) = listener.and_then(Option::as_mut) else {
                 return;
             };
             match listener.socket.accept() {
@@ -499,6 +511,7 @@ impl Engine {
         };
         self.listen_at = Some(self.clock.now() + pause);
         for (number, listener) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = listener else { continue };
             listener.paused = true;
             let _ = (self.epoll).pause(&listener.socket, Watched::Listener(number), true);
         }
@@ -507,6 +520,7 @@ impl Engine {
     fn resume_listening(&mut self) {
         self.listen_at = None;
         for (number, listener) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = listener else { continue };
             if std::mem::take(&mut listener.paused) {
                 let source = Watched::Listener(number);
                 let _ = self.epoll.pause(&listener.socket, source, false);
@@ -530,10 +544,8 @@ impl Engine {
     }
 
     fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
-        let same_family = |ip: &&IpAddr| ip.is_ipv4() == addr.is_ipv4();
-        let from = self.sources.iter().find(same_family).copied();
         let held = self.held;
-        match socket::dial(addr, from, |socket| held.begin(socket)) {
+        match socket::dial(addr, &self.way_out, |socket| held.begin(socket)) {
             Ok(stream) => self.hold(now, id, stream, addr, true),
             Err(error) => {
                 log::debug!("{addr}: {error}");

@@ -37,6 +37,7 @@ pub use crate::scope::Caller;
 use crate::secrets::mask;
 use crate::socket;
 use crate::url::{Scheme, Url, UrlError};
+use crate::way::Way;
 
 /// How long a request may take and how much it may bring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +91,8 @@ pub enum HttpFault {
     Resolve(io::Error),
     /// The name has no address of the family that was asked for.
     NoAddress,
+    /// The interface that everybody is called by has no address.
+    Shut,
     /// No address of the name could be connected to; this is the last one's error.
     Connect(io::Error),
     /// TLS failed, or this build has none.
@@ -124,6 +127,7 @@ impl fmt::Display for HttpFault {
             HttpFault::Url(error) => write!(f, "{error}"),
             HttpFault::Resolve(error) => write!(f, "cannot find the address: {error}"),
             HttpFault::NoAddress => f.write_str("the name has no address that can be used here"),
+            HttpFault::Shut => f.write_str("the interface to call by has no address now"),
             HttpFault::Connect(error) => write!(f, "cannot connect: {error}"),
             HttpFault::Tls(error) => write!(f, "no secure connection: {error}"),
             HttpFault::Broken(error) => write!(f, "the connection broke: {error}"),
@@ -144,15 +148,14 @@ impl fmt::Display for HttpFault {
 
 impl std::error::Error for HttpError {}
 
-/// Asks for `url`, which `caller` named, calling from this address of ours (an unspecified one stands for all of its
-/// family), or from any.
+/// Asks for `url`, which `caller` named, the way that is to be gone.
 ///
 /// # Errors
 /// See [`HttpFault`]. An answer with a status of failure is an answer.
 pub async fn get(
     url: &str,
     caller: Caller,
-    from: Option<IpAddr>,
+    way: &Way,
     limits: &Limits,
 ) -> Result<Response, HttpError> {
     let mut body = Vec::new();
@@ -160,7 +163,7 @@ pub async fn get(
         body.extend_from_slice(bytes);
         Ok(())
     };
-    let answer = get_to(url, caller, from, limits, &mut keep).await?;
+    let answer = get_to(url, caller, way, limits, &mut keep).await?;
     let Answer { status, from, .. } = answer;
     let packing = answer.packing.or(Packing::shown_by(&body));
     let body = match packing.map(|packing| unpacked(packing, &body, limits.body)) {
@@ -205,7 +208,7 @@ pub struct Answer {
 pub async fn get_to(
     url: &str,
     caller: Caller,
-    from: Option<IpAddr>,
+    way: &Way,
     limits: &Limits,
     sink: Sink<'_>,
 ) -> Result<Answer, HttpError> {
@@ -216,7 +219,7 @@ pub async fn get_to(
         for _ in 0..=MAX_REDIRECTS {
             let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
             parsed.host.clone_into(&mut host);
-            let (tcp, ip) = connect(&parsed, (caller, before), from, limits).await?;
+            let (tcp, ip) = connect(&parsed, (caller, before), way, limits).await?;
             match request(&parsed, tcp, limits, sink).await? {
                 Step::Done(status, packing) => return Ok((status, packing, ip)),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
@@ -302,11 +305,14 @@ async fn request(
 async fn connect(
     url: &Url<'_>,
     (caller, before): (Caller, Option<IpAddr>),
-    from: Option<IpAddr>,
+    way: &Way,
     limits: &Limits,
 ) -> Result<(Async<TcpStream>, IpAddr), HttpFault> {
+    if way.is_shut() {
+        return Err(HttpFault::Shut);
+    }
     let all = url.resolve().await.map_err(HttpFault::Resolve)?;
-    let wanted = |addr: &SocketAddr| from.is_none_or(|ip| ip.is_ipv4() == addr.is_ipv4());
+    let wanted = |addr: &SocketAddr| way.to(addr.ip()).is_some();
     let mut last = HttpFault::NoAddress;
     for addr in all.into_iter().filter(wanted).take(MAX_ADDRESSES) {
         if !caller.may_call(url.target, addr.ip(), before) {
@@ -317,7 +323,7 @@ async fn connect(
             smol::Timer::after(limits.connect).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        match dial(addr, from, limits).or(slow).await {
+        match dial(addr, way, limits).or(slow).await {
             Ok(stream) => return Ok((stream, addr.ip())),
             Err(error) => last = HttpFault::Connect(error),
         }
@@ -325,15 +331,11 @@ async fn connect(
     Err(last)
 }
 
-async fn dial(
-    addr: SocketAddr,
-    from: Option<IpAddr>,
-    limits: &Limits,
-) -> io::Result<Async<TcpStream>> {
+async fn dial(addr: SocketAddr, way: &Way, limits: &Limits) -> io::Result<Async<TcpStream>> {
     // Little for a tracker's answer, and more for what is long.
     let held = (limits.body / 2).clamp(LEAST_HELD, HELD);
     let tune = |socket: &_| socket::hold_evenly(socket, held);
-    let stream = Async::new(socket::dial(addr, from, tune)?)?;
+    let stream = Async::new(socket::dial(addr, way, tune)?)?;
     stream.writable().await?;
     match stream.get_ref().take_error()? {
         Some(error) => Err(error),

@@ -16,8 +16,9 @@
 //! |---|---|
 //! | `seed` | the command that does the main job |
 //! | `engine`, `epoll`, `socket`, `worker`, `alarm`, `slow`, `clock`, `memory` | the loop and its parts |
+//! | [`listen`] | where peers connect |
 //! | `state` | what outlives a run |
-//! | [`announce`], [`http`], `trackers` | talking to trackers |
+//! | [`announce`], [`http`], [`way`], `trackers` | talking to trackers |
 //! | [`tracker`] | the built-in tracker |
 //! | `place` | which disk content belongs to |
 //! | [`config`], `notify` | what a service needs besides |
@@ -38,6 +39,7 @@ mod described;
 mod engine;
 mod epoll;
 pub mod http;
+pub mod listen;
 pub mod magnet;
 mod memory;
 mod notify;
@@ -53,4 +55,5 @@ mod trace;
 pub mod tracker;
 mod trackers;
 pub mod url;
+pub mod way;
 mod worker;

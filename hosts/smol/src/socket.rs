@@ -1,12 +1,13 @@
 //! TCP sockets as the engine wants them.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sockopt;
+use crate::way::Way;
 
 /// How the kernel is told what it may hold for peers, which bounds what one that stops reading or is not read
 /// pins there. Everybody begins with little; who is served, or serves us, gets more.
@@ -139,8 +140,13 @@ const RECEIVED_MOST: usize = 8 * 1024 * 1024;
 
 /// A socket that has its address and takes no connection before [`Held::listen`]. An IPv6 one serves IPv6
 /// alone, so that both families can share a port.
-pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+///
+/// With an interface it serves who comes by that alone.
+pub(crate) fn bind(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -151,19 +157,19 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A socket that is being connected, from a given address of ours or from whichever the system
-/// chooses; it becomes writable when the outcome is known.
+/// A socket that is being connected, the way that is to be gone; it becomes writable when the outcome is known.
 pub(crate) fn dial(
     addr: SocketAddr,
-    from: Option<IpAddr>,
+    way: &Way,
     tune: impl FnOnce(&Socket),
 ) -> io::Result<TcpStream> {
+    let from = way.to(addr.ip()).ok_or(ErrorKind::NetworkUnreachable)?;
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     let _ = socket.set_tcp_mss(SEGMENT);
     tune(&socket);
-    if let Some(from) = from.filter(|ip| !ip.is_unspecified()) {
-        socket.bind(&SocketAddr::new(from, 0).into())?;
+    if let Some(exit) = from {
+        exit.tie_any(&socket)?;
     }
     match socket.connect(&addr.into()) {
         Ok(()) => {}
@@ -197,7 +203,7 @@ mod tests {
     fn the_kernel_holds_no_more() {
         for blocks in [0, 1 << 20] {
             let held = Held::new(1, blocks);
-            let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
             let addr = listener.local_addr().unwrap();
             assert!(TcpStream::connect(addr).is_err());
             held.listen(&listener).unwrap();
@@ -207,7 +213,7 @@ mod tests {
             let unaccepted = SockRef::from(&accepted).recv_buffer_size().unwrap();
             assert_eq!(unaccepted, UNACCEPTED);
             held.tune(&accepted);
-            let dialled = dial(addr, None, |socket| held.begin(socket)).unwrap();
+            let dialled = dial(addr, &Way::default(), |socket| held.begin(socket)).unwrap();
             held.tune(&dialled);
             for stream in [&accepted, &dialled] {
                 let socket = SockRef::from(stream);

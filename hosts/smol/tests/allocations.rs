@@ -51,7 +51,7 @@ fn seed(folder: &Path) -> SocketAddr {
         .unwrap();
     let args = SeedArgs {
         paths: vec![file],
-        listen: vec![addr],
+        listen: vec![everseed::listen::Listen::At(addr)],
         state: folder.join("state"),
         slots: Some(8),
         quiet: true,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use everseed::announce::{AnnounceError, AnnounceFault, Answer, announce};
 use everseed::http::{Caller, Limits};
+use everseed::way::Way;
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::{AnnounceEvent, Report};
 use smol::block_on;
@@ -36,7 +37,7 @@ fn tell(url: &str) -> Result<Answer, AnnounceError> {
         Caller::Torrent,
         &REPORT,
         b"an id",
-        &from,
+        &Way::from(&from),
         &LIMITS,
         42,
     ))

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed::http::{Caller, HttpError, HttpFault, Limits, Response, get};
+use everseed::way::Way;
 use miniz_oxide::deflate::{compress_to_vec, compress_to_vec_zlib};
 use smol::block_on;
 
@@ -45,7 +46,7 @@ fn fetch(addr: SocketAddr, target: &str, limits: &Limits) -> Result<Response, Ht
     block_on(get(
         &format!("http://{addr}{target}"),
         Caller::Owner,
-        None,
+        &Way::default(),
         limits,
     ))
 }
@@ -222,7 +223,7 @@ fn passwords_are_sent_and_not_shown() {
     });
     let ask = |target: &str| {
         let url = format!("http://user:pw@{addr}{target}");
-        block_on(get(&url, Caller::Owner, None, &LIMITS))
+        block_on(get(&url, Caller::Owner, &Way::default(), &LIMITS))
     };
     assert_eq!(ask("/a").unwrap().body, b"hello");
     assert_eq!(fetch(addr, "/a", &LIMITS).unwrap().status, 401);
@@ -264,7 +265,7 @@ fn who_is_not_there_is_named() {
     let other_family = block_on(get(
         &format!("http://{addr}/"),
         Caller::Owner,
-        Some(Ipv6Addr::UNSPECIFIED.into()),
+        &Way::from(&[Ipv6Addr::UNSPECIFIED.into()]),
         &LIMITS,
     ));
     let fault = other_family.unwrap_err().fault;
@@ -280,7 +281,7 @@ fn https_to_a_plain_server_fails() {
     let error = block_on(get(
         &format!("https://{addr}/"),
         Caller::Owner,
-        None,
+        &Way::default(),
         &LIMITS,
     ))
     .unwrap_err();
@@ -310,7 +311,7 @@ fn torrents_reach_no_pages_in_the_house() {
     let port = addr.port();
     let ask = |caller, host: &str, target: &str| {
         let url = format!("http://{host}:{port}{target}");
-        block_on(get(&url, caller, None, &LIMITS)).map(|response| response.status)
+        block_on(get(&url, caller, &Way::default(), &LIMITS)).map(|response| response.status)
     };
     let (owner, torrent) = (Caller::Owner, Caller::Torrent);
     for host in ["127.0.0.1", "localhost", "0.0.0.0"] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use everseed::http::{Caller, Limits, get};
 use everseed::tracker::{Table, serve};
+use everseed::way::Way;
 use everseed_core::hash::{InfoHash, Sha1 as _, Smol};
 use everseed_core::time::Instant;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,7 +59,7 @@ fn announces_are_answered_over_both_families() {
                 "http://{addr}/announce?info_hash={}&port=1&left=1",
                 "a".repeat(20)
             );
-            let response = get(&url, Caller::Owner, None, &Limits::default())
+            let response = get(&url, Caller::Owner, &Way::default(), &Limits::default())
                 .await
                 .unwrap();
             assert_eq!(response.status, 200);
@@ -97,7 +98,9 @@ fn a_big_torrent_file_arrives_whole() {
             let status = &status;
             async move {
                 let url = format!("http://{addr}/{hash}.torrent");
-                let answer = get(&url, Caller::Owner, None, &limits).await.unwrap();
+                let answer = get(&url, Caller::Owner, &Way::default(), &limits)
+                    .await
+                    .unwrap();
                 status.set((answer.status, answer.body));
             }
         });

@@ -35,8 +35,9 @@ Options:
       --time MINUTES   stop after seeding for so long
       --peer IP:PORT   a peer, called as long as it takes; repeat it for several
       --share-torrent  give the .torrent to whoever asks, as for seed
-      --listen IP:PORT where peers connect, TCP; repeat it for several
-                       (default: 0.0.0.0:6881 and [::]:6881)
+      --listen IP:PORT|INTERFACE[:PORT]
+                       where peers connect, TCP, as for seed; repeat it for
+                       several (default: 0.0.0.0:6881 and [::]:6881)
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
       --slots N        peers served at a time, 1 to 5000 (default: as many as

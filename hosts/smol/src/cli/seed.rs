@@ -1,7 +1,7 @@
 //! `everseed seed`: its arguments.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use everseed_disk::Links;
@@ -12,6 +12,7 @@ use log::LevelFilter;
 use crate::address::PublicAddress;
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::making;
+use crate::listen::Listen;
 
 /// What `everseed seed --help` prints.
 pub const HELP: &str = "\
@@ -44,7 +45,12 @@ Options:
       --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
                        unless it is private or a URL in it has a passkey
                        (default: only peers get it, by the magnet link)
-      --listen IP:PORT where peers connect, TCP; repeat it for several
+      --listen IP:PORT|INTERFACE[:PORT]
+                       where peers connect, TCP; repeat it for several. Of an
+                       interface, like wg0, the addresses that it has, however
+                       they change, and trackers and peers are called by it
+                       alone: while it is away nobody is. Names of hosts are
+                       looked up as the system does it
                        (default: 0.0.0.0:6881 and [::]:6881)
       --public-address HOST[:PORT]
                        where others reach this machine from outside: the
@@ -137,8 +143,8 @@ pub struct SeedArgs {
     pub paths: Vec<PathBuf>,
     /// Where the data of given torrent files lies; `None` is beside each.
     pub data: Option<PathBuf>,
-    /// TCP addresses to listen on, at least one. Port 0 is any free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, TCP, at least one. Port 0 is any free one.
+    pub listen: Vec<Listen>,
     /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
     pub listen_default: bool,
     /// Where others reach us from outside our network.
@@ -247,9 +253,9 @@ impl SeedArgs {
         match name {
             "--data" => self.data = Some(args::path_of(parser, name)?),
             "--listen" => {
-                let what = "an address like 0.0.0.0:6881 or [::]:6881";
-                let addr = args::parsed(parser, name, what, |text| text.parse().ok())?;
-                self.listen.push(addr);
+                let what = "an address like 0.0.0.0:6881 or [::]:6881, or an interface like wg0";
+                let listen = args::parsed(parser, name, what, |text| text.parse().ok())?;
+                self.listen.push(listen);
             }
             "--public-address" => {
                 let what =
@@ -309,8 +315,8 @@ impl SeedArgs {
         if self.listen.is_empty() {
             self.listen_default = true;
             self.listen = vec![
-                (Ipv4Addr::UNSPECIFIED, PORT).into(),
-                (Ipv6Addr::UNSPECIFIED, PORT).into(),
+                Listen::At((Ipv4Addr::UNSPECIFIED, PORT).into()),
+                Listen::At((Ipv6Addr::UNSPECIFIED, PORT).into()),
             ];
         }
         self.state = match state {

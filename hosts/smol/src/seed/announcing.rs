@@ -74,14 +74,14 @@ impl Seed {
             return self.engine.borrow_mut().tell(event);
         }
         let (engine, failing) = (Rc::clone(&self.engine), Rc::clone(&self.failing));
-        let from = engine.borrow().sources.clone();
+        let way = engine.borrow().way_out.clone();
         let caller = match self.named_trackers.contains(&url) {
             true => Caller::Owner,
             false => Caller::Torrent,
         };
         self.slow.spawn(async move {
             let limits = http::Limits::default();
-            let answer = announce(&url, caller, &report, &[], &from, &limits, random()).await;
+            let answer = announce(&url, caller, &report, &[], &way, &limits, random()).await;
             say(&mut failing.borrow_mut(), report.info_hash, &url, &answer);
             let mut engine = engine.borrow_mut();
             match answer {

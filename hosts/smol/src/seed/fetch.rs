@@ -25,6 +25,7 @@ use crate::http::{self, Answer, Caller, HttpError, HttpFault};
 use crate::secrets::mask_urls;
 use crate::seed::torrents::Stagnation;
 use crate::state::State;
+use crate::way::Way;
 
 /// Why a download does not begin: what to say, and the exit code.
 pub(crate) type Refusal = (String, u8);
@@ -107,9 +108,9 @@ impl Download {
 }
 
 /// The torrent file: a copy in the state, so that the original may go.
-pub(crate) fn torrent(state: &State, given: &Path) -> Result<PathBuf, Refusal> {
+pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<PathBuf, Refusal> {
     let before = || state.made_of(&key(given));
-    match copy(state, given) {
+    match copy(state, given, way) {
         Ok(info_hash) => {
             // Without it a start needs the original.
             let _ = state.remember(&key(given), info_hash);
@@ -132,7 +133,7 @@ fn key(given: &Path) -> PathBuf {
     Path::new("get").join(given.as_os_str().to_string_lossy().trim_start_matches('/'))
 }
 
-fn copy(state: &State, given: &Path) -> Result<InfoHash, Refusal> {
+fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
     // It may be a URL with a passkey.
     let shown = escape(&mask_urls(text)).to_string();
@@ -160,7 +161,7 @@ fn copy(state: &State, given: &Path) -> Result<InfoHash, Refusal> {
     if remote {
         let (mut refusal, mut packing) = (None, None);
         let kept = replace(&fresh, |out| {
-            packing = download(text, &shown, out).map_err(|(told, error)| {
+            packing = download(text, &shown, way, out).map_err(|(told, error)| {
                 refusal = told;
                 error
             })?;
@@ -207,7 +208,9 @@ fn copy(state: &State, given: &Path) -> Result<InfoHash, Refusal> {
 /// A torrent file that is packed is unpacked into the state, as it is read by its places.
 pub(crate) fn unpacked(state: &State, given: &Path) -> Result<Option<PathBuf>, String> {
     match packing_of(given) {
-        Some(_) => torrent(state, given).map(Some).map_err(|(text, _)| text),
+        Some(_) => torrent(state, given, &Way::default())
+            .map(Some)
+            .map_err(|(text, _)| text),
         None => Ok(None),
     }
 }
@@ -240,6 +243,7 @@ fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackErr
 fn download(
     url: &str,
     shown: &str,
+    way: &Way,
     out: &mut dyn Write,
 ) -> Result<Option<Packing>, (Option<String>, io::Error)> {
     let limits = http::Limits {
@@ -248,7 +252,7 @@ fn download(
         ..http::Limits::default()
     };
     let mut sink = |bytes: &[u8]| out.write_all(bytes);
-    let answer = http::get_to(url, Caller::Owner, None, &limits, &mut sink);
+    let answer = http::get_to(url, Caller::Owner, way, &limits, &mut sink);
     let failed = |text| (Some(text), io::ErrorKind::Other.into());
     match smol::block_on(answer) {
         Ok(answer) if answer.status == 200 => Ok(answer.packing),

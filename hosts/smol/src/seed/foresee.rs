@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use super::index::is_torrent;
 use super::service::room;
 use crate::cli::run::{Config, Item, Lines};
+use crate::listen::{Listen, interface};
 use crate::place::{Found, Place, is_in_ram};
 use crate::socket;
 use crate::state::StateError;
@@ -126,11 +127,21 @@ impl<'a> Findings<'a> {
     }
 
     fn listen(&mut self, config: &Config, running: Option<&Config>) {
-        for &addr in &config.seed.listen {
-            if running.is_some_and(|running| running.seed.listen.contains(&addr)) {
+        for listen in &config.seed.listen {
+            if running.is_some_and(|running| running.seed.listen.contains(listen)) {
                 continue;
             }
-            let Err(error) = socket::bind(addr) else {
+            let &addr = match listen {
+                Listen::At(addr) => addr,
+                Listen::On(name, _) => {
+                    if interface(name).unwrap_or_default().ips.is_empty() {
+                        let text = format!("{name} is not there, is down or has no address");
+                        self.add(self.lines.key("listen"), Weight::Waits, text);
+                    }
+                    continue;
+                }
+            };
+            let Err(error) = socket::bind(addr, None) else {
                 continue;
             };
             let weight = match error.kind() {

@@ -21,6 +21,7 @@ use crate::catalogue::Mark;
 use crate::cli::run::Item;
 use crate::place::{Found, Place};
 use crate::state::State;
+use crate::way::Way;
 
 /// What is to be opened.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) struct Order {
     /// For torrents that are made.
     pub(super) make: Options,
     pub(super) own_tracker: String,
+    /// For what is fetched.
+    pub(super) way: Way,
 }
 
 /// What became of it.
@@ -239,7 +242,9 @@ fn open_any(state: &State, order: &Order) -> Outcome {
         resolve(folder, path, order.links).map_err(|error| error.to_string())?;
     }
     let kept = match fetch {
-        Some(_) => Some(fetch::torrent(state, path).map_err(|refusal| refused(path, refusal))?),
+        Some(_) => Some(
+            fetch::torrent(state, path, &order.way).map_err(|refusal| refused(path, refusal))?,
+        ),
         None => None,
     };
     // Where it is a copy of something that is somewhere.

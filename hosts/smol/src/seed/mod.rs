@@ -8,6 +8,7 @@ mod content;
 mod fetch;
 pub(crate) mod foresee;
 mod index;
+mod listening;
 mod loader;
 mod network;
 mod reach;
@@ -24,7 +25,7 @@ mod web;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
+use self::listening::Listening;
 use self::reach::Reach;
 use self::service::Service;
 use self::signals::Signals;
@@ -49,7 +51,6 @@ use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
 use self::torrents::Seeded;
 use self::web::Clients;
-use crate::address::reachable;
 use crate::alarm::Alarm;
 use crate::catalogue::Catalogue;
 use crate::cli::Failure;
@@ -59,10 +60,10 @@ use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
 use crate::engine::{Engine, News};
+use crate::listen::{Listen, OF_A_FAMILY};
 use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
-use crate::socket;
 use crate::state::State;
 use crate::trace::Traced;
 use crate::tracker::{Table, serve};
@@ -74,15 +75,17 @@ use crate::worker::Done;
 pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
     let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
+    let mut listening = Listening::new(&args);
+    listening.insist().map_err(Failure::Failed)?;
     let mut original = None;
     if let Some(get) = get {
-        let kept = fetch::torrent(&state, &args.paths[0]).map_err(refused)?;
+        let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
         let given = std::mem::replace(&mut args.paths, vec![kept]);
         original = given.into_iter().next().filter(|path| path.is_file());
         args.data = Some(get.out.clone());
     }
     let original = original.and_then(|path| std::path::absolute(path).ok());
-    let mut seed = Seed::open(args, state, get, original.as_deref())?;
+    let mut seed = Seed::open(args, state, listening, get, original.as_deref())?;
     seed.run().map_err(broken)
 }
 
@@ -106,12 +109,11 @@ impl Seed {
     fn open(
         mut args: SeedArgs,
         state: State,
+        listening: Listening,
         get: Option<&Fetch>,
         original: Option<&Path>,
     ) -> Result<Seed, Failure> {
-        let listeners = bind(&args).map_err(Failure::Failed)?;
-        let local = |l: &TcpListener| l.local_addr().map_err(|e| Failure::Failed(e.to_string()));
-        let first = reachable(local(&listeners[0])?);
+        let first = listening.local();
         let own_tracker = Reach::new(&args, first.port()).tracker(first);
         let sources = Sources {
             state: &state,
@@ -176,14 +178,10 @@ impl Seed {
             .fit(args.memory)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
-        let seed = Seed::new(&args, state, first, plan, down);
+        let seed = Seed::new(&args, state, listening, plan, down);
         let mut seed = seed.map_err(Failure::Failed)?;
         seed.introduce(&opened).map_err(Failure::Failed)?;
-        for listener in listeners {
-            let addr = local(&listener)?;
-            let listening = seed.listen(listener, addr);
-            listening.map_err(|error| Failure::Failed(cannot_listen(addr, &error)))?;
-        }
+        seed.open_listeners();
         let engine = Rc::clone(&seed.engine);
         for source in opened {
             seed.add(&mut engine.borrow_mut(), source, download.take());
@@ -204,13 +202,6 @@ impl Seed {
         if any {
             self.say_where();
         }
-        Ok(())
-    }
-
-    /// Takes the peers that come to this address from now on, and says so.
-    fn listen(&mut self, listener: TcpListener, addr: SocketAddr) -> io::Result<()> {
-        self.engine.borrow_mut().listen(listener)?;
-        say_listening(addr);
         Ok(())
     }
 
@@ -291,7 +282,7 @@ fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
-        listeners: args.listen.len(),
+        listeners: listeners(args),
         ..Plan::default()
     }
 }
@@ -308,38 +299,20 @@ fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
     }
 }
 
-/// Takes the addresses to listen on. A machine without one of the two families does with the other, unless the
-/// addresses were chosen.
-fn bind(args: &SeedArgs) -> Result<Vec<TcpListener>, String> {
-    let mut listeners = Vec::new();
-    let mut refusals = Vec::new();
-    for &addr in &args.listen {
-        match socket::bind(addr) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                let refusal = cannot_listen(addr, &error);
-                if !args.listen_default || error.kind() == io::ErrorKind::AddrInUse {
-                    return Err(refusal);
-                }
-                refusals.push(refusal);
-            }
-        }
-    }
-    if listeners.is_empty() {
-        return Err(refusals.join("\n"));
-    }
-    refusals.iter().for_each(|refusal| log::info!("{refusal}"));
-    Ok(listeners)
+/// Sockets that listen at most.
+fn listeners(args: &SeedArgs) -> usize {
+    let listen = args.listen.iter();
+    let each = listen.map(|listen| match listen {
+        Listen::At(_) => 1,
+        Listen::On(..) => 2 * OF_A_FAMILY,
+    });
+    each.sum()
 }
 
 fn say_listening(addr: SocketAddr) {
     let mut out = Output::new();
     out.line(format_args!("listening: {addr}"));
     let _ = out.finish();
-}
-
-fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
-    format!("cannot listen on {addr}: {error}; choose another with --listen IP:PORT")
 }
 
 /// Everything that runs.
@@ -353,6 +326,7 @@ struct Seed {
     tracker: Rc<RefCell<Table>>,
     own_tracker: String,
     reach: Reach,
+    listening: Listening,
     /// Trackers that the owner named.
     named_trackers: Vec<String>,
     /// Whether torrent files are given to whoever asks.
@@ -387,10 +361,11 @@ impl Seed {
     fn new(
         args: &SeedArgs,
         state: State,
-        local: SocketAddr,
+        listening: Listening,
         plan: Plan,
         download_bps: Option<u64>,
     ) -> Result<Seed, String> {
+        let local = listening.local();
         let reach = Reach::new(args, local.port());
         let own_tracker = reach.tracker(local);
         let identity = Identity {
@@ -430,6 +405,7 @@ impl Seed {
             tracker: Rc::new(RefCell::new(tracker)),
             own_tracker,
             reach,
+            listening,
             named_trackers: args.make.trackers.concat(),
             share_torrent: args.share_torrent,
             failing: Rc::default(),
@@ -549,6 +525,7 @@ impl Seed {
         flood::tell(false);
         let now = Instant::now();
         self.look_up(now);
+        self.mind_listening(engine, now);
         for torrent in &mut self.torrents {
             torrent.look(engine, now);
             torrent.try_again(engine, now);

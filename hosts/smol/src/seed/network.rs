@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everseed_core::tracker::Family;
 use everseed_disk::{Content, make};
 
 use super::index::is_torrent;
@@ -13,10 +14,11 @@ use super::reach::{Links, introduce};
 use super::service::{Managed, Service, Stage};
 use super::sources::{Source, own_options};
 use super::{Seed, hosts};
-use crate::address::{outgoing, reachable};
+use crate::address::outgoing;
 use crate::cli::text::Output;
 use crate::engine::Engine;
 use crate::trackers;
+use crate::way::{Exit, Way};
 
 /// Under which addresses this machine reaches the world.
 pub(super) struct Network {
@@ -29,15 +31,15 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new() -> Network {
-        let known = [outgoing(true), outgoing(false)];
+    pub(super) fn new(way: &Way) -> Network {
+        let known = now(way);
         let gone = known.map(|ip| ip.is_none().then(Instant::now));
         let next = Instant::now();
         Network { known, gone, next }
     }
 
-    pub(super) fn has_changed(&mut self, now: Instant) -> bool {
-        self.is_news([outgoing(true), outgoing(false)], now)
+    pub(super) fn has_changed(&mut self, way: &Way, at: Instant) -> bool {
+        self.is_news(now(way), at)
     }
 
     /// Whether there is another address, or one again that was gone for long. That one is gone is no
@@ -67,12 +69,21 @@ impl Network {
     }
 }
 
+/// Those that there are now: of the interfaces that everybody is called by, or those that the routes say.
+fn now(way: &Way) -> [Option<IpAddr>; 2] {
+    [Family::V4, Family::V6].map(|family| match way.is_tied() {
+        true => way.exit(family).map(Exit::ip),
+        false => outgoing(family == Family::V4),
+    })
+}
+
 impl Service {
     /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
     pub(super) fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let addr = SocketAddr::new(self.config.seed.listen[0].ip(), seed.reach.port());
-        let own_tracker = seed.reach.tracker(reachable(addr));
-        log::warn!("the network is there with another address; all trackers are told");
+        let addr = SocketAddr::new(seed.listening.local().ip(), seed.reach.port());
+        let own_tracker = seed.reach.tracker(addr);
+        self.said
+            .say("the network is there with another address; all trackers are told".to_owned());
         let now = engine.now();
         engine.node.announce_anew(now);
         if seed.own_tracker == own_tracker {

@@ -5,17 +5,16 @@
 //! that is away takes nothing with it.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
-use log::Level;
 
 use super::asleep::Waking;
 use super::fetch::Download;
 use super::index::is_torrent;
+use super::listening::{Listening, Said};
 use super::loader::{Loaded, Loader, Order, Outcome};
 use super::network::Network;
 use super::reach::introduce;
@@ -25,8 +24,7 @@ use super::sources::{Source, Trouble};
 use super::status::Status;
 use super::torrents::Seeded;
 use super::watch::Watch;
-use super::{Seed, plan, say_if_few, say_listening};
-use crate::address::reachable;
+use super::{Seed, plan, say_if_few};
 use crate::catalogue::Mark;
 use crate::cli::Failure;
 use crate::cli::run::{Config, Item, RunArgs};
@@ -35,8 +33,8 @@ use crate::engine::Engine;
 use crate::memory::{Plan, TooSmall};
 use crate::notify::notify;
 use crate::secrets::mask_urls;
-use crate::socket;
 use crate::state::State;
+use crate::way::Way;
 
 /// The service's own part.
 pub(super) struct Service {
@@ -72,14 +70,12 @@ pub(super) struct Service {
     pub(super) next_poll: Instant,
     /// Until when callers wait, as what is known is still being opened.
     starting: Option<Instant>,
-    /// Addresses on which it could not listen yet, and why.
-    unheard: Vec<(SocketAddr, String)>,
-    listening: usize,
     /// The memory that was lent.
     pub(super) room: Plan,
     /// A configuration that was read and looked at.
     pub(super) read: Rc<Cell<Option<Read>>>,
     network: Network,
+    pub(super) said: Said,
 }
 
 /// Something that is seeded, or is to be.
@@ -152,28 +148,14 @@ pub(super) enum Stage {
 pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
     let state = State::open_lasting(&config.seed.state, config.state_in_ram);
     let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
-    let mut listeners = Vec::new();
-    let mut unheard = Vec::new();
-    for &addr in &config.seed.listen {
-        match socket::bind(addr) {
-            Ok(listener) => listeners.push((listener.local_addr().unwrap_or(addr), listener)),
-            Err(error) => unheard.push((addr, error)),
-        }
-    }
-    let first = listeners.first().map_or(config.seed.listen[0], |l| l.0);
+    let mut listening = Listening::new(&config.seed);
+    listening.take();
     say_if_few(&config.seed);
     let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let seed = Seed::new(&config.seed, state, reachable(first), room, config.down);
+    let seed = Seed::new(&config.seed, state, listening, room, config.down);
     let mut seed = seed.map_err(Failure::Failed)?;
     seed.calm = true;
-    let mut listening = 0;
-    for (addr, listener) in listeners {
-        match seed.listen(listener, addr) {
-            Ok(()) => listening += 1,
-            // Somebody else listens there since it was bound.
-            Err(error) => unheard.push((addr, error)),
-        }
-    }
+    seed.open_listeners();
     seed.engine.borrow_mut().pause_listening(Some(STARTING));
     let reload = seed.signals.take_reload();
     reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
@@ -197,25 +179,14 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         next_ticket: 0,
         next_poll: Instant::now(),
         starting: Some(Instant::now() + STARTING),
-        unheard: Vec::new(),
-        listening,
         room,
         read: Rc::default(),
-        network: Network::new(),
+        network: Network::new(&seed.engine.borrow().way_out),
+        said: Said::default(),
         config,
     };
     service.name_items();
     service.load_catalogue(&mut seed);
-    for (addr, error) in unheard {
-        // A machine without IPv6 is no trouble unless IPv6 was asked for.
-        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-        if service.config.seed.listen_default && !taken && addr.is_ipv6() {
-            log::info!("cannot listen on {addr}: {error}");
-            continue;
-        }
-        service.unheard.push((addr, String::new()));
-        service.say_unheard(addr, &error.to_string());
-    }
     seed.farewell = FAREWELL;
     if !is_live(&std::io::stdout()) {
         // Numbers every ten seconds are no news for a log.
@@ -295,8 +266,7 @@ impl Service {
     fn poll(&mut self, seed: &mut Seed, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
         self.put_away(seed, engine);
-        self.listen_again(engine);
-        if self.network.has_changed(now) {
+        if self.network.has_changed(&engine.way_out, now) {
             self.renew(seed, engine);
         }
         self.scan(seed, engine);
@@ -394,6 +364,7 @@ impl Service {
                 make: self.config.seed.make.clone(),
                 bad: managed.bad,
                 own_tracker: seed.own_tracker.clone(),
+                way: engine.way_out.clone(),
             });
         }
     }
@@ -414,6 +385,8 @@ impl Service {
             make: self.config.seed.make.clone(),
             bad: None,
             own_tracker: seed.own_tracker.clone(),
+            // What was awake is here.
+            way: Way::default(),
         });
         ticket
     }
@@ -523,39 +496,6 @@ impl Service {
             }
         }
     }
-
-    fn listen_again(&mut self, engine: &mut Engine) {
-        for (addr, _) in std::mem::take(&mut self.unheard) {
-            let heard = socket::bind(addr).and_then(|listener| {
-                let local = listener.local_addr()?;
-                engine.listen(listener)?;
-                Ok(local)
-            });
-            match heard {
-                Ok(local) => {
-                    self.listening += 1;
-                    log::warn!("{local}: it listens now");
-                    say_listening(local);
-                }
-                Err(error) => {
-                    self.unheard.push((addr, String::new()));
-                    log::debug!("cannot listen on {addr}: {error}");
-                }
-            }
-        }
-    }
-
-    fn say_unheard(&mut self, addr: SocketAddr, error: &str) {
-        let level = match self.listening {
-            0 => Level::Error,
-            _ => Level::Warn,
-        };
-        log::log!(
-            level,
-            "cannot listen on {addr}: {error}; tried again every {} s, or choose another with listen =",
-            POLL.as_secs()
-        );
-    }
 }
 
 impl Stage {
@@ -627,7 +567,7 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
     managed.stage = Stage::Waiting(Instant::now() + pause);
 }
 
-/// How often folders, listeners and the network are looked at: 360 times an hour, from memory.
+/// How often folders and the network are looked at: 360 times an hour, from memory.
 const POLL: Duration = Duration::from_secs(10);
 
 /// How long watched folders may be looked at before that is said.
