@@ -108,6 +108,29 @@ fn made_shown_checked() {
     assert_eq!((code, out.as_str()), (3, bad));
 }
 
+/// What a help names is read, with a value or without as it says, by its letter too.
+#[test]
+fn every_option_of_a_help_is_read() {
+    use everseed::cli::{COMMANDS, options};
+    let scratch = Scratch::new();
+    for (command, help) in COMMANDS {
+        for option in options::options(help) {
+            if ["--help", "--version"].contains(&option.name) {
+                continue;
+            }
+            let by_name = format!("{}=", option.name);
+            let by_letter = option.short.map(|letter| format!("-{letter}="));
+            for given in [Some(by_name), by_letter].into_iter().flatten() {
+                let (code, _, err) = run(&scratch.0, &[command, &given]);
+                assert_eq!(code, 2, "{command} {given}: {err}");
+                assert!(!err.contains("has no option"), "{command} {given}: {err}");
+                let alone = err.contains("takes no value");
+                assert_eq!(alone, option.value.is_empty(), "{command} {given}: {err}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_goes_wrong_is_said() {
     let scratch = Scratch::new();

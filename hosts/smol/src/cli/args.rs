@@ -7,6 +7,7 @@ use std::str::FromStr;
 use everseed_disk::Links;
 use lexopt::{Arg, Parser};
 
+use crate::cli::options::{self, options};
 use crate::cli::text::escape;
 use crate::secrets::mask_urls;
 use crate::url::{Scheme, Url};
@@ -26,22 +27,44 @@ pub const VERSION: &str = concat!("everseed ", env!("CARGO_PKG_VERSION"), "\n");
 /// One argument, on its own so that the parser is free to be asked for its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Given {
-    /// An option with its dashes: `--listen` or `-t`.
-    Option(String),
+    /// An option by its name, also where its letter was given: `--listen`.
+    Option(&'static str),
     /// Anything else.
     Value(OsString),
 }
 
-/// The next argument, after the options that every command has.
+/// The next argument; options are those of the help, of which every command has two.
 pub fn next(parser: &mut Parser, help: &'static str) -> Result<Option<Given>, Stop> {
     match parser.next().map_err(usage)? {
         None => Ok(None),
         Some(Arg::Short('h') | Arg::Long("help")) => Err(Stop::Print(help)),
         Some(Arg::Short('V') | Arg::Long("version")) => Err(Stop::Print(VERSION)),
-        Some(Arg::Short(name)) => Ok(Some(Given::Option(format!("-{name}")))),
-        Some(Arg::Long(name)) => Ok(Some(Given::Option(format!("--{name}")))),
+        Some(Arg::Short(letter)) => match options::by_letter(help, letter) {
+            Some(option) => Ok(Some(Given::Option(option.name))),
+            None => Err(unknown(help, &format!("-{letter}"))),
+        },
+        Some(Arg::Long(name)) => match options::by_name(help, name) {
+            Some(option) => Ok(Some(Given::Option(option.name))),
+            None => Err(unknown(help, &format!("--{name}"))),
+        },
         Some(Arg::Value(value)) => Ok(Some(Given::Value(value))),
     }
+}
+
+/// The next option of a command that takes one path, which goes into `path` wherever it stands.
+pub fn next_option(
+    parser: &mut Parser,
+    help: &'static str,
+    path: &mut Option<PathBuf>,
+) -> Result<Option<&'static str>, Stop> {
+    while let Some(given) = next(parser, help)? {
+        match given {
+            Given::Option(name) => return Ok(Some(name)),
+            Given::Value(value) if path.is_none() => *path = Some(self::path(value)?),
+            Given::Value(value) => return Err(surplus(options::command(help), &value)),
+        }
+    }
+    Ok(None)
 }
 
 /// The value of an option.
@@ -137,9 +160,11 @@ pub fn piece_len(text: &str) -> Option<u32> {
 }
 
 /// The complaint about an option that the command does not know, with the nearest that it does.
-pub fn unknown(command: &str, options: &[&str], option: &str) -> Stop {
+pub fn unknown(help: &'static str, option: &str) -> Stop {
     let shown = escape(option);
-    Stop::Usage(match nearest(option, options) {
+    let command = options::command(help);
+    let known: Vec<&str> = options(help).map(|option| option.name).collect();
+    Stop::Usage(match nearest(option, &known) {
         Some(near) => format!("{command} has no option {shown}; did you mean {near}?"),
         None => format!("{command} has no option {shown}"),
     })
@@ -356,35 +381,41 @@ mod tests {
         }
     }
 
+    const TRY: &str =
+        "everseed show - x\n\nOptions:\n  -s, --slots N  many\n  -h, --help     this\n";
+
     #[test]
     fn complaints_name_the_option() {
         let says = |text: &str| Stop::Usage(text.to_owned());
         assert_eq!(
-            unknown("show", &["--help"], "--hlep"),
+            unknown(TRY, "--hlep"),
             says("show has no option --hlep; did you mean --help?")
         );
-        assert_eq!(
-            unknown("show", &[], "-\x1b"),
-            says(r"show has no option -\u{1b}")
-        );
+        assert_eq!(unknown(TRY, "-\x1b"), says(r"show has no option -\u{1b}"));
         assert_eq!(
             surplus("show", OsStr::new("two")),
             says("show has no use for \"two\"")
         );
         let mut parser = Parser::from_args(["--slots", "many"]);
-        let slots = Given::Option("--slots".to_owned());
-        assert_eq!(next(&mut parser, "help"), Ok(Some(slots)));
+        let slots = Given::Option("--slots");
+        assert_eq!(next(&mut parser, TRY), Ok(Some(slots.clone())));
         let few = |text: &str| number(text, 1_u16, 9);
         assert_eq!(
             parsed(&mut parser, "--slots", "a number from 1 to 9", few),
             Err(says("--slots: \"many\" is not a number from 1 to 9"))
         );
-        assert_eq!(next(&mut parser, "help"), Ok(None));
+        assert_eq!(next(&mut parser, TRY), Ok(None));
+        // By its letter it is the same option.
+        let mut parser = Parser::from_args(["-s3", "-x"]);
+        assert_eq!(next(&mut parser, TRY), Ok(Some(slots)));
+        assert_eq!(value(&mut parser), Ok("3".into()));
+        let stop = says("show has no option -x");
+        assert_eq!(next(&mut parser, TRY), Err(stop));
         for (args, stop) in [
-            (["-h"], Stop::Print("help")),
+            (["-h"], Stop::Print(TRY)),
             (["--version"], Stop::Print(VERSION)),
         ] {
-            assert_eq!(next(&mut Parser::from_args(args), "help"), Err(stop));
+            assert_eq!(next(&mut Parser::from_args(args), TRY), Err(stop));
         }
     }
 

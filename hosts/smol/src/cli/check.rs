@@ -47,8 +47,6 @@ Examples:
   everseed check x.torrent . > report || echo damaged
 ";
 
-const OPTIONS: &[&str] = &["--links", "--help", "--version"];
-
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let (torrent, data, links) = parse(parser)?;
     start_log(LevelFilter::Warn);
@@ -97,9 +95,9 @@ fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf, Links), Stop> {
             Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
             Given::Value(path) => return Err(args::surplus("check", &path)),
             Given::Option(option) if option == "--links" => {
-                links = args::links(&mut parser, &option)?;
+                links = args::links(&mut parser, option)?;
             }
-            Given::Option(option) => return Err(args::unknown("check", OPTIONS, &option)),
+            Given::Option(option) => return Err(args::unknown(HELP, option)),
         }
     }
     match <[PathBuf; 2]>::try_from(paths) {

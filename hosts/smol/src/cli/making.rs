@@ -5,27 +5,15 @@ use lexopt::Parser;
 
 use crate::cli::args::{self, Stop};
 
-/// Those with a value.
-pub(crate) const VALUES: &[&str] = &[
-    "--tracker",
-    "--web-seed",
-    "--piece-size",
-    "--comment",
-    "--created-by",
-    "--source",
-    "--include",
-    "--exclude",
-];
-
-/// Those without.
+/// Those without a value.
 pub(crate) const FLAGS: &[&str] = &["--private", "--align", "--all", "--strict", "--no-date"];
 
 /// Reads the value of an option; false if there is no such option.
 pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> Result<bool, Stop> {
     match name {
-        "--tracker" | "-t" => options.trackers.push(tier(name, parser)?),
-        "--web-seed" | "--webseed" | "-w" => options.webseeds.push(web_seed(name, parser)?),
-        "--piece-size" | "--piecesize" | "-s" => {
+        "--tracker" => options.trackers.push(tier(name, parser)?),
+        "--web-seed" => options.webseeds.push(web_seed(name, parser)?),
+        "--piece-size" => {
             let what = "auto or a power of two from 16 KiB to 512 MiB, like 256, 256k or 4M";
             let read = |text: &str| match text {
                 "auto" => Some(None),
@@ -33,7 +21,7 @@ pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> 
             };
             options.piece_len = args::parsed(parser, name, what, read)?;
         }
-        "--comment" | "-c" => options.comment = Some(args::text(parser, name)?),
+        "--comment" => options.comment = Some(args::text(parser, name)?),
         "--created-by" => options.created_by = Some(args::text(parser, name)?),
         "--source" => options.source = Some(args::text(parser, name)?),
         "--include" => options.choice.include.push(pattern(name, parser)?),
@@ -46,7 +34,7 @@ pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> 
 /// Sets an option that has no value; false if there is no such option.
 pub(crate) fn flag(options: &mut Options, name: &str, on: bool) -> bool {
     match name {
-        "--private" | "-p" => options.private = on,
+        "--private" => options.private = on,
         "--align" => options.align = on,
         "--all" => options.choice.all = on,
         "--strict" => options.strict = on,

@@ -10,6 +10,7 @@ pub(crate) mod flood;
 pub mod get;
 pub(crate) mod make;
 pub(crate) mod making;
+pub mod options;
 pub mod run;
 pub mod seed;
 mod show;
@@ -67,8 +68,16 @@ pub const USAGE: u8 = 2;
 /// Exit code of `check` when data is damaged or missing.
 pub const DAMAGED: u8 = 3;
 
-const COMMANDS: &[&str] = &[
-    "seed", "get", "run", "make", "edit", "show", "check", "help",
+/// The commands, and what each prints as its help.
+pub const COMMANDS: &[(&str, &str)] = &[
+    ("seed", seed::HELP),
+    ("get", get::HELP),
+    ("run", run::HELP),
+    ("make", make::HELP),
+    ("edit", edit::HELP),
+    ("show", show::HELP),
+    ("check", check::HELP),
+    ("help", HELP),
 ];
 
 /// Why a command ended early. What it carries is shown to a person after `everseed: `.
@@ -111,7 +120,7 @@ pub fn main() -> ExitCode {
         Ok(None) => (None, Err(usage("which command?".to_owned()))),
         Err(error) => (None, Err(usage(escape(&error.to_string()).to_string()))),
     };
-    let command = command.filter(|command| COMMANDS.contains(&command.as_str()));
+    let command = command.filter(|command| help_of(command).is_some());
     conclude(command.as_deref(), outcome)
 }
 
@@ -222,25 +231,26 @@ fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
         None => return print(HELP),
         Some(args::Given::Value(topic)) => topic,
         Some(args::Given::Option(option)) => {
-            return Err(args::unknown("help", &["--help"], &option).into());
+            return Err(args::unknown(HELP, option).into());
         }
     };
-    match topic.to_str() {
-        Some("seed") => print(seed::HELP),
-        Some("get") => print(get::HELP),
-        Some("run") => print(run::HELP),
-        Some("make") => print(make::HELP),
-        Some("edit") => print(edit::HELP),
-        Some("show") => print(show::HELP),
-        Some("check") => print(check::HELP),
-        Some("help") => print(HELP),
-        _ => Err(unknown(&topic)),
+    match topic.to_str().and_then(help_of) {
+        Some(help) => print(help),
+        None => Err(unknown(&topic)),
     }
+}
+
+fn help_of(command: &str) -> Option<&'static str> {
+    let mut commands = COMMANDS.iter();
+    commands
+        .find(|(name, _)| *name == command)
+        .map(|(_, help)| *help)
 }
 
 fn unknown(command: &OsStr) -> Failure {
     let shown = escape(command.as_encoded_bytes());
-    let near = command.to_str().and_then(|c| args::nearest(c, COMMANDS));
+    let known: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+    let near = command.to_str().and_then(|c| args::nearest(c, &known));
     usage(if let Some(near) = near {
         format!("there is no command \"{shown}\"; did you mean {near}?")
     } else if Path::new(command).exists() {

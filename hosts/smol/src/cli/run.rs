@@ -14,6 +14,7 @@ use crate::cli::Failure;
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::get::{self, Fetch};
 use crate::cli::making;
+use crate::cli::options::options;
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
@@ -52,14 +53,6 @@ Examples:
   everseed run -c everseed.toml --check-config
   everseed run -c everseed.toml
 ";
-
-const OPTIONS: &[&str] = &[
-    "--config",
-    "--check-config",
-    "--verbose",
-    "--help",
-    "--version",
-];
 
 /// The file that is read when none is named.
 pub const FILE: &str = "/etc/everseed.toml";
@@ -146,11 +139,11 @@ impl RunArgs {
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
                 Given::Value(value) => return Err(args::surplus("run", &value)),
-                Given::Option(option) => match option.as_str() {
-                    "-c" | "--config" => run.config = args::path_of(&mut parser, "--config")?,
+                Given::Option(option) => match option {
+                    "--config" => run.config = args::path_of(&mut parser, "--config")?,
                     "--check-config" => run.check = true,
-                    "-v" | "--verbose" => run.verbose += 1,
-                    name => return Err(args::unknown("run", OPTIONS, name)),
+                    "--verbose" => run.verbose += 1,
+                    name => return Err(args::unknown(HELP, name)),
                 },
             }
         }
@@ -453,8 +446,8 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
 fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Wrong> {
     let name = format!("--{}", setting.key);
     let here = !NOT_HERE.contains(&setting.key.as_str());
-    let of_seed = here && seed::OPTIONS.contains(&name.as_str());
-    let of_get = here && get::OPTIONS.contains(&name.as_str());
+    let is_of = |help| here && options(help).any(|option| option.name == name);
+    let (of_seed, of_get) = (is_of(seed::HELP), is_of(get::HELP));
     match name.as_str() {
         "--sequential" => fetch.sequential = flag(setting)?,
         "--overwrite" => fetch.overwrite = flag(setting)?,
@@ -466,10 +459,8 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
             making::flag(&mut seed.make, &name, flag(setting)?);
         }
         _ if !of_seed && !of_get => {
-            let strip = |options: &'static [&'static str]| {
-                options.iter().map(|option| option.trim_start_matches('-'))
-            };
-            let known = strip(seed::OPTIONS).chain(strip(get::OPTIONS));
+            let known = options(seed::HELP).chain(options(get::HELP));
+            let known = known.map(|option| option.name.trim_start_matches('-'));
             let known: Vec<&str> = OWN.iter().copied().chain(known).collect();
             return Err(unknown(setting, &known));
         }
@@ -642,8 +633,8 @@ mod tests {
     /// Whoever adds an option to a command gets it here too, or says why not.
     #[test]
     fn every_option_is_a_key() {
-        for option in seed::OPTIONS.iter().chain(get::OPTIONS) {
-            let key = option.trim_start_matches('-');
+        for option in options(seed::HELP).chain(options(get::HELP)) {
+            let key = option.name.trim_start_matches('-');
             if NOT_HERE.contains(&key) {
                 continue;
             }
@@ -699,8 +690,8 @@ mod tests {
             })
             .collect();
         parse(&all).unwrap();
-        for option in seed::OPTIONS.iter().chain(get::OPTIONS) {
-            let key = option.trim_start_matches('-');
+        for option in options(seed::HELP).chain(options(get::HELP)) {
+            let key = option.name.trim_start_matches('-');
             let shown = example.contains(&format!("{key} = "));
             assert!(shown || NOT_HERE.contains(&key), "{key} is not shown");
         }

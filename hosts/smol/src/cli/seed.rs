@@ -97,39 +97,6 @@ Examples:
   everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
 ";
 
-pub(crate) const OPTIONS: &[&str] = &[
-    "--data",
-    "--tracker",
-    "--share-torrent",
-    "--web-seed",
-    "--piece-size",
-    "--comment",
-    "--created-by",
-    "--source",
-    "--include",
-    "--exclude",
-    "--private",
-    "--align",
-    "--all",
-    "--strict",
-    "--no-date",
-    "--listen",
-    "--public-address",
-    "--slots",
-    "--max-peers",
-    "--memory",
-    "--up",
-    "--check",
-    "--send",
-    "--links",
-    "--trace",
-    "--state",
-    "--quiet",
-    "--verbose",
-    "--help",
-    "--version",
-];
-
 /// The port of [`SeedArgs::listen`] when none is given.
 pub const PORT: u16 = 6881;
 
@@ -232,13 +199,13 @@ impl SeedArgs {
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
                 Given::Value(path) => seed.paths.push(args::path(path)?),
-                Given::Option(option) => match option.as_str() {
+                Given::Option(option) => match option {
                     "--state" => state = Some(args::path_of(&mut parser, "--state")?),
-                    "-q" | "--quiet" => {
+                    "--quiet" => {
                         seed.quiet = true;
                         seed.log = LevelFilter::Error;
                     }
-                    "-v" | "--verbose" => seed.log = seed.log.increment_severity(),
+                    "--verbose" => seed.log = seed.log.increment_severity(),
                     "--share-torrent" => seed.share_torrent = true,
                     name if making::flag(&mut seed.make, name, true) => {}
                     name => seed.option(name, &mut parser)?,
@@ -298,7 +265,7 @@ impl SeedArgs {
             "--links" => self.links = args::links(parser, name)?,
             "--trace" => self.trace = Some(args::path_of(parser, name)?),
             _ if making::option(&mut self.make, name, parser)? => {}
-            _ => return Err(args::unknown("seed", OPTIONS, name)),
+            _ => return Err(args::unknown(HELP, name)),
         }
         Ok(())
     }
@@ -469,10 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn help_lists_every_option() {
-        for option in OPTIONS {
-            assert!(HELP.contains(option), "{option}");
-        }
+    fn help_is_printed() {
         assert_eq!(parse(&["--slots", "3", "-h"]), Err(Stop::Print(HELP)));
     }
 

@@ -11,7 +11,7 @@ use everseed_disk::{Stream, open_torrent, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
-use crate::cli::args::{self, Given, Stop};
+use crate::cli::args::{self, Stop};
 use crate::cli::text::{Output, date, escape, size};
 use crate::cli::{Failure, finish, start_log};
 use crate::magnet::magnet;
@@ -40,8 +40,6 @@ Examples:
   everseed show debian.torrent | grep ^magnet:
 ";
 
-const OPTIONS: &[&str] = &["--secrets", "--help", "--version"];
-
 /// The most of a comment that is shown, in bytes.
 const COMMENT: usize = 4096;
 
@@ -59,12 +57,10 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
 
 fn parse(mut parser: Parser) -> Result<(PathBuf, bool), Stop> {
     let (mut path, mut secrets) = (None, false);
-    while let Some(given) = args::next(&mut parser, HELP)? {
-        match given {
-            Given::Value(value) if path.is_none() => path = Some(args::path(value)?),
-            Given::Value(value) => return Err(args::surplus("show", &value)),
-            Given::Option(option) if option == "--secrets" => secrets = true,
-            Given::Option(option) => return Err(args::unknown("show", OPTIONS, &option)),
+    while let Some(name) = args::next_option(&mut parser, HELP, &mut path)? {
+        match name {
+            "--secrets" => secrets = true,
+            _ => return Err(args::unknown(HELP, name)),
         }
     }
     let path = path.ok_or_else(|| args::missing("show", "a .torrent"))?;
