@@ -22,6 +22,7 @@
 
 pub mod api;
 mod audit;
+mod context;
 pub mod discovery;
 mod download;
 pub mod memory;
@@ -177,6 +178,7 @@ impl<'m> Node<'m> {
 
     /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
+        self.now = now;
         self.limits = limits;
         self.upload.rate.set_rate(now, limits.upload_bps);
         self.download.rate.set_rate(now, limits.download_bps);
@@ -221,6 +223,7 @@ impl<'m> Node<'m> {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<(), AddError> {
+        self.now = now;
         self.torrents.wake(id, geometry, have)?;
         if let Some(torrent) = self.torrents.get_mut(id) {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
@@ -233,7 +236,7 @@ impl<'m> Node<'m> {
     /// that is asleep stays so, and whoever waits for it is let go.
     pub fn sleep(&mut self, id: TorrentId) {
         self.close_all(id, Reason::Asleep);
-        self.forget_partials(id);
+        self.with_download(|d, cx| d.forget_partials(cx, id));
         self.discovery.candidates.forget(id);
         self.torrents.sleep(id);
     }
@@ -270,6 +273,7 @@ impl<'m> Node<'m> {
         wanted: Wanted<'_>,
         order: Order,
     ) -> Result<(), AddError> {
+        self.now = now;
         let Some(torrent) = self.torrents.get(id) else {
             return Ok(());
         };
@@ -292,10 +296,10 @@ impl<'m> Node<'m> {
                 if conn.link.torrent == Some(id)
                     && matches!(conn.download.has, availability::Has::Some(_))
                 {
-                    self.forget_bits(slot);
+                    self.with_download(|d, cx| d.forget_bits(cx, slot));
                 }
             }
-            if !self.reserve_counts(id) {
+            if !self.with_download(|d, cx| d.reserve_counts(cx, id)) {
                 return Err(AddError::Bits);
             }
         }
@@ -320,8 +324,8 @@ impl<'m> Node<'m> {
         }
         for slot in 0..self.peers.len() {
             if self.peers[slot].link.torrent == Some(id) && self.peers[slot].is_open() {
-                self.review(slot);
-                self.ask(now, slot);
+                self.with_download(|d, cx| d.review(cx, slot));
+                self.with_download(|d, cx| d.ask(cx, slot));
             }
         }
         Ok(())
@@ -358,7 +362,10 @@ impl<'m> Node<'m> {
         bytes: &'m mut [u8],
         result: Result<(), StorageError>,
     ) {
-        self.block_written(block, bytes, result);
+        let refused = self.with_download(|d, cx| d.block_written(cx, block, bytes, result));
+        if let Some((id, pieces)) = refused {
+            self.leave_out(id, pieces);
+        }
     }
 
     /// Announces a torrent to a tier of `trackers` trackers from now on, see [`announcer`].
@@ -369,6 +376,7 @@ impl<'m> Node<'m> {
         tier: u8,
         trackers: u8,
     ) -> Result<(), announcer::Full> {
+        self.now = now;
         self.discovery
             .announcer
             .add(now, id, tier, trackers, &mut self.rng)
@@ -376,6 +384,7 @@ impl<'m> Node<'m> {
 
     /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
     pub fn announce_anew(&mut self, now: Instant) {
+        self.now = now;
         self.discovery.announcer.renew(now);
     }
 
@@ -401,8 +410,9 @@ impl<'m> Node<'m> {
 
     /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
+        self.now = now;
         self.close_all(id, Reason::TorrentGone);
-        self.forget_partials(id);
+        self.with_download(|d, cx| d.forget_partials(cx, id));
         self.discovery.announcer.forget(now, id);
         self.discovery.candidates.forget(id);
         self.torrents.remove(id);
@@ -411,6 +421,7 @@ impl<'m> Node<'m> {
     /// Lets everybody go and nobody in, and tells the trackers of torrents that are awake.
     /// [`is_stopped`](Self::is_stopped) says when that is done; the host need not wait for it.
     pub fn stop(&mut self, now: Instant) {
+        self.now = now;
         self.stopping = true;
         let names = &self.torrents.names;
         let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
@@ -458,6 +469,11 @@ impl<'m> Node<'m> {
         self.torrents.ids()
     }
 
+    /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
+    pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
+        self.download.stuck(&self.peers, &self.torrents, id)
+    }
+
     /// Numbers about the whole node.
     pub fn stats(&self) -> Stats {
         let open = self.peers.iter().filter(|c| c.is_open());
@@ -493,7 +509,8 @@ impl<'m> Node<'m> {
     pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
         let slot = self.peers.slot(id)?;
         if self.reads_in_place(slot) {
-            return self.block_space(slot);
+            let receiving = self.peers[slot].download.receiving;
+            return self.download.block_space(receiving);
         }
         let room = self.readable(slot);
         self.peers[slot].upload.queue_full = room == 0;
@@ -513,8 +530,8 @@ impl<'m> Node<'m> {
         self.peers[slot].link.last_received_at = now;
         if self.reads_in_place(slot) {
             self.peers[slot].link.decoder.passed(len);
-            self.block_came(slot, len);
-            self.ask(now, slot);
+            self.with_download(|d, cx| d.block_came(cx, slot, len));
+            self.with_download(|d, cx| d.ask(cx, slot));
             return;
         }
         // Taken out for the time of parsing, so that the handlers may use the whole node.
@@ -528,7 +545,7 @@ impl<'m> Node<'m> {
         self.swarm.scratch = scratch;
         match verdict {
             Ok(()) => {
-                self.ask(now, slot);
+                self.with_download(|d, cx| d.ask(cx, slot));
                 self.peers.make_ready(slot);
             }
             Err(reason) => self.close(slot, reason),
@@ -558,7 +575,7 @@ impl<'m> Node<'m> {
             Event::Changed(torrent, have) => self.changed(torrent, have),
             Event::Recheck(torrent) => self.recheck(torrent),
             Event::Restored(torrent, have) => self.restored(torrent, have),
-            Event::Writable(torrent) => self.writable(torrent),
+            Event::Writable(torrent) => self.with_download(|d, cx| d.writable(cx, torrent)),
             Event::Peer(torrent, addr) => {
                 if self.torrents.get(torrent).is_some() {
                     self.discovery
@@ -600,14 +617,14 @@ impl<'m> Node<'m> {
                 }
             }
         }
-        if let Some(action) = self.storage_action() {
+        if let Some(action) = self.with_download(|d, cx| d.storage_action(cx)) {
             return Some(action);
         }
         if core::mem::take(&mut self.torrents.left_out) {
             self.finish_narrowed(now);
         }
         if core::mem::take(&mut self.download.request_all) {
-            self.ask_all(now);
+            self.with_download(|d, cx| d.ask_all(cx));
         }
         while let Some(slot) = self.peers.next_ready() {
             if let Some(action) = self.action(now, slot) {
@@ -633,6 +650,7 @@ impl<'m> Node<'m> {
         buf: &mut [u8],
         bodies: &mut Bodies,
     ) -> usize {
+        self.now = now;
         bodies.clear();
         let Some(slot) = self.peers.slot(id) else {
             return 0;
@@ -648,6 +666,7 @@ impl<'m> Node<'m> {
 
     /// Notes that the first `len` bytes of [`transmit`](Self::transmit)'s answer went out.
     pub fn transmitted(&mut self, now: Instant, id: ConnId, len: usize) {
+        self.now = now;
         let Some(slot) = self.peers.slot(id) else {
             return;
         };

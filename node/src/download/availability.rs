@@ -9,11 +9,13 @@
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 
-use crate::Node;
 use crate::Stuck;
+use crate::context::Context;
+use crate::download::Download;
 use crate::download::picker::Set;
 use crate::memory::ranges::{LentRange, reserve};
-use crate::peer::Conn;
+use crate::peer::{Conn, Peers};
+use crate::torrent::Torrents;
 
 /// What one peer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,74 +35,85 @@ pub(crate) struct Availability<'m> {
     pub(crate) counts: &'m mut [u16],
 }
 
-impl Node<'_> {
+impl Download<'_> {
     /// What a peer has, as the picker sees it.
-    pub(crate) fn has(&self, slot: usize) -> Set<'_> {
-        match self.peers[slot].download.has {
+    pub(crate) fn has(&self, cx: &Context<'_, '_>, slot: usize) -> Set<'_> {
+        match cx.peers[slot].download.has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
-            Has::Some(range) => Set::Some(range.get(self.download.availability.bytes)),
+            Has::Some(range) => Set::Some(range.get(self.availability.bytes)),
         }
     }
 
     /// The peer has one more piece.
-    pub(crate) fn peer_has(&mut self, slot: usize, piece: u32) {
-        let range = match self.peers[slot].download.has {
+    pub(crate) fn peer_has(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32) {
+        let range = match cx.peers[slot].download.has {
             Has::All => return,
             Has::Some(range) => range,
-            Has::Nothing => match self.reserve_bits(slot) {
+            Has::Nothing => match self.reserve_bits(cx, slot) {
                 Some(range) => range,
                 None => return,
             },
         };
-        if bits::set(range.get_mut(self.download.availability.bytes), piece) {
-            self.count(slot, piece, 1);
+        if bits::set(range.get_mut(self.availability.bytes), piece) {
+            self.count(cx, slot, piece, 1);
         }
-        if self.peers[slot].download.have_count >= self.pieces_of(slot) {
-            self.peer_has_all(slot);
+        if cx.peers[slot].download.have_count >= cx.pieces_of(slot) {
+            self.peer_has_all(cx, slot);
         }
     }
 
     /// The peer's bits from piece `8 * at` on, as its bitfield says.
-    pub(crate) fn peer_has_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
-        let range = match self.peers[slot].download.has {
+    pub(crate) fn peer_has_bits(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        slot: usize,
+        at: u32,
+        bytes: &[u8],
+    ) {
+        let range = match cx.peers[slot].download.has {
             Has::Some(range) => Some(range),
-            _ => self.reserve_bits(slot),
+            _ => self.reserve_bits(cx, slot),
         };
         let Some(range) = range else { return };
         for (byte, piece) in bytes.iter().zip((at * 8..).step_by(8)) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                if bits::set(range.get_mut(self.download.availability.bytes), piece + bit) {
-                    self.count(slot, piece + bit, 1);
+                if bits::set(range.get_mut(self.availability.bytes), piece + bit) {
+                    self.count(cx, slot, piece + bit, 1);
                 }
             }
         }
     }
 
     /// The peer is a seed.
-    pub(crate) fn peer_has_all(&mut self, slot: usize) {
-        self.forget_bits(slot);
-        self.peers[slot].download.has = Has::All;
+    pub(crate) fn peer_has_all(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        self.forget_bits(cx, slot);
+        cx.peers[slot].download.has = Has::All;
     }
 
     /// Nothing is known of what a peer has.
-    pub(crate) fn forget_bits(&mut self, slot: usize) {
-        if let Has::Some(range) = self.peers[slot].download.has {
-            for piece in 0..self.pieces_of(slot) {
-                if bits::get(range.get(self.download.availability.bytes), piece) {
-                    self.count(slot, piece, -1);
+    pub(crate) fn forget_bits(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        if let Has::Some(range) = cx.peers[slot].download.has {
+            for piece in 0..cx.pieces_of(slot) {
+                if bits::get(range.get(self.availability.bytes), piece) {
+                    self.count(cx, slot, piece, -1);
                 }
             }
         }
-        self.peers[slot].download.has = Has::Nothing;
+        cx.peers[slot].download.has = Has::Nothing;
     }
 
     /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
-    pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
-        let torrent = self.torrents.get(id).filter(|t| t.is_active_download())?;
+    pub(crate) fn stuck(
+        &self,
+        peers: &Peers<'_>,
+        torrents: &Torrents<'_>,
+        id: TorrentId,
+    ) -> Option<Stuck> {
+        let torrent = torrents.get(id).filter(|t| t.is_active_download())?;
         let open = || {
             let its = |conn: &&Conn| conn.is_open() && conn.link.torrent == Some(id);
-            self.peers.iter().filter(its)
+            peers.iter().filter(its)
         };
         // Of some peers it is not known what they have.
         let may = |conn: &Conn| {
@@ -110,10 +123,10 @@ impl Node<'_> {
         if open().any(may) {
             return None;
         }
-        let counts = torrent.counts.get(self.download.availability.counts);
+        let counts = torrent.counts.get(self.availability.counts);
         let missing = torrent.geometry?.all_pieces().filter(|&piece| {
-            let had = self.torrents.contains(torrent.have, piece);
-            !had && self.torrents.contains(torrent.wanted, piece)
+            let had = torrents.contains(torrent.have, piece);
+            !had && torrents.contains(torrent.wanted, piece)
         });
         let (mut pieces, mut first) = (0, None);
         for piece in missing {
@@ -131,27 +144,27 @@ impl Node<'_> {
     }
 
     /// Memory for a peer's bits, all clear.
-    fn reserve_bits(&mut self, slot: usize) -> Option<LentRange> {
-        let torrent = self.torrent_of(slot).filter(|t| t.downloads)?;
+    fn reserve_bits(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Option<LentRange> {
+        let torrent = cx.torrent_of(slot).filter(|t| t.downloads)?;
         let len = torrent.geometry?.bitfield_len();
-        let ranges = || self.peers.iter().filter_map(range_of);
-        let range = reserve(len, self.download.availability.bytes.len(), ranges)?;
-        range.get_mut(self.download.availability.bytes).fill(0);
-        self.peers[slot].download.has = Has::Some(range);
+        let ranges = || cx.peers.iter().filter_map(range_of);
+        let range = reserve(len, self.availability.bytes.len(), ranges)?;
+        range.get_mut(self.availability.bytes).fill(0);
+        cx.peers[slot].download.has = Has::Some(range);
         Some(range)
     }
 
-    fn count(&mut self, slot: usize, piece: u32, change: i16) {
-        let counts = self.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
-        let counts = counts.get_mut(self.download.availability.counts);
+    fn count(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32, change: i16) {
+        let counts = cx.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
+        let counts = counts.get_mut(self.availability.counts);
         if let Some(count) = counts.get_mut(piece as usize) {
             *count = count.saturating_add_signed(change);
         }
     }
 
     /// Memory for how often each piece of a torrent is there.
-    pub(crate) fn reserve_counts(&mut self, id: TorrentId) -> bool {
-        let Some(torrent) = self.torrents.get(id) else {
+    pub(crate) fn reserve_counts(&mut self, cx: &mut Context<'_, '_>, id: TorrentId) -> bool {
+        let Some(torrent) = cx.torrents.get(id) else {
             return false;
         };
         if torrent.counts != LentRange::EMPTY {
@@ -159,12 +172,12 @@ impl Node<'_> {
             return true;
         }
         let pieces = torrent.pieces();
-        let ranges = || self.torrents.all().map(|t| t.counts);
-        let Some(range) = reserve(pieces, self.download.availability.counts.len(), ranges) else {
+        let ranges = || cx.torrents.all().map(|t| t.counts);
+        let Some(range) = reserve(pieces, self.availability.counts.len(), ranges) else {
             return false;
         };
-        range.get_mut(self.download.availability.counts).fill(0);
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        range.get_mut(self.availability.counts).fill(0);
+        if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.counts = range;
         }
         true

@@ -6,10 +6,10 @@
 
 use everseed_core::geometry::BlockRef;
 
-use crate::Node;
+use crate::context::Context;
+use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::peer::Reason;
-use crate::torrent::Bits;
 
 type Verdict = Result<(), Reason>;
 
@@ -19,36 +19,37 @@ pub(crate) const RETRACTIONS_MAX: u8 = 32;
 /// What a choke counts.
 const CHOKE: u8 = 4;
 
-impl Node<'_> {
+impl Download<'_> {
     /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
-    pub(crate) fn choked_us(&mut self, slot: usize) -> Verdict {
-        let fast = self.peers[slot].link.features.fast;
-        let conn = &mut self.peers[slot];
+    pub(crate) fn choked_us(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Verdict {
+        let fast = cx.peers[slot].link.features.fast;
+        let conn = &mut cx.peers[slot];
         conn.download.retractions = conn.download.retractions.saturating_add(CHOKE);
         conn.download.unchoked = false;
         conn.download.owes = false;
-        self.drop_all_pending(slot, fast);
-        self.count_active_sources();
+        self.drop_all_pending(cx, slot, fast);
+        self.count_active_sources(cx);
         Ok(())
     }
 
-    pub(crate) fn unchoked_us(&mut self, slot: usize) -> Verdict {
-        self.peers[slot].download.unchoked = true;
-        self.count_active_sources();
+    pub(crate) fn unchoked_us(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Verdict {
+        cx.peers[slot].download.unchoked = true;
+        self.count_active_sources(cx);
         Ok(())
     }
 
     /// A request will not be served; it may be asked for elsewhere.
-    pub(crate) fn rejected(&mut self, slot: usize, block: BlockRef) -> Verdict {
+    pub(crate) fn rejected(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        slot: usize,
+        block: BlockRef,
+    ) -> Verdict {
         let hit = |pending: &PendingBlock| {
-            pending.state == State::Asked && self.block_ref(pending) == Some(block)
+            pending.state == State::Asked && self.block_ref(cx, pending) == Some(block)
         };
-        if let Some(at) = self
-            .download
-            .pending
-            .find(&self.peers[slot].download.pending, hit)
-        {
-            let conn = &mut self.peers[slot];
+        if let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) {
+            let conn = &mut cx.peers[slot];
             if conn.download.unchoked {
                 conn.download.retractions = conn.download.retractions.saturating_add(1);
             }
@@ -57,64 +58,37 @@ impl Node<'_> {
             conn.download
                 .allowed_fast
                 .retain(|&piece| piece != block.index);
-            self.drop_pending(slot, at);
-            self.download.request_all = true;
+            self.drop_pending(cx, slot, at);
+            self.request_all = true;
         }
-        let conn = &mut self.peers[slot];
+        let conn = &mut cx.peers[slot];
         conn.download.excused = conn.download.excused.saturating_sub(1);
         Ok(())
     }
 
-    /// Until the first whole copy went out, an origin suggests to each peer that it serves a piece that
-    /// it suggested to nobody else (BEP 6), so that it sends none twice while others are missing. Peers
-    /// choose for themselves all the same, and mind it only if the piece is rare.
-    pub(crate) fn hint(&mut self, slot: usize) {
-        let conn = &self.peers[slot];
-        let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {
-            return;
-        };
-        let Some(torrent) = self.torrents.get_mut(id) else {
-            return;
-        };
-        let total = torrent.geometry.map_or(0, |g| g.total());
-        let pieces = torrent.pieces();
-        let origin = torrent.good == Bits::All && torrent.uploaded < total;
-        if origin && torrent.suggest_next < pieces {
-            self.peers[slot].upload.to_suggest = Some(torrent.suggest_next);
-            torrent.suggest_next += 1;
-            self.peers.make_ready(slot);
-        }
-    }
-
     /// The peer would like to send this piece.
-    pub(crate) fn suggested(&mut self, slot: usize, piece: u32) -> Verdict {
-        if piece >= self.pieces_of(slot) {
+    pub(crate) fn suggested(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        slot: usize,
+        piece: u32,
+    ) -> Verdict {
+        if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        self.peers[slot].download.suggested = Some(piece);
+        cx.peers[slot].download.suggested = Some(piece);
         Ok(())
     }
 
     /// The peer sends this piece even if it chokes us. The first few are remembered.
-    pub(crate) fn allowed(&mut self, slot: usize, piece: u32) -> Verdict {
-        if piece >= self.pieces_of(slot) {
+    pub(crate) fn allowed(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32) -> Verdict {
+        if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
-        let allowed = &mut self.peers[slot].download.allowed_fast;
+        let allowed = &mut cx.peers[slot].download.allowed_fast;
         if !allowed.contains(&piece) {
             let _ = allowed.push(piece);
         }
         Ok(())
-    }
-
-    /// Whether a piece is wanted and not here.
-    pub(crate) fn is_missing(&self, slot: usize, index: u32) -> bool {
-        let torrent = self.torrent_of(slot).filter(|t| t.is_active_download());
-        torrent.is_some_and(|t| {
-            let piece = t.geometry.and_then(|g| g.piece(index));
-            piece.is_some_and(|p| {
-                self.torrents.contains(t.wanted, p) && !self.torrents.contains(t.have, p)
-            })
-        })
     }
 }

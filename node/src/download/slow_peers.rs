@@ -7,9 +7,9 @@
 use core::time::Duration;
 
 use everseed_core::geometry::{BLOCK, TorrentId};
-use everseed_core::time::Instant;
 
-use crate::Node;
+use crate::context::Context;
+use crate::download::Download;
 use crate::download::offers::RETRACTIONS_MAX;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
@@ -40,10 +40,15 @@ const ALONE_PATIENCE: Duration = Duration::from_secs(20);
 /// A block is asked of so many peers at a time that are at least half as fast as the next one.
 const ENDGAME_PEERS: usize = 2;
 
-impl Node<'_> {
+impl Download<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
-    pub(crate) fn review_pending(&mut self, now: Instant, slot: usize, period: Duration) {
-        let conn = &mut self.peers[slot];
+    pub(crate) fn review_pending(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        slot: usize,
+        period: Duration,
+    ) {
+        let conn = &mut cx.peers[slot];
         let came = conn.download.downloaded - conn.download.downloaded_swept;
         conn.download.downloaded_swept = conn.download.downloaded;
         conn.download.retractions = 0;
@@ -55,33 +60,35 @@ impl Node<'_> {
             .min(most.saturating_add(PIPELINE_MIN));
         let waits = conn.download.pending.len > 0
             && conn.download.pending.head != conn.download.pending.unsent;
-        if waits && !conn.download.snubbed && now - conn.download.last_block_at >= SNUBBED_AFTER {
+        if waits && !conn.download.snubbed && cx.now - conn.download.last_block_at >= SNUBBED_AFTER
+        {
             log::debug!("{}: it snubs us", conn.link.addr);
             conn.download.snubbed = true;
             conn.download.pipeline = PIPELINE_MIN;
-            self.cancel_pending_beyond(slot, 1);
-            self.open_pending_to_others(slot);
-            self.count_active_sources();
-        } else if waits && !conn.download.slow && now - conn.download.last_block_at >= SLOW_AFTER {
+            self.cancel_pending_beyond(cx, slot, 1);
+            self.open_pending_to_others(cx, slot);
+            self.count_active_sources(cx);
+        } else if waits && !conn.download.slow && cx.now - conn.download.last_block_at >= SLOW_AFTER
+        {
             conn.download.slow = true;
             conn.download.pipeline = PIPELINE_MIN;
             if conn.download.pending.len > PIPELINE_MIN {
-                self.cancel_pending_beyond(slot, PIPELINE_MIN);
+                self.cancel_pending_beyond(cx, slot, PIPELINE_MIN);
             }
-            self.count_active_sources();
+            self.count_active_sources(cx);
         }
-        self.free_alone(now, slot);
-        if self.peers[slot].is_open() && self.peers[slot].download.interested {
-            self.review(slot);
-            self.ask(now, slot);
+        self.free_alone(cx, slot);
+        if cx.peers[slot].is_open() && cx.peers[slot].download.interested {
+            self.review(cx, slot);
+            self.ask(cx, slot);
         }
     }
 
     /// No block is free: takes one from whoever waits longest with what it was asked for, for somebody who
     /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
-    pub(crate) fn take_from_slow(&mut self, now: Instant, slot: usize) -> bool {
-        let me = &self.peers[slot];
-        if me.download.snubbed || now < self.download.none_slow_until {
+    pub(crate) fn take_from_slow(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> bool {
+        let me = &cx.peers[slot];
+        if me.download.snubbed || cx.now < self.none_slow_until {
             return false;
         }
         let loses = |conn: &Conn| {
@@ -92,115 +99,108 @@ impl Node<'_> {
         let late = |conn: &Conn| {
             conn.download.owes
                 && conn.download.pending.len > 0
-                && now - conn.download.last_block_at >= PATIENCE
+                && cx.now - conn.download.last_block_at >= PATIENCE
         };
-        let all = || (0..self.peers.len()).filter(|&s| s != slot && late(&self.peers[s]));
-        let slow = all().filter(|&s| loses(&self.peers[s]));
-        let Some(slowest) = slow.min_by_key(|&s| self.peers[s].download.last_block_at) else {
+        let all = || (0..cx.peers.len()).filter(|&s| s != slot && late(&cx.peers[s]));
+        let slow = all().filter(|&s| loses(&cx.peers[s]));
+        let Some(slowest) = slow.min_by_key(|&s| cx.peers[s].download.last_block_at) else {
             if all().next().is_none() {
-                self.download.none_slow_until = now + LOOK_FOR_SLOW;
+                self.none_slow_until = cx.now + LOOK_FOR_SLOW;
             }
             return false;
         };
         // Nobody is made hungry by it, or two would take it from each other.
-        let last = self.peers[slowest].download.pending.tail;
-        self.cancel_pending(slowest, last);
-        self.download.blocks.free() > 0
+        let last = cx.peers[slowest].download.pending.tail;
+        self.cancel_pending(cx, slowest, last);
+        self.blocks.free() > 0
     }
 
     /// Whether somebody who snubbed us is asked for a block all the same.
-    pub(crate) fn may_try(&self, slot: usize) -> bool {
-        let conn = &self.peers[slot];
-        // What it sends now is not wanted any more.
+    pub(crate) fn may_try(&self, cx: &Context<'_, '_>, slot: usize) -> bool {
+        let conn = &cx.peers[slot];
+        // What it sends cx.now is not wanted any more.
         if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
             return false;
         }
-        let snubbed = self.peers.iter().filter(|c| c.download.snubbed);
+        let snubbed = cx.peers.iter().filter(|c| c.download.snubbed);
         let theirs: usize = snubbed.map(|c| usize::from(c.download.pending.len)).sum();
-        self.download.active_sources == 0 || theirs * SNUBBERS_SHARE < self.download.blocks.len()
+        self.active_sources == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
     }
 
     /// The block that a peer is asked for which snubbed us is open to others.
-    pub(crate) fn open_pending_to_others(&mut self, slot: usize) {
-        let at = self.peers[slot].download.pending.head;
-        let Some(pending) = self.download.pending.get(at).copied() else {
+    pub(crate) fn open_pending_to_others(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let at = cx.peers[slot].download.pending.head;
+        let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
-        let Some(partial) = self.download.in_progress.get(pending.partial) else {
+        let Some(partial) = self.in_progress.get(pending.partial) else {
             return;
         };
         let Some(id) = partial.torrent else { return };
         if partial.evidence.alone {
-            if self.able(id, partial.piece).next().is_some() {
-                self.cancel_pending(slot, at);
+            if self.able(cx, id, partial.piece).next().is_some() {
+                self.cancel_pending(cx, slot, at);
             }
             return;
         }
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.endgame = true;
         }
         let others = |(other, f): (u16, &PendingBlock)| other != at && f.is_same(&pending);
-        if !self.download.pending.in_use().any(others) {
-            self.download
-                .in_progress
-                .unask(pending.partial, pending.index);
+        if !self.pending.in_use().any(others) {
+            self.in_progress.unask(pending.partial, pending.index);
         }
     }
 
     /// A block that others are asked for already: one of the last, or one that does not come, so that
     /// nobody who is slow holds up the end or a piece.
-    pub(crate) fn again(&mut self, now: Instant, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
-        let torrent = self.torrents.get(id)?;
-        let begun = u32::try_from(self.download.in_progress.of(id).count()).unwrap_or(u32::MAX);
+    pub(crate) fn again(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        slot: usize,
+        id: TorrentId,
+    ) -> Option<(u16, u32)> {
+        let torrent = cx.torrents.get(id)?;
+        let begun = u32::try_from(self.in_progress.of(id).count()).unwrap_or(u32::MAX);
         let endgame = begun >= torrent.missing;
-        let me = self.peers.id(slot);
+        let me = cx.peers.id(slot);
         let is_late = |f: &PendingBlock| match f.state {
             State::Asked | State::Reserved if endgame => true,
-            State::Arriving if endgame => now - f.asked >= LAST_PATIENCE,
-            State::Asked | State::Reserved | State::Arriving => now - f.asked >= PATIENCE,
+            State::Arriving if endgame => cx.now - f.asked >= LAST_PATIENCE,
+            State::Asked | State::Reserved | State::Arriving => cx.now - f.asked >= PATIENCE,
             _ => false,
         };
         let fits = |f: &PendingBlock| {
-            let partial = self.download.in_progress.get(f.partial);
+            let partial = self.in_progress.get(f.partial);
             is_late(f)
                 && partial.is_some_and(|p| {
-                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(slot, p.piece)
+                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(cx, slot, p.piece)
                 })
         };
-        if !self.peers[slot].download.unchoked {
+        if !cx.peers[slot].download.unchoked {
             return None;
         }
-        let late = self
-            .download
-            .pending
-            .in_use()
-            .map(|(_, f)| f)
-            .filter(|f| fits(f));
+        let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
         let oldest = late
-            .filter(|f| self.is_asked_of_few(slot, f))
+            .filter(|f| self.is_asked_of_few(cx, slot, f))
             .min_by_key(|f| f.asked)?;
         let found = (oldest.partial, oldest.index);
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.endgame = true;
         }
         Some(found)
     }
 
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
-    fn is_asked_of_few(&self, slot: usize, block: &PendingBlock) -> bool {
-        let here = self.peers.id(slot).slot;
-        let recent = self.peers[slot].download.recent();
+    fn is_asked_of_few(&self, cx: &Context<'_, '_>, slot: usize, block: &PendingBlock) -> bool {
+        let here = cx.peers.id(slot).slot;
+        let recent = cx.peers[slot].download.recent();
         let mut others = 0;
-        for (_, other) in self
-            .download
-            .pending
-            .in_use()
-            .filter(|(_, o)| o.is_same(block))
-        {
+        for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
             if other.conn == here {
                 return false;
             }
-            let holder = &self.peers[usize::from(other.conn)];
+            let holder = &cx.peers[usize::from(other.conn)];
             others += usize::from(2 * holder.download.recent() >= recent);
         }
         others < ENDGAME_PEERS
@@ -211,6 +211,7 @@ impl Node<'_> {
     /// than a quarter of the good pieces that another is known for leaves it to that one.
     pub(crate) fn may_claim(
         &self,
+        cx: &Context<'_, '_>,
         slot: usize,
         id: TorrentId,
         partial: &pieces_in_progress::PieceInProgress,
@@ -218,10 +219,10 @@ impl Node<'_> {
         if partial.exclusive.is_some() {
             return true;
         }
-        let me = &self.peers[slot];
+        let me = &cx.peers[slot];
         let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.link.addr));
         let failed = |conn: &Conn| partial.evidence.failed(origin(conn.link.addr));
-        let mut others = self.able(id, partial.piece);
+        let mut others = self.able(cx, id, partial.piece);
         if me.download.snubbed {
             return others.next().is_none();
         }
@@ -229,7 +230,7 @@ impl Node<'_> {
             return true;
         }
         !others.any(|other| {
-            let conn = &self.peers[other];
+            let conn = &cx.peers[other];
             match (failed(me), failed(conn)) {
                 _ if begun(conn) => 4 * conn.download.recent() >= me.download.recent(),
                 (true, false) => true,
@@ -240,35 +241,39 @@ impl Node<'_> {
     }
 
     /// The connections that a piece could be asked of.
-    fn able(&self, id: TorrentId, piece: u32) -> impl Iterator<Item = usize> {
-        (0..self.peers.len()).filter(move |&slot| {
-            let conn = &self.peers[slot];
+    fn able<'a>(
+        &'a self,
+        cx: &'a Context<'_, '_>,
+        id: TorrentId,
+        piece: u32,
+    ) -> impl Iterator<Item = usize> {
+        (0..cx.peers.len()).filter(move |&slot| {
+            let conn = &cx.peers[slot];
             let open = conn.link.torrent == Some(id) && conn.is_open();
             open && !conn.download.snubbed
                 && conn.download.retractions < RETRACTIONS_MAX
-                && self.may_ask(slot, piece)
+                && self.may_ask(cx, slot, piece)
         })
     }
 
     /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
-    fn free_alone(&mut self, now: Instant, slot: usize) {
-        let conn = &self.peers[slot];
+    fn free_alone(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let conn = &cx.peers[slot];
         let (Some(first), Some(id)) = (
-            self.download.pending.get(conn.download.pending.head),
+            self.pending.get(conn.download.pending.head),
             conn.link.torrent,
         ) else {
             return;
         };
         let at = first.partial;
-        let Some(partial) = self.download.in_progress.get(at) else {
+        let Some(partial) = self.in_progress.get(at) else {
             return;
         };
-        if !partial.evidence.alone || now - first.asked < ALONE_PATIENCE {
+        if !partial.evidence.alone || cx.now - first.asked < ALONE_PATIENCE {
             return;
         }
-        let faster =
-            |other: usize| self.peers[other].download.recent() > 4 * conn.download.recent();
-        if !self.able(id, partial.piece).any(faster) {
+        let faster = |other: usize| cx.peers[other].download.recent() > 4 * conn.download.recent();
+        if !self.able(cx, id, partial.piece).any(faster) {
             return;
         }
         log::debug!(
@@ -277,12 +282,11 @@ impl Node<'_> {
             partial.piece
         );
         while let Some(pending) = self
-            .download
             .pending
-            .find(&self.peers[slot].download.pending, |f| f.partial == at)
+            .find(&cx.peers[slot].download.pending, |f| f.partial == at)
         {
-            self.cancel_pending(slot, pending);
+            self.cancel_pending(cx, slot, pending);
         }
-        self.download.request_all = true;
+        self.request_all = true;
     }
 }

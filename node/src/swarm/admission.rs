@@ -38,6 +38,7 @@ impl Node<'_> {
     /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
     /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
     pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
+        self.now = now;
         let place = match self.stopping || self.swarm.bans.is_banned(now, origin(from)) {
             true => None,
             false => self.place_for(now, from),

@@ -47,8 +47,8 @@ impl Node<'_> {
         log::debug!("{}: closed, {reason}", self.peers[slot].link.addr);
         self.swarm.turned_away += u64::from(matches!(reason, Reason::Crowded | Reason::Asleep));
         let fate = self.fate(slot, reason);
-        self.drop_all_pending(slot, false);
-        self.forget_bits(slot);
+        self.with_download(|d, cx| d.drop_all_pending(cx, slot, false));
+        self.with_download(|d, cx| d.forget_bits(cx, slot));
         let conn = &mut self.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
         let callable = conn.callable();
@@ -59,9 +59,9 @@ impl Node<'_> {
         let served_us = core::mem::take(&mut conn.download.unchoked);
         self.peers.set_state(slot, State::Closing(reason));
         if served_us {
-            self.count_active_sources();
+            self.with_download(|d, cx| d.count_active_sources(cx));
         }
-        let downloads = torrent.is_some_and(|id| self.is_downloading(id));
+        let downloads = torrent.is_some_and(|id| self.torrents.is_downloading(id));
         match (candidate, fate, torrent.zip(callable)) {
             (Some(candidate), ..) => self
                 .discovery

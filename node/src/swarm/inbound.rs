@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use everseed_core::bits;
 use everseed_core::extension;
-use everseed_core::geometry::{BlockRef, TorrentId};
+use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
 use everseed_core::metadata;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
@@ -18,7 +18,8 @@ use crate::Node;
 use crate::discovery::candidates::{Fate, STEADY};
 use crate::peer::{ConnId, Payload, Reason, State};
 use crate::torrent;
-use crate::upload::request_queue::{Kind, MAX_PER_PEER};
+use crate::upload::request_queue::{Kind, MAX_PER_PEER, NONE};
+use crate::upload::suggest::suggest;
 
 type Verdict = Result<(), Reason>;
 
@@ -70,6 +71,11 @@ impl Node<'_> {
         self.upload
             .queue
             .quota(&self.peers[slot].upload.requests, slots)
+    }
+
+    /// Whether the next bytes are read into their block, as the scratch is shorter than that.
+    pub(crate) fn reads_in_place(&self, slot: usize) -> bool {
+        self.peers[slot].download.receiving != NONE && self.swarm.scratch.len() < BLOCK as usize
     }
 
     /// Takes bytes of a handshake.
@@ -231,12 +237,12 @@ impl Node<'_> {
                 self.peers[slot].link.payload = Payload::Extended { id, at: 0 };
                 Ok(())
             }
-            Message::Choke => self.choked_us(slot),
-            Message::Unchoke => self.unchoked_us(slot),
-            Message::Piece(block) => self.piece(slot, block),
-            Message::Reject(block) => self.rejected(slot, block),
-            Message::Suggest(piece) => self.suggested(slot, piece),
-            Message::AllowedFast(piece) => self.allowed(slot, piece),
+            Message::Choke => self.with_download(|d, cx| d.choked_us(cx, slot)),
+            Message::Unchoke => self.with_download(|d, cx| d.unchoked_us(cx, slot)),
+            Message::Piece(block) => self.with_download(|d, cx| d.piece(cx, slot, block)),
+            Message::Reject(block) => self.with_download(|d, cx| d.rejected(cx, slot, block)),
+            Message::Suggest(piece) => self.with_download(|d, cx| d.suggested(cx, slot, piece)),
+            Message::AllowedFast(piece) => self.with_download(|d, cx| d.allowed(cx, slot, piece)),
             // The rest concerns the DHT.
             _ => Ok(()),
         }
@@ -246,7 +252,7 @@ impl Node<'_> {
         match self.peers[slot].link.payload {
             Payload::Skip | Payload::Unasked => Ok(()),
             Payload::Block => {
-                self.block_bytes(slot, bytes);
+                self.with_download(|d, cx| d.block_bytes(cx, slot, bytes));
                 Ok(())
             }
             Payload::Bitfield { at } => self.bitfield_bytes(slot, at, bytes, last),
@@ -317,10 +323,15 @@ impl Node<'_> {
         }
         let conn = &mut self.peers[slot];
         conn.download.have_count = conn.download.have_count.saturating_add(1).min(pieces);
-        self.peer_has(slot, index);
-        if !self.peers[slot].download.interested && self.is_missing(slot, index) {
+        self.with_download(|d, cx| d.peer_has(cx, slot, index));
+        if !self.peers[slot].download.interested
+            && self.peers[slot]
+                .link
+                .torrent
+                .is_some_and(|id| self.torrents.is_missing(id, index))
+        {
             self.peers[slot].download.interested = true;
-            self.count_active_sources();
+            self.with_download(|d, cx| d.count_active_sources(cx));
         }
         self.both_seeds(slot)
     }
@@ -329,7 +340,7 @@ impl Node<'_> {
     /// another one where it would have to send very many haves: the last one counts.
     fn bitfield(&mut self, slot: usize, len: u32) -> Verdict {
         self.peers[slot].download.have_count = 0;
-        self.forget_bits(slot);
+        self.with_download(|d, cx| d.forget_bits(cx, slot));
         let torrent = self.torrent_of(slot).and_then(|t| t.geometry);
         if torrent.map(|g| g.bitfield_len()) != Some(len) {
             return Err(Reason::BadBitfield);
@@ -356,14 +367,14 @@ impl Node<'_> {
             return Ok(());
         }
         if self.peers[slot].download.have_count >= pieces {
-            self.peer_has_all(slot);
+            self.with_download(|d, cx| d.peer_has_all(cx, slot));
         }
-        self.review(slot);
+        self.with_download(|d, cx| d.review(cx, slot));
         self.both_seeds(slot)
     }
 
     fn count_bits(&mut self, slot: usize, at: u32, bytes: &[u8]) {
-        self.peer_has_bits(slot, at, bytes);
+        self.with_download(|d, cx| d.peer_has_bits(cx, slot, at, bytes));
         let pieces = self.pieces_of(slot);
         let conn = &mut self.peers[slot];
         conn.download.have_count = conn
@@ -375,15 +386,15 @@ impl Node<'_> {
 
     fn have_all(&mut self, slot: usize) -> Verdict {
         self.peers[slot].download.have_count = self.pieces_of(slot);
-        self.peer_has_all(slot);
-        self.review(slot);
+        self.with_download(|d, cx| d.peer_has_all(cx, slot));
+        self.with_download(|d, cx| d.review(cx, slot));
         self.both_seeds(slot)
     }
 
     fn have_none(&mut self, slot: usize) -> Verdict {
         self.peers[slot].download.have_count = 0;
-        self.forget_bits(slot);
-        self.review(slot);
+        self.with_download(|d, cx| d.forget_bits(cx, slot));
+        self.with_download(|d, cx| d.review(cx, slot));
         Ok(())
     }
 
@@ -392,7 +403,10 @@ impl Node<'_> {
     pub(crate) fn both_seeds(&self, slot: usize) -> Verdict {
         let conn = &self.peers[slot];
         let seed = conn.extensions.upload_only || conn.download.have_count >= self.pieces_of(slot);
-        let done = conn.link.torrent.is_none_or(|id| !self.is_downloading(id));
+        let done = conn
+            .link
+            .torrent
+            .is_none_or(|id| !self.torrents.is_downloading(id));
         if seed && done && !conn.upload.interested {
             Err(Reason::BothSeeds)
         } else {
@@ -438,7 +452,7 @@ impl Node<'_> {
             self.suspect(now, slot, piece);
         }
         if hinted {
-            self.hint(slot);
+            self.with_download(|_, cx| suggest(cx, slot));
         }
         Ok(())
     }

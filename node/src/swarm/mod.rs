@@ -15,6 +15,7 @@ pub(crate) mod connections;
 pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+pub(crate) mod pieces;
 pub(crate) mod timers;
 pub(crate) mod traffic;
 

@@ -13,6 +13,7 @@ use crate::swarm::admission::origin;
 use crate::swarm::connections::DIAL_TIMEOUT;
 use crate::swarm::outbound::keep_alive_due;
 use crate::upload::choker::{self, Rank};
+use crate::upload::suggest::suggest;
 
 /// How often connections are looked at while there are any.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);
@@ -46,7 +47,7 @@ impl Node<'_> {
                 self.peers.make_ready(slot);
             }
             if self.peers[slot].is_open() {
-                self.review_pending(now, slot, PERIOD);
+                self.with_download(|d, cx| d.review_pending(cx, slot, PERIOD));
             }
             any |= self.peers[slot].is_live();
         }
@@ -169,7 +170,7 @@ impl Node<'_> {
         let conn = &mut self.peers[slot];
         conn.upload.unchoked = true;
         conn.upload.choke_changed_at = now;
-        self.hint(slot);
+        self.with_download(|_, cx| suggest(cx, slot));
         self.peers.make_ready(slot);
     }
 

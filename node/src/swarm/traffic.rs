@@ -91,7 +91,10 @@ impl Node<'_> {
             hello: Hello {
                 port: self.identity.port,
                 reqq: request_queue::REQQ,
-                upload_only: conn.link.torrent.is_none_or(|id| !self.is_downloading(id)),
+                upload_only: conn
+                    .link
+                    .torrent
+                    .is_none_or(|id| !self.torrents.is_downloading(id)),
                 metadata_size: None,
                 client: self.identity.client,
             },

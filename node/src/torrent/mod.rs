@@ -205,6 +205,27 @@ impl<'m> Torrents<'m> {
         }
     }
 
+    /// Whether something of a torrent is wanted and missing, though it may not be requested now.
+    pub(crate) fn is_downloading(&self, id: TorrentId) -> bool {
+        self.get(id).is_some_and(|t| t.is_active_download())
+    }
+
+    /// Whether something of a torrent is missing, wanted and can be written.
+    pub(crate) fn fetches(&self, id: TorrentId) -> bool {
+        self.get(id).is_some_and(|t| {
+            t.is_active_download() && t.refused.is_none() && t.state == State::Active
+        })
+    }
+
+    /// Whether a piece is wanted and not here.
+    pub(crate) fn is_missing(&self, id: TorrentId, index: u32) -> bool {
+        let torrent = self.get(id).filter(|t| t.is_active_download());
+        torrent.is_some_and(|t| {
+            let piece = t.geometry.and_then(|g| g.piece(index));
+            piece.is_some_and(|p| self.contains(t.wanted, p) && !self.contains(t.have, p))
+        })
+    }
+
     /// Makes a torrent known, and awake.
     pub(crate) fn add(
         &mut self,

@@ -15,13 +15,13 @@ use crate::{Action, Node, torrent_has_no_counts};
 
 impl Node<'_> {
     pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
-        if !self.downloaded_piece(now, id, piece, good) {
+        if !self.downloaded_piece(id, piece, good) {
             self.found(now, id, piece, good);
         }
     }
 
     /// A piece that was there before is good or is not.
-    fn found(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
+    fn found(&mut self, _now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {
         self.torrents.to_recheck = true;
         let Some(torrent) = self.torrents.get_mut(id) else {
             return;
@@ -46,7 +46,7 @@ impl Node<'_> {
             }
             self.count_missing(id);
             if downloads && self.torrents.get(id).is_some_and(|t| t.missing == 0) {
-                self.finished(now, id);
+                self.finished(id);
             }
         }
         for slot in 0..self.peers.len() {
@@ -75,7 +75,7 @@ impl Node<'_> {
         if let Some(slot) = self.download.in_progress.find(id, piece)
             && self.download.in_progress.get(slot).is_some_and(verifying)
         {
-            self.end_partial(slot);
+            self.with_download(|d, cx| d.end_partial(cx, slot));
         }
         self.leave_out(id, piece.get()..piece.get() + 1);
         self.found(now, id, piece, false);
@@ -123,26 +123,28 @@ impl Node<'_> {
                 State::Free | State::Dropped => {}
                 State::Write => {
                     self.download.pending.unlink(&mut self.download.writes, at);
-                    self.free_pending(at, pending);
+                    self.with_download(|d, cx| d.free_pending(cx, at, pending));
                 }
                 State::Writing => {
                     if let Some(pending) = self.download.pending.get_mut(at) {
                         (pending.state, pending.partial) = (State::Dropped, NONE);
                     }
                 }
-                _ => self.cancel_pending(usize::from(pending.conn), at),
+                _ => {
+                    self.with_download(|d, cx| d.cancel_pending(cx, usize::from(pending.conn), at))
+                }
             }
         }
-        self.end_partial(partial);
+        self.with_download(|d, cx| d.end_partial(cx, partial));
     }
 
     /// Ends the downloads that lack nothing any more as something was left out.
-    pub(crate) fn finish_narrowed(&mut self, now: Instant) {
+    pub(crate) fn finish_narrowed(&mut self, _now: Instant) {
         let done = |t: &&torrent::Torrent| t.downloads && t.missing == 0 && t.begun != Bits::None;
         loop {
             let next = self.torrents.all().find(done).map(|t| t.id());
             let Some(id) = next else { return };
-            self.finished(now, id);
+            self.finished(id);
         }
     }
 
@@ -233,7 +235,8 @@ impl Node<'_> {
             // What the peers have is known from the next connections on.
             self.close_all(id, Reason::TorrentGone);
             // One that was complete from the start has its counts still.
-            let counts = !torrent_has_no_counts(&self.torrents, id) || self.reserve_counts(id);
+            let counts = !torrent_has_no_counts(&self.torrents, id)
+                || self.with_download(|d, cx| d.reserve_counts(cx, id));
             if !(counts && self.torrents.reserve_begun(id)) {
                 log::warn!("no memory to download what is missing of {:?}", id);
                 if let Some(torrent) = self.torrents.get_mut(id) {
@@ -248,7 +251,7 @@ impl Node<'_> {
             return;
         }
         self.close_all(id, Reason::TorrentGone);
-        self.forget_partials(id);
+        self.with_download(|d, cx| d.forget_partials(cx, id));
         let enough = self.torrents.set_have(id, have).is_ok();
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.verifying = None;

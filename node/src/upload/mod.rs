@@ -3,6 +3,7 @@
 pub(crate) mod choker;
 pub(crate) mod rates;
 pub(crate) mod request_queue;
+pub(crate) mod suggest;
 pub(crate) mod suspicion;
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
