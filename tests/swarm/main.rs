@@ -23,6 +23,7 @@ mod outside;
 mod owner;
 mod power;
 mod private;
+mod proxy;
 mod ram;
 mod rate;
 mod reload;

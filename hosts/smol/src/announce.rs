@@ -71,6 +71,8 @@ pub enum AnnounceFault {
     },
     /// The name of a UDP tracker has no address of a family, or we do not listen on that family.
     NoAddress,
+    /// There is a proxy, and the tracker speaks UDP.
+    Proxied,
     /// UDP does not work towards this tracker.
     Udp(io::Error),
     /// Nothing came back by UDP.
@@ -88,6 +90,9 @@ impl fmt::Display for AnnounceError {
                 write!(f, "the tracker says: {}", mask(reason))
             }
             AnnounceFault::NoAddress => write!(f, "{}", HttpFault::NoAddress),
+            AnnounceFault::Proxied => {
+                f.write_str("it speaks UDP, and is not asked as long as a proxy is set")
+            }
             AnnounceFault::Udp(error) => write!(f, "cannot reach the tracker: {error}"),
             AnnounceFault::Silent => f.write_str("the tracker does not answer"),
         }
@@ -125,6 +130,19 @@ pub async fn announce(
         host: url.to_owned(),
         fault: AnnounceFault::Http(HttpFault::Url(error)),
     })?;
+    let failed = |fault| AnnounceError {
+        host: parsed.host.to_owned(),
+        fault,
+    };
+    if way.proxy().is_some() {
+        // It has one address, over which it calls whichever the tracker has.
+        return match parsed.scheme {
+            Scheme::Udp => Err(failed(AnnounceFault::Proxied)),
+            _ => by_http(url, caller, report, tracker_id, way, limits)
+                .await
+                .map_err(failed),
+        };
+    }
     let by = |family| async move {
         if way.is_shut() {
             return Err(AnnounceFault::Http(HttpFault::Shut));
@@ -152,10 +170,7 @@ pub async fn announce(
         true => other.or(too_late()).await,
         false => other.await,
     };
-    join(first, second).map_err(|fault| AnnounceError {
-        host: parsed.host.to_owned(),
-        fault,
-    })
+    join(first, second).map_err(failed)
 }
 
 async fn too_late() -> Result<Answer, AnnounceFault> {
@@ -226,7 +241,8 @@ async fn by_http(
         .await
         .map_err(|error| AnnounceFault::Http(error.fault))?;
     let mut peers = Vec::new();
-    let tracker = Scope::of(response.from);
+    // Where a name leads only the proxy knows.
+    let tracker = response.from.map_or(Scope::Public, Scope::of);
     let mut named: Vec<(String, u16)> = Vec::new();
     let read = Response::read(&response.body[..], &mut |peer| match peer {
         Peer::At(addr) => keep(&mut peers, tracker, addr),

@@ -33,7 +33,9 @@ use smol::io::{
 };
 
 use self::head::{BodyLen, Head};
+use crate::proxy::{LOGIN_STATUS, Proxy, ProxyFault};
 pub use crate::scope::Caller;
+use crate::scope::Scope;
 use crate::secrets::mask;
 use crate::socket;
 use crate::url::{Scheme, Url, UrlError};
@@ -68,8 +70,8 @@ pub struct Response {
     pub status: u16,
     /// The body, free of encodings.
     pub body: Vec<u8>,
-    /// The address that it came from.
-    pub from: IpAddr,
+    /// The address that it came from; where a name leads is known to a proxy alone.
+    pub from: Option<IpAddr>,
 }
 
 /// Why there is no answer, and from which host.
@@ -97,6 +99,8 @@ pub enum HttpFault {
     Connect(io::Error),
     /// TLS failed, or this build has none.
     Tls(io::Error),
+    /// There is no connection by way of the proxy; which one it is comes first.
+    Proxy(String, ProxyFault),
     /// The connection broke.
     Broken(io::Error),
     /// It took longer than allowed.
@@ -130,6 +134,7 @@ impl fmt::Display for HttpFault {
             HttpFault::Shut => f.write_str("the interface to call by has no address now"),
             HttpFault::Connect(error) => write!(f, "cannot connect: {error}"),
             HttpFault::Tls(error) => write!(f, "no secure connection: {error}"),
+            HttpFault::Proxy(proxy, fault) => write!(f, "the proxy {proxy}: {fault}"),
             HttpFault::Broken(error) => write!(f, "the connection broke: {error}"),
             HttpFault::Slow => f.write_str("no complete answer in time"),
             HttpFault::NotHttp => f.write_str("the answer is not HTTP"),
@@ -147,6 +152,12 @@ impl fmt::Display for HttpFault {
 }
 
 impl std::error::Error for HttpError {}
+
+impl HttpFault {
+    fn proxy(proxy: &Proxy, fault: ProxyFault) -> HttpFault {
+        HttpFault::Proxy(proxy.to_string(), fault)
+    }
+}
 
 /// Asks for `url`, which `caller` named, the way that is to be gone.
 ///
@@ -193,8 +204,8 @@ fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Result<Vec<u8>, Unpa
 pub struct Answer {
     /// The status code, no redirect that could be followed.
     pub status: u16,
-    /// The address that it came from.
-    pub from: IpAddr,
+    /// The address that it came from; where a name leads is known to a proxy alone.
+    pub from: Option<IpAddr>,
     /// The host that sent it.
     pub host: String,
     /// How the body is packed, as far as the head tells.
@@ -220,11 +231,11 @@ pub async fn get_to(
             let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
             parsed.host.clone_into(&mut host);
             let (tcp, ip) = connect(&parsed, (caller, before), way, limits).await?;
-            match request(&parsed, tcp, limits, sink).await? {
+            match request(&parsed, tcp, way.proxy(), limits, sink).await? {
                 Step::Done(status, packing) => return Ok((status, packing, ip)),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
             }
-            before = Some(ip);
+            before = Some(ip.map_or(Scope::Public, Scope::of));
         }
         Err(HttpFault::Redirects)
     };
@@ -288,14 +299,24 @@ fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
 async fn request(
     url: &Url<'_>,
     tcp: Async<TcpStream>,
+    proxy: Option<&Proxy>,
     limits: &Limits,
     sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
     match url.scheme {
-        Scheme::Http => exchange(tcp, url, limits, sink).await,
+        Scheme::Http => {
+            let passes_on = proxy.filter(|proxy| proxy.takes_requests());
+            let step = exchange(tcp, url, passes_on, limits, sink).await?;
+            match (passes_on, &step) {
+                (Some(proxy), Step::Done(LOGIN_STATUS, _)) => {
+                    Err(HttpFault::proxy(proxy, ProxyFault::Login))
+                }
+                _ => Ok(step),
+            }
+        }
         Scheme::Https => {
             let stream = tls::connect(url.host, tcp).await.map_err(HttpFault::Tls)?;
-            exchange(stream, url, limits, sink).await
+            exchange(stream, url, None, limits, sink).await
         }
         Scheme::Udp => Err(HttpFault::Url(UrlError::Scheme)),
     }
@@ -304,12 +325,15 @@ async fn request(
 /// Connects to an address of the host that may be called; answers with it.
 async fn connect(
     url: &Url<'_>,
-    (caller, before): (Caller, Option<IpAddr>),
+    (caller, before): (Caller, Option<Scope>),
     way: &Way,
     limits: &Limits,
-) -> Result<(Async<TcpStream>, IpAddr), HttpFault> {
+) -> Result<(Async<TcpStream>, Option<IpAddr>), HttpFault> {
     if way.is_shut() {
         return Err(HttpFault::Shut);
+    }
+    if let Some(proxy) = way.proxy() {
+        return connect_through(proxy, url, (caller, before), way, limits).await;
     }
     let all = url.resolve().await.map_err(HttpFault::Resolve)?;
     let wanted = |addr: &SocketAddr| way.to(addr.ip()).is_some();
@@ -324,11 +348,54 @@ async fn connect(
             Err(io::ErrorKind::TimedOut.into())
         };
         match dial(addr, way, limits).or(slow).await {
-            Ok(stream) => return Ok((stream, addr.ip())),
+            Ok(stream) => return Ok((stream, Some(addr.ip()))),
             Err(error) => last = HttpFault::Connect(error),
         }
     }
     Err(last)
+}
+
+/// The same by way of a proxy, which is given the name.
+async fn connect_through(
+    proxy: &Proxy,
+    url: &Url<'_>,
+    (caller, before): (Caller, Option<Scope>),
+    way: &Way,
+    limits: &Limits,
+) -> Result<(Async<TcpStream>, Option<IpAddr>), HttpFault> {
+    let failed = |fault| HttpFault::proxy(proxy, fault);
+    let there = url.host.parse::<IpAddr>().ok();
+    let mut last = ProxyFault::NoAddress;
+    for addr in proxy
+        .resolve()
+        .await
+        .map_err(failed)?
+        .into_iter()
+        .take(MAX_ADDRESSES)
+    {
+        if !caller.may_call_through(addr.ip(), url.host, url.target, before) {
+            return Err(HttpFault::Inside(there.unwrap_or(addr.ip())));
+        }
+        let way = way.to_proxy(addr.ip());
+        if way.to(addr.ip()).is_none() {
+            continue;
+        }
+        let slow = async {
+            smol::Timer::after(limits.connect).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        match dial(addr, &way, limits).or(slow).await {
+            Ok(mut stream) => {
+                if url.scheme == Scheme::Https || !proxy.takes_requests() {
+                    let connected = proxy.connect(&mut stream, url.host, url.port).await;
+                    connected.map_err(failed)?;
+                }
+                return Ok((stream, there));
+            }
+            Err(error) => last = ProxyFault::Connect(error),
+        }
+    }
+    Err(failed(last))
 }
 
 async fn dial(addr: SocketAddr, way: &Way, limits: &Limits) -> io::Result<Async<TcpStream>> {
@@ -347,10 +414,11 @@ async fn dial(addr: SocketAddr, way: &Way, limits: &Limits) -> io::Result<Async<
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     url: &Url<'_>,
+    proxy: Option<&Proxy>,
     limits: &Limits,
     sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
-    let request = request_head(url);
+    let request = request_head(url, proxy);
     let sent = stream.write_all(request.as_bytes()).await;
     sent.map_err(HttpFault::Broken)?;
     stream.flush().await.map_err(HttpFault::Broken)?;
@@ -385,10 +453,13 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionReset | UnexpectedEof)
 }
 
-/// The head of a request. HTTP/1.1 demands `Host`; the other lines say what we cannot do.
-fn request_head(url: &Url<'_>) -> String {
+/// The head of a request, or of one to a proxy that passes it on, which takes the whole URL. HTTP/1.1 demands `Host`; the other lines say what we cannot do.
+fn request_head(url: &Url<'_>, proxy: Option<&Proxy>) -> String {
     use std::fmt::Write as _;
     let mut head = String::from("GET ");
+    if proxy.is_some() {
+        head += &format!("http://{}", url.authority());
+    }
     if !url.target.starts_with('/') {
         head.push('/');
     }
@@ -410,6 +481,7 @@ fn request_head(url: &Url<'_>) -> String {
     if let Some(user) = url.basic() {
         let _ = write!(head, "Authorization: Basic {user}\r\n");
     }
+    head += &proxy.map_or(String::new(), Proxy::authorization);
     head.push_str("\r\n");
     head
 }
@@ -540,10 +612,10 @@ mod tests {
     #[test]
     fn heads() {
         let url = Url::parse("http://[::1]:8080?a=\u{e9}").unwrap();
-        let head = request_head(&url);
+        let head = request_head(&url, None);
         assert!(head.starts_with("GET /?a=%C3%A9 HTTP/1.1\r\nHost: [::1]:8080\r\n"));
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"));
-        let head = request_head(&Url::parse("http://user:pw@t/a").unwrap());
+        let head = request_head(&Url::parse("http://user:pw@t/a").unwrap(), None);
         assert!(head.starts_with("GET /a HTTP/1.1\r\nHost: t\r\n"));
         assert!(head.ends_with("\r\nAuthorization: Basic dXNlcjpwdw==\r\n\r\n"));
     }

@@ -18,7 +18,7 @@
 //! | `engine`, `epoll`, `socket`, `worker`, `alarm`, `slow`, `clock`, `memory` | the loop and its parts |
 //! | [`listen`] | where peers connect |
 //! | `state` | what outlives a run |
-//! | [`announce`], [`http`], [`way`], `trackers` | talking to trackers |
+//! | [`announce`], [`http`], [`way`], [`proxy`], `trackers` | talking to trackers |
 //! | [`tracker`] | the built-in tracker |
 //! | `place` | which disk content belongs to |
 //! | [`config`], `notify` | what a service needs besides |
@@ -44,6 +44,7 @@ pub mod magnet;
 mod memory;
 mod notify;
 mod place;
+pub mod proxy;
 mod scope;
 mod secrets;
 pub mod seed;

@@ -52,7 +52,8 @@ impl fmt::Display for Listen {
 fn is_interface(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '[' | ']');
     let letter = name.bytes().any(|b| b.is_ascii_alphabetic());
-    (1..=NAME_MAX).contains(&name.len()) && letter && name.chars().all(plain)
+    let option = name.starts_with('-');
+    (1..=NAME_MAX).contains(&name.len()) && letter && !option && name.chars().all(plain)
 }
 
 /// What an interface has while it is up.
@@ -121,6 +122,7 @@ mod tests {
             ("wg0:", Err(())),
             ("wg0:65536", Err(())),
             ("wg0:+1", Err(())),
+            ("--proxy", Err(())),
             ("wg 0", Err(())),
             ("../wg0", Err(())),
             ("abcdefghijklmnop", Err(())),

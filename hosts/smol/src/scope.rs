@@ -89,17 +89,33 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Whether `ip` may be called, to which the host of a URL leads whose path is `path`. `before` is the
-    /// address that redirected us there, if one did.
-    pub(crate) fn may_call(self, path: &str, ip: IpAddr, before: Option<IpAddr>) -> bool {
+    /// Whether `ip` may be called, to which the host of a URL leads whose path is `path`. `before` is how far
+    /// whoever redirected us there is, if anybody did.
+    pub(crate) fn may_call(self, path: &str, ip: IpAddr, before: Option<Scope>) -> bool {
         let scope = Scope::of(ip);
         match scope {
             Scope::Nowhere => return false,
             Scope::Public => return true,
             _ => {}
         }
-        let step = before.is_none_or(|before| Scope::of(before) <= scope);
+        let step = before.is_none_or(|before| before <= scope);
         step && (self == Caller::Owner || is_trackers(path))
+    }
+
+    /// The same if a proxy at `proxy` calls it: where a name leads is known to the proxy alone. One that is inside may
+    /// lead us inside, where nothing but trackers is called, and whoever redirects is a stranger.
+    pub(crate) fn may_call_through(
+        self,
+        proxy: IpAddr,
+        host: &str,
+        path: &str,
+        before: Option<Scope>,
+    ) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => self.may_call(path, ip, before),
+            Err(_) if before.is_some() => Caller::Torrent.may_call(path, proxy, None),
+            Err(_) => self.may_call(path, proxy, None),
+        }
     }
 
     /// The same for a UDP tracker. Nothing of its URL is sent before it has answered as one, so that any path of
@@ -242,9 +258,33 @@ mod tests {
                 [false, false, true, true, false],
             ),
         ] {
-            let before = before.map(|ip| ip.parse().unwrap());
+            let before = before.map(|ip: &str| Scope::of(ip.parse().unwrap()));
             let called = to.map(|ip| caller.may_call(path, ip.parse().unwrap(), before));
             assert_eq!(called, may, "{caller:?} {path} {before:?}");
+        }
+    }
+
+    #[test]
+    fn through_a_proxy() {
+        let (cgi, announce, public) = ("/x.cgi", "/announce", Some(Scope::Public));
+        use Caller::{Owner, Torrent};
+        for (caller, proxy, host, path, before, may) in [
+            // One outside leads to nothing in the house.
+            (Torrent, "8.8.8.8", "t.example", cgi, None, true),
+            (Torrent, "8.8.8.8", "192.168.1.1", cgi, None, false),
+            (Torrent, "8.8.8.8", "192.168.1.1", announce, public, false),
+            (Owner, "8.8.8.8", "t.example", cgi, public, true),
+            // One inside may.
+            (Torrent, "127.0.0.1", "t.example", cgi, None, false),
+            (Torrent, "127.0.0.1", "t.example", announce, None, true),
+            (Torrent, "127.0.0.1", "t.example", announce, public, true),
+            (Torrent, "127.0.0.1", "8.8.8.8", cgi, None, true),
+            (Owner, "127.0.0.1", "t.example", cgi, None, true),
+            (Owner, "127.0.0.1", "t.example", cgi, public, false),
+            (Owner, "127.0.0.1", "192.168.1.1", announce, public, false),
+        ] {
+            let called = caller.may_call_through(proxy.parse().unwrap(), host, path, before);
+            assert_eq!(called, may, "{caller:?} {proxy} {host} {path} {before:?}");
         }
     }
 

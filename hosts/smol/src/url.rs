@@ -117,14 +117,7 @@ impl<'a> Url<'a> {
     /// What stands for the user in a head (RFC 7617): name and password in base 64.
     pub(crate) fn basic(&self) -> Option<String> {
         let user = self.user.filter(|user| !user.is_empty())?;
-        let mut room = vec![0; user.len() + 1];
-        // A plus sign is itself here, unlike in a query.
-        let plain = user.replace('+', "%2B");
-        let len = percent_decode(plain.as_bytes(), &mut room).map(<[u8]>::len);
-        let mut bytes = match len {
-            Some(len) => room[..len].to_vec(),
-            None => user.as_bytes().to_vec(),
-        };
+        let mut bytes = percent_decoded(user);
         if !user.contains(':') {
             bytes.push(b':');
         }
@@ -144,8 +137,20 @@ impl<'a> Url<'a> {
     }
 }
 
+/// A part of a URL that is no query, or itself if it is badly encoded.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut room = vec![0; text.len() + 1];
+    // A plus sign is itself here.
+    let plain = text.replace('+', "%2B");
+    let len = percent_decode(plain.as_bytes(), &mut room).map(<[u8]>::len);
+    match len {
+        Some(len) => room[..len].to_vec(),
+        None => text.as_bytes().to_vec(),
+    }
+}
+
 /// Base 64 (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

@@ -1,13 +1,17 @@
-//! Which way calls leave this machine: from which of our addresses, and by which interface.
+//! Which way calls leave this machine: from which of our addresses, by which interface, through which proxy.
 //!
 //! Invariant: if an interface was named, nothing is called another way. While it is away nobody is called at
 //! all; see [`Way::is_shut`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use everseed_core::tracker::Family;
 use socket2::Socket;
+
+use crate::proxy::Proxy;
+use crate::scope::Scope;
 
 /// From where others are called. A tracker hands out the address that it was called from, so it must be one where
 /// we can be reached.
@@ -17,6 +21,8 @@ pub struct Way {
     exits: Vec<Exit>,
     /// Whether nobody is called from elsewhere.
     only: bool,
+    /// Who calls trackers for us.
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// An address of ours to call from.
@@ -71,7 +77,29 @@ impl Way {
             seen.push(family);
             new
         });
-        Way { exits: all, only }
+        Way {
+            exits: all,
+            only,
+            proxy: None,
+        }
+    }
+
+    /// The same, but trackers are called through a proxy.
+    pub fn through(self, proxy: Option<Arc<Proxy>>) -> Way {
+        Way { proxy, ..self }
+    }
+
+    /// Who calls trackers for us, if that is not us.
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_deref()
+    }
+
+    /// The way to a proxy: one on this machine is reached whichever way calls leave it.
+    pub(crate) fn to_proxy(&self, ip: IpAddr) -> Way {
+        match Scope::of(ip) {
+            Scope::Loopback => Way::default(),
+            _ => self.clone(),
+        }
     }
 
     /// Whether nobody is called from elsewhere.
@@ -92,7 +120,11 @@ impl Way {
     /// The same way for one family alone.
     pub(crate) fn of(&self, family: Family) -> Option<Way> {
         let exits = vec![self.exit(family)?.clone()];
-        Some(Way { exits, only: true })
+        Some(Way {
+            exits,
+            only: true,
+            proxy: self.proxy.clone(),
+        })
     }
 
     /// Whether an address may be called, and from where if that is not left to the system.

@@ -38,6 +38,8 @@ Options:
       --listen IP:PORT|INTERFACE[:PORT]
                        where peers connect, TCP, as for seed; repeat it for
                        several (default: 0.0.0.0:6881 and [::]:6881)
+      --proxy URL      call trackers and the server of the torrent through a
+                       proxy, as for seed
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
       --slots N        peers served at a time, 1 to 5000 (default: as many as
@@ -179,8 +181,8 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--public-address" | "--slots" | "--max-peers" | "--memory" | "--up"
-            | "--send" | "--links" | "--trace" => {
+            "--listen" | "--proxy" | "--public-address" | "--slots" | "--max-peers"
+            | "--memory" | "--up" | "--send" | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown(HELP, name)),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use everseed_disk::Links;
 use everseed_disk::make::Options;
@@ -13,6 +14,7 @@ use crate::address::PublicAddress;
 use crate::cli::args::{self, Given, Stop};
 use crate::cli::making;
 use crate::listen::Listen;
+use crate::proxy::Proxy;
 
 /// What `everseed seed --help` prints.
 pub const HELP: &str = "\
@@ -52,6 +54,11 @@ Options:
                        alone: while it is away nobody is. Names of hosts are
                        looked up as the system does it
                        (default: 0.0.0.0:6881 and [::]:6881)
+      --proxy URL      call trackers, and servers of torrents, through a proxy:
+                       socks5://HOST:PORT, http://USER:PASSWORD@HOST:PORT. It
+                       looks up their names. Peers are called directly, without
+                       it; UDP trackers are not asked. Trackers see the proxy's
+                       address, so their peers cannot call us: we call them
       --public-address HOST[:PORT]
                        where others reach this machine from outside: the
                        router's name or address, and the port there that leads
@@ -114,6 +121,8 @@ pub struct SeedArgs {
     pub listen: Vec<Listen>,
     /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
     pub listen_default: bool,
+    /// Through whom trackers are called.
+    pub proxy: Option<Arc<Proxy>>,
     /// Where others reach us from outside our network.
     pub public_address: Option<PublicAddress>,
     /// The folder of the state; it may not exist yet.
@@ -173,6 +182,7 @@ impl Default for SeedArgs {
             data: None,
             listen: Vec::new(),
             listen_default: false,
+            proxy: None,
             public_address: None,
             state: PathBuf::new(),
             slots: None,
@@ -223,6 +233,16 @@ impl SeedArgs {
                 let what = "an address like 0.0.0.0:6881 or [::]:6881, or an interface like wg0";
                 let listen = args::parsed(parser, name, what, |text| text.parse().ok())?;
                 self.listen.push(listen);
+            }
+            "--proxy" => {
+                // Not shown: without its scheme nobody knows where in it the password is.
+                let proxy = Proxy::parse(&args::text(parser, name)?).ok_or_else(|| {
+                    Stop::Usage(format!(
+                        "{name}: that is no proxy; write socks5://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ \
+                         before HOST if it needs that"
+                    ))
+                })?;
+                self.proxy = Some(Arc::new(proxy));
             }
             "--public-address" => {
                 let what =
@@ -332,6 +352,7 @@ mod tests {
             "--listen=127.0.0.1:0",
             "--listen",
             "[::1]:7000",
+            "--proxy=socks5://a:b@127.0.0.1:9050",
             "--public-address",
             "seed.example.org:80",
             "--send",
@@ -369,6 +390,7 @@ mod tests {
                 "[::1]:7000".parse().unwrap(),
             ],
             listen_default: false,
+            proxy: Proxy::parse("socks5://a:b@127.0.0.1:9050").map(Arc::new),
             public_address: PublicAddress::parse("seed.example.org:80"),
             state: "s".into(),
             slots: Some(5000),
@@ -412,6 +434,10 @@ mod tests {
             (
                 &["--listen", "6881"],
                 "--listen: \"6881\" is not an address",
+            ),
+            (
+                &["--proxy", "me:secret@p:1080"],
+                "--proxy: that is no proxy; write socks5://",
             ),
             (
                 &["--check", "last"],

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::address::{reachable, sources};
 use crate::cli::seed::SeedArgs;
 use crate::engine::Engine;
 use crate::listen::{Interface, Listen, OF_A_FAMILY, interface};
+use crate::proxy::Proxy;
 use crate::socket;
 use crate::way::{Exit, Way};
 
@@ -25,6 +27,7 @@ pub(super) struct Listening {
     wanted: Vec<Listen>,
     /// Whether nobody chose them.
     default: bool,
+    proxy: Option<Arc<Proxy>>,
     places: Vec<Place>,
     /// Whether sockets may not be tied to interfaces, but to their addresses alone.
     untied: bool,
@@ -62,6 +65,7 @@ impl Listening {
         Listening {
             wanted: args.listen.clone(),
             default: args.listen_default,
+            proxy: args.proxy.clone(),
             places: Vec::new(),
             untied: false,
             said: Said::default(),
@@ -109,17 +113,15 @@ impl Listening {
         if !tied {
             let had = self.places.iter().filter(|place| place.is_had());
             let ips = sources(had.map(|place| place.addr));
-            return Way::by(
-                ips.into_iter().map(|ip| Exit::new(ip, None)).collect(),
-                false,
-            );
+            let exits = ips.into_iter().map(|ip| Exit::new(ip, None)).collect();
+            return Way::by(exits, false).through(self.proxy.clone());
         }
         let exits = self.places.iter().filter_map(|Place { addr, wish, .. }| {
             let (name, _) = wish.of.as_ref()?;
             let device = (!self.untied).then(|| name.clone());
             Some(Exit::new(addr.ip(), device))
         });
-        Way::by(exits.collect(), true)
+        Way::by(exits.collect(), true).through(self.proxy.clone())
     }
 
     /// Where others in our network reach us, or will: the first address, as far as it is known.
