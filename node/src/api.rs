@@ -231,3 +231,57 @@ pub struct Stats {
     /// few, or as they are banned.
     pub turned_away: u64,
 }
+
+/// There is no room for a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AddError {
+    /// All torrent slots are taken.
+    Torrents,
+    /// As many torrents are known, awake or asleep, as there may be.
+    Registry,
+    /// There is no memory for blocks, or not enough for a piece of this size.
+    Blocks,
+    /// The memory for bitfields is used up.
+    Bits,
+    /// The torrent is there already.
+    Duplicate,
+}
+
+impl core::fmt::Display for AddError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            AddError::Torrents => "there are as many torrents as this node was given room for",
+            AddError::Registry => "there are as many torrents as this node was given names for",
+            AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
+            AddError::Blocks => "there is no memory to download pieces of this size",
+            AddError::Duplicate => "this torrent is served already",
+        })
+    }
+}
+
+/// A body for the host to put into the buffer of [`Node::transmit`](crate::Node::transmit).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// Which bytes of the torrent it is of.
+    pub source: Source,
+    /// Where the gap for it is, in bytes from the start of the buffer; it is `span.len` long.
+    pub at: usize,
+    /// How many bytes of the buffer can be sent without it: the message that it belongs to begins
+    /// there, or goes on.
+    pub before: usize,
+    /// What belongs there.
+    pub span: Span,
+}
+
+/// Which bytes of a torrent a [`Body`]'s span means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Its content.
+    Content,
+    /// The raw `info` of its torrent file (BEP 9); only of torrents for which
+    /// [`Node::offer_metadata`](crate::Node::offer_metadata) was called.
+    Info,
+}
+
+/// The bodies of one [`Node::transmit`](crate::Node::transmit), in order.
+pub type Bodies = heapless::Vec<Body, 16>;

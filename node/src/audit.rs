@@ -5,8 +5,8 @@
 use everseed_core::bits;
 
 use crate::Node;
-use crate::download::availability::Has;
 use crate::download::pending_blocks::{PendingBlock, State};
+use crate::peer::Has;
 use crate::peer::State as Conn;
 use crate::torrent::Bits;
 

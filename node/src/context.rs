@@ -7,6 +7,7 @@ use crate::Node;
 use crate::download::Download;
 use crate::peer::Peers;
 use crate::torrent::{Torrent, Torrents};
+use crate::upload::Upload;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +33,17 @@ impl Context<'_, '_> {
 }
 
 impl<'m> Node<'m> {
+    pub(crate) fn torrent_of(&self, slot: usize) -> Option<&Torrent> {
+        self.peers[slot]
+            .link
+            .torrent
+            .and_then(|id| self.torrents.get(id))
+    }
+
+    pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
+        self.torrent_of(slot).map_or(0, |t| t.pieces())
+    }
+
     /// What the download needs.
     pub(crate) fn downloading(&mut self) -> (&mut Download<'m>, Context<'_, 'm>) {
         let context = Context {
@@ -49,5 +61,18 @@ impl<'m> Node<'m> {
     ) -> R {
         let (download, mut context) = self.downloading();
         run(download, &mut context)
+    }
+
+    pub(crate) fn with_upload<R>(
+        &mut self,
+        run: impl FnOnce(&mut Upload<'m>, &mut Context<'_, 'm>) -> R,
+    ) -> R {
+        let mut context = Context {
+            now: self.now,
+            rng: &mut self.rng,
+            peers: &mut self.peers,
+            torrents: &mut self.torrents,
+        };
+        run(&mut self.upload, &mut context)
     }
 }

@@ -27,6 +27,7 @@ pub mod discovery;
 mod download;
 pub mod memory;
 mod peer;
+mod rate;
 mod swarm;
 mod torrent;
 pub mod trace;
@@ -41,13 +42,13 @@ use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 
 pub use crate::api::{
-    Action, Event, Identity, Limits, Order, Stats, StorageError, Stuck, TorrentStats, Wanted,
+    Action, AddError, Bodies, Body, Event, Identity, Limits, Order, Source, Stats, StorageError,
+    Stuck, TorrentStats, Wanted,
 };
 pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::memory::Memory;
 pub use crate::peer::{ConnId, Reason};
-pub use crate::swarm::outbound::{Bodies, Body, Source};
-pub use crate::torrent::{AddError, Have};
+pub use crate::torrent::Have;
 
 use crate::discovery::Discovery;
 use crate::discovery::announcer;
@@ -55,18 +56,18 @@ use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::{Candidates, Standing};
 use crate::download::Download;
 use crate::download::availability::Availability;
+use crate::download::pending_blocks;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
-use crate::download::{availability, pending_blocks};
 use crate::memory::ranges;
-use crate::peer::{Peers, State};
+use crate::peer::{Has, Peers, State};
+use crate::rate::{Bucket, QUANTUM};
 use crate::swarm::Swarm;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
 use crate::torrent::Torrents;
 use crate::torrent::registry::{Place, Registry};
 use crate::upload::Upload;
-use crate::upload::rates::{Bucket, QUANTUM};
 
 /// A BitTorrent peer.
 ///
@@ -190,7 +191,7 @@ impl<'m> Node<'m> {
             && slots.max(1) != self.upload.slots
         {
             self.upload.slots = slots.max(1);
-            self.choking_round(now, false);
+            self.with_upload(|u, cx| u.choking_round(cx, &limits, false));
         }
     }
 
@@ -293,9 +294,7 @@ impl<'m> Node<'m> {
             // What was said since it was complete is not all that the peers have.
             for slot in 0..self.peers.len() {
                 let conn = &self.peers[slot];
-                if conn.link.torrent == Some(id)
-                    && matches!(conn.download.has, availability::Has::Some(_))
-                {
+                if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
                     self.with_download(|d, cx| d.forget_bits(cx, slot));
                 }
             }
@@ -559,7 +558,7 @@ impl<'m> Node<'m> {
             Event::Connected(id) => self.connected(now, id),
             Event::Closed(id) => {
                 if let Some(slot) = self.peers.slot(id) {
-                    self.suspect_last(now, slot);
+                    self.with_upload(|u, cx| u.suspect_last(cx, slot));
                     self.close(slot, Reason::Gone);
                 }
             }
@@ -607,7 +606,7 @@ impl<'m> Node<'m> {
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.now = now;
         if core::mem::take(&mut self.upload.slot_freed) {
-            self.fill_slots(now);
+            self.with_upload(|u, cx| u.fill_slots(cx));
         }
         if self.upload.waits_for_queue && self.upload.queue.has_room() {
             self.upload.waits_for_queue = false;

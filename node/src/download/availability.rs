@@ -9,24 +9,13 @@
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 
-use crate::Stuck;
+use crate::api::Stuck;
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::picker::Set;
 use crate::memory::ranges::{LentRange, reserve};
-use crate::peer::{Conn, Peers};
+use crate::peer::{Conn, Has, Peers};
 use crate::torrent::Torrents;
-
-/// What one peer has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Has {
-    /// Nothing that is remembered.
-    Nothing,
-    /// All.
-    All,
-    /// The bits of this range.
-    Some(LentRange),
-}
 
 /// The lent memory.
 #[derive(Debug)]

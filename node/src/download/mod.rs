@@ -29,7 +29,7 @@ use everseed_core::time::Instant;
 use crate::download::availability::Availability;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
-use crate::upload::rates::Bucket;
+use crate::rate::Bucket;
 
 /// See the module.
 #[derive(Debug)]

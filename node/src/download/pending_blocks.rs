@@ -10,7 +10,7 @@
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
-use crate::upload::request_queue::NONE;
+use crate::memory::ids::NONE;
 
 /// A lent slot for what is known of a block on its way.
 #[derive(Clone, Copy, Debug)]

@@ -6,14 +6,14 @@ use everseed_core::bits;
 use everseed_core::geometry::{BLOCK, BlockRef, Span, TorrentId};
 use everseed_core::pool::BlockId;
 
+use crate::api::{Action, StorageError};
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
+use crate::memory::ids::NONE;
+use crate::peer::origin;
 use crate::peer::{Payload, Reason};
-use crate::swarm::admission::origin;
 use crate::torrent;
-use crate::upload::request_queue::NONE;
-use crate::{Action, StorageError};
 
 /// Bytes that a peer may send unasked before it is let go.
 const UNASKED_MAX: u32 = 16 * BLOCK;

@@ -2,20 +2,20 @@
 
 use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
 
-use crate::Order;
+use crate::api::Order;
 use crate::context::Context;
 use crate::download::Download;
 
-use crate::download::availability::Has;
 use crate::download::offers::RETRACTIONS_MAX;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::picker::{Choice, Rule};
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::pieces_in_progress::{self, PieceInProgress};
-use crate::swarm::admission::origin;
+use crate::memory::ids::NONE;
+use crate::peer::Has;
+use crate::peer::origin;
+use crate::rate::QUANTUM;
 use crate::torrent::Torrents;
-use crate::upload::rates::QUANTUM;
-use crate::upload::request_queue::NONE;
 
 /// Blocks that one peer is asked for at a time, at most.
 const PIPELINE_MAX: u16 = 250;

@@ -13,8 +13,8 @@ use crate::download::Download;
 use crate::download::offers::RETRACTIONS_MAX;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
+use crate::peer::origin;
 use crate::peer::{Conn, PIPELINE_MIN, Payload};
-use crate::swarm::admission::origin;
 
 /// A peer that sent no whole block for so long, though asked, has snubbed us: it is asked for one block at a
 /// time, which others may be asked for too.

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 use core::ops::{Index, IndexMut};
 
-use crate::upload::request_queue::NONE;
+use crate::memory::ids::NONE;
 
 /// Lent memory for a number of `T`s.
 ///

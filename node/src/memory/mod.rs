@@ -1,5 +1,6 @@
 //! What the node lives in: slices and tables that the host lends once, at the start.
 
+pub(crate) mod ids;
 pub(crate) mod lazy_table;
 pub(crate) mod ranges;
 

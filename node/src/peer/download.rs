@@ -3,9 +3,9 @@
 use everseed_core::geometry::BlockRef;
 use everseed_core::time::Instant;
 
-use crate::download::availability::Has;
 use crate::download::pending_blocks;
-use crate::upload::request_queue::NONE;
+use crate::memory::ids::NONE;
+use crate::memory::ranges::LentRange;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -53,6 +53,17 @@ pub(crate) struct DownloadSide {
     pub(crate) retractions: u8,
     /// When a block came from it last, or when something was requested after a pause.
     pub(crate) last_block_at: Instant,
+}
+
+/// The pieces that a peer has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Has {
+    /// Nothing that is remembered.
+    Nothing,
+    /// All.
+    All,
+    /// The bits of this range.
+    Some(LentRange),
 }
 
 /// Requests to cancel that are remembered. Blocks that were requested beyond this count may still arrive.

@@ -6,9 +6,9 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, PeerId};
 
+use crate::memory::ids::NONE;
 use crate::peer::Reason;
-use crate::swarm::outbound::Outbox;
-use crate::upload::request_queue::NONE;
+use crate::peer::outbox::Outbox;
 
 /// See the module.
 #[derive(Clone, Debug)]

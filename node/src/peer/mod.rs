@@ -7,16 +7,17 @@
 mod download;
 mod extensions;
 mod link;
+pub(crate) mod outbox;
 mod peers;
 mod reason;
 mod upload;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use everseed_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::peer::download::{DownloadSide, PIPELINE_MIN};
+pub(crate) use crate::peer::download::{DownloadSide, Has, PIPELINE_MIN};
 pub(crate) use crate::peer::extensions::Extensions;
 pub(crate) use crate::peer::link::{Link, Payload, State};
 pub(crate) use crate::peer::peers::Peers;
@@ -101,6 +102,15 @@ impl Conn {
             false => self.link.addr.port(),
         };
         (port > 0).then(|| SocketAddr::new(self.link.addr.ip().to_canonical(), port))
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
+#[allow(clippy::cast_possible_truncation)] // The upper half of 128 bits.
+pub(crate) fn origin(addr: SocketAddr) -> u64 {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
     }
 }
 

@@ -8,9 +8,9 @@ use core::ops::{Index, IndexMut};
 
 use everseed_core::time::Instant;
 
+use crate::memory::ids::NONE;
 use crate::memory::lazy_table::LazyTable;
-use crate::peer::{Conn, ConnId, State};
-use crate::upload::request_queue::NONE;
+use crate::peer::{Conn, ConnId, State, origin};
 
 /// See the module.
 #[derive(Debug)]
@@ -75,6 +75,19 @@ impl<'m> Peers<'m> {
     pub(crate) fn vacant(&mut self) -> Option<usize> {
         let free = self.iter().position(|c| c.link.state == State::Free);
         free.or_else(|| self.conns.push(Conn::EMPTY))
+    }
+
+    /// Puts connections of some kind into `ranks`, those from one address side by side, and says how many
+    /// there are.
+    pub(crate) fn line_up(&self, ranks: &mut [u16], of_kind: fn(&Conn) -> bool) -> usize {
+        let slots = (0..).zip(self.iter()).filter(|(_, conn)| of_kind(conn));
+        let mut len = 0;
+        for (place, (slot, _)) in ranks.iter_mut().zip(slots) {
+            *place = slot;
+            len += 1;
+        }
+        ranks[..len].sort_unstable_by_key(|&slot| origin(self[usize::from(slot)].link.addr));
+        len
     }
 
     /// Puts a connection into the list that `poll` works off.

@@ -7,13 +7,13 @@
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use everseed_core::time::Instant;
 
 use crate::Node;
-use crate::peer::{Conn, ConnId, Reason, State};
+use crate::peer::{Conn, ConnId, Reason, State, origin};
 
 /// Callers who have not finished their handshake have this part of the places. While there are more, the one
 /// that has waited longest leaves when somebody calls, if it had so long.
@@ -161,38 +161,15 @@ impl Node<'_> {
 
     /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.
     fn largest_crowd(&mut self, of_kind: fn(&Conn) -> bool) -> Option<(u64, usize)> {
-        let len = self.line_up(of_kind);
+        let len = self.peers.line_up(self.upload.ranks, of_kind);
         let address = |slot: u16| origin(self.peers[usize::from(slot)].link.addr);
         let crowds = self.upload.ranks[..len].chunk_by(|&a, &b| address(a) == address(b));
         let largest = crowds.max_by_key(|crowd| crowd.len())?;
         Some((address(*largest.first()?), largest.len()))
     }
 
-    /// Puts connections of some kind into `ranks`, those from one address side by side, and says how
-    /// many there are.
-    pub(crate) fn line_up(&mut self, of_kind: fn(&Conn) -> bool) -> usize {
-        let conns = &self.peers;
-        let slots = (0..).zip(conns.iter()).filter(|(_, conn)| of_kind(conn));
-        let mut len = 0;
-        for (place, (slot, _)) in self.upload.ranks.iter_mut().zip(slots) {
-            *place = slot;
-            len += 1;
-        }
-        let ranks = &mut self.upload.ranks[..len];
-        ranks.sort_unstable_by_key(|&slot| origin(conns[usize::from(slot)].link.addr));
-        len
-    }
-
     fn neighbours(&self, of: u64) -> usize {
         let near = |c: &&Conn| c.is_live() && origin(c.link.addr) == of;
         self.peers.iter().filter(near).count()
-    }
-}
-
-/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
-pub(crate) fn origin(addr: SocketAddr) -> u64 {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
     }
 }

@@ -6,12 +6,13 @@ use core::time::Duration;
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
 
+use crate::Node;
+use crate::api::Action;
 use crate::discovery::candidates::{Fate, Standing};
+use crate::peer::origin;
 use crate::peer::{Conn, ConnId, Reason, State};
-use crate::swarm::admission::origin;
 use crate::swarm::timers;
 use crate::torrent;
-use crate::{Action, Node};
 
 impl Node<'_> {
     pub(crate) fn open(

@@ -9,17 +9,16 @@ use core::time::Duration;
 
 use everseed_core::bits;
 use everseed_core::extension;
-use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
+use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::metadata;
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
 use crate::Node;
 use crate::discovery::candidates::{Fate, STEADY};
+use crate::memory::ids::NONE;
 use crate::peer::{ConnId, Payload, Reason, State};
 use crate::torrent;
-use crate::upload::request_queue::{Kind, MAX_PER_PEER, NONE};
-use crate::upload::suggest::suggest;
 
 type Verdict = Result<(), Reason>;
 
@@ -231,8 +230,8 @@ impl Node<'_> {
             Message::Bitfield { len } => self.bitfield(slot, len),
             Message::HaveAll => self.have_all(slot),
             Message::HaveNone => self.have_none(slot),
-            Message::Request(block) => self.request(now, slot, block),
-            Message::Cancel(block) => self.cancel(slot, block),
+            Message::Request(block) => self.with_upload(|u, cx| u.request(cx, slot, block)),
+            Message::Cancel(block) => self.with_upload(|u, cx| u.cancel(cx, slot, block)),
             Message::Extended { id, .. } if self.peers[slot].link.features.extended => {
                 self.peers[slot].link.payload = Payload::Extended { id, at: 0 };
                 Ok(())
@@ -308,7 +307,7 @@ impl Node<'_> {
         conn.upload.interested = interested;
         conn.upload.choke_changed_at = now;
         if !interested && conn.upload.unchoked {
-            self.choke(now, slot);
+            self.with_upload(|u, cx| u.choke(cx, slot));
         }
         // Who is served next is seen to when the whole read was taken, however often it changed its
         // mind in it.
@@ -414,60 +413,6 @@ impl Node<'_> {
         }
     }
 
-    fn request(&mut self, now: Instant, slot: usize, block: BlockRef) -> Verdict {
-        let Some(torrent) = self.torrent_of(slot) else {
-            return Err(Reason::BadRequest);
-        };
-        let located = torrent.geometry.and_then(|g| g.locate(block));
-        let Some((piece, _)) = located.filter(|_| block.len <= everseed_core::geometry::BLOCK)
-        else {
-            return Err(Reason::BadRequest);
-        };
-        let had = self.torrents.contains(torrent.have, piece);
-        let conn = &mut self.peers[slot];
-        let reject = !conn.upload.unchoked || !had;
-        if reject && !conn.link.features.fast {
-            // Requests that crossed our choke are dropped without a word (BEP 3).
-            return if conn.upload.unchoked {
-                Err(Reason::MissingPiece)
-            } else {
-                Ok(())
-            };
-        }
-        if conn.upload.requests.len() == 0 {
-            conn.link.last_sent_at = now;
-        }
-        let hinted = conn.upload.last_suggested == Some(block.index);
-        let again = conn.upload.recent_pieces.contains(&block.index);
-        // Of those who are interested, `readable` let in no more than fit; others have themselves to
-        // blame for what is not answered.
-        if !conn.upload.interested && conn.upload.requests.len() >= MAX_PER_PEER {
-            return Ok(());
-        }
-        let kind = if reject { Kind::Reject } else { Kind::Piece };
-        self.upload
-            .queue
-            .push(&mut conn.upload.requests, block, kind);
-        if again {
-            self.suspect(now, slot, piece);
-        }
-        if hinted {
-            self.with_download(|_, cx| suggest(cx, slot));
-        }
-        Ok(())
-    }
-
-    /// Takes a request back; under Fast it is still answered, by a reject (BEP 6).
-    fn cancel(&mut self, slot: usize, block: BlockRef) -> Verdict {
-        let conn = &mut self.peers[slot];
-        if conn.link.features.fast {
-            self.upload.queue.reject(&conn.upload.requests, Some(block));
-        } else {
-            self.upload.queue.remove(&mut conn.upload.requests, block);
-        }
-        Ok(())
-    }
-
     /// Takes a whole extended message (BEP 10). One that cannot be read is no reason to part.
     fn extended(&mut self, slot: usize, id: u8, bytes: &[u8]) -> Verdict {
         match id {
@@ -482,46 +427,12 @@ impl Node<'_> {
             }
             metadata::OUR_ID => {
                 if let Some(piece) = metadata::decode_request(bytes) {
-                    self.metadata_request(slot, piece);
+                    self.with_upload(|u, cx| u.metadata_request(cx, slot, piece));
                 }
             }
             _ => {}
         }
         self.both_seeds(slot)
-    }
-
-    /// A request for a piece of `info` (BEP 9). Who asks for all of it again and again is ignored
-    /// after the fourth time.
-    fn metadata_request(&mut self, slot: usize, piece: u32) {
-        let len = self.torrent_of(slot).and_then(|t| t.metadata_len);
-        let conn = &mut self.peers[slot];
-        let pieces = len.unwrap_or(0).div_ceil(metadata::METADATA_PIECE);
-        if conn.extensions.ut_metadata == 0
-            || conn.extensions.metadata_requests >= pieces.saturating_add(1) * 4
-        {
-            return;
-        }
-        conn.extensions.metadata_requests += 1;
-        let block = BlockRef {
-            index: piece,
-            begin: 0,
-            len: 0,
-        };
-        // If the pool is used up it is ignored too: who needs `info` asks again.
-        self.upload
-            .queue
-            .push(&mut conn.upload.requests, block, Kind::Metadata);
-    }
-
-    pub(crate) fn torrent_of(&self, slot: usize) -> Option<&torrent::Torrent> {
-        self.peers[slot]
-            .link
-            .torrent
-            .and_then(|id| self.torrents.get(id))
-    }
-
-    pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
-        self.torrent_of(slot).map_or(0, |t| t.pieces())
     }
 
     /// What a connection's end means for calling the peer again.

@@ -13,120 +13,16 @@ use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
+use crate::api::{Bodies, Body, Source};
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::receiver::next_set;
+use crate::memory::ids::NONE;
+use crate::peer::outbox::{Out, Outbox, Stage};
 use crate::peer::{Conn, State};
 use crate::swarm::have_log::HaveLog;
 use crate::torrent::{Bits, Torrent, Torrents};
-use crate::upload::request_queue::{Kind, NONE, Queue};
-
-/// A body for the host to put into the buffer of [`Node::transmit`](crate::Node::transmit).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Body {
-    /// Which bytes of the torrent it is of.
-    pub source: Source,
-    /// Where the gap for it is, in bytes from the start of the buffer; it is `span.len` long.
-    pub at: usize,
-    /// How many bytes of the buffer can be sent without it: the message that it belongs to begins
-    /// there, or goes on.
-    pub before: usize,
-    /// What belongs there.
-    pub span: Span,
-}
-
-/// Which bytes of a torrent a [`Body`]'s span means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// Its content.
-    Content,
-    /// The raw `info` of its torrent file (BEP 9); only of torrents for which
-    /// [`Node::offer_metadata`](crate::Node::offer_metadata) was called.
-    Info,
-}
-
-/// The bodies of one [`Node::transmit`](crate::Node::transmit), in order.
-pub type Bodies = heapless::Vec<Body, 16>;
-
-/// A message that can be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Out {
-    Handshake,
-    HaveAll,
-    HaveNone,
-    Bitfield,
-    Extended,
-    Choke,
-    Unchoke,
-    Interested,
-    NotInterested,
-    Have(u32),
-    Request(BlockRef),
-    Cancel(BlockRef),
-    Suggest(u32),
-    Reject(BlockRef),
-    Piece(BlockRef),
-    /// A piece of `info`, or a reject if there is none of that number.
-    Metadata(u32),
-    KeepAlive,
-}
-
-/// What was said so far.
-///
-/// Invariant: `done > 0` only while `current` is there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outbox {
-    stage: Stage,
-    told_unchoked: bool,
-    /// Whether it is to be told of a choke, even if it is unchoked again.
-    owes_choke: bool,
-    told_interested: bool,
-    /// The number of the first piece of news that it was not told.
-    told: u32,
-    /// The first piece of the torrent that it was not told, if it is told of all again.
-    walk: Option<u32>,
-    pub(crate) keep_alive: bool,
-    /// The message that has begun, and how many of its bytes are gone.
-    current: Option<Out>,
-    done: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Handshake,
-    Pieces,
-    Extended,
-    Ready,
-}
-
-impl Outbox {
-    pub(crate) const NEW: Outbox = Outbox {
-        stage: Stage::Handshake,
-        told_unchoked: false,
-        owes_choke: false,
-        told_interested: false,
-        told: 0,
-        walk: None,
-        keep_alive: false,
-        current: None,
-        done: 0,
-    };
-
-    /// Notes that the peer was choked: what it asked for is not served, and it must know.
-    pub(crate) fn choked(&mut self) {
-        self.owes_choke = self.told_unchoked;
-    }
-
-    /// Whether a block of this piece has begun and is not finished.
-    pub(crate) fn is_sending(&self, piece: PieceIndex) -> bool {
-        matches!(self.current, Some(Out::Piece(block)) if block.index == piece.get())
-    }
-
-    /// Whether a message has begun and is not finished.
-    pub(crate) fn mid_message(&self) -> bool {
-        self.current.is_some()
-    }
-}
+use crate::upload::request_queue::{Kind, Queue};
 
 /// What decides about a connection's next message.
 #[derive(Clone, Copy)]

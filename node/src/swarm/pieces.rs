@@ -7,7 +7,7 @@ use crate::Node;
 use crate::download::evidence::{Evidence, Verdict};
 use crate::download::pieces_in_progress;
 use crate::peer::Reason;
-use crate::swarm::admission::origin;
+use crate::peer::origin;
 use crate::torrent;
 
 impl Node<'_> {

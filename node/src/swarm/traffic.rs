@@ -5,15 +5,15 @@ use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_core::wire::Handshake;
 
+use crate::Node;
+use crate::api::Action;
 use crate::download::pending_blocks;
+use crate::peer::outbox::Out;
 use crate::peer::{ConnId, State};
+use crate::rate::QUANTUM;
 use crate::swarm::inbound;
-use crate::swarm::outbound;
-use crate::swarm::outbound::Out;
 use crate::swarm::outbound::{Cursor, Greeting, View};
-use crate::upload::rates::QUANTUM;
 use crate::upload::request_queue;
-use crate::{Action, Node};
 
 impl Node<'_> {
     /// What a connection that is due needs.
@@ -52,7 +52,7 @@ impl Node<'_> {
         let view = self.view(slot);
         let cursor = Cursor::new(view.conn);
         let awaits = cursor.awaits(&view);
-        let body = matches!(cursor.peek(&view), Some(outbound::Out::Piece(_)));
+        let body = matches!(cursor.peek(&view), Some(Out::Piece(_)));
         let anything = cursor.peek(&view).is_some();
         self.peers[slot].upload.awaits_verify = awaits;
         if body && self.upload.rate.level(now) < QUANTUM {
@@ -112,14 +112,7 @@ impl Node<'_> {
     }
 
     /// Accounts for bytes of a message that went out.
-    pub(crate) fn sent(
-        &mut self,
-        now: Instant,
-        slot: usize,
-        out: outbound::Out,
-        fresh: bool,
-        body: u32,
-    ) {
+    pub(crate) fn sent(&mut self, now: Instant, slot: usize, out: Out, fresh: bool, body: u32) {
         let conn = &mut self.peers[slot];
         match out {
             Out::Piece(_) | Out::Reject(_) | Out::Metadata(_) if fresh => {
@@ -139,12 +132,12 @@ impl Node<'_> {
             _ => {}
         }
         // Only content counts, and is limited.
-        if body == 0 || matches!(out, outbound::Out::Metadata(_)) {
+        if body == 0 || matches!(out, Out::Metadata(_)) {
             return;
         }
         self.upload.last_served = self.peers.id(slot).slot;
-        if let outbound::Out::Piece(block) = out {
-            self.note_given(now, slot, block);
+        if let Out::Piece(block) = out {
+            self.with_upload(|u, cx| u.note_given(cx, slot, block));
         }
         let conn = &mut self.peers[slot];
         let body = u64::from(body);

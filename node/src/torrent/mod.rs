@@ -8,10 +8,10 @@ use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 use serde::{Deserialize, Serialize};
 
+use crate::api::{AddError, Order, StorageError};
 use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
 use crate::torrent::registry::{Place, Registry};
-use crate::{Order, StorageError};
 
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, Debug)]
@@ -158,33 +158,6 @@ pub(crate) struct Torrents<'m> {
     pub(crate) to_recheck: bool,
     /// Whether a download may lack nothing more, as something was left out.
     pub(crate) left_out: bool,
-}
-
-/// There is no room for a torrent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum AddError {
-    /// All torrent slots are taken.
-    Torrents,
-    /// As many torrents are known, awake or asleep, as there may be.
-    Registry,
-    /// There is no memory for blocks, or not enough for a piece of this size.
-    Blocks,
-    /// The memory for bitfields is used up.
-    Bits,
-    /// The torrent is there already.
-    Duplicate,
-}
-
-impl core::fmt::Display for AddError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            AddError::Torrents => "there are as many torrents as this node was given room for",
-            AddError::Registry => "there are as many torrents as this node was given names for",
-            AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
-            AddError::Blocks => "there is no memory to download pieces of this size",
-            AddError::Duplicate => "this torrent is served already",
-        })
-    }
 }
 
 impl<'m> Torrents<'m> {

@@ -11,7 +11,7 @@
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 
-use crate::AddError;
+use crate::api::AddError;
 
 /// A lent slot for one torrent's name.
 #[derive(Clone, Copy, Debug)]

@@ -5,13 +5,15 @@ use core::ops::Range;
 use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 
+use crate::Node;
+use crate::api::Action;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
+use crate::memory::ids::NONE;
 use crate::peer::Reason;
 use crate::torrent;
 use crate::torrent::{Bits, Have};
-use crate::upload::request_queue::NONE;
-use crate::{Action, Node, torrent_has_no_counts};
+use crate::torrent_has_no_counts;
 
 impl Node<'_> {
     pub(crate) fn verified(&mut self, now: Instant, id: TorrentId, piece: PieceIndex, good: bool) {

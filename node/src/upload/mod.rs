@@ -1,8 +1,9 @@
 //! Peers are served here: their requests wait, and the choker and the rate limits say who is next.
 
 pub(crate) mod choker;
-pub(crate) mod rates;
+pub(crate) mod choking;
 pub(crate) mod request_queue;
+pub(crate) mod requests;
 pub(crate) mod suggest;
 pub(crate) mod suspicion;
 
@@ -10,7 +11,7 @@ use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 
 use crate::api::Limits;
-use crate::upload::rates::Bucket;
+use crate::rate::Bucket;
 use crate::upload::request_queue::{Queue, Request};
 
 /// See the module.

@@ -3,6 +3,7 @@
 //! A slot is 16 bytes, so a few thousand requests cost less than one peer's socket buffers. Whoever
 //! is slow to read fills only its share, see `Queue::quota`.
 
+use crate::memory::ids::NONE;
 use everseed_core::geometry::BlockRef;
 
 /// A lent slot for one queued request, of zeros while it is unused. They are plain numbers because a
@@ -76,9 +77,6 @@ impl List {
         self.head
     }
 }
-
-/// The end of a list.
-pub(crate) const NONE: u16 = u16::MAX;
 
 /// How many requests of one peer are kept here: enough for 100 Mbit/s over 300 ms.
 pub(crate) const MAX_PER_PEER: u16 = 250;

@@ -7,10 +7,10 @@
 use core::time::Duration;
 
 use everseed_core::geometry::{BlockRef, PieceIndex};
-use everseed_core::time::Instant;
 
-use crate::Node;
+use crate::context::Context;
 use crate::peer::NO_PIECE;
+use crate::upload::Upload;
 
 /// Who leaves so soon after a piece's last block may have found it damaged.
 const SOON: Duration = Duration::from_secs(10);
@@ -18,14 +18,14 @@ const SOON: Duration = Duration::from_secs(10);
 /// The time between two verifications.
 const PAUSE: Duration = Duration::from_secs(60);
 
-impl Node<'_> {
+impl Upload<'_> {
     /// A block goes out: if it is the last of its piece, that is remembered.
-    pub(crate) fn note_given(&mut self, now: Instant, slot: usize, block: BlockRef) {
-        let geometry = self.torrent_of(slot).and_then(|t| t.geometry);
+    pub(crate) fn note_given(&mut self, cx: &mut Context<'_, '_>, slot: usize, block: BlockRef) {
+        let geometry = cx.torrent_of(slot).and_then(|t| t.geometry);
         let size = geometry.and_then(|g| Some(g.piece_size(g.piece(block.index)?)));
-        let conn = &mut self.peers[slot];
+        let conn = &mut cx.peers[slot];
         if size == Some(block.begin + block.len) {
-            conn.upload.recent_piece_at = now;
+            conn.upload.recent_piece_at = cx.now;
             if conn.upload.recent_pieces[0] != block.index {
                 conn.upload.recent_pieces.rotate_right(1);
                 conn.upload.recent_pieces[0] = block.index;
@@ -34,28 +34,28 @@ impl Node<'_> {
     }
 
     /// A peer hung up.
-    pub(crate) fn suspect_last(&mut self, now: Instant, slot: usize) {
-        let conn = &self.peers[slot];
+    pub(crate) fn suspect_last(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let conn = &cx.peers[slot];
         let last = conn.upload.recent_pieces[0];
         if last != NO_PIECE
-            && now - conn.upload.recent_piece_at <= SOON
-            && let Some(geometry) = self.torrent_of(slot).and_then(|t| t.geometry)
+            && cx.now - conn.upload.recent_piece_at <= SOON
+            && let Some(geometry) = cx.torrent_of(slot).and_then(|t| t.geometry)
             && let Some(piece) = geometry.piece(last)
         {
-            self.suspect(now, slot, piece);
+            self.suspect(cx, slot, piece);
         }
     }
 
     /// A peer seems to find a piece damaged.
-    pub(crate) fn suspect(&mut self, now: Instant, slot: usize, piece: PieceIndex) {
-        let good = |t: &crate::torrent::Torrent| self.torrents.contains(t.good, piece);
-        let good = self.torrent_of(slot).is_some_and(good);
-        if let Some(id) = self.peers[slot].link.torrent
+    pub(crate) fn suspect(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: PieceIndex) {
+        let good = |t: &crate::torrent::Torrent| cx.torrents.contains(t.good, piece);
+        let good = cx.torrent_of(slot).is_some_and(good);
+        if let Some(id) = cx.peers[slot].link.torrent
             && good
-            && now >= self.upload.next_suspicion
+            && cx.now >= self.next_suspicion
         {
-            self.upload.suspect = Some((id, piece));
-            self.upload.next_suspicion = now + PAUSE;
+            self.suspect = Some((id, piece));
+            self.next_suspicion = cx.now + PAUSE;
         }
     }
 }

@@ -1,0 +1,83 @@
+//! What was said on a connection, and how much of the current message is on its way.
+
+use everseed_core::geometry::{BlockRef, PieceIndex};
+
+/// A message that can be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Out {
+    Handshake,
+    HaveAll,
+    HaveNone,
+    Bitfield,
+    Extended,
+    Choke,
+    Unchoke,
+    Interested,
+    NotInterested,
+    Have(u32),
+    Request(BlockRef),
+    Cancel(BlockRef),
+    Suggest(u32),
+    Reject(BlockRef),
+    Piece(BlockRef),
+    /// A piece of `info`, or a reject if there is none of that number.
+    Metadata(u32),
+    KeepAlive,
+}
+
+/// What was said so far.
+///
+/// Invariant: `done > 0` only while `current` is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outbox {
+    pub(crate) stage: Stage,
+    pub(crate) told_unchoked: bool,
+    /// Whether it is to be told of a choke, even if it is unchoked again.
+    pub(crate) owes_choke: bool,
+    pub(crate) told_interested: bool,
+    /// The number of the first piece of news that it was not told.
+    pub(crate) told: u32,
+    /// The first piece of the torrent that it was not told, if it is told of all again.
+    pub(crate) walk: Option<u32>,
+    pub(crate) keep_alive: bool,
+    /// The message that has begun, and how many of its bytes are gone.
+    pub(crate) current: Option<Out>,
+    pub(crate) done: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    Handshake,
+    Pieces,
+    Extended,
+    Ready,
+}
+
+impl Outbox {
+    pub(crate) const NEW: Outbox = Outbox {
+        stage: Stage::Handshake,
+        told_unchoked: false,
+        owes_choke: false,
+        told_interested: false,
+        told: 0,
+        walk: None,
+        keep_alive: false,
+        current: None,
+        done: 0,
+    };
+
+    /// Notes that the peer was choked: what it asked for is not served, and it must know.
+    pub(crate) fn choked(&mut self) {
+        self.owes_choke = self.told_unchoked;
+    }
+
+    /// Whether a block of this piece has begun and is not finished.
+    pub(crate) fn is_sending(&self, piece: PieceIndex) -> bool {
+        matches!(self.current, Some(Out::Piece(block)) if block.index == piece.get())
+    }
+
+    /// Whether a message has begun and is not finished.
+    pub(crate) fn mid_message(&self) -> bool {
+        self.current.is_some()
+    }
+}

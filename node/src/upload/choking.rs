@@ -1,0 +1,175 @@
+//! Which peers are served: the choking rounds, and the slots that become free between them (BEP 3).
+
+// There are at most `u16::MAX` slots.
+#![allow(clippy::cast_possible_truncation)]
+
+use core::time::Duration;
+
+use everseed_core::time::Instant;
+
+use crate::api::Limits;
+use crate::context::Context;
+use crate::peer::{Conn, origin};
+use crate::upload::Upload;
+use crate::upload::choker::{self, Rank};
+use crate::upload::suggest::suggest;
+
+/// The time between choking rounds (BEP 3).
+const ROUND: Duration = Duration::from_secs(10);
+
+/// The optimistic slots rotate every so many rounds, which makes 30 s (BEP 3).
+const ROUNDS_PER_ROTATION: u32 = 3;
+
+impl Upload<'_> {
+    /// The choking round, if ten seconds have passed since the last one.
+    pub(crate) fn choking_round_if_due(&mut self, cx: &mut Context<'_, '_>, limits: &Limits) {
+        if self.next_round <= cx.now {
+            self.next_round = cx.now + ROUND;
+            self.rounds = self.rounds.wrapping_add(1);
+            let rotate = self.rounds.is_multiple_of(ROUNDS_PER_ROTATION);
+            self.choking_round(cx, limits, rotate);
+        }
+    }
+
+    /// Decides anew whom to serve (BEP 3).
+    pub(crate) fn choking_round(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        limits: &Limits,
+        rotate: bool,
+    ) {
+        if limits.slots.is_none() {
+            let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
+            // With a limit the capacity is known; without, it is at least what was sent.
+            let capacity = limits.upload_bps.unwrap_or(sent);
+            let automatic = choker::automatic_slots(capacity);
+            self.slots = automatic.min(limits.most_slots).max(1);
+        }
+        self.uploaded_before = self.uploaded;
+        let len = cx
+            .peers
+            .line_up(self.ranks, |conn| conn.is_open() && conn.upload.interested);
+        self.count_unchoked_from_same_ip(cx, len);
+        let (conns, throttled) = (&cx.peers, self.waits_for_rate);
+        let rank = |slot| {
+            let conn = &conns[usize::from(slot)];
+            Rank {
+                unchoked: conn.upload.unchoked,
+                optimistic: conn.upload.optimistic,
+                // In the last rounds: nothing, if it snubs us.
+                received: conn.download.recent(),
+                sent: conn.upload.uploaded - conn.upload.uploaded_before,
+                idle: takes_nothing(cx.now, conn, throttled),
+                since: waiting_since(cx.now, conn),
+                unchoked_from_same_ip: conn.upload.unchoked_from_same_ip,
+            }
+        };
+        let slots = usize::from(self.slots);
+        let chosen = choker::choose(&mut self.ranks[..len], rank, slots, rotate);
+        for conn in cx.peers.iter_mut() {
+            conn.upload.uploaded_before = conn.upload.uploaded;
+            conn.download.downloaded_before =
+                [conn.download.downloaded_before[1], conn.download.downloaded];
+        }
+        for place in 0..len {
+            let slot = usize::from(self.ranks[place]);
+            let unchoked = place < chosen.by_speed + chosen.optimistic;
+            cx.peers[slot].upload.optimistic = unchoked && place >= chosen.by_speed;
+            match (cx.peers[slot].upload.unchoked, unchoked) {
+                (false, true) => self.unchoke(cx, slot),
+                (true, false) => self.choke(cx, slot),
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds out how many slots the address of each of those has who are lined up.
+    fn count_unchoked_from_same_ip(&mut self, cx: &mut Context<'_, '_>, len: usize) {
+        let conns = &mut cx.peers;
+        let mut rest = &self.ranks[..len];
+        while let Some(&first) = rest.first() {
+            let address = origin(conns[usize::from(first)].link.addr);
+            let same = |slot: &&u16| origin(conns[usize::from(**slot)].link.addr) == address;
+            let (neighbours, others) = rest.split_at(rest.iter().take_while(same).count());
+            let unchoked = |slot: &&u16| conns[usize::from(**slot)].upload.unchoked;
+            let served = neighbours.iter().filter(unchoked).count() as u16;
+            for &slot in neighbours {
+                conns[usize::from(slot)].upload.unchoked_from_same_ip = served;
+            }
+            rest = others;
+        }
+    }
+
+    /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
+    /// the rounds nobody waits for nothing.
+    pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_, '_>) {
+        let unchoked = cx.peers.iter().filter(|c| c.upload.unchoked).count();
+        for _ in unchoked..usize::from(self.slots) {
+            let waits = |slot: &usize| {
+                let conn = &cx.peers[*slot];
+                conn.is_open() && conn.upload.interested && !conn.upload.unchoked
+            };
+            let first = (0..cx.peers.len())
+                .filter(waits)
+                .min_by_key(|&s| cx.peers[s].upload.choke_changed_at);
+            let Some(slot) = first else { return };
+            self.unchoke(cx, slot);
+        }
+    }
+
+    fn unchoke(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let conn = &mut cx.peers[slot];
+        conn.upload.unchoked = true;
+        conn.upload.choke_changed_at = cx.now;
+        suggest(cx, slot);
+        cx.peers.make_ready(slot);
+    }
+
+    /// Chokes a peer. What it asked for is rejected under Fast (BEP 6) and forgotten otherwise.
+    pub(crate) fn choke(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+        let conn = &mut cx.peers[slot];
+        conn.upload.unchoked = false;
+        conn.upload.optimistic = false;
+        conn.link.outbox.choked();
+        conn.upload.choke_changed_at = cx.now;
+        if conn.link.features.fast {
+            self.queue.reject(&conn.upload.requests, None);
+        } else {
+            self.queue.clear(&mut conn.upload.requests);
+        }
+        cx.peers.make_ready(slot);
+    }
+}
+
+/// Whether a peer took nothing for a whole round, through no fault of ours, after one in which it
+/// could begin. While the rate limit is `throttled`, whoever asks for anything may be waiting for it.
+fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
+    let asks = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+    conn.upload.unchoked
+        && conn.upload.uploaded == conn.upload.uploaded_before
+        && now - conn.upload.choke_changed_at >= 2 * ROUND
+        && conn.upload.awaits_verify.is_none()
+        && !(asks && throttled)
+}
+
+/// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so
+/// that they soon have something to trade (BEP 3).
+fn waiting_since(now: Instant, conn: &Conn) -> Instant {
+    let new =
+        !conn.upload.unchoked && conn.upload.uploaded == 0 && now - conn.link.opened_at < NEWCOMER;
+    let extra = if new {
+        2 * (now - conn.upload.choke_changed_at)
+    } else {
+        Duration::ZERO
+    };
+    let micros = u64::try_from(extra.as_micros()).unwrap_or(u64::MAX);
+    Instant::from_micros(
+        conn.upload
+            .choke_changed_at
+            .as_micros()
+            .saturating_sub(micros),
+    )
+}
+
+/// How long a peer is a newcomer.
+const NEWCOMER: Duration = Duration::from_secs(60);
