@@ -17,6 +17,7 @@ mod hostile;
 mod incomplete;
 mod interface;
 mod known;
+mod manager;
 mod many;
 mod memory;
 mod outside;

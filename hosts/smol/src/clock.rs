@@ -23,6 +23,13 @@ impl Clock {
     }
 }
 
+/// The time of the system's monotonic clock, by which other processes tell what came before.
+pub(crate) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (s, ns) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
+}
+
 /// The time of day, since 1970. Not from `SystemTime`, which panics after January 2038 on machines of
 /// 32 bits where the C library is musl; a clock without a battery may well say so.
 pub(crate) fn time_of_day() -> Duration {

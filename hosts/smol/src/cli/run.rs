@@ -40,7 +40,8 @@ Options:
   -V, --version        print the version
 
 It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
-within a second. Under systemd it says when it is ready.
+within a second. Under systemd it says when it is ready, reads the file and stops,
+and serves its watchdog.
 
 SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
 goes on as it was. Limits (up, down, slots, max-peers, ratio, time), check, log,

@@ -623,7 +623,11 @@ impl Seed {
     fn farewell(&mut self) -> io::Result<ExitCode> {
         log::info!("it stops");
         // What its threads are in the middle of ends with the process.
-        let is_service = self.service.take().is_some();
+        let service = self.service.take();
+        let is_service = service.is_some();
+        if let Some(service) = service.filter(|_| !self.again) {
+            service.manager.stopping();
+        }
         let engine = Rc::clone(&self.engine);
         for torrent in self.torrents.iter_mut().filter(|t| !t.is_downloading()) {
             torrent.save_in_haste(&engine.borrow(), &self.state);

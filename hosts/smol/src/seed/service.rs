@@ -21,17 +21,17 @@ use super::reach::introduce;
 use super::reload::Read;
 use super::scout::Scout;
 use super::sources::{Source, Trouble};
-use super::status::Status;
+use super::status::{Status, in_short};
 use super::torrents::Seeded;
 use super::watch::Watch;
-use super::{Seed, plan, say_if_few};
+use super::{Seed, numbers, plan, say_if_few};
 use crate::catalogue::Mark;
 use crate::cli::Failure;
 use crate::cli::run::{Config, Item, RunArgs};
 use crate::cli::text::{Output, is_live};
 use crate::engine::Engine;
 use crate::memory::{Plan, TooSmall};
-use crate::notify::notify;
+use crate::notify::Manager;
 use crate::secrets::mask_urls;
 use crate::state::State;
 use crate::way::Way;
@@ -76,6 +76,7 @@ pub(super) struct Service {
     pub(super) read: Rc<Cell<Option<Read>>>,
     network: Network,
     pub(super) said: Said,
+    pub(super) manager: Manager,
 }
 
 /// Something that is seeded, or is to be.
@@ -183,6 +184,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         read: Rc::default(),
         network: Network::new(&seed.engine.borrow().way_out),
         said: Said::default(),
+        manager: Manager::of_this_process(),
         config,
     };
     service.name_items();
@@ -192,8 +194,8 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         // Numbers every ten seconds are no news for a log.
         seed.status = Status::new(true);
     }
+    service.manager.ready();
     seed.service = Some(service);
-    notify("READY=1");
     Ok(seed)
 }
 
@@ -228,14 +230,20 @@ impl Service {
     /// Looks after everything; called once a turn. Whatever may take long here gives up when a signal asks
     /// to stop, and what it would have come to is left as it was.
     pub(super) fn mind(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        self.manager.alive(Instant::now());
         if seed.signals.asked() {
             return;
         }
         if seed.signals.reloads() {
+            self.manager.reloading();
             self.read_config(seed);
         }
         if let Some(read) = self.read.take() {
             self.reload(seed, engine, read);
+            // Who starts anew says so when it has.
+            if !seed.again {
+                self.manager.ready();
+            }
         }
         let mut any = std::mem::take(&mut seed.checked);
         while !seed.signals.asked()
@@ -265,6 +273,10 @@ impl Service {
     /// What is looked at now and then.
     fn poll(&mut self, seed: &mut Seed, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
+        if self.manager.is_there() {
+            let numbers = numbers(engine, &seed.torrents);
+            self.manager.status(in_short(&numbers));
+        }
         self.put_away(seed, engine);
         if self.network.has_changed(&engine.way_out, now) {
             self.renew(seed, engine);
@@ -283,6 +295,7 @@ impl Service {
         });
         let now = Instant::now();
         let times = settled.chain(self.starting).chain([self.next_poll]);
+        let times = times.chain(self.manager.next());
         times.fold(limit, |limit, at| {
             limit.min(at.saturating_duration_since(now))
         })

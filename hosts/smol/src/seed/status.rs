@@ -116,8 +116,18 @@ impl Status {
     }
 }
 
-fn describe(numbers: &Numbers, rate: u64) -> String {
+/// Which torrents there are, and how many peers.
+pub(crate) fn in_short(numbers: &Numbers) -> String {
     let Numbers { node, .. } = numbers;
+    let peers = if node.peers == 1 { "peer" } else { "peers" };
+    let torrents = torrents(numbers);
+    format!(
+        "{torrents}; {} {peers}, {} served",
+        node.peers, node.unchoked
+    )
+}
+
+fn torrents(numbers: &Numbers) -> String {
     let mut line = match numbers.serving {
         1 => "1 torrent".to_owned(),
         n => format!("{n} torrents"),
@@ -136,6 +146,12 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
     if numbers.asleep > 0 {
         line += &format!(", {} asleep", numbers.asleep);
     }
+    line
+}
+
+fn describe(numbers: &Numbers, rate: u64) -> String {
+    let Numbers { node, .. } = numbers;
+    let mut line = torrents(numbers);
     let (sent, rate) = (size(numbers.uploaded), size(rate));
     let turned_away = match node.turned_away {
         0 => String::new(),
@@ -220,6 +236,7 @@ mod tests {
             describe(&numbers, 1 << 20),
             "1 torrent | 12 peers, 8 served | 1.00 MiB/s | 3.00 GiB sent, ratio 1.50"
         );
+        assert_eq!(in_short(&numbers), "1 torrent; 12 peers, 8 served");
         (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
         (numbers.checked, numbers.asleep) = ((1, 3), 9000);
         numbers.node.turned_away = 7;
