@@ -33,6 +33,8 @@ mod torrent;
 pub mod trace;
 mod upload;
 
+use core::net::SocketAddr;
+
 use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::pool::{BlockId, Pool};
@@ -50,6 +52,7 @@ pub use crate::memory::Memory;
 pub use crate::peer::{ConnId, Reason};
 pub use crate::torrent::Have;
 
+use crate::context::{Context, Parts};
 use crate::discovery::Discovery;
 use crate::discovery::announcer;
 use crate::discovery::announcer::Announcer;
@@ -107,18 +110,8 @@ use crate::upload::Upload;
 /// hash: [`Action::Verify`] asks for that. Nothing is sent of a piece that was not verified.
 #[derive(Debug)]
 pub struct Node<'m> {
-    identity: Identity,
-    limits: Limits,
-    rng: Rng,
-    /// The time that the host told last.
-    now: Instant,
-    stopping: bool,
-    peers: Peers<'m>,
     swarm: Swarm<'m>,
-    upload: Upload<'m>,
-    download: Download<'m>,
-    discovery: Discovery<'m>,
-    torrents: Torrents<'m>,
+    parts: Parts<'m>,
 }
 
 impl<'m> Node<'m> {
@@ -131,67 +124,73 @@ impl<'m> Node<'m> {
             memory.scratch.len() >= memory::SCRATCH_MIN,
             "the scratch is too short"
         );
+        let mut chance = Rng::new(seed.rotate_left(32));
+        let secret = Secret::new(chance.bits(), chance.bits());
+        let registry = Registry::new(memory.registry);
         Node {
-            identity,
-            limits,
-            rng: Rng::new(seed),
-            now: Instant::ZERO,
-            stopping: false,
-            peers: Peers::new(memory.conns),
-            swarm: Swarm::new(memory.scratch),
-            upload: Upload::new(memory.requests, memory.ranks, &limits),
-            download: Download {
-                blocks: Pool::new(memory.blocks),
-                pending: PendingBlocks::new(memory.pending),
-                writes: pending_blocks::List::EMPTY,
-                in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
-                availability: Availability {
-                    bytes: memory.peer_bitfields,
-                    counts: memory.counts,
+            swarm: Swarm::new(memory.scratch, identity, limits),
+            parts: Parts {
+                cx: Context {
+                    now: Instant::ZERO,
+                    rng: Rng::new(seed),
+                    peers: Peers::new(memory.conns),
+                    torrents: Torrents::new(registry, memory.torrents, memory.bits),
                 },
-                secret: {
-                    let mut rng = Rng::new(seed.rotate_left(32));
-                    Secret::new(rng.bits(), rng.bits())
+                upload: Upload::new(memory.requests, memory.ranks, &limits),
+                download: Download {
+                    blocks: Pool::new(memory.blocks),
+                    pending: PendingBlocks::new(memory.pending),
+                    writes: pending_blocks::List::EMPTY,
+                    in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
+                    availability: Availability {
+                        bytes: memory.peer_bitfields,
+                        counts: memory.counts,
+                    },
+                    secret,
+                    active_sources: 0,
+                    rate: Bucket::new(limits.download_bps),
+                    downloaded: 0,
+                    none_slow_until: Instant::ZERO,
+                    waits_for_block: false,
+                    waits_for_piece: false,
+                    waits_for_rate: false,
+                    request_all: false,
+                    to_verify: false,
                 },
-                active_sources: 0,
-                rate: Bucket::new(limits.download_bps),
-                downloaded: 0,
-                none_slow_until: Instant::ZERO,
-                waits_for_block: false,
-                waits_for_piece: false,
-                waits_for_rate: false,
-                request_all: false,
-                to_verify: false,
+                discovery: Discovery {
+                    candidates: Candidates::new(memory.candidates),
+                    announcer: Announcer::new(memory.tiers),
+                    key: Rng::new(!seed).bits32(),
+                },
             },
-            discovery: Discovery {
-                candidates: Candidates::new(memory.candidates),
-                announcer: Announcer::new(memory.tiers),
-                key: Rng::new(!seed).bits32(),
-            },
-            torrents: Torrents::new(Registry::new(memory.registry), memory.torrents, memory.bits),
         }
     }
 
     /// What it may use.
     pub fn limits(&self) -> Limits {
-        self.limits
+        self.swarm.limits
     }
 
     /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
-        self.now = now;
-        self.limits = limits;
-        self.upload.rate.set_rate(now, limits.upload_bps);
-        self.download.rate.set_rate(now, limits.download_bps);
-        if core::mem::take(&mut self.upload.waits_for_rate) {
-            self.peers.make_all_ready(self.upload.last_served);
+        self.parts.cx.now = now;
+        self.swarm.limits = limits;
+        self.parts.upload.rate.set_rate(now, limits.upload_bps);
+        self.parts.download.rate.set_rate(now, limits.download_bps);
+        if core::mem::take(&mut self.parts.upload.waits_for_rate) {
+            self.parts
+                .cx
+                .peers
+                .make_all_ready(self.parts.upload.last_served);
         }
-        self.download.request_all |= core::mem::take(&mut self.download.waits_for_rate);
+        self.parts.download.request_all |= core::mem::take(&mut self.parts.download.waits_for_rate);
         if let Some(slots) = limits.slots
-            && slots.max(1) != self.upload.slots
+            && slots.max(1) != self.parts.upload.slots
         {
-            self.upload.slots = slots.max(1);
-            self.with_upload(|u, cx| u.choking_round(cx, &limits, false));
+            self.parts.upload.slots = slots.max(1);
+            self.parts
+                .upload
+                .choking_round(&mut self.parts.cx, &limits, false);
         }
     }
 
@@ -203,8 +202,8 @@ impl<'m> Node<'m> {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<TorrentId, AddError> {
-        let id = self.torrents.add(info_hash, geometry, have)?;
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        let id = self.parts.cx.torrents.add(info_hash, geometry, have)?;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
         }
         Ok(id)
@@ -212,7 +211,7 @@ impl<'m> Node<'m> {
 
     /// Makes a torrent known, asleep, see [`Node`].
     pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
-        self.torrents.names.add(info_hash)
+        self.parts.cx.torrents.names.add(info_hash)
     }
 
     /// Serves a torrent that is asleep from now on, as [`add`](Self::add) does, and whoever waits for it.
@@ -224,43 +223,43 @@ impl<'m> Node<'m> {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<(), AddError> {
-        self.now = now;
-        self.torrents.wake(id, geometry, have)?;
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        self.parts.cx.now = now;
+        self.parts.cx.torrents.wake(id, geometry, have)?;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
         }
-        self.let_in(now, id);
+        self.swarm.let_in(&mut self.parts, id);
         Ok(())
     }
 
     /// Takes all from a torrent but its name and its place at the trackers, and lets its peers go. One
     /// that is asleep stays so, and whoever waits for it is let go.
     pub fn sleep(&mut self, id: TorrentId) {
-        self.close_all(id, Reason::Asleep);
-        self.with_download(|d, cx| d.forget_partials(cx, id));
-        self.discovery.candidates.forget(id);
-        self.torrents.sleep(id);
+        self.swarm.close_all(&mut self.parts, id, Reason::Asleep);
+        self.parts.download.forget_partials(&mut self.parts.cx, id);
+        self.parts.discovery.candidates.forget(id);
+        self.parts.cx.torrents.sleep(id);
     }
 
     /// Whether a torrent is known and asleep.
     pub fn is_asleep(&self, id: TorrentId) -> bool {
-        self.torrents.names.place(id) == Some(Place::Asleep)
+        self.parts.cx.torrents.is_asleep(id)
     }
 
     /// The torrent with this info-hash, awake or asleep.
     pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
-        self.torrents.find(info_hash)
+        self.parts.cx.torrents.find(info_hash)
     }
 
     /// How many torrents are known, awake and asleep.
     pub fn known(&self) -> usize {
-        self.torrents.names.count()
+        self.parts.cx.torrents.names.count()
     }
 
     /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash
     /// (BEP 9): a [`Body`] may then be of [`Source::Info`].
     pub fn offer_metadata(&mut self, id: TorrentId, len: u32) {
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             torrent.metadata_len = Some(len);
         }
     }
@@ -274,12 +273,14 @@ impl<'m> Node<'m> {
         wanted: Wanted<'_>,
         order: Order,
     ) -> Result<(), AddError> {
-        self.now = now;
-        let Some(torrent) = self.torrents.get(id) else {
+        self.parts.cx.now = now;
+        let Some(torrent) = self.parts.cx.torrents.get(id) else {
             return Ok(());
         };
         let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());
-        if !self.download.in_progress.has_room_for(piece_size) || self.download.blocks.is_empty() {
+        if !self.parts.download.in_progress.has_room_for(piece_size)
+            || self.parts.download.blocks.is_empty()
+        {
             return Err(AddError::Blocks);
         }
         let given = match wanted {
@@ -287,44 +288,49 @@ impl<'m> Node<'m> {
             Wanted::Some(bits) => Some(bits),
         };
         // What is wanted stays as it is if there is no room for what that takes.
-        if !self.torrents.reserve_begun(id) {
+        if !self.parts.cx.torrents.reserve_begun(id) {
             return Err(AddError::Bits);
         }
-        if torrent_has_no_counts(&self.torrents, id) {
+        if torrent_has_no_counts(&self.parts.cx.torrents, id) {
             // What was said since it was complete is not all that the peers have.
-            for slot in 0..self.peers.len() {
-                let conn = &self.peers[slot];
+            for slot in 0..self.parts.cx.peers.len() {
+                let conn = &self.parts.cx.peers[slot];
                 if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
-                    self.with_download(|d, cx| d.forget_bits(cx, slot));
+                    self.parts.download.forget_bits(&mut self.parts.cx, slot);
                 }
             }
-            if !self.with_download(|d, cx| d.reserve_counts(cx, id)) {
+            if !self.parts.download.reserve_counts(&mut self.parts.cx, id) {
                 return Err(AddError::Bits);
             }
         }
-        if !self.torrents.set_wanted(id, given) {
+        if !self.parts.cx.torrents.set_wanted(id, given) {
             return Err(AddError::Bits);
         }
         let missing = self
+            .parts
+            .cx
             .torrents
             .get(id)
-            .map_or((0, 0), |t| self.torrents.missing(t))
+            .map_or((0, 0), |t| self.parts.cx.torrents.missing(t))
             .0;
         let mut was_finished = false;
-        if let Some(torrent) = self.torrents.get_mut(id) {
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             was_finished = torrent.downloads && torrent.missing == 0 && missing > 0;
             (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
             torrent.narrowed = false;
         }
         if was_finished {
-            self.discovery.candidates.recall(now, id);
+            self.parts.discovery.candidates.recall(now, id);
             // What the peers have is known from the next connections on.
-            self.close_all(id, Reason::TorrentGone);
+            self.swarm
+                .close_all(&mut self.parts, id, Reason::TorrentGone);
         }
-        for slot in 0..self.peers.len() {
-            if self.peers[slot].link.torrent == Some(id) && self.peers[slot].is_open() {
-                self.with_download(|d, cx| d.review(cx, slot));
-                self.with_download(|d, cx| d.ask(cx, slot));
+        for slot in 0..self.parts.cx.peers.len() {
+            if self.parts.cx.peers[slot].link.torrent == Some(id)
+                && self.parts.cx.peers[slot].is_open()
+            {
+                self.parts.download.review(&mut self.parts.cx, slot);
+                self.parts.download.ask(&mut self.parts.cx, slot);
             }
         }
         Ok(())
@@ -332,25 +338,27 @@ impl<'m> Node<'m> {
 
     /// Blocks that there is memory for.
     pub fn blocks(&self) -> usize {
-        self.download.blocks.len()
+        self.parts.download.blocks.len()
     }
 
     /// Whether all that is wanted of a download is here and verified.
     pub fn is_complete(&self, id: TorrentId) -> bool {
-        self.torrents
+        self.parts
+            .cx
+            .torrents
             .get(id)
             .is_some_and(|t| t.downloads && t.missing == 0)
     }
 
     /// Blocks that are free: all of them, when nothing is on its way.
     pub fn blocks_free(&self) -> usize {
-        self.download.blocks.free()
+        self.parts.download.blocks.free()
     }
 
     /// The bytes of a block that [`Action::Write`] named, to be given back with
     /// [`written`](Self::written). `None` if it was taken already.
     pub fn take_block(&mut self, block: BlockId) -> Option<&'m mut [u8]> {
-        self.download.blocks.hand_out(block)
+        self.parts.download.blocks.hand_out(block)
     }
 
     /// Gives a block back that was written, or could not be. Written means: reading it gives these
@@ -361,9 +369,12 @@ impl<'m> Node<'m> {
         bytes: &'m mut [u8],
         result: Result<(), StorageError>,
     ) {
-        let refused = self.with_download(|d, cx| d.block_written(cx, block, bytes, result));
+        let refused = self
+            .parts
+            .download
+            .block_written(&mut self.parts.cx, block, bytes, result);
         if let Some((id, pieces)) = refused {
-            self.leave_out(id, pieces);
+            self.swarm.leave_out(&mut self.parts, id, pieces);
         }
     }
 
@@ -375,80 +386,88 @@ impl<'m> Node<'m> {
         tier: u8,
         trackers: u8,
     ) -> Result<(), announcer::Full> {
-        self.now = now;
-        self.discovery
+        self.parts.cx.now = now;
+        self.parts
+            .discovery
             .announcer
-            .add(now, id, tier, trackers, &mut self.rng)
+            .add(now, id, tier, trackers, &mut self.parts.cx.rng)
     }
 
     /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
     pub fn announce_anew(&mut self, now: Instant) {
-        self.now = now;
-        self.discovery.announcer.renew(now);
+        self.parts.cx.now = now;
+        self.parts.discovery.announcer.renew(now);
     }
 
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
     pub fn report(&self, job: &Job) -> Report {
-        let torrent = self.torrents.get(job.torrent);
+        let torrent = self.parts.cx.torrents.get(job.torrent);
         // What sleeps is complete.
-        let left = torrent.map_or(0, |torrent| self.torrents.left(torrent));
-        let (sent, got) = self.torrents.names.moved(job.torrent);
-        let info_hash = self.torrents.names.info_hash(job.torrent);
+        let left = torrent.map_or(0, |torrent| self.parts.cx.torrents.left(torrent));
+        let (sent, got) = self.parts.cx.torrents.names.moved(job.torrent);
+        let info_hash = self.parts.cx.torrents.names.info_hash(job.torrent);
         Report {
             info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
-            peer_id: self.identity.peer_id,
-            port: self.identity.port,
+            peer_id: self.swarm.identity.peer_id,
+            port: self.swarm.identity.port,
             uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
             downloaded: got + torrent.map_or(0, |t| t.downloaded),
             left,
-            key: self.discovery.key,
-            num_want: if self.room_to_dial() { NUM_WANT } else { 0 },
+            key: self.parts.discovery.key,
+            num_want: if self.swarm.room_to_dial(&self.parts) {
+                NUM_WANT
+            } else {
+                0
+            },
             event: job.event,
         }
     }
 
     /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
-        self.now = now;
-        self.close_all(id, Reason::TorrentGone);
-        self.with_download(|d, cx| d.forget_partials(cx, id));
-        self.discovery.announcer.forget(now, id);
-        self.discovery.candidates.forget(id);
-        self.torrents.remove(id);
+        self.parts.cx.now = now;
+        self.swarm
+            .close_all(&mut self.parts, id, Reason::TorrentGone);
+        self.parts.download.forget_partials(&mut self.parts.cx, id);
+        self.parts.discovery.announcer.forget(now, id);
+        self.parts.discovery.candidates.forget(id);
+        self.parts.cx.torrents.remove(id);
     }
 
     /// Lets everybody go and nobody in, and tells the trackers of torrents that are awake.
     /// [`is_stopped`](Self::is_stopped) says when that is done; the host need not wait for it.
     pub fn stop(&mut self, now: Instant) {
-        self.now = now;
-        self.stopping = true;
-        let names = &self.torrents.names;
+        self.parts.cx.now = now;
+        self.swarm.stopping = true;
+        let names = &self.parts.cx.torrents.names;
         let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
-        self.discovery.announcer.stop(now, awake);
-        for slot in 0..self.peers.len() {
-            self.close(slot, Reason::Stopping);
+        self.parts.discovery.announcer.stop(now, awake);
+        for slot in 0..self.parts.cx.peers.len() {
+            self.swarm.close(&mut self.parts, slot, Reason::Stopping);
         }
     }
 
     /// Whether everybody is gone and every tracker told.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && self.peers.live == 0 && self.discovery.announcer.is_idle()
+        self.swarm.stopping
+            && self.parts.cx.peers.live == 0
+            && self.parts.discovery.announcer.is_idle()
     }
 
     /// Numbers about a torrent; `None` when it is asleep or was removed.
     pub fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
-        let torrent = self.torrents.get(id)?;
+        let torrent = self.parts.cx.torrents.get(id)?;
         let pieces = torrent.pieces();
         Some(TorrentStats {
             info_hash: torrent.info_hash,
             uploaded: torrent.uploaded,
             conns: torrent.conns,
-            have: self.torrents.count(torrent.have, pieces),
-            good: self.torrents.count(torrent.good, pieces),
+            have: self.parts.cx.torrents.count(torrent.have, pieces),
+            good: self.parts.cx.torrents.count(torrent.good, pieces),
             readable: torrent.state == torrent::State::Active,
             downloaded: torrent.downloaded,
-            wanted: self.torrents.count(torrent.wanted, pieces),
-            left: self.torrents.missing(torrent).1,
+            wanted: self.parts.cx.torrents.count(torrent.wanted, pieces),
+            left: self.parts.cx.torrents.missing(torrent).1,
             bad_pieces: torrent.bad_pieces,
             refused: torrent.refused,
         })
@@ -456,29 +475,33 @@ impl<'m> Node<'m> {
 
     /// Which pieces of a torrent were verified, for the resume record.
     pub fn good(&self, id: TorrentId) -> Have<'_> {
-        match self.torrents.get(id).map(|t| t.good) {
+        match self.parts.cx.torrents.get(id).map(|t| t.good) {
             None | Some(torrent::Bits::None) => Have::Nothing,
             Some(torrent::Bits::All) => Have::All,
-            Some(set @ torrent::Bits::Mixed { .. }) => Have::Some(self.torrents.bytes(set)),
+            Some(set @ torrent::Bits::Mixed { .. }) => {
+                Have::Some(self.parts.cx.torrents.bytes(set))
+            }
         }
     }
 
     /// Ids of all torrents that are awake.
     pub fn torrents(&self) -> impl Iterator<Item = TorrentId> {
-        self.torrents.ids()
+        self.parts.cx.torrents.ids()
     }
 
     /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
     pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
-        self.download.stuck(&self.peers, &self.torrents, id)
+        self.parts
+            .download
+            .stuck(&self.parts.cx.peers, &self.parts.cx.torrents, id)
     }
 
     /// Numbers about the whole node.
     pub fn stats(&self) -> Stats {
-        let open = self.peers.iter().filter(|c| c.is_open());
+        let open = self.parts.cx.peers.iter().filter(|c| c.is_open());
         let mut stats = Stats {
-            uploaded: self.upload.uploaded,
-            downloaded: self.download.downloaded,
+            uploaded: self.parts.upload.uploaded,
+            downloaded: self.parts.download.downloaded,
             turned_away: self.swarm.turned_away,
             ..Stats::default()
         };
@@ -492,27 +515,46 @@ impl<'m> Node<'m> {
 
     /// Whether a peer is served: it is unchoked.
     pub fn serves(&self, id: ConnId) -> bool {
-        self.peers
+        self.parts
+            .cx
+            .peers
             .slot(id)
-            .is_some_and(|slot| self.peers[slot].upload.unchoked)
+            .is_some_and(|slot| self.parts.cx.peers[slot].upload.unchoked)
     }
 
     /// Whether blocks were asked of a peer, or are about to be.
     pub fn asks(&self, id: ConnId) -> bool {
-        self.peers
+        self.parts
+            .cx
+            .peers
             .slot(id)
-            .is_some_and(|slot| self.peers[slot].download.pending.len > 0)
+            .is_some_and(|slot| self.parts.cx.peers[slot].download.pending.len > 0)
+    }
+
+    /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
+    ///
+    /// Callers who have not finished their handshake may have a quarter of the places, and for two seconds
+    /// whatever is free: of more than that the oldest leaves. The last free place goes to the newcomer, and
+    /// the least useful connection leaves for the next one: who has not finished its handshake for two
+    /// seconds, then one of the address with the most such callers if there are more than a quarter, then
+    /// who has not been interested for a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
+    /// more than its share of the connections loses one to an address with fewer. If there is none
+    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
+    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
+        self.parts.cx.now = now;
+        self.swarm.accept(&mut self.parts, from)
     }
 
     /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
     pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
-        let slot = self.peers.slot(id)?;
-        if self.reads_in_place(slot) {
-            let receiving = self.peers[slot].download.receiving;
-            return self.download.block_space(receiving);
+        let slot = self.parts.cx.peers.slot(id)?;
+        if self.swarm.reads_in_place(&self.parts, slot) {
+            let receiving = self.parts.cx.peers[slot].download.receiving;
+            return self.parts.download.block_space(receiving);
         }
-        let room = self.readable(slot);
-        self.peers[slot].upload.queue_full = room == 0;
+        let room = self.swarm.readable(&mut self.parts, slot);
+        self.parts.cx.peers[slot].upload.queue_full = room == 0;
         let room = room.min(self.swarm.scratch.len());
         self.swarm
             .scratch
@@ -522,119 +564,135 @@ impl<'m> Node<'m> {
 
     /// Takes the `len` bytes that were read into [`recv_space`](Self::recv_space).
     pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
-        self.now = now;
-        let Some(slot) = self.peers.slot(id) else {
+        self.parts.cx.now = now;
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
             return;
         };
-        self.peers[slot].link.last_received_at = now;
-        if self.reads_in_place(slot) {
-            self.peers[slot].link.decoder.passed(len);
-            self.with_download(|d, cx| d.block_came(cx, slot, len));
-            self.with_download(|d, cx| d.ask(cx, slot));
+        self.parts.cx.peers[slot].link.last_received_at = now;
+        if self.swarm.reads_in_place(&self.parts, slot) {
+            self.parts.cx.peers[slot].link.decoder.passed(len);
+            self.parts
+                .download
+                .block_came(&mut self.parts.cx, slot, len);
+            self.parts.download.ask(&mut self.parts.cx, slot);
             return;
         }
         // Taken out for the time of parsing, so that the handlers may use the whole node.
         let scratch = core::mem::take(&mut self.swarm.scratch);
         let bytes = &scratch[..len];
-        let verdict = match self.peers[slot].link.state {
-            State::Greeting => self.hello(now, slot, bytes),
-            State::Open => self.messages(now, slot, bytes),
+        let verdict = match self.parts.cx.peers[slot].link.state {
+            State::Greeting => self.swarm.hello(&mut self.parts, slot, bytes),
+            State::Open => self.swarm.messages(&mut self.parts, slot, bytes),
             _ => Ok(()),
         };
         self.swarm.scratch = scratch;
         match verdict {
             Ok(()) => {
-                self.with_download(|d, cx| d.ask(cx, slot));
-                self.peers.make_ready(slot);
+                self.parts.download.ask(&mut self.parts.cx, slot);
+                self.parts.cx.peers.make_ready(slot);
             }
-            Err(reason) => self.close(slot, reason),
+            Err(reason) => self.swarm.close(&mut self.parts, slot, reason),
         }
     }
 
     /// Takes what happened elsewhere.
     pub fn event(&mut self, now: Instant, event: Event<'_>) {
-        self.now = now;
+        self.parts.cx.now = now;
         match event {
-            Event::Connected(id) => self.connected(now, id),
+            Event::Connected(id) => self.swarm.connected(&mut self.parts, id),
             Event::Closed(id) => {
-                if let Some(slot) = self.peers.slot(id) {
-                    self.with_upload(|u, cx| u.suspect_last(cx, slot));
-                    self.close(slot, Reason::Gone);
+                if let Some(slot) = self.parts.cx.peers.slot(id) {
+                    self.parts.upload.suspect_last(&mut self.parts.cx, slot);
+                    self.swarm.close(&mut self.parts, slot, Reason::Gone);
                 }
             }
-            Event::Verified(torrent, piece, good) => self.verified(now, torrent, piece, good),
-            Event::Unread(torrent, piece) => self.unread(now, torrent, piece),
-            Event::Unreadable(torrent) => self.unreadable(torrent),
+            Event::Verified(torrent, piece, good) => {
+                self.swarm.verified(&mut self.parts, torrent, piece, good)
+            }
+            Event::Unread(torrent, piece) => self.swarm.unread(&mut self.parts, torrent, piece),
+            Event::Unreadable(torrent) => self.swarm.unreadable(&mut self.parts, torrent),
             Event::Readable(torrent) => {
-                if let Some(torrent) = self.torrents.get_mut(torrent) {
+                if let Some(torrent) = self.parts.cx.torrents.get_mut(torrent) {
                     torrent.state = torrent::State::Active;
-                    self.torrents.to_recheck = true;
+                    self.parts.cx.torrents.to_recheck = true;
                 }
             }
-            Event::Changed(torrent, have) => self.changed(torrent, have),
-            Event::Recheck(torrent) => self.recheck(torrent),
-            Event::Restored(torrent, have) => self.restored(torrent, have),
-            Event::Writable(torrent) => self.with_download(|d, cx| d.writable(cx, torrent)),
+            Event::Changed(torrent, have) => self.swarm.changed(&mut self.parts, torrent, have),
+            Event::Recheck(torrent) => self.swarm.recheck(&mut self.parts, torrent),
+            Event::Restored(torrent, have) => self.swarm.restored(&mut self.parts, torrent, have),
+            Event::Writable(torrent) => self.parts.download.writable(&mut self.parts.cx, torrent),
             Event::Peer(torrent, addr) => {
-                if self.torrents.get(torrent).is_some() {
-                    self.discovery
+                if self.parts.cx.torrents.get(torrent).is_some() {
+                    self.parts
+                        .discovery
                         .candidates
                         .add(now, torrent, addr, Standing::Stranger);
                 }
             }
             Event::NamedPeer(torrent, addr) => {
-                if self.torrents.get(torrent).is_some() {
-                    self.discovery
+                if self.parts.cx.torrents.get(torrent).is_some() {
+                    self.parts
+                        .discovery
                         .candidates
                         .add(now, torrent, addr, Standing::Named);
                 }
             }
             Event::Announced(id, told) => {
-                self.discovery
+                self.parts
+                    .discovery
                     .announcer
-                    .answered(now, id, told, &mut self.rng)
+                    .answered(now, id, told, &mut self.parts.cx.rng)
             }
             Event::AnnounceFailed(id, wait) => {
-                self.discovery
+                self.parts
+                    .discovery
                     .announcer
-                    .failed(now, id, wait, &mut self.rng);
+                    .failed(now, id, wait, &mut self.parts.cx.rng);
             }
         }
     }
 
     /// The next thing to do, or `None` until something else happens.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
-        self.now = now;
-        if core::mem::take(&mut self.upload.slot_freed) {
-            self.with_upload(|u, cx| u.fill_slots(cx));
+        self.parts.cx.now = now;
+        if core::mem::take(&mut self.parts.upload.slot_freed) {
+            self.parts.upload.fill_slots(&mut self.parts.cx);
         }
-        if self.upload.waits_for_queue && self.upload.queue.has_room() {
-            self.upload.waits_for_queue = false;
-            for slot in 0..self.peers.len() {
-                if self.peers[slot].upload.queue_full && self.peers[slot].is_live() {
-                    self.peers.make_ready(slot);
+        if self.parts.upload.waits_for_queue && self.parts.upload.queue.has_room() {
+            self.parts.upload.waits_for_queue = false;
+            for slot in 0..self.parts.cx.peers.len() {
+                if self.parts.cx.peers[slot].upload.queue_full
+                    && self.parts.cx.peers[slot].is_live()
+                {
+                    self.parts.cx.peers.make_ready(slot);
                 }
             }
         }
-        if let Some(action) = self.with_download(|d, cx| d.storage_action(cx)) {
+        if let Some(action) = self.parts.download.storage_action(&mut self.parts.cx) {
             return Some(action);
         }
-        if core::mem::take(&mut self.torrents.left_out) {
-            self.finish_narrowed(now);
+        if core::mem::take(&mut self.parts.cx.torrents.left_out) {
+            self.swarm.finish_narrowed(&mut self.parts);
         }
-        if core::mem::take(&mut self.download.request_all) {
-            self.with_download(|d, cx| d.ask_all(cx));
+        if core::mem::take(&mut self.parts.download.request_all) {
+            self.parts.download.ask_all(&mut self.parts.cx);
         }
-        while let Some(slot) = self.peers.next_ready() {
-            if let Some(action) = self.action(now, slot) {
+        while let Some(slot) = self.parts.cx.peers.next_ready() {
+            if let Some(action) = self.swarm.action(&mut self.parts, slot) {
                 return Some(action);
             }
         }
-        if let Some(action) = self.doubt_action() {
+        if let Some(action) = self.swarm.doubt_action(&mut self.parts) {
             return Some(action);
         }
-        let dial = self.dial(now);
-        dial.or_else(|| self.discovery.announcer.poll(now).map(Action::Announce))
+        let dial = self.swarm.dial(&mut self.parts);
+        dial.or_else(|| {
+            self.parts
+                .discovery
+                .announcer
+                .poll(now)
+                .map(Action::Announce)
+        })
     }
 
     /// Writes what is due to a connection into `buf`: whole heads, and gaps for the `bodies` that
@@ -649,29 +707,30 @@ impl<'m> Node<'m> {
         buf: &mut [u8],
         bodies: &mut Bodies,
     ) -> usize {
-        self.now = now;
+        self.parts.cx.now = now;
         bodies.clear();
-        let Some(slot) = self.peers.slot(id) else {
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
             return 0;
         };
         // Less than a block is not worth a packet.
-        let budget = Some(self.upload.rate.level(now))
+        let budget = Some(self.parts.upload.rate.level(now))
             .filter(|&level| level >= QUANTUM)
             .unwrap_or(0);
-        let (len, throttled) = outbound::fill(&self.view(slot), budget, buf, bodies);
-        self.upload.waits_for_rate |= throttled;
+        let (len, throttled) =
+            outbound::fill(&self.swarm.view(&self.parts, slot), budget, buf, bodies);
+        self.parts.upload.waits_for_rate |= throttled;
         len
     }
 
     /// Notes that the first `len` bytes of [`transmit`](Self::transmit)'s answer went out.
     pub fn transmitted(&mut self, now: Instant, id: ConnId, len: usize) {
-        self.now = now;
-        let Some(slot) = self.peers.slot(id) else {
+        self.parts.cx.now = now;
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
             return;
         };
         let mut left = u32::try_from(len).unwrap_or(u32::MAX);
         while left > 0 {
-            let view = self.view(slot);
+            let view = self.swarm.view(&self.parts, slot);
             let mut cursor = Cursor::new(view.conn);
             let Some(out) = cursor.peek(&view) else { break };
             let (done, total) = (cursor.done(), view.len(out));
@@ -681,50 +740,59 @@ impl<'m> Node<'m> {
             cursor.advance(&view, out, len, total);
             let fresh = done == 0;
             left -= len;
-            self.sent(now, slot, out, fresh, body);
-            self.peers[slot].link.outbox = cursor.outbox();
+            self.swarm.sent(&mut self.parts, slot, out, fresh, body);
+            self.parts.cx.peers[slot].link.outbox = cursor.outbox();
         }
         if len > 0 {
-            self.peers[slot].link.last_sent_at = now;
+            self.parts.cx.peers[slot].link.last_sent_at = now;
         }
-        self.peers.make_ready(slot);
+        self.parts.cx.peers.make_ready(slot);
     }
 
     /// When [`tick`](Self::tick) is worth calling next.
     pub fn deadline(&self) -> Option<Instant> {
-        let bucket = if self.upload.waits_for_rate {
-            self.upload.rate.ready_at(self.upload.rate.filled_at())
+        let bucket = if self.parts.upload.waits_for_rate {
+            self.parts
+                .upload
+                .rate
+                .ready_at(self.parts.upload.rate.filled_at())
         } else {
             None
         };
-        let ration = if self.download.waits_for_rate {
-            self.download.rate.ready_at(self.download.rate.filled_at())
+        let ration = if self.parts.download.waits_for_rate {
+            self.parts
+                .download
+                .rate
+                .ready_at(self.parts.download.rate.filled_at())
         } else {
             None
         };
-        let dial = if self.may_dial() {
-            self.discovery.candidates.deadline()
+        let dial = if self.swarm.may_dial(&self.parts) {
+            self.parts.discovery.candidates.deadline()
         } else {
             None
         };
-        let announce = self.discovery.announcer.deadline();
+        let announce = self.parts.discovery.announcer.deadline();
         let all = [self.swarm.next_sweep, bucket, ration, dial, announce];
         all.into_iter().flatten().min()
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
-        self.now = now;
-        if self.upload.waits_for_rate && self.upload.rate.level(now) >= QUANTUM {
-            self.upload.waits_for_rate = false;
-            self.peers.make_all_ready(self.upload.last_served);
+        self.parts.cx.now = now;
+        if self.parts.upload.waits_for_rate && self.parts.upload.rate.level(now) >= QUANTUM {
+            self.parts.upload.waits_for_rate = false;
+            self.parts
+                .cx
+                .peers
+                .make_all_ready(self.parts.upload.last_served);
         }
-        if self.download.waits_for_rate && self.download.rate.level(now) >= QUANTUM {
-            self.download.waits_for_rate = false;
-            self.download.request_all = true;
+        if self.parts.download.waits_for_rate && self.parts.download.rate.level(now) >= QUANTUM {
+            self.parts.download.waits_for_rate = false;
+            self.parts.download.request_all = true;
         }
         if self.swarm.next_sweep.is_some_and(|at| at <= now) {
-            self.sweep(now);
+            self.swarm.sweep(&mut self.parts);
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Availability<'m> {
 
 impl Download<'_> {
     /// What a peer has, as the picker sees it.
-    pub(crate) fn has(&self, cx: &Context<'_, '_>, slot: usize) -> Set<'_> {
+    pub(crate) fn has(&self, cx: &Context<'_>, slot: usize) -> Set<'_> {
         match cx.peers[slot].download.has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
@@ -35,7 +35,7 @@ impl Download<'_> {
     }
 
     /// The peer has one more piece.
-    pub(crate) fn peer_has(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32) {
+    pub(crate) fn peer_has(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) {
         let range = match cx.peers[slot].download.has {
             Has::All => return,
             Has::Some(range) => range,
@@ -55,7 +55,7 @@ impl Download<'_> {
     /// The peer's bits from piece `8 * at` on, as its bitfield says.
     pub(crate) fn peer_has_bits(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         at: u32,
         bytes: &[u8],
@@ -75,13 +75,13 @@ impl Download<'_> {
     }
 
     /// The peer is a seed.
-    pub(crate) fn peer_has_all(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn peer_has_all(&mut self, cx: &mut Context<'_>, slot: usize) {
         self.forget_bits(cx, slot);
         cx.peers[slot].download.has = Has::All;
     }
 
     /// Nothing is known of what a peer has.
-    pub(crate) fn forget_bits(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn forget_bits(&mut self, cx: &mut Context<'_>, slot: usize) {
         if let Has::Some(range) = cx.peers[slot].download.has {
             for piece in 0..cx.pieces_of(slot) {
                 if bits::get(range.get(self.availability.bytes), piece) {
@@ -133,7 +133,7 @@ impl Download<'_> {
     }
 
     /// Memory for a peer's bits, all clear.
-    fn reserve_bits(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Option<LentRange> {
+    fn reserve_bits(&mut self, cx: &mut Context<'_>, slot: usize) -> Option<LentRange> {
         let torrent = cx.torrent_of(slot).filter(|t| t.downloads)?;
         let len = torrent.geometry?.bitfield_len();
         let ranges = || cx.peers.iter().filter_map(range_of);
@@ -143,7 +143,7 @@ impl Download<'_> {
         Some(range)
     }
 
-    fn count(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32, change: i16) {
+    fn count(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32, change: i16) {
         let counts = cx.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
         let counts = counts.get_mut(self.availability.counts);
         if let Some(count) = counts.get_mut(piece as usize) {
@@ -152,7 +152,7 @@ impl Download<'_> {
     }
 
     /// Memory for how often each piece of a torrent is there.
-    pub(crate) fn reserve_counts(&mut self, cx: &mut Context<'_, '_>, id: TorrentId) -> bool {
+    pub(crate) fn reserve_counts(&mut self, cx: &mut Context<'_>, id: TorrentId) -> bool {
         let Some(torrent) = cx.torrents.get(id) else {
             return false;
         };

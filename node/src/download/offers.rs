@@ -21,7 +21,7 @@ const CHOKE: u8 = 4;
 
 impl Download<'_> {
     /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
-    pub(crate) fn choked_us(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Verdict {
+    pub(crate) fn choked_us(&mut self, cx: &mut Context<'_>, slot: usize) -> Verdict {
         let fast = cx.peers[slot].link.features.fast;
         let conn = &mut cx.peers[slot];
         conn.download.retractions = conn.download.retractions.saturating_add(CHOKE);
@@ -32,7 +32,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    pub(crate) fn unchoked_us(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> Verdict {
+    pub(crate) fn unchoked_us(&mut self, cx: &mut Context<'_>, slot: usize) -> Verdict {
         cx.peers[slot].download.unchoked = true;
         self.count_active_sources(cx);
         Ok(())
@@ -41,7 +41,7 @@ impl Download<'_> {
     /// A request will not be served; it may be asked for elsewhere.
     pub(crate) fn rejected(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         block: BlockRef,
     ) -> Verdict {
@@ -67,12 +67,7 @@ impl Download<'_> {
     }
 
     /// The peer would like to send this piece.
-    pub(crate) fn suggested(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        piece: u32,
-    ) -> Verdict {
+    pub(crate) fn suggested(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) -> Verdict {
         if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }
@@ -81,7 +76,7 @@ impl Download<'_> {
     }
 
     /// The peer sends this piece even if it chokes us. The first few are remembered.
-    pub(crate) fn allowed(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32) -> Verdict {
+    pub(crate) fn allowed(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) -> Verdict {
         if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);
         }

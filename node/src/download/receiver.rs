@@ -22,7 +22,7 @@ impl<'m> Download<'m> {
     /// The head of a `piece` message.
     pub(crate) fn piece(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         block: BlockRef,
     ) -> Result<(), Reason> {
@@ -44,7 +44,7 @@ impl<'m> Download<'m> {
     }
 
     /// A block comes that nobody waits for: it passes by, and too much of it is charged.
-    fn unasked(&mut self, cx: &mut Context<'_, '_>, slot: usize, len: u32) -> Result<(), Reason> {
+    fn unasked(&mut self, cx: &mut Context<'_>, slot: usize, len: u32) -> Result<(), Reason> {
         let conn = &mut cx.peers[slot];
         conn.link.payload = Payload::Unasked;
         if conn.download.excused > 0 {
@@ -60,7 +60,7 @@ impl<'m> Download<'m> {
     }
 
     /// Bytes of the block that arrives.
-    pub(crate) fn block_bytes(&mut self, cx: &mut Context<'_, '_>, slot: usize, bytes: &[u8]) {
+    pub(crate) fn block_bytes(&mut self, cx: &mut Context<'_>, slot: usize, bytes: &[u8]) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get(at) else {
             return;
@@ -82,7 +82,7 @@ impl<'m> Download<'m> {
 
     /// So many more bytes of the block are there.
     #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
-    pub(crate) fn block_came(&mut self, cx: &mut Context<'_, '_>, slot: usize, len: usize) {
+    pub(crate) fn block_came(&mut self, cx: &mut Context<'_>, slot: usize, len: usize) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get_mut(at) else {
             return;
@@ -101,7 +101,7 @@ impl<'m> Download<'m> {
     }
 
     /// A block is complete: it is to be written.
-    fn block_is_here(&mut self, cx: &mut Context<'_, '_>, slot: usize, at: u16) {
+    fn block_is_here(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         let conn = &mut cx.peers[slot];
         conn.download.receiving = NONE;
         conn.download.last_block_at = conn.link.last_received_at;
@@ -143,7 +143,7 @@ impl<'m> Download<'m> {
     }
 
     /// Takes back what other peers were asked for, as the block is here.
-    fn cancel_twins(&mut self, cx: &mut Context<'_, '_>, at: u16, pending: &PendingBlock) {
+    fn cancel_twins(&mut self, cx: &mut Context<'_>, at: u16, pending: &PendingBlock) {
         let twin = |(slot, f): &(u16, &PendingBlock)| {
             *slot != at && f.partial == pending.partial && f.index == pending.index
         };
@@ -158,7 +158,7 @@ impl<'m> Download<'m> {
     }
 
     /// What the host is to do for a download: write a block, or verify a piece.
-    pub(crate) fn storage_action(&mut self, cx: &mut Context<'_, '_>) -> Option<Action> {
+    pub(crate) fn storage_action(&mut self, cx: &mut Context<'_>) -> Option<Action> {
         let at = self.writes.head;
         if let Some(pending) = self.pending.get(at).copied() {
             self.pending.unlink(&mut self.writes, at);
@@ -193,7 +193,7 @@ impl<'m> Download<'m> {
         None
     }
 
-    fn span(&self, cx: &Context<'_, '_>, pending: &PendingBlock) -> Option<Span> {
+    fn span(&self, cx: &Context<'_>, pending: &PendingBlock) -> Option<Span> {
         let partial = self.in_progress.get(pending.partial)?;
         let torrent = partial.torrent?;
         let geometry = cx.torrents.get(torrent)?.geometry?;
@@ -209,7 +209,7 @@ impl<'m> Download<'m> {
     #[must_use]
     pub(crate) fn block_written(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         block: BlockId,
         bytes: &'m mut [u8],
         result: Result<(), StorageError>,
@@ -239,7 +239,7 @@ impl<'m> Download<'m> {
     }
 
     /// A torrent's storage takes no writes: nothing more is asked for.
-    fn refused(&mut self, cx: &mut Context<'_, '_>, pending: &PendingBlock, error: StorageError) {
+    fn refused(&mut self, cx: &mut Context<'_>, pending: &PendingBlock, error: StorageError) {
         let Some(id) = self
             .in_progress
             .get(pending.partial)
@@ -258,7 +258,7 @@ impl<'m> Download<'m> {
     }
 
     /// A torrent's storage may take writes again.
-    pub(crate) fn writable(&mut self, cx: &mut Context<'_, '_>, id: TorrentId) {
+    pub(crate) fn writable(&mut self, cx: &mut Context<'_>, id: TorrentId) {
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.refused = None;
             self.request_all = true;
@@ -266,7 +266,7 @@ impl<'m> Download<'m> {
     }
 
     /// Nothing of a torrent is in progress any more.
-    pub(crate) fn forget_partials(&mut self, cx: &mut Context<'_, '_>, id: TorrentId) {
+    pub(crate) fn forget_partials(&mut self, cx: &mut Context<'_>, id: TorrentId) {
         for at in 0..self.pending.len() {
             let Ok(at) = u16::try_from(at) else { return };
             let Some(pending) = self.pending.get(at).copied() else {

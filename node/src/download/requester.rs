@@ -25,7 +25,7 @@ const RANDOM_FIRST: u32 = 4;
 
 impl Download<'_> {
     /// Asks a peer for as many blocks as it should be asked for cx.now.
-    pub(crate) fn ask(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn ask(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let Some(id) = conn
             .link
@@ -75,7 +75,7 @@ impl Download<'_> {
     }
 
     /// Asks everybody who could be asked for more, beginning with another one each time.
-    pub(crate) fn ask_all(&mut self, cx: &mut Context<'_, '_>) {
+    pub(crate) fn ask_all(&mut self, cx: &mut Context<'_>) {
         let len = cx.peers.len();
         let first = cx.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
@@ -87,7 +87,7 @@ impl Download<'_> {
 
     /// How many blocks to ask a peer for at a time: what it sends in about two seconds, its share of
     /// the blocks that there is memory for, and not more than it keeps.
-    fn pipeline(&self, cx: &Context<'_, '_>, slot: usize) -> u16 {
+    fn pipeline(&self, cx: &Context<'_>, slot: usize) -> u16 {
         let conn = &cx.peers[slot];
         if conn.download.snubbed {
             return 1;
@@ -99,13 +99,13 @@ impl Download<'_> {
     }
 
     /// Counts those who share the blocks.
-    pub(crate) fn count_active_sources(&mut self, cx: &mut Context<'_, '_>) {
+    pub(crate) fn count_active_sources(&mut self, cx: &mut Context<'_>) {
         let active_sources = cx.peers.iter().filter(|c| c.shares()).count();
         self.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
     }
 
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
-    pub(crate) fn review(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn review(&mut self, cx: &mut Context<'_>, slot: usize) {
         let wants = match cx.peers[slot].link.torrent {
             Some(id) if cx.torrents.is_downloading(id) => {
                 self.choice(cx, slot, id).is_some_and(|choice| choice.any())
@@ -119,12 +119,7 @@ impl Download<'_> {
         }
     }
 
-    fn choice<'a>(
-        &'a self,
-        cx: &'a Context<'_, '_>,
-        slot: usize,
-        id: TorrentId,
-    ) -> Option<Choice<'a>> {
+    fn choice<'a>(&'a self, cx: &'a Context<'_>, slot: usize, id: TorrentId) -> Option<Choice<'a>> {
         let torrent = cx.torrents.get(id)?;
         let pieces = torrent.pieces();
         let rule = match torrent.order {
@@ -151,12 +146,7 @@ impl Download<'_> {
 
     /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
     /// that another peer was asked for.
-    fn choose(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        id: TorrentId,
-    ) -> Option<(u16, u32)> {
+    fn choose(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
         let me = cx.peers.id(slot);
         let last = cx.peers[slot].download.last_partial;
         let mut found = self
@@ -208,7 +198,7 @@ impl Download<'_> {
     /// Whether the next block of a piece in progress may be requested from a peer.
     fn fits(
         &self,
-        cx: &Context<'_, '_>,
+        cx: &Context<'_>,
         slot: usize,
         id: TorrentId,
         partial: &PieceInProgress,
@@ -222,7 +212,7 @@ impl Download<'_> {
     }
 
     /// Whether a peer has a piece and would send it.
-    pub(crate) fn may_ask(&self, cx: &Context<'_, '_>, slot: usize, piece: u32) -> bool {
+    pub(crate) fn may_ask(&self, cx: &Context<'_>, slot: usize, piece: u32) -> bool {
         let conn = &cx.peers[slot];
         (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
             && self.has(cx, slot).contains(piece)
@@ -231,7 +221,7 @@ impl Download<'_> {
     /// Begins another piece with a peer; if `unique`, only one that no other has but seeds.
     fn begin(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         id: TorrentId,
         unique: bool,
@@ -247,7 +237,7 @@ impl Download<'_> {
                     && !torrents.contains(t.begun, piece)
             })
         };
-        let offered = |piece: &u32| self.may_ask(cx, slot, *piece) && fresh(cx.torrents, *piece);
+        let offered = |piece: &u32| self.may_ask(cx, slot, *piece) && fresh(&cx.torrents, *piece);
         let conn = &cx.peers[slot];
         let counts = torrent.counts.get(self.availability.counts);
         let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
@@ -272,7 +262,7 @@ impl Download<'_> {
             };
             let picked = suggested.or_else(|| choice.pick(&mut rng));
             let picked = picked.filter(|piece| !unique || rare(piece));
-            *cx.rng = rng;
+            cx.rng = rng;
             picked
         } else {
             allowed()
@@ -300,7 +290,7 @@ impl Download<'_> {
     }
 
     /// Gives up the piece in progress of which least is here and nothing on its way.
-    fn evict_partial(&mut self, cx: &mut Context<'_, '_>) -> bool {
+    fn evict_partial(&mut self, cx: &mut Context<'_>) -> bool {
         match self.in_progress.idlest() {
             Some(slot) => {
                 self.end_partial(cx, slot);
@@ -311,7 +301,7 @@ impl Download<'_> {
     }
 
     /// Forgets a piece in progress, of which no block may be on its way.
-    pub(crate) fn end_partial(&mut self, cx: &mut Context<'_, '_>, slot: u16) {
+    pub(crate) fn end_partial(&mut self, cx: &mut Context<'_>, slot: u16) {
         let Some(partial) = self.in_progress.get(slot) else {
             return;
         };
@@ -327,7 +317,7 @@ impl Download<'_> {
     }
 
     /// Gives a block that a peer is to be asked for its place.
-    fn reserve(&mut self, cx: &mut Context<'_, '_>, slot: usize, partial: u16, index: u32) {
+    fn reserve(&mut self, cx: &mut Context<'_>, slot: usize, partial: u16, index: u32) {
         let (Some(block), Some(piece)) = (self.blocks.take(), self.in_progress.get_mut(partial))
         else {
             return;
@@ -354,11 +344,7 @@ impl Download<'_> {
     }
 
     /// What a pending block asks for.
-    pub(crate) fn block_ref(
-        &self,
-        _cx: &Context<'_, '_>,
-        pending: &PendingBlock,
-    ) -> Option<BlockRef> {
+    pub(crate) fn block_ref(&self, _cx: &Context<'_>, pending: &PendingBlock) -> Option<BlockRef> {
         Some(BlockRef {
             index: self.in_progress.get(pending.partial)?.piece,
             begin: pending.index * BLOCK,
@@ -367,7 +353,7 @@ impl Download<'_> {
     }
 
     /// Waits no longer for a block of a connection; it can be asked for elsewhere.
-    pub(crate) fn drop_pending(&mut self, cx: &mut Context<'_, '_>, slot: usize, at: u16) {
+    pub(crate) fn drop_pending(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         if !self
             .pending
             .unlink(&mut cx.peers[slot].download.pending, at)
@@ -388,12 +374,7 @@ impl Download<'_> {
     }
 
     /// Frees a pending block that is in no list.
-    pub(crate) fn free_pending(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        at: u16,
-        pending: PendingBlock,
-    ) {
+    pub(crate) fn free_pending(&mut self, cx: &mut Context<'_>, at: u16, pending: PendingBlock) {
         if let Some(slot) = self.pending.get_mut(at) {
             *slot = PendingBlock::EMPTY;
         }
@@ -424,7 +405,7 @@ impl Download<'_> {
     }
 
     /// There is a free block: whoever went without may be asked cx.now, if it is worth the while.
-    pub(crate) fn fed(&mut self, _cx: &mut Context<'_, '_>) {
+    pub(crate) fn fed(&mut self, _cx: &mut Context<'_>) {
         if self.waits_for_block && self.blocks.free() > self.blocks.len() / 8 {
             self.waits_for_block = false;
             self.request_all = true;
@@ -432,12 +413,7 @@ impl Download<'_> {
     }
 
     /// Waits no longer for anything from a connection.
-    pub(crate) fn drop_all_pending(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        but_asked: bool,
-    ) {
+    pub(crate) fn drop_all_pending(&mut self, cx: &mut Context<'_>, slot: usize, but_asked: bool) {
         let mut at = cx.peers[slot].download.pending.head;
         while let Some(pending) = self.pending.get(at) {
             let (state, next) = (pending.state, self.pending.next(at));
@@ -450,12 +426,7 @@ impl Download<'_> {
     }
 
     /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
-    pub(crate) fn cancel_pending_beyond(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        keep: u16,
-    ) {
+    pub(crate) fn cancel_pending_beyond(&mut self, cx: &mut Context<'_>, slot: usize, keep: u16) {
         let mut at = cx.peers[slot].download.pending.head;
         for _ in 0..keep {
             at = self.pending.next(at);
@@ -469,7 +440,7 @@ impl Download<'_> {
     }
 
     /// Takes one request back (BEP 3, cancel).
-    pub(crate) fn cancel_pending(&mut self, cx: &mut Context<'_, '_>, slot: usize, at: u16) {
+    pub(crate) fn cancel_pending(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         let Some(pending) = self.pending.get(at) else {
             return;
         };

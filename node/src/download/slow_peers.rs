@@ -42,12 +42,7 @@ const ENDGAME_PEERS: usize = 2;
 
 impl Download<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
-    pub(crate) fn review_pending(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        period: Duration,
-    ) {
+    pub(crate) fn review_pending(&mut self, cx: &mut Context<'_>, slot: usize, period: Duration) {
         let conn = &mut cx.peers[slot];
         let came = conn.download.downloaded - conn.download.downloaded_swept;
         conn.download.downloaded_swept = conn.download.downloaded;
@@ -86,7 +81,7 @@ impl Download<'_> {
 
     /// No block is free: takes one from whoever waits longest with what it was asked for, for somebody who
     /// has none or is much faster. Who snubbed us loses the last one, others keep it to the faster.
-    pub(crate) fn take_from_slow(&mut self, cx: &mut Context<'_, '_>, slot: usize) -> bool {
+    pub(crate) fn take_from_slow(&mut self, cx: &mut Context<'_>, slot: usize) -> bool {
         let me = &cx.peers[slot];
         if me.download.snubbed || cx.now < self.none_slow_until {
             return false;
@@ -116,7 +111,7 @@ impl Download<'_> {
     }
 
     /// Whether somebody who snubbed us is asked for a block all the same.
-    pub(crate) fn may_try(&self, cx: &Context<'_, '_>, slot: usize) -> bool {
+    pub(crate) fn may_try(&self, cx: &Context<'_>, slot: usize) -> bool {
         let conn = &cx.peers[slot];
         // What it sends cx.now is not wanted any more.
         if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
@@ -128,7 +123,7 @@ impl Download<'_> {
     }
 
     /// The block that a peer is asked for which snubbed us is open to others.
-    pub(crate) fn open_pending_to_others(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn open_pending_to_others(&mut self, cx: &mut Context<'_>, slot: usize) {
         let at = cx.peers[slot].download.pending.head;
         let Some(pending) = self.pending.get(at).copied() else {
             return;
@@ -156,7 +151,7 @@ impl Download<'_> {
     /// nobody who is slow holds up the end or a piece.
     pub(crate) fn again(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         id: TorrentId,
     ) -> Option<(u16, u32)> {
@@ -192,7 +187,7 @@ impl Download<'_> {
     }
 
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
-    fn is_asked_of_few(&self, cx: &Context<'_, '_>, slot: usize, block: &PendingBlock) -> bool {
+    fn is_asked_of_few(&self, cx: &Context<'_>, slot: usize, block: &PendingBlock) -> bool {
         let here = cx.peers.id(slot).slot;
         let recent = cx.peers[slot].download.recent();
         let mut others = 0;
@@ -211,7 +206,7 @@ impl Download<'_> {
     /// than a quarter of the good pieces that another is known for leaves it to that one.
     pub(crate) fn may_claim(
         &self,
-        cx: &Context<'_, '_>,
+        cx: &Context<'_>,
         slot: usize,
         id: TorrentId,
         partial: &pieces_in_progress::PieceInProgress,
@@ -243,7 +238,7 @@ impl Download<'_> {
     /// The connections that a piece could be asked of.
     fn able<'a>(
         &'a self,
-        cx: &'a Context<'_, '_>,
+        cx: &'a Context<'_>,
         id: TorrentId,
         piece: u32,
     ) -> impl Iterator<Item = usize> {
@@ -257,7 +252,7 @@ impl Download<'_> {
     }
 
     /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
-    fn free_alone(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    fn free_alone(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let (Some(first), Some(id)) = (
             self.pending.get(conn.download.pending.head),

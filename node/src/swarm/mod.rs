@@ -16,11 +16,13 @@ pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod pieces;
+pub(crate) mod storage;
 pub(crate) mod timers;
 pub(crate) mod traffic;
 
 use everseed_core::time::Instant;
 
+use crate::api::{Identity, Limits};
 use crate::swarm::bans::Bans;
 use crate::swarm::have_log::HaveLog;
 use crate::swarm::inbound::Stash;
@@ -28,6 +30,9 @@ use crate::swarm::inbound::Stash;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Swarm<'m> {
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) stopping: bool,
     /// What sockets are read into.
     pub(crate) scratch: &'m mut [u8],
     /// An extended message that comes in pieces.
@@ -40,8 +45,11 @@ pub(crate) struct Swarm<'m> {
 }
 
 impl<'m> Swarm<'m> {
-    pub(crate) fn new(scratch: &'m mut [u8]) -> Swarm<'m> {
+    pub(crate) fn new(scratch: &'m mut [u8], identity: Identity, limits: Limits) -> Swarm<'m> {
         Swarm {
+            identity,
+            limits,
+            stopping: false,
             scratch,
             stash: Stash::default(),
             have_log: HaveLog::new(),

@@ -5,10 +5,9 @@
 
 use core::time::Duration;
 
-use everseed_core::time::Instant;
-
-use crate::Node;
+use crate::context::Parts;
 use crate::peer::{Reason, State};
+use crate::swarm::Swarm;
 use crate::swarm::connections::DIAL_TIMEOUT;
 use crate::swarm::outbound::keep_alive_due;
 
@@ -25,48 +24,50 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(190);
 /// How long a peer may leave unread what it asked for.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Node<'_> {
+impl Swarm<'_> {
     /// Looks after every connection.
-    pub(crate) fn sweep(&mut self, now: Instant) {
+    pub(crate) fn sweep(&mut self, on: &mut Parts<'_>) {
         let mut any = false;
-        for slot in 0..self.peers.len() {
-            if let Some(reason) = self.overdue(now, slot) {
-                self.close(slot, reason);
+        for slot in 0..on.cx.peers.len() {
+            if let Some(reason) = self.overdue(on, slot) {
+                self.close(on, slot, reason);
             }
-            if keep_alive_due(&self.peers[slot], now) {
-                self.peers[slot].link.outbox.keep_alive = true;
-                self.peers.make_ready(slot);
+            if keep_alive_due(&on.cx.peers[slot], on.cx.now) {
+                on.cx.peers[slot].link.outbox.keep_alive = true;
+                on.cx.peers.make_ready(slot);
             }
-            if self.peers[slot].is_open() {
-                self.with_download(|d, cx| d.review_pending(cx, slot, PERIOD));
+            if on.cx.peers[slot].is_open() {
+                on.download.review_pending(&mut on.cx, slot, PERIOD);
             }
-            any |= self.peers[slot].is_live();
+            any |= on.cx.peers[slot].is_live();
         }
         let limits = self.limits;
-        self.with_upload(|u, cx| u.choking_round_if_due(cx, &limits));
-        self.swarm.next_sweep = any.then(|| now + PERIOD);
+        on.upload.choking_round_if_due(&mut on.cx, &limits);
+        self.next_sweep = any.then(|| on.cx.now + PERIOD);
     }
 
-    /// Why a connection should end now.
-    fn overdue(&self, now: Instant, slot: usize) -> Option<Reason> {
-        let conn = &self.peers[slot];
+    /// Why a connection should end on.cx.now.
+    fn overdue(&self, on: &Parts<'_>, slot: usize) -> Option<Reason> {
+        let conn = &on.cx.peers[slot];
         let owed = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
         match conn.link.state {
-            State::Dial | State::Dialling if now - conn.link.opened_at > DIAL_TIMEOUT => {
+            State::Dial | State::Dialling if on.cx.now - conn.link.opened_at > DIAL_TIMEOUT => {
                 Some(Reason::Gone)
             }
-            State::Greeting if now - conn.link.opened_at > HANDSHAKE_TIMEOUT => {
+            State::Greeting if on.cx.now - conn.link.opened_at > HANDSHAKE_TIMEOUT => {
                 Some(Reason::SlowHandshake)
             }
-            State::Wake | State::Waking if now - conn.link.opened_at > WAKE_TIMEOUT => {
+            State::Wake | State::Waking if on.cx.now - conn.link.opened_at > WAKE_TIMEOUT => {
                 Some(Reason::Asleep)
             }
-            State::Open if now - conn.link.last_received_at > IDLE_TIMEOUT => Some(Reason::Idle),
+            State::Open if on.cx.now - conn.link.last_received_at > IDLE_TIMEOUT => {
+                Some(Reason::Idle)
+            }
             // A rate limit or a slow disk is our fault, not the peer's.
             State::Open
                 if owed
-                    && now - conn.link.last_sent_at > STALL_TIMEOUT
-                    && !self.upload.waits_for_rate
+                    && on.cx.now - conn.link.last_sent_at > STALL_TIMEOUT
+                    && !on.upload.waits_for_rate
                     && conn.upload.awaits_verify.is_none() =>
             {
                 Some(Reason::Stalled)

@@ -2,69 +2,74 @@
 
 use everseed_core::extension::Hello;
 use everseed_core::hash::InfoHash;
-use everseed_core::time::Instant;
 use everseed_core::wire::Handshake;
 
-use crate::Node;
 use crate::api::Action;
+use crate::context::Parts;
 use crate::download::pending_blocks;
 use crate::peer::outbox::Out;
 use crate::peer::{ConnId, State};
 use crate::rate::QUANTUM;
+use crate::swarm::Swarm;
 use crate::swarm::inbound;
 use crate::swarm::outbound::{Cursor, Greeting, View};
 use crate::upload::request_queue;
 
-impl Node<'_> {
+impl Swarm<'_> {
     /// What a connection that is due needs.
-    pub(crate) fn action(&mut self, now: Instant, slot: usize) -> Option<Action> {
-        let conn = self.peers.id(slot);
-        match self.peers[slot].link.state {
+    pub(crate) fn action(&mut self, on: &mut Parts<'_>, slot: usize) -> Option<Action> {
+        let conn = on.cx.peers.id(slot);
+        match on.cx.peers[slot].link.state {
             State::Free => None,
             State::Closing(reason) => {
-                let addr = self.peers[slot].link.addr;
-                self.peers.free(slot);
+                let addr = on.cx.peers[slot].link.addr;
+                on.cx.peers.free(slot);
                 Some(Action::Close { conn, addr, reason })
             }
             State::Dial => {
-                self.peers.set_state(slot, State::Dialling);
+                on.cx.peers.set_state(slot, State::Dialling);
                 Some(Action::Connect {
                     conn,
-                    addr: self.peers[slot].link.addr,
+                    addr: on.cx.peers[slot].link.addr,
                 })
             }
             State::Wake => {
-                self.peers.set_state(slot, State::Waking);
-                let torrent = self.peers[slot].link.torrent?;
+                on.cx.peers.set_state(slot, State::Waking);
+                let torrent = on.cx.peers[slot].link.torrent?;
                 Some(Action::Wake { torrent })
             }
             State::Dialling | State::Waking => None,
-            State::Greeting | State::Open => self.traffic(now, slot, conn),
+            State::Greeting | State::Open => self.traffic(on, slot, conn),
         }
     }
 
-    pub(crate) fn traffic(&mut self, now: Instant, slot: usize, conn: ConnId) -> Option<Action> {
-        if self.peers[slot].upload.queue_full && self.readable(slot) > 0 {
-            self.peers[slot].upload.queue_full = false;
-            self.peers.make_ready(slot);
+    pub(crate) fn traffic(
+        &mut self,
+        on: &mut Parts<'_>,
+        slot: usize,
+        conn: ConnId,
+    ) -> Option<Action> {
+        if on.cx.peers[slot].upload.queue_full && self.readable(on, slot) > 0 {
+            on.cx.peers[slot].upload.queue_full = false;
+            on.cx.peers.make_ready(slot);
             return Some(Action::Receive { conn });
         }
-        let view = self.view(slot);
+        let view = self.view(on, slot);
         let cursor = Cursor::new(view.conn);
         let awaits = cursor.awaits(&view);
         let body = matches!(cursor.peek(&view), Some(Out::Piece(_)));
         let anything = cursor.peek(&view).is_some();
-        self.peers[slot].upload.awaits_verify = awaits;
-        if body && self.upload.rate.level(now) < QUANTUM {
-            self.upload.waits_for_rate = true;
+        on.cx.peers[slot].upload.awaits_verify = awaits;
+        if body && on.upload.rate.level(on.cx.now) < QUANTUM {
+            on.upload.waits_for_rate = true;
             return None;
         }
         if anything {
             return Some(Action::Transmit { conn });
         }
-        let torrent = self.peers[slot].link.torrent?;
+        let torrent = on.cx.peers[slot].link.torrent?;
         let piece = awaits?;
-        let entry = self.torrents.get_mut(torrent)?;
+        let entry = on.cx.torrents.get_mut(torrent)?;
         if entry.verifying.is_some() {
             return None;
         }
@@ -76,9 +81,9 @@ impl Node<'_> {
         })
     }
 
-    pub(crate) fn view(&self, slot: usize) -> View<'_> {
-        let conn = &self.peers[slot];
-        let torrent = conn.link.torrent.and_then(|id| self.torrents.get(id));
+    pub(crate) fn view<'a>(&'a self, on: &'a Parts<'_>, slot: usize) -> View<'a> {
+        let conn = &on.cx.peers[slot];
+        let torrent = conn.link.torrent.and_then(|id| on.cx.torrents.get(id));
         let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
         let peer_id = self.identity.peer_id;
         let handshake = Handshake {
@@ -94,7 +99,7 @@ impl Node<'_> {
                 upload_only: conn
                     .link
                     .torrent
-                    .is_none_or(|id| !self.torrents.is_downloading(id)),
+                    .is_none_or(|id| !on.cx.torrents.is_downloading(id)),
                 metadata_size: None,
                 client: self.identity.client,
             },
@@ -102,21 +107,28 @@ impl Node<'_> {
         View {
             conn,
             torrent,
-            torrents: &self.torrents,
-            queue: &self.upload.queue,
-            pending: &self.download.pending,
-            in_progress: &self.download.in_progress,
-            news: &self.swarm.have_log,
+            torrents: &on.cx.torrents,
+            queue: &on.upload.queue,
+            pending: &on.download.pending,
+            in_progress: &on.download.in_progress,
+            news: &self.have_log,
             greeting,
         }
     }
 
     /// Accounts for bytes of a message that went out.
-    pub(crate) fn sent(&mut self, now: Instant, slot: usize, out: Out, fresh: bool, body: u32) {
-        let conn = &mut self.peers[slot];
+    pub(crate) fn sent(
+        &mut self,
+        on: &mut Parts<'_>,
+        slot: usize,
+        out: Out,
+        fresh: bool,
+        body: u32,
+    ) {
+        let conn = &mut on.cx.peers[slot];
         match out {
             Out::Piece(_) | Out::Reject(_) | Out::Metadata(_) if fresh => {
-                self.upload.queue.pop(&mut conn.upload.requests);
+                on.upload.queue.pop(&mut conn.upload.requests);
             }
             Out::Cancel(_) if fresh => _ = conn.download.cancels.remove(0),
             Out::Suggest(piece) if fresh => {
@@ -124,9 +136,9 @@ impl Node<'_> {
             }
             Out::Request(_) if fresh => {
                 let at = conn.download.pending.unsent;
-                conn.download.pending.unsent = self.download.pending.next(at);
-                if let Some(pending) = self.download.pending.get_mut(at) {
-                    (pending.state, pending.asked) = (pending_blocks::State::Asked, now);
+                conn.download.pending.unsent = on.download.pending.next(at);
+                if let Some(pending) = on.download.pending.get_mut(at) {
+                    (pending.state, pending.asked) = (pending_blocks::State::Asked, on.cx.now);
                 }
             }
             _ => {}
@@ -135,16 +147,16 @@ impl Node<'_> {
         if body == 0 || matches!(out, Out::Metadata(_)) {
             return;
         }
-        self.upload.last_served = self.peers.id(slot).slot;
+        on.upload.last_served = on.cx.peers.id(slot).slot;
         if let Out::Piece(block) = out {
-            self.with_upload(|u, cx| u.note_given(cx, slot, block));
+            on.upload.note_given(&mut on.cx, slot, block);
         }
-        let conn = &mut self.peers[slot];
+        let conn = &mut on.cx.peers[slot];
         let body = u64::from(body);
         conn.upload.uploaded = conn.upload.uploaded.saturating_add(body);
-        self.upload.uploaded = self.upload.uploaded.saturating_add(body);
-        self.upload.rate.take(now, body);
-        if let Some(torrent) = conn.link.torrent.and_then(|id| self.torrents.get_mut(id)) {
+        on.upload.uploaded = on.upload.uploaded.saturating_add(body);
+        on.upload.rate.take(on.cx.now, body);
+        if let Some(torrent) = conn.link.torrent.and_then(|id| on.cx.torrents.get_mut(id)) {
             // It began with what a record on disk says.
             torrent.uploaded = torrent.uploaded.saturating_add(body);
         }

@@ -1,7 +1,6 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
 pub(crate) mod registry;
-pub(crate) mod storage;
 
 use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
@@ -176,6 +175,11 @@ impl<'m> Torrents<'m> {
             to_recheck: false,
             left_out: false,
         }
+    }
+
+    /// Whether a torrent is known and asleep.
+    pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
+        self.names.place(id) == Some(Place::Asleep)
     }
 
     /// Whether something of a torrent is wanted and missing, though it may not be requested now.

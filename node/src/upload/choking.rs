@@ -22,7 +22,7 @@ const ROUNDS_PER_ROTATION: u32 = 3;
 
 impl Upload<'_> {
     /// The choking round, if ten seconds have passed since the last one.
-    pub(crate) fn choking_round_if_due(&mut self, cx: &mut Context<'_, '_>, limits: &Limits) {
+    pub(crate) fn choking_round_if_due(&mut self, cx: &mut Context<'_>, limits: &Limits) {
         if self.next_round <= cx.now {
             self.next_round = cx.now + ROUND;
             self.rounds = self.rounds.wrapping_add(1);
@@ -32,12 +32,7 @@ impl Upload<'_> {
     }
 
     /// Decides anew whom to serve (BEP 3).
-    pub(crate) fn choking_round(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        limits: &Limits,
-        rotate: bool,
-    ) {
+    pub(crate) fn choking_round(&mut self, cx: &mut Context<'_>, limits: &Limits, rotate: bool) {
         if limits.slots.is_none() {
             let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
             // With a limit the capacity is known; without, it is at least what was sent.
@@ -84,7 +79,7 @@ impl Upload<'_> {
     }
 
     /// Finds out how many slots the address of each of those has who are lined up.
-    fn count_unchoked_from_same_ip(&mut self, cx: &mut Context<'_, '_>, len: usize) {
+    fn count_unchoked_from_same_ip(&mut self, cx: &mut Context<'_>, len: usize) {
         let conns = &mut cx.peers;
         let mut rest = &self.ranks[..len];
         while let Some(&first) = rest.first() {
@@ -102,7 +97,7 @@ impl Upload<'_> {
 
     /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
     /// the rounds nobody waits for nothing.
-    pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_, '_>) {
+    pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_>) {
         let unchoked = cx.peers.iter().filter(|c| c.upload.unchoked).count();
         for _ in unchoked..usize::from(self.slots) {
             let waits = |slot: &usize| {
@@ -117,7 +112,7 @@ impl Upload<'_> {
         }
     }
 
-    fn unchoke(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    fn unchoke(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &mut cx.peers[slot];
         conn.upload.unchoked = true;
         conn.upload.choke_changed_at = cx.now;
@@ -126,7 +121,7 @@ impl Upload<'_> {
     }
 
     /// Chokes a peer. What it asked for is rejected under Fast (BEP 6) and forgotten otherwise.
-    pub(crate) fn choke(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn choke(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &mut cx.peers[slot];
         conn.upload.unchoked = false;
         conn.upload.optimistic = false;

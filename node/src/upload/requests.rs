@@ -15,7 +15,7 @@ impl Upload<'_> {
     /// Takes a request.
     pub(crate) fn request(
         &mut self,
-        cx: &mut Context<'_, '_>,
+        cx: &mut Context<'_>,
         slot: usize,
         block: BlockRef,
     ) -> Verdict {
@@ -60,12 +60,7 @@ impl Upload<'_> {
     }
 
     /// Takes a request back; under Fast it is still answered, by a reject (BEP 6).
-    pub(crate) fn cancel(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        slot: usize,
-        block: BlockRef,
-    ) -> Verdict {
+    pub(crate) fn cancel(&mut self, cx: &mut Context<'_>, slot: usize, block: BlockRef) -> Verdict {
         let conn = &mut cx.peers[slot];
         if conn.link.features.fast {
             self.queue.reject(&conn.upload.requests, Some(block));
@@ -77,7 +72,7 @@ impl Upload<'_> {
 
     /// A request for a piece of `info` (BEP 9). Who asks for all of it again and again is ignored
     /// after the fourth time.
-    pub(crate) fn metadata_request(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: u32) {
+    pub(crate) fn metadata_request(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) {
         let len = cx.torrent_of(slot).and_then(|t| t.metadata_len);
         let conn = &mut cx.peers[slot];
         let pieces = len.unwrap_or(0).div_ceil(metadata::METADATA_PIECE);

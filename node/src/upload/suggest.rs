@@ -6,7 +6,7 @@ use crate::torrent::Bits;
 /// Until the first whole copy went out, an origin suggests to each peer that it serves a piece that
 /// it suggested to nobody else (BEP 6), so that it sends none twice while others are missing. Peers
 /// choose for themselves all the same, and mind it only if the piece is rare.
-pub(crate) fn suggest(cx: &mut Context<'_, '_>, slot: usize) {
+pub(crate) fn suggest(cx: &mut Context<'_>, slot: usize) {
     let conn = &cx.peers[slot];
     let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {
         return;

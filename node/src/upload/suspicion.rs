@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 impl Upload<'_> {
     /// A block goes out: if it is the last of its piece, that is remembered.
-    pub(crate) fn note_given(&mut self, cx: &mut Context<'_, '_>, slot: usize, block: BlockRef) {
+    pub(crate) fn note_given(&mut self, cx: &mut Context<'_>, slot: usize, block: BlockRef) {
         let geometry = cx.torrent_of(slot).and_then(|t| t.geometry);
         let size = geometry.and_then(|g| Some(g.piece_size(g.piece(block.index)?)));
         let conn = &mut cx.peers[slot];
@@ -34,7 +34,7 @@ impl Upload<'_> {
     }
 
     /// A peer hung up.
-    pub(crate) fn suspect_last(&mut self, cx: &mut Context<'_, '_>, slot: usize) {
+    pub(crate) fn suspect_last(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let last = conn.upload.recent_pieces[0];
         if last != NO_PIECE
@@ -47,7 +47,7 @@ impl Upload<'_> {
     }
 
     /// A peer seems to find a piece damaged.
-    pub(crate) fn suspect(&mut self, cx: &mut Context<'_, '_>, slot: usize, piece: PieceIndex) {
+    pub(crate) fn suspect(&mut self, cx: &mut Context<'_>, slot: usize, piece: PieceIndex) {
         let good = |t: &crate::torrent::Torrent| cx.torrents.contains(t.good, piece);
         let good = cx.torrent_of(slot).is_some_and(good);
         if let Some(id) = cx.peers[slot].link.torrent

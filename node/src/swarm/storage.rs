@@ -1,0 +1,274 @@
+//! What the host tells about a torrent's storage.
+
+use core::ops::Range;
+
+use everseed_core::geometry::{PieceIndex, TorrentId};
+
+use crate::api::Action;
+use crate::context::Parts;
+use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pieces_in_progress;
+use crate::memory::ids::NONE;
+use crate::peer::Reason;
+use crate::swarm::Swarm;
+use crate::torrent;
+use crate::torrent::{Bits, Have};
+use crate::torrent_has_no_counts;
+
+impl Swarm<'_> {
+    pub(crate) fn verified(
+        &mut self,
+        on: &mut Parts<'_>,
+        id: TorrentId,
+        piece: PieceIndex,
+        good: bool,
+    ) {
+        if !self.downloaded_piece(on, id, piece, good) {
+            self.found(on, id, piece, good);
+        }
+    }
+
+    /// A piece that was there before is good or is not.
+    fn found(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex, good: bool) {
+        on.cx.torrents.to_recheck = true;
+        let Some(torrent) = on.cx.torrents.get_mut(id) else {
+            return;
+        };
+        if torrent.verifying == Some(piece) {
+            torrent.verifying = None;
+        }
+        let (downloads, had) = (torrent.is_active_download(), torrent.have);
+        let had = on.cx.torrents.contains(had, piece);
+        if !on.cx.torrents.verified(id, piece, good) {
+            log::warn!(
+                "no memory to note whether piece {} is good: serving stops",
+                piece.get()
+            );
+            self.unreadable(on, id);
+            return;
+        }
+        // A host may answer late about what it was asked before a restore.
+        if good != had {
+            if good {
+                self.tell_have(on, id, piece);
+            }
+            self.count_missing(on, id);
+            if downloads && on.cx.torrents.get(id).is_some_and(|t| t.missing == 0) {
+                self.finished(on, id);
+            }
+        }
+        for slot in 0..on.cx.peers.len() {
+            if on.cx.peers[slot].link.torrent != Some(id) || !on.cx.peers[slot].is_open() {
+                continue;
+            }
+            if !good && on.cx.peers[slot].link.outbox.is_sending(piece) {
+                // The rest of a block cannot be taken back.
+                self.close(on, slot, Reason::MissingPiece);
+            } else if !good && on.cx.peers[slot].link.features.fast {
+                on.upload
+                    .queue
+                    .reject_piece(&on.cx.peers[slot].upload.requests, piece.get());
+            } else if !good && on.cx.peers[slot].upload.awaits_verify == Some(piece) {
+                self.close(on, slot, Reason::MissingPiece);
+            }
+            on.cx.peers.make_ready(slot);
+        }
+    }
+
+    /// A piece cannot be read.
+    pub(crate) fn unread(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex) {
+        let verifying = |p: &pieces_in_progress::PieceInProgress| {
+            p.state == pieces_in_progress::State::Verifying
+        };
+        if let Some(slot) = on.download.in_progress.find(id, piece)
+            && on.download.in_progress.get(slot).is_some_and(verifying)
+        {
+            on.download.end_partial(&mut on.cx, slot);
+        }
+        self.leave_out(on, id, piece.get()..piece.get() + 1);
+        self.found(on, id, piece, false);
+    }
+
+    /// These pieces of a download are not asked for any more, and what is in progress of them is given
+    /// up.
+    pub(crate) fn leave_out(&mut self, on: &mut Parts<'_>, id: TorrentId, pieces: Range<u32>) {
+        let Some(torrent) = on.cx.torrents.get(id).filter(|t| t.downloads) else {
+            return;
+        };
+        let Some(geometry) = torrent.geometry else {
+            return;
+        };
+        for index in pieces.start..pieces.end.min(geometry.pieces()) {
+            let Some(piece) = geometry.piece(index) else {
+                continue;
+            };
+            if let Some(partial) = on.download.in_progress.find(id, piece) {
+                self.give_up(on, partial);
+            }
+            if !on.cx.torrents.leave_out(id, piece) {
+                log::warn!("no memory to note that piece {index} is left out: serving stops");
+                self.unreadable(on, id);
+                break;
+            }
+        }
+        let missing = on.cx.torrents.get(id).map(|t| on.cx.torrents.missing(t).0);
+        if let (Some(torrent), Some(missing)) = (on.cx.torrents.get_mut(id), missing) {
+            (torrent.missing, torrent.narrowed) = (missing, true);
+        }
+        on.cx.torrents.left_out = true;
+        on.download.request_all = true;
+    }
+
+    /// Forgets a piece in progress, and the blocks of it that are on their way.
+    fn give_up(&mut self, on: &mut Parts<'_>, partial: u16) {
+        for at in 0..on.download.pending.len() {
+            let Ok(at) = u16::try_from(at) else { break };
+            let its = |f: &PendingBlock| f.partial == partial;
+            let Some(pending) = on.download.pending.get(at).copied().filter(its) else {
+                continue;
+            };
+            match pending.state {
+                State::Free | State::Dropped => {}
+                State::Write => {
+                    on.download.pending.unlink(&mut on.download.writes, at);
+                    on.download.free_pending(&mut on.cx, at, pending);
+                }
+                State::Writing => {
+                    if let Some(pending) = on.download.pending.get_mut(at) {
+                        (pending.state, pending.partial) = (State::Dropped, NONE);
+                    }
+                }
+                _ => on
+                    .download
+                    .cancel_pending(&mut on.cx, usize::from(pending.conn), at),
+            }
+        }
+        on.download.end_partial(&mut on.cx, partial);
+    }
+
+    /// Ends the downloads that lack nothing any more as something was left out.
+    pub(crate) fn finish_narrowed(&mut self, on: &mut Parts<'_>) {
+        let done = |t: &&torrent::Torrent| t.downloads && t.missing == 0 && t.begun != Bits::None;
+        loop {
+            let next = on.cx.torrents.all().find(done).map(|t| t.id());
+            let Some(id) = next else { return };
+            self.finished(on, id);
+        }
+    }
+
+    /// Somebody changed a torrent's storage.
+    pub(crate) fn changed(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
+        if !on.cx.torrents.doubt(id, have) {
+            log::warn!("no memory to note which pieces are gone: serving stops");
+            return self.unreadable(on, id);
+        }
+        if let Some(torrent) = on.cx.torrents.get_mut(id) {
+            torrent.verifying = None;
+        }
+        on.download.in_progress.verify_again(id);
+        on.download.to_verify = true;
+        self.count_missing(on, id);
+        self.recheck(on, id);
+        // Who waits for a piece has it verified.
+        for slot in 0..on.cx.peers.len() {
+            if on.cx.peers[slot].link.torrent == Some(id) && on.cx.peers[slot].is_open() {
+                on.cx.peers.make_ready(slot);
+            }
+        }
+    }
+
+    /// What is not good is verified, whether somebody waits for it or not.
+    pub(crate) fn recheck(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+        if let Some(torrent) = on.cx.torrents.get_mut(id) {
+            torrent.recheck = Some(0);
+            on.cx.torrents.to_recheck = true;
+        }
+    }
+
+    /// The piece to verify next that nobody waits for.
+    pub(crate) fn doubt_action(&mut self, on: &mut Parts<'_>) -> Option<Action> {
+        if let Some((torrent, piece)) = on.upload.suspect
+            && let Some(entry) = on.cx.torrents.get_mut(torrent)
+            && entry.verifying.is_none()
+        {
+            entry.verifying = Some(piece);
+            on.upload.suspect = None;
+            return Some(Action::Verify {
+                torrent,
+                piece,
+                fresh: true,
+            });
+        }
+        while on.cx.torrents.to_recheck {
+            let due = |t: &&torrent::Torrent| {
+                t.state == torrent::State::Active && t.recheck.is_some() && t.verifying.is_none()
+            };
+            let next = on.cx.torrents.all().find(due).map(|t| t.id());
+            let Some(id) = next else { break };
+            if let Some(piece) = on.cx.torrents.next_recheck(id)
+                && let Some(entry) = on.cx.torrents.get_mut(id)
+            {
+                entry.verifying = Some(piece);
+                return Some(Action::Verify {
+                    torrent: id,
+                    piece,
+                    fresh: false,
+                });
+            }
+        }
+        on.cx.torrents.to_recheck = false;
+        None
+    }
+
+    pub(crate) fn unreadable(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+        if let Some(torrent) = on.cx.torrents.get_mut(id) {
+            torrent.state = torrent::State::Suspended;
+            torrent.verifying = None;
+            self.close_all(on, id, Reason::TorrentGone);
+            on.download.in_progress.verify_again(id);
+            on.download.to_verify = true;
+        }
+    }
+
+    /// What a download lacks may have changed.
+    pub(crate) fn count_missing(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+        let Some(torrent) = on.cx.torrents.get(id).filter(|t| t.downloads) else {
+            return;
+        };
+        let (had, (missing, _)) = (torrent.missing, on.cx.torrents.missing(torrent));
+        if let Some(torrent) = on.cx.torrents.get_mut(id) {
+            torrent.missing = missing;
+        }
+        if had == 0 && missing > 0 {
+            // What the peers have is known from the next connections on.
+            self.close_all(on, id, Reason::TorrentGone);
+            // One that was complete from the start has its counts still.
+            let counts = !torrent_has_no_counts(&on.cx.torrents, id)
+                || on.download.reserve_counts(&mut on.cx, id);
+            if !(counts && on.cx.torrents.reserve_begun(id)) {
+                log::warn!("no memory to download what is missing of {:?}", id);
+                if let Some(torrent) = on.cx.torrents.get_mut(id) {
+                    torrent.missing = 0;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn restored(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
+        if on.cx.torrents.get(id).is_none() {
+            return;
+        }
+        self.close_all(on, id, Reason::TorrentGone);
+        on.download.forget_partials(&mut on.cx, id);
+        let enough = on.cx.torrents.set_have(id, have).is_ok();
+        if let Some(torrent) = on.cx.torrents.get_mut(id) {
+            torrent.verifying = None;
+            torrent.state = if enough {
+                torrent::State::Active
+            } else {
+                torrent::State::Suspended
+            };
+        }
+        self.count_missing(on, id);
+    }
+}
