@@ -13,7 +13,6 @@ use crate::peer::Reason;
 use crate::swarm::Swarm;
 use crate::torrent;
 use crate::torrent::{Bits, Have};
-use crate::torrent_has_no_counts;
 
 impl Swarm<'_> {
     pub(crate) fn verified(
@@ -243,8 +242,8 @@ impl Swarm<'_> {
             // What the peers have is known from the next connections on.
             self.close_all(on, id, Reason::TorrentGone);
             // One that was complete from the start has its counts still.
-            let counts = !torrent_has_no_counts(&on.cx.torrents, id)
-                || on.download.reserve_counts(&mut on.cx, id);
+            let counts =
+                !on.cx.torrents.has_no_counts(id) || on.download.reserve_counts(&mut on.cx, id);
             if !(counts && on.cx.torrents.reserve_begun(id)) {
                 log::warn!("no memory to download what is missing of {:?}", id);
                 if let Some(torrent) = on.cx.torrents.get_mut(id) {

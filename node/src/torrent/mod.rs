@@ -177,6 +177,11 @@ impl<'m> Torrents<'m> {
         }
     }
 
+    /// Whether no memory is reserved for how often each piece of a torrent is there.
+    pub(crate) fn has_no_counts(&self, id: TorrentId) -> bool {
+        self.get(id).is_some_and(|t| t.counts == LentRange::EMPTY)
+    }
+
     /// Whether a torrent is known and asleep.
     pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
         self.names.place(id) == Some(Place::Asleep)

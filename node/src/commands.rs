@@ -1,0 +1,353 @@
+//! What a host has its node do with torrents, and what it may ask about them.
+
+use everseed_core::geometry::{Geometry, TorrentId};
+use everseed_core::hash::InfoHash;
+use everseed_core::time::Instant;
+use everseed_core::tracker::Report;
+
+use crate::discovery::announcer;
+use crate::peer::Has;
+
+use crate::api::{AddError, Limits, Order, Stats, Stuck, TorrentStats, Wanted};
+use crate::audit::audit;
+use crate::discovery::announcer::Job;
+use crate::node::Node;
+use crate::peer::{ConnId, Reason};
+use crate::torrent;
+use crate::torrent::Have;
+
+impl<'m> Node<'m> {
+    /// Looks whether every slot is with somebody and every count is right. Simulators and tests call it as
+    /// often as they can afford; a host has no need to.
+    ///
+    /// # Panics
+    /// If not: that is a mistake in this crate, whatever peers and the host did.
+    pub fn audit(&self) {
+        audit(&self.parts);
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> Limits {
+        self.swarm.limits
+    }
+
+    /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
+    pub fn set_limits(&mut self, now: Instant, limits: Limits) {
+        self.parts.cx.now = now;
+        self.swarm.limits = limits;
+        self.parts.upload.rate.set_rate(now, limits.upload_bps);
+        self.parts.download.rate.set_rate(now, limits.download_bps);
+        if core::mem::take(&mut self.parts.upload.waits_for_rate) {
+            self.parts
+                .cx
+                .peers
+                .make_all_ready(self.parts.upload.last_served);
+        }
+        self.parts.download.request_all |= core::mem::take(&mut self.parts.download.waits_for_rate);
+        if let Some(slots) = limits.slots
+            && slots.max(1) != self.parts.upload.slots
+        {
+            self.parts.upload.slots = slots.max(1);
+            self.parts
+                .upload
+                .choking_round(&mut self.parts.cx, &limits, false);
+        }
+    }
+
+    /// Serves a torrent from now on. `uploaded` is what was sent of it before, in bytes.
+    pub fn add(
+        &mut self,
+        info_hash: InfoHash,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<TorrentId, AddError> {
+        let id = self.parts.cx.torrents.add(info_hash, geometry, have)?;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
+            (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
+        }
+        Ok(id)
+    }
+
+    /// Makes a torrent known, asleep, see [`Node`].
+    pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
+        self.parts.cx.torrents.names.add(info_hash)
+    }
+
+    /// Serves a torrent that is asleep from now on, as [`add`](Self::add) does, and whoever waits for it.
+    pub fn wake(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<(), AddError> {
+        self.parts.cx.now = now;
+        self.parts.cx.torrents.wake(id, geometry, have)?;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
+            (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
+        }
+        self.swarm.let_in(&mut self.parts, id);
+        Ok(())
+    }
+
+    /// Takes all from a torrent but its name and its place at the trackers, and lets its peers go. One
+    /// that is asleep stays so, and whoever waits for it is let go.
+    pub fn sleep(&mut self, id: TorrentId) {
+        self.swarm.close_all(&mut self.parts, id, Reason::Asleep);
+        self.parts.download.forget_partials(&mut self.parts.cx, id);
+        self.parts.discovery.candidates.forget(id);
+        self.parts.cx.torrents.sleep(id);
+    }
+
+    /// Whether a torrent is known and asleep.
+    pub fn is_asleep(&self, id: TorrentId) -> bool {
+        self.parts.cx.torrents.is_asleep(id)
+    }
+
+    /// The torrent with this info-hash, awake or asleep.
+    pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        self.parts.cx.torrents.find(info_hash)
+    }
+
+    /// How many torrents are known, awake and asleep.
+    pub fn known(&self) -> usize {
+        self.parts.cx.torrents.names.count()
+    }
+
+    /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash
+    /// (BEP 9): a [`Body`](crate::Body) may then be of [`Source::Info`](crate::Source::Info).
+    pub fn offer_metadata(&mut self, id: TorrentId, len: u32) {
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
+            torrent.metadata_len = Some(len);
+        }
+    }
+
+    /// Downloads what is missing of a torrent, from now on. What is wanted can be changed by calling
+    /// this again.
+    pub fn download(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        wanted: Wanted<'_>,
+        order: Order,
+    ) -> Result<(), AddError> {
+        self.parts.cx.now = now;
+        let Some(torrent) = self.parts.cx.torrents.get(id) else {
+            return Ok(());
+        };
+        let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());
+        if !self.parts.download.in_progress.has_room_for(piece_size)
+            || self.parts.download.blocks.is_empty()
+        {
+            return Err(AddError::Blocks);
+        }
+        let given = match wanted {
+            Wanted::All => None,
+            Wanted::Some(bits) => Some(bits),
+        };
+        // What is wanted stays as it is if there is no room for what that takes.
+        if !self.parts.cx.torrents.reserve_begun(id) {
+            return Err(AddError::Bits);
+        }
+        if self.parts.cx.torrents.has_no_counts(id) {
+            // What was said since it was complete is not all that the peers have.
+            for slot in 0..self.parts.cx.peers.len() {
+                let conn = &self.parts.cx.peers[slot];
+                if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
+                    self.parts.download.forget_bits(&mut self.parts.cx, slot);
+                }
+            }
+            if !self.parts.download.reserve_counts(&mut self.parts.cx, id) {
+                return Err(AddError::Bits);
+            }
+        }
+        if !self.parts.cx.torrents.set_wanted(id, given) {
+            return Err(AddError::Bits);
+        }
+        let missing = self
+            .parts
+            .cx
+            .torrents
+            .get(id)
+            .map_or((0, 0), |t| self.parts.cx.torrents.missing(t))
+            .0;
+        let mut was_finished = false;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
+            was_finished = torrent.downloads && torrent.missing == 0 && missing > 0;
+            (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
+            torrent.narrowed = false;
+        }
+        if was_finished {
+            self.parts.discovery.candidates.recall(now, id);
+            // What the peers have is known from the next connections on.
+            self.swarm
+                .close_all(&mut self.parts, id, Reason::TorrentGone);
+        }
+        for slot in 0..self.parts.cx.peers.len() {
+            if self.parts.cx.peers[slot].link.torrent == Some(id)
+                && self.parts.cx.peers[slot].is_open()
+            {
+                self.parts.download.review(&mut self.parts.cx, slot);
+                self.parts.download.ask(&mut self.parts.cx, slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks that there is memory for.
+    pub fn blocks(&self) -> usize {
+        self.parts.download.blocks.len()
+    }
+
+    /// Whether all that is wanted of a download is here and verified.
+    pub fn is_complete(&self, id: TorrentId) -> bool {
+        self.parts
+            .cx
+            .torrents
+            .get(id)
+            .is_some_and(|t| t.downloads && t.missing == 0)
+    }
+
+    /// Blocks that are free: all of them, when nothing is on its way.
+    pub fn blocks_free(&self) -> usize {
+        self.parts.download.blocks.free()
+    }
+
+    /// Announces a torrent to a tier of `trackers` trackers from now on, see [`announcer`].
+    pub fn announce(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        tier: u8,
+        trackers: u8,
+    ) -> Result<(), announcer::Full> {
+        self.parts.cx.now = now;
+        self.parts
+            .discovery
+            .announcer
+            .add(now, id, tier, trackers, &mut self.parts.cx.rng)
+    }
+
+    /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
+    pub fn announce_anew(&mut self, now: Instant) {
+        self.parts.cx.now = now;
+        self.parts.discovery.announcer.renew(now);
+    }
+
+    /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
+    pub fn report(&self, job: &Job) -> Report {
+        let torrent = self.parts.cx.torrents.get(job.torrent);
+        // What sleeps is complete.
+        let left = torrent.map_or(0, |torrent| self.parts.cx.torrents.left(torrent));
+        let (sent, got) = self.parts.cx.torrents.names.moved(job.torrent);
+        let info_hash = self.parts.cx.torrents.names.info_hash(job.torrent);
+        Report {
+            info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
+            peer_id: self.swarm.identity.peer_id,
+            port: self.swarm.identity.port,
+            uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
+            downloaded: got + torrent.map_or(0, |t| t.downloaded),
+            left,
+            key: self.parts.discovery.key,
+            num_want: if self.swarm.room_to_dial(&self.parts) {
+                NUM_WANT
+            } else {
+                0
+            },
+            event: job.event,
+        }
+    }
+
+    /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
+    pub fn remove(&mut self, now: Instant, id: TorrentId) {
+        self.parts.cx.now = now;
+        self.swarm
+            .close_all(&mut self.parts, id, Reason::TorrentGone);
+        self.parts.download.forget_partials(&mut self.parts.cx, id);
+        self.parts.discovery.announcer.forget(now, id);
+        self.parts.discovery.candidates.forget(id);
+        self.parts.cx.torrents.remove(id);
+    }
+
+    /// Numbers about a torrent; `None` when it is asleep or was removed.
+    pub fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
+        let torrent = self.parts.cx.torrents.get(id)?;
+        let pieces = torrent.pieces();
+        Some(TorrentStats {
+            info_hash: torrent.info_hash,
+            uploaded: torrent.uploaded,
+            conns: torrent.conns,
+            have: self.parts.cx.torrents.count(torrent.have, pieces),
+            good: self.parts.cx.torrents.count(torrent.good, pieces),
+            readable: torrent.state == torrent::State::Active,
+            downloaded: torrent.downloaded,
+            wanted: self.parts.cx.torrents.count(torrent.wanted, pieces),
+            left: self.parts.cx.torrents.missing(torrent).1,
+            bad_pieces: torrent.bad_pieces,
+            refused: torrent.refused,
+        })
+    }
+
+    /// Which pieces of a torrent were verified, for the resume record.
+    pub fn good(&self, id: TorrentId) -> Have<'_> {
+        match self.parts.cx.torrents.get(id).map(|t| t.good) {
+            None | Some(torrent::Bits::None) => Have::Nothing,
+            Some(torrent::Bits::All) => Have::All,
+            Some(set @ torrent::Bits::Mixed { .. }) => {
+                Have::Some(self.parts.cx.torrents.bytes(set))
+            }
+        }
+    }
+
+    /// Ids of all torrents that are awake.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentId> {
+        self.parts.cx.torrents.ids()
+    }
+
+    /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
+    pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
+        self.parts
+            .download
+            .stuck(&self.parts.cx.peers, &self.parts.cx.torrents, id)
+    }
+
+    /// Numbers about the whole node.
+    pub fn stats(&self) -> Stats {
+        let open = self.parts.cx.peers.iter().filter(|c| c.is_open());
+        let mut stats = Stats {
+            uploaded: self.parts.upload.uploaded,
+            downloaded: self.parts.download.downloaded,
+            turned_away: self.swarm.turned_away,
+            ..Stats::default()
+        };
+        for conn in open {
+            stats.peers += 1;
+            stats.interested += u16::from(conn.upload.interested);
+            stats.unchoked += u16::from(conn.upload.unchoked);
+        }
+        stats
+    }
+
+    /// Whether a peer is served: it is unchoked.
+    pub fn serves(&self, id: ConnId) -> bool {
+        self.parts
+            .cx
+            .peers
+            .slot(id)
+            .is_some_and(|slot| self.parts.cx.peers[slot].upload.unchoked)
+    }
+
+    /// Whether blocks were asked of a peer, or are about to be.
+    pub fn asks(&self, id: ConnId) -> bool {
+        self.parts
+            .cx
+            .peers
+            .slot(id)
+            .is_some_and(|slot| self.parts.cx.peers[slot].download.pending.len > 0)
+    }
+}
+
+/// Peers that a tracker is asked for: as many as could be called until the next announce.
+const NUM_WANT: u16 = 50;

@@ -1,0 +1,434 @@
+//! The node: what a host drives.
+
+use core::net::SocketAddr;
+
+use everseed_core::pool::{BlockId, Pool};
+use everseed_core::rng::Rng;
+use everseed_core::sums::Secret;
+use everseed_core::time::Instant;
+
+use crate::context::{Context, Parts};
+use crate::discovery::Discovery;
+use crate::discovery::announcer::Announcer;
+use crate::discovery::candidates::{Candidates, Standing};
+use crate::download::Download;
+use crate::download::availability::Availability;
+use crate::download::pending_blocks;
+use crate::download::pending_blocks::PendingBlocks;
+use crate::download::pieces_in_progress::PiecesInProgress;
+use crate::peer::{Peers, State};
+use crate::rate::{Bucket, QUANTUM};
+use crate::swarm::Swarm;
+use crate::swarm::outbound;
+use crate::swarm::outbound::Cursor;
+use crate::torrent::Torrents;
+use crate::torrent::registry::{Place, Registry};
+use crate::upload::Upload;
+
+use crate::api::{Action, Bodies, Event, Identity, Limits, StorageError};
+use crate::memory::{self, Memory};
+use crate::peer::{ConnId, Reason};
+use crate::torrent;
+
+/// A BitTorrent peer.
+///
+/// # How to drive it
+///
+/// The host waits for sockets, answers and the [`deadline`](Node::deadline), tells the node, and
+/// then carries out actions until [`poll`](Node::poll) has none left:
+///
+/// - a listener accepts: [`accept`](Node::accept);
+/// - a socket is readable: read at most as many bytes as [`recv_space`](Node::recv_space) gives room
+///   for into that room, then [`received`](Node::received). `None` is back-pressure: do not read
+///   until [`Action::Receive`] asks for it;
+/// - a socket is writable, or `poll` says [`Action::Transmit`]: [`transmit`](Node::transmit) into a
+///   buffer, put the bodies into its gaps, send, and tell how much went out with
+///   [`transmitted`](Node::transmitted). Between the two, nothing else may be told about this
+///   connection;
+/// - anything else that happened: [`event`](Node::event);
+/// - the deadline has come: [`tick`](Node::tick). An early tick is harmless.
+///
+/// Ids carry a tenancy: whatever is said about a connection or torrent that is gone is ignored, so
+/// the host needs no care about late answers. After [`Action::Close`] the connection's slot may be
+/// let again at once.
+///
+/// Time is whatever the host passes in; it should not go backwards.
+///
+/// # Sleep
+///
+/// A torrent that nobody talks about need not be awake: [`know`](Node::know) gives it a name and nothing
+/// else, or [`sleep`](Node::sleep) takes the rest from it. Its trackers are told as before. When a peer
+/// names it, [`Action::Wake`] asks the host for it, which opens its files and calls
+/// [`wake`](Node::wake), or `sleep` again if it cannot; the peer waits meanwhile, as long as a
+/// handshake may take. Whose turn it is to sleep is for the host to say.
+///
+/// # What it does not do
+///
+/// It reads no content: what is to be sent is named by [`Body`](crate::Body) and read by the host. It does not
+/// hash: [`Action::Verify`] asks for that. Nothing is sent of a piece that was not verified.
+#[derive(Debug)]
+pub struct Node<'m> {
+    pub(crate) swarm: Swarm<'m>,
+    pub(crate) parts: Parts<'m>,
+}
+
+impl<'m> Node<'m> {
+    /// A node in `memory`; `seed` decides everything that is left to chance.
+    ///
+    /// # Panics
+    /// If the scratch is shorter than [`memory::SCRATCH_MIN`].
+    pub fn new(memory: Memory<'m>, identity: Identity, limits: Limits, seed: u64) -> Node<'m> {
+        assert!(
+            memory.scratch.len() >= memory::SCRATCH_MIN,
+            "the scratch is too short"
+        );
+        let mut chance = Rng::new(seed.rotate_left(32));
+        let secret = Secret::new(chance.bits(), chance.bits());
+        let registry = Registry::new(memory.registry);
+        Node {
+            swarm: Swarm::new(memory.scratch, identity, limits),
+            parts: Parts {
+                cx: Context {
+                    now: Instant::ZERO,
+                    rng: Rng::new(seed),
+                    peers: Peers::new(memory.conns),
+                    torrents: Torrents::new(registry, memory.torrents, memory.bits),
+                },
+                upload: Upload::new(memory.requests, memory.ranks, &limits),
+                download: Download {
+                    blocks: Pool::new(memory.blocks),
+                    pending: PendingBlocks::new(memory.pending),
+                    writes: pending_blocks::List::EMPTY,
+                    in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
+                    availability: Availability {
+                        bytes: memory.peer_bitfields,
+                        counts: memory.counts,
+                    },
+                    secret,
+                    active_sources: 0,
+                    rate: Bucket::new(limits.download_bps),
+                    downloaded: 0,
+                    none_slow_until: Instant::ZERO,
+                    waits_for_block: false,
+                    waits_for_piece: false,
+                    waits_for_rate: false,
+                    request_all: false,
+                    to_verify: false,
+                },
+                discovery: Discovery {
+                    candidates: Candidates::new(memory.candidates),
+                    announcer: Announcer::new(memory.tiers),
+                    key: Rng::new(!seed).bits32(),
+                },
+            },
+        }
+    }
+
+    /// The bytes of a block that [`Action::Write`] named, to be given back with
+    /// [`written`](Self::written). `None` if it was taken already.
+    pub fn take_block(&mut self, block: BlockId) -> Option<&'m mut [u8]> {
+        self.parts.download.blocks.hand_out(block)
+    }
+
+    /// Gives a block back that was written, or could not be. Written means: reading it gives these
+    /// bytes; it need not be durable.
+    pub fn written(
+        &mut self,
+        block: BlockId,
+        bytes: &'m mut [u8],
+        result: Result<(), StorageError>,
+    ) {
+        let refused = self
+            .parts
+            .download
+            .block_written(&mut self.parts.cx, block, bytes, result);
+        if let Some((id, pieces)) = refused {
+            self.swarm.leave_out(&mut self.parts, id, pieces);
+        }
+    }
+
+    /// Lets everybody go and nobody in, and tells the trackers of torrents that are awake.
+    /// [`is_stopped`](Self::is_stopped) says when that is done; the host need not wait for it.
+    pub fn stop(&mut self, now: Instant) {
+        self.parts.cx.now = now;
+        self.swarm.stopping = true;
+        let names = &self.parts.cx.torrents.names;
+        let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
+        self.parts.discovery.announcer.stop(now, awake);
+        for slot in 0..self.parts.cx.peers.len() {
+            self.swarm.close(&mut self.parts, slot, Reason::Stopping);
+        }
+    }
+
+    /// Whether everybody is gone and every tracker told.
+    pub fn is_stopped(&self) -> bool {
+        self.swarm.stopping
+            && self.parts.cx.peers.live == 0
+            && self.parts.discovery.announcer.is_idle()
+    }
+
+    /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
+    ///
+    /// Callers who have not finished their handshake may have a quarter of the places, and for two seconds
+    /// whatever is free: of more than that the oldest leaves. The last free place goes to the newcomer, and
+    /// the least useful connection leaves for the next one: who has not finished its handshake for two
+    /// seconds, then one of the address with the most such callers if there are more than a quarter, then
+    /// who has not been interested for a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
+    /// more than its share of the connections loses one to an address with fewer. If there is none
+    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
+    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
+        self.parts.cx.now = now;
+        self.swarm.accept(&mut self.parts, from)
+    }
+
+    /// Where to read a connection's next bytes, at least one; `None` when it must wait, or is gone.
+    pub fn recv_space(&mut self, id: ConnId) -> Option<&mut [u8]> {
+        let slot = self.parts.cx.peers.slot(id)?;
+        if self.swarm.reads_in_place(&self.parts, slot) {
+            let receiving = self.parts.cx.peers[slot].download.receiving;
+            return self.parts.download.block_space(receiving);
+        }
+        let room = self.swarm.readable(&mut self.parts, slot);
+        self.parts.cx.peers[slot].upload.queue_full = room == 0;
+        let room = room.min(self.swarm.scratch.len());
+        self.swarm
+            .scratch
+            .get_mut(..room)
+            .filter(|space| !space.is_empty())
+    }
+
+    /// Takes the `len` bytes that were read into [`recv_space`](Self::recv_space).
+    pub fn received(&mut self, now: Instant, id: ConnId, len: usize) {
+        self.parts.cx.now = now;
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
+            return;
+        };
+        self.parts.cx.peers[slot].link.last_received_at = now;
+        if self.swarm.reads_in_place(&self.parts, slot) {
+            self.parts.cx.peers[slot].link.decoder.passed(len);
+            self.parts
+                .download
+                .block_came(&mut self.parts.cx, slot, len);
+            self.parts.download.ask(&mut self.parts.cx, slot);
+            return;
+        }
+        // Taken out for the time of parsing, so that the handlers may use the whole node.
+        let scratch = core::mem::take(&mut self.swarm.scratch);
+        let bytes = &scratch[..len];
+        let verdict = match self.parts.cx.peers[slot].link.state {
+            State::Greeting => self.swarm.hello(&mut self.parts, slot, bytes),
+            State::Open => self.swarm.messages(&mut self.parts, slot, bytes),
+            _ => Ok(()),
+        };
+        self.swarm.scratch = scratch;
+        match verdict {
+            Ok(()) => {
+                self.parts.download.ask(&mut self.parts.cx, slot);
+                self.parts.cx.peers.make_ready(slot);
+            }
+            Err(reason) => self.swarm.close(&mut self.parts, slot, reason),
+        }
+    }
+
+    /// Takes what happened elsewhere.
+    pub fn event(&mut self, now: Instant, event: Event<'_>) {
+        self.parts.cx.now = now;
+        match event {
+            Event::Connected(id) => self.swarm.connected(&mut self.parts, id),
+            Event::Closed(id) => {
+                if let Some(slot) = self.parts.cx.peers.slot(id) {
+                    self.parts.upload.suspect_last(&mut self.parts.cx, slot);
+                    self.swarm.close(&mut self.parts, slot, Reason::Gone);
+                }
+            }
+            Event::Verified(torrent, piece, good) => {
+                self.swarm.verified(&mut self.parts, torrent, piece, good)
+            }
+            Event::Unread(torrent, piece) => self.swarm.unread(&mut self.parts, torrent, piece),
+            Event::Unreadable(torrent) => self.swarm.unreadable(&mut self.parts, torrent),
+            Event::Readable(torrent) => {
+                if let Some(torrent) = self.parts.cx.torrents.get_mut(torrent) {
+                    torrent.state = torrent::State::Active;
+                    self.parts.cx.torrents.to_recheck = true;
+                }
+            }
+            Event::Changed(torrent, have) => self.swarm.changed(&mut self.parts, torrent, have),
+            Event::Recheck(torrent) => self.swarm.recheck(&mut self.parts, torrent),
+            Event::Restored(torrent, have) => self.swarm.restored(&mut self.parts, torrent, have),
+            Event::Writable(torrent) => self.parts.download.writable(&mut self.parts.cx, torrent),
+            Event::Peer(torrent, addr) => {
+                if self.parts.cx.torrents.get(torrent).is_some() {
+                    self.parts
+                        .discovery
+                        .candidates
+                        .add(now, torrent, addr, Standing::Stranger);
+                }
+            }
+            Event::NamedPeer(torrent, addr) => {
+                if self.parts.cx.torrents.get(torrent).is_some() {
+                    self.parts
+                        .discovery
+                        .candidates
+                        .add(now, torrent, addr, Standing::Named);
+                }
+            }
+            Event::Announced(id, told) => {
+                self.parts
+                    .discovery
+                    .announcer
+                    .answered(now, id, told, &mut self.parts.cx.rng)
+            }
+            Event::AnnounceFailed(id, wait) => {
+                self.parts
+                    .discovery
+                    .announcer
+                    .failed(now, id, wait, &mut self.parts.cx.rng);
+            }
+        }
+    }
+
+    /// The next thing to do, or `None` until something else happens.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.parts.cx.now = now;
+        if core::mem::take(&mut self.parts.upload.slot_freed) {
+            self.parts.upload.fill_slots(&mut self.parts.cx);
+        }
+        if self.parts.upload.waits_for_queue && self.parts.upload.queue.has_room() {
+            self.parts.upload.waits_for_queue = false;
+            for slot in 0..self.parts.cx.peers.len() {
+                if self.parts.cx.peers[slot].upload.queue_full
+                    && self.parts.cx.peers[slot].is_live()
+                {
+                    self.parts.cx.peers.make_ready(slot);
+                }
+            }
+        }
+        if let Some(action) = self.parts.download.storage_action(&mut self.parts.cx) {
+            return Some(action);
+        }
+        if core::mem::take(&mut self.parts.cx.torrents.left_out) {
+            self.swarm.finish_narrowed(&mut self.parts);
+        }
+        if core::mem::take(&mut self.parts.download.request_all) {
+            self.parts.download.ask_all(&mut self.parts.cx);
+        }
+        while let Some(slot) = self.parts.cx.peers.next_ready() {
+            if let Some(action) = self.swarm.action(&mut self.parts, slot) {
+                return Some(action);
+            }
+        }
+        if let Some(action) = self.swarm.doubt_action(&mut self.parts) {
+            return Some(action);
+        }
+        let dial = self.swarm.dial(&mut self.parts);
+        dial.or_else(|| {
+            self.parts
+                .discovery
+                .announcer
+                .poll(now)
+                .map(Action::Announce)
+        })
+    }
+
+    /// Writes what is due to a connection into `buf`: whole heads, and gaps for the `bodies` that
+    /// the host puts in. Answers with the number of bytes that `buf` then holds.
+    ///
+    /// The host may send any part of it from the start on. The same call gives the same answer until
+    /// [`transmitted`](Self::transmitted) is told what went out.
+    pub fn transmit(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        buf: &mut [u8],
+        bodies: &mut Bodies,
+    ) -> usize {
+        self.parts.cx.now = now;
+        bodies.clear();
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
+            return 0;
+        };
+        // Less than a block is not worth a packet.
+        let budget = Some(self.parts.upload.rate.level(now))
+            .filter(|&level| level >= QUANTUM)
+            .unwrap_or(0);
+        let (len, throttled) =
+            outbound::fill(&self.swarm.view(&self.parts, slot), budget, buf, bodies);
+        self.parts.upload.waits_for_rate |= throttled;
+        len
+    }
+
+    /// Notes that the first `len` bytes of [`transmit`](Self::transmit)'s answer went out.
+    pub fn transmitted(&mut self, now: Instant, id: ConnId, len: usize) {
+        self.parts.cx.now = now;
+        let Some(slot) = self.parts.cx.peers.slot(id) else {
+            return;
+        };
+        let mut left = u32::try_from(len).unwrap_or(u32::MAX);
+        while left > 0 {
+            let view = self.swarm.view(&self.parts, slot);
+            let mut cursor = Cursor::new(view.conn);
+            let Some(out) = cursor.peek(&view) else { break };
+            let (done, total) = (cursor.done(), view.len(out));
+            let head = view.head_len(out);
+            let len = left.min(total - done);
+            let body = (done + len).saturating_sub(head.max(done));
+            cursor.advance(&view, out, len, total);
+            let fresh = done == 0;
+            left -= len;
+            self.swarm.sent(&mut self.parts, slot, out, fresh, body);
+            self.parts.cx.peers[slot].link.outbox = cursor.outbox();
+        }
+        if len > 0 {
+            self.parts.cx.peers[slot].link.last_sent_at = now;
+        }
+        self.parts.cx.peers.make_ready(slot);
+    }
+
+    /// When [`tick`](Self::tick) is worth calling next.
+    pub fn deadline(&self) -> Option<Instant> {
+        let bucket = if self.parts.upload.waits_for_rate {
+            self.parts
+                .upload
+                .rate
+                .ready_at(self.parts.upload.rate.filled_at())
+        } else {
+            None
+        };
+        let ration = if self.parts.download.waits_for_rate {
+            self.parts
+                .download
+                .rate
+                .ready_at(self.parts.download.rate.filled_at())
+        } else {
+            None
+        };
+        let dial = if self.swarm.may_dial(&self.parts) {
+            self.parts.discovery.candidates.deadline()
+        } else {
+            None
+        };
+        let announce = self.parts.discovery.announcer.deadline();
+        let all = [self.swarm.next_sweep, bucket, ration, dial, announce];
+        all.into_iter().flatten().min()
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Instant) {
+        self.parts.cx.now = now;
+        if self.parts.upload.waits_for_rate && self.parts.upload.rate.level(now) >= QUANTUM {
+            self.parts.upload.waits_for_rate = false;
+            self.parts
+                .cx
+                .peers
+                .make_all_ready(self.parts.upload.last_served);
+        }
+        if self.parts.download.waits_for_rate && self.parts.download.rate.level(now) >= QUANTUM {
+            self.parts.download.waits_for_rate = false;
+            self.parts.download.request_all = true;
+        }
+        if self.swarm.next_sweep.is_some_and(|at| at <= now) {
+            self.swarm.sweep(&mut self.parts);
+        }
+    }
+}
