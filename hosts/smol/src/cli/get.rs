@@ -37,7 +37,9 @@ Options:
       --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT|INTERFACE[:PORT]
                        where peers connect, TCP, as for seed; repeat it for
-                       several (default: 0.0.0.0:6881 and [::]:6881)
+                       several (default: 0.0.0.0:6881 and [::]:6881, or a
+                       port after that if another program has it, unless a
+                       public address is given)
       --proxy URL      call trackers and the server of the torrent through a
                        proxy, as for seed
       --public-address HOST[:PORT]

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::{Seed, say_listening};
 use crate::address::{reachable, sources};
-use crate::cli::seed::SeedArgs;
+use crate::cli::seed::{PORT, SeedArgs};
 use crate::engine::Engine;
 use crate::listen::{Interface, Listen, OF_A_FAMILY, interface};
 use crate::proxy::Proxy;
@@ -80,10 +80,13 @@ impl Listening {
 
     /// The same for a command that cannot do without: it waits for an interface that is away, and ends for an address
     /// that cannot be had. A machine without one of the two families does with the other, unless the addresses were
-    /// chosen.
-    pub(super) fn insist(&mut self) -> Result<(), String> {
+    /// chosen. If nobody chose the port, and `may_move`, another one will do.
+    pub(super) fn insist(&mut self, may_move: bool) -> Result<(), String> {
         loop {
             self.take();
+            if may_move && self.default && self.is_taken() {
+                self.move_on();
+            }
             let mut refusals = Vec::new();
             for place in &self.places {
                 if let Stage::Refused(error) = &place.stage {
@@ -105,6 +108,36 @@ impl Listening {
             self.say_away();
             thread::sleep(LOOK_FIRST);
         }
+    }
+
+    /// Whether somebody else has the port.
+    fn is_taken(&self) -> bool {
+        self.places.iter().any(|place| {
+            matches!(&place.stage, Stage::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
+        })
+    }
+
+    /// Takes the next port that nobody has, for all addresses.
+    fn move_on(&mut self) {
+        let before = self.wanted.clone();
+        for port in PORT + 1..=PORT + PORTS {
+            self.places.clear();
+            for wanted in &mut self.wanted {
+                if let Listen::At(addr) = wanted {
+                    addr.set_port(port);
+                }
+            }
+            self.take();
+            if !self.is_taken() {
+                return log::warn!(
+                    "another program, perhaps everseed itself, has port {PORT}: it listens on {port}; choose one with \
+                     --listen IP:PORT"
+                );
+            }
+        }
+        self.places.clear();
+        self.wanted = before;
+        self.take();
     }
 
     /// From where others are called.
@@ -288,9 +321,6 @@ impl Seed {
     pub(super) fn open_listeners(&mut self) {
         let engine = std::rc::Rc::clone(&self.engine);
         self.listening.open(&mut engine.borrow_mut(), false);
-        if self.service.is_none() && !self.calm {
-            return;
-        }
         self.listening.say_refused();
         self.listening.say_away();
     }
@@ -340,8 +370,12 @@ impl Said {
     }
 }
 
-pub(super) fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
-    format!("cannot listen on {addr}: {error}; choose another with --listen IP:PORT")
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
+    let who = match error.kind() {
+        io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
+        _ => "",
+    };
+    format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
 }
 
 /// How often addresses are looked at.
@@ -349,6 +383,9 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// The same as long as there is none at a start.
 const LOOK_FIRST: Duration = Duration::from_secs(1);
+
+/// Ports after the usual one that are tried.
+const PORTS: u16 = 99;
 
 /// After how long the same may be said again, and how much is remembered.
 const SAID_AGAIN: Duration = Duration::from_secs(3600);

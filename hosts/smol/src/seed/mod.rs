@@ -76,7 +76,10 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
     let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
     let mut listening = Listening::new(&args);
-    listening.insist().map_err(Failure::Failed)?;
+    // Links name the port of what is made here, and routers forward one that was chosen.
+    let may_move = get.is_some() && args.public_address.is_none();
+    let insisted = listening.insist(may_move);
+    insisted.map_err(Failure::Failed)?;
     let mut original = None;
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
