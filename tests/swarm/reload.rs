@@ -25,11 +25,16 @@ struct World {
 
 impl World {
     fn new(net: &Net) -> World {
+        World::under(net, &[])
+    }
+
+    /// The same, started by way of another program.
+    fn under(net: &Net, wrapper: &[String]) -> World {
         let dir = Dir::new("run");
         let listen = net.addr(Family::V4);
         let content = Content::file("film.bin", 40 * 16_384, 5);
         let seed = format!("[[seed]]\npath = \"{}\"\n", content.path().display());
-        let mut service = Service::start(&dir, listen, &seed, &[]);
+        let mut service = Service::start(&dir, listen, &seed, wrapper);
         service.wait_for("seeding: film.bin", 1);
         let hash = service.torrent();
         let hash = InfoHash::parse(&hash.file_stem().unwrap().to_string_lossy());
@@ -158,6 +163,49 @@ fn limits() {
     assert!(!output.contains("it starts anew"), "{output}");
     assert!(!output.contains("stopped: "), "{output}");
     world.service.stop();
+}
+
+/// Limits by the hour hold where the machine is: its zone is chosen so that it is half past twelve. They change while
+/// somebody is served.
+#[test]
+fn rates_by_the_hour() {
+    let net = Net::new();
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let utc = i64::try_from(since / 60 % (24 * 60)).unwrap();
+    // What a zone is called by is what has to be added to its time.
+    let behind = utc - (12 * 60 + 30);
+    let sign = if behind < 0 { "-" } else { "" };
+    let (hours, minutes) = (behind.abs() / 60, behind.abs() % 60);
+    let zone = format!("TZ=AAA{sign}{hours}:{minutes:02}");
+    let mut world = World::under(&net, &["env".to_owned(), zone]);
+    let hours = |hours: &str| format!("[[rates]]\nhours = \"{hours}\"\nup = \"2048Ki\"\n");
+    let limits = [
+        ("", hours("13:00-12:00")),
+        ("", hours("12:00-13:00")),
+        ("up = \"1024Ki\"\n", hours("12:00-13:00")),
+        ("up = \"1024Ki\"\n", hours("23:00-12:00")),
+        ("", "[[rates]]\ndown = \"1024Ki\"\n".to_owned()),
+    ];
+    for (number, (usual, hours)) in (1..).zip(limits) {
+        world.is_served();
+        let config = format!("log = \"info\"\n{usual}{hours}{}", world.seed);
+        world.service.reload(world.listen, &config);
+        world.service.wait_for("the configuration was read", number);
+        world.is_served();
+    }
+    world.service.stop();
+    let output = world.service.process.output();
+    let said = output
+        .lines()
+        .filter_map(|l| l.split_once("limits from now on: "));
+    let said: Vec<&str> = said.map(|(_, limits)| limits).collect();
+    let expected = [
+        "up at most 2.00 MiB/s, down without a limit",
+        "up at most 1.00 MiB/s, down without a limit",
+        "up without a limit, down at most 1.00 MiB/s",
+    ];
+    assert_eq!(said, expected, "{output}");
 }
 
 /// What comes by a reload is worth as much as what was there at the start: a download, and many more to seed. How

@@ -21,7 +21,7 @@
 //! | [`announce`], [`http`], [`way`], [`proxy`], `trackers` | talking to trackers |
 //! | [`tracker`] | the built-in tracker |
 //! | `place` | which disk content belongs to |
-//! | [`config`], `notify` | what a service needs besides |
+//! | [`config`], [`rates`], `notify` | what a service needs besides |
 //! | [`cli`], [`magnet`], `secrets` | what people see |
 
 // But for the one module that calls the kernel by numbers.
@@ -45,6 +45,7 @@ mod memory;
 mod notify;
 mod place;
 pub mod proxy;
+pub mod rates;
 mod scope;
 mod secrets;
 pub mod seed;

@@ -18,6 +18,7 @@ use crate::cli::options::options;
 use crate::cli::seed::{self, SeedArgs};
 use crate::cli::text::{Output, escape};
 use crate::config::{self, Setting, Table};
+use crate::rates::Rates;
 use crate::secrets::mask_urls;
 use crate::seed::foresee::{Finding, Weight, foresee, refusals};
 
@@ -44,7 +45,7 @@ within a second. Under systemd it says when it is ready, reads the file and stop
 and serves its watchdog.
 
 SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
-goes on as it was. Limits (up, down, slots, max-peers, ratio, time), check, log,
+goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio, time), check, log,
 and what is watched, seeded or got change in place, and nobody is parted with.
 For other keys, for peers or torrents that there is no memory for, and for a
 first download it starts anew in place, under the same process id: all peers
@@ -81,6 +82,8 @@ pub struct Config {
     pub download: Option<Fetch>,
     /// Download limit in bytes per second.
     pub down: Option<u64>,
+    /// Limits that hold at some hours; the first that do count.
+    pub rates: Vec<Rates>,
     /// Folders whose torrents, files and folders are seeded.
     pub watch: Vec<PathBuf>,
     /// Torrents of watched folders that may be awake at a time, 1 to 20,000.
@@ -180,7 +183,9 @@ impl Lines {
         let settings = global.iter().flat_map(|table| &table.settings);
         Lines {
             keys: settings.map(|s| (s.key.clone(), s.line)).collect(),
-            items: items.iter().map(|table| table.line).collect(),
+            items: (items.iter().filter(|table| table.name != "rates"))
+                .map(|table| table.line)
+                .collect(),
         }
     }
 
@@ -220,7 +225,7 @@ impl Config {
         let mut seed = SeedArgs::default();
         let mut fetch = Fetch::default();
         let mut own = Own::default();
-        let mut items = Vec::new();
+        let (mut items, mut rates) = (Vec::new(), Vec::new());
         for table in &tables {
             match table.name.as_str() {
                 "" => wrong.extend(global(table, &mut seed, &mut fetch, &mut own)),
@@ -228,8 +233,13 @@ impl Config {
                     Ok(item) => items.push(item),
                     Err(complaints) => wrong.extend(complaints),
                 },
+                "rates" => match self::rates(table) {
+                    Ok(read) => rates.push(read),
+                    Err(complaints) => wrong.extend(complaints),
+                },
                 name => {
-                    let text = format!("there is no [[{name}]]; it is [[seed]] or [[get]]");
+                    let text =
+                        format!("there is no [[{name}]]; it is [[seed]], [[get]] or [[rates]]");
                     wrong.push((table.line, text));
                 }
             }
@@ -265,6 +275,7 @@ impl Config {
             seed,
             download: own.download.then_some(fetch),
             down,
+            rates,
             watch: own.watch,
             torrents: own.torrents,
             state_in_ram: own.state_in_ram,
@@ -389,6 +400,41 @@ fn global_one(
         _ => option(setting, seed, fetch)?,
     }
     Ok(())
+}
+
+/// Limits for some hours.
+fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
+    let mut rates = Rates::default();
+    let mut read = |setting: &Setting| -> Result<(), Wrong> {
+        let text = match setting.key.as_str() {
+            "days" => setting.values.join(","),
+            _ => single(setting)?.to_owned(),
+        };
+        let (read, what) = match setting.key.as_str() {
+            "hours" => (rates.set_hours(&text), "hours like 08:00-23:00"),
+            "days" => (rates.set_days(&text), "days like mon-fri or sat, sun"),
+            "up" | "down" => {
+                let rate = args::rate(&text);
+                match setting.key.as_str() {
+                    "up" => rates.up = rate,
+                    _ => rates.down = rate,
+                }
+                let what = "a rate like 500k or 2M (leave it out for the usual limit)";
+                (rate.map(drop), what)
+            }
+            _ => return Err(unknown(setting, &["hours", "days", "up", "down"])),
+        };
+        read.ok_or_else(|| wrong(setting, &format!("\"{text}\" is not {what}")))
+    };
+    let settings = table.settings.iter();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).collect();
+    if wrong.is_empty() && rates.up.is_none() && rates.down.is_none() {
+        wrong.push((table.line, "[[rates]] needs up or down, or both".to_owned()));
+    }
+    match wrong.is_empty() {
+        true => Ok(rates),
+        false => Err(wrong),
+    }
 }
 
 fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
@@ -590,6 +636,10 @@ mod tests {
             down = 250000
             check = "lazy"
             sequential = true
+            [[rates]]
+            hours = "08:00-23:00"
+            days = ["mon-thu", "fri"]
+            up = "200k"
             [[seed]]
             path = "/srv/film.mkv"
             [[get]]
@@ -618,6 +668,7 @@ mod tests {
         let make = &config.seed.make;
         assert_eq!((make.choice.exclude.len(), make.private), (2, true));
         assert!(!config.seed.listen_default && config.seed.listen.len() == 1);
+        assert_eq!((config.rates.len(), config.rates[0].up), (1, Some(200_000)));
         let download = config.download.unwrap();
         assert_eq!(download.out, Path::new("/srv/data"));
         assert!(download.sequential && !download.no_seed);
@@ -665,6 +716,23 @@ mod tests {
             ("torrents = 0", "1: torrents: \"0\" is not a number"),
             ("[[sed]]", "1: there is no [[sed]]"),
             ("[[seed]]", "1: [[seed]] needs path"),
+            (
+                "[[rates]]\nhours = \"1:00-2:00\"",
+                "1: [[rates]] needs up or down",
+            ),
+            (
+                "[[rates]]\nhours = \"8-9\"\nup = 1",
+                "2: hours: \"8-9\" is not hours like 08:00-23:00",
+            ),
+            (
+                "[[rates]]\ndays = [\"mon\", \"no\"]\nup = 1",
+                "2: days: \"mon,no\" is not days like",
+            ),
+            ("[[rates]]\nup = \"fast\"", "2: up: \"fast\" is not a rate"),
+            (
+                "[[rates]]\nday = \"mon\"",
+                "2: there is no key day here; did you mean days?",
+            ),
             ("[[get]]\ntorrent = \"/x.torrent\"", "1: [[get]] needs out"),
             (
                 "[[seed]]\npath = \"/a\"\nratio = 2",

@@ -21,10 +21,12 @@ use super::{Seed, limits};
 use crate::cli::get::Fetch;
 use crate::cli::run::Config;
 use crate::cli::seed::SeedArgs;
-use crate::cli::text::is_live;
+use crate::cli::text::{is_live, size};
 use crate::cli::{Failure, set_log};
+use crate::clock::time_of_day;
 use crate::engine::Engine;
 use crate::memory::Plan;
+use crate::rates::{self, Moment};
 
 /// A configuration and what a start would find out about it; or what is wrong in its file.
 pub(super) type Read = Result<(Config, Vec<Finding>), Vec<String>>;
@@ -94,6 +96,7 @@ impl Service {
                 ..config.seed.clone()
             },
             down: now.down,
+            rates: now.rates.clone(),
             download: now.download.clone(),
             watch: now.watch.clone(),
             items: now.items.clone(),
@@ -149,20 +152,55 @@ impl Service {
     }
 
     /// What may change while peers are connected.
-    fn set_limits(&self, seed: &mut Seed, engine: &mut Engine) {
+    fn set_limits(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        self.zone = None;
+        self.mind_rates(engine);
+        self.limit(engine);
         let args = &self.config.seed;
-        let now = engine.now();
-        let limits = Limits {
-            upload_bps: args.up,
-            download_bps: self.config.down,
-            ..limits(args, &self.room)
-        };
-        engine.node.set_limits(now, limits);
         seed.check = args.check;
         let quiet = args.quiet || !is_live(&std::io::stdout());
         seed.status.finish();
         seed.status = Status::new(quiet);
         set_log(args.log);
+    }
+}
+
+/// Rates by the hour.
+impl Service {
+    /// The limits up and down that hold now.
+    fn rates_now(&mut self) -> (Option<u64>, Option<u64>) {
+        let usual = (self.config.seed.up, self.config.down);
+        if self.config.rates.is_empty() {
+            return usual;
+        }
+        let zone = self.zone.get_or_insert_with(rates::zone);
+        let moment = Moment::new(time_of_day(), zone);
+        rates::at(&self.config.rates, moment, usual)
+    }
+
+    /// Has other limits hold when their hours begin or end. Nobody is parted with.
+    pub(super) fn mind_rates(&mut self, engine: &mut Engine) {
+        let rates = self.rates_now();
+        if rates == self.rates {
+            return;
+        }
+        self.rates = rates;
+        self.limit(engine);
+        let shown = |rate: Option<u64>| match rate {
+            Some(rate) => format!("at most {}/s", size(rate)),
+            None => "without a limit".to_owned(),
+        };
+        let (up, down) = (shown(rates.0), shown(rates.1));
+        log::info!("limits from now on: up {up}, down {down}");
+    }
+
+    fn limit(&self, engine: &mut Engine) {
+        let limits = Limits {
+            upload_bps: self.rates.0,
+            download_bps: self.rates.1,
+            ..limits(&self.config.seed, &self.room)
+        };
+        engine.node.set_limits(engine.now(), limits);
     }
 }
 

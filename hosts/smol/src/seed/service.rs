@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
+use tz::TimeZone;
 
 use super::asleep::Waking;
 use super::fetch::Download;
@@ -77,6 +78,10 @@ pub(super) struct Service {
     network: Network,
     pub(super) said: Said,
     pub(super) manager: Manager,
+    /// The limits up and down that hold, in bytes per second.
+    pub(super) rates: (Option<u64>, Option<u64>),
+    /// In which the hours of rates are, once that was asked for.
+    pub(super) zone: Option<TimeZone>,
 }
 
 /// Something that is seeded, or is to be.
@@ -185,6 +190,8 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         network: Network::new(&seed.engine.borrow().way_out),
         said: Said::default(),
         manager: Manager::of_this_process(),
+        rates: (config.seed.up, config.down),
+        zone: None,
         config,
     };
     service.name_items();
@@ -273,6 +280,7 @@ impl Service {
     /// What is looked at now and then.
     fn poll(&mut self, seed: &mut Seed, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
+        self.mind_rates(engine);
         if self.manager.is_there() {
             let numbers = numbers(engine, &seed.torrents);
             self.manager.status(in_short(&numbers));
