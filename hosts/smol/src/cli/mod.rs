@@ -58,6 +58,7 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check);
 those of get are in its own help.
+
 EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
 ";
 
