@@ -246,17 +246,21 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peers, slots, lent) = (self.peers, self.slots, size(self.lent as u64));
-        write!(f, "torrents {}", self.torrents)?;
+        let s = if self.torrents == 1 { "" } else { "s" };
+        write!(f, "room for {} torrent{s}", self.torrents)?;
         if self.asleep > 0 {
-            write!(f, " and {} asleep", self.asleep)?;
+            write!(f, " awake and {} asleep", self.asleep)?;
         }
         write!(
             f,
-            ", peers {peers}, served {slots} with {lent} on their way"
+            ", {peers} peers, {slots} of them served at a time with {lent} on its way to them"
         )?;
         match self.blocks {
             0 => Ok(()),
-            blocks => write!(f, ", blocks {blocks}"),
+            blocks => {
+                let coming = size((blocks * BLOCK as usize) as u64);
+                write!(f, ", {coming} of blocks that are downloaded")
+            }
         }
     }
 }
@@ -430,6 +434,19 @@ mod tests {
         let asleep = plan.asleep * ASLEEP;
         let download = plan.blocks * BLOCK_COST + plan.peer_bitfields;
         plan.fixed() + asleep + download + kernel + plan.peers * peer()
+    }
+
+    /// The first line that people read says what the numbers are of.
+    #[test]
+    fn told_in_words() {
+        let mut plan = wanted(1).fit(16 << 20).unwrap();
+        plan.lent = 12 << 20;
+        let one = "room for 1 torrent, 1000 peers, 16 of them served at a time with 12.0 MiB on its way to them";
+        assert_eq!(plan.to_string(), one);
+        (plan.torrents, plan.asleep, plan.blocks) = (50, 10_000, 256);
+        let more = "room for 50 torrents awake and 10000 asleep, 1000 peers, 16 of them served at a time with \
+                    12.0 MiB on its way to them, 4.00 MiB of blocks that are downloaded";
+        assert_eq!(plan.to_string(), more);
     }
 
     #[test]

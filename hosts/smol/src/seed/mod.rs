@@ -377,7 +377,10 @@ impl Seed {
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
         let mut out = Output::new();
-        out.line(format_args!("memory: {}: {plan}", size(args.memory)));
+        out.line(format_args!(
+            "memory: {} at most: {plan}",
+            size(args.memory)
+        ));
         let _ = out.finish();
         let limits = Limits {
             download_bps,
