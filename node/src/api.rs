@@ -46,7 +46,6 @@ pub struct Limits {
 
 /// What the host is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Action {
     /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
     Connect {

@@ -66,6 +66,100 @@ use crate::torrent;
 ///
 /// It reads no content: what is to be sent is named by [`Body`](crate::Body) and read by the host. It does not
 /// hash: [`Action::Verify`] asks for that. Nothing is sent of a piece that was not verified.
+///
+/// # Example
+///
+/// A seed and a leecher in one process: their sockets are two buffers, their disks two vectors.
+///
+/// ```
+/// use std::mem::MaybeUninit;
+/// use everseed_core::{geometry::Geometry, hash::InfoHash, time::Instant};
+/// use everseed_node::memory::{Lender, Sizes};
+/// use everseed_node::{Action, Bodies, Event, Have, Identity, Limits, Memory, Node, Order, Wanted};
+///
+/// struct Heap;
+/// impl Lender<'static> for Heap {
+///     fn filled<T: Clone>(&mut self, value: T, len: usize) -> &'static mut [T] {
+///         vec![value; len].leak()
+///     }
+///     fn made<T>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+///         Vec::leak((0..len).map(|_| make()).collect())
+///     }
+///     fn room<T>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+///         Box::leak(Box::new_uninit_slice(len))
+///     }
+/// }
+///
+/// // Three pieces of 32 KiB, of which the seed has all and the leecher nothing.
+/// let (hash, now) = (InfoHash([7; 20]), Instant::from_secs(1));
+/// let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+/// let content: Vec<u8> = (0..96 * 1024).map(|at| (at / 251) as u8).collect();
+/// let mut disks = [content.clone(), vec![0; 96 * 1024]];
+/// let sizes = Sizes {
+///     conns: 1, requests: 64, blocks: 8, in_progress: 3, in_progress_bits: 12, peer_bitfields: 1,
+///     counts: 3, registry: 1, torrents: 1, bits: 8, tiers: 0, candidates: 1, scratch: 16 * 1024,
+/// };
+/// let mut nodes = [b's', b'l'].map(|name| {
+///     let identity = Identity { peer_id: [name; 20], port: 6881, client: "example" };
+///     let limits = Limits {
+///         slots: None, most_slots: 4, peers: 1, upload_bps: None, download_bps: None,
+///     };
+///     Node::new(Memory::lend(&sizes, &mut Heap), identity, limits, name.into())
+/// });
+/// let seeded = nodes[0].add(hash, geometry, Have::All, 0).unwrap();
+/// let wanted = nodes[1].add(hash, geometry, Have::Nothing, 0).unwrap();
+/// nodes[1].download(now, wanted, Wanted::All, Order::Rarest).unwrap();
+/// nodes[1].event(now, Event::Peer(wanted, "10.0.0.1:6881".parse().unwrap()));
+///
+/// let (mut conns, mut wires) = ([None, None], [Vec::new(), Vec::new()]);
+/// while !nodes[1].is_complete(wanted) {
+///     for n in 0..2 {
+///         while let Some(action) = nodes[n].poll(now) {
+///             match action {
+///                 Action::Connect { conn, .. } => {
+///                     conns[n] = Some(conn);
+///                     conns[1 - n] = nodes[1 - n].accept(now, "10.0.0.2:50000".parse().unwrap());
+///                     nodes[n].event(now, Event::Connected(conn));
+///                 }
+///                 Action::Transmit { conn } => {
+///                     let (mut packet, mut bodies) = (vec![0; 64 * 1024], Bodies::new());
+///                     let len = nodes[n].transmit(now, conn, &mut packet, &mut bodies);
+///                     for body in &bodies {
+///                         let (from, len) = (body.span.offset as usize, body.span.len as usize);
+///                         packet[body.at..][..len].copy_from_slice(&disks[n][from..][..len]);
+///                     }
+///                     nodes[n].transmitted(now, conn, len);
+///                     wires[1 - n].extend_from_slice(&packet[..len]);
+///                 }
+///                 Action::Write { block, span } => {
+///                     let bytes = nodes[n].take_block(block).unwrap();
+///                     let (at, len) = (span.offset as usize, span.len as usize);
+///                     disks[n][at..][..len].copy_from_slice(&bytes[..len]);
+///                     nodes[n].written(block, bytes, Ok(()));
+///                 }
+///                 // A host hashes the piece here.
+///                 Action::Verify { torrent, piece, .. } => {
+///                     let (at, len) = (geometry.piece_offset(piece) as usize, geometry.piece_size(piece) as usize);
+///                     let good = disks[n][at..][..len] == content[at..][..len];
+///                     nodes[n].event(now, Event::Verified(torrent, piece, good));
+///                 }
+///                 // Two that have all need nothing of each other any more.
+///                 Action::Close { .. } => conns = [None, None],
+///                 Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
+///             }
+///         }
+///         let Some(conn) = conns[n] else { continue };
+///         while let Some(space) = nodes[n].recv_space(conn).filter(|_| !wires[n].is_empty()) {
+///             let len = space.len().min(wires[n].len());
+///             space[..len].copy_from_slice(&wires[n][..len]);
+///             wires[n].drain(..len);
+///             nodes[n].received(now, conn, len);
+///         }
+///     }
+/// }
+/// assert_eq!(disks[1], content);
+/// assert_eq!(nodes[0].torrent(seeded).unwrap().uploaded, 96 * 1024);
+/// ```
 #[derive(Debug)]
 pub struct Node<'m> {
     pub(crate) swarm: Swarm<'m>,

@@ -317,7 +317,7 @@ impl World {
                 Action::Transmit { conn } => self.transmit(conn),
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
-                _ => {}
+                Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
             }
         }
     }

@@ -174,8 +174,8 @@ impl Engine {
                     let engine = Arc::clone(self);
                     task::spawn_blocking(move || engine.verify(piece));
                 }
-                // There are no trackers to announce to.
-                _ => {}
+                // There are no trackers to announce to, nothing sleeps, and nothing is downloaded.
+                Action::Announce(_) | Action::Wake { .. } | Action::Write { .. } => {}
             }
         }
         let deadline = state.node.deadline();

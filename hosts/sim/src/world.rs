@@ -540,7 +540,8 @@ impl World {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
-            _ => {}
+            // No torrent is put to sleep here.
+            Action::Wake { .. } => {}
         }
     }
 

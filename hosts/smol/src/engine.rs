@@ -342,7 +342,6 @@ impl Engine {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
                 }
-                Some(_) => {}
             }
         }
         self.busy = true;

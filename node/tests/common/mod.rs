@@ -310,7 +310,6 @@ impl World {
                     peer.held_back = false;
                 }
             }
-            _ => {}
         }
     }
 

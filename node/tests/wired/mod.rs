@@ -307,7 +307,8 @@ impl Swarm {
             Action::Verify { torrent, piece, .. } => {
                 self.nodes[n].verifying.push_back((torrent, piece));
             }
-            _ => {}
+            // Bytes are brought while there is room.
+            Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
         }
     }
 
