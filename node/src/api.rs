@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::discovery::announcer::{AnnounceId, Job};
 use crate::peer::{ConnId, Reason};
-use crate::torrent::Have;
 
 /// Who this node is on the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -284,3 +283,18 @@ pub enum Source {
 
 /// The bodies of one [`Node::transmit`](crate::Node::transmit), in order.
 pub type Bodies = heapless::Vec<Body, 16>;
+
+/// Which pieces of a torrent there are when it is added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Have<'a> {
+    /// None.
+    Nothing,
+    /// All, and every one was verified.
+    All,
+    /// Presumably all: each piece is verified before it is first served.
+    Unverified,
+    /// Presumably these, one bit per piece in wire order, and verified as above.
+    Presumed(&'a [u8]),
+    /// These, verified, one bit per piece in wire order.
+    Some(&'a [u8]),
+}

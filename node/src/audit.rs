@@ -4,8 +4,8 @@
 
 use everseed_core::bits;
 
-use crate::context::Parts;
 use crate::download::pending_blocks::{PendingBlock, State};
+use crate::parts::Parts;
 use crate::peer::Has;
 use crate::peer::State as Conn;
 use crate::torrent::Bits;

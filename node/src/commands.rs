@@ -8,13 +8,13 @@ use everseed_core::tracker::Report;
 use crate::discovery::announcer;
 use crate::peer::Has;
 
+use crate::api::Have;
 use crate::api::{AddError, Limits, Order, Stats, Stuck, TorrentStats, Wanted};
 use crate::audit::audit;
 use crate::discovery::announcer::Job;
 use crate::node::Node;
 use crate::peer::{ConnId, Reason};
 use crate::torrent;
-use crate::torrent::Have;
 
 impl<'m> Node<'m> {
     /// Looks whether every slot is with somebody and every count is right. Simulators and tests call it as
@@ -156,10 +156,18 @@ impl<'m> Node<'m> {
             for slot in 0..self.parts.cx.peers.len() {
                 let conn = &self.parts.cx.peers[slot];
                 if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
-                    self.parts.download.forget_bits(&mut self.parts.cx, slot);
+                    self.parts
+                        .download
+                        .availability
+                        .forget_bits(&mut self.parts.cx, slot);
                 }
             }
-            if !self.parts.download.reserve_counts(&mut self.parts.cx, id) {
+            if !self
+                .parts
+                .download
+                .availability
+                .reserve_counts(&mut self.parts.cx, id)
+            {
                 return Err(AddError::Bits);
             }
         }
@@ -310,6 +318,7 @@ impl<'m> Node<'m> {
     pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
         self.parts
             .download
+            .availability
             .stuck(&self.parts.cx.peers, &self.parts.cx.torrents, id)
     }
 

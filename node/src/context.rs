@@ -1,13 +1,10 @@
-//! What every subsystem needs besides what is its own, and the subsystems together.
+//! What every subsystem needs besides what is its own.
 
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 
-use crate::discovery::Discovery;
-use crate::download::Download;
 use crate::peer::Peers;
 use crate::torrent::{Torrent, Torrents};
-use crate::upload::Upload;
 
 /// The time, chance, the connections and the torrents.
 #[derive(Debug)]
@@ -30,13 +27,4 @@ impl Context<'_> {
     pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
         self.torrent_of(slot).map_or(0, |t| t.pieces())
     }
-}
-
-/// All that is below the swarm.
-#[derive(Debug)]
-pub(crate) struct Parts<'m> {
-    pub(crate) cx: Context<'m>,
-    pub(crate) upload: Upload<'m>,
-    pub(crate) download: Download<'m>,
-    pub(crate) discovery: Discovery<'m>,
 }

@@ -28,6 +28,7 @@ pub mod discovery;
 mod download;
 pub mod memory;
 mod node;
+mod parts;
 mod peer;
 mod rate;
 mod swarm;
@@ -36,11 +37,10 @@ pub mod trace;
 mod upload;
 
 pub use crate::api::{
-    Action, AddError, Bodies, Body, Event, Identity, Limits, Order, Source, Stats, StorageError,
-    Stuck, TorrentStats, Wanted,
+    Action, AddError, Bodies, Body, Event, Have, Identity, Limits, Order, Source, Stats,
+    StorageError, Stuck, TorrentStats, Wanted,
 };
 pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::memory::Memory;
 pub use crate::node::Node;
 pub use crate::peer::{ConnId, Reason};
-pub use crate::torrent::Have;

@@ -7,7 +7,7 @@ use everseed_core::rng::Rng;
 use everseed_core::sums::Secret;
 use everseed_core::time::Instant;
 
-use crate::context::{Context, Parts};
+use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::{Candidates, Standing};
@@ -16,6 +16,7 @@ use crate::download::availability::Availability;
 use crate::download::pending_blocks;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
+use crate::parts::Parts;
 use crate::peer::{Peers, State};
 use crate::rate::{Bucket, QUANTUM};
 use crate::swarm::Swarm;

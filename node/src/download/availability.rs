@@ -11,7 +11,6 @@ use everseed_core::geometry::TorrentId;
 
 use crate::api::Stuck;
 use crate::context::Context;
-use crate::download::Download;
 use crate::download::picker::Set;
 use crate::memory::ranges::{LentRange, reserve};
 use crate::peer::{Conn, Has, Peers};
@@ -24,13 +23,13 @@ pub(crate) struct Availability<'m> {
     pub(crate) counts: &'m mut [u16],
 }
 
-impl Download<'_> {
+impl Availability<'_> {
     /// What a peer has, as the picker sees it.
     pub(crate) fn has(&self, cx: &Context<'_>, slot: usize) -> Set<'_> {
         match cx.peers[slot].download.has {
             Has::Nothing => Set::None,
             Has::All => Set::All,
-            Has::Some(range) => Set::Some(range.get(self.availability.bytes)),
+            Has::Some(range) => Set::Some(range.get(self.bytes)),
         }
     }
 
@@ -44,7 +43,7 @@ impl Download<'_> {
                 None => return,
             },
         };
-        if bits::set(range.get_mut(self.availability.bytes), piece) {
+        if bits::set(range.get_mut(self.bytes), piece) {
             self.count(cx, slot, piece, 1);
         }
         if cx.peers[slot].download.have_count >= cx.pieces_of(slot) {
@@ -67,7 +66,7 @@ impl Download<'_> {
         let Some(range) = range else { return };
         for (byte, piece) in bytes.iter().zip((at * 8..).step_by(8)) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                if bits::set(range.get_mut(self.availability.bytes), piece + bit) {
+                if bits::set(range.get_mut(self.bytes), piece + bit) {
                     self.count(cx, slot, piece + bit, 1);
                 }
             }
@@ -84,7 +83,7 @@ impl Download<'_> {
     pub(crate) fn forget_bits(&mut self, cx: &mut Context<'_>, slot: usize) {
         if let Has::Some(range) = cx.peers[slot].download.has {
             for piece in 0..cx.pieces_of(slot) {
-                if bits::get(range.get(self.availability.bytes), piece) {
+                if bits::get(range.get(self.bytes), piece) {
                     self.count(cx, slot, piece, -1);
                 }
             }
@@ -112,7 +111,7 @@ impl Download<'_> {
         if open().any(may) {
             return None;
         }
-        let counts = torrent.counts.get(self.availability.counts);
+        let counts = torrent.counts.get(self.counts);
         let missing = torrent.geometry?.all_pieces().filter(|&piece| {
             let had = torrents.contains(torrent.have, piece);
             !had && torrents.contains(torrent.wanted, piece)
@@ -137,15 +136,15 @@ impl Download<'_> {
         let torrent = cx.torrent_of(slot).filter(|t| t.downloads)?;
         let len = torrent.geometry?.bitfield_len();
         let ranges = || cx.peers.iter().filter_map(range_of);
-        let range = reserve(len, self.availability.bytes.len(), ranges)?;
-        range.get_mut(self.availability.bytes).fill(0);
+        let range = reserve(len, self.bytes.len(), ranges)?;
+        range.get_mut(self.bytes).fill(0);
         cx.peers[slot].download.has = Has::Some(range);
         Some(range)
     }
 
     fn count(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32, change: i16) {
         let counts = cx.torrent_of(slot).map_or(LentRange::EMPTY, |t| t.counts);
-        let counts = counts.get_mut(self.availability.counts);
+        let counts = counts.get_mut(self.counts);
         if let Some(count) = counts.get_mut(piece as usize) {
             *count = count.saturating_add_signed(change);
         }
@@ -162,10 +161,10 @@ impl Download<'_> {
         }
         let pieces = torrent.pieces();
         let ranges = || cx.torrents.all().map(|t| t.counts);
-        let Some(range) = reserve(pieces, self.availability.counts.len(), ranges) else {
+        let Some(range) = reserve(pieces, self.counts.len(), ranges) else {
             return false;
         };
-        range.get_mut(self.availability.counts).fill(0);
+        range.get_mut(self.counts).fill(0);
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.counts = range;
         }

@@ -138,7 +138,7 @@ impl Download<'_> {
             wanted: cx.torrents.set(torrent.wanted),
             had: cx.torrents.set(torrent.have),
             begun: crate::download::picker::Set::None,
-            has: self.has(cx, slot),
+            has: self.availability.has(cx, slot),
             counts: torrent.counts.get(self.availability.counts),
             rule,
         })
@@ -215,7 +215,7 @@ impl Download<'_> {
     pub(crate) fn may_ask(&self, cx: &Context<'_>, slot: usize, piece: u32) -> bool {
         let conn = &cx.peers[slot];
         (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
-            && self.has(cx, slot).contains(piece)
+            && self.availability.has(cx, slot).contains(piece)
     }
 
     /// Begins another piece with a peer; if `unique`, only one that no other has but seeds.

@@ -7,8 +7,8 @@ use everseed_core::time::Instant;
 use everseed_core::wire::{Decoder, Features, Handshake, PeerId};
 
 use crate::memory::ids::NONE;
-use crate::peer::Reason;
 use crate::peer::outbox::Outbox;
+use crate::peer::reason::Reason;
 
 /// See the module.
 #[derive(Clone, Debug)]

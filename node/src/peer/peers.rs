@@ -10,7 +10,8 @@ use everseed_core::time::Instant;
 
 use crate::memory::ids::NONE;
 use crate::memory::lazy_table::LazyTable;
-use crate::peer::{Conn, ConnId, State, origin};
+use crate::peer::conn::{Conn, ConnId, origin};
+use crate::peer::link::State;
 
 /// See the module.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use everseed_core::time::Instant;
 
-use crate::context::Parts;
+use crate::parts::Parts;
 use crate::peer::{Conn, ConnId, Reason, State, origin};
 use crate::swarm::Swarm;
 

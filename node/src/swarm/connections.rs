@@ -1,13 +1,12 @@
 //! Connections from the first to the last: the slot that each has, calls to others, ends.
 
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use everseed_core::geometry::TorrentId;
 
 use crate::api::Action;
-use crate::context::Parts;
 use crate::discovery::candidates::{Fate, Standing};
+use crate::parts::Parts;
 use crate::peer::origin;
 use crate::peer::{Conn, ConnId, Reason, State};
 use crate::swarm::Swarm;
@@ -49,7 +48,7 @@ impl Swarm<'_> {
         self.turned_away += u64::from(matches!(reason, Reason::Crowded | Reason::Asleep));
         let fate = self.fate(on, slot, reason);
         on.download.drop_all_pending(&mut on.cx, slot, false);
-        on.download.forget_bits(&mut on.cx, slot);
+        on.download.availability.forget_bits(&mut on.cx, slot);
         let conn = &mut on.cx.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
         let callable = conn.callable();
@@ -164,6 +163,3 @@ impl Swarm<'_> {
 
 /// Connections that are being made at a time.
 const MAX_DIALS: u16 = 8;
-
-/// How long making a connection may take.
-pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(20);

@@ -13,11 +13,12 @@ use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::metadata;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
-use crate::context::Parts;
 use crate::discovery::candidates::{Fate, STEADY};
 use crate::memory::ids::NONE;
-use crate::peer::{ConnId, Payload, Reason, State};
+use crate::parts::Parts;
+use crate::peer::{Payload, Reason, State};
 use crate::swarm::Swarm;
+use crate::swarm::stash::Stash;
 use crate::torrent;
 
 type Verdict = Result<(), Reason>;
@@ -325,7 +326,7 @@ impl Swarm<'_> {
         }
         let conn = &mut on.cx.peers[slot];
         conn.download.have_count = conn.download.have_count.saturating_add(1).min(pieces);
-        on.download.peer_has(&mut on.cx, slot, index);
+        on.download.availability.peer_has(&mut on.cx, slot, index);
         if !on.cx.peers[slot].download.interested
             && on.cx.peers[slot]
                 .link
@@ -342,7 +343,7 @@ impl Swarm<'_> {
     /// another one where it would have to send very many haves: the last one counts.
     fn bitfield(&mut self, on: &mut Parts<'_>, slot: usize, len: u32) -> Verdict {
         on.cx.peers[slot].download.have_count = 0;
-        on.download.forget_bits(&mut on.cx, slot);
+        on.download.availability.forget_bits(&mut on.cx, slot);
         let torrent = on.cx.torrent_of(slot).and_then(|t| t.geometry);
         if torrent.map(|g| g.bitfield_len()) != Some(len) {
             return Err(Reason::BadBitfield);
@@ -376,14 +377,16 @@ impl Swarm<'_> {
             return Ok(());
         }
         if on.cx.peers[slot].download.have_count >= pieces {
-            on.download.peer_has_all(&mut on.cx, slot);
+            on.download.availability.peer_has_all(&mut on.cx, slot);
         }
         on.download.review(&mut on.cx, slot);
         self.both_seeds(on, slot)
     }
 
     fn count_bits(&mut self, on: &mut Parts<'_>, slot: usize, at: u32, bytes: &[u8]) {
-        on.download.peer_has_bits(&mut on.cx, slot, at, bytes);
+        on.download
+            .availability
+            .peer_has_bits(&mut on.cx, slot, at, bytes);
         let pieces = on.cx.pieces_of(slot);
         let conn = &mut on.cx.peers[slot];
         conn.download.have_count = conn
@@ -395,14 +398,14 @@ impl Swarm<'_> {
 
     fn have_all(&mut self, on: &mut Parts<'_>, slot: usize) -> Verdict {
         on.cx.peers[slot].download.have_count = on.cx.pieces_of(slot);
-        on.download.peer_has_all(&mut on.cx, slot);
+        on.download.availability.peer_has_all(&mut on.cx, slot);
         on.download.review(&mut on.cx, slot);
         self.both_seeds(on, slot)
     }
 
     fn have_none(&mut self, on: &mut Parts<'_>, slot: usize) -> Verdict {
         on.cx.peers[slot].download.have_count = 0;
-        on.download.forget_bits(&mut on.cx, slot);
+        on.download.availability.forget_bits(&mut on.cx, slot);
         on.download.review(&mut on.cx, slot);
         Ok(())
     }
@@ -491,24 +494,3 @@ const TALK_PER_SECOND: u64 = 64;
 
 /// Bytes of a request on the wire.
 const REQUEST: usize = 17;
-
-/// An extended message that comes in pieces, of one connection at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Stash {
-    owner: Option<ConnId>,
-    bytes: heapless::Vec<u8, 1024>,
-}
-
-impl Stash {
-    fn of(owner: ConnId) -> Stash {
-        Stash {
-            owner: Some(owner),
-            ..Stash::default()
-        }
-    }
-
-    /// Whether the connection that it is for is still there.
-    fn is_held(&self, is_there: impl Fn(ConnId) -> bool) -> bool {
-        self.owner.is_some_and(is_there)
-    }
-}

@@ -16,6 +16,7 @@ pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod pieces;
+pub(crate) mod stash;
 pub(crate) mod storage;
 pub(crate) mod timers;
 pub(crate) mod traffic;
@@ -25,7 +26,7 @@ use everseed_core::time::Instant;
 use crate::api::{Identity, Limits};
 use crate::swarm::bans::Bans;
 use crate::swarm::have_log::HaveLog;
-use crate::swarm::inbound::Stash;
+use crate::swarm::stash::Stash;
 
 /// See the module.
 #[derive(Debug)]

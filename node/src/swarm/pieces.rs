@@ -3,9 +3,9 @@
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
-use crate::context::Parts;
 use crate::download::evidence::{Evidence, Verdict};
 use crate::download::pieces_in_progress;
+use crate::parts::Parts;
 use crate::peer::Reason;
 use crate::peer::origin;
 use crate::swarm::Swarm;
@@ -123,7 +123,7 @@ impl Swarm<'_> {
                 continue;
             }
             on.download.drop_all_pending(&mut on.cx, slot, false);
-            on.download.forget_bits(&mut on.cx, slot);
+            on.download.availability.forget_bits(&mut on.cx, slot);
             on.download.review(&mut on.cx, slot);
             if on.cx.peers[slot].is_open()
                 && let Err(reason) = self.both_seeds(on, slot)

@@ -5,14 +5,15 @@ use core::ops::Range;
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
 use crate::api::Action;
-use crate::context::Parts;
+use crate::api::Have;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
 use crate::memory::ids::NONE;
+use crate::parts::Parts;
 use crate::peer::Reason;
 use crate::swarm::Swarm;
 use crate::torrent;
-use crate::torrent::{Bits, Have};
+use crate::torrent::Bits;
 
 impl Swarm<'_> {
     pub(crate) fn verified(
@@ -242,8 +243,8 @@ impl Swarm<'_> {
             // What the peers have is known from the next connections on.
             self.close_all(on, id, Reason::TorrentGone);
             // One that was complete from the start has its counts still.
-            let counts =
-                !on.cx.torrents.has_no_counts(id) || on.download.reserve_counts(&mut on.cx, id);
+            let counts = !on.cx.torrents.has_no_counts(id)
+                || on.download.availability.reserve_counts(&mut on.cx, id);
             if !(counts && on.cx.torrents.reserve_begun(id)) {
                 log::warn!("no memory to download what is missing of {:?}", id);
                 if let Some(torrent) = on.cx.torrents.get_mut(id) {

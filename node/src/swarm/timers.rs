@@ -5,14 +5,16 @@
 
 use core::time::Duration;
 
-use crate::context::Parts;
+use crate::parts::Parts;
 use crate::peer::{Reason, State};
 use crate::swarm::Swarm;
-use crate::swarm::connections::DIAL_TIMEOUT;
 use crate::swarm::outbound::keep_alive_due;
 
 /// How often connections are looked at while there are any.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);
+
+/// How long making a connection may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a handshake may take, and the waking of the torrent that it names.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use everseed_core::hash::InfoHash;
 use everseed_core::wire::Handshake;
 
 use crate::api::Action;
-use crate::context::Parts;
 use crate::download::pending_blocks;
+use crate::parts::Parts;
 use crate::peer::outbox::Out;
 use crate::peer::{ConnId, State};
 use crate::rate::QUANTUM;

@@ -5,9 +5,8 @@ pub(crate) mod registry;
 use everseed_core::bits;
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
-use serde::{Deserialize, Serialize};
 
-use crate::api::{AddError, Order, StorageError};
+use crate::api::{AddError, Have, Order, StorageError};
 use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
 use crate::torrent::registry::{Place, Registry};
@@ -82,21 +81,6 @@ pub(crate) enum Bits {
         start: u32,
         len: u32,
     },
-}
-
-/// Which pieces of a torrent there are when it is added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Have<'a> {
-    /// None.
-    Nothing,
-    /// All, and every one was verified.
-    All,
-    /// Presumably all: each piece is verified before it is first served.
-    Unverified,
-    /// Presumably these, one bit per piece in wire order, and verified as above.
-    Presumed(&'a [u8]),
-    /// These, verified, one bit per piece in wire order.
-    Some(&'a [u8]),
 }
 
 impl Torrent {

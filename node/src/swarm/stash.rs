@@ -1,0 +1,24 @@
+//! An extended message that comes in pieces (BEP 10).
+
+use crate::peer::ConnId;
+
+/// An extended message that comes in pieces, of one connection at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Stash {
+    pub(crate) owner: Option<ConnId>,
+    pub(crate) bytes: heapless::Vec<u8, 1024>,
+}
+
+impl Stash {
+    pub(crate) fn of(owner: ConnId) -> Stash {
+        Stash {
+            owner: Some(owner),
+            ..Stash::default()
+        }
+    }
+
+    /// Whether the connection that it is for is still there.
+    pub(crate) fn is_held(&self, is_there: impl Fn(ConnId) -> bool) -> bool {
+        self.owner.is_some_and(is_there)
+    }
+}
