@@ -61,10 +61,8 @@ fn is_interface(name: &str) -> bool {
 pub(crate) struct Interface {
     /// Its number, which is another one when it was made anew.
     pub(crate) index: u32,
-    /// Addresses that can be called from anywhere on it, at most [`OF_A_FAMILY`] of each family, IPv4 first.
+    /// Addresses that can be called from beyond the link, IPv4 first, in the order of the system.
     pub(crate) ips: Vec<IpAddr>,
-    /// Whether it has more.
-    pub(crate) more: bool,
 }
 
 /// How an interface is now; without addresses if it is down or not there.
@@ -75,27 +73,14 @@ pub(crate) fn interface(name: &str) -> io::Result<Interface> {
         let link = matches!(&one.addr, IfAddr::V6(v6) if v6.is_link_local());
         one.name == name && one.oper_status == IfOperStatus::Up && !link
     });
-    let mut interface = Interface {
-        index: all.first().and_then(|one| one.index).unwrap_or(0),
-        ..Interface::default()
-    };
-    for v4 in [true, false] {
-        let ips = all
-            .iter()
-            .map(|one| one.ip())
-            .filter(|ip| ip.is_ipv4() == v4);
-        let ips: Vec<IpAddr> = ips.collect();
-        interface.more |= ips.len() > OF_A_FAMILY;
-        interface.ips.extend(ips.iter().take(OF_A_FAMILY));
-    }
-    Ok(interface)
+    let index = all.first().and_then(|one| one.index).unwrap_or(0);
+    let mut ips: Vec<IpAddr> = all.iter().map(|one| one.ip()).collect();
+    ips.sort_by_key(IpAddr::is_ipv6);
+    Ok(Interface { index, ips })
 }
 
 /// Letters of the kernel's names for interfaces.
 const NAME_MAX: usize = 15;
-
-/// Addresses of a family that are listened on; what the kernel holds for callers is shared among all.
-pub(crate) const OF_A_FAMILY: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +125,7 @@ mod tests {
     fn interfaces() {
         let loopback = interface("lo").unwrap();
         let v4 = loopback.ips.iter().filter(|ip| ip.is_ipv4()).count();
-        assert!((1..=OF_A_FAMILY).contains(&v4) && loopback.index > 0);
+        assert!(v4 > 0 && loopback.index > 0);
         assert_eq!(interface("no-such").unwrap(), Interface::default());
     }
 }

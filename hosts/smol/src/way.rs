@@ -1,7 +1,7 @@
 //! Which way calls leave this machine: from which of our addresses, by which interface, through which proxy.
 //!
 //! Invariant: if an interface was named, nothing is called another way. While it is away nobody is called at
-//! all; see [`Way::is_shut`].
+//! all; see `Way::is_shut`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -5,7 +5,7 @@
 //! it has no longer is left; whoever is connected stays until the link ends by itself.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::{Seed, say_listening};
 use crate::address::{reachable, sources};
 use crate::cli::seed::{PORT, SeedArgs};
 use crate::engine::Engine;
-use crate::listen::{Interface, Listen, OF_A_FAMILY, interface};
+use crate::listen::{Interface, Listen, interface};
 use crate::proxy::Proxy;
 use crate::socket;
 use crate::way::{Exit, Way};
@@ -173,7 +173,7 @@ impl Listening {
     /// numbers of listeners whose addresses are gone.
     fn follow(&mut self, look: &mut dyn FnMut(&str) -> Interface) -> Vec<u16> {
         let mut former = std::mem::take(&mut self.places);
-        for wish in self.wishes(look) {
+        for wish in self.wishes(&former, look) {
             let at = former.iter().position(|place| place.wish == wish);
             let before = at.map(|at| former.swap_remove(at));
             let place = match before {
@@ -195,7 +195,7 @@ impl Listening {
         open.collect()
     }
 
-    fn wishes(&mut self, look: &mut dyn FnMut(&str) -> Interface) -> Vec<Wish> {
+    fn wishes(&mut self, former: &[Place], look: &mut dyn FnMut(&str) -> Interface) -> Vec<Wish> {
         let mut wishes: Vec<Wish> = Vec::new();
         for wanted in &self.wanted {
             let (name, port) = match wanted {
@@ -208,13 +208,14 @@ impl Listening {
                 }
                 Listen::On(name, port) => (name, *port),
             };
-            let Interface { index, ips, more } = look(name);
-            if more {
+            let Interface { index, ips } = look(name);
+            let chosen = choose(&ips, |ip| former.iter().any(|place| place.addr.ip() == ip));
+            if chosen.len() < ips.len() {
                 self.said.say(format!(
-                    "{name} has more than {OF_A_FAMILY} addresses of a family; it listens on the first ones"
+                    "{name} has more than {OF_A_FAMILY} addresses of a family; it listens on that many"
                 ));
             }
-            wishes.extend(ips.into_iter().map(|ip| Wish {
+            wishes.extend(chosen.into_iter().map(|ip| Wish {
                 addr: SocketAddr::new(ip, port),
                 of: Some((name.clone(), index)),
             }));
@@ -346,6 +347,24 @@ impl Seed {
     }
 }
 
+/// Which of an interface's addresses are listened on, in their order. One that is replaced now and then (RFC 8981) does
+/// not drive out the others: those that were listened on stay.
+fn choose(ips: &[IpAddr], had: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let mut chosen: Vec<IpAddr> = Vec::with_capacity(ips.len());
+    for again in [true, false] {
+        for &ip in ips.iter().filter(|ip| had(**ip) == again) {
+            let family = chosen
+                .iter()
+                .filter(|other| other.is_ipv4() == ip.is_ipv4());
+            if family.count() < OF_A_FAMILY {
+                chosen.push(ip);
+            }
+        }
+    }
+    chosen.sort_by_key(|ip| ips.iter().position(|other| other == ip));
+    chosen
+}
+
 /// What was said of late, so that what comes and goes every minute does not fill a log.
 #[derive(Default)]
 pub(super) struct Said(Vec<(String, Instant)>);
@@ -378,6 +397,9 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
 }
 
+/// Addresses of a family that are listened on of an interface; what the kernel holds for callers is shared among all.
+pub(super) const OF_A_FAMILY: usize = 4;
+
 /// How often addresses are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -394,13 +416,12 @@ const SAID_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
+    use everseed_core::rng::Rng;
 
     fn with(index: u32, ips: &[&str]) -> Interface {
         Interface {
             index,
             ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-            more: false,
         }
     }
 
@@ -474,5 +495,80 @@ mod tests {
                 .map(Exit::ip),
             Some([127, 0, 0, 3].into())
         );
+    }
+
+    #[test]
+    fn addresses_that_are_replaced() {
+        let ips = |numbers: &[u8]| -> Vec<IpAddr> {
+            let of = |n: &u8| IpAddr::from([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *n]);
+            numbers.iter().map(of).collect()
+        };
+        for (there, had, chosen) in [
+            (&[1, 2][..], &[][..], &[1, 2][..]),
+            (&[6, 5, 4, 3, 2, 1], &[], &[6, 5, 4, 3]),
+            // The latest comes first, and the last one is the one that stays.
+            (&[6, 5, 4, 3, 2, 1], &[1, 2, 3], &[6, 3, 2, 1]),
+            (&[6, 5, 4, 3, 2, 1], &[1, 2, 3, 4], &[4, 3, 2, 1]),
+            (&[6, 5, 4, 1], &[1, 2, 3, 4], &[6, 5, 4, 1]),
+        ] {
+            let had = ips(had);
+            let done = choose(&ips(there), |ip| had.contains(&ip));
+            assert_eq!(done, ips(chosen), "{there:?} {had:?}");
+        }
+    }
+
+    /// Whatever two interfaces do: it listens on what is there, what is still there keeps its port, and others are
+    /// called from what is there or not at all.
+    #[test]
+    fn whatever_interfaces_do() {
+        let mut rng = Rng::new(7);
+        let listen = ["wg0:0", "wg1:0", "127.0.0.9:0"].map(|text| text.parse().unwrap());
+        let args = SeedArgs {
+            listen: listen.into(),
+            ..SeedArgs::default()
+        };
+        let mut listening = Listening::new(&args);
+        listening.untied = true;
+        let mut before: Vec<(Wish, u16)> = Vec::new();
+        for round in 0..300 {
+            let now = [0, 1].map(|n| {
+                let mut ips: Vec<IpAddr> = Vec::new();
+                for _ in 0..rng.below(4) {
+                    let ip = IpAddr::from([127, 0, 1 + n, rng.bits32().to_le_bytes()[0] % 5 + 1]);
+                    if !ips.contains(&ip) {
+                        ips.push(ip);
+                    }
+                }
+                let index = 1 + rng.below(2);
+                Interface { index, ips }
+            });
+            listening.follow(&mut |name| now[usize::from(name == "wg1")].clone());
+            let places: Vec<(Wish, u16)> = (listening.places.iter())
+                .map(|place| (place.wish.clone(), place.addr.port()))
+                .collect();
+            for (wish, port) in &places {
+                let there = match &wish.of {
+                    None => wish.addr.ip() == IpAddr::from([127, 0, 0, 9]),
+                    Some((name, index)) => {
+                        let of = &now[usize::from(name == "wg1")];
+                        of.index == *index && of.ips.contains(&wish.addr.ip())
+                    }
+                };
+                assert!(there, "{round}: {wish:?}");
+                let was = before.iter().find(|(other, _)| other == wish);
+                assert!(
+                    was.is_none_or(|(_, before)| before == port),
+                    "{round}: {wish:?}"
+                );
+            }
+            let all = now.iter().flat_map(|of| &of.ips);
+            assert_eq!(places.len(), all.clone().count() + 1, "{round}");
+            let way = listening.way();
+            let from = way.to([203, 0, 113, 1].into());
+            let from = from.map(|exit| exit.map(Exit::ip));
+            assert_eq!(from.flatten(), all.clone().next().copied(), "{round}");
+            assert_eq!(from.is_none(), all.count() == 0, "{round}");
+            before = places;
+        }
     }
 }

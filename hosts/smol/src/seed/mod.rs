@@ -42,7 +42,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
-use self::listening::Listening;
+use self::listening::{Listening, OF_A_FAMILY};
 use self::reach::Reach;
 use self::service::Service;
 use self::signals::Signals;
@@ -60,7 +60,7 @@ use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
 use crate::engine::{Engine, News};
-use crate::listen::{Listen, OF_A_FAMILY};
+use crate::listen::Listen;
 use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
