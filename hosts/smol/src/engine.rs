@@ -181,11 +181,11 @@ impl Engine {
         })
     }
 
-    /// Takes the peers that come to this address from now on.
-    ///
-    /// Answers with its number.
+    /// Takes the peers that come to this address from now on. Answers with its number.
     pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
-        self.held.listen(&socket)?;
+        let count = 1 + self.listeners.iter().flatten().count();
+        self.share_callers(count);
+        self.held.listen(&socket, count)?;
         let free = self.listeners.iter().position(Option::is_none);
         let place = free.unwrap_or(self.listeners.len());
         let number = u16::try_from(place).map_err(io::Error::other)?;
@@ -202,6 +202,16 @@ impl Engine {
     pub(crate) fn listen_no_longer(&mut self, number: u16) {
         if let Some(place) = self.listeners.get_mut(usize::from(number)) {
             *place = None;
+        }
+        self.share_callers(self.listeners.iter().flatten().count());
+    }
+
+    /// Lets as many callers wait at each address as are its share of so many.
+    fn share_callers(&self, count: usize) {
+        for listener in self.listeners.iter().flatten() {
+            if let Err(error) = self.held.share(&listener.socket, count) {
+                log::debug!("a listener has too many callers: {error}");
+            }
         }
     }
 

@@ -51,9 +51,7 @@ pub(crate) struct Plan {
     pub(crate) lent: usize,
     /// Bytes that are written at a time, at most.
     pub(crate) buffer: usize,
-    /// Addresses to listen on.
-    pub(crate) listeners: usize,
-    /// Callers that may wait to be accepted on each of them.
+    /// Callers that may wait to be accepted, at all addresses together.
     pub(crate) waiting: usize,
     /// Peers that are not served, but have something in the kernel, at a time.
     pub(crate) places: usize,
@@ -156,7 +154,7 @@ impl Plan {
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
         rest -= self.peers * peer();
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
-        self.waiting = waiting / self.listeners.max(1);
+        self.waiting = waiting;
         rest -= waiting * WAITING_PEER;
         let places = (rest / 4 / PLACE).clamp(LEAST_PLACES, PLACES);
         rest -= places * PLACE;
@@ -416,7 +414,6 @@ mod tests {
         let mut plan = Plan {
             peers: 1000,
             slots: 16,
-            listeners: 2,
             ..Plan::default()
         };
         let geometry = Geometry::new(1 << 30, 1 << 20).unwrap();
@@ -428,7 +425,7 @@ mod tests {
 
     /// Everything that a plan may take.
     fn total(plan: &Plan) -> usize {
-        let waiting = plan.listeners * plan.waiting * WAITING_PEER;
+        let waiting = plan.waiting * WAITING_PEER;
         let places = (plan.places + plan.web) * PLACE;
         let kernel = waiting + places + plan.received + plan.buffer + plan.lent;
         let asleep = plan.asleep * ASLEEP;

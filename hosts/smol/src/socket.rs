@@ -15,7 +15,7 @@ use crate::way::Way;
 pub(crate) struct Held {
     /// Bytes of blocks that came from all who serve us; 0 if nothing is downloaded.
     blocks: usize,
-    /// Callers that may wait to be accepted.
+    /// Callers that may wait to be accepted, at all addresses together.
     waiting: usize,
 }
 
@@ -57,13 +57,18 @@ impl Held {
         Held { blocks, waiting }
     }
 
-    /// Has a socket that is bound take connections. Who calls may send much before the call is accepted, and
-    /// what the listener has is what the caller has until then.
-    pub(crate) fn listen(&self, socket: &TcpListener) -> io::Result<()> {
+    /// Has a socket that is bound take connections, as one of so many. Who calls may send much before the call is
+    /// accepted, and what the listener has is what the caller has until then.
+    pub(crate) fn listen(&self, socket: &TcpListener, of: usize) -> io::Result<()> {
         self.begin(socket);
-        let socket = SockRef::from(socket);
-        let _ = socket.set_tcp_mss(SEGMENT);
-        socket.listen(i32::try_from(self.waiting).unwrap_or(i32::MAX))
+        let _ = SockRef::from(socket).set_tcp_mss(SEGMENT);
+        self.share(socket, of)
+    }
+
+    /// The same for one that takes them already, when there are more or fewer.
+    pub(crate) fn share(&self, socket: &TcpListener, of: usize) -> io::Result<()> {
+        let share = (self.waiting / of.max(1)).max(1);
+        SockRef::from(socket).listen(i32::try_from(share).unwrap_or(i32::MAX))
     }
 
     /// Sets what a socket has before it is connected: little.
@@ -206,7 +211,7 @@ mod tests {
             let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
             let addr = listener.local_addr().unwrap();
             assert!(TcpStream::connect(addr).is_err());
-            held.listen(&listener).unwrap();
+            held.listen(&listener, 1).unwrap();
             listener.set_nonblocking(false).unwrap();
             let _caller = TcpStream::connect(addr).unwrap();
             let (accepted, _) = listener.accept().unwrap();

@@ -398,7 +398,7 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Addresses of a family that are listened on of an interface; what the kernel holds for callers is shared among all.
-pub(super) const OF_A_FAMILY: usize = 4;
+const OF_A_FAMILY: usize = 4;
 
 /// How often addresses are looked at.
 const LOOK: Duration = Duration::from_secs(10);

@@ -42,7 +42,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download};
-use self::listening::{Listening, OF_A_FAMILY};
+use self::listening::Listening;
 use self::reach::Reach;
 use self::service::Service;
 use self::signals::Signals;
@@ -60,7 +60,6 @@ use crate::cli::run::{Config, RunArgs};
 use crate::cli::seed::{Check, SeedArgs};
 use crate::cli::text::{Output, escape, size};
 use crate::engine::{Engine, News};
-use crate::listen::Listen;
 use crate::memory::Plan;
 use crate::place::{Found, Place};
 use crate::slow::Slow;
@@ -285,7 +284,6 @@ fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
-        listeners: listeners(args),
         ..Plan::default()
     }
 }
@@ -300,16 +298,6 @@ fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
         upload_bps: args.up,
         download_bps: None,
     }
-}
-
-/// Sockets that listen at most.
-fn listeners(args: &SeedArgs) -> usize {
-    let listen = args.listen.iter();
-    let each = listen.map(|listen| match listen {
-        Listen::At(_) => 1,
-        Listen::On(..) => 2 * OF_A_FAMILY,
-    });
-    each.sum()
 }
 
 fn say_listening(addr: SocketAddr) {
