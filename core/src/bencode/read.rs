@@ -245,6 +245,33 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(room)
     }
 
+    /// Reads the start of a byte string, and of one that is longer than `room` its last `last` bytes too, at
+    /// the end of `room`; what is between them is passed over.
+    pub fn string_ends<'b>(&mut self, room: &'b mut [u8], last: usize) -> Result<&'b [u8], R> {
+        let len = self.string_len()?;
+        let most = room.len();
+        if usize::try_from(len).is_ok_and(|len| len <= most) {
+            let len = usize::try_from(len).unwrap_or(most);
+            let room = room.get_mut(..len).unwrap_or_default();
+            self.copy(room)?;
+            return Ok(room);
+        }
+        let (start, end) = room.split_at_mut(most.saturating_sub(last));
+        self.copy(start)?;
+        while self.rest > end.len() as u64 {
+            let surplus = self.rest.saturating_sub(end.len() as u64);
+            let room = self.end.saturating_sub(self.at);
+            let pass = usize::try_from(surplus).unwrap_or(room).min(room);
+            self.at = self.at.saturating_add(pass);
+            self.rest = self.rest.saturating_sub(pass as u64);
+            if self.at == self.end && self.rest > 0 {
+                self.fill()?;
+            }
+        }
+        self.copy(end)?;
+        Ok(room)
+    }
+
     /// Enters a list.
     pub fn list(&mut self) -> Result<(), R> {
         self.expect(Type::List)?;

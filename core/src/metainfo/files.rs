@@ -2,7 +2,7 @@
 
 use embedded_io::{Read, Seek};
 
-use super::names::{SafePath, push_component};
+use super::names::{LAST, ROOM, SafePath, Spelling};
 use super::{Field, Metainfo, MetainfoError, RereadError, value_at};
 use crate::bencode::{self, ErrorKind, Reader, Type};
 use crate::hash::Sha1;
@@ -10,9 +10,11 @@ use crate::hash::Sha1;
 /// A file of a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileEntry<'a> {
-    /// Within the torrent's folder, components joined by `/`; for a single file its name. Safe, see
-    /// [`NameError`](super::NameError) for what is refused.
+    /// Within the torrent's folder, components joined by `/`; for a single file its name. Safe, but another
+    /// file may have the same. Empty if the file had no path in this [`Spelling`].
     pub path: &'a str,
+    /// Whether the path is what the torrent says, to the byte.
+    pub exact: bool,
     /// Bytes.
     pub len: u64,
     /// Where in the content it begins.
@@ -51,11 +53,12 @@ pub struct Files<R> {
     left: u32,
     offset: u64,
     end: u64,
+    spelling: Spelling,
     entry: Entry,
 }
 
 /// An entry as it is parsed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) path: SafePath,
     pub(super) len: u64,
@@ -72,7 +75,7 @@ pub(super) struct Attributes {
 
 impl<R: Read + Seek> Files<R> {
     pub(super) fn new(metainfo: &Metainfo, torrent: R) -> Result<Files<R>, RereadError<R::Error>> {
-        let mut files = Files::from(metainfo, torrent, metainfo.files_at, 0)?;
+        let mut files = Files::from(metainfo, torrent, metainfo.files_at, 0, Spelling::Fixed)?;
         if let Some(reader) = &mut files.reader {
             reader.list()?;
             files.in_list = true;
@@ -86,11 +89,12 @@ impl<R: Read + Seek> Files<R> {
         torrent: R,
         position: u64,
         offset: u64,
+        spelling: Spelling,
     ) -> Result<Files<R>, RereadError<R::Error>> {
-        let mut entry = Entry::default();
+        let mut entry = Entry::new(spelling);
         let reader = if metainfo.single {
-            // A name is shorter than a path.
-            let _ = entry.path.push_str(&metainfo.name(torrent)?);
+            let (name, exact) = metainfo.whole(torrent, spelling)?;
+            entry.path = SafePath::of(name, exact, spelling);
             entry.len = metainfo.geometry.total();
             None
         } else {
@@ -103,6 +107,7 @@ impl<R: Read + Seek> Files<R> {
             left: u32::MAX,
             offset,
             end: metainfo.geometry.total(),
+            spelling,
             entry,
         })
     }
@@ -118,10 +123,12 @@ impl<R: Read + Seek> Files<R> {
                     return Ok(None);
                 }
                 let position = reader.offset();
-                self.entry.parse(reader).map_err(|error| match error {
-                    MetainfoError::Bencode(error) => error.into(),
-                    _ => RereadError::Changed,
-                })?;
+                self.entry
+                    .parse(reader, self.spelling)
+                    .map_err(|error| match error {
+                        MetainfoError::Bencode(error) => error.into(),
+                        _ => RereadError::Changed,
+                    })?;
                 position
             }
         };
@@ -132,8 +139,10 @@ impl<R: Read + Seek> Files<R> {
             return Err(RereadError::Changed);
         }
         let attributes = self.entry.attributes;
+        let path = &self.entry.path;
         Ok(Some(FileEntry {
-            path: &self.entry.path,
+            path: path.as_str(),
+            exact: path.is_exact(),
             len: self.entry.len,
             offset,
             kind: attributes.kind(),
@@ -158,84 +167,77 @@ fn at_entry<R: Read>(reader: &mut Reader<R>, in_list: bool) -> Result<bool, Rere
 }
 
 impl Entry {
+    pub(super) fn new(spelling: Spelling) -> Entry {
+        Entry {
+            path: SafePath::new(spelling),
+            len: 0,
+            attributes: Attributes::default(),
+        }
+    }
+
     /// Parses one dictionary of `files`.
     pub(super) fn parse<R: Read, H: Sha1>(
         &mut self,
         reader: &mut Reader<R, H>,
+        spelling: Spelling,
     ) -> Result<(), MetainfoError<R::Error>> {
-        *self = Entry::default();
-        let (mut len, mut path, mut utf8) = (None, None, false);
+        *self = Entry::new(spelling);
+        let (mut len, mut path, mut utf8) = (None, false, false);
         let mut room = [0; 16];
         reader.dict()?;
         while let Some(key) = reader.key(&mut room)? {
             match key {
                 b"length" if len.is_none() => len = Some(length(reader)?),
                 b"path.utf-8" if !utf8 && reader.peek()? == Type::List => {
-                    path = Some(self.parse_path(reader)?);
                     utf8 = true;
+                    self.parse_path(reader, !path || !self.path.says(), true)?;
+                    path = true;
                 }
-                b"path" if path.is_none() && reader.peek()? == Type::List => {
-                    path = Some(self.parse_path(reader)?);
+                b"path" if !(path && self.path.says()) && reader.peek()? == Type::List => {
+                    self.parse_path(reader, !path, false)?;
+                    path = true;
                 }
                 b"attr" if reader.peek()? == Type::String => self.attributes.parse(reader)?,
                 _ => {}
             }
         }
-        path.ok_or(MetainfoError::Missing(Field::Path))?
-            .map_err(BadName::into_error)?;
         self.len = match len {
             // The content of a link is at its other end.
             _ if self.attributes.symlink => 0,
             Some(len) => len,
             None => return Err(MetainfoError::Missing(Field::Length)),
         };
+        if !path && self.attributes.padding {
+            self.path = SafePath::of_padding(self.len, spelling);
+        } else if !path {
+            return Err(MetainfoError::Missing(Field::Path));
+        }
         Ok(())
     }
 
-    /// Parses a list of components. Whether they make a path is told apart from what is wrong with
-    /// the document, because another key may have a better one.
+    /// Parses a list of components, and takes the path if it says something, or there is none yet: another key
+    /// may have a better one. `prefer` is whether it counts for more than one that says something too.
     fn parse_path<R: Read, H: Sha1>(
         &mut self,
         reader: &mut Reader<R, H>,
-    ) -> Result<Result<(), BadName>, bencode::Error<R::Error>> {
-        self.path.clear();
-        let mut bad = None;
-        let start = reader.offset();
+        is_first: bool,
+        prefer: bool,
+    ) -> Result<(), bencode::Error<R::Error>> {
+        let mut path = SafePath::new(self.path.spelling());
         reader.list()?;
         while reader.more()? {
-            let offset = reader.offset();
             if reader.peek()? != Type::String {
                 reader.skip()?;
                 continue;
             }
-            // One byte more than a name may have tells that it is too long.
-            let mut room = [0; super::MAX_NAME + 1];
-            let component = reader.string_start(&mut room)?;
-            if bad.is_none() {
-                bad = push_component(&mut self.path, component)
-                    .err()
-                    .map(|error| BadName { offset, error });
-            }
+            let mut room = [0; ROOM];
+            path.push(reader.string_ends(&mut room, LAST)?);
         }
-        if bad.is_none() && self.path.is_empty() {
-            let (offset, error) = (start, super::NameError::Unsafe);
-            bad = Some(BadName { offset, error });
+        path.finish();
+        if is_first || path.says() && (prefer || !self.path.says()) {
+            self.path = path;
         }
-        Ok(bad.map_or(Ok(()), Err))
-    }
-}
-
-/// A name that is refused, unless another key has a better one.
-#[derive(Clone, Copy)]
-pub(super) struct BadName {
-    pub(super) offset: u64,
-    pub(super) error: super::NameError,
-}
-
-impl BadName {
-    pub(super) fn into_error<E>(self) -> MetainfoError<E> {
-        let BadName { offset, error } = self;
-        MetainfoError::BadName { offset, error }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! What is not needed cannot spoil the rest: optional keys of a wrong type, numbers that do not fit where
 //! none is needed, what stands before and after the dictionary. What is needed has to be there and to fit
-//! together, or it is refused.
+//! together, or it is refused. No name is: what cannot be a file's name is spelled so that it can.
 //!
 //! Of a torrent that is version 1 and 2 at once (BEP 52) the version 1 half is used.
 //!
@@ -32,7 +32,7 @@ use crate::geometry::{Geometry, GeometryError, PieceIndex};
 use crate::hash::{Digest, InfoHash, Sha1};
 
 pub use files::{FileEntry, Files, Kind};
-pub use names::{MAX_NAME, MAX_PATH, Name, NameError};
+pub use names::{MAX_NAME, MAX_PATH, Name, Spelling};
 pub use urls::{MAX_URL, Trackers, WebSeeds};
 
 /// What a torrent file says, but for what is read from it on demand.
@@ -97,13 +97,6 @@ pub enum MetainfoError<E> {
         /// Bytes from the start of the torrent file.
         offset: u64,
     },
-    /// A file cannot have this name.
-    BadName {
-        /// Bytes from the start of the torrent file.
-        offset: u64,
-        /// What is wrong with it.
-        error: NameError,
-    },
     /// The content cannot be cut like this.
     Geometry(GeometryError),
     /// The length of `pieces` is not 20 bytes for each piece.
@@ -164,9 +157,30 @@ impl Metainfo {
 
     /// Name of its file, or of the folder of its files. Safe to use in a path.
     pub fn name<R: Read + Seek>(&self, torrent: R) -> Result<Name, RereadError<R::Error>> {
-        let mut room = [0; MAX_NAME + 1];
-        let name = value_at(torrent, self.name_at)?.string_start(&mut room)?;
-        names::safe_name(name).map_err(|_| RereadError::Changed)
+        let (name, _) = self.whole(torrent, Spelling::Fixed)?;
+        name.ok_or(RereadError::Changed)
+    }
+
+    /// The same in a spelling, if it had a name in that.
+    pub fn name_spelled<R: Read + Seek>(
+        &self,
+        torrent: R,
+        spelling: Spelling,
+    ) -> Result<Option<Name>, RereadError<R::Error>> {
+        Ok(self.whole(torrent, spelling)?.0)
+    }
+
+    /// The same, and whether it is what the torrent says to the byte.
+    fn whole<R: Read + Seek>(
+        &self,
+        torrent: R,
+        spelling: Spelling,
+    ) -> Result<(Option<Name>, bool), RereadError<R::Error>> {
+        let mut room = [0; names::ROOM];
+        let raw = value_at(torrent, self.name_at)?.string_ends(&mut room, names::LAST)?;
+        let name = names::whole(raw, spelling, self.info_hash);
+        let exact = (name.as_ref()).is_some_and(|name| name.as_bytes() == raw);
+        Ok((name, exact))
     }
 
     /// The files, in the torrent's order.
@@ -175,14 +189,15 @@ impl Metainfo {
     }
 
     /// The file whose [`position`](FileEntry::position) and offset in the content are these, and
-    /// those after it.
+    /// those after it, in a spelling.
     pub fn files_from<R: Read + Seek>(
         &self,
         torrent: R,
         position: u64,
         offset: u64,
+        spelling: Spelling,
     ) -> Result<Files<R>, RereadError<R::Error>> {
-        Files::from(self, torrent, position, offset)
+        Files::from(self, torrent, position, offset, spelling)
     }
 
     /// The trackers by tiers (BEP 12); of a torrent without such a list, its one tracker.
@@ -276,7 +291,6 @@ impl<E: fmt::Display> fmt::Display for MetainfoError<E> {
             MetainfoError::BadLength { offset } => {
                 write!(f, "it has an impossible length (at byte {offset})")
             }
-            MetainfoError::BadName { offset, error } => write!(f, "{error} (at byte {offset})"),
             MetainfoError::Geometry(error) => write!(f, "{error}"),
             MetainfoError::WrongPieces { bytes, pieces } => write!(
                 f,
@@ -288,15 +302,6 @@ impl<E: fmt::Display> fmt::Display for MetainfoError<E> {
                  a hybrid of version 1 and 2 would be",
             ),
         }
-    }
-}
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NameError::Unsafe => "a file name would lie outside the torrent's folder, or is empty",
-            NameError::TooLong => "a file name is too long",
-        })
     }
 }
 

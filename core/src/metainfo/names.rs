@@ -1,18 +1,24 @@
-//! Names from torrents, made safe to use as file names.
+//! Names from torrents, made fit to be file names.
 //!
 //! Invariant: a path that comes out is relative, UTF-8, at most [`MAX_PATH`] bytes long, and none of
 //! its components is empty, `.`, `..`, longer than [`MAX_NAME`] bytes or has a NUL or `/` in it. So
 //! nothing lies outside the folder that it is joined to, where `/` alone separates folders.
 //!
-//! What other clients accept is accepted where that holds: empty components and `.` are dropped, a
-//! `/` or NUL within a component becomes `_`, bytes that are no UTF-8 become U+FFFD. `..` and what is
-//! too long is refused.
+//! No name costs the torrent: each is spelled by a fixed rule, libtorrent's where it has one, so that data
+//! which it laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `/`, `\`, NUL and the
+//! marks that turn the direction of text are left out; other control characters and what is no UTF-8
+//! become `_`. A component is cut at 240 bytes, and keeps an extension of up to eight letters. A path that is
+//! still too long keeps the folders that fit in [`KEPT`] bytes, then has one folder of 16 hex digits that
+//! stand for the others, then the file's name.
 //!
-//! Other control characters stay, because a torrent made of a file with such a name has to find that
-//! file again; who shows a name escapes it. A backslash stays for the same reason: elsewhere than on
-//! Windows it is a letter like any other, and a host to which it is more replaces it.
+//! Other programs, and this one before, spell some names differently: see [`Spelling`]. Left to the host:
+//! two files that come to have one path.
+
+use core::fmt::Write;
 
 use heapless::String;
+
+use crate::hash::InfoHash;
 
 /// The longest name of a file or folder, in bytes: what Linux file systems allow.
 pub const MAX_NAME: usize = 255;
@@ -23,104 +29,397 @@ pub const MAX_PATH: usize = 1024;
 /// A name that is safe, one component.
 pub type Name = String<MAX_NAME>;
 
-/// A path that is safe, components joined by `/`.
-pub(super) type SafePath = String<MAX_PATH>;
-
-/// Why a name is refused.
+/// How names of a torrent are written as names of files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NameError {
-    /// It is `..`, or nothing remains of it.
-    Unsafe,
-    /// A component is longer than [`MAX_NAME`] bytes, or the path than [`MAX_PATH`].
-    TooLong,
+pub enum Spelling {
+    /// As files are laid here: the rule of this module.
+    Fixed,
+    /// As libtorrent 1.2 and 2.0 spell it, which drop what comes to nothing.
+    Libtorrent2,
+    /// As everseed 0.1.0 spelled it: `/` and NUL became `_`, what was no UTF-8 U+FFFD, and all else stayed.
+    Everseed01,
 }
 
-/// Makes a single name safe.
-pub(super) fn safe_name(bytes: &[u8]) -> Result<Name, NameError> {
-    let mut path = SafePath::new();
-    push_component(&mut path, bytes)?;
-    if path.is_empty() {
-        return Err(NameError::Unsafe);
-    }
-    Name::try_from(path.as_str()).map_err(|_| NameError::TooLong)
+impl Spelling {
+    /// All of them, in the order in which files are looked for.
+    pub const ALL: [Spelling; 3] = [Spelling::Fixed, Spelling::Everseed01, Spelling::Libtorrent2];
 }
 
-/// Appends a component to a path, unless it says nothing.
-pub(super) fn push_component(path: &mut SafePath, bytes: &[u8]) -> Result<(), NameError> {
-    match bytes {
-        b"" | b"." => return Ok(()),
-        b".." => return Err(NameError::Unsafe),
-        _ => {}
+/// A path as it is built, component by component.
+#[derive(Debug)]
+pub(super) struct SafePath {
+    text: String<MAX_PATH>,
+    spelling: Spelling,
+    /// How much of it is kept if it becomes too long.
+    kept: usize,
+    /// Once it did: a hash of what is left out, and the last component.
+    cut: Option<(u64, Name)>,
+    exact: bool,
+    refused: bool,
+    /// Whether anything but a stand-in is in it.
+    says: bool,
+}
+
+impl SafePath {
+    pub(super) fn new(spelling: Spelling) -> SafePath {
+        SafePath {
+            text: String::new(),
+            spelling,
+            kept: 0,
+            cut: None,
+            exact: true,
+            refused: false,
+            says: false,
+        }
     }
-    let too_long = |_| NameError::TooLong;
-    if !path.is_empty() {
-        path.push('/').map_err(too_long)?;
+
+    /// The path of a single file: its name, if it has one in this spelling.
+    pub(super) fn of(name: Option<Name>, exact: bool, spelling: Spelling) -> SafePath {
+        let mut path = SafePath::new(spelling);
+        (path.exact, path.refused) = (exact, name.is_none());
+        path.append(name.unwrap_or_default());
+        path
     }
-    let before = path.len();
-    for chunk in bytes.utf8_chunks() {
+
+    /// What padding without a path is called, which is never on disk.
+    pub(super) fn of_padding(len: u64, spelling: Spelling) -> SafePath {
+        let mut path = SafePath::new(spelling);
+        let _ = write!(path.text, ".pad/{len}");
+        path
+    }
+
+    pub(super) fn spelling(&self) -> Spelling {
+        self.spelling
+    }
+
+    /// Empty if it cannot be.
+    pub(super) fn as_str(&self) -> &str {
+        if self.refused { "" } else { &self.text }
+    }
+
+    /// Whether it is to the byte what the torrent says.
+    pub(super) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Whether it is made of what the torrent says, and not of stand-ins alone.
+    pub(super) fn says(&self) -> bool {
+        self.says
+    }
+
+    /// Appends a component, of which [`ROOM`] bytes are looked at.
+    pub(super) fn push(&mut self, raw: &[u8]) {
+        let spelled = self.spelling.spell(raw);
+        self.says |= spelled.is_some() && !raw.is_empty();
+        let name = match (spelled, self.spelling) {
+            (Some(name), _) => name,
+            (None, Spelling::Fixed) if raw != b"." => stand_in(),
+            (None, Spelling::Everseed01) if !matches!(raw, b"" | b".") => {
+                self.refused = true;
+                return;
+            }
+            (None, _) => {
+                self.exact = false;
+                return;
+            }
+        };
+        self.exact &= name.as_bytes() == raw;
+        self.append(name);
+    }
+
+    /// Appends what is a name already.
+    pub(super) fn append(&mut self, name: Name) {
+        let len = self.text.len();
+        if let Some((hash, last)) = &mut self.cut {
+            *hash = fnv(fnv(*hash, last.as_bytes()), b"/");
+            *last = name;
+        } else if len.saturating_add(name.len()) >= MAX_PATH {
+            let rest = self.text.as_bytes().get(self.kept..).unwrap_or_default();
+            self.cut = Some((fnv(FNV, rest), name));
+        } else {
+            if !self.text.is_empty() {
+                let _ = self.text.push('/');
+            }
+            let _ = self.text.push_str(&name);
+            if self.text.len() <= KEPT {
+                self.kept = self.text.len();
+            }
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn finish(&mut self) {
+        if let Some((hash, last)) = self.cut.take() {
+            self.exact = false;
+            self.refused |= self.spelling == Spelling::Everseed01;
+            self.text.truncate(self.kept);
+            let slash = if self.text.is_empty() { "" } else { "/" };
+            let _ = write!(self.text, "{slash}{hash:016x}/{last}");
+        }
+        if self.text.is_empty() {
+            self.refused |= self.spelling == Spelling::Everseed01;
+            self.exact = false;
+            let _ = self.text.push('_');
+        }
+    }
+}
+
+/// The name of the whole, as much of it as is looked at; `None` if it had none in that spelling.
+pub(super) fn whole(raw: &[u8], spelling: Spelling, info_hash: InfoHash) -> Option<Name> {
+    let spelled = match (raw, spelling) {
+        // libtorrent 2.1 has the hash for it, and earlier ones what stands for any other empty name.
+        (b"", Spelling::Libtorrent2) => Some(stand_in()),
+        (b"", _) => None,
+        _ => spelling.spell(raw),
+    };
+    match spelling {
+        Spelling::Everseed01 => spelled,
+        _ => Some(spelled.unwrap_or_else(|| {
+            let mut name = Name::new();
+            let _ = write!(name, "{info_hash}");
+            name
+        })),
+    }
+}
+
+/// Whether a name of the whole is more than a stand-in.
+pub(super) fn is_usable(raw: &[u8]) -> bool {
+    !raw.is_empty() && Spelling::Fixed.spell(raw).is_some()
+}
+
+impl Spelling {
+    /// One component; `None` if nothing remains of it, or it cannot be.
+    fn spell(self, raw: &[u8]) -> Option<Name> {
+        match (self, raw) {
+            (_, b"." | b"..") => None,
+            (Spelling::Everseed01, b"") => None,
+            (Spelling::Everseed01, _) => spell_01(raw),
+            (_, b"") => Some(stand_in()),
+            _ => {
+                let name = spell(raw, false).or_else(|| spell(raw, true));
+                // What comes to nothing but up to two dots is no name.
+                name.filter(|name| !matches!(name.as_str(), "" | "." | ".."))
+            }
+        }
+    }
+}
+
+/// Spells a component. libtorrent cuts it only behind a character that was good, so that one of bad bytes can
+/// become too long, which is `None`; then it is cut behind any, with `strict`.
+fn spell(raw: &[u8], strict: bool) -> Option<Name> {
+    let mut name = Name::new();
+    let mut rest = raw;
+    let mut found_extension = false;
+    while let Some((c, len)) = decode(rest) {
+        let here = rest;
+        rest = rest.get(len..).unwrap_or_default();
+        let c = match c {
+            Some('\0' | '/' | '\\') => continue,
+            Some('\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}') => continue,
+            Some('\u{1}'..='\u{1f}') | None => None,
+            good => good,
+        };
+        name.push(c.unwrap_or('_')).ok()?;
+        if name.len() >= CUT && !found_extension && (strict || c.is_some()) {
+            // Behind the character that was just taken, and among the last nine bytes.
+            let behind = here.get(1..).unwrap_or_default();
+            let last = behind.len().min(EXTENSION);
+            let tail = behind.get(behind.len().saturating_sub(last)..);
+            let tail = tail.unwrap_or_default();
+            let Some(dot) = tail.iter().rposition(|&byte| byte == b'.') else {
+                break;
+            };
+            found_extension = true;
+            rest = tail.get(dot..).unwrap_or_default();
+        }
+    }
+    Some(name)
+}
+
+/// The first character and the bytes that it takes, which may be more than there are. What is no UTF-8 takes as
+/// many bytes as its first one promises, as libtorrent has it.
+fn decode(bytes: &[u8]) -> Option<(Option<char>, usize)> {
+    let len = match *bytes.first()? {
+        0..0x80 => 1,
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        0xf0..0xf8 => 4,
+        0xf8..0xfc => 5,
+        0x80..0xc0 | 0xfc.. => return Some((None, 1)),
+    };
+    let one = bytes.get(..len).and_then(|b| core::str::from_utf8(b).ok());
+    Some((one.and_then(|text| text.chars().next()), len))
+}
+
+fn spell_01(raw: &[u8]) -> Option<Name> {
+    let mut name = Name::new();
+    for chunk in raw.utf8_chunks() {
         let strange = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
         for c in chunk.valid().chars().chain(strange) {
             let c = if matches!(c, '/' | '\0') { '_' } else { c };
-            path.push(c).map_err(too_long)?;
+            name.push(c).ok()?;
         }
     }
-    if path.len().saturating_sub(before) > MAX_NAME {
-        return Err(NameError::TooLong);
-    }
-    Ok(())
+    Some(name)
 }
+
+/// What stands for a name that says nothing.
+fn stand_in() -> Name {
+    Name::try_from("_").unwrap_or_default()
+}
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(hash, step)
+}
+
+const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Where a component is cut, in bytes.
+const CUT: usize = 240;
+
+/// The longest extension that a cut component keeps, in bytes with its dot.
+const EXTENSION: usize = 9;
+
+/// How much of a path that is too long is kept of its folders, in bytes.
+const KEPT: usize = 700;
+
+const _: () = assert!(KEPT + 1 + 16 + 1 + MAX_NAME <= MAX_PATH);
+
+/// Bytes of a component that are looked at: the first of them, and of a longer one the last [`LAST`] too.
+pub(super) const ROOM: usize = 1024;
+
+/// See [`ROOM`].
+pub(super) const LAST: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     extern crate std;
+    use std::string::String as Text;
+    use std::vec::Vec;
 
+    fn hash() -> InfoHash {
+        InfoHash([0xab; 20])
+    }
+
+    fn path(spelling: Spelling, components: &[&[u8]]) -> Option<Text> {
+        let mut path = SafePath::new(spelling);
+        components.iter().for_each(|component| path.push(component));
+        path.finish();
+        (!path.as_str().is_empty()).then(|| path.as_str().into())
+    }
+
+    /// What libtorrent 2.0.8 does with each was looked up by running it; where it differs it is said.
     #[test]
-    fn names() {
-        let long = std::vec![b'n'; MAX_NAME + 1];
-        let cases: [(&[u8], Result<&str, NameError>); 18] = [
-            (b"film.mkv", Ok("film.mkv")),
-            (b".hidden", Ok(".hidden")),
-            (b"...", Ok("...")),
-            (b" ", Ok(" ")),
-            (b"a/b", Ok("a_b")),
-            (b"/etc/passwd", Ok("_etc_passwd")),
-            (b"../x", Ok(".._x")),
-            (b"a\0b", Ok("a_b")),
-            (b"a\\b", Ok("a\\b")),
-            (b"\x1b[2J\n", Ok("\x1b[2J\n")),
-            (b"a\xe4\xb8", Ok("a\u{fffd}")),
-            (b"\xff", Ok("\u{fffd}")),
-            ("näme".as_bytes(), Ok("näme")),
-            (&long[1..], Ok(std::str::from_utf8(&long[1..]).unwrap())),
-            (&long, Err(NameError::TooLong)),
-            (b"", Err(NameError::Unsafe)),
-            (b".", Err(NameError::Unsafe)),
-            (b"..", Err(NameError::Unsafe)),
+    fn components() {
+        let long = |n: usize, end: &str| [&std::vec![b'n'; n][..], end.as_bytes()].concat();
+        let cases: [(&[u8], &str); 33] = [
+            (b"film.mkv", "film.mkv"),
+            (b".hidden", ".hidden"),
+            (b"...", "..."),
+            (b" ", " "),
+            (b"a. ", "a. "),
+            (b"a/b", "ab"),
+            (b"/etc/passwd", "etcpasswd"),
+            (b"../x", "..x"),
+            (b"a\0b", "ab"),
+            (b"a\\b", "ab"),
+            (b"\x1b[2J\n\x7f", "_[2J_\x7f"),
+            ("a\u{202e}b\u{200f}".as_bytes(), "ab"),
+            (b"a\xe4\xb8", "a_"),
+            (b"\xff", "_"),
+            (b"\xe9ab", "_"),
+            (b"\xe9abc", "_c"),
+            (b"\xf8abcdefgh", "_efgh"),
+            (b"\xfcabcdefgh", "_abcdefgh"),
+            (b"\xc0\x80x", "_x"),
+            (b"\xed\xa0\x80x", "_x"),
+            (b"\xf4\x90\x80\x80x", "_x"),
+            ("näme\u{fffd}".as_bytes(), "näme\u{fffd}"),
+            (&long(300, ""), &Text::from_utf8(long(240, "")).unwrap()),
+            (
+                &long(240, ".mkv"),
+                &Text::from_utf8(long(240, ".mkv")).unwrap(),
+            ),
+            (
+                &long(236, ".12345678"),
+                &Text::from_utf8(long(236, ".123")).unwrap(),
+            ),
+            (
+                &long(300, ".12345678"),
+                &Text::from_utf8(long(240, ".12345678")).unwrap(),
+            ),
+            (
+                &long(300, ".123456789"),
+                &Text::from_utf8(long(240, "")).unwrap(),
+            ),
+            // Cut by us alone, as no file can be called so.
+            (&[0xff; 300], &"_".repeat(240)),
+            // `..` and what becomes of it: 2.0.8 drops them beside others.
+            (b"", "_"),
+            (b".", "_"),
+            (b"..", "_"),
+            (b"./.", "_"),
+            (b"/", "_"),
         ];
-        for (bytes, expected) in cases {
-            let name = safe_name(bytes);
-            assert_eq!(
-                name.as_ref().map(|n| n.as_str()),
-                expected.as_ref().copied(),
-                "{bytes:?}"
-            );
+        for (raw, expected) in cases {
+            assert_eq!(path(Spelling::Fixed, &[raw]).unwrap(), expected, "{raw:?}");
         }
     }
 
     #[test]
     fn paths() {
-        let path = |components: &[&[u8]]| {
-            let mut path = SafePath::new();
-            for component in components {
-                push_component(&mut path, component)?;
-            }
-            Ok(path)
+        use Spelling::{Everseed01, Fixed, Libtorrent2};
+        let all = |components: &[&[u8]]| {
+            [Fixed, Libtorrent2, Everseed01].map(|spelling| path(spelling, components))
         };
-        assert_eq!(path(&[b"", b"a", b".", b"b", b""]).unwrap(), "a/b");
-        assert_eq!(path(&[b"a", b"..", b"b"]), Err(NameError::Unsafe));
-        assert_eq!(path(&[&[b'x'; 200][..]; 6]), Err(NameError::TooLong));
-        assert_eq!(path(&[&[b'x'; 204][..]; 5]).unwrap().len(), 5 * 204 + 4);
+        let some = |paths: [&str; 3]| paths.map(|path| Some(path.into()));
+        assert_eq!(
+            all(&[b"", b"a", b".", b"b", b""]),
+            some(["_/a/b/_", "_/a/b/_", "a/b"])
+        );
+        let dots = [Some("a/_/b".into()), Some("a/b".into()), None];
+        assert_eq!(all(&[b"a", b"..", b"b"]), dots);
+        assert_eq!(all(&[]), [Some("_".into()), Some("_".into()), None]);
+        assert_eq!(all(&[b"a\0", b"\xff"]), some(["a/_", "a/_", "a_/\u{fffd}"]));
+    }
+
+    #[test]
+    fn a_long_path_keeps_its_ends() {
+        let part = [b'x'; 200];
+        assert_eq!(path(Spelling::Fixed, &[&part[..]; 5]).unwrap().len(), 1004);
+        let mut seen = Vec::new();
+        for count in [6, 7, 100] {
+            let mut components = std::vec![&part[..]; count];
+            components.push(b"film.mkv");
+            let long = path(Spelling::Fixed, &components).unwrap();
+            assert!(
+                long.len() <= MAX_PATH && long.ends_with("/film.mkv"),
+                "{long}"
+            );
+            assert_eq!(long.matches('/').count(), 4);
+            assert!(!seen.contains(&long));
+            seen.push(long);
+            assert_eq!(path(Spelling::Everseed01, &components), None);
+        }
+    }
+
+    #[test]
+    fn the_whole() {
+        let hex = "ab".repeat(20);
+        let cases: [(&[u8], &str); 5] = [
+            (b"a", "a"),
+            (b"", &hex),
+            (b".", &hex),
+            (b"..", &hex),
+            (b"/", &hex),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(whole(raw, Spelling::Fixed, hash()).unwrap(), expected);
+        }
+        assert_eq!(whole(b"", Spelling::Libtorrent2, hash()).unwrap(), "_");
+        assert_eq!(whole(b"..", Spelling::Everseed01, hash()), None);
     }
 }

@@ -2,8 +2,8 @@
 
 use embedded_io::Read;
 
-use super::files::{BadName, Entry, length};
-use super::names::safe_name;
+use super::files::{Entry, length};
+use super::names::{LAST, ROOM, Spelling, is_usable};
 use super::urls::usable;
 use super::{Field, Metainfo, MetainfoError, Position};
 use crate::bencode::{ErrorKind, Reader, Type};
@@ -26,9 +26,7 @@ struct Outer {
 /// What was found in `info`.
 #[derive(Default)]
 struct Info {
-    /// Where it is.
-    name: Option<core::result::Result<u64, BadName>>,
-    name_is_utf8: bool,
+    name: Option<FoundName>,
     piece_length: Option<u64>,
     /// Where the hashes are, and how many bytes.
     pieces: Option<(u64, u64)>,
@@ -38,6 +36,16 @@ struct Info {
     files: Option<(u64, u32, u64)>,
     private: bool,
     version2: bool,
+}
+
+/// The name that counts for most of those that were seen.
+struct FoundName {
+    /// Where it is.
+    at: u64,
+    /// Whether it says anything.
+    usable: bool,
+    /// Whether it is `name.utf-8`.
+    utf8: bool,
 }
 
 /// Longer than every key that is known here.
@@ -68,7 +76,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
     let name = info.name.ok_or(MetainfoError::Missing(Field::Name))?;
     Ok(Metainfo {
         info_hash,
-        name_at: name.map_err(BadName::into_error)?,
+        name_at: name.at,
         geometry: shape.geometry,
         private: info.private,
         single: shape.single,
@@ -139,13 +147,8 @@ impl Info {
         reader.dict()?;
         while let Some(key) = reader.key(&mut room)? {
             match key {
-                b"name" if !matches!(info.name, Some(Ok(_))) && reader.peek()? == Type::String => {
-                    info.take_name(reader)?;
-                }
-                b"name.utf-8" if !info.name_is_utf8 && reader.peek()? == Type::String => {
-                    info.take_name(reader)?;
-                    info.name_is_utf8 = true;
-                }
+                b"name" if reader.peek()? == Type::String => info.take_name(reader, false)?,
+                b"name.utf-8" if reader.peek()? == Type::String => info.take_name(reader, true)?,
                 b"piece length" if info.piece_length.is_none() => {
                     info.piece_length = Some(length(reader)?);
                 }
@@ -173,15 +176,19 @@ impl Info {
         Ok(info)
     }
 
-    fn take_name<R: Read, H: Sha1>(&mut self, reader: &mut Reader<R, H>) -> Result<(), R> {
-        let offset = reader.offset();
-        // One byte more than a name may have tells that it is too long.
-        let mut room = [0; super::MAX_NAME + 1];
-        let name = safe_name(reader.string_start(&mut room)?);
-        let bad = |error| BadName { offset, error };
-        // One that cannot be used does no harm beside one that can.
-        if name.is_ok() || !matches!(self.name, Some(Ok(_))) {
-            self.name = Some(name.map(|_| offset).map_err(bad));
+    fn take_name<R: Read, H: Sha1>(
+        &mut self,
+        reader: &mut Reader<R, H>,
+        utf8: bool,
+    ) -> Result<(), R> {
+        let at = reader.offset();
+        let mut room = [0; ROOM];
+        let usable = is_usable(reader.string_ends(&mut room, LAST)?);
+        // One that says nothing does no harm beside one that does.
+        let rank = |usable, utf8| (usable, usable && utf8);
+        let before = self.name.as_ref();
+        if before.is_none_or(|before| rank(usable, utf8) > rank(before.usable, before.utf8)) {
+            self.name = Some(FoundName { at, usable, utf8 });
         }
         Ok(())
     }
@@ -231,11 +238,11 @@ fn files<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<(u64, u32, u64),
     reader.peek()?;
     let at = reader.offset();
     let (mut count, mut total) = (0u32, 0u64);
-    let mut entry = Entry::default();
+    let mut entry = Entry::new(Spelling::Fixed);
     reader.list()?;
     while reader.more()? {
         let offset = reader.offset();
-        entry.parse(reader)?;
+        entry.parse(reader, Spelling::Fixed)?;
         count = count.checked_add(1).ok_or(MetainfoError::TooManyFiles)?;
         total = total
             .checked_add(entry.len)

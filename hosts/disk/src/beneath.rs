@@ -62,6 +62,18 @@ pub(crate) enum OpenFailure {
     Os(Errno),
 }
 
+impl OpenFailure {
+    /// Whether there is no such file, or cannot be as the file system refuses its name.
+    pub(crate) fn is_no_such_name(self) -> bool {
+        let refused = [Errno::INVAL, Errno::ILSEQ, Errno::NAMETOOLONG];
+        match self {
+            OpenFailure::Missing => true,
+            OpenFailure::Os(error) => refused.contains(&error),
+            OpenFailure::NotAFile | OpenFailure::Leaves => false,
+        }
+    }
+}
+
 impl<'a> Root<'a> {
     /// A folder beneath which only such links are followed as stay there.
     #[cfg(test)]
@@ -93,6 +105,17 @@ impl<'a> Root<'a> {
         regular(self.open(path, OFlags::PATH)?)
     }
 
+    /// Whether there is something of this name to the letter: some file systems open what differs in case.
+    pub(crate) fn has_name(self, path: &Path) -> bool {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (Ok(folder), Some(name)) = (self.open_folder(folder), path.file_name()) else {
+            return false;
+        };
+        let names = rustix::fs::Dir::read_from(&folder).into_iter().flatten();
+        let mut names = names.flatten();
+        names.any(|one| one.file_name().to_bytes() == name.as_encoded_bytes())
+    }
+
     /// What is at `path`, whatever it is.
     pub(crate) fn stat(self, path: &Path) -> Result<Stat, OpenFailure> {
         Ok(rustix::fs::fstat(self.open(path, OFlags::PATH)?)?)
@@ -108,7 +131,7 @@ impl<'a> Root<'a> {
     pub(crate) fn make_folder(self, path: &Path) -> Result<OwnedFd, OpenFailure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.open(path, flags) {
-            Err(Errno::NOENT) => {}
+            Err(error) if OpenFailure::from(error).is_no_such_name() => {}
             done => return Ok(done?),
         }
         let mut here = self.open(Path::new(""), flags)?;

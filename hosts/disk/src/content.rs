@@ -16,19 +16,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
 use everseed_core::hash::{Digest, Sha1};
-use everseed_core::metainfo::{Kind, Metainfo};
+use everseed_core::metainfo::{Kind, Metainfo, Name, Spelling};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::beneath::Links;
+use crate::beneath::{Links, OpenFailure};
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{Entries, Entry, TorrentError, read_name, reopen_torrent};
+use crate::entry::{Entries, Entry, TorrentError, find_renames, read_names, reopen_torrent};
 use crate::error::{OpenError, ReadError};
+use crate::fitting::fitting;
 use crate::hash::Fast;
-use crate::index::{self, Index};
+use crate::index::{self, Index, Renamed};
 use crate::layout::Layout;
 use crate::ours::Ours;
 use crate::stream::Stream;
+use crate::unique::Renames;
 
 /// A torrent's files.
 ///
@@ -49,6 +51,10 @@ pub struct Content {
     metainfo: Metainfo,
     layout: Layout,
     index: Index,
+    renames: Arc<Renames>,
+    renamed: Renamed,
+    /// A file that was made under another name, as the file system refused its own, with that; and how many.
+    refused: Mutex<(u64, Option<Refused>)>,
     /// Whether we write to its files ourselves.
     grows: AtomicBool,
     /// The device that its folder has to be on to be written to, plus one; 0 is any.
@@ -59,6 +65,9 @@ pub struct Content {
     /// Which files may be written; without it all of them.
     ours: Mutex<Option<Arc<Ours>>>,
 }
+
+/// A path that a file system refused, and the one that was made instead.
+type Refused = (PathBuf, PathBuf);
 
 impl Content {
     /// Finds the files of `torrent_file`, which was parsed as `metainfo`, in `data`.
@@ -76,10 +85,10 @@ impl Content {
         data: &Path,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
-        let name = read_name(torrent_file, metainfo)?;
+        let names = read_names(torrent_file, metainfo)?;
         let first = || first_file(torrent_file, metainfo);
-        let layout = Layout::find(metainfo, &name, data, first)?;
-        Content::with(torrent_file, metainfo, &name, layout, index_dir)
+        let layout = Layout::find(metainfo, &names, data, first)?;
+        Content::with(torrent_file, metainfo, &names, layout, index_dir)
     }
 
     /// The same for a known place: `content` is the file or folder itself, whatever its name.
@@ -89,9 +98,9 @@ impl Content {
         content: &Path,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
-        let name = read_name(torrent_file, metainfo)?;
+        let names = read_names(torrent_file, metainfo)?;
         let layout = Layout::at(metainfo, content)?;
-        Content::with(torrent_file, metainfo, &name, layout, index_dir)
+        Content::with(torrent_file, metainfo, &names, layout, index_dir)
     }
 
     /// Follows other links than those that stay beneath the folder that `open` was given.
@@ -136,12 +145,113 @@ impl Content {
     /// The files in the torrent's order, read from the torrent file one at a time.
     pub fn entries(&self) -> Result<Entries, ReadError> {
         let torrent = self.open_torrent()?;
-        Entries::of(torrent, &self.metainfo).map_err(|error| self.torrent_error(error))
+        Entries::of(torrent, &self.metainfo, Arc::clone(&self.renames))
+            .map_err(|error| self.torrent_error(error))
+    }
+
+    /// How many files have another name than the torrent gives them, as they cannot have that, and the first of them.
+    pub fn renamed(&self) -> Option<(u64, &Path)> {
+        let (count, first) = self.renamed.as_ref()?;
+        Some((*count, first))
     }
 
     /// Where a file lies.
     pub fn path_of(&self, entry: &Entry) -> PathBuf {
-        self.layout.path(&entry.path)
+        self.layout.whole(&self.place_of(entry))
+    }
+
+    /// Where a file lies beneath the folder that the owner named: where it is laid, unless it is there under
+    /// another of its [`places`](Content::places) only.
+    pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
+        let usual = self.layout.relative(&entry.path).into_owned();
+        if entry.exact && fitting(&entry.path).next().is_none() {
+            return usual;
+        }
+        let named = self.layout.named();
+        match named.stat_file(&usual) {
+            Err(failure) if failure.is_no_such_name() => {}
+            _ => return usual,
+        }
+        let mut others = self.places(entry).into_iter();
+        let there = others.find(|place| {
+            !matches!(
+                named.stat_file(place),
+                Err(OpenFailure::Missing | OpenFailure::Os(_))
+            )
+        });
+        there.unwrap_or(usual)
+    }
+
+    /// Where else a file may lie, beneath the folder that the owner named, in the order in which it is looked for:
+    /// as others spell its name, and as it is made where the file system refuses its own.
+    fn places(&self, entry: &Entry) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        if self.layout.is_single() {
+            return paths;
+        }
+        match self.renames.of(entry.position) {
+            Some(rename) if rename.differs => {
+                // Another file differs from it in case only, which may be the one that opens.
+                let plain = self.spelled(entry, Spelling::Fixed).into_iter();
+                let named = self.layout.named();
+                paths.extend(plain.filter(|path| named.has_name(&self.layout.relative(path))));
+            }
+            Some(_) => {}
+            None if entry.exact => {}
+            None => {
+                let others = Spelling::ALL.into_iter().skip(1);
+                paths.extend(others.filter_map(|spelling| self.spelled(entry, spelling)));
+            }
+        }
+        paths.extend(fitting(&entry.path));
+        let place = |path: PathBuf| self.layout.relative(&path).into_owned();
+        paths.into_iter().map(place).collect()
+    }
+
+    fn spelled(&self, entry: &Entry, spelling: Spelling) -> Option<PathBuf> {
+        let torrent = self.open_torrent().ok()?;
+        entry.spelled(torrent, &self.metainfo, spelling)
+    }
+
+    /// Makes a file whose name was refused under those that fit, until one is not.
+    pub(crate) fn make_fitting<T>(
+        &self,
+        relative: &Path,
+        mut make: impl FnMut(&Path) -> Option<T>,
+    ) -> Option<T> {
+        if self.layout.is_single() {
+            return self.layout.fitting_tops().into_iter().find_map(|top| {
+                let made = make(&top)?;
+                self.layout.lies_at(&top);
+                self.note_refused(relative, &top);
+                Some(made)
+            });
+        }
+        let base = self.layout.base();
+        let within = relative.strip_prefix(base).unwrap_or(relative);
+        fitting(within).find_map(|path| {
+            let place = base.join(path);
+            let made = make(&place)?;
+            self.note_refused(relative, &place);
+            Some(made)
+        })
+    }
+
+    pub(crate) fn note_refused(&self, relative: &Path, made: &Path) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.0 += 1;
+        let whole = |path: &Path| self.layout.whole(path);
+        refused
+            .1
+            .get_or_insert_with(|| (whole(relative), whole(made)));
+    }
+
+    /// How many files were made under another name since this was asked before, as the file system refused their
+    /// own, and the first of them with what it is now.
+    pub fn take_refused(&self) -> Option<(u64, PathBuf, PathBuf)> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, first) = std::mem::take(&mut *refused);
+        first.map(|(own, made)| (count, own, made))
     }
 
     /// Whether a file is there and long enough; its bytes are not looked at.
@@ -149,8 +259,7 @@ impl Content {
         if entry.kind != Kind::Data {
             return Ok(());
         }
-        let relative = self.layout.relative(&entry.path);
-        let stat = self.layout.named().stat_file(&relative);
+        let stat = self.layout.named().stat_file(&self.place_of(entry));
         let stat = stat.map_err(|failure| ReadError::open(self.path_of(entry), failure))?;
         if u64::try_from(stat.st_size).is_ok_and(|size| size >= entry.len) {
             Ok(())
@@ -385,11 +494,12 @@ impl Content {
     fn with(
         torrent_file: &Path,
         metainfo: &Metainfo,
-        name: &str,
+        names: &[Name],
         layout: Layout,
         index_dir: &Path,
     ) -> Result<Content, OpenError> {
-        let index = index::build(torrent_file, metainfo, index_dir)?;
+        let renames = Arc::new(find_renames(torrent_file, metainfo)?);
+        let (index, renamed) = index::build(torrent_file, metainfo, index_dir, &renames)?;
         // A link that a person named is followed now, and none that takes its place later.
         let is_link = std::fs::read_link(torrent_file).is_ok();
         let real = is_link.then(|| std::fs::canonicalize(torrent_file).ok());
@@ -397,10 +507,13 @@ impl Content {
             id: ContentId::next(),
             torrent: (real.flatten().as_deref()).unwrap_or(torrent_file).into(),
             known: Mutex::new(None),
-            name: name.into(),
+            name: names.first().map_or("_", Name::as_str).into(),
             metainfo: metainfo.clone(),
             layout,
             index,
+            renames,
+            renamed,
+            refused: Mutex::default(),
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),
             held: Mutex::new(None),
@@ -452,10 +565,10 @@ impl Content {
         let source = if record.zeros {
             Source::Zeros
         } else {
-            let path = self.path_at(record.position)?;
-            let opened = self.layout.named().open_file(&self.layout.relative(&path));
+            let place = self.place_at(&record)?;
+            let opened = self.layout.named().open_file(&place);
             let (fd, stat) =
-                opened.map_err(|failure| ReadError::open(self.layout.path(&path), failure))?;
+                opened.map_err(|failure| ReadError::open(self.layout.whole(&place), failure))?;
             if files.is_sequential() {
                 let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
             }
@@ -496,35 +609,31 @@ impl Content {
         self.layout.folder()
     }
 
-    /// Where what the torrent calls `path` lies.
-    pub(crate) fn path_beneath(&self, path: &Path) -> PathBuf {
-        self.layout.path(path)
-    }
-
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// The file that holds the byte at `offset`, or the content's root if that cannot be told.
     pub(crate) fn path_holding(&self, offset: u64) -> PathBuf {
-        match self
-            .record(offset)
-            .map(|record| self.path_at(record.position))
-        {
-            Ok(Ok(path)) => self.layout.path(&path),
+        match self.record(offset).map(|record| self.place_at(&record)) {
+            Ok(Ok(place)) => self.layout.whole(&place),
             _ => self.layout.root(),
         }
     }
 
-    pub(crate) fn path_at(&self, position: u64) -> Result<PathBuf, ReadError> {
+    /// Where the file of a record lies beneath the named folder.
+    pub(crate) fn place_at(&self, record: &index::Record) -> Result<PathBuf, ReadError> {
         let torrent = self.open_torrent()?;
-        Entry::path_at(torrent, &self.metainfo, position).map_err(|error| self.torrent_error(error))
+        let (position, start) = (record.position, record.start);
+        let entry = Entry::at(torrent, &self.metainfo, position, start, &self.renames);
+        let entry = entry.map_err(|error| self.torrent_error(error))?;
+        Ok(self.place_of(&entry))
     }
 
     fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
         let path = match self.index.find(offset) {
-            Ok(Some(record)) => match self.path_at(record.position) {
-                Ok(path) => self.layout.path(&path),
+            Ok(Some(record)) => match self.place_at(&record) {
+                Ok(place) => self.layout.whole(&place),
                 Err(error) => return error,
             },
             _ => self.layout.root(),
@@ -590,8 +699,7 @@ impl Content {
     }
 
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {
-        let relative = self.layout.relative(&entry.path);
-        self.layout.named().stat_file(&relative).ok()
+        self.layout.named().stat_file(&self.place_of(entry)).ok()
     }
 }
 

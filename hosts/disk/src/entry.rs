@@ -5,15 +5,19 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use everseed_core::bencode::ErrorKind;
 use everseed_core::geometry::{Geometry, PieceIndex};
-use everseed_core::metainfo::{FileEntry, Files, Kind, Metainfo, MetainfoError, Name, RereadError};
+use everseed_core::metainfo::{
+    FileEntry, Files, Kind, Metainfo, MetainfoError, Name, RereadError, Spelling,
+};
 
 use crate::error::OpenError;
 use crate::hash::Fast;
 use crate::regular::{RegularError, open_in_place, open_regular};
 use crate::stream::Stream;
+use crate::unique::{Renames, UniqueError};
 use crate::unpack::Packing;
 
 /// Parses a torrent file.
@@ -69,6 +73,8 @@ pub const TORRENT_MAX: u64 = 64 << 20;
 pub struct Entry {
     /// Within the torrent's folder, and safe to use there; for a single file its name.
     pub path: PathBuf,
+    /// Whether that is what the torrent says, to the byte.
+    pub exact: bool,
     /// Where in the content it begins, in bytes.
     pub start: u64,
     /// Bytes.
@@ -77,6 +83,23 @@ pub struct Entry {
     pub kind: Kind,
     /// Where its entry stands in the torrent file, in bytes.
     pub(crate) position: u64,
+}
+
+/// The names that the torrent's file or folder may have on disk, in the order in which they are looked for.
+pub(crate) fn read_names(torrent: &Path, metainfo: &Metainfo) -> Result<Vec<Name>, OpenError> {
+    let mut names = Vec::new();
+    for spelling in Spelling::ALL {
+        let name = open_torrent(torrent).and_then(|file| {
+            let file = Stream(BufReader::new(file));
+            Ok(metainfo.name_spelled(file, spelling)?)
+        });
+        let name = name.map_err(|error| OpenError::Torrent {
+            path: torrent.to_owned(),
+            error,
+        })?;
+        names.extend(name.filter(|name| !names.contains(name)));
+    }
+    Ok(names)
 }
 
 /// The name of the torrent's file or folder.
@@ -107,15 +130,39 @@ impl Entry {
         }
     }
 
-    /// The path of the file whose entry stands at `position`.
-    pub(crate) fn path_at(
+    /// The file whose entry stands at `position`, and that begins at `offset`.
+    pub(crate) fn at(
         torrent: File,
         metainfo: &Metainfo,
         position: u64,
-    ) -> Result<PathBuf, TorrentError> {
-        let mut files = metainfo.files_from(Stream(torrent), position, 0)?;
+        offset: u64,
+        renames: &Renames,
+    ) -> Result<Entry, TorrentError> {
+        let spelling = Spelling::Fixed;
+        let mut files = metainfo.files_from(Stream(torrent), position, offset, spelling)?;
         let entry = files.next()?.ok_or(TorrentError::Changed)?;
-        Ok(PathBuf::from(entry.path))
+        Ok(Entry::from(entry).renamed(renames))
+    }
+
+    /// The path of this file in another spelling, if it had one in that.
+    pub(crate) fn spelled(
+        &self,
+        torrent: File,
+        metainfo: &Metainfo,
+        spelling: Spelling,
+    ) -> Option<PathBuf> {
+        let files = metainfo.files_from(Stream(torrent), self.position, self.start, spelling);
+        let mut files = files.ok()?;
+        let entry = files.next().ok()??;
+        (!entry.path.is_empty()).then(|| PathBuf::from(entry.path))
+    }
+
+    fn renamed(mut self, renames: &Renames) -> Entry {
+        if let Some(rename) = renames.of(self.position) {
+            self.path = rename.apply(&self.path);
+            self.exact = false;
+        }
+        self
     }
 }
 
@@ -123,6 +170,7 @@ impl From<FileEntry<'_>> for Entry {
     fn from(entry: FileEntry<'_>) -> Entry {
         Entry {
             path: PathBuf::from(entry.path),
+            exact: entry.exact,
             start: entry.offset,
             len: entry.len,
             kind: entry.kind,
@@ -133,24 +181,63 @@ impl From<FileEntry<'_>> for Entry {
 
 /// The files of a torrent in its order, read from the torrent file as they are asked for.
 #[derive(Debug)]
-pub struct Entries(Files<Stream<BufReader<File>>>);
+pub struct Entries {
+    files: Files<Stream<BufReader<File>>>,
+    renames: Arc<Renames>,
+}
 
 impl Entries {
+    /// With the paths of the torrent, of which several may be the same.
     pub(crate) fn open(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
-        Entries::of(open_torrent(torrent)?, metainfo)
+        Entries::of(open_torrent(torrent)?, metainfo, Arc::default())
     }
 
-    /// The same of a torrent file that is open.
-    pub(crate) fn of(file: File, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
-        Ok(Entries(metainfo.files(Stream(BufReader::new(file)))?))
+    /// Of a torrent file that is open.
+    pub(crate) fn of(
+        file: File,
+        metainfo: &Metainfo,
+        renames: Arc<Renames>,
+    ) -> Result<Entries, TorrentError> {
+        let files = metainfo.files(Stream(BufReader::new(file)))?;
+        Ok(Entries { files, renames })
     }
+}
+
+/// The files of a torrent, each with the path that it has on disk.
+pub fn read_entries(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, OpenError> {
+    let renames = Arc::new(find_renames(torrent, metainfo)?);
+    let entries = open_torrent(torrent).and_then(|file| Entries::of(file, metainfo, renames));
+    entries.map_err(|error| OpenError::Torrent {
+        path: torrent.to_owned(),
+        error,
+    })
+}
+
+/// Which files need another path than the torrent's, as that is another file's.
+pub(crate) fn find_renames(torrent: &Path, metainfo: &Metainfo) -> Result<Renames, OpenError> {
+    if metainfo.single {
+        return Ok(Renames::default());
+    }
+    let found = Renames::find(metainfo.file_count, |act| {
+        for entry in Entries::open(torrent, metainfo)? {
+            let entry = entry?;
+            act(entry.position, &entry.path);
+        }
+        Ok(())
+    });
+    let path = torrent.to_owned();
+    found.map_err(|error| match error {
+        UniqueError::TooMany => OpenError::Duplicates { torrent: path },
+        UniqueError::Read(error) => OpenError::Torrent { path, error },
+    })
 }
 
 impl Iterator for Entries {
     type Item = Result<Entry, TorrentError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.0.next().map(|entry| entry.map(Entry::from));
+        let entry = self.files.next().map(|entry| entry.map(Entry::from));
+        let entry = entry.map(|entry| entry.map(|entry| entry.renamed(&self.renames)));
         entry.map_err(TorrentError::from).transpose()
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::beneath::OpenFailure;
 use crate::entry::TorrentError;
+use crate::unique::MOST;
 
 /// Why content could not be read.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl ReadError {
 
     pub(crate) fn open(path: PathBuf, failure: OpenFailure) -> ReadError {
         match failure {
+            failure if failure.is_no_such_name() => ReadError::Missing { path },
             OpenFailure::Missing => ReadError::Missing { path },
             OpenFailure::NotAFile => ReadError::NotAFile { path },
             OpenFailure::Leaves => ReadError::Leaves { path },
@@ -165,12 +167,10 @@ pub enum OpenError {
         /// What is wrong with it.
         error: TorrentError,
     },
-    /// The torrent lists the same path twice, or a file as another one's folder.
-    Duplicate {
+    /// The torrent gives the same path to thousands of files.
+    Duplicates {
         /// The torrent file.
         torrent: PathBuf,
-        /// The path inside of it.
-        path: PathBuf,
     },
     /// A file stands where the torrent has a folder, or is given for the folder of its data.
     NotAFolder {
@@ -195,11 +195,10 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::Torrent { path, error } => write!(f, "{}: {error}", Shown(path)),
-            OpenError::Duplicate { torrent, path } => write!(
+            OpenError::Duplicates { torrent } => write!(
                 f,
-                "{}: it lists {} twice, or as both a file and a folder; such a torrent is not used",
-                Shown(torrent),
-                Shown(path)
+                "{}: more than {MOST} of its files have the path of another one; such a torrent is not used",
+                Shown(torrent)
             ),
             OpenError::NotAFolder { path } => write!(
                 f,

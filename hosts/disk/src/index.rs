@@ -11,14 +11,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use everseed_core::metainfo::{Kind, Metainfo};
 
-use crate::clash::{Clashes, hash_of};
-use crate::entry::{Entries, Entry};
+use crate::entry::{Entries, Entry, open_torrent};
 use crate::error::OpenError;
 use crate::regular::open_in_place;
 use crate::replace::replace;
+use crate::unique::Renames;
 
 /// One file that holds at least one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,49 +96,41 @@ fn write(out: &mut BufWriter<File>, record: &Record) -> io::Result<()> {
     out.write_all(&record.position.to_le_bytes())
 }
 
-/// Writes or fills the table of a torrent, and refuses paths that clash.
+/// The files whose names are not what the torrent says: how many, and the first.
+pub(crate) type Renamed = Option<(u64, PathBuf)>;
+
+/// Writes or fills the table of a torrent.
 pub(crate) fn build(
     torrent: &Path,
     metainfo: &Metainfo,
     index_dir: &Path,
-) -> Result<Index, OpenError> {
-    if metainfo.single {
-        return Ok(Index::Single(metainfo.geometry.total()));
-    }
+    renames: &Arc<Renames>,
+) -> Result<(Index, Renamed), OpenError> {
     let bad = |error| {
         let path = torrent.to_owned();
         OpenError::Torrent { path, error }
     };
-    let entries = || Entries::open(torrent, metainfo);
+    let entries = || Entries::of(open_torrent(torrent)?, metainfo, Arc::clone(renames));
     let mut inline = Vec::new();
     let mut count = 0;
+    let mut renamed: Renamed = None;
     for entry in entries().map_err(bad)? {
-        if let Some(record) = record(&entry.map_err(bad)?) {
+        let entry = entry.map_err(bad)?;
+        if !entry.exact && entry.kind == Kind::Data {
+            renamed.get_or_insert_with(|| (0, entry.path.clone())).0 += 1;
+        }
+        if let Some(record) = record(&entry) {
             count += 1;
             if inline.len() < INLINE {
                 inline.push(record);
             }
         }
     }
-    let mut clashes = Clashes::new(metainfo.file_count);
-    while !clashes.is_done() {
-        for entry in entries().map_err(bad)? {
-            let entry = entry.map_err(bad)?;
-            if entry.kind != Kind::Padding {
-                clashes.add(&entry.path);
-            }
-        }
-        if let Some(clash) = clashes.find() {
-            let mut paths = entries().map_err(bad)?.filter_map(Result::ok);
-            let path = paths.find(|entry| hash_of(&entry.path) == clash);
-            return Err(OpenError::Duplicate {
-                torrent: torrent.to_owned(),
-                path: path.map_or_else(PathBuf::new, |entry| entry.path),
-            });
-        }
+    if metainfo.single {
+        return Ok((Index::Single(metainfo.geometry.total()), renamed));
     }
     if count <= INLINE as u64 {
-        return Ok(Index::Inline(inline.into()));
+        return Ok((Index::Inline(inline.into()), renamed));
     }
     let path = index_dir.join(format!("{}.index", metainfo.info_hash));
     let written = replace(&path, |out| {
@@ -149,7 +142,7 @@ pub(crate) fn build(
     match written {
         Ok(()) => {
             let path = path.into();
-            Ok(Index::OnDisk { path, count })
+            Ok((Index::OnDisk { path, count }, renamed))
         }
         Err(error) => Err(OpenError::Index { path, error }),
     }

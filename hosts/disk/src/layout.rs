@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use everseed_core::metainfo::Metainfo;
+use everseed_core::metainfo::{Metainfo, Name};
 
 use crate::beneath::{Links, Root};
 use crate::error::OpenError;
+use crate::fitting::fitting;
 
 /// The folder that the owner named, which no path of the torrent leaves, and where in it the content is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,28 +17,43 @@ pub(crate) struct Layout {
     folder: Box<Path>,
     /// The torrent's file or folder; empty if it is the named folder itself.
     top: Box<Path>,
+    /// What is there instead, as the file system refused that name.
+    fitting: OnceLock<Box<Path>>,
+    /// How much of `top` is the torrent's to name, in components.
+    names: usize,
     single: bool,
     links: Links,
 }
 
 impl Layout {
     /// See [`Content::open`](crate::Content::open). `first` is the path of the torrent's first file
-    /// that is not empty, asked for only if there is doubt.
+    /// that is not empty, asked for only if there is doubt. `names` are those that the content may have, the one
+    /// first that it gets.
     pub(crate) fn find(
         metainfo: &Metainfo,
-        name: &str,
+        names: &[Name],
         data: &Path,
         first: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Layout, OpenError> {
-        let inside = data.join(name);
-        if fs::symlink_metadata(&inside).is_err() && is_content(metainfo, name, data, first) {
+        let usual = names.first().map_or("_", Name::as_str);
+        let others = names
+            .iter()
+            .skip(1)
+            .map(|name| PathBuf::from(name.as_str()));
+        let all = Some(PathBuf::from(usual)).into_iter().chain(others);
+        let mut all = all.chain(fitting(Path::new(usual)));
+        let there = all.find(|name| fs::symlink_metadata(data.join(name)).is_ok());
+        if there.is_none() && is_content(metainfo, usual, data, first) {
             return Layout::at(metainfo, data);
         }
+        let name = there.unwrap_or_else(|| PathBuf::from(usual));
         if fs::metadata(data).is_ok_and(|there| !there.is_dir()) {
             let path = data.to_owned();
             return Err(OpenError::NotAFolder { path });
         }
-        Layout::new(metainfo, data, Path::new(name)).fits()
+        let mut layout = Layout::new(metainfo, data, &name);
+        layout.names = 1;
+        layout.fits()
     }
 
     /// The content is exactly here. A link is followed, because a person named it.
@@ -58,6 +75,8 @@ impl Layout {
         Layout {
             folder: folder.into(),
             top: top.into(),
+            fitting: OnceLock::new(),
+            names: 0,
             single: metainfo.single,
             links: Links::Beneath,
         }
@@ -85,8 +104,8 @@ impl Layout {
     /// What has to be there before a file is made: the content's folder, in that which the owner named.
     pub(crate) fn base(&self) -> &Path {
         match self.single {
-            true => self.top.parent().unwrap_or(Path::new("")),
-            false => &self.top,
+            true => self.top().parent().unwrap_or(Path::new("")),
+            false => self.top(),
         }
     }
 
@@ -99,26 +118,49 @@ impl Layout {
     }
 
     pub(crate) fn root(&self) -> PathBuf {
-        match self.top.as_os_str().is_empty() {
+        match self.top().as_os_str().is_empty() {
             true => self.folder.to_path_buf(),
-            false => self.folder.join(&self.top),
+            false => self.folder.join(self.top()),
         }
+    }
+
+    fn top(&self) -> &Path {
+        self.fitting.get().unwrap_or(&self.top)
+    }
+
+    /// The names that the content may get where its own is refused. None if the owner named it.
+    pub(crate) fn fitting_tops(&self) -> Vec<PathBuf> {
+        match (self.names, self.top.file_name()) {
+            (1, Some(name)) => fitting(Path::new(name))
+                .map(|name| self.top.with_file_name(name))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The content lies there from now on.
+    pub(crate) fn lies_at(&self, top: &Path) {
+        let _ = self.fitting.set(top.into());
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.single
     }
 
     /// The path beneath the [`named`](Layout::named) folder of what the torrent calls `path`.
     pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> Cow<'a, Path> {
         if self.single {
-            Cow::Borrowed(&self.top)
-        } else if self.top.as_os_str().is_empty() {
+            Cow::Borrowed(self.top())
+        } else if self.top().as_os_str().is_empty() {
             Cow::Borrowed(path)
         } else {
-            Cow::Owned(self.top.join(path))
+            Cow::Owned(self.top().join(path))
         }
     }
 
-    /// The whole path of what the torrent calls `path`.
-    pub(crate) fn path(&self, path: &Path) -> PathBuf {
-        self.folder.join(self.relative(path))
+    /// The whole path of what lies at `relative` beneath the named folder.
+    pub(crate) fn whole(&self, relative: &Path) -> PathBuf {
+        self.folder.join(relative)
     }
 
     /// Refuses a file for a folder and the reverse; what is not there at all fits.

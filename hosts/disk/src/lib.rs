@@ -21,12 +21,12 @@ mod beneath;
 mod cache;
 pub mod check;
 mod choice;
-mod clash;
 mod content;
 pub mod edit;
 mod entry;
 mod error;
 pub mod fault;
+mod fitting;
 pub mod hash;
 mod hashing;
 mod index;
@@ -37,6 +37,7 @@ pub mod owner;
 mod regular;
 mod replace;
 mod stream;
+mod unique;
 pub mod unpack;
 mod walk;
 pub mod write;
@@ -49,7 +50,7 @@ pub use crate::cache::FileCache;
 pub use crate::choice::{Choice, fits, is_unwanted};
 pub use crate::content::Content;
 pub use crate::entry::{
-    Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_name, read_torrent,
+    Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_entries, read_name, read_torrent,
     reopen_torrent,
 };
 pub use crate::error::{OpenError, ReadError};

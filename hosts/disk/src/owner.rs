@@ -181,7 +181,7 @@ pub fn overwrite(content: &Content, differing: &Differing) -> Result<(), WriteEr
             continue;
         }
         if numbers.next_if_eq(&number).is_some() {
-            write::take(content, &ours, number, &entry.path)?;
+            write::take(content, &ours, number, &content.place_of(&entry))?;
         }
         number += 1;
     }
@@ -221,7 +221,7 @@ fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
     }
     let layout = content.layout();
     // What is in the way of a file is found when it is written.
-    let Ok((file, stat)) = layout.named().find_file(&layout.relative(&entry.path)) else {
+    let Ok((file, stat)) = layout.named().find_file(&content.place_of(entry)) else {
         return (State::Open, (0, 0));
     };
     // The types of these fields differ between architectures.

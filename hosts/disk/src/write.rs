@@ -229,8 +229,17 @@ pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     let named = layout.named();
     let made = fs::create_dir_all(named.folder);
     made.map_err(|error| WriteError::of(named.folder.to_owned(), error))?;
-    let made = named.make_folder(layout.base());
-    made.map_err(|failure| WriteError::open(content.folder(), failure))?;
+    let failure = match named.make_folder(layout.base()) {
+        Ok(_) => return Ok(()),
+        Err(failure) => failure,
+    };
+    let own = layout.base().to_owned();
+    let tops = layout.fitting_tops().into_iter();
+    let mut tops = tops.filter(|_| failure.is_no_such_name() && !layout.is_single());
+    let made = tops.find(|top| named.make_folder(top).is_ok());
+    let made = made.ok_or_else(|| WriteError::open(content.folder(), failure))?;
+    layout.lies_at(&made);
+    content.note_refused(&own, &made);
     Ok(())
 }
 
@@ -250,10 +259,9 @@ pub fn prepare(
     let named = layout.named();
     let mut missing = Vec::new();
     each(content, |_, entry| {
-        let relative = layout.relative(&entry.path);
         let there = wanted(entry) && entry.kind == Kind::Data;
-        let there = there.then(|| named.find_file(&relative));
-        missing.push(matches!(there, Some(Err(OpenFailure::Missing))));
+        let there = there.then(|| named.find_file(&content.place_of(entry)));
+        missing.push(matches!(there, Some(Err(failure)) if failure.is_no_such_name()));
         Ok(())
     })?;
     let mut missing = missing.into_iter();
@@ -262,7 +270,7 @@ pub fn prepare(
         if missing.next() != Some(true) || number.is_some() && ours.is_none() {
             return Ok(());
         }
-        let made = make(content, &entry.path);
+        let made = make(content, &content.place_of(entry));
         let (Some(number), Some(ours), Ok(Some((file, _)))) = (number, &ours, &made) else {
             return match made {
                 Err(error) if !error.is_of_file() => Err(error),
@@ -276,9 +284,8 @@ pub fn prepare(
     };
     sync_record(&ours)?;
     each(content, |number, entry| {
-        let relative = layout.relative(&entry.path);
         if let Some(Note::Ours(mark)) = number.map(|number| ours.note(number))
-            && let Ok((file, stat)) = named.open_to_write(&relative)
+            && let Ok((file, stat)) = named.open_to_write(&content.place_of(entry))
             && stat.st_size == 0
             && mark.fits(Mark::of(&file))
         {
@@ -314,7 +321,8 @@ pub fn reserve(
         let Some(number) = number.filter(|_| wanted) else {
             return Ok(());
         };
-        let file = match create(content, number, &entry.path, entry.len) {
+        let place = content.place_of(entry);
+        let file = match create(content, number, &place, entry.len) {
             Err(error) if error.is_of_file() => return Ok(()),
             created => created?,
         };
@@ -423,10 +431,8 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
     let source = if record.zeros {
         Source::Zeros
     } else {
-        let path = content
-            .path_at(record.position)
-            .map_err(WriteError::Place)?;
-        Source::written(create(content, record.number, &path, record.len)?)
+        let place = content.place_at(&record).map_err(WriteError::Place)?;
+        Source::written(create(content, record.number, &place, record.len)?)
     };
     let part = part_of(&record, source);
     files.insert(content.id(), part.clone());
@@ -469,6 +475,7 @@ fn on_its_disk(content: &Content) -> Result<(), WriteError> {
 }
 
 /// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
+/// `path` is beneath the folder that the owner named.
 fn create(content: &Content, number: u64, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
     on_its_disk(content)?;
     let (file, stat) = match content.ours() {
@@ -476,13 +483,13 @@ fn create(content: &Content, number: u64, path: &Path, len: u64) -> Result<Owned
         Some(ours) => {
             let opened = open_ours(content, &ours, number, path)?;
             opened.ok_or_else(|| WriteError::Owners {
-                path: content.path_beneath(path),
+                path: content.layout().whole(path),
             })?
         }
     };
     if u64::try_from(stat.st_size).is_ok_and(|size| size < len) {
         let longer = rustix::fs::ftruncate(&file, len);
-        longer.map_err(|e| WriteError::of(content.path_beneath(path), e.into()))?;
+        longer.map_err(|e| WriteError::of(content.layout().whole(path), e.into()))?;
     }
     Ok(file)
 }
@@ -498,7 +505,7 @@ fn open_ours(
     let is_ours =
         |file: &OwnedFd| matches!(ours.note(number), Note::Ours(mark) if mark.fits(Mark::of(file)));
     let is_free = |stat: &Stat| stat.st_size == 0 && stat.st_nlink == 1;
-    let there = layout.named().find_file(&layout.relative(path));
+    let there = layout.named().find_file(path);
     if let Ok((file, stat)) = there
         && !is_ours(&file)
         && !is_free(&stat)
@@ -526,7 +533,7 @@ pub(crate) fn take(
 ) -> Result<(), WriteError> {
     let (file, stat) = open_or_make(content, path)?;
     if stat.st_nlink != 1 {
-        let path = content.path_beneath(path);
+        let path = content.layout().whole(path);
         return Err(WriteError::Linked { path });
     }
     note(ours, number, Mark::of(&file))
@@ -544,29 +551,40 @@ pub(crate) fn sync_record(ours: &Ours) -> Result<(), WriteError> {
 
 fn open_or_make(content: &Content, path: &Path) -> Result<(OwnedFd, Stat), WriteError> {
     let layout = content.layout();
-    match layout.named().open_to_write(&layout.relative(path)) {
-        Err(OpenFailure::Missing) => {}
+    match layout.named().open_to_write(path) {
+        Err(failure) if failure.is_no_such_name() => {}
         opened => {
-            return opened.map_err(|failure| WriteError::open(content.path_beneath(path), failure));
+            return opened
+                .map_err(|failure| WriteError::open(content.layout().whole(path), failure));
         }
     }
     // A link that leads nowhere is in the way.
     let in_the_way = || WriteError::NotAFile {
-        path: content.path_beneath(path),
+        path: content.layout().whole(path),
     };
     make(content, path)?.ok_or_else(in_the_way)
 }
 
-/// Makes a file and the folders on its way; `None` if there is something of its name.
+/// Makes a file and the folders on its way; `None` if there is something of its name. Where the file system refuses
+/// the name it gets another one.
 fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, WriteError> {
-    let layout = content.layout();
-    let relative = layout.relative(path);
-    let failed = |failure| WriteError::open(content.path_beneath(path), failure);
-    let folder = relative.parent().unwrap_or(Path::new(""));
-    let folder = layout.named().make_folder(folder).map_err(failed)?;
-    match Root::make_file(&folder, relative.file_name().unwrap_or_default()) {
+    let named = content.layout().named();
+    let failure = match make_at(named, path) {
+        Ok(made) => return Ok(made),
+        Err(failure) => failure,
+    };
+    let fits = || content.make_fitting(path, |place| make_at(named, place).ok().flatten());
+    // Some say of a name that they refuse that it is not there, though its folder is.
+    let made = failure.is_no_such_name().then(fits).flatten();
+    made.map(Some)
+        .ok_or_else(|| WriteError::open(content.layout().whole(path), failure))
+}
+
+fn make_at(named: Root<'_>, path: &Path) -> Result<Option<(OwnedFd, Stat)>, OpenFailure> {
+    let folder = named.make_folder(path.parent().unwrap_or(Path::new("")))?;
+    match Root::make_file(&folder, path.file_name().unwrap_or_default()) {
         Err(Errno::EXIST) => Ok(None),
-        made => made.map(Some).map_err(|error| failed(error.into())),
+        made => Ok(Some(made?)),
     }
 }
 

@@ -265,29 +265,122 @@ fn links_are_followed_while_they_stay() {
     assert_eq!(read, bytes[..50]);
 }
 
+/// Where the files of a torrent are laid, beneath its folder.
+fn laid(content: &Content) -> Vec<String> {
+    let entries = content.entries().unwrap().map(Result::unwrap);
+    let within = |path: PathBuf| {
+        let within = path.strip_prefix(content.folder()).unwrap();
+        within.to_str().unwrap().to_owned()
+    };
+    entries
+        .map(|entry| within(content.path_of(&entry)))
+        .collect()
+}
+
 #[test]
-fn duplicates_are_refused_by_name() {
-    let cases: [(&[&str], &str); 5] = [
-        (&["a", "b", "a"], "a"),
-        (&["d/a", "d/b", "e/d/a", "d/a"], "d/a"),
-        (&["a", "a/b"], "a"),
-        (&["a/b/c", "x", "a/b"], "a/b"),
-        (&["a/b/c", "a"], "a"),
+fn duplicates_get_names_of_their_own() {
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["a", "b", "a"], &["a", "b", "a.1"]),
+        (
+            &["d/a", "e/d/a", "d/a", "D/A"],
+            &["d/a", "e/d/a", "d/a.1", "D/A.2"],
+        ),
+        (&["a", "a/b"], &["a.1", "a/b"]),
+        (&["a/b", "ab", "b/a"], &["a/b", "ab", "b/a"]),
     ];
-    for (paths, named) in cases {
+    for (paths, expected) in cases {
         let scratch = Scratch::new("duplicates");
         let list: Vec<Listed<'_>> = paths.iter().map(|path| listed(path, 1)).collect();
-        let torrent = torrent_of("folder", 16384, &list, &vec![0; paths.len()]);
+        let bytes = random(1, paths.len());
+        let torrent = torrent_of("folder", 16384, &list, &bytes);
         let torrent = scratch.write("x.torrent", &torrent);
-        match open(&torrent, scratch.path(), &scratch) {
-            Err(OpenError::Duplicate { path, .. }) => assert_eq!(path, Path::new(named)),
-            other => panic!("{paths:?}: {other:?}"),
+        let data = scratch.path().join("data");
+        for _ in 0..2 {
+            let content = open(&torrent, &data, &scratch).unwrap();
+            assert_eq!(laid(&content), expected);
+            write::make_folder(&content).unwrap();
+            let files = FileCache::new(2);
+            write::write(&content, &files, 0, &[&bytes]).unwrap();
+            let mut read = vec![0; bytes.len()];
+            content.read(&FileCache::new(2), 0, &mut read).unwrap();
+            assert_eq!(read, bytes);
+        }
+        for (path, byte) in expected.iter().zip(&bytes) {
+            assert_eq!(fs::read(data.join("folder").join(path)).unwrap(), [*byte]);
         }
     }
-    let scratch = Scratch::new("no-duplicates");
-    let list = [listed("a/b", 1), listed("ab", 1), listed("b/a", 1)];
-    let torrent = scratch.write("x.torrent", &torrent_of("f", 16384, &list, &[0; 3]));
-    open(&torrent, scratch.path(), &scratch).unwrap();
+}
+
+/// What was laid under a name of before, or of a file system that refuses the usual one, is found there.
+#[test]
+fn other_spellings_are_found() {
+    let hash = "c6b0e06f";
+    let cases: [(&str, &[&str]); 6] = [
+        ("a\\b", &["ab", "a\\b"]),
+        ("a\nb", &["a_b", "a\nb"]),
+        ("a\0b", &["ab", "a_b"]),
+        ("\u{202e}x", &["x", "\u{202e}x"]),
+        ("../x", &["_/x", "x"]),
+        ("a?.txt", &["a?.txt", "a_.HASH.txt"]),
+    ];
+    for (path, places) in cases {
+        for place in places {
+            let scratch = Scratch::new("spellings");
+            let bytes = random(1, 10);
+            let torrent = torrent_of("folder", 16384, &[listed(path, 10)], &bytes);
+            let torrent = scratch.write("x.torrent", &torrent);
+            let place = format!("data/folder/{}", place.replace("HASH", hash));
+            let there = scratch.path().join(&place);
+            fs::create_dir_all(there.parent().unwrap()).unwrap();
+            fs::write(&there, &bytes).unwrap();
+            let content = open(&torrent, &scratch.path().join("data"), &scratch).unwrap();
+            let entry = content.entries().unwrap().next().unwrap().unwrap();
+            assert_eq!(content.path_of(&entry), there);
+            let mut read = [0; 10];
+            content.read(&FileCache::new(1), 0, &mut read).unwrap();
+            assert_eq!(read, bytes[..]);
+        }
+    }
+}
+
+/// Files that differ in case only lay beside each other before, and still do where the disk tells them apart.
+#[test]
+fn names_that_differ_in_case_are_found() {
+    let scratch = Scratch::new("case");
+    let bytes = random(1, 20);
+    let list = [listed("A.txt", 10), listed("a.txt", 10)];
+    let torrent = torrent_of("folder", 16384, &list, &bytes);
+    let torrent = scratch.write("x.torrent", &torrent);
+    let data = scratch.path().join("data");
+    let content = open(&torrent, &data, &scratch).unwrap();
+    assert_eq!(laid(&content), ["A.txt", "a.1.txt"]);
+    scratch.write("data/folder/A.txt", &bytes[..10]);
+    scratch.write("data/folder/a.txt", &bytes[10..]);
+    assert_eq!(laid(&content), ["A.txt", "a.txt"]);
+    scratch.write("data/folder/a.1.txt", &bytes[10..]);
+    assert_eq!(laid(&content), ["A.txt", "a.1.txt"]);
+}
+
+/// What the whole is called, and where it is found.
+#[test]
+fn the_folder_has_a_name() {
+    let list = [listed("a", 10)];
+    for (name, laid, also) in [
+        ("", "HASH", "_"),
+        ("..", "HASH", "HASH"),
+        ("a/b", "ab", "a_b"),
+    ] {
+        let scratch = Scratch::new("whole");
+        let torrent = torrent_of(name, 16384, &list, &random(1, 10));
+        let torrent = scratch.write("x.torrent", &torrent);
+        let hash = read_torrent(&torrent).unwrap().info_hash.to_string();
+        let data = scratch.path().join("data");
+        let root = || open(&torrent, &data, &scratch).unwrap().root();
+        assert_eq!(root(), data.join(laid.replace("HASH", &hash)));
+        let also = data.join(also.replace("HASH", &hash));
+        fs::create_dir_all(&also).unwrap();
+        assert_eq!(root(), also);
+    }
 }
 
 #[test]

@@ -260,22 +260,23 @@ fn written_over_if_the_owner_says_so() {
     assert_eq!(stage.differing().0, [""; 0]);
 }
 
-/// Two files of a torrent that are one on the disk, as where case is ignored: the second is not ours.
+/// Two files of a torrent that are one on the disk, as a link makes them or a disk that takes their names for the
+/// same: the second is not ours.
 #[test]
 fn one_file_is_written_by_one() {
-    let stage = Stage::new(&[("ReadMe", 40000), ("readme", 40000)]);
+    let stage = Stage::new(&[("ReadMe", 40000), ("twin", 40000)]);
     let (content, _) = stage.open();
     write::prepare(&content, |_| true).unwrap();
     let at = |name: &str| stage.scratch.path().join("data/T").join(name);
     // As such a file system would show it.
-    fs::remove_file(at("readme")).unwrap();
-    fs::hard_link(at("ReadMe"), at("readme")).unwrap();
+    fs::remove_file(at("twin")).unwrap();
+    fs::hard_link(at("ReadMe"), at("twin")).unwrap();
     assert_eq!(stage.download(&content, &[0, 1, 3, 4]), [0, 1]);
     let (content, good) = stage.open();
     let found = owner::differing(&content, &good, |_| true)
         .unwrap()
         .unwrap();
-    assert_eq!((found.count, found.twins), (0, vec![at("readme")]));
+    assert_eq!((found.count, found.twins), (0, vec![at("twin")]));
 }
 
 /// Two torrents with a file of the same path.

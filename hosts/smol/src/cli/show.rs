@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use everseed_core::metainfo::{Kind, Metainfo, RereadError};
 use everseed_disk::edit::source_of;
-use everseed_disk::{Stream, open_torrent, read_torrent};
+use everseed_disk::{Stream, open_torrent, read_entries, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
@@ -25,7 +25,8 @@ Usage: everseed show [--secrets] TORRENT
 
 Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
 web seeds, comment, and every file: its number (for `everseed get --only`), its
-size in bytes, its path. Text from the torrent cannot control the terminal: odd
+size in bytes, its path. A file that cannot have the name that the torrent gives
+it has another, the same everywhere: it is marked. Text from the torrent cannot control the terminal: odd
 characters are shown as escapes.
 
 Options:
@@ -126,25 +127,35 @@ fn print(path: &Path, metainfo: &Metainfo, secrets: bool, out: &mut Output) -> P
     while let Some(url) = seeds.next()? {
         out.line(format_args!("web seed: {}", escape(&told(url))));
     }
-    print_files(metainfo, torrent()?, out)
+    print_files(path, metainfo, out)
 }
 
-fn print_files(metainfo: &Metainfo, torrent: BufReader<File>, out: &mut Output) -> Printed {
+fn print_files(torrent: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed {
     out.line(format_args!("files: {}", metainfo.file_count));
-    let mut files = metainfo.files(Stream(torrent))?;
-    let mut number = 0_u64;
-    while let Some(file) = files.next()? {
-        number += 1;
+    let failed = |error: String| RereadError::Io(io::Error::other(error));
+    let entries = read_entries(torrent, metainfo).map_err(|error| failed(error.to_string()))?;
+    let mut renamed = 0_u64;
+    for (number, file) in (1_u64..).zip(entries) {
+        let file = file.map_err(|error| failed(error.to_string()))?;
         let what = match file.kind {
+            Kind::Data if !file.exact => {
+                renamed += 1;
+                " (renamed)"
+            }
             Kind::Data => "",
             Kind::Padding => " (padding)",
             Kind::Symlink => " (symbolic link, not used)",
         };
-        let path = escape(file.path);
+        let path = escape(file.path.as_os_str().as_encoded_bytes());
         out.line(format_args!("{number:>6} {:>15}  {path}{what}", file.len));
         if out.closed() {
             break;
         }
+    }
+    if renamed > 0 {
+        out.line(format_args!(
+            "renamed: {renamed}, as a file cannot have the name that the torrent gives it, or another one has it"
+        ));
     }
     Ok(())
 }

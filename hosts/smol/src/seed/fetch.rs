@@ -411,12 +411,27 @@ pub(crate) fn prepare(
     {
         return Ok(verdict);
     }
-    write::prepare(content, wanted_files(&download.goal))?;
+    let prepared = write::prepare(content, wanted_files(&download.goal));
+    say_refused(content);
+    prepared?;
     if download.goal.full && !is_whole {
         write::reserve(content, wanted_files(&download.goal))?;
     }
     download.prepared = true;
     Ok(verdict)
+}
+
+/// Says which names the disk refused.
+fn say_refused(content: &Content) {
+    if let Some((count, own, made)) = content.take_refused() {
+        let [own, made] =
+            [own, made].map(|path| escape(path.as_os_str().as_encoded_bytes()).to_string());
+        let more = match count {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        log::warn!("{own}: its disk refuses that name, so it is called {made}{more}");
+    }
 }
 
 /// Whether each file, in their order, was named.

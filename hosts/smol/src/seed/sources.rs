@@ -139,6 +139,7 @@ impl Sources<'_> {
         let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
         self.describe(&named, &data.join(content.name()), metainfo.private)?;
         self.describe(&named, &content.root(), metainfo.private)?;
+        say_renamed(&content);
         Ok(source(content.follow(self.links), None)?)
     }
 
@@ -415,4 +416,18 @@ fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {
 
 fn read(torrent: &Path) -> Result<Metainfo, String> {
     read_torrent(torrent).map_err(|error| error.to_string())
+}
+
+/// Says which names could not be kept.
+fn say_renamed(content: &Content) {
+    if let Some((count, first)) = content.renamed() {
+        let (name, first) = (
+            escape(content.name()),
+            escape(first.as_os_str().as_encoded_bytes()),
+        );
+        log::info!(
+            "{name}: {count} of its files cannot have the name that the torrent gives them, and have another; the first is \
+             {first}; `everseed show` marks them"
+        );
+    }
 }

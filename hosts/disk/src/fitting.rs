@@ -1,0 +1,122 @@
+//! The names that a file gets on a file system that cannot have its own.
+//!
+//! FAT, exFAT and NTFS refuse some letters, encrypted folders allow no more than 143 bytes, and some mounts know no
+//! letters but ASCII. What is made of a name is fixed, so that the file is found again: letters that are refused
+//! somewhere become `_`, it is cut at [`MODEST`] bytes or is of ASCII and cut at [`SHORT`], and eight hex digits that
+//! stand for the name as it was keep it apart from others.
+
+use std::path::{Path, PathBuf};
+
+/// The longest name of the first kind, in bytes: encrypted folders (eCryptfs) allow 143.
+const MODEST: usize = 140;
+
+/// The longest of the second kind.
+const SHORT: usize = 60;
+
+/// The paths by which a file is made where `path` is refused, in order; none that is like `path`.
+pub(crate) fn fitting(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let modest = with(path, |name| fit(name, MODEST, |_| true));
+    let short = with(path, |name| fit(name, SHORT, |c| c.is_ascii()));
+    let path = path.to_owned();
+    let differs = move |fitting: &PathBuf| *fitting != path;
+    let second = (short != modest).then_some(short);
+    Some(modest).into_iter().chain(second).filter(differs)
+}
+
+fn with(path: &Path, fit: impl Fn(&str) -> String) -> PathBuf {
+    let names = path.iter().map(|name| fit(&name.to_string_lossy()));
+    names.collect()
+}
+
+fn fit(name: &str, most: usize, is_known: impl Fn(char) -> bool) -> String {
+    let is_fine = |c: char| is_known(c) && !c.is_control() && !":*?\"<>|\\".contains(c);
+    let mut fitting: String = name
+        .chars()
+        .map(|c| if is_fine(c) { c } else { '_' })
+        .collect();
+    let trimmed = fitting.trim_end_matches([' ', '.']).len();
+    if trimmed < fitting.len() {
+        fitting.truncate(trimmed);
+        fitting.push('_');
+    }
+    let stem = fitting.split('.').next().unwrap_or_default();
+    if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(stem)) {
+        fitting.insert(0, '_');
+    }
+    if fitting == name && name.len() <= most {
+        return fitting;
+    }
+    let dot = fitting
+        .rfind('.')
+        .filter(|&dot| dot > 0 && fitting.len() - dot <= EXTENSION);
+    let (stem, extension) = fitting.split_at(dot.unwrap_or(fitting.len()));
+    let room = most - MARK - extension.len();
+    let stem = cut(stem, room);
+    format!("{stem}.{:08x}{extension}", mark(name))
+}
+
+/// The start of a text, at most so many bytes of it.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|&end| end <= most).last();
+    &text[..end.unwrap_or(0)]
+}
+
+/// The longest extension that is kept, in bytes with its dot.
+const EXTENSION: usize = 9;
+
+/// A dot and eight digits.
+const MARK: usize = 9;
+
+/// 32 bits of FNV-1a.
+fn mark(name: &str) -> u32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    name.bytes().fold(0x811c_9dc5, step)
+}
+
+/// What is a device on Windows, and refused by its file systems.
+const RESERVED: &[&str] = &[
+    "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
+    "com9", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(path: &str) -> Vec<String> {
+        let paths = fitting(Path::new(path));
+        paths.map(|path| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_made_of_names() {
+        let cases: [(&str, &[&str]); 7] = [
+            ("film.mkv", &[]),
+            ("a/b.c/d", &[]),
+            ("what: a *star*?.txt", &["what_ a _star__.2db01c6b.txt"]),
+            ("a./b ", &["a_.01248e26/b_.7d2c0d1f"]),
+            ("CON.txt/x", &["_CON.e767390d.txt/x"]),
+            ("né.txt", &["n_.29fe106b.txt"]),
+            ("né?.txt", &["né_.d6cef230.txt", "n__.d6cef230.txt"]),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(both(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn they_fit_and_differ() {
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..100 {
+            let long = format!("{}{n}.mkv", "é".repeat(100));
+            let [modest, short] = both(&long).try_into().unwrap();
+            assert!(
+                modest.len() <= MODEST && modest.ends_with(".mkv"),
+                "{modest}"
+            );
+            assert!(short.len() <= SHORT && short.is_ascii(), "{short}");
+            assert!(seen.insert(modest) && seen.insert(short));
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Which files of a torrent need another name, as an earlier one has theirs.
+//!
+//! The rule is libtorrent's: a file whose path is that of a file before it, or of any folder, gets `.1` before its
+//! extension, or the first number that is free, letters of both cases being the same. What else some disks take for
+//! the same is the same here too: letters of all scripts in both cases, or composed differently, and names with dots
+//! and spaces at their end.
+//!
+//! Paths are compared by 64 bits of hash, so many at a time: a torrent of a hundred thousand files takes
+//! no more memory while it is opened than one of some thousands, and is read more often instead.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
+
+use everseed_core::metainfo::MAX_NAME;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::fitting::cut;
+
+/// The files that need another name than the torrent gives them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Renames(Box<[Rename]>);
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rename {
+    /// Where its entry stands in the torrent file, in bytes.
+    position: u64,
+    number: u32,
+    /// Whether no other file has its name to the letter, so that it may lie there on some disks.
+    pub(crate) differs: bool,
+}
+
+/// Why names were not found for all.
+#[derive(Debug)]
+pub(crate) enum UniqueError<E> {
+    /// More than [`MOST`] files need another name, or it takes too long to tell which.
+    TooMany,
+    /// The torrent could not be read.
+    Read(E),
+}
+
+/// Files that may need another name. Nobody makes a torrent with so many of them but to do harm.
+pub(crate) const MOST: usize = 4096;
+
+/// How often names are sought anew because a name that was chosen is that of a later file.
+const ROUNDS: u32 = 16;
+
+impl Renames {
+    /// Finds them. `each` gives every file's position and path in order, and is called several times.
+    pub(crate) fn find<E>(
+        files: u32,
+        mut each: impl FnMut(&mut dyn FnMut(u64, &Path)) -> Result<(), E>,
+    ) -> Result<Renames, UniqueError<E>> {
+        let mut clashes = Clashes::new(files);
+        let mut watched = HashSet::new();
+        while !clashes.is_done() {
+            each(&mut |_, path| clashes.add(path)).map_err(UniqueError::Read)?;
+            clashes.find(&mut watched);
+            if watched.len() > MOST {
+                return Err(UniqueError::TooMany);
+            }
+        }
+        if watched.is_empty() {
+            return Ok(Renames::default());
+        }
+        for _ in 0..ROUNDS {
+            let mut round = Round::new(watched);
+            each(&mut |_, path| round.note_folders(path)).map_err(UniqueError::Read)?;
+            each(&mut |position, path| round.name(position, path)).map_err(UniqueError::Read)?;
+            if round.found.len() > MOST {
+                return Err(UniqueError::TooMany);
+            }
+            if !round.again {
+                return Ok(Renames(round.found.into()));
+            }
+            watched = round.watched;
+        }
+        Err(UniqueError::TooMany)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What is known of the file whose entry stands at `position`, if it needs another name.
+    pub(crate) fn of(&self, position: u64) -> Option<Rename> {
+        let found = self.0.binary_search_by_key(&position, |one| one.position);
+        found.ok().and_then(|at| self.0.get(at)).copied()
+    }
+}
+
+impl Rename {
+    pub(crate) fn apply(self, path: &Path) -> PathBuf {
+        numbered(path, self.number)
+    }
+}
+
+/// Names being given, with an eye on the paths of these hashes only.
+struct Round {
+    watched: HashSet<u64>,
+    folders: HashSet<u64>,
+    taken: HashSet<u64>,
+    /// To the letter.
+    exact: HashSet<u64>,
+    found: Vec<Rename>,
+    /// Whether a name was chosen of which it is not known yet whether it is free.
+    again: bool,
+    /// The first number to try for a path, by its hash.
+    next: HashMap<u64, u32>,
+}
+
+impl Round {
+    fn new(watched: HashSet<u64>) -> Round {
+        Round {
+            watched,
+            folders: HashSet::new(),
+            taken: HashSet::new(),
+            exact: HashSet::new(),
+            found: Vec::new(),
+            again: false,
+            next: HashMap::new(),
+        }
+    }
+
+    fn note_folders(&mut self, path: &Path) {
+        let folders = path.ancestors().skip(1).map(hash_of);
+        let watched = &self.watched;
+        self.folders.extend(folders.filter(|f| watched.contains(f)));
+    }
+
+    fn name(&mut self, position: u64, path: &Path) {
+        let hash = hash_of(path);
+        if !self.watched.contains(&hash) {
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        hasher.write(path.as_os_str().as_encoded_bytes());
+        let differs = self.exact.insert(hasher.finish()) && !self.folders.contains(&hash);
+        if !self.folders.contains(&hash) && self.taken.insert(hash) {
+            return;
+        }
+        let next = self.next.entry(hash).or_insert(1);
+        for number in *next.. {
+            let hash = hash_of(&numbered(path, number));
+            if self.folders.contains(&hash) || self.taken.contains(&hash) {
+                continue;
+            }
+            *next = number + 1;
+            self.again |= self.watched.insert(hash);
+            self.taken.insert(hash);
+            if self.found.len() <= MOST {
+                self.found.push(Rename {
+                    position,
+                    number,
+                    differs,
+                });
+            }
+            return;
+        }
+    }
+}
+
+/// The path with a number before the extension of its last component, which is cut if it becomes too long.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, extension) = name
+        .rfind('.')
+        .map_or((&*name, ""), |dot| name.split_at(dot));
+    let most = MAX_NAME.saturating_sub(extension.len() + 11);
+    let stem = match name.len() + 11 > MAX_NAME {
+        true => cut(stem, most),
+        false => stem,
+    };
+    path.with_file_name(OsString::from(format!("{stem}.{number}{extension}")))
+}
+
+/// A hash by which paths are equal that some disk takes for the same.
+fn hash_of(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.iter().for_each(|component| {
+        write_folded(&mut hasher, component.as_encoded_bytes());
+    });
+    hasher.finish()
+}
+
+fn write_folded(hasher: &mut DefaultHasher, component: &[u8]) {
+    let is_silent = |byte: &u8| matches!(byte, b'.' | b' ');
+    let end = component.iter().rposition(|byte| !is_silent(byte));
+    let component = end.map_or(component, |last| &component[..=last]);
+    if component.is_ascii() {
+        component
+            .iter()
+            .for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+    } else {
+        let mut bytes = [0; 4];
+        let text = String::from_utf8_lossy(component);
+        for c in text.nfd().flat_map(char::to_lowercase).nfd() {
+            let bytes = c.encode_utf8(&mut bytes).as_bytes();
+            bytes.iter().for_each(|&byte| hasher.write_u8(byte));
+        }
+    }
+    hasher.write_u8(b'/');
+}
+
+/// The paths of one torrent, as hashes, a part of them at a time.
+struct Clashes {
+    /// Which hashes are looked at: those with this remainder by the number of passes.
+    part: u32,
+    passes: u32,
+    files: Vec<u64>,
+    /// The folders of all files, without most repetitions.
+    folders: Vec<u64>,
+    /// The folders of the file before, from the outermost on.
+    last: Vec<u64>,
+}
+
+/// Files whose hashes are held at a time, as far as chance spreads them evenly.
+const AT_ONCE: u32 = 16 * 1024;
+
+impl Clashes {
+    /// For so many files.
+    fn new(files: u32) -> Clashes {
+        Clashes {
+            part: 0,
+            passes: files.div_ceil(AT_ONCE).max(1),
+            // A list that grew would leave holes of its former sizes in the heap.
+            files: Vec::with_capacity(files.min(AT_ONCE) as usize),
+            folders: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
+    /// Adds the path of a file.
+    fn add(&mut self, path: &Path) {
+        let is_ours = |hash: u64| hash % u64::from(self.passes) == u64::from(self.part);
+        let mut hasher = DefaultHasher::new();
+        let mut components = path.iter().enumerate().peekable();
+        while let Some((depth, component)) = components.next() {
+            write_folded(&mut hasher, component.as_encoded_bytes());
+            let hash = hasher.finish();
+            if components.peek().is_none() {
+                if is_ours(hash) {
+                    self.files.push(hash);
+                }
+            } else if self.last.get(depth) != Some(&hash) {
+                self.last.truncate(depth);
+                self.last.push(hash);
+                if is_ours(hash) {
+                    self.folders.push(hash);
+                }
+            }
+        }
+    }
+
+    /// Adds the hashes of paths that are there twice, or are both a file and a folder, among those that were
+    /// added in this pass. Then begins the next pass, in which all paths are to be added again.
+    fn find(&mut self, found: &mut HashSet<u64>) {
+        self.files.sort_unstable();
+        let pairs = self.files.windows(2).filter(|pair| pair[0] == pair[1]);
+        let twice = pairs.map(|pair| pair[0]);
+        let is_file = |folder: &&u64| self.files.binary_search(folder).is_ok();
+        let both = self.folders.iter().filter(is_file).copied();
+        // One more than there may be tells enough.
+        for hash in twice.chain(both) {
+            if found.len() <= MOST {
+                found.insert(hash);
+            }
+        }
+        self.part += 1;
+        self.files.clear();
+        self.folders.clear();
+        self.last.clear();
+    }
+
+    /// Whether all passes are done.
+    fn is_done(&self) -> bool {
+        self.part == self.passes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The paths that these get, looked through as many times as `files` would need.
+    fn named(paths: &[&str], files: u32) -> Vec<String> {
+        let renames = Renames::find(files, |act| {
+            (0..)
+                .zip(paths)
+                .for_each(|(n, path)| act(n, Path::new(path)));
+            Ok::<(), ()>(())
+        });
+        let renames = renames.unwrap();
+        let name = |(n, path): (u64, &&str)| match renames.of(n) {
+            Some(rename) => rename.apply(Path::new(path)).display().to_string(),
+            None => (*path).to_owned(),
+        };
+        (0..).zip(paths).map(name).collect()
+    }
+
+    /// What libtorrent 2.0.8 does was looked up by running it.
+    #[test]
+    fn the_second_gets_a_number() {
+        let cases: [(&[&str], &[&str]); 15] = [
+            (&["a", "b"], &["a", "b"]),
+            (&["a/b", "ab", "b/a"], &["a/b", "ab", "b/a"]),
+            (&["a.txt"; 3], &["a.txt", "a.1.txt", "a.2.txt"]),
+            (&["A.txt", "a.txt"], &["A.txt", "a.1.txt"]),
+            (&["a", "a/b"], &["a.1", "a/b"]),
+            (&["a/b", "A"], &["a/b", "A.1"]),
+            (&["a/b/c", "x", "a/b"], &["a/b/c", "x", "a/b.1"]),
+            (&[".h", ".h"], &[".h", ".1.h"]),
+            (&["a.tar.gz"; 2], &["a.tar.gz", "a.tar.1.gz"]),
+            (&["x.d/f"; 2], &["x.d/f", "x.d/f.1"]),
+            (
+                &["a.txt", "a.txt", "a.1.txt"],
+                &["a.txt", "a.1.txt", "a.1.1.txt"],
+            ),
+            (&["a.1", "a", "a"], &["a.1", "a", "a.2"]),
+            // Not libtorrent's: it lets them be.
+            (&["É.txt", "é.txt"], &["É.txt", "é.1.txt"]),
+            (&["a", "a.", "..."], &["a", "a.1.", "..."]),
+            (&["e\u{301}/x", "\u{e9}/x"], &["e\u{301}/x", "\u{e9}/x.1"]),
+        ];
+        for (paths, expected) in cases {
+            for files in [3, AT_ONCE, 1_000_000] {
+                assert_eq!(named(paths, files), expected, "{paths:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_does_not_make_it_too_long() {
+        let long = format!("{}.mkv", "é".repeat(125));
+        let names = named(&[&*long; 3], 3);
+        assert_eq!(names[0], long);
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= 255 && name.ends_with(".mkv"))
+        );
+        assert!(names[1] != names[2]);
+    }
+
+    #[test]
+    fn many_are_found_and_too_many_refused() {
+        let find = |count: u64, same: u64| {
+            Renames::find(u32::try_from(count).unwrap(), |act| {
+                (0..count).for_each(|n| act(n, Path::new(&format!("d{}/f{}", n % 7, n % same))));
+                Ok::<(), ()>(())
+            })
+        };
+        assert_eq!(find(100_000, 100_000).unwrap().len(), 0);
+        assert_eq!(find(100_000, 98_000).unwrap().len(), 2000);
+        assert!(matches!(find(100_000, 11), Err(UniqueError::TooMany)));
+        assert!(matches!(find(5_000, 1), Err(UniqueError::TooMany)));
+    }
+}
