@@ -21,6 +21,7 @@ mod known;
 mod manager;
 mod many;
 mod memory;
+mod names;
 mod outside;
 mod owner;
 mod power;

@@ -74,8 +74,12 @@ pub(super) struct Attributes {
 }
 
 impl<R: Read + Seek> Files<R> {
-    pub(super) fn new(metainfo: &Metainfo, torrent: R) -> Result<Files<R>, RereadError<R::Error>> {
-        let mut files = Files::from(metainfo, torrent, metainfo.files_at, 0, Spelling::Fixed)?;
+    pub(super) fn new(
+        metainfo: &Metainfo,
+        torrent: R,
+        spelling: Spelling,
+    ) -> Result<Files<R>, RereadError<R::Error>> {
+        let mut files = Files::from(metainfo, torrent, metainfo.files_at, 0, spelling)?;
         if let Some(reader) = &mut files.reader {
             reader.list()?;
             files.in_list = true;

@@ -185,7 +185,16 @@ impl Metainfo {
 
     /// The files, in the torrent's order.
     pub fn files<R: Read + Seek>(&self, torrent: R) -> Result<Files<R>, RereadError<R::Error>> {
-        Files::new(self, torrent)
+        Files::new(self, torrent, Spelling::Fixed)
+    }
+
+    /// The same in a spelling.
+    pub fn files_spelled<R: Read + Seek>(
+        &self,
+        torrent: R,
+        spelling: Spelling,
+    ) -> Result<Files<R>, RereadError<R::Error>> {
+        Files::new(self, torrent, spelling)
     }
 
     /// The file whose [`position`](FileEntry::position) and offset in the content are these, and

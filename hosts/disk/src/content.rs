@@ -22,7 +22,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::beneath::{Links, OpenFailure};
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{Entries, Entry, TorrentError, find_renames, read_names, reopen_torrent};
+use crate::entry::{
+    Entries, Entry, TorrentError, find_renames, other_spellings, read_names, reopen_torrent,
+};
 use crate::error::{OpenError, ReadError};
 use crate::fitting::fitting;
 use crate::hash::Fast;
@@ -53,6 +55,8 @@ pub struct Content {
     index: Index,
     renames: Arc<Renames>,
     renamed: Renamed,
+    /// The other spellings under which files are looked for.
+    spellings: Vec<Spelling>,
     /// A file that was made under another name, as the file system refused its own, with that; and how many.
     refused: Mutex<(u64, Option<Refused>)>,
     /// Whether we write to its files ourselves.
@@ -199,7 +203,7 @@ impl Content {
             Some(_) => {}
             None if entry.exact => {}
             None => {
-                let others = Spelling::ALL.into_iter().skip(1);
+                let others = self.spellings.iter().copied();
                 paths.extend(others.filter_map(|spelling| self.spelled(entry, spelling)));
             }
         }
@@ -500,6 +504,10 @@ impl Content {
     ) -> Result<Content, OpenError> {
         let renames = Arc::new(find_renames(torrent_file, metainfo)?);
         let (index, renamed) = index::build(torrent_file, metainfo, index_dir, &renames)?;
+        let spellings = match renamed {
+            Some(_) => other_spellings(torrent_file, metainfo, &renames)?,
+            None => Vec::new(),
+        };
         // A link that a person named is followed now, and none that takes its place later.
         let is_link = std::fs::read_link(torrent_file).is_ok();
         let real = is_link.then(|| std::fs::canonicalize(torrent_file).ok());
@@ -513,6 +521,7 @@ impl Content {
             index,
             renames,
             renamed,
+            spellings,
             refused: Mutex::default(),
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),

@@ -232,6 +232,36 @@ pub(crate) fn find_renames(torrent: &Path, metainfo: &Metainfo) -> Result<Rename
     })
 }
 
+/// The other spellings in which no file has the path of another one as it is laid.
+pub(crate) fn other_spellings(
+    torrent: &Path,
+    metainfo: &Metainfo,
+    renames: &Arc<Renames>,
+) -> Result<Vec<Spelling>, OpenError> {
+    let mut found = Vec::new();
+    for spelling in Spelling::ALL.into_iter().skip(1) {
+        let clash = Renames::would_be_needed(metainfo.file_count, |act| {
+            let laid = Entries::of(open_torrent(torrent)?, metainfo, Arc::clone(renames))?;
+            let file = Stream(BufReader::new(open_torrent(torrent)?));
+            let mut others = metainfo.files_spelled(file, spelling)?;
+            for entry in laid {
+                let entry = entry?;
+                let other = others.next()?.ok_or(TorrentError::Changed)?;
+                act(&entry.path);
+                if !entry.exact && !other.path.is_empty() && Path::new(other.path) != entry.path {
+                    act(Path::new(other.path));
+                }
+            }
+            Ok(())
+        });
+        let path = torrent.to_owned();
+        if !clash.map_err(|error| OpenError::Torrent { path, error })? {
+            found.push(spelling);
+        }
+    }
+    Ok(found)
+}
+
 impl Iterator for Entries {
     type Item = Result<Entry, TorrentError>;
 

@@ -80,6 +80,20 @@ impl Renames {
         Err(UniqueError::TooMany)
     }
 
+    /// Whether two of the paths that `each` gives may be one on some disk.
+    pub(crate) fn would_be_needed<E>(
+        paths: u32,
+        mut each: impl FnMut(&mut dyn FnMut(&Path)) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let mut clashes = Clashes::new(paths);
+        let mut found = HashSet::new();
+        while found.is_empty() && !clashes.is_done() {
+            each(&mut |path| clashes.add(path))?;
+            clashes.find(&mut found);
+        }
+        Ok(!found.is_empty())
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.0.len()
@@ -136,21 +150,21 @@ impl Round {
         if !self.watched.contains(&hash) {
             return;
         }
-        let mut hasher = DefaultHasher::new();
-        hasher.write(path.as_os_str().as_encoded_bytes());
-        let differs = self.exact.insert(hasher.finish()) && !self.folders.contains(&hash);
+        let differs = self.exact.insert(exact_hash_of(path)) && !self.folders.contains(&hash);
         if !self.folders.contains(&hash) && self.taken.insert(hash) {
             return;
         }
         let next = self.next.entry(hash).or_insert(1);
         for number in *next.. {
-            let hash = hash_of(&numbered(path, number));
+            let path = numbered(path, number);
+            let hash = hash_of(&path);
             if self.folders.contains(&hash) || self.taken.contains(&hash) {
                 continue;
             }
             *next = number + 1;
             self.again |= self.watched.insert(hash);
             self.taken.insert(hash);
+            self.exact.insert(exact_hash_of(&path));
             if self.found.len() <= MOST {
                 self.found.push(Rename {
                     position,
@@ -183,6 +197,12 @@ fn hash_of(path: &Path) -> u64 {
     path.iter().for_each(|component| {
         write_folded(&mut hasher, component.as_encoded_bytes());
     });
+    hasher.finish()
+}
+
+fn exact_hash_of(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path.as_os_str().as_encoded_bytes());
     hasher.finish()
 }
 
