@@ -78,10 +78,14 @@ fn what_cannot_be_carried_out() {
     let cases = [
         (format!("memory = \"400k\"\n{seed}"), &["3"][..]),
         (format!("trace = \"/nowhere/x\"\n{seed}"), &["3"]),
-        (format!("up = \"fast\"\nwach = 1\n{seed}"), &["3", "4"]),
+        // What the text says and what the disk says are told together.
+        (
+            format!("up = \"fast\"\nwach = 1\n{seed}{bad_item}"),
+            &["3", "4", "8"],
+        ),
         (
             format!("trace = \"/nowhere/x\"\nmemory = \"400k\"\n{seed}{bad_item}"),
-            &["3", "4", "7"],
+            &["3", "4", "8"],
         ),
     ];
     for (number, (config, lines)) in (1..).zip(cases) {
@@ -135,7 +139,7 @@ fn what_cannot_be_carried_out() {
     world.service.wait_for("/nowhere/to/be/seen", 1);
     world.service.wait_for("the configuration was read", 2);
     let (code, said) = world.check_config();
-    assert!(code == 0 && said.contains("everseed.toml:5: "), "{said}");
+    assert!(code == 0 && said.contains("everseed.toml:6: "), "{said}");
     world.is_served();
     world.service.stop();
 }

@@ -81,7 +81,7 @@ pub fn parse(text: &str) -> (Vec<Table>, Vec<ConfigError>) {
 fn setting<'t>(
     line: usize,
     bare: &str,
-    lines: &mut impl Iterator<Item = (usize, &'t str)>,
+    lines: &mut (impl Iterator<Item = (usize, &'t str)> + Clone),
 ) -> Result<Setting, String> {
     let (key, value) = bare
         .split_once('=')
@@ -92,10 +92,15 @@ fn setting<'t>(
         return Err(format!("\"{key}\" is no key"));
     }
     let mut value = value.to_owned();
+    let mut before = lines.clone();
     let (values, list) = loop {
-        match read_value(&value)? {
+        let read = read_value(&value).inspect_err(|_| {
+            // The line that does not fit into the list may be one that stands alone.
+            lines.clone_from(&before);
+        });
+        match read? {
             Some(read) => break read,
-            None => match lines.next() {
+            None => match next_line(lines, &mut before) {
                 Some((_, more)) => value = format!("{value}\n{more}"),
                 None => return Err("the list has no end: a ] is missing".to_owned()),
             },
@@ -107,6 +112,12 @@ fn setting<'t>(
         values,
         list,
     })
+}
+
+/// The next line; `before` is where it begins.
+fn next_line<L: Iterator + Clone>(lines: &mut L, before: &mut L) -> Option<L::Item> {
+    before.clone_from(lines);
+    lines.next()
 }
 
 fn head(text: &str) -> Result<String, String> {

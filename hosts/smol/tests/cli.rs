@@ -131,6 +131,60 @@ fn every_option_of_a_help_is_read() {
     }
 }
 
+/// What the text of a configuration says wrong, and what shows only when files are looked at: all at once, each with
+/// the line of its key.
+#[test]
+fn a_configuration_is_checked_whole() {
+    let scratch = Scratch::new();
+    scratch.write("share/a.flac", &[1; 20_000]);
+    scratch.write("bad.torrent", b"nonsense");
+    assert_eq!(run(&scratch.0, &["make", "share"]).0, 0);
+    let here = scratch.0.display();
+    let config = format!(
+        "state = \"{here}/state\"\nstate-in-ram = true\nlisten = \"127.0.0.1:0\"\nup = \"fast\"\n\
+         watch = [\"{here}/share/a.flac\", \"share\"]\nslots\n\
+         [[get]]\ntorrent = \"{here}/share.torrent\"\nout = \"{here}/bad.torrent\"\n\
+         only = [\"*.flac\", \"*.mp3\", \"7\"]\ntime = \"long\"\n\
+         [[seed]]\npath = \"{here}/bad.torrent\"\ndata = \"{here}/gone\"\n[[sed]]\n"
+    );
+    scratch.write("everseed.toml", config.as_bytes());
+    let check = ["run", "--check-config", "-c", "everseed.toml"];
+    let (code, out, err) = run(&scratch.0, &check);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    let expected = [
+        "4: up: \"fast\" is not a rate",
+        "5: watch: \"share\" is not a whole path",
+        "6: this is no `key = value`",
+        "9: out: ",
+        "10: only *.mp3: the torrent holds no such file",
+        "10: only 7: the torrent holds no such file",
+        "11: time: \"long\" is not a number of minutes",
+        "13: ",
+        "14: ",
+        "15: there is no [[sed]]",
+    ];
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{out}");
+    for (line, expected) in lines.iter().zip(expected) {
+        let expected = format!("everseed.toml:{expected}");
+        assert!(line.starts_with(&expected), "{expected}: {out}");
+    }
+    assert!(lines[8].ends_with("it is waited for"), "{out}");
+    // A start refuses it with the same words.
+    let (code, _, err) = run(&scratch.0, &["run", "-c", "everseed.toml"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("everseed.toml:4: ") && err.contains("everseed.toml:15: "),
+        "{err}"
+    );
+    scratch.write("everseed.toml", b"watch = \"/srv\"\n\n\n# caf\xe9\n");
+    let (code, _, err) = run(&scratch.0, &check);
+    assert!(
+        code == 1 && err.contains("everseed.toml:4: it is not UTF-8"),
+        "{err}"
+    );
+}
+
 #[test]
 fn what_goes_wrong_is_said() {
     let scratch = Scratch::new();

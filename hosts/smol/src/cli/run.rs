@@ -41,15 +41,15 @@ Options:
   -V, --version        print the version
 
 It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
-within a second. Under systemd it says when it is ready, reads the file and stops,
-and serves its watchdog.
+within a second. Under systemd it says when it is ready, reads the file and
+stops, and serves its watchdog.
 
 SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
-goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio, time), check, log,
-and what is watched, seeded or got change in place, and nobody is parted with.
-For other keys, for peers or torrents that there is no memory for, and for a
-first download it starts anew in place, under the same process id: all peers
-have to call again.
+goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio, time),
+check, log, and what is watched, seeded or got change in place, and nobody is
+parted with. For other keys, for peers or torrents that there is no memory for,
+and for a first download it starts anew in place, under the same process id: all
+peers have to call again.
 
 Examples:
   everseed run -c everseed.toml --check-config
@@ -108,10 +108,9 @@ pub struct Item {
 /// Carries out `--check-config` or runs.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = RunArgs::parse(parser)?;
-    let read = Config::read(&args);
-    let (config, lines) = read.map_err(|wrong| Failure::Failed(wrong.join("\n")))?;
+    let (config, lines, wrong) = Config::read(&args).map_err(Failure::Failed)?;
     if args.check {
-        let found = foresee(&config, &lines, None);
+        let found = foresee(&config, &lines, wrong, None);
         let mut out = Output::new();
         found
             .iter()
@@ -123,7 +122,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         }
         return super::finish(out, ExitCode::from(super::FAILURE));
     }
-    let refusals = refusals(&config, &lines);
+    let refusals = refusals(&config, &lines, wrong);
     if !refusals.is_empty() {
         let refusals: Vec<String> = refusals.iter().map(|finding| args.tell(finding)).collect();
         return Err(Failure::Failed(refusals.join("\n")));
@@ -174,18 +173,15 @@ impl RunArgs {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Lines {
     keys: Vec<(String, usize)>,
-    items: Vec<usize>,
+    items: Vec<Table>,
 }
 
 impl Lines {
-    fn new(tables: &[Table]) -> Lines {
-        let (global, items) = tables.split_at(tables.len().min(1));
-        let settings = global.iter().flat_map(|table| &table.settings);
+    fn new(tables: &[Table], items: Vec<Table>) -> Lines {
+        let settings = tables.iter().take(1).flat_map(|table| &table.settings);
         Lines {
             keys: settings.map(|s| (s.key.clone(), s.line)).collect(),
-            items: (items.iter().filter(|table| table.name != "rates"))
-                .map(|table| table.line)
-                .collect(),
+            items,
         }
     }
 
@@ -195,44 +191,60 @@ impl Lines {
         found.map_or(1, |(_, line)| *line)
     }
 
-    /// The line where one of [`Config::items`] begins.
-    pub(crate) fn item(&self, number: usize) -> usize {
-        self.items.get(number).copied().unwrap_or(1)
+    /// The line of a key of one of [`Config::items`]; its first if it is not there.
+    pub(crate) fn item(&self, number: usize, key: &str) -> usize {
+        let table = self.items.get(number);
+        let setting = table.and_then(|t| t.settings.iter().find(|s| s.key == key));
+        setting
+            .map(|s| s.line)
+            .or(table.map(|t| t.line))
+            .unwrap_or(1)
     }
 }
 
 impl Config {
-    /// Reads the file; all that is wrong is told with its name and the line.
-    pub fn read(args: &RunArgs) -> Result<(Config, Lines), Vec<String>> {
+    /// Reads the file. What is wrong in it is left out and told, so that the rest can be looked at too.
+    pub(crate) fn read(args: &RunArgs) -> Result<(Config, Lines, Vec<Finding>), String> {
         let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
         let text = std::fs::read(&args.config).map_err(|error| {
-            vec![format!(
-                "{shown}: {error}; name the configuration file with --config FILE"
-            )]
+            format!("{shown}: {error}; name the configuration file with --config FILE")
         })?;
-        let text =
-            String::from_utf8(text).map_err(|_| vec![format!("{shown}: it is not UTF-8")])?;
-        Config::parse(&text, args.verbose).map_err(|wrong| {
-            let wrong = wrong.into_iter();
-            wrong.map(|(line, text)| args.locate(line, &text)).collect()
-        })
+        let text = match String::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..good]
+                    .split(|byte| *byte == b'\n')
+                    .count();
+                return Err(args.locate(line, "it is not UTF-8"));
+            }
+        };
+        let (config, lines, wrong) = Config::parse(&text, args.verbose);
+        let found = wrong.into_iter().map(|(line, text)| Finding {
+            line,
+            text,
+            weight: Weight::Fatal,
+        });
+        Ok((config, lines, found.collect()))
     }
 
-    fn parse(text: &str, verbose: usize) -> Result<(Config, Lines), Vec<Wrong>> {
+    fn parse(text: &str, verbose: usize) -> (Config, Lines, Vec<Wrong>) {
         let (tables, errors) = config::parse(text);
         let errors = errors.into_iter().map(|error| (error.line, error.text));
         let mut wrong: Vec<Wrong> = errors.collect();
         let mut seed = SeedArgs::default();
         let mut fetch = Fetch::default();
         let mut own = Own::default();
-        let (mut items, mut rates) = (Vec::new(), Vec::new());
+        let (mut items, mut item_lines, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         for table in &tables {
             match table.name.as_str() {
                 "" => wrong.extend(global(table, &mut seed, &mut fetch, &mut own)),
-                "seed" | "get" => match item(table, &fetch) {
-                    Ok(item) => items.push(item),
-                    Err(complaints) => wrong.extend(complaints),
-                },
+                "seed" | "get" => {
+                    let (item, complaints) = item(table, &fetch);
+                    wrong.extend(complaints);
+                    item_lines.extend(item.is_some().then(|| table.clone()));
+                    items.extend(item);
+                }
                 "rates" => match self::rates(table) {
                     Ok(read) => rates.push(read),
                     Err(complaints) => wrong.extend(complaints),
@@ -248,26 +260,14 @@ impl Config {
             let text = "there is nothing to do: write watch = \"/FOLDER\", [[seed]] or [[get]]";
             wrong.push((1, text.to_owned()));
         }
-        if !wrong.is_empty() {
-            wrong.sort_by_key(|(line, _)| *line);
-            return Err(wrong);
-        }
         (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
-        seed.paths.push(PathBuf::new());
         // Where systemd made a folder for it, or where it would.
         let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
         let given = given.filter(|state| state.is_absolute());
         let state = own.state.or(given).unwrap_or_else(|| STATE.into());
-        let seed = seed.finish("run", "", Some(state)).map_err(|stop| {
-            let text = match stop {
-                Stop::Usage(text) => text,
-                Stop::Print(text) => text.to_owned(),
-            };
-            vec![(1, text)]
-        })?;
         let seed = SeedArgs {
-            paths: Vec::new(),
-            ..seed
+            state,
+            ..seed.listening()
         };
         // The limit is of all downloads together.
         let down = fetch.down.take();
@@ -281,7 +281,8 @@ impl Config {
             state_in_ram: own.state_in_ram,
             items,
         };
-        Ok((config, Lines::new(&tables)))
+        wrong.sort_by_key(|(line, _)| *line);
+        (config, Lines::new(&tables, item_lines), wrong)
     }
 }
 
@@ -360,7 +361,7 @@ const OF_ONE: &[&str] = &[
 fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
     let settings = table.settings.iter();
     let read = settings.map(|setting| global_one(setting, seed, fetch, own));
-    read.filter_map(Result::err).collect()
+    read.filter_map(Result::err).flatten().collect()
 }
 
 fn global_one(
@@ -368,7 +369,7 @@ fn global_one(
     seed: &mut SeedArgs,
     fetch: &mut Fetch,
     own: &mut Own,
-) -> Result<(), Wrong> {
+) -> Result<(), Vec<Wrong>> {
     match setting.key.as_str() {
         "watch" => own.watch = paths(setting)?,
         "download" => own.download = flag(setting)?,
@@ -405,7 +406,7 @@ fn global_one(
 /// Limits for some hours.
 fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
     let mut rates = Rates::default();
-    let mut read = |setting: &Setting| -> Result<(), Wrong> {
+    let mut read = |setting: &Setting| -> Result<(), Vec<Wrong>> {
         let text = match setting.key.as_str() {
             "days" => setting.values.join(","),
             _ => single(setting)?.to_owned(),
@@ -427,7 +428,7 @@ fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
         read.ok_or_else(|| wrong(setting, &format!("\"{text}\" is not {what}")))
     };
     let settings = table.settings.iter();
-    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).collect();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).flatten().collect();
     if wrong.is_empty() && rates.up.is_none() && rates.down.is_none() {
         wrong.push((table.line, "[[rates]] needs up or down, or both".to_owned()));
     }
@@ -437,7 +438,8 @@ fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
     }
 }
 
-fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
+/// What is to be done, as far as it can be read, and what is wrong there.
+fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
     let download = table.name == "get";
     let mut fetch = Fetch {
         only: Vec::new(),
@@ -447,7 +449,7 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
     let mut seed = SeedArgs::default();
     let mut given = None;
     let key = if download { "torrent" } else { "path" };
-    let mut read = |setting: &Setting| -> Result<(), Wrong> {
+    let mut read = |setting: &Setting| -> Result<(), Vec<Wrong>> {
         let name = setting.key.as_str();
         if name == key {
             let text = single(setting)?;
@@ -470,7 +472,7 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
         }
     };
     let settings = table.settings.iter();
-    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).collect();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).flatten().collect();
     let is_there = |key| table.settings.iter().any(|setting| setting.key == key);
     if !is_there(key) {
         wrong.push((table.line, format!("[[{}]] needs {key}", table.name)));
@@ -479,18 +481,16 @@ fn item(table: &Table, defaults: &Fetch) -> Result<Item, Vec<Wrong>> {
         let text = "[[get]] needs out = \"/FOLDER\", here or before the first [[ ]]";
         wrong.push((table.line, text.to_owned()));
     }
-    let Some(path) = given.filter(|_| wrong.is_empty()) else {
-        return Err(wrong);
-    };
-    Ok(Item {
+    let item = given.map(|path| Item {
         path,
         data: seed.data,
         fetch: download.then(|| Box::new(fetch)),
-    })
+    });
+    (item, wrong)
 }
 
 /// Sets what is an option on the command line too, read as there.
-fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Wrong> {
+fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Vec<Wrong>> {
     let name = format!("--{}", setting.key);
     let here = !NOT_HERE.contains(&setting.key.as_str());
     let is_of = |help| here && options(help).any(|option| option.name == name);
@@ -516,46 +516,44 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
             if setting.list && !repeats {
                 return Err(wrong(setting, "one value, not a list"));
             }
+            let mut wrong = Vec::new();
             for value in &setting.values {
                 let mut parser = Parser::from_args([OsString::from(value)]);
                 let read = match of_seed {
                     true => seed.option(&name, &mut parser),
                     false => fetch.option(&name, &mut parser, seed),
                 };
-                read.map_err(|stop| {
-                    let text = match &stop {
-                        Stop::Usage(text) => text.as_str(),
-                        Stop::Print(text) => text,
-                    };
-                    (setting.line, text.trim_start_matches('-').to_owned())
-                })?;
+                if let Err(Stop::Usage(text)) = read {
+                    wrong.push((setting.line, text.trim_start_matches('-').to_owned()));
+                }
+            }
+            if !wrong.is_empty() {
+                return Err(wrong);
             }
         }
     }
     Ok(())
 }
 
-fn wrong(setting: &Setting, what: &str) -> Wrong {
-    (setting.line, format!("{}: {what}", setting.key))
+fn wrong(setting: &Setting, what: &str) -> Vec<Wrong> {
+    vec![(setting.line, format!("{}: {what}", setting.key))]
 }
 
-fn unknown(setting: &Setting, known: &[&str]) -> Wrong {
+fn unknown(setting: &Setting, known: &[&str]) -> Vec<Wrong> {
     let near = args::nearest(&setting.key, known);
     let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-    (
-        setting.line,
-        format!("there is no key {} here{hint}", setting.key),
-    )
+    let text = format!("there is no key {} here{hint}", setting.key);
+    vec![(setting.line, text)]
 }
 
-fn single(setting: &Setting) -> Result<&str, Wrong> {
+fn single(setting: &Setting) -> Result<&str, Vec<Wrong>> {
     match setting.values.as_slice() {
         [value] if !setting.list => Ok(value),
         _ => Err(wrong(setting, "one value, not a list")),
     }
 }
 
-fn flag(setting: &Setting) -> Result<bool, Wrong> {
+fn flag(setting: &Setting) -> Result<bool, Vec<Wrong>> {
     match single(setting)? {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -563,17 +561,27 @@ fn flag(setting: &Setting) -> Result<bool, Wrong> {
     }
 }
 
-fn path(setting: &Setting) -> Result<PathBuf, Wrong> {
+fn path(setting: &Setting) -> Result<PathBuf, Vec<Wrong>> {
     whole(setting, single(setting)?)
 }
 
-fn paths(setting: &Setting) -> Result<Vec<PathBuf>, Wrong> {
+fn paths(setting: &Setting) -> Result<Vec<PathBuf>, Vec<Wrong>> {
     let values = setting.values.iter();
-    values.map(|text| whole(setting, text)).collect()
+    let (paths, wrong): (Vec<_>, Vec<_>) = values
+        .map(|text| whole(setting, text))
+        .partition(Result::is_ok);
+    match wrong.is_empty() {
+        true => Ok(paths.into_iter().flatten().collect()),
+        false => Err(wrong
+            .into_iter()
+            .filter_map(Result::err)
+            .flatten()
+            .collect()),
+    }
 }
 
 /// A service has no folder of its own that paths could begin at.
-fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Wrong> {
+fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Vec<Wrong>> {
     match Path::new(text).is_absolute() {
         true => Ok(PathBuf::from(text)),
         false => Err(wrong(
@@ -594,13 +602,13 @@ mod tests {
     }
 
     fn all(text: &str) -> Result<Config, Vec<String>> {
-        let (config, _) = Config::parse(text, 0).map_err(|wrong| {
-            let wrong = wrong.into_iter();
-            wrong
-                .map(|(line, text)| format!("{line}: {text}"))
-                .collect::<Vec<_>>()
-        })?;
-        Ok(config)
+        let (config, _, wrong) = Config::parse(text, 0);
+        let wrong = wrong.iter().map(|(line, text)| format!("{line}: {text}"));
+        let wrong: Vec<String> = wrong.collect();
+        match wrong.is_empty() {
+            true => Ok(config),
+            false => Err(wrong),
+        }
     }
 
     #[test]
@@ -610,6 +618,12 @@ mod tests {
         let lines = all(text).unwrap_err();
         let lines: Vec<&str> = lines.iter().filter_map(|l| l.split(':').next()).collect();
         assert_eq!(lines, ["1", "2", "3", "5", "6", "7", "7", "8", "9"]);
+        // Each value of a list, and what stands after a list that has no end.
+        let text = "watch = [\"a\", \"/b\", \"c\"]\nlisten = [\"x\", \"0.0.0.0:1\", \"y z\"\n[[seed]]\n\
+                    path = 3\n[[get]]\ntorrent = \"/t\"\nout = \"/o\"\npeer = [\"p\", \"q\"]\n";
+        let lines = all(text).unwrap_err();
+        let lines: Vec<&str> = lines.iter().filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(lines, ["1", "1", "2", "4", "8", "8"]);
     }
 
     #[test]

@@ -299,6 +299,16 @@ impl SeedArgs {
         if self.paths.is_empty() {
             return Err(args::missing(command, needs));
         }
+        self.state = match state {
+            Some(state) => state,
+            None => usual_state()
+                .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
+        };
+        Ok(self.listening())
+    }
+
+    /// Where to listen when nobody says.
+    pub(crate) fn listening(mut self) -> SeedArgs {
         if self.listen.is_empty() {
             self.listen_default = true;
             self.listen = vec![
@@ -306,12 +316,7 @@ impl SeedArgs {
                 Listen::At((Ipv6Addr::UNSPECIFIED, PORT).into()),
             ];
         }
-        self.state = match state {
-            Some(state) => state,
-            None => usual_state()
-                .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
-        };
-        Ok(self)
+        self
     }
 }
 

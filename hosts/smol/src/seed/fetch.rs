@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_core::metainfo::{Kind, MetainfoError};
+use everseed_core::metainfo::{Kind, Metainfo, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
     open_torrent,
     owner::{self, Differing},
-    read_torrent, replace, write,
+    read_entries, read_torrent, replace, write,
 };
 use everseed_node::Order;
 
@@ -320,11 +320,7 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
             }
         }
         if let Some(unused) = used.iter().position(|used| !used) {
-            let text = format!(
-                "--only {}: the torrent holds no such file; `everseed show` lists them",
-                escape(&fetch.only[unused])
-            );
-            return Err((text, 2));
+            return Err((format!("--{}", says_no_file(&fetch.only[unused])), 2));
         }
         wanted = Some(set);
     }
@@ -432,6 +428,28 @@ fn say_refused(content: &Content) {
         };
         log::warn!("{own}: its disk refuses that name, so it is called {made}{more}");
     }
+}
+
+/// What of `only` names no file of a torrent, in words.
+pub(super) fn not_held(torrent: &Path, metainfo: &Metainfo, only: &[String]) -> Vec<String> {
+    let mut used = vec![false; only.len()];
+    let entries = match read_entries(torrent, metainfo) {
+        Ok(entries) => entries,
+        Err(error) => return vec![error.to_string()],
+    };
+    for (number, entry) in (1..).zip(entries) {
+        match entry {
+            Ok(entry) => _ = chosen(only, number, &entry, &mut used),
+            Err(error) => return vec![error.to_string()],
+        }
+    }
+    let unused = only.iter().zip(used).filter(|(_, used)| !used);
+    unused.map(|(wish, _)| says_no_file(wish)).collect()
+}
+
+fn says_no_file(wish: &str) -> String {
+    let shown = escape(wish);
+    format!("only {shown}: the torrent holds no such file; `everseed show` lists them")
 }
 
 /// Whether each file, in their order, was named.

@@ -6,9 +6,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use everseed_core::metainfo::Metainfo;
 use everseed_disk::read_torrent;
 use rustix::fs::{FlockOperation, OFlags};
 
+use super::fetch::not_held;
 use super::index::is_torrent;
 use super::service::room;
 use crate::cli::run::{Config, Item, Lines};
@@ -38,25 +40,31 @@ pub(crate) enum Weight {
     Fatal,
 }
 
-/// Everything that a start would find, in the order of the file. What a service already does, as `running` says,
-/// is no news.
-pub(crate) fn foresee(config: &Config, lines: &Lines, running: Option<&Config>) -> Vec<Finding> {
+/// Everything that a start would find, in the order of the file, what is `wrong` in it included. What a service already
+/// does, as `running` says, is no news.
+pub(crate) fn foresee(
+    config: &Config,
+    lines: &Lines,
+    wrong: Vec<Finding>,
+    running: Option<&Config>,
+) -> Vec<Finding> {
     let mut found = Findings::fatal(config, lines, running);
     found.listen(config, running);
     found.watch(config);
     for (number, item) in config.items.iter().enumerate() {
         let known = running.is_some_and(|running| running.items.contains(item));
-        if !known && let Err((weight, text)) = look_at(item) {
-            found.add(lines.item(number), weight, text);
+        if !known {
+            for (key, weight, text) in look_at(item) {
+                found.add(lines.item(number, key), weight, text);
+            }
         }
     }
-    found.found.sort_by_key(|finding| finding.line);
-    found.found
+    found.and(wrong)
 }
 
 /// What a start refuses: the rest shows itself once it runs.
-pub(crate) fn refusals(config: &Config, lines: &Lines) -> Vec<Finding> {
-    Findings::fatal(config, lines, None).found
+pub(crate) fn refusals(config: &Config, lines: &Lines, wrong: Vec<Finding>) -> Vec<Finding> {
+    Findings::fatal(config, lines, None).and(wrong)
 }
 
 struct Findings<'a> {
@@ -76,6 +84,15 @@ impl<'a> Findings<'a> {
         }
         found.trace(config, running);
         found
+    }
+
+    /// With what is wrong in the file. What was found of a key that could not be read is of its default, so no news.
+    fn and(mut self, wrong: Vec<Finding>) -> Vec<Finding> {
+        let is_wrong = |found: &Finding| wrong.iter().any(|wrong| wrong.line == found.line);
+        self.found.retain(|found| !is_wrong(found));
+        self.found.extend(wrong);
+        self.found.sort_by_key(|finding| finding.line);
+        self.found
     }
 
     fn add(&mut self, line: usize, weight: Weight, text: String) {
@@ -177,28 +194,57 @@ impl<'a> Findings<'a> {
     }
 }
 
+/// A key of an item, and what of it is not as it should be.
+type Odd = (&'static str, Weight, String);
+
 /// Looks at what is named one by one.
-fn look_at(item: &Item) -> Result<(), (Weight, String)> {
-    let path = &item.path;
-    let fetch = item.fetch.as_ref();
-    let data = fetch.map(|fetch| &fetch.out).or(item.data.as_ref());
-    if let Some(data) = data {
-        is_mounted(data).map_err(|text| (Weight::Waits, text))?;
-        let there = fs::metadata(data).map_err(|error| weigh(data, &error))?;
-        if fetch.is_some() && !there.is_dir() {
-            let text = format!("out: {} is no folder", data.display());
-            return Err((Weight::Wrong, text));
+fn look_at(item: &Item) -> Vec<Odd> {
+    let fetch = item.fetch.as_deref();
+    let (key, data) = match fetch {
+        Some(fetch) => ("out", Some(&fetch.out)),
+        None => ("data", item.data.as_ref()),
+    };
+    // It is empty if the file does not say.
+    let data = data.filter(|data| !data.as_os_str().is_empty());
+    let data = data.map_or(Ok(()), |data| look_at_data(data, fetch.is_some()));
+    let data = data.err().map(|(weight, text)| (key, weight, text));
+    let mut odd: Vec<Odd> = data.into_iter().collect();
+    let key = if fetch.is_some() { "torrent" } else { "path" };
+    match look_at_path(&item.path, fetch.is_some()) {
+        Err((weight, text)) => odd.push((key, weight, text)),
+        Ok(Some(metainfo)) if fetch.is_some_and(|fetch| !fetch.only.is_empty()) => {
+            let fetch = fetch.into_iter();
+            let said = fetch.flat_map(|fetch| not_held(&item.path, &metainfo, &fetch.only));
+            odd.extend(said.map(|text| ("only", Weight::Wrong, text)));
         }
+        Ok(_) => {}
     }
+    odd
+}
+
+fn look_at_data(data: &Path, download: bool) -> Result<(), (Weight, String)> {
+    is_mounted(data).map_err(|text| (Weight::Waits, text))?;
+    let there = fs::metadata(data).map_err(|error| weigh(data, &error))?;
+    match download && !there.is_dir() {
+        true => Err((
+            Weight::Wrong,
+            format!("out: {} is no folder", data.display()),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Answers what the torrent is, if it is one that can be read now.
+fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight, String)> {
     // What a server has is found out when it is asked.
     if !path.is_absolute() {
-        return Ok(());
+        return Ok(None);
     }
     is_mounted(path).map_err(|text| (Weight::Waits, text))?;
     let there = fs::metadata(path).map_err(|error| weigh(path, &error))?;
-    if fetch.is_some() || is_torrent(path) && !there.is_dir() {
+    if download || is_torrent(path) && !there.is_dir() {
         let read = read_torrent(path);
-        return read.map(drop).map_err(|e| (Weight::Wrong, e.to_string()));
+        return read.map(Some).map_err(|e| (Weight::Wrong, e.to_string()));
     }
     let opened = match there.is_dir() {
         true => fs::read_dir(path).map(drop),
@@ -209,7 +255,8 @@ fn look_at(item: &Item) -> Result<(), (Weight, String)> {
         }
         false => File::open(path).map(drop),
     };
-    opened.map_err(|error| weigh(path, &error))
+    opened.map_err(|error| weigh(path, &error))?;
+    Ok(None)
 }
 
 fn is_mounted(path: &Path) -> Result<(), String> {

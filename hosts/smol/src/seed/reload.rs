@@ -29,7 +29,7 @@ use crate::memory::Plan;
 use crate::rates::{self, Moment};
 
 /// A configuration and what a start would find out about it; or what is wrong in its file.
-pub(super) type Read = Result<(Config, Vec<Finding>), Vec<String>>;
+pub(super) type Read = Result<(Config, Vec<Finding>), String>;
 
 impl Service {
     /// Has the configuration read, and what it names looked at, beside those who are served.
@@ -38,8 +38,8 @@ impl Service {
         let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&seed.alarm));
         seed.slow.spawn(async move {
             let read = smol::unblock(move || {
-                let (config, lines) = Config::read(&args)?;
-                let found = foresee(&config, &lines, Some(&running));
+                let (config, lines, wrong) = Config::read(&args)?;
+                let found = foresee(&config, &lines, wrong, Some(&running));
                 Ok((config, found))
             });
             place.set(Some(read.await));
@@ -49,7 +49,7 @@ impl Service {
 
     /// Goes on with another configuration, unless something in it cannot be carried out.
     pub(super) fn reload(&mut self, seed: &mut Seed, engine: &mut Engine, read: Read) {
-        let read = read.and_then(|(config, found)| {
+        let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
             let (waits, wrong): (Vec<_>, Vec<_>) =
                 found.iter().partition(|f| f.weight == Weight::Waits);
             for finding in waits {
