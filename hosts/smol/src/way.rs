@@ -159,5 +159,13 @@ mod tests {
         let away = Way::by(Vec::new(), true);
         assert!(away.is_shut());
         assert_eq!((from(&away, "192.0.2.1"), from(&away, "::1")), (None, None));
+        // A proxy on this machine is called however the rest is.
+        let exits = vec![Exit::new(v4, Some("wg0".into()))];
+        let tied = Way::by(exits, true);
+        let to_proxy = |text: &str| from(&tied.to_proxy(ip(text)), text);
+        assert_eq!(to_proxy("127.0.0.1"), Some(None));
+        assert_eq!(to_proxy("::1"), Some(None));
+        assert_eq!(to_proxy("192.168.1.1"), Some(Some(v4)));
+        assert_eq!(to_proxy("2001:db8::1"), None);
     }
 }
