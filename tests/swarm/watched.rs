@@ -1,7 +1,9 @@
 //! Watched folders on a disk that others write to: whatever lies there costs what it touches and no more.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use everseed_tests::content::Content;
@@ -100,5 +102,49 @@ fn no_other_limit_than_torrents() {
     let (before, _) = output.split_once(": asleep").expect("some that sleep");
     let awake = before.matches("seeding: 1-").count();
     assert!(awake > 256, "one sleeps when {awake} are awake");
+    service.stop();
+}
+
+/// A file that was copied slowly or is replaced is made anew when it stays as it is, and the torrent of what it was is
+/// stopped. What comes to a folder whose time stays the same, as on some file systems, is seen, and that it goes too.
+#[test]
+fn what_a_folder_does_not_tell() {
+    let net = Net::new();
+    let dir = Dir::new("watched");
+    let share = dir.sub("share");
+    let config = format!("watch = \"{}\"\n", share.display());
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    let film = share.join("film.mkv");
+    fs::write(&film, vec![1; 300_000]).unwrap();
+    service.wait_for("seeding: film.mkv", 1);
+    // The folder's time is not changed by this.
+    let mut file = File::options().append(true).open(&film).unwrap();
+    file.write_all(&[2; 300_000]).unwrap();
+    service.wait_for("film.mkv: it has changed", 1);
+    service.wait_for("stopped: film.mkv", 1);
+    service.wait_for("seeding: film.mkv", 2);
+    let newer = share.join("film.part");
+    fs::write(&newer, vec![3; 600_000]).unwrap();
+    fs::rename(&newer, &film).unwrap();
+    service.wait_for("film.mkv: it has changed", 2);
+    service.wait_for("seeding: film.mkv", 3);
+    let made: Vec<u64> = service
+        .process
+        .output()
+        .lines()
+        .filter_map(|line| line.strip_prefix("torrent: "))
+        .filter_map(|path| everseed_disk::read_torrent(Path::new(path)).ok())
+        .map(|metainfo| metainfo.geometry.total())
+        .collect();
+    assert_eq!(made.last(), Some(&600_000), "{made:?}");
+
+    let time = fs::metadata(&share).unwrap().modified().unwrap();
+    let hide = || File::open(&share).unwrap().set_modified(time).unwrap();
+    fs::write(share.join("late"), "late").unwrap();
+    hide();
+    service.wait_for("seeding: late", 1);
+    fs::remove_file(&film).unwrap();
+    hide();
+    service.wait_for("stopped: film.mkv", 3);
     service.stop();
 }

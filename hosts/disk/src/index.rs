@@ -2,13 +2,15 @@
 //!
 //! A single file needs none. A torrent of few files keeps this table in RAM. A torrent of many keeps it in
 //! a file of its own, sorted records of a fixed size, so that RAM does not grow with the number of files.
-//! The index is written anew whenever the content is opened, so it is never older than the torrent.
+//! It is compared with the torrent whenever the content is opened and written anew if it differs, so it is never
+//! older than the torrent, and flash is spared. If it cannot be written, as its disk is full, a table that is not
+//! very long is kept in RAM all the same.
 //!
 //! Invariant: records are sorted by `start`, touch each other and cover the content; empty files have
 //! none.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,9 @@ pub(crate) struct Record {
 
 /// As many files as are kept in RAM.
 pub(crate) const INLINE: usize = 16;
+
+/// As many are if there is no room for the file: they take 40 kB.
+const INLINE_IF_FULL: u64 = 1000;
 
 /// The table of one content.
 #[derive(Debug)]
@@ -91,9 +96,30 @@ impl Index {
 }
 
 fn write(out: &mut BufWriter<File>, record: &Record) -> io::Result<()> {
-    out.write_all(&record.start.to_le_bytes())?;
-    out.write_all(&(record.len | if record.zeros { ZEROS } else { 0 }).to_le_bytes())?;
-    out.write_all(&record.position.to_le_bytes())
+    out.write_all(&encode(record))
+}
+
+fn encode(record: &Record) -> [u8; RECORD] {
+    let len = record.len | if record.zeros { ZEROS } else { 0 };
+    let [a, b, c] = [record.start, len, record.position].map(u64::to_le_bytes);
+    let mut bytes = [0; RECORD];
+    for (to, from) in bytes.iter_mut().zip(a.into_iter().chain(b).chain(c)) {
+        *to = from;
+    }
+    bytes
+}
+
+/// Whether a file holds these records and nothing else.
+fn holds(path: &Path, mut records: impl Iterator<Item = io::Result<Record>>) -> bool {
+    let Ok(file) = open_in_place(path, u64::MAX) else {
+        return false;
+    };
+    let mut file = BufReader::new(file);
+    let mut bytes = [0; RECORD];
+    let same = records.all(|record| {
+        record.is_ok_and(|record| file.read_exact(&mut bytes).is_ok() && bytes == encode(&record))
+    });
+    same && matches!(file.read(&mut bytes), Ok(0))
 }
 
 /// The files whose names are not what the torrent says: how many, and the first.
@@ -133,17 +159,37 @@ pub(crate) fn build(
         return Ok((Index::Inline(inline.into()), renamed));
     }
     let path = index_dir.join(format!("{}.index", metainfo.info_hash));
-    let written = replace(&path, |out| {
-        let records = entries().map_err(io::Error::other)?;
-        records
-            .filter_map(|entry| entry.map(|entry| record(&entry)).transpose())
-            .try_for_each(|record| write(out, &record.map_err(io::Error::other)?))
-    });
-    match written {
-        Ok(()) => {
-            let path = path.into();
-            Ok((Index::OnDisk { path, count }, renamed))
+    let again = || {
+        let of = |entry: Result<Entry, _>| entry.map(|entry| record(&entry)).transpose();
+        let records = entries().map_err(bad)?.filter_map(of);
+        Ok::<_, OpenError>(records.map(|record| record.map_err(io::Error::other)))
+    };
+    if !holds(&path, again()?) {
+        let mut records = again()?;
+        let written = replace(&path, |out| {
+            records.try_for_each(|record| write(out, &record?))
+        });
+        if let Err(error) = written {
+            let kept = unwritten(path, error, count, again()?);
+            return kept.map(|index| (index, renamed));
         }
+    }
+    let path = path.into();
+    Ok((Index::OnDisk { path, count }, renamed))
+}
+
+/// Keeps a table in RAM that could not be written, unless it is long.
+fn unwritten(
+    path: PathBuf,
+    error: io::Error,
+    count: u64,
+    records: impl Iterator<Item = io::Result<Record>>,
+) -> Result<Index, OpenError> {
+    if count > INLINE_IF_FULL {
+        return Err(OpenError::Index { path, error });
+    }
+    match records.collect::<io::Result<Vec<Record>>>() {
+        Ok(records) => Ok(Index::Inline(records.into())),
         Err(error) => Err(OpenError::Index { path, error }),
     }
 }
@@ -269,6 +315,37 @@ mod tests {
         assert_eq!(only(0), Some((0, 5, false)));
         assert_eq!(only(4), only(0));
         assert_eq!(only(5), None);
+    }
+
+    /// What is on the disk already is not written again; other bytes, fewer or more are noticed.
+    #[test]
+    fn the_same_records() {
+        let scratch = Scratch::new("index-same");
+        let path = scratch.path().join("x.index");
+        let records = records(170);
+        let is_same = |records: &[Record]| holds(&path, records.iter().map(|&record| Ok(record)));
+        assert!(!is_same(&records));
+        replace(&path, |out| records.iter().try_for_each(|r| write(out, r))).unwrap();
+        assert!(is_same(&records));
+        assert!(!is_same(&records[1..]) && !is_same(&records[..169]));
+        let mut other = records.clone();
+        other[100].zeros ^= true;
+        assert!(!is_same(&other));
+        let whole = std::fs::read(&path).unwrap();
+        for bytes in [
+            &whole[..whole.len() - 1],
+            &[whole.as_slice(), b"x"].concat(),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(!is_same(&records));
+        }
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let kept = |count| {
+            let records = records.iter().map(|&record| Ok(record));
+            unwritten(path.clone(), full(), count, records)
+        };
+        assert!(matches!(kept(170), Ok(Index::Inline(table)) if *table == *records));
+        assert!(matches!(kept(1001), Err(OpenError::Index { .. })));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Seed;
 use super::index::is_torrent;
 use super::scout::{Found, Known, Order, Report, Survey};
-use super::service::{LONG_LOOK, MOST_KNOWN, Managed, Service, Stage, stop};
+use super::service::{LONG_LOOK, LONGEST_PAUSE, MOST_KNOWN, Managed, Service, Stage, stop};
 use super::watch::{Seen, Watch};
 use crate::cli::run::{Config, Item};
 use crate::cli::text::escape;
@@ -164,6 +164,18 @@ impl Service {
         (torrents, others)
     }
 
+    /// Whether more is to be taken in at once: there is as much room as is on its way. Torrents come first, as content
+    /// waits for them.
+    pub(super) fn takes_more(&self, engine: &Engine) -> bool {
+        let torrents = self.watches.iter().any(|watch| watch.has_more_torrents);
+        let of_kind = |managed: &&Managed| is_torrent(&managed.item.path) == torrents;
+        let items = self.items.iter().filter(of_kind);
+        let coming = items.filter(|managed| managed.stage.is_coming()).count();
+        let (room, room_for_others) = self.places(engine);
+        let room = if torrents { room } else { room_for_others };
+        self.more && !self.surveying && room > 0 && room >= coming
+    }
+
     /// Whether there is room for more.
     pub(super) fn has_places(&self, engine: &Engine) -> bool {
         let (torrents, others) = self.places(engine);
@@ -225,6 +237,15 @@ impl Service {
                 }
             }
             Stage::Settling(_) if asked => managed.settle(seen),
+            // What is away is waited for.
+            Stage::Running(_) if managed.is_found_content() && (same || seen.is_none()) => {
+                managed.pause = (managed.pause * 2).min(LONGEST_PAUSE);
+                managed.next_look = Instant::now() + managed.pause;
+            }
+            Stage::Running(_) if managed.is_found_content() => {
+                managed.has_changed(seed, engine);
+                managed.settle(seen);
+            }
             _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
                 stop(seed, engine, managed);
                 managed.settle(seen);
@@ -233,14 +254,37 @@ impl Service {
         }
     }
 
-    /// Has what was still written a moment ago looked at, when it may be complete.
+    /// Has content made anew whose files were found to be others than those that were verified.
+    pub(super) fn mind_changed(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let changed = seed.torrents.iter_mut();
+        let changed: Vec<usize> = changed
+            .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
+            .collect();
+        for number in changed {
+            let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
+            if let Some(managed) = self.items.iter_mut().find(running)
+                && managed.is_found_content()
+            {
+                managed.has_changed(seed, engine);
+                managed.settle(None);
+            }
+        }
+    }
+
+    /// Has what was still written a moment ago looked at, when it may be complete, and what was complete, whether it
+    /// was.
     pub(super) fn settle(&mut self, now: Instant) {
         let links = self.config.seed.links;
         for managed in &mut self.items {
             let Some(folder) = &managed.folder else {
                 continue;
             };
-            if managed.looking || !matches!(managed.stage, Stage::Settling(at) if at <= now) {
+            let at = match managed.stage {
+                Stage::Settling(at) => at,
+                Stage::Running(_) if managed.is_found_content() => managed.next_look,
+                _ => continue,
+            };
+            if managed.looking || at > now {
                 continue;
             }
             managed.looking = self.scout.ask(Order::Look {
@@ -259,7 +303,20 @@ impl Managed {
         self.failures = 0;
         self.in_doubt = is_torrent(&self.item.path) && self.item.path.is_absolute();
         let age = seen.map_or(Duration::ZERO, |(_, changed)| age(changed));
-        self.stage = Stage::Settling(Instant::now() + SETTLED.saturating_sub(age));
+        // What was taken for complete too early takes twice as long each time.
+        let settled = (SETTLED * (1 << self.changes.min(9))).min(LONGEST_PAUSE);
+        self.pause = SETTLED;
+        self.stage = Stage::Settling(Instant::now() + settled.saturating_sub(age));
+    }
+
+    /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
+    fn has_changed(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        log::warn!(
+            "{}: it has changed, so it is shared anew when it stays as it is",
+            escape(self.item.path.as_os_str().as_encoded_bytes())
+        );
+        stop(seed, engine, self);
+        self.changes = self.changes.saturating_add(1);
     }
 
     /// It is none of what was seeded before, so that it has to be complete before it is opened.
@@ -274,12 +331,12 @@ impl Managed {
         }
     }
 
-    /// Whether it is looked at whether it has changed. What is served looks after itself, but for a torrent file that
-    /// was replaced.
+    /// Whether it is looked at whether it has changed when something came to its folder or went.
     fn is_looked_at(&self) -> bool {
         match self.stage {
             Stage::Waiting(_) => true,
-            Stage::Running(_) | Stage::Done => is_torrent(&self.item.path),
+            Stage::Running(_) => true,
+            Stage::Done => is_torrent(&self.item.path),
             _ => false,
         }
     }

@@ -103,6 +103,11 @@ pub(super) struct Managed {
     pub(super) looking: bool,
     /// How often the folders had begun to be looked at when it was complete: its torrent may have come since.
     pub(super) complete_at: u64,
+    /// Of content in a watched folder that is served: when it is looked at whether it has changed, and the pause before.
+    pub(super) next_look: Instant,
+    pub(super) pause: Duration,
+    /// How often it changed after it had been taken for complete.
+    pub(super) changes: u32,
     pub(super) stage: Stage,
 }
 
@@ -124,6 +129,9 @@ impl Managed {
             bad: None,
             looking: false,
             complete_at: 0,
+            next_look: Instant::now(),
+            pause: LONGEST_PAUSE,
+            changes: 0,
             stage,
         }
     }
@@ -263,12 +271,12 @@ impl Service {
         self.end_what_is_enough(seed, engine);
         let now = Instant::now();
         any |= self.hear(seed, engine);
+        self.mind_changed(seed, engine);
         self.settle(now);
         if any {
             self.begin(seed, engine, now);
         }
-        let idle = |managed: &Managed| !managed.stage.is_coming();
-        if self.more && self.has_places(engine) && self.items.iter().all(idle) {
+        if self.takes_more(engine) {
             self.next_poll = now;
         }
         if now >= self.next_poll {
@@ -299,6 +307,9 @@ impl Service {
     pub(super) fn patience(&self, limit: Duration) -> Duration {
         let settled = self.items.iter().filter_map(|managed| match managed.stage {
             Stage::Settling(at) if !managed.looking => Some(at),
+            Stage::Running(_) if !managed.looking && managed.is_found_content() => {
+                Some(managed.next_look)
+            }
             _ => None,
         });
         let now = Instant::now();
@@ -485,6 +496,7 @@ impl Service {
                 managed.said.clear();
                 managed.failures = 0;
                 managed.stage = Stage::Running(number);
+                managed.next_look = Instant::now() + managed.pause;
                 Some(number)
             }
             Err(Trouble::Described(reason)) => {
@@ -590,6 +602,10 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
 
 /// How often folders and the network are looked at: 360 times an hour, from memory.
 const POLL: Duration = Duration::from_secs(10);
+
+/// How long content in a watched folder that is served is left alone at most, before it is looked at whether it has
+/// changed. What has just come is looked at after ten seconds, and then after pauses twice as long each time.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long watched folders may be looked at before that is said.
 pub(super) const LONG_LOOK: Duration = Duration::from_secs(120);

@@ -59,6 +59,8 @@ pub(crate) struct Seeded {
     looked_at: Instant,
     /// Whether somebody was seen to write to them since.
     touched: bool,
+    /// Whether files were found to be others than those that were verified.
+    has_changed: bool,
     /// What could not be read or written.
     faults: Faults,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
@@ -117,6 +119,7 @@ impl Seeded {
             looking: false,
             looked_at: Instant::now(),
             touched: false,
+            has_changed: false,
             faults: Faults::default(),
             calm: false,
             asleep_until: Instant::now(),
@@ -192,6 +195,11 @@ impl Seeded {
     /// Leaves files that nobody reads alone, but for one look an hour.
     pub(crate) fn stay_calm(&mut self) {
         self.calm = true;
+    }
+
+    /// Whether files were found to be others than those that were verified, unless that was asked before.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// Its number among those that are seeded, which none gets again.
@@ -604,6 +612,7 @@ impl Seeded {
                 self.look_for_damage(engine, id);
             }
             Phase::Serving(id) if !engine.is_readable(id) => {
+                self.has_changed = !unchanged;
                 // The node has no memory to note which pieces are verified and which are not.
                 log::info!("{}: all of it is checked, as memory is short", self.name());
                 engine.forget_files(&self.content);
@@ -612,6 +621,7 @@ impl Seeded {
                 self.check(engine);
             }
             Phase::Serving(id) | Phase::Away(Some(id)) => {
+                self.has_changed = !unchanged;
                 self.come_back(engine, id, &look, unchanged);
             }
             Phase::Away(None) => {

@@ -1,9 +1,12 @@
 //! What is in a watched folder, and whether it is still being written.
 //!
-//! A folder is read again only when its time of change says so, for as long as nothing in it is new,
-//! so that a disk that nobody uses stays asleep.
+//! A folder is read again when its time of change says so, and for as long as something in it is new. Not every file
+//! system keeps that time: the names in it are read at every third look anyway, and at each one once that told
+//! something that the time did not. The names of a folder are in memory as long as they are read so often, so that a
+//! disk that nobody uses stays asleep.
 
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,10 @@ pub(super) struct Watch {
     looks: u32,
     /// How often it was read.
     reads: u32,
+    /// Which names were in it then.
+    names: Option<Names>,
+    /// Whether names came or went while its time of change stayed.
+    is_without_times: bool,
     /// What was said about it last.
     pub(super) said: String,
     /// Whether there are torrents in it that were not taken in yet.
@@ -39,6 +46,8 @@ impl Watch {
             changed: None,
             looks: 0,
             reads: 0,
+            names: None,
+            is_without_times: false,
             said: String::new(),
             has_more_torrents: false,
             left_out: 0,
@@ -69,22 +78,43 @@ impl Watch {
         }
         // Once more than needed, as a change just after a look may have the time of that look.
         self.looks = self.looks.saturating_add(1);
-        Ok(self.looks <= 2 || restless)
+        if self.looks <= 2 || restless {
+            return Ok(true);
+        }
+        if !self.is_without_times && !self.looks.is_multiple_of(NAMES_EVERY) {
+            return Ok(false);
+        }
+        let names = self.list(|_| Ok(()))?;
+        let differ = self.names.is_some_and(|before| before != names);
+        if differ && !self.is_without_times {
+            log::info!(
+                "{shown}: its time of change does not tell what comes and goes, so it is read every time"
+            );
+            self.is_without_times = true;
+        }
+        Ok(differ)
     }
 
     /// Names everything that is in it, in no order. An error of `each` ends it.
     pub(super) fn read(
         &mut self,
-        mut each: impl FnMut(PathBuf) -> io::Result<()>,
+        each: impl FnMut(PathBuf) -> io::Result<()>,
     ) -> Result<(), String> {
+        self.names = Some(self.list(each)?);
+        self.reads = self.reads.saturating_add(1);
+        Ok(())
+    }
+
+    fn list(&self, mut each: impl FnMut(PathBuf) -> io::Result<()>) -> Result<Names, String> {
+        let mut names = Names::default();
         for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
             let path = entry.map_err(|e| self.failed(&e))?.path();
             if is_wanted(&path) {
+                names.add(&path);
                 each(path).map_err(|e| self.failed(&e))?;
             }
         }
-        self.reads = self.reads.saturating_add(1);
-        Ok(())
+        Ok(names)
     }
 
     /// Whether it was ever read.
@@ -101,6 +131,22 @@ impl Watch {
         format!("{}: {error}; it is waited for", self.folder.display())
     }
 }
+
+/// Which names are in a folder, in any order: how many, and the sum of their hashes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Names(usize, u64);
+
+impl Names {
+    fn add(&mut self, path: &Path) {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        self.0 += 1;
+        self.1 = self.1.wrapping_add(hasher.finish());
+    }
+}
+
+/// At every so many looks, which come every ten seconds.
+const NAMES_EVERY: u32 = 3;
 
 /// Whether a name is not that of something unfinished or hidden.
 fn is_wanted(path: &Path) -> bool {
@@ -188,6 +234,43 @@ mod tests {
         ] {
             assert_eq!(is_wanted(&Path::new("/a").join(name)), wanted, "{name}");
         }
+    }
+
+    /// Where the folder's time stays what comes and goes is seen at every third look, and then at each.
+    #[test]
+    fn a_folder_without_times() {
+        let name = format!("everseed-timeless-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let change = |change: &dyn Fn(&Path)| {
+            change(&path.join("a"));
+            let folder = fs::File::open(&path).unwrap();
+            folder.set_modified(time).unwrap();
+        };
+        let mut watch = Watch::new(path.clone());
+        let mut look = || {
+            // On some file systems its size tells.
+            watch.changed = watch.changed.map(|_| mark(&path.metadata().unwrap()));
+            let due = watch.is_due(false).unwrap();
+            if due {
+                watch.read(|_| Ok(())).unwrap();
+            }
+            due
+        };
+        assert_eq!([look(), look(), look(), look()], [true, true, false, false]);
+        change(&|a| fs::write(a, "1").unwrap());
+        assert_eq!(
+            [look(), look(), look(), look()],
+            [false, true, false, false]
+        );
+        change(&|a| fs::remove_file(a).unwrap());
+        assert_eq!([look(), look()], [true, false]);
+        // What is not wanted says nothing.
+        change(&|a| fs::write(a.with_extension("part"), "1").unwrap());
+        assert_eq!([look(), look(), look()], [false, false, false]);
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
