@@ -45,6 +45,7 @@ mod memory;
 mod notify;
 mod place;
 pub mod proxy;
+mod prune;
 pub mod rates;
 mod scope;
 mod secrets;

@@ -15,6 +15,8 @@
 //! Each of them may be damaged, or be another thing than a file: it is read only if it is a regular file that
 //! is no longer than it can be, and otherwise set aside, by the name of `NAME.damaged`.
 //!
+//! What belongs to a torrent that nobody has any more is removed some time later, see `prune`.
+//!
 //! It is for its owner alone, 0700 and 0600, as trackers' passkeys are in it.
 //!
 //! Nothing in it but `described` is precious: without it, or with a damaged part of it, files are verified again. So what is
@@ -229,6 +231,13 @@ impl State {
         self.folder.join(format!("{info_hash}.download"))
     }
 
+    /// A torrent is seeded no longer: what is known of it is kept for some time from now.
+    pub(crate) fn parted_with(&self, info_hash: InfoHash) {
+        let file = open_for_times(&self.resume_file(info_hash));
+        // Without it files are verified once more if it comes back.
+        let _ = file.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    }
+
     fn resume_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.resume"))
     }
@@ -277,6 +286,14 @@ fn tighten(folder: &Path) -> io::Result<()> {
         true => fs::set_permissions(folder, Permissions::from_mode(0o700)),
         false => Err(io::Error::other("it holds other things too")),
     }
+}
+
+/// Opens what may be no regular file, and is not waited for.
+fn open_for_times(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = File::options();
+    options.write(true).custom_flags(flags.cast_signed());
+    options.open(path)
 }
 
 /// Whether a file in the state folder is of the state, by its name.
@@ -425,6 +442,24 @@ mod tests {
             0o1777,
             "a folder like /tmp stays everybody's"
         );
+    }
+
+    #[test]
+    fn what_is_parted_with_is_kept_from_then() {
+        let folder = Folder::new("parted");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        let file = state.resume_file(info_hash);
+        // It need not be there.
+        state.parted_with(info_hash);
+        fs::write(&file, b"x").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let resume = File::options().write(true).open(&file).unwrap();
+        resume.set_modified(long_ago).unwrap();
+        state.parted_with(info_hash);
+        let now = fs::metadata(&file).unwrap().modified().unwrap();
+        assert!(now.duration_since(long_ago).unwrap().as_secs() > 0);
+        assert_eq!(fs::read(&file).unwrap(), b"x");
     }
 
     #[test]

@@ -32,6 +32,12 @@ Everything is in one file: what to seed, what to get, folders to watch, limits.
 Its keys have the names of the options of seed and get. A commented example
 comes with the packages, as everseed.toml.
 
+Watched folders are looked at every 10 s, the names in one whose time of change
+stays every 30 s. Content in them is looked at 10 s after it came, then after
+pauses twice as long, up to an hour; content that nobody is connected for once
+an hour, and before a peer is served, otherwise every half minute. What is
+known of a torrent that is gone is kept for 30 days.
+
 Options:
   -c, --config FILE    the file (default: /etc/everseed.toml)
       --check-config   say all that is wrong in the file, and what in it cannot

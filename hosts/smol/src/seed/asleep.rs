@@ -330,6 +330,7 @@ impl Service {
             let _ = out.finish();
             let now = engine.now();
             engine.node.remove(now, id);
+            seed.state.parted_with(info_hash);
             seed.catalogue.borrow_mut().remove(id);
             seed.tracker.borrow_mut().remove(sleeper.info_hash());
             // If it is there, it is something new.

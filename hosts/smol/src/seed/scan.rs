@@ -10,6 +10,7 @@ use super::Seed;
 use super::index::is_torrent;
 use super::scout::{Found, Known, Order, Report, Survey};
 use super::service::{LONG_LOOK, LONGEST_PAUSE, MOST_KNOWN, Managed, Service, Stage, stop};
+use super::torrents::Seeded;
 use super::watch::{Seen, Watch};
 use crate::cli::run::{Config, Item};
 use crate::cli::text::escape;
@@ -65,6 +66,29 @@ impl Service {
         self.surveying_since = Some(Instant::now());
     }
 
+    /// Has what belongs to torrents that are gone removed from the state, once a day, when it is known which there are.
+    pub(super) fn prune(&mut self, seed: &Seed, now: Instant) {
+        // What waits for a disk has failed never.
+        let away =
+            |managed: &Managed| matches!(managed.stage, Stage::Waiting(_)) && managed.failures == 0;
+        let unsure = |managed: &Managed| managed.stage.is_coming() || away(managed);
+        let read = |watch: &Watch| watch.is_read() && watch.said.is_empty();
+        if self.next_prune > now
+            || self.more
+            || self.items.iter().any(unsure)
+            || !self.watches.iter().all(read)
+        {
+            return;
+        }
+        self.next_prune = now + DAY;
+        let awake = seed.torrents.iter().map(Seeded::info_hash).collect();
+        let catalogue = seed.catalogue.borrow().snapshot();
+        match catalogue {
+            Ok(catalogue) => drop(self.scout.ask(Order::Prune(catalogue, awake))),
+            Err(error) => log::error!("the catalogue cannot be read: {error}"),
+        }
+    }
+
     /// Heeds what the scout found; answers whether there was anything.
     pub(super) fn hear(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
         let mut any = false;
@@ -74,6 +98,7 @@ impl Service {
             any = true;
             match report {
                 Report::Seen(path, seen) => self.seen(seed, engine, &path, seen),
+                Report::Pruned => {}
                 Report::Surveyed(number, found) if number == self.survey => {
                     self.surveying = false;
                     self.surveys.1 = self.surveys.0;
@@ -369,6 +394,9 @@ fn age((seconds, ns): (i64, i64)) -> Duration {
     let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
     time_of_day().saturating_sub(changed)
 }
+
+/// How often the state is looked through.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// After so long without a change something is complete.
 const SETTLED: Duration = Duration::from_secs(10);

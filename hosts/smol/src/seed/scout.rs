@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::SystemTime;
 
 use everseed_core::hash::InfoHash;
 use everseed_disk::{Links, ReadError, resolve};
@@ -18,6 +19,7 @@ use super::index::{Index, is_torrent};
 use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
 use crate::catalogue::Catalogue;
+use crate::prune::KEPT;
 use crate::state::State;
 
 /// What is to be looked at.
@@ -30,6 +32,8 @@ pub(super) enum Order {
         path: PathBuf,
         links: Links,
     },
+    /// The state, for what belongs to torrents that are neither asleep nor these.
+    Prune(Catalogue, Vec<InfoHash>),
 }
 
 /// What is known before folders are looked at.
@@ -61,6 +65,7 @@ pub(super) struct Known {
 pub(super) enum Report {
     Surveyed(u64, Vec<(Watch, Result<Option<Found>, String>)>),
     Seen(PathBuf, Option<Seen>),
+    Pruned,
 }
 
 /// What is in a folder and not asleep.
@@ -159,6 +164,10 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
             let seen = see(&folder, &path, links, stop);
             Report::Seen(path, seen)
         }
+        Order::Prune(catalogue, awake) => {
+            prune(state, &catalogue, awake);
+            Report::Pruned
+        }
         Order::Survey(mut survey) => {
             let mut index = None;
             let mut found = Vec::new();
@@ -172,6 +181,24 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
             }
             Report::Surveyed(survey.number, found)
         }
+    }
+}
+
+/// Removes from the state what is gone for good.
+fn prune(state: &State, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
+    let asleep = catalogue.each(|_, sleeper| {
+        known.push(sleeper.info_hash());
+        Ok(())
+    });
+    known.sort_unstable();
+    let folder = state.folder().display();
+    match asleep.and_then(|()| state.prune(&known, SystemTime::now())) {
+        Ok(0) => {}
+        Ok(files) => log::info!(
+            "{folder}: {files} files were removed: for {} days nobody had their torrents",
+            KEPT.as_secs() / 86_400
+        ),
+        Err(error) => log::warn!("{folder}: {error}: what is not needed any more stays"),
     }
 }
 

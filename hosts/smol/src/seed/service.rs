@@ -69,6 +69,8 @@ pub(super) struct Service {
     loader: Loader,
     next_ticket: u64,
     pub(super) next_poll: Instant,
+    /// When the state is looked through for what is not needed any more.
+    pub(super) next_prune: Instant,
     /// Until when callers wait, as what is known is still being opened.
     starting: Option<Instant>,
     /// The memory that was lent.
@@ -192,6 +194,7 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
         next_ticket: 0,
         next_poll: Instant::now(),
+        next_prune: Instant::now() + PRUNE_AFTER,
         starting: Some(Instant::now() + STARTING),
         room,
         read: Rc::default(),
@@ -298,6 +301,7 @@ impl Service {
             self.renew(seed, engine);
         }
         self.scan(seed, engine);
+        self.prune(seed, now);
         self.begin(seed, engine, now);
         // After many came it has room for as many again.
         self.items.shrink_to(awake(&self.config));
@@ -570,6 +574,7 @@ pub(super) fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
             let mut out = Output::new();
             out.line(format_args!("stopped: {}", torrent.name()));
             let _ = out.finish();
+            seed.state.parted_with(torrent.info_hash());
         }
         seed.drop_torrent(engine, number);
     }
@@ -609,6 +614,9 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long watched folders may be looked at before that is said.
 pub(super) const LONG_LOOK: Duration = Duration::from_secs(120);
+
+/// How long after the start the state is first looked through for what is not needed any more.
+const PRUNE_AFTER: Duration = Duration::from_secs(20);
 
 /// How often what is on a disk that is away is tried again.
 const AWAY: Duration = Duration::from_secs(10);

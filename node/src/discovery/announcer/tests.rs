@@ -323,9 +323,7 @@ fn nobody_starves_when_the_pace_is_too_slow() {
         // A tracker that wants to hear of each every 18 s, in which there is time for 1200.
         let soon = Intervals::told(Some(18), None);
         let now = world.now;
-        world
-            .announcer
-            .answered(now, job.id, soon, &mut world.rng);
+        world.announcer.answered(now, job.id, soon, &mut world.rng);
     }
     assert!(
         told.iter().all(|&times| (1..=3).contains(&times)),
