@@ -183,12 +183,9 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     let (stem, extension) = name
         .rfind('.')
         .map_or((&*name, ""), |dot| name.split_at(dot));
-    let most = MAX_NAME.saturating_sub(extension.len() + 11);
-    let stem = match name.len() + 11 > MAX_NAME {
-        true => cut(stem, most),
-        false => stem,
-    };
-    path.with_file_name(OsString::from(format!("{stem}.{number}{extension}")))
+    let end = format!(".{number}{extension}");
+    let stem = cut(stem, MAX_NAME.saturating_sub(end.len()));
+    path.with_file_name(OsString::from(format!("{stem}{end}")))
 }
 
 /// A hash by which paths are equal that some disk takes for the same.

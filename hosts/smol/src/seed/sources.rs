@@ -425,9 +425,9 @@ fn say_renamed(content: &Content) {
             escape(content.name()),
             escape(first.as_os_str().as_encoded_bytes()),
         );
-        log::info!(
-            "{name}: {count} of its files cannot have the name that the torrent gives them, and have another; the first is \
-             {first}; `everseed show` marks them"
+        log::warn!(
+            "{name}: {count} of its files are not called as the torrent calls them, as not every file can have such a \
+             name; the first is {first}, and `everseed show` marks them"
         );
     }
 }
