@@ -90,21 +90,21 @@ fn made_shown_checked() {
         "name: share\ninfo-hash: {hash}\n{magnet}\nsize: 68.3 KiB (70000 bytes)\n\
          pieces: 5 of 16.0 KiB (16384 bytes)\nprivate: no\ncreated by: everseed/{version}\n\
          comment: hi\\u{{7}}\ntracker (tier 1): http://t/a?x=1\ntracker (tier 2): udp://u:80\n\
-         web seed: http://w/\nfiles: 3\n     1           20000  a\\u{{1b}}[31m\n     2               0  empty\n     3           50000  sub/b\n"
+         web seed: http://w/\nfiles: 3\n     1           20000  a_[31m (renamed)\n     2               0  empty\n     3           50000  sub/b\n\
+         renamed: 1, as a file cannot have the name that the torrent gives it, or another one has it\n"
     );
     assert_eq!(out, expected);
 
     let check = ["check", "share.torrent", "."];
     let (code, out, err) = run(&scratch.0, &check);
-    let good = "ok       a\\u{1b}[31m\nok       empty\nok       sub/b\npieces: 5 of 5 good\n";
+    let good = "ok       a_[31m\nok       empty\nok       sub/b\npieces: 5 of 5 good\n";
     assert_eq!((code, out.as_str(), err.as_str()), (0, good, ""));
     let mut bytes = vec![2; 50_000];
     bytes[49_999] = 3;
     scratch.write("share/sub/b", &bytes);
     fs::remove_file(scratch.0.join("share/empty")).unwrap();
     let (code, out, _) = run(&scratch.0, &["check", "share.torrent", "share"]);
-    let bad =
-        "ok       a\\u{1b}[31m\nmissing  empty\nbad      sub/b (pieces 4)\npieces: 4 of 5 good\n";
+    let bad = "ok       a_[31m\nmissing  empty\nbad      sub/b (pieces 4)\npieces: 4 of 5 good\n";
     assert_eq!((code, out.as_str()), (3, bad));
 }
 

@@ -94,7 +94,8 @@ Passkeys and passwords in URLs are printed as ***, trackers with one are left
 out of the magnet link, and private torrents have none: see everseed show.
 Only verified data is served. Files are looked at every half minute, a folder
 of 30,000 every five minutes: changed ones are verified anew. What was on a disk
-that is not mounted is looked for every 10 s, and served again. SIGINT or SIGTERM stops cleanly, a second one at once.
+that is not mounted is looked for every 10 s, and served again. SIGINT or
+SIGTERM stops cleanly, a second one at once.
 
 Examples:
   everseed seed film.mkv                       share a file

@@ -26,8 +26,8 @@ Usage: everseed show [--secrets] TORRENT
 Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
 web seeds, comment, and every file: its number (for `everseed get --only`), its
 size in bytes, its path. A file that cannot have the name that the torrent gives
-it has another, the same everywhere: it is marked. Text from the torrent cannot control the terminal: odd
-characters are shown as escapes.
+it has another, the same everywhere: it is marked. Text from the torrent cannot
+control the terminal: odd characters are shown as escapes.
 
 Options:
       --secrets          print passwords and passkeys in URLs too, which are ***
