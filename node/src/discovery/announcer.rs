@@ -411,9 +411,9 @@ impl Slot {
 /// Jobs of each kind that are in pending block at a time.
 pub const MAX_IN_FLIGHT: usize = 8;
 
-/// The least time between two regular jobs: 66 a second, so that starting with ten thousand
+/// The least time between two regular jobs: a hundred a second, so that starting with ten thousand
 /// torrents is no attack on their tracker.
-pub const PACE: Duration = Duration::from_millis(15);
+pub const PACE: Duration = Duration::from_millis(10);
 
 /// The wait after the first failure of a whole tier.
 const BACK_OFF: Duration = Duration::from_secs(15);

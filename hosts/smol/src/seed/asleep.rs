@@ -16,6 +16,7 @@ use super::Seed;
 use super::index::is_torrent;
 use super::loader::Outcome;
 use super::service::{Managed, Service, Stage, awake};
+use super::sources::Trouble;
 use super::torrents::Seeded;
 use crate::catalogue::{Catalogue, Mark, Sleeper};
 use crate::cli::run::Item;
@@ -184,6 +185,12 @@ impl Service {
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
         let source = match outcome {
             Ok((source, _)) => source,
+            Err(Trouble::Changed(reason)) => {
+                log::warn!("{reason}, so it is shared anew when it stays as it is");
+                let sleeper = seed.catalogue.borrow().read(id.slot);
+                let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
+                return self.forget(seed, engine, before.as_slice());
+            }
             Err(reason) => {
                 log::info!("{}; it stays asleep", reason.text());
                 return engine.sleep(id);

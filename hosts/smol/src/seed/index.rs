@@ -4,13 +4,14 @@
 //! A path is 48 bits of its hash. Two paths out of ten thousand share them once in millions of
 //! folders; then the newer one is not seeded.
 
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use everseed_core::hash::{InfoHash, Sha1, Smol};
 
-use super::watch::settle_mark;
+use super::watch::{mark, settle_mark};
 use crate::catalogue::Catalogue;
 
 /// The paths of all that is in the catalogue.
@@ -66,7 +67,7 @@ impl Index {
     }
 
     /// Slots and info-hashes of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
-    /// changed, and of content that a torrent `describes`. `go_on` is asked for each.
+    /// changed, or another file that has, and of content that a torrent `describes`. `go_on` is asked for each.
     pub(super) fn missing(
         &self,
         catalogue: &Catalogue,
@@ -82,8 +83,12 @@ impl Index {
                 return Ok(());
             }
             let seen = self.seen.get(usize::from(slot)) == Some(&true);
-            let changed =
-                || is_torrent(&path) && settle_mark(&path, || false) != Some(sleeper.mark);
+            let changed = || match is_torrent(&path) {
+                true => settle_mark(&path, || false) != Some(sleeper.mark),
+                // A folder is looked at when it is woken, as it may hold very many files.
+                false => fs::metadata(&path)
+                    .is_ok_and(|there| there.is_file() && mark(&there) != sleeper.mark),
+            };
             let described = || !is_torrent(&path) && describes(&sleeper.root());
             if !seen || closely && changed() || described() {
                 missing.push((slot, sleeper.info_hash()));
@@ -115,7 +120,6 @@ mod tests {
     use super::*;
     use crate::catalogue::Sleeper;
     use everseed_core::geometry::TorrentId;
-    use std::fs;
 
     #[test]
     fn what_is_missing_and_what_is_new() {
@@ -163,6 +167,25 @@ mod tests {
         assert_eq!(missing(&folder, false), [1]);
         assert_eq!(missing(&folder, true), [1, 2]);
         assert_eq!(missing(other, false), [3]);
+        // Other files are looked at too.
+        let (hash, film) = (InfoHash([9; 20]), folder.join("film.mkv"));
+        fs::write(&film, "film").unwrap();
+        let mark = settle_mark(&film, || false).unwrap();
+        let sleeper = Sleeper::new(hash, &film, None, &film, mark, Vec::new(), false);
+        let id = TorrentId {
+            slot: 5,
+            tenancy: 7,
+        };
+        catalogue.add(id, &sleeper).unwrap();
+        let films = |closely| {
+            let mut index = Index::new(&catalogue, || Ok(())).unwrap();
+            assert!(index.see(&film));
+            let missing = index.missing(&catalogue, |_| false, &folder, closely, || Ok(()));
+            missing.unwrap().contains(&(5, hash))
+        };
+        assert!(!films(true));
+        fs::write(&film, "a longer film").unwrap();
+        assert!(!films(false) && films(true));
         let given_up = || Err(io::ErrorKind::Interrupted.into());
         assert!(Index::new(&catalogue, given_up).is_err());
         let missing = index.missing(&catalogue, |_| false, &folder, true, given_up);

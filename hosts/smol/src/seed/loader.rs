@@ -232,11 +232,13 @@ fn looked_at(mut source: Source) -> Source {
 
 fn open_any(state: &State, order: &Order) -> Outcome {
     let Item { path, fetch, .. } = &order.item;
-    if order
-        .mark
-        .is_some_and(|mark| settle_mark(path, || false) != Some(mark))
-    {
-        return Err(format!("{}: it has changed", path.display()).into());
+    if let Some(before) = order.mark {
+        let changed = format!("{}: it has changed", path.display());
+        match settle_mark(path, || false) {
+            Some(mark) if mark == before => {}
+            Some(_) => return Err(Trouble::Changed(changed)),
+            None => return Err(changed.into()),
+        }
     }
     if let (Some(_), Some(folder)) = (fetch, &order.folder) {
         resolve(folder, path, order.links).map_err(|error| error.to_string())?;

@@ -38,6 +38,8 @@ pub(crate) enum Trouble {
     Bad(String),
     /// It may be better another time.
     Failed(String),
+    /// It is there, and is not what slept.
+    Changed(String),
     /// It belongs to a torrent, and nobody asked for it by name.
     Described(String),
 }
@@ -49,6 +51,7 @@ impl Trouble {
         | Trouble::Full(text)
         | Trouble::Bad(text)
         | Trouble::Failed(text)
+        | Trouble::Changed(text)
         | Trouble::Described(text)) = self;
         text
     }

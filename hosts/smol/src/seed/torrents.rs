@@ -61,6 +61,8 @@ pub(crate) struct Seeded {
     touched: bool,
     /// Whether files were found to be others than those that were verified.
     has_changed: bool,
+    /// Whether it was said that its state cannot be written.
+    said_unsaved: bool,
     /// What could not be read or written.
     faults: Faults,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
@@ -120,6 +122,7 @@ impl Seeded {
             looked_at: Instant::now(),
             touched: false,
             has_changed: false,
+            said_unsaved: false,
             faults: Faults::default(),
             calm: false,
             asleep_until: Instant::now(),
@@ -727,9 +730,13 @@ impl Seeded {
         // What a first check found out would be found out again.
         let first = self.saved.is_none() && self.download.is_none();
         match state.save(&record, in_haste || first) {
-            Ok(()) => self.saved = Some(now),
+            Ok(()) => (self.saved, self.said_unsaved) = (Some(now), false),
+            Err(error) if std::mem::replace(&mut self.said_unsaved, true) => {
+                log::debug!("{}: {error}", self.name());
+            }
             Err(error) => log::warn!(
-                "{}: {error}: the state of {} is not kept, a restart will verify it again",
+                "{}: {error}: the state of {} is not kept, a restart will verify it again; this is not said again \
+                 until it can be",
                 state.folder().display(),
                 self.name(),
             ),

@@ -320,8 +320,8 @@ fn nobody_starves_when_the_pace_is_too_slow() {
     for _ in 0..2 * MANY {
         let (_, job) = world.next();
         told[usize::from(job.torrent.slot)] += 1;
-        // A tracker that wants to hear of each every 18 s, in which there is time for 1200.
-        let soon = Intervals::told(Some(18), None);
+        // A tracker that wants to hear of each every 12 s, in which there is time for 1200.
+        let soon = Intervals::told(Some(12), None);
         let now = world.now;
         world.announcer.answered(now, job.id, soon, &mut world.rng);
     }
