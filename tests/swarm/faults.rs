@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::time::SystemTime;
 
 use everseed_core::resume::{Record, Verified};
@@ -220,7 +221,7 @@ fn no_file_may_be_so_long() {
     getter.wait_for("complete but for 6.");
     let said = getter.process.output();
     assert_eq!(
-        said.matches("no file may be so long there").count(),
+        said.matches("no file may be so long there, 3 MiB").count(),
         2,
         "{said}"
     );
@@ -228,6 +229,42 @@ fn no_file_may_be_so_long() {
     assert_eq!(code, 7, "exit code of an unfinished download");
     let there = get.join("files/album/b");
     assert_eq!(fs::metadata(there).unwrap().len(), 2 * MIB);
+    seeder.stop();
+}
+
+/// If nothing of it can be written that is said before a byte comes, and if there is too little room that is too.
+#[test]
+fn what_will_not_fit_is_said_beforehand() {
+    let (net, dir) = (Net::new(), Dir::new("seed"));
+    let content = Content::file("long.bin", 3 * MIB, 97);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let mut seeder = setup.args(["-s", "64K"]).start(&dir);
+    let (torrent, listen) = (seeder.torrent(), net.addr(Family::V4));
+    let wrapper = ["prlimit", "--fsize=2500000"].map(str::to_owned);
+    let mut getter = Getter::start_in(&torrent, listen, Dir::new("get"), &[], &wrapper);
+    let said = "long.bin: no file may be so long there, 3 MiB; raise `ulimit -f`";
+    let code = getter.process.wait(PATIENCE);
+    let output = getter.process.output();
+    assert!(output.contains(said), "{output}");
+    assert_eq!(code, 1, "{output}");
+    assert!(!getter.files().join("long.bin").exists());
+
+    let room = Dir::new("room");
+    let mounted = room.sub("small");
+    let mount = |args: &[&str]| {
+        let done = Command::new("mount").args(args).arg(&mounted).status();
+        assert!(done.unwrap().success(), "{args:?}");
+    };
+    mount(&["-t", "tmpfs", "-o", "size=2m", "small"]);
+    let out = mounted.to_str().unwrap();
+    let mut getter = Getter::start(&torrent, listen, Dir::new("get"), &["--no-seed", "-o", out]);
+    getter.wait_for("3.00 MiB are still to be written, and only 2.00 MiB are free");
+    mount(&["-o", "remount,size=8m"]);
+    let (code, _get) = getter.end();
+    // A part of it is there: no more is asked for than is missing.
+    fs::remove_file(mounted.join("long.bin")).unwrap();
+    assert_eq!(code, 0);
+    let _ = Command::new("umount").arg("-l").arg(&mounted).status();
     seeder.stop();
 }
 

@@ -14,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::access::{self, Access};
 use crate::error::ReadError;
 
 /// Which symbolic links are followed beneath a folder that the owner named.
@@ -128,7 +129,7 @@ impl<'a> Root<'a> {
 
     /// Makes the folder `path` and those on its way, as far as they are missing. The folder that the
     /// owner named has to be there.
-    pub(crate) fn make_folder(self, path: &Path) -> Result<OwnedFd, OpenFailure> {
+    pub(crate) fn make_folder(self, path: &Path, access: Access) -> Result<OwnedFd, OpenFailure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.open(path, flags) {
             Err(error) if OpenFailure::from(error).is_no_such_name() => {}
@@ -144,8 +145,13 @@ impl<'a> Root<'a> {
             here = match self.open(&way, flags) {
                 Err(Errno::NOENT) => {
                     match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o777)) {
+                        Ok(()) => {
+                            let look = OFlags::RDONLY | OFlags::DIRECTORY;
+                            access.give(&self.open(&way, look)?, access::FOLDER)?;
+                            self.open(&way, flags)?
+                        }
                         // There is a link that leads nowhere, or somebody was faster.
-                        Ok(()) | Err(Errno::EXIST) => self.open(&way, flags)?,
+                        Err(Errno::EXIST) => self.open(&way, flags)?,
                         Err(error) => return Err(error.into()),
                     }
                 }
@@ -433,7 +439,10 @@ mod tests {
         fs::create_dir(folder.join("other")).unwrap();
         symlink("other", folder.join("stays")).unwrap();
         let root = Root::new(&folder);
-        let make = |path: &str| root.make_folder(Path::new(path)).map(drop);
+        let make = |path: &str| {
+            root.make_folder(Path::new(path), Access::default())
+                .map(drop)
+        };
         for path in ["a/b/c", "a/b/c", "a/b/d", "stays/sub"] {
             assert_eq!(make(path), Ok(()), "{path}");
         }

@@ -20,6 +20,7 @@ use everseed_core::metainfo::{Kind, Metainfo, Name, Spelling};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::access::Access;
 use crate::beneath::{Links, OpenFailure};
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
 use crate::entry::{
@@ -68,6 +69,8 @@ pub struct Content {
     held: Mutex<Option<File>>,
     /// Which files may be written; without it all of them.
     ours: Mutex<Option<Arc<Ours>>>,
+    /// Who else may read and write what is made.
+    access: Mutex<Access>,
 }
 
 /// A path that a file system refused, and the one that was made instead.
@@ -463,6 +466,15 @@ impl Content {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives what is made from now on to a group, or takes permissions away.
+    pub fn give(&self, access: Access) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn device(&self) -> Option<u64> {
         self.device.load(Ordering::Relaxed).checked_sub(1)
     }
@@ -515,6 +527,7 @@ impl Content {
             id: ContentId::next(),
             torrent: (real.flatten().as_deref()).unwrap_or(torrent_file).into(),
             known: Mutex::new(None),
+            access: Mutex::default(),
             name: names.first().map_or("_", Name::as_str).into(),
             metainfo: metainfo.clone(),
             layout,

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod beneath;
 mod cache;
 pub mod check;
@@ -31,11 +32,13 @@ pub mod hash;
 mod hashing;
 mod index;
 mod layout;
+mod lengthen;
 pub mod make;
 mod ours;
 pub mod owner;
 mod regular;
 mod replace;
+pub mod room;
 mod stream;
 mod unique;
 pub mod unpack;
@@ -45,6 +48,7 @@ pub mod write;
 #[cfg(test)]
 mod scratch;
 
+pub use crate::access::Access;
 pub use crate::beneath::{Links, resolve};
 pub use crate::cache::FileCache;
 pub use crate::choice::{Choice, fits, is_unwanted};

@@ -16,7 +16,6 @@
 //! it: a [`check`](crate::check::check()) tells what the disk holds.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -24,15 +23,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use everseed_core::metainfo::Kind;
-use rustix::fs::{FallocateFlags, Stat};
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
+use crate::access::{self, Access};
 use crate::beneath::{OpenFailure, Root};
 use crate::cache::{FileCache, Part, Source};
 use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::{ReadError, Shown, leaves, owners};
 use crate::index::Record;
+use crate::lengthen;
 use crate::ours::{Mark, Note, Ours};
 
 /// Why content could not be written.
@@ -53,6 +54,8 @@ pub enum WriteError {
     TooLong {
         /// The file.
         path: PathBuf,
+        /// What it would have, if that is known.
+        len: Option<u64>,
     },
     /// A folder or a device stands where the file should be.
     NotAFile {
@@ -118,7 +121,7 @@ impl WriteError {
         match self {
             WriteError::NoSpace { path }
             | WriteError::Quota { path }
-            | WriteError::TooLong { path }
+            | WriteError::TooLong { path, .. }
             | WriteError::NotAFile { path }
             | WriteError::Leaves { path }
             | WriteError::Owners { path }
@@ -171,7 +174,7 @@ impl WriteError {
         match error.kind() {
             io::ErrorKind::StorageFull => WriteError::NoSpace { path },
             io::ErrorKind::QuotaExceeded => WriteError::Quota { path },
-            io::ErrorKind::FileTooLarge => WriteError::TooLong { path },
+            io::ErrorKind::FileTooLarge => WriteError::TooLong { path, len: None },
             _ => WriteError::Io { path, error },
         }
     }
@@ -188,11 +191,31 @@ impl fmt::Display for WriteError {
                 "{}: the quota of this user is used up; make room or have it raised",
                 Shown(path)
             ),
-            WriteError::TooLong { path } => write!(
+            WriteError::TooLong { path, len: None } => write!(
                 f,
                 "{}: no file may be so long there; use another file system, or raise `ulimit -f`",
                 Shown(path)
             ),
+            WriteError::TooLong {
+                path,
+                len: Some(len),
+            } => {
+                let (size, unit) = match len >> 30 {
+                    0 => (len >> 20, "MiB"),
+                    gib => (gib, "GiB"),
+                };
+                write!(f, "{}: ", Shown(path))?;
+                match lengthen::is_allowed(*len) {
+                    true => write!(
+                        f,
+                        "the file system holds no file of {size} {unit}; use another one"
+                    ),
+                    false => write!(
+                        f,
+                        "no file may be so long there, {size} {unit}; raise `ulimit -f` (LimitFSIZE= of a service)"
+                    ),
+                }
+            }
             WriteError::NotAFile { path } => write!(
                 f,
                 "{} is no regular file, but the torrent has one there; move it away",
@@ -227,16 +250,17 @@ impl std::error::Error for WriteError {}
 pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     let layout = content.layout();
     let named = layout.named();
-    let made = fs::create_dir_all(named.folder);
+    let made = content.access().make_folder(named.folder);
     made.map_err(|error| WriteError::of(named.folder.to_owned(), error))?;
-    let failure = match named.make_folder(layout.base()) {
+    let access = content.access();
+    let failure = match named.make_folder(layout.base(), access) {
         Ok(_) => return Ok(()),
         Err(failure) => failure,
     };
     let own = layout.base().to_owned();
     let tops = layout.fitting_tops().into_iter();
     let mut tops = tops.filter(|_| failure.is_no_such_name() && !layout.is_single());
-    let made = tops.find(|top| named.make_folder(top).is_ok());
+    let made = tops.find(|top| named.make_folder(top, access).is_ok());
     let made = made.ok_or_else(|| WriteError::open(content.folder(), failure))?;
     layout.lies_at(&made);
     content.note_refused(&own, &made);
@@ -311,7 +335,7 @@ fn each(
     Ok(())
 }
 
-/// Takes all space of the files for which `wanted` holds and that are ours.
+/// Takes all space of the files for which `wanted` holds and that are ours, where that takes no time.
 pub fn reserve(
     content: &Content,
     mut wanted: impl FnMut(&Entry) -> bool,
@@ -322,16 +346,12 @@ pub fn reserve(
             return Ok(());
         };
         let place = content.place_of(entry);
-        let file = match create(content, number, &place, entry.len) {
+        let (file, _) = match open(content, number, &place) {
             Err(error) if error.is_of_file() => return Ok(()),
-            created => created?,
+            opened => opened?,
         };
-        let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, entry.len);
-        match taken {
-            // A file system that cannot do so keeps it sparse.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(error) => Err(WriteError::of(content.path_of(entry), error.into())),
-        }
+        let taken = lengthen::take(&file, entry.len);
+        taken.map_err(|error| WriteError::of(content.path_of(entry), error.into()))
     })
 }
 
@@ -391,9 +411,41 @@ pub fn sync(content: &Content) -> Result<(), WriteError> {
     synced.map_err(|error| WriteError::of(content.folder(), error))
 }
 
-/// Whether the file that holds the byte at `offset` can be opened for writing. It is made if need be.
+/// Makes the file that holds the byte at `offset` longer by a step, before something is written to it. Answers
+/// whether it is long enough by now, or takes no writes at all, as [`write`] then says. Whoever does not call this waits
+/// longer in `write`.
+pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
+    if files.find(content.id(), offset).is_some() {
+        return true;
+    }
+    let step = || -> Result<bool, WriteError> {
+        let record = content.record(offset).map_err(WriteError::Place)?;
+        if record.zeros {
+            return Ok(true);
+        }
+        // As before each first write.
+        let folder = content.with_folder(|_| Ok(()));
+        folder.map_err(|error| WriteError::of(content.folder(), error))?;
+        let path = content.place_at(&record);
+        let path = path.map_err(WriteError::Place)?;
+        let (file, stat) = open(content, record.number, &path)?;
+        let now = longer(content, &path, &file, size(&stat), record.len)?;
+        Ok(now >= record.len)
+    };
+    step().unwrap_or(true)
+}
+
+/// Whether the file that holds the byte at `offset` can be opened for writing, and can be as long as it has to be.
+/// It is made if need be.
 pub fn is_writable(content: &Content, offset: u64) -> bool {
-    part(content, &FileCache::new(1), offset).is_ok()
+    let opened = || -> Result<bool, WriteError> {
+        let record = content.record(offset).map_err(WriteError::Place)?;
+        let path = content.place_at(&record);
+        let path = path.map_err(WriteError::Place)?;
+        let (file, _) = open(content, record.number, &path)?;
+        Ok(lengthen::fits(&file, record.len).is_ok())
+    };
+    opened().unwrap_or(false)
 }
 
 /// The pieces that have to be left out if the file that holds the byte at `offset` takes no writes.
@@ -477,21 +529,47 @@ fn on_its_disk(content: &Content) -> Result<(), WriteError> {
 /// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
 /// `path` is beneath the folder that the owner named.
 fn create(content: &Content, number: u64, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
+    let (file, stat) = open(content, number, path)?;
+    let mut now = size(&stat);
+    while now < len {
+        now = longer(content, path, &file, now, len)?;
+    }
+    Ok(file)
+}
+
+fn longer(
+    content: &Content,
+    path: &Path,
+    file: &OwnedFd,
+    now: u64,
+    len: u64,
+) -> Result<u64, WriteError> {
+    let longer = lengthen::lengthen(file, now, len);
+    longer.map_err(|error| match error {
+        Errno::FBIG => WriteError::TooLong {
+            path: content.layout().whole(path),
+            len: Some(len),
+        },
+        error => WriteError::of(content.layout().whole(path), error.into()),
+    })
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Opens a file for writing, of whatever length it is.
+fn open(content: &Content, number: u64, path: &Path) -> Result<(OwnedFd, Stat), WriteError> {
     on_its_disk(content)?;
-    let (file, stat) = match content.ours() {
-        None => open_or_make(content, path)?,
+    match content.ours() {
+        None => open_or_make(content, path),
         Some(ours) => {
             let opened = open_ours(content, &ours, number, path)?;
             opened.ok_or_else(|| WriteError::Owners {
                 path: content.layout().whole(path),
-            })?
+            })
         }
-    };
-    if u64::try_from(stat.st_size).is_ok_and(|size| size < len) {
-        let longer = rustix::fs::ftruncate(&file, len);
-        longer.map_err(|e| WriteError::of(content.layout().whole(path), e.into()))?;
     }
-    Ok(file)
 }
 
 /// Opens a file that is ours, or makes it ours if there is nothing that could be lost; `None` if there is.
@@ -568,23 +646,31 @@ fn open_or_make(content: &Content, path: &Path) -> Result<(OwnedFd, Stat), Write
 /// Makes a file and the folders on its way; `None` if there is something of its name. Where the file system refuses
 /// the name it gets another one.
 fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, WriteError> {
-    let named = content.layout().named();
-    let failure = match make_at(named, path) {
+    let (named, access) = (content.layout().named(), content.access());
+    let failure = match make_at(named, path, access) {
         Ok(made) => return Ok(made),
         Err(failure) => failure,
     };
-    let fits = || content.make_fitting(path, |place| make_at(named, place).ok().flatten());
+    let fits = || content.make_fitting(path, |place| make_at(named, place, access).ok().flatten());
     // Some say of a name that they refuse that it is not there, though its folder is.
     let made = failure.is_no_such_name().then(fits).flatten();
     made.map(Some)
         .ok_or_else(|| WriteError::open(content.layout().whole(path), failure))
 }
 
-fn make_at(named: Root<'_>, path: &Path) -> Result<Option<(OwnedFd, Stat)>, OpenFailure> {
-    let folder = named.make_folder(path.parent().unwrap_or(Path::new("")))?;
+fn make_at(
+    named: Root<'_>,
+    path: &Path,
+    access: Access,
+) -> Result<Option<(OwnedFd, Stat)>, OpenFailure> {
+    let folder = named.make_folder(path.parent().unwrap_or(Path::new("")), access)?;
     match Root::make_file(&folder, path.file_name().unwrap_or_default()) {
         Err(Errno::EXIST) => Ok(None),
-        made => Ok(Some(made?)),
+        Err(error) => Err(error.into()),
+        Ok((file, stat)) => {
+            access.give(&file, access::FILE)?;
+            Ok(Some((file, stat)))
+        }
     }
 }
 

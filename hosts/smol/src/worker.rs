@@ -384,8 +384,14 @@ impl Shared {
     fn write(&self, first: Block, scratch: &mut Scratch) {
         let mut batch = std::mem::take(&mut scratch.batch);
         batch.push(first);
-        self.lock().neighbours(&mut batch);
         let content = Arc::clone(&batch[0].content);
+        // A file that grows for minutes keeps nobody else waiting.
+        if !write::lengthen(&content, &self.written, batch[0].span.offset) {
+            self.lock().writes.extend(batch.drain(..));
+            scratch.batch = batch;
+            return;
+        }
+        self.lock().neighbours(&mut batch);
         let mut slices: [&[u8]; BATCH] = [&[]; BATCH];
         for (slice, block) in slices.iter_mut().zip(&batch) {
             *slice = block.bytes();

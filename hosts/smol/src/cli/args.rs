@@ -252,6 +252,46 @@ fn usage(error: lexopt::Error) -> Stop {
     Stop::Usage(escape(&text).to_string())
 }
 
+/// Permissions that are taken away, in octal digits; never our own.
+pub(crate) fn umask(text: &str) -> Option<u32> {
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+    let mask = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
+    (mask <= 0o077).then_some(mask)
+}
+
+/// The number of a group, by its name or as a number, if we may give files to it.
+pub(crate) fn group(text: &str) -> Result<u32, Stop> {
+    let groups = std::fs::read("/etc/group").unwrap_or_default();
+    let Some(number) = group_number(&groups, text) else {
+        return Err(Stop::Usage(format!(
+            "--group: there is no group {text:?} in /etc/group; make it, or give its number"
+        )));
+    };
+    let is_number = |group: &rustix::process::Gid| group.as_raw() == number;
+    let of_ours = rustix::process::getgroups().unwrap_or_default();
+    let may = rustix::process::geteuid().is_root()
+        || is_number(&rustix::process::getegid())
+        || of_ours.iter().any(is_number);
+    match may {
+        true => Ok(number),
+        false => Err(Stop::Usage(format!(
+            "--group: the user of everseed is not in the group {text:?}, so it may give no files to it; add it there \
+             (usermod -aG), and start everseed anew"
+        ))),
+    }
+}
+
+fn group_number(groups: &[u8], text: &str) -> Option<u32> {
+    let of_name = groups.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let is_it = fields.next() == Some(text.as_bytes()) && !text.is_empty();
+        let number = std::str::from_utf8(fields.nth(1)?).ok();
+        number.filter(|_| is_it)?.parse().ok()
+    });
+    // The highest is nobody's: it means no change.
+    of_name.or_else(|| number(text, 0, u32::MAX - 1))
+}
+
 /// `digits`, with at most a few decimals, times `unit`.
 fn scaled(digits: &str, unit: u64) -> Option<u64> {
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
@@ -354,6 +394,38 @@ mod tests {
         }
         for bad in ["", "0", "8", "24", "1024M", "16384x", "4294967296M", "é"] {
             assert_eq!(piece_len(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_may_write() {
+        for (text, mask) in [
+            ("002", Some(2)),
+            ("022", Some(0o22)),
+            ("0077", Some(0o77)),
+            ("0", Some(0)),
+            ("700", None),
+            ("0o22", None),
+            ("+22", None),
+            ("008", None),
+            ("00022", None),
+            ("", None),
+        ] {
+            assert_eq!(umask(text), mask, "{text}");
+        }
+        let groups = b"root:x:0:\nmedia:x:1003:anna,otto\n1003:x:7:\nbroken\nodd:x:many:\n";
+        for (text, number) in [
+            ("media", Some(1003)),
+            ("1003", Some(7)),
+            ("1004", Some(1004)),
+            ("4294967295", None),
+            ("broken", None),
+            ("odd", None),
+            ("med", None),
+            ("", None),
+            ("-1", None),
+        ] {
+            assert_eq!(group_number(groups, text), number, "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use everseed_disk::Access;
 use lexopt::Parser;
 
 use crate::cli::args::{self, Given, Stop};
@@ -30,6 +31,11 @@ Options:
       --overwrite      write over files that are there and are not what the
                        torrent says, though everseed did not make them, or they
                        were changed since they were complete
+      --umask MASK     permissions that files and folders which it makes do not
+                       have: 002 lets their group write, as Samba users want
+                       (default: that of the process)
+      --group GROUP    the group that these get, by name or number: one that
+                       everseed is in, or any if it is root
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
       --time MINUTES   stop after seeding for so long
@@ -88,6 +94,8 @@ pub struct Fetch {
     pub full: bool,
     /// Whether files that are there and differ are written over.
     pub overwrite: bool,
+    /// Who else may read and write what is made.
+    pub access: Access,
     /// Stop when it is complete.
     pub no_seed: bool,
     /// Stop when so many thousandths of its size were sent.
@@ -163,6 +171,11 @@ impl Fetch {
                 };
                 self.full = args::parsed(parser, name, "sparse or full", read)?;
             }
+            "--umask" => {
+                let what = "a mask like 022 or 002 (three octal digits, the first of them 0)";
+                self.access.umask = Some(args::parsed(parser, name, what, args::umask)?);
+            }
+            "--group" => self.access.group = Some(args::group(&args::text(parser, name)?)?),
             "--ratio" => {
                 let what = "a number like 1.5";
                 self.ratio = Some(args::parsed(parser, name, what, args::thousandths)?);
@@ -216,6 +229,7 @@ mod tests {
             "--sequential",
             "--prealloc=full",
             "--overwrite",
+            "--umask=002",
             "--no-seed",
             "--ratio",
             "1.5",
@@ -235,6 +249,10 @@ mod tests {
             sequential: true,
             full: true,
             overwrite: true,
+            access: Access {
+                umask: Some(0o002),
+                group: None,
+            },
             no_seed: true,
             ratio: Some(1500),
             time: Some(Duration::from_secs(30)),
@@ -252,6 +270,14 @@ mod tests {
             (&[], "get needs a .torrent file or its URL"),
             (&["--ratio=-1", "a"], "--ratio: \"-1\" is not a number"),
             (&["--time=soon", "a"], "--time: \"soon\" is not a number"),
+            (
+                &["--umask=700", "a"],
+                "--umask: \"700\" is not a mask like 022",
+            ),
+            (
+                &["--group=no such group", "a"],
+                "--group: there is no group \"no such group\"",
+            ),
             (
                 &["--prealloc=none", "a"],
                 "--prealloc: \"none\" is not sparse or full",

@@ -358,6 +358,8 @@ const OF_ONE: &[&str] = &[
     "sequential",
     "prealloc",
     "overwrite",
+    "umask",
+    "group",
     "no-seed",
     "ratio",
     "time",

@@ -41,7 +41,7 @@ Options:
       --exclude PATTERN, --include PATTERN, --all
                        which files of a folder: see everseed make --help
       --strict         end when a file cannot be taken
-      --private, --align, --piece-size SIZE, --comment TEXT, --created-by TEXT,
+  -s, --piece-size SIZE, --private, --align, --comment TEXT, --created-by TEXT,
       --web-seed URL, --no-date
                        see everseed make --help
       --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,

@@ -14,7 +14,7 @@ use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
     open_torrent,
     owner::{self, Differing},
-    read_entries, read_torrent, replace, write,
+    read_entries, read_torrent, replace, room, write,
 };
 use everseed_node::Order;
 
@@ -306,6 +306,7 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
         let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
         return Err((format!("--out {shown}: that is a file; give a folder"), 1));
     }
+    content.give(fetch.access);
     let mut wanted = None;
     let mut used = vec![false; fetch.only.len()];
     if !fetch.only.is_empty() {
@@ -381,6 +382,9 @@ pub(crate) fn prepare(
     let wanted = download.wanted.as_ref();
     let is_whole = !(0..pieces).any(|p| lacks(p) && wanted.is_none_or(|w| bits::get(w, p)));
     make_folder(content, download)?;
+    if !is_whole {
+        measure(content, download, &good, keep_on)?;
+    }
     let mut verdict = Verdict::Begin;
     if is_whole {
         let _ = std::fs::remove_file(&download.record);
@@ -450,6 +454,31 @@ pub(super) fn not_held(torrent: &Path, metainfo: &Metainfo, only: &[String]) -> 
 fn says_no_file(wish: &str) -> String {
     let shown = escape(wish);
     format!("only {shown}: the torrent holds no such file; `everseed show` lists them")
+}
+
+/// Says beforehand what will not fit. A file that is too long is left out while there are others; a service goes on
+/// even without.
+fn measure(
+    content: &Content,
+    download: &Download,
+    good: &[u8],
+    keep_on: bool,
+) -> Result<(), WriteError> {
+    let room = room::measure(content, good, wanted_files(&download.goal))?;
+    if let Some((path, len)) = room.too_long.filter(|_| !keep_on) {
+        let len = Some(len);
+        return Err(WriteError::TooLong { path, len });
+    }
+    if room.needed > room.free {
+        log::warn!(
+            "{}: {} are still to be written, and only {} are free in {}; it waits when the disk is full: make room",
+            escape(content.name()),
+            size(room.needed),
+            size(room.free),
+            escape(download.goal.out.as_os_str().as_encoded_bytes())
+        );
+    }
+    Ok(())
 }
 
 /// Whether each file, in their order, was named.

@@ -1,0 +1,107 @@
+//! Whether what is to be downloaded fits, before the first byte comes.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use everseed_core::bits;
+use everseed_core::metainfo::Kind;
+use rustix::fs::{AtFlags, Stat, fstatvfs, unlinkat};
+
+use crate::beneath::Root;
+use crate::content::Content;
+use crate::entry::Entry;
+use crate::error::ReadError;
+use crate::lengthen;
+use crate::write::WriteError;
+
+/// What a download takes, and what there is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes of the file system that it will take yet: those that it has already, and holes of others, aside.
+    pub needed: u64,
+    /// Bytes that this user may take.
+    pub free: u64,
+    /// The shortest file, if even that is longer than any can be there.
+    pub too_long: Option<(PathBuf, u64)>,
+}
+
+/// Measures the files for which `wanted` holds, in the content's folder, which has to be there; `good` are the
+/// pieces that it has.
+pub fn measure(
+    content: &Content,
+    good: &[u8],
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> Result<Room, WriteError> {
+    let (layout, geometry) = (content.layout(), content.geometry());
+    let named = layout.named();
+    let (mut needed, mut shortest) = (0_u64, None::<(PathBuf, u64)>);
+    for entry in content.entries().map_err(WriteError::Place)? {
+        let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
+        if !wanted(&entry) || entry.kind != Kind::Data || entry.len == 0 {
+            continue;
+        }
+        let end = entry.start + entry.len;
+        let lacking = entry.pieces(geometry).filter(|&p| !bits::get(good, p));
+        let missing: u64 = lacking
+            .filter_map(|piece| geometry.piece(piece))
+            .map(|piece| {
+                let at = geometry.piece_offset(piece);
+                let until = (at + u64::from(geometry.piece_size(piece))).min(end);
+                until.saturating_sub(at.max(entry.start))
+            })
+            .sum();
+        if missing == 0 {
+            continue;
+        }
+        let there = named.stat_file(&content.place_of(&entry));
+        let taken = there.as_ref().map_or(0, taken);
+        needed += missing.min(entry.len.saturating_sub(taken));
+        if shortest.as_ref().is_none_or(|(_, len)| *len > entry.len) {
+            shortest = Some((content.path_of(&entry), entry.len));
+        }
+    }
+    let failed = |failure| {
+        let path = content.folder();
+        WriteError::Place(ReadError::open(path, failure))
+    };
+    let folder = named.open_folder(layout.base()).map_err(failed)?;
+    let free = fstatvfs(&folder).map_or(u64::MAX, |stat| match stat.f_blocks {
+        // It does not count.
+        0 => u64::MAX,
+        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
+    });
+    let too_long = shortest.filter(|(_, len)| !holds(&folder, *len));
+    Ok(Room {
+        needed,
+        free,
+        too_long,
+    })
+}
+
+/// Bytes of the disk that a file takes.
+fn taken(stat: &Stat) -> u64 {
+    // The type of the field differs between architectures.
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    let blocks = stat.st_blocks as u64;
+    blocks.saturating_mul(512)
+}
+
+/// Whether a file of the folder can be so long; an empty one is made to find out. Who cannot make one is told when
+/// that is due.
+fn holds(folder: &OwnedFd, len: u64) -> bool {
+    if !lengthen::is_allowed(len) {
+        return false;
+    }
+    if len <= EVERYWHERE {
+        return true;
+    }
+    let name = format!(".everseed-{}", std::process::id());
+    let Ok((file, _)) = Root::make_file(folder, name.as_ref()) else {
+        return true;
+    };
+    let _ = unlinkat(folder, &name, AtFlags::empty());
+    lengthen::fits(&file, len).is_ok()
+}
+
+/// What a file can have in all file systems that are in use.
+const EVERYWHERE: u64 = (2 << 30) - 1;
