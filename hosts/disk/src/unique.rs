@@ -147,7 +147,8 @@ impl Round {
 
     fn name(&mut self, position: u64, path: &Path) {
         let hash = hash_of(path);
-        if !self.watched.contains(&hash) {
+        // Of too many it is enough to know that they are.
+        if !self.watched.contains(&hash) || self.found.len() > MOST {
             return;
         }
         let differs = self.exact.insert(exact_hash_of(path)) && !self.folders.contains(&hash);
@@ -165,13 +166,11 @@ impl Round {
             self.again |= self.watched.insert(hash);
             self.taken.insert(hash);
             self.exact.insert(exact_hash_of(&path));
-            if self.found.len() <= MOST {
-                self.found.push(Rename {
-                    position,
-                    number,
-                    differs,
-                });
-            }
+            self.found.push(Rename {
+                position,
+                number,
+                differs,
+            });
             return;
         }
     }
