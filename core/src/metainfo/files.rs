@@ -149,12 +149,21 @@ impl<R: Read + Seek> Files<R> {
             exact: path.is_exact(),
             len: self.entry.len,
             offset,
-            kind: attributes.kind(),
+            kind: match attributes.kind() {
+                Kind::Data if self.reader.is_some() && is_padding(path.as_str()) => Kind::Padding,
+                kind => kind,
+            },
             executable: attributes.executable,
             hidden: attributes.hidden,
             position,
         }))
     }
+}
+
+/// Whether a file is padding by its name alone, as BitComet names it: its torrents are older than BEP 47.
+fn is_padding(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("_____padding_file_")
 }
 
 /// Whether another entry follows. A cursor that began in the middle of the list never entered it, so

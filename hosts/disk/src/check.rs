@@ -12,6 +12,7 @@ use crate::cache::FileCache;
 use crate::content::Content;
 use crate::error::ReadError;
 use crate::fault::{Extent, Unread};
+use crate::find;
 use crate::hash::Fast;
 
 /// Bytes to read at a time while checking: long enough that system calls do not show, short enough
@@ -89,6 +90,8 @@ pub fn finish_piece(
 /// The files are opened apart from those that are served. What a download has not written yet is a hole in
 /// its file, and is not read: an unfinished download is checked as fast as what is there. The rest of it is
 /// read from the disk, as what memory holds of a file may be what the disk did not take.
+///
+/// Files of which nothing is good are then searched for elsewhere, see [`find::search`].
 pub fn check(
     content: &Content,
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
@@ -130,6 +133,28 @@ pub fn check(
         }
         done += u64::from(size);
         if progress(done).is_break() {
+            return Ok(None);
+        }
+    }
+    if bits::count(&good) < geometry.pieces() {
+        let mut stopped = false;
+        let mut go_on = || {
+            stopped = stopped || progress(done).is_break();
+            !stopped
+        };
+        let found = find::search(content, Some(&good), &mut go_on)?;
+        content.close_files(&files);
+        for index in found.into_iter().flatten() {
+            if bits::get(&good, index) || !go_on() {
+                continue;
+            }
+            if let Some(piece) = geometry.piece(index)
+                && verify_piece(content, &files, piece, &mut scratch).unwrap_or(false)
+            {
+                bits::set(&mut good, index);
+            }
+        }
+        if stopped {
             return Ok(None);
         }
     }
@@ -175,7 +200,7 @@ impl Zeros {
 pub fn reachable(content: &Content) -> Result<(), ReadError> {
     let path = content.root();
     // Without the folder there is no need to ask for each of many files.
-    if path.symlink_metadata().is_err() {
+    if path.symlink_metadata().is_err() && content.layout().placed.is_empty() {
         return Err(ReadError::Missing { path });
     }
     let mut link = None;

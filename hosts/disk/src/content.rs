@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
 use everseed_core::hash::{Digest, Sha1};
@@ -32,6 +33,7 @@ use crate::hash::Fast;
 use crate::index::{self, Index, Renamed};
 use crate::layout::Layout;
 use crate::ours::Ours;
+use crate::placed::{self, Place};
 use crate::stream::Stream;
 use crate::unique::Renames;
 
@@ -67,6 +69,10 @@ pub struct Content {
     /// Its folder, open from before the first write on: the kernel tells each holder once of a write
     /// that failed later, and whoever opens the folder afterwards not at all.
     held: Mutex<Option<File>>,
+    /// Where it is written down which files lie elsewhere than the torrent says.
+    places: Box<Path>,
+    /// When files that are missing were last searched for.
+    searched: Mutex<Searched>,
     /// Which files may be written; without it all of them.
     ours: Mutex<Option<Arc<Ours>>>,
     /// Who else may read and write what is made.
@@ -167,9 +173,12 @@ impl Content {
         self.layout.whole(&self.place_of(entry))
     }
 
-    /// Where a file lies beneath the folder that the owner named: where it is laid, unless it is there under
+    /// Where a file lies beneath the folder that the owner named: where it was found, or where it is laid, unless it is there under
     /// another of its [`places`](Content::places) only.
     pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
+        if let Some(place) = self.layout.placed.get(&entry.path) {
+            return place.path;
+        }
         let usual = self.layout.relative(&entry.path).into_owned();
         if entry.exact && fitting(&entry.path).next().is_none() {
             return usual;
@@ -539,6 +548,10 @@ impl Content {
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),
             held: Mutex::new(None),
+            places: index_dir
+                .join(format!("{}.files", metainfo.info_hash))
+                .into(),
+            searched: Mutex::default(),
             ours: Mutex::new(None),
         };
         let opened = content.open_torrent();
@@ -549,7 +562,87 @@ impl Content {
                 error: TorrentError::Io(io::Error::other(error)),
             },
         })?;
+        content.recall_places();
         Ok(content)
+    }
+
+    /// Takes what was written down of where files lie.
+    fn recall_places(&self) {
+        let mut places = placed::load(&self.places, self.layout.named().folder);
+        places.sort_unstable_by_key(|place| place.number);
+        let mut places = places.into_iter().peekable();
+        if places.peek().is_none() {
+            return;
+        }
+        for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
+            while let Some(place) = places.next_if(|place| place.number <= number) {
+                if place.number == number {
+                    self.layout.placed.set(&entry.path, place);
+                }
+            }
+        }
+    }
+
+    /// Writes down where files lie that lie elsewhere than the torrent says.
+    pub(crate) fn remember_places(&self) {
+        let folder = self.layout.named().folder;
+        if let Err(error) = self.layout.placed.save(&self.places, folder) {
+            log::warn!(
+                "{}: {error}: where files of {} were found is not remembered, and they are searched for again",
+                self.places.display(),
+                self.name
+            );
+        }
+    }
+
+    /// Says where the files of these numbers lie, from 1 on, beneath the folder that the content is in; that is
+    /// remembered. An error is the number of a file that the torrent does not have, or for which there is no room.
+    pub fn place_files(&self, files: &[(u64, PathBuf)]) -> Result<(), u64> {
+        let mut left: Vec<_> = files.iter().collect();
+        for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
+            // What was said last counts.
+            let Some((_, path)) = left.iter().rfind(|(wanted, _)| *wanted == number) else {
+                continue;
+            };
+            let place = Place {
+                number,
+                path: path.clone(),
+                by_owner: true,
+            };
+            if !self.layout.placed.set(&entry.path, place) {
+                return Err(number);
+            }
+            left.retain(|(wanted, _)| *wanted != number);
+        }
+        if let Some((number, _)) = left.first() {
+            return Err(*number);
+        }
+        if !files.is_empty() {
+            self.remember_places();
+        }
+        Ok(())
+    }
+
+    /// Where a file lies beneath the named folder, if that is elsewhere than the torrent says.
+    pub fn found_at(&self, entry: &Entry) -> Option<PathBuf> {
+        let place = self.layout.placed.get(&entry.path);
+        place.map(|place| place.path)
+    }
+
+    /// Whether files that are missing are to be searched for now: at once, and then ever more seldom as long as some
+    /// are. Told each time whether some are.
+    pub fn is_search_due(&self, missing: bool) -> bool {
+        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !missing {
+            *searched = Searched::default();
+            return false;
+        }
+        let due = (searched.at).is_none_or(|at| at.elapsed() >= searched.pause);
+        if due {
+            searched.at = Some(Instant::now());
+            searched.pause = (searched.pause * 4).clamp(FIRST_PAUSE, LAST_PAUSE);
+        }
+        due
     }
 
     fn read_cached_across(
@@ -724,6 +817,19 @@ impl Content {
         self.layout.named().stat_file(&self.place_of(entry)).ok()
     }
 }
+
+#[derive(Default, Debug)]
+struct Searched {
+    at: Option<Instant>,
+    /// Until the next search.
+    pause: Duration,
+}
+
+/// From the first search on.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is missing for long may be missing for good, and a search wakes the disk.
+const LAST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest stretch of a file that the kernel may hold as one.
 const STRETCH: u64 = 2 << 20;

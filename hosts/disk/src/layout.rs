@@ -10,9 +10,10 @@ use everseed_core::metainfo::{Metainfo, Name};
 use crate::beneath::{Links, Root};
 use crate::error::OpenError;
 use crate::fitting::fitting;
+use crate::placed::Placed;
 
 /// The folder that the owner named, which no path of the torrent leaves, and where in it the content is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) struct Layout {
     folder: Box<Path>,
     /// The torrent's file or folder; empty if it is the named folder itself.
@@ -23,6 +24,8 @@ pub(crate) struct Layout {
     names: usize,
     single: bool,
     links: Links,
+    /// Files that lie elsewhere beneath the folder than the torrent says.
+    pub(crate) placed: Placed,
 }
 
 impl Layout {
@@ -79,6 +82,7 @@ impl Layout {
             names: 0,
             single: metainfo.single,
             links: Links::Beneath,
+            placed: Placed::default(),
         }
     }
 
@@ -91,6 +95,9 @@ impl Layout {
     pub(crate) fn keep_within(&mut self, folder: &Path) {
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         if let Ok(top) = self.root().strip_prefix(&folder) {
+            if let Ok(between) = self.folder.strip_prefix(&folder) {
+                self.placed.prefix(between);
+            }
             (self.top, self.folder) = (top.into(), folder.into());
         }
     }

@@ -6,6 +6,7 @@
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
 //! HASH.place           on which disk its content is
+//! HASH.files           which of its files lie elsewhere than it says
 //! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
@@ -309,7 +310,14 @@ fn is_ours(name: &[u8]) -> bool {
     let of_torrent = || {
         let (hash, rest) = name.split_at_checked(40)?;
         InfoHash::from_hex(hash)?;
-        let kinds = [".torrent", ".resume", ".index", ".place", ".download"];
+        let kinds = [
+            ".torrent",
+            ".resume",
+            ".index",
+            ".place",
+            ".files",
+            ".download",
+        ];
         Some(kinds.iter().any(|kind| kind.as_bytes() == rest))
     };
     let name = name.strip_suffix(b".damaged").unwrap_or(name);

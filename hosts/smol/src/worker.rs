@@ -15,12 +15,13 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_disk::check::Begun;
 use everseed_disk::fault::{self, Unread};
-use everseed_disk::{Content, FileCache, ReadError, WriteError, check, write};
+use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, write};
 use everseed_node::{ConnId, Source};
 
 use crate::alarm::Alarm;
@@ -541,12 +542,28 @@ fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
 }
 
 fn look(content: &Content) -> Result<Look, ReadError> {
-    check::reachable(content)?;
+    let reached = check::reachable(content);
+    let mut present = match reached {
+        Ok(()) => check::present(content)?,
+        Err(_) => None,
+    };
+    let missing = reached.is_err() || present.is_some();
+    if !content.is_growing() && content.is_search_due(missing) {
+        let until = Instant::now() + SEARCH;
+        find::search(content, None, &mut || Instant::now() < until)?;
+        check::reachable(content)?;
+        present = check::present(content)?;
+    } else {
+        reached?;
+    }
     Ok(Look {
         fingerprint: check::fingerprint(content)?,
-        present: check::present(content)?,
+        present,
     })
 }
+
+/// A search for files that were moved takes so long at most: others wait for it.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// Files that cannot be read that a check names.
 const UNREAD: usize = 16;

@@ -1,7 +1,8 @@
 //! What the commands share in reading their arguments.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
 use everseed_disk::Links;
@@ -79,6 +80,28 @@ pub fn text(parser: &mut Parser, option: &str) -> Result<String, Stop> {
         let shown = escape(value.as_encoded_bytes());
         Stop::Usage(format!("{option}: \"{shown}\" is not UTF-8"))
     })
+}
+
+/// The value of `--file`: the number of a file, from 1 on, and where it lies beneath the folder of the content.
+pub fn placed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
+    let value = value(parser)?;
+    read_placed(&value).ok_or_else(|| {
+        let shown = escape(value.as_encoded_bytes());
+        Stop::Usage(format!(
+            "--file: \"{shown}\" is not N=PATH, a number of everseed show and a path beneath the folder of the data"
+        ))
+    })
+}
+
+/// Reads `N=PATH`.
+pub fn read_placed(value: &OsStr) -> Option<(u64, PathBuf)> {
+    let bytes = value.as_bytes();
+    let at = bytes.iter().position(|&byte| byte == b'=')?;
+    let number = number(std::str::from_utf8(&bytes[..at]).ok()?, 1, u64::MAX)?;
+    let path = PathBuf::from(OsStr::from_bytes(&bytes[at + 1..]));
+    let is_plain = |part| matches!(part, Component::Normal(_));
+    let stays = path.components().all(is_plain) && !path.as_os_str().is_empty();
+    stays.then_some((number, path))
 }
 
 /// The value of `--links`.

@@ -31,9 +31,13 @@ folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
 short, link (a link that leads out of DIR), other (a folder or device stands
 where the file should be), unread with the numbers of the pieces that cannot be
 read and why, or bad with those that do not have the right hash. A piece that
-lies in several files is bad for all of them.
+lies in several files is bad for all of them. Files of which nothing is good are
+searched for beneath DIR by size, then by hash, whatever they are called, and
+shown as found with the name that they have.
 
 Options:
+      --file N=PATH      the file of number N in `everseed show` is this one
+                         beneath DIR; repeat it for several
       --links WHICH      beneath: links are followed if they stay in DIR;
                          follow: wherever they lead (default: beneath)
   -h, --help             print this
@@ -48,7 +52,7 @@ Examples:
 ";
 
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
-    let (torrent, data, links) = parse(parser)?;
+    let (torrent, data, links, files) = parse(parser)?;
     start_log(LevelFilter::Warn);
     // All of it missing is one thing, a slip in the folder's name or a disk not mounted another.
     std::fs::metadata(&data).map_err(|error| {
@@ -63,6 +67,12 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let metainfo = read_torrent(&torrent).map_err(Failure::failed)?;
     let content = Content::open(&torrent, &metainfo, &data, &scratch.0);
     let content = content.map_err(Failure::failed)?.follow(links);
+    content.place_files(&files).map_err(|number| {
+        let shown = escape(torrent.as_os_str().as_encoded_bytes()).to_string();
+        Failure::Failed(format!(
+            "--file: {shown} has no file {number}; everseed show lists them"
+        ))
+    })?;
     let mut unread = Unreadable::new(&content);
     let good = {
         let mut progress = Progress::new("checked", content.geometry().total());
@@ -87,13 +97,17 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     finish(out, code)
 }
 
-fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf, Links), Stop> {
+type Arguments = (PathBuf, PathBuf, Links, Vec<(u64, PathBuf)>);
+
+fn parse(mut parser: Parser) -> Result<Arguments, Stop> {
+    let mut files = Vec::new();
     let mut paths = Vec::new();
     let mut links = Links::Beneath;
     while let Some(given) = args::next(&mut parser, HELP)? {
         match given {
             Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
             Given::Value(path) => return Err(args::surplus("check", &path)),
+            Given::Option("--file") => files.push(args::placed(&mut parser)?),
             Given::Option(option) if option == "--links" => {
                 links = args::links(&mut parser, option)?;
             }
@@ -101,7 +115,7 @@ fn parse(mut parser: Parser) -> Result<(PathBuf, PathBuf, Links), Stop> {
         }
     }
     match <[PathBuf; 2]>::try_from(paths) {
-        Ok([torrent, data]) => Ok((torrent, data, links)),
+        Ok([torrent, data]) => Ok((torrent, data, links, files)),
         Err(_) => Err(args::missing(
             "check",
             "a .torrent and the folder of its data",
@@ -182,7 +196,13 @@ fn report(
         }
         let verdict = match content.probe(&entry) {
             Ok(()) if bad.is_empty() => {
-                out.line(format_args!("ok       {path}"));
+                match content.found_at(&entry) {
+                    None => out.line(format_args!("ok       {path}")),
+                    Some(place) => {
+                        let place = escape(place.as_os_str().as_encoded_bytes());
+                        out.line(format_args!("found    {path} as {place}"));
+                    }
+                }
                 continue;
             }
             Ok(()) => {

@@ -107,6 +107,8 @@ pub struct Item {
     pub path: PathBuf,
     /// Where the data of a torrent lies; `None` is beside it.
     pub data: Option<PathBuf>,
+    /// Where files of the torrent lie, by their numbers, see `--file`.
+    pub files: Vec<(u64, PathBuf)>,
     /// How to download it, if it is.
     pub fetch: Option<Box<Fetch>>,
 }
@@ -345,6 +347,7 @@ const REPEATED: &[&str] = &[
     "--web-seed",
     "--include",
     "--exclude",
+    "--file",
     "--listen",
     "--only",
     "--peer",
@@ -353,6 +356,7 @@ const REPEATED: &[&str] = &[
 /// Options that hold for one torrent, and so may stand in its table.
 const OF_ONE: &[&str] = &[
     "data",
+    "file",
     "out",
     "only",
     "sequential",
@@ -365,6 +369,9 @@ const OF_ONE: &[&str] = &[
     "time",
     "peer",
 ];
+
+/// Those of them that go with what is there already.
+const OF_SEED: &[&str] = &["data", "file"];
 
 fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
     let settings = table.settings.iter();
@@ -406,6 +413,7 @@ fn global_one(
         "quiet" => seed.quiet = flag(setting)?,
         // Two torrents that have a file of the same path would take it from each other.
         "overwrite" => return Err(wrong(setting, "it belongs to one torrent, in its [[get]]")),
+        "file" => return Err(wrong(setting, "it belongs to one torrent, in its [[seed]]")),
         _ => option(setting, seed, fetch)?,
     }
     Ok(())
@@ -467,14 +475,17 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
                 false => path(setting)?,
             });
             Ok(())
-        } else if (download && OF_ONE.contains(&name) && name != "data")
-            || (!download && name == "data")
+        } else if (download && OF_ONE.contains(&name) && !OF_SEED.contains(&name))
+            || (!download && OF_SEED.contains(&name))
         {
             option(setting, &mut seed, &mut fetch)
         } else {
             let known: Vec<&str> = match download {
-                true => [&["torrent"], OF_ONE].concat(),
-                false => vec!["path", "data"],
+                true => {
+                    let of_get = OF_ONE.iter().copied().filter(|key| !OF_SEED.contains(key));
+                    ["torrent"].into_iter().chain(of_get).collect()
+                }
+                false => [&["path"], OF_SEED].concat(),
             };
             Err(unknown(setting, &known))
         }
@@ -492,6 +503,7 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
     let item = given.map(|path| Item {
         path,
         data: seed.data,
+        files: seed.files,
         fetch: download.then(|| Box::new(fetch)),
     });
     (item, wrong)

@@ -33,6 +33,10 @@ Options:
       --data DIR       where the data of a given .torrent lies: the folder that
                        holds its file or folder, or that file or folder itself
                        (default: beside the .torrent)
+      --file N=PATH    the file of number N in `everseed show` of the .torrent
+                       is this one beneath the folder of its data; repeat it
+                       for several. That is remembered. What is not there is
+                       searched for by size and hash, whatever it is called
   -t, --tracker URL    tracker for torrents made here: http, https or udp;
                        repeat it for several, each a tier of its own, or join
                        those of one tier by commas (default: the built-in one)
@@ -118,6 +122,8 @@ pub struct SeedArgs {
     pub paths: Vec<PathBuf>,
     /// Where the data of given torrent files lies; `None` is beside each.
     pub data: Option<PathBuf>,
+    /// Where files of the one torrent lie, by their numbers, beneath the folder of its data.
+    pub files: Vec<(u64, PathBuf)>,
     /// Where to listen, TCP, at least one. Port 0 is any free one.
     pub listen: Vec<Listen>,
     /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
@@ -181,6 +187,7 @@ impl Default for SeedArgs {
         SeedArgs {
             paths: Vec::new(),
             data: None,
+            files: Vec::new(),
             listen: Vec::new(),
             listen_default: false,
             proxy: None,
@@ -229,6 +236,7 @@ impl SeedArgs {
     /// The options that have a value.
     pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
         match name {
+            "--file" => self.files.push(args::placed(parser)?),
             "--data" => self.data = Some(args::path_of(parser, name)?),
             "--listen" => {
                 let what = "an address like 0.0.0.0:6881 or [::]:6881, or an interface like wg0";
@@ -299,6 +307,11 @@ impl SeedArgs {
     ) -> Result<SeedArgs, Stop> {
         if self.paths.is_empty() {
             return Err(args::missing(command, needs));
+        }
+        let is_one = self.paths.len() == 1;
+        if !self.files.is_empty() && !is_one {
+            let text = "--file goes with one .torrent; seed the others by another command";
+            return Err(Stop::Usage(text.into()));
         }
         self.state = match state {
             Some(state) => state,
@@ -391,6 +404,7 @@ mod tests {
         let expected = SeedArgs {
             paths: vec!["a".into(), "-b".into()],
             data: Some("d".into()),
+            files: vec![],
             listen: vec![
                 "127.0.0.1:0".parse().unwrap(),
                 "[::1]:7000".parse().unwrap(),

@@ -160,6 +160,7 @@ impl Service {
         let item = Item {
             path: path.clone(),
             data: data.clone(),
+            files: Vec::new(),
             fetch: None,
         };
         let ticket = self.open_again(seed, item, sleeper.mark);
@@ -214,6 +215,7 @@ impl Service {
         let item = Item {
             path,
             data: waking.data,
+            files: Vec::new(),
             fetch: None,
         };
         let mut managed = Managed::new(item, folder, Some(waking.mark), Stage::Running(number));
@@ -254,7 +256,9 @@ impl Service {
         else {
             return false;
         };
-        let Item { path, data, fetch } = &managed.item;
+        let Item {
+            path, data, fetch, ..
+        } = &managed.item;
         let data = fetch.as_ref().map(|fetch| &fetch.out).or(data.as_ref());
         let sleeper = torrent.sleeper(path, data.map(|data| data.as_path()), mark);
         let written = sleeper.and_then(|sleeper| {

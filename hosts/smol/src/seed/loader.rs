@@ -206,6 +206,7 @@ fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -
             Some(fetch) => Some(&fetch.out),
             None => order.item.data.as_deref(),
         },
+        files: &order.item.files,
         within: order.folder.as_deref(),
         links: order.links,
         make: &order.make,

@@ -122,6 +122,7 @@ impl Seed {
             asked: true,
             original,
             data: args.data.as_deref(),
+            files: &args.files,
             within: None,
             links: args.links,
             make: &args.make,

@@ -383,7 +383,12 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> M
         _ => Stage::Found,
     };
     let data = config.seed.data.clone();
-    let item = Item { path, data, fetch };
+    let item = Item {
+        path,
+        data,
+        files: Vec::new(),
+        fetch,
+    };
     Managed::new(item, Some(folder.to_owned()), mark, stage)
 }
 

@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{Choice, Content, Links, OpenError, ReadError, check, read_torrent, resolve};
+use everseed_disk::{
+    Choice, Content, Links, OpenError, ReadError, check, find, read_torrent, resolve,
+};
 
 use super::claims::{Claims, claims};
 use super::fetch;
@@ -63,6 +66,20 @@ impl From<String> for Trouble {
     }
 }
 
+/// Searches for files of a torrent of which none is where it should be. Others are searched for when they are checked.
+fn look_around(content: &Content) {
+    let until = Instant::now() + SEARCH;
+    if check::reachable(content).is_err()
+        && content.is_search_due(true)
+        && let Err(error) = find::search(content, None, &mut || Instant::now() < until)
+    {
+        log::debug!("{}: {error}", content.name());
+    }
+}
+
+/// For so long at most.
+const SEARCH: Duration = Duration::from_secs(30);
+
 /// What every source needs to know.
 pub(crate) struct Sources<'a> {
     pub(crate) state: &'a State,
@@ -72,6 +89,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) original: Option<&'a Path>,
     /// Where the data of given torrents is.
     pub(crate) data: Option<&'a Path>,
+    /// Where files of a given torrent lie, by their numbers.
+    pub(crate) files: &'a [(u64, PathBuf)],
     /// The watched folder that it is in, which it has to stay in.
     pub(crate) within: Option<&'a Path>,
     /// Which links are followed.
@@ -143,7 +162,15 @@ impl Sources<'_> {
         self.describe(&named, &data.join(content.name()), metainfo.private)?;
         self.describe(&named, &content.root(), metainfo.private)?;
         say_renamed(&content);
-        Ok(source(content.follow(self.links), None)?)
+        let content = content.follow(self.links);
+        content.place_files(self.files).map_err(|number| {
+            format!(
+                "--file: {} has no file {number}; everseed show lists them",
+                path.display()
+            )
+        })?;
+        look_around(&content);
+        Ok(source(content, None)?)
     }
 
     /// Where the data of a torrent file is.

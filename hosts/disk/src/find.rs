@@ -1,0 +1,409 @@
+//! Finding files that lie elsewhere than the torrent says: other clients spell names in other ways, people rename
+//! and move files.
+//!
+//! A file is known by its size, then by the hashes of its pieces, whatever it is called; its name only tells which of
+//! several is tried first. So no table of spellings is needed, and nothing is taken that the torrent does not have. The
+//! search looks at [`LOOKED`] names at most, keeps [`CANDIDATES`] of them, and ends when its caller has had enough.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use everseed_core::bits;
+use everseed_core::metainfo::Kind;
+use rustix::fs::{Dir, FileType};
+
+use crate::cache::FileCache;
+use crate::check::{CHUNK, verify_piece};
+use crate::content::Content;
+use crate::entry::Entry;
+use crate::error::ReadError;
+use crate::placed::{MOST, Place};
+
+/// A file that is not where it should be.
+struct Lost {
+    number: u64,
+    entry: Entry,
+    /// Where it was found before, and is not any more.
+    before: Option<Place>,
+    found: bool,
+}
+
+/// Searches for files that are missing or shorter than they should be, and if `good` pieces are told, for those of
+/// which no piece is good. Answers which pieces may be good now. `go_on` is asked between two looks.
+///
+/// What is found is remembered. What a download writes is not searched for.
+pub fn search(
+    content: &Content,
+    good: Option<&[u8]>,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Range<u32>>, ReadError> {
+    if content.is_growing() {
+        return Ok(Vec::new());
+    }
+    let mut lost = lost_files(content, good)?;
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let candidates = walk(content, &lost, go_on);
+    let mut by_len: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (at, (_, len)) in candidates.iter().enumerate() {
+        by_len.entry(*len).or_default().push(at);
+    }
+    let used = vec![false; candidates.len()];
+    let mut finder = Finder {
+        content,
+        candidates,
+        by_len,
+        used,
+        scratch: vec![0; CHUNK],
+    };
+    for lost in &mut lost {
+        finder.alone(lost, go_on)?;
+    }
+    finder.together(&mut lost, go_on)?;
+    let placed = &content.layout().placed;
+    let mut pieces = Vec::new();
+    let mut changed = false;
+    for lost in lost {
+        let name = &lost.entry.path;
+        match lost.before {
+            // It may come back.
+            Some(before) if !lost.found => _ = placed.set(name, before),
+            before => changed |= placed.get(name) != before,
+        }
+        if lost.found {
+            pieces.push(lost.entry.pieces(content.geometry()));
+        }
+    }
+    if changed {
+        content.remember_places();
+    }
+    Ok(pieces)
+}
+
+fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadError> {
+    let placed = &content.layout().placed;
+    let mut lost = Vec::new();
+    for (number, entry) in (1..).zip(content.entries()?) {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.kind != Kind::Data || entry.len == 0 {
+            continue;
+        }
+        let before = placed.get(&entry.path);
+        let any_good = |good: &[u8]| {
+            let mut pieces = entry.pieces(content.geometry());
+            pieces.any(|piece| bits::get(good, piece))
+        };
+        let is_bad = content.probe(&entry).is_err() || good.is_some_and(|good| !any_good(good));
+        if !is_bad || before.as_ref().is_some_and(|before| before.by_owner) {
+            continue;
+        }
+        if lost.len() == MOST {
+            log::warn!(
+                "{}: more than {MOST} files are missing; the others are not searched for elsewhere",
+                content.name()
+            );
+            break;
+        }
+        placed.remove(&entry.path);
+        lost.push(Lost {
+            number,
+            entry,
+            before,
+            found: false,
+        });
+    }
+    Ok(lost)
+}
+
+/// Regular files beneath the folder that have the size of one that is lost, those in the torrent's own folder first.
+fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Vec<(PathBuf, u64)> {
+    let sizes: std::collections::HashSet<u64> = lost.iter().map(|lost| lost.entry.len).collect();
+    let layout = content.layout();
+    let (root, base) = (layout.named(), layout.base());
+    let mut folders = VecDeque::from([PathBuf::new()]);
+    if !base.as_os_str().is_empty() {
+        folders.push_front(base.to_owned());
+    }
+    let mut found = Vec::new();
+    let mut looked = 0;
+    let mut is_base = true;
+    while let Some(folder) = folders.pop_front() {
+        // The torrent's own folder comes by once more.
+        if !std::mem::take(&mut is_base) && !folder.as_os_str().is_empty() && folder == base {
+            continue;
+        }
+        let opened = root.open_folder(&folder).map(Dir::read_from);
+        let Ok(Ok(entries)) = opened else { continue };
+        let mut inner = VecDeque::new();
+        for entry in entries.flatten() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            looked += 1;
+            if looked > LOOKED || found.len() == CANDIDATES || !go_on() {
+                log::warn!(
+                    "{}: there are more files than are looked at in search of those that are missing; \
+                     name one by --file",
+                    content.name()
+                );
+                return found;
+            }
+            let path = folder.join(name);
+            match entry.file_type() {
+                FileType::Directory => inner.push_back(path),
+                FileType::RegularFile | FileType::Symlink | FileType::Unknown => {
+                    let Ok(stat) = root.stat_file(&path) else {
+                        // Some file systems do not tell what an entry is.
+                        if entry.file_type() == FileType::Unknown {
+                            inner.push_back(path);
+                        }
+                        continue;
+                    };
+                    let len = u64::try_from(stat.st_size).unwrap_or(0);
+                    if sizes.contains(&len) {
+                        found.push((path, len));
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Deep before wide within the torrent's own folder, so that all of it comes before the rest.
+        if folder.starts_with(base) {
+            inner
+                .into_iter()
+                .rev()
+                .for_each(|path| folders.push_front(path));
+        } else {
+            folders.append(&mut inner);
+        }
+    }
+    found
+}
+
+struct Finder<'a> {
+    content: &'a Content,
+    /// Beneath the named folder, with their sizes.
+    candidates: Vec<(PathBuf, u64)>,
+    by_len: HashMap<u64, Vec<usize>>,
+    /// Those that were taken for a file.
+    used: Vec<bool>,
+    scratch: Vec<u8>,
+}
+
+impl Finder<'_> {
+    /// Finds a file that has a piece of its own.
+    fn alone(&mut self, lost: &mut Lost, go_on: &mut dyn FnMut() -> bool) -> Result<(), ReadError> {
+        let pieces = self.own_pieces(&lost.entry);
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let middle = pieces.start + (pieces.end - pieces.start) / 2;
+        let samples = [pieces.start, middle, pieces.end - 1];
+        for candidate in self.ranked(&lost.entry, RANKED) {
+            if !go_on() {
+                break;
+            }
+            if !self.place(lost, candidate) {
+                break;
+            }
+            let mut all = true;
+            for piece in samples {
+                all = all && self.is_good(piece)?;
+            }
+            if all {
+                self.used[candidate] = true;
+                lost.found = true;
+                return Ok(());
+            }
+        }
+        self.content.layout().placed.remove(&lost.entry.path);
+        Ok(())
+    }
+
+    /// Finds files that share their pieces with others, which may be lost too.
+    fn together(
+        &mut self,
+        lost: &mut [Lost],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), ReadError> {
+        let geometry = self.content.geometry();
+        for at in 0..lost.len() {
+            if lost[at].found {
+                continue;
+            }
+            let pieces = lost[at].entry.pieces(geometry);
+            for piece in [pieces.start, pieces.end.saturating_sub(1)] {
+                let within = |other: &Lost| other.entry.pieces(geometry).contains(&piece);
+                let from = lost[..at].iter().rposition(|other| !within(other));
+                let from = from.map_or(0, |before| before + 1);
+                let len = lost[at..].iter().take_while(|other| within(other)).count();
+                let members = &mut lost[from..at + len];
+                if self.try_together(members, piece, go_on)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries candidates for all files of one piece that are still lost, the likeliest first.
+    fn try_together(
+        &mut self,
+        members: &mut [Lost],
+        piece: u32,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, ReadError> {
+        let mut open: Vec<&mut Lost> = members.iter_mut().filter(|lost| !lost.found).collect();
+        let mut choices: Vec<Vec<usize>> = Vec::new();
+        let mut first = Vec::new();
+        for lost in &open {
+            let mut ranked = self.ranked(&lost.entry, TOGETHER);
+            // Two files are seldom one.
+            if let Some(free) = ranked.iter().position(|choice| !first.contains(choice)) {
+                ranked.swap(0, free);
+            }
+            let Some(&best) = ranked.first() else {
+                return Ok(false);
+            };
+            first.push(best);
+            choices.push(ranked);
+        }
+        let mut turn = vec![0; choices.len()];
+        let mut good = false;
+        for _ in 0..TRIALS {
+            let mut placed = go_on();
+            for ((lost, choices), &turn) in open.iter().zip(&choices).zip(&turn) {
+                placed = placed && self.place(lost, choices[turn]);
+            }
+            if !placed {
+                break;
+            }
+            good = self.is_good(piece)?;
+            if good || !next(&mut turn, &choices) {
+                break;
+            }
+        }
+        for ((lost, choices), turn) in open.iter_mut().zip(choices).zip(turn) {
+            if good {
+                lost.found = true;
+                self.used[choices[turn]] = true;
+            } else {
+                self.content.layout().placed.remove(&lost.entry.path);
+            }
+        }
+        Ok(good)
+    }
+
+    /// The pieces that hold bytes of this file alone.
+    fn own_pieces(&self, entry: &Entry) -> Range<u32> {
+        let geometry = self.content.geometry();
+        let mut pieces = entry.pieces(geometry);
+        let end = entry.start + entry.len;
+        let outside = |piece| {
+            geometry.piece(piece).is_none_or(|piece| {
+                let start = geometry.piece_offset(piece);
+                start < entry.start || start + u64::from(geometry.piece_size(piece)) > end
+            })
+        };
+        if !pieces.is_empty() && outside(pieces.start) {
+            pieces.start += 1;
+        }
+        if !pieces.is_empty() && outside(pieces.end - 1) {
+            pieces.end -= 1;
+        }
+        pieces
+    }
+
+    /// Candidates of the right size, the likeliest first.
+    fn ranked(&self, entry: &Entry, most: usize) -> Vec<usize> {
+        let empty = Vec::new();
+        let all = self.by_len.get(&entry.len).unwrap_or(&empty);
+        let own = self.content.place_of(entry);
+        let rank = |&at: &usize| {
+            let likeness = likeness(&own, &self.candidates[at].0);
+            (self.used[at], std::cmp::Reverse(likeness), at)
+        };
+        let mut ranked = all.clone();
+        ranked.sort_by_cached_key(rank);
+        ranked.truncate(most);
+        ranked
+    }
+
+    /// Takes a candidate for a file; answers whether there was room to keep that in mind.
+    fn place(&self, lost: &Lost, candidate: usize) -> bool {
+        let layout = self.content.layout();
+        let (name, path) = (&lost.entry.path, &self.candidates[candidate].0);
+        layout.placed.remove(name);
+        if self.content.place_of(&lost.entry) == *path {
+            return true;
+        }
+        let place = Place {
+            number: lost.number,
+            path: path.clone(),
+            by_owner: false,
+        };
+        layout.placed.set(name, place)
+    }
+
+    fn is_good(&mut self, piece: u32) -> Result<bool, ReadError> {
+        let Some(piece) = self.content.geometry().piece(piece) else {
+            return Ok(false);
+        };
+        // What was opened for the candidate before is another file.
+        let files = FileCache::new(2);
+        match verify_piece(self.content, &files, piece, &mut self.scratch) {
+            Err(error @ ReadError::Torrent { .. }) => Err(error),
+            // One that cannot be read is none.
+            verified => Ok(verified.unwrap_or(false)),
+        }
+    }
+}
+
+/// The next choice for each; the first turns fastest.
+fn next(turn: &mut [usize], choices: &[Vec<usize>]) -> bool {
+    for (turn, choices) in turn.iter_mut().zip(choices) {
+        *turn += 1;
+        if *turn < choices.len() {
+            return true;
+        }
+        *turn = 0;
+    }
+    false
+}
+
+/// How much of two paths is the same: bytes at the start and at the end of their last names, and folders.
+fn likeness(a: &Path, b: &Path) -> usize {
+    let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_owned();
+    let (x, y) = (name(a), name(b));
+    let start = x.iter().zip(&y).take_while(|(x, y)| x == y).count();
+    let (x, y) = (&x[start..], &y[start..]);
+    let end = x.iter().rev().zip(y.iter().rev());
+    let end = end.take_while(|(x, y)| x == y).count();
+    let folders = |path: &Path| -> Vec<_> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        folder.iter().rev().map(OsStr::to_owned).collect()
+    };
+    let (p, q) = (folders(a), folders(b));
+    let same = p.iter().zip(&q).filter(|(p, q)| p == q).count();
+    start + end + 4 * same
+}
+
+/// Names that one search looks at.
+const LOOKED: usize = 100_000;
+
+/// Files of a size that is searched for that one search keeps in mind.
+const CANDIDATES: usize = 20_000;
+
+/// Candidates that are tried for one file.
+const RANKED: usize = 1000;
+
+/// Candidates for each of several files that are tried together.
+const TOGETHER: usize = 8;
+
+/// Trials for the files of one piece.
+const TRIALS: usize = 256;

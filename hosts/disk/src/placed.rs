@@ -1,0 +1,190 @@
+//! Files that lie elsewhere than the torrent says, and what is remembered of them.
+//!
+//! Invariant: a place is a relative path beneath the folder that the owner named, and is opened like any other, so
+//! that nothing written into the record leads out of it. At most [`MOST`] are kept, as each takes memory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::regular::read_regular;
+use crate::replace::replace;
+
+/// Where one file lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// Its number in the torrent, from 1 on.
+    pub(crate) number: u64,
+    /// Beneath the folder that the owner named.
+    pub(crate) path: PathBuf,
+    /// Whether the owner said so; otherwise it was found.
+    pub(crate) by_owner: bool,
+}
+
+/// The places of one torrent's files, by what the torrent calls them.
+#[derive(Debug, Default)]
+pub(crate) struct Placed(RwLock<BTreeMap<PathBuf, Place>>);
+
+/// Files of one torrent that may lie elsewhere.
+pub(crate) const MOST: usize = 10_000;
+
+impl Placed {
+    pub(crate) fn get(&self, name: &Path) -> Option<Place> {
+        self.read().get(name).cloned()
+    }
+
+    /// Answers whether there was room.
+    pub(crate) fn set(&self, name: &Path, place: Place) -> bool {
+        let mut places = self.write();
+        let room = places.len() < MOST || places.contains_key(name);
+        if room {
+            places.insert(name.to_owned(), place);
+        }
+        room
+    }
+
+    pub(crate) fn remove(&self, name: &Path) {
+        self.write().remove(name);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read().is_empty()
+    }
+
+    /// The folder was named differently: this is what lies between the new and the former.
+    pub(crate) fn prefix(&self, between: &Path) {
+        for place in self.write().values_mut() {
+            place.path = between.join(&place.path);
+        }
+    }
+
+    /// Writes them all down; `folder` is the one that they lie in.
+    pub(crate) fn save(&self, record: &Path, folder: &Path) -> io::Result<()> {
+        let places = self.read();
+        if places.is_empty() {
+            return match std::fs::remove_file(record) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        replace(record, |out| {
+            out.write_all(HEAD)?;
+            out.write_all(folder.as_os_str().as_bytes())?;
+            out.write_all(b"\0")?;
+            for place in places.values() {
+                let sign = if place.by_owner { '=' } else { '~' };
+                write!(out, "{}{sign}", place.number)?;
+                out.write_all(place.path.as_os_str().as_bytes())?;
+                out.write_all(b"\0")?;
+            }
+            Ok(())
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PathBuf, Place>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PathBuf, Place>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was written down, for files in `folder`. What cannot be read is as if it were not there: the files are
+/// searched for again.
+pub(crate) fn load(record: &Path, folder: &Path) -> Vec<Place> {
+    let bytes = read_regular(record, RECORD_MAX).unwrap_or_default();
+    let Some(rest) = bytes.strip_prefix(HEAD) else {
+        return Vec::new();
+    };
+    let mut fields = rest.split(|&byte| byte == 0);
+    let before = fields.next().map_or(Path::new(""), path_of);
+    let places = fields.filter_map(|field| {
+        let mut place = parse(field)?;
+        // Beneath another folder of the same file system, or of one that is mounted elsewhere now.
+        if before != folder
+            && let Ok(path) = before.join(&place.path).strip_prefix(folder)
+        {
+            place.path = path.to_owned();
+        }
+        Some(place)
+    });
+    places.take(MOST).collect()
+}
+
+fn parse(field: &[u8]) -> Option<Place> {
+    let at = field.iter().position(|byte| matches!(byte, b'=' | b'~'))?;
+    let (number, rest) = field.split_at(at);
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    let (sign, path) = rest.split_first()?;
+    (!path.is_empty()).then(|| Place {
+        number,
+        path: path_of(path).to_owned(),
+        by_owner: *sign == b'=',
+    })
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// What a record begins with.
+const HEAD: &[u8] = b"everseed files 1\0";
+
+/// The longest record in bytes.
+const RECORD_MAX: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+    use std::fs;
+
+    #[test]
+    fn written_and_read() {
+        let scratch = Scratch::new("placed");
+        let record = scratch.path().join("x.files");
+        let placed = Placed::default();
+        let place = |number, path: &[u8], by_owner| Place {
+            number,
+            path: path_of(path).to_owned(),
+            by_owner,
+        };
+        let all = [
+            place(2, b"d/\xff\n=~", false),
+            place(17, b"other/a=b", true),
+        ];
+        placed.set(Path::new("a"), all[0].clone());
+        placed.set(Path::new("b"), all[1].clone());
+        placed.save(&record, Path::new("/srv/x")).unwrap();
+        assert_eq!(load(&record, Path::new("/srv/x")), all);
+        assert_eq!(load(&record, Path::new("/elsewhere")), all);
+        assert_eq!(
+            load(&record, Path::new("/srv"))[1].path,
+            Path::new("x/other/a=b")
+        );
+        placed.remove(Path::new("a"));
+        placed.remove(Path::new("b"));
+        placed.save(&record, Path::new("/srv/x")).unwrap();
+        assert!(!record.exists());
+    }
+
+    #[test]
+    fn damaged() {
+        let scratch = Scratch::new("placed-damaged");
+        let record = scratch.path().join("x.files");
+        for bytes in [
+            &b""[..],
+            b"everseed files 1",
+            b"everseed files 1\0",
+            b"everseed files 1\0/f\0x\0=\0=a\05=\0-1=a\099999999999999999999=a\0",
+            b"everseed files 2\0/f\01=a\0",
+        ] {
+            fs::write(&record, bytes).unwrap();
+            assert_eq!(load(&record, Path::new("/f")), [], "{bytes:?}");
+        }
+    }
+}
