@@ -7,7 +7,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use common::{Listed, Scratch, random, torrent_of};
 use everseed_core::bits;
