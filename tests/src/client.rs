@@ -200,7 +200,8 @@ impl Download {
         });
     }
 
-    fn files(&self) -> PathBuf {
+    /// Its download folder.
+    pub fn files(&self) -> PathBuf {
         self.dir.join("files")
     }
 }

@@ -13,6 +13,7 @@ mod discovery;
 mod download;
 mod faults;
 mod flood;
+mod found;
 mod guest;
 mod hostile;
 mod incomplete;

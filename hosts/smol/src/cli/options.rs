@@ -172,7 +172,7 @@ mod tests {
                     name.len() > 1 && name.chars().all(plain),
                     "{command} {name}"
                 );
-                let value = |c: char| c.is_ascii_uppercase() || "[]:|".contains(c);
+                let value = |c: char| c.is_ascii_uppercase() || "[]:|=".contains(c);
                 assert!(option.value.chars().all(value), "{command} {option:?}");
                 let mut before = all[..number].iter();
                 assert!(
