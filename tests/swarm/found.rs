@@ -10,6 +10,7 @@ use everseed_core::rng::Rng;
 use everseed_tests::client::Client;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Neighbour, Net};
+use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Getter, Setup, run};
 use everseed_tests::{PATIENCE, wait};
 
@@ -175,4 +176,30 @@ fn files_that_are_named() {
     let getter = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args);
     assert_eq!(getter.end().0, 0);
     seeder.stop();
+}
+/// Files that are renamed and moved while they are seeded are found, and served on.
+#[test]
+fn moved_while_it_is_seeded() {
+    let net = Net::new();
+    let dir = Dir::new("moved");
+    let torrent = dir.join("strange.torrent");
+    let data = dir.sub("data");
+    lay(&torrent, &data);
+    let listen = net.addr(Family::V4);
+    let mut seeder = Setup::new(&torrent, listen).data(&data).start(&dir);
+    fs::create_dir_all(data.join("series/one")).unwrap();
+    for n in 0..NAMES.len() {
+        let name = format!("{n:02}");
+        fs::rename(
+            data.join(&name),
+            data.join("series/one").join(format!("new {name}")),
+        )
+        .unwrap();
+    }
+    let peer = listen.to_string();
+    let args = ["--no-seed", "--peer", &peer];
+    let getter = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args);
+    assert_eq!(getter.end().0, 0);
+    seeder.process.signal(Signal::TERM);
+    assert_eq!(seeder.process.wait(PATIENCE), 0);
 }

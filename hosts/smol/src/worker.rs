@@ -268,11 +268,11 @@ impl Shared {
                 self.found(&content, torrent, piece, good);
             }
             Task::Look(content, number, deep) => {
-                let readable = match deep {
-                    true => fault::probe(&content, 0),
-                    false => Ok(()),
-                };
-                let looked = readable.and_then(|()| look(&content));
+                // A look may find what was moved.
+                let looked = look(&content).and_then(|look| match deep {
+                    true => fault::probe(&content, 0).map(|()| look),
+                    false => Ok(look),
+                });
                 self.tell(Done::Looked(number, looked));
             }
             Task::Write(block) => self.write(block, scratch),
