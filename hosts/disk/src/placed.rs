@@ -180,8 +180,8 @@ mod tests {
             &b""[..],
             b"everseed files 1",
             b"everseed files 1\0",
-            b"everseed files 1\0/f\0x\0=\0=a\05=\0-1=a\099999999999999999999=a\0",
-            b"everseed files 2\0/f\01=a\0",
+            b"everseed files 1\0/f\0x\0=\0=a\x005=\0-1=a\x0099999999999999999999=a\0",
+            b"everseed files 2\0/f\x001=a\0",
         ] {
             fs::write(&record, bytes).unwrap();
             assert_eq!(load(&record, Path::new("/f")), [], "{bytes:?}");
