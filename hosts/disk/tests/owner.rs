@@ -382,3 +382,24 @@ fn nothing_of_the_owners_is_lost_by_chance() {
         assert_eq!(stage.download(&content, &all), all, "{seed}");
     }
 }
+
+/// What is made gets its permissions, and what was there keeps those that it had; what is there needs no room.
+#[test]
+fn what_is_made_is_for_others_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::new(&[("deep/a", 40960), ("b", 40960)]);
+    stage.put("b", &stage.bytes[40960..]);
+    let at = |name: &str| stage.scratch.path().join("data/T").join(name);
+    let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(at("b"), PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(at(""), PermissionsExt::from_mode(0o700)).unwrap();
+    let (content, good) = stage.open();
+    let room = everseed_disk::room::measure(&content, &good, |_| true).unwrap();
+    // The last piece of the first file is half of the other, which is there.
+    assert_eq!((room.needed, room.too_long), (40960, None));
+    let (umask, group) = (Some(0o007), None);
+    content.give(everseed_disk::Access { umask, group });
+    write::prepare(&content, |_| true).unwrap();
+    let modes = ["deep", "deep/a", "b", ""].map(mode);
+    assert_eq!(modes, [0o770, 0o660, 0o600, 0o700]);
+}
