@@ -244,6 +244,12 @@ impl<'m> Node<'m> {
         self.parts.discovery.announcer.renew(now);
     }
 
+    /// Announces a torrent to none of its trackers any more, as it has others now: tell of those next.
+    pub fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
+        self.parts.cx.now = now;
+        self.parts.discovery.announcer.forget(now, id);
+    }
+
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
     pub fn report(&self, job: &Job) -> Report {
         let torrent = self.parts.cx.torrents.get(job.torrent);

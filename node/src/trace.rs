@@ -136,6 +136,8 @@ pub enum Input<'a> {
     Written(BlockId, Result<(), StorageError>),
     /// [`Node::tick`].
     Tick,
+    /// [`Node::forget_trackers`].
+    ForgetTrackers(TorrentId),
 }
 
 /// What a node answered.
@@ -215,6 +217,10 @@ impl<'m> Player<'_, 'm> {
             }
             Input::Remove(id) => {
                 node.remove(now, id);
+                Output::Done
+            }
+            Input::ForgetTrackers(id) => {
+                node.forget_trackers(now, id);
                 Output::Done
             }
             Input::Stop => {

@@ -52,6 +52,8 @@ pub enum Message {
     },
     /// A request will not be served (BEP 6): index, begin, length.
     Reject(u32, u32, u32),
+    /// A message of an extension (BEP 10): its number and what it says.
+    Extended(Vec<u8>),
     /// Anything else, by its id; keep-alives are skipped.
     Other(u8),
 }
@@ -201,6 +203,7 @@ fn decode(id: u8, payload: &[u8]) -> Message {
         14 => Message::HaveAll,
         15 => Message::HaveNone,
         16 => Message::Reject(word(0), word(1), word(2)),
+        20 => Message::Extended(payload.to_vec()),
         id => Message::Other(id),
     }
 }

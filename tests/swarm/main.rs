@@ -19,6 +19,7 @@ mod hostile;
 mod incomplete;
 mod interface;
 mod known;
+mod loaded;
 mod manager;
 mod many;
 mod memory;

@@ -50,6 +50,8 @@ use crate::unique::Renames;
 pub struct Content {
     id: ContentId,
     torrent: Box<Path>,
+    /// The one that the owner knows, if that is a copy.
+    original: Option<Box<Path>>,
     /// The torrent file whose `info` was found to have the info-hash.
     known: Mutex<Option<(u64, u64, Stamp)>>,
     name: Box<str>,
@@ -130,13 +132,25 @@ impl Content {
         self
     }
 
+    /// The torrent file that it was opened with is a copy of this one, which is the one to be told of.
+    #[must_use]
+    pub fn copied_from(mut self, original: &Path) -> Content {
+        self.original = Some(original.into());
+        self
+    }
+
     /// How the content is cut.
     pub fn geometry(&self) -> Geometry {
         self.metainfo.geometry
     }
 
-    /// The torrent file.
+    /// The torrent file as its owner knows it, which may be another one by now.
     pub fn torrent_file(&self) -> &Path {
+        self.original.as_deref().unwrap_or(&self.torrent)
+    }
+
+    /// The torrent file that is read.
+    pub fn read_torrent_file(&self) -> &Path {
         &self.torrent
     }
 
@@ -535,6 +549,7 @@ impl Content {
         let content = Content {
             id: ContentId::next(),
             torrent: (real.flatten().as_deref()).unwrap_or(torrent_file).into(),
+            original: None,
             known: Mutex::new(None),
             access: Mutex::default(),
             name: names.first().map_or("_", Name::as_str).into(),

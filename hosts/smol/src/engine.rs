@@ -262,7 +262,7 @@ impl Engine {
     /// The torrent file of a torrent that is awake.
     pub(crate) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
         self.content(id)
-            .map(|content| content.torrent_file().to_owned())
+            .map(|content| content.read_torrent_file().to_owned())
     }
 
     /// The time that the node lives in.

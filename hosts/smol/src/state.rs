@@ -10,6 +10,7 @@
 //! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
+//! given/PATHHASH.*     copies of the .torrent files that are seeded, see `seed::kept`
 //! described            which content belongs to a torrent that was ever seen
 //! ```
 //!
@@ -92,10 +93,12 @@ impl fmt::Display for StateError {
 impl State {
     /// Takes the folder, which is made if need be.
     pub(crate) fn open(folder: &Path) -> Result<State, StateError> {
-        let made = folder.join("made");
-        let mut builder = fs::DirBuilder::new();
-        let built = builder.recursive(true).mode(0o700).create(&made);
-        built.map_err(|error| StateError::Io(made, error))?;
+        for part in ["made", "given"] {
+            let part = folder.join(part);
+            let mut builder = fs::DirBuilder::new();
+            let built = builder.recursive(true).mode(0o700).create(&part);
+            built.map_err(|error| StateError::Io(part, error))?;
+        }
         let path = folder.join("lock");
         let lock = lock_file(&path).map_err(|error| StateError::Io(path.clone(), error))?;
         if let Err(error) = tighten(folder) {
@@ -244,11 +247,25 @@ impl State {
     }
 
     fn made_file(&self, content: &Path) -> PathBuf {
-        let mut sha1 = Smol::default();
-        sha1.update(content.as_os_str().as_bytes());
-        let name = InfoHash(sha1.finish()).to_string();
-        self.folder.join("made").join(name)
+        self.folder.join("made").join(hash_of(content))
     }
+
+    /// Where the copy of a .torrent of this path is kept.
+    pub(crate) fn given_file(&self, path: &Path) -> PathBuf {
+        let name = format!("{}.torrent", hash_of(path));
+        self.folder.join("given").join(name)
+    }
+
+    /// The same of what was written over it while it was in use.
+    pub(crate) fn renewed_file(&self, path: &Path) -> PathBuf {
+        self.given_file(path).with_extension("renewed")
+    }
+}
+
+fn hash_of(path: &Path) -> String {
+    let mut sha1 = Smol::default();
+    sha1.update(path.as_os_str().as_bytes());
+    InfoHash(sha1.finish()).to_string()
 }
 
 /// Opens the file that is locked, which is made if need be. It is never waited for the other end of a FIFO.
@@ -299,8 +316,9 @@ fn open_for_times(path: &Path) -> io::Result<File> {
 
 /// Whether a file in the state folder is of the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
-    let known: [&[u8]; 6] = [
+    let known: [&[u8]; 7] = [
         b"lock",
+        b"given",
         b"made",
         b"described",
         b"catalogue",

@@ -151,6 +151,11 @@ impl Traced {
         answer
     }
 
+    pub(crate) fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
+        self.node.forget_trackers(now, id);
+        self.note(now, || Input::ForgetTrackers(id), || Output::Done);
+    }
+
     pub(crate) fn remove(&mut self, now: Instant, id: TorrentId) {
         self.node.remove(now, id);
         self.note(now, || Input::Remove(id), || Output::Done);

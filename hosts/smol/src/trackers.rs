@@ -1,5 +1,6 @@
 //! The trackers that a torrent file names, read from it when they are needed.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -19,6 +20,13 @@ pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>
         ControlFlow::Continue(())
     })?;
     Ok(tiers)
+}
+
+/// Tells one list of trackers from another.
+pub(crate) fn sum(tiers: &[Vec<String>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tiers.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// How many trackers each tier has. Those that are left out, as there are more than [`MOST`], are told of.

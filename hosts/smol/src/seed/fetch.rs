@@ -205,25 +205,15 @@ fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     Ok(info_hash)
 }
 
-/// A torrent file that is packed is unpacked into the state, as it is read by its places.
-pub(crate) fn unpacked(state: &State, given: &Path) -> Result<Option<PathBuf>, String> {
-    match packing_of(given) {
-        Some(_) => torrent(state, given, &Way::default())
-            .map(Some)
-            .map_err(|(text, _)| text),
-        None => Ok(None),
-    }
-}
-
 /// How a file is packed, if it is.
-fn packing_of(file: &Path) -> Option<Packing> {
+pub(super) fn packing_of(file: &Path) -> Option<Packing> {
     let mut start = [0; 2];
     open_torrent(file).ok()?.read_exact(&mut start).ok()?;
     Packing::shown_by(&start)
 }
 
 /// Unpacks a file into another, or the same one.
-fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
+pub(super) fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
     let mut outcome = Ok(());
     let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;
     let kept = replace(to, |out| {

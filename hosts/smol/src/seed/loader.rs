@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::Options;
 use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
-use super::sources::{Source, Sources, Trouble, is_given};
+use super::sources::{Renewed, Source, Sources, Trouble, is_given};
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
 use crate::catalogue::Mark;
@@ -39,6 +40,8 @@ pub(super) struct Order {
     pub(super) asked: bool,
     /// How it must look, if it was asleep: otherwise it is something else now.
     pub(super) mark: Option<Mark>,
+    /// The torrent that it is seeded as, if it was written over meanwhile.
+    pub(super) running: Option<InfoHash>,
     /// How it looked when it could not be used: if it is the same still it is not read again.
     pub(super) bad: Option<Mark>,
     /// For torrents that are made.
@@ -59,7 +62,9 @@ pub(super) struct Loaded {
     pub(super) in_doubt: bool,
     /// How it looked, if it is [`Trouble::Bad`].
     pub(super) bad: Option<Mark>,
-    /// `None` if only what is known was asked for, and it is not.
+    /// If it was written over and is the same torrent still.
+    pub(super) renewed: Option<Renewed>,
+    /// `None` if only what is known was asked for, and it is not, or it is `renewed`.
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -103,7 +108,7 @@ impl Loader {
     /// Has something opened.
     pub(super) fn ask(&self, order: Order) {
         let lane = match &order.item {
-            _ if order.known => OPENED,
+            _ if order.known || order.running.is_some() => OPENED,
             Item { fetch: Some(_), .. } => FETCHED,
             Item { path, .. } if is_torrent(path) => OPENED,
             _ => HASHED,
@@ -161,10 +166,18 @@ fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at:
         let bad = is_torrent(path)
             .then(|| settle_mark(path, || false))
             .flatten();
+        let mut renewed = None;
         let outcome = match order.bad.is_some() && order.bad == bad {
             // What was said about it holds.
             true => Some(Err(Trouble::Bad(String::new()))),
-            false => open(state, &order),
+            false => match renew(state, &order) {
+                Ok(None) => open(state, &order),
+                Ok(same) => {
+                    renewed = same;
+                    None
+                }
+                Err(trouble) => Some(Err(trouble)),
+            },
         };
         lock(shared).loaded.push_back(Loaded {
             ticket: order.ticket,
@@ -172,6 +185,7 @@ fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at:
             in_doubt: is_in_doubt(state, &order, outcome.as_ref()),
             bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
             own_tracker: order.own_tracker,
+            renewed,
             outcome,
         });
         alarm.ring();
@@ -214,6 +228,14 @@ fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -
     }
 }
 
+/// What a torrent file that is seeded says now, unless it is of another torrent.
+fn renew(state: &State, order: &Order) -> Result<Option<Renewed>, Trouble> {
+    match order.running {
+        Some(running) => sources(state, order, None).renewed(&order.item.path, running),
+        None => Ok(None),
+    }
+}
+
 fn open(state: &State, order: &Order) -> Option<Outcome> {
     if let Err(reason) = is_there(&order.item, state) {
         return Some(Err(Trouble::Away(reason)));
@@ -234,8 +256,16 @@ fn looked_at(mut source: Source) -> Source {
 fn open_any(state: &State, order: &Order) -> Outcome {
     let Item { path, fetch, .. } = &order.item;
     if let Some(before) = order.mark {
+        let now = settle_mark(path, || false);
+        // What a torrent file is now is heeded when it stays so.
+        if now != Some(before)
+            && is_torrent(path)
+            && let Some(source) = sources(state, order, None).as_before(path)
+        {
+            return Ok((looked_at(source?), None));
+        }
         let changed = format!("{}: it has changed", path.display());
-        match settle_mark(path, || false) {
+        match now {
             Some(mark) if mark == before => {}
             Some(_) => return Err(Trouble::Changed(changed)),
             None => return Err(changed.into()),

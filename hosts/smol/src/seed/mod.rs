@@ -8,11 +8,13 @@ mod content;
 mod fetch;
 pub(crate) mod foresee;
 mod index;
+mod kept;
 mod listening;
 mod loader;
 mod network;
 mod reach;
 mod reload;
+mod renewal;
 mod scan;
 mod scout;
 mod service;
@@ -254,7 +256,7 @@ impl Seed {
             named |= url == self.own_tracker;
             ControlFlow::Continue(())
         };
-        let read = trackers::each_used(content.torrent_file(), metainfo, look);
+        let read = trackers::each_used(content.read_torrent_file(), metainfo, look);
         if metainfo.private && (read.is_err() || !named) {
             return;
         }

@@ -177,7 +177,7 @@ fn scope_of(url: &str) -> Scope {
 pub(super) fn introduce(source: &Source, links: &Links, out: &mut Output) -> Result<bool, String> {
     let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
     let own_tracker = links.own_tracker.as_str();
-    let tiers = trackers::tiers(torrent, metainfo)?;
+    let tiers = trackers::tiers(source.content.read_torrent_file(), metainfo)?;
     let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
     if trackers.is_empty() && !metainfo.private {
         trackers.push(own_tracker);

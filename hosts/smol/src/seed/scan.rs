@@ -247,7 +247,7 @@ impl Service {
 
     /// Something in a watched folder looks like this now.
     fn seen(&mut self, seed: &mut Seed, engine: &mut Engine, path: &Path, seen: Option<Seen>) {
-        let of_it = |managed: &&mut Managed| managed.folder.is_some() && managed.item.path == path;
+        let of_it = |managed: &&mut Managed| managed.item.path == path;
         let Some(managed) = self.items.iter_mut().find(of_it) else {
             return;
         };
@@ -271,6 +271,7 @@ impl Service {
                 managed.has_changed(seed, engine);
                 managed.settle(seen);
             }
+            Stage::Running(_) if is_torrent(path) => managed.saw_torrent_file(seen),
             _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
                 stop(seed, engine, managed);
                 managed.settle(seen);
@@ -313,7 +314,7 @@ impl Service {
                 continue;
             }
             managed.looking = self.scout.ask(Order::Look {
-                folder: folder.clone(),
+                folder: Some(folder.clone()),
                 path: managed.item.path.clone(),
                 links,
             });
@@ -394,7 +395,7 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> M
 
 /// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set
 /// back since. If it is taken for complete too early it is opened again later.
-fn age((seconds, ns): (i64, i64)) -> Duration {
+pub(super) fn age((seconds, ns): (i64, i64)) -> Duration {
     let of = |n| u64::try_from(n).unwrap_or(0);
     let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
     time_of_day().saturating_sub(changed)
@@ -404,7 +405,7 @@ fn age((seconds, ns): (i64, i64)) -> Duration {
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// After so long without a change something is complete.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// Torrent files that are looked after at a time and do not run, as they are being opened or cannot be; and as many
 /// other things.

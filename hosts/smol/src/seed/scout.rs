@@ -16,6 +16,7 @@ use everseed_core::hash::InfoHash;
 use everseed_disk::{Links, ReadError, resolve};
 
 use super::index::{Index, is_torrent};
+use super::kept;
 use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
 use crate::catalogue::Catalogue;
@@ -26,9 +27,9 @@ use crate::state::State;
 pub(super) enum Order {
     /// All watched folders.
     Survey(Survey),
-    /// One thing in a watched folder.
+    /// One thing, in a watched folder or named.
     Look {
-        folder: PathBuf,
+        folder: Option<PathBuf>,
         path: PathBuf,
         links: Links,
     },
@@ -161,7 +162,10 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
             path,
             links,
         } => {
-            let seen = see(&folder, &path, links, stop);
+            let seen = match &folder {
+                Some(folder) => see(folder, &path, links, stop),
+                None => look(&path, || stop.load(Ordering::Relaxed)),
+            };
             Report::Seen(path, seen)
         }
         Order::Prune(catalogue, awake) => {
@@ -285,6 +289,9 @@ impl Survey {
         found.more |= more_torrents;
         for known in items {
             if !there.contains(&known.path) {
+                if is_torrent(&known.path) {
+                    kept::forget(state, &known.path);
+                }
                 found.gone.push(known.path.clone());
             } else if known.looks {
                 let seen = see(&folder, &known.path, self.links, stop);

@@ -20,6 +20,7 @@ use super::loader::{Loaded, Loader, Order, Outcome};
 use super::network::Network;
 use super::reach::introduce;
 use super::reload::Read;
+use super::renewal::{Renewal, Renewing};
 use super::scout::Scout;
 use super::sources::{Source, Trouble};
 use super::status::{Status, in_short};
@@ -66,8 +67,8 @@ pub(super) struct Service {
     pub(super) waking: Vec<Waking>,
     /// Torrents that are known at most, awake and asleep.
     pub(super) most_known: usize,
-    loader: Loader,
-    next_ticket: u64,
+    pub(super) loader: Loader,
+    pub(super) next_ticket: u64,
     pub(super) next_poll: Instant,
     /// When the state is looked through for what is not needed any more.
     pub(super) next_prune: Instant,
@@ -111,6 +112,8 @@ pub(super) struct Managed {
     /// How often it changed after it had been taken for complete.
     pub(super) changes: u32,
     pub(super) stage: Stage,
+    /// Of the file of a torrent that is seeded.
+    pub(super) renewal: Renewal,
 }
 
 impl Managed {
@@ -135,6 +138,7 @@ impl Managed {
             pause: LONGEST_PAUSE,
             changes: 0,
             stage,
+            renewal: Renewal::default(),
         }
     }
 }
@@ -276,6 +280,7 @@ impl Service {
         any |= self.hear(seed, engine);
         self.mind_changed(seed, engine);
         self.settle(now);
+        self.look_at_torrent_files(seed, engine, now);
         if any {
             self.begin(seed, engine, now);
         }
@@ -398,6 +403,7 @@ impl Service {
                 asked: managed.folder.is_none(),
                 mark: None,
                 make: self.config.seed.make.clone(),
+                running: None,
                 bad: managed.bad,
                 own_tracker: seed.own_tracker.clone(),
                 way: engine.way_out.clone(),
@@ -419,6 +425,7 @@ impl Service {
             asked: false,
             mark: Some(mark),
             make: self.config.seed.make.clone(),
+            running: None,
             bad: None,
             own_tracker: seed.own_tracker.clone(),
             // What was awake is here.
@@ -434,9 +441,14 @@ impl Service {
             described,
             in_doubt,
             bad,
+            renewed,
             outcome,
         } = loaded;
         self.stop_described(seed, engine);
+        let loads = |managed: &Managed| managed.renewal.state == Renewing::Loads(ticket);
+        if let Some(at) = self.items.iter().position(loads) {
+            return self.renewed(seed, engine, at, renewed, outcome);
+        }
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
             let outcome = outcome.unwrap_or_else(|| Err(String::new().into()));
@@ -467,7 +479,7 @@ impl Service {
         }
     }
 
-    fn start_loaded(
+    pub(super) fn start_loaded(
         &mut self,
         seed: &mut Seed,
         engine: &mut Engine,
@@ -606,7 +618,7 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
 }
 
 /// How often folders and the network are looked at: 360 times an hour, from memory.
-const POLL: Duration = Duration::from_secs(10);
+pub(super) const POLL: Duration = Duration::from_secs(10);
 
 /// How long content in a watched folder that is served is left alone at most, before it is looked at whether it has
 /// changed. What has just come is looked at after ten seconds, and then after pauses twice as long each time.

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{
-    Choice, Content, Links, OpenError, ReadError, check, find, read_torrent, resolve,
-};
+use everseed_disk::{Choice, Content, Links, ReadError, check, find, read_torrent, resolve};
 
 use super::claims::{Claims, claims};
-use super::fetch;
+use super::kept;
 use crate::cli::make::reporter;
 use crate::cli::text::{escape, say};
 use crate::described::Description;
@@ -28,6 +27,17 @@ pub(crate) struct Source {
     pub(crate) fresh: Option<u64>,
     /// The fingerprint that they had when somebody looked, just before they are seeded.
     pub(crate) found: Option<u64>,
+}
+
+/// What a torrent file says now that was written over while its torrent is seeded.
+pub(crate) struct Renewed {
+    /// A copy of it.
+    pub(crate) file: PathBuf,
+    pub(crate) metainfo: Metainfo,
+    /// How many trackers it names in each tier.
+    pub(crate) tiers: Box<[u8]>,
+    /// The sum of their URLs.
+    pub(crate) trackers: u64,
 }
 
 /// Why something cannot be seeded.
@@ -150,19 +160,55 @@ impl Sources<'_> {
         // It is opened again and again, and never again through a link.
         let named = path.clone();
         let path = self.real(&path).map_err(|error| error.to_string())?;
-        let path = fetch::unpacked(self.state, &path)?.unwrap_or(path);
-        let metainfo = read_torrent(&path).map_err(|error| match &error {
-            OpenError::Torrent { error: fault, .. } if !fault.is_of_the_disk() => {
-                Trouble::Bad(error.to_string())
-            }
-            _ => Trouble::Failed(error.to_string()),
-        })?;
+        let (copy, metainfo) = match self.original {
+            Some(_) => (path.clone(), read(&path)?),
+            None => kept::keep(self.state, &named, &path)?,
+        };
+        self.opened(&named, &path, &copy, &metainfo, &data)
+    }
+
+    /// A torrent file as it was when it was seeded last, as somebody is writing to it.
+    pub(crate) fn as_before(&self, path: &Path) -> Option<Result<Source, Trouble>> {
+        let (copy, metainfo) = kept::kept(self.state, path)?;
+        let data = self.data_of(path).ok()?;
+        Some(self.opened(path, path, &copy, &metainfo, &data))
+    }
+
+    /// What is said in the torrent file `path` now, if it is the torrent that is seeded still.
+    pub(crate) fn renewed(
+        &self,
+        path: &Path,
+        running: InfoHash,
+    ) -> Result<Option<Renewed>, Trouble> {
+        let real = self.real(path).map_err(|error| error.to_string())?;
+        let (file, metainfo) = kept::keep_beside(self.state, path, &real)?;
+        if metainfo.info_hash != running {
+            return Ok(None);
+        }
+        let tiers = trackers::counts(&file, &metainfo)?;
+        let trackers = trackers::sum(&trackers::tiers(&file, &metainfo)?);
+        Ok(Some(Renewed {
+            file,
+            metainfo,
+            tiers,
+            trackers,
+        }))
+    }
+
+    fn opened(
+        &self,
+        named: &Path,
+        path: &Path,
+        copy: &Path,
+        metainfo: &Metainfo,
+        data: &Path,
+    ) -> Result<Source, Trouble> {
         let folder = self.state.folder();
-        let content = Content::open(&path, &metainfo, &data, folder).map_err(|e| e.to_string())?;
-        self.describe(&named, &data.join(content.name()), metainfo.private)?;
-        self.describe(&named, &content.root(), metainfo.private)?;
+        let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
+        self.describe(named, &data.join(content.name()), metainfo.private)?;
+        self.describe(named, &content.root(), metainfo.private)?;
+        let content = content.copied_from(path).follow(self.links);
         say_renamed(&content);
-        let content = content.follow(self.links);
         content.place_files(self.files).map_err(|number| {
             format!(
                 "--file: {} has no file {number}; everseed show lists them",
@@ -437,7 +483,7 @@ pub(crate) fn is_given(path: &Path) -> bool {
 
 fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {
     Ok(Source {
-        tiers: trackers::counts(content.torrent_file(), content.metainfo())?,
+        tiers: trackers::counts(content.read_torrent_file(), content.metainfo())?,
         content: Arc::new(content),
         fresh,
         found: None,

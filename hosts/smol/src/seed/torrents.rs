@@ -11,6 +11,7 @@ mod stuck;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
+use everseed_core::metainfo::Metainfo;
 use everseed_core::resume::{Record, Verified};
 use everseed_disk::{Content, ReadError, WriteError, check};
 use everseed_node::{Event, Have};
@@ -25,6 +27,7 @@ use everseed_node::{Event, Have};
 use self::faults::Faults;
 pub(crate) use self::stuck::Stagnation;
 use super::fetch::{self, Download};
+use super::sources::Renewed;
 use crate::cli::seed::Check;
 use crate::cli::text::{Escaped, clear_live_line, escape, say};
 use crate::engine::Engine;
@@ -40,6 +43,8 @@ pub(crate) struct Seeded {
     number: usize,
     /// How many trackers each tier has.
     tiers: Box<[u8]>,
+    /// What its file says now, if it was written over since it was loaded.
+    renewed: Option<Renewed>,
     /// When it is to be checked.
     when: Check,
     phase: Phase,
@@ -110,6 +115,7 @@ impl Seeded {
             content,
             number,
             tiers,
+            renewed: None,
             when: Check::First,
             phase: Phase::Away(None),
             fingerprint: 0,
@@ -153,12 +159,45 @@ impl Seeded {
 
     /// The URL of a tracker, read from the torrent file.
     pub(crate) fn tracker_url(&self, tier: u8, tracker: u8) -> Option<String> {
-        let (file, metainfo) = (self.content.torrent_file(), self.content.metainfo());
+        let (file, metainfo) = self.named_in();
         let url = trackers::url(file, metainfo, tier, tracker);
         if url.is_none() {
-            log::warn!("{}: the tracker's URL cannot be read", file.display());
+            let shown = self.content.torrent_file().display();
+            log::warn!("{shown}: the tracker's URL cannot be read");
         }
         url
+    }
+
+    /// The file that names its trackers.
+    fn named_in(&self) -> (&Path, &Metainfo) {
+        match &self.renewed {
+            Some(renewed) => (&renewed.file, &renewed.metainfo),
+            None => (self.content.read_torrent_file(), self.content.metainfo()),
+        }
+    }
+
+    /// Announces to the trackers that its file names now; answers whether they are others.
+    pub(crate) fn take_trackers(&mut self, engine: &mut Engine, renewed: Renewed) -> bool {
+        let before = match &self.renewed {
+            Some(renewed) => Some(renewed.trackers),
+            None => {
+                let (file, metainfo) = self.named_in();
+                let tiers = trackers::tiers(file, metainfo);
+                tiers.ok().map(|tiers| trackers::sum(&tiers))
+            }
+        };
+        let same = before == Some(renewed.trackers);
+        self.tiers.clone_from(&renewed.tiers);
+        self.renewed = Some(renewed);
+        if same {
+            return false;
+        }
+        if let Some(id) = self.id() {
+            let now = engine.now();
+            engine.node.forget_trackers(now, id);
+            self.announce(engine, id);
+        }
+        true
     }
 
     pub(crate) fn is_away(&self) -> bool {

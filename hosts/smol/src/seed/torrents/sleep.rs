@@ -77,8 +77,8 @@ impl Seeded {
         data: Option<&Path>,
         mark: Mark,
     ) -> Result<Sleeper, String> {
-        let torrent = self.content.torrent_file();
-        let tiers = trackers::tiers(torrent, self.content.metainfo())?;
+        let (torrent, metainfo) = self.named_in();
+        let tiers = trackers::tiers(torrent, metainfo)?;
         let root = self.content.root();
         Ok(Sleeper::new(
             self.info_hash(),

@@ -1,0 +1,141 @@
+//! What a service has loaded stays what it is, whatever becomes of the .torrent that it came from.
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::SystemTime;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
+use everseed_tests::seeder::{info_hash, make};
+use everseed_tests::service::Service;
+use everseed_tests::watched::age;
+use everseed_tests::{PATIENCE, wait};
+
+/// Written over in place by another tracker's URL, half written, truncated, by garbage, with its former time, replaced
+/// and removed: whoever is connected stays, gets the metadata with the right hash each time, and what is complete is
+/// heeded.
+#[test]
+fn a_torrent_file_that_is_written_over() {
+    for named in [false, true] {
+        let net = Net::new();
+        let dir = Dir::new("loaded");
+        let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+        let first = Content::file("x.bin", 300_000, 7);
+        first.copy_to(&data);
+        let other = Content::file("y.bin", 100_000, 8);
+        other.copy_to(&data);
+        let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
+        tracker.set_nonblocking(true).unwrap();
+        let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+        let torrent = |name: &str, content: &Content, trackers: &[&str]| {
+            let path = dir.join(name);
+            make(content.path(), &path, trackers);
+            fs::read(path).unwrap()
+        };
+        let before = torrent("1.torrent", &first, &[]);
+        let tracked = torrent("2.torrent", &first, &["-t", &url]);
+        let another = torrent("3.torrent", &other, &[]);
+        let hash = info_hash(&dir.join("1.torrent"));
+        let path = watch.join("x.torrent");
+        fs::write(&path, &before).unwrap();
+        age(&path);
+        let listen = net.addr(Family::V4);
+        let what = match named {
+            false => format!(
+                "watch = \"{}\"\ndata = \"{}\"\n",
+                watch.display(),
+                data.display()
+            ),
+            true => format!(
+                "[[torrent]]\npath = \"{}\"\ndata = \"{}\"\n",
+                path.display(),
+                data.display()
+            ),
+        };
+        let mut service = Service::start(&dir, listen, &what, &[]);
+        service.wait_for("seeding: x.bin", 1);
+        let mut peer = greet(listen, hash);
+        metadata(&mut peer, &before);
+
+        // Half of it, and nothing, and garbage: there for long as it seems.
+        for bytes in [&tracked[..tracked.len() / 2], b"", b"<html>"] {
+            over(&path, bytes);
+            metadata(&mut peer, &before);
+        }
+        service.wait_for("what was loaded of it goes on", 1);
+        metadata(&mut peer, &before);
+        over(&path, &tracked);
+        metadata(&mut peer, &before);
+        service.wait_for("it names other trackers now", 1);
+        wait("the new tracker is asked", PATIENCE, || {
+            tracker.accept().ok()
+        });
+        metadata(&mut peer, &before);
+        // The same again by another file of this name.
+        let part = watch.join("x.part");
+        fs::write(&part, &before).unwrap();
+        fs::rename(&part, &path).unwrap();
+        service.wait_for("it names other trackers now", 2);
+        metadata(&mut peer, &before);
+        assert!(!service.process.output().contains("stopped: "));
+
+        over(&path, &another);
+        metadata(&mut peer, &before);
+        service.wait_for("it is another torrent now", 1);
+        service.wait_for("seeding: y.bin", 1);
+        let hash = info_hash(&dir.join("3.torrent"));
+        let mut peer = greet(listen, hash);
+        metadata(&mut peer, &another);
+        fs::remove_file(&path).unwrap();
+        metadata(&mut peer, &another);
+        if !named {
+            service.wait_for("stopped: y.bin", 1);
+            let copies = || fs::read_dir(dir.join("state/given")).unwrap().count();
+            wait("its copy is gone", PATIENCE, || {
+                (copies() == 0).then_some(())
+            });
+        }
+        service.stop();
+    }
+}
+
+/// Writes over a file in place and gives it its former time, as the kernel's own tells.
+fn over(path: &Path, bytes: &[u8]) {
+    let time: SystemTime = fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(path, bytes).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+/// A peer that asks for metadata (BEP 10).
+fn greet(to: SocketAddr, hash: InfoHash) -> Peer {
+    let mut peer = Peer::connect(to);
+    let mut handshake = handshake(hash, false);
+    handshake[25] |= 0x10;
+    peer.send(&handshake);
+    let mut answer = [0; 68];
+    peer.stream.read_exact(&mut answer).expect("a handshake");
+    peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
+    peer
+}
+
+/// Asks for the metadata, which has to be what is in this torrent.
+fn metadata(peer: &mut Peer, torrent: &[u8]) {
+    peer.send(&message(20, b"\x01d8:msg_typei0e5:piecei0ee"));
+    loop {
+        if let Message::Extended(payload) = peer.expect("metadata")
+            && let Some(at) = payload.windows(2).position(|two| two == b"ee")
+            && payload.first() == Some(&1)
+        {
+            let info = &payload[at + 2..];
+            assert!(!info.is_empty(), "rejected");
+            let held = torrent.windows(info.len()).any(|bytes| bytes == info);
+            assert!(held, "metadata of another torrent");
+            return;
+        }
+    }
+}
