@@ -58,7 +58,7 @@ fn a_torrent_file_that_is_written_over() {
         };
         let mut service = Service::start(&dir, listen, &what, &[]);
         service.wait_for("seeding: x.bin", 1);
-        let mut peer = greet(listen, hash);
+        let mut peer = greet(listen, hash).expect("a handshake");
         metadata(&mut peer, &before);
 
         // Half of it, and nothing, and garbage: there for long as it seems.
@@ -88,8 +88,11 @@ fn a_torrent_file_that_is_written_over() {
         service.wait_for("it is another torrent now", 1);
         service.wait_for("seeding: y.bin", 1);
         let hash = info_hash(&dir.join("3.torrent"));
-        let mut peer = greet(listen, hash);
-        metadata(&mut peer, &another);
+        // Whoever calls while the one leaves and the other comes calls again.
+        let mut peer = wait("the metadata of the other", PATIENCE, || {
+            let mut peer = greet(listen, hash)?;
+            try_metadata(&mut peer, &another).then_some(peer)
+        });
         fs::remove_file(&path).unwrap();
         metadata(&mut peer, &another);
         if !named {
@@ -112,22 +115,27 @@ fn over(path: &Path, bytes: &[u8]) {
 }
 
 /// A peer that asks for metadata (BEP 10).
-fn greet(to: SocketAddr, hash: InfoHash) -> Peer {
+fn greet(to: SocketAddr, hash: InfoHash) -> Option<Peer> {
     let mut peer = Peer::connect(to);
     let mut handshake = handshake(hash, false);
     handshake[25] |= 0x10;
     peer.send(&handshake);
     let mut answer = [0; 68];
-    peer.stream.read_exact(&mut answer).expect("a handshake");
+    peer.stream.read_exact(&mut answer).ok()?;
     peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
-    peer
+    Some(peer)
 }
 
 /// Asks for the metadata, which has to be what is in this torrent.
 fn metadata(peer: &mut Peer, torrent: &[u8]) {
+    assert!(try_metadata(peer, torrent), "everseed hung up");
+}
+
+/// The same; false if everseed hangs up.
+fn try_metadata(peer: &mut Peer, torrent: &[u8]) -> bool {
     peer.send(&message(20, b"\x01d8:msg_typei0e5:piecei0ee"));
-    loop {
-        if let Message::Extended(payload) = peer.expect("metadata")
+    while let Ok(message) = peer.read() {
+        if let Message::Extended(payload) = message
             && let Some(at) = payload.windows(2).position(|two| two == b"ee")
             && payload.first() == Some(&1)
         {
@@ -135,7 +143,8 @@ fn metadata(peer: &mut Peer, torrent: &[u8]) {
             assert!(!info.is_empty(), "rejected");
             let held = torrent.windows(info.len()).any(|bytes| bytes == info);
             assert!(held, "metadata of another torrent");
-            return;
+            return true;
         }
     }
+    false
 }
