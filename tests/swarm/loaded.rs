@@ -51,7 +51,7 @@ fn a_torrent_file_that_is_written_over() {
                 data.display()
             ),
             true => format!(
-                "[[torrent]]\npath = \"{}\"\ndata = \"{}\"\n",
+                "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
                 path.display(),
                 data.display()
             ),
