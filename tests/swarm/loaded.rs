@@ -20,7 +20,7 @@ use everseed_tests::{PATIENCE, wait};
 /// heeded.
 #[test]
 fn a_torrent_file_that_is_written_over() {
-    for named in [false, true] {
+    for named in [true, false] {
         let net = Net::new();
         let dir = Dir::new("loaded");
         let (watch, data) = (dir.sub("watch"), dir.sub("data"));
