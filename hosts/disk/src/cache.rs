@@ -21,6 +21,8 @@ pub struct FileCache {
     sequential: bool,
     fresh: bool,
     clock: AtomicU64,
+    /// What the clock was when files that nobody uses were looked for.
+    looked_at: AtomicU64,
 }
 
 impl FileCache {
@@ -33,6 +35,7 @@ impl FileCache {
             sequential: false,
             fresh: false,
             clock: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
         }
     }
 
@@ -99,6 +102,26 @@ impl FileCache {
     /// Closes the files of one content.
     pub(crate) fn forget(&self, content: ContentId) {
         self.lock().retain(|entry| entry.content != content);
+    }
+
+    /// Closes files that were not used since the last call, so that an idle disk can sleep and be ejected.
+    /// Answers whether some stay open. Closing may wait.
+    pub fn close_unused(&self) -> bool {
+        let mut entries = self.lock();
+        let now = self.clock.load(Ordering::Relaxed);
+        let before = self.looked_at.swap(now, Ordering::Relaxed);
+        let mut unused = Vec::new();
+        let mut at = 0;
+        while let Some(entry) = entries.get(at) {
+            match entry.used < before {
+                true => unused.push(entries.swap_remove(at)),
+                false => at += 1,
+            }
+        }
+        let some_stay = !entries.is_empty();
+        drop(entries);
+        drop(unused);
+        some_stay
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -211,6 +234,23 @@ mod tests {
         assert!(files.find(b, 0).is_none());
         assert!(files.find(a, 0).is_some() && files.find(a, 10).is_some());
         files.forget(a);
+        assert!(files.find(a, 0).is_none());
+    }
+
+    #[test]
+    fn a_file_that_nobody_uses_is_closed_at_the_second_look() {
+        let (a, b) = (ContentId::next(), ContentId::next());
+        let files = FileCache::new(4);
+        files.insert(a, part(0, 10));
+        files.insert(b, part(0, 10));
+        assert!(files.close_unused());
+        assert!(files.find(a, 0).is_some());
+        assert!(files.close_unused());
+        assert!(files.find(b, 0).is_none());
+        // Found just now.
+        assert!(files.find(a, 0).is_some());
+        assert!(files.close_unused());
+        assert!(!files.close_unused());
         assert!(files.find(a, 0).is_none());
     }
 }

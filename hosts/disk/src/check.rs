@@ -1,5 +1,6 @@
 //! Whether the files hold what the torrent says: piece hashes, and fingerprints that save hashing.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 
 use everseed_core::bits;
@@ -97,68 +98,145 @@ pub fn check(
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
     mut unread: impl FnMut(Unread),
 ) -> Result<Option<Vec<u8>>, ReadError> {
-    let geometry = content.geometry();
-    let files = FileCache::sequential(2, content.is_growing());
-    let torrent = content.open_torrent()?;
+    let mut check = Check::new(content);
     let mut scratch = vec![0; CHUNK];
-    let mut good = vec![0; geometry.bitfield_len() as usize];
-    let (mut done, mut failed) = (0, 0);
-    let mut zeros = Zeros::default();
-    for piece in geometry.all_pieces() {
-        let (start, size) = (geometry.piece_offset(piece), geometry.piece_size(piece));
-        let hash = content.piece_hash(&torrent, piece)?;
-        let is_good = match is_hole(content, &files, start, size.into()) {
-            Ok(true) => Ok(hash == zeros.hash(size, &mut scratch)),
-            Ok(false) => {
-                let begun = Begun::default();
-                absent_is_bad(verify(content, &files, hash, piece, begun, &mut scratch))
-            }
-            Err(error) => Err(error),
-        };
-        let is_good = is_good.or_else(|error| {
-            let fault = Unread::judge(content, piece.get(), error);
-            failed += 1;
-            if fault.extent == Extent::Disk || failed == geometry.pieces() {
-                return Err(fault.error);
-            }
-            if fault.extent == Extent::Change {
-                // What is there now counts; whoever seeds it looks again in a moment.
-                content.close_files(&files);
-            }
+    while check.left(content) > 0 {
+        if let Some(fault) = check.step(content, &mut scratch)? {
             unread(fault);
-            Ok(false)
-        })?;
-        if is_good {
-            bits::set(&mut good, piece.get());
         }
-        done += u64::from(size);
-        if progress(done).is_break() {
+        if progress(check.done()).is_break() {
             return Ok(None);
         }
     }
-    if bits::count(&good) < geometry.pieces() {
+    let done = check.done();
+    check.finish(content, &mut || progress(done).is_continue())
+}
+
+/// A check that is done piece by piece, so that something else can be done in between.
+///
+/// Call [`step`](Self::step) until nothing is [`left`](Self::left), always with the same content. While it is
+/// put off, [`pause`](Self::pause) leaves of it no more than its bits.
+#[derive(Debug)]
+pub struct Check {
+    good: Vec<u8>,
+    next: u32,
+    done: u64,
+    failed: u32,
+    zeros: Zeros,
+    open: Option<(FileCache, File)>,
+}
+
+impl Check {
+    /// From the first piece on.
+    pub fn new(content: &Content) -> Check {
+        Check {
+            good: vec![0; content.geometry().bitfield_len() as usize],
+            next: 0,
+            done: 0,
+            failed: 0,
+            zeros: Zeros::default(),
+            open: None,
+        }
+    }
+
+    /// Bytes that were checked.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Bytes that are still to be checked.
+    pub fn left(&self, content: &Content) -> u64 {
+        content.geometry().total().saturating_sub(self.done)
+    }
+
+    /// Closes its files.
+    pub fn pause(&mut self) {
+        self.open = None;
+    }
+
+    /// Searches elsewhere for files of which nothing is good, see [`find::search`]. Answers with a bit for each
+    /// piece, in the order of [`bits`], or `None` if `go_on`, which is asked between two looks, said no.
+    pub fn finish(
+        mut self,
+        content: &Content,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        let geometry = content.geometry();
+        if bits::count(&self.good) == geometry.pieces() {
+            return Ok(Some(self.good));
+        }
         let mut stopped = false;
         let mut go_on = || {
-            stopped = stopped || progress(done).is_break();
+            stopped = stopped || !go_on();
             !stopped
         };
-        let found = find::search(content, Some(&good), &mut go_on)?;
-        content.close_files(&files);
+        let found = find::search(content, Some(&self.good), &mut go_on)?;
+        let files = FileCache::sequential(2, content.is_growing());
+        let mut scratch = vec![0; CHUNK];
         for index in found.into_iter().flatten() {
-            if bits::get(&good, index) || !go_on() {
+            if bits::get(&self.good, index) || !go_on() {
                 continue;
             }
             if let Some(piece) = geometry.piece(index)
                 && verify_piece(content, &files, piece, &mut scratch).unwrap_or(false)
             {
-                bits::set(&mut good, index);
+                bits::set(&mut self.good, index);
             }
         }
-        if stopped {
-            return Ok(None);
-        }
+        Ok((!stopped).then_some(self.good))
     }
-    Ok(Some(good))
+
+    /// Checks one piece, and says what of it could not be read. An error ends the check.
+    ///
+    /// `scratch` must not be empty; [`CHUNK`] bytes serve well.
+    pub fn step(
+        &mut self,
+        content: &Content,
+        scratch: &mut [u8],
+    ) -> Result<Option<Unread>, ReadError> {
+        let geometry = content.geometry();
+        let Some(piece) = geometry.piece(self.next) else {
+            return Ok(None);
+        };
+        let (files, torrent) = match &mut self.open {
+            Some(open) => open,
+            none => none.insert((
+                FileCache::sequential(2, content.is_growing()),
+                content.open_torrent()?,
+            )),
+        };
+        let (start, size) = (geometry.piece_offset(piece), geometry.piece_size(piece));
+        let hash = content.piece_hash(torrent, piece)?;
+        let is_good = match is_hole(content, files, start, size.into()) {
+            Ok(true) => Ok(hash == self.zeros.hash(size, scratch)),
+            Ok(false) => {
+                let begun = Begun::default();
+                absent_is_bad(verify(content, files, hash, piece, begun, scratch))
+            }
+            Err(error) => Err(error),
+        };
+        self.next += 1;
+        self.done += u64::from(size);
+        let error = match is_good {
+            Ok(is_good) => {
+                if is_good {
+                    bits::set(&mut self.good, piece.get());
+                }
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        let fault = Unread::judge(content, piece.get(), error);
+        self.failed += 1;
+        if fault.extent == Extent::Disk || self.failed == geometry.pieces() {
+            return Err(fault.error);
+        }
+        if fault.extent == Extent::Change {
+            // What is there now counts; whoever seeds it looks again in a moment.
+            content.close_files(files);
+        }
+        Ok(Some(fault))
+    }
 }
 
 fn is_hole(content: &Content, files: &FileCache, at: u64, len: u64) -> Result<bool, ReadError> {
@@ -169,7 +247,7 @@ fn is_hole(content: &Content, files: &FileCache, at: u64, len: u64) -> Result<bo
 }
 
 /// The hash of so many zeros, which a torrent may well have.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Zeros {
     known: Option<(u32, Digest)>,
 }

@@ -1,8 +1,8 @@
 //! The one other thread: whatever waits for a disk or takes long.
 //!
 //! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
-//! files. Reading ahead comes first, then single pieces and looks, then writes, all of them even in the middle of
-//! a check, so that a check of terabytes delays nobody for longer than one piece. It stands back
+//! files. Reading ahead comes first, then single pieces and looks, then writes, then checks, which are done piece by
+//! piece: a check of terabytes delays nobody for longer than one piece, smaller checks neither. It stands back
 //! behind the thread that serves, from the first torrent that is served on.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
-use everseed_disk::check::Begun;
+use everseed_disk::check::{Begun, Check};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, write};
 use everseed_node::{ConnId, Source};
@@ -138,7 +138,14 @@ struct Queues {
     urgent: VecDeque<Task>,
     soon: VecDeque<Task>,
     writes: VecDeque<Block>,
-    patient: VecDeque<Task>,
+    /// Checks, in the order in which they were asked for.
+    jobs: Vec<Job>,
+    /// Checks that were asked for.
+    asked: u64,
+    /// Steps of checks that were done.
+    turns: u32,
+    /// The torrent whose check has its files open.
+    stepped: Option<usize>,
     /// The torrent of which a piece is being hashed for somebody who still wants to know.
     verifying: Option<TorrentId>,
     done: VecDeque<Done>,
@@ -219,13 +226,17 @@ impl Shared {
             begun: Vec::with_capacity(BEGUN),
             batch: Vec::with_capacity(BATCH),
         };
-        while let Some(task) = self.next() {
-            if let Task::Check(content, number, progress) = task {
-                if let Some(found) = self.check(&content, &progress, &mut scratch).transpose() {
-                    self.tell(Done::Checked(number, found));
-                }
-            } else {
-                self.short(task, &mut scratch);
+        let mut tidied = Instant::now();
+        while let Some(work) = self.next() {
+            match work {
+                Work::Short(task) => self.short(task, &mut scratch),
+                Work::Long(job) => self.step(job, &mut scratch),
+                Work::Nothing => {}
+            }
+            if tidied.elapsed() >= TIDY {
+                tidied = Instant::now();
+                self.files.close_unused();
+                self.written.close_unused();
             }
         }
     }
@@ -310,52 +321,85 @@ impl Shared {
         self.tell(Done::Verified(torrent, piece, good));
     }
 
-    fn check(
-        &self,
-        content: &Content,
-        progress: &Progress,
-        scratch: &mut Scratch,
-    ) -> Result<Option<Found>, ReadError> {
-        let mut unread = Vec::new();
-        let found = check::check(
-            content,
-            |done| {
-                let before = progress.swap(done, Ordering::Relaxed);
-                if before != GIVEN_UP && self.between(scratch) {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            },
+    /// Checks one piece, and tells what was found if it was the last.
+    fn step(&self, mut job: Job, scratch: &mut Scratch) {
+        let content = &job.content;
+        let mut check = job.check.take().unwrap_or_else(|| Check::new(content));
+        let stepped = check.step(content, &mut scratch.bytes);
+        let before = job.progress.swap(check.done(), Ordering::Relaxed);
+        if before == GIVEN_UP {
+            return;
+        }
+        match stepped {
+            Err(error) => return self.tell(Done::Checked(job.number, Err(error))),
             // Each file is named once.
-            |fault| {
+            Ok(Some(fault)) => {
                 let known = |u: &Unread| u.error.path() == fault.error.path();
-                if unread.len() < UNREAD && !unread.iter().any(known) {
-                    unread.push(fault);
+                if job.unread.len() < UNREAD && !job.unread.iter().any(known) {
+                    job.unread.push(fault);
                 }
-            },
-        )?;
-        Ok(found.map(|bits| (bits, unread)))
+            }
+            Ok(None) => {}
+        }
+        if check.left(content) > 0 {
+            job.check = Some(check);
+            self.lock().put_back(job);
+        } else {
+            let go_on =
+                &mut || job.progress.load(Ordering::Relaxed) != GIVEN_UP && self.between(scratch);
+            let found = check.finish(content, go_on).transpose();
+            if let Some(found) = found {
+                let found = found.map(|bits| (bits, job.unread));
+                self.tell(Done::Checked(job.number, found));
+            }
+        }
     }
 
-    /// The next task; `None` when the thread should end.
-    fn next(&self) -> Option<Task> {
+    /// Does what is short in the middle of a search; false when that should be given up.
+    fn between(&self, scratch: &mut Scratch) -> bool {
+        loop {
+            let mut queues = self.lock();
+            if queues.stop {
+                return false;
+            }
+            let Some(task) = queues.pop_short() else {
+                return true;
+            };
+            // A block that has to wait for its file is back in the queue, and another turn is due.
+            let again = matches!(task, Task::Write(_));
+            drop(queues);
+            self.short(task, scratch);
+            if again {
+                return true;
+            }
+        }
+    }
+
+    /// What to do next; `None` when the thread should end.
+    fn next(&self) -> Option<Work> {
         let mut queues = self.lock();
         loop {
             if queues.stop {
                 return None;
             }
-            let task = queues.pop_short();
-            if let Some(task) = task.or_else(|| queues.patient.pop_front()) {
-                return Some(task);
+            if let Some(task) = queues.pop_short() {
+                return Some(Work::Short(task));
+            }
+            if let Some(job) = queues.pop_job() {
+                return Some(Work::Long(job));
             }
             // Many are checked at the start, and few ever after.
-            queues.patient = VecDeque::new();
+            queues.jobs = Vec::new();
             queues.idle = true;
-            queues = self
+            // The thread that serves opens files too, and leaves it to this one to close them.
+            let (again, timeout) = self
                 .work
-                .wait(queues)
+                .wait_timeout(queues, TIDY)
                 .unwrap_or_else(PoisonError::into_inner);
+            queues = again;
+            if timeout.timed_out() {
+                return Some(Work::Nothing);
+            }
         }
     }
 
@@ -438,21 +482,6 @@ impl Shared {
             queues.report(Done::Wrote(block.id, block.bytes, written));
         }
     }
-
-    /// Does what is short in the middle of something long; false when that should be given up.
-    fn between(&self, scratch: &mut Scratch) -> bool {
-        loop {
-            let mut queues = self.lock();
-            if queues.stop {
-                return false;
-            }
-            let Some(task) = queues.pop_short() else {
-                return true;
-            };
-            drop(queues);
-            self.short(task, scratch);
-        }
-    }
 }
 
 /// A piece is bad only while at least something can be read: a disk that is gone says nothing.
@@ -463,6 +492,39 @@ fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
     Ok(good)
 }
 
+/// What the thread does next.
+enum Work {
+    Short(Task),
+    Long(Job),
+    /// Look for files that nobody uses.
+    Nothing,
+}
+
+/// A check, as far as it came.
+#[derive(Debug)]
+struct Job {
+    content: Arc<Content>,
+    number: usize,
+    progress: Arc<Progress>,
+    asked_at: u64,
+    /// Begun at its first turn.
+    check: Option<Check>,
+    unread: Vec<Unread>,
+}
+
+impl Job {
+    fn left(&self) -> u64 {
+        // What was given up is out of the way first.
+        if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
+            return 0;
+        }
+        match &self.check {
+            Some(check) => check.left(&self.content),
+            None => self.content.geometry().total(),
+        }
+    }
+}
+
 impl Queues {
     /// As long as they can become, but for tasks that are rare.
     fn new(max_peers: usize, blocks: usize) -> Queues {
@@ -470,7 +532,10 @@ impl Queues {
             urgent: VecDeque::with_capacity(max_peers),
             soon: VecDeque::with_capacity(SOON),
             writes: VecDeque::with_capacity(blocks),
-            patient: VecDeque::new(),
+            jobs: Vec::new(),
+            asked: 0,
+            turns: 0,
+            stepped: None,
             verifying: None,
             done: VecDeque::with_capacity(max_peers + blocks),
             idle: false,
@@ -484,7 +549,18 @@ impl Queues {
             Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
             Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
-            Task::Check(..) => self.patient.push_back(task),
+            Task::Check(content, number, progress) => {
+                self.asked += 1;
+                let asked_at = self.asked;
+                self.jobs.push(Job {
+                    content,
+                    number,
+                    progress,
+                    asked_at,
+                    check: None,
+                    unread: Vec::new(),
+                });
+            }
         }
     }
 
@@ -496,6 +572,28 @@ impl Queues {
             self.verifying = Some(torrent);
         }
         Some(task)
+    }
+
+    /// The check whose turn it is: the one with the least to do, so that what is small need not wait for what is
+    /// long, and now and then the oldest, so that it comes to its end however many small ones follow.
+    fn pop_job(&mut self) -> Option<Job> {
+        self.turns = self.turns.wrapping_add(1);
+        let indices = 0..self.jobs.len();
+        let at = match self.turns.is_multiple_of(TURN_OF_OLDEST) {
+            true => indices.min_by_key(|&at| self.jobs[at].asked_at),
+            false => indices.min_by_key(|&at| (self.jobs[at].left(), self.jobs[at].asked_at)),
+        };
+        let job = self.jobs.swap_remove(at?);
+        if self.stepped.replace(job.number) != Some(job.number) {
+            // Those that wait keep no files open.
+            let checks = self.jobs.iter_mut().filter_map(|job| job.check.as_mut());
+            checks.for_each(Check::pause);
+        }
+        Some(job)
+    }
+
+    fn put_back(&mut self, job: Job) {
+        self.jobs.push(job);
     }
 
     fn report(&mut self, done: Done) {
@@ -564,6 +662,12 @@ fn look(content: &Content) -> Result<Look, ReadError> {
 
 /// A search for files that were moved takes so long at most: others wait for it.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// Of so many steps of checks one is for the oldest.
+const TURN_OF_OLDEST: u32 = 8;
+
+/// Files that were not used for so long, and at most twice as long, are closed.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// Files that cannot be read that a check names.
 const UNREAD: usize = 16;
@@ -686,6 +790,65 @@ mod tests {
         assert!(matches!(queues.pop_short(), Some(Task::Look(..))));
         assert!(matches!(queues.pop_short(), Some(Task::Verify(..))));
         assert!(queues.pop_short().is_none());
+    }
+
+    /// A torrent of `len` zeros in pieces of 16 KiB, whose file is there.
+    fn zeros(folder: &std::path::Path, name: &str, len: usize) -> Arc<Content> {
+        let (file, torrent) = (folder.join(name), folder.join(format!("{name}.torrent")));
+        std::fs::write(&file, vec![0; len]).unwrap();
+        let options = make::Options {
+            piece_len: Some(16384),
+            ..make::Options::default()
+        };
+        make::make(&file, &torrent, &options, &mut |_| {}).unwrap();
+        let metainfo = read_torrent(&torrent).unwrap();
+        Arc::new(Content::open_at(&torrent, &metainfo, &file, folder).unwrap())
+    }
+
+    #[test]
+    fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
+        let folder = std::env::temp_dir().join(format!("everseed-turns-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let long = zeros(&folder, "long", 40 * 16384);
+        let small = zeros(&folder, "small", 16384);
+        let shared = Shared {
+            queues: Mutex::new(Queues::new(4, 4)),
+            work: Condvar::new(),
+            files: Arc::new(FileCache::new(1)),
+            written: FileCache::new(1),
+            alarm: Alarm::new().unwrap(),
+        };
+        let mut scratch = Scratch {
+            bytes: vec![0; check::CHUNK],
+            begun: Vec::new(),
+            batch: Vec::new(),
+        };
+        shared.lock().push(Task::Check(long, 0, Arc::default()));
+        let mut smalls = 0;
+        let mut ended = false;
+        for step in 0..400 {
+            // A small one more at each step: it is done in this step or the next.
+            let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
+            shared.lock().push(task);
+            let job = shared.lock().pop_job().unwrap();
+            shared.step(job, &mut scratch);
+            let done = pop(&mut shared.lock().done);
+            if let Some(Done::Checked(number, found)) = done {
+                assert!(bits_are_set(&found.unwrap().0), "{number}");
+                smalls += usize::from(number > 0);
+                ended |= number == 0;
+            }
+            assert!(
+                smalls + 1 + step / TURN_OF_OLDEST as usize >= step,
+                "{step}"
+            );
+        }
+        assert!(ended);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn bits_are_set(bits: &[u8]) -> bool {
+        !bits.is_empty() && bits.iter().all(|&byte| byte == 0xff || byte == 0x80)
     }
 
     #[test]
