@@ -39,6 +39,7 @@ mod sources;
 mod strangers;
 mod tools;
 mod trace;
+mod turns;
 mod watched;
 
 use everseed_tests::client::Client;

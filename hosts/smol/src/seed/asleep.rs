@@ -237,8 +237,9 @@ impl Service {
             .map(|torrent| (torrent.used(), torrent.number()))
             .collect();
         idle.sort_unstable();
-        idle.into_iter()
-            .any(|(_, number)| self.put_to_sleep(seed, engine, number))
+        let mut idle = idle.into_iter();
+        idle.any(|(_, number)| self.put_to_sleep(seed, engine, number))
+            || self.take_place_of_idle(seed, engine)
     }
 
     fn put_to_sleep(&mut self, seed: &mut Seed, engine: &mut Engine, number: usize) -> bool {

@@ -22,6 +22,7 @@ mod signals;
 mod sources;
 mod status;
 mod torrents;
+mod turns;
 mod watch;
 mod web;
 

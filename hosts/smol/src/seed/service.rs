@@ -491,7 +491,7 @@ impl Service {
         };
         let room = match self.make_room(seed, engine) {
             false => Err(
-                "no place for another torrent until one that is awake has no peers; raise torrents =",
+                "every place for a torrent is taken; it has its turn once another is of no use for half a minute; or raise torrents =",
             ),
             true if engine.node.known() >= self.most_known => {
                 Err("no memory for the name of another torrent; raise memory =")
@@ -598,7 +598,7 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
     let failed = FAILED * (1 << managed.failures.min(6));
     let (pause, when) = match trouble {
         Trouble::Away(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
-        Trouble::Full(_) => (FAILED, format!("tried again every {} s", FAILED.as_secs())),
+        Trouble::Full(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
         Trouble::Bad(_) => (failed, "tried again when it has changed".to_owned()),
         _ => (
             failed,

@@ -82,6 +82,8 @@ pub(crate) struct Seeded {
     known: Option<TorrentId>,
     /// When somebody was connected last.
     used: Instant,
+    /// Bytes that went either way, and when that was another number last.
+    moved: (u64, Instant),
 }
 
 /// How far a torrent has come.
@@ -136,6 +138,7 @@ impl Seeded {
             rechecked: None,
             known: None,
             used: Instant::now(),
+            moved: (0, Instant::now()),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
@@ -36,8 +36,13 @@ impl Seeded {
     /// Notes whether somebody is connected.
     pub(crate) fn mind_use(&mut self, engine: &Engine, now: Instant) {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
-        if stats.is_some_and(|stats| stats.conns > 0) {
+        let Some(stats) = stats else { return };
+        if stats.conns > 0 {
             self.used = now;
+        }
+        let moved = stats.uploaded + stats.downloaded;
+        if moved != self.moved.0 {
+            self.moved = (moved, now);
         }
     }
 
@@ -68,6 +73,26 @@ impl Seeded {
         let pieces = self.content.geometry().pieces();
         let whole = stats.have == pieces && stats.good == pieces && stats.readable;
         (whole && stats.conns == 0).then_some(id)
+    }
+
+    /// Since when it has been of no use, if it is: its files are away, or it is not whole and nothing moves. Peers
+    /// that are connected and give nothing are waited for longer, `patience`.
+    pub(crate) fn idle_since(
+        &self,
+        engine: &Engine,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<Instant> {
+        let id = match self.phase {
+            Phase::Away(_) => return Some(self.moved.1),
+            Phase::Serving(id) if self.rechecked.is_none() => id,
+            _ => return None,
+        };
+        let stats = engine.node.torrent(id)?;
+        let whole = stats.have == self.content.geometry().pieces();
+        let writes = self.download.as_ref().is_some_and(|d| d.syncing);
+        let alone = stats.conns == 0 || now.saturating_duration_since(self.moved.1) >= patience;
+        (alone && !whole && !writes).then_some(self.moved.1)
     }
 
     /// What it takes to wake it again.
