@@ -45,8 +45,8 @@ Options:
       --exclude PATTERN, --include PATTERN, --all
                        which files of a folder: see everseed make --help
       --strict         end when a file cannot be taken
-  -s, --piece-size SIZE, --private, --align, --comment TEXT, --created-by TEXT,
-      --web-seed URL, --no-date
+  -s, --piece-size SIZE, -p, --private, --align, -c, --comment TEXT,
+  -w, --web-seed URL, --created-by TEXT, --no-date
                        see everseed make --help
       --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
                        unless it is private or a URL in it has a passkey
