@@ -50,7 +50,11 @@ fn among_dead_ones(download: bool) {
         },
     );
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
-    let whole = if download { "complete: live" } else { "seeding: live" };
+    let whole = if download {
+        "complete: live"
+    } else {
+        "seeding: live"
+    };
     service.wait_for(whole, 1);
     if download {
         assert!(live.is_same_as(&out.join("live")));
