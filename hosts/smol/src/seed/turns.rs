@@ -60,7 +60,8 @@ mod tests {
     fn the_longest_idle_gives_way_after_its_turn() {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
-        let cases: [(&[(u64, usize)], u64, Option<usize>); 6] = [
+        type Idle<'a> = &'a [(u64, usize)];
+        let cases: [(Idle<'_>, u64, Option<usize>); 6] = [
             (&[], 1000, None),
             (&[(0, 7)], 29, None),
             (&[(0, 7)], 30, Some(7)),
