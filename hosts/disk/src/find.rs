@@ -3,7 +3,7 @@
 //!
 //! A file is known by its size, then by the hashes of its pieces, whatever it is called; its name only tells which of
 //! several is tried first. So no table of spellings is needed, and nothing is taken that the torrent does not have. The
-//! search looks at [`LOOKED`] names at most, keeps [`CANDIDATES`] of them, and ends when its caller has had enough.
+//! search looks at `LOOKED` names at most, keeps `CANDIDATES` of them, and ends when its caller has had enough.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;

@@ -412,7 +412,7 @@ pub fn sync(content: &Content) -> Result<(), WriteError> {
 }
 
 /// Makes the file that holds the byte at `offset` longer by a step, before something is written to it. Answers
-/// whether it is long enough by now, or takes no writes at all, as [`write`] then says. Whoever does not call this waits
+/// whether it is long enough by now, or takes no writes at all, as [`write()`] then says. Whoever does not call this waits
 /// longer in `write`.
 pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
     if files.find(content.id(), offset).is_some() {
