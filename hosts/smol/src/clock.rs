@@ -1,7 +1,7 @@
 //! The engine's time: microseconds since the daemon started, by the monotonic clock; and the time of
 //! day, for the few that want it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use everseed_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
@@ -30,7 +30,12 @@ pub(crate) fn monotonic() -> Duration {
     Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
 }
 
-/// The time of day, since 1970. Not from `SystemTime`, which panics after January 2038 on machines of
+/// The time of day as times of files are given.
+pub(crate) fn file_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + time_of_day()
+}
+
+/// The time of day, since 1970. Not from std, which panics after January 2038 on machines of
 /// 32 bits where the C library is musl; a clock without a battery may well say so.
 pub(crate) fn time_of_day() -> Duration {
     let now = clock_gettime(ClockId::Realtime);

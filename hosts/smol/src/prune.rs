@@ -99,7 +99,7 @@ mod tests {
         let folder = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&folder);
         let state = State::open(&folder).unwrap();
-        let now = SystemTime::now();
+        let now = crate::clock::file_time();
         let hash = |n| InfoHash([n; 20]);
         let put = |path: &Path, text: &str, days: u64| {
             fs::write(path, text).unwrap();

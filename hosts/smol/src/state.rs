@@ -37,6 +37,7 @@ use everseed_core::resume::{ENCODED_BASE, Record};
 use everseed_disk::{RegularError, read_regular};
 use rustix::fs::{FlockOperation, OFlags};
 
+use crate::clock::file_time;
 use crate::described::Described;
 use crate::place::{Found, Place, is_in_ram};
 
@@ -239,7 +240,7 @@ impl State {
     pub(crate) fn parted_with(&self, info_hash: InfoHash) {
         let file = open_for_times(&self.resume_file(info_hash));
         // Without it files are verified once more if it comes back.
-        let _ = file.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let _ = file.and_then(|file| file.set_modified(file_time()));
     }
 
     fn resume_file(&self, info_hash: InfoHash) -> PathBuf {

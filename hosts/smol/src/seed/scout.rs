@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::SystemTime;
 
 use everseed_core::hash::InfoHash;
 use everseed_disk::{Links, ReadError, resolve};
@@ -20,6 +19,7 @@ use super::kept;
 use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
 use crate::catalogue::Catalogue;
+use crate::clock::file_time;
 use crate::prune::KEPT;
 use crate::state::State;
 
@@ -196,7 +196,7 @@ fn prune(state: &State, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
     });
     known.sort_unstable();
     let folder = state.folder().display();
-    match asleep.and_then(|()| state.prune(&known, SystemTime::now())) {
+    match asleep.and_then(|()| state.prune(&known, file_time())) {
         Ok(0) => {}
         Ok(files) => log::info!(
             "{folder}: {files} files were removed: for {} days nobody had their torrents",
