@@ -78,7 +78,14 @@ impl State {
 fn split(entry: &DirEntry) -> Option<(InfoHash, Vec<u8>)> {
     let name = entry.file_name();
     let (hash, kind) = name.as_bytes().split_at_checked(40)?;
-    let ours: [&[u8]; 5] = [b".torrent", b".resume", b".index", b".place", b".download"];
+    let ours: [&[u8]; 6] = [
+        b".torrent",
+        b".resume",
+        b".index",
+        b".place",
+        b".seeded",
+        b".download",
+    ];
     let hash = InfoHash::from_hex(hash)?;
     ours.contains(&kind).then(|| (hash, kind.to_vec()))
 }

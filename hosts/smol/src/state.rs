@@ -31,6 +31,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use everseed_core::hash::{InfoHash, Sha1, Smol};
 use everseed_core::resume::{ENCODED_BASE, Record};
@@ -231,6 +232,29 @@ impl State {
         put(&path, &bytes[..len], in_haste)
     }
 
+    /// For how long a download was seeded after it was complete, in all runs.
+    pub(crate) fn seeded(&self, info_hash: InfoHash) -> Duration {
+        let bytes = read(&self.seeded_file(info_hash), 20).unwrap_or_default();
+        let text = std::str::from_utf8(&bytes).ok();
+        let seconds = text.and_then(|text| text.trim().parse().ok());
+        Duration::from_secs(seconds.unwrap_or(0))
+    }
+
+    /// Notes that.
+    pub(crate) fn remember_seeded(
+        &self,
+        info_hash: InfoHash,
+        time: Duration,
+        in_haste: bool,
+    ) -> io::Result<()> {
+        let text = format!("{}\n", time.as_secs());
+        put(&self.seeded_file(info_hash), text.as_bytes(), in_haste)
+    }
+
+    fn seeded_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.seeded"))
+    }
+
     /// Where it is noted which files of a download are ours.
     pub(crate) fn download_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.download"))
@@ -331,6 +355,7 @@ fn is_ours(name: &[u8]) -> bool {
         InfoHash::from_hex(hash)?;
         let kinds = [
             ".torrent",
+            ".seeded",
             ".resume",
             ".index",
             ".place",
@@ -519,6 +544,22 @@ mod tests {
     }
 
     /// Whatever stands in the place of a file of the state, it is set aside, and a good one takes its place.
+    #[test]
+    fn for_how_long_it_was_seeded_is_kept() {
+        let folder = Folder::new("seeded");
+        let state = State::open(&folder.0).unwrap();
+        let hash = InfoHash([3; 20]);
+        assert_eq!(state.seeded(hash), Duration::ZERO);
+        state
+            .remember_seeded(hash, Duration::from_millis(90_400), false)
+            .unwrap();
+        assert_eq!(state.seeded(hash), Duration::from_secs(90));
+        for nonsense in ["", "-1", "1e9", "99999999999999999999999", "\u{0}"] {
+            fs::write(state.seeded_file(hash), nonsense).unwrap();
+            assert_eq!(state.seeded(hash), Duration::ZERO, "{nonsense:?}");
+        }
+    }
+
     #[test]
     fn what_is_damaged_is_set_aside() {
         let folder = Folder::new("damaged");

@@ -80,9 +80,16 @@ pub(crate) struct Download {
     pub(crate) stuck: Stagnation,
     /// When it was complete and durable.
     pub(crate) done: Option<Instant>,
+    /// For how long it was seeded before this run, and what was noted of it last.
+    pub(crate) seeded: (Duration, Duration),
 }
 
 impl Download {
+    /// For how long it has been seeded, in all runs.
+    pub(crate) fn seeded(&self) -> Option<Duration> {
+        Some(self.seeded.0 + self.done?.elapsed())
+    }
+
     /// Whether files are still written.
     pub(crate) fn is_open(&self) -> bool {
         self.done.is_none()
@@ -339,6 +346,7 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
         told: None,
         stuck: Stagnation::default(),
         done: None,
+        seeded: (Duration::ZERO, Duration::ZERO),
     })
 }
 

@@ -748,6 +748,7 @@ impl Seeded {
         if self.is_downloading() && !self.settle() {
             return;
         }
+        self.save_seeded(state, in_haste);
         // While some pieces wait to be verified, the record keeps what was sent and nothing else.
         let settled = stats.good == stats.have;
         let now = Saved {

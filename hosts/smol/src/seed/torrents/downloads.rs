@@ -38,15 +38,36 @@ impl Seeded {
             let sent = stats.map_or(0, |stats| u128::from(stats.uploaded) * 1000);
             sent >= u128::from(thousandths) * u128::from(self.content.geometry().total())
         };
-        let done = download.done;
+        let done = download.seeded();
         Some(
             download.refused.is_some()
                 || done.is_some_and(|done| {
                     goal.no_seed
-                        || goal.time.is_some_and(|time| done.elapsed() >= time)
+                        || goal.time.is_some_and(|time| done >= time)
                         || goal.ratio.is_some_and(sent)
                 }),
         )
+    }
+
+    /// Notes for how long it was seeded, if it is to be seeded for some time and ten minutes went by or it stops.
+    pub(crate) fn save_seeded(&mut self, state: &State, in_haste: bool) {
+        let info_hash = self.info_hash();
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let Some(time) = download.seeded().filter(|_| download.goal.time.is_some()) else {
+            return;
+        };
+        if time.as_secs() == download.seeded.1.as_secs() {
+            return;
+        }
+        download.seeded.1 = time;
+        if let Err(error) = state.remember_seeded(info_hash, time, in_haste) {
+            log::warn!(
+                "{}: {error}: for how long it was seeded is not kept",
+                self.name()
+            );
+        }
     }
 
     /// Seeds it for another time from now on, or calls others.
@@ -275,6 +296,8 @@ impl Seeded {
             }
             Ok(fingerprint) => {
                 download.done = Some(Instant::now());
+                let before = state.seeded(self.content.metainfo().info_hash);
+                download.seeded = (before, before);
                 let kept = download.kept.is_some();
                 self.content.grows(false);
                 engine.forget_files(&self.content);
