@@ -18,6 +18,29 @@
 //! | [`text`] | strangers' words made fit to be shown | |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
 //! | [`sums`] | copies of a piece compared, though none is kept | |
+//!
+//! # Example
+//!
+//! A torrent file is read as a stream: nothing of it is kept but what is asked for.
+//!
+//! ```
+//! use everseed_core::hash::Smol;
+//! use everseed_core::metainfo::Metainfo;
+//!
+//! let torrent = b"d8:announce23:http://tracker/announce4:infod6:lengthi40000e4:name8:film.mkv\
+//!                 12:piece lengthi32768e6:pieces40:aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbee";
+//! let metainfo = Metainfo::read::<Smol, _>(&torrent[..]).unwrap();
+//! assert!(metainfo.single && !metainfo.private);
+//! assert_eq!((metainfo.geometry.pieces(), metainfo.geometry.total()), (2, 40_000));
+//!
+//! // The second piece is the short one, and one block long.
+//! let last = metainfo.geometry.piece(1).unwrap();
+//! assert_eq!(metainfo.geometry.piece_size(last), 40_000 - 32_768);
+//!
+//! // By it peers and trackers know the torrent: the SHA-1 of the value of `info`.
+//! assert_eq!(metainfo.info_range(), 43..torrent.len() as u64 - 1);
+//! println!("{}", metainfo.info_hash);
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
