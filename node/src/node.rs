@@ -2,29 +2,17 @@
 
 use core::net::SocketAddr;
 
-use everseed_core::pool::{BlockId, Pool};
-use everseed_core::rng::Rng;
-use everseed_core::sums::Secret;
+use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
-use crate::context::Context;
-use crate::discovery::Discovery;
-use crate::discovery::announcer::Announcer;
-use crate::discovery::candidates::{Candidates, Standing};
-use crate::download::Download;
-use crate::download::availability::Availability;
-use crate::download::pending_blocks;
-use crate::download::pending_blocks::PendingBlocks;
-use crate::download::pieces_in_progress::PiecesInProgress;
+use crate::discovery::candidates::Standing;
 use crate::parts::Parts;
-use crate::peer::{Peers, State};
-use crate::rate::{Bucket, QUANTUM};
+use crate::peer::State;
+use crate::rate::QUANTUM;
 use crate::swarm::Swarm;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
-use crate::torrent::Torrents;
-use crate::torrent::registry::{Place, Registry};
-use crate::upload::Upload;
+use crate::torrent::registry::Place;
 
 use crate::api::{Action, Bodies, Event, Identity, Limits, StorageError};
 use crate::memory::{self, Memory};
@@ -177,45 +165,10 @@ impl<'m> Node<'m> {
             memory.scratch.len() >= memory::SCRATCH_MIN,
             "the scratch is too short"
         );
-        let mut chance = Rng::new(seed.rotate_left(32));
-        let secret = Secret::new(chance.bits(), chance.bits());
-        let registry = Registry::new(memory.registry);
+        let (parts, scratch) = Parts::new(memory, &limits, seed);
         Node {
-            swarm: Swarm::new(memory.scratch, identity, limits),
-            parts: Parts {
-                cx: Context {
-                    now: Instant::ZERO,
-                    rng: Rng::new(seed),
-                    peers: Peers::new(memory.conns),
-                    torrents: Torrents::new(registry, memory.torrents, memory.bits),
-                },
-                upload: Upload::new(memory.requests, memory.ranks, &limits),
-                download: Download {
-                    blocks: Pool::new(memory.blocks),
-                    pending: PendingBlocks::new(memory.pending),
-                    writes: pending_blocks::List::EMPTY,
-                    in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
-                    availability: Availability {
-                        bytes: memory.peer_bitfields,
-                        counts: memory.counts,
-                    },
-                    secret,
-                    active_sources: 0,
-                    rate: Bucket::new(limits.download_bps),
-                    downloaded: 0,
-                    none_slow_until: Instant::ZERO,
-                    waits_for_block: false,
-                    waits_for_piece: false,
-                    waits_for_rate: false,
-                    request_all: false,
-                    to_verify: false,
-                },
-                discovery: Discovery {
-                    candidates: Candidates::new(memory.candidates),
-                    announcer: Announcer::new(memory.tiers),
-                    key: Rng::new(!seed).bits32(),
-                },
-            },
+            swarm: Swarm::new(scratch, identity, limits),
+            parts,
         }
     }
 

@@ -1,8 +1,24 @@
 //! The subsystems below the swarm.
 
+use everseed_core::pool::Pool;
+use everseed_core::rng::Rng;
+use everseed_core::sums::Secret;
+use everseed_core::time::Instant;
+
+use crate::api::Limits;
 use crate::context::Context;
 use crate::discovery::Discovery;
+use crate::discovery::announcer::Announcer;
+use crate::discovery::candidates::Candidates;
 use crate::download::Download;
+use crate::download::availability::Availability;
+use crate::download::pending_blocks::{self, PendingBlocks};
+use crate::download::pieces_in_progress::PiecesInProgress;
+use crate::memory::Memory;
+use crate::peer::Peers;
+use crate::rate::Bucket;
+use crate::torrent::Torrents;
+use crate::torrent::registry::Registry;
 use crate::upload::Upload;
 
 /// See the module.
@@ -12,4 +28,143 @@ pub(crate) struct Parts<'m> {
     pub(crate) upload: Upload<'m>,
     pub(crate) download: Download<'m>,
     pub(crate) discovery: Discovery<'m>,
+}
+
+impl<'m> Parts<'m> {
+    /// Subsystems in `memory`, and the scratch that is in it, too; `seed` decides all that is left to chance.
+    pub(crate) fn new(memory: Memory<'m>, limits: &Limits, seed: u64) -> (Parts<'m>, &'m mut [u8]) {
+        let mut chance = Rng::new(seed.rotate_left(32));
+        let secret = Secret::new(chance.bits(), chance.bits());
+        let registry = Registry::new(memory.registry);
+        let parts = Parts {
+            cx: Context {
+                now: Instant::ZERO,
+                rng: Rng::new(seed),
+                peers: Peers::new(memory.conns),
+                torrents: Torrents::new(registry, memory.torrents, memory.bits),
+            },
+            upload: Upload::new(memory.requests, memory.ranks, limits),
+            download: Download {
+                blocks: Pool::new(memory.blocks),
+                pending: PendingBlocks::new(memory.pending),
+                writes: pending_blocks::List::EMPTY,
+                in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
+                availability: Availability {
+                    bytes: memory.peer_bitfields,
+                    counts: memory.counts,
+                },
+                secret,
+                active_sources: 0,
+                rate: Bucket::new(limits.download_bps),
+                downloaded: 0,
+                none_slow_until: Instant::ZERO,
+                waits_for_block: false,
+                waits_for_piece: false,
+                waits_for_rate: false,
+                request_all: false,
+                to_verify: false,
+            },
+            discovery: Discovery {
+                candidates: Candidates::new(memory.candidates),
+                announcer: Announcer::new(memory.tiers),
+                key: Rng::new(!seed).bits32(),
+            },
+        };
+        (parts, memory.scratch)
+    }
+}
+
+/// Small parts for the tests of a subsystem.
+#[cfg(test)]
+pub(crate) mod small {
+    extern crate std;
+
+    use core::mem::MaybeUninit;
+    use std::boxed::Box;
+    use std::vec;
+    use std::vec::Vec;
+
+    use everseed_core::geometry::{BLOCK, Geometry, TorrentId};
+    use everseed_core::hash::InfoHash;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::memory::{Lender, Sizes};
+    use crate::peer::State;
+
+    struct Heap;
+
+    impl Lender<'static> for Heap {
+        fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
+            vec![value; len].leak()
+        }
+
+        fn made<T: 'static>(
+            &mut self,
+            len: usize,
+            mut make: impl FnMut() -> T,
+        ) -> &'static mut [T] {
+            Vec::leak((0..len).map(|_| make()).collect())
+        }
+
+        fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+            Box::leak(Box::new_uninit_slice(len))
+        }
+    }
+
+    /// What may be used: two peers are served.
+    pub(crate) const LIMITS: Limits = Limits {
+        slots: Some(2),
+        most_slots: 2,
+        peers: 8,
+        upload_bps: None,
+        download_bps: None,
+    };
+
+    /// Parts with a torrent of eight pieces of two blocks, and room for eight peers, 20 requests and 6 blocks.
+    pub(crate) fn parts(have: Have<'_>) -> (Parts<'static>, TorrentId) {
+        let sizes = Sizes {
+            conns: 8,
+            requests: 20,
+            blocks: 6,
+            in_progress: 4,
+            in_progress_bits: 4 * 4,
+            peer_bitfields: 8,
+            counts: 8,
+            registry: 1,
+            torrents: 1,
+            bits: 8,
+            tiers: 1,
+            candidates: 8,
+            scratch: 512,
+        };
+        let (mut parts, _) = Parts::new(Memory::lend(&sizes, &mut Heap), &LIMITS, 1);
+        parts.cx.now = Instant::from_secs(1000);
+        let geometry = Geometry::new(16 * u64::from(BLOCK), 2 * u64::from(BLOCK)).unwrap();
+        let torrents = &mut parts.cx.torrents;
+        let id = torrents.add(InfoHash([7; 20]), geometry, have).unwrap();
+        if have == Have::Nothing {
+            assert!(torrents.reserve_begun(id) && torrents.set_wanted(id, None));
+            let torrent = torrents.get_mut(id).unwrap();
+            (torrent.downloads, torrent.missing) = (true, 8);
+            assert!(
+                parts
+                    .download
+                    .availability
+                    .reserve_counts(&mut parts.cx, id)
+            );
+        }
+        (parts, id)
+    }
+
+    /// A peer that has shaken hands; `fast` for the Fast extension.
+    pub(crate) fn peer(cx: &mut Context<'_>, id: TorrentId, fast: bool) -> usize {
+        let slot = cx.peers.vacant().unwrap();
+        let ip = [10, 0, 0, u8::try_from(slot).unwrap()];
+        cx.peers.open(cx.now, slot, (ip, 6881).into(), true);
+        cx.peers[slot].link.torrent = Some(id);
+        cx.peers[slot].link.features.fast = fast;
+        cx.peers.set_state(slot, State::Open);
+        slot
+    }
 }

@@ -22,6 +22,9 @@ pub(crate) mod receiver;
 pub(crate) mod requester;
 pub(crate) mod slow_peers;
 
+#[cfg(test)]
+mod tests;
+
 use everseed_core::pool::Pool;
 use everseed_core::sums::Secret;
 use everseed_core::time::Instant;

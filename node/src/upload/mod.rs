@@ -7,6 +7,9 @@ pub(crate) mod requests;
 pub(crate) mod suggest;
 pub(crate) mod suspicion;
 
+#[cfg(test)]
+mod tests;
+
 use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_core::time::Instant;
 

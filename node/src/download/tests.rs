@@ -1,0 +1,104 @@
+//! Requesting blocks, without a node.
+
+use everseed_core::geometry::{BLOCK, BlockRef};
+
+use crate::api::Have;
+use crate::parts::small::{parts, peer};
+use crate::peer::Reason;
+
+#[test]
+fn blocks_are_requested_while_there_is_memory() {
+    let (mut parts, id) = parts(Have::Nothing);
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let seed = peer(cx, id, true);
+    // A peer that offers nothing is asked for nothing.
+    download.ask(cx, seed);
+    assert_eq!(download.blocks.free(), 6);
+    download.availability.peer_has_all(cx, seed);
+    download.review(cx, seed);
+    assert!(cx.peers[seed].download.interested);
+    download.ask(cx, seed);
+    assert_eq!(cx.peers[seed].download.pending.len, 0, "it chokes us");
+    download.unchoked_us(cx, seed).unwrap();
+    download.ask(cx, seed);
+    // Four to begin with, then two are left for another.
+    assert_eq!(
+        (cx.peers[seed].download.pending.len, download.blocks.free()),
+        (4, 2)
+    );
+    let other = peer(cx, id, true);
+    download.availability.peer_has_all(cx, other);
+    download.review(cx, other);
+    download.unchoked_us(cx, other).unwrap();
+    download.ask(cx, other);
+    assert_eq!(
+        (cx.peers[other].download.pending.len, download.blocks.free()),
+        (2, 0)
+    );
+    assert!(download.waits_for_block);
+}
+
+#[test]
+fn a_choke_gives_blocks_back() {
+    for fast in [true, false] {
+        let (mut parts, id) = parts(Have::Nothing);
+        let (download, cx) = (&mut parts.download, &mut parts.cx);
+        let slot = peer(cx, id, fast);
+        download.availability.peer_has_all(cx, slot);
+        download.review(cx, slot);
+        download.unchoked_us(cx, slot).unwrap();
+        download.ask(cx, slot);
+        download.choked_us(cx, slot).unwrap();
+        // None of them was sent yet, so under Fast none will be answered either.
+        assert_eq!(download.blocks.free(), 6, "fast {fast}");
+        assert_eq!(cx.peers[slot].download.pending.len, 0, "fast {fast}");
+        assert!(download.request_all, "others are asked");
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_not_offered() {
+    let (mut parts, id) = parts(Have::Nothing);
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let slot = peer(cx, id, true);
+    for (piece, expected) in [(0, Ok(())), (7, Ok(())), (8, Err(Reason::BadMessage))] {
+        assert_eq!(download.allowed(cx, slot, piece), expected, "{piece}");
+        assert_eq!(download.suggested(cx, slot, piece), expected, "{piece}");
+    }
+    assert_eq!(cx.peers[slot].download.allowed_fast, [0, 7]);
+    // A reject of what was never requested changes nothing.
+    let block = BlockRef {
+        index: 0,
+        begin: 0,
+        len: BLOCK,
+    };
+    assert_eq!(download.rejected(cx, slot, block), Ok(()));
+    assert_eq!(download.blocks.free(), 6);
+}
+
+#[test]
+fn the_rarest_piece_comes_first_and_counts_follow() {
+    let (mut parts, id) = parts(Have::Nothing);
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let (a, b) = (peer(cx, id, true), peer(cx, id, true));
+    download
+        .availability
+        .peer_has_bits(cx, a, 0, &[0b1100_0001]);
+    download
+        .availability
+        .peer_has_bits(cx, b, 0, &[0b1000_0001]);
+    let counts = |d: &super::Download<'_>| {
+        [
+            d.availability.counts[0],
+            d.availability.counts[1],
+            d.availability.counts[7],
+        ]
+    };
+    assert_eq!(counts(download), [2, 1, 2]);
+    download.availability.peer_has(cx, b, 1);
+    assert_eq!(counts(download), [2, 2, 2]);
+    download.availability.forget_bits(cx, a);
+    assert_eq!(counts(download), [1, 1, 1]);
+    download.availability.peer_has_all(cx, b);
+    assert_eq!(counts(download), [0, 0, 0], "seeds are not counted");
+}

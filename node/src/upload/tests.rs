@@ -1,0 +1,99 @@
+//! Serving peers, without a node.
+
+extern crate std;
+
+use everseed_core::geometry::{BLOCK, BlockRef};
+
+use crate::api::Have;
+use crate::parts::small::{LIMITS, parts, peer};
+use crate::peer::Reason;
+
+fn block(index: u32, begin: u32, len: u32) -> BlockRef {
+    BlockRef { index, begin, len }
+}
+
+#[test]
+fn which_requests_are_taken() {
+    // Piece 0 is here, and no other.
+    let cases: [(bool, bool, BlockRef, Result<(), Reason>, u16); 8] = [
+        (true, true, block(0, 0, BLOCK), Ok(()), 1),
+        (false, true, block(0, BLOCK, BLOCK), Ok(()), 1),
+        // Choked: a reject under Fast, else nothing.
+        (true, false, block(0, 0, BLOCK), Ok(()), 1),
+        (false, false, block(0, 0, BLOCK), Ok(()), 0),
+        (true, true, block(1, 0, BLOCK), Ok(()), 1),
+        (
+            false,
+            true,
+            block(1, 0, BLOCK),
+            Err(Reason::MissingPiece),
+            0,
+        ),
+        (true, true, block(8, 0, BLOCK), Err(Reason::BadRequest), 0),
+        (
+            true,
+            true,
+            block(0, 0, BLOCK + 1),
+            Err(Reason::BadRequest),
+            0,
+        ),
+    ];
+    for (fast, unchoked, block, expected, queued) in cases {
+        let (mut parts, id) = parts(Have::Some(&[0x80]));
+        let slot = peer(&mut parts.cx, id, fast);
+        parts.cx.peers[slot].upload.unchoked = unchoked;
+        let verdict = parts.upload.request(&mut parts.cx, slot, block);
+        assert_eq!(
+            verdict, expected,
+            "{block:?}, fast {fast}, unchoked {unchoked}"
+        );
+        let count = parts.cx.peers[slot].upload.requests.len();
+        assert_eq!(count, queued, "{block:?}, fast {fast}, unchoked {unchoked}");
+    }
+}
+
+#[test]
+fn slots_are_given_in_turn() {
+    let (mut parts, id) = parts(Have::All);
+    let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+    let slots: [usize; 5] = core::array::from_fn(|_| peer(cx, id, true));
+    for &slot in &slots {
+        cx.peers[slot].upload.interested = true;
+    }
+    let served = |cx: &crate::context::Context<'_>| {
+        let unchoked = slots.iter().filter(|&&slot| cx.peers[slot].upload.unchoked);
+        unchoked.copied().collect::<std::vec::Vec<_>>()
+    };
+    upload.choking_round(cx, &LIMITS, false);
+    let first = served(cx);
+    assert_eq!(first.len(), 2);
+    // One that wants nothing any more makes room for another, at once.
+    cx.peers[first[0]].upload.interested = false;
+    upload.choke(cx, first[0]);
+    upload.fill_slots(cx);
+    let then = served(cx);
+    assert!(
+        then.len() == 2 && !then.contains(&first[0]),
+        "{first:?}, {then:?}"
+    );
+    // Before ten seconds have passed there is no other round.
+    upload.choking_round_if_due(cx, &LIMITS);
+    let rounds = upload.rounds;
+    upload.choking_round_if_due(cx, &LIMITS);
+    assert_eq!(upload.rounds, rounds);
+}
+
+#[test]
+fn a_piece_that_is_asked_for_again_is_looked_at() {
+    let (mut parts, id) = parts(Have::All);
+    let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+    let slot = peer(cx, id, true);
+    cx.peers[slot].upload.unchoked = true;
+    upload.note_given(cx, slot, block(3, BLOCK, BLOCK));
+    assert_eq!(upload.suspect, None);
+    upload.request(cx, slot, block(3, 0, BLOCK)).unwrap();
+    let suspect = upload
+        .suspect
+        .map(|(torrent, piece)| (torrent, piece.get()));
+    assert_eq!(suspect, Some((id, 3)));
+}
