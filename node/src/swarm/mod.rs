@@ -21,6 +21,9 @@ pub(crate) mod storage;
 pub(crate) mod timers;
 pub(crate) mod traffic;
 
+#[cfg(test)]
+mod tests;
+
 use everseed_core::time::Instant;
 
 use crate::api::{Identity, Limits};

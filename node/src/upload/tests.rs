@@ -15,7 +15,8 @@ fn block(index: u32, begin: u32, len: u32) -> BlockRef {
 #[test]
 fn which_requests_are_taken() {
     // Piece 0 is here, and no other.
-    let cases: [(bool, bool, BlockRef, Result<(), Reason>, u16); 8] = [
+    type Case = (bool, bool, BlockRef, Result<(), Reason>, u16);
+    let cases: [Case; 8] = [
         (true, true, block(0, 0, BLOCK), Ok(()), 1),
         (false, true, block(0, BLOCK, BLOCK), Ok(()), 1),
         // Choked: a reject under Fast, else nothing.
