@@ -105,8 +105,8 @@ impl FileCache {
     }
 
     /// Closes files that were not used since the last call, so that an idle disk can sleep and be ejected.
-    /// Answers whether some stay open. Closing may wait.
-    pub fn close_unused(&self) -> bool {
+    /// Closing may wait.
+    pub fn close_unused(&self) {
         let mut entries = self.lock();
         let now = self.clock.load(Ordering::Relaxed);
         let before = self.looked_at.swap(now, Ordering::Relaxed);
@@ -118,10 +118,13 @@ impl FileCache {
                 false => at += 1,
             }
         }
-        let some_stay = !entries.is_empty();
         drop(entries);
         drop(unused);
-        some_stay
+    }
+
+    /// Whether no file is open.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -243,14 +246,15 @@ mod tests {
         let files = FileCache::new(4);
         files.insert(a, part(0, 10));
         files.insert(b, part(0, 10));
-        assert!(files.close_unused());
+        files.close_unused();
         assert!(files.find(a, 0).is_some());
-        assert!(files.close_unused());
+        files.close_unused();
         assert!(files.find(b, 0).is_none());
         // Found just now.
         assert!(files.find(a, 0).is_some());
-        assert!(files.close_unused());
-        assert!(!files.close_unused());
-        assert!(files.find(a, 0).is_none());
+        files.close_unused();
+        assert!(!files.is_empty());
+        files.close_unused();
+        assert!(files.is_empty() && files.find(a, 0).is_none());
     }
 }

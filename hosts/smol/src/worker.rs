@@ -149,6 +149,8 @@ struct Queues {
     /// The torrent of which a piece is being hashed for somebody who still wants to know.
     verifying: Option<TorrentId>,
     done: VecDeque<Done>,
+    /// Whether files that nobody uses are to be closed.
+    close_unused: bool,
     /// The thread waits for a task, and nobody has woken it.
     idle: bool,
     stop: bool,
@@ -179,8 +181,19 @@ impl Worker {
 
     /// Queues a task.
     pub(crate) fn ask(&self, task: Task) {
+        self.change(|queues| queues.push(task));
+    }
+
+    /// Has files closed that were not used since the last call. Nobody is woken if none are open.
+    pub(crate) fn close_unused(&self) {
+        if !(self.shared.files.is_empty() && self.shared.written.is_empty()) {
+            self.change(|queues| queues.close_unused = true);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queues)) {
         let mut queues = self.shared.lock();
-        queues.push(task);
+        change(&mut queues);
         let idle = std::mem::take(&mut queues.idle);
         drop(queues);
         // A system call that is only worth it if somebody waits.
@@ -226,17 +239,14 @@ impl Shared {
             begun: Vec::with_capacity(BEGUN),
             batch: Vec::with_capacity(BATCH),
         };
-        let mut tidied = Instant::now();
         while let Some(work) = self.next() {
             match work {
                 Work::Short(task) => self.short(task, &mut scratch),
+                Work::CloseUnused => {
+                    self.files.close_unused();
+                    self.written.close_unused();
+                }
                 Work::Long(job) => self.step(job, &mut scratch),
-                Work::Nothing => {}
-            }
-            if tidied.elapsed() >= TIDY {
-                tidied = Instant::now();
-                self.files.close_unused();
-                self.written.close_unused();
             }
         }
     }
@@ -385,21 +395,19 @@ impl Shared {
             if let Some(task) = queues.pop_short() {
                 return Some(Work::Short(task));
             }
+            if std::mem::take(&mut queues.close_unused) {
+                return Some(Work::CloseUnused);
+            }
             if let Some(job) = queues.pop_job() {
                 return Some(Work::Long(job));
             }
             // Many are checked at the start, and few ever after.
             queues.jobs = Vec::new();
             queues.idle = true;
-            // The thread that serves opens files too, and leaves it to this one to close them.
-            let (again, timeout) = self
+            queues = self
                 .work
-                .wait_timeout(queues, TIDY)
+                .wait(queues)
                 .unwrap_or_else(PoisonError::into_inner);
-            queues = again;
-            if timeout.timed_out() {
-                return Some(Work::Nothing);
-            }
         }
     }
 
@@ -495,9 +503,9 @@ fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
 /// What the thread does next.
 enum Work {
     Short(Task),
+    /// Close files that nobody uses.
+    CloseUnused,
     Long(Job),
-    /// Look for files that nobody uses.
-    Nothing,
 }
 
 /// A check, as far as it came.
@@ -538,6 +546,7 @@ impl Queues {
             stepped: None,
             verifying: None,
             done: VecDeque::with_capacity(max_peers + blocks),
+            close_unused: false,
             idle: false,
             stop: false,
         }
@@ -665,9 +674,6 @@ const SEARCH: Duration = Duration::from_secs(5);
 
 /// Of so many steps of checks one is for the oldest.
 const TURN_OF_OLDEST: u32 = 8;
-
-/// Files that were not used for so long, and at most twice as long, are closed.
-const TIDY: Duration = Duration::from_secs(5);
 
 /// Files that cannot be read that a check names.
 const UNREAD: usize = 16;

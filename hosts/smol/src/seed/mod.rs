@@ -332,6 +332,8 @@ struct Seed {
     web: Clients,
     status: Status,
     next_save: Instant,
+    /// When files that nobody uses are looked for.
+    next_close: Instant,
     /// When the built-in tracker's peers are called next.
     next_peers: Instant,
     next_number: usize,
@@ -410,6 +412,7 @@ impl Seed {
             web: Clients::new(plan.web),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
+            next_close: Instant::now(),
             next_peers: Instant::now(),
             next_number: 0,
             check: args.check,
@@ -544,6 +547,10 @@ impl Seed {
             for torrent in &mut self.torrents {
                 torrent.mind_stuck(engine, now);
             }
+        }
+        if now >= self.next_close {
+            self.next_close = now + CLOSE;
+            engine.worker.close_unused();
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
@@ -767,6 +774,9 @@ const AUTOMATIC_SLOTS: u16 = 16;
 
 /// How often peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);
+
+/// Files that nobody uses are closed at the second look, with which no turn is made that would not be anyway.
+const CLOSE: Duration = Duration::from_secs(8);
 
 /// How often the state is kept while it changes.
 const SAVE: Duration = Duration::from_secs(600);
