@@ -184,9 +184,14 @@ impl Worker {
         self.change(|queues| queues.push(task));
     }
 
+    /// Whether files are open, for reading or writing.
+    pub(crate) fn has_open_files(&self) -> bool {
+        !(self.shared.files.is_empty() && self.shared.written.is_empty())
+    }
+
     /// Has files closed that were not used since the last call. Nobody is woken if none are open.
     pub(crate) fn close_unused(&self) {
-        if !(self.shared.files.is_empty() && self.shared.written.is_empty()) {
+        if self.has_open_files() {
             self.change(|queues| queues.close_unused = true);
         }
     }

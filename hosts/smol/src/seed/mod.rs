@@ -451,6 +451,10 @@ impl Seed {
         };
         let engine = Rc::clone(&self.engine);
         let mut engine = engine.borrow_mut();
+        let patience = match engine.worker.has_open_files() {
+            true => patience.min(CLOSE),
+            false => patience,
+        };
         engine.turn(patience)?;
         let News {
             signals,
@@ -775,8 +779,8 @@ const AUTOMATIC_SLOTS: u16 = 16;
 /// How often peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);
 
-/// Files that nobody uses are closed at the second look, with which no turn is made that would not be anyway.
-const CLOSE: Duration = Duration::from_secs(8);
+/// How often it is looked, while files are open, for those that nobody used since the last look. They are closed.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// How often the state is kept while it changes.
 const SAVE: Duration = Duration::from_secs(600);
