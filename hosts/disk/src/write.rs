@@ -583,12 +583,13 @@ fn open_ours(
     let is_ours =
         |file: &OwnedFd| matches!(ours.note(number), Note::Ours(mark) if mark.fits(Mark::of(file)));
     let is_free = |stat: &Stat| stat.st_size == 0 && stat.st_nlink == 1;
-    let there = layout.named().find_file(path);
-    if let Ok((file, stat)) = there
-        && !is_ours(&file)
-        && !is_free(&stat)
-    {
-        return Ok(None);
+    match layout.named().find_file(path) {
+        Ok((file, stat)) if !is_ours(&file) && !is_free(&stat) => return Ok(None),
+        // The disk that it is on may have been taken away since: it would be made below the mount point.
+        Err(failure) if failure.is_no_such_name() && ours.note(number) != Note::Owners => {
+            return Err(WriteError::open(layout.whole(path), failure));
+        }
+        _ => {}
     }
     let (file, stat) = open_or_make(content, path)?;
     if !is_ours(&file) {

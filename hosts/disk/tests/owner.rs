@@ -403,3 +403,27 @@ fn what_is_made_is_for_others_too() {
     let modes = ["deep", "deep/a", "b", ""].map(mode);
     assert_eq!(modes, [0o770, 0o660, 0o600, 0o700]);
 }
+
+/// A file that is ours and is gone, as the disk below may have been taken away, is not made anew by a block that
+/// comes late: it would lie below the mount point. Another start makes it.
+#[test]
+fn what_is_gone_is_not_made_by_a_late_block() {
+    let stage = Stage::new(&[("a", 2 * PIECE), ("b", 2 * PIECE)]);
+    let (content, _) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    assert_eq!(stage.download(&content, &[0, 2]), [0, 2]);
+    let path = stage.scratch.path().join("data/T/a");
+    fs::remove_file(&path).unwrap();
+    let files = FileCache::new(4);
+    let late = write::write(&content, &files, 16384, &[&stage.bytes[PIECE..2 * PIECE]]);
+    let late = late.unwrap_err();
+    assert!(late.is_away(), "{late}");
+    assert!(!path.exists());
+    // The other one goes on.
+    assert_eq!(stage.download(&content, &[3]), [3]);
+    let (content, good) = stage.open();
+    write::prepare(&content, |_| true).unwrap();
+    let left: Vec<u32> = (0..4).filter(|&piece| !bits::get(&good, piece)).collect();
+    assert_eq!(left, [0, 1]);
+    assert_eq!(stage.download(&content, &left), [0, 1]);
+}
