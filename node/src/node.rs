@@ -261,11 +261,11 @@ impl<'m> Node<'m> {
             self.parts.download.ask(&mut self.parts.cx, slot);
             return;
         }
-        // Taken out for the time of parsing, so that the handlers may use the whole node.
+        // Taken out for the time of parsing, so that the handlers may use the whole swarm.
         let scratch = core::mem::take(&mut self.swarm.scratch);
         let bytes = &scratch[..len];
         let verdict = match self.parts.cx.peers[slot].link.state {
-            State::Greeting => self.swarm.hello(&mut self.parts, slot, bytes),
+            State::Greeting => self.swarm.handshake_bytes(&mut self.parts, slot, bytes),
             State::Open => self.swarm.messages(&mut self.parts, slot, bytes),
             _ => Ok(()),
         };

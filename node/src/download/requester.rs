@@ -254,7 +254,7 @@ impl Download<'_> {
                 .find(|piece| offered(piece))
         };
         let piece = if cx.peers[slot].download.unchoked {
-            // The generator is taken out so that the choice may look at the whole node.
+            // A copy, as the choice borrows what the generator is in.
             let mut rng = cx.rng.clone();
             let choice = Choice {
                 begun: cx.torrents.set(begun),

@@ -79,7 +79,12 @@ impl Swarm<'_> {
     }
 
     /// Takes bytes of a handshake.
-    pub(crate) fn hello(&mut self, on: &mut Parts<'_>, slot: usize, bytes: &[u8]) -> Verdict {
+    pub(crate) fn handshake_bytes(
+        &mut self,
+        on: &mut Parts<'_>,
+        slot: usize,
+        bytes: &[u8],
+    ) -> Verdict {
         let conn = &mut on.cx.peers[slot];
         let have = usize::from(conn.link.handshake_len);
         let Some(free) = conn.link.handshake.get_mut(have..have + bytes.len()) else {
@@ -96,11 +101,11 @@ impl Swarm<'_> {
             return Ok(());
         }
         let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent)?;
-        self.greeted(on, slot, hello)
+        self.handshake_complete(on, slot, hello)
     }
 
     /// The peer's handshake is complete.
-    fn greeted(&mut self, on: &mut Parts<'_>, slot: usize, hello: Handshake) -> Verdict {
+    fn handshake_complete(&mut self, on: &mut Parts<'_>, slot: usize, hello: Handshake) -> Verdict {
         if hello.peer_id == self.identity.peer_id {
             return Err(Reason::Ourselves);
         }
@@ -163,7 +168,7 @@ impl Swarm<'_> {
             }
             conn.link.torrent = None;
             let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent);
-            match hello.and_then(|hello| self.greeted(on, slot, hello)) {
+            match hello.and_then(|hello| self.handshake_complete(on, slot, hello)) {
                 Ok(()) => on.cx.peers.make_ready(slot),
                 Err(reason) => self.close(on, slot, reason),
             }
@@ -195,7 +200,7 @@ impl Swarm<'_> {
         mut bytes: &[u8],
     ) -> Verdict {
         loop {
-            // A copy of 24 bytes, so that the handlers may use the whole node.
+            // A copy of 24 bytes, so that the handlers may use the connection.
             let mut decoder = on.cx.peers[slot].link.decoder.clone();
             let before = bytes.len();
             let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;

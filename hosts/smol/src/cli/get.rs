@@ -27,7 +27,9 @@ Options:
                        its path, or a pattern like '*.flac'; repeat it for more
       --sequential     from the first piece to the last, not the rarest first
       --prealloc HOW   sparse: files grow as they are written; full: all space
-                       is taken at the start (default: sparse)
+                       is taken at the start, or where the file system takes
+                       its time for that, as a file is written first
+                       (default: sparse)
       --overwrite      write over files that are there and are not what the
                        torrent says, though everseed did not make them, or they
                        were changed since they were complete

@@ -153,7 +153,9 @@ impl Service {
             return engine.sleep(id);
         }
         let Some(sleeper) = sleeper else {
-            log::debug!("too many torrents are wanted at a time");
+            log::info!(
+                "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
+            );
             return engine.sleep(id);
         };
         let (path, data) = (sleeper.path(), sleeper.data());
