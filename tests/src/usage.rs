@@ -105,7 +105,10 @@ fn socket_memory(line: &str) -> Option<u64> {
     let held = numbers.split(',').filter_map(|number| {
         let digits = number.trim_start_matches(|c: char| c.is_ascii_alphabetic());
         let name = &number[..number.len() - digits.len()];
-        matches!(name, "r" | "f" | "w").then(|| digits.parse::<u64>().ok())?
+        // The kernel counts what is set aside in a signed number, which is below 0 for a moment now and then, and
+        // prints it unsigned.
+        let bytes = digits.parse::<u32>().ok()?.cast_signed();
+        matches!(name, "r" | "f" | "w").then(|| u64::try_from(bytes).unwrap_or(0))
     });
     Some(held.sum())
 }
@@ -119,6 +122,8 @@ mod tests {
         let line =
             "ESTAB 0 0 10.0.0.1:1 10.0.0.2:2 skmem:(r1,rb131072,t0,tb87040,f4096,w20,o7,bl0,d0)";
         assert_eq!(socket_memory(line), Some(4117));
+        let below = line.replace("f4096", "f4294966272");
+        assert_eq!(socket_memory(&below), Some(21));
         assert_eq!(socket_memory("ESTAB 0 0 10.0.0.1:1 10.0.0.2:2"), None);
     }
 
