@@ -10,9 +10,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use everseed::cli::options::{CliOption, options};
-use everseed::cli::text::date;
 use everseed::cli::{COMMANDS, HELP};
+use everseed::options::table::{CliOption, options};
+use everseed::text::date;
 
 #[allow(dead_code, reason = "tests take the functions alone")]
 fn main() -> std::io::Result<()> {

@@ -3,8 +3,8 @@
 //! # How it runs
 //!
 //! One thread drives all peers: it waits for sockets by epoll, tells the node of
-//! `everseed-node`, and carries out its actions; see `engine`. A second one does what waits for a
-//! disk; see `worker`. Announces, names and the built-in tracker's clients are futures on smol, on
+//! `everseed-node`, and carries out its actions; see `net::engine`. A second one does what waits for a
+//! disk; see `storage::worker`. Announces, names and the built-in tracker's clients are futures on smol, on
 //! the first thread; see `slow`.
 //!
 //! Peers' sockets are not in smol's reactor, by measurement: serving a block through it costs an
@@ -12,51 +12,36 @@
 //! the socket anew, where this loop allocates nothing at all and makes one read, one `preadv2` and
 //! one send.
 //!
-//! | module | what it is |
+//! | module | what lives there |
 //! |---|---|
-//! | `seed` | the command that does the main job |
-//! | `engine`, `epoll`, `socket`, `worker`, `alarm`, `slow`, `clock`, `memory` | the loop and its parts |
-//! | [`listen`] | where peers connect |
-//! | `state` | what outlives a run |
-//! | [`announce`], [`http`], [`way`], [`proxy`], `trackers` | talking to trackers |
-//! | [`tracker`] | the built-in tracker |
-//! | `place` | which disk content belongs to |
-//! | [`config`], [`rates`], `notify` | what a service needs besides |
-//! | [`cli`], [`magnet`], `secrets` | what people see |
+//! | [`cli`] | the commands, and what they print |
+//! | [`options`] | what can be asked for: options, the configuration file |
+//! | [`session`] | the torrents that are shared, and what happens to them |
+//! | [`net`] | the loop that drives the peers, and their sockets |
+//! | `storage` | the thread that waits for disks, and what outlives a run |
+//! | [`client`] | asking servers: HTTP, announces |
+//! | [`web`] | what is served by HTTP: the built-in tracker |
+//! | `memory`, `slow`, `alarm`, `clock`, `trace` | what they all stand on |
+//! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | words for people |
 
 // But for the one module that calls the kernel by numbers.
 #![deny(unsafe_code)]
 
-mod address;
 mod alarm;
-pub mod announce;
-mod catalogue;
 pub mod cli;
+pub mod client;
 mod clock;
-pub mod config;
-mod contents;
-mod described;
-mod engine;
-mod epoll;
-pub mod http;
-pub mod listen;
+mod failure;
+mod logging;
 pub mod magnet;
 mod memory;
-mod notify;
-mod place;
-pub mod proxy;
-mod prune;
-pub mod rates;
-mod scope;
+pub mod net;
+pub mod options;
 mod secrets;
-pub mod seed;
+pub mod session;
 mod slow;
-mod socket;
-mod sockopt;
-mod state;
+mod storage;
+pub mod text;
 mod trace;
-pub mod tracker;
-mod trackers;
 pub mod url;
-pub mod way;
-mod worker;
+pub mod web;

@@ -37,8 +37,8 @@ use everseed_node::Memory;
 use everseed_node::memory::BITS_PER_BLOCK;
 use everseed_node::memory::{Lender, Sizes};
 
-use crate::cli::text::size;
-use crate::socket::{self, Held};
+use crate::net::socket::{self, Held};
+use crate::text::size;
 
 /// How much of what the node needs.
 #[derive(Clone, Copy, Debug, Default)]

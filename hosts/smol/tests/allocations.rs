@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use counting::allocations;
-use everseed::cli::seed::SeedArgs;
+use everseed::options::seed::SeedArgs;
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
@@ -51,13 +51,13 @@ fn seed(folder: &Path) -> SocketAddr {
         .unwrap();
     let args = SeedArgs {
         paths: vec![file],
-        listen: vec![everseed::listen::Listen::At(addr)],
+        listen: vec![everseed::net::listen::Listen::At(addr)],
         state: folder.join("state"),
         slots: Some(8),
         quiet: true,
         ..SeedArgs::default()
     };
-    std::thread::spawn(move || everseed::seed::run(args, None).unwrap());
+    std::thread::spawn(move || everseed::session::run(args, None).unwrap());
     addr
 }
 

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everseed::announce::{AnnounceError, AnnounceFault, Answer, announce};
-use everseed::http::{Caller, Limits};
-use everseed::way::Way;
+use everseed::client::announce::{AnnounceError, AnnounceFault, Answer, announce};
+use everseed::client::http::{Caller, Limits};
+use everseed::net::way::Way;
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::{AnnounceEvent, Report};
 use smol::block_on;

@@ -111,7 +111,8 @@ fn made_shown_checked() {
 /// What a help names is read, with a value or without as it says, by its letter too.
 #[test]
 fn every_option_of_a_help_is_read() {
-    use everseed::cli::{COMMANDS, options};
+    use everseed::cli::COMMANDS;
+    use everseed::options::table as options;
     let scratch = Scratch::new();
     for (command, help) in COMMANDS {
         for option in options::options(help) {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everseed::http::{Caller, HttpError, HttpFault, Limits, Response, get};
-use everseed::way::Way;
+use everseed::client::http::{Caller, HttpError, HttpFault, Limits, Response, get};
+use everseed::net::way::Way;
 use miniz_oxide::deflate::{compress_to_vec, compress_to_vec_zlib};
 use smol::block_on;
 

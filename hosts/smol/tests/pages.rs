@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use everseed::cli::options::{CliOption, options};
 use everseed::cli::{COMMANDS, HELP};
+use everseed::options::table::{CliOption, options};
 
 #[path = "../packages/pages.rs"]
 mod pages;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use everseed::announce::{AnnounceFault, Answer, announce};
-use everseed::http::{Caller, HttpError, HttpFault, Limits, Response, get};
-use everseed::proxy::{Proxy, ProxyFault};
-use everseed::way::Way;
+use everseed::client::announce::{AnnounceFault, Answer, announce};
+use everseed::client::http::{Caller, HttpError, HttpFault, Limits, Response, get};
+use everseed::net::proxy::{Proxy, ProxyFault};
+use everseed::net::way::Way;
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::tracker::{AnnounceEvent, Report};

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use counting::allocations;
-use everseed::cli::get::Fetch;
-use everseed::cli::seed::SeedArgs;
+use everseed::options::get::Fetch;
+use everseed::options::seed::SeedArgs;
 use everseed_core::geometry::BLOCK;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
@@ -39,7 +39,7 @@ fn receiving_allocates_nothing() {
     };
     fs::create_dir(&fetch.out).unwrap();
     let args = arguments(&torrent, &folder);
-    std::thread::spawn(move || everseed::seed::run(args, Some(&fetch)).unwrap());
+    std::thread::spawn(move || everseed::session::run(args, Some(&fetch)).unwrap());
     let (stream, _) = listener.accept().unwrap();
     let mut seeder = Seeder::greet(stream, &torrent);
     let all = PIECES * BLOCKS;

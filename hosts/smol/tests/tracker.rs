@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use everseed::http::{Caller, Limits, get};
-use everseed::tracker::{Table, serve};
-use everseed::way::Way;
+use everseed::client::http::{Caller, Limits, get};
+use everseed::net::way::Way;
+use everseed::web::tracker::{Table, serve};
 use everseed_core::hash::{InfoHash, Sha1 as _, Smol};
 use everseed_core::time::Instant;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};

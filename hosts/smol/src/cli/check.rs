@@ -17,9 +17,10 @@ use everseed_disk::{Content, Links, ReadError, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
-use crate::cli::args::{self, Given, Stop};
-use crate::cli::text::{Output, Progress, escape};
-use crate::cli::{DAMAGED, Failure, finish, start_log};
+use crate::failure::{DAMAGED, Failure, finish};
+use crate::logging::start_log;
+use crate::options::args::{self, Given, Stop};
+use crate::text::{Output, Progress, escape};
 
 pub(crate) const HELP: &str = "\
 everseed check - compare files with a .torrent

@@ -8,11 +8,12 @@ use everseed_disk::read_torrent;
 use lexopt::Parser;
 use log::LevelFilter;
 
-use crate::cli::args::{self, Stop};
 use crate::cli::make::{print, writable};
-use crate::cli::making;
-use crate::cli::text::say;
-use crate::cli::{Failure, start_log};
+use crate::failure::Failure;
+use crate::logging::start_log;
+use crate::options::args::{self, Stop};
+use crate::options::making;
+use crate::text::say;
 
 pub(crate) const HELP: &str = "\
 everseed edit - change trackers, web seeds, comment or source of a .torrent

@@ -12,13 +12,15 @@ use lexopt::Parser;
 use log::LevelFilter;
 use rustix::fs::{Access, access};
 
-use crate::cli::args::{self, Stop};
-use crate::cli::text::{Output, Progress, escape, say};
-use crate::cli::{Failure, finish, making, seed, start_log};
-use crate::described::find_in;
+use crate::client::trackers;
+use crate::failure::{Failure, finish};
+use crate::logging::start_log;
 use crate::magnet::magnet;
+use crate::options::args::{self, Stop};
+use crate::options::{making, seed};
 use crate::secrets::has_secret;
-use crate::trackers;
+use crate::storage::described::find_in;
+use crate::text::{Output, Progress, escape, say};
 
 pub(crate) const HELP: &str = "\
 everseed make - make a .torrent of a file or folder

@@ -3,33 +3,24 @@
 //! Results go to standard output, everything else to standard error. Exit codes are for scripts and
 //! do not change: see [`HELP`].
 
-pub mod args;
 mod check;
 mod edit;
-pub(crate) mod flood;
-pub mod get;
 pub(crate) mod make;
-pub(crate) mod making;
-pub mod options;
-pub mod run;
-pub mod seed;
+mod run;
 mod show;
-pub mod text;
 
 use std::ffi::OsStr;
-use std::fmt::Display;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use lexopt::{Arg, Parser};
-use log::{Level, LevelFilter};
-use rustix::fs::FileType;
 
-use crate::cli::args::Stop;
-use crate::cli::text::{Output, clear_live_line, date, escape, say};
-use crate::clock::time_of_day;
-use crate::seed::outlive_long_files;
+use crate::failure::{FAILURE, Failure, USAGE, finish};
+use crate::logging::start_log;
+use crate::options::args::{self, Stop};
+use crate::options::{get, seed};
+use crate::session::outlive_long_files;
+use crate::text::{Output, escape, say};
 
 /// What `everseed --help` prints.
 pub const HELP: &str = "\
@@ -62,48 +53,17 @@ those of get are in its own help.
 EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
 ";
 
-/// Exit code when something did not work.
-pub const FAILURE: u8 = 1;
-/// Exit code when the arguments make no sense.
-pub const USAGE: u8 = 2;
-/// Exit code of `check` when data is damaged or missing.
-pub const DAMAGED: u8 = 3;
-
 /// The commands, and what each prints as its help.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("seed", seed::HELP),
     ("get", get::HELP),
-    ("run", run::HELP),
+    ("run", crate::options::run::HELP),
     ("make", make::HELP),
     ("edit", edit::HELP),
     ("show", show::HELP),
     ("check", check::HELP),
     ("help", HELP),
 ];
-
-/// Why a command ended early. What it carries is shown to a person after `everseed: `.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Failure {
-    /// Help was asked for, or the arguments make no sense.
-    Stop(Stop),
-    /// It did not work.
-    Failed(String),
-    /// With an exit code of its own.
-    Code(String, u8),
-}
-
-impl Failure {
-    /// For errors that name what they are about.
-    fn failed(error: impl Display) -> Failure {
-        Failure::Failed(error.to_string())
-    }
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Failure {
-        Failure::Stop(stop)
-    }
-}
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
@@ -125,97 +85,17 @@ pub fn main() -> ExitCode {
     conclude(command.as_deref(), outcome)
 }
 
-/// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
-pub fn start_log(level: LevelFilter) {
-    start(level, Mark::Level);
-}
-
-/// The same for a service. Lines have a time when they go to a file or a terminal, as otherwise
-/// somebody else adds one; the journal gets the level in its own form (sd-daemon(3)).
-pub(crate) fn start_service_log(level: LevelFilter) {
-    let stderr = rustix::fs::fstat(std::io::stderr());
-    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let is_journal =
-        |stat: &rustix::fs::Stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino);
-    let mark = match stderr {
-        Ok(stat) if is_journal(&stat) => Mark::Journal,
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Mark::Time,
-        _ if std::io::stderr().is_terminal() => Mark::Time,
-        _ => Mark::Level,
-    };
-    start(level, mark);
-}
-
-/// What stands before a line of the log.
-#[derive(Clone, Copy)]
-enum Mark {
-    Level,
-    Time,
-    Journal,
-}
-
-/// Logs as much as `level` from now on, unless the environment variable says otherwise.
-pub(crate) fn set_log(level: LevelFilter) {
-    if std::env::var_os(LOG).is_none() {
-        log::set_max_level(level);
-    }
-}
-
-/// The environment variable for the log.
-const LOG: &str = "EVERSEED_LOG";
-
-fn start(level: LevelFilter, mark: Mark) {
-    let builder = &mut env_logger::Builder::new();
-    // How much it is may change while it runs: see `set_log`.
-    let most = match std::env::var_os(LOG) {
-        Some(_) => level,
-        None => LevelFilter::Trace,
-    };
-    builder.filter_level(most).parse_env(LOG);
-    builder.format(move |out, record| {
-        // What is logged may hold text of peers and trackers.
-        let mut message = record.args().to_string();
-        match flood::admit(record, &message) {
-            None => return Ok(()),
-            Some(0) => {}
-            Some(more) => message += &format!(" (and {more} more like this before)"),
-        }
-        clear_live_line(&mut std::io::stdout());
-        let level = record.level().as_str().to_ascii_lowercase();
-        match mark {
-            Mark::Level => {}
-            Mark::Time => {
-                let s = i64::try_from(time_of_day().as_secs()).unwrap_or(0);
-                write!(out, "{} ", date(s))?;
-            }
-            Mark::Journal => {
-                let priority = match record.level() {
-                    Level::Error => 3,
-                    Level::Warn => 4,
-                    Level::Info => 6,
-                    Level::Debug | Level::Trace => 7,
-                };
-                return writeln!(out, "<{priority}>{}", escape(&message));
-            }
-        }
-        writeln!(out, "{level}: {}", escape(&message))
-    });
-    // A second start, in a test, changes nothing.
-    let _ = builder.try_init();
-    set_log(level);
-}
-
 fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
     match command.to_str() {
         Some("seed") => {
             let args = seed::SeedArgs::parse(parser)?;
             start_log(args.log);
-            crate::seed::run(args, None)
+            crate::session::run(args, None)
         }
         Some("get") => {
             let (args, fetch) = get::Fetch::parse(parser)?;
             start_log(args.log);
-            crate::seed::run(args, Some(&fetch))
+            crate::session::run(args, Some(&fetch))
         }
         Some("run") => run::run(parser),
         Some("make") => make::run(parser),
@@ -301,13 +181,5 @@ fn conclude(command: Option<&str>, outcome: Result<ExitCode, Failure>) -> ExitCo
             say(format_args!("everseed: {text}"));
             ExitCode::from(code)
         }
-    }
-}
-
-/// The exit code, unless what was printed did not arrive where it was sent.
-fn finish(out: Output, code: ExitCode) -> Result<ExitCode, Failure> {
-    match out.finish() {
-        Ok(()) => Ok(code),
-        Err(error) => Err(Failure::Failed(format!("standard output: {error}"))),
     }
 }

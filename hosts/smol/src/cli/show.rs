@@ -11,12 +11,13 @@ use everseed_disk::{Stream, open_torrent, read_entries, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 
-use crate::cli::args::{self, Stop};
-use crate::cli::text::{Output, date, escape, size};
-use crate::cli::{Failure, finish, start_log};
+use crate::client::trackers;
+use crate::failure::{Failure, finish};
+use crate::logging::start_log;
 use crate::magnet::magnet;
+use crate::options::args::{self, Stop};
 use crate::secrets::{has_secret, mask};
-use crate::trackers;
+use crate::text::{Output, date, escape, size};
 
 pub(crate) const HELP: &str = "\
 everseed show - print what a .torrent holds

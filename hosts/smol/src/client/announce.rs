@@ -1,0 +1,502 @@
+//! One announce to one tracker, by HTTP, HTTPS or UDP, over every address family that it has.
+//!
+//! A tracker learns a peer's address from the packet, so a dual-stack peer must tell it twice (BEP 7).
+//! [`announce`] does both at the same time. One answer makes a success: not every name has both
+//! families, and not every house has IPv6.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::pin;
+use std::time::Duration;
+
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::http::{Peer, Response, ResponseError, write_url};
+use everseed_core::tracker::udp::REQUEST_MAX;
+use everseed_core::tracker::{Family, Intervals, Report, Text};
+use everseed_node::discovery::udp_tracker::{UdpAnnounce, UdpError};
+use smol::Async;
+use smol::future::{FutureExt as _, or};
+use socket2::{Domain, Socket, Type};
+
+use crate::client::http::{self, Caller, HttpFault, Limits};
+use crate::net::scope::Scope;
+use crate::net::way::Way;
+use crate::secrets::mask;
+use crate::url::{Scheme, Url, UrlError};
+
+/// What a tracker answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// When to announce again.
+    pub intervals: Intervals,
+    /// Some peers, at most [`MAX_PEERS`], and none that is nearer to us than the tracker is.
+    pub peers: Vec<SocketAddr>,
+    /// Peers that are complete, if told.
+    pub seeders: Option<u32>,
+    /// Peers that are downloading, if told.
+    pub leechers: Option<u32>,
+    /// What to send with the next announce; empty if there is nothing.
+    pub tracker_id: Vec<u8>,
+    /// What the tracker wants its users to know.
+    pub warning: Option<Text>,
+}
+
+/// Why a tracker did not answer, and which.
+#[derive(Debug)]
+pub struct AnnounceError {
+    /// The host as the URL names it; the URL itself if it names none.
+    pub host: String,
+    /// What happened.
+    pub fault: AnnounceFault,
+}
+
+/// What can go wrong with an announce.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AnnounceFault {
+    /// There was no answer by HTTP, or the URL cannot be used.
+    Http(HttpFault),
+    /// The answer's status is neither success nor redirect.
+    Status(u16),
+    /// What came is no tracker's answer.
+    Malformed,
+    /// The tracker said no.
+    Refused {
+        /// In its words, fit to be shown.
+        reason: String,
+        /// For how long it does not want to be asked (BEP 31).
+        retry_in: Option<Duration>,
+    },
+    /// The name of a UDP tracker has no address of a family, or we do not listen on that family.
+    NoAddress,
+    /// There is a proxy, and the tracker speaks UDP.
+    Proxied,
+    /// UDP does not work towards this tracker.
+    Udp(io::Error),
+    /// Nothing came back by UDP.
+    Silent,
+}
+
+impl fmt::Display for AnnounceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", mask(&self.host))?;
+        match &self.fault {
+            AnnounceFault::Http(fault) => write!(f, "{fault}"),
+            AnnounceFault::Status(status) => write!(f, "the tracker answered with HTTP {status}"),
+            AnnounceFault::Malformed => f.write_str("the answer is not a tracker's"),
+            AnnounceFault::Refused { reason, .. } => {
+                write!(f, "the tracker says: {}", mask(reason))
+            }
+            AnnounceFault::NoAddress => write!(f, "{}", HttpFault::NoAddress),
+            AnnounceFault::Proxied => {
+                f.write_str("it speaks UDP, and is not asked as long as a proxy is set")
+            }
+            AnnounceFault::Udp(error) => write!(f, "cannot reach the tracker: {error}"),
+            AnnounceFault::Silent => f.write_str("the tracker does not answer"),
+        }
+    }
+}
+
+impl std::error::Error for AnnounceError {}
+
+impl AnnounceError {
+    /// For how long the tracker does not want to be asked, if it said so.
+    pub fn retry_in(&self) -> Option<Duration> {
+        match self.fault {
+            AnnounceFault::Refused { retry_in, .. } => retry_in,
+            _ => None,
+        }
+    }
+}
+
+/// Tells the tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
+/// empty; `way` tells from where to call, over each family that it has an address of; `seed` is chance that no stranger knows,
+/// fresh for each call.
+///
+/// # Errors
+/// If the tracker answers over neither family: what went wrong over the one that is more telling.
+pub async fn announce(
+    url: &str,
+    caller: Caller,
+    report: &Report,
+    tracker_id: &[u8],
+    way: &Way,
+    limits: &Limits,
+    seed: u64,
+) -> Result<Answer, AnnounceError> {
+    let parsed = Url::parse(url).map_err(|error| AnnounceError {
+        host: url.to_owned(),
+        fault: AnnounceFault::Http(HttpFault::Url(error)),
+    })?;
+    let failed = |fault| AnnounceError {
+        host: parsed.host.to_owned(),
+        fault,
+    };
+    if way.proxy().is_some() {
+        // It has one address, over which it calls whichever the tracker has.
+        return match parsed.scheme {
+            Scheme::Udp => Err(failed(AnnounceFault::Proxied)),
+            _ => by_http(url, caller, report, tracker_id, way, limits)
+                .await
+                .map_err(failed),
+        };
+    }
+    let by = |family| async move {
+        if way.is_shut() {
+            return Err(AnnounceFault::Http(HttpFault::Shut));
+        }
+        let way = way.of(family).ok_or(AnnounceFault::NoAddress)?;
+        match parsed.scheme {
+            Scheme::Udp => udp(&parsed, caller, report, &way, limits, seed).await,
+            _ => by_http(url, caller, report, tracker_id, &way, limits).await,
+        }
+    };
+    let mut v4 = pin!(by(Family::V4));
+    let mut v6 = pin!(by(Family::V6));
+    let first = or(async { (Family::V4, (&mut v4).await) }, async {
+        (Family::V6, (&mut v6).await)
+    });
+    let (family, first) = first.await;
+    let other = async {
+        match family {
+            Family::V4 => v6.await,
+            Family::V6 => v4.await,
+        }
+    };
+    let second = match first.is_ok() {
+        // A family that leads nowhere must not keep the answer of the other waiting.
+        true => other.or(too_late()).await,
+        false => other.await,
+    };
+    join(first, second).map_err(failed)
+}
+
+async fn too_late() -> Result<Answer, AnnounceFault> {
+    smol::Timer::after(GRACE).await;
+    Err(AnnounceFault::Silent)
+}
+
+/// Makes one result of two.
+fn join(
+    first: Result<Answer, AnnounceFault>,
+    second: Result<Answer, AnnounceFault>,
+) -> Result<Answer, AnnounceFault> {
+    match (first, second) {
+        (Ok(mut answer), Ok(other)) => {
+            for peer in other.peers {
+                if answer.peers.len() < MAX_PEERS && !answer.peers.contains(&peer) {
+                    answer.peers.push(peer);
+                }
+            }
+            if other.intervals.interval_s() > answer.intervals.interval_s() {
+                answer.intervals = other.intervals;
+            }
+            answer.warning = answer.warning.or(other.warning);
+            Ok(answer)
+        }
+        (Ok(answer), Err(_)) | (Err(_), Ok(answer)) => Ok(answer),
+        (Err(first), Err(second)) => match telling(&second) > telling(&first) {
+            true => Err(second),
+            false => Err(first),
+        },
+    }
+}
+
+/// How much an error says about the tracker, and not about our own network.
+fn telling(fault: &AnnounceFault) -> u8 {
+    let unreachable = |error: &io::Error| {
+        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
+        let kind = error.kind();
+        matches!(
+            kind,
+            AddrNotAvailable | HostUnreachable | NetworkUnreachable
+        )
+    };
+    match fault {
+        AnnounceFault::NoAddress | AnnounceFault::Http(HttpFault::NoAddress) => 0,
+        AnnounceFault::Udp(error) | AnnounceFault::Http(HttpFault::Connect(error))
+            if unreachable(error) =>
+        {
+            1
+        }
+        AnnounceFault::Refused { .. } => 3,
+        _ => 2,
+    }
+}
+
+async fn by_http(
+    url: &str,
+    caller: Caller,
+    report: &Report,
+    tracker_id: &[u8],
+    way: &Way,
+    limits: &Limits,
+) -> Result<Answer, AnnounceFault> {
+    let mut full = String::with_capacity(url.len() + 256);
+    // Writing to a String does not fail.
+    let _ = write_url(&mut full, url, report, tracker_id);
+    let response = http::get(&full, caller, way, limits)
+        .await
+        .map_err(|error| AnnounceFault::Http(error.fault))?;
+    let mut peers = Vec::new();
+    // Where a name leads only the proxy knows.
+    let tracker = response.from.map_or(Scope::Public, Scope::of);
+    let mut named: Vec<(String, u16)> = Vec::new();
+    let read = Response::read(&response.body[..], &mut |peer| match peer {
+        Peer::At(addr) => keep(&mut peers, tracker, addr),
+        Peer::Named(name, port) if named.len() < MAX_NAMED => {
+            named.push((name.to_owned(), port));
+        }
+        Peer::Named(..) => {}
+    });
+    let good = (200..300).contains(&response.status);
+    if good && read.is_ok() {
+        resolve(named, tracker, &mut peers).await;
+    }
+    match read {
+        Ok(answer) if good => Ok(Answer {
+            intervals: answer.intervals,
+            peers,
+            seeders: answer.complete,
+            leechers: answer.incomplete,
+            tracker_id: answer.tracker_id.to_vec(),
+            warning: answer.warning,
+        }),
+        // Some trackers send their reason with a status of failure.
+        Err(ResponseError::Refused { reason, retry_in }) => Err(AnnounceFault::Refused {
+            reason: reason.as_str().to_owned(),
+            retry_in,
+        }),
+        _ if !good => Err(AnnounceFault::Status(response.status)),
+        _ => Err(AnnounceFault::Malformed),
+    }
+}
+
+/// Looks for the addresses of peers that have names, within a time for all of them.
+async fn resolve(named: Vec<(String, u16)>, tracker: Scope, peers: &mut Vec<SocketAddr>) {
+    let work = async {
+        for (name, port) in named {
+            let found = smol::net::resolve((name, port)).await.unwrap_or_default();
+            for addr in found.into_iter().take(MAX_ADDRESSES) {
+                keep(peers, tracker, addr);
+            }
+        }
+    };
+    let slow = async {
+        smol::Timer::after(GRACE).await;
+    };
+    work.or(slow).await;
+}
+
+/// Keeps a peer that a tracker names, if the tracker is near enough to be believed.
+fn keep(peers: &mut Vec<SocketAddr>, tracker: Scope, peer: SocketAddr) {
+    if peers.len() < MAX_PEERS && tracker.may_name(peer.ip()) {
+        peers.push(peer);
+    }
+}
+
+async fn udp(
+    url: &Url<'_>,
+    caller: Caller,
+    report: &Report,
+    way: &Way,
+    limits: &Limits,
+    seed: u64,
+) -> Result<Answer, AnnounceFault> {
+    let resolve = async { url.resolve().await.map_err(HttpFault::Resolve) };
+    let slow = async {
+        smol::Timer::after(limits.connect).await;
+        Err(HttpFault::Slow)
+    };
+    let all = resolve.or(slow).await.map_err(AnnounceFault::Http)?;
+    let all: Vec<SocketAddr> = all
+        .into_iter()
+        .filter(|addr| way.to(addr.ip()).is_some())
+        .collect();
+    let may_call = |addr: &SocketAddr| caller.may_ask(url.target, addr.ip());
+    let first = all.first().ok_or(AnnounceFault::NoAddress)?.ip();
+    let tracker = all.iter().copied().find(may_call);
+    let tracker = tracker.ok_or(AnnounceFault::Http(HttpFault::Inside(first)))?;
+    let sockets = Sockets::open(tracker, way).map_err(AnnounceFault::Udp)?;
+    // The two families draw different transaction ids.
+    let mut rng = Rng::new(seed ^ Family::of(tracker.ip()) as u64);
+    let epoch = std::time::Instant::now();
+    let now = || Instant::ZERO + epoch.elapsed();
+    let mut exchange = UdpAnnounce::new(now(), tracker, *report, url.target, &mut rng);
+    let mut peers = Vec::new();
+    let mut packet = [0; PACKET];
+    loop {
+        while let Some((_, len)) = exchange.poll_datagram(now(), &mut packet[..REQUEST_MAX]) {
+            let sent = sockets.tracker.send(&packet[..len]).await;
+            sent.map_err(AnnounceFault::Udp)?;
+        }
+        if let Some(outcome) = exchange.outcome() {
+            return outcome_of(outcome, peers);
+        }
+        let timer = async {
+            smol::Timer::after(exchange.deadline() - now()).await;
+            Ok(None)
+        };
+        let received = async { sockets.recv(&mut packet).await.map(Some) };
+        let received = received.or(timer).await.map_err(AnnounceFault::Udp)?;
+        if let Some((len, from)) = received {
+            exchange.datagram(now(), from, &packet[..len], &mut |peer| {
+                keep(&mut peers, Scope::of(tracker.ip()), peer);
+            });
+        }
+    }
+}
+
+fn outcome_of(
+    outcome: &Result<everseed_node::discovery::udp_tracker::Announced, UdpError>,
+    peers: Vec<SocketAddr>,
+) -> Result<Answer, AnnounceFault> {
+    match outcome {
+        Ok(announced) => Ok(Answer {
+            intervals: announced.intervals,
+            peers,
+            seeders: Some(announced.seeders),
+            leechers: Some(announced.leechers),
+            tracker_id: Vec::new(),
+            warning: None,
+        }),
+        Err(UdpError::Silent) => Err(AnnounceFault::Silent),
+        Err(UdpError::UrlTooLong) => Err(AnnounceFault::Http(HttpFault::Url(UrlError::Length))),
+        Err(UdpError::Refused(reason)) => Err(AnnounceFault::Refused {
+            reason: reason.as_str().to_owned(),
+            retry_in: None,
+        }),
+    }
+}
+
+/// Two sockets of one port. One is connected: it takes what comes from the tracker's address, and learns when
+/// nobody listens there. The other takes what comes from elsewhere, as a tracker of several addresses answers.
+struct Sockets {
+    tracker: Async<UdpSocket>,
+    address: SocketAddr,
+    elsewhere: Async<UdpSocket>,
+}
+
+impl Sockets {
+    fn open(tracker: SocketAddr, way: &Way) -> io::Result<Sockets> {
+        let exit = way.exit(Family::of(tracker.ip()));
+        let exit = exit.ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let open = |port| -> io::Result<Socket> {
+            let socket = Socket::new(Domain::for_address(tracker), Type::DGRAM, None)?;
+            if tracker.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.set_reuse_address(true)?;
+            exit.tie(&socket, port)?;
+            Ok(socket)
+        };
+        let elsewhere = open(0)?;
+        let port = elsewhere
+            .local_addr()?
+            .as_socket()
+            .map_or(0, |addr| addr.port());
+        let connected = open(port)?;
+        connected.connect(&tracker.into())?;
+        // Nobody else may have a third one.
+        elsewhere.set_reuse_address(false)?;
+        connected.set_reuse_address(false)?;
+        Ok(Sockets {
+            tracker: Async::new(connected.into())?,
+            address: tracker,
+            elsewhere: Async::new(elsewhere.into())?,
+        })
+    }
+
+    /// The next packet, and whom it is from. Of one that is longer than there is room for, the rest is lost.
+    async fn recv(&self, packet: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            match self.tracker.get_ref().recv(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done.map(|len| (len, self.address)),
+            }
+            match self.elsewhere.get_ref().recv_from(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            self.tracker
+                .readable()
+                .or(self.elsewhere.readable())
+                .await?;
+        }
+    }
+}
+
+/// Peers of one answer that are kept.
+pub const MAX_PEERS: usize = 200;
+
+/// Peers of one answer whose names are resolved, and addresses of each that are kept.
+const MAX_NAMED: usize = 8;
+const MAX_ADDRESSES: usize = 2;
+
+/// How long the second family is waited for when the first has answered, and for names of peers.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest packet that is read: 200 IPv6 peers and some more. Of a longer one, the rest is lost.
+const PACKET: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(interval: i64, peers: &[&str]) -> Answer {
+        Answer {
+            intervals: Intervals::told(Some(interval), None),
+            peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            seeders: None,
+            leechers: None,
+            tracker_id: Vec::new(),
+            warning: None,
+        }
+    }
+
+    #[test]
+    fn two_answers_make_one() {
+        let v4 = answer(900, &["192.0.2.1:1", "[2001:db8::1]:1"]);
+        let v6 = answer(1800, &["[2001:db8::1]:1", "[2001:db8::2]:1"]);
+        let joined = join(Ok(v4), Ok(v6)).unwrap();
+        let peers = ["192.0.2.1:1", "[2001:db8::1]:1", "[2001:db8::2]:1"];
+        assert_eq!(joined, answer(1800, &peers));
+        let many = Answer {
+            peers: (1..=150).map(|n| ([192, 0, 2, 1], n).into()).collect(),
+            ..answer(900, &[])
+        };
+        let more = Answer {
+            peers: (101..=300).map(|n| ([192, 0, 2, 1], n).into()).collect(),
+            ..answer(900, &[])
+        };
+        assert_eq!(join(Ok(many), Ok(more)).unwrap().peers.len(), MAX_PEERS);
+    }
+
+    #[test]
+    fn one_answer_is_enough_and_the_telling_error_is_told() {
+        let good = answer(900, &["192.0.2.1:1"]);
+        assert!(join(Ok(good.clone()), Err(AnnounceFault::Silent)).is_ok());
+        assert!(join(Err(AnnounceFault::Silent), Ok(good)).is_ok());
+        let unreachable = || AnnounceFault::Udp(io::ErrorKind::NetworkUnreachable.into());
+        let refused = || AnnounceFault::Refused {
+            reason: String::new(),
+            retry_in: None,
+        };
+        let shown = |a, b| {
+            let fault = join(Err(a), Err(b)).unwrap_err();
+            let host = "t".to_owned();
+            AnnounceError { host, fault }.to_string()
+        };
+        let silent = || AnnounceFault::Silent;
+        let no_address = || AnnounceFault::NoAddress;
+        let says_silent = "t: the tracker does not answer";
+        assert_eq!(shown(no_address(), silent()), says_silent);
+        assert_eq!(shown(silent(), no_address()), says_silent);
+        assert_eq!(shown(unreachable(), silent()), says_silent);
+        assert_eq!(shown(silent(), unreachable()), says_silent);
+        assert_eq!(shown(silent(), refused()), "t: the tracker says: ");
+        assert!(shown(no_address(), unreachable()).contains("cannot reach"));
+    }
+}

@@ -1,0 +1,157 @@
+//! The trackers that a torrent file names, read from it when they are needed.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::{Stream, reopen_torrent};
+
+use crate::text::escape;
+
+/// The tiers of trackers.
+pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, String> {
+    let mut tiers: Vec<Vec<String>> = Vec::new();
+    each_used(path, metainfo, |tier, url| {
+        if tiers.len() <= tier {
+            tiers.resize(tier + 1, Vec::new());
+        }
+        tiers[tier].push(url.to_owned());
+        ControlFlow::Continue(())
+    })?;
+    Ok(tiers)
+}
+
+/// Tells one list of trackers from another.
+pub(crate) fn sum(tiers: &[Vec<String>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tiers.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How many trackers each tier has. Those that are left out, as there are more than [`MOST`], are told of.
+pub(crate) fn counts(path: &Path, metainfo: &Metainfo) -> Result<Box<[u8]>, String> {
+    let (mut counts, mut number): (Vec<u8>, usize) = (Vec::new(), 0);
+    each_tracker(path, metainfo, |tier, _| {
+        number += 1;
+        if number <= MOST {
+            if counts.len() <= tier {
+                counts.resize(tier + 1, 0);
+            }
+            counts[tier] = counts[tier].saturating_add(1);
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(left_out) = number.checked_sub(MOST).filter(|&n| n > 0) {
+        let path = escape(path.as_os_str().as_encoded_bytes());
+        log::warn!(
+            "{path}: it names {number} trackers; the first {MOST} are used and {left_out} left out"
+        );
+    }
+    Ok(counts.into())
+}
+
+/// The URL of one tracker of one tier.
+pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Option<String> {
+    let (mut found, mut before) = (None, 0);
+    let wanted = usize::from(tier);
+    let collect = |tier: usize, url: &str| {
+        if tier == wanted {
+            if before == usize::from(tracker) {
+                found = Some(url.to_owned());
+                return ControlFlow::Break(());
+            }
+            before += 1;
+        }
+        ControlFlow::Continue(())
+    };
+    each_used(path, metainfo, collect).ok()?;
+    found
+}
+
+/// The first [`MOST`], with their tiers.
+pub(crate) fn each_used(
+    path: &Path,
+    metainfo: &Metainfo,
+    mut each: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<(), String> {
+    let mut number = 0;
+    each_tracker(path, metainfo, |tier, url| {
+        each(tier, url)?;
+        number += 1;
+        match number < MOST {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    })
+}
+
+fn each_tracker(
+    path: &Path,
+    metainfo: &Metainfo,
+    mut each: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<(), String> {
+    let shown = escape(path.as_os_str().as_encoded_bytes());
+    let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
+    let file = reopen_torrent(path).map_err(|e| error(&e))?;
+    let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
+    while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
+        if each(usize::from(tier), url).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Trackers of one torrent that are used. Lists that are copied from torrent to torrent have up to some dozens.
+pub(crate) const MOST: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_disk::read_torrent;
+
+    #[test]
+    fn more_than_are_used() {
+        let url = |tier, n| format!("http://{tier}.test/{n}");
+        let entry = |url: String| format!("{}:{url}", url.len());
+        // Tiers of three; of the last that is used, one.
+        let tier = |tier| {
+            let urls = (0..3).map(|n| entry(url(tier, n)));
+            format!("l{}e", urls.collect::<String>())
+        };
+        for (count, tiers_used, last) in [(2, 2, 3), (33, 33, 3), (34, 34, 1), (20_000, 34, 1)] {
+            let list = (0..count).map(tier).collect::<String>();
+            let info = format!(
+                "d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:{:20}e",
+                ""
+            );
+            let torrent = format!("d13:announce-listl{list}e4:info{info}e");
+            let name = format!("everseed-trackers-{}-{count}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, torrent).unwrap();
+            let metainfo = read_torrent(&path).unwrap();
+            let counts = counts(&path, &metainfo).unwrap();
+            let tiers = tiers(&path, &metainfo).unwrap();
+            let lengths = tiers.iter().map(|tier| u8::try_from(tier.len()).unwrap());
+            assert!(lengths.eq(counts.iter().copied()), "{count}");
+            assert_eq!((counts.len(), counts.last()), (tiers_used, Some(&last)));
+            let found = |tier, tracker| super::url(&path, &metainfo, tier, tracker);
+            assert_eq!(found(1, 2), Some(url(1, 2)));
+            assert_eq!(found(33, 0), (count > 33).then(|| url(33, 0)));
+            assert_eq!(found(33, 1), None);
+            let names = |wanted: String| {
+                let mut found = false;
+                let look = |_, url: &str| {
+                    found |= url == wanted;
+                    ControlFlow::Continue(())
+                };
+                each_used(&path, &metainfo, look).unwrap();
+                found
+            };
+            assert!(names(url(1, 1)));
+            assert!(!names(url(40, 1)));
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}

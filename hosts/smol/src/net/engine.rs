@@ -1,0 +1,741 @@
+//! The node on real sockets and files: one thread, one loop, no allocation per block.
+//!
+//! [`Engine::turn`] waits for readiness, tells the node, and carries out its actions. What would
+//! block (cold reads, hashing) goes to the [`Worker`]; what is rare and slow (announces) to smol.
+//!
+//! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
+//! that the node gave it; a peer that waits for the worker sends nothing.
+
+mod lending;
+mod sending;
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everseed_core::geometry::{Span, TorrentId};
+use everseed_core::pool::BlockId;
+use everseed_core::time::Instant;
+use everseed_core::tracker::Report;
+use everseed_disk::fault::{Extent, Unread};
+use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Reason, Source, StorageError};
+
+use self::lending::{Lending, Loan};
+use crate::alarm::Alarm;
+use crate::clock::Clock;
+use crate::memory::Plan;
+use crate::net::epoll::{Epoll, Ready, Watched};
+use crate::net::socket::{self, Held};
+use crate::net::way::Way;
+use crate::options::seed::Sending;
+use crate::storage::contents::Contents;
+use crate::storage::worker::{Block, Done, Task, Unwritten, Worker};
+use crate::trace::Traced;
+
+/// The node, its sockets and its files.
+pub(crate) struct Engine {
+    pub(crate) node: Traced,
+    clock: Clock,
+    epoll: Epoll,
+    /// A place stays empty when its listener has gone, until there is another one.
+    listeners: Vec<Option<Listener>>,
+    /// From where trackers and peers are called; that stays when the listeners go.
+    pub(crate) way_out: Way,
+    peers: Vec<Option<Peer>>,
+    /// Peers that may have more to read, but have had their share of this turn.
+    unread: VecDeque<ConnId>,
+    /// What is sent is put together here, for one peer at a time.
+    buffer: Box<[u8]>,
+    bodies: Bodies,
+    way: Sending,
+    contents: Contents,
+    files: Arc<FileCache>,
+    pub(crate) worker: Worker,
+    alarm: Arc<Alarm>,
+    signals: UnixStream,
+    /// Whether the node may have more to do right away.
+    busy: bool,
+    held: Held,
+    lending: Lending,
+    /// HTTP clients that are taken in one turn.
+    web_at_once: usize,
+    /// When listeners that had to pause go on.
+    listen_at: Option<Instant>,
+    /// What others have to look after.
+    pub(crate) news: News,
+}
+
+/// What happened that is not the engine's business, until somebody takes it.
+#[derive(Default)]
+pub(crate) struct News {
+    /// Signals that asked to stop.
+    pub(crate) signals: u32,
+    /// The alarm was rung: futures may go on.
+    pub(crate) rung: bool,
+    /// Connections that speak HTTP.
+    pub(crate) web: Vec<(TcpStream, SocketAddr)>,
+    /// Torrents whose files could not be read, and why.
+    pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
+    /// Pieces that could not be read, while others can.
+    pub(crate) unread: Vec<(TorrentId, Unread)>,
+    /// Torrents whose files could not be written, and why.
+    pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
+    /// What the worker did for others.
+    pub(crate) done: Vec<Done>,
+    /// Torrents that are asleep and wanted, and peers of them that are known.
+    pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
+    /// Announces to make.
+    pub(crate) announces: Vec<Announce>,
+}
+
+/// An announce that the node asked for, and what is to be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announce {
+    pub(crate) job: Job,
+    pub(crate) report: Report,
+}
+
+struct Listener {
+    socket: TcpListener,
+    paused: bool,
+}
+
+struct Peer {
+    id: ConnId,
+    stream: TcpStream,
+    addr: SocketAddr,
+    /// It is being dialled.
+    dialling: bool,
+    /// It called us and has said nothing yet.
+    fresh: bool,
+    readable: bool,
+    /// Whether it is among [`Engine::unread`].
+    queued: bool,
+    writable: bool,
+    /// Nothing will come after what can be read now.
+    ended: bool,
+    disk: Disk,
+    loan: Loan,
+}
+
+/// How a peer stands with the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Disk {
+    /// Blocks are read from the page cache as they are sent.
+    Ready,
+    /// The worker reads ahead for it.
+    Waits,
+    /// The worker has read what begins there: that read will not block now, even on a file
+    /// system that cannot promise so.
+    Warm(Source, u64),
+}
+
+impl Engine {
+    /// An engine that listens nowhere and serves nothing yet. `signals` becomes readable, a byte
+    /// each, when the process is asked to stop.
+    pub(crate) fn new(
+        node: Traced,
+        plan: &Plan,
+        way: Sending,
+        alarm: Arc<Alarm>,
+        signals: UnixStream,
+    ) -> io::Result<Engine> {
+        let epoll = Epoll::new()?;
+        epoll.add(&*alarm, Watched::Alarm)?;
+        signals.set_nonblocking(true)?;
+        epoll.add(&signals, Watched::Signal)?;
+        let files = Arc::new(FileCache::new(OPEN_FILES));
+        let (theirs, blocks) = (Arc::clone(&files), node.blocks());
+        let (max_peers, held) = (plan.peers, plan.held());
+        let worker = Worker::start(Arc::clone(&alarm), theirs, max_peers, blocks)?;
+        Ok(Engine {
+            node,
+            clock: Clock::new(),
+            epoll,
+            listeners: Vec::new(),
+            way_out: Way::default(),
+            peers: Vec::with_capacity(max_peers),
+            unread: VecDeque::with_capacity(max_peers),
+            buffer: vec![0; plan.buffer].into_boxed_slice(),
+            bodies: Bodies::new(),
+            way,
+            contents: Contents::default(),
+            worker,
+            files,
+            alarm,
+            signals,
+            busy: true,
+            held,
+            lending: Lending::new(plan.places, plan.lent),
+            web_at_once: plan.web,
+            listen_at: None,
+            news: News {
+                web: Vec::with_capacity(plan.web),
+                ..News::default()
+            },
+        })
+    }
+
+    /// Takes the peers that come to this address from now on. Answers with its number.
+    pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
+        let count = 1 + self.listeners.iter().flatten().count();
+        self.share_callers(count);
+        self.held.listen(&socket, count)?;
+        let free = self.listeners.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.listeners.len());
+        let number = u16::try_from(place).map_err(io::Error::other)?;
+        self.epoll.add(&socket, Watched::Listener(number))?;
+        if free.is_none() {
+            self.listeners.push(None);
+        }
+        let paused = false;
+        self.listeners[place] = Some(Listener { socket, paused });
+        Ok(number)
+    }
+
+    /// Takes none any more at the address of this number.
+    pub(crate) fn listen_no_longer(&mut self, number: u16) {
+        if let Some(place) = self.listeners.get_mut(usize::from(number)) {
+            *place = None;
+        }
+        self.share_callers(self.listeners.iter().flatten().count());
+    }
+
+    /// Lets as many callers wait at each address as are its share of so many.
+    fn share_callers(&self, count: usize) {
+        for listener in self.listeners.iter().flatten() {
+            if let Err(error) = self.held.share(&listener.socket, count) {
+                log::debug!("a listener has too many callers: {error}");
+            }
+        }
+    }
+
+    /// Where the bytes of a torrent are.
+    pub(crate) fn attach(&mut self, torrent: TorrentId, content: Arc<Content>) {
+        self.contents.put(torrent, content);
+        self.worker.ask(Task::StandBack);
+        // Peers may have waited for it.
+        self.busy = true;
+    }
+
+    /// Puts a torrent to sleep, or lets go of those who wait for one that is.
+    pub(crate) fn sleep(&mut self, torrent: TorrentId) {
+        self.node.sleep(self.clock.now(), torrent);
+        self.contents.remove(torrent);
+        self.busy = true;
+    }
+
+    /// The node needs the bytes of a torrent no longer.
+    pub(crate) fn detach(&mut self, torrent: TorrentId) {
+        self.contents.remove(torrent);
+    }
+
+    /// Tells the node something, and carries out what follows in the next turn.
+    pub(crate) fn tell(&mut self, event: Event<'_>) {
+        if let Event::Restored(torrent, _) | Event::Changed(torrent, _) = event {
+            self.worker.forget_pieces(torrent);
+        }
+        self.node.event(self.clock.now(), event);
+        self.busy = true;
+    }
+
+    /// Whether everybody is gone and every block that came is written.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.node.is_stopped() && self.node.blocks_free() == self.node.blocks()
+    }
+
+    /// Whether the node serves a torrent, as nothing went wrong with its files.
+    pub(crate) fn is_readable(&self, torrent: TorrentId) -> bool {
+        self.node.torrent(torrent).is_some_and(|t| t.readable)
+    }
+
+    /// Closes a torrent's files, so that what is there now is read.
+    pub(crate) fn forget_files(&self, content: &Content) {
+        content.close_files(&self.files);
+    }
+
+    /// The torrent file of a torrent that is awake.
+    pub(crate) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
+        self.content(id)
+            .map(|content| content.read_torrent_file().to_owned())
+    }
+
+    /// The time that the node lives in.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Waits until something happens, at most `limit`, and does what follows from it.
+    pub(crate) fn turn(&mut self, limit: Duration) -> io::Result<()> {
+        let ready = self.epoll.wait(Some(self.patience(limit)))?;
+        let now = self.clock.now();
+        for index in 0..ready {
+            let ready = self.epoll.ready(index);
+            match ready.source {
+                Watched::Peer(id) => self.ready(now, id, ready),
+                Watched::Listener(number) => self.accept(now, number),
+                Watched::Alarm => self.rung(now),
+                Watched::Signal => self.signalled(),
+            }
+        }
+        for _ in 0..self.unread.len() {
+            if let Some(id) = self.unread.pop_front() {
+                if let Some(peer) = find(&mut self.peers, id) {
+                    peer.queued = false;
+                }
+                self.read(now, id);
+            }
+        }
+        if self.node.deadline().is_some_and(|at| at <= now) {
+            self.node.tick(now);
+        }
+        if self.listen_at.is_some_and(|at| at <= now) {
+            self.resume_listening();
+        }
+        if self.lending.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
+        }
+        self.act(now);
+        Ok(())
+    }
+
+    /// Lets everybody go.
+    pub(crate) fn stop(&mut self) {
+        let now = self.clock.now();
+        self.node.stop(now);
+        self.listeners.clear();
+        self.act(now);
+    }
+
+    fn patience(&self, limit: Duration) -> Duration {
+        if self.busy || !self.unread.is_empty() || !self.news.announces.is_empty() {
+            return Duration::ZERO;
+        }
+        let own = self.listen_at.into_iter().chain(self.lending.look_at);
+        let due = self.node.deadline().into_iter().chain(own).min();
+        due.map_or(limit, |at| limit.min(at.since(self.clock.now())))
+    }
+
+    /// Carries out what the node wants, as much as is fair to those who want to be heard.
+    fn act(&mut self, now: Instant) {
+        for _ in 0..ACTIONS_PER_TURN {
+            match self.node.poll(now) {
+                None => {
+                    self.busy = false;
+                    return;
+                }
+                Some(Action::Transmit { conn }) => self.send(now, conn),
+                Some(Action::Receive { conn }) => self.read(now, conn),
+                Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
+                Some(Action::Close { conn, reason, .. }) => self.close(now, conn, reason),
+                Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
+                Some(Action::Verify {
+                    torrent,
+                    piece,
+                    fresh,
+                }) => {
+                    if let Some(content) = self.content(torrent) {
+                        let content = Arc::clone(content);
+                        self.worker.ask(match fresh {
+                            true => Task::VerifyFresh(content, torrent, piece),
+                            false => Task::Verify(content, torrent, piece),
+                        });
+                    }
+                }
+                Some(Action::Write { block, span }) => self.write(now, block, span),
+                Some(Action::Announce(job)) => {
+                    let report = self.node.report(&job);
+                    self.news.announces.push(Announce { job, report });
+                }
+            }
+        }
+        self.busy = true;
+    }
+
+    /// Has a block written.
+    fn write(&mut self, now: Instant, id: BlockId, span: Span) {
+        let Some(bytes) = self.node.take_block(now, id) else {
+            return;
+        };
+        match self.content(span.torrent) {
+            Some(content) => {
+                let content = Arc::clone(content);
+                self.worker.ask(Task::Write(Block {
+                    content,
+                    id,
+                    span,
+                    bytes,
+                }));
+            }
+            // Nobody knows where it belongs.
+            None => self.node.written(now, id, bytes, Err(StorageError::Failed)),
+        }
+    }
+
+    fn content(&self, torrent: TorrentId) -> Option<&Arc<Content>> {
+        self.contents.get(torrent)
+    }
+
+    fn rung(&mut self, now: Instant) {
+        self.alarm.silence();
+        self.news.rung = true;
+        while let Some(done) = self.worker.done() {
+            match done {
+                Done::Warmed(id, source, offset, Ok(())) => {
+                    if let Some(peer) = find(&mut self.peers, id) {
+                        peer.disk = Disk::Warm(source, offset);
+                        self.send(now, id);
+                    }
+                }
+                Done::Warmed(id, _, _, Err((torrent, fault))) => {
+                    if let Some(peer) = find(&mut self.peers, id) {
+                        peer.disk = Disk::Ready;
+                    }
+                    if fault.extent == Extent::Change {
+                        // What waits is verified, which opens the file anew.
+                        self.changed(torrent);
+                    }
+                    self.unread(now, torrent, fault);
+                    // What else it waits for may be had.
+                    self.send(now, id);
+                }
+                Done::Verified(torrent, piece, Ok(good)) => {
+                    // Their number is told by whoever looks after the torrent.
+                    if !good && let Some(content) = self.content(torrent) {
+                        let (root, piece) = (content.root(), piece.get());
+                        log::debug!("{}: piece {piece} is damaged", root.display());
+                    }
+                    self.node.event(now, Event::Verified(torrent, piece, good));
+                }
+                // After a change the next look has it verified again, which paces that.
+                Done::Verified(torrent, _, Err(fault)) => self.unread(now, torrent, fault),
+                Done::Wrote(block, bytes, Ok(())) => self.node.written(now, block, bytes, Ok(())),
+                Done::Wrote(block, bytes, Err((torrent, fault))) => {
+                    self.unwritten(now, block, bytes, torrent, fault);
+                }
+                other => self.news.done.push(other),
+            }
+        }
+    }
+
+    fn signalled(&mut self) {
+        let mut bytes = [0; 8];
+        let read = self.signals.read(&mut bytes).unwrap_or(0);
+        self.news.signals += u32::try_from(read).unwrap_or(0);
+    }
+
+    fn unwritten(
+        &mut self,
+        now: Instant,
+        block: BlockId,
+        bytes: &'static mut [u8],
+        torrent: TorrentId,
+        fault: Unwritten,
+    ) {
+        if let Some(pieces) = &fault.pieces {
+            let (first, end) = (pieces.start, pieces.end);
+            let reason = StorageError::Pieces { first, end };
+            self.node.written(now, block, bytes, Err(reason));
+            return self.news.unwritable.push((torrent, fault));
+        }
+        let reason = match fault.error.is_no_space() {
+            true => StorageError::Full,
+            false => StorageError::Failed,
+        };
+        // One report is enough: those that came with it say nothing more.
+        let refused = self.node.torrent(torrent).and_then(|t| t.refused);
+        self.node
+            .written(now, block, bytes, Err(refused.unwrap_or(reason)));
+        if refused.is_none() {
+            self.news.unwritable.push((torrent, fault));
+        }
+    }
+
+    /// A torrent's files were written to since they were opened: nothing is sent before it was verified again.
+    fn changed(&mut self, torrent: TorrentId) {
+        if let Some(content) = self.content(torrent) {
+            content.close_files(&self.files);
+            self.tell(Event::Changed(torrent, Have::Unverified));
+        }
+    }
+
+    /// A piece could not be read, or more than that.
+    fn unread(&mut self, now: Instant, torrent: TorrentId, fault: Unread) {
+        let piece = self.content(torrent).map(|content| content.geometry());
+        let piece = piece.and_then(|geometry| geometry.piece(fault.piece));
+        match (fault.extent, piece) {
+            (Extent::Piece, Some(piece)) => {
+                self.node.event(now, Event::Unread(torrent, piece));
+                self.busy = true;
+                self.news.unread.push((torrent, fault));
+            }
+            (Extent::Change, _) => self.news.unread.push((torrent, fault)),
+            _ => self.unreadable(now, torrent, fault.error),
+        }
+    }
+
+    fn unreadable(&mut self, now: Instant, torrent: TorrentId, error: ReadError) {
+        // One report is enough, though many peers may have met the same error.
+        if self.is_readable(torrent) {
+            self.node.event(now, Event::Unreadable(torrent));
+            self.news.unreadable.push((torrent, error));
+        }
+    }
+}
+
+/// Connections: how they begin and end.
+impl Engine {
+    fn accept(&mut self, now: Instant, number: u16) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let listener = self.listeners.get_mut(usize::from(number));
+            let Some(listener) = listener.and_then(Option::as_mut) else {
+                return;
+            };
+            match listener.socket.accept() {
+                Ok((stream, addr)) => self.welcome(now, stream, addr),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if socket::is_shortage(&error) => {
+                    log::warn!("no new connections for some seconds: {error}");
+                    listener.paused = true;
+                    self.listen_at = Some(now + LISTEN_AGAIN);
+                    let source = Watched::Listener(number);
+                    let _ = self.epoll.pause(&listener.socket, source, true);
+                    return;
+                }
+                // That connection ended before it was accepted.
+                Err(error) => log::debug!("accept: {error}"),
+            }
+        }
+    }
+
+    /// Leaves callers waiting for so long, or no longer.
+    pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
+        let Some(pause) = pause else {
+            return self.resume_listening();
+        };
+        self.listen_at = Some(self.clock.now() + pause);
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = listener else { continue };
+            listener.paused = true;
+            let _ = (self.epoll).pause(&listener.socket, Watched::Listener(number), true);
+        }
+    }
+
+    fn resume_listening(&mut self) {
+        self.listen_at = None;
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = listener else { continue };
+            if std::mem::take(&mut listener.paused) {
+                let source = Watched::Listener(number);
+                let _ = self.epoll.pause(&listener.socket, source, false);
+            }
+        }
+    }
+
+    fn welcome(&mut self, now: Instant, stream: TcpStream, addr: SocketAddr) {
+        if stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        self.held.tune(&stream);
+        let id = self.node.accept(now, addr).or_else(|| {
+            // The place of somebody who left may only have to be cleared.
+            self.act(now);
+            self.node.accept(now, addr)
+        });
+        if let Some(id) = id {
+            self.hold(now, id, stream, addr, false);
+        }
+    }
+
+    fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
+        let held = self.held;
+        match socket::dial(addr, &self.way_out, |socket| held.begin(socket)) {
+            Ok(stream) => self.hold(now, id, stream, addr, true),
+            Err(error) => {
+                log::debug!("{addr}: {error}");
+                self.node.event(now, Event::Closed(id));
+            }
+        }
+    }
+
+    fn hold(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        stream: TcpStream,
+        addr: SocketAddr,
+        dialling: bool,
+    ) {
+        if let Err(error) = self.epoll.add(&stream, Watched::Peer(id)) {
+            log::warn!("{addr}: cannot be watched: {error}");
+            self.node.event(now, Event::Closed(id));
+            return;
+        }
+        let slot = usize::from(id.slot);
+        // The node takes the first that is free, so what was never needed is never touched.
+        if slot >= self.peers.len() {
+            self.peers.resize_with(slot + 1, || None);
+        }
+        self.peers[slot] = Some(Peer {
+            id,
+            stream,
+            addr,
+            dialling,
+            fresh: !dialling,
+            readable: false,
+            queued: false,
+            writable: false,
+            ended: false,
+            disk: Disk::Ready,
+            loan: Loan::NEW,
+        });
+    }
+
+    fn close(&mut self, now: Instant, id: ConnId, reason: Reason) {
+        if let Some(peer) = find(&mut self.peers, id) {
+            if peer.disk == Disk::Waits {
+                self.worker.forget(id);
+            }
+            if let Some(peer) = self.peers[usize::from(id.slot)].take() {
+                self.take_back(now, &peer, Some(reason));
+            }
+            if self.peers.iter().all(Option::is_none) {
+                // The kernel has its pages back until somebody is served again; there is room for the
+                // new one where the old one was.
+                let len = std::mem::take(&mut self.buffer).len();
+                self.buffer = vec![0; len].into_boxed_slice();
+            }
+        }
+    }
+
+    fn ready(&mut self, now: Instant, id: ConnId, ready: Ready) {
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
+        peer.readable |= ready.readable;
+        peer.writable |= ready.writable;
+        peer.ended |= ready.ended;
+        if peer.dialling && !self.dialled(now, id) {
+            return;
+        }
+        if ready.readable {
+            self.read(now, id);
+        }
+        if ready.writable {
+            self.send(now, id);
+        }
+    }
+
+    /// Whether a connection that was being made is there now.
+    fn dialled(&mut self, now: Instant, id: ConnId) -> bool {
+        let Some(peer) = find(&mut self.peers, id) else {
+            return false;
+        };
+        if !peer.writable {
+            return false;
+        }
+        match peer.stream.take_error() {
+            Ok(None) if !peer.ended => {
+                peer.dialling = false;
+                self.held.tune(&peer.stream);
+                self.node.event(now, Event::Connected(id));
+                true
+            }
+            _ => {
+                self.node.event(now, Event::Closed(id));
+                false
+            }
+        }
+    }
+
+    /// Who speaks HTTP came for the built-in tracker, not for the peer wire: the first byte tells.
+    fn is_web(&mut self, now: Instant, id: ConnId) -> bool {
+        let Some(peer) = find(&mut self.peers, id) else {
+            return false;
+        };
+        let mut first = [0];
+        if !std::mem::take(&mut peer.fresh) || !matches!(peer.stream.peek(&mut first), Ok(1)) {
+            return false;
+        }
+        if !first[0].is_ascii_uppercase() {
+            return false;
+        }
+        self.node.event(now, Event::Closed(id));
+        let Some(peer) = self.peers[usize::from(id.slot)].take() else {
+            return true;
+        };
+        self.take_back(now, &peer, None);
+        let watched = self.epoll.remove(&peer.stream);
+        if watched.is_ok() && self.news.web.len() < self.web_at_once {
+            self.news.web.push((peer.stream, peer.addr));
+        }
+        true
+    }
+}
+
+/// Bytes that come in.
+impl Engine {
+    fn read(&mut self, now: Instant, id: ConnId) {
+        let fresh = find(&mut self.peers, id).is_some_and(|peer| peer.fresh);
+        if fresh && self.is_web(now, id) {
+            return;
+        }
+        for _ in 0..READS_PER_TURN {
+            let Some(peer) = find(&mut self.peers, id).filter(|peer| peer.readable) else {
+                return;
+            };
+            let Some(space) = self.node.recv_space(now, id) else {
+                // `Action::Receive` comes when there is room.
+                return;
+            };
+            let room = space.len();
+            match peer.stream.read(space) {
+                Ok(0) => {
+                    self.node.event(now, Event::Closed(id));
+                    return;
+                }
+                Ok(len) => {
+                    // The kernel's buffer is empty after a short read, and an edge will tell of more.
+                    peer.readable = len == room || peer.ended;
+                    self.node.received(now, id, len);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => peer.readable = false,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        self.node.event(now, Event::Closed(id));
+                        return;
+                    }
+                },
+            }
+        }
+        if let Some(peer) = find(&mut self.peers, id)
+            && peer.readable
+            && !std::mem::replace(&mut peer.queued, true)
+        {
+            self.unread.push_back(id);
+        }
+    }
+}
+
+/// The peer of this id, if it is still there.
+fn find(peers: &mut [Option<Peer>], id: ConnId) -> Option<&mut Peer> {
+    let peer = peers.get_mut(usize::from(id.slot))?.as_mut()?;
+    (peer.id == id).then_some(peer)
+}
+
+/// How long listeners pause when descriptors or memory run out.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Files that are kept open at a time.
+const OPEN_FILES: usize = 32;
+
+/// What one turn does at most of each kind before it looks at the sockets anew.
+const ACTIONS_PER_TURN: usize = 64;
+const ACCEPTS_PER_TURN: usize = 32;
+const READS_PER_TURN: usize = 4;

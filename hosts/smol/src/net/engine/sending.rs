@@ -1,0 +1,241 @@
+//! From files into sockets: what a peer is owed goes out, by way of our buffer or past it.
+//!
+//! Serving from the page cache on loopback, two x86-64 cores, sixteen blocks at a time: copying took 0.21
+//! CPU s per GiB to one peer and 0.30 to fifty, `sendfile` 0.44 and 0.47, most of the difference for the
+//! looks whether it would wait and for three calls a block. A C program that only calls `sendfile`,
+//! without those looks, took 0.26 and 0.26. With other programs pressing on the CPU's caches copying to
+//! fifty took 0.55 and `sendfile` 0.49. So copying is what is done unless somebody says otherwise.
+
+use std::io::{self, IoSliceMut, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use everseed_core::geometry::Span;
+use everseed_core::time::Instant;
+use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::{Body, ConnId, Event, Source};
+use rustix::net::sockopt;
+
+use super::{Disk, Engine, Peer, find};
+use crate::options::seed::Sending;
+use crate::storage::contents::Contents;
+use crate::storage::worker::Task;
+
+/// What went out of what was to be sent, and what stopped it.
+type Sent = (usize, io::Result<()>);
+
+impl Engine {
+    pub(super) fn send(&mut self, now: Instant, id: ConnId) {
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
+        if !peer.writable || peer.dialling || peer.disk == Disk::Waits {
+            return;
+        }
+        let Some(room) = self.room(now, id) else {
+            return;
+        };
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
+        let disk = std::mem::replace(&mut peer.disk, Disk::Ready);
+        let room = room.min(self.buffer.len());
+        let buffer = &mut self.buffer[..room];
+        let len = self.node.transmit(now, id, buffer, &mut self.bodies);
+        // What the worker has just read may be in files that are closed again, and an `info` in none.
+        let in_files = |body: &Body| body.source == Source::Content;
+        let way = match disk == Disk::Ready && self.bodies.iter().all(in_files) {
+            true => self.way,
+            false => Sending::Copy,
+        };
+        let len = self.prepare(id, way, len, disk);
+        if len == 0 {
+            return self.return_unused(id);
+        }
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
+        let (sent, stop) = match way {
+            Sending::Copy => write(&peer.stream, &self.buffer[..len]),
+            Sending::Sendfile if self.bodies.is_empty() => write(&peer.stream, &self.buffer[..len]),
+            Sending::Sendfile => {
+                // So that blocks share packets.
+                let _ = sockopt::set_tcp_cork(&peer.stream, true);
+                let sent = pass_on(
+                    peer,
+                    &self.contents,
+                    &self.files,
+                    &self.buffer[..len],
+                    &self.bodies,
+                );
+                let _ = sockopt::set_tcp_cork(&peer.stream, false);
+                sent
+            }
+        };
+        if sent > 0 {
+            peer.loan.wrote();
+            self.node.transmitted(now, id, sent);
+        }
+        match stop.map_err(|error| error.kind()) {
+            Ok(()) => {}
+            Err(io::ErrorKind::WouldBlock) => {
+                if let Some(peer) = find(&mut self.peers, id) {
+                    peer.writable = false;
+                }
+                self.full(now, id);
+            }
+            // The next turn tries again, and finds what became of the file.
+            Err(io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof) => {
+                self.node.transmitted(now, id, 0)
+            }
+            Err(_) => self.node.event(now, Event::Closed(id)),
+        }
+    }
+
+    /// Puts the bodies into the buffer's gaps, or looks whether they can be had without waiting;
+    /// answers how many of its `len` bytes can be sent.
+    fn prepare(&mut self, id: ConnId, way: Sending, len: usize, disk: Disk) -> usize {
+        let mut next = 0;
+        while let Some(first) = self.bodies.get(next).copied() {
+            let run = run_length(&self.bodies[next..]);
+            let Some(content) = self.contents.get(first.span.torrent) else {
+                return first.before;
+            };
+            let bodies = &self.bodies[next..next + run];
+            let missing = if disk == Disk::Warm(first.source, first.span.offset) {
+                let read = read_warm(content, &self.files, &mut self.buffer, bodies);
+                if let Err(error) = read {
+                    // The worker tries again, and finds out what that concerns.
+                    log::debug!("{error}");
+                    return self.wait_for_disk(id, next);
+                }
+                None
+            } else if first.source == Source::Info {
+                Some(0)
+            } else if way == Sending::Sendfile {
+                let wanted = bodies.iter().map(|body| u64::from(body.span.len)).sum();
+                let cached = content.cached(&self.files, first.span.offset, wanted);
+                first_missing(bodies, cached)
+            } else {
+                let mut gaps = gaps(&mut self.buffer, bodies);
+                let read = content.read_cached(&self.files, first.span.offset, &mut gaps);
+                first_missing(bodies, read as u64)
+            };
+            if let Some(missing) = missing {
+                return self.wait_for_disk(id, next + missing);
+            }
+            next += run;
+        }
+        len
+    }
+
+    /// Asks the worker for the bodies from this one on; what is before it can be sent meanwhile.
+    fn wait_for_disk(&mut self, id: ConnId, from: usize) -> usize {
+        let bodies = &self.bodies[from..];
+        let Some(first) = bodies.first().copied() else {
+            return 0;
+        };
+        let run = &bodies[..run_length(bodies)];
+        let len = run.iter().map(|body| body.span.len).sum();
+        if let Some(content) = self.contents.get(first.span.torrent) {
+            let span = Span { len, ..first.span };
+            let task = Task::Warm(Arc::clone(content), id, first.source, span);
+            self.worker.ask(task);
+            if let Some(peer) = find(&mut self.peers, id) {
+                peer.disk = Disk::Waits;
+            }
+        }
+        first.before
+    }
+}
+
+/// Sends bodies from their files, and what is between them from the buffer.
+fn pass_on(
+    peer: &Peer,
+    contents: &Contents,
+    files: &FileCache,
+    buffer: &[u8],
+    bodies: &[Body],
+) -> Sent {
+    let mut sent = 0;
+    for body in bodies.iter().filter(|body| body.at < buffer.len()) {
+        let (head, stop) = write(&peer.stream, &buffer[sent..body.at]);
+        sent += head;
+        let content = contents.get(body.span.torrent);
+        let Some(content) = content.filter(|_| stop.is_ok()) else {
+            return (sent, stop);
+        };
+        let (span, socket) = (body.span, &peer.stream);
+        let (took, stop) = content.send(files, socket, span.offset, span.len);
+        sent += took;
+        if stop.is_err() {
+            return (sent, stop);
+        }
+    }
+    let (rest, stop) = write(&peer.stream, &buffer[sent..]);
+    (sent + rest, stop)
+}
+
+/// Sends the bytes; not all of them means that the socket is full.
+fn write(mut socket: &TcpStream, bytes: &[u8]) -> Sent {
+    if bytes.is_empty() {
+        return (0, Ok(()));
+    }
+    match socket.write(bytes) {
+        Ok(sent) if sent < bytes.len() => (sent, Err(io::ErrorKind::WouldBlock.into())),
+        Ok(sent) => (sent, Ok(())),
+        Err(error) => (0, Err(error)),
+    }
+}
+
+/// Fills the gaps with what the worker has just read.
+fn read_warm(
+    content: &Content,
+    files: &FileCache,
+    buffer: &mut [u8],
+    bodies: &[Body],
+) -> Result<(), ReadError> {
+    bodies.iter().try_for_each(|body| {
+        let gap = &mut buffer[body.at..body.at + body.span.len as usize];
+        match body.source {
+            Source::Content => content.read(files, body.span.offset, gap),
+            Source::Info => content.read_info(body.span.offset, gap),
+        }
+    })
+}
+
+/// How many of the first bodies lie one after the other in the content.
+fn run_length(bodies: &[Body]) -> usize {
+    let joined = |pair: &[Body]| {
+        let (a, b) = (pair[0].span, pair[1].span);
+        pair[0].source == pair[1].source
+            && a.torrent == b.torrent
+            && a.offset + u64::from(a.len) == b.offset
+    };
+    let pairs = bodies.windows(2).take_while(|pair| joined(pair)).count();
+    (pairs + 1).min(bodies.len())
+}
+
+/// The first body that `read` bytes from the first one's start do not fill.
+fn first_missing(bodies: &[Body], read: u64) -> Option<usize> {
+    let mut end = 0;
+    bodies.iter().position(|body| {
+        end += u64::from(body.span.len);
+        read < end
+    })
+}
+
+/// The places in `buffer` where the bodies go.
+fn gaps<'a>(buffer: &'a mut [u8], bodies: &[Body]) -> heapless::Vec<IoSliceMut<'a>, 16> {
+    let mut gaps = heapless::Vec::new();
+    let (mut rest, mut at) = (buffer, 0);
+    for body in bodies {
+        let (_, tail) = rest.split_at_mut(body.at - at);
+        let (gap, tail) = tail.split_at_mut(body.span.len as usize);
+        rest = tail;
+        at = body.at + body.span.len as usize;
+        // There is room: `Bodies` holds no more either.
+        let _ = gaps.push(IoSliceMut::new(gap));
+    }
+    gaps
+}

@@ -1,0 +1,131 @@
+//! Where peers connect: an address, or an interface by its name, whose addresses may change.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use if_addrs::{IfAddr, IfOperStatus, get_if_addrs};
+
+use crate::options::args::number;
+use crate::options::seed::PORT;
+
+/// One value of `--listen`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// An address of this machine, or all of a family.
+    At(SocketAddr),
+    /// The addresses of an interface, whichever they are, and this port. Everybody is called by it too.
+    On(String, u16),
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    /// `IP:PORT`, `INTERFACE` or `INTERFACE:PORT`.
+    fn from_str(text: &str) -> Result<Listen, ()> {
+        if let Ok(addr) = text.parse() {
+            return Ok(Listen::At(addr));
+        }
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, number(port, 0, u16::MAX).ok_or(())?),
+            None => (text, PORT),
+        };
+        match is_interface(name) {
+            true => Ok(Listen::On(name.to_owned(), port)),
+            false => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::At(addr) => write!(f, "{addr}"),
+            Listen::On(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// Whether an interface may be called so. The kernel takes digits alone too, but whoever writes these means a port
+/// or an address.
+fn is_interface(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '[' | ']');
+    let letter = name.bytes().any(|b| b.is_ascii_alphabetic());
+    let option = name.starts_with('-');
+    (1..=NAME_MAX).contains(&name.len()) && letter && !option && name.chars().all(plain)
+}
+
+/// What an interface has while it is up.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Interface {
+    /// Its number, which is another one when it was made anew.
+    pub(crate) index: u32,
+    /// Addresses that can be called from beyond the link, IPv4 first, in the order of the system.
+    pub(crate) ips: Vec<IpAddr>,
+}
+
+/// How an interface is now; without addresses if it is down or not there.
+pub(crate) fn interface(name: &str) -> io::Result<Interface> {
+    let mut all = get_if_addrs()?;
+    all.retain(|one| {
+        // An address of the link alone is good for nobody who does not name the link.
+        let link = matches!(&one.addr, IfAddr::V6(v6) if v6.is_link_local());
+        one.name == name && one.oper_status == IfOperStatus::Up && !link
+    });
+    let index = all.first().and_then(|one| one.index).unwrap_or(0);
+    let mut ips: Vec<IpAddr> = all.iter().map(|one| one.ip()).collect();
+    ips.sort_by_key(IpAddr::is_ipv6);
+    Ok(Interface { index, ips })
+}
+
+/// Letters of the kernel's names for interfaces.
+const NAME_MAX: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        let on = |name: &str, port| Ok(Listen::On(name.to_owned(), port));
+        let at = |text: &str| Ok(Listen::At(text.parse().unwrap()));
+        for (text, listen) in [
+            ("0.0.0.0:6881", at("0.0.0.0:6881")),
+            ("[::]:0", at("[::]:0")),
+            ("wg0", on("wg0", 6881)),
+            ("wg0:7000", on("wg0", 7000)),
+            ("eth0.100:0", on("eth0.100", 0)),
+            ("br-lan", on("br-lan", 6881)),
+            ("6881", Err(())),
+            ("", Err(())),
+            (":6881", Err(())),
+            ("10.0.0.1", Err(())),
+            ("::1", Err(())),
+            ("fe80::1", Err(())),
+            ("[::1]", Err(())),
+            ("wg0:", Err(())),
+            ("wg0:65536", Err(())),
+            ("wg0:+1", Err(())),
+            ("--proxy", Err(())),
+            ("wg 0", Err(())),
+            ("../wg0", Err(())),
+            ("abcdefghijklmnop", Err(())),
+            ("wg\u{e9}", Err(())),
+        ] {
+            let read = text.parse();
+            assert_eq!(read, listen, "{text}");
+            if let Ok(read) = read {
+                assert_eq!(read.to_string().parse(), Ok(read), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn interfaces() {
+        let loopback = interface("lo").unwrap();
+        let v4 = loopback.ips.iter().filter(|ip| ip.is_ipv4()).count();
+        assert!(v4 > 0 && loopback.index > 0);
+        assert_eq!(interface("no-such").unwrap(), Interface::default());
+    }
+}

@@ -1,0 +1,299 @@
+//! `everseed get`: its arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use everseed_disk::Access;
+use lexopt::Parser;
+
+use crate::options::args::{self, Given, Stop};
+use crate::options::seed::SeedArgs;
+
+/// What `everseed get --help` prints.
+pub const HELP: &str = "\
+everseed get - download a torrent, then keep seeding it
+
+Usage: everseed get [OPTIONS] TORRENT|URL
+
+TORRENT is a .torrent file, URL an http or https address of one. What is there
+already is checked and not downloaded again, so the same command goes on after
+a stop, a crash or a power cut. Only files that it made itself and has not
+completed are written to: others that are not what the torrent says are named.
+
+Options:
+  -o, --out DIR        folder for the torrent's file or folder (default: .)
+      --only FILE      download only this file: its number in `everseed show`,
+                       its path, or a pattern like '*.flac'; repeat it for more
+      --sequential     from the first piece to the last, not the rarest first
+      --prealloc HOW   sparse: files grow as they are written; full: all space
+                       is taken at the start, or where the file system takes
+                       its time for that, as a file is written first
+                       (default: sparse)
+      --overwrite      write over files that are there and are not what the
+                       torrent says, though everseed did not make them, or they
+                       were changed since they were complete
+      --umask MASK     permissions that files and folders which it makes do not
+                       have: 002 lets their group write, as Samba users want
+                       (default: that of the process)
+      --group GROUP    the group that these get, by name or number: one that
+                       everseed is in, or any if it is root
+      --no-seed        stop when it is complete
+      --ratio R        stop when R times its size was sent, like 1.5
+      --time MINUTES   stop after seeding for so long
+      --peer IP:PORT   a peer, called as long as it takes; repeat it for several
+      --share-torrent  give the .torrent to whoever asks, as for seed
+      --listen IP:PORT|INTERFACE[:PORT]
+                       where peers connect, TCP, as for seed; repeat it for
+                       several (default: 0.0.0.0:6881 and [::]:6881, or a
+                       port after that if another program has it, unless a
+                       public address is given)
+      --proxy URL      call trackers and the server of the torrent through a
+                       proxy, as for seed
+      --public-address HOST[:PORT]
+                       where others reach us from outside, as for seed
+      --slots N        peers served at a time, 1 to 5000 (default: as many as
+                       suit the upload capacity, at least 4)
+      --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
+      --memory SIZE    memory for everything at most (default: 16MiB)
+      --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
+      --down RATE      download limit, likewise
+      --send HOW       copy or sendfile, as for seed
+      --links WHICH    beneath or follow, as for seed
+      --trace FILE     write all that the engine is told there, to look at a
+                       bug: as many bytes as peers send
+      --state DIR      where the torrent and check results are kept
+                       (default: as for seed)
+  -q, --quiet          print no progress, log only errors
+  -v, --verbose        log more; repeat it for still more
+  -h, --help           print this
+  -V, --version        print the version
+
+When the disk is full the download waits, says so, and goes on when there is
+room. SIGINT or SIGTERM stops cleanly.
+
+Exit codes: 0 complete, 1 failure, 2 wrong usage, 7 stopped before it was
+complete, 9 stopped while the disk was full, 25 no torrent (not bencoded),
+26 a bad torrent, 32 files are there that are not what the torrent says (see
+--overwrite), or it was stopped while pieces kept coming with a wrong hash.
+
+Examples:
+  everseed get debian.torrent -o /srv           download, then seed
+  everseed get https://example.org/x.torrent --no-seed
+  everseed get album.torrent --only '*.flac' --only cover.jpg
+";
+
+/// How to download, and when to stop.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Fetch {
+    /// Where the content's file or folder goes.
+    pub out: PathBuf,
+    /// Files that are wanted, as they were named; none is all.
+    pub only: Vec<String>,
+    /// From the first piece to the last.
+    pub sequential: bool,
+    /// Whether all space is taken at the start.
+    pub full: bool,
+    /// Whether files that are there and differ are written over.
+    pub overwrite: bool,
+    /// Who else may read and write what is made.
+    pub access: Access,
+    /// Stop when it is complete.
+    pub no_seed: bool,
+    /// Stop when so many thousandths of its size were sent.
+    pub ratio: Option<u64>,
+    /// Stop after seeding for so long.
+    pub time: Option<Duration>,
+    /// Peers to begin with.
+    pub peers: Vec<SocketAddr>,
+    /// Download limit in bytes per second.
+    pub down: Option<u64>,
+}
+
+impl Fetch {
+    /// What is downloaded and where to, without how long it is seeded and who has it.
+    pub(crate) fn what(&self) -> Fetch {
+        Fetch {
+            no_seed: false,
+            ratio: None,
+            time: None,
+            peers: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Reads what follows `everseed get`.
+    pub fn parse(mut parser: Parser) -> Result<(SeedArgs, Fetch), Stop> {
+        let mut seed = SeedArgs::default();
+        let mut fetch = Fetch {
+            out: PathBuf::from("."),
+            ..Fetch::default()
+        };
+        let mut state = None;
+        while let Some(given) = args::next(&mut parser, HELP)? {
+            match given {
+                Given::Value(path) => seed.paths.push(args::path(path)?),
+                Given::Option(option) => match option {
+                    "--state" => state = Some(args::path_of(&mut parser, "--state")?),
+                    "--overwrite" => fetch.overwrite = true,
+                    "--no-seed" => fetch.no_seed = true,
+                    "--sequential" => fetch.sequential = true,
+                    "--share-torrent" => seed.share_torrent = true,
+                    "--quiet" => {
+                        seed.quiet = true;
+                        seed.log = log::LevelFilter::Error;
+                    }
+                    "--verbose" => seed.log = seed.log.increment_severity(),
+                    name => fetch.option(name, &mut parser, &mut seed)?,
+                },
+            }
+        }
+        if seed.paths.len() > 1 {
+            return Err(Stop::Usage("get takes one torrent at a time".to_owned()));
+        }
+        let seed = seed.finish("get", "a .torrent file or its URL", state)?;
+        Ok((seed, fetch))
+    }
+
+    /// The options that have a value.
+    pub(crate) fn option(
+        &mut self,
+        name: &str,
+        parser: &mut Parser,
+        seed: &mut SeedArgs,
+    ) -> Result<(), Stop> {
+        match name {
+            "--out" => self.out = args::path_of(parser, name)?,
+            "--only" => self.only.push(args::text(parser, name)?),
+            "--prealloc" => {
+                let read = |text: &str| match text {
+                    "sparse" => Some(false),
+                    "full" => Some(true),
+                    _ => None,
+                };
+                self.full = args::parsed(parser, name, "sparse or full", read)?;
+            }
+            "--umask" => {
+                let what = "a mask like 022 or 002 (three octal digits, the first of them 0)";
+                self.access.umask = Some(args::parsed(parser, name, what, args::umask)?);
+            }
+            "--group" => self.access.group = Some(args::group(&args::text(parser, name)?)?),
+            "--ratio" => {
+                let what = "a number like 1.5";
+                self.ratio = Some(args::parsed(parser, name, what, args::thousandths)?);
+            }
+            "--time" => {
+                let read = |text: &str| {
+                    let minutes = args::thousandths(text)?;
+                    (minutes <= MAX_MINUTES * 1000).then(|| Duration::from_millis(minutes * 60))
+                };
+                self.time = Some(args::parsed(parser, name, "a number of minutes", read)?);
+            }
+            "--peer" => {
+                let what = "an address like 192.0.2.1:6881";
+                let addr = args::parsed(parser, name, what, |text| text.parse().ok())?;
+                self.peers.push(addr);
+            }
+            "--down" => {
+                let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
+                self.down = Some(args::parsed(parser, name, what, args::rate)?);
+            }
+            "--listen" | "--proxy" | "--public-address" | "--slots" | "--max-peers"
+            | "--memory" | "--up" | "--send" | "--links" | "--trace" => {
+                seed.option(name, parser)?;
+            }
+            _ => return Err(args::unknown(HELP, name)),
+        }
+        Ok(())
+    }
+}
+
+/// Nineteen years.
+const MAX_MINUTES: u64 = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<(SeedArgs, Fetch), Stop> {
+        Fetch::parse(Parser::from_args(args))
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let (seed, fetch) = parse(&[
+            "x.torrent",
+            "-o",
+            "out",
+            "--only=3",
+            "--only",
+            "*.flac",
+            "--sequential",
+            "--prealloc=full",
+            "--overwrite",
+            "--umask=002",
+            "--no-seed",
+            "--ratio",
+            "1.5",
+            "--time=0.5",
+            "--peer",
+            "192.0.2.1:1",
+            "--down",
+            "1M",
+            "--up=2M",
+            "--slots=3",
+            "--state=s",
+        ])
+        .unwrap();
+        let expected = Fetch {
+            out: "out".into(),
+            only: vec!["3".into(), "*.flac".into()],
+            sequential: true,
+            full: true,
+            overwrite: true,
+            access: Access {
+                umask: Some(0o002),
+                group: None,
+            },
+            no_seed: true,
+            ratio: Some(1500),
+            time: Some(Duration::from_secs(30)),
+            peers: vec!["192.0.2.1:1".parse().unwrap()],
+            down: Some(1_000_000),
+        };
+        assert_eq!(fetch, expected);
+        assert_eq!((seed.slots, seed.up), (Some(3), Some(2_000_000)));
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            (&["a", "b"][..], "get takes one torrent at a time"),
+            (&[], "get needs a .torrent file or its URL"),
+            (&["--ratio=-1", "a"], "--ratio: \"-1\" is not a number"),
+            (&["--time=soon", "a"], "--time: \"soon\" is not a number"),
+            (
+                &["--umask=700", "a"],
+                "--umask: \"700\" is not a mask like 022",
+            ),
+            (
+                &["--group=no such group", "a"],
+                "--group: there is no group \"no such group\"",
+            ),
+            (
+                &["--prealloc=none", "a"],
+                "--prealloc: \"none\" is not sparse or full",
+            ),
+            (
+                &["--onyl=1", "a"],
+                "get has no option --onyl; did you mean --only?",
+            ),
+        ];
+        for (args, complaint) in cases {
+            match parse(args) {
+                Err(Stop::Usage(text)) => assert!(text.starts_with(complaint), "{text}"),
+                other => panic!("{args:?}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The options for torrents that are made, the same for `make`, `seed` and a configuration file.
+
+use everseed_disk::make::Options;
+use lexopt::Parser;
+
+use crate::options::args::{self, Stop};
+
+/// Those without a value.
+pub(crate) const FLAGS: &[&str] = &["--private", "--align", "--all", "--strict", "--no-date"];
+
+/// Reads the value of an option; false if there is no such option.
+pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> Result<bool, Stop> {
+    match name {
+        "--tracker" => options.trackers.push(tier(name, parser)?),
+        "--web-seed" => options.webseeds.push(web_seed(name, parser)?),
+        "--piece-size" => {
+            let what = "auto or a power of two from 16 KiB to 512 MiB, like 256, 256k or 4M";
+            let read = |text: &str| match text {
+                "auto" => Some(None),
+                text => args::piece_len(text).map(Some),
+            };
+            options.piece_len = args::parsed(parser, name, what, read)?;
+        }
+        "--comment" => options.comment = Some(args::text(parser, name)?),
+        "--created-by" => options.created_by = Some(args::text(parser, name)?),
+        "--source" => options.source = Some(args::text(parser, name)?),
+        "--include" => options.choice.include.push(pattern(name, parser)?),
+        "--exclude" => options.choice.exclude.push(pattern(name, parser)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Sets an option that has no value; false if there is no such option.
+pub(crate) fn flag(options: &mut Options, name: &str, on: bool) -> bool {
+    match name {
+        "--private" => options.private = on,
+        "--align" => options.align = on,
+        "--all" => options.choice.all = on,
+        "--strict" => options.strict = on,
+        // No date is ever written: the same files give the same bytes.
+        "--no-date" => {}
+        _ => return false,
+    }
+    true
+}
+
+/// The trackers of one tier, with commas between them.
+pub(crate) fn tier(name: &str, parser: &mut Parser) -> Result<Vec<String>, Stop> {
+    let what = "an http, https or udp URL, or several with commas between them";
+    args::parsed(parser, name, what, args::trackers)
+}
+
+pub(crate) fn web_seed(name: &str, parser: &mut Parser) -> Result<String, Stop> {
+    args::parsed(parser, name, "an http or https URL", args::webseed)
+}
+
+/// The same, or nothing for an empty text.
+pub(crate) fn tier_or_none(name: &str, parser: &mut Parser) -> Result<Vec<String>, Stop> {
+    let what = "an http, https or udp URL, or an empty text for none";
+    args::parsed(parser, name, what, |text| match text {
+        "" => Some(Vec::new()),
+        text => args::trackers(text),
+    })
+}
+
+pub(crate) fn web_seed_or_none(name: &str, parser: &mut Parser) -> Result<Option<String>, Stop> {
+    let what = "an http or https URL, or an empty text for none";
+    args::parsed(parser, name, what, |text| match text {
+        "" => Some(None),
+        text => args::webseed(text).map(Some),
+    })
+}
+
+fn pattern(name: &str, parser: &mut Parser) -> Result<String, Stop> {
+    let what = "a pattern like '*.nfo' or a path within the folder";
+    let read = |text: &str| {
+        // Paths are relative to the folder, and without a slash at the end, as a shell may complete them.
+        let text = text
+            .strip_prefix("./")
+            .unwrap_or(text)
+            .trim_end_matches('/');
+        (!text.is_empty() && !text.starts_with('/')).then(|| text.to_owned())
+    };
+    args::parsed(parser, name, what, read)
+}

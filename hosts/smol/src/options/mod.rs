@@ -1,0 +1,12 @@
+//! What can be asked for: the options of each command, and the keys of the configuration file.
+//!
+//! The text of a command's `--help` is the one table of its options; see [`table`].
+
+pub mod args;
+pub mod config;
+pub mod get;
+pub(crate) mod making;
+pub mod rates;
+pub mod run;
+pub mod seed;
+pub mod table;

@@ -1,0 +1,774 @@
+//! `everseed run`: its arguments, and what the keys of its configuration file mean.
+//!
+//! Invariant: a key has the name of the option on the command line, and its value is read by the same
+//! code, so that every option is there and none means two things.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::options::args::{self, Given, Stop};
+use crate::options::config::{self, Setting, Table};
+use crate::options::get::{self, Fetch};
+use crate::options::making;
+use crate::options::rates::Rates;
+use crate::options::seed::{self, SeedArgs};
+use crate::options::table::options;
+use crate::secrets::mask_urls;
+use crate::session::foresee::{Finding, Weight};
+use crate::text::escape;
+
+/// What `everseed run --help` prints.
+pub const HELP: &str = "\
+everseed run - the service: seed and download what a configuration file says
+
+Usage: everseed run [OPTIONS]
+
+Everything is in one file: what to seed, what to get, folders to watch, limits.
+Its keys have the names of the options of seed and get. A commented example
+comes with the packages, as everseed.toml.
+
+Watched folders are looked at every 10 s, the names in one whose time of change
+stays every 30 s. Content in them is looked at 10 s after it came, then after
+pauses twice as long, up to an hour; content that nobody is connected for once
+an hour, and before a peer is served, otherwise every half minute. What is
+known of a torrent that is gone is kept for 30 days.
+
+Options:
+  -c, --config FILE    the file (default: /etc/everseed.toml)
+      --check-config   say all that is wrong in the file, and what in it cannot
+                       be carried out, and end: exit code 1 if there is any
+  -v, --verbose        log more; repeat it for still more
+  -h, --help           print this
+  -V, --version        print the version
+
+It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
+within a second. Under systemd it says when it is ready, reads the file and
+stops, and serves its watchdog.
+
+SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
+goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio, time),
+check, log, and what is watched, seeded or got change in place, and nobody is
+parted with. For other keys, for peers or torrents that there is no memory for,
+and for a first download it starts anew in place, under the same process id: all
+peers have to call again.
+
+Examples:
+  everseed run -c everseed.toml --check-config
+  everseed run -c everseed.toml
+";
+
+/// The file that is read when none is named.
+pub const FILE: &str = "/etc/everseed.toml";
+
+/// Where the state is when nobody says.
+const STATE: &str = "/var/lib/everseed";
+
+/// What `everseed run` was asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunArgs {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Only look whether it is good.
+    pub check: bool,
+    /// How much more to log than the file says.
+    pub verbose: usize,
+}
+
+/// What a configuration file says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// The options that hold for everything.
+    pub seed: SeedArgs,
+    /// How torrents of watched folders are downloaded; `None` if they are only seeded.
+    pub download: Option<Fetch>,
+    /// Download limit in bytes per second.
+    pub down: Option<u64>,
+    /// Limits that hold at some hours; the first that do count.
+    pub rates: Vec<Rates>,
+    /// Folders whose torrents, files and folders are seeded.
+    pub watch: Vec<PathBuf>,
+    /// Torrents of watched folders that may be awake at a time, 1 to 20,000.
+    pub torrents: u16,
+    /// Whether the state may lie in memory.
+    pub state_in_ram: bool,
+    /// What is named one by one.
+    pub items: Vec<Item>,
+}
+
+/// One thing to seed or get.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Item {
+    /// A file, folder or torrent, or the URL of one.
+    pub path: PathBuf,
+    /// Where the data of a torrent lies; `None` is beside it.
+    pub data: Option<PathBuf>,
+    /// Where files of the torrent lie, by their numbers, see `--file`.
+    pub files: Vec<(u64, PathBuf)>,
+    /// How to download it, if it is.
+    pub fetch: Option<Box<Fetch>>,
+}
+
+impl RunArgs {
+    /// Reads what follows `everseed run`.
+    pub fn parse(mut parser: Parser) -> Result<RunArgs, Stop> {
+        let mut run = RunArgs {
+            config: PathBuf::from(FILE),
+            check: false,
+            verbose: 0,
+        };
+        while let Some(given) = args::next(&mut parser, HELP)? {
+            match given {
+                Given::Value(value) => return Err(args::surplus("run", &value)),
+                Given::Option(option) => match option {
+                    "--config" => run.config = args::path_of(&mut parser, "--config")?,
+                    "--check-config" => run.check = true,
+                    "--verbose" => run.verbose += 1,
+                    name => return Err(args::unknown(HELP, name)),
+                },
+            }
+        }
+        Ok(run)
+    }
+
+    /// What is wrong in the file, with its name and the line.
+    pub(crate) fn tell(&self, finding: &Finding) -> String {
+        let waits = match finding.weight {
+            Weight::Waits => "; it is waited for",
+            _ => "",
+        };
+        self.locate(finding.line, &format!("{}{waits}", finding.text))
+    }
+
+    fn locate(&self, line: usize, text: &str) -> String {
+        let shown = escape(self.config.as_os_str().as_encoded_bytes());
+        // A tracker's passkey is in the file, and this goes to a log.
+        format!("{shown}:{line}: {}", escape(&mask_urls(text)))
+    }
+}
+
+/// Where in the file things stand.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Lines {
+    keys: Vec<(String, usize)>,
+    items: Vec<Table>,
+}
+
+impl Lines {
+    fn new(tables: &[Table], items: Vec<Table>) -> Lines {
+        let settings = tables.iter().take(1).flat_map(|table| &table.settings);
+        Lines {
+            keys: settings.map(|s| (s.key.clone(), s.line)).collect(),
+            items,
+        }
+    }
+
+    /// The line of a key that holds for everything; the first if it is not there.
+    pub(crate) fn key(&self, key: &str) -> usize {
+        let found = self.keys.iter().find(|(name, _)| name == key);
+        found.map_or(1, |(_, line)| *line)
+    }
+
+    /// The line of a key of one of [`Config::items`]; its first if it is not there.
+    pub(crate) fn item(&self, number: usize, key: &str) -> usize {
+        let table = self.items.get(number);
+        let setting = table.and_then(|t| t.settings.iter().find(|s| s.key == key));
+        setting
+            .map(|s| s.line)
+            .or(table.map(|t| t.line))
+            .unwrap_or(1)
+    }
+}
+
+impl Config {
+    /// Reads the file. What is wrong in it is left out and told, so that the rest can be looked at too.
+    pub(crate) fn read(args: &RunArgs) -> Result<(Config, Lines, Vec<Finding>), String> {
+        let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
+        let text = std::fs::read(&args.config).map_err(|error| {
+            format!("{shown}: {error}; name the configuration file with --config FILE")
+        })?;
+        let text = match String::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..good]
+                    .split(|byte| *byte == b'\n')
+                    .count();
+                return Err(args.locate(line, "it is not UTF-8"));
+            }
+        };
+        let (config, lines, wrong) = Config::parse(&text, args.verbose);
+        let found = wrong.into_iter().map(|(line, text)| Finding {
+            line,
+            text,
+            weight: Weight::Fatal,
+        });
+        Ok((config, lines, found.collect()))
+    }
+
+    fn parse(text: &str, verbose: usize) -> (Config, Lines, Vec<Wrong>) {
+        let (tables, errors) = config::parse(text);
+        let errors = errors.into_iter().map(|error| (error.line, error.text));
+        let mut wrong: Vec<Wrong> = errors.collect();
+        let mut seed = SeedArgs::default();
+        let mut fetch = Fetch::default();
+        let mut own = Own::default();
+        let (mut items, mut item_lines, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        for table in &tables {
+            match table.name.as_str() {
+                "" => wrong.extend(global(table, &mut seed, &mut fetch, &mut own)),
+                "seed" | "get" => {
+                    let (item, complaints) = item(table, &fetch);
+                    wrong.extend(complaints);
+                    item_lines.extend(item.is_some().then(|| table.clone()));
+                    items.extend(item);
+                }
+                "rates" => match self::rates(table) {
+                    Ok(read) => rates.push(read),
+                    Err(complaints) => wrong.extend(complaints),
+                },
+                name => {
+                    let text =
+                        format!("there is no [[{name}]]; it is [[seed]], [[get]] or [[rates]]");
+                    wrong.push((table.line, text));
+                }
+            }
+        }
+        if items.is_empty() && own.watch.is_empty() && wrong.is_empty() {
+            let text = "there is nothing to do: write watch = \"/FOLDER\", [[seed]] or [[get]]";
+            wrong.push((1, text.to_owned()));
+        }
+        (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
+        // Where systemd made a folder for it, or where it would.
+        let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+        let given = given.filter(|state| state.is_absolute());
+        let state = own.state.or(given).unwrap_or_else(|| STATE.into());
+        let seed = SeedArgs {
+            state,
+            ..seed.listening()
+        };
+        // The limit is of all downloads together.
+        let down = fetch.down.take();
+        let config = Config {
+            seed,
+            download: own.download.then_some(fetch),
+            down,
+            rates,
+            watch: own.watch,
+            torrents: own.torrents,
+            state_in_ram: own.state_in_ram,
+            items,
+        };
+        wrong.sort_by_key(|(line, _)| *line);
+        (config, Lines::new(&tables, item_lines), wrong)
+    }
+}
+
+impl Item {
+    /// Whether two are the same, though perhaps seeded for another time.
+    pub(crate) fn is_same(&self, other: &Item) -> bool {
+        let what = |item: &Item| Item {
+            fetch: item.fetch.as_ref().map(|fetch| Box::new(fetch.what())),
+            ..item.clone()
+        };
+        what(self) == what(other)
+    }
+}
+
+/// The line, and what is wrong there.
+type Wrong = (usize, String);
+
+/// Keys that are no option of another command.
+struct Own {
+    watch: Vec<PathBuf>,
+    state: Option<PathBuf>,
+    state_in_ram: bool,
+    download: bool,
+    torrents: u16,
+}
+
+impl Default for Own {
+    fn default() -> Own {
+        Own {
+            watch: Vec::new(),
+            state: None,
+            state_in_ram: false,
+            download: false,
+            torrents: 50,
+        }
+    }
+}
+
+const OWN: &[&str] = &[
+    "watch",
+    "download",
+    "torrents",
+    "state",
+    "state-in-ram",
+    "log",
+];
+
+/// Options of the command line that have another form here, or no sense.
+const NOT_HERE: &[&str] = &["help", "version", "verbose"];
+
+/// Options that may be given several times, and so have lists here.
+const REPEATED: &[&str] = &[
+    "--tracker",
+    "--web-seed",
+    "--include",
+    "--exclude",
+    "--file",
+    "--listen",
+    "--only",
+    "--peer",
+];
+
+/// Options that hold for one torrent, and so may stand in its table.
+const OF_ONE: &[&str] = &[
+    "data",
+    "file",
+    "out",
+    "only",
+    "sequential",
+    "prealloc",
+    "overwrite",
+    "umask",
+    "group",
+    "no-seed",
+    "ratio",
+    "time",
+    "peer",
+];
+
+/// Those of them that go with what is there already.
+const OF_SEED: &[&str] = &["data", "file"];
+
+fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
+    let settings = table.settings.iter();
+    let read = settings.map(|setting| global_one(setting, seed, fetch, own));
+    read.filter_map(Result::err).flatten().collect()
+}
+
+fn global_one(
+    setting: &Setting,
+    seed: &mut SeedArgs,
+    fetch: &mut Fetch,
+    own: &mut Own,
+) -> Result<(), Vec<Wrong>> {
+    match setting.key.as_str() {
+        "watch" => own.watch = paths(setting)?,
+        "download" => own.download = flag(setting)?,
+        "torrents" => {
+            let text = single(setting)?;
+            own.torrents = args::number(text, 1, 20_000).ok_or_else(|| {
+                wrong(
+                    setting,
+                    &format!("\"{text}\" is not a number from 1 to 20000"),
+                )
+            })?;
+        }
+        "state" => own.state = Some(path(setting)?),
+        "state-in-ram" => own.state_in_ram = flag(setting)?,
+        "log" => {
+            let text = single(setting)?;
+            seed.log = text
+                .parse()
+                .ok()
+                .filter(|level| *level != LevelFilter::Off)
+                .ok_or_else(|| {
+                    let what = "is not error, warn, info, debug or trace";
+                    wrong(setting, &format!("\"{text}\" {what}"))
+                })?;
+        }
+        "quiet" => seed.quiet = flag(setting)?,
+        // Two torrents that have a file of the same path would take it from each other.
+        "overwrite" => return Err(wrong(setting, "it belongs to one torrent, in its [[get]]")),
+        "file" => return Err(wrong(setting, "it belongs to one torrent, in its [[seed]]")),
+        _ => option(setting, seed, fetch)?,
+    }
+    Ok(())
+}
+
+/// Limits for some hours.
+fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
+    let mut rates = Rates::default();
+    let mut read = |setting: &Setting| -> Result<(), Vec<Wrong>> {
+        let text = match setting.key.as_str() {
+            "days" => setting.values.join(","),
+            _ => single(setting)?.to_owned(),
+        };
+        let (read, what) = match setting.key.as_str() {
+            "hours" => (rates.set_hours(&text), "hours like 08:00-23:00"),
+            "days" => (rates.set_days(&text), "days like mon-fri or sat, sun"),
+            "up" | "down" => {
+                let rate = args::rate(&text);
+                match setting.key.as_str() {
+                    "up" => rates.up = rate,
+                    _ => rates.down = rate,
+                }
+                let what = "a rate like 500k or 2M (leave it out for the usual limit)";
+                (rate.map(drop), what)
+            }
+            _ => return Err(unknown(setting, &["hours", "days", "up", "down"])),
+        };
+        read.ok_or_else(|| wrong(setting, &format!("\"{text}\" is not {what}")))
+    };
+    let settings = table.settings.iter();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).flatten().collect();
+    if wrong.is_empty() && rates.up.is_none() && rates.down.is_none() {
+        wrong.push((table.line, "[[rates]] needs up or down, or both".to_owned()));
+    }
+    match wrong.is_empty() {
+        true => Ok(rates),
+        false => Err(wrong),
+    }
+}
+
+/// What is to be done, as far as it can be read, and what is wrong there.
+fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
+    let download = table.name == "get";
+    let mut fetch = Fetch {
+        only: Vec::new(),
+        peers: Vec::new(),
+        ..defaults.clone()
+    };
+    let mut seed = SeedArgs::default();
+    let mut given = None;
+    let key = if download { "torrent" } else { "path" };
+    let mut read = |setting: &Setting| -> Result<(), Vec<Wrong>> {
+        let name = setting.key.as_str();
+        if name == key {
+            let text = single(setting)?;
+            let url = text.starts_with("http://") || text.starts_with("https://");
+            given = Some(match download && url {
+                true => PathBuf::from(text),
+                false => path(setting)?,
+            });
+            Ok(())
+        } else if (download && OF_ONE.contains(&name) && !OF_SEED.contains(&name))
+            || (!download && OF_SEED.contains(&name))
+        {
+            option(setting, &mut seed, &mut fetch)
+        } else {
+            let known: Vec<&str> = match download {
+                true => {
+                    let of_get = OF_ONE.iter().copied().filter(|key| !OF_SEED.contains(key));
+                    ["torrent"].into_iter().chain(of_get).collect()
+                }
+                false => [&["path"], OF_SEED].concat(),
+            };
+            Err(unknown(setting, &known))
+        }
+    };
+    let settings = table.settings.iter();
+    let mut wrong: Vec<Wrong> = settings.filter_map(|s| read(s).err()).flatten().collect();
+    let is_there = |key| table.settings.iter().any(|setting| setting.key == key);
+    if !is_there(key) {
+        wrong.push((table.line, format!("[[{}]] needs {key}", table.name)));
+    }
+    if download && fetch.out.as_os_str().is_empty() && !is_there("out") {
+        let text = "[[get]] needs out = \"/FOLDER\", here or before the first [[ ]]";
+        wrong.push((table.line, text.to_owned()));
+    }
+    let item = given.map(|path| Item {
+        path,
+        data: seed.data,
+        files: seed.files,
+        fetch: download.then(|| Box::new(fetch)),
+    });
+    (item, wrong)
+}
+
+/// Sets what is an option on the command line too, read as there.
+fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Vec<Wrong>> {
+    let name = format!("--{}", setting.key);
+    let here = !NOT_HERE.contains(&setting.key.as_str());
+    let is_of = |help| here && options(help).any(|option| option.name == name);
+    let (of_seed, of_get) = (is_of(seed::HELP), is_of(get::HELP));
+    match name.as_str() {
+        "--sequential" => fetch.sequential = flag(setting)?,
+        "--overwrite" => fetch.overwrite = flag(setting)?,
+        "--no-seed" => fetch.no_seed = flag(setting)?,
+        "--share-torrent" => seed.share_torrent = flag(setting)?,
+        "--data" => seed.data = Some(path(setting)?),
+        "--out" => fetch.out = path(setting)?,
+        _ if making::FLAGS.contains(&name.as_str()) => {
+            making::flag(&mut seed.make, &name, flag(setting)?);
+        }
+        _ if !of_seed && !of_get => {
+            let known = options(seed::HELP).chain(options(get::HELP));
+            let known = known.map(|option| option.name.trim_start_matches('-'));
+            let known: Vec<&str> = OWN.iter().copied().chain(known).collect();
+            return Err(unknown(setting, &known));
+        }
+        _ => {
+            let repeats = REPEATED.contains(&name.as_str());
+            if setting.list && !repeats {
+                return Err(wrong(setting, "one value, not a list"));
+            }
+            let mut wrong = Vec::new();
+            for value in &setting.values {
+                let mut parser = Parser::from_args([OsString::from(value)]);
+                let read = match of_seed {
+                    true => seed.option(&name, &mut parser),
+                    false => fetch.option(&name, &mut parser, seed),
+                };
+                if let Err(Stop::Usage(text)) = read {
+                    wrong.push((setting.line, text.trim_start_matches('-').to_owned()));
+                }
+            }
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(setting: &Setting, what: &str) -> Vec<Wrong> {
+    vec![(setting.line, format!("{}: {what}", setting.key))]
+}
+
+fn unknown(setting: &Setting, known: &[&str]) -> Vec<Wrong> {
+    let near = args::nearest(&setting.key, known);
+    let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let text = format!("there is no key {} here{hint}", setting.key);
+    vec![(setting.line, text)]
+}
+
+fn single(setting: &Setting) -> Result<&str, Vec<Wrong>> {
+    match setting.values.as_slice() {
+        [value] if !setting.list => Ok(value),
+        _ => Err(wrong(setting, "one value, not a list")),
+    }
+}
+
+fn flag(setting: &Setting) -> Result<bool, Vec<Wrong>> {
+    match single(setting)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong(setting, "write true or false")),
+    }
+}
+
+fn path(setting: &Setting) -> Result<PathBuf, Vec<Wrong>> {
+    whole(setting, single(setting)?)
+}
+
+fn paths(setting: &Setting) -> Result<Vec<PathBuf>, Vec<Wrong>> {
+    let values = setting.values.iter();
+    let (paths, wrong): (Vec<_>, Vec<_>) = values
+        .map(|text| whole(setting, text))
+        .partition(Result::is_ok);
+    match wrong.is_empty() {
+        true => Ok(paths.into_iter().flatten().collect()),
+        false => Err(wrong
+            .into_iter()
+            .filter_map(Result::err)
+            .flatten()
+            .collect()),
+    }
+}
+
+/// A service has no folder of its own that paths could begin at.
+fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Vec<Wrong>> {
+    match Path::new(text).is_absolute() {
+        true => Ok(PathBuf::from(text)),
+        false => Err(wrong(
+            setting,
+            &format!("\"{text}\" is not a whole path, which begins with /"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::seed::Check;
+    use std::time::Duration;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        all(text).map_err(|wrong| wrong[0].clone())
+    }
+
+    fn all(text: &str) -> Result<Config, Vec<String>> {
+        let (config, _, wrong) = Config::parse(text, 0);
+        let wrong = wrong.iter().map(|(line, text)| format!("{line}: {text}"));
+        let wrong: Vec<String> = wrong.collect();
+        match wrong.is_empty() {
+            true => Ok(config),
+            false => Err(wrong),
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let text = "up = \"fast\"\nslots =\nwach = \"/a\"\n[[seed]]\npath = \"a\"\nratio = 2\n\
+                    [[get]]\ntime = \"long\"\n[[sed]]\n";
+        let lines = all(text).unwrap_err();
+        let lines: Vec<&str> = lines.iter().filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(lines, ["1", "2", "3", "5", "6", "7", "7", "8", "9"]);
+        // Each value of a list, and what stands after a list that has no end.
+        let text = "watch = [\"a\", \"/b\", \"c\"]\nlisten = [\"x\", \"0.0.0.0:1\", \"y z\"\n[[seed]]\n\
+                    path = 3\n[[get]]\ntorrent = \"/t\"\nout = \"/o\"\npeer = [\"p\", \"q\"]\n";
+        let lines = all(text).unwrap_err();
+        let lines: Vec<&str> = lines.iter().filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(lines, ["1", "1", "2", "4", "8", "8"]);
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let config = parse(
+            r#"
+            watch = ["/srv/share", "/srv/more"]
+            download = true
+            out = "/srv/data"
+            data = "/srv/data"
+            torrents = 9
+            state = "/var/lib/x"
+            state-in-ram = true
+            log = "info"
+            quiet = true
+            tracker = ["udp://t:80", "http://t/a"]
+            exclude = ["*.nfo", "*.txt"]
+            private = true
+            source = "S"
+            listen = "0.0.0.0:7000"
+            slots = 3
+            max-peers = 50
+            up = "500k"
+            down = 250000
+            check = "lazy"
+            sequential = true
+            [[rates]]
+            hours = "08:00-23:00"
+            days = ["mon-thu", "fri"]
+            up = "200k"
+            [[seed]]
+            path = "/srv/film.mkv"
+            [[get]]
+            torrent = "https://example.org/x.torrent"
+            out = "/srv/x"
+            only = ["1", "*.flac"]
+            prealloc = "full"
+            no-seed = true
+            ratio = 1.5
+            time = 30
+            peer = "192.0.2.1:1"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.watch.len(), 2);
+        assert_eq!((config.torrents, config.state_in_ram), (9, true));
+        assert_eq!(config.seed.state, Path::new("/var/lib/x"));
+        assert_eq!((config.seed.slots, config.seed.max_peers), (Some(3), 50));
+        assert_eq!(
+            (config.seed.up, config.down),
+            (Some(500_000), Some(250_000))
+        );
+        assert_eq!((config.seed.check, config.seed.quiet), (Check::Lazy, true));
+        assert_eq!(config.seed.log, LevelFilter::Info);
+        assert_eq!(config.seed.make.trackers.len(), 2);
+        let make = &config.seed.make;
+        assert_eq!((make.choice.exclude.len(), make.private), (2, true));
+        assert!(!config.seed.listen_default && config.seed.listen.len() == 1);
+        assert_eq!((config.rates.len(), config.rates[0].up), (1, Some(200_000)));
+        let download = config.download.unwrap();
+        assert_eq!(download.out, Path::new("/srv/data"));
+        assert!(download.sequential && !download.no_seed);
+        assert_eq!(config.items[0].path, Path::new("/srv/film.mkv"));
+        assert_eq!(config.items[0].fetch, None);
+        let fetch = config.items[1].fetch.clone().unwrap();
+        assert_eq!(fetch.only, ["1", "*.flac"]);
+        assert!(fetch.full && fetch.no_seed && fetch.sequential);
+        assert_eq!(fetch.ratio, Some(1500));
+        assert_eq!(fetch.time, Some(Duration::from_secs(1800)));
+        assert_eq!(fetch.out, Path::new("/srv/x"));
+    }
+
+    /// Whoever adds an option to a command gets it here too, or says why not.
+    #[test]
+    fn every_option_is_a_key() {
+        for option in options(seed::HELP).chain(options(get::HELP)) {
+            let key = option.name.trim_start_matches('-');
+            if NOT_HERE.contains(&key) {
+                continue;
+            }
+            let read = parse(&format!("{key} = []\n"));
+            let said = read.err().unwrap_or_default();
+            assert!(!said.contains("there is no key"), "{said}");
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let table = [
+            ("", "1: there is nothing to do"),
+            (
+                "watch = \"share\"",
+                "1: watch: \"share\" is not a whole path",
+            ),
+            (
+                "wach = \"/a\"",
+                "1: there is no key wach here; did you mean watch?",
+            ),
+            ("\nup = \"fast\"", "2: up: \"fast\" is not a rate"),
+            ("up = [1, 2]", "1: up: one value, not a list"),
+            ("quiet = \"yes\"", "1: quiet: write true or false"),
+            ("log = \"loud\"", "1: log: \"loud\" is not error"),
+            ("help = true", "1: there is no key help here"),
+            ("torrents = 0", "1: torrents: \"0\" is not a number"),
+            ("[[sed]]", "1: there is no [[sed]]"),
+            ("[[seed]]", "1: [[seed]] needs path"),
+            (
+                "[[rates]]\nhours = \"1:00-2:00\"",
+                "1: [[rates]] needs up or down",
+            ),
+            (
+                "[[rates]]\nhours = \"8-9\"\nup = 1",
+                "2: hours: \"8-9\" is not hours like 08:00-23:00",
+            ),
+            (
+                "[[rates]]\ndays = [\"mon\", \"no\"]\nup = 1",
+                "2: days: \"mon,no\" is not days like",
+            ),
+            ("[[rates]]\nup = \"fast\"", "2: up: \"fast\" is not a rate"),
+            (
+                "[[rates]]\nday = \"mon\"",
+                "2: there is no key day here; did you mean days?",
+            ),
+            ("[[get]]\ntorrent = \"/x.torrent\"", "1: [[get]] needs out"),
+            (
+                "[[seed]]\npath = \"/a\"\nratio = 2",
+                "3: there is no key ratio here",
+            ),
+        ];
+        for (text, complaint) in table {
+            let said = parse(text).unwrap_err();
+            assert!(said.starts_with(complaint), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_example_is_good() {
+        let example = include_str!("../../packages/everseed.toml");
+        let config = parse(example).unwrap();
+        assert_eq!(config.watch, [Path::new("/srv/everseed")]);
+        // What it shows commented out has to be good too.
+        let all: String = example
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(shown) if !shown.starts_with(' ') => format!("{shown}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        parse(&all).unwrap();
+        for option in options(seed::HELP).chain(options(get::HELP)) {
+            let key = option.name.trim_start_matches('-');
+            let shown = example.contains(&format!("{key} = "));
+            assert!(shown || NOT_HERE.contains(&key), "{key} is not shown");
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! `everseed seed`: its arguments.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use everseed_disk::Links;
+use everseed_disk::make::Options;
+use lexopt::Parser;
+use log::LevelFilter;
+
+use crate::net::address::PublicAddress;
+use crate::net::listen::Listen;
+use crate::net::proxy::Proxy;
+use crate::options::args::{self, Given, Stop};
+use crate::options::making;
+
+/// What `everseed seed --help` prints.
+pub const HELP: &str = "\
+everseed seed - share files, folders and torrents until stopped
+
+Usage: everseed seed [OPTIONS] PATH...
+
+A PATH is a file or folder to share, or a .torrent whose data is already there.
+For a file or folder a torrent is made and kept beside the state; running the
+same command again finds it at once. Its path, info-hash and magnet link are
+printed: hand any of them out. With no tracker given, everseed is the tracker
+too, so nothing else has to be installed. What belongs to a private .torrent
+that was seen and is there is refused, unless --private is given.
+
+Options:
+      --data DIR       where the data of a given .torrent lies: the folder that
+                       holds its file or folder, or that file or folder itself
+                       (default: beside the .torrent)
+      --file N=PATH    the file of number N in `everseed show` of the .torrent
+                       is this one beneath the folder of its data; repeat it
+                       for several. That is remembered. What is not there is
+                       searched for by size and hash, whatever it is called
+  -t, --tracker URL    tracker for torrents made here: http, https or udp;
+                       repeat it for several, each a tier of its own, or join
+                       those of one tier by commas (default: the built-in one)
+      --source TEXT    for torrents made here, as the following are, too: whom
+                       it is for, which gives the files an info-hash of its own
+      --exclude PATTERN, --include PATTERN, --all
+                       which files of a folder: see everseed make --help
+      --strict         end when a file cannot be taken
+  -s, --piece-size SIZE, -p, --private, --align, -c, --comment TEXT,
+  -w, --web-seed URL, --created-by TEXT, --no-date
+                       see everseed make --help
+      --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
+                       unless it is private or a URL in it has a passkey
+                       (default: only peers get it, by the magnet link)
+      --listen IP:PORT|INTERFACE[:PORT]
+                       where peers connect, TCP; repeat it for several. Of an
+                       interface, like wg0, the addresses that it has, however
+                       they change, and trackers and peers are called by it
+                       alone: while it is away nobody is. Names of hosts are
+                       looked up as the system does it
+                       (default: 0.0.0.0:6881 and [::]:6881)
+      --proxy URL      call trackers, and servers of torrents, through a proxy:
+                       socks5://HOST:PORT, http://USER:PASSWORD@HOST:PORT. It
+                       looks up their names. Peers are called directly, without
+                       it; UDP trackers are not asked. Trackers see the proxy's
+                       address, so their peers cannot call us: we call them
+      --public-address HOST[:PORT]
+                       where others reach this machine from outside: the
+                       router's name or address, and the port there that leads
+                       to ours; it stands in torrents and links
+                       (default: our address in the network here)
+      --slots N        peers served at a time, 1 to 5000 (default: as many as
+                       suit the upload capacity, at least 4)
+      --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
+      --memory SIZE    memory for everything at most: 4M, 64MiB; fewer peers fit
+                       into less (default: 16MiB)
+      --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
+                       (default: none)
+      --check WHEN     first: check all data, then serve it; lazy: start at once
+                       and check each piece before it is first served
+                       (default: first)
+      --send HOW       copy: blocks are sent from our memory; sendfile: from
+                       the kernel's, worth a try where memory is slow, but all
+                       peers may wait when the disk's cache is short
+                       (default: copy)
+      --links WHICH    beneath: links in a folder are followed if they stay in
+                       it; follow: wherever they lead (default: beneath)
+      --trace FILE     write all that the engine is told there, to look at a
+                       bug: as many bytes as peers send
+      --state DIR      where made torrents and check results are kept
+                       (default: $XDG_STATE_HOME/everseed or
+                       ~/.local/state/everseed; /var/lib/everseed for root)
+  -q, --quiet          print no progress, log only errors
+  -v, --verbose        log more; repeat it for still more
+  -h, --help           print this
+  -V, --version        print the version
+
+Passkeys and passwords in URLs are printed as ***, trackers with one are left
+out of the magnet link, and private torrents have none: see everseed show.
+Only verified data is served. Files are looked at every half minute, a folder
+of 30,000 every five minutes: changed ones are verified anew. What was on a disk
+that is not mounted is looked for every 10 s, and served again. SIGINT or
+SIGTERM stops cleanly, a second one at once.
+
+Examples:
+  everseed seed film.mkv                       share a file
+  everseed seed photos/ -t http://t.example/announce
+                                               share a folder through a tracker
+  everseed seed debian.torrent --data /srv     share what is in /srv already
+  everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
+";
+
+/// The port of [`SeedArgs::listen`] when none is given.
+pub const PORT: u16 = 6881;
+
+/// The memory budget when none is given: a quarter of a small router's.
+const MEMORY: u64 = 16 << 20;
+
+/// What `everseed seed` was asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeedArgs {
+    /// Files, folders and torrent files, at least one.
+    pub paths: Vec<PathBuf>,
+    /// Where the data of given torrent files lies; `None` is beside each.
+    pub data: Option<PathBuf>,
+    /// Where files of the one torrent lie, by their numbers, beneath the folder of its data.
+    pub files: Vec<(u64, PathBuf)>,
+    /// Where to listen, TCP, at least one. Port 0 is any free one.
+    pub listen: Vec<Listen>,
+    /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
+    pub listen_default: bool,
+    /// Through whom trackers are called.
+    pub proxy: Option<Arc<Proxy>>,
+    /// Where others reach us from outside our network.
+    pub public_address: Option<PublicAddress>,
+    /// The folder of the state; it may not exist yet.
+    pub state: PathBuf,
+    /// Peers served at a time, 1 to 5000; `None` follows the upload capacity.
+    pub slots: Option<u16>,
+    /// Peers connected at a time: 1 to 20,000.
+    pub max_peers: u16,
+    /// Memory for everything, in bytes.
+    pub memory: u64,
+    /// Upload limit in bytes per second.
+    pub up: Option<u64>,
+    /// When data is verified.
+    pub check: Check,
+    /// For torrents made here; no tracker is the built-in one.
+    pub make: Options,
+    /// Whether torrent files are given to whoever asks by HTTP.
+    pub share_torrent: bool,
+    /// How blocks come from files into sockets.
+    pub send: Sending,
+    /// Which symbolic links are followed.
+    pub links: Links,
+    /// Where all that the engine is told is written.
+    pub trace: Option<PathBuf>,
+    /// Print no progress.
+    pub quiet: bool,
+    /// What to log, unless `EVERSEED_LOG` says otherwise.
+    pub log: LevelFilter,
+}
+
+/// When data is verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// All of it before any is served.
+    First,
+    /// Each piece before it is served for the first time.
+    Lazy,
+}
+
+/// How blocks come from the page cache into sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sending {
+    /// Read into a buffer that all peers share, sixteen at a time, and sent from there.
+    Copy,
+    /// Passed on by the kernel, `sendfile`. Whether the ends of a block are in the page cache and its
+    /// file is as it was is looked at just before, which leaves two differences: all peers wait if
+    /// the kernel dropped the middle of a block alone, and what somebody writes into the file while
+    /// a block is on its way may reach the peer, whose check finds it.
+    Sendfile,
+}
+
+/// What is not said.
+impl Default for SeedArgs {
+    fn default() -> SeedArgs {
+        SeedArgs {
+            paths: Vec::new(),
+            data: None,
+            files: Vec::new(),
+            listen: Vec::new(),
+            listen_default: false,
+            proxy: None,
+            public_address: None,
+            state: PathBuf::new(),
+            slots: None,
+            max_peers: 100,
+            memory: MEMORY,
+            up: None,
+            check: Check::First,
+            make: Options::default(),
+            share_torrent: false,
+            send: Sending::Copy,
+            links: Links::Beneath,
+            trace: None,
+            quiet: false,
+            log: LevelFilter::Warn,
+        }
+    }
+}
+
+impl SeedArgs {
+    /// Reads what follows `everseed seed`.
+    pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
+        let mut seed = SeedArgs::default();
+        let mut state = None;
+        while let Some(given) = args::next(&mut parser, HELP)? {
+            match given {
+                Given::Value(path) => seed.paths.push(args::path(path)?),
+                Given::Option(option) => match option {
+                    "--state" => state = Some(args::path_of(&mut parser, "--state")?),
+                    "--quiet" => {
+                        seed.quiet = true;
+                        seed.log = LevelFilter::Error;
+                    }
+                    "--verbose" => seed.log = seed.log.increment_severity(),
+                    "--share-torrent" => seed.share_torrent = true,
+                    name if making::flag(&mut seed.make, name, true) => {}
+                    name => seed.option(name, &mut parser)?,
+                },
+            }
+        }
+        seed.finish("seed", "a file, a folder or a .torrent", state)
+    }
+
+    /// The options that have a value.
+    pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
+        match name {
+            "--file" => self.files.push(args::placed(parser)?),
+            "--data" => self.data = Some(args::path_of(parser, name)?),
+            "--listen" => {
+                let what = "an address like 0.0.0.0:6881 or [::]:6881, or an interface like wg0";
+                let listen = args::parsed(parser, name, what, |text| text.parse().ok())?;
+                self.listen.push(listen);
+            }
+            "--proxy" => {
+                // Not shown: without its scheme nobody knows where in it the password is.
+                let proxy = Proxy::parse(&args::text(parser, name)?).ok_or_else(|| {
+                    Stop::Usage(format!(
+                        "{name}: that is no proxy; write socks5://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ \
+                         before HOST if it needs that"
+                    ))
+                })?;
+                self.proxy = Some(Arc::new(proxy));
+            }
+            "--public-address" => {
+                let what =
+                    "a name or an IP address, with a port or without, like seed.example.org:6881";
+                let public = args::parsed(parser, name, what, PublicAddress::parse)?;
+                self.public_address = Some(public);
+            }
+            "--slots" => {
+                let read = |text: &str| args::number(text, 1, 5000);
+                self.slots = Some(args::parsed(parser, name, "a number from 1 to 5000", read)?);
+            }
+            "--max-peers" => {
+                let read = |text: &str| args::number(text, 1, 20_000);
+                self.max_peers = args::parsed(parser, name, "a number from 1 to 20000", read)?;
+            }
+            "--memory" => {
+                let what = "a size like 4M or 64MiB";
+                self.memory = args::parsed(parser, name, what, args::rate)?;
+            }
+            "--up" => {
+                let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
+                self.up = Some(args::parsed(parser, name, what, args::rate)?);
+            }
+            "--check" => {
+                let read = |text: &str| match text {
+                    "first" => Some(Check::First),
+                    "lazy" => Some(Check::Lazy),
+                    _ => None,
+                };
+                self.check = args::parsed(parser, name, "first or lazy", read)?;
+            }
+            "--send" => {
+                let read = |text: &str| match text {
+                    "copy" => Some(Sending::Copy),
+                    "sendfile" => Some(Sending::Sendfile),
+                    _ => None,
+                };
+                self.send = args::parsed(parser, name, "copy or sendfile", read)?;
+            }
+            "--links" => self.links = args::links(parser, name)?,
+            "--trace" => self.trace = Some(args::path_of(parser, name)?),
+            _ if making::option(&mut self.make, name, parser)? => {}
+            _ => return Err(args::unknown(HELP, name)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(
+        mut self,
+        command: &str,
+        needs: &str,
+        state: Option<PathBuf>,
+    ) -> Result<SeedArgs, Stop> {
+        if self.paths.is_empty() {
+            return Err(args::missing(command, needs));
+        }
+        let is_one = self.paths.len() == 1;
+        if !self.files.is_empty() && !is_one {
+            let text = "--file goes with one .torrent; seed the others by another command";
+            return Err(Stop::Usage(text.into()));
+        }
+        self.state = match state {
+            Some(state) => state,
+            None => usual_state()
+                .ok_or_else(|| args::missing(command, "--state DIR when HOME is not set"))?,
+        };
+        Ok(self.listening())
+    }
+
+    /// Where to listen when nobody says.
+    pub(crate) fn listening(mut self) -> SeedArgs {
+        if self.listen.is_empty() {
+            self.listen_default = true;
+            self.listen = vec![
+                Listen::At((Ipv4Addr::UNSPECIFIED, PORT).into()),
+                Listen::At((Ipv6Addr::UNSPECIFIED, PORT).into()),
+            ];
+        }
+        self
+    }
+}
+
+/// Where state is when nobody says.
+pub(crate) fn usual_state() -> Option<PathBuf> {
+    default_state(
+        std::env::var_os("XDG_STATE_HOME"),
+        std::env::var_os("HOME"),
+        rustix::process::geteuid().is_root(),
+    )
+}
+
+/// Where state goes by the XDG base directory rules, and for root where a service keeps it.
+fn default_state(xdg: Option<OsString>, home: Option<OsString>, root: bool) -> Option<PathBuf> {
+    // Relative paths in these variables are to be ignored, say the same rules.
+    let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|p| p.is_absolute());
+    if let Some(state) = absolute(xdg) {
+        Some(state.join("everseed"))
+    } else if root {
+        Some(PathBuf::from("/var/lib/everseed"))
+    } else {
+        absolute(home).map(|home| home.join(".local/state/everseed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<SeedArgs, Stop> {
+        SeedArgs::parse(Parser::from_args(args))
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let seed = parse(&[
+            "a",
+            "--listen=127.0.0.1:0",
+            "--listen",
+            "[::1]:7000",
+            "--proxy=socks5://a:b@127.0.0.1:9050",
+            "--public-address",
+            "seed.example.org:80",
+            "--send",
+            "sendfile",
+            "--links=follow",
+            "--trace",
+            "x.trace",
+            "--state",
+            "s",
+            "--slots",
+            "5000",
+            "--max-peers=20000",
+            "--memory=4M",
+            "--up",
+            "1.5MiB/s",
+            "--check",
+            "lazy",
+            "-t",
+            "udp://t:80",
+            "--share-torrent",
+            "--tracker=http://t/announce",
+            "--source=S",
+            "--private",
+            "-vv",
+            "--data",
+            "d",
+            "--",
+            "-b",
+        ]);
+        let expected = SeedArgs {
+            paths: vec!["a".into(), "-b".into()],
+            data: Some("d".into()),
+            files: vec![],
+            listen: vec![
+                "127.0.0.1:0".parse().unwrap(),
+                "[::1]:7000".parse().unwrap(),
+            ],
+            listen_default: false,
+            proxy: Proxy::parse("socks5://a:b@127.0.0.1:9050").map(Arc::new),
+            public_address: PublicAddress::parse("seed.example.org:80"),
+            state: "s".into(),
+            slots: Some(5000),
+            max_peers: 20_000,
+            memory: 4_000_000,
+            up: Some(1_572_864),
+            check: Check::Lazy,
+            make: Options {
+                trackers: vec![vec!["udp://t:80".into()], vec!["http://t/announce".into()]],
+                source: Some("S".into()),
+                private: true,
+                ..Options::default()
+            },
+            share_torrent: true,
+            send: Sending::Sendfile,
+            links: Links::Follow,
+            trace: Some("x.trace".into()),
+            quiet: false,
+            log: LevelFilter::Debug,
+        };
+        assert_eq!(seed, Ok(expected));
+    }
+
+    #[test]
+    fn defaults() {
+        let seed = parse(&["a", "--state", "s"]).unwrap();
+        assert!(seed.listen_default && seed.listen.len() == 2);
+        assert_eq!((seed.slots, seed.max_peers, seed.up), (None, 100, None));
+        assert_eq!((seed.check, seed.log), (Check::First, LevelFilter::Warn));
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            (
+                &["--slots", "0", "a"][..],
+                "--slots: \"0\" is not a number from 1 to 5000",
+            ),
+            (&["--slots"], "--slots needs a value"),
+            (&["--up", "fast"], "--up: \"fast\" is not a rate"),
+            (
+                &["--listen", "6881"],
+                "--listen: \"6881\" is not an address",
+            ),
+            (
+                &["--proxy", "me:secret@p:1080"],
+                "--proxy: that is no proxy; write socks5://",
+            ),
+            (
+                &["--check", "last"],
+                "--check: \"last\" is not first or lazy",
+            ),
+            (
+                &["--chek", "lazy"],
+                "seed has no option --chek; did you mean --check?",
+            ),
+            (&["--quiet=1", "a"], "--quiet takes no value"),
+            (&["--state", "", "a"], "--state: the path is empty"),
+            (&["--data="], "--data: the path is empty"),
+            (&[""], "an empty path names nothing"),
+            (&[], "seed needs a file, a folder or a .torrent"),
+        ];
+        for (args, complaint) in cases {
+            match parse(args) {
+                Err(Stop::Usage(text)) => assert!(text.starts_with(complaint), "{text}"),
+                other => panic!("{args:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_is_printed() {
+        assert_eq!(parse(&["--slots", "3", "-h"]), Err(Stop::Print(HELP)));
+    }
+
+    #[test]
+    fn where_state_goes() {
+        let state = |xdg: &str, home: &str, root| {
+            default_state(Some(xdg.into()), Some(home.into()), root)
+                .map(|path| path.into_os_string().into_string().unwrap())
+        };
+        assert_eq!(state("/x", "/h", true).as_deref(), Some("/x/everseed"));
+        assert_eq!(
+            state("relative", "/h", false).as_deref(),
+            Some("/h/.local/state/everseed")
+        );
+        assert_eq!(
+            state("", "/root", true).as_deref(),
+            Some("/var/lib/everseed")
+        );
+        assert_eq!(state("", "", false), None);
+    }
+}

@@ -1,0 +1,383 @@
+//! Torrents of watched folders take turns to be awake.
+//!
+//! Those that nobody is connected to sleep when others need their places, the one first that had
+//! no peers for the longest. What is asleep is woken when a peer names it, or when a tracker knows of peers that
+//! download it. If every torrent that is awake has peers, whoever names another one is let go, to come
+//! again.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+use everseed_node::{Event, Job};
+
+use super::Seed;
+use super::index::is_torrent;
+use super::loader::Outcome;
+use super::service::{Managed, Service, Stage, awake};
+use super::sources::Trouble;
+use super::torrents::Seeded;
+use crate::net::engine::Engine;
+use crate::options::run::Item;
+use crate::storage::catalogue::{Catalogue, Mark, Sleeper};
+use crate::storage::described::Description;
+use crate::storage::mount_guard::{Found, Place};
+use crate::storage::state::State;
+use crate::text::{Output, escape};
+
+/// A torrent that is asleep and being opened.
+pub(super) struct Waking {
+    pub(super) ticket: u64,
+    id: TorrentId,
+    path: std::path::PathBuf,
+    data: Option<std::path::PathBuf>,
+    mark: Mark,
+    /// Peers that a tracker knows of.
+    peers: Vec<SocketAddr>,
+}
+
+/// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
+pub(super) fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Option<String> {
+    let sleeper = catalogue.read(job.torrent.slot)?;
+    let before = state.place(sleeper.info_hash(), &sleeper.root());
+    match Place::look(&sleeper.root(), before.as_ref()) {
+        Found::There(_) => {}
+        Found::NotMounted(mount) | Found::Another(mount) => {
+            let (root, mount) = (sleeper.root(), mount.display().to_string());
+            log::info!("{}: not announced, as {mount} is away", root.display());
+            return None;
+        }
+    }
+    let tier = sleeper.tiers.get(usize::from(job.tier))?;
+    tier.get(usize::from(job.tracker)).cloned()
+}
+
+impl Service {
+    /// Takes in what slept in the last run, so that none of it has to be opened. What all can be awake at a time
+    /// needs no catalogue.
+    pub(super) fn load_catalogue(&mut self, seed: &mut Seed) {
+        let engine = seed.engine.clone();
+        let mut engine = engine.borrow_mut();
+        let mut catalogue = seed.catalogue.borrow_mut();
+        let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
+        let node = std::cell::RefCell::new(&mut engine.node);
+        let take = |sleeper: &Sleeper| {
+            seed.signals.go_on()?;
+            let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
+            if !sleeper.path().parent().is_some_and(watched) {
+                return Ok(None);
+            }
+            let node = &mut *node.borrow_mut();
+            if let Some(id) = node.find(sleeper.info_hash()) {
+                return Ok(Some(id));
+            }
+            let Ok(id) = node.know(now, sleeper.info_hash()) else {
+                left_out += 1;
+                return Ok(None);
+            };
+            for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
+                trackers
+                    .iter()
+                    .for_each(|url| seed.tracker.borrow_mut().learn(url));
+                let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
+                tiers_left_out += usize::from(node.announce(now, id, tier, trackers).is_err());
+            }
+            Ok(Some(id))
+        };
+        let drop = |info_hash| {
+            let node = &mut *node.borrow_mut();
+            let id = node.find(info_hash)?;
+            node.remove(now, id);
+            Some(id)
+        };
+        let path = seed.state.catalogue_file();
+        if let Err(error) = catalogue.load(take, drop) {
+            if seed.signals.asked() {
+                return;
+            }
+            log::warn!("{}: {error}; all torrents are opened", path.display());
+        }
+        if left_out > 0 {
+            log::error!("{left_out} torrents are left out; raise memory =");
+        }
+        if tiers_left_out > 0 {
+            log::error!(
+                "{tiers_left_out} tiers of trackers of torrents that sleep are not announced to; raise memory ="
+            );
+        }
+        let count = catalogue.count();
+        if count > awake(&self.config) {
+            let mut out = Output::new();
+            out.line(format_args!("asleep: {count} torrents"));
+            let _ = out.finish();
+            return;
+        }
+        let ids: Vec<_> = (0..catalogue.slots())
+            .filter_map(|slot| catalogue.read(u16::try_from(slot).ok()?))
+            .filter_map(|sleeper| engine.node.find(sleeper.info_hash()))
+            .collect();
+        for id in ids {
+            engine.node.remove(now, id);
+        }
+        if let Err(error) = catalogue.clear() {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+
+    /// Has what is wanted opened.
+    pub(super) fn rouse(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        for (id, peers) in std::mem::take(&mut seed.wakes) {
+            if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
+                let room = PEERS_MAX.saturating_sub(waking.peers.len());
+                waking.peers.extend(peers.into_iter().take(room));
+            } else if !engine.node.is_asleep(id) {
+                tell(engine, id, peers);
+            } else if !seed.torrents.iter().any(|torrent| torrent.is_known_as(id)) {
+                self.open(seed, engine, id, peers);
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        id: TorrentId,
+        peers: Vec<SocketAddr>,
+    ) {
+        let room = self.waking.len() < WAKING_MAX;
+        let sleeper = seed.catalogue.borrow().read(id.slot).filter(|_| room);
+        let may_be_described = |sleeper: &Sleeper| !is_torrent(&sleeper.path());
+        if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
+            return engine.sleep(id);
+        }
+        let Some(sleeper) = sleeper else {
+            log::info!(
+                "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
+            );
+            return engine.sleep(id);
+        };
+        let (path, data) = (sleeper.path(), sleeper.data());
+        let item = Item {
+            path: path.clone(),
+            data: data.clone(),
+            files: Vec::new(),
+            fetch: None,
+        };
+        let ticket = self.open_again(seed, item, sleeper.mark);
+        self.waking.push(Waking {
+            ticket,
+            id,
+            path,
+            data,
+            mark: sleeper.mark,
+            peers,
+        });
+    }
+
+    /// Begins with what was opened, if it is still what slept.
+    pub(super) fn opened_again(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        waking: Waking,
+        outcome: Outcome,
+    ) {
+        let (id, path) = (waking.id, waking.path);
+        let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+        let source = match outcome {
+            Ok((source, _)) => source,
+            Err(Trouble::Changed(reason)) => {
+                log::warn!("{reason}, so it is shared anew when it stays as it is");
+                let sleeper = seed.catalogue.borrow().read(id.slot);
+                let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
+                return self.forget(seed, engine, before.as_slice());
+            }
+            Err(reason) => {
+                log::info!("{}; it stays asleep", reason.text());
+                return engine.sleep(id);
+            }
+        };
+        if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
+            log::warn!("{shown}: it is another torrent now");
+            let sleeper = seed.catalogue.borrow().read(id.slot);
+            let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
+            return self.forget(seed, engine, before.as_slice());
+        }
+        if !engine.node.is_asleep(id) {
+            return tell(engine, id, waking.peers);
+        }
+        if !self.make_room(seed, engine) {
+            log::info!("{shown}: it stays asleep, as all that are awake have peers");
+            return engine.sleep(id);
+        }
+        let number = seed.wake(engine, source, id);
+        let folder = path.parent().map(Path::to_owned);
+        let item = Item {
+            path,
+            data: waking.data,
+            files: Vec::new(),
+            fetch: None,
+        };
+        let mut managed = Managed::new(item, folder, Some(waking.mark), Stage::Running(number));
+        managed.in_doubt = false;
+        self.items.push(managed);
+        tell(engine, id, waking.peers);
+        self.put_away(seed, engine);
+    }
+
+    /// Makes sure that another torrent may be awake; false if each one that is has to be.
+    pub(super) fn make_room(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
+        if seed.torrents.len() < awake(&self.config) {
+            return true;
+        }
+        let mut idle: Vec<_> = seed
+            .torrents
+            .iter()
+            .filter(|torrent| torrent.may_sleep(engine).is_some())
+            .map(|torrent| (torrent.used(), torrent.number()))
+            .collect();
+        idle.sort_unstable();
+        let mut idle = idle.into_iter();
+        idle.any(|(_, number)| self.put_to_sleep(seed, engine, number))
+            || self.take_place_of_idle(seed, engine)
+    }
+
+    fn put_to_sleep(&mut self, seed: &mut Seed, engine: &mut Engine, number: usize) -> bool {
+        let running = |managed: &Managed| managed.stage == Stage::Running(number);
+        let Some(item) = self.items.iter().position(running) else {
+            return false;
+        };
+        let Some(at) = seed.torrents.iter().position(|t| t.number() == number) else {
+            return false;
+        };
+        let torrent = &seed.torrents[at];
+        let managed = &self.items[item];
+        let (Some(id), Some(mark), Some(_)) =
+            (torrent.may_sleep(engine), managed.mark, &managed.folder)
+        else {
+            return false;
+        };
+        let Item {
+            path, data, fetch, ..
+        } = &managed.item;
+        let data = fetch.as_ref().map(|fetch| &fetch.out).or(data.as_ref());
+        let sleeper = torrent.sleeper(path, data.map(|data| data.as_path()), mark);
+        let written = sleeper.and_then(|sleeper| {
+            let added = seed.catalogue.borrow_mut().add(id, &sleeper);
+            added.map_err(|e| format!("{}: {e}", seed.state.catalogue_file().display()))
+        });
+        if let Err(error) = written {
+            log::error!("{error}; {} stays awake", torrent.name());
+            return false;
+        }
+        log::info!("{}: asleep", torrent.name());
+        self.items.swap_remove(item);
+        seed.torrents.swap_remove(at).sleep(engine, &seed.state, id);
+        true
+    }
+
+    /// Lets those go back to sleep that were woken and turned out to be away.
+    pub(super) fn put_away(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let away = |torrent: &&Seeded| torrent.known().is_some() && torrent.is_away();
+        let away: Vec<_> = seed
+            .torrents
+            .iter()
+            .filter(away)
+            .map(Seeded::number)
+            .collect();
+        for number in away {
+            self.items
+                .retain(|managed| managed.stage != Stage::Running(number));
+            if let Some(at) = seed.torrents.iter().position(|t| t.number() == number) {
+                let torrent = seed.torrents.swap_remove(at);
+                if let Some(id) = torrent.known() {
+                    torrent.sleep(engine, &seed.state, id);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is asleep in these slots and in no folder any more, or has changed.
+    pub(super) fn forget(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        slots: &[(u16, InfoHash)],
+    ) {
+        for &(slot, info_hash) in slots {
+            if seed.signals.asked() {
+                return;
+            }
+            let sleeper = seed.catalogue.borrow().read(slot);
+            // There may be another one by now.
+            let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
+                continue;
+            };
+            let Some(id) = engine.node.find(sleeper.info_hash()) else {
+                continue;
+            };
+            // What is awake is looked after as one of `items`.
+            if !engine.node.is_asleep(id) || seed.torrents.iter().any(|t| t.is_known_as(id)) {
+                continue;
+            }
+            let path = sleeper.path();
+            if is_torrent(&path) {
+                // Those of earlier versions are not known yet to describe it.
+                let description = Description {
+                    root: sleeper.root(),
+                    torrent: path.clone(),
+                    private: true,
+                };
+                let described = seed.state.described();
+                if !described.holds_real(&description.root)
+                    && let Err(error) = described.add(&description)
+                {
+                    log::error!("{}: {error}; it is not forgotten", path.display());
+                    continue;
+                }
+            }
+            let mut out = Output::new();
+            let shown = escape(path.as_os_str().as_encoded_bytes());
+            out.line(format_args!("stopped: {shown}"));
+            let _ = out.finish();
+            let now = engine.now();
+            engine.node.remove(now, id);
+            seed.state.parted_with(info_hash);
+            seed.catalogue.borrow_mut().remove(id);
+            seed.tracker.borrow_mut().remove(sleeper.info_hash());
+            // If it is there, it is something new.
+            self.more = true;
+        }
+    }
+
+    /// Forgets what is asleep and in a folder that is watched no longer.
+    pub(super) fn forget_unwatched(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let mut slots = Vec::new();
+        let watch = &self.config.watch;
+        let unwatched = seed.catalogue.borrow().each(|slot, sleeper| {
+            let watched = |folder: &Path| watch.iter().any(|watch| watch == folder);
+            if !sleeper.path().parent().is_some_and(watched) {
+                slots.push((slot, sleeper.info_hash()));
+            }
+            Ok(())
+        });
+        match unwatched {
+            Ok(()) => self.forget(seed, engine, &slots),
+            Err(error) => log::error!("the catalogue cannot be read: {error}"),
+        }
+    }
+}
+
+fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
+    for peer in peers {
+        engine.tell(Event::Peer(id, peer));
+    }
+}
+
+/// Torrents that are opened at a time because they are wanted; further ones are wanted again later.
+const WAKING_MAX: usize = 16;
+
+/// Peers that are kept for a torrent while it is opened.
+const PEERS_MAX: usize = 50;

@@ -1,0 +1,105 @@
+//! Files and folders in watched folders that are content of no torrent, and those that are.
+//!
+//! Invariant: what a torrent describes that is known, or was, is not shared by itself unless its owner names it. What
+//! may be described by a torrent that is not known yet waits.
+
+use std::path::Path;
+
+use super::Seed;
+use super::index::is_torrent;
+use super::service::{Managed, Service, Stage, stop, wait};
+use super::sources::Trouble;
+use crate::net::engine::Engine;
+use crate::text::escape;
+
+impl Managed {
+    /// Whether it is a file or folder that nobody named.
+    pub(super) fn is_found_content(&self) -> bool {
+        self.folder.is_some() && !is_torrent(&self.item.path)
+    }
+
+    /// Whether it is a torrent file that may describe anything.
+    fn may_describe(&self) -> bool {
+        self.in_doubt && self.stage != Stage::Done
+    }
+}
+
+impl Service {
+    /// Whether content has to wait for torrents that are not known yet. What may last is said once.
+    pub(super) fn content_waits(&mut self) -> bool {
+        let shown = |path: &Path| escape(path.as_os_str().as_encoded_bytes()).to_string();
+        let mut items = self.items.iter();
+        let coming = items.any(|managed| managed.may_describe() && managed.stage.is_coming());
+        if coming || self.watches.iter().any(|watch| watch.has_more_torrents) {
+            return true;
+        }
+        let unread = self.watches.iter().find(|watch| !watch.is_read());
+        let doubtful = || self.items.iter().find(|managed| managed.may_describe());
+        let why = match (unread, doubtful()) {
+            (Some(watch), _) => format!("{} is read", watch.folder.display()),
+            (None, Some(managed)) => {
+                format!("{} can be read or is removed", shown(&managed.item.path))
+            }
+            (None, None) => {
+                self.said_why_content_waits.clear();
+                return false;
+            }
+        };
+        let mut items = self.items.iter();
+        let any = items.find(|managed| managed.is_found_content() && managed.stage.is_coming());
+        if let Some(content) = any
+            && self.said_why_content_waits != why
+        {
+            log::warn!(
+                "{} and what else is new in the watched folders waits until {why}, as that may be a torrent of it",
+                shown(&content.item.path)
+            );
+            self.said_why_content_waits = why;
+        }
+        true
+    }
+
+    /// Stops what turned out to be the content of a torrent.
+    pub(super) fn stop_described(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let added = seed.state.described().added();
+        if added == self.described {
+            return;
+        }
+        self.described = added;
+        // What sleeps is looked at by the next scan.
+        self.more = true;
+        let mut at = 0;
+        while let Some(managed) = self.items.get_mut(at) {
+            at += 1;
+            let Stage::Running(number) = managed.stage else {
+                continue;
+            };
+            let torrent = seed.torrents.iter().find(|t| t.number() == number);
+            let Some(torrent) = torrent.filter(|_| !is_torrent(&managed.item.path)) else {
+                continue;
+            };
+            let root = torrent.content.root();
+            let described = seed.state.described();
+            if !described.holds_real(&root) {
+                continue;
+            }
+            let shown = escape(root.as_os_str().as_encoded_bytes()).to_string();
+            let found = described.find(&root);
+            let named = managed.folder.is_none();
+            let Some(found) = found.filter(|found| !named || found.private && found.is_there())
+            else {
+                continue;
+            };
+            let torrent = escape(found.torrent.as_os_str().as_encoded_bytes()).to_string();
+            let why = format!("{shown} belongs to {torrent}");
+            stop(seed, engine, managed);
+            if named {
+                wait(managed, Trouble::Failed(format!("{why}, which is private")));
+            } else {
+                log::warn!("{why}, so it is not shared by itself");
+                at -= 1;
+                self.items.swap_remove(at);
+            }
+        }
+    }
+}

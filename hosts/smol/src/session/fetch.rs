@@ -1,0 +1,514 @@
+//! What `get` adds: where the torrent comes from, which of its files are wanted, and the life of a
+//! download until it is complete and durable.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use everseed_core::bits;
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+use everseed_core::metainfo::{Kind, Metainfo, MetainfoError};
+use everseed_disk::unpack::{Packing, UnpackError, unpack};
+use everseed_disk::{
+    Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
+    open_torrent,
+    owner::{self, Differing},
+    read_entries, read_torrent, replace, room, write,
+};
+use everseed_node::Order;
+
+use crate::client::http::{self, Answer, Caller, HttpError, HttpFault};
+use crate::failure::FAILURE;
+use crate::net::way::Way;
+use crate::options::get::Fetch;
+use crate::secrets::mask_urls;
+use crate::session::torrents::Stagnation;
+use crate::storage::state::State;
+use crate::text::{escape, size};
+
+/// Why a download does not begin: what to say, and the exit code.
+pub(crate) type Refusal = (String, u8);
+
+/// aria2's codes: no bencoding, a bad torrent.
+const NOT_BENCODED: u8 = 25;
+const BAD_TORRENT: u8 = 26;
+/// aria2's code for a full disk.
+pub(crate) const DISK_FULL: u8 = 9;
+/// aria2's code for downloads that were not finished.
+pub(crate) const UNFINISHED: u8 = 7;
+/// aria2's code for data that has the wrong hash.
+pub(crate) const CHECKSUM: u8 = 32;
+
+/// A download that is not complete, or was not when we started.
+#[derive(Debug)]
+pub(crate) struct Download {
+    /// How, and when it is enough.
+    pub(crate) goal: Fetch,
+    /// Where it is noted which files are ours.
+    record: PathBuf,
+    /// Pieces that are wanted; `None` is all.
+    pub(crate) wanted: Option<Vec<u8>>,
+    /// Pieces that cannot be had, as they would be written into files of the owner's.
+    pub(crate) kept: Option<Vec<u8>>,
+    /// The exit code with which it ends before it has begun.
+    pub(crate) refused: Option<u8>,
+    /// Why it could not begin the last time.
+    pub(crate) said: String,
+    pub(crate) order: Order,
+    /// Whether it was found out what is whose, and the files were made.
+    pub(crate) prepared: bool,
+    /// Whether the folder that it goes to may be made.
+    pub(crate) make_out: bool,
+    /// When writing is tried again.
+    pub(crate) retry: Option<Instant>,
+    /// Whether the last write failed for want of space.
+    pub(crate) full: bool,
+    /// Whether what is complete is being made durable.
+    pub(crate) syncing: bool,
+    /// Whether that failed, so that what was written has to be read again before it counts.
+    pub(crate) doubt: bool,
+    /// How long to wait before that.
+    pub(crate) pause: Duration,
+    /// Whether something is left out, as it could not be read or written.
+    pub(crate) narrowed: bool,
+    /// Whether all but that is durable, and that was said.
+    pub(crate) partly: bool,
+    /// The node's id of it when it was told of the peers that the user named.
+    pub(crate) told: Option<TorrentId>,
+    /// Whether nobody has what is missing.
+    pub(crate) stuck: Stagnation,
+    /// When it was complete and durable.
+    pub(crate) done: Option<Instant>,
+    /// For how long it was seeded before this run, and what was noted of it last.
+    pub(crate) seeded: (Duration, Duration),
+}
+
+impl Download {
+    /// For how long it has been seeded, in all runs.
+    pub(crate) fn seeded(&self) -> Option<Duration> {
+        Some(self.seeded.0 + self.done?.elapsed())
+    }
+
+    /// Whether files are still written.
+    pub(crate) fn is_open(&self) -> bool {
+        self.done.is_none()
+    }
+
+    /// Where it is noted which files are ours.
+    pub(crate) fn record(&self) -> &Path {
+        &self.record
+    }
+
+    /// Pieces that are wanted and can be had; `None` is all.
+    pub(crate) fn obtainable(&self, pieces: u32) -> Option<Vec<u8>> {
+        let Some(kept) = &self.kept else {
+            return self.wanted.clone();
+        };
+        let wanted = |piece| self.wanted.as_ref().is_none_or(|w| bits::get(w, piece));
+        let mut set = vec![0; kept.len()];
+        (0..pieces)
+            .filter(|&piece| wanted(piece) && !bits::get(kept, piece))
+            .for_each(|piece| _ = bits::set(&mut set, piece));
+        Some(set)
+    }
+}
+
+/// The torrent file: a copy in the state, so that the original may go.
+pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<PathBuf, Refusal> {
+    let before = || state.made_of(&key(given));
+    match copy(state, given, way) {
+        Ok(info_hash) => {
+            // Without it a start needs the original.
+            let _ = state.remember(&key(given), info_hash);
+            Ok(state.torrent_file(info_hash))
+        }
+        Err((text, code)) => {
+            // What is there and is no torrent is another matter than a server that is away, or a file.
+            let away = code == FAILURE || given.is_absolute() && !given.exists();
+            let Some(kept) = before().filter(|_| away) else {
+                return Err((text, code));
+            };
+            log::warn!("{text}; it goes on with the copy that it has");
+            Ok(kept)
+        }
+    }
+}
+
+/// What the state knows the copy by; no content that is shared has such a path.
+fn key(given: &Path) -> PathBuf {
+    Path::new("get").join(given.as_os_str().to_string_lossy().trim_start_matches('/'))
+}
+
+fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
+    let text = given.to_str().unwrap_or_default();
+    // It may be a URL with a passkey.
+    let shown = escape(&mask_urls(text)).to_string();
+    if text.starts_with("magnet:") {
+        let text = "magnet links cannot be downloaded yet; give the .torrent file or its URL";
+        return Err((text.to_owned(), 1));
+    }
+    let remote = text.starts_with("http://") || text.starts_with("https://");
+    if !remote && text.contains("://") && !given.exists() {
+        let text = format!("{shown}: only http and https addresses can be fetched");
+        return Err((text, 1));
+    }
+    if given.is_dir() {
+        let text = format!("{shown} is a folder; give the .torrent file or its URL");
+        return Err((text, 1));
+    }
+    let fresh = state.folder().join("fetched.torrent");
+    let unkept = |error| {
+        let place = state.folder().display().to_string();
+        (
+            format!("{place}: {error}; choose another place with --state DIR"),
+            1,
+        )
+    };
+    if remote {
+        let (mut refusal, mut packing) = (None, None);
+        let kept = replace(&fresh, |out| {
+            packing = download(text, &shown, way, out).map_err(|(told, error)| {
+                refusal = told;
+                error
+            })?;
+            Ok(())
+        });
+        match (kept, refusal) {
+            (Err(_), Some(refusal)) => return Err((refusal, 1)),
+            (kept, _) => kept.map_err(unkept)?,
+        }
+        if let Some(packing) = packing.or(packing_of(&fresh)) {
+            match unpack_file(packing, &fresh, &fresh) {
+                // Some servers name a compression that they did not apply.
+                Err(UnpackError::Damaged) | Ok(()) => {}
+                Err(UnpackError::Unkept(error)) => return Err(unkept(error)),
+                Err(error) => return Err((format!("{shown}: {error}"), 1)),
+            }
+        }
+    } else if let Some(packing) = packing_of(given) {
+        unpack_file(packing, given, &fresh).map_err(|error| match error {
+            UnpackError::Unkept(error) => unkept(error),
+            error => (format!("{shown}: {error}"), BAD_TORRENT),
+        })?;
+    } else {
+        // Nothing is copied that is no torrent.
+        let refused = |error: &OpenError| (told(error, &shown), code(error));
+        read_torrent(given).map_err(|error| refused(&error))?;
+        let file = open_torrent(given).map_err(|error| (format!("{shown}: {error}"), 1))?;
+        let mut file = file.take(TORRENT_MAX);
+        replace(&fresh, |out| std::io::copy(&mut file, out).map(|_| ())).map_err(unkept)?;
+    }
+    let read = read_torrent(&fresh);
+    let info_hash = match read {
+        Ok(metainfo) => metainfo.info_hash,
+        Err(error) => {
+            let _ = std::fs::remove_file(&fresh);
+            return Err((told(&error, &shown), code(&error)));
+        }
+    };
+    let kept = state.torrent_file(info_hash);
+    std::fs::rename(&fresh, &kept).map_err(unkept)?;
+    Ok(info_hash)
+}
+
+/// How a file is packed, if it is.
+pub(super) fn packing_of(file: &Path) -> Option<Packing> {
+    let mut start = [0; 2];
+    open_torrent(file).ok()?.read_exact(&mut start).ok()?;
+    Packing::shown_by(&start)
+}
+
+/// Unpacks a file into another, or the same one.
+pub(super) fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
+    let mut outcome = Ok(());
+    let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;
+    let kept = replace(to, |out| {
+        outcome = unpack(packing, file, TORRENT_MAX, &mut |bytes| {
+            out.write_all(bytes)
+        });
+        match &outcome {
+            Ok(()) => Ok(()),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    });
+    outcome?;
+    kept.map_err(UnpackError::Unkept)
+}
+
+/// Writes what is at an HTTP address to `out`; answers how it is packed, if it says so. The error is what to say, unless `out` is what failed.
+fn download(
+    url: &str,
+    shown: &str,
+    way: &Way,
+    out: &mut dyn Write,
+) -> Result<Option<Packing>, (Option<String>, io::Error)> {
+    let limits = http::Limits {
+        total: FETCH_TIMEOUT,
+        body: usize::try_from(TORRENT_MAX).unwrap_or(usize::MAX),
+        ..http::Limits::default()
+    };
+    let mut sink = |bytes: &[u8]| out.write_all(bytes);
+    let answer = http::get_to(url, Caller::Owner, way, &limits, &mut sink);
+    let failed = |text| (Some(text), io::ErrorKind::Other.into());
+    match smol::block_on(answer) {
+        Ok(answer) if answer.status == 200 => Ok(answer.packing),
+        Ok(Answer { status, .. }) => Err(failed(format!("{shown}: the server answers {status}"))),
+        Err(HttpError { fault, host }) => Err(match fault {
+            HttpFault::Unkept(error) => (None, error),
+            HttpFault::TooLong => failed(format!(
+                "{shown}: what the server sends is longer than a torrent may be, {}",
+                size(TORRENT_MAX)
+            )),
+            // Before a host is known the error names the whole address, as we do.
+            fault if host == url => failed(format!("{shown}: {fault}")),
+            fault => failed(format!("{shown}: {}", HttpError { host, fault })),
+        }),
+    }
+}
+
+/// The error, of the torrent that the user named.
+fn told(error: &OpenError, shown: &str) -> String {
+    match error {
+        OpenError::Torrent { error, .. } => format!("{shown}: {error}"),
+        error => error.to_string(),
+    }
+}
+
+/// Whether this is the code of a torrent file that cannot be used, however often it is read.
+pub(crate) fn is_of_the_file(code: u8) -> bool {
+    code == NOT_BENCODED || code == BAD_TORRENT
+}
+
+fn code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Torrent { error, .. } if error.is_of_the_disk() => 1,
+        OpenError::Torrent {
+            error: TorrentError::Bad(MetainfoError::Bencode(_)),
+            ..
+        } => NOT_BENCODED,
+        OpenError::Torrent {
+            error: TorrentError::Io(_),
+            ..
+        } => 1,
+        OpenError::Torrent { .. } => BAD_TORRENT,
+        _ => 1,
+    }
+}
+
+/// Finds out what is wanted. Nothing is made yet.
+pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
+    let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
+    if fetch.out.is_file() {
+        let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
+        return Err((format!("--out {shown}: that is a file; give a folder"), 1));
+    }
+    content.give(fetch.access);
+    let mut wanted = None;
+    let mut used = vec![false; fetch.only.len()];
+    if !fetch.only.is_empty() {
+        let geometry = content.geometry();
+        let mut set = vec![0; geometry.bitfield_len() as usize];
+        for (number, entry) in (1..).zip(content.entries().map_err(|e| failed(&e))?) {
+            let entry = entry.map_err(|e| failed(&e))?;
+            if chosen(&fetch.only, number, &entry, &mut used) {
+                entry
+                    .pieces(geometry)
+                    .for_each(|piece| _ = bits::set(&mut set, piece));
+            }
+        }
+        if let Some(unused) = used.iter().position(|used| !used) {
+            return Err((format!("--{}", says_no_file(&fetch.only[unused])), 2));
+        }
+        wanted = Some(set);
+    }
+    let order = match fetch.sequential {
+        true => Order::Sequential,
+        false => Order::Rarest,
+    };
+    Ok(Download {
+        goal: fetch.clone(),
+        record: state.download_file(content.metainfo().info_hash),
+        wanted,
+        kept: None,
+        refused: None,
+        said: String::new(),
+        order,
+        prepared: false,
+        make_out: true,
+        retry: None,
+        full: false,
+        syncing: false,
+        doubt: false,
+        pause: RETRY,
+        narrowed: false,
+        partly: false,
+        told: None,
+        stuck: Stagnation::default(),
+        done: None,
+        seeded: (Duration::ZERO, Duration::ZERO),
+    })
+}
+
+/// Makes the folder, unless it may be on a disk that is not mounted.
+pub(crate) fn make_folder(content: &Content, download: &Download) -> Result<(), WriteError> {
+    let fetch = &download.goal;
+    if !download.make_out && !fetch.out.is_dir() {
+        let path = fetch.out.clone();
+        return Err(WriteError::Place(ReadError::Missing { path }));
+    }
+    write::make_folder(content)
+}
+
+/// What may come of the files that are there.
+pub(crate) enum Verdict {
+    /// All that is missing can be written.
+    Begin,
+    /// These files are not written over.
+    Keep(Differing),
+}
+
+/// Finds out what is whose, and makes what is missing; `good` are the pieces that are there.
+pub(crate) fn prepare(
+    content: &Content,
+    download: &mut Download,
+    good: Vec<u8>,
+    keep_on: bool,
+) -> Result<Verdict, WriteError> {
+    let pieces = content.geometry().pieces();
+    let lacks = |piece| !bits::get(&good, piece);
+    let wanted = download.wanted.as_ref();
+    let is_whole = !(0..pieces).any(|p| lacks(p) && wanted.is_none_or(|w| bits::get(w, p)));
+    make_folder(content, download)?;
+    if !is_whole {
+        measure(content, download, &good, keep_on)?;
+    }
+    let mut verdict = Verdict::Begin;
+    if is_whole {
+        let _ = std::fs::remove_file(&download.record);
+    } else {
+        let noted = content.write_own(&download.record, good.clone());
+        noted.map_err(|error| WriteError::Record {
+            path: download.record.clone(),
+            error,
+        })?;
+        owner::note_complete(content).map_err(WriteError::Place)?;
+        let wanted = wanted_files(&download.goal);
+        let differing = owner::differing(content, &good, wanted).map_err(WriteError::Place)?;
+        match differing {
+            Some(differing) if download.goal.overwrite && differing.count > 0 => {
+                owner::overwrite(content, &differing)?;
+            }
+            Some(differing) => verdict = Verdict::Keep(differing),
+            None => {}
+        }
+    }
+    if let Verdict::Keep(differing) = &verdict
+        && differing.count > 0
+        && !keep_on
+    {
+        return Ok(verdict);
+    }
+    let prepared = write::prepare(content, wanted_files(&download.goal));
+    say_refused(content);
+    prepared?;
+    if download.goal.full && !is_whole {
+        write::reserve(content, wanted_files(&download.goal))?;
+    }
+    download.prepared = true;
+    Ok(verdict)
+}
+
+/// Says which names the disk refused.
+fn say_refused(content: &Content) {
+    if let Some((count, own, made)) = content.take_refused() {
+        let [own, made] =
+            [own, made].map(|path| escape(path.as_os_str().as_encoded_bytes()).to_string());
+        let more = match count {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        log::warn!("{own}: its disk refuses that name, so it is called {made}{more}");
+    }
+}
+
+/// What of `only` names no file of a torrent, in words.
+pub(super) fn not_held(torrent: &Path, metainfo: &Metainfo, only: &[String]) -> Vec<String> {
+    let mut used = vec![false; only.len()];
+    let entries = match read_entries(torrent, metainfo) {
+        Ok(entries) => entries,
+        Err(error) => return vec![error.to_string()],
+    };
+    for (number, entry) in (1..).zip(entries) {
+        match entry {
+            Ok(entry) => _ = chosen(only, number, &entry, &mut used),
+            Err(error) => return vec![error.to_string()],
+        }
+    }
+    let unused = only.iter().zip(used).filter(|(_, used)| !used);
+    unused.map(|(wish, _)| says_no_file(wish)).collect()
+}
+
+fn says_no_file(wish: &str) -> String {
+    let shown = escape(wish);
+    format!("only {shown}: the torrent holds no such file; `everseed show` lists them")
+}
+
+/// Says beforehand what will not fit. A file that is too long is left out while there are others; a service goes on
+/// even without.
+fn measure(
+    content: &Content,
+    download: &Download,
+    good: &[u8],
+    keep_on: bool,
+) -> Result<(), WriteError> {
+    let room = room::measure(content, good, wanted_files(&download.goal))?;
+    if let Some((path, len)) = room.too_long.filter(|_| !keep_on) {
+        let len = Some(len);
+        return Err(WriteError::TooLong { path, len });
+    }
+    if room.needed > room.free {
+        log::warn!(
+            "{}: {} are still to be written, and only {} are free in {}; it waits when the disk is full: make room",
+            escape(content.name()),
+            size(room.needed),
+            size(room.free),
+            escape(download.goal.out.as_os_str().as_encoded_bytes())
+        );
+    }
+    Ok(())
+}
+
+/// Whether each file, in their order, was named.
+fn wanted_files(fetch: &Fetch) -> impl FnMut(&Entry) -> bool {
+    let mut used = vec![false; fetch.only.len()];
+    let mut number = 0;
+    move |entry| {
+        number += 1;
+        fetch.only.is_empty() || chosen(&fetch.only, number, entry, &mut used)
+    }
+}
+
+/// Whether a file was named: by number, path or pattern.
+fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> bool {
+    if entry.kind != Kind::Data {
+        return false;
+    }
+    let path = entry.path.to_string_lossy();
+    let name = entry.path.file_name().map(|name| name.to_string_lossy());
+    let mut any = false;
+    for (wish, used) in only.iter().zip(used) {
+        let hit = wish.parse() == Ok(number)
+            || fits(wish, &path)
+            || name.as_ref().is_some_and(|name| fits(wish, name));
+        *used |= hit;
+        any |= hit;
+    }
+    any
+}
+
+/// How long a torrent may take to come.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long to wait before what failed is tried again, to begin with.
+pub(crate) const RETRY: Duration = Duration::from_secs(10);

@@ -1,0 +1,130 @@
+//! A copy of each .torrent that is seeded, in the state: what was parsed of it is good for these bytes alone, and the
+//! owner may write over the file, or remove it, at any time.
+//!
+//! Invariant: a copy is replaced only by a whole torrent, and only while no torrent reads it. What is written over
+//! while it is seeded is copied to a place beside it, for its trackers.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::unpack::UnpackError;
+use everseed_disk::{OpenError, TorrentError, open_torrent, read_torrent, replace_soon};
+
+use super::fetch::{packing_of, unpack_file};
+use super::sources::Trouble;
+use crate::storage::state::State;
+
+/// Copies `original`, whose name is `named`, unless the copy is the same already. Answers where it is: if it cannot be
+/// kept, the file itself.
+pub(super) fn keep(
+    state: &State,
+    named: &Path,
+    original: &Path,
+) -> Result<(PathBuf, Metainfo), Trouble> {
+    let _ = fs::remove_file(state.renewed_file(named));
+    copy(state, original, state.given_file(named))
+}
+
+/// The same beside the copy that is in use.
+pub(super) fn keep_beside(
+    state: &State,
+    named: &Path,
+    original: &Path,
+) -> Result<(PathBuf, Metainfo), Trouble> {
+    copy(state, original, state.renewed_file(named))
+}
+
+/// The copy that was kept, whatever became of the file.
+pub(super) fn kept(state: &State, named: &Path) -> Option<(PathBuf, Metainfo)> {
+    let copy = state.given_file(named);
+    let metainfo = read_torrent(&copy).ok()?;
+    Some((copy, metainfo))
+}
+
+/// Forgets what was copied of a file that is gone.
+pub(super) fn forget(state: &State, named: &Path) {
+    for copy in [state.given_file(named), state.renewed_file(named)] {
+        let _ = fs::remove_file(copy);
+    }
+}
+
+fn copy(state: &State, original: &Path, to: PathBuf) -> Result<(PathBuf, Metainfo), Trouble> {
+    let packing = packing_of(original);
+    if packing.is_none() && is_same(original, &to).unwrap_or(false) {
+        let metainfo = read_torrent(&to).map_err(trouble)?;
+        return Ok((to, metainfo));
+    }
+    let fresh = to.with_extension("new");
+    let written = match packing {
+        Some(packing) => unpack_file(packing, original, &fresh).map_err(|error| match error {
+            UnpackError::Unkept(error) => Trouble::Failed(unkept(state, &error)),
+            error => Trouble::Bad(format!("{}: {error}", original.display())),
+        }),
+        None => {
+            let metainfo = read_torrent(original).map_err(trouble)?;
+            let mut file = open_torrent(original)
+                .map_err(|error| format!("{}: {error}", original.display()))?;
+            match replace_soon(&fresh, |out| io::copy(&mut file, out).map(|_| ())) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    // That is no reason not to seed it.
+                    log::warn!("{}", unkept(state, &error));
+                    return Ok((original.to_owned(), metainfo));
+                }
+            }
+        }
+    };
+    let parsed = written.and_then(|()| {
+        // It may have been written to since.
+        let parsed = read_torrent(&fresh).map_err(|error| match error {
+            OpenError::Torrent { error, .. } => trouble(OpenError::Torrent {
+                path: original.to_owned(),
+                error,
+            }),
+            error => trouble(error),
+        })?;
+        fs::rename(&fresh, &to).map_err(|error| unkept(state, &error))?;
+        Ok(parsed)
+    });
+    match parsed {
+        Ok(metainfo) => Ok((to, metainfo)),
+        Err(trouble) => {
+            let _ = fs::remove_file(&fresh);
+            Err(trouble)
+        }
+    }
+}
+
+fn unkept(state: &State, error: &dyn std::fmt::Display) -> String {
+    let folder = state.folder().display();
+    format!("{folder}: {error}: no copy of a .torrent can be kept; make room there")
+}
+
+fn trouble(error: OpenError) -> Trouble {
+    match &error {
+        OpenError::Torrent { error: fault, .. } if !TorrentError::is_of_the_disk(fault) => {
+            Trouble::Bad(error.to_string())
+        }
+        _ => Trouble::Failed(error.to_string()),
+    }
+}
+
+/// Whether two files hold the same bytes.
+fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
+    let open = |path| open_torrent(path).map_err(io::Error::other);
+    let (a, b) = (open(a)?, open(b)?);
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let read = |file: File| BufReader::new(file).bytes();
+    let (mut a, mut b) = (read(a), read(b));
+    loop {
+        match (a.next().transpose()?, b.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (one, other) if one == other => {}
+            _ => return Ok(false),
+        }
+    }
+}

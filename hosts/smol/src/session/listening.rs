@@ -1,0 +1,574 @@
+//! Where peers connect, and from where others are called: addresses that may be late or taken, and interfaces
+//! whose addresses come, go and change.
+//!
+//! Invariant: as soon as an interface is named, nobody is called but from its addresses and by it. An address that
+//! it has no longer is left; whoever is connected stays until the link ends by itself.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use rustix::io::Errno;
+
+use super::{Seed, say_listening};
+use crate::net::address::{reachable, sources};
+use crate::net::engine::Engine;
+use crate::net::listen::{Interface, Listen, interface};
+use crate::net::proxy::Proxy;
+use crate::net::socket;
+use crate::net::way::{Exit, Way};
+use crate::options::seed::{PORT, SeedArgs};
+
+/// All places where it listens or will.
+pub(super) struct Listening {
+    wanted: Vec<Listen>,
+    /// Whether nobody chose them.
+    default: bool,
+    proxy: Option<Arc<Proxy>>,
+    places: Vec<Place>,
+    /// Whether sockets may not be tied to interfaces, but to their addresses alone.
+    untied: bool,
+    said: Said,
+    next_look: Instant,
+}
+
+/// One address.
+struct Place {
+    wish: Wish,
+    /// The same with the port that it got.
+    addr: SocketAddr,
+    stage: Stage,
+}
+
+/// What is wanted: the address, and of which interface it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Wish {
+    addr: SocketAddr,
+    /// Its name and number.
+    of: Option<(String, u32)>,
+}
+
+enum Stage {
+    /// It could not be had.
+    Refused(io::Error),
+    /// It is ours, and nobody is let in yet.
+    Bound(TcpListener),
+    /// The engine has it, under this number.
+    Open(u16),
+}
+
+impl Listening {
+    pub(super) fn new(args: &SeedArgs) -> Listening {
+        Listening {
+            wanted: args.listen.clone(),
+            default: args.listen_default,
+            proxy: args.proxy.clone(),
+            places: Vec::new(),
+            untied: false,
+            said: Said::default(),
+            next_look: Instant::now() + LOOK,
+        }
+    }
+
+    /// Takes all addresses that can be had now.
+    pub(super) fn take(&mut self) {
+        self.follow(&mut |name| interface(name).unwrap_or_default());
+    }
+
+    /// The same for a command that cannot do without: it waits for an interface that is away, and ends for an address
+    /// that cannot be had. A machine without one of the two families does with the other, unless the addresses were
+    /// chosen. If nobody chose the port, and `may_move`, another one will do.
+    pub(super) fn insist(&mut self, may_move: bool) -> Result<(), String> {
+        loop {
+            self.take();
+            if may_move && self.default && self.is_taken() {
+                self.move_on();
+            }
+            let mut refusals = Vec::new();
+            for place in &self.places {
+                if let Stage::Refused(error) = &place.stage {
+                    let refusal = cannot_listen(place.wish.addr, error);
+                    if !self.default || error.kind() == io::ErrorKind::AddrInUse {
+                        return Err(refusal);
+                    }
+                    refusals.push(refusal);
+                }
+            }
+            if self.places.iter().any(Place::is_had) {
+                refusals.iter().for_each(|refusal| log::info!("{refusal}"));
+                self.say_away();
+                return Ok(());
+            }
+            if !refusals.is_empty() {
+                return Err(refusals.join("\n"));
+            }
+            self.say_away();
+            thread::sleep(LOOK_FIRST);
+        }
+    }
+
+    /// Whether somebody else has the port.
+    fn is_taken(&self) -> bool {
+        self.places.iter().any(|place| {
+            matches!(&place.stage, Stage::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
+        })
+    }
+
+    /// Takes the next port that nobody has, for all addresses.
+    fn move_on(&mut self) {
+        let before = self.wanted.clone();
+        for port in PORT + 1..=PORT + PORTS {
+            self.places.clear();
+            for wanted in &mut self.wanted {
+                if let Listen::At(addr) = wanted {
+                    addr.set_port(port);
+                }
+            }
+            self.take();
+            if !self.is_taken() {
+                return log::warn!(
+                    "another program, perhaps everseed itself, has port {PORT}: it listens on {port}; choose one with \
+                     --listen IP:PORT"
+                );
+            }
+        }
+        self.places.clear();
+        self.wanted = before;
+        self.take();
+    }
+
+    /// From where others are called.
+    pub(super) fn way(&self) -> Way {
+        let tied = self.wanted.iter().any(|w| matches!(w, Listen::On(..)));
+        if !tied {
+            let had = self.places.iter().filter(|place| place.is_had());
+            let ips = sources(had.map(|place| place.addr));
+            let exits = ips.into_iter().map(|ip| Exit::new(ip, None)).collect();
+            return Way::by(exits, false).through(self.proxy.clone());
+        }
+        let exits = self.places.iter().filter_map(|Place { addr, wish, .. }| {
+            let (name, _) = wish.of.as_ref()?;
+            let device = (!self.untied).then(|| name.clone());
+            Some(Exit::new(addr.ip(), device))
+        });
+        Way::by(exits.collect(), true).through(self.proxy.clone())
+    }
+
+    /// Where others in our network reach us, or will: the first address, as far as it is known.
+    pub(super) fn local(&self) -> SocketAddr {
+        let first = self.wanted.first().map(|wanted| match wanted {
+            Listen::At(addr) => *addr,
+            // Nobody reaches us but who is here.
+            Listen::On(_, port) => (Ipv4Addr::LOCALHOST, *port).into(),
+        });
+        let had = self.places.iter().find(|place| place.is_had());
+        let addr = had.map(|place| place.addr).or(first);
+        reachable(addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))
+    }
+
+    /// Follows what the interfaces have, as `look` tells, and takes what could not be had before. Answers with the
+    /// numbers of listeners whose addresses are gone.
+    fn follow(&mut self, look: &mut dyn FnMut(&str) -> Interface) -> Vec<u16> {
+        let mut former = std::mem::take(&mut self.places);
+        for wish in self.wishes(&former, look) {
+            let at = former.iter().position(|place| place.wish == wish);
+            let before = at.map(|at| former.swap_remove(at));
+            let place = match before {
+                Some(place) if place.is_had() => place,
+                _ => self.bind(wish),
+            };
+            self.places.push(place);
+        }
+        for place in &former {
+            if let (Some((name, _)), true) = (&place.wish.of, place.is_had()) {
+                let ip = place.addr.ip();
+                self.said.say(format!("{name} does not have {ip} any more"));
+            }
+        }
+        let open = former.iter().filter_map(|place| match place.stage {
+            Stage::Open(number) => Some(number),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    fn wishes(&mut self, former: &[Place], look: &mut dyn FnMut(&str) -> Interface) -> Vec<Wish> {
+        let mut wishes: Vec<Wish> = Vec::new();
+        for wanted in &self.wanted {
+            let (name, port) = match wanted {
+                Listen::At(addr) => {
+                    wishes.push(Wish {
+                        addr: *addr,
+                        of: None,
+                    });
+                    continue;
+                }
+                Listen::On(name, port) => (name, *port),
+            };
+            let Interface { index, ips } = look(name);
+            let chosen = choose(&ips, |ip| former.iter().any(|place| place.addr.ip() == ip));
+            if chosen.len() < ips.len() {
+                self.said.say(format!(
+                    "{name} has more than {OF_A_FAMILY} addresses of a family; it listens on that many"
+                ));
+            }
+            wishes.extend(chosen.into_iter().map(|ip| Wish {
+                addr: SocketAddr::new(ip, port),
+                of: Some((name.clone(), index)),
+            }));
+        }
+        wishes
+    }
+
+    fn bind(&mut self, wish: Wish) -> Place {
+        let device = wish.of.as_ref().map(|(name, _)| name.as_str());
+        let device = device.filter(|_| !self.untied);
+        let mut bound = socket::bind(wish.addr, device);
+        if let (Some(name), Err(error)) = (device, &bound)
+            && error.raw_os_error() == Some(Errno::PERM.raw_os_error())
+        {
+            log::warn!(
+                "this system lets it tie sockets to no interface (that takes Linux 5.7, or CAP_NET_RAW), so they are \
+                 tied to the addresses of {name}: see that its routes let these leave by no other"
+            );
+            self.untied = true;
+            bound = socket::bind(wish.addr, None);
+        }
+        let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (addr, stage) = match bound {
+            Ok((addr, socket)) => (addr, Stage::Bound(socket)),
+            Err(error) => (wish.addr, Stage::Refused(error)),
+        };
+        Place { wish, addr, stage }
+    }
+
+    /// Lets the engine have what is ours, and call from there.
+    fn open(&mut self, engine: &mut Engine, said: bool) {
+        engine.way_out = self.way();
+        for place in &mut self.places {
+            let Stage::Bound(socket) = &place.stage else {
+                continue;
+            };
+            let listening = socket.try_clone().and_then(|socket| engine.listen(socket));
+            let addr = place.addr;
+            match listening {
+                Ok(number) => {
+                    place.stage = Stage::Open(number);
+                    if said {
+                        self.said.say(format!("{addr}: it listens now"));
+                    }
+                    say_listening(addr);
+                }
+                // Somebody else listens there since it was bound.
+                Err(error) => place.stage = Stage::Refused(error),
+            }
+        }
+    }
+
+    /// Says which interfaces are waited for.
+    fn say_away(&mut self) {
+        for wanted in &self.wanted {
+            let Listen::On(name, _) = wanted else {
+                continue;
+            };
+            let its = |place: &Place| place.wish.of.as_ref().is_some_and(|of| of.0 == *name);
+            if !self.places.iter().any(its) {
+                self.said.say(format!(
+                    "{name} is not there, is down or has no address; it is waited for, and nothing leaves by another \
+                     interface"
+                ));
+            }
+        }
+    }
+
+    /// Says which addresses cannot be had, and that they are waited for.
+    fn say_refused(&mut self) {
+        let level = match self.places.iter().any(Place::is_had) {
+            false => Level::Error,
+            true => Level::Warn,
+        };
+        for Place { wish, stage, .. } in &self.places {
+            let (Stage::Refused(error), addr) = (stage, wish.addr) else {
+                continue;
+            };
+            // A machine without IPv6 is no trouble unless IPv6 was asked for.
+            let taken = error.kind() == io::ErrorKind::AddrInUse;
+            if self.default && !taken && addr.is_ipv6() {
+                log::info!("cannot listen on {addr}: {error}");
+                continue;
+            }
+            let s = LOOK.as_secs();
+            self.said.say_at(
+                level,
+                format!(
+                    "cannot listen on {addr}: {error}; tried again every {s} s, or choose another with listen ="
+                ),
+            );
+        }
+    }
+}
+
+impl Place {
+    fn is_had(&self) -> bool {
+        !matches!(self.stage, Stage::Refused(_))
+    }
+}
+
+impl Seed {
+    /// Lets peers in at all addresses that were taken.
+    pub(super) fn open_listeners(&mut self) {
+        let engine = std::rc::Rc::clone(&self.engine);
+        self.listening.open(&mut engine.borrow_mut(), false);
+        self.listening.say_refused();
+        self.listening.say_away();
+    }
+
+    /// Looks after the addresses that it listens on, now and then.
+    pub(super) fn mind_listening(&mut self, engine: &mut Engine, now: Instant) {
+        if now < self.listening.next_look {
+            return;
+        }
+        self.listening.next_look = now + LOOK;
+        let before = engine.way_out.clone();
+        let look = &mut |name: &str| interface(name).unwrap_or_default();
+        for number in self.listening.follow(look) {
+            engine.listen_no_longer(number);
+        }
+        self.listening.open(engine, true);
+        self.listening.say_away();
+        // A service looks after that itself.
+        if self.service.is_none() && before != engine.way_out && !engine.way_out.is_shut() {
+            let now = engine.now();
+            engine.node.announce_anew(now);
+        }
+    }
+}
+
+/// Which of an interface's addresses are listened on, in their order. One that is replaced now and then (RFC 8981) does
+/// not drive out the others: those that were listened on stay.
+fn choose(ips: &[IpAddr], had: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let mut chosen: Vec<IpAddr> = Vec::with_capacity(ips.len());
+    for again in [true, false] {
+        for &ip in ips.iter().filter(|ip| had(**ip) == again) {
+            let family = chosen
+                .iter()
+                .filter(|other| other.is_ipv4() == ip.is_ipv4());
+            if family.count() < OF_A_FAMILY {
+                chosen.push(ip);
+            }
+        }
+    }
+    chosen.sort_by_key(|ip| ips.iter().position(|other| other == ip));
+    chosen
+}
+
+/// What was said of late, so that what comes and goes every minute does not fill a log.
+#[derive(Default)]
+pub(super) struct Said(Vec<(String, Instant)>);
+
+impl Said {
+    /// Says something as a warning, and again after an hour at the earliest.
+    pub(super) fn say(&mut self, text: String) {
+        self.say_at(Level::Warn, text);
+    }
+
+    fn say_at(&mut self, level: Level, text: String) {
+        let now = Instant::now();
+        self.0.retain(|(_, at)| now - *at < SAID_AGAIN);
+        if self.0.iter().any(|(said, _)| *said == text) {
+            return log::debug!("{text}");
+        }
+        log::log!(level, "{text}");
+        if self.0.len() == SAID_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((text, now));
+    }
+}
+
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
+    let who = match error.kind() {
+        io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
+        _ => "",
+    };
+    format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
+}
+
+/// Addresses of a family that are listened on of an interface; what the kernel holds for callers is shared among all.
+const OF_A_FAMILY: usize = 4;
+
+/// How often addresses are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The same as long as there is none at a start.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
+
+/// Ports after the usual one that are tried.
+const PORTS: u16 = 99;
+
+/// After how long the same may be said again, and how much is remembered.
+const SAID_AGAIN: Duration = Duration::from_secs(3600);
+const SAID_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::rng::Rng;
+
+    fn with(index: u32, ips: &[&str]) -> Interface {
+        Interface {
+            index,
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        }
+    }
+
+    /// An interface comes late, gets other addresses, is made anew, and goes. Addresses of loopback stand for its.
+    #[test]
+    fn an_interface_is_followed() {
+        let args = SeedArgs {
+            listen: vec!["wg0:0".parse().unwrap()],
+            ..SeedArgs::default()
+        };
+        let mut listening = Listening::new(&args);
+        // Nothing is tied to an interface that is not there.
+        listening.untied = true;
+        let one = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (now, had) in [
+            (Interface::default(), &[][..]),
+            (with(1, &["127.0.0.1"]), &["127.0.0.1"]),
+            (
+                with(1, &["127.0.0.1", "127.0.0.2"]),
+                &["127.0.0.1", "127.0.0.2"],
+            ),
+            (with(1, &["127.0.0.2", "192.0.2.1"]), &["127.0.0.2"]),
+            (with(2, &["127.0.0.2"]), &["127.0.0.2"]),
+            (Interface::default(), &[]),
+        ] {
+            listening.follow(&mut |name| {
+                assert_eq!(name, "wg0");
+                now.clone()
+            });
+            let places = listening.places.iter().filter(|place| place.is_had());
+            let ips: Vec<IpAddr> = places.map(|place| place.addr.ip()).collect();
+            let had: Vec<IpAddr> = had.iter().map(|ip| one(ip)).collect();
+            assert_eq!(ips, had);
+            let way = listening.way();
+            assert_eq!(way.is_shut(), now.ips.is_empty());
+            let from = way.to(one("203.0.113.1")).flatten().map(Exit::ip);
+            assert_eq!(from, now.ips.first().copied());
+            assert_eq!(way.to(one("2001:db8::1")), None);
+            let local = listening.local().ip();
+            assert_eq!(local, had.first().copied().unwrap_or(one("127.0.0.1")));
+        }
+    }
+
+    /// What is still there keeps its socket, and so its callers.
+    #[test]
+    fn what_has_not_changed_stays() {
+        let args = SeedArgs {
+            listen: vec!["wg0:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()],
+            ..SeedArgs::default()
+        };
+        let mut listening = Listening::new(&args);
+        listening.untied = true;
+        let ports = |listening: &Listening| -> Vec<u16> {
+            listening
+                .places
+                .iter()
+                .map(|place| place.addr.port())
+                .collect()
+        };
+        listening.follow(&mut |_| with(1, &["127.0.0.2", "127.0.0.3"]));
+        let before = ports(&listening);
+        listening.follow(&mut |_| with(1, &["127.0.0.3"]));
+        assert_eq!(ports(&listening), before[1..]);
+        // Made anew it is another one.
+        listening.follow(&mut |_| with(2, &["127.0.0.3"]));
+        assert_eq!(ports(&listening)[1..], before[2..]);
+        let way = listening.way();
+        assert_eq!(
+            way.to("203.0.113.1".parse().unwrap())
+                .flatten()
+                .map(Exit::ip),
+            Some([127, 0, 0, 3].into())
+        );
+    }
+
+    #[test]
+    fn addresses_that_are_replaced() {
+        let ips = |numbers: &[u8]| -> Vec<IpAddr> {
+            let of = |n: &u8| IpAddr::from([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *n]);
+            numbers.iter().map(of).collect()
+        };
+        for (there, had, chosen) in [
+            (&[1, 2][..], &[][..], &[1, 2][..]),
+            (&[6, 5, 4, 3, 2, 1], &[], &[6, 5, 4, 3]),
+            // The latest comes first, and the last one is the one that stays.
+            (&[6, 5, 4, 3, 2, 1], &[1, 2, 3], &[6, 3, 2, 1]),
+            (&[6, 5, 4, 3, 2, 1], &[1, 2, 3, 4], &[4, 3, 2, 1]),
+            (&[6, 5, 4, 1], &[1, 2, 3, 4], &[6, 5, 4, 1]),
+        ] {
+            let had = ips(had);
+            let done = choose(&ips(there), |ip| had.contains(&ip));
+            assert_eq!(done, ips(chosen), "{there:?} {had:?}");
+        }
+    }
+
+    /// Whatever two interfaces do: it listens on what is there, what is still there keeps its port, and others are
+    /// called from what is there or not at all.
+    #[test]
+    fn whatever_interfaces_do() {
+        let mut rng = Rng::new(7);
+        let listen = ["wg0:0", "wg1:0", "127.0.0.9:0"].map(|text| text.parse().unwrap());
+        let args = SeedArgs {
+            listen: listen.into(),
+            ..SeedArgs::default()
+        };
+        let mut listening = Listening::new(&args);
+        listening.untied = true;
+        let mut before: Vec<(Wish, u16)> = Vec::new();
+        for round in 0..300 {
+            let now = [0, 1].map(|n| {
+                let mut ips: Vec<IpAddr> = Vec::new();
+                for _ in 0..rng.below(4) {
+                    let ip = IpAddr::from([127, 0, 1 + n, rng.bits32().to_le_bytes()[0] % 5 + 1]);
+                    if !ips.contains(&ip) {
+                        ips.push(ip);
+                    }
+                }
+                let index = 1 + rng.below(2);
+                Interface { index, ips }
+            });
+            listening.follow(&mut |name| now[usize::from(name == "wg1")].clone());
+            let places: Vec<(Wish, u16)> = (listening.places.iter())
+                .map(|place| (place.wish.clone(), place.addr.port()))
+                .collect();
+            for (wish, port) in &places {
+                let there = match &wish.of {
+                    None => wish.addr.ip() == IpAddr::from([127, 0, 0, 9]),
+                    Some((name, index)) => {
+                        let of = &now[usize::from(name == "wg1")];
+                        of.index == *index && of.ips.contains(&wish.addr.ip())
+                    }
+                };
+                assert!(there, "{round}: {wish:?}");
+                let was = before.iter().find(|(other, _)| other == wish);
+                assert!(
+                    was.is_none_or(|(_, before)| before == port),
+                    "{round}: {wish:?}"
+                );
+            }
+            let all = now.iter().flat_map(|of| &of.ips);
+            assert_eq!(places.len(), all.clone().count() + 1, "{round}");
+            let way = listening.way();
+            let from = way.to([203, 0, 113, 1].into());
+            let from = from.map(|exit| exit.map(Exit::ip));
+            assert_eq!(from.flatten(), all.clone().next().copied(), "{round}");
+            assert_eq!(from.is_none(), all.count() == 0, "{round}");
+            before = places;
+        }
+    }
+}

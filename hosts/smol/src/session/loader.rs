@@ -1,0 +1,355 @@
+//! Opens and makes torrents for a service beside the thread that serves, as hashing a disk takes hours.
+//!
+//! There is a thread for each [`Lane`], so that what is only opened waits for no disk to be hashed and for no
+//! server to answer. A thread ends when there is nothing left to do.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use everseed_core::hash::InfoHash;
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::make::Options;
+use everseed_disk::{Links, check, read_torrent, resolve};
+
+use super::fetch::{self, Download};
+use super::index::is_torrent;
+use super::sources::{Renewed, Source, Sources, Trouble, is_given};
+use super::watch::settle_mark;
+use crate::alarm::Alarm;
+use crate::net::way::Way;
+use crate::options::run::Item;
+use crate::storage::catalogue::Mark;
+use crate::storage::mount_guard::{Found, Place};
+use crate::storage::state::State;
+
+/// What is to be opened.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Given back with the outcome.
+    pub(super) ticket: u64,
+    pub(super) item: Item,
+    /// The watched folder that it is in.
+    pub(super) folder: Option<PathBuf>,
+    /// Which links are followed.
+    pub(super) links: Links,
+    /// Whether to open it only if it was seeded before and has not changed.
+    pub(super) known: bool,
+    /// Whether the owner named it, and it is not just something in a watched folder.
+    pub(super) asked: bool,
+    /// How it must look, if it was asleep: otherwise it is something else now.
+    pub(super) mark: Option<Mark>,
+    /// The torrent that it is seeded as, if it was written over meanwhile.
+    pub(super) running: Option<InfoHash>,
+    /// How it looked when it could not be used: if it is the same still it is not read again.
+    pub(super) bad: Option<Mark>,
+    /// For torrents that are made.
+    pub(super) make: Options,
+    pub(super) own_tracker: String,
+    /// For what is fetched.
+    pub(super) way: Way,
+}
+
+/// What became of it.
+pub(super) struct Loaded {
+    pub(super) ticket: u64,
+    /// What the built-in tracker was when it was asked for.
+    pub(super) own_tracker: String,
+    /// How many descriptions had been added in this run when it was begun.
+    pub(super) described: u64,
+    /// Whether it is a torrent file of which nobody knows what it describes.
+    pub(super) in_doubt: bool,
+    /// How it looked, if it is [`Trouble::Bad`].
+    pub(super) bad: Option<Mark>,
+    /// If it was written over and is the same torrent still.
+    pub(super) renewed: Option<Renewed>,
+    /// `None` if only what is known was asked for, and it is not, or it is `renewed`.
+    pub(super) outcome: Option<Outcome>,
+}
+
+pub(super) type Outcome = Result<(Source, Option<Download>), Trouble>;
+
+/// The threads, as the service sees them.
+pub(super) struct Loader {
+    state: Arc<State>,
+    alarm: Arc<Alarm>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    lanes: [Lane; LANES],
+    loaded: VecDeque<Loaded>,
+}
+
+/// What is done in one after the other: what is only opened, what may have to be fetched from a server, what is
+/// hashed.
+#[derive(Default)]
+struct Lane {
+    orders: VecDeque<Order>,
+    running: bool,
+}
+
+const LANES: usize = 3;
+const OPENED: usize = 0;
+const FETCHED: usize = 1;
+const HASHED: usize = 2;
+
+impl Loader {
+    pub(super) fn new(state: Arc<State>, alarm: Arc<Alarm>) -> Loader {
+        Loader {
+            state,
+            alarm,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Has something opened.
+    pub(super) fn ask(&self, order: Order) {
+        let lane = match &order.item {
+            _ if order.known || order.running.is_some() => OPENED,
+            Item { fetch: Some(_), .. } => FETCHED,
+            Item { path, .. } if is_torrent(path) => OPENED,
+            _ => HASHED,
+        };
+        queue(&self.state, &self.alarm, &self.shared, lane, order);
+    }
+
+    /// The next outcome, if there is one.
+    pub(super) fn next(&self) -> Option<Loaded> {
+        lock(&self.shared).loaded.pop_front()
+    }
+}
+
+fn queue(
+    state: &Arc<State>,
+    alarm: &Arc<Alarm>,
+    shared: &Arc<Mutex<Shared>>,
+    at: usize,
+    order: Order,
+) {
+    let mut held = lock(shared);
+    let lane = &mut held.lanes[at];
+    lane.orders.push_back(order);
+    if lane.running {
+        return;
+    }
+    let (state, alarm) = (Arc::clone(state), Arc::clone(alarm));
+    let theirs = Arc::clone(shared);
+    let work = move || work(&state, &alarm, &theirs, at);
+    let started = thread::Builder::new().name("load".into()).spawn(work);
+    match started {
+        Ok(_) => lane.running = true,
+        // The next order tries again.
+        Err(error) => log::error!("no thread to open torrents: {error}"),
+    }
+}
+
+fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at: usize) {
+    loop {
+        let order = {
+            let lane = &mut lock(shared).lanes[at];
+            let Some(order) = lane.orders.pop_front() else {
+                lane.running = false;
+                return;
+            };
+            order
+        };
+        if at == OPENED && !order.known && !is_given(&order.item.path) {
+            // A folder of such a name.
+            queue(state, alarm, shared, HASHED, order);
+            continue;
+        }
+        let described = state.described().added();
+        let path = &order.item.path;
+        let bad = is_torrent(path)
+            .then(|| settle_mark(path, || false))
+            .flatten();
+        let mut renewed = None;
+        let outcome = match order.bad.is_some() && order.bad == bad {
+            // What was said about it holds.
+            true => Some(Err(Trouble::Bad(String::new()))),
+            false => match renew(state, &order) {
+                Ok(None) => open(state, &order),
+                Ok(same) => {
+                    renewed = same;
+                    None
+                }
+                Err(trouble) => Some(Err(trouble)),
+            },
+        };
+        lock(shared).loaded.push_back(Loaded {
+            ticket: order.ticket,
+            described,
+            in_doubt: is_in_doubt(state, &order, outcome.as_ref()),
+            bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
+            own_tracker: order.own_tracker,
+            renewed,
+            outcome,
+        });
+        alarm.ring();
+    }
+}
+
+/// Whether nobody knows what a torrent file describes, though everything was done to find out.
+fn is_in_doubt(state: &State, order: &Order, outcome: Option<&Outcome>) -> bool {
+    let path = &order.item.path;
+    if !is_torrent(path) || !path.is_absolute() {
+        return false;
+    }
+    match outcome {
+        Some(Ok(_)) => false,
+        None => true,
+        Some(Err(_)) => match sources(state, order, None).claim(path) {
+            Ok(known) => !known,
+            Err(error) => {
+                log::error!("{error}");
+                true
+            }
+        },
+    }
+}
+
+fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -> Sources<'a> {
+    Sources {
+        state,
+        asked: order.asked,
+        original,
+        data: match &order.item.fetch {
+            Some(fetch) => Some(&fetch.out),
+            None => order.item.data.as_deref(),
+        },
+        files: &order.item.files,
+        within: order.folder.as_deref(),
+        links: order.links,
+        make: &order.make,
+        own_tracker: &order.own_tracker,
+    }
+}
+
+/// What a torrent file that is seeded says now, unless it is of another torrent.
+fn renew(state: &State, order: &Order) -> Result<Option<Renewed>, Trouble> {
+    match order.running {
+        Some(running) => sources(state, order, None).renewed(&order.item.path, running),
+        None => Ok(None),
+    }
+}
+
+fn open(state: &State, order: &Order) -> Option<Outcome> {
+    if let Err(reason) = is_there(&order.item, state) {
+        return Some(Err(Trouble::Away(reason)));
+    }
+    if !order.known {
+        return Some(open_any(state, order));
+    }
+    let source = sources(state, order, None).known(&order.item.path)?;
+    Some(source.map(|source| (looked_at(source), None)))
+}
+
+/// A folder of very many files is looked at here and not beside those who are served.
+fn looked_at(mut source: Source) -> Source {
+    source.found = check::fingerprint(&source.content).ok();
+    source
+}
+
+fn open_any(state: &State, order: &Order) -> Outcome {
+    let Item { path, fetch, .. } = &order.item;
+    if let Some(before) = order.mark {
+        let now = settle_mark(path, || false);
+        // What a torrent file is now is heeded when it stays so.
+        if now != Some(before)
+            && is_torrent(path)
+            && let Some(source) = sources(state, order, None).as_before(path)
+        {
+            return Ok((looked_at(source?), None));
+        }
+        let changed = format!("{}: it has changed", path.display());
+        match now {
+            Some(mark) if mark == before => {}
+            Some(_) => return Err(Trouble::Changed(changed)),
+            None => return Err(changed.into()),
+        }
+    }
+    if let (Some(_), Some(folder)) = (fetch, &order.folder) {
+        resolve(folder, path, order.links).map_err(|error| error.to_string())?;
+    }
+    let kept = match fetch {
+        Some(_) => Some(
+            fetch::torrent(state, path, &order.way).map_err(|refusal| refused(path, refusal))?,
+        ),
+        None => None,
+    };
+    // Where it is a copy of something that is somewhere.
+    let original = kept.as_ref().and(Some(path.as_path()));
+    let original = original.filter(|path| path.is_absolute());
+    let mut sources = sources(state, order, original);
+    if kept.is_some() {
+        sources.within = None;
+    }
+    let source = looked_at(sources.open(kept.as_ref().unwrap_or(path))?);
+    let download = match fetch {
+        Some(fetch) => {
+            let mut plan = fetch::plan(state, &source.content, fetch).map_err(|(text, _)| text)?;
+            // It may be a disk that is not mounted.
+            plan.make_out = false;
+            Some(plan)
+        }
+        None => None,
+    };
+    Ok((source, download))
+}
+
+/// A local file that cannot be used stays so until it is changed; a server may answer otherwise another time.
+fn refused(path: &Path, (text, code): fetch::Refusal) -> Trouble {
+    match path.is_absolute() && fetch::is_of_the_file(code) {
+        true => Trouble::Bad(text),
+        false => Trouble::Failed(text),
+    }
+}
+
+/// Whether what is to be opened can be looked for, as the disks that it needs are there.
+fn is_there(item: &Item, state: &State) -> Result<(), String> {
+    let path = &item.path;
+    let remote = item.fetch.is_some() && !path.is_absolute();
+    let data = match &item.fetch {
+        Some(fetch) => Some(&fetch.out),
+        None => item.data.as_ref(),
+    };
+    let metainfo = || -> Option<Metainfo> { read_torrent(path).ok() };
+    let before = match is_torrent(path) && !remote {
+        true => metainfo().and_then(|m| state.place(m.info_hash, data?)),
+        false => None,
+    };
+    let here = (!remote).then_some(path);
+    for (place, before) in here
+        .map(|place| (place, None))
+        .into_iter()
+        .chain(data.map(|place| (place, before.as_ref())))
+    {
+        let shown = place.display();
+        match Place::look(place, before) {
+            Found::There(_) => {}
+            Found::NotMounted(mount) => {
+                return Err(format!("{shown}: {} is not mounted", mount.display()));
+            }
+            Found::Another(mount) => {
+                return Err(format!(
+                    "{shown}: another disk is mounted at {}",
+                    mount.display()
+                ));
+            }
+        }
+    }
+    match data {
+        Some(data) if !data.exists() => Err(format!(
+            "{}: it is not there, and not made, as it may be on a disk that is not mounted",
+            data.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

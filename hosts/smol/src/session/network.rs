@@ -1,0 +1,201 @@
+//! The address that this machine has for the world, which may come late, go and change.
+//!
+//! Nobody is parted with when it does: a link that does not work ends by itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everseed_core::tracker::Family;
+use everseed_disk::{Content, make};
+
+use super::index::is_torrent;
+use super::reach::{Links, introduce};
+use super::service::{Managed, Service, Stage};
+use super::sources::{Source, own_options};
+use super::{Seed, hosts};
+use crate::client::trackers;
+use crate::net::address::outgoing;
+use crate::net::engine::Engine;
+use crate::net::way::{Exit, Way};
+use crate::text::Output;
+
+/// Under which addresses this machine reaches the world.
+pub(super) struct Network {
+    /// Those that trackers were told of last.
+    known: [Option<IpAddr>; 2],
+    /// Since when each is gone.
+    gone: [Option<Instant>; 2],
+    /// When they may be told again: a line that comes and goes is no reason to call them every few seconds.
+    next: Instant,
+}
+
+impl Network {
+    pub(super) fn new(way: &Way) -> Network {
+        let known = now(way);
+        let gone = known.map(|ip| ip.is_none().then(Instant::now));
+        let next = Instant::now();
+        Network { known, gone, next }
+    }
+
+    pub(super) fn has_changed(&mut self, way: &Way, at: Instant) -> bool {
+        self.is_news(now(way), at)
+    }
+
+    /// Whether there is another address, or one again that was gone for long. That one is gone is no
+    /// news: it may come back before anybody notices.
+    fn is_news(&mut self, ips: [Option<IpAddr>; 2], now: Instant) -> bool {
+        let mut news = false;
+        for (at, ip) in ips.into_iter().enumerate() {
+            match (ip, self.gone[at]) {
+                (None, None) => self.gone[at] = Some(now),
+                (None, Some(_)) => {}
+                (Some(_), since) => {
+                    let long = since.is_some_and(|since| now - since >= LONG_GONE);
+                    news |= self.known[at] != ip || long;
+                }
+            }
+        }
+        if news && now < self.next {
+            return false;
+        }
+        for (at, ip) in ips.into_iter().enumerate().filter(|(_, ip)| ip.is_some()) {
+            (self.known[at], self.gone[at]) = (ip, None);
+        }
+        if news {
+            self.next = now + PAUSE;
+        }
+        news
+    }
+}
+
+/// Those that there are now: of the interfaces that everybody is called by, or those that the routes say.
+fn now(way: &Way) -> [Option<IpAddr>; 2] {
+    [Family::V4, Family::V6].map(|family| match way.is_tied() {
+        true => way.exit(family).map(Exit::ip),
+        false => outgoing(family == Family::V4),
+    })
+}
+
+impl Service {
+    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
+    pub(super) fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let addr = SocketAddr::new(seed.listening.local().ip(), seed.reach.port());
+        let own_tracker = seed.reach.tracker(addr);
+        self.said
+            .say("the network is there with another address; all trackers are told".to_owned());
+        let now = engine.now();
+        engine.node.announce_anew(now);
+        if seed.own_tracker == own_tracker {
+            return;
+        }
+        let names = hosts(&seed.named_trackers, &own_tracker);
+        seed.tracker.borrow_mut().set_names(names);
+        let former = std::mem::replace(&mut seed.own_tracker, own_tracker);
+        seed.reach.leave(former);
+        self.link_anew(seed, |_| true);
+        seed.say_where_again();
+    }
+
+    /// Has the links of what is seeded name the address that we have now.
+    pub(super) fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
+        let links = seed.links();
+        let make = self.config.seed.make.clone();
+        let named = !make.trackers.is_empty();
+        let mut linked = Vec::new();
+        for managed in self.items.iter().filter(|managed| which(managed)) {
+            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
+                continue;
+            };
+            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
+            let torrent = seed.torrents.iter().find(|t| t.number() == *number);
+            linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
+        }
+        // It writes to the disk.
+        seed.slow.spawn(smol::unblock(move || {
+            for (content, made) in linked {
+                if let Err(error) = link_anew(content, made, &make, &links) {
+                    log::error!("{error}; its links name our former address");
+                }
+            }
+        }));
+    }
+}
+
+/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
+/// file if it was `made` here.
+fn link_anew(
+    content: Arc<Content>,
+    made: bool,
+    options: &make::Options,
+    links: &Links,
+) -> Result<(), String> {
+    let own_tracker = &links.own_tracker;
+    let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
+    let options = own_options(options, own_tracker);
+    if made && make::stays_put(metainfo, &options) {
+        make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
+    }
+    let tiers = trackers::tiers(torrent, metainfo)?;
+    if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
+        return Ok(());
+    }
+    let source = Source {
+        content,
+        tiers: Box::default(),
+        fresh: None,
+        found: None,
+    };
+    let mut out = Output::new();
+    introduce(&source, links, &mut out)?;
+    // A reader that has gone away is no reason to stop seeding.
+    let _ = out.finish();
+    Ok(())
+}
+
+/// After so long without a network trackers may have forgotten us, and have long pauses behind them.
+const LONG_GONE: Duration = Duration::from_secs(60);
+
+/// How long trackers are left alone after they were told of an address.
+const PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_changes() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let ip = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
+        let mut network = Network {
+            known: [ip(1), None],
+            gone: [None, Some(start)],
+            next: start,
+        };
+        for (s, v4, news) in [
+            (0, ip(1), false),
+            // Away for a moment.
+            (10, None, false),
+            (20, ip(1), false),
+            // Away for long.
+            (30, None, false),
+            (80, None, false),
+            (90, ip(1), true),
+            (100, ip(1), false),
+            // Another one, soon after.
+            (110, ip(2), false),
+            (150, ip(2), true),
+            (160, ip(2), false),
+            // It comes and goes.
+            (170, ip(1), false),
+            (180, ip(2), false),
+            (190, ip(3), false),
+            (220, ip(3), true),
+        ] {
+            assert_eq!(network.is_news([v4, None], at(s)), news, "{s}");
+        }
+        // IPv6 came late.
+        assert!(network.is_news([ip(3), Some(IpAddr::from([1; 16]))], at(280)));
+    }
+}

@@ -1,0 +1,259 @@
+//! Where others reach us, what links say of it, and where such links work.
+//!
+//! Invariant: what is printed is true. An address of our network means nothing outside, so a link with such an
+//! address is never printed without a word on it; `--public-address` names one that means the same everywhere.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Seed;
+use super::sources::Source;
+use crate::client::trackers;
+use crate::magnet::magnet;
+use crate::net::address::PublicAddress;
+use crate::net::scope::Scope;
+use crate::options::seed::SeedArgs;
+use crate::secrets::has_secret;
+use crate::text::{Output, escape};
+use crate::url::Url;
+
+/// What is known of it.
+pub(super) struct Reach {
+    public: Option<PublicAddress>,
+    /// The port that we listen on here.
+    port: u16,
+    /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
+    former: VecDeque<String>,
+    /// Where links work, as it was said last.
+    said: Option<Scope>,
+    /// When the name is looked up next.
+    next_look: Instant,
+    /// Whether it was found the last time; that it was not is said once.
+    found: Rc<Cell<bool>>,
+}
+
+/// What links say of us.
+#[derive(Clone, Debug)]
+pub(super) struct Links {
+    pub(super) own_tracker: String,
+    /// Whether torrent files are given to whoever asks.
+    share: bool,
+    /// Ourselves, as a peer.
+    peer: Option<String>,
+}
+
+impl Reach {
+    pub(super) fn new(args: &SeedArgs, port: u16) -> Reach {
+        Reach {
+            public: args.public_address.clone(),
+            port,
+            former: VecDeque::new(),
+            said: None,
+            next_look: Instant::now(),
+            found: Rc::new(Cell::new(true)),
+        }
+    }
+
+    /// The port that we listen on here.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port that others are told.
+    pub(super) fn told_port(&self) -> u16 {
+        let public = self.public.as_ref().and_then(|public| public.port);
+        public.unwrap_or(self.port)
+    }
+
+    /// Notes what the built-in tracker is no longer called.
+    pub(super) fn leave(&mut self, url: String) {
+        self.former.retain(|other| *other != url);
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back(url);
+    }
+
+    /// Whether the built-in tracker was called so since we started.
+    pub(super) fn was_ours(&self, url: &str) -> bool {
+        self.former.iter().any(|other| other == url)
+    }
+
+    /// The built-in tracker's announce URL, if `local` is our address in our network.
+    pub(super) fn tracker(&self, local: SocketAddr) -> String {
+        match &self.public {
+            Some(public) => format!("http://{}/announce", public.with_port(self.port)),
+            None => format!("http://{local}/announce"),
+        }
+    }
+}
+
+impl Seed {
+    pub(super) fn links(&self) -> Links {
+        let public = self.reach.public.as_ref();
+        Links {
+            own_tracker: self.own_tracker.clone(),
+            share: self.share_torrent,
+            peer: public.map(|public| public.with_port(self.reach.port)),
+        }
+    }
+
+    /// Says once where links work that name the built-in tracker alone.
+    pub(super) fn say_where(&mut self) {
+        let scope = scope_of(&self.own_tracker);
+        if self.reach.said == Some(scope) {
+            return;
+        }
+        self.reach.said = Some(scope);
+        let only = match scope {
+            Scope::Public | Scope::Nowhere => return,
+            Scope::Loopback => "on this machine",
+            Scope::Link | Scope::Private => "within your network",
+        };
+        let (tracker, port) = (&self.own_tracker, self.reach.port);
+        let mut out = Output::new();
+        out.line(format_args!(
+            "note: torrents and links that name {tracker} work {only} only; for others forward port {port} (TCP) \
+             to this machine and name the address outside with --public-address HOST[:PORT]"
+        ));
+        let _ = out.finish();
+    }
+
+    /// Says it again if it was said and is something else now.
+    pub(super) fn say_where_again(&mut self) {
+        if self.reach.said.is_some() {
+            self.say_where();
+        }
+    }
+
+    /// Looks the public address up when that is due, for the built-in tracker to tell it.
+    pub(super) fn look_up(&mut self, now: Instant) {
+        let Some(public) = self
+            .reach
+            .public
+            .clone()
+            .filter(|_| now >= self.reach.next_look)
+        else {
+            return;
+        };
+        self.reach.next_look = now + LOOK_UP;
+        let (tracker, port) = (Rc::clone(&self.tracker), self.reach.told_port());
+        if let Ok(ip) = public.host.parse::<IpAddr>() {
+            return tracker
+                .borrow_mut()
+                .set_public(&[SocketAddr::new(ip, port)]);
+        }
+        let before = Rc::clone(&self.reach.found);
+        self.slow.spawn(async move {
+            let host = public.host.as_str();
+            let found = smol::net::resolve((host, port)).await;
+            let said = !before.replace(found.is_ok());
+            match found {
+                Ok(found) => tracker.borrow_mut().set_public(&found),
+                // It says nothing about what was found before.
+                Err(error) if !said => {
+                    let s = LOOK_UP.as_secs();
+                    log::warn!(
+                        "{host}: {error}; looked up again every {s} s, see --public-address"
+                    );
+                }
+                Err(_) => {}
+            }
+        });
+    }
+}
+
+/// How far those are away who can use a URL.
+fn scope_of(url: &str) -> Scope {
+    let host = Url::parse(url).map_or("", |url| url.host);
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+    ip.map_or(Scope::Public, Scope::of)
+}
+
+/// Prints what others need to know of a torrent. Answers whether the built-in tracker is the only one that is named.
+pub(super) fn introduce(source: &Source, links: &Links, out: &mut Output) -> Result<bool, String> {
+    let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
+    let own_tracker = links.own_tracker.as_str();
+    let tiers = trackers::tiers(source.content.read_torrent_file(), metainfo)?;
+    let mut trackers: Vec<&str> = tiers.iter().flatten().map(String::as_str).collect();
+    if trackers.is_empty() && !metainfo.private {
+        trackers.push(own_tracker);
+    }
+    out.line(format_args!(
+        "torrent: {}",
+        escape(torrent.as_os_str().as_encoded_bytes())
+    ));
+    out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    let only_ours = trackers.iter().all(|url| *url == own_tracker);
+    // A private torrent is joined with its torrent file alone, and secrets are given to nobody.
+    if metainfo.private {
+        return Ok(only_ours);
+    }
+    let all = trackers.len();
+    trackers.retain(|url| !has_secret(url));
+    if links.share && trackers.len() == all {
+        let site = own_tracker.trim_end_matches("/announce");
+        let hash = metainfo.info_hash;
+        out.line(format_args!("torrent-url: {site}/{hash}.torrent"));
+    }
+    let name = source.content.name();
+    let magnet = magnet(metainfo.info_hash, name, trackers, links.peer.as_deref());
+    out.line(format_args!("magnet: {magnet}"));
+    Ok(only_ours)
+}
+
+/// How often the name is looked up, as it may be that of a line whose address changes every day.
+const LOOK_UP: Duration = Duration::from_secs(300);
+
+/// Former URLs that are remembered.
+const FORMER_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_link_works() {
+        for (url, scope) in [
+            ("http://192.168.1.2:6881/announce", Scope::Private),
+            ("http://127.0.0.1:6881/announce", Scope::Loopback),
+            ("http://[fe80::1]:6881/announce", Scope::Link),
+            ("http://[2001:db8::1]:6881/announce", Scope::Public),
+            ("http://203.0.113.5:6881/announce", Scope::Public),
+            ("http://seed.example.org:6881/announce", Scope::Public),
+        ] {
+            assert_eq!(scope_of(url), scope, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_others_are_told() {
+        let local = "192.168.1.2:6881".parse().unwrap();
+        for (public, tracker, port) in [
+            (None, "http://192.168.1.2:6881/announce", 6881),
+            (Some("a.example"), "http://a.example:6881/announce", 6881),
+            (Some("a.example:80"), "http://a.example:80/announce", 80),
+            (
+                Some("[2001:db8::1]:9"),
+                "http://[2001:db8::1]:9/announce",
+                9,
+            ),
+            (
+                Some("2001:db8::1"),
+                "http://[2001:db8::1]:6881/announce",
+                6881,
+            ),
+        ] {
+            let args = SeedArgs {
+                public_address: public.map(|text| PublicAddress::parse(text).unwrap()),
+                ..SeedArgs::default()
+            };
+            let reach = Reach::new(&args, 6881);
+            assert_eq!(reach.tracker(local), tracker);
+            assert_eq!((reach.told_port(), reach.port()), (port, 6881));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! SIGHUP: another configuration while it runs.
+//!
+//! Invariant: the configuration that it has is left only for one that can be carried out. Limits and what comes and
+//! goes change while peers are connected; for what is fixed at a start (memory, state, addresses) it begins
+//! anew in place, which parts with all of them.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use everseed_node::Limits;
+
+use super::foresee::{Finding, Weight, foresee};
+use super::service::{Managed, Service, Stage, awake, plan_room, room, stop};
+use super::status::Status;
+use super::watch::Watch;
+use super::{Seed, limits};
+use crate::clock::time_of_day;
+use crate::failure::Failure;
+use crate::logging::set_log;
+use crate::memory::Plan;
+use crate::net::engine::Engine;
+use crate::options::get::Fetch;
+use crate::options::rates::{self, Moment};
+use crate::options::run::Config;
+use crate::options::seed::SeedArgs;
+use crate::text::{is_live, size};
+
+/// A configuration and what a start would find out about it; or what is wrong in its file.
+pub(super) type Read = Result<(Config, Vec<Finding>), String>;
+
+impl Service {
+    /// Has the configuration read, and what it names looked at, beside those who are served.
+    pub(super) fn read_config(&self, seed: &Seed) {
+        let (args, running) = (self.args.clone(), self.config.clone());
+        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&seed.alarm));
+        seed.slow.spawn(async move {
+            let read = smol::unblock(move || {
+                let (config, lines, wrong) = Config::read(&args)?;
+                let found = foresee(&config, &lines, wrong, Some(&running));
+                Ok((config, found))
+            });
+            place.set(Some(read.await));
+            alarm.ring();
+        });
+    }
+
+    /// Goes on with another configuration, unless something in it cannot be carried out.
+    pub(super) fn reload(&mut self, seed: &mut Seed, engine: &mut Engine, read: Read) {
+        let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
+            let (waits, wrong): (Vec<_>, Vec<_>) =
+                found.iter().partition(|f| f.weight == Weight::Waits);
+            for finding in waits {
+                log::warn!("{}", self.args.tell(finding));
+            }
+            let wrong: Vec<_> = wrong.into_iter().map(|f| self.args.tell(f)).collect();
+            match wrong.is_empty() {
+                true => Ok(config),
+                false => Err(wrong),
+            }
+        });
+        let config = match read {
+            Ok(config) => config,
+            Err(wrong) => {
+                wrong.iter().for_each(|wrong| log::error!("{wrong}"));
+                return log::error!("it goes on with the configuration as it was");
+            }
+        };
+        if !self.takes(&config) {
+            if let Err(error) = program() {
+                return log::error!("{error}; it goes on with the configuration as it was");
+            }
+            log::warn!("the configuration has changed, so it starts anew with it");
+            seed.again = true;
+            return;
+        }
+        log::warn!("the configuration was read");
+        self.take(seed, engine, config);
+    }
+
+    /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
+    /// for it.
+    fn takes(&self, config: &Config) -> bool {
+        let now = &self.config;
+        let what = |config: &Config| config.download.as_ref().map(Fetch::what);
+        let fixed = Config {
+            seed: SeedArgs {
+                up: now.seed.up,
+                slots: now.seed.slots,
+                max_peers: now.seed.max_peers,
+                check: now.seed.check,
+                quiet: now.seed.quiet,
+                log: now.seed.log,
+                ..config.seed.clone()
+            },
+            down: now.down,
+            rates: now.rates.clone(),
+            download: now.download.clone(),
+            watch: now.watch.clone(),
+            items: now.items.clone(),
+            ..config.clone()
+        };
+        let mut needed = Plan::default();
+        let torrents = match config.watch.is_empty() {
+            true => config.items.len(),
+            false => awake(config),
+        };
+        plan_room(&mut needed, config, torrents);
+        // Fewer are chosen of those that there are.
+        let limits = |config: &Config| (config.seed.slots, config.seed.max_peers);
+        let more = limits(config) != limits(now)
+            && room(config)
+                .is_ok_and(|room| room.slots > self.room.slots || room.peers > self.room.peers);
+        let room = self.room.has_room_for(&needed) && !more;
+        fixed == *now && what(config) == what(now) && room
+    }
+
+    fn take(&mut self, seed: &mut Seed, engine: &mut Engine, config: Config) {
+        self.config = config;
+        self.set_limits(seed, engine);
+        let wanted = &self.config;
+        let same = |managed: &Managed| {
+            let mut items = wanted.items.iter();
+            items.find(|item| item.is_same(&managed.item))
+        };
+        let (mut kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
+            .into_iter()
+            .partition(|managed| match &managed.folder {
+                Some(folder) => wanted.watch.contains(folder),
+                None => same(managed).is_some(),
+            });
+        for managed in &mut kept {
+            let goal = match &managed.folder {
+                Some(_) => wanted.download.as_ref(),
+                None => same(managed).and_then(|item| item.fetch.as_deref()),
+            };
+            if let Some(goal) = goal {
+                managed.set_goal(seed, goal);
+            }
+        }
+        self.items = kept;
+        for managed in gone {
+            stop(seed, engine, &managed);
+        }
+        self.forget_unwatched(seed, engine);
+        self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
+        (self.survey, self.surveying) = (self.survey + 1, false);
+        self.name_items();
+        self.next_poll = Instant::now();
+    }
+
+    /// What may change while peers are connected.
+    fn set_limits(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        self.zone = None;
+        self.mind_rates(engine);
+        self.limit(engine);
+        let args = &self.config.seed;
+        seed.check = args.check;
+        let quiet = args.quiet || !is_live(&std::io::stdout());
+        seed.status.finish();
+        seed.status = Status::new(quiet);
+        set_log(args.log);
+    }
+}
+
+/// Rates by the hour.
+impl Service {
+    /// The limits up and down that hold now.
+    fn rates_now(&mut self) -> (Option<u64>, Option<u64>) {
+        let usual = (self.config.seed.up, self.config.down);
+        if self.config.rates.is_empty() {
+            return usual;
+        }
+        let zone = self.zone.get_or_insert_with(rates::zone);
+        let moment = Moment::new(time_of_day(), zone);
+        rates::at(&self.config.rates, moment, usual)
+    }
+
+    /// Has other limits hold when their hours begin or end. Nobody is parted with.
+    pub(super) fn mind_rates(&mut self, engine: &mut Engine) {
+        let rates = self.rates_now();
+        if rates == self.rates {
+            return;
+        }
+        self.rates = rates;
+        self.limit(engine);
+        let shown = |rate: Option<u64>| match rate {
+            Some(rate) => format!("at most {}/s", size(rate)),
+            None => "without a limit".to_owned(),
+        };
+        let (up, down) = (shown(rates.0), shown(rates.1));
+        log::info!("limits from now on: up {up}, down {down}");
+    }
+
+    fn limit(&self, engine: &mut Engine) {
+        let limits = Limits {
+            upload_bps: self.rates.0,
+            download_bps: self.rates.1,
+            ..limits(&self.config.seed, &self.room)
+        };
+        engine.node.set_limits(engine.now(), limits);
+    }
+}
+
+impl Managed {
+    /// Seeds it for another time, or calls others for it.
+    fn set_goal(&mut self, seed: &mut Seed, goal: &Fetch) {
+        let Some(fetch) = &mut self.item.fetch else {
+            return;
+        };
+        let goal = Fetch {
+            out: fetch.out.clone(),
+            ..goal.clone()
+        };
+        if **fetch == goal {
+            return;
+        }
+        **fetch = goal;
+        match self.stage {
+            Stage::Running(number) => {
+                let mut torrents = seed.torrents.iter_mut();
+                if let Some(torrent) = torrents.find(|t| t.number() == number) {
+                    torrent.set_goal(fetch);
+                }
+            }
+            // It may not be enough any more.
+            Stage::Done => self.stage = Stage::Ready,
+            _ => {}
+        }
+    }
+}
+
+/// Starts this program anew in its own place, with what it was started with. Returns if that fails.
+pub(super) fn start_again() -> Failure {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let program = match program() {
+        Ok(program) => program,
+        Err(error) => return Failure::Failed(error),
+    };
+    let error = Command::new(&program).arg0(name).args(args).exec();
+    Failure::Failed(format!("{}: {error}", program.display()))
+}
+
+/// The program's file, if it can be started. One that was replaced meanwhile is at its former path; one that was
+/// removed runs on.
+fn program() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let shown = program.to_string_lossy().into_owned();
+    let program = match shown.strip_suffix(" (deleted)") {
+        Some(path) if Path::new(path).is_file() => PathBuf::from(path),
+        Some(_) => PathBuf::from("/proc/self/exe"),
+        None => program,
+    };
+    let usable = rustix::fs::access(&program, rustix::fs::Access::EXEC_OK);
+    match usable {
+        Ok(()) => Ok(program),
+        Err(error) => Err(format!("{}: {error}", program.display())),
+    }
+}

@@ -1,0 +1,166 @@
+//! A torrent file that is written over, replaced or truncated while its torrent is seeded.
+//!
+//! Invariant: what was loaded goes on, from the copy in the state, until the file has stayed as it is for a while and
+//! is a torrent. If it is the same one, its trackers are those that it names now, and nothing else changes; another
+//! one takes the place of the former.
+
+use std::time::{Duration, Instant};
+
+use super::Seed;
+use super::index::is_torrent;
+use super::loader::{Order, Outcome};
+use super::scan::{SETTLED, age};
+use super::scout;
+use super::service::{Managed, POLL, Service, Stage, stop};
+use super::sources::{Renewed, Trouble};
+use super::watch::Seen;
+use crate::net::engine::Engine;
+use crate::text::escape;
+
+/// How far it is known what the file is now.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    /// How the file looked last.
+    seen: Option<Seen>,
+    /// When it is looked at next.
+    next_look: Instant,
+    pub(super) state: Renewing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Renewing {
+    /// It is what was loaded, or nothing that can be.
+    Not,
+    /// It has changed, and is opened at this time.
+    Settles(Instant),
+    /// The loader has it.
+    Loads(u64),
+}
+
+impl Default for Renewal {
+    fn default() -> Renewal {
+        Renewal {
+            seen: None,
+            next_look: Instant::now(),
+            state: Renewing::Not,
+        }
+    }
+}
+
+impl Service {
+    /// Has the files of torrents that are seeded looked at, as writing over one does not change its folder.
+    pub(super) fn look_at_torrent_files(&mut self, seed: &Seed, engine: &Engine, now: Instant) {
+        let links = self.config.seed.links;
+        for managed in &mut self.items {
+            let Stage::Running(number) = managed.stage else {
+                continue;
+            };
+            let path = &managed.item.path;
+            if !is_torrent(path) || !path.is_absolute() {
+                continue;
+            }
+            if now >= managed.renewal.next_look && !managed.looking {
+                managed.renewal.next_look = now + POLL;
+                managed.looking = self.scout.ask(scout::Order::Look {
+                    folder: managed.folder.clone(),
+                    path: path.clone(),
+                    links,
+                });
+            }
+            let torrent = seed.torrents.iter().find(|t| t.number() == number);
+            if let (Renewing::Settles(at), Some(torrent)) = (managed.renewal.state, torrent)
+                && at <= now
+            {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                managed.renewal.state = Renewing::Loads(ticket);
+                self.loader.ask(Order {
+                    ticket,
+                    item: managed.item.clone(),
+                    folder: managed.folder.clone(),
+                    links,
+                    known: false,
+                    asked: managed.folder.is_none(),
+                    mark: None,
+                    running: Some(torrent.info_hash()),
+                    make: self.config.seed.make.clone(),
+                    bad: None,
+                    own_tracker: seed.own_tracker.clone(),
+                    way: engine.way_out.clone(),
+                });
+            }
+        }
+    }
+
+    /// What the file is that was written over.
+    pub(super) fn renewed(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        at: usize,
+        renewed: Option<Renewed>,
+        outcome: Option<Outcome>,
+    ) {
+        let managed = &mut self.items[at];
+        let Renewing::Loads(ticket) = managed.renewal.state else {
+            return;
+        };
+        managed.renewal.state = Renewing::Not;
+        let Stage::Running(number) = managed.stage else {
+            return;
+        };
+        let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
+        match (renewed, outcome) {
+            (Some(renewed), _) => {
+                let mut torrents = seed.torrents.iter_mut();
+                if let Some(torrent) = torrents.find(|t| t.number() == number)
+                    && torrent.take_trackers(engine, renewed)
+                {
+                    log::warn!("{shown}: it names other trackers now, which are asked from now on");
+                }
+            }
+            (None, Some(outcome @ Ok(_))) => {
+                log::warn!("{shown}: it is another torrent now");
+                stop(seed, engine, managed);
+                managed.stage = Stage::Loading(ticket);
+                self.start_loaded(seed, engine, ticket, outcome);
+            }
+            (None, Some(Err(trouble))) => {
+                if !matches!(trouble, Trouble::Bad(_)) {
+                    managed.renewal.state = Renewing::Settles(Instant::now() + AGAIN);
+                }
+                let reason = trouble.text();
+                if managed.said != reason {
+                    log::error!("{reason}; what was loaded of it goes on");
+                    managed.said = reason;
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+impl Managed {
+    /// How the file of a torrent that is seeded looks now. Where there is none, what was loaded goes on.
+    pub(super) fn saw_torrent_file(&mut self, seen: Option<Seen>) {
+        let Some((mark, changed)) = seen else {
+            return;
+        };
+        let renewal = &mut self.renewal;
+        let first = renewal.seen.is_none();
+        if renewal.seen == seen {
+            return;
+        }
+        renewal.seen = seen;
+        if first && self.mark.is_none_or(|before| before == mark) {
+            self.mark = Some(mark);
+            return;
+        }
+        self.mark = Some(mark);
+        let still = SETTLED.saturating_sub(age(changed));
+        renewal.state = Renewing::Settles(Instant::now() + still);
+    }
+}
+
+/// How soon a file that could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(60);

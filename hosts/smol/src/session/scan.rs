@@ -1,0 +1,412 @@
+//! What comes and goes in the watched folders.
+//!
+//! A folder may hold any number of torrents: those that are in the catalogue are looked up by name, and of
+//! those that are new some are taken in at a time.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Seed;
+use super::index::is_torrent;
+use super::scout::{Found, Known, Order, Report, Survey};
+use super::service::{LONG_LOOK, LONGEST_PAUSE, MOST_KNOWN, Managed, Service, Stage, stop};
+use super::torrents::Seeded;
+use super::watch::{Seen, Watch};
+use crate::clock::time_of_day;
+use crate::net::engine::Engine;
+use crate::options::run::{Config, Item};
+use crate::text::escape;
+
+impl Service {
+    /// Has the watched folders looked at, unless they are.
+    pub(super) fn scan(&mut self, seed: &Seed, engine: &Engine) {
+        if self.surveying {
+            if self
+                .surveying_since
+                .is_some_and(|since| since.elapsed() >= LONG_LOOK)
+            {
+                self.surveying_since = None;
+                log::warn!(
+                    "the watched folders are being looked at for {} s: one of their disks may not answer; what is \
+                     new is not seen until it does",
+                    LONG_LOOK.as_secs()
+                );
+            }
+            return;
+        }
+        if self.watches.is_empty() {
+            return;
+        }
+        let more = std::mem::take(&mut self.more);
+        self.say_if_full(engine, more);
+        let catalogue = match seed.catalogue.borrow().snapshot() {
+            Ok(catalogue) => catalogue,
+            Err(error) => return log::error!("the catalogue cannot be read: {error}"),
+        };
+        let items = self.items.iter().filter(|managed| managed.folder.is_some());
+        let items = items.map(|managed| Known {
+            path: managed.item.path.clone(),
+            looks: managed.is_looked_at(),
+        });
+        let mut roots: Vec<PathBuf> = seed.torrents.iter().map(|t| t.content.root()).collect();
+        roots.sort_unstable();
+        let survey = Survey {
+            number: self.survey,
+            watches: self.watches.clone(),
+            links: self.config.seed.links,
+            restless: more && self.has_places(engine),
+            items: items.collect(),
+            catalogue,
+            room: self.places(engine),
+            roots,
+        };
+        self.more_before = more;
+        self.surveying = self.scout.ask(Order::Survey(survey));
+        self.surveys.0 += u64::from(self.surveying);
+        self.surveying_since = Some(Instant::now());
+    }
+
+    /// Has what belongs to torrents that are gone removed from the state, once a day, when it is known which there are.
+    pub(super) fn prune(&mut self, seed: &Seed, now: Instant) {
+        // What waits for a disk has failed never.
+        let away =
+            |managed: &Managed| matches!(managed.stage, Stage::Waiting(_)) && managed.failures == 0;
+        let unsure = |managed: &Managed| managed.stage.is_coming() || away(managed);
+        let read = |watch: &Watch| watch.is_read() && watch.said.is_empty();
+        if self.next_prune > now
+            || self.more
+            || self.items.iter().any(unsure)
+            || !self.watches.iter().all(read)
+        {
+            return;
+        }
+        self.next_prune = now + DAY;
+        let awake = seed.torrents.iter().map(Seeded::info_hash).collect();
+        let catalogue = seed.catalogue.borrow().snapshot();
+        match catalogue {
+            Ok(catalogue) => drop(self.scout.ask(Order::Prune(catalogue, awake))),
+            Err(error) => log::error!("the catalogue cannot be read: {error}"),
+        }
+    }
+
+    /// Heeds what the scout found; answers whether there was anything.
+    pub(super) fn hear(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
+        let mut any = false;
+        while !seed.signals.asked()
+            && let Some(report) = self.scout.next()
+        {
+            any = true;
+            match report {
+                Report::Seen(path, seen) => self.seen(seed, engine, &path, seen),
+                Report::Pruned => {}
+                Report::Surveyed(number, found) if number == self.survey => {
+                    self.surveying = false;
+                    self.surveys.1 = self.surveys.0;
+                    self.surveyed(seed, engine, found);
+                    let complete = |managed: &Managed| {
+                        managed.is_found_content()
+                            && managed.stage == Stage::Ready
+                            && managed.complete_at >= self.surveys.1
+                    };
+                    if self.items.iter().any(complete) {
+                        self.next_poll = Instant::now();
+                    }
+                }
+                // The folders are others by now.
+                Report::Surveyed(..) => {}
+            }
+        }
+        any
+    }
+
+    /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
+    fn surveyed(
+        &mut self,
+        seed: &mut Seed,
+        engine: &mut Engine,
+        folders: Vec<(Watch, Result<Option<Found>, String>)>,
+    ) {
+        for (number, (mut watch, found)) in folders.into_iter().enumerate() {
+            match found {
+                Ok(Some(found)) => {
+                    watch.said.clear();
+                    self.more |= found.more;
+                    self.say_left_out(&mut watch, &found);
+                    self.look_into(seed, engine, &watch.folder, found);
+                }
+                Ok(None) => self.more |= self.more_before,
+                Err(error) => {
+                    self.more |= self.more_before;
+                    if watch.said != error {
+                        log::error!("{error}");
+                        watch.said = error;
+                    }
+                }
+            }
+            if let Some(place) = self.watches.get_mut(number) {
+                *place = watch;
+            }
+        }
+    }
+
+    /// Says once that not all that is in the folders is looked after.
+    fn say_if_full(&mut self, engine: &Engine, more: bool) {
+        let waiting = |managed: &&Managed| matches!(managed.stage, Stage::Waiting(_));
+        let waiting = self.items.iter().filter(waiting).count();
+        let most = self.most_known;
+        let why = if !more {
+            String::new()
+        } else if engine.node.known() >= most {
+            let advice = match most < MOST_KNOWN {
+                true => "raise memory =",
+                false => "no memory would do for more",
+            };
+            format!("there is room for {most} torrents; {advice}")
+        } else if waiting >= ITEMS_MAX {
+            format!("{waiting} in them cannot be opened; mend or remove those")
+        } else {
+            String::new()
+        };
+        if self.full != why && !why.is_empty() {
+            log::error!("more is in the watched folders than is seeded: {why}");
+        }
+        self.full = why;
+    }
+
+    /// How many new torrent files and other things may be taken in. Those that run have their own limit; of others some
+    /// are looked after at a time, so that a folder of any size takes no more memory.
+    pub(super) fn places(&self, engine: &Engine) -> (usize, usize) {
+        let mut counts = [0, 0];
+        let mut coming = 0;
+        for managed in &self.items {
+            coming += usize::from(managed.stage.is_coming());
+            if !matches!(managed.stage, Stage::Running(_)) {
+                counts[usize::from(is_torrent(&managed.item.path))] += 1;
+            }
+        }
+        let names = self.most_known.saturating_sub(engine.node.known() + coming);
+        let [others, torrents] = counts.map(|count| ITEMS_MAX.saturating_sub(count).min(names));
+        (torrents, others)
+    }
+
+    /// Whether more is to be taken in at once: there is as much room as is on its way. Torrents come first, as content
+    /// waits for them.
+    pub(super) fn takes_more(&self, engine: &Engine) -> bool {
+        let torrents = self.watches.iter().any(|watch| watch.has_more_torrents);
+        let of_kind = |managed: &&Managed| is_torrent(&managed.item.path) == torrents;
+        let items = self.items.iter().filter(of_kind);
+        let coming = items.filter(|managed| managed.stage.is_coming()).count();
+        let (room, room_for_others) = self.places(engine);
+        let room = if torrents { room } else { room_for_others };
+        self.more && !self.surveying && room > 0 && room >= coming
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn has_places(&self, engine: &Engine) -> bool {
+        let (torrents, others) = self.places(engine);
+        torrents.max(others) > 0
+    }
+
+    fn look_into(&mut self, seed: &mut Seed, engine: &mut Engine, folder: &Path, found: Found) {
+        for path in &found.gone {
+            let gone = |managed: &Managed| managed.folder.is_some() && managed.item.path == *path;
+            if let Some(at) = self.items.iter().position(gone) {
+                stop(seed, engine, &self.items[at]);
+                self.items.remove(at);
+            }
+        }
+        self.forget(seed, engine, &found.missing);
+        for (path, seen) in found.seen {
+            self.seen(seed, engine, &path, seen);
+        }
+        for (path, seen) in found.new {
+            if !self.items.iter().any(|managed| managed.item.path == path) {
+                self.items.push(fresh(&self.config, folder, path, seen));
+            }
+        }
+    }
+
+    /// Says once how much is not shared because it belongs to torrents.
+    fn say_left_out(&self, watch: &mut Watch, found: &Found) {
+        let mut items = self.items.iter();
+        let coming = items.any(|m| m.stage.is_coming() && is_torrent(&m.item.path));
+        let count = found.left_out;
+        if coming || !found.new.is_empty() || count == watch.left_out {
+            return;
+        }
+        watch.left_out = count;
+        if let Some(example) = &found.example {
+            let shown = escape(example.as_os_str().as_encoded_bytes());
+            log::warn!(
+                "{}: {count} in it not shared by themselves, as they belong to torrents that are not there or not \
+                 used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
+                watch.folder.display()
+            );
+        }
+    }
+
+    /// Something in a watched folder looks like this now.
+    fn seen(&mut self, seed: &mut Seed, engine: &mut Engine, path: &Path, seen: Option<Seen>) {
+        let of_it = |managed: &&mut Managed| managed.item.path == path;
+        let Some(managed) = self.items.iter_mut().find(of_it) else {
+            return;
+        };
+        let asked = std::mem::take(&mut managed.looking);
+        let same = seen.is_some_and(|(mark, _)| managed.mark == Some(mark));
+        match managed.stage {
+            Stage::Settling(_) if asked && same => {
+                managed.stage = Stage::Ready;
+                managed.complete_at = self.surveys.0;
+                if managed.is_found_content() {
+                    self.next_poll = Instant::now();
+                }
+            }
+            Stage::Settling(_) if asked => managed.settle(seen),
+            // What is away is waited for.
+            Stage::Running(_) if managed.is_found_content() && (same || seen.is_none()) => {
+                managed.pause = (managed.pause * 2).min(LONGEST_PAUSE);
+                managed.next_look = Instant::now() + managed.pause;
+            }
+            Stage::Running(_) if managed.is_found_content() => {
+                managed.has_changed(seed, engine);
+                managed.settle(seen);
+            }
+            Stage::Running(_) if is_torrent(path) => managed.saw_torrent_file(seen),
+            _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
+                stop(seed, engine, managed);
+                managed.settle(seen);
+            }
+            _ => {}
+        }
+    }
+
+    /// Has content made anew whose files were found to be others than those that were verified.
+    pub(super) fn mind_changed(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        let changed = seed.torrents.iter_mut();
+        let changed: Vec<usize> = changed
+            .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
+            .collect();
+        for number in changed {
+            let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
+            if let Some(managed) = self.items.iter_mut().find(running)
+                && managed.is_found_content()
+            {
+                managed.has_changed(seed, engine);
+                managed.settle(None);
+            }
+        }
+    }
+
+    /// Has what was still written a moment ago looked at, when it may be complete, and what was complete, whether it
+    /// was.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let links = self.config.seed.links;
+        for managed in &mut self.items {
+            let Some(folder) = &managed.folder else {
+                continue;
+            };
+            let at = match managed.stage {
+                Stage::Settling(at) => at,
+                Stage::Running(_) if managed.is_found_content() => managed.next_look,
+                _ => continue,
+            };
+            if managed.looking || at > now {
+                continue;
+            }
+            managed.looking = self.scout.ask(Order::Look {
+                folder: Some(folder.clone()),
+                path: managed.item.path.clone(),
+                links,
+            });
+        }
+    }
+}
+
+impl Managed {
+    /// It has changed, and has to stay as it is for some time.
+    fn settle(&mut self, seen: Option<Seen>) {
+        self.mark = seen.map(|(mark, _)| mark);
+        self.failures = 0;
+        self.in_doubt = is_torrent(&self.item.path) && self.item.path.is_absolute();
+        let age = seen.map_or(Duration::ZERO, |(_, changed)| age(changed));
+        // What was taken for complete too early takes twice as long each time.
+        let settled = (SETTLED * (1 << self.changes.min(9))).min(LONGEST_PAUSE);
+        self.pause = SETTLED;
+        self.stage = Stage::Settling(Instant::now() + settled.saturating_sub(age));
+    }
+
+    /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
+    fn has_changed(&mut self, seed: &mut Seed, engine: &mut Engine) {
+        log::warn!(
+            "{}: it has changed, so it is shared anew when it stays as it is",
+            escape(self.item.path.as_os_str().as_encoded_bytes())
+        );
+        stop(seed, engine, self);
+        self.changes = self.changes.saturating_add(1);
+    }
+
+    /// It is none of what was seeded before, so that it has to be complete before it is opened.
+    pub(super) fn is_new(&mut self) {
+        match self.folder {
+            None => self.stage = Stage::Ready,
+            Some(_) => {
+                // How it looks now is found out at once.
+                self.mark = None;
+                self.stage = Stage::Settling(Instant::now());
+            }
+        }
+    }
+
+    /// Whether it is looked at whether it has changed when something came to its folder or went.
+    fn is_looked_at(&self) -> bool {
+        match self.stage {
+            Stage::Waiting(_) => true,
+            Stage::Running(_) => true,
+            Stage::Done => is_torrent(&self.item.path),
+            _ => false,
+        }
+    }
+}
+
+/// Something that appeared in a watched folder.
+fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> Managed {
+    let mark = seen.map(|(mark, _)| mark);
+    let fetch = config.download.clone().filter(|_| is_torrent(&path));
+    let fetch = fetch.map(|mut fetch| {
+        if fetch.out.as_os_str().is_empty() {
+            let beside = config.seed.data.as_deref().unwrap_or(folder);
+            fetch.out = beside.to_owned();
+        }
+        Box::new(fetch)
+    });
+    let stage = match mark {
+        Some((_, s, ns, _)) if is_torrent(&path) && age((s, ns)) >= SETTLED => Stage::Ready,
+        _ => Stage::Found,
+    };
+    let data = config.seed.data.clone();
+    let item = Item {
+        path,
+        data,
+        files: Vec::new(),
+        fetch,
+    };
+    Managed::new(item, Some(folder.to_owned()), mark, stage)
+}
+
+/// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set
+/// back since. If it is taken for complete too early it is opened again later.
+pub(super) fn age((seconds, ns): (i64, i64)) -> Duration {
+    let of = |n| u64::try_from(n).unwrap_or(0);
+    let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
+    time_of_day().saturating_sub(changed)
+}
+
+/// How often the state is looked through.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// After so long without a change something is complete.
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
+
+/// Torrent files that are looked after at a time and do not run, as they are being opened or cannot be; and as many
+/// other things.
+const ITEMS_MAX: usize = 256;

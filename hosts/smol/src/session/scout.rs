@@ -1,0 +1,315 @@
+//! Looks at watched folders and at what is in them beside the thread that serves, as a disk may be slow or away, and
+//! a folder large.
+//!
+//! The thread is given what the service knew when it asked, and tells what it found; what has changed meanwhile is
+//! for the service to heed. It looks at one thing after the other.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use everseed_core::hash::InfoHash;
+use everseed_disk::{Links, ReadError, resolve};
+
+use super::index::{Index, is_torrent};
+use super::kept;
+use super::watch::{Seen, Watch, look, look_at_link};
+use crate::alarm::Alarm;
+use crate::clock::file_time;
+use crate::storage::catalogue::Catalogue;
+use crate::storage::prune::KEPT;
+use crate::storage::state::State;
+
+/// What is to be looked at.
+pub(super) enum Order {
+    /// All watched folders.
+    Survey(Survey),
+    /// One thing, in a watched folder or named.
+    Look {
+        folder: Option<PathBuf>,
+        path: PathBuf,
+        links: Links,
+    },
+    /// The state, for what belongs to torrents that are neither asleep nor these.
+    Prune(Catalogue, Vec<InfoHash>),
+}
+
+/// What is known before folders are looked at.
+pub(super) struct Survey {
+    /// Given back.
+    pub(super) number: u64,
+    pub(super) watches: Vec<Watch>,
+    pub(super) links: Links,
+    /// Whether folders are to be read that have not changed.
+    pub(super) restless: bool,
+    /// What is looked after.
+    pub(super) items: Vec<Known>,
+    /// What is asleep.
+    pub(super) catalogue: Catalogue,
+    /// How many new torrent files and other things may be taken in.
+    pub(super) room: (usize, usize),
+    /// The content of torrents that are awake, in order.
+    pub(super) roots: Vec<PathBuf>,
+}
+
+/// Something in a watched folder that is looked after.
+pub(super) struct Known {
+    pub(super) path: PathBuf,
+    /// Whether to look how it looks.
+    pub(super) looks: bool,
+}
+
+/// What was found.
+pub(super) enum Report {
+    Surveyed(u64, Vec<(Watch, Result<Option<Found>, String>)>),
+    Seen(PathBuf, Option<Seen>),
+    Pruned,
+}
+
+/// What is in a folder and not asleep.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What is looked after and not there any more.
+    pub(super) gone: Vec<PathBuf>,
+    /// How some of it looks.
+    pub(super) seen: Vec<(PathBuf, Option<Seen>)>,
+    /// Some of what is new.
+    pub(super) new: Vec<(PathBuf, Option<Seen>)>,
+    /// Whether there is more that is new.
+    pub(super) more: bool,
+    /// What should be asleep and is not there, has changed, or belongs to a torrent.
+    pub(super) missing: Vec<(u16, InfoHash)>,
+    /// How much belongs to torrents that are not awake or asleep, and one of it.
+    pub(super) left_out: usize,
+    pub(super) example: Option<PathBuf>,
+}
+
+/// The thread, as the service sees it.
+pub(super) struct Scout {
+    orders: Option<mpsc::Sender<Order>>,
+    reports: mpsc::Receiver<Report>,
+    tell: mpsc::Sender<Report>,
+    stop: Arc<AtomicBool>,
+    state: Arc<State>,
+    alarm: Arc<Alarm>,
+}
+
+impl Scout {
+    pub(super) fn new(state: Arc<State>, alarm: Arc<Alarm>) -> Scout {
+        let (tell, reports) = mpsc::channel();
+        Scout {
+            orders: None,
+            reports,
+            tell,
+            stop: Arc::default(),
+            state,
+            alarm,
+        }
+    }
+
+    /// Has something looked at; false if there is no thread for it, so that it has to be asked again.
+    pub(super) fn ask(&mut self, order: Order) -> bool {
+        let orders = match &self.orders {
+            Some(orders) => orders,
+            None => match self.start() {
+                Ok(orders) => self.orders.insert(orders),
+                Err(error) => {
+                    log::error!("no thread to look at the watched folders: {error}");
+                    return false;
+                }
+            },
+        };
+        orders.send(order).is_ok()
+    }
+
+    /// The next thing that was found.
+    pub(super) fn next(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    fn start(&self) -> io::Result<mpsc::Sender<Order>> {
+        let (orders, theirs) = mpsc::channel();
+        let (state, alarm) = (Arc::clone(&self.state), Arc::clone(&self.alarm));
+        let (tell, stop) = (self.tell.clone(), Arc::clone(&self.stop));
+        let work = move || {
+            for order in theirs {
+                let report = carry_out(order, &state, &stop);
+                if stop.load(Ordering::Relaxed) || tell.send(report).is_err() {
+                    return;
+                }
+                alarm.ring();
+            }
+        };
+        let thread = thread::Builder::new().name("look".into());
+        thread.stack_size(STACK).spawn(work)?;
+        Ok(orders)
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
+    match order {
+        Order::Look {
+            folder,
+            path,
+            links,
+        } => {
+            let seen = match &folder {
+                Some(folder) => see(folder, &path, links, stop),
+                None => look(&path, || stop.load(Ordering::Relaxed)),
+            };
+            Report::Seen(path, seen)
+        }
+        Order::Prune(catalogue, awake) => {
+            prune(state, &catalogue, awake);
+            Report::Pruned
+        }
+        Order::Survey(mut survey) => {
+            let mut index = None;
+            let mut found = Vec::new();
+            for mut watch in std::mem::take(&mut survey.watches) {
+                let looked = survey.look_into(&mut watch, &mut index, state, stop);
+                found.push((watch, looked));
+            }
+            state.described().sync();
+            if found.iter().all(|(_, looked)| matches!(looked, Ok(None))) {
+                state.described().rest();
+            }
+            Report::Surveyed(survey.number, found)
+        }
+    }
+}
+
+/// Removes from the state what is gone for good.
+fn prune(state: &State, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
+    let asleep = catalogue.each(|_, sleeper| {
+        known.push(sleeper.info_hash());
+        Ok(())
+    });
+    known.sort_unstable();
+    let folder = state.folder().display();
+    match asleep.and_then(|()| state.prune(&known, file_time())) {
+        Ok(0) => {}
+        Ok(files) => log::info!(
+            "{folder}: {files} files were removed: for {} days nobody had their torrents",
+            KEPT.as_secs() / 86_400
+        ),
+        Err(error) => log::warn!("{folder}: {error}: what is not needed any more stays"),
+    }
+}
+
+/// How something looks. A link that leaves its folder is not followed.
+fn see(folder: &Path, path: &Path, links: Links, stop: &AtomicBool) -> Option<Seen> {
+    match resolve(folder, path, links) {
+        Err(ReadError::Leaves { .. }) => look_at_link(path),
+        _ => look(path, || stop.load(Ordering::Relaxed)),
+    }
+}
+
+impl Survey {
+    fn look_into(
+        &mut self,
+        watch: &mut Watch,
+        index: &mut Option<Index>,
+        state: &State,
+        stop: &AtomicBool,
+    ) -> Result<Option<Found>, String> {
+        if !watch.is_due(self.restless)? {
+            return Ok(None);
+        }
+        let go_on = || match stop.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        };
+        let unread = |error: io::Error| format!("the catalogue cannot be read: {error}");
+        let index = match index {
+            Some(index) => index,
+            None => index.insert(Index::new(&self.catalogue, go_on).map_err(unread)?),
+        };
+        let mut found = self.read(watch, index, state, stop)?;
+        // Changes of all torrent files need not be looked for at the start.
+        let closely = watch.was_read();
+        let describes = |root: &Path| state.described().holds_real(root);
+        let missing = index.missing(&self.catalogue, describes, &watch.folder, closely, go_on);
+        found.missing = missing.map_err(unread)?;
+        Ok(Some(found))
+    }
+
+    /// Reads a folder. What is new is taken in some at a time.
+    fn read(
+        &mut self,
+        watch: &mut Watch,
+        index: &mut Index,
+        state: &State,
+        stop: &AtomicBool,
+    ) -> Result<Found, String> {
+        let folder = watch.folder.clone();
+        let of_it = |known: &&Known| known.path.parent() == Some(&folder);
+        let items: Vec<&Known> = self.items.iter().filter(of_it).collect();
+        let paths: HashSet<&Path> = items.iter().map(|known| known.path.as_path()).collect();
+        let mut there: HashSet<PathBuf> = HashSet::new();
+        let (mut torrents, mut others) = (Vec::new(), Vec::new());
+        let (room, room_for_others) = self.room;
+        let mut more_torrents = false;
+        let mut found = Found::default();
+        watch.read(|path| {
+            let asleep = index.see(&path);
+            if paths.contains(path.as_path()) {
+                there.insert(path);
+            } else if asleep || index.is_content(&path) {
+            } else if is_torrent(&path) {
+                match torrents.len() < room {
+                    true => torrents.push(path),
+                    false => more_torrents = true,
+                }
+            } else if state.described().holds(&path) {
+                if self.roots.binary_search(&path).is_err() {
+                    found.left_out += 1;
+                    found.example = found.example.take().or(Some(path));
+                }
+            } else if others.len() < room_for_others {
+                others.push(path);
+            } else {
+                found.more = true;
+            }
+            match stop.load(Ordering::Relaxed) {
+                true => Err(io::ErrorKind::Interrupted.into()),
+                false => Ok(()),
+            }
+        })?;
+        watch.has_more_torrents = more_torrents;
+        found.more |= more_torrents;
+        for known in items {
+            if !there.contains(&known.path) {
+                if is_torrent(&known.path) {
+                    kept::forget(state, &known.path);
+                }
+                found.gone.push(known.path.clone());
+            } else if known.looks {
+                let seen = see(&folder, &known.path, self.links, stop);
+                found.seen.push((known.path.clone(), seen));
+            }
+        }
+        self.room = (room - torrents.len(), room_for_others - others.len());
+        torrents.append(&mut others);
+        torrents.sort();
+        let links = self.links;
+        let new = torrents.into_iter().map(|path| {
+            let seen = see(&folder, &path, links, stop);
+            (path, seen)
+        });
+        found.new = new.collect();
+        Ok(found)
+    }
+}
+
+/// Bytes of the thread's stack.
+const STACK: usize = 256 * 1024;

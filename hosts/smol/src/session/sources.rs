@@ -1,0 +1,509 @@
+//! From what the user named to torrents with their content: given ones are opened, others made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everseed_core::hash::InfoHash;
+use everseed_core::metainfo::Metainfo;
+use everseed_disk::make::{self, MakeError, Options};
+use everseed_disk::{Choice, Content, Links, ReadError, check, find, read_torrent, resolve};
+
+use super::claims::{Claims, claims};
+use super::kept;
+use crate::cli::make::reporter;
+use crate::client::trackers;
+use crate::storage::described::Description;
+use crate::storage::state::{State, close_to_others};
+use crate::text::{escape, say};
+
+/// A torrent that can be seeded.
+pub(crate) struct Source {
+    pub(crate) content: Arc<Content>,
+    /// How many trackers its file names in each tier.
+    pub(crate) tiers: Box<[u8]>,
+    /// If every piece was hashed just now, the fingerprint that the files had then.
+    pub(crate) fresh: Option<u64>,
+    /// The fingerprint that they had when somebody looked, just before they are seeded.
+    pub(crate) found: Option<u64>,
+}
+
+/// What a torrent file says now that was written over while its torrent is seeded.
+pub(crate) struct Renewed {
+    /// A copy of it.
+    pub(crate) file: PathBuf,
+    pub(crate) metainfo: Metainfo,
+    /// How many trackers it names in each tier.
+    pub(crate) tiers: Box<[u8]>,
+    /// The sum of their URLs.
+    pub(crate) trackers: u64,
+}
+
+/// Why something cannot be seeded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// A disk that it needs is not there.
+    Away(String),
+    /// There is no room for it now.
+    Full(String),
+    /// It is no better until it is changed.
+    Bad(String),
+    /// It may be better another time.
+    Failed(String),
+    /// It is there, and is not what slept.
+    Changed(String),
+    /// It belongs to a torrent, and nobody asked for it by name.
+    Described(String),
+}
+
+impl Trouble {
+    /// What to say.
+    pub(crate) fn text(self) -> String {
+        let (Trouble::Away(text)
+        | Trouble::Full(text)
+        | Trouble::Bad(text)
+        | Trouble::Failed(text)
+        | Trouble::Changed(text)
+        | Trouble::Described(text)) = self;
+        text
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(text: String) -> Trouble {
+        Trouble::Failed(text)
+    }
+}
+
+/// Searches for files of a torrent of which none is where it should be. Others are searched for when they are checked.
+fn look_around(content: &Content) {
+    let until = Instant::now() + SEARCH;
+    if check::reachable(content).is_err()
+        && content.is_search_due(true)
+        && let Err(error) = find::search(content, None, &mut || Instant::now() < until)
+    {
+        log::debug!("{}: {error}", content.name());
+    }
+}
+
+/// For so long at most.
+const SEARCH: Duration = Duration::from_secs(30);
+
+/// What every source needs to know.
+pub(crate) struct Sources<'a> {
+    pub(crate) state: &'a State,
+    /// Whether the owner named it, and it is not just something in a watched folder.
+    pub(crate) asked: bool,
+    /// The .torrent that what is given is a copy of.
+    pub(crate) original: Option<&'a Path>,
+    /// Where the data of given torrents is.
+    pub(crate) data: Option<&'a Path>,
+    /// Where files of a given torrent lie, by their numbers.
+    pub(crate) files: &'a [(u64, PathBuf)],
+    /// The watched folder that it is in, which it has to stay in.
+    pub(crate) within: Option<&'a Path>,
+    /// Which links are followed.
+    pub(crate) links: Links,
+    /// For torrents that are made; without a tracker they get the built-in one.
+    pub(crate) make: &'a Options,
+    /// The built-in tracker's announce URL.
+    pub(crate) own_tracker: &'a str,
+}
+
+impl Sources<'_> {
+    /// Opens or makes the torrent that `path` stands for.
+    pub(crate) fn open(&self, path: &Path) -> Result<Source, Trouble> {
+        self.stays(path)?;
+        match is_given(path) {
+            true => self.given(path),
+            false => self.made(path),
+        }
+    }
+
+    /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
+    /// since or is away, a torrent file that is whole.
+    pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, Trouble>> {
+        if let Err(error) = self.stays(path) {
+            return Some(Err(error.into()));
+        }
+        if is_given(path) {
+            let info_hash = read(path).ok()?.info_hash;
+            return self.state.knows(info_hash).then(|| self.given(path));
+        }
+        self.made_before(path).transpose()
+    }
+
+    /// Refuses a link that leads out of the watched folder. What is not there is somebody else's business.
+    fn stays(&self, path: &Path) -> Result<(), String> {
+        match self.real(path) {
+            Err(error @ ReadError::Leaves { .. }) => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The path without links: those that a person named are followed, those in a watched folder if they stay in it.
+    fn real(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        match self.within {
+            Some(folder) => resolve(folder, path, self.links),
+            None => path.canonicalize().map_err(|error| ReadError::Io {
+                path: path.to_owned(),
+                error,
+            }),
+        }
+    }
+
+    /// A torrent file that the user has.
+    fn given(&self, path: &Path) -> Result<Source, Trouble> {
+        let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let data = self.data_of(&path)?;
+        // It is opened again and again, and never again through a link.
+        let named = path.clone();
+        let path = self.real(&path).map_err(|error| error.to_string())?;
+        let (copy, metainfo) = match self.original {
+            Some(_) => (path.clone(), read(&path)?),
+            None => kept::keep(self.state, &named, &path)?,
+        };
+        self.opened(&named, &path, &copy, &metainfo, &data)
+    }
+
+    /// A torrent file as it was when it was seeded last, as somebody is writing to it.
+    pub(crate) fn as_before(&self, path: &Path) -> Option<Result<Source, Trouble>> {
+        let (copy, metainfo) = kept::kept(self.state, path)?;
+        let data = self.data_of(path).ok()?;
+        Some(self.opened(path, path, &copy, &metainfo, &data))
+    }
+
+    /// What is said in the torrent file `path` now, if it is the torrent that is seeded still.
+    pub(crate) fn renewed(
+        &self,
+        path: &Path,
+        running: InfoHash,
+    ) -> Result<Option<Renewed>, Trouble> {
+        let real = self.real(path).map_err(|error| error.to_string())?;
+        let (file, metainfo) = kept::keep_beside(self.state, path, &real)?;
+        if metainfo.info_hash != running {
+            return Ok(None);
+        }
+        let tiers = trackers::counts(&file, &metainfo)?;
+        let trackers = trackers::sum(&trackers::tiers(&file, &metainfo)?);
+        Ok(Some(Renewed {
+            file,
+            metainfo,
+            tiers,
+            trackers,
+        }))
+    }
+
+    fn opened(
+        &self,
+        named: &Path,
+        path: &Path,
+        copy: &Path,
+        metainfo: &Metainfo,
+        data: &Path,
+    ) -> Result<Source, Trouble> {
+        let folder = self.state.folder();
+        let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
+        self.describe(named, &data.join(content.name()), metainfo.private)?;
+        self.describe(named, &content.root(), metainfo.private)?;
+        let content = content.copied_from(path).follow(self.links);
+        say_renamed(&content);
+        content.place_files(self.files).map_err(|number| {
+            format!(
+                "--file: {} has no file {number}; everseed show lists them",
+                path.display()
+            )
+        })?;
+        look_around(&content);
+        Ok(source(content, None)?)
+    }
+
+    /// Where the data of a torrent file is.
+    fn data_of(&self, path: &Path) -> Result<PathBuf, String> {
+        let beside = self.original.unwrap_or(path).parent();
+        let beside = beside.unwrap_or(Path::new("/"));
+        let data = std::path::absolute(self.data.unwrap_or(beside));
+        data.map_err(|e| format!("--data: {e}"))
+    }
+
+    /// Remembers what a torrent file describes that cannot be opened; answers whether that is known.
+    pub(crate) fn claim(&self, path: &Path) -> Result<bool, String> {
+        let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let data = self.data_of(&path)?;
+        match claims(&path) {
+            Claims::Nothing => Ok(true),
+            Claims::Unknown => Ok(false),
+            Claims::Names(names) => {
+                for name in names {
+                    if data.file_name() == Some(name.as_os_str()) {
+                        self.describe(&path, &data, true)?;
+                    }
+                    self.describe(&path, &data.join(name), true)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn describe(&self, torrent: &Path, root: &Path, private: bool) -> Result<(), String> {
+        let described = self.state.described();
+        let torrent = self.original.unwrap_or(torrent);
+        // By the name that it has, and by what its links lead to.
+        let real = root.canonicalize().ok();
+        for root in [Some(root), real.as_deref()].into_iter().flatten() {
+            let description = Description {
+                root: root.to_owned(),
+                torrent: torrent.to_owned(),
+                private,
+            };
+            described.add(&description).map_err(|error| {
+                let file = self.state.folder().join("described");
+                let (file, torrent) = (file.display(), torrent.display());
+                format!(
+                    "{file}: {error}: {torrent} is not seeded, as it could not be kept in mind that its content \
+                     belongs to it; make room there"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what belongs to a torrent: a torrent made of it would be another one, and public.
+    fn may_make(&self, path: &Path) -> Result<(), Trouble> {
+        let described = self.state.described();
+        let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+        let link = described.find_link(path);
+        if link.is_none() && !described.holds(path) {
+            return match described.doubt().filter(|_| !self.asked) {
+                Some(doubt) if self.state.made_of(path).is_none() => {
+                    Err(Trouble::Failed(format!("{shown}: {doubt}")))
+                }
+                _ => Ok(()),
+            };
+        }
+        let is_link = link.is_some();
+        let found = link.or_else(|| described.find(path));
+        let torrent = found
+            .as_ref()
+            .map_or(Path::new("a .torrent"), |found| &found.torrent);
+        let torrent = escape(torrent.as_os_str().as_encoded_bytes()).to_string();
+        match found {
+            _ if !self.asked => {
+                let why = format!(
+                    "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \
+                     \"{shown}\""
+                );
+                // By its name nobody would know, so that it is looked after.
+                Err(match is_link {
+                    true => Trouble::Failed(why),
+                    false => Trouble::Described(why),
+                })
+            }
+            // What is made of it is private too.
+            _ if self.make.private => Ok(()),
+            Some(found) if found.private && found.is_there() => Err(Trouble::Failed(format!(
+                "{shown} belongs to {torrent}, which is private, and a torrent that is made of it would be public; \
+                 seed {torrent} itself, or remove it first"
+            ))),
+            Some(found) if found.private => {
+                log::warn!(
+                    "{shown} belonged to {torrent}, which was private and is gone; what is made of it now is public"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The torrent that was made of a file or folder, if it still fits.
+    fn made_before(&self, path: &Path) -> Result<Option<Source>, Trouble> {
+        self.may_make(path)?;
+        if let Some(content) = self.away(path) {
+            return Ok(Some(source(content, None)?));
+        }
+        let path = self.real(path).map_err(|error| error.to_string())?;
+        let Some(torrent) = self.state.made_of(&path) else {
+            return Ok(None);
+        };
+        let Some(content) = self.still_fits(&torrent, &path) else {
+            return Ok(None);
+        };
+        self.retrack(&torrent, content.metainfo())?;
+        let metainfo = read(&torrent)?;
+        let content = self.open_at(&torrent, &metainfo, &path)?;
+        Ok(Some(source(content, None)?))
+    }
+
+    /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
+    fn made(&self, path: &Path) -> Result<Source, Trouble> {
+        if let Some(before) = self.made_before(path)? {
+            return Ok(before);
+        }
+        let path = self.real(path).map_err(|error| error.to_string())?;
+        let before = self.state.made_of(&path);
+        let torrent = self.make(&path)?;
+        // Its torrent may have come meanwhile.
+        self.may_make(&path)?;
+        let metainfo = read(&torrent)?;
+        if let Some(before) = before.filter(|before| *before != torrent) {
+            self.say_it_is_another(&path, &before);
+        }
+        let content = self.open_at(&torrent, &metainfo, &path)?;
+        // Other sources may take hours to be made before this one is served.
+        let fresh = check::fingerprint(&content).ok();
+        Ok(source(content, fresh)?)
+    }
+
+    /// The content that was shared from here before and is away now, path and all or but for an empty
+    /// mount point: it is waited for, as a machine may start us before it mounts its disks.
+    fn away(&self, path: &Path) -> Option<Content> {
+        let path = match (path.canonicalize(), path.parent(), path.file_name()) {
+            (Ok(path), _, _) if fs::read_dir(&path).ok()?.next().is_none() => path,
+            (Ok(_), _, _) => return None,
+            (Err(_), Some(folder), Some(name)) => {
+                let folder = std::path::absolute(folder.join(".")).ok()?;
+                folder.canonicalize().unwrap_or(folder).join(name)
+            }
+            _ => return None,
+        };
+        let torrent = self.state.made_of(&path)?;
+        let metainfo = read(&torrent).ok()?;
+        // A full disk is no reason to stop here.
+        let _ = self.retrack(&torrent, &metainfo);
+        let metainfo = read(&torrent).ok()?;
+        self.open_at(&torrent, &metainfo, &path).ok()
+    }
+
+    /// Whoever got a link to what was there before has to know.
+    fn say_it_is_another(&self, path: &Path, before: &Path) {
+        let path = escape(path.as_os_str().as_encoded_bytes());
+        let before = before.file_stem().unwrap_or_default();
+        say(format_args!(
+            "{path} has changed, so it is a new torrent now; links to the former one, {}, lead nowhere",
+            escape(before.as_encoded_bytes()),
+        ));
+    }
+
+    /// The content of a torrent that was made before, unless files came, went or changed.
+    fn still_fits(&self, torrent: &Path, path: &Path) -> Option<Content> {
+        let metainfo = read(torrent).ok()?;
+        let content = self.open_at(torrent, &metainfo, path).ok()?;
+        let bytes = self
+            .state
+            .resume(metainfo.info_hash, metainfo.geometry.pieces())?;
+        let record = everseed_core::resume::Record::decode(&bytes).ok()?;
+        let is = |fingerprint| fingerprint == record.fingerprint;
+        // What version 0.1.0 verified is verified again while it is seeded.
+        let same = is(check::fingerprint(&content).ok()?)
+            || check::first_fingerprint(&content).is_ok_and(is);
+        (same && self.lists_same(path, &content)).then_some(content)
+    }
+
+    /// Whether a torrent that is made now would be the same one.
+    fn lists_same(&self, path: &Path, content: &Content) -> bool {
+        let mut options = self.options();
+        if make::would_be_same(path, content, &options) {
+            return true;
+        }
+        // What nobody wants was part of torrents once; whoever has a link to one keeps it.
+        let chosen = options.choice != Choice::default();
+        options.choice.all = true;
+        !chosen && make::would_be_same(path, content, &options)
+    }
+
+    fn open_at(&self, torrent: &Path, metainfo: &Metainfo, path: &Path) -> Result<Content, String> {
+        let folder = self.state.folder();
+        let content = Content::open_at(torrent, metainfo, path, folder);
+        let content = content.map_err(|e| e.to_string())?.follow(self.links);
+        Ok(match self.within {
+            Some(folder) => content.within(folder),
+            None => content,
+        })
+    }
+
+    fn make(&self, path: &Path) -> Result<PathBuf, String> {
+        let unnamed = self.state.folder().join("new.torrent");
+        let made = make::make(path, &unnamed, &self.options(), &mut reporter());
+        made.map_err(|error| self.advise(&unnamed, &error))?;
+        let info_hash = read(&unnamed)?.info_hash;
+        let torrent = self.state.torrent_file(info_hash);
+        let keep = || {
+            close_to_others(&unnamed)?;
+            std::fs::rename(&unnamed, &torrent)?;
+            self.state.remember(path, info_hash)
+        };
+        keep().map_err(|error| {
+            let path = torrent.clone();
+            self.advise(&torrent, &MakeError::Io { path, error })
+        })?;
+        Ok(torrent)
+    }
+
+    /// Replaces what a made torrent says beside its files by what is wanted now.
+    fn retrack(&self, torrent: &Path, metainfo: &Metainfo) -> Result<(), String> {
+        let done = make::retrack(torrent, metainfo, &self.options());
+        done.map_err(|error| self.advise(torrent, &error))
+    }
+
+    /// What to do when it is the state that cannot be written.
+    fn advise(&self, written: &Path, error: &MakeError) -> String {
+        match error {
+            MakeError::Io { path, .. } if path == written => {
+                format!("{error}; make room there or choose another place with --state DIR")
+            }
+            _ => error.to_string(),
+        }
+    }
+
+    fn options(&self) -> Options {
+        let mut options = match self.make.trackers.is_empty() {
+            true => own_options(self.make, self.own_tracker),
+            false => self.make.clone(),
+        };
+        options.links = self.links;
+        options
+    }
+}
+
+/// What a torrent says whose tracker is the one built in, whose address may change.
+pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
+    Options {
+        trackers: vec![vec![own_tracker.to_owned()]],
+        roomy: true,
+        ..make.clone()
+    }
+}
+
+/// Whether a path is that of a torrent file, and not of what is to be shared.
+pub(crate) fn is_given(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
+}
+
+fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {
+    Ok(Source {
+        tiers: trackers::counts(content.read_torrent_file(), content.metainfo())?,
+        content: Arc::new(content),
+        fresh,
+        found: None,
+    })
+}
+
+fn read(torrent: &Path) -> Result<Metainfo, String> {
+    read_torrent(torrent).map_err(|error| error.to_string())
+}
+
+/// Says which names could not be kept.
+fn say_renamed(content: &Content) {
+    if let Some((count, first)) = content.renamed() {
+        let (name, first) = (
+            escape(content.name()),
+            escape(first.as_os_str().as_encoded_bytes()),
+        );
+        log::warn!(
+            "{name}: {count} of its files are not called as the torrent calls them, as not every file can have such a \
+             name; the first is {first}, and `everseed show` marks them"
+        );
+    }
+}

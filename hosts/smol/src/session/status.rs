@@ -1,0 +1,259 @@
+//! What a person sees while everseed seeds: one live line on a terminal, plain lines elsewhere.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use everseed_node::Stats;
+
+use crate::text::{is_live, live_line, live_line_stands, percent, size};
+
+/// The line, and when it is due.
+pub(crate) struct Status {
+    kind: Kind,
+    next: Instant,
+    /// What was uploaded when, for the rate.
+    before: (Instant, u64, u64),
+    last: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Live,
+    Plain,
+    Quiet,
+}
+
+/// What the line says.
+pub(crate) struct Numbers {
+    /// Torrents that are served, checked and away.
+    pub(crate) serving: usize,
+    pub(crate) checking: usize,
+    pub(crate) away: usize,
+    /// Torrents that are asleep.
+    pub(crate) asleep: usize,
+    /// Bytes checked, and in all, of the torrents that are being checked.
+    pub(crate) checked: (u64, u64),
+    pub(crate) node: Stats,
+    /// Bytes sent in all runs, and bytes of content.
+    pub(crate) uploaded: u64,
+    pub(crate) content: u64,
+    /// Bytes that are here and that are wanted, while something is downloaded.
+    pub(crate) download: Option<(u64, u64)>,
+    /// What it lacks and nobody has.
+    pub(crate) stuck: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn new(quiet: bool) -> Status {
+        let now = Instant::now();
+        let kind = match quiet {
+            true => Kind::Quiet,
+            false if is_live(&std::io::stdout()) => Kind::Live,
+            false => Kind::Plain,
+        };
+        Status {
+            kind,
+            next: now,
+            before: (now, 0, 0),
+            last: String::new(),
+        }
+    }
+
+    /// Time until the next line, if there is ever to be one.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let wait = self.next.saturating_duration_since(Instant::now());
+        (self.kind != Kind::Quiet).then_some(wait)
+    }
+
+    /// Shows the line if it is due and says anything new.
+    pub(crate) fn show(&mut self, numbers: impl FnOnce() -> Numbers) {
+        let now = Instant::now();
+        if self.kind == Kind::Quiet || now < self.next {
+            return;
+        }
+        self.next = now
+            + match self.kind {
+                Kind::Live => LIVE,
+                _ => PLAIN,
+            };
+        let numbers = numbers();
+        let (up, down) = self.rates(now, &numbers.node);
+        let line = match numbers.download {
+            Some(progress) if numbers.checking == 0 => fetching(&numbers, progress, down, up),
+            _ => describe(&numbers, up),
+        };
+        let gone = self.kind == Kind::Live && !live_line_stands();
+        if gone || line != self.last {
+            self.print(&line);
+            self.last = line;
+        }
+    }
+
+    /// Leaves the live line behind, before other lines are printed.
+    pub(crate) fn finish(&mut self) {
+        if live_line_stands() {
+            let _ = writeln!(std::io::stdout());
+        }
+    }
+
+    /// Bytes per second since the last line, up and down.
+    fn rates(&mut self, now: Instant, node: &Stats) -> (u64, u64) {
+        let fresh = (now, node.uploaded, node.downloaded);
+        let (then, up, down) = std::mem::replace(&mut self.before, fresh);
+        let ms = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
+        let rate = |bytes: u64| bytes.saturating_mul(1000) / ms.max(1);
+        (rate(node.uploaded - up), rate(node.downloaded - down))
+    }
+
+    fn print(&self, line: &str) {
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone away is no reason to stop seeding.
+        if self.kind == Kind::Live {
+            live_line(&mut out, line);
+        } else {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+}
+
+/// Which torrents there are, and how many peers.
+pub(crate) fn in_short(numbers: &Numbers) -> String {
+    let Numbers { node, .. } = numbers;
+    let peers = if node.peers == 1 { "peer" } else { "peers" };
+    let torrents = torrents(numbers);
+    format!(
+        "{torrents}; {} {peers}, {} served",
+        node.peers, node.unchoked
+    )
+}
+
+fn torrents(numbers: &Numbers) -> String {
+    let mut line = match numbers.serving {
+        1 => "1 torrent".to_owned(),
+        n => format!("{n} torrents"),
+    };
+    if numbers.checking > 0 {
+        let (done, total) = numbers.checked;
+        line += &format!(
+            ", {} being checked ({})",
+            numbers.checking,
+            percent(done, total)
+        );
+    }
+    if numbers.away > 0 {
+        line += &format!(", {} without their files", numbers.away);
+    }
+    if numbers.asleep > 0 {
+        line += &format!(", {} asleep", numbers.asleep);
+    }
+    line
+}
+
+fn describe(numbers: &Numbers, rate: u64) -> String {
+    let Numbers { node, .. } = numbers;
+    let mut line = torrents(numbers);
+    let (sent, rate) = (size(numbers.uploaded), size(rate));
+    let turned_away = match node.turned_away {
+        0 => String::new(),
+        n => format!(", {n} turned away"),
+    };
+    line += &format!(
+        " | {} {}, {} served{turned_away} | {rate}/s | {sent} sent, ratio {}",
+        node.peers,
+        if node.peers == 1 { "peer" } else { "peers" },
+        node.unchoked,
+        ratio(numbers.uploaded, numbers.content),
+    );
+    line
+}
+
+/// The line while something is downloaded.
+fn fetching(numbers: &Numbers, (here, wanted): (u64, u64), down: u64, up: u64) -> String {
+    if let Some(stuck) = &numbers.stuck {
+        return format!("{} of {} | {stuck}", percent(here, wanted), size(wanted));
+    }
+    let node = &numbers.node;
+    let peers = if node.peers == 1 { "peer" } else { "peers" };
+    let eta = match (wanted - here).checked_div(down) {
+        Some(seconds) => duration(seconds),
+        None => "unknown".to_owned(),
+    };
+    format!(
+        "{} of {} | {}/s down, {}/s up | {} {peers} | ETA {eta}",
+        percent(here, wanted),
+        size(wanted),
+        size(down),
+        size(up),
+        node.peers,
+    )
+}
+
+/// A time as people say it, in the two largest units.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// How often everything was sent, with two decimals.
+fn ratio(uploaded: u64, content: u64) -> String {
+    let hundredths = u128::from(uploaded) * 100 / u128::from(content.max(1));
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+const LIVE: Duration = Duration::from_secs(1);
+const PLAIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let mut numbers = Numbers {
+            serving: 1,
+            checking: 0,
+            away: 0,
+            asleep: 0,
+            checked: (0, 0),
+            node: Stats {
+                peers: 12,
+                interested: 9,
+                unchoked: 8,
+                uploaded: 0,
+                downloaded: 0,
+                turned_away: 0,
+            },
+            uploaded: 3 << 30,
+            content: 2 << 30,
+            download: None,
+            stuck: None,
+        };
+        assert_eq!(
+            describe(&numbers, 1 << 20),
+            "1 torrent | 12 peers, 8 served | 1.00 MiB/s | 3.00 GiB sent, ratio 1.50"
+        );
+        assert_eq!(in_short(&numbers), "1 torrent; 12 peers, 8 served");
+        (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
+        (numbers.checked, numbers.asleep) = ((1, 3), 9000);
+        numbers.node.turned_away = 7;
+        assert_eq!(
+            describe(&numbers, 0),
+            "0 torrents, 2 being checked (33.3%), 1 without their files, 9000 asleep | 12 peers, 8 served, 7 turned away \
+             | 0 B/s | 3.00 GiB sent, ratio 1.50"
+        );
+        assert_eq!(ratio(1, 0), "1.00");
+        assert_eq!(
+            fetching(&numbers, (1 << 29, 1 << 30), 1 << 20, 0),
+            "50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers | ETA 8 min 32 s"
+        );
+        numbers.stuck = Some("1 piece is missing".to_owned());
+        assert_eq!(
+            fetching(&numbers, (1 << 29, 1 << 30), 0, 0),
+            "50.0% of 1.00 GiB | 1 piece is missing"
+        );
+    }
+}

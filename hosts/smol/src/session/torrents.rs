@@ -1,0 +1,808 @@
+//! The life of a torrent that is seeded: opened or made, checked, served, away, back.
+//!
+//! Invariants: nothing is served that was not verified, in this run or in one whose resume record
+//! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
+
+mod downloads;
+mod faults;
+mod owners;
+mod sleep;
+mod stuck;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use everseed_core::bits;
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+use everseed_core::metainfo::Metainfo;
+use everseed_core::resume::{Record, Verified};
+use everseed_disk::{Content, ReadError, WriteError, check};
+use everseed_node::{Event, Have};
+
+use self::faults::Faults;
+pub(crate) use self::stuck::Stagnation;
+use super::fetch::{self, Download};
+use super::sources::Renewed;
+use crate::client::trackers;
+use crate::net::engine::Engine;
+use crate::options::seed::Check;
+use crate::storage::mount_guard::{Found, Place, device};
+use crate::storage::state::State;
+use crate::storage::worker::{Done, GIVEN_UP, Look, Progress, Task};
+use crate::text::{Escaped, clear_live_line, escape, say};
+
+/// One torrent.
+pub(crate) struct Seeded {
+    pub(crate) content: Arc<Content>,
+    /// Its number among those that are seeded.
+    number: usize,
+    /// How many trackers each tier has.
+    tiers: Box<[u8]>,
+    /// What its file says now, if it was written over since it was loaded.
+    renewed: Option<Renewed>,
+    /// When it is to be checked.
+    when: Check,
+    phase: Phase,
+    /// Of the files, when they were looked at last.
+    fingerprint: u64,
+    /// What the resume record says, so that it is not written for nothing.
+    saved: Option<Saved>,
+    /// Bytes sent in runs before this one.
+    before: u64,
+    /// Pieces that were served when it was last said how many are not.
+    said: u32,
+    /// Of the check that runs.
+    progress: Option<Arc<Progress>>,
+    next_look: Instant,
+    looking: bool,
+    /// When they were looked at last.
+    looked_at: Instant,
+    /// Whether somebody was seen to write to them since.
+    touched: bool,
+    /// Whether files were found to be others than those that were verified.
+    has_changed: bool,
+    /// Whether it was said that its state cannot be written.
+    said_unsaved: bool,
+    /// What could not be read or written.
+    faults: Faults,
+    /// Whether files that nobody reads are left alone, so that their disk may sleep.
+    calm: bool,
+    /// Until when they are.
+    asleep_until: Instant,
+    /// What is downloaded, until it is complete and after.
+    download: Option<Box<Download>>,
+    /// The node's id of it while it is checked anew.
+    rechecked: Option<TorrentId>,
+    /// The node's id of it if it was asleep, and its trackers are told already.
+    known: Option<TorrentId>,
+    /// When somebody was connected last.
+    used: Instant,
+    /// Bytes that went either way, and when that was another number last.
+    moved: (u64, Instant),
+}
+
+/// How far a torrent has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The worker hashes all of it.
+    Checking,
+    /// The node serves it.
+    Serving(TorrentId),
+    /// Its files cannot be read; the node knows it, unless they could not since we started.
+    Away(Option<TorrentId>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Saved {
+    uploaded: u64,
+    good: u32,
+    fingerprint: u64,
+}
+
+impl Seeded {
+    /// A torrent that is not started yet, with the trackers that its file names.
+    pub(crate) fn new(
+        number: usize,
+        content: Arc<Content>,
+        tiers: Box<[u8]>,
+        download: Option<Download>,
+    ) -> Seeded {
+        content.grows(download.is_some());
+        Seeded {
+            content,
+            number,
+            tiers,
+            renewed: None,
+            when: Check::First,
+            phase: Phase::Away(None),
+            fingerprint: 0,
+            saved: None,
+            before: 0,
+            said: 0,
+            progress: None,
+            next_look: Instant::now(),
+            looking: false,
+            looked_at: Instant::now(),
+            touched: false,
+            has_changed: false,
+            said_unsaved: false,
+            faults: Faults::default(),
+            calm: false,
+            asleep_until: Instant::now(),
+            download: download.map(Box::new),
+            rechecked: None,
+            known: None,
+            used: Instant::now(),
+            moved: (0, Instant::now()),
+        }
+    }
+
+    /// The node's id of it, once it was added.
+    pub(crate) fn id(&self) -> Option<TorrentId> {
+        match self.phase {
+            Phase::Serving(id) | Phase::Away(Some(id)) => Some(id),
+            Phase::Checking => self.rechecked,
+            Phase::Away(None) => None,
+        }
+    }
+
+    /// Its name, fit to be shown.
+    pub(crate) fn name(&self) -> Escaped<'_> {
+        escape(self.content.name())
+    }
+
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        self.content.metainfo().info_hash
+    }
+
+    /// The URL of a tracker, read from the torrent file.
+    pub(crate) fn tracker_url(&self, tier: u8, tracker: u8) -> Option<String> {
+        let (file, metainfo) = self.named_in();
+        let url = trackers::url(file, metainfo, tier, tracker);
+        if url.is_none() {
+            let shown = self.content.torrent_file().display();
+            log::warn!("{shown}: the tracker's URL cannot be read");
+        }
+        url
+    }
+
+    /// The file that names its trackers.
+    fn named_in(&self) -> (&Path, &Metainfo) {
+        match &self.renewed {
+            Some(renewed) => (&renewed.file, &renewed.metainfo),
+            None => (self.content.read_torrent_file(), self.content.metainfo()),
+        }
+    }
+
+    /// Announces to the trackers that its file names now; answers whether they are others.
+    pub(crate) fn take_trackers(&mut self, engine: &mut Engine, renewed: Renewed) -> bool {
+        let before = match &self.renewed {
+            Some(renewed) => Some(renewed.trackers),
+            None => {
+                let (file, metainfo) = self.named_in();
+                let tiers = trackers::tiers(file, metainfo);
+                tiers.ok().map(|tiers| trackers::sum(&tiers))
+            }
+        };
+        let same = before == Some(renewed.trackers);
+        self.tiers.clone_from(&renewed.tiers);
+        self.renewed = Some(renewed);
+        if same {
+            return false;
+        }
+        if let Some(id) = self.id() {
+            let now = engine.now();
+            engine.node.forget_trackers(now, id);
+            self.announce(engine, id);
+        }
+        true
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away(_))
+    }
+
+    /// Bytes that a running check has behind it.
+    pub(crate) fn checked(&self) -> Option<u64> {
+        let checking = self.phase == Phase::Checking;
+        let progress = self.progress.as_ref().filter(|_| checking)?;
+        Some(progress.load(Ordering::Relaxed))
+    }
+
+    /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check
+    /// while its files have the fingerprint `fresh`. `found` is the one that they had a moment ago, if
+    /// somebody looked.
+    pub(crate) fn start(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        when: Check,
+        (fresh, found): (Option<u64>, Option<u64>),
+    ) {
+        self.when = when;
+        if let Err(error) = self.in_place(state) {
+            self.leave(None, &error);
+        } else if fresh.is_some() || self.is_downloading() {
+            self.begin(engine, state, fresh, found);
+        } else if let Err(error) = check::reachable(&self.content) {
+            // Not checked, as that would overwrite what is known with nothing.
+            self.leave(None, &error);
+        } else {
+            self.begin(engine, state, None, found);
+        }
+    }
+
+    /// Leaves files that nobody reads alone, but for one look an hour.
+    pub(crate) fn stay_calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// Whether files were found to be others than those that were verified, unless that was asked before.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// Its number among those that are seeded, which none gets again.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Ends: what is known of it is kept, and the node forgets it.
+    pub(crate) fn end(mut self, engine: &mut Engine, state: &State) {
+        self.save(engine, state);
+        if let Some(progress) = &self.progress {
+            progress.store(GIVEN_UP, Ordering::Relaxed);
+        }
+        if let Some(id) = self.id() {
+            let now = engine.now();
+            engine.node.remove(now, id);
+            engine.detach(id);
+        }
+        engine.forget_files(&self.content);
+    }
+
+    /// Whether the disk that it was on before is there. Otherwise nothing is looked at, made or
+    /// written, as it would be on the disk below.
+    fn in_place(&self, state: &State) -> Result<(), ReadError> {
+        let path = self.content.root();
+        match Place::look(&path, state.place(self.info_hash(), &path).as_ref()) {
+            Found::There(_) => Ok(()),
+            Found::NotMounted(mount) | Found::Another(mount) => {
+                Err(ReadError::NotMounted { path, mount })
+            }
+        }
+    }
+
+    /// Remembers the disk that it is on, and writes to no other.
+    fn keep_place(&self, state: &State) {
+        let root = self.content.root();
+        let now = Place::of(&root);
+        if state.place(self.info_hash(), &root).as_ref() != Some(&now)
+            && let Err(error) =
+                state.remember_place(self.info_hash(), &root, &now, !self.is_downloading())
+        {
+            let path = state.place_file(self.info_hash());
+            log::warn!(
+                "{}: {error}: a disk that is not mounted may be taken for an empty one; make room",
+                path.display()
+            );
+        }
+        if self.is_downloading()
+            && let Some(device) = device(&self.content.folder())
+        {
+            self.content.stay_on(device);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        fresh: Option<u64>,
+        found: Option<u64>,
+    ) {
+        self.keep_place(state);
+        let found = found.filter(|_| !self.is_downloading());
+        self.fingerprint = match found.map_or_else(|| check::fingerprint(&self.content), Ok) {
+            Ok(fingerprint) => fingerprint,
+            Err(error) => return self.leave(None, &error),
+        };
+        let pieces = self.content.geometry().pieces();
+        let bytes = state.resume(self.info_hash(), pieces).unwrap_or_default();
+        let record = Record::decode(&bytes).ok();
+        self.before = record.as_ref().map_or(0, |r| r.uploaded);
+        if fresh == Some(self.fingerprint) {
+            self.join(engine, state, Have::All);
+            return self.save(engine, state);
+        }
+        match record.filter(|record| self.fits(record)) {
+            Some(record) if record.fingerprint == self.fingerprint => {
+                self.saved = Some(self.told_by(&record));
+                self.join(engine, state, have(record.verified));
+                if !self.is_downloading() && !self.is_whole(engine) {
+                    self.faults.presume(Instant::now());
+                }
+            }
+            Some(record) if self.is_of_first(&record) => self.join_first(engine, state, &record),
+            _ if self.is_downloading() && self.is_empty() => {
+                self.join(engine, state, Have::Nothing)
+            }
+            // Of a download it has to be known which files are good: others are the owner's.
+            _ if self.when == Check::Lazy && !self.is_downloading() => {
+                self.join_unverified(engine, state)
+            }
+            _ => self.check(engine),
+        }
+    }
+
+    /// What a record says, as [`save`](Self::save) would write it.
+    fn told_by(&self, record: &Record<'_>) -> Saved {
+        Saved {
+            uploaded: record.uploaded,
+            good: match record.verified {
+                Verified::Nothing => 0,
+                Verified::All => self.content.geometry().pieces(),
+                Verified::Some(bits) => bits::count(bits),
+            },
+            fingerprint: record.fingerprint,
+        }
+    }
+
+    fn fits(&self, record: &Record<'_>) -> bool {
+        let len = self.content.geometry().bitfield_len() as usize;
+        match record.verified {
+            Verified::Some(bits) => bits.len() == len,
+            _ => true,
+        }
+    }
+
+    /// Whether a record was written by version 0.1.0, and sizes and times are what it says.
+    fn is_of_first(&self, record: &Record<'_>) -> bool {
+        !self.is_downloading()
+            && check::first_fingerprint(&self.content)
+                .is_ok_and(|first| first == record.fingerprint)
+    }
+
+    /// Serves what version 0.1.0 verified after verifying it again, at once what somebody asks for and
+    /// the rest when there is time: it did not see changes whose time was set back.
+    fn join_first(&mut self, engine: &mut Engine, state: &State, record: &Record<'_>) {
+        self.join(
+            engine,
+            state,
+            match record.verified {
+                Verified::Nothing => Have::Nothing,
+                Verified::All => Have::Unverified,
+                Verified::Some(bits) => Have::Presumed(bits),
+            },
+        );
+        if let Phase::Serving(id) = self.phase {
+            engine.tell(Event::Recheck(id));
+        }
+    }
+
+    /// Whether every piece is there.
+    fn is_whole(&self, engine: &Engine) -> bool {
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        stats.is_some_and(|stats| stats.have == self.content.geometry().pieces())
+    }
+
+    fn check(&mut self, engine: &mut Engine) {
+        self.phase = Phase::Checking;
+        let progress = Arc::clone(self.progress.insert(Arc::default()));
+        let content = Arc::clone(&self.content);
+        engine
+            .worker
+            .ask(Task::Check(content, self.number, progress));
+    }
+
+    fn join_unverified(&mut self, engine: &mut Engine, state: &State) {
+        match check::present(&self.content) {
+            Ok(None) => self.join(engine, state, Have::Unverified),
+            Ok(Some(bits)) => self.join(engine, state, Have::Presumed(&bits)),
+            Err(error) => self.leave(None, &error),
+        }
+    }
+
+    /// Hands the torrent to the node.
+    fn join(&mut self, engine: &mut Engine, state: &State, have: Have<'_>) {
+        let geometry = self.content.geometry();
+        let (now, before) = (engine.now(), self.before);
+        let node = &mut engine.node;
+        let added = match self.known {
+            Some(id) => node.wake(now, id, geometry, have, before).map(|()| id),
+            None => node.add(now, self.info_hash(), geometry, have, before),
+        };
+        match added {
+            Ok(id) => {
+                engine.attach(id, Arc::clone(&self.content));
+                self.phase = Phase::Serving(id);
+                let (metainfo, info) = (
+                    self.content.metainfo(),
+                    self.content.metainfo().info_range(),
+                );
+                // Who has no torrent file of a private torrent does not get one here (BEP 27).
+                if let Ok(len) = u32::try_from(info.end - info.start)
+                    && !metainfo.private
+                {
+                    engine.node.offer_metadata(now, id, len);
+                }
+                if self.known.is_some() {
+                    return log::info!("{}: awake", self.name());
+                }
+                self.announce(engine, id);
+                if self.is_downloading() {
+                    return self.begin_download(engine, state, id);
+                }
+                let out = &mut io::stdout();
+                clear_live_line(out);
+                let _ = writeln!(out, "seeding: {}", self.name());
+                self.say_what_is_missing(engine, id);
+            }
+            Err(error) => {
+                log::error!("{}: {error}", self.name());
+                self.phase = Phase::Away(None);
+            }
+        }
+    }
+
+    fn announce(&self, engine: &mut Engine, id: TorrentId) {
+        let now = engine.now();
+        let tiers = (0..=u8::MAX).zip(&*self.tiers);
+        let refused = |&(tier, &trackers): &(u8, &u8)| {
+            let told = engine.node.announce(now, id, tier, trackers);
+            told.is_err()
+        };
+        let left_out = tiers.filter(refused).count();
+        if left_out > 0 {
+            let (name, all) = (self.name(), self.tiers.len());
+            log::error!(
+                "{name}: no room to announce to {left_out} of its {all} tiers of trackers; raise torrents ="
+            );
+        }
+    }
+
+    fn say_what_is_missing(&mut self, engine: &Engine, id: TorrentId) {
+        let Some(stats) = engine.node.torrent(id) else {
+            return;
+        };
+        let pieces = self.content.geometry().pieces();
+        let missing = pieces - stats.have;
+        self.said = stats.have;
+        if missing > 0 {
+            if let Ok(Some((first, count))) = check::links_out(&self.content) {
+                let more = match count {
+                    1 => String::new(),
+                    _ => format!(" (and {} more)", count - 1),
+                };
+                log::warn!("{}: {first}{more}", self.name());
+            }
+            let (torrent, root) = (self.content.torrent_file(), self.content.root());
+            let seeded = match stats.have {
+                0 => "so nothing is seeded",
+                _ => "the others are seeded",
+            };
+            say(format_args!(
+                "{}: {missing} of {pieces} pieces are missing or damaged, {seeded}; \
+                 `everseed check {} {}` names the files",
+                self.name(),
+                escape(torrent.as_os_str().as_encoded_bytes()),
+                escape(root.as_os_str().as_encoded_bytes()),
+            ));
+        }
+    }
+
+    /// What the worker found out.
+    pub(crate) fn done(&mut self, engine: &mut Engine, state: &State, done: Done) {
+        if let Done::Checked(..) = done {
+            self.progress = None;
+        }
+        match done {
+            Done::Checked(_, Ok((bits, unread))) if self.phase == Phase::Checking => {
+                // Files that went away meanwhile made pieces look bad that may be good.
+                if !self.is_downloading()
+                    && let Err(error) = check::reachable(&self.content)
+                {
+                    return self.leave(None, &error);
+                }
+                if let Some(download) = &mut self.download {
+                    download.doubt = false;
+                }
+                let now = Instant::now();
+                unread.iter().for_each(|fault| self.name_unread(fault, now));
+                let found = match bits::count(&bits) == self.content.geometry().pieces() {
+                    // That costs the node no memory.
+                    true => Have::All,
+                    false => Have::Some(&bits),
+                };
+                if let Some(id) = self.rechecked.take_if(|_| self.download.is_none()) {
+                    engine.tell(Event::Restored(id, found));
+                    self.phase = Phase::Serving(id);
+                    self.say_what_is_missing(engine, id);
+                    return self.save(engine, state);
+                }
+                if let Some(id) = self.rechecked.take() {
+                    // As one that is new, so that trackers are asked at once for the peers that left.
+                    let stats = engine.node.torrent(id);
+                    self.before = stats.map_or(self.before, |stats| stats.uploaded);
+                    let now = engine.now();
+                    engine.node.remove(now, id);
+                    return self.join(engine, state, found);
+                }
+                self.join(engine, state, found);
+                self.save(engine, state);
+            }
+            Done::Checked(_, Err(error)) => {
+                let known = self.rechecked.take();
+                if let Some(id) = known {
+                    engine.tell(Event::Unreadable(id));
+                }
+                self.leave(known, &error);
+            }
+            Done::Tried(_, writable) => self.tried(engine, writable),
+            Done::Synced(_, synced) => self.synced(engine, state, synced),
+            Done::Looked(_, look) => {
+                self.looking = false;
+                self.looked(engine, state, look);
+            }
+            _ => {}
+        }
+    }
+
+    /// The files could not be read.
+    pub(crate) fn unreadable(&mut self, error: &ReadError) {
+        self.leave(self.id(), error);
+    }
+
+    /// Has the files looked at soon: once a second at most, as somebody may go on writing to them.
+    fn look_soon(&mut self, touched: bool) {
+        self.touched |= touched;
+        self.next_look = self.next_look.min(self.looked_at + SOON);
+        self.asleep_until = self.next_look;
+    }
+
+    /// A download cannot begin, which is said once.
+    fn wait_for_files(&mut self, error: &WriteError, news: bool) {
+        if news {
+            return self.leave(None, error);
+        }
+        self.phase = Phase::Away(None);
+        self.next_look = Instant::now() + AWAY;
+    }
+
+    fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
+        log::error!(
+            "{}: {error}; it is not served until its files are back, looked for every {} s",
+            self.name(),
+            AWAY.as_secs(),
+        );
+        self.phase = Phase::Away(id);
+        self.next_look = Instant::now() + AWAY;
+    }
+
+    /// Has the files looked at when that is due: whether they are still what was verified, or are
+    /// back.
+    pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
+        let ours = self.is_downloading() && !self.is_away();
+        if self.looking || self.phase == Phase::Checking || ours || now < self.next_look {
+            return;
+        }
+        if self.calm && !self.is_away() && now < self.asleep_until {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            if stats.is_none_or(|stats| stats.conns == 0) {
+                return;
+            }
+        }
+        self.asleep_until = now + ASLEEP;
+        self.looking = true;
+        self.looked_at = now;
+        // A hundredth of a second for each file, so that a folder of very many is not stirred up.
+        let files = Duration::from_millis(10) * self.content.metainfo().file_count;
+        let pause = if self.is_away() {
+            AWAY
+        } else {
+            EVERY.max(files)
+        };
+        self.next_look = now + pause;
+        // A disk that failed everywhere has to be read to know that it is back.
+        let task = Task::Look(Arc::clone(&self.content), self.number, self.is_away());
+        engine.worker.ask(task);
+    }
+
+    fn looked(&mut self, engine: &mut Engine, state: &State, look: Result<Look, ReadError>) {
+        let placed = match self.is_away() {
+            true => self.in_place(state),
+            false => Ok(()),
+        };
+        // What is to be downloaded need not be there yet.
+        if matches!(self.phase, Phase::Away(None)) && self.is_downloading() && placed.is_ok() {
+            return self.begin_late(engine, state);
+        }
+        let nothing_yet = |id| engine.node.torrent(id).is_some_and(|stats| stats.good == 0);
+        if let Phase::Away(Some(id)) = self.phase
+            && self.is_downloading()
+            && placed.is_ok()
+            && nothing_yet(id)
+        {
+            self.keep_place(state);
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
+        let look = match (placed.and(look), self.phase) {
+            (Ok(look), _) => look,
+            (Err(error), Phase::Serving(id)) => {
+                engine.tell(Event::Unreadable(id));
+                engine.forget_files(&self.content);
+                return self.leave(Some(id), &error);
+            }
+            (Err(error), _) => return log::debug!("{}: {error}", self.name()),
+        };
+        if self.is_away() {
+            self.keep_place(state);
+        }
+        if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
+            log::warn!("{}: its files are back, and are checked", self.name());
+            engine.forget_files(&self.content);
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
+        let touched = std::mem::take(&mut self.touched);
+        let unchanged = look.fingerprint == self.fingerprint && !touched;
+        match self.phase {
+            Phase::Serving(id) if unchanged && engine.is_readable(id) => {
+                self.look_for_damage(engine, id);
+            }
+            Phase::Serving(id) if !engine.is_readable(id) => {
+                self.has_changed = !unchanged;
+                // The node has no memory to note which pieces are verified and which are not.
+                log::info!("{}: all of it is checked, as memory is short", self.name());
+                engine.forget_files(&self.content);
+                self.fingerprint = look.fingerprint;
+                self.rechecked = Some(id);
+                self.check(engine);
+            }
+            Phase::Serving(id) | Phase::Away(Some(id)) => {
+                self.has_changed = !unchanged;
+                self.come_back(engine, id, &look, unchanged);
+            }
+            Phase::Away(None) => {
+                log::warn!("{}: its files are back", self.name());
+                self.begin(engine, state, None, Some(look.fingerprint));
+            }
+            Phase::Checking => {}
+        }
+    }
+
+    /// Begins a download for whose disk we had to wait.
+    fn begin_late(&mut self, engine: &mut Engine, state: &State) {
+        if let Some(download) = &mut self.download
+            && let Err(error) = fetch::make_folder(&self.content, download)
+        {
+            return log::debug!("{}: {error}", self.name());
+        }
+        if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
+            log::warn!("{}: its disk is there", self.name());
+        }
+        self.begin(engine, state, None, None);
+    }
+
+    /// Says once how many pieces were found to be bad since the last look.
+    fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
+        let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
+        if have < self.said {
+            self.say_what_is_missing(engine, id);
+        }
+    }
+
+    /// Serves again what is there: as before if no file has changed, and else after verifying each
+    /// piece anew. Peers that are connected stay.
+    fn come_back(&mut self, engine: &mut Engine, id: TorrentId, look: &Look, unchanged: bool) {
+        engine.forget_files(&self.content);
+        if self.is_away() {
+            log::warn!("{}: its files are back", self.name());
+        }
+        if unchanged {
+            engine.tell(Event::Readable(id));
+        } else {
+            log::info!(
+                "{}: files have changed, so each piece is verified anew",
+                self.name()
+            );
+            let have = look
+                .present
+                .as_deref()
+                .map_or(Have::Unverified, Have::Presumed);
+            if self.is_away() {
+                engine.tell(Event::Restored(id, have));
+                engine.tell(Event::Recheck(id));
+            } else {
+                engine.tell(Event::Changed(id, have));
+            }
+            self.fingerprint = look.fingerprint;
+        }
+        self.phase = Phase::Serving(id);
+        self.say_what_is_missing(engine, id);
+    }
+
+    /// Writes the resume record, if it would say anything new.
+    pub(crate) fn save(&mut self, engine: &Engine, state: &State) {
+        self.save_now(engine, state, false);
+    }
+
+    /// The same without waiting for the disk.
+    pub(crate) fn save_in_haste(&mut self, engine: &Engine, state: &State) {
+        self.save_now(engine, state, true);
+    }
+
+    fn save_now(&mut self, engine: &Engine, state: &State, in_haste: bool) {
+        let Phase::Serving(id) = self.phase else {
+            return;
+        };
+        let Some(stats) = engine.node.torrent(id) else {
+            return;
+        };
+        if self.is_downloading() && !self.settle() {
+            return;
+        }
+        self.save_seeded(state, in_haste);
+        // While some pieces wait to be verified, the record keeps what was sent and nothing else.
+        let settled = stats.good == stats.have;
+        let now = Saved {
+            uploaded: stats.uploaded,
+            good: stats.good,
+            fingerprint: if settled { self.fingerprint } else { 0 },
+        };
+        if self.saved == Some(now) {
+            return;
+        }
+        let record = Record {
+            info_hash: self.info_hash(),
+            uploaded: stats.uploaded,
+            fingerprint: now.fingerprint,
+            verified: match engine.node.good(id) {
+                _ if !settled => Verified::Nothing,
+                Have::All => Verified::All,
+                Have::Some(bits) => Verified::Some(bits),
+                _ => Verified::Nothing,
+            },
+        };
+        // What a first check found out would be found out again.
+        let first = self.saved.is_none() && self.download.is_none();
+        match state.save(&record, in_haste || first) {
+            Ok(()) => (self.saved, self.said_unsaved) = (Some(now), false),
+            Err(error) if std::mem::replace(&mut self.said_unsaved, true) => {
+                log::debug!("{}: {error}", self.name());
+            }
+            Err(error) => log::warn!(
+                "{}: {error}: the state of {} is not kept, a restart will verify it again; this is not said again \
+                 until it can be",
+                state.folder().display(),
+                self.name(),
+            ),
+        }
+    }
+}
+
+fn have(verified: Verified<'_>) -> Have<'_> {
+    match verified {
+        Verified::Nothing => Have::Nothing,
+        Verified::All => Have::All,
+        Verified::Some(bits) => Have::Some(bits),
+    }
+}
+
+/// How often files that were away are looked for.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// How soon after the last look files are looked at again that somebody writes to.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How often files that are served are looked at, whether they were changed.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// How often while nobody is connected, if calm: the moment somebody is, they are looked at first.
+const ASLEEP: Duration = Duration::from_secs(3600);

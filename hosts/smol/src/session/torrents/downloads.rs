@@ -1,0 +1,372 @@
+//! What is downloaded, until it is complete and on the disk.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everseed_core::bits;
+use everseed_core::geometry::{PieceIndex, TorrentId};
+use everseed_disk::{WriteError, check, write};
+use everseed_node::{Event, Have, Wanted};
+
+use super::{AWAY, EVERY, Phase, Seeded};
+use crate::net::engine::Engine;
+use crate::options::get::Fetch;
+use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
+use crate::storage::state::State;
+use crate::storage::worker::{Task, Unwritten};
+use crate::text::{clear_live_line, escape, size};
+
+/// The longest pause before what was written is read again.
+const DOUBT: Duration = Duration::from_secs(600);
+
+impl Seeded {
+    /// Whether files are still written.
+    pub(crate) fn is_downloading(&self) -> bool {
+        self.download
+            .as_ref()
+            .is_some_and(|download| download.is_open())
+    }
+
+    /// Whether it was seeded as much as was asked for; `None` if it was not downloaded.
+    pub(crate) fn is_enough(&self, engine: &Engine) -> Option<bool> {
+        let download = self.download.as_ref()?;
+        let goal = &download.goal;
+        let sent = |thousandths: u64| {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            let sent = stats.map_or(0, |stats| u128::from(stats.uploaded) * 1000);
+            sent >= u128::from(thousandths) * u128::from(self.content.geometry().total())
+        };
+        let done = download.seeded();
+        Some(
+            download.refused.is_some()
+                || done.is_some_and(|done| {
+                    goal.no_seed
+                        || goal.time.is_some_and(|time| done >= time)
+                        || goal.ratio.is_some_and(sent)
+                }),
+        )
+    }
+
+    /// Notes for how long it was seeded, if it is to be seeded for some time and ten minutes went by or it stops.
+    pub(crate) fn save_seeded(&mut self, state: &State, in_haste: bool) {
+        let info_hash = self.info_hash();
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let Some(time) = download.seeded().filter(|_| download.goal.time.is_some()) else {
+            return;
+        };
+        if time.as_secs() == download.seeded.1.as_secs() {
+            return;
+        }
+        download.seeded.1 = time;
+        if let Err(error) = state.remember_seeded(info_hash, time, in_haste) {
+            log::warn!(
+                "{}: {error}: for how long it was seeded is not kept",
+                self.name()
+            );
+        }
+    }
+
+    /// Seeds it for another time from now on, or calls others.
+    pub(crate) fn set_goal(&mut self, goal: &Fetch) {
+        if let Some(download) = &mut self.download {
+            download.goal = goal.clone();
+        }
+    }
+
+    /// Peers that the user named, if the node was not told of them yet.
+    pub(crate) fn named_peers(&mut self, id: TorrentId) -> Vec<SocketAddr> {
+        let Some(download) = &mut self.download else {
+            return Vec::new();
+        };
+        match download.told.replace(id) == Some(id) {
+            true => Vec::new(),
+            false => download.goal.peers.clone(),
+        }
+    }
+
+    /// Bytes of what is wanted.
+    pub(crate) fn wanted_len(&self) -> u64 {
+        let geometry = self.content.geometry();
+        match self.download.as_ref().and_then(|d| d.wanted.as_ref()) {
+            None => geometry.total(),
+            Some(bits) => {
+                let wanted = geometry.all_pieces().filter(|p| bits::get(bits, p.get()));
+                wanted.map(|p| u64::from(geometry.piece_size(p))).sum()
+            }
+        }
+    }
+
+    /// Bytes of what is wanted that are not here, what is left out included.
+    pub(crate) fn left(&self, engine: &Engine) -> u64 {
+        let Some(id) = self.id().filter(|&id| engine.node.torrent(id).is_some()) else {
+            return self.wanted_len();
+        };
+        let download = self.download.as_ref();
+        if !download.is_some_and(|download| download.narrowed || download.kept.is_some()) {
+            return engine.node.torrent(id).map_or(0, |stats| stats.left);
+        }
+        let (geometry, good) = (self.content.geometry(), engine.node.good(id));
+        let wanted = download.and_then(|download| download.wanted.as_deref());
+        let lacks = |piece: &PieceIndex| {
+            let is_good = match good {
+                Have::All => true,
+                Have::Some(bits) => bits::get(bits, piece.get()),
+                _ => false,
+            };
+            !is_good && wanted.is_none_or(|bits| bits::get(bits, piece.get()))
+        };
+        let lacking = geometry.all_pieces().filter(lacks);
+        lacking.map(|p| u64::from(geometry.piece_size(p))).sum()
+    }
+
+    /// The exit code, if it is not that of a success.
+    pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
+        let download = self.download.as_ref().filter(|d| d.is_open())?;
+        if download.refused.is_some() {
+            return download.refused;
+        }
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        if download.full {
+            Some(DISK_FULL)
+        } else if stats.is_some_and(|s| s.good == 0 && s.bad_pieces > 0) {
+            Some(CHECKSUM)
+        } else {
+            Some(UNFINISHED)
+        }
+    }
+
+    /// Says what is still to come of a download that is left.
+    pub(crate) fn say_unfinished(&self, engine: &Engine) {
+        let Some(code) = self.exit_code(engine) else {
+            return;
+        };
+        let refused = self.download.as_ref().is_some_and(|d| d.refused.is_some());
+        let why = match code {
+            DISK_FULL => "the disk is full",
+            CHECKSUM if refused => "nothing was written",
+            CHECKSUM => "what came had the wrong hash",
+            _ => "the same command goes on",
+        };
+        let left = self.left(engine);
+        clear_live_line(&mut io::stdout());
+        let (name, left) = (&self.name(), size(left));
+        let _ = writeln!(io::stdout(), "unfinished: {name}, {left} to come; {why}");
+    }
+
+    /// Whether there is nothing of it yet, so that there is nothing to check.
+    pub(super) fn is_empty(&self) -> bool {
+        match check::present(&self.content) {
+            Ok(Some(bits)) => bits::count(&bits) == 0,
+            _ => false,
+        }
+    }
+
+    pub(super) fn begin_download(&mut self, engine: &mut Engine, state: &State, id: TorrentId) {
+        if !self.claim_files(engine, id) {
+            return;
+        }
+        self.keep_place(state);
+        let Some(download) = &self.download else {
+            return;
+        };
+        let obtainable = download.obtainable(self.content.geometry().pieces());
+        let wanted = match &obtainable {
+            None => Wanted::All,
+            Some(bits) => Wanted::Some(bits),
+        };
+        let now = engine.now();
+        if let Err(error) = engine.node.download(now, id, wanted, download.order) {
+            log::error!("{}: {error}", self.name());
+            return;
+        }
+        let left = self.left(engine);
+        let total = self.wanted_len();
+        if left == 0 || engine.node.is_complete(id) {
+            // That it is complete is said in a moment, when it is durable.
+            return;
+        }
+        clear_live_line(&mut io::stdout());
+        let _ = writeln!(
+            io::stdout(),
+            "downloading: {}, {} of {} to come",
+            self.name(),
+            size(left),
+            size(total),
+        );
+    }
+
+    /// Looks after a download; answers whether the node knows it and asks for its pieces.
+    pub(crate) fn mind_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        let (Phase::Serving(id), Some(download)) = (self.phase, &mut self.download) else {
+            return false;
+        };
+        if !download.is_open() {
+            return false;
+        }
+        if download.retry.is_some_and(|at| at <= now) {
+            download.retry = None;
+            engine.tell(Event::Writable(id));
+        }
+        let waits = download.syncing || download.retry.is_some() || download.partly;
+        if engine.node.is_complete(id) && !waits {
+            if download.doubt {
+                log::warn!(
+                    "{}: what was written is read again from the disk",
+                    self.name()
+                );
+                self.rechecked = Some(id);
+                self.check(engine);
+                return true;
+            }
+            download.syncing = true;
+            self.note_sync(true);
+            let task = Task::Sync(Arc::clone(&self.content), self.number);
+            engine.worker.ask(task);
+        }
+        true
+    }
+
+    /// A block could not be written: the node asks for nothing of its file, or for nothing at all,
+    /// until it is tried again.
+    pub(crate) fn unwritable(&mut self, engine: &mut Engine, fault: &Unwritten) {
+        match &fault.pieces {
+            Some(pieces) => self.leave_file_out(fault, pieces.start),
+            None => self.wait_to_write(engine, &fault.error),
+        }
+    }
+
+    fn wait_to_write(&mut self, engine: &mut Engine, error: &WriteError) {
+        if let (Phase::Serving(id), true) = (self.phase, error.is_away()) {
+            // What was written may be gone with the disk, so it is checked when that is back.
+            engine.tell(Event::Unreadable(id));
+            engine.tell(Event::Writable(id));
+            engine.forget_files(&self.content);
+            self.content.let_go();
+            self.doubt_files();
+            return self.leave(Some(id), error);
+        }
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let again = download.retry.is_none() && download.full == error.is_no_space();
+        if !again || download.retry.is_none() {
+            log::error!(
+                "{}: {error}; the download waits, tried again every {} s",
+                escape(self.content.name()),
+                AWAY.as_secs()
+            );
+        }
+        download.full = error.is_no_space();
+        download.retry = Some(Instant::now() + AWAY);
+    }
+
+    /// All is complete and on the disk.
+    pub(super) fn synced(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        synced: Result<u64, WriteError>,
+    ) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        download.syncing = false;
+        if synced.is_ok() {
+            self.note_sync(false);
+        }
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        match synced {
+            Ok(_) if download.narrowed => {
+                download.partly = true;
+                let left = size(self.left(engine));
+                clear_live_line(&mut io::stdout());
+                let _ = writeln!(
+                    io::stdout(),
+                    "complete but for {left} that cannot be written or read: {}",
+                    self.name()
+                );
+                self.said = self.phase_have(engine);
+                self.save(engine, state);
+            }
+            Ok(fingerprint) => {
+                download.done = Some(Instant::now());
+                let before = state.seeded(self.content.metainfo().info_hash);
+                download.seeded = (before, before);
+                let kept = download.kept.is_some();
+                self.content.grows(false);
+                engine.forget_files(&self.content);
+                self.fingerprint = fingerprint;
+                self.next_look = Instant::now() + EVERY;
+                clear_live_line(&mut io::stdout());
+                let (name, left) = (self.name(), size(self.left(engine)));
+                let _ = match kept {
+                    false => writeln!(io::stdout(), "complete: {name}"),
+                    true => writeln!(
+                        io::stdout(),
+                        "complete but for {left} in files that are kept as they are: {name}"
+                    ),
+                };
+                self.said = self.phase_have(engine);
+                self.save(engine, state);
+            }
+            Err(error) if error.is_away() => self.wait_to_write(engine, &error),
+            Err(error) => self.doubt(&error),
+        }
+    }
+
+    /// Something that was written did not reach the disk. The kernel says so once, so a sync that works
+    /// later says nothing of it.
+    fn doubt(&mut self, error: &WriteError) {
+        self.doubt_files();
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let pause = download.pause;
+        (download.doubt, download.full) = (true, error.is_no_space());
+        (download.retry, download.pause) = (Some(Instant::now() + pause), (pause * 2).min(DOUBT));
+        log::error!(
+            "{}: {error}; what was written counts when it was read again from the disk, in {} s",
+            self.name(),
+            pause.as_secs()
+        );
+    }
+
+    fn phase_have(&self, engine: &Engine) -> u32 {
+        let stats = self.id().and_then(|id| engine.node.torrent(id));
+        stats.map_or(0, |stats| stats.have)
+    }
+
+    /// Makes durable what an unfinished download has, and takes the fingerprint that goes with it.
+    pub(super) fn settle(&mut self) -> bool {
+        if self.download.as_ref().is_some_and(|d| d.doubt) {
+            return false;
+        }
+        self.note_sync(true);
+        let done = write::sync(&self.content);
+        let done = done.and_then(|()| check::fingerprint(&self.content).map_err(WriteError::Place));
+        match done {
+            Ok(fingerprint) => {
+                self.note_sync(false);
+                self.fingerprint = fingerprint;
+                true
+            }
+            Err(error) => {
+                log::warn!(
+                    "{}: {error}; what is there is checked before it counts",
+                    self.name()
+                );
+                self.doubt_files();
+                if let Some(download) = &mut self.download {
+                    download.doubt = true;
+                }
+                false
+            }
+        }
+    }
+}

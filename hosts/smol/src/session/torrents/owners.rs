@@ -1,0 +1,132 @@
+//! Files of a download that are the owner's: they are named once, and never written to.
+
+use std::path::{Path, PathBuf};
+
+use everseed_core::bits;
+use everseed_core::geometry::TorrentId;
+use everseed_disk::owner::Differing;
+use everseed_node::Have;
+
+use super::Seeded;
+use crate::net::engine::Engine;
+use crate::session::fetch::{self, CHECKSUM, DISK_FULL, Verdict};
+use crate::text::escape;
+
+impl Seeded {
+    /// Finds out which files may be written, and makes those that are missing. Answers whether the download can
+    /// begin.
+    pub(super) fn claim_files(&mut self, engine: &mut Engine, id: TorrentId) -> bool {
+        let good = self.good_pieces(engine, id);
+        let Some(download) = &mut self.download else {
+            return false;
+        };
+        if download.prepared {
+            // They may have been checked anew.
+            if self.content.ours().is_some()
+                && let Err(error) = self.content.write_own(download.record(), good)
+            {
+                log::error!("{}: {error}", download.record().display());
+            }
+            return true;
+        }
+        // A service seeds what is good and downloads what is missing beside it.
+        match fetch::prepare(&self.content, download, good, self.calm) {
+            Ok(Verdict::Begin) => true,
+            Ok(Verdict::Keep(differing)) => {
+                let goes_on = download.prepared;
+                match goes_on {
+                    true => download.kept = Some(differing.pieces.clone()),
+                    false => download.refused = Some(CHECKSUM),
+                }
+                self.name_owners(&differing);
+                goes_on
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let news = download.said != text;
+                download.said = text;
+                if !self.calm && !error.is_away() {
+                    let full = error.is_no_space();
+                    download.refused = Some(if full { DISK_FULL } else { 1 });
+                }
+                let now = engine.now();
+                engine.node.remove(now, id);
+                engine.detach(id);
+                self.wait_for_files(&error, news);
+                false
+            }
+        }
+    }
+
+    fn good_pieces(&self, engine: &Engine, id: TorrentId) -> Vec<u8> {
+        let geometry = self.content.geometry();
+        let mut all = vec![0; geometry.bitfield_len() as usize];
+        match engine.node.good(id) {
+            Have::All => (0..geometry.pieces()).for_each(|piece| _ = bits::set(&mut all, piece)),
+            Have::Some(good) => {
+                let len = good.len().min(all.len());
+                all[..len].copy_from_slice(&good[..len]);
+            }
+            _ => {}
+        }
+        all
+    }
+
+    fn name_owners(&self, differing: &Differing) {
+        let name = self.name();
+        if !differing.files.is_empty() {
+            let (files, is) = list(&differing.files, differing.count);
+            log::error!(
+                "{name}: {files} {is} not what the torrent says, and not written over, as everseed did not \
+                 make {it} or had completed {it}; move {it} away, or use --overwrite",
+                it = if differing.count == 1 { "it" } else { "them" },
+            );
+        }
+        if !differing.twins.is_empty() {
+            let (files, is) = list(&differing.twins, differing.twins.len());
+            log::error!(
+                "{name}: {files} {is} another file of this torrent too, as the file system ignores case or there \
+                 are links; the first keeps the place, and this is left out"
+            );
+        }
+    }
+
+    /// A sync of the files begins, or has come to its end.
+    pub(super) fn note_sync(&self, begins: bool) {
+        let Some(ours) = self.content.ours() else {
+            return;
+        };
+        let noted = match begins {
+            true => ours.begin_sync(),
+            false => ours.synced(),
+        };
+        if let Err(error) = noted {
+            log::warn!("{}: {error}: {RECORD}", self.name());
+        }
+    }
+
+    /// What was written since the last sync may be lost.
+    pub(super) fn doubt_files(&self) {
+        if let Some(ours) = self.content.ours()
+            && let Err(error) = ours.doubt()
+        {
+            log::warn!("{}: {error}: {RECORD}", self.name());
+        }
+    }
+}
+
+const RECORD: &str = "which of its files are complete cannot be noted; make room for the state";
+
+/// Some files by name, how many more there are, and the verb.
+fn list(files: &[PathBuf], count: usize) -> (String, &'static str) {
+    let shown = |path: &PathBuf| escape(Path::as_os_str(path).as_encoded_bytes()).to_string();
+    let names: Vec<String> = files.iter().map(shown).collect();
+    let more = match count.saturating_sub(files.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (
+        names.join(", ") + &more,
+        if count == 1 { "is" } else { "are" },
+    )
+}

@@ -1,0 +1,96 @@
+//! Torrents of watched folders that are of no use at the moment give their place to those that wait for one, in
+//! turn: files that are away, and torrents that are not whole and of which nothing moves.
+
+use std::time::{Duration, Instant};
+
+use super::Seed;
+use super::service::{Service, Stage};
+use crate::net::engine::Engine;
+use crate::text::escape;
+
+/// How long a torrent has its place at least: long enough to hear trackers and to call some peers.
+const TURN: Duration = Duration::from_secs(30);
+
+/// How long peers that are connected and give nothing are waited for.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Which of these gives its place away: the one that was of no use for the longest, if that is a turn. Each is
+/// given by its number, and since when nobody had a use for it.
+fn who_gives_way(idle: impl Iterator<Item = (Instant, usize)>, now: Instant) -> Option<usize> {
+    let longest = idle.min()?;
+    (now.saturating_duration_since(longest.0) >= TURN).then_some(longest.1)
+}
+
+impl Service {
+    /// Takes the place of a torrent that is of no use; false if there is none. It waits for another turn then,
+    /// behind those that have not had theirs.
+    pub(super) fn take_place_of_idle(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
+        let (items, now) = (&self.items, Instant::now());
+        let is_of_folder = |number: usize| {
+            let its = |m: &&super::service::Managed| m.stage == Stage::Running(number);
+            items.iter().find(its).is_some_and(|m| m.folder.is_some())
+        };
+        let idle = seed.torrents.iter().filter_map(|torrent| {
+            let since = torrent.idle_since(engine, now, PATIENCE)?;
+            is_of_folder(torrent.number()).then(|| (since, torrent.number()))
+        });
+        let Some(number) = who_gives_way(idle, now) else {
+            return false;
+        };
+        let Some(managed) = self
+            .items
+            .iter_mut()
+            .find(|managed| managed.stage == Stage::Running(number))
+        else {
+            return false;
+        };
+        let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
+        log::info!("{shown}: it gives its place to one that waits, and has another turn later");
+        managed.stage = Stage::Waiting(now + 2 * TURN);
+        seed.drop_torrent(engine, number);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_idle_gives_way_after_its_turn() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        type Idle<'a> = &'a [(u64, usize)];
+        let cases: [(Idle<'_>, u64, Option<usize>); 6] = [
+            (&[], 1000, None),
+            (&[(0, 7)], 29, None),
+            (&[(0, 7)], 30, Some(7)),
+            (&[(30, 1), (0, 7), (31, 2)], 40, Some(7)),
+            (&[(30, 1), (31, 2)], 59, None),
+            (&[(30, 1), (31, 2)], 200, Some(1)),
+        ];
+        for (idle, now, expected) in cases {
+            let all = idle.iter().map(|&(since, number)| (at(since), number));
+            assert_eq!(who_gives_way(all, at(now)), expected, "{idle:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn each_has_its_turn() {
+        // Five that nobody needs and two places: in ten turns each was there.
+        let (start, mut waits, mut there) = (Instant::now(), vec![2, 3, 4], Vec::new());
+        let mut seen = [0; 5];
+        let mut now = start;
+        there.extend([(now, 0), (now, 1)]);
+        for _ in 0..10 {
+            now += TURN;
+            let gone = who_gives_way(there.iter().copied(), now).unwrap();
+            there.retain(|&(_, number)| number != gone);
+            let next = waits.remove(0);
+            waits.push(gone);
+            there.push((now, next));
+            seen[next] += 1;
+        }
+        assert!(seen.iter().all(|&turns| turns >= 2), "{seen:?}");
+    }
+}

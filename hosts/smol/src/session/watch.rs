@@ -1,0 +1,305 @@
+//! What is in a watched folder, and whether it is still being written.
+//!
+//! A folder is read again when its time of change says so, and for as long as something in it is new. Not every file
+//! system keeps that time: the names in it are read at every third look anyway, and at each one once that told
+//! something that the time did not. The names of a folder are in memory as long as they are read so often, so that a
+//! disk that nobody uses stays asleep.
+
+use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::storage::catalogue::Mark;
+use crate::storage::mount_guard::{Found, Place};
+
+/// A folder that is watched.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) folder: PathBuf,
+    /// On which disk it was.
+    place: Option<Place>,
+    /// Its time of change when it was read.
+    changed: Option<Mark>,
+    /// Looks since it changed.
+    looks: u32,
+    /// How often it was read.
+    reads: u32,
+    /// Which names were in it then.
+    names: Option<Names>,
+    /// Whether names came or went while its time of change stayed.
+    is_without_times: bool,
+    /// What was said about it last.
+    pub(super) said: String,
+    /// Whether there are torrents in it that were not taken in yet.
+    pub(super) has_more_torrents: bool,
+    /// How much in it belongs to torrents that are not there, as it was said last.
+    pub(super) left_out: usize,
+}
+
+impl Watch {
+    pub(super) fn new(folder: PathBuf) -> Watch {
+        Watch {
+            folder,
+            place: None,
+            changed: None,
+            looks: 0,
+            reads: 0,
+            names: None,
+            is_without_times: false,
+            said: String::new(),
+            has_more_torrents: false,
+            left_out: 0,
+        }
+    }
+
+    /// Whether the folder is to be read: it has changed, or `restless` says so.
+    ///
+    /// # Errors
+    /// If it is not there, which says nothing about what is in it.
+    pub(super) fn is_due(&mut self, restless: bool) -> Result<bool, String> {
+        let shown = self.folder.display();
+        match Place::look(&self.folder, self.place.as_ref()) {
+            Found::There(place) => self.place = Some(place),
+            Found::NotMounted(mount) | Found::Another(mount) => {
+                self.changed = None;
+                return Err(format!(
+                    "{shown}: {} is not mounted; it is waited for",
+                    mount.display()
+                ));
+            }
+        }
+        let there = self.folder.metadata().map_err(|e| self.failed(&e))?;
+        let mark = mark(&there);
+        if self.changed != Some(mark) {
+            self.changed = Some(mark);
+            self.looks = 0;
+        }
+        // Once more than needed, as a change just after a look may have the time of that look.
+        self.looks = self.looks.saturating_add(1);
+        if self.looks <= 2 || restless {
+            return Ok(true);
+        }
+        if !self.is_without_times && !self.looks.is_multiple_of(NAMES_EVERY) {
+            return Ok(false);
+        }
+        let names = self.list(|_| Ok(()))?;
+        let differ = self.names.is_some_and(|before| before != names);
+        if differ && !self.is_without_times {
+            log::info!(
+                "{shown}: its time of change does not tell what comes and goes, so it is read every time"
+            );
+            self.is_without_times = true;
+        }
+        Ok(differ)
+    }
+
+    /// Names everything that is in it, in no order. An error of `each` ends it.
+    pub(super) fn read(
+        &mut self,
+        each: impl FnMut(PathBuf) -> io::Result<()>,
+    ) -> Result<(), String> {
+        self.names = Some(self.list(each)?);
+        self.reads = self.reads.saturating_add(1);
+        Ok(())
+    }
+
+    fn list(&self, mut each: impl FnMut(PathBuf) -> io::Result<()>) -> Result<Names, String> {
+        let mut names = Names::default();
+        for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
+            let path = entry.map_err(|e| self.failed(&e))?.path();
+            if is_wanted(&path) {
+                names.add(&path);
+                each(path).map_err(|e| self.failed(&e))?;
+            }
+        }
+        Ok(names)
+    }
+
+    /// Whether it was ever read.
+    pub(super) fn is_read(&self) -> bool {
+        self.reads > 0
+    }
+
+    /// Whether it was read before this time.
+    pub(super) fn was_read(&self) -> bool {
+        self.reads > 1
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        format!("{}: {error}; it is waited for", self.folder.display())
+    }
+}
+
+/// Which names are in a folder, in any order: how many, and the sum of their hashes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Names(usize, u64);
+
+impl Names {
+    fn add(&mut self, path: &Path) {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        self.0 += 1;
+        self.1 = self.1.wrapping_add(hasher.finish());
+    }
+}
+
+/// At every so many looks, which come every ten seconds.
+const NAMES_EVERY: u32 = 3;
+
+/// Whether a name is not that of something unfinished or hidden.
+fn is_wanted(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lower = name.to_ascii_lowercase();
+    let unfinished = UNFINISHED.iter().any(|end| lower.ends_with(end));
+    !name.starts_with('.') && !unfinished && lower != "lost+found"
+}
+
+const UNFINISHED: &[&str] = &[
+    ".part",
+    ".tmp",
+    ".temp",
+    "~",
+    ".crdownload",
+    ".filepart",
+    ".!qb",
+    ".aria2",
+    ".added",
+];
+
+/// How something looks now, files in folders included; `None` if it is gone, or `given_up` says so.
+pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Mark> {
+    look(path, given_up).map(|(mark, _)| mark)
+}
+
+/// How a link looks itself.
+pub(super) fn look_at_link(path: &Path) -> Option<Seen> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((mark(&there), (there.ctime(), there.ctime_nsec())))
+}
+
+/// How something looks, and when it changed last, in seconds and nanoseconds since 1970.
+pub(super) type Seen = (Mark, (i64, i64));
+
+/// The same, and when any of it changed last, in seconds and nanoseconds since 1970: by the time that only the
+/// kernel sets, as programs give a file its former time when they have copied it.
+pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
+    let top = fs::metadata(path).ok()?;
+    let mut sum = mark(&top);
+    let mut changed = (top.ctime(), top.ctime_nsec());
+    if !top.is_dir() {
+        return Some((sum, changed));
+    }
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).ok()?.flatten() {
+            if given_up() {
+                return None;
+            }
+            let Ok(there) = entry.metadata() else {
+                continue;
+            };
+            let (len, s, ns, _) = mark(&there);
+            sum.0 = sum.0.wrapping_add(len);
+            (sum.1, sum.2) = (sum.1, sum.2).max((s, ns));
+            sum.3 += 1;
+            changed = changed.max((there.ctime(), there.ctime_nsec()));
+            if there.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Some((sum, changed))
+}
+
+/// The same without what is inside of a folder.
+pub(super) fn mark(there: &Metadata) -> Mark {
+    (there.len(), there.mtime(), there.mtime_nsec(), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, wanted) in [
+            ("film.mkv", true),
+            ("x.torrent", true),
+            (".hidden", false),
+            ("film.mkv.part", false),
+            ("FILM.TMP", false),
+            ("lost+found", false),
+        ] {
+            assert_eq!(is_wanted(&Path::new("/a").join(name)), wanted, "{name}");
+        }
+    }
+
+    /// Where the folder's time stays what comes and goes is seen at every third look, and then at each.
+    #[test]
+    fn a_folder_without_times() {
+        let name = format!("everseed-timeless-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let change = |change: &dyn Fn(&Path)| {
+            change(&path.join("a"));
+            let folder = fs::File::open(&path).unwrap();
+            folder.set_modified(time).unwrap();
+        };
+        let mut watch = Watch::new(path.clone());
+        let mut look = || {
+            // On some file systems its size tells.
+            watch.changed = watch.changed.map(|_| mark(&path.metadata().unwrap()));
+            let due = watch.is_due(false).unwrap();
+            if due {
+                watch.read(|_| Ok(())).unwrap();
+            }
+            due
+        };
+        assert_eq!([look(), look(), look(), look()], [true, true, false, false]);
+        change(&|a| fs::write(a, "1").unwrap());
+        assert_eq!(
+            [look(), look(), look(), look()],
+            [false, true, false, false]
+        );
+        change(&|a| fs::remove_file(a).unwrap());
+        assert_eq!([look(), look()], [true, false]);
+        // What is not wanted says nothing.
+        change(&|a| fs::write(a.with_extension("part"), "1").unwrap());
+        assert_eq!([look(), look(), look()], [false, false, false]);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_read_when_it_changed() {
+        let path = std::env::temp_dir().join(format!("everseed-watch-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let mut watch = Watch::new(path.clone());
+        assert!(watch.is_due(false).is_err());
+        fs::create_dir_all(&path).unwrap();
+        for due in [true, true, false] {
+            assert_eq!(watch.is_due(false), Ok(due));
+        }
+        fs::write(path.join("a"), "1").unwrap();
+        for (restless, due) in [(false, true), (true, true), (true, true), (false, false)] {
+            assert_eq!(watch.is_due(restless), Ok(due));
+        }
+        let mut found = Vec::new();
+        let found_all = watch.read(|path| {
+            found.push(path);
+            Ok(())
+        });
+        found_all.unwrap();
+        assert_eq!(found, [path.join("a")]);
+        let before = settle_mark(&path, || false);
+        fs::write(path.join("a"), "12").unwrap();
+        assert_ne!(settle_mark(&path, || false), before);
+        assert_eq!(settle_mark(&path, || true), None);
+        fs::remove_dir_all(&path).unwrap();
+        assert!(watch.is_due(false).is_err() && watch.read(|_| Ok(())).is_err());
+        assert_eq!(settle_mark(&path, || false), None);
+    }
+}

@@ -1,0 +1,643 @@
+//! Torrents that are asleep: on disk what it takes to wake them, in memory four bytes each.
+//!
+//! The catalogue is a file of lines that are only ever added to, `STATE/catalogue`. A line is its length
+//! and a check of its bytes, four bytes each, and what it says in postcard: that a torrent is asleep, and
+//! how to open and to announce it, or that it is gone. It is made anew at the start when most of its lines say
+//! nothing any more. It is not precious: what is missing in it is found in the watched folders again, so it
+//! is not synced, and it ends where a line is damaged.
+//!
+//! Invariant: `lines[id.slot]` is where the line of the torrent with that id begins, or [`NOWHERE`].
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::{InfoHash, Sha1, Smol};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::storage::state::{State, set_aside};
+
+/// What is known of a torrent that is asleep.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Sleeper {
+    info_hash: [u8; 20],
+    path: Vec<u8>,
+    data: Option<Vec<u8>>,
+    root: Vec<u8>,
+    /// How the file or folder looked that it was made or read from.
+    pub(crate) mark: Mark,
+    /// Its trackers, by tier.
+    pub(crate) tiers: Vec<Vec<String>>,
+    /// The kind of its line says it.
+    #[serde(skip)]
+    privacy: Privacy,
+}
+
+/// Whether a torrent is private.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Privacy {
+    /// Its line is from 0.1.0.
+    #[default]
+    Unknown,
+    Public,
+    Private,
+}
+
+/// What tells whether something was changed: its length, time of change and number of files.
+pub(crate) type Mark = (u64, i64, i64, u64);
+
+impl Sleeper {
+    /// The torrent of `path`, whose content is at `root`, found by way of `data` if that was given.
+    pub(crate) fn new(
+        info_hash: InfoHash,
+        path: &Path,
+        data: Option<&Path>,
+        root: &Path,
+        mark: Mark,
+        tiers: Vec<Vec<String>>,
+        private: bool,
+    ) -> Sleeper {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        Sleeper {
+            info_hash: info_hash.0,
+            path: bytes(path),
+            data: data.map(bytes),
+            root: bytes(root),
+            mark,
+            tiers,
+            privacy: match private {
+                true => Privacy::Private,
+                false => Privacy::Public,
+            },
+        }
+    }
+
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        InfoHash(self.info_hash)
+    }
+
+    /// The .torrent, file or folder in a watched folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.path))
+    }
+
+    /// Where the data of the .torrent is; `None` is beside it.
+    pub(crate) fn data(&self) -> Option<PathBuf> {
+        let data = self.data.as_deref()?;
+        Some(PathBuf::from(OsStr::from_bytes(data)))
+    }
+
+    /// The content's file or folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.root))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Line {
+    /// As 0.1.0 wrote it.
+    Asleep(Sleeper),
+    Gone([u8; 20]),
+    Public(Sleeper),
+    Private(Sleeper),
+}
+
+impl Line {
+    fn of(sleeper: Sleeper) -> Line {
+        match sleeper.privacy {
+            Privacy::Unknown => Line::Asleep(sleeper),
+            Privacy::Public => Line::Public(sleeper),
+            Privacy::Private => Line::Private(sleeper),
+        }
+    }
+
+    /// What is asleep, or the info-hash of what is gone.
+    fn sleeper(self) -> Result<Sleeper, InfoHash> {
+        let (sleeper, privacy) = match self {
+            Line::Gone(info_hash) => return Err(InfoHash(info_hash)),
+            Line::Asleep(sleeper) => (sleeper, Privacy::Unknown),
+            Line::Public(sleeper) => (sleeper, Privacy::Public),
+            Line::Private(sleeper) => (sleeper, Privacy::Private),
+        };
+        Ok(Sleeper { privacy, ..sleeper })
+    }
+}
+
+/// The file, and where in it each torrent's line is.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    path: PathBuf,
+    /// Opened when it is first needed.
+    file: Option<File>,
+    lines: Vec<u32>,
+    end: u64,
+    room: usize,
+}
+
+impl Catalogue {
+    /// The catalogue at `path`, of at most `room` ids, with nothing in it.
+    pub(crate) fn new(path: PathBuf, room: usize) -> Catalogue {
+        Catalogue {
+            path,
+            file: None,
+            lines: Vec::new(),
+            end: 0,
+            room,
+        }
+    }
+
+    /// Reads what former runs left. What it says, one after the other, goes to `take`, which answers with the
+    /// id that a torrent gets, if it is to stay; a torrent that is gone again goes to `drop`. An error of `take` ends
+    /// it, and nothing is changed.
+    pub(crate) fn load(
+        &mut self,
+        mut take: impl FnMut(&Sleeper) -> io::Result<Option<TorrentId>>,
+        mut drop: impl FnMut(InfoHash) -> Option<TorrentId>,
+    ) -> io::Result<()> {
+        let file = self.open()?;
+        let mut reader = Lines::new(file.try_clone()?);
+        let mut stale = 0_usize;
+        while let Some((at, line)) = reader.next() {
+            match line.sleeper() {
+                Ok(sleeper) => match take(&sleeper)? {
+                    Some(id) => stale += usize::from(self.put(id, at).is_some()),
+                    None => stale += 1,
+                },
+                Err(info_hash) => {
+                    stale += 1;
+                    if let Some(id) = drop(info_hash) {
+                        stale += usize::from(self.take(id).is_some());
+                    }
+                }
+            }
+        }
+        // What is damaged goes, so that nothing behind it comes back to life.
+        let end = reader.at;
+        self.end = end;
+        let file = self.open()?;
+        let rest = file.metadata()?.len().saturating_sub(end);
+        file.set_len(end)?;
+        if rest > 0 {
+            log::warn!(
+                "{}: its last {rest} bytes are damaged; the torrents that they told of are opened",
+                self.path.display()
+            );
+        }
+        let live = self.lines.iter().filter(|&&line| line != NOWHERE).count();
+        if stale > live + STALE_MAX {
+            self.rewrite()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a torrent is asleep, unless that is written already.
+    pub(crate) fn add(&mut self, id: TorrentId, sleeper: &Sleeper) -> io::Result<()> {
+        if self.read(id.slot).as_ref() == Some(sleeper) {
+            return Ok(());
+        }
+        let at = u32::try_from(self.end).map_err(io::Error::other)?;
+        self.append(&Line::of(sleeper.clone()))?;
+        self.put(id, at);
+        Ok(())
+    }
+
+    /// Forgets a torrent.
+    pub(crate) fn remove(&mut self, id: TorrentId) {
+        let sleeper = self.read(id.slot);
+        self.take(id);
+        let Some(sleeper) = sleeper else { return };
+        if let Err(error) = self.append(&Line::Gone(sleeper.info_hash)) {
+            // The next start finds that it is not in its folder any more.
+            log::warn!("{}: {error}", self.path.display());
+        }
+    }
+
+    /// What is known of the torrent in this slot of the node's names.
+    pub(crate) fn read(&self, slot: u16) -> Option<Sleeper> {
+        let at = *self.lines.get(usize::from(slot))?;
+        let file = self.file.as_ref().filter(|_| at != NOWHERE)?;
+        let mut head = [0; HEAD];
+        file.read_exact_at(&mut head, at.into()).ok()?;
+        let (len, check) = split(head);
+        let mut bytes = vec![0; len.min(LONGEST)];
+        file.read_exact_at(&mut bytes, u64::from(at) + HEAD as u64)
+            .ok()?;
+        decode(&bytes, check)?.sleeper().ok()
+    }
+
+    /// All that are asleep, in the order in which they are written: slot and what is known. An error of `each`
+    /// ends it.
+    pub(crate) fn each(
+        &self,
+        mut each: impl FnMut(u16, &Sleeper) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let mut lines: Vec<(u32, u16)> = self.lines.iter().copied().zip(0..).collect();
+        lines.retain(|&(at, _)| at != NOWHERE);
+        lines.sort_unstable();
+        let mut lines = lines.into_iter().peekable();
+        let mut reader = Lines::new(file.try_clone()?);
+        while let Some((at, line)) = reader.next() {
+            if let Some((_, slot)) = lines.next_if(|&(line, _)| line == at)
+                && let Ok(sleeper) = line.sleeper()
+            {
+                each(slot, &sleeper)?;
+            }
+            if reader.at >= self.end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// It as it is now, for somebody who reads it while it changes.
+    pub(crate) fn snapshot(&self) -> io::Result<Catalogue> {
+        Ok(Catalogue {
+            path: self.path.clone(),
+            file: self.file.as_ref().map(File::try_clone).transpose()?,
+            lines: self.lines.clone(),
+            end: self.end,
+            room: self.room,
+        })
+    }
+
+    /// How many are written down.
+    pub(crate) fn count(&self) -> usize {
+        self.lines.iter().filter(|&&line| line != NOWHERE).count()
+    }
+
+    /// Slots that there are lines for, one more than the highest.
+    pub(crate) fn slots(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The torrent file of a torrent that is here.
+    pub(crate) fn torrent_file(&self, id: TorrentId, state: &State) -> Option<PathBuf> {
+        let sleeper = self.read(id.slot)?;
+        let made = state.torrent_file(sleeper.info_hash());
+        Some(if made.is_file() { made } else { sleeper.path() })
+    }
+
+    /// Whether the tracker at `own` is one of this torrent's: it is every public one's, and private ones have
+    /// to name it (BEP 27).
+    pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
+        let named = |s: &Sleeper| s.tiers.iter().flatten().any(|url| url == own);
+        let sleeper = self.read(id.slot);
+        sleeper.is_some_and(|s| s.privacy == Privacy::Public || named(&s))
+    }
+
+    /// Forgets all, on disk too.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.lines.clear();
+        self.end = 0;
+        match &self.file {
+            Some(file) => file.set_len(0),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&mut self) -> io::Result<&File> {
+        if self.file.is_none() {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            // It is never waited for the other end of a FIFO.
+            options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+            options.mode(0o600);
+            let is_good = |there: &Metadata| there.is_file() && there.len() <= CATALOGUE_MAX;
+            let opened = match options.open(&self.path) {
+                Ok(file) if is_good(&file.metadata()?) => file,
+                Err(error) if error.kind() != io::ErrorKind::IsADirectory => return Err(error),
+                _ => {
+                    set_aside(&self.path, "it is no catalogue");
+                    options.create_new(true).open(&self.path)?
+                }
+            };
+            self.file = Some(opened);
+        }
+        self.file
+            .as_ref()
+            .ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        let bytes = encode(line)?;
+        let end = self.end;
+        self.open()?.write_all_at(&bytes, end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Notes where a torrent's line is; answers with where it was.
+    fn put(&mut self, id: TorrentId, at: u32) -> Option<u32> {
+        let slot = usize::from(id.slot);
+        if self.lines.len() <= slot {
+            self.lines
+                .reserve_exact(self.room.max(slot + 1) - self.lines.len());
+            self.lines.resize(slot + 1, NOWHERE);
+        }
+        let before = std::mem::replace(&mut self.lines[slot], at);
+        (before != NOWHERE).then_some(before)
+    }
+
+    fn take(&mut self, id: TorrentId) -> Option<u32> {
+        let line = self.lines.get_mut(usize::from(id.slot))?;
+        let before = std::mem::replace(line, NOWHERE);
+        (before != NOWHERE).then_some(before)
+    }
+
+    /// Writes anew the lines that still say something.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut moved = Vec::new();
+        let mut end = 0_u64;
+        everseed_disk::replace(&self.path, |out: &mut BufWriter<File>| {
+            self.each(|slot, sleeper| {
+                let bytes = encode(&Line::of(sleeper.clone()))?;
+                moved.push((slot, u32::try_from(end).map_err(io::Error::other)?));
+                end += bytes.len() as u64;
+                out.write_all(&bytes)
+            })
+        })?;
+        for (slot, at) in moved {
+            self.lines[usize::from(slot)] = at;
+        }
+        self.end = end;
+        self.file = None;
+        self.open().map(|_| ())
+    }
+}
+
+/// The lines of a file, until one is damaged.
+struct Lines {
+    reader: BufReader<FromStart>,
+    /// Where the next one begins.
+    at: u64,
+}
+
+impl Lines {
+    fn new(file: File) -> Lines {
+        let file = FromStart { file, at: 0 };
+        Lines {
+            reader: BufReader::with_capacity(16 * 1024, file),
+            at: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<(u32, Line)> {
+        let mut head = [0; HEAD];
+        self.reader.read_exact(&mut head).ok()?;
+        let (len, check) = split(head);
+        let mut bytes = vec![0; Some(len).filter(|&len| len <= LONGEST)?];
+        self.reader.read_exact(&mut bytes).ok()?;
+        let line = decode(&bytes, check)?;
+        let at = u32::try_from(self.at).ok()?;
+        self.at += (HEAD + len) as u64;
+        Some((at, line))
+    }
+}
+
+/// A file that is read from its start on, wherever others who have it open are.
+struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(bytes, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+fn encode(line: &Line) -> io::Result<Vec<u8>> {
+    let size = postcard::ser_flavors::Size::default();
+    let len = postcard::serialize_with_flavor(line, size).map_err(io::Error::other)?;
+    if len > LONGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; HEAD + len];
+    let (head, said) = bytes.split_at_mut(HEAD);
+    postcard::to_slice(line, said).map_err(io::Error::other)?;
+    let (len_there, check) = head.split_at_mut(HEAD / 2);
+    len_there.copy_from_slice(&u32::try_from(len).unwrap_or(0).to_le_bytes());
+    check.copy_from_slice(&check_of(said));
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8], check: [u8; 4]) -> Option<Line> {
+    if check_of(bytes) != check {
+        return None;
+    }
+    postcard::from_bytes(bytes).ok()
+}
+
+fn split(head: [u8; HEAD]) -> (usize, [u8; 4]) {
+    let [a, b, c, d, check @ ..] = head;
+    (u32::from_le_bytes([a, b, c, d]) as usize, check)
+}
+
+fn check_of(bytes: &[u8]) -> [u8; 4] {
+    let mut sha1 = Smol::default();
+    sha1.update(bytes);
+    let [a, b, c, d, ..] = sha1.finish();
+    [a, b, c, d]
+}
+
+/// Length and check.
+const HEAD: usize = 8;
+
+/// No line is longer, in bytes: some paths, and hundreds of trackers.
+const LONGEST: usize = 64 * 1024;
+
+/// The catalogue is not longer, in bytes: lines of some hundred bytes for each torrent, and as many that say nothing.
+const CATALOGUE_MAX: u64 = 1 << 30;
+
+/// No torrent's line.
+const NOWHERE: u32 = u32::MAX;
+
+/// So many lines that say nothing are no reason to write the others anew.
+const STALE_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("everseed-catalogue-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("catalogue")
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn id(slot: u16) -> TorrentId {
+        TorrentId { slot, tenancy: 0 }
+    }
+
+    fn sleeper(n: u8) -> Sleeper {
+        let path = PathBuf::from(format!("/watch/{n}.torrent"));
+        let data = n.is_multiple_of(2).then_some(Path::new("/data"));
+        let root = PathBuf::from(format!("/data/{n}"));
+        let tiers = vec![vec![format!("http://t{n}/announce")], vec![]];
+        Sleeper::new(
+            InfoHash([n; 20]),
+            &path,
+            data,
+            &root,
+            (n.into(), 2, 3, 1),
+            tiers,
+            n > 100,
+        )
+    }
+
+    /// What a fresh start finds: the torrent number n gets the slot n.
+    fn loaded(folder: &Folder) -> (Catalogue, Vec<u8>) {
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        let take = |sleeper: &Sleeper| Ok(Some(id(sleeper.info_hash().0[0].into())));
+        let drop = |info_hash: InfoHash| Some(id(info_hash.0[0].into()));
+        catalogue.load(take, drop).unwrap();
+        let mut found = Vec::new();
+        let each = |slot, s: &Sleeper| {
+            assert_eq!(id(slot), id(s.info_hash().0[0].into()));
+            found.push(s.info_hash().0[0]);
+            Ok(())
+        };
+        catalogue.each(each).unwrap();
+        assert_eq!(catalogue.count(), found.len());
+        (catalogue, found)
+    }
+
+    #[test]
+    fn it_outlives_a_run() {
+        let folder = Folder::new("lives");
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        for n in 1..=4 {
+            catalogue.add(id(n.into()), &sleeper(n)).unwrap();
+        }
+        let len = catalogue.end;
+        catalogue.add(id(3), &sleeper(3)).unwrap();
+        assert_eq!(catalogue.end, len, "written once");
+        catalogue.remove(id(2));
+        assert_eq!((catalogue.read(2), catalogue.read(9)), (None, None));
+        assert_eq!(catalogue.read(4), Some(sleeper(4)));
+        let (catalogue, found) = loaded(&folder);
+        assert_eq!(found, [1, 3, 4]);
+        let four = catalogue.read(4).unwrap();
+        assert_eq!(four, sleeper(4));
+        assert_eq!(four.path(), Path::new("/watch/4.torrent"));
+        assert_eq!(four.data().as_deref(), Some(Path::new("/data")));
+        assert_eq!(four.root(), Path::new("/data/4"));
+    }
+
+    /// A private torrent's peers are its own trackers' alone; what 0.1.0 wrote does not say which are private.
+    #[test]
+    fn whom_the_built_in_tracker_answers_for() {
+        let folder = Folder::new("tracked");
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        for n in [1, 101_u8] {
+            catalogue.add(id(n.into()), &sleeper(n)).unwrap();
+        }
+        let old = Sleeper {
+            privacy: Privacy::Unknown,
+            ..sleeper(2)
+        };
+        catalogue.add(id(2), &old).unwrap();
+        let (mut catalogue, found) = loaded(&folder);
+        assert_eq!(found, [1, 101, 2]);
+        assert_eq!(catalogue.read(2), Some(old));
+        for (n, others, own) in [(1, true, true), (101, false, true), (2, false, true)] {
+            let own_url = format!("http://t{n}/announce");
+            assert_eq!(catalogue.is_tracked(id(n), "http://x/announce"), others);
+            assert_eq!(catalogue.is_tracked(id(n), &own_url), own);
+        }
+        // Once it was awake it is known.
+        catalogue.add(id(2), &sleeper(2)).unwrap();
+        assert!(catalogue.is_tracked(id(2), "http://x/announce"));
+        assert!(!catalogue.is_tracked(id(3), "http://x/announce"));
+    }
+
+    #[test]
+    fn it_ends_where_it_is_damaged() {
+        let folder = Folder::new("damaged");
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        for n in 1..=3 {
+            catalogue.add(id(n.into()), &sleeper(n)).unwrap();
+        }
+        let whole = std::fs::read(folder.file()).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(folder.file(), &whole[..cut]).unwrap();
+            let found = loaded(&folder).1;
+            assert_eq!(found, (1..=3).take(found.len()).collect::<Vec<u8>>());
+            assert!(found.len() < 3, "{cut}");
+        }
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(folder.file(), &bytes).unwrap();
+            let (mut catalogue, found) = loaded(&folder);
+            assert!(found.len() < 3, "{at}");
+            // What comes next is written where the damage begins.
+            catalogue.add(id(7), &sleeper(7)).unwrap();
+            let again = loaded(&folder).1;
+            assert_eq!(again, [found, vec![7]].concat());
+        }
+    }
+
+    #[test]
+    fn what_is_no_catalogue_is_set_aside() {
+        let folder = Folder::new("aside");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, folder.file(), fifo, mode, 0).unwrap();
+        for _ in 0..2 {
+            let (mut catalogue, found) = loaded(&folder);
+            assert_eq!(found, []);
+            catalogue.add(id(4), &sleeper(4)).unwrap();
+            assert_eq!(loaded(&folder).1, [4]);
+            std::fs::remove_file(folder.file()).unwrap();
+            std::fs::create_dir(folder.file()).unwrap();
+        }
+    }
+
+    #[test]
+    fn lines_that_say_nothing_go() {
+        let folder = Folder::new("stale");
+        let mut catalogue = Catalogue::new(folder.file(), 10);
+        catalogue.add(id(1), &sleeper(1)).unwrap();
+        for _ in 0..STALE_MAX {
+            catalogue.add(id(2), &sleeper(2)).unwrap();
+            catalogue.remove(id(2));
+        }
+        catalogue.add(id(3), &sleeper(3)).unwrap();
+        let before = catalogue.end;
+        let (mut catalogue, found) = loaded(&folder);
+        assert_eq!(found, [1, 3]);
+        assert!(catalogue.end < before / 20);
+        catalogue.add(id(4), &sleeper(4)).unwrap();
+        catalogue.remove(id(1));
+        assert_eq!(loaded(&folder).1, [3, 4]);
+        catalogue.clear().unwrap();
+        assert_eq!(loaded(&folder).1, []);
+    }
+}

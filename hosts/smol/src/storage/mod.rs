@@ -1,0 +1,9 @@
+//! The disk: the thread that waits for it, and what outlives a run.
+
+pub(crate) mod catalogue;
+pub(crate) mod contents;
+pub(crate) mod described;
+pub(crate) mod mount_guard;
+pub(crate) mod prune;
+pub(crate) mod state;
+pub(crate) mod worker;

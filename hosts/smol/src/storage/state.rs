@@ -1,0 +1,624 @@
+//! What outlives a run: the state folder.
+//!
+//! ```text
+//! lock                 held while a daemon uses the folder
+//! HASH.torrent         torrents that were made here
+//! HASH.resume          which pieces were verified, and how much was sent
+//! HASH.index           where the files of a torrent of many files begin
+//! HASH.place           on which disk its content is
+//! HASH.files           which of its files lie elsewhere than it says
+//! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
+//! catalogue            the torrents that are asleep
+//! made/PATHHASH        which torrent was made of a path
+//! given/PATHHASH.*     copies of the .torrent files that are seeded, see `seed::kept`
+//! described            which content belongs to a torrent that was ever seen
+//! ```
+//!
+//! Each of them may be damaged, or be another thing than a file: it is read only if it is a regular file that
+//! is no longer than it can be, and otherwise set aside, by the name of `NAME.damaged`.
+//!
+//! What belongs to a torrent that nobody has any more is removed some time later, see `prune`.
+//!
+//! It is for its owner alone, 0700 and 0600, as trackers' passkeys are in it.
+//!
+//! Nothing in it but `described` is precious: without it, or with a damaged part of it, files are verified again. So what is
+//! first known of a torrent whose content was there is left to the kernel to write: should the power go
+//! within seconds, it is as if it had gone before.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use everseed_core::hash::{InfoHash, Sha1, Smol};
+use everseed_core::resume::{ENCODED_BASE, Record};
+use everseed_disk::{RegularError, read_regular};
+use rustix::fs::{FlockOperation, OFlags};
+
+use crate::clock::file_time;
+use crate::storage::described::Described;
+use crate::storage::mount_guard::{Found, Place, is_in_ram};
+
+/// The state folder, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct State {
+    folder: PathBuf,
+    described: Described,
+    _lock: File,
+}
+
+/// Why the state folder cannot be used.
+#[derive(Debug)]
+pub(crate) enum StateError {
+    /// Another process holds it.
+    InUse(PathBuf),
+    /// It cannot be made or written.
+    Io(PathBuf, io::Error),
+    /// It would be gone after a reboot.
+    InRam(PathBuf),
+    /// The disk that it is on is not mounted.
+    NotMounted(PathBuf, PathBuf),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::InUse(folder) => write!(
+                f,
+                "{}: another everseed uses this state; stop it or give this one its own --state DIR",
+                folder.display()
+            ),
+            StateError::Io(path, error) => {
+                let path = path.display();
+                write!(f, "{path}: {error}; choose another place with --state DIR")
+            }
+            StateError::InRam(path) => write!(
+                f,
+                "{}: this state would be in memory (tmpfs), so that after each reboot all data is \
+                 verified again and unfinished downloads are forgotten; set state = to a folder on \
+                 flash or disk, or state-in-ram = true to have it so",
+                path.display()
+            ),
+            StateError::NotMounted(path, mount) => write!(
+                f,
+                "{}: {} is not mounted, and the state lies there; mount it",
+                path.display(),
+                mount.display()
+            ),
+        }
+    }
+}
+
+impl State {
+    /// Takes the folder, which is made if need be.
+    pub(crate) fn open(folder: &Path) -> Result<State, StateError> {
+        for part in ["made", "given"] {
+            let part = folder.join(part);
+            let mut builder = fs::DirBuilder::new();
+            let built = builder.recursive(true).mode(0o700).create(&part);
+            built.map_err(|error| StateError::Io(part, error))?;
+        }
+        let path = folder.join("lock");
+        let lock = lock_file(&path).map_err(|error| StateError::Io(path.clone(), error))?;
+        if let Err(error) = tighten(folder) {
+            log::warn!(
+                "{}: others may look into this folder, where passkeys may be: {error}; give the state a \
+                 folder of its own with --state DIR, or chmod it to 700",
+                folder.display()
+            );
+        }
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse(folder.to_owned())),
+            // A file system without locks: the warning in the manual has to do.
+            _ => Ok(State {
+                folder: folder.to_owned(),
+                described: Described::new(folder.join("described")),
+                _lock: lock,
+            }),
+        }
+    }
+
+    /// The same for a service, whose state has to survive a reboot unless `in_ram` allows it not to.
+    pub(crate) fn open_lasting(folder: &Path, in_ram: bool) -> Result<State, StateError> {
+        if let Found::NotMounted(mount) = Place::look(folder, None) {
+            return Err(StateError::NotMounted(folder.to_owned(), mount));
+        }
+        let there = folder.ancestors().find_map(|path| File::open(path).ok());
+        if !in_ram && there.is_some_and(|folder| is_in_ram(&folder)) {
+            return Err(StateError::InRam(folder.to_owned()));
+        }
+        State::open(folder)
+    }
+
+    /// On which disk a torrent's content was when it was at `path` last.
+    pub(crate) fn place(&self, info_hash: InfoHash, path: &Path) -> Option<Place> {
+        let file = self.place_file(info_hash);
+        let bytes = read(&file, PLACE_MAX)?;
+        if !Place::is_whole(&bytes) {
+            set_aside(&file, "it is damaged");
+            return None;
+        }
+        Place::decode(&bytes, path)
+    }
+
+    /// Remembers it; `in_haste` without waiting for the disk.
+    pub(crate) fn remember_place(
+        &self,
+        info_hash: InfoHash,
+        path: &Path,
+        place: &Place,
+        in_haste: bool,
+    ) -> io::Result<()> {
+        let bytes = place.encode(path);
+        put(&self.place_file(info_hash), &bytes, in_haste)
+    }
+
+    /// Where it is remembered.
+    pub(crate) fn place_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.place"))
+    }
+
+    /// What torrents describe.
+    pub(crate) fn described(&self) -> &Described {
+        &self.described
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a torrent that was made here is kept.
+    pub(crate) fn torrent_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.torrent"))
+    }
+
+    /// Where the torrents that are asleep are written down.
+    pub(crate) fn catalogue_file(&self) -> PathBuf {
+        self.folder.join("catalogue")
+    }
+
+    /// The torrent that was made of `content`, if it is still there.
+    pub(crate) fn made_of(&self, content: &Path) -> Option<PathBuf> {
+        let text = read(&self.made_file(content), HEX_MAX)?;
+        let info_hash = InfoHash::from_hex(text.trim_ascii())?;
+        let torrent = self.torrent_file(info_hash);
+        torrent.is_file().then_some(torrent)
+    }
+
+    /// Remembers which torrent was made of `content`.
+    pub(crate) fn remember(&self, content: &Path, info_hash: InfoHash) -> io::Result<()> {
+        everseed_disk::replace(&self.made_file(content), |out| writeln!(out, "{info_hash}"))
+    }
+
+    /// The bytes of the resume record of a torrent of so many pieces, if there is one and it is whole.
+    pub(crate) fn resume(&self, info_hash: InfoHash, pieces: u32) -> Option<Vec<u8>> {
+        let file = self.resume_file(info_hash);
+        let bytes = read(&file, ENCODED_BASE as u64 + u64::from(pieces.div_ceil(8)))?;
+        match Record::decode(&bytes) {
+            Ok(record) if record.info_hash == info_hash => Some(bytes),
+            Ok(_) => {
+                set_aside(&file, "it is of another torrent");
+                None
+            }
+            Err(error) => {
+                set_aside(&file, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether a torrent was seeded before.
+    pub(crate) fn knows(&self, info_hash: InfoHash) -> bool {
+        self.resume_file(info_hash).is_file()
+    }
+
+    /// Makes durable what was saved in haste, as far as one look at the folder does.
+    pub(crate) fn sync(&self) {
+        // A file system that cannot sync folders is let be.
+        let _ = everseed_disk::sync_folder(&self.folder);
+    }
+
+    /// Replaces a torrent's resume record; `in_haste` without waiting for the disk.
+    pub(crate) fn save(&self, record: &Record<'_>, in_haste: bool) -> io::Result<()> {
+        let mut bytes = vec![0; record.encoded_len()];
+        let len = record
+            .encode(&mut bytes)
+            .map_err(|_| io::ErrorKind::InvalidData)?;
+        let path = self.resume_file(record.info_hash);
+        put(&path, &bytes[..len], in_haste)
+    }
+
+    /// For how long a download was seeded after it was complete, in all runs.
+    pub(crate) fn seeded(&self, info_hash: InfoHash) -> Duration {
+        let bytes = read(&self.seeded_file(info_hash), 20).unwrap_or_default();
+        let text = std::str::from_utf8(&bytes).ok();
+        let seconds = text.and_then(|text| text.trim().parse().ok());
+        Duration::from_secs(seconds.unwrap_or(0))
+    }
+
+    /// Notes that.
+    pub(crate) fn remember_seeded(
+        &self,
+        info_hash: InfoHash,
+        time: Duration,
+        in_haste: bool,
+    ) -> io::Result<()> {
+        let text = format!("{}\n", time.as_secs());
+        put(&self.seeded_file(info_hash), text.as_bytes(), in_haste)
+    }
+
+    fn seeded_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.seeded"))
+    }
+
+    /// Where it is noted which files of a download are ours.
+    pub(crate) fn download_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.download"))
+    }
+
+    /// A torrent is seeded no longer: what is known of it is kept for some time from now.
+    pub(crate) fn parted_with(&self, info_hash: InfoHash) {
+        let file = open_for_times(&self.resume_file(info_hash));
+        // Without it files are verified once more if it comes back.
+        let _ = file.and_then(|file| file.set_modified(file_time()));
+    }
+
+    fn resume_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.resume"))
+    }
+
+    fn made_file(&self, content: &Path) -> PathBuf {
+        self.folder.join("made").join(hash_of(content))
+    }
+
+    /// Where the copy of a .torrent of this path is kept.
+    pub(crate) fn given_file(&self, path: &Path) -> PathBuf {
+        let name = format!("{}.torrent", hash_of(path));
+        self.folder.join("given").join(name)
+    }
+
+    /// The same of what was written over it while it was in use.
+    pub(crate) fn renewed_file(&self, path: &Path) -> PathBuf {
+        self.given_file(path).with_extension("renewed")
+    }
+}
+
+fn hash_of(path: &Path) -> String {
+    let mut sha1 = Smol::default();
+    sha1.update(path.as_os_str().as_bytes());
+    InfoHash(sha1.finish()).to_string()
+}
+
+/// Opens the file that is locked, which is made if need be. It is never waited for the other end of a FIFO.
+fn lock_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
+    options.custom_flags(nonblocking.cast_signed());
+    let file = options.open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file; remove it")),
+    }
+}
+
+/// Closes a state to others that is open to them, as 0.1.0 left it. A folder that holds other things too stays
+/// as it is, but for our files.
+fn tighten(folder: &Path) -> io::Result<()> {
+    let about = fs::metadata(folder)?;
+    if about.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mut alone = about.permissions().mode() & 0o1000 == 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        match is_ours(name.as_bytes()) {
+            true if kind.is_file() => close_to_others(&entry.path())?,
+            true if kind.is_dir() => {
+                fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?
+            }
+            _ => alone = false,
+        }
+    }
+    match alone {
+        true => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+        false => Err(io::Error::other("it holds other things too")),
+    }
+}
+
+/// Opens what may be no regular file, and is not waited for.
+fn open_for_times(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = File::options();
+    options.write(true).custom_flags(flags.cast_signed());
+    options.open(path)
+}
+
+/// Whether a file in the state folder is of the state, by its name.
+fn is_ours(name: &[u8]) -> bool {
+    let known: [&[u8]; 7] = [
+        b"lock",
+        b"given",
+        b"made",
+        b"described",
+        b"catalogue",
+        b"new.torrent",
+        b"fetched.torrent",
+    ];
+    let of_torrent = || {
+        let (hash, rest) = name.split_at_checked(40)?;
+        InfoHash::from_hex(hash)?;
+        let kinds = [
+            ".torrent",
+            ".seeded",
+            ".resume",
+            ".index",
+            ".place",
+            ".files",
+            ".download",
+        ];
+        Some(kinds.iter().any(|kind| kind.as_bytes() == rest))
+    };
+    let name = name.strip_suffix(b".damaged").unwrap_or(name);
+    known.contains(&name) || name.starts_with(b".everseed-") || of_torrent() == Some(true)
+}
+
+/// Has only its owner read and write a file.
+pub(crate) fn close_to_others(path: &Path) -> io::Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.cast_signed());
+    let file = options.open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+fn put(path: &Path, bytes: &[u8], in_haste: bool) -> io::Result<()> {
+    match in_haste {
+        true => everseed_disk::replace_soon(path, |out| out.write_all(bytes)),
+        false => everseed_disk::replace(path, |out| out.write_all(bytes)),
+    }
+}
+
+/// All bytes of a file of the state that can have `most` of them. What cannot be read is as if it were not there.
+fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
+    match read_regular(path, most) {
+        Ok(bytes) => Some(bytes),
+        Err(RegularError::Io(error)) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::warn!("{}: {error}", path.display());
+            }
+            None
+        }
+        Err(error) => {
+            set_aside(path, &error.to_string());
+            None
+        }
+    }
+}
+
+/// Gives what cannot be what it should be another name, so that it is not looked at again, and what it told is
+/// found out anew.
+pub(crate) fn set_aside(path: &Path, why: &str) {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".damaged");
+    let shown = path.display();
+    // What was set aside before may be in the way.
+    let _ = fs::remove_file(&aside).or_else(|_| fs::remove_dir(&aside));
+    match fs::rename(path, &aside) {
+        Ok(()) => log::warn!(
+            "{shown}: {why}; it is kept as {}, and what it told is found out anew",
+            Path::new(&aside).display()
+        ),
+        Err(error) => log::warn!("{shown}: {why}; remove it ({error})"),
+    }
+}
+
+/// No file that says on which disk something lies is longer, in bytes: two paths and a number.
+const PLACE_MAX: u64 = 2 * 4096 + 32;
+
+/// No file that holds an info-hash is.
+const HEX_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::resume::Verified;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("everseed-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let folder = Folder::new("lock");
+        let state = State::open(&folder.0).unwrap();
+        assert!(matches!(State::open(&folder.0), Err(StateError::InUse(_))));
+        drop(state);
+        assert!(State::open(&folder.0).is_ok());
+    }
+
+    /// A new one is closed, one of 0.1.0 is closed at the start, and what is not ours is left as it is.
+    #[test]
+    fn only_its_owner_reads_it() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let folder = Folder::new("closed");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        state.remember(Path::new("/x"), info_hash).unwrap();
+        put(&state.torrent_file(info_hash), b"", true).unwrap();
+        let files = [state.torrent_file(info_hash), folder.0.join("lock")];
+        let folders = [folder.0.clone(), folder.0.join("made")];
+        drop(state);
+        let is_closed = || {
+            let files = files.iter().all(|path| mode(path) == 0o600);
+            files && folders.iter().all(|path| mode(path) == 0o700)
+        };
+        assert!(is_closed());
+        let open = |path: &PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        let open_all = || {
+            files.iter().for_each(|path| open(path, 0o644).unwrap());
+            folders.iter().for_each(|path| open(path, 0o755).unwrap());
+        };
+        open_all();
+        drop(State::open(&folder.0).unwrap());
+        assert!(is_closed());
+        open_all();
+        let other = folder.0.join("letters.txt");
+        fs::write(&other, b"").unwrap();
+        open(&other, 0o644).unwrap();
+        drop(State::open(&folder.0).unwrap());
+        assert_eq!((mode(&folder.0), mode(&other)), (0o755, 0o644));
+        assert!(files.iter().all(|path| mode(path) == 0o600));
+        fs::remove_file(&other).unwrap();
+        open(&folder.0, 0o1777).unwrap();
+        drop(State::open(&folder.0).unwrap());
+        assert_eq!(
+            mode(&folder.0),
+            0o1777,
+            "a folder like /tmp stays everybody's"
+        );
+    }
+
+    #[test]
+    fn what_is_parted_with_is_kept_from_then() {
+        let folder = Folder::new("parted");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        let file = state.resume_file(info_hash);
+        // It need not be there.
+        state.parted_with(info_hash);
+        fs::write(&file, b"x").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let resume = File::options().write(true).open(&file).unwrap();
+        resume.set_modified(long_ago).unwrap();
+        state.parted_with(info_hash);
+        let now = fs::metadata(&file).unwrap().modified().unwrap();
+        assert!(now.duration_since(long_ago).unwrap().as_secs() > 0);
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+    }
+
+    #[test]
+    fn remembers() {
+        let folder = Folder::new("state");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        let content = Path::new("/srv/film.mkv");
+        assert_eq!(state.made_of(content), None);
+        state.remember(content, info_hash).unwrap();
+        assert_eq!(
+            state.made_of(content),
+            None,
+            "the torrent itself is missing"
+        );
+        fs::write(state.torrent_file(info_hash), b"").unwrap();
+        assert_eq!(state.made_of(content), Some(state.torrent_file(info_hash)));
+        assert_eq!(state.made_of(Path::new("/srv/film.mk")), None);
+
+        assert_eq!(state.resume(info_hash, 8), None);
+        let record = Record {
+            info_hash,
+            uploaded: 5,
+            fingerprint: 6,
+            verified: Verified::Some(&[0xf0]),
+        };
+        state.save(&record, false).unwrap();
+        let bytes = state.resume(info_hash, 8).unwrap();
+        assert_eq!(Record::decode(&bytes), Ok(record));
+    }
+
+    /// Whatever stands in the place of a file of the state, it is set aside, and a good one takes its place.
+    #[test]
+    fn for_how_long_it_was_seeded_is_kept() {
+        let folder = Folder::new("seeded");
+        let state = State::open(&folder.0).unwrap();
+        let hash = InfoHash([3; 20]);
+        assert_eq!(state.seeded(hash), Duration::ZERO);
+        state
+            .remember_seeded(hash, Duration::from_millis(90_400), false)
+            .unwrap();
+        assert_eq!(state.seeded(hash), Duration::from_secs(90));
+        for nonsense in ["", "-1", "1e9", "99999999999999999999999", "\u{0}"] {
+            fs::write(state.seeded_file(hash), nonsense).unwrap();
+            assert_eq!(state.seeded(hash), Duration::ZERO, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_set_aside() {
+        let folder = Folder::new("damaged");
+        let state = State::open(&folder.0).unwrap();
+        let info_hash = InfoHash([0xab; 20]);
+        let content = Path::new("/srv/film.mkv");
+        let place = Place::of(content);
+        let record = Record {
+            info_hash,
+            uploaded: 5,
+            fingerprint: 6,
+            verified: Verified::All,
+        };
+        type Put = fn(&Path);
+        let things: [Put; 5] = [
+            |path| {
+                let file = File::create(path).unwrap();
+                file.set_len(900 << 20).unwrap();
+            },
+            |path| {
+                let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                let fifo = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
+            },
+            |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+            |path| fs::create_dir(path).unwrap(),
+            |path| fs::write(path, b"nonsense").unwrap(),
+        ];
+        for (number, put) in things.into_iter().enumerate() {
+            let files = [
+                state.resume_file(info_hash),
+                state.place_file(info_hash),
+                state.made_file(content),
+            ];
+            for file in &files {
+                let _ = fs::remove_file(file);
+                put(file);
+            }
+            assert_eq!(state.resume(info_hash, 8), None, "{number}");
+            assert_eq!(state.place(info_hash, content), None, "{number}");
+            assert_eq!(state.made_of(content), None, "{number}");
+            assert!(!files[0].exists() && !files[1].exists(), "{number}");
+            let aside = folder.0.join(format!("{info_hash}.resume.damaged"));
+            assert!(aside.symlink_metadata().is_ok(), "{number}");
+            state.save(&record, false).unwrap();
+            state
+                .remember_place(info_hash, content, &place, false)
+                .unwrap();
+            state.remember(content, info_hash).unwrap();
+            assert!(state.resume(info_hash, 8).is_some(), "{number}");
+            assert_eq!(state.place(info_hash, content), Some(place.clone()));
+        }
+        drop(state);
+        let lock = folder.0.join("lock");
+        for put in [things[1], things[3]] {
+            let _ = fs::remove_file(&lock);
+            put(&lock);
+            let said = State::open(&folder.0).unwrap_err().to_string();
+            assert!(said.contains("lock: "), "{said}");
+        }
+    }
+}
