@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`geometry`] | pieces, blocks and spans; the only index arithmetic | BEP 3 |
 //! | [`bencode`] | the encoding of torrent files and trackers' answers | BEP 3 |
+//! | [`krpc`] | messages between nodes of the distributed hash table | BEP 5, 32, 33, 42, 43, 51 |
 //! | [`metadata`] | `info` handed to peers that came by a magnet link | BEP 9 |
 //! | [`metainfo`] | torrent files | BEP 3, 12, 19, 27, 47 |
 //! | [`bits`] | one bit per piece, in wire order | BEP 3 |
@@ -68,6 +69,7 @@ pub mod bits;
 pub mod extension;
 pub mod geometry;
 pub mod hash;
+pub mod krpc;
 pub mod metadata;
 pub mod metainfo;
 pub mod pool;

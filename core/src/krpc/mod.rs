@@ -1,0 +1,179 @@
+//! What nodes of the distributed hash table say to each other (BEP 5), a datagram at a time.
+//!
+//! | module | what it is | source |
+//! |---|---|---|
+//! | `read`, `write` | messages from and to datagrams | BEP 5, 32, 33, 42, 43, 51 |
+//! | `id` | ids of nodes, their distance, and those that belong to an address | BEP 5, 42 |
+//! | `bloom` | peers counted without being named | BEP 33 |
+//!
+//! A message borrows from its datagram; nothing is copied. What clients in use get wrong is passed over:
+//! unknown keys, keys in any order, values of a wrong type where the rest makes sense, and bytes after
+//! the message. A query whose method is unknown, but which names a target, is asking for nodes near it.
+
+mod bloom;
+mod id;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use core::net::SocketAddr;
+
+pub use bloom::Bloom;
+pub use id::{NodeId, is_local};
+pub use read::{Malformed, Nodes, Values};
+pub use write::{put_node, put_value};
+
+/// One datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message<'a> {
+    /// Chosen by whoever asks and repeated in the answer, at most [`TRANSACTION_MAX`] bytes.
+    pub transaction: &'a [u8],
+    /// The sender's client and version, four bytes as a rule; empty if untold.
+    pub version: &'a [u8],
+    /// The sender answers no queries and wants to be in nobody's table (BEP 43).
+    pub read_only: bool,
+    /// The address that an answer was sent to, which is the receiver's own as others see it (BEP 42).
+    pub observed: Option<SocketAddr>,
+    /// What is said.
+    pub body: Body<'a>,
+}
+
+/// What is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body<'a> {
+    /// Something is asked.
+    Query(NodeId, Query<'a>),
+    /// It is answered.
+    Response(Response<'a>),
+    /// It is refused.
+    Error {
+        /// One of the `ERROR_` numbers, or anything.
+        code: i64,
+        /// Words for a person.
+        reason: &'a [u8],
+    },
+}
+
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Query<'a> {
+    /// Are you there?
+    Ping,
+    /// Which nodes are close to `target`?
+    FindNode {
+        /// Any id.
+        target: NodeId,
+        /// Of which families.
+        want: Want,
+    },
+    /// Which peers of a torrent do you know, or nodes that are closer to it?
+    GetPeers {
+        /// The torrent.
+        info_hash: NodeId,
+        /// Nodes of which families.
+        want: Want,
+        /// Seeds are of no use to who asks (BEP 33).
+        noseed: bool,
+        /// Peers are to be counted, not named (BEP 33).
+        scrape: bool,
+    },
+    /// I am a peer of this torrent.
+    AnnouncePeer {
+        /// The torrent.
+        info_hash: NodeId,
+        /// Where peers can reach the sender.
+        port: u16,
+        /// The port is the one that the datagram came from.
+        implied_port: bool,
+        /// What the answer to `get_peers` gave for this.
+        token: &'a [u8],
+        /// The sender has all of it (BEP 33).
+        seed: bool,
+    },
+    /// Which torrents do you know peers of? (BEP 51)
+    SampleInfohashes {
+        /// Nodes close to this are asked for too.
+        target: NodeId,
+        /// Nodes of which families.
+        want: Want,
+    },
+    /// Something that is not known here.
+    Unknown,
+}
+
+/// Nodes of which families are asked for (BEP 32). If of none, those of the datagram's own are meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Want {
+    /// `n4`.
+    pub v4: bool,
+    /// `n6`.
+    pub v6: bool,
+}
+
+/// An answer; which parts it has depends on what was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Response<'a> {
+    /// Who answers.
+    pub id: NodeId,
+    /// To be shown when announcing.
+    pub token: Option<&'a [u8]>,
+    /// Nodes by IPv4 (BEP 5).
+    pub nodes: Nodes<'a>,
+    /// Nodes by IPv6 (BEP 32).
+    pub nodes6: Nodes<'a>,
+    /// Peers.
+    pub values: Values<'a>,
+    /// Seeds and other peers, counted (BEP 33).
+    pub blooms: Option<Blooms<'a>>,
+    /// Torrents (BEP 51).
+    pub samples: Option<Samples<'a>>,
+}
+
+/// Peers of a torrent, counted (BEP 33).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blooms<'a> {
+    /// Those that have all of it.
+    pub seeds: &'a [u8; Bloom::BYTES],
+    /// Those that do not.
+    pub peers: &'a [u8; Bloom::BYTES],
+}
+
+/// Some of the torrents that a node knows peers of (BEP 51).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Samples<'a> {
+    /// Seconds before there will be others.
+    pub interval_s: u32,
+    /// How many the node knows.
+    pub known: u32,
+    /// Info-hashes, one after the other.
+    pub info_hashes: &'a [u8],
+}
+
+impl<'a> Response<'a> {
+    /// An answer with nothing in it.
+    pub const fn empty(id: NodeId) -> Response<'a> {
+        Response {
+            id,
+            token: None,
+            nodes: Nodes::v4(&[]),
+            nodes6: Nodes::v6(&[]),
+            values: Values::new(&[]),
+            blooms: None,
+            samples: None,
+        }
+    }
+}
+
+/// The longest transaction id that is read, in bytes. Clients in use choose 2 to 8.
+pub const TRANSACTION_MAX: usize = 32;
+
+/// The longest token that is read, in bytes. Clients in use give 4 to 20.
+pub const TOKEN_MAX: usize = 32;
+
+/// Error: something else.
+pub const ERROR_GENERIC: i64 = 201;
+/// Error: the query makes no sense, as its token does not.
+pub const ERROR_PROTOCOL: i64 = 203;
+/// Error: no such method.
+pub const ERROR_METHOD: i64 = 204;
