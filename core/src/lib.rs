@@ -9,6 +9,7 @@
 //! | [`bencode`] | the encoding of torrent files and trackers' answers | BEP 3 |
 //! | [`krpc`] | messages between nodes of the distributed hash table | BEP 5, 32, 33, 42, 43, 51 |
 //! | [`metadata`] | `info` handed to peers that came by a magnet link | BEP 9 |
+//! | [`magnet`] | magnet links | BEP 9, 53 |
 //! | [`metainfo`] | torrent files | BEP 3, 12, 19, 27, 47 |
 //! | [`bits`] | one bit per piece, in wire order | BEP 3 |
 //! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
@@ -70,6 +71,7 @@ pub mod extension;
 pub mod geometry;
 pub mod hash;
 pub mod krpc;
+pub mod magnet;
 pub mod metadata;
 pub mod metainfo;
 pub mod pool;
