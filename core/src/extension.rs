@@ -20,6 +20,8 @@ pub struct Handshake {
     pub upload_only: bool,
     /// The id by which it wants the messages of BEP 9, if at all.
     pub ut_metadata: Option<u8>,
+    /// Bytes of `info`, of which it says that they can be had from it (BEP 9).
+    pub metadata_size: Option<u32>,
     /// Requests that it lets wait at a time.
     pub reqq: Option<u16>,
     /// The TCP port on which it can be reached.
@@ -39,6 +41,17 @@ impl Handshake {
     }
 }
 
+/// What we say of a torrent's `info` (BEP 9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metadata {
+    /// It is neither handed out nor wanted.
+    Silent,
+    /// It is wanted.
+    Wanted,
+    /// It can be had from us, so many bytes.
+    Offered(u32),
+}
+
 /// What we tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hello<'a> {
@@ -48,8 +61,8 @@ pub struct Hello<'a> {
     pub reqq: u16,
     /// We will never download.
     pub upload_only: bool,
-    /// Bytes of `info`, if it can be had from us (BEP 9).
-    pub metadata_size: Option<u32>,
+    /// What is said of `info` (BEP 9).
+    pub metadata: Metadata,
     /// Our name and version; of a longer one the first [`MAX_CLIENT`] bytes.
     pub client: &'a str,
 }
@@ -59,15 +72,14 @@ impl Hello<'_> {
     /// `out` has no room.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Bytes::new(out);
-        match self.metadata_size {
-            Some(size) => {
-                write!(
-                    out,
-                    "d1:md11:ut_metadatai{OUR_ID}ee13:metadata_sizei{size}e"
-                )
-                .ok()?;
-            }
-            None => out.put(b"d1:mde")?,
+        match self.metadata {
+            Metadata::Silent => out.put(b"d1:mde")?,
+            Metadata::Wanted => write!(out, "d1:md11:ut_metadatai{OUR_ID}ee").ok()?,
+            Metadata::Offered(size) => write!(
+                out,
+                "d1:md11:ut_metadatai{OUR_ID}ee13:metadata_sizei{size}e"
+            )
+            .ok()?,
         }
         if self.port != 0 {
             write!(out, "1:pi{}e", self.port).ok()?;
@@ -109,6 +121,10 @@ fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
             }
             (b"reqq", Type::Integer) => handshake.reqq = positive(reader.integer_clamped()?),
             (b"m", Type::Dict) => handshake.ut_metadata = ut_metadata(&mut reader)?,
+            (b"metadata_size", Type::Integer) => {
+                let told = u32::try_from(reader.integer_clamped()?);
+                handshake.metadata_size = told.ok().filter(|&size| size > 0);
+            }
             (b"p", Type::Integer) => handshake.port = positive(reader.integer_clamped()?),
             (b"v", Type::String) => handshake.client = printable(reader.string_start(&mut room)?),
             _ => {}
@@ -150,7 +166,7 @@ mod tests {
         port: 6881,
         reqq: 250,
         upload_only: true,
-        metadata_size: None,
+        metadata: Metadata::Silent,
         client: "everseed 0.1.0",
     };
 
@@ -166,7 +182,7 @@ mod tests {
                     port: 0,
                     reqq: 1,
                     upload_only: false,
-                    metadata_size: None,
+                    metadata: Metadata::Silent,
                     client: "",
                 },
                 b"d1:mde4:reqqi1e11:upload_onlyi0e1:v0:e",
@@ -190,7 +206,7 @@ mod tests {
     #[test]
     fn metadata_is_offered() {
         let hello = Hello {
-            metadata_size: Some(u32::MAX),
+            metadata: Metadata::Offered(u32::MAX),
             port: u16::MAX,
             ..HELLO
         };
@@ -198,7 +214,27 @@ mod tests {
         let len = hello.encode(&mut out).unwrap();
         assert!(out.starts_with(b"d1:md11:ut_metadatai1ee13:metadata_sizei4294967295e1:p"));
         let back = Handshake::decode(&out[..len]).unwrap();
-        assert_eq!(back.ut_metadata, Some(OUR_ID));
+        assert_eq!(
+            (back.ut_metadata, back.metadata_size),
+            (Some(OUR_ID), Some(u32::MAX))
+        );
+        let wanted = Hello {
+            metadata: Metadata::Wanted,
+            ..HELLO
+        };
+        let len = wanted.encode(&mut out).unwrap();
+        let back = Handshake::decode(&out[..len]).unwrap();
+        assert_eq!((back.ut_metadata, back.metadata_size), (Some(OUR_ID), None));
+        for (size, told) in [
+            ("i0e", None),
+            ("i-1e", None),
+            ("i4294967296e", None),
+            ("1:x", None),
+        ] {
+            let text = std::format!("d13:metadata_size{size}1:pi7ee");
+            let back = Handshake::decode(text.as_bytes()).unwrap();
+            assert_eq!((back.metadata_size, back.port), (told, Some(7)), "{size}");
+        }
         for (m, id) in [
             ("i3e", Some(3)),
             ("i0e", None),
@@ -242,8 +278,8 @@ mod tests {
             4:reqqi2000e11:upload_onlyi1e1:v5:a\x1bb\xff!6:yourip4:\x7f\0\0\x01e";
         let told = Handshake::decode(libtorrent).unwrap();
         assert_eq!(
-            (told.upload_only, told.reqq, told.port),
-            (true, Some(2000), None)
+            (told.upload_only, told.reqq, told.port, told.metadata_size),
+            (true, Some(2000), None, Some(5))
         );
         assert_eq!(told.client, "a?b?!");
         let table: [(&[u8], Result<Handshake, NotBencoded>); 8] = [

@@ -1,4 +1,4 @@
-//! Handing out a torrent's `info` to peers that have only its info-hash (BEP 9, `ut_metadata`).
+//! A torrent's `info`, from peers to those that have only its info-hash (BEP 9, `ut_metadata`).
 //!
 //! A peer asks for pieces of 16 KiB, and gets each after a small dictionary in the same extended
 //! message. That is all a magnet link needs of a seed.
@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 
 use embedded_io::ErrorType;
 
-use crate::bencode::{Error, Reader, Type};
+use crate::bencode::{Error, ErrorKind, Reader, Type};
 use crate::text::Bytes;
 
 /// Bytes of every piece of `info` but the last.
@@ -17,14 +17,54 @@ pub const METADATA_PIECE: u32 = 16 * 1024;
 /// extended handshake.
 pub const OUR_ID: u8 = 1;
 
-/// Reads a message; answers with the piece that is asked for. Other messages concern who downloads,
-/// and are `None` as nonsense is.
-pub fn decode_request(bytes: &[u8]) -> Option<u32> {
-    read(bytes).ok().flatten()
+/// The longest dictionary before a piece of `info` that is understood, in bytes.
+pub const HEAD_MAX: usize = 256;
+
+/// What a peer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// It asks for a piece.
+    Request {
+        /// Which one.
+        piece: u32,
+    },
+    /// The bytes of a piece follow the dictionary.
+    Data {
+        /// Which one.
+        piece: u32,
+        /// Bytes of the whole `info`, if it says so.
+        total_size: Option<u32>,
+    },
+    /// It does not hand out a piece.
+    Reject {
+        /// Which one.
+        piece: u32,
+    },
 }
 
-fn read(bytes: &[u8]) -> Result<Option<u32>, Error<<&[u8] as ErrorType>::Error>> {
-    let (mut kind, mut piece) = (None, None);
+/// Why bytes are no message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoMessage {
+    /// They end too soon.
+    Truncated,
+    /// They are something else.
+    Nonsense,
+}
+
+/// Reads a message; answers with it and the length of its dictionary in bytes.
+pub fn decode(bytes: &[u8]) -> Result<(Message, usize), NoMessage> {
+    match read(bytes) {
+        Ok((Some(message), len)) => Ok((message, len)),
+        Ok((None, _)) => Err(NoMessage::Nonsense),
+        Err(error) if error.kind == ErrorKind::Truncated => Err(NoMessage::Truncated),
+        Err(_) => Err(NoMessage::Nonsense),
+    }
+}
+
+type ReadError = Error<<&'static [u8] as ErrorType>::Error>;
+
+fn read(bytes: &[u8]) -> Result<(Option<Message>, usize), ReadError> {
+    let (mut kind, mut piece, mut total_size) = (None, None, None);
     let mut reader: Reader<_> = Reader::new(bytes);
     let mut room = [0; 16];
     reader.dict()?;
@@ -32,10 +72,35 @@ fn read(bytes: &[u8]) -> Result<Option<u32>, Error<<&[u8] as ErrorType>::Error>>
         match (key, reader.peek()?) {
             (b"msg_type", Type::Integer) => kind = Some(reader.integer_clamped()?),
             (b"piece", Type::Integer) => piece = u32::try_from(reader.integer_clamped()?).ok(),
+            (b"total_size", Type::Integer) => {
+                total_size = u32::try_from(reader.integer_clamped()?).ok();
+            }
             _ => {}
         }
     }
-    Ok(piece.filter(|_| kind == Some(REQUEST)))
+    let message = match (kind, piece) {
+        (Some(REQUEST), Some(piece)) => Some(Message::Request { piece }),
+        (Some(DATA), Some(piece)) => Some(Message::Data { piece, total_size }),
+        (Some(REJECT), Some(piece)) => Some(Message::Reject { piece }),
+        _ => None,
+    };
+    Ok((
+        message,
+        usize::try_from(reader.offset()).unwrap_or(usize::MAX),
+    ))
+}
+
+/// The longest request in bytes.
+pub const REQUEST_MAX: usize = 40;
+
+/// The largest `info` that is fetched: 30 MiB, which is a torrent of some million pieces or files.
+pub const METADATA_MAX: u32 = 30 * 1024 * 1024;
+
+/// Writes a request for a piece; answers with its length in bytes, or `None` when `out` has no room.
+pub fn encode_request(piece: u32, out: &mut [u8]) -> Option<usize> {
+    let mut out = Bytes::new(out);
+    write!(out, "d8:msg_typei{REQUEST}e5:piecei{piece}ee").ok()?;
+    Some(out.len())
 }
 
 /// The dictionary of an answer.
@@ -93,27 +158,50 @@ mod tests {
     use crate::rng::Rng;
 
     #[test]
-    fn requests() {
-        let cases: [(&[u8], Option<u32>); 8] = [
-            (b"d8:msg_typei0e5:piecei3ee", Some(3)),
-            (b"d5:piecei3e8:msg_typei0ee", Some(3)),
-            (b"d8:msg_typei0e5:piecei3e1:x1:yetail", Some(3)),
-            (b"d8:msg_typei1e5:piecei3e10:total_sizei9ee", None),
-            (b"d8:msg_typei0e5:piecei-1ee", None),
-            (b"d8:msg_typei0ee", None),
-            (b"d5:piecei3ee", None),
-            (b"le", None),
+    fn messages() {
+        let request = |piece| Message::Request { piece };
+        let data = |piece, total_size| Message::Data { piece, total_size };
+        type Read = Result<(Message, usize), NoMessage>;
+        let cases: [(&[u8], Read); 13] = [
+            (b"d8:msg_typei0e5:piecei3ee", Ok((request(3), 25))),
+            (b"d5:piecei3e8:msg_typei0ee", Ok((request(3), 25))),
+            (b"d8:msg_typei0e5:piecei3e1:x1:yetail", Ok((request(3), 31))),
+            (
+                b"d8:msg_typei1e5:piecei3e10:total_sizei9eedata",
+                Ok((data(3, Some(9)), 41)),
+            ),
+            (b"d8:msg_typei1e5:piecei3eed", Ok((data(3, None), 25))),
+            (
+                b"d8:msg_typei1e5:piecei3e10:total_sizei-9ee",
+                Ok((data(3, None), 42)),
+            ),
+            (
+                b"d8:msg_typei2e5:piecei4ee",
+                Ok((Message::Reject { piece: 4 }, 25)),
+            ),
+            (b"d8:msg_typei3e5:piecei4ee", Err(NoMessage::Nonsense)),
+            (b"d8:msg_typei0e5:piecei-1ee", Err(NoMessage::Nonsense)),
+            (b"d8:msg_typei0ee", Err(NoMessage::Nonsense)),
+            (b"d5:piecei3ee", Err(NoMessage::Nonsense)),
+            (b"le", Err(NoMessage::Nonsense)),
+            (b"", Err(NoMessage::Truncated)),
         ];
-        for (bytes, piece) in cases {
-            assert_eq!(decode_request(bytes), piece, "{bytes:?}");
+        for (bytes, message) in cases {
+            assert_eq!(decode(bytes), message, "{bytes:?}");
+            for end in 0..message.map_or(0, |(_, len)| len) {
+                assert_eq!(decode(&bytes[..end]), Err(NoMessage::Truncated));
+            }
         }
+        let mut room = [0; REQUEST_MAX];
+        let len = encode_request(u32::MAX, &mut room).unwrap();
+        assert_eq!(decode(&room[..len]), Ok((request(u32::MAX), len)));
         let mut rng = Rng::new(2);
         for _ in 0..5000 {
-            let mut bytes = *b"d8:msg_typei0e5:piecei3ee";
-            let at = rng.below(25) as usize;
+            let mut bytes = *b"d8:msg_typei1e5:piecei3e10:total_sizei9ee";
+            let at = rng.below(41) as usize;
             bytes[at] = rng.bits32() as u8;
-            let end = 1 + rng.below(25) as usize;
-            decode_request(&bytes[..end]);
+            let end = 1 + rng.below(41) as usize;
+            let _ = decode(&bytes[..end]);
         }
     }
 

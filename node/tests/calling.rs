@@ -74,7 +74,7 @@ fn listen(world: &mut World, peer: usize, port: u16) {
         port,
         reqq: 250,
         upload_only: false,
-        metadata_size: None,
+        metadata: everseed_core::extension::Metadata::Silent,
         client: "",
     };
     let len = hello.encode(&mut out).unwrap();

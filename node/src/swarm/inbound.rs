@@ -444,7 +444,7 @@ impl Swarm<'_> {
                 }
             }
             metadata::OUR_ID => {
-                if let Some(piece) = metadata::decode_request(bytes) {
+                if let Ok((metadata::Message::Request { piece }, _)) = metadata::decode(bytes) {
                     on.upload.metadata_request(&mut on.cx, slot, piece);
                 }
             }

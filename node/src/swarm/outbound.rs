@@ -7,7 +7,7 @@
 // Buffers and messages are far below 4 GiB.
 #![allow(clippy::cast_possible_truncation)]
 
-use everseed_core::extension::{HELLO_MAX, Hello};
+use everseed_core::extension::{HELLO_MAX, Hello, Metadata};
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span};
 use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
 use everseed_core::time::Instant;
@@ -317,12 +317,20 @@ impl View<'_> {
         // What is encoded is no longer than this.
         let _ = payload.resize_default(HELLO_MAX);
         let hello = Hello {
-            metadata_size: self.torrent.and_then(|t| t.metadata_len),
+            metadata: self.metadata(),
             ..self.greeting.hello
         };
         let len = hello.encode(&mut payload).unwrap_or(0);
         payload.truncate(len);
         payload
+    }
+
+    /// What the peer is told of `info`.
+    fn metadata(&self) -> Metadata {
+        match self.torrent.and_then(|t| t.metadata_len) {
+            Some(len) => Metadata::Offered(len),
+            None => Metadata::Silent,
+        }
     }
 
     /// The dictionary before a piece of `info`.

@@ -1,6 +1,6 @@
 //! What a connection needs of the host, and what becomes of its state when bytes went out.
 
-use everseed_core::extension::Hello;
+use everseed_core::extension::{Hello, Metadata};
 use everseed_core::hash::InfoHash;
 use everseed_core::wire::Handshake;
 
@@ -100,7 +100,7 @@ impl Swarm<'_> {
                     .link
                     .torrent
                     .is_none_or(|id| !on.cx.torrents.is_downloading(id)),
-                metadata_size: None,
+                metadata: Metadata::Silent,
                 client: self.identity.client,
             },
         };

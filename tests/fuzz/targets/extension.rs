@@ -6,5 +6,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = extension::Handshake::decode(bytes);
-    let _ = metadata::decode_request(bytes);
+    let _ = metadata::decode(bytes);
 });
