@@ -1,8 +1,11 @@
 //! What people read: sizes, times, text from strangers, progress.
 
+pub(crate) mod making;
+
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -47,6 +50,13 @@ fn reorders(c: char) -> bool {
             | '\u{feff}'
             | '\u{e0000}'..='\u{e007f}'
     )
+}
+
+/// A number of `least..=most`.
+pub fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+    // `parse` accepts a leading plus sign, which no number of ours has.
+    let number = text.parse().ok().filter(|_| !text.starts_with('+'))?;
+    (least <= number && number <= most).then_some(number)
 }
 
 /// A number of bytes with a unit: `512 B`, `1.50 MiB`.

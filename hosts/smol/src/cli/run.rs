@@ -6,8 +6,9 @@ use lexopt::Parser;
 
 use crate::failure::{FAILURE, Failure, finish};
 use crate::logging::start_service_log;
+use crate::options::finding::Weight;
 use crate::options::run::{Config, RunArgs};
-use crate::session::foresee::{Weight, foresee, refusals};
+use crate::session::foresee::{foresee, refusals};
 use crate::text::{Output, escape};
 
 /// Carries out `--check-config` or runs.

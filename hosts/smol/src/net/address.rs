@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::options::args::number;
+use crate::text::number;
 
 /// Where others reach this machine from outside its network: a name or an IP address, and a port if it is another
 /// than that which we listen on.

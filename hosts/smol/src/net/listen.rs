@@ -7,8 +7,7 @@ use std::str::FromStr;
 
 use if_addrs::{IfAddr, IfOperStatus, get_if_addrs};
 
-use crate::options::args::number;
-use crate::options::seed::PORT;
+use crate::text::number;
 
 /// One value of `--listen`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +80,9 @@ pub(crate) fn interface(name: &str) -> io::Result<Interface> {
 
 /// Letters of the kernel's names for interfaces.
 const NAME_MAX: usize = 15;
+
+/// The port that is listened on when none is given.
+pub const PORT: u16 = 6881;
 
 #[cfg(test)]
 mod tests {

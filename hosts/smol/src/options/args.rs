@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, PathBuf};
-use std::str::FromStr;
 
 use everseed_disk::Links;
 use lexopt::{Arg, Parser};
@@ -11,6 +10,7 @@ use lexopt::{Arg, Parser};
 use crate::options::table::{self, options};
 use crate::secrets::mask_urls;
 use crate::text::escape;
+pub use crate::text::number;
 use crate::url::{Scheme, Url};
 
 /// Why a command does not start.
@@ -128,13 +128,6 @@ pub fn parsed<T>(
         let shown = escape(&masked);
         Stop::Usage(format!("{option}: \"{shown}\" is not {what}"))
     })
-}
-
-/// A number of `least..=most`.
-pub fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
-    // `parse` accepts a leading plus sign, which no number of ours has.
-    let number = text.parse().ok().filter(|_| !text.starts_with('+'))?;
-    (least <= number && number <= most).then_some(number)
 }
 
 /// A number that may have decimals, like `1.5`, as thousandths.

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod config;
+pub(crate) mod finding;
 pub mod get;
 pub(crate) mod making;
 pub mod rates;

@@ -11,13 +11,13 @@ use log::LevelFilter;
 
 use crate::options::args::{self, Given, Stop};
 use crate::options::config::{self, Setting, Table};
+use crate::options::finding::{Finding, Weight};
 use crate::options::get::{self, Fetch};
 use crate::options::making;
 use crate::options::rates::Rates;
 use crate::options::seed::{self, SeedArgs};
 use crate::options::table::options;
 use crate::secrets::mask_urls;
-use crate::session::foresee::{Finding, Weight};
 use crate::text::escape;
 
 /// What `everseed run --help` prints.

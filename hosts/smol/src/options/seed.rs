@@ -10,8 +10,9 @@ use everseed_disk::make::Options;
 use lexopt::Parser;
 use log::LevelFilter;
 
+use crate::net::Sending;
 use crate::net::address::PublicAddress;
-use crate::net::listen::Listen;
+use crate::net::listen::{Listen, PORT};
 use crate::net::proxy::Proxy;
 use crate::options::args::{self, Given, Stop};
 use crate::options::making;
@@ -109,9 +110,6 @@ Examples:
   everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
 ";
 
-/// The port of [`SeedArgs::listen`] when none is given.
-pub const PORT: u16 = 6881;
-
 /// The memory budget when none is given: a quarter of a small router's.
 const MEMORY: u64 = 16 << 20;
 
@@ -167,18 +165,6 @@ pub enum Check {
     First,
     /// Each piece before it is served for the first time.
     Lazy,
-}
-
-/// How blocks come from the page cache into sockets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sending {
-    /// Read into a buffer that all peers share, sixteen at a time, and sent from there.
-    Copy,
-    /// Passed on by the kernel, `sendfile`. Whether the ends of a block are in the page cache and its
-    /// file is as it was is looked at just before, which leaves two differences: all peers wait if
-    /// the kernel dropped the middle of a block alone, and what somebody writes into the file while
-    /// a block is on its way may reach the peer, whose check finds it.
-    Sendfile,
 }
 
 /// What is not said.

@@ -15,30 +15,10 @@ use super::index::is_torrent;
 use super::service::room;
 use crate::net::listen::{Listen, interface};
 use crate::net::socket;
+use crate::options::finding::{Finding, Weight};
 use crate::options::run::{Config, Item, Lines};
 use crate::storage::mount_guard::{Found, Place, is_in_ram};
 use crate::storage::state::StateError;
-
-/// One thing that is not as it should be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Finding {
-    /// Where in the file, counted from 1.
-    pub(crate) line: usize,
-    /// For people.
-    pub(crate) text: String,
-    pub(crate) weight: Weight,
-}
-
-/// How much it matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Weight {
-    /// It is waited for, at a start as well.
-    Waits,
-    /// It cannot be carried out, and everything else can: a start goes on without it.
-    Wrong,
-    /// Nothing can be carried out.
-    Fatal,
-}
 
 /// Everything that a start would find, in the order of the file, what is `wrong` in it included. What a service already
 /// does, as `running` says, is no news.

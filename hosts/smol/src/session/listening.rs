@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use super::{Seed, say_listening};
 use crate::net::address::{reachable, sources};
 use crate::net::engine::Engine;
-use crate::net::listen::{Interface, Listen, interface};
+use crate::net::listen::{Interface, Listen, PORT, interface};
 use crate::net::proxy::Proxy;
 use crate::net::socket;
 use crate::net::way::{Exit, Way};
-use crate::options::seed::{PORT, SeedArgs};
+use crate::options::seed::SeedArgs;
 
 /// All places where it listens or will.
 pub(super) struct Listening {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use everseed_node::Limits;
 
-use super::foresee::{Finding, Weight, foresee};
+use super::foresee::foresee;
 use super::service::{Managed, Service, Stage, awake, plan_room, room, stop};
 use super::status::Status;
 use super::watch::Watch;
@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::logging::set_log;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
+use crate::options::finding::{Finding, Weight};
 use crate::options::get::Fetch;
 use crate::options::rates::{self, Moment};
 use crate::options::run::Config;

@@ -12,10 +12,10 @@ use everseed_disk::{Choice, Content, Links, ReadError, check, find, read_torrent
 
 use super::claims::{Claims, claims};
 use super::kept;
-use crate::cli::make::reporter;
 use crate::client::trackers;
 use crate::storage::described::Description;
 use crate::storage::state::{State, close_to_others};
+use crate::text::making::reporter;
 use crate::text::{escape, say};
 
 /// A torrent that can be seeded.

@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 use crate::clock::monotonic;
-use crate::options::args::number;
+use crate::text::number;
 
 /// Who looks after this process, as its environment says.
 pub(crate) struct Manager {

@@ -20,7 +20,8 @@ use everseed_core::hash::{InfoHash, Sha1, Smol};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::storage::state::{State, set_aside};
+use crate::storage::aside::set_aside;
+use crate::storage::state::State;
 
 /// What is known of a torrent that is asleep.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

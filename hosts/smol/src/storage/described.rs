@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use everseed_core::hash::{Sha1, Smol};
 use everseed_disk::{RegularError, open_regular};
 
-use crate::storage::state::set_aside;
+use crate::storage::aside::set_aside;
 
 /// What one .torrent says.
 #[derive(Clone, PartialEq, Eq, Debug)]

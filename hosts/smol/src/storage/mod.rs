@@ -1,5 +1,6 @@
 //! The disk: the thread that waits for it, and what outlives a run.
 
+mod aside;
 pub(crate) mod catalogue;
 pub(crate) mod contents;
 pub(crate) mod described;

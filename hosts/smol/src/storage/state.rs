@@ -39,6 +39,7 @@ use everseed_disk::{RegularError, read_regular};
 use rustix::fs::{FlockOperation, OFlags};
 
 use crate::clock::file_time;
+use crate::storage::aside::set_aside;
 use crate::storage::described::Described;
 use crate::storage::mount_guard::{Found, Place, is_in_ram};
 
@@ -398,23 +399,6 @@ fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
             set_aside(path, &error.to_string());
             None
         }
-    }
-}
-
-/// Gives what cannot be what it should be another name, so that it is not looked at again, and what it told is
-/// found out anew.
-pub(crate) fn set_aside(path: &Path, why: &str) {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".damaged");
-    let shown = path.display();
-    // What was set aside before may be in the way.
-    let _ = fs::remove_file(&aside).or_else(|_| fs::remove_dir(&aside));
-    match fs::rename(path, &aside) {
-        Ok(()) => log::warn!(
-            "{shown}: {why}; it is kept as {}, and what it told is found out anew",
-            Path::new(&aside).display()
-        ),
-        Err(error) => log::warn!("{shown}: {why}; remove it ({error})"),
     }
 }
 

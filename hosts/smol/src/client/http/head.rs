@@ -4,7 +4,7 @@
 use everseed_disk::unpack::Packing;
 use smol::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
-use super::HttpFault;
+use super::fault::HttpFault;
 
 /// What the head of an answer says about the rest.
 pub(super) struct Head {

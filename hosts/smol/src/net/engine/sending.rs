@@ -17,7 +17,7 @@ use everseed_node::{Body, ConnId, Event, Source};
 use rustix::net::sockopt;
 
 use super::{Disk, Engine, Peer, find};
-use crate::options::seed::Sending;
+use crate::net::Sending;
 use crate::storage::contents::Contents;
 use crate::storage::worker::Task;
 

@@ -11,8 +11,6 @@ use std::time::Duration;
 use everseed_core::time::Instant;
 use httparse::Header;
 
-use super::origin;
-
 /// Why a request is refused, if it is. `names` are those by which we are known.
 pub(super) fn refusal(headers: &[Header<'_>], names: &[&[String]]) -> Option<&'static str> {
     if headers.iter().any(is_browsers) {
@@ -23,6 +21,21 @@ pub(super) fn refusal(headers: &[Header<'_>], names: &[&[String]]) -> Option<&'s
         .filter(|h| h.name.eq_ignore_ascii_case("host"));
     let stranger = hosts.any(|host| !str::from_utf8(host.value).is_ok_and(|h| is_ours(h, names)));
     stranger.then_some(NOT_OUR_NAME)
+}
+
+/// What counts as one origin: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
+pub(super) fn origin(ip: IpAddr) -> [u8; 8] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            // Multicast under IPv6, which no peer's address is.
+            [0xff, 0, 0, 0, a, b, c, d]
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+            [a, b, c, d, e, f, g, h]
+        }
+    }
 }
 
 /// Whether a header is one that browsers send and BitTorrent clients do not. The last ones are for an

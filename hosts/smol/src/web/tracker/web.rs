@@ -16,7 +16,7 @@ use smol::future::FutureExt as _;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::lock::Mutex;
 
-use super::{
+use super::table::{
     Announce, Chosen, DEFAULT_PEERS_TOLD, INTERVAL_S, MAX_PEERS_TOLD, MIN_INTERVAL_S, Table,
 };
 use super::{callers, share};
@@ -509,7 +509,7 @@ mod tests {
         for n in 0..1000 {
             table.learn(&format!("http://{n}.example.org:6881/announce"));
         }
-        assert_eq!(table.learned.len(), super::super::LEARNED);
+        assert_eq!(table.learned.len(), super::super::table::LEARNED);
     }
 
     #[test]
@@ -631,6 +631,6 @@ mod tests {
             let (status, body, file) = ask(&mut table, &head);
             assert!(file.is_none() && !status.is_empty() && !body.is_empty());
         }
-        assert!(table.peers() <= super::super::MAX_PER_ORIGIN);
+        assert!(table.peers() <= super::super::table::MAX_PER_ORIGIN);
     }
 }

@@ -1,0 +1,624 @@
+//! The torrents and peers that the built-in tracker knows, and who is told of whom.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use everseed_core::hash::InfoHash;
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_core::tracker::{AnnounceEvent, Family, Scrape, write_compact};
+
+use super::callers::{Rates, origin};
+use crate::net::scope::Scope;
+use crate::url::{Scheme, Url};
+
+/// What the tracker knows.
+#[derive(Debug)]
+pub struct Table {
+    torrents: Vec<Torrent>,
+    pub(super) peers: Vec<Peer>,
+    max_torrents: usize,
+    max_peers: usize,
+    /// The TCP port on which the seeder itself takes peers.
+    port: u16,
+    /// Whether some peer may not have been handed to [`Table::call`].
+    uncalled: bool,
+    /// Where the seeder is reached from outside its network.
+    public: Vec<SocketAddr>,
+    /// Names by which requests may call us.
+    pub(super) names: Vec<String>,
+    /// Those that torrents have for us.
+    pub(super) learned: Vec<String>,
+    pub(super) rates: Rates,
+    rng: Rng,
+}
+
+/// The tracker has no room for another torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+#[derive(Clone, Copy, Debug)]
+struct Torrent {
+    info_hash: InfoHash,
+    /// How many peers became complete.
+    downloaded: u32,
+    /// Whether we have all of it ourselves.
+    complete: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    info_hash: InfoHash,
+    pub(super) addr: SocketAddr,
+    complete: bool,
+    seen: Instant,
+    /// Whether it was handed to [`Table::call`] since.
+    called: bool,
+}
+
+/// A peer's announce, its address included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Announce {
+    pub(super) info_hash: InfoHash,
+    pub(super) addr: SocketAddr,
+    pub(super) complete: bool,
+    pub(super) num_want: usize,
+    pub(super) event: AnnounceEvent,
+}
+
+/// Compact peers for an answer, by family.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) v4: Vec<u8>,
+    pub(super) v6: Vec<u8>,
+}
+
+impl Table {
+    /// A tracker for so many torrents and peers, on behalf of a seeder that takes peers on `port`.
+    /// `seed` decides which peers are named to whom.
+    pub fn new(max_torrents: usize, max_peers: usize, port: u16, seed: u64) -> Table {
+        Table {
+            torrents: Vec::with_capacity(max_torrents),
+            peers: Vec::with_capacity(max_peers),
+            max_torrents,
+            max_peers,
+            port,
+            uncalled: false,
+            public: Vec::new(),
+            names: Vec::new(),
+            learned: Vec::new(),
+            rates: Rates::new(),
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Tells that the seeder is reached at these addresses from outside: the first of each family.
+    pub(crate) fn set_public(&mut self, addrs: &[SocketAddr]) {
+        let first = |v4| addrs.iter().find(|addr| addr.is_ipv4() == v4).copied();
+        self.public = first(true).into_iter().chain(first(false)).collect();
+    }
+
+    /// Takes requests that call us by the host of a torrent's tracker, if that may be this one by its port and
+    /// path. When too many were learned the earliest is forgotten.
+    pub(crate) fn learn(&mut self, tracker: &str) {
+        let Ok(url) = Url::parse(tracker) else {
+            return;
+        };
+        let name = url.host;
+        let may_be =
+            url.scheme == Scheme::Http && url.port == self.port && url.target == "/announce";
+        if !may_be || name.parse::<IpAddr>().is_ok() || self.learned.iter().any(|n| n == name) {
+            return;
+        }
+        if self.learned.len() == LEARNED {
+            self.learned.remove(0);
+        }
+        self.learned.push(name.to_owned());
+    }
+
+    /// Takes requests that call us by these names too; addresses and local names are always ours.
+    pub(crate) fn set_names(&mut self, names: Vec<String>) {
+        self.names = names;
+    }
+
+    /// Answers for a torrent from now on.
+    pub fn add(&mut self, info_hash: InfoHash) -> Result<(), Full> {
+        if self.find(info_hash).is_some() {
+            return Ok(());
+        }
+        if self.torrents.len() >= self.max_torrents {
+            let idle = |t: &Torrent| self.of(t.info_hash).next().is_none();
+            let idle = self.torrents.iter().position(idle).ok_or(Full)?;
+            self.torrents.remove(idle);
+        }
+        self.torrents.push(Torrent {
+            info_hash,
+            downloaded: 0,
+            complete: true,
+        });
+        Ok(())
+    }
+
+    /// Notes whether we have all of a torrent ourselves, as we are taken to until this is called.
+    pub fn set_complete(&mut self, info_hash: InfoHash, complete: bool) {
+        if let Some(torrent) = self.find(info_hash) {
+            self.torrents[torrent].complete = complete;
+        }
+    }
+
+    /// Whether some peer waits to be handed to [`call`](Self::call).
+    pub(crate) fn has_uncalled(&self) -> bool {
+        self.uncalled
+    }
+
+    /// Hands out the peers that announced, for us to call them: each once for each time that it did so,
+    /// when it had [`GRACE`] to call us. `call` is told the torrent, the address and whether the peer is
+    /// complete; if it says false, it is asked again later.
+    pub(crate) fn call(
+        &mut self,
+        now: Instant,
+        mut call: impl FnMut(InfoHash, SocketAddr, bool) -> bool,
+    ) {
+        if !self.uncalled {
+            return;
+        }
+        self.uncalled = false;
+        for peer in self.peers.iter_mut().filter(|peer| !peer.called) {
+            peer.called =
+                now.since(peer.seen) >= GRACE && call(peer.info_hash, peer.addr, peer.complete);
+            self.uncalled |= !peer.called;
+        }
+    }
+
+    /// Answers for a torrent no longer.
+    pub fn remove(&mut self, info_hash: InfoHash) {
+        self.torrents.retain(|t| t.info_hash != info_hash);
+        self.peers.retain(|p| p.info_hash != info_hash);
+    }
+
+    /// Peers that are known now, the seeder itself not among them.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Takes an announce and chooses peers for it. `local` is where the request reached us. `None`
+    /// when the torrent is not ours.
+    pub(super) fn announce(
+        &mut self,
+        now: Instant,
+        announce: &Announce,
+        local: SocketAddr,
+    ) -> Option<(Scrape, Chosen)> {
+        let torrent = self.find(announce.info_hash)?;
+        self.expire(now);
+        let before = self.forget(announce);
+        if announce.event == AnnounceEvent::Completed && before != Some(true) {
+            let downloaded = &mut self.torrents[torrent].downloaded;
+            *downloaded = downloaded.saturating_add(1);
+        }
+        let chosen = match announce.event {
+            AnnounceEvent::Stopped => Chosen::default(),
+            _ => {
+                let chosen = self.choose(announce, local);
+                self.keep(now, announce);
+                chosen
+            }
+        };
+        Some((self.numbers(self.torrents[torrent]), chosen))
+    }
+
+    /// Numbers about a torrent, the seeder itself included; `None` when it is not ours.
+    pub(super) fn scrape(&self, info_hash: InfoHash) -> Option<Scrape> {
+        self.find(info_hash)
+            .map(|torrent| self.numbers(self.torrents[torrent]))
+    }
+
+    pub(super) fn find(&self, info_hash: InfoHash) -> Option<usize> {
+        self.torrents.iter().position(|t| t.info_hash == info_hash)
+    }
+
+    fn numbers(&self, torrent: Torrent) -> Scrape {
+        let mut numbers = Scrape {
+            complete: u32::from(torrent.complete),
+            downloaded: torrent.downloaded,
+            incomplete: u32::from(!torrent.complete),
+        };
+        for peer in self.of(torrent.info_hash) {
+            match peer.complete {
+                true => numbers.complete += 1,
+                false => numbers.incomplete += 1,
+            }
+        }
+        numbers
+    }
+
+    fn of(&self, info_hash: InfoHash) -> impl Iterator<Item = &Peer> {
+        let mine = move |peer: &&Peer| peer.info_hash == info_hash;
+        self.peers.iter().filter(mine)
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.peers
+            .retain(|p| now.since(p.seen).as_secs() <= 2 * u64::from(INTERVAL_S));
+    }
+
+    /// Takes the peer that announces out of the table; answers whether it was complete.
+    fn forget(&mut self, announce: &Announce) -> Option<bool> {
+        let same = |p: &Peer| p.info_hash == announce.info_hash && p.addr == announce.addr;
+        let at = self.peers.iter().position(same)?;
+        Some(self.peers.remove(at).complete)
+    }
+
+    /// Puts the peer that announces into the table, in the place of another if need be. Who came
+    /// last stands last, so the first is the one that has been silent longest.
+    fn keep(&mut self, now: Instant, announce: &Announce) {
+        let its = origin(announce.addr.ip());
+        let neighbour = |p: &Peer| origin(p.addr.ip()) == its;
+        let neighbours = self.peers.iter().filter(|p| neighbour(p)).count();
+        if neighbours >= MAX_PER_ORIGIN
+            && let Some(at) = self.peers.iter().position(neighbour)
+        {
+            self.peers.remove(at);
+        }
+        if self.max_peers == 0 {
+            return;
+        }
+        if self.peers.len() >= self.max_peers {
+            self.peers.remove(0);
+        }
+        self.peers.push(Peer {
+            info_hash: announce.info_hash,
+            addr: announce.addr,
+            complete: announce.complete,
+            seen: now,
+            called: false,
+        });
+        self.uncalled = true;
+    }
+
+    /// Peers for the one that announces: ourselves, at the address that it called if it means the same to it, and at
+    /// the public one; then others of its own address family from a
+    /// random place on, then others of the other family. Seeds have no use for seeds, but who has only
+    /// just started with a magnet link may say that nothing is left because it does not know better:
+    /// aria2 does.
+    fn choose(&mut self, announce: &Announce, local: SocketAddr) -> Chosen {
+        let own = Family::of(announce.addr.ip());
+        let complete = announce.complete && announce.event != AnnounceEvent::Started;
+        let len = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
+        let (front, back) = self.peers.split_at(self.rng.below(len) as usize);
+        let asker = Scope::of(announce.addr.ip());
+        let useful = |peer: &&Peer| {
+            let reachable = asker.may_name(peer.addr.ip());
+            peer.info_hash == announce.info_hash && reachable && !(peer.complete && complete)
+        };
+        let turned = || back.iter().chain(front).filter(useful).map(|p| p.addr);
+        let of_own = |addr: &SocketAddr| Family::of(addr.ip()) == own;
+        let seeding = self
+            .find(announce.info_hash)
+            .is_none_or(|t| self.torrents[t].complete);
+        // A router that leads callers to us may have changed where the call was to.
+        let local = SocketAddr::new(local.ip().to_canonical(), self.port);
+        let near =
+            Some(local).filter(|addr| asker.may_name(addr.ip()) && !self.public.contains(addr));
+        let ours = near.iter().chain(&self.public).copied();
+        let ours = ours.filter(|_| !(complete && seeding));
+        let all = ours
+            .chain(turned().filter(of_own))
+            .chain(turned().filter(|addr| !of_own(addr)));
+        let mut chosen = Chosen::default();
+        for addr in all.take(announce.num_want.min(MAX_PEERS_TOLD)) {
+            let list = match Family::of(addr.ip()) {
+                Family::V4 => &mut chosen.v4,
+                Family::V6 => &mut chosen.v6,
+            };
+            list.extend_from_slice(write_compact(addr, &mut [0; 18]));
+        }
+        chosen
+    }
+}
+
+/// Who announces is told of us and calls us, as a rule: only who has not done so within this time is called.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Seconds between announces that peers are asked for. Short, because a small swarm wants to know of
+/// newcomers soon and costs little.
+pub(super) const INTERVAL_S: u32 = 120;
+
+/// Seconds below which peers are asked not to announce.
+pub(super) const MIN_INTERVAL_S: u32 = 30;
+
+/// Names that are learned from torrents.
+pub(super) const LEARNED: usize = 64;
+
+/// Peers of one origin.
+pub(super) const MAX_PER_ORIGIN: usize = 64;
+
+/// Peers told in one answer, and when the asker does not say.
+pub(super) const MAX_PEERS_TOLD: usize = 200;
+pub(super) const DEFAULT_PEERS_TOLD: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::tracker::CompactPeers;
+    use std::collections::HashSet;
+
+    const A: InfoHash = InfoHash([1; 20]);
+    const B: InfoHash = InfoHash([2; 20]);
+
+    fn table(max_peers: usize) -> Table {
+        let mut table = Table::new(2, max_peers, 6881, 1);
+        table.add(A).unwrap();
+        table.add(B).unwrap();
+        table
+    }
+
+    fn leecher(addr: &str) -> Announce {
+        Announce {
+            info_hash: A,
+            addr: addr.parse().unwrap(),
+            complete: false,
+            num_want: 50,
+            event: AnnounceEvent::None,
+        }
+    }
+
+    fn told(chosen: &Chosen) -> Vec<String> {
+        let v4 = CompactPeers::new(&chosen.v4, Family::V4);
+        let v6 = CompactPeers::new(&chosen.v6, Family::V6);
+        v4.chain(v6).map(|addr| addr.to_string()).collect()
+    }
+
+    /// Announces at `s` seconds; the numbers and the peers told.
+    fn tell(table: &mut Table, s: u64, announce: &Announce) -> (Scrape, Vec<String>) {
+        let local = match announce.addr {
+            SocketAddr::V4(_) => "[::ffff:203.0.113.1]:80",
+            SocketAddr::V6(_) => "[2001:db8::1]:80",
+        };
+        let now = Instant::from_secs(s);
+        let (numbers, chosen) = table
+            .announce(now, announce, local.parse().unwrap())
+            .unwrap();
+        (numbers, told(&chosen))
+    }
+
+    #[test]
+    fn the_seeder_is_in_the_answer_and_then_the_others() {
+        let mut table = table(10);
+        let (numbers, peers) = tell(&mut table, 0, &leecher("192.0.2.1:1"));
+        assert_eq!(peers, ["203.0.113.1:6881"]);
+        assert_eq!((numbers.complete, numbers.incomplete), (1, 1));
+        let (_, peers) = tell(&mut table, 1, &leecher("[2001:db8::9]:2"));
+        assert_eq!(peers, ["192.0.2.1:1", "[2001:db8::1]:6881"]);
+        let seed = Announce {
+            complete: true,
+            ..leecher("192.0.2.3:3")
+        };
+        let (numbers, peers) = tell(&mut table, 2, &seed);
+        assert_eq!(peers, ["192.0.2.1:1", "[2001:db8::9]:2"]);
+        assert_eq!((numbers.complete, numbers.incomplete), (2, 2));
+        let other_seed = Announce {
+            addr: "192.0.2.4:4".parse().unwrap(),
+            ..seed
+        };
+        let (_, peers) = tell(&mut table, 2, &other_seed);
+        assert_eq!(peers, ["192.0.2.1:1", "[2001:db8::9]:2"]);
+        // Nobody is told of itself, or twice.
+        let (_, peers) = tell(&mut table, 3, &leecher("192.0.2.1:1"));
+        assert_eq!(peers.len(), 4);
+        assert!(!peers.contains(&"192.0.2.1:1".to_owned()));
+        let elsewhere = Announce {
+            info_hash: B,
+            ..leecher("192.0.2.9:9")
+        };
+        assert_eq!(tell(&mut table, 3, &elsewhere).1, ["203.0.113.1:6881"]);
+    }
+
+    /// Our address in our network means nothing outside; the public one does everywhere.
+    #[test]
+    fn strangers_are_told_the_public_address() {
+        let mut table = table(10);
+        let home = "[::ffff:192.168.1.2]:80";
+        let told_to = |table: &mut Table, asker: &str, local: &str| {
+            let (_, chosen) = table
+                .announce(Instant::ZERO, &leecher(asker), local.parse().unwrap())
+                .unwrap();
+            let mut told = told(&chosen);
+            // Others who asked.
+            told.retain(|addr| addr.ends_with(":6881") || addr.ends_with(":7"));
+            told
+        };
+        let (near, far) = ("192.168.1.9:1", "198.51.100.9:1");
+        assert_eq!(told_to(&mut table, near, home), ["192.168.1.2:6881"]);
+        assert!(told_to(&mut table, far, home).is_empty());
+        assert!(told_to(&mut table, "[2001:db8::9]:1", "[fd00::1]:80").is_empty());
+        let public = ["203.0.113.5:7", "203.0.113.6:7", "[2001:db8::5]:7"];
+        table.set_public(&public.map(|addr| addr.parse().unwrap()));
+        let outside = ["203.0.113.5:7", "[2001:db8::5]:7"];
+        assert_eq!(told_to(&mut table, far, home), outside);
+        let both = ["192.168.1.2:6881", outside[0], outside[1]];
+        assert_eq!(told_to(&mut table, near, home), both);
+        // Who stands outside itself is not told twice.
+        table.port = 7;
+        assert_eq!(told_to(&mut table, far, "203.0.113.5:7"), outside);
+    }
+
+    #[test]
+    fn leaving_silence_and_completion() {
+        let mut table = table(10);
+        let peer = leecher("192.0.2.1:1");
+        let with = |event, complete| Announce {
+            event,
+            complete,
+            ..peer
+        };
+        tell(&mut table, 0, &peer);
+        let completed = with(AnnounceEvent::Completed, true);
+        let (numbers, _) = tell(&mut table, 1, &completed);
+        assert_eq!((numbers.downloaded, numbers.complete), (1, 2));
+        let (numbers, _) = tell(&mut table, 2, &completed);
+        assert_eq!(numbers.downloaded, 1, "it was complete already");
+        let (numbers, peers) = tell(&mut table, 3, &with(AnnounceEvent::Stopped, true));
+        assert_eq!((numbers.complete, peers.len()), (1, 0));
+        assert_eq!(table.peers(), 0);
+        tell(&mut table, 10, &peer);
+        tell(&mut table, 10 + 240, &leecher("192.0.2.2:2"));
+        assert_eq!(table.peers(), 2);
+        tell(&mut table, 10 + 241, &leecher("192.0.2.2:2"));
+        assert_eq!(table.peers(), 1);
+    }
+
+    #[test]
+    fn a_full_table_loses_the_most_silent() {
+        let mut table = table(3);
+        for (s, addr) in ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"]
+            .iter()
+            .enumerate()
+        {
+            tell(&mut table, s as u64, &leecher(addr));
+        }
+        tell(&mut table, 5, &leecher("192.0.2.1:1"));
+        let (_, peers) = tell(&mut table, 6, &leecher("192.0.2.4:4"));
+        assert_eq!(peers.len(), 4, "those that were there when it asked");
+        let (_, peers) = tell(&mut table, 7, &leecher("192.0.2.4:4"));
+        let peers: HashSet<_> = peers.iter().map(String::as_str).collect();
+        assert_eq!(
+            peers,
+            HashSet::from(["203.0.113.1:6881", "192.0.2.1:1", "192.0.2.3:3"])
+        );
+        assert_eq!((table.peers(), table.peers.capacity()), (3, 3));
+        let mut none = Table::new(1, 0, 1, 1);
+        none.add(A).unwrap();
+        tell(&mut none, 0, &leecher("192.0.2.1:1"));
+        assert_eq!(none.peers(), 0);
+    }
+
+    #[test]
+    fn one_origin_cannot_fill_the_table() {
+        for host in ["192.0.2.1", "[2001:db8::9]"] {
+            let mut table = table(1000);
+            tell(&mut table, 0, &leecher("198.51.100.1:1"));
+            for port in 1..=500 {
+                let addr = format!("{host}:{port}");
+                tell(&mut table, 1, &leecher(&addr));
+            }
+            assert_eq!(table.peers(), 1 + MAX_PER_ORIGIN);
+        }
+        let mut table = table(1000);
+        for n in 1..=500 {
+            let addr = format!("[2001:db8:0:0:{n}::1]:1");
+            tell(&mut table, 1, &leecher(&addr));
+        }
+        assert_eq!(table.peers(), MAX_PER_ORIGIN, "one /64 is one origin");
+    }
+
+    #[test]
+    fn big_swarms_are_told_in_parts_that_differ() {
+        let mut table = table(2000);
+        for n in 0..1000 {
+            let addr = format!("10.0.{}.{}:1", n / 250, n % 250);
+            tell(&mut table, 1, &leecher(&addr));
+        }
+        let mut seen = HashSet::new();
+        let asker = leecher("10.9.9.9:1");
+        for _ in 0..200 {
+            let (_, peers) = tell(&mut table, 2, &asker);
+            assert_eq!(peers.len(), 50);
+            assert_eq!(peers.iter().collect::<HashSet<_>>().len(), 50);
+            assert_eq!(peers[0], "203.0.113.1:6881");
+            seen.extend(peers);
+        }
+        assert!(seen.len() > 900, "{}", seen.len());
+        let greedy = Announce {
+            num_want: usize::MAX,
+            ..asker
+        };
+        assert_eq!(tell(&mut table, 2, &greedy).1.len(), MAX_PEERS_TOLD);
+        let modest = Announce {
+            num_want: 0,
+            ..asker
+        };
+        assert_eq!(tell(&mut table, 2, &modest).1.len(), 0);
+    }
+
+    #[test]
+    fn who_announces_is_called_once_for_each_time() {
+        let mut table = table(10);
+        let calls = |table: &mut Table, s, answer| {
+            let mut calls = Vec::new();
+            table.call(Instant::from_secs(s), |info_hash, addr, complete| {
+                assert_eq!(info_hash, A);
+                calls.push((addr.port(), complete));
+                answer
+            });
+            calls
+        };
+        assert!(!table.has_uncalled());
+        tell(&mut table, 10, &leecher("192.0.2.1:1"));
+        let seed = Announce {
+            complete: true,
+            ..leecher("192.0.2.2:2")
+        };
+        tell(&mut table, 11, &seed);
+        assert_eq!(calls(&mut table, 11, true), [], "it may call us");
+        assert_eq!(calls(&mut table, 12, true), [(1, false)]);
+        assert_eq!(calls(&mut table, 13, false), [(2, true)], "not yet");
+        assert_eq!(calls(&mut table, 14, true), [(2, true)]);
+        assert_eq!(calls(&mut table, 20, true), []);
+        assert!(!table.has_uncalled());
+        tell(&mut table, 20, &leecher("192.0.2.1:1"));
+        assert!(table.has_uncalled());
+        assert_eq!(calls(&mut table, 22, true), [(1, false)]);
+        // Who leaves is not called.
+        tell(&mut table, 30, &leecher("192.0.2.3:3"));
+        let stopped = Announce {
+            event: AnnounceEvent::Stopped,
+            ..leecher("192.0.2.3:3")
+        };
+        tell(&mut table, 31, &stopped);
+        assert_eq!(calls(&mut table, 40, true), []);
+    }
+
+    #[test]
+    fn addresses_are_told_as_far_as_they_reach() {
+        let mut table = table(10);
+        tell(&mut table, 0, &leecher("127.0.0.1:1"));
+        tell(&mut table, 0, &leecher("192.168.1.7:1"));
+        assert_eq!(tell(&mut table, 0, &leecher("127.0.0.1:2")).1.len(), 3);
+        assert_eq!(tell(&mut table, 0, &leecher("192.168.1.8:1")).1.len(), 2);
+        assert_eq!(tell(&mut table, 0, &leecher("192.0.2.1:1")).1.len(), 1);
+    }
+
+    #[test]
+    fn only_its_own_torrents() {
+        let mut table = table(10);
+        let foreign = Announce {
+            info_hash: InfoHash([3; 20]),
+            ..leecher("192.0.2.1:1")
+        };
+        let local = "203.0.113.1:80".parse().unwrap();
+        assert_eq!(table.announce(Instant::ZERO, &foreign, local), None);
+        assert_eq!(table.scrape(foreign.info_hash), None);
+        tell(&mut table, 0, &leecher("192.0.2.1:1"));
+        let other = Announce {
+            info_hash: B,
+            ..leecher("192.0.2.1:1")
+        };
+        tell(&mut table, 0, &other);
+        assert_eq!(table.add(foreign.info_hash), Err(Full));
+        assert_eq!(table.add(A), Ok(()));
+        table.remove(B);
+        table.remove(A);
+        assert_eq!((table.peers(), table.scrape(A)), (0, None));
+        assert_eq!(table.add(foreign.info_hash), Ok(()));
+        let later = Instant::ZERO + Duration::from_secs(1);
+        assert!(table.announce(later, &foreign, local).is_some());
+        // Who has no peers makes room.
+        assert_eq!(table.add(A), Ok(()));
+        assert_eq!(table.add(B), Ok(()));
+        assert_eq!(
+            (table.find(A), table.find(foreign.info_hash)),
+            (None, Some(0))
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The house, drawn from the imports: arrows go down only.
+
+#[path = "../../../node/tests/imports/mod.rs"]
+mod imports;
+
+use std::path::Path;
+
+use imports::{Modules, circles, imports};
+
+fn modules() -> Modules {
+    imports::modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+/// Files that still import each other in a circle: this list may only become shorter.
+const STILL_IN_CIRCLES: &[&str] = &[
+    "net::engine",
+    "net::engine::lending",
+    "session",
+    "session::announcing",
+    "session::asleep",
+    "session::fetch",
+    "session::foresee",
+    "session::kept",
+    "session::listening",
+    "session::loader",
+    "session::network",
+    "session::reach",
+    "session::reload",
+    "session::renewal",
+    "session::scan",
+    "session::scout",
+    "session::service",
+    "session::sources",
+    "session::torrents",
+    "session::torrents::faults",
+    "session::torrents::stuck",
+];
+
+#[test]
+fn no_file_imports_another_in_a_circle() {
+    let modules = modules();
+    assert!(modules.len() > 50 && modules.contains_key("net::engine"));
+    let circles = circles(&modules);
+    let circles: Vec<&str> = circles.iter().map(String::as_str).collect();
+    assert_eq!(circles, STILL_IN_CIRCLES);
+}
+
+/// A room, and those that nothing in it may name.
+const ABOVE: &[(&str, &[&str])] = &[
+    ("net", &["cli", "session", "client", "web", "options"]),
+    (
+        "storage",
+        &["cli", "session", "options", "net", "client", "web"],
+    ),
+    ("client", &["cli", "session", "options", "web"]),
+    ("web", &["cli", "session", "options", "client"]),
+    ("options", &["cli", "session", "client", "web"]),
+    ("session", &["cli"]),
+];
+
+#[test]
+fn rooms_name_only_those_below() {
+    let modules = modules();
+    let is_in = |module: &str, room: &str| module.split("::").next() == Some(room);
+    let mut wrong = Vec::new();
+    for (room, above) in ABOVE {
+        for name in modules.keys().filter(|name| is_in(name, room)) {
+            let to = imports(name, &modules);
+            let to = to
+                .iter()
+                .filter(|to| above.iter().any(|room| is_in(to, room)));
+            wrong.extend(to.map(|to| format!("{name} -> {to}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Files that are still too long: this list may only become shorter.
+const TOO_LONG: &[&str] = &[
+    "net::engine",
+    "session",
+    "session::torrents",
+    "storage::worker",
+];
+
+#[test]
+fn files_are_short() {
+    for (name, code) in modules() {
+        let lines = code.lines().count();
+        let known = TOO_LONG.contains(&name.as_str());
+        assert_eq!(
+            lines > 600,
+            known,
+            "{name} has {lines} lines; is it in the list: {known}"
+        );
+    }
+}
