@@ -31,9 +31,9 @@ const STILL_IN_CIRCLES: &[&str] = &[
     "session::scout",
     "session::service",
     "session::sources",
-    "session::torrents",
-    "session::torrents::faults",
-    "session::torrents::stuck",
+    "session::torrent",
+    "session::torrent::faults",
+    "session::torrent::stuck",
 ];
 
 #[test]
@@ -79,7 +79,7 @@ fn rooms_name_only_those_below() {
 const TOO_LONG: &[&str] = &[
     "net::engine",
     "session",
-    "session::torrents",
+    "session::torrent",
     "storage::worker",
 ];
 

@@ -8,7 +8,7 @@ use everseed_core::tracker::Intervals;
 use everseed_node::Event;
 use log::Level;
 
-use super::{Seed, asleep, random};
+use super::{Session, asleep, random};
 use crate::client::announce::{AnnounceError, AnnounceFault, Answer, announce};
 use crate::client::http::{self, Caller};
 use crate::net::engine::{Announce, Engine};
@@ -55,7 +55,7 @@ impl Failing {
     }
 }
 
-impl Seed {
+impl Session {
     /// Makes an announce, and tells the node how it went.
     pub(super) fn announce(&mut self, task: Announce) {
         let Announce { job, report } = task;

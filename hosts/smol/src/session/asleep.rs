@@ -12,12 +12,12 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_node::{Event, Job};
 
-use super::Seed;
+use super::Session;
 use super::index::is_torrent;
 use super::loader::Outcome;
 use super::service::{Managed, Service, Stage, awake};
 use super::sources::Trouble;
-use super::torrents::Seeded;
+use super::torrent::ManagedTorrent;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
 use crate::storage::catalogue::{Catalogue, Mark, Sleeper};
@@ -56,14 +56,14 @@ pub(super) fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Op
 impl Service {
     /// Takes in what slept in the last run, so that none of it has to be opened. What all can be awake at a time
     /// needs no catalogue.
-    pub(super) fn load_catalogue(&mut self, seed: &mut Seed) {
-        let engine = seed.engine.clone();
+    pub(super) fn load_catalogue(&mut self, session: &mut Session) {
+        let engine = session.engine.clone();
         let mut engine = engine.borrow_mut();
-        let mut catalogue = seed.catalogue.borrow_mut();
+        let mut catalogue = session.catalogue.borrow_mut();
         let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &Sleeper| {
-            seed.signals.go_on()?;
+            session.signals.go_on()?;
             let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 return Ok(None);
@@ -79,7 +79,7 @@ impl Service {
             for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
                 trackers
                     .iter()
-                    .for_each(|url| seed.tracker.borrow_mut().learn(url));
+                    .for_each(|url| session.tracker.borrow_mut().learn(url));
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
                 tiers_left_out += usize::from(node.announce(now, id, tier, trackers).is_err());
             }
@@ -91,9 +91,9 @@ impl Service {
             node.remove(now, id);
             Some(id)
         };
-        let path = seed.state.catalogue_file();
+        let path = session.state.catalogue_file();
         if let Err(error) = catalogue.load(take, drop) {
-            if seed.signals.asked() {
+            if session.signals.asked() {
                 return;
             }
             log::warn!("{}: {error}; all torrents are opened", path.display());
@@ -126,28 +126,32 @@ impl Service {
     }
 
     /// Has what is wanted opened.
-    pub(super) fn rouse(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        for (id, peers) in std::mem::take(&mut seed.wakes) {
+    pub(super) fn rouse(&mut self, session: &mut Session, engine: &mut Engine) {
+        for (id, peers) in std::mem::take(&mut session.wakes) {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 let room = PEERS_MAX.saturating_sub(waking.peers.len());
                 waking.peers.extend(peers.into_iter().take(room));
             } else if !engine.node.is_asleep(id) {
                 tell(engine, id, peers);
-            } else if !seed.torrents.iter().any(|torrent| torrent.is_known_as(id)) {
-                self.open(seed, engine, id, peers);
+            } else if !session
+                .torrents
+                .iter()
+                .any(|torrent| torrent.is_known_as(id))
+            {
+                self.open(session, engine, id, peers);
             }
         }
     }
 
     fn open(
         &mut self,
-        seed: &mut Seed,
+        session: &mut Session,
         engine: &mut Engine,
         id: TorrentId,
         peers: Vec<SocketAddr>,
     ) {
         let room = self.waking.len() < WAKING_MAX;
-        let sleeper = seed.catalogue.borrow().read(id.slot).filter(|_| room);
+        let sleeper = session.catalogue.borrow().read(id.slot).filter(|_| room);
         let may_be_described = |sleeper: &Sleeper| !is_torrent(&sleeper.path());
         if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
             return engine.sleep(id);
@@ -165,7 +169,7 @@ impl Service {
             files: Vec::new(),
             fetch: None,
         };
-        let ticket = self.open_again(seed, item, sleeper.mark);
+        let ticket = self.open_again(session, item, sleeper.mark);
         self.waking.push(Waking {
             ticket,
             id,
@@ -179,7 +183,7 @@ impl Service {
     /// Begins with what was opened, if it is still what slept.
     pub(super) fn opened_again(
         &mut self,
-        seed: &mut Seed,
+        session: &mut Session,
         engine: &mut Engine,
         waking: Waking,
         outcome: Outcome,
@@ -190,9 +194,9 @@ impl Service {
             Ok((source, _)) => source,
             Err(Trouble::Changed(reason)) => {
                 log::warn!("{reason}, so it is shared anew when it stays as it is");
-                let sleeper = seed.catalogue.borrow().read(id.slot);
+                let sleeper = session.catalogue.borrow().read(id.slot);
                 let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-                return self.forget(seed, engine, before.as_slice());
+                return self.forget(session, engine, before.as_slice());
             }
             Err(reason) => {
                 log::info!("{}; it stays asleep", reason.text());
@@ -201,18 +205,18 @@ impl Service {
         };
         if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
             log::warn!("{shown}: it is another torrent now");
-            let sleeper = seed.catalogue.borrow().read(id.slot);
+            let sleeper = session.catalogue.borrow().read(id.slot);
             let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-            return self.forget(seed, engine, before.as_slice());
+            return self.forget(session, engine, before.as_slice());
         }
         if !engine.node.is_asleep(id) {
             return tell(engine, id, waking.peers);
         }
-        if !self.make_room(seed, engine) {
+        if !self.make_room(session, engine) {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
             return engine.sleep(id);
         }
-        let number = seed.wake(engine, source, id);
+        let number = session.wake(engine, source, id);
         let folder = path.parent().map(Path::to_owned);
         let item = Item {
             path,
@@ -224,15 +228,15 @@ impl Service {
         managed.in_doubt = false;
         self.items.push(managed);
         tell(engine, id, waking.peers);
-        self.put_away(seed, engine);
+        self.put_away(session, engine);
     }
 
     /// Makes sure that another torrent may be awake; false if each one that is has to be.
-    pub(super) fn make_room(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
-        if seed.torrents.len() < awake(&self.config) {
+    pub(super) fn make_room(&mut self, session: &mut Session, engine: &mut Engine) -> bool {
+        if session.torrents.len() < awake(&self.config) {
             return true;
         }
-        let mut idle: Vec<_> = seed
+        let mut idle: Vec<_> = session
             .torrents
             .iter()
             .filter(|torrent| torrent.may_sleep(engine).is_some())
@@ -240,19 +244,19 @@ impl Service {
             .collect();
         idle.sort_unstable();
         let mut idle = idle.into_iter();
-        idle.any(|(_, number)| self.put_to_sleep(seed, engine, number))
-            || self.take_place_of_idle(seed, engine)
+        idle.any(|(_, number)| self.put_to_sleep(session, engine, number))
+            || self.take_place_of_idle(session, engine)
     }
 
-    fn put_to_sleep(&mut self, seed: &mut Seed, engine: &mut Engine, number: usize) -> bool {
+    fn put_to_sleep(&mut self, session: &mut Session, engine: &mut Engine, number: usize) -> bool {
         let running = |managed: &Managed| managed.stage == Stage::Running(number);
         let Some(item) = self.items.iter().position(running) else {
             return false;
         };
-        let Some(at) = seed.torrents.iter().position(|t| t.number() == number) else {
+        let Some(at) = session.torrents.iter().position(|t| t.number() == number) else {
             return false;
         };
-        let torrent = &seed.torrents[at];
+        let torrent = &session.torrents[at];
         let managed = &self.items[item];
         let (Some(id), Some(mark), Some(_)) =
             (torrent.may_sleep(engine), managed.mark, &managed.folder)
@@ -265,8 +269,8 @@ impl Service {
         let data = fetch.as_ref().map(|fetch| &fetch.out).or(data.as_ref());
         let sleeper = torrent.sleeper(path, data.map(|data| data.as_path()), mark);
         let written = sleeper.and_then(|sleeper| {
-            let added = seed.catalogue.borrow_mut().add(id, &sleeper);
-            added.map_err(|e| format!("{}: {e}", seed.state.catalogue_file().display()))
+            let added = session.catalogue.borrow_mut().add(id, &sleeper);
+            added.map_err(|e| format!("{}: {e}", session.state.catalogue_file().display()))
         });
         if let Err(error) = written {
             log::error!("{error}; {} stays awake", torrent.name());
@@ -274,26 +278,29 @@ impl Service {
         }
         log::info!("{}: asleep", torrent.name());
         self.items.swap_remove(item);
-        seed.torrents.swap_remove(at).sleep(engine, &seed.state, id);
+        session
+            .torrents
+            .swap_remove(at)
+            .sleep(engine, &session.state, id);
         true
     }
 
     /// Lets those go back to sleep that were woken and turned out to be away.
-    pub(super) fn put_away(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let away = |torrent: &&Seeded| torrent.known().is_some() && torrent.is_away();
-        let away: Vec<_> = seed
+    pub(super) fn put_away(&mut self, session: &mut Session, engine: &mut Engine) {
+        let away = |torrent: &&ManagedTorrent| torrent.known().is_some() && torrent.is_away();
+        let away: Vec<_> = session
             .torrents
             .iter()
             .filter(away)
-            .map(Seeded::number)
+            .map(ManagedTorrent::number)
             .collect();
         for number in away {
             self.items
                 .retain(|managed| managed.stage != Stage::Running(number));
-            if let Some(at) = seed.torrents.iter().position(|t| t.number() == number) {
-                let torrent = seed.torrents.swap_remove(at);
+            if let Some(at) = session.torrents.iter().position(|t| t.number() == number) {
+                let torrent = session.torrents.swap_remove(at);
                 if let Some(id) = torrent.known() {
-                    torrent.sleep(engine, &seed.state, id);
+                    torrent.sleep(engine, &session.state, id);
                 }
             }
         }
@@ -302,15 +309,15 @@ impl Service {
     /// Forgets what is asleep in these slots and in no folder any more, or has changed.
     pub(super) fn forget(
         &mut self,
-        seed: &mut Seed,
+        session: &mut Session,
         engine: &mut Engine,
         slots: &[(u16, InfoHash)],
     ) {
         for &(slot, info_hash) in slots {
-            if seed.signals.asked() {
+            if session.signals.asked() {
                 return;
             }
-            let sleeper = seed.catalogue.borrow().read(slot);
+            let sleeper = session.catalogue.borrow().read(slot);
             // There may be another one by now.
             let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
                 continue;
@@ -319,7 +326,7 @@ impl Service {
                 continue;
             };
             // What is awake is looked after as one of `items`.
-            if !engine.node.is_asleep(id) || seed.torrents.iter().any(|t| t.is_known_as(id)) {
+            if !engine.node.is_asleep(id) || session.torrents.iter().any(|t| t.is_known_as(id)) {
                 continue;
             }
             let path = sleeper.path();
@@ -330,7 +337,7 @@ impl Service {
                     torrent: path.clone(),
                     private: true,
                 };
-                let described = seed.state.described();
+                let described = session.state.described();
                 if !described.holds_real(&description.root)
                     && let Err(error) = described.add(&description)
                 {
@@ -344,19 +351,19 @@ impl Service {
             let _ = out.finish();
             let now = engine.now();
             engine.node.remove(now, id);
-            seed.state.parted_with(info_hash);
-            seed.catalogue.borrow_mut().remove(id);
-            seed.tracker.borrow_mut().remove(sleeper.info_hash());
+            session.state.parted_with(info_hash);
+            session.catalogue.borrow_mut().remove(id);
+            session.tracker.borrow_mut().remove(sleeper.info_hash());
             // If it is there, it is something new.
             self.more = true;
         }
     }
 
     /// Forgets what is asleep and in a folder that is watched no longer.
-    pub(super) fn forget_unwatched(&mut self, seed: &mut Seed, engine: &mut Engine) {
+    pub(super) fn forget_unwatched(&mut self, session: &mut Session, engine: &mut Engine) {
         let mut slots = Vec::new();
         let watch = &self.config.watch;
-        let unwatched = seed.catalogue.borrow().each(|slot, sleeper| {
+        let unwatched = session.catalogue.borrow().each(|slot, sleeper| {
             let watched = |folder: &Path| watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 slots.push((slot, sleeper.info_hash()));
@@ -364,7 +371,7 @@ impl Service {
             Ok(())
         });
         match unwatched {
-            Ok(()) => self.forget(seed, engine, &slots),
+            Ok(()) => self.forget(session, engine, &slots),
             Err(error) => log::error!("the catalogue cannot be read: {error}"),
         }
     }

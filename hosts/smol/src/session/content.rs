@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::Seed;
+use super::Session;
 use super::index::is_torrent;
 use super::service::{Managed, Service, Stage, stop, wait};
 use super::sources::Trouble;
@@ -60,8 +60,8 @@ impl Service {
     }
 
     /// Stops what turned out to be the content of a torrent.
-    pub(super) fn stop_described(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let added = seed.state.described().added();
+    pub(super) fn stop_described(&mut self, session: &mut Session, engine: &mut Engine) {
+        let added = session.state.described().added();
         if added == self.described {
             return;
         }
@@ -74,12 +74,12 @@ impl Service {
             let Stage::Running(number) = managed.stage else {
                 continue;
             };
-            let torrent = seed.torrents.iter().find(|t| t.number() == number);
+            let torrent = session.torrents.iter().find(|t| t.number() == number);
             let Some(torrent) = torrent.filter(|_| !is_torrent(&managed.item.path)) else {
                 continue;
             };
             let root = torrent.content.root();
-            let described = seed.state.described();
+            let described = session.state.described();
             if !described.holds_real(&root) {
                 continue;
             }
@@ -92,7 +92,7 @@ impl Service {
             };
             let torrent = escape(found.torrent.as_os_str().as_encoded_bytes()).to_string();
             let why = format!("{shown} belongs to {torrent}");
-            stop(seed, engine, managed);
+            stop(session, engine, managed);
             if named {
                 wait(managed, Trouble::Failed(format!("{why}, which is private")));
             } else {

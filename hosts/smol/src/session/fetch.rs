@@ -23,7 +23,7 @@ use crate::failure::FAILURE;
 use crate::net::way::Way;
 use crate::options::get::Fetch;
 use crate::secrets::mask_urls;
-use crate::session::torrents::Stagnation;
+use crate::session::torrent::Stagnation;
 use crate::storage::state::State;
 use crate::text::{escape, size};
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use rustix::io::Errno;
 
-use super::{Seed, say_listening};
+use super::{Session, say_listening};
 use crate::net::address::{reachable, sources};
 use crate::net::engine::Engine;
 use crate::net::listen::{Interface, Listen, PORT, interface};
@@ -317,7 +317,7 @@ impl Place {
     }
 }
 
-impl Seed {
+impl Session {
     /// Lets peers in at all addresses that were taken.
     pub(super) fn open_listeners(&mut self) {
         let engine = std::rc::Rc::clone(&self.engine);

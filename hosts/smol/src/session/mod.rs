@@ -22,7 +22,7 @@ mod signals;
 mod sources;
 mod status;
 mod systemd;
-mod torrents;
+mod torrent;
 mod turns;
 mod watch;
 
@@ -52,7 +52,7 @@ use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
 use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
-use self::torrents::Seeded;
+use self::torrent::ManagedTorrent;
 use crate::alarm::Alarm;
 use crate::client::trackers;
 use crate::failure::Failure;
@@ -90,16 +90,16 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
         args.data = Some(get.out.clone());
     }
     let original = original.and_then(|path| std::path::absolute(path).ok());
-    let mut seed = Seed::open(args, state, listening, get, original.as_deref())?;
-    seed.run().map_err(broken)
+    let mut session = Session::open(args, state, listening, get, original.as_deref())?;
+    session.run().map_err(broken)
 }
 
 /// Seeds and downloads what a configuration file says.
 pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failure> {
-    let mut seed = service::open(args, config)?;
-    let code = seed.run().map_err(broken)?;
-    if seed.again {
-        drop(seed);
+    let mut session = service::open(args, config)?;
+    let code = session.run().map_err(broken)?;
+    if session.again {
+        drop(session);
         return Err(reload::start_again());
     }
     Ok(code)
@@ -109,7 +109,7 @@ fn broken(error: io::Error) -> Failure {
     Failure::Failed(format!("the event loop failed: {error}"))
 }
 
-impl Seed {
+impl Session {
     /// Everything that is named, ready to run.
     fn open(
         mut args: SeedArgs,
@@ -117,7 +117,7 @@ impl Seed {
         listening: Listening,
         get: Option<&Fetch>,
         original: Option<&Path>,
-    ) -> Result<Seed, Failure> {
+    ) -> Result<Session, Failure> {
         let first = listening.local();
         let own_tracker = Reach::new(&args, first.port()).tracker(first);
         let sources = Sources {
@@ -184,16 +184,16 @@ impl Seed {
             .fit(args.memory)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
-        let seed = Seed::new(&args, state, listening, plan, down);
-        let mut seed = seed.map_err(Failure::Failed)?;
-        seed.introduce(&opened).map_err(Failure::Failed)?;
-        seed.open_listeners();
-        let engine = Rc::clone(&seed.engine);
+        let session = Session::new(&args, state, listening, plan, down);
+        let mut session = session.map_err(Failure::Failed)?;
+        session.introduce(&opened).map_err(Failure::Failed)?;
+        session.open_listeners();
+        let engine = Rc::clone(&session.engine);
         for source in opened {
-            seed.add(&mut engine.borrow_mut(), source, download.take());
+            session.add(&mut engine.borrow_mut(), source, download.take());
         }
-        seed.slow.turn();
-        Ok(seed)
+        session.slow.turn();
+        Ok(session)
     }
 
     /// Prints what others need to know.
@@ -215,7 +215,7 @@ impl Seed {
     fn add(&mut self, engine: &mut Engine, source: Source, download: Option<Download>) -> usize {
         self.track(&source.content);
         let number = self.number();
-        let torrent = Seeded::new(number, source.content, source.tiers, download);
+        let torrent = ManagedTorrent::new(number, source.content, source.tiers, download);
         self.start(engine, torrent, (source.fresh, source.found));
         number
     }
@@ -224,7 +224,7 @@ impl Seed {
     fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
         self.track(&source.content);
         let number = self.number();
-        let torrent = Seeded::woken(number, source.content, id);
+        let torrent = ManagedTorrent::woken(number, source.content, id);
         self.start(engine, torrent, (source.fresh, source.found));
         number
     }
@@ -232,7 +232,7 @@ impl Seed {
     fn start(
         &mut self,
         engine: &mut Engine,
-        mut torrent: Seeded,
+        mut torrent: ManagedTorrent,
         prints: (Option<u64>, Option<u64>),
     ) {
         if self.calm {
@@ -311,13 +311,13 @@ fn say_listening(addr: SocketAddr) {
 }
 
 /// Everything that runs.
-struct Seed {
+struct Session {
     state: Arc<State>,
     alarm: Arc<Alarm>,
     signals: Signals,
     engine: Rc<RefCell<Engine>>,
     slow: Slow,
-    torrents: Vec<Seeded>,
+    torrents: Vec<ManagedTorrent>,
     tracker: Rc<RefCell<Table>>,
     own_tracker: String,
     reach: Reach,
@@ -354,14 +354,14 @@ struct Seed {
     again: bool,
 }
 
-impl Seed {
+impl Session {
     fn new(
         args: &SeedArgs,
         state: State,
         listening: Listening,
         plan: Plan,
         download_bps: Option<u64>,
-    ) -> Result<Seed, String> {
+    ) -> Result<Session, String> {
         let local = listening.local();
         let reach = Reach::new(args, local.port());
         let own_tracker = reach.tracker(local);
@@ -395,7 +395,7 @@ impl Seed {
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
         let engine = Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
-        Ok(Seed {
+        Ok(Session {
             state: Arc::new(state),
             alarm,
             signals,
@@ -441,7 +441,7 @@ impl Seed {
     fn turn(&mut self, limit: Duration) -> io::Result<u32> {
         let patience = self.status.patience().unwrap_or(limit).min(limit);
         let soon = self.tracker.borrow().has_uncalled();
-        let patience = match soon || self.torrents.iter().any(Seeded::is_downloading) {
+        let patience = match soon || self.torrents.iter().any(ManagedTorrent::is_downloading) {
             true => patience.min(PEERS),
             false => patience,
         };
@@ -515,14 +515,14 @@ impl Seed {
 }
 
 /// What a turn leads to.
-impl Seed {
+impl Session {
     /// Whether `get` has nothing more to do.
     fn goal_reached(&self) -> bool {
         if self.service.is_some() {
             return false;
         }
         let engine = self.engine.borrow();
-        let enough = |torrent: &Seeded| torrent.is_enough(&engine) == Some(true);
+        let enough = |torrent: &ManagedTorrent| torrent.is_enough(&engine) == Some(true);
         !self.torrents.is_empty() && self.torrents.iter().all(enough)
     }
 
@@ -580,9 +580,9 @@ impl Seed {
                 let Some(id) = engine.node.find(info_hash) else {
                     return false;
                 };
-                let its = |torrent: &&Seeded| torrent.is_known_as(id);
+                let its = |torrent: &&ManagedTorrent| torrent.is_known_as(id);
                 let torrent = torrents.iter().find(its);
-                let needs = torrent.is_some_and(Seeded::is_downloading);
+                let needs = torrent.is_some_and(ManagedTorrent::is_downloading);
                 if complete && !needs {
                     return true;
                 }
@@ -669,7 +669,7 @@ impl Seed {
     }
 }
 
-fn numbers(engine: &Engine, torrents: &[Seeded]) -> Numbers {
+fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
     let mut numbers = Numbers {
         serving: 0,
         checking: 0,

@@ -13,7 +13,7 @@ use super::index::is_torrent;
 use super::reach::{Links, introduce};
 use super::service::{Managed, Service, Stage};
 use super::sources::{Source, own_options};
-use super::{Seed, hosts};
+use super::{Session, hosts};
 use crate::client::trackers;
 use crate::net::address::outgoing;
 use crate::net::engine::Engine;
@@ -79,27 +79,27 @@ fn now(way: &Way) -> [Option<IpAddr>; 2] {
 
 impl Service {
     /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
-    pub(super) fn renew(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let addr = SocketAddr::new(seed.listening.local().ip(), seed.reach.port());
-        let own_tracker = seed.reach.tracker(addr);
+    pub(super) fn renew(&mut self, session: &mut Session, engine: &mut Engine) {
+        let addr = SocketAddr::new(session.listening.local().ip(), session.reach.port());
+        let own_tracker = session.reach.tracker(addr);
         self.said
             .say("the network is there with another address; all trackers are told".to_owned());
         let now = engine.now();
         engine.node.announce_anew(now);
-        if seed.own_tracker == own_tracker {
+        if session.own_tracker == own_tracker {
             return;
         }
-        let names = hosts(&seed.named_trackers, &own_tracker);
-        seed.tracker.borrow_mut().set_names(names);
-        let former = std::mem::replace(&mut seed.own_tracker, own_tracker);
-        seed.reach.leave(former);
-        self.link_anew(seed, |_| true);
-        seed.say_where_again();
+        let names = hosts(&session.named_trackers, &own_tracker);
+        session.tracker.borrow_mut().set_names(names);
+        let former = std::mem::replace(&mut session.own_tracker, own_tracker);
+        session.reach.leave(former);
+        self.link_anew(session, |_| true);
+        session.say_where_again();
     }
 
     /// Has the links of what is seeded name the address that we have now.
-    pub(super) fn link_anew(&self, seed: &Seed, which: impl Fn(&Managed) -> bool) {
-        let links = seed.links();
+    pub(super) fn link_anew(&self, session: &Session, which: impl Fn(&Managed) -> bool) {
+        let links = session.links();
         let make = self.config.seed.make.clone();
         let named = !make.trackers.is_empty();
         let mut linked = Vec::new();
@@ -108,11 +108,11 @@ impl Service {
                 continue;
             };
             let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
-            let torrent = seed.torrents.iter().find(|t| t.number() == *number);
+            let torrent = session.torrents.iter().find(|t| t.number() == *number);
             linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
         }
         // It writes to the disk.
-        seed.slow.spawn(smol::unblock(move || {
+        session.slow.spawn(smol::unblock(move || {
             for (content, made) in linked {
                 if let Err(error) = link_anew(content, made, &make, &links) {
                     log::error!("{error}; its links name our former address");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Seed;
+use super::Session;
 use super::sources::Source;
 use crate::client::trackers;
 use crate::magnet::magnet;
@@ -91,7 +91,7 @@ impl Reach {
     }
 }
 
-impl Seed {
+impl Session {
     pub(super) fn links(&self) -> Links {
         let public = self.reach.public.as_ref();
         Links {
@@ -223,7 +223,7 @@ mod tests {
             ("http://[fe80::1]:6881/announce", Scope::Link),
             ("http://[2001:db8::1]:6881/announce", Scope::Public),
             ("http://203.0.113.5:6881/announce", Scope::Public),
-            ("http://seed.example.org:6881/announce", Scope::Public),
+            ("http://session.example.org:6881/announce", Scope::Public),
         ] {
             assert_eq!(scope_of(url), scope, "{url}");
         }

@@ -17,7 +17,7 @@ use super::foresee::foresee;
 use super::service::{Managed, Service, Stage, awake, plan_room, room, stop};
 use super::status::Status;
 use super::watch::Watch;
-use super::{Seed, limits};
+use super::{Session, limits};
 use crate::clock::time_of_day;
 use crate::failure::Failure;
 use crate::logging::set_log;
@@ -35,10 +35,10 @@ pub(super) type Read = Result<(Config, Vec<Finding>), String>;
 
 impl Service {
     /// Has the configuration read, and what it names looked at, beside those who are served.
-    pub(super) fn read_config(&self, seed: &Seed) {
+    pub(super) fn read_config(&self, session: &Session) {
         let (args, running) = (self.args.clone(), self.config.clone());
-        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&seed.alarm));
-        seed.slow.spawn(async move {
+        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&session.alarm));
+        session.slow.spawn(async move {
             let read = smol::unblock(move || {
                 let (config, lines, wrong) = Config::read(&args)?;
                 let found = foresee(&config, &lines, wrong, Some(&running));
@@ -50,7 +50,7 @@ impl Service {
     }
 
     /// Goes on with another configuration, unless something in it cannot be carried out.
-    pub(super) fn reload(&mut self, seed: &mut Seed, engine: &mut Engine, read: Read) {
+    pub(super) fn reload(&mut self, session: &mut Session, engine: &mut Engine, read: Read) {
         let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
             let (waits, wrong): (Vec<_>, Vec<_>) =
                 found.iter().partition(|f| f.weight == Weight::Waits);
@@ -75,11 +75,11 @@ impl Service {
                 return log::error!("{error}; it goes on with the configuration as it was");
             }
             log::warn!("the configuration has changed, so it starts anew with it");
-            seed.again = true;
+            session.again = true;
             return;
         }
         log::warn!("the configuration was read");
-        self.take(seed, engine, config);
+        self.take(session, engine, config);
     }
 
     /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
@@ -119,9 +119,9 @@ impl Service {
         fixed == *now && what(config) == what(now) && room
     }
 
-    fn take(&mut self, seed: &mut Seed, engine: &mut Engine, config: Config) {
+    fn take(&mut self, session: &mut Session, engine: &mut Engine, config: Config) {
         self.config = config;
-        self.set_limits(seed, engine);
+        self.set_limits(session, engine);
         let wanted = &self.config;
         let same = |managed: &Managed| {
             let mut items = wanted.items.iter();
@@ -139,14 +139,14 @@ impl Service {
                 None => same(managed).and_then(|item| item.fetch.as_deref()),
             };
             if let Some(goal) = goal {
-                managed.set_goal(seed, goal);
+                managed.set_goal(session, goal);
             }
         }
         self.items = kept;
         for managed in gone {
-            stop(seed, engine, &managed);
+            stop(session, engine, &managed);
         }
-        self.forget_unwatched(seed, engine);
+        self.forget_unwatched(session, engine);
         self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
         (self.survey, self.surveying) = (self.survey + 1, false);
         self.name_items();
@@ -154,15 +154,15 @@ impl Service {
     }
 
     /// What may change while peers are connected.
-    fn set_limits(&mut self, seed: &mut Seed, engine: &mut Engine) {
+    fn set_limits(&mut self, session: &mut Session, engine: &mut Engine) {
         self.zone = None;
         self.mind_rates(engine);
         self.limit(engine);
         let args = &self.config.seed;
-        seed.check = args.check;
+        session.check = args.check;
         let quiet = args.quiet || !is_live(&std::io::stdout());
-        seed.status.finish();
-        seed.status = Status::new(quiet);
+        session.status.finish();
+        session.status = Status::new(quiet);
         set_log(args.log);
     }
 }
@@ -208,7 +208,7 @@ impl Service {
 
 impl Managed {
     /// Seeds it for another time, or calls others for it.
-    fn set_goal(&mut self, seed: &mut Seed, goal: &Fetch) {
+    fn set_goal(&mut self, session: &mut Session, goal: &Fetch) {
         let Some(fetch) = &mut self.item.fetch else {
             return;
         };
@@ -222,7 +222,7 @@ impl Managed {
         **fetch = goal;
         match self.stage {
             Stage::Running(number) => {
-                let mut torrents = seed.torrents.iter_mut();
+                let mut torrents = session.torrents.iter_mut();
                 if let Some(torrent) = torrents.find(|t| t.number() == number) {
                     torrent.set_goal(fetch);
                 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Seed;
+use super::Session;
 use super::index::is_torrent;
 use super::loader::{Order, Outcome};
 use super::scan::{SETTLED, age};
@@ -49,7 +49,12 @@ impl Default for Renewal {
 
 impl Service {
     /// Has the files of torrents that are seeded looked at, as writing over one does not change its folder.
-    pub(super) fn look_at_torrent_files(&mut self, seed: &Seed, engine: &Engine, now: Instant) {
+    pub(super) fn look_at_torrent_files(
+        &mut self,
+        session: &Session,
+        engine: &Engine,
+        now: Instant,
+    ) {
         let links = self.config.seed.links;
         for managed in &mut self.items {
             let Stage::Running(number) = managed.stage else {
@@ -67,7 +72,7 @@ impl Service {
                     links,
                 });
             }
-            let torrent = seed.torrents.iter().find(|t| t.number() == number);
+            let torrent = session.torrents.iter().find(|t| t.number() == number);
             if let (Renewing::Settles(at), Some(torrent)) = (managed.renewal.state, torrent)
                 && at <= now
             {
@@ -85,7 +90,7 @@ impl Service {
                     running: Some(torrent.info_hash()),
                     make: self.config.seed.make.clone(),
                     bad: None,
-                    own_tracker: seed.own_tracker.clone(),
+                    own_tracker: session.own_tracker.clone(),
                     way: engine.way_out.clone(),
                 });
             }
@@ -95,7 +100,7 @@ impl Service {
     /// What the file is that was written over.
     pub(super) fn renewed(
         &mut self,
-        seed: &mut Seed,
+        session: &mut Session,
         engine: &mut Engine,
         at: usize,
         renewed: Option<Renewed>,
@@ -112,7 +117,7 @@ impl Service {
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
         match (renewed, outcome) {
             (Some(renewed), _) => {
-                let mut torrents = seed.torrents.iter_mut();
+                let mut torrents = session.torrents.iter_mut();
                 if let Some(torrent) = torrents.find(|t| t.number() == number)
                     && torrent.take_trackers(engine, renewed)
                 {
@@ -121,9 +126,9 @@ impl Service {
             }
             (None, Some(outcome @ Ok(_))) => {
                 log::warn!("{shown}: it is another torrent now");
-                stop(seed, engine, managed);
+                stop(session, engine, managed);
                 managed.stage = Stage::Loading(ticket);
-                self.start_loaded(seed, engine, ticket, outcome);
+                self.start_loaded(session, engine, ticket, outcome);
             }
             (None, Some(Err(trouble))) => {
                 if !matches!(trouble, Trouble::Bad(_)) {

@@ -24,9 +24,9 @@ use super::renewal::{Renewal, Renewing};
 use super::scout::Scout;
 use super::sources::{Source, Trouble};
 use super::status::{Status, in_short};
-use super::torrents::Seeded;
+use super::torrent::ManagedTorrent;
 use super::watch::Watch;
-use super::{Seed, numbers, plan, say_if_few};
+use super::{Session, numbers, plan, say_if_few};
 use crate::failure::Failure;
 use crate::memory::{Plan, TooSmall};
 use crate::net::engine::Engine;
@@ -165,25 +165,25 @@ pub(super) enum Stage {
 }
 
 /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
-pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
+pub(super) fn open(args: &RunArgs, config: Config) -> Result<Session, Failure> {
     let state = State::open_lasting(&config.seed.state, config.state_in_ram);
     let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
     let mut listening = Listening::new(&config.seed);
     listening.take();
     say_if_few(&config.seed);
     let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let seed = Seed::new(&config.seed, state, listening, room, config.down);
-    let mut seed = seed.map_err(Failure::Failed)?;
-    seed.calm = true;
-    seed.open_listeners();
-    seed.engine.borrow_mut().pause_listening(Some(STARTING));
-    let reload = seed.signals.take_reload();
+    let session = Session::new(&config.seed, state, listening, room, config.down);
+    let mut session = session.map_err(Failure::Failed)?;
+    session.calm = true;
+    session.open_listeners();
+    session.engine.borrow_mut().pause_listening(Some(STARTING));
+    let reload = session.signals.take_reload();
     reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let mut service = Service {
         args: args.clone(),
         items: Vec::new(),
         watches: config.watch.iter().cloned().map(Watch::new).collect(),
-        scout: Scout::new(seed.state.clone(), seed.alarm.clone()),
+        scout: Scout::new(session.state.clone(), session.alarm.clone()),
         survey: 0,
         surveying: false,
         surveys: (0, 0),
@@ -195,14 +195,14 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         described: 0,
         waking: Vec::new(),
         most_known: room.torrents + room.asleep,
-        loader: Loader::new(seed.state.clone(), seed.alarm.clone()),
+        loader: Loader::new(session.state.clone(), session.alarm.clone()),
         next_ticket: 0,
         next_poll: Instant::now(),
         next_prune: Instant::now() + PRUNE_AFTER,
         starting: Some(Instant::now() + STARTING),
         room,
         read: Rc::default(),
-        network: Network::new(&seed.engine.borrow().way_out),
+        network: Network::new(&session.engine.borrow().way_out),
         said: Said::default(),
         manager: Manager::of_this_process(),
         rates: (config.seed.up, config.down),
@@ -210,15 +210,15 @@ pub(super) fn open(args: &RunArgs, config: Config) -> Result<Seed, Failure> {
         config,
     };
     service.name_items();
-    service.load_catalogue(&mut seed);
-    seed.farewell = FAREWELL;
+    service.load_catalogue(&mut session);
+    session.farewell = FAREWELL;
     if !is_live(&std::io::stdout()) {
         // Numbers every ten seconds are no news for a log.
-        seed.status = Status::new(true);
+        session.status = Status::new(true);
     }
     service.manager.ready();
-    seed.service = Some(service);
-    Ok(seed)
+    session.service = Some(service);
+    Ok(session)
 }
 
 /// How the memory of a service is shared out.
@@ -251,63 +251,63 @@ pub(super) fn awake(config: &Config) -> usize {
 impl Service {
     /// Looks after everything; called once a turn. Whatever may take long here gives up when a signal asks
     /// to stop, and what it would have come to is left as it was.
-    pub(super) fn mind(&mut self, seed: &mut Seed, engine: &mut Engine) {
+    pub(super) fn mind(&mut self, session: &mut Session, engine: &mut Engine) {
         self.manager.alive(Instant::now());
-        if seed.signals.asked() {
+        if session.signals.asked() {
             return;
         }
-        if seed.signals.reloads() {
+        if session.signals.reloads() {
             self.manager.reloading();
-            self.read_config(seed);
+            self.read_config(session);
         }
         if let Some(read) = self.read.take() {
-            self.reload(seed, engine, read);
+            self.reload(session, engine, read);
             // Who starts anew says so when it has.
-            if !seed.again {
+            if !session.again {
                 self.manager.ready();
             }
         }
-        let mut any = std::mem::take(&mut seed.checked);
-        while !seed.signals.asked()
+        let mut any = std::mem::take(&mut session.checked);
+        while !session.signals.asked()
             && let Some(loaded) = self.loader.next()
         {
-            self.loaded(seed, engine, loaded);
+            self.loaded(session, engine, loaded);
             any = true;
         }
-        self.rouse(seed, engine);
-        self.end_what_is_enough(seed, engine);
+        self.rouse(session, engine);
+        self.end_what_is_enough(session, engine);
         let now = Instant::now();
-        any |= self.hear(seed, engine);
-        self.mind_changed(seed, engine);
+        any |= self.hear(session, engine);
+        self.mind_changed(session, engine);
         self.settle(now);
-        self.look_at_torrent_files(seed, engine, now);
+        self.look_at_torrent_files(session, engine, now);
         if any {
-            self.begin(seed, engine, now);
+            self.begin(session, engine, now);
         }
         if self.takes_more(engine) {
             self.next_poll = now;
         }
         if now >= self.next_poll {
-            self.poll(seed, engine, now);
+            self.poll(session, engine, now);
         }
         self.let_in(engine, now);
     }
 
     /// What is looked at now and then.
-    fn poll(&mut self, seed: &mut Seed, engine: &mut Engine, now: Instant) {
+    fn poll(&mut self, session: &mut Session, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
         self.mind_rates(engine);
         if self.manager.is_there() {
-            let numbers = numbers(engine, &seed.torrents);
+            let numbers = numbers(engine, &session.torrents);
             self.manager.status(in_short(&numbers));
         }
-        self.put_away(seed, engine);
+        self.put_away(session, engine);
         if self.network.has_changed(&engine.way_out, now) {
-            self.renew(seed, engine);
+            self.renew(session, engine);
         }
-        self.scan(seed, engine);
-        self.prune(seed, now);
-        self.begin(seed, engine, now);
+        self.scan(session, engine);
+        self.prune(session, now);
+        self.begin(session, engine, now);
         // After many came it has room for as many again.
         self.items.shrink_to(awake(&self.config));
     }
@@ -362,17 +362,18 @@ impl Service {
     }
 
     /// Has the loader open what is ready.
-    fn begin(&mut self, seed: &Seed, engine: &Engine, now: Instant) {
+    fn begin(&mut self, session: &Session, engine: &Engine, now: Instant) {
         let content_waits = self.content_waits();
         let count = |of: fn(&Stage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
         let mut loading = count(|stage| matches!(stage, Stage::Loading(_)));
         let mut probing = count(|stage| matches!(stage, Stage::Probing(_)));
-        let stays = |t: &&Seeded| t.may_sleep(engine).is_none();
-        let places = awake(&self.config).saturating_sub(seed.torrents.iter().filter(stays).count());
-        let checking = seed.torrents.iter().any(|t| t.checked().is_some());
+        let stays = |t: &&ManagedTorrent| t.may_sleep(engine).is_none();
+        let places =
+            awake(&self.config).saturating_sub(session.torrents.iter().filter(stays).count());
+        let checking = session.torrents.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // One that is checked may sleep afterwards, so that there is a place to wait for.
-            if checking && loading + probing >= places || seed.signals.asked() {
+            if checking && loading + probing >= places || session.signals.asked() {
                 return;
             }
             let known = match managed.stage {
@@ -405,7 +406,7 @@ impl Service {
                 make: self.config.seed.make.clone(),
                 running: None,
                 bad: managed.bad,
-                own_tracker: seed.own_tracker.clone(),
+                own_tracker: session.own_tracker.clone(),
                 way: engine.way_out.clone(),
             });
         }
@@ -413,7 +414,7 @@ impl Service {
 
     /// Has the loader open something that was as `mark` says when it went to sleep; answers with its
     /// ticket.
-    pub(super) fn open_again(&mut self, seed: &Seed, item: Item, mark: Mark) -> u64 {
+    pub(super) fn open_again(&mut self, session: &Session, item: Item, mark: Mark) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.loader.ask(Order {
@@ -427,14 +428,14 @@ impl Service {
             make: self.config.seed.make.clone(),
             running: None,
             bad: None,
-            own_tracker: seed.own_tracker.clone(),
+            own_tracker: session.own_tracker.clone(),
             // What was awake is here.
             way: Way::default(),
         });
         ticket
     }
 
-    fn loaded(&mut self, seed: &mut Seed, engine: &mut Engine, loaded: Loaded) {
+    fn loaded(&mut self, session: &mut Session, engine: &mut Engine, loaded: Loaded) {
         let Loaded {
             ticket,
             own_tracker,
@@ -444,15 +445,15 @@ impl Service {
             renewed,
             outcome,
         } = loaded;
-        self.stop_described(seed, engine);
+        self.stop_described(session, engine);
         let loads = |managed: &Managed| managed.renewal.state == Renewing::Loads(ticket);
         if let Some(at) = self.items.iter().position(loads) {
-            return self.renewed(seed, engine, at, renewed, outcome);
+            return self.renewed(session, engine, at, renewed, outcome);
         }
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
             let outcome = outcome.unwrap_or_else(|| Err(String::new().into()));
-            return self.opened_again(seed, engine, waking, outcome);
+            return self.opened_again(session, engine, waking, outcome);
         }
         let mine = |managed: &&mut Managed| {
             [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
@@ -463,7 +464,7 @@ impl Service {
         };
         managed.in_doubt = in_doubt;
         managed.bad = bad;
-        if managed.is_found_content() && described != seed.state.described().added() {
+        if managed.is_found_content() && described != session.state.described().added() {
             // Its torrent may have come since it was looked for.
             managed.stage = Stage::Found;
             return;
@@ -471,17 +472,17 @@ impl Service {
         let Some(outcome) = outcome else {
             return managed.is_new();
         };
-        let started = self.start_loaded(seed, engine, ticket, outcome);
-        if own_tracker != seed.own_tracker
+        let started = self.start_loaded(session, engine, ticket, outcome);
+        if own_tracker != session.own_tracker
             && let Some(number) = started
         {
-            self.link_anew(seed, |managed| managed.stage == Stage::Running(number));
+            self.link_anew(session, |managed| managed.stage == Stage::Running(number));
         }
     }
 
     pub(super) fn start_loaded(
         &mut self,
-        seed: &mut Seed,
+        session: &mut Session,
         engine: &mut Engine,
         ticket: u64,
         outcome: Outcome,
@@ -489,7 +490,7 @@ impl Service {
         let mine = |managed: &Managed| {
             [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
         };
-        let room = match self.make_room(seed, engine) {
+        let room = match self.make_room(session, engine) {
             false => Err(
                 "every place for a torrent is taken; it has its turn once another is of no use for half a minute; or raise torrents =",
             ),
@@ -505,7 +506,7 @@ impl Service {
             if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch) {
                 download.goal = (**goal).clone();
             }
-            start(seed, engine, source, download, room)
+            start(session, engine, source, download, room)
         });
         match started {
             Ok(number) => {
@@ -527,20 +528,20 @@ impl Service {
         }
     }
 
-    fn end_what_is_enough(&mut self, seed: &mut Seed, engine: &mut Engine) {
-        let enough = |t: &&Seeded| t.is_enough(engine) == Some(true);
-        let enough: Vec<usize> = seed
+    fn end_what_is_enough(&mut self, session: &mut Session, engine: &mut Engine) {
+        let enough = |t: &&ManagedTorrent| t.is_enough(engine) == Some(true);
+        let enough: Vec<usize> = session
             .torrents
             .iter()
             .filter(enough)
-            .map(Seeded::number)
+            .map(ManagedTorrent::number)
             .collect();
         for number in enough {
             let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running) {
                 let path = managed.item.path.display().to_string();
                 log::warn!("{}: seeded enough", mask_urls(&path));
-                stop(seed, engine, managed);
+                stop(session, engine, managed);
                 managed.stage = Stage::Done;
             }
         }
@@ -557,7 +558,7 @@ impl Stage {
 
 /// Begins with what was opened.
 fn start(
-    seed: &mut Seed,
+    session: &mut Session,
     engine: &mut Engine,
     source: Source,
     download: Option<Download>,
@@ -565,30 +566,30 @@ fn start(
 ) -> Result<usize, Trouble> {
     let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
-    let mut torrents = seed.torrents.iter();
+    let mut torrents = session.torrents.iter();
     let twin = torrents.any(|t| t.info_hash() == metainfo.info_hash);
     if twin || engine.node.find(metainfo.info_hash).is_some() {
         return Err(format!("{shown}: the same torrent is there already").into());
     }
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let mut out = Output::new();
-    let only_ours = introduce(&source, &seed.links(), &mut out)?;
+    let only_ours = introduce(&source, &session.links(), &mut out)?;
     let _ = out.finish();
     if only_ours {
-        seed.say_where();
+        session.say_where();
     }
-    Ok(seed.add(engine, source, download))
+    Ok(session.add(engine, source, download))
 }
 
-pub(super) fn stop(seed: &mut Seed, engine: &mut Engine, managed: &Managed) {
+pub(super) fn stop(session: &mut Session, engine: &mut Engine, managed: &Managed) {
     if let Stage::Running(number) = managed.stage {
-        if let Some(torrent) = seed.torrents.iter().find(|t| t.number() == number) {
+        if let Some(torrent) = session.torrents.iter().find(|t| t.number() == number) {
             let mut out = Output::new();
             out.line(format_args!("stopped: {}", torrent.name()));
             let _ = out.finish();
-            seed.state.parted_with(torrent.info_hash());
+            session.state.parted_with(torrent.info_hash());
         }
-        seed.drop_torrent(engine, number);
+        session.drop_torrent(engine, number);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Seed;
+use super::Session;
 use super::service::{Service, Stage};
 use crate::net::engine::Engine;
 use crate::text::escape;
@@ -24,13 +24,17 @@ fn who_gives_way(idle: impl Iterator<Item = (Instant, usize)>, now: Instant) -> 
 impl Service {
     /// Takes the place of a torrent that is of no use; false if there is none. It waits for another turn then,
     /// behind those that have not had theirs.
-    pub(super) fn take_place_of_idle(&mut self, seed: &mut Seed, engine: &mut Engine) -> bool {
+    pub(super) fn take_place_of_idle(
+        &mut self,
+        session: &mut Session,
+        engine: &mut Engine,
+    ) -> bool {
         let (items, now) = (&self.items, Instant::now());
         let is_of_folder = |number: usize| {
             let its = |m: &&super::service::Managed| m.stage == Stage::Running(number);
             items.iter().find(its).is_some_and(|m| m.folder.is_some())
         };
-        let idle = seed.torrents.iter().filter_map(|torrent| {
+        let idle = session.torrents.iter().filter_map(|torrent| {
             let since = torrent.idle_since(engine, now, PATIENCE)?;
             is_of_folder(torrent.number()).then(|| (since, torrent.number()))
         });
@@ -47,7 +51,7 @@ impl Service {
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
         log::info!("{shown}: it gives its place to one that waits, and has another turn later");
         managed.stage = Stage::Waiting(now + 2 * TURN);
-        seed.drop_torrent(engine, number);
+        session.drop_torrent(engine, number);
         true
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use everseed_node::Stuck;
 
-use super::Seeded;
+use super::ManagedTorrent;
 use crate::net::engine::Engine;
 use crate::text::{escape, percent};
 
@@ -18,7 +18,7 @@ pub(crate) struct Stagnation {
     says: Option<String>,
 }
 
-impl Seeded {
+impl ManagedTorrent {
     /// Looks whether anybody has what a download lacks; says so once if nobody does for some time.
     pub(crate) fn mind_stuck(&mut self, engine: &Engine, now: Instant) {
         let id = self.id().filter(|_| self.is_downloading());

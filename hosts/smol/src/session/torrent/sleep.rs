@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 
-use super::{Phase, Seeded};
+use super::{ManagedTorrent, Phase};
 use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::fetch::Download;
 use crate::storage::catalogue::{Mark, Sleeper};
 use crate::storage::state::State;
 
-impl Seeded {
+impl ManagedTorrent {
     /// A torrent that the node knows as `id`, asleep, and that is to be woken.
-    pub(crate) fn woken(number: usize, content: Arc<Content>, id: TorrentId) -> Seeded {
-        let mut woken = Seeded::new(number, content, Box::default(), None);
+    pub(crate) fn woken(number: usize, content: Arc<Content>, id: TorrentId) -> ManagedTorrent {
+        let mut woken = ManagedTorrent::new(number, content, Box::default(), None);
         woken.known = Some(id);
         woken
     }

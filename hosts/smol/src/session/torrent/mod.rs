@@ -3,7 +3,7 @@
 //! Invariants: nothing is served that was not verified, in this run or in one whose resume record
 //! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
 
-mod downloads;
+mod download;
 mod faults;
 mod owners;
 mod sleep;
@@ -37,7 +37,7 @@ use crate::storage::worker::{Done, GIVEN_UP, Look, Progress, Task};
 use crate::text::{Escaped, clear_live_line, escape, say};
 
 /// One torrent.
-pub(crate) struct Seeded {
+pub(crate) struct ManagedTorrent {
     pub(crate) content: Arc<Content>,
     /// Its number among those that are seeded.
     number: usize,
@@ -104,16 +104,16 @@ struct Saved {
     fingerprint: u64,
 }
 
-impl Seeded {
+impl ManagedTorrent {
     /// A torrent that is not started yet, with the trackers that its file names.
     pub(crate) fn new(
         number: usize,
         content: Arc<Content>,
         tiers: Box<[u8]>,
         download: Option<Download>,
-    ) -> Seeded {
+    ) -> ManagedTorrent {
         content.grows(download.is_some());
-        Seeded {
+        ManagedTorrent {
             content,
             number,
             tiers,

@@ -7,12 +7,12 @@ use everseed_core::geometry::TorrentId;
 use everseed_disk::owner::Differing;
 use everseed_node::Have;
 
-use super::Seeded;
+use super::ManagedTorrent;
 use crate::net::engine::Engine;
 use crate::session::fetch::{self, CHECKSUM, DISK_FULL, Verdict};
 use crate::text::escape;
 
-impl Seeded {
+impl ManagedTorrent {
     /// Finds out which files may be written, and makes those that are missing. Answers whether the download can
     /// begin.
     pub(super) fn claim_files(&mut self, engine: &mut Engine, id: TorrentId) -> bool {

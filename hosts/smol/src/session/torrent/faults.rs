@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use everseed_disk::fault::{Extent, Unread};
 use everseed_node::{Event, Wanted};
 
-use super::{Phase, Seeded};
+use super::{ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::storage::worker::{Task, Unwritten};
 
@@ -75,7 +75,7 @@ impl Faults {
     }
 }
 
-impl Seeded {
+impl ManagedTorrent {
     /// A piece could not be read, while others can.
     pub(crate) fn unread(&mut self, fault: &Unread) {
         let now = Instant::now();

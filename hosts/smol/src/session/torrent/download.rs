@@ -10,7 +10,7 @@ use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Have, Wanted};
 
-use super::{AWAY, EVERY, Phase, Seeded};
+use super::{AWAY, EVERY, ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
@@ -21,7 +21,7 @@ use crate::text::{clear_live_line, escape, size};
 /// The longest pause before what was written is read again.
 const DOUBT: Duration = Duration::from_secs(600);
 
-impl Seeded {
+impl ManagedTorrent {
     /// Whether files are still written.
     pub(crate) fn is_downloading(&self) -> bool {
         self.download
