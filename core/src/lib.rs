@@ -16,6 +16,7 @@
 //! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
 //! | [`extension`] | the extended handshake | BEP 10, 21 |
 //! | [`tracker`] | what peers and trackers say to each other | BEP 3, 7, 15, 23, 41 |
+//! | [`portmap`] | what is said to a router so that it forwards a port | RFC 6886, 6887, UPnP |
 //! | [`resume`] | what is known of a torrent's files from the last run | |
 //! | [`text`] | strangers' words made fit to be shown | |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
@@ -75,6 +76,7 @@ pub mod magnet;
 pub mod metadata;
 pub mod metainfo;
 pub mod pool;
+pub mod portmap;
 pub mod resume;
 pub mod rng;
 pub mod sums;

@@ -1,0 +1,112 @@
+//! What is said to a router so that it forwards a port to us.
+//!
+//! | module | what it is | source |
+//! |---|---|---|
+//! | [`pcp`] | packets of the Port Control Protocol | RFC 6887 |
+//! | [`natpmp`] | packets of NAT-PMP, which PCP replaced | RFC 6886 |
+//! | [`ssdp`] | how a router is found that speaks UPnP | UPnP Device Architecture, section 1 |
+//! | [`upnp`] | its description, and the calls to it | UPnP WANIPConnection 1 and 2, WANIPv6FirewallControl 1 |
+//!
+//! Whatever comes back was written by whoever sits in the same network, so it is read as any stranger's words.
+//! When to ask, and what to believe, is the business of the node's `port_mapper`.
+
+pub mod natpmp;
+pub mod pcp;
+pub mod ssdp;
+pub mod upnp;
+mod xml;
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// The port on which a router hears PCP and NAT-PMP.
+pub const ROUTER_PORT: u16 = 5351;
+
+/// What a port is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// Peers call by it.
+    Tcp,
+    /// The DHT and uTP speak by it.
+    Udp,
+}
+
+impl Transport {
+    /// Its number in IP.
+    pub const fn number(self) -> u8 {
+        match self {
+            Transport::Tcp => 6,
+            Transport::Udp => 17,
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        }
+    }
+}
+
+/// For how long a router has kept its table, as it said last.
+///
+/// A router that was restarted has lost what it forwarded, and its time since then shows it (RFC 6887, section 8.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    router_s: u32,
+    at: Instant,
+}
+
+impl Epoch {
+    /// What a router says `now`.
+    pub const fn new(router_s: u32, now: Instant) -> Epoch {
+        Epoch { router_s, at: now }
+    }
+
+    /// Whether a router that said `self` and then `next` has lost its table between them.
+    pub fn is_lost_by(self, next: Epoch) -> bool {
+        let (before, after) = (u64::from(self.router_s), u64::from(next.router_s));
+        if after.saturating_add(1) < before {
+            return true;
+        }
+        let router = after.saturating_sub(before);
+        let ours = next.at.since(self.at).as_secs();
+        let slack = |s: u64| s.saturating_sub(s / 16);
+        ours.saturating_add(2) < slack(router) || router.saturating_add(2) < slack(ours)
+    }
+}
+
+/// For how long a port is asked for.
+pub const LEASE: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_that_began_anew() {
+        for (before, after, lost) in [
+            ((100, 0), (2800, 2700), false),
+            ((100, 0), (100, 0), false),
+            // Late or early by a second, and a clock that is a little off.
+            ((100, 0), (99, 0), false),
+            ((100, 0), (2700, 2700), false),
+            ((100, 0), (10, 2700), true),
+            ((100, 0), (97, 0), true),
+            // It counts, but less than there was time.
+            ((100, 0), (500, 2700), true),
+            ((100, 0), (9000, 10), true),
+            ((u32::MAX, 0), (0, 10), true),
+            ((0, 0), (u32::MAX, u64::from(u32::MAX)), false),
+        ] {
+            let epoch = |(s, at)| Epoch::new(s, Instant::from_secs(at));
+            assert_eq!(
+                epoch(before).is_lost_by(epoch(after)),
+                lost,
+                "{before:?} {after:?}"
+            );
+        }
+    }
+}

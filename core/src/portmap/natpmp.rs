@@ -1,0 +1,238 @@
+//! Packets of NAT-PMP (RFC 6886), for IPv4.
+
+use core::net::Ipv4Addr;
+
+use super::Transport;
+use crate::text::Bytes;
+
+/// Room that is enough for every request.
+pub const REQUEST_MAX: usize = 12;
+
+/// What a router is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Its address outside.
+    Address,
+    /// To forward a port, or with a lifetime of 0 to do so no longer.
+    Map {
+        /// Of which kind.
+        transport: Transport,
+        /// Our port.
+        internal: u16,
+        /// The port outside that we would like; 0 to end it.
+        external: u16,
+        /// For how long.
+        lifetime_s: u32,
+    },
+}
+
+impl Request {
+    /// Writes the packet; answers with its length in bytes, or `None` when `out` has no room for it.
+    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
+        let mut out = Bytes::new(out);
+        match *self {
+            Request::Address => out.put(&[VERSION, ADDRESS])?,
+            Request::Map {
+                transport,
+                internal,
+                external,
+                lifetime_s,
+            } => {
+                out.put(&[VERSION, opcode(transport), 0, 0])?;
+                out.put(&internal.to_be_bytes())?;
+                out.put(&external.to_be_bytes())?;
+                out.put(&lifetime_s.to_be_bytes())?;
+            }
+        }
+        Some(out.len())
+    }
+}
+
+/// What a router answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// Seconds since its table was empty.
+    pub epoch_s: u32,
+    /// To what, and how.
+    pub answer: Answer,
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Its address outside.
+    Address(Ipv4Addr),
+    /// It forwards a port.
+    Mapped {
+        /// Of which kind.
+        transport: Transport,
+        /// Our port.
+        internal: u16,
+        /// The port outside.
+        external: u16,
+        /// For how long.
+        lifetime_s: u32,
+    },
+    /// It does not.
+    Refused(Refusal),
+}
+
+/// Why a router does not do what it was asked (RFC 6886, section 3.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It does not know this version: it speaks only an older or a newer one.
+    Version,
+    /// Its owner does not allow it.
+    NotAllowed,
+    /// It has no network outside just now.
+    NoNetwork,
+    /// Its table is full.
+    Full,
+    /// Something else.
+    Other(u16),
+}
+
+impl Response {
+    /// Reads a packet; `None` if it is no answer of this version to a request.
+    pub fn decode(packet: &[u8]) -> Option<Response> {
+        let (&[version, opcode, r1, r0], rest) = packet.split_first_chunk::<4>()?;
+        let result = u16::from_be_bytes([r1, r0]);
+        let request = opcode.checked_sub(ANSWER)?;
+        if version != VERSION || request > MAP_TCP {
+            return None;
+        }
+        let (epoch, rest) = rest.split_first_chunk::<4>()?;
+        let refusal = match result {
+            0 => None,
+            1 => Some(Refusal::Version),
+            2 => Some(Refusal::NotAllowed),
+            3 => Some(Refusal::NoNetwork),
+            4 => Some(Refusal::Full),
+            other => Some(Refusal::Other(other)),
+        };
+        let transport = match request {
+            MAP_UDP => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let answer = match refusal {
+            Some(refusal) => Answer::Refused(refusal),
+            None if request == ADDRESS => {
+                Answer::Address(Ipv4Addr::from(*rest.first_chunk::<4>()?))
+            }
+            None => {
+                let &[i1, i0, e1, e0, l3, l2, l1, l0] = rest.first_chunk::<8>()?;
+                Answer::Mapped {
+                    transport,
+                    internal: u16::from_be_bytes([i1, i0]),
+                    external: u16::from_be_bytes([e1, e0]),
+                    lifetime_s: u32::from_be_bytes([l3, l2, l1, l0]),
+                }
+            }
+        };
+        Some(Response {
+            epoch_s: u32::from_be_bytes(*epoch),
+            answer,
+        })
+    }
+}
+
+fn opcode(transport: Transport) -> u8 {
+    match transport {
+        Transport::Udp => MAP_UDP,
+        Transport::Tcp => MAP_TCP,
+    }
+}
+
+const VERSION: u8 = 0;
+const ADDRESS: u8 = 0;
+const MAP_UDP: u8 = 1;
+const MAP_TCP: u8 = 2;
+
+/// What an answer's opcode has more than the request's.
+const ANSWER: u8 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    #[test]
+    fn requests() {
+        let map = Request::Map {
+            transport: Transport::Tcp,
+            internal: 6881,
+            external: 6882,
+            lifetime_s: 3600,
+        };
+        let mut out = [0; REQUEST_MAX];
+        assert_eq!(map.encode(&mut out), Some(12));
+        assert_eq!(out, [0, 2, 0, 0, 0x1a, 0xe1, 0x1a, 0xe2, 0, 0, 0x0e, 0x10]);
+        assert_eq!(map.encode(&mut out[..11]), None);
+        assert_eq!(Request::Address.encode(&mut out), Some(2));
+        assert_eq!(out[..2], [0, 0]);
+    }
+
+    #[test]
+    fn answers_and_nonsense() {
+        let mapped = |transport| Answer::Mapped {
+            transport,
+            internal: 6881,
+            external: 6882,
+            lifetime_s: 3600,
+        };
+        let refused = |refusal| Some(Answer::Refused(refusal));
+        let map: &[u8] = &[
+            0, 130, 0, 0, 0, 0, 1, 0, 0x1a, 0xe1, 0x1a, 0xe2, 0, 0, 0x0e, 0x10,
+        ];
+        let table: &[(&[u8], Option<Answer>)] = &[
+            (
+                &[0, 128, 0, 0, 0, 0, 1, 0, 203, 0, 113, 5],
+                Some(Answer::Address(Ipv4Addr::new(203, 0, 113, 5))),
+            ),
+            (map, Some(mapped(Transport::Tcp))),
+            // A longer one may come of a later revision.
+            (&[map, &[1; 8]].concat(), Some(mapped(Transport::Tcp))),
+            (&[0, 128, 0, 1, 0, 0, 1, 0], refused(Refusal::Version)),
+            (&[0, 129, 0, 2, 0, 0, 1, 0], refused(Refusal::NotAllowed)),
+            (&[0, 130, 0, 3, 0, 0, 1, 0], refused(Refusal::NoNetwork)),
+            (&[0, 130, 0, 4, 0, 0, 1, 0], refused(Refusal::Full)),
+            (&[0, 130, 1, 4, 0, 0, 1, 0], refused(Refusal::Other(260))),
+            // Short, of another version, a request, of an unknown kind.
+            (&[], None),
+            (&[0], None),
+            (&[0, 128, 0], None),
+            (&map[..7], None),
+            (&map[..15], None),
+            (&[0, 128, 0, 0, 0, 0, 1, 0, 203, 0, 113], None),
+            (&[2, 130, 0, 0, 0, 0, 1, 0], None),
+            (&[0, 2, 0, 0, 0, 0, 1, 0], None),
+            (&[0, 131, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], None),
+            (&[0, 255, 0, 0, 0, 0, 1, 0], None),
+        ];
+        for (packet, expected) in table {
+            let read = Response::decode(packet);
+            assert_eq!(read.map(|r| r.answer), *expected, "{packet:?}");
+            assert!(read.is_none_or(|r| r.epoch_s == 256));
+        }
+    }
+
+    #[test]
+    fn whatever_comes() {
+        let mut rng = Rng::new(6886);
+        let mut packet = [0; 24];
+        for _ in 0..20_000 {
+            let len = rng.below(25) as usize;
+            rng.fill(&mut packet[..len]);
+            if len > 4 && rng.below(3) > 0 {
+                packet[..4].copy_from_slice(&[0, 128 + rng.below(4) as u8, 0, rng.below(6) as u8]);
+            }
+            if let Some(Response {
+                answer: Answer::Mapped { .. },
+                ..
+            }) = Response::decode(&packet[..len])
+            {
+                assert!(len >= 16);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! As much of XML as routers' answers need: elements by their names, and the text in them.
+//!
+//! Nothing is expanded but the five entities that XML has by itself, no document type is read, and nothing is
+//! remembered of what encloses an element, so that no document costs more than a walk over its bytes.
+
+/// A document, an element's begin or end at a time.
+pub(super) struct Xml<'a> {
+    rest: &'a [u8],
+}
+
+/// Where an element begins or ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tag<'a> {
+    /// Its name without a prefix.
+    Begin(&'a [u8]),
+    /// Its name without a prefix, and the text between this and the tag before, with its entities.
+    End(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Xml<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Xml<'a> {
+        Xml { rest: bytes }
+    }
+
+    /// The next tag that closes a comment, a declaration or whatever else is none.
+    fn skip(&mut self, end: &[u8]) -> Option<()> {
+        let at = self.rest.windows(end.len()).position(|w| w == end)?;
+        self.rest = self.rest.get(at.checked_add(end.len())?..)?;
+        Some(())
+    }
+}
+
+impl<'a> Iterator for Xml<'a> {
+    type Item = Tag<'a>;
+
+    fn next(&mut self) -> Option<Tag<'a>> {
+        loop {
+            let at = self.rest.iter().position(|&b| b == b'<')?;
+            let (text, tag) = self.rest.split_at(at);
+            self.rest = tag.get(1..)?;
+            match self.rest {
+                [b'!', b'-', b'-', ..] => {
+                    self.skip(b"-->")?;
+                    continue;
+                }
+                [b'?' | b'!', ..] => {
+                    self.skip(b">")?;
+                    continue;
+                }
+                _ => {}
+            }
+            let end = self.rest.iter().position(|&b| b == b'>')?;
+            let (inside, rest) = self.rest.split_at(end);
+            self.rest = rest.get(1..)?;
+            let (closes, inside) = match inside.strip_prefix(b"/") {
+                Some(inside) => (true, inside),
+                None => (false, inside),
+            };
+            let stop = |b: &u8| b.is_ascii_whitespace() || *b == b'/';
+            let name = inside.split(stop).next().unwrap_or_default();
+            let name = name.rsplit(|&b| b == b':').next().unwrap_or_default();
+            return Some(match closes {
+                true => Tag::End(name, text.trim_ascii()),
+                false => Tag::Begin(name),
+            });
+        }
+    }
+}
+
+/// The text of the first element with this name.
+pub(super) fn text_of<'a>(bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut begun = false;
+    for tag in Xml::new(bytes) {
+        match tag {
+            Tag::Begin(other) => begun = other == name,
+            Tag::End(other, text) if begun && other == name => return Some(text),
+            Tag::End(..) => begun = false,
+        }
+    }
+    None
+}
+
+/// Text with its entities replaced; `None` if there is no room for it, or if it is not plain ASCII that can be shown.
+pub(super) fn plain<const N: usize>(text: &[u8]) -> Option<heapless::String<N>> {
+    let mut out = heapless::String::new();
+    let mut rest = text;
+    while let Some((&b, after)) = rest.split_first() {
+        let (c, after) = match b {
+            b'&' => {
+                let entity = ENTITIES.iter().find(|(name, _)| after.starts_with(name));
+                let (name, c) = entity?;
+                (*c, after.get(name.len()..)?)
+            }
+            b' '..=b'~' => (char::from(b), after),
+            _ => return None,
+        };
+        out.push(c).ok()?;
+        rest = after;
+    }
+    Some(out)
+}
+
+const ENTITIES: [(&[u8], char); 5] = [
+    (b"amp;", '&'),
+    (b"lt;", '<'),
+    (b"gt;", '>'),
+    (b"quot;", '"'),
+    (b"apos;", '\''),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_elements() {
+        let text = |xml: &str, name: &str| {
+            text_of(xml.as_bytes(), name.as_bytes()).map(|t| str::from_utf8(t).unwrap().to_owned())
+        };
+        extern crate std;
+        use std::borrow::ToOwned as _;
+        for (xml, expected) in [
+            ("<a>b</a>", Some("b")),
+            (
+                "<?xml version=\"1.0\"?><x><s:a y='z'> b </s:a></x>",
+                Some("b"),
+            ),
+            ("<!-- <a>c</a> --><a>b</a>", Some("b")),
+            ("<!DOCTYPE a [<!ENTITY b \"c\">]><a>b</a>", Some("b")),
+            ("<a\n>b</a\n>", Some("b")),
+            ("<a></a><a>b</a>", Some("")),
+            ("<a><c>d</c></a>", None),
+            ("<a/>", None),
+            ("<a>b", None),
+            ("<a>b</", None),
+            ("<a>b</a", None),
+            ("<", None),
+            ("<!--", None),
+            ("<?", None),
+            ("a", None),
+            ("", None),
+            ("<aa>b</aa>", None),
+        ] {
+            assert_eq!(text(xml, "a").as_deref(), expected, "{xml}");
+        }
+    }
+
+    #[test]
+    fn entities() {
+        for (text, expected) in [
+            ("/a?b&amp;c", Some("/a?b&c")),
+            ("&lt;&gt;&quot;&apos;", Some("<>\"'")),
+            ("&amp;amp;", Some("&amp;")),
+            ("&#47;", None),
+            ("&x;", None),
+            ("&", None),
+            ("a\u{e9}", None),
+            ("a\nb", None),
+            ("123456789", None),
+        ] {
+            let read = plain::<8>(text.as_bytes());
+            assert_eq!(read.as_deref(), expected, "{text}");
+        }
+    }
+}
