@@ -78,8 +78,11 @@ impl Epoch {
     }
 }
 
-/// For how long a port is asked for.
-pub const LEASE: Duration = Duration::from_secs(3600);
+/// For how many seconds a port is asked for.
+pub const LEASE_S: u32 = 3600;
+
+/// The same.
+pub const LEASE: Duration = Duration::from_secs(LEASE_S as u64);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 pub mod announcer;
 pub mod candidates;
+pub mod port_mapper;
 pub mod udp_tracker;
 
 use crate::discovery::announcer::Announcer;

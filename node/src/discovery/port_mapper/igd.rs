@@ -1,0 +1,487 @@
+//! A router that is called by UPnP.
+//!
+//! It is searched for three times within four seconds, each time by another name; then its description is fetched, its
+//! services are tried until one has an address outside, and that one is called for each port. Every step is derived
+//! from what is known, and one call is made at a time.
+//!
+//! Nobody but the router that the routes name is believed: see [`Igd::search_answered`].
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::time::Duration;
+
+use everseed_core::portmap::upnp::{self, Action, CallError, Kind, Path, Service};
+use everseed_core::portmap::{LEASE, LEASE_S, ssdp};
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+
+use super::lease::{LONGEST_PAUSE, Leases, NEVER, pause};
+use super::{Gateway, Refusal};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Igd {
+    gateway: Gateway,
+    pub(super) leases: Leases,
+    /// What the router calls the pinhole of each.
+    pinholes: [u16; 2],
+    /// Whether ports are asked for without an end, as the router wants it.
+    for_ever: bool,
+    /// Ports outside that were taken, of the lease that is asked for.
+    taken: u32,
+    /// Searches of this round.
+    searches: u32,
+    /// Where its description is.
+    location: Option<(SocketAddr, Path)>,
+    services: heapless::Vec<Service, { upnp::SERVICES }>,
+    /// Which one is called.
+    service: usize,
+    /// The address outside.
+    pub(super) outside: Option<IpAddr>,
+    /// Whether that is to be asked for.
+    asks_outside: bool,
+    /// Whether a call is being made.
+    calling: Option<Call>,
+    /// When the next step is taken.
+    next_at: Instant,
+    rounds: u32,
+    /// Why the last round came to nothing, and why this one does so far.
+    pub(super) refusal: Option<Refusal>,
+    reason: Option<Refusal>,
+    stopping: bool,
+    rng: Rng,
+}
+
+/// A call of the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Call {
+    Describe,
+    Outside,
+    Map(usize),
+    End(usize),
+}
+
+impl Igd {
+    pub(super) fn new(now: Instant, gateway: Gateway, leases: Leases, rng: Rng) -> Igd {
+        Igd {
+            gateway,
+            leases,
+            pinholes: [0; 2],
+            for_ever: false,
+            taken: 0,
+            searches: 0,
+            location: None,
+            services: heapless::Vec::new(),
+            service: 0,
+            outside: None,
+            asks_outside: gateway.ip.is_ipv4(),
+            calling: None,
+            next_at: now,
+            rounds: 0,
+            refusal: None,
+            reason: None,
+            stopping: false,
+            rng,
+        }
+    }
+
+    /// Whether it forwards the port that counts.
+    pub(super) fn is_mapped(&self) -> bool {
+        let tcp = self.leases.first();
+        tcp.is_some_and(|tcp| tcp.until.is_some()) && self.outside.is_some()
+    }
+
+    /// Whether a round came to nothing.
+    pub(super) fn has_failed(&self) -> bool {
+        self.rounds > 0 && !self.is_mapped()
+    }
+
+    /// Begins anew at once.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.refusal, self.rounds) = (None, 0);
+        self.leases.iter_mut().for_each(|lease| lease.ask_at = now);
+        self.search_anew(now);
+    }
+
+    pub(super) fn stop(&mut self, now: Instant) {
+        (self.stopping, self.next_at) = (true, now);
+        if self.services.get(self.service).is_none() {
+            // It is not there any more.
+            self.leases.iter_mut().for_each(|lease| lease.until = None);
+        }
+    }
+
+    /// Whether it has nothing to do after it was stopped.
+    pub(super) fn is_done(&self) -> bool {
+        self.stopping && self.leases.iter().all(|lease| lease.until.is_none())
+    }
+
+    fn search_anew(&mut self, now: Instant) {
+        (self.searches, self.service, self.next_at) = (0, 0, now);
+        (self.reason, self.asks_outside) = (None, self.gateway.ip.is_ipv4());
+        if self.leases.iter().all(|lease| lease.until.is_none()) {
+            (self.location, self.outside) = (None, None);
+            self.services.clear();
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.leases.iter().any(|lease| lease.ask_at <= now)
+    }
+
+    /// Whether it is searched for, and answers are wanted.
+    pub(super) fn is_searching(&self) -> bool {
+        !self.stopping && self.location.is_none() && self.searches > 0
+    }
+
+    /// The next question to whoever may be a router, if one is due: to whom, and its length in `out`. Each is
+    /// sent twice, to the group and to the router alone, as some hear only the one or the other.
+    pub(super) fn poll_search(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        let due = !self.stopping && self.is_due(now) && now >= self.next_at;
+        if !due || self.location.is_some() {
+            return None;
+        }
+        if self.searches == 2 * SEARCHES {
+            self.give_up(now, self.reason);
+            return None;
+        }
+        let (round, alone) = (self.searches / 2, self.searches % 2 == 1);
+        let target = match (round, self.gateway.ip) {
+            // Pinholes came with the second version.
+            (0, IpAddr::V6(_)) | (1, IpAddr::V4(_)) => ssdp::Target::Gateway(2),
+            (0, IpAddr::V4(_)) | (1, IpAddr::V6(_)) => ssdp::Target::Gateway(1),
+            _ => ssdp::Target::Root,
+        };
+        let to = match alone {
+            true => self.gateway.at(ssdp::PORT),
+            false => self.gateway.group(),
+        };
+        self.searches += 1;
+        if alone {
+            self.next_at = now + SEARCH_STEP * (round + 1);
+        }
+        Some((to, ssdp::search(target, to, out)?))
+    }
+
+    /// Takes an answer to a search. It has to come from the router, and to name the router. In IPv6 that has many
+    /// addresses, so one of the same network will do.
+    pub(super) fn search_answered(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if !self.is_searching() || !self.gateway.may_be(from.ip()) {
+            return;
+        }
+        let Some((ip, port, path)) = ssdp::location(packet).and_then(upnp::parse_url) else {
+            return;
+        };
+        let Ok(path) = Path::try_from(path) else {
+            return;
+        };
+        if ip != from.ip() && ip != self.gateway.ip {
+            return;
+        }
+        let addr = match (ip, from) {
+            (IpAddr::V6(ip), SocketAddr::V6(from)) if ip == *from.ip() => {
+                SocketAddrV6::new(ip, port, 0, from.scope_id()).into()
+            }
+            _ if ip == self.gateway.ip => self.gateway.at(port),
+            _ => SocketAddr::new(ip, port),
+        };
+        self.location = Some((addr, path));
+        self.next_at = now;
+    }
+
+    /// What is called next.
+    fn next_call(&self, now: Instant) -> Option<Call> {
+        let mut leases = self.leases.iter();
+        if self.stopping {
+            let at = leases.position(|lease| lease.until.is_some())?;
+            return self.services.get(self.service).map(|_| Call::End(at));
+        }
+        self.location.as_ref()?;
+        let at = leases.position(|lease| lease.ask_at <= now)?;
+        Some(match self.services.get(self.service) {
+            None => Call::Describe,
+            Some(_) if self.asks_outside => Call::Outside,
+            Some(_) => Call::Map(at),
+        })
+    }
+
+    /// The next call to it, if one is due: to whom, and the length of the request in `out`. Ports are not asked for
+    /// unless it `may_map`.
+    pub(super) fn poll_call(
+        &mut self,
+        now: Instant,
+        may_map: bool,
+        out: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        self.leases.iter_mut().for_each(|lease| lease.expire(now));
+        if self.calling.is_some() || now < self.next_at {
+            return None;
+        }
+        let call = self.next_call(now)?;
+        if matches!(call, Call::Map(_)) && !may_map {
+            return None;
+        }
+        let (addr, path) = self.location.as_ref()?;
+        let request = match call {
+            Call::Describe => upnp::describe(*addr, path, out).map(|len| (*addr, len)),
+            _ => {
+                let service = self.services.get(self.service)?;
+                let mut addr = *addr;
+                addr.set_port(service.port.unwrap_or(addr.port()));
+                let action = self.action(call)?;
+                upnp::call(addr, service, &action, out).map(|len| (addr, len))
+            }
+        };
+        self.calling = request.map(|_| call);
+        request
+    }
+
+    fn action(&self, call: Call) -> Option<Action> {
+        let (Call::Map(at) | Call::End(at)) = call else {
+            return Some(Action::ExternalAddress);
+        };
+        let lease = self.leases.get(at)?;
+        let lease_s = if self.for_ever { 0 } else { LEASE_S };
+        Some(match (call, self.gateway.client) {
+            (Call::Map(_), IpAddr::V4(client)) => Action::AddMapping {
+                transport: lease.transport,
+                external: lease.external,
+                client,
+                internal: lease.internal,
+                lease_s,
+            },
+            (Call::Map(_), IpAddr::V6(client)) => Action::AddPinhole {
+                transport: lease.transport,
+                client,
+                internal: lease.internal,
+                lease_s: LEASE_S,
+            },
+            (_, IpAddr::V4(_)) => Action::DeleteMapping {
+                transport: lease.transport,
+                external: lease.external,
+            },
+            (_, IpAddr::V6(_)) => Action::DeletePinhole {
+                id: *self.pinholes.get(at)?,
+            },
+        })
+    }
+
+    /// Takes the answer to a call: its status and body, or `None` if there is none.
+    pub(super) fn called(&mut self, now: Instant, answer: Option<(u16, &[u8])>) {
+        let Some(call) = self.calling.take() else {
+            return;
+        };
+        self.next_at = now;
+        if let Call::End(at) = call {
+            if let Some(lease) = self.leases.get_mut(at) {
+                lease.until = None;
+            }
+            return;
+        }
+        let Some((status, body)) = answer else {
+            return self.go_on_searching(now, Refusal::Malformed);
+        };
+        match call {
+            Call::Describe => self.described(now, status, body),
+            Call::Outside => match upnp::answer(&Action::ExternalAddress, status, body) {
+                Ok(upnp::Answer::Address(ip)) if ip != Ipv4Addr::UNSPECIFIED => {
+                    (self.outside, self.asks_outside) = (Some(ip.into()), false);
+                }
+                // Another one may be connected.
+                _ => {
+                    self.service += 1;
+                    if self.service >= self.services.len() {
+                        self.give_up(now, Some(Refusal::NoNetwork));
+                    }
+                }
+            },
+            Call::Map(at) => {
+                let Some(action) = self.action(call) else {
+                    return;
+                };
+                match upnp::answer(&action, status, body) {
+                    Ok(answer) => self.granted(now, at, answer),
+                    Err(error) => self.failed(now, at, error),
+                }
+            }
+            Call::End(_) => {}
+        }
+    }
+
+    fn described(&mut self, now: Instant, status: u16, body: &[u8]) {
+        let (v6, from) = (
+            self.gateway.ip.is_ipv6(),
+            self.location.as_ref().map(|l| l.0.ip()),
+        );
+        if let Some(from) = from.filter(|_| status == 200) {
+            self.services = upnp::services(body, from);
+            let fits = |service: &Service| (service.kind == Kind::Firewall) == v6;
+            self.services.retain(fits);
+        }
+        self.service = 0;
+        if self.services.is_empty() {
+            self.go_on_searching(now, Refusal::NoService);
+        }
+    }
+
+    /// What was found is of no use: something else may answer to the next search.
+    fn go_on_searching(&mut self, now: Instant, reason: Refusal) {
+        (self.location, self.reason, self.next_at) = (None, Some(reason), now);
+        self.services.clear();
+    }
+
+    fn granted(&mut self, now: Instant, at: usize, answer: upnp::Answer) {
+        if let (upnp::Answer::Pinhole(id), Some(pinhole)) = (answer, self.pinholes.get_mut(at)) {
+            *pinhole = id;
+        }
+        if self.gateway.client.is_ipv6() {
+            self.outside = Some(self.gateway.client);
+        }
+        let for_ever = self.for_ever;
+        let Some(lease) = self.leases.get_mut(at) else {
+            return;
+        };
+        let external = lease.external;
+        match for_ever {
+            true => lease.grant_for_ever(now, external),
+            false => lease.grant(now, external, LEASE),
+        }
+        if at == 0 {
+            // The other is best at the same port.
+            for other in self.leases.iter_mut().filter(|l| l.until.is_none()) {
+                other.external = external;
+            }
+        }
+        (self.taken, self.rounds, self.refusal) = (0, 0, None);
+        if !self.is_due(now) {
+            // When the next time has come, its address may be another one, and so may where it is found.
+            (self.searches, self.reason) = (0, None);
+            self.asks_outside = self.gateway.ip.is_ipv4();
+        }
+    }
+
+    fn failed(&mut self, now: Instant, at: usize, error: CallError) {
+        let (v4, rng) = (self.gateway.client.is_ipv4(), &mut self.rng);
+        let Some(lease) = self.leases.get_mut(at) else {
+            return;
+        };
+        let refusal = match error {
+            CallError::Code(ONLY_FOR_EVER | INVALID_ARGS) if v4 && !self.for_ever => {
+                self.for_ever = true;
+                return;
+            }
+            CallError::Code(code @ (TAKEN | FAILED | TAKEN_OTHERWISE)) if v4 => {
+                self.taken += 1;
+                if self.taken < PORTS {
+                    lease.until = None;
+                    let more = u16::try_from(rng.below(RANGE)).unwrap_or(0);
+                    lease.external = FIRST_PORT + more;
+                    return;
+                }
+                match code {
+                    FAILED => Refusal::Other(code),
+                    _ => Refusal::Taken,
+                }
+            }
+            CallError::Code(NOT_AUTHORIZED | NO_PINHOLES) => Refusal::NotAllowed,
+            // Callers are let in without it.
+            CallError::Code(NO_FIREWALL) => return self.granted(now, at, upnp::Answer::Done),
+            CallError::Code(code) => Refusal::Other(code),
+            CallError::Malformed => Refusal::Malformed,
+        };
+        lease.external = lease.internal;
+        lease.until = None;
+        self.taken = 0;
+        if at > 0 {
+            // UDP alone.
+            lease.ask_at = now + LONGEST_PAUSE;
+            return;
+        }
+        self.give_up(now, Some(refusal));
+    }
+
+    fn give_up(&mut self, now: Instant, refusal: Option<Refusal>) {
+        self.rounds = self.rounds.saturating_add(1);
+        self.refusal = refusal;
+        self.search_anew(now);
+        let pause = pause(self.rounds);
+        self.leases
+            .iter_mut()
+            .for_each(|lease| lease.wait(now, pause));
+    }
+
+    /// When to poll again, if it `may_map` from that time on.
+    pub(super) fn deadline(&self, may_map_at: Instant) -> Instant {
+        if self.calling.is_some() || self.is_done() {
+            return NEVER;
+        }
+        if self.stopping {
+            let call = self.next_call(self.next_at);
+            return call.map_or(NEVER, |_| self.next_at);
+        }
+        let asks = self.leases.iter().map(|lease| lease.ask_at);
+        let due = asks.min().unwrap_or(NEVER).max(self.next_at);
+        let due = match self.next_call(due) {
+            Some(Call::Map(_)) => due.max(may_map_at),
+            _ => due,
+        };
+        let ends = self.leases.iter().filter_map(|lease| lease.until);
+        ends.fold(due, Instant::min)
+    }
+}
+
+impl Gateway {
+    /// The router with this port.
+    pub(super) fn at(&self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
+        }
+    }
+
+    /// The group that routers listen to.
+    fn group(&self) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(_) => (Ipv4Addr::new(239, 255, 255, 250), ssdp::PORT).into(),
+            IpAddr::V6(_) => {
+                let ip = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xc);
+                SocketAddrV6::new(ip, ssdp::PORT, 0, self.scope_id).into()
+            }
+        }
+    }
+
+    /// Whether an address may be the router's.
+    fn may_be(&self, ip: IpAddr) -> bool {
+        let same_network = match (ip, self.client) {
+            (IpAddr::V6(ip), IpAddr::V6(client)) => {
+                ip != client && ip.segments()[..4] == client.segments()[..4]
+            }
+            _ => false,
+        };
+        ip == self.ip || same_network
+    }
+}
+
+/// How often it is searched for.
+pub(super) const SEARCHES: u32 = 3;
+
+/// How much longer than before an answer is waited for.
+const SEARCH_STEP: Duration = Duration::from_millis(1000);
+
+/// Ports outside that are tried when some are taken, and where these are.
+const PORTS: u32 = 8;
+const FIRST_PORT: u16 = 10_000;
+const RANGE: u32 = 50_000;
+
+/// The numbers of errors: of UPnP, of WANIPConnection, and of WANIPv6FirewallControl.
+const INVALID_ARGS: u16 = 402;
+const FAILED: u16 = 501;
+const NOT_AUTHORIZED: u16 = 606;
+const TAKEN: u16 = 718;
+const ONLY_FOR_EVER: u16 = 725;
+const TAKEN_OTHERWISE: u16 = 729;
+const NO_FIREWALL: u16 = 702;
+const NO_PINHOLES: u16 = 703;
