@@ -39,11 +39,10 @@ impl Lease {
 
     /// The router forwards the port for so long.
     pub(super) fn grant(&mut self, now: Instant, external: u16, lifetime: Duration) {
-        let lifetime = lifetime.min(LONGEST);
+        let lifetime = lifetime.clamp(SHORTEST, LONGEST);
         self.external = external;
         self.until = Some(now + lifetime);
-        // A router that grants seconds is not asked all the time.
-        self.ask_at = now + (lifetime / 4 * 3).max(SHORTEST_WAIT);
+        self.ask_at = now + lifetime / 4 * 3;
     }
 
     /// The same until it is told otherwise. It is asked all the same: it forgets when it is restarted.
@@ -75,7 +74,8 @@ pub(super) fn pause(rounds: u32) -> Duration {
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(7200);
 
-/// A lease counts as no longer than this, whatever a router says.
+/// How long a lease is, whatever a router says: one that grants seconds is not asked all the time.
+const SHORTEST: Duration = Duration::from_secs(120);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A port is asked for no sooner again than this.
