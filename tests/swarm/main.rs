@@ -37,6 +37,7 @@ mod resume;
 mod service;
 mod sources;
 mod strangers;
+mod takeover;
 mod tools;
 mod trace;
 mod turns;

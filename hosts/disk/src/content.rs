@@ -546,7 +546,7 @@ impl Content {
         // A link that a person named is followed now, and none that takes its place later.
         let is_link = std::fs::read_link(torrent_file).is_ok();
         let real = is_link.then(|| std::fs::canonicalize(torrent_file).ok());
-        let content = Content {
+        let mut content = Content {
             id: ContentId::next(),
             torrent: (real.flatten().as_deref()).unwrap_or(torrent_file).into(),
             original: None,
@@ -582,10 +582,16 @@ impl Content {
     }
 
     /// Takes what was written down of where files lie.
-    fn recall_places(&self) {
+    fn recall_places(&mut self) {
         let mut places = placed::load(&self.places, self.layout.named().folder);
         places.sort_unstable_by_key(|place| place.number);
         let mut places = places.into_iter().peekable();
+        if let Some(place) = places.next_if(|place| place.number == 0)
+            && let Some(name) = place.path.file_name()
+        {
+            self.layout.rename(name);
+            self.layout.placed.set(Path::new(""), place);
+        }
         if places.peek().is_none() {
             return;
         }
@@ -610,10 +616,22 @@ impl Content {
         }
     }
 
-    /// Says where the files of these numbers lie, from 1 on, beneath the folder that the content is in; that is
-    /// remembered. An error is the number of a file that the torrent does not have, or for which there is no room.
-    pub fn place_files(&self, files: &[(u64, PathBuf)]) -> Result<(), u64> {
+    /// Says where the files of these numbers lie, from 1 on, beneath the folder that the content is in, and by 0 what
+    /// the content itself is called; that is remembered. An error is the number of a file that the torrent does not have,
+    /// or for which there is no room.
+    pub fn place_files(&mut self, files: &[(u64, PathBuf)]) -> Result<(), u64> {
         let mut left: Vec<_> = files.iter().collect();
+        let renamed = left.iter().rfind(|(number, _)| *number == 0);
+        if let Some((_, name)) = renamed {
+            let place = Place {
+                number: 0,
+                path: name.clone(),
+                by_owner: true,
+            };
+            self.layout.rename(name.as_os_str());
+            self.layout.placed.set(Path::new(""), place);
+            left.retain(|(number, _)| *number != 0);
+        }
         for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
             // What was said last counts.
             let Some((_, path)) = left.iter().rfind(|(wanted, _)| *wanted == number) else {

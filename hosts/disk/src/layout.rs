@@ -1,6 +1,7 @@
 //! Where a torrent's files lie.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -148,6 +149,12 @@ impl Layout {
     /// The content lies there from now on.
     pub(crate) fn lies_at(&self, top: &Path) {
         let _ = self.fitting.set(top.into());
+    }
+
+    /// The content has this name from now on, whatever the torrent calls it.
+    pub(crate) fn rename(&mut self, name: &OsStr) {
+        self.top = self.top().with_file_name(name).into();
+        (self.fitting, self.names) = (OnceLock::new(), 0);
     }
 
     pub(crate) fn is_single(&self) -> bool {

@@ -42,6 +42,7 @@ mod regular;
 mod replace;
 pub mod room;
 mod stream;
+pub mod unfinished;
 mod unique;
 pub mod unpack;
 mod walk;

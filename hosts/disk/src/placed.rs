@@ -16,7 +16,7 @@ use crate::replace::replace;
 /// Where one file lies.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// Its number in the torrent, from 1 on.
+    /// Its number in the torrent, from 1 on; 0 is the torrent's file or folder itself.
     pub(crate) number: u64,
     /// Beneath the folder that the owner named.
     pub(crate) path: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct Place {
     pub(crate) by_owner: bool,
 }
 
-/// The places of one torrent's files, by what the torrent calls them.
+/// The places of one torrent's files, by what the torrent calls them; the empty name is the whole.
 #[derive(Debug, Default)]
 pub(crate) struct Placed(RwLock<BTreeMap<PathBuf, Place>>);
 

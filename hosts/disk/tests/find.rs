@@ -209,7 +209,7 @@ fn renamed_again_and_back() {
 #[test]
 fn as_the_owner_says() {
     let scratch = Scratch::new("says");
-    let (content, bytes) = torrent(&scratch, &[("a", 20_000), ("c", 20_000)]);
+    let (mut content, bytes) = torrent(&scratch, &[("a", 20_000), ("c", 20_000)]);
     put(&scratch, "d/c", &bytes[20_000..]);
     put(&scratch, "x/y", &bytes[..20_000]);
     assert_eq!(content.place_files(&[(3, "x/y".into())]), Err(3));

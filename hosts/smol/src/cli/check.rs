@@ -34,11 +34,13 @@ where the file should be), unread with the numbers of the pieces that cannot be
 read and why, or bad with those that do not have the right hash. A piece that
 lies in several files is bad for all of them. Files of which nothing is good are
 searched for beneath DIR by size, then by hash, whatever they are called, and
-shown as found with the name that they have.
+shown as found with the name that they have. So is what another client has not
+finished: NAME.part, NAME.!qB.
 
 Options:
       --file N=PATH      the file of number N in `everseed show` is this one
                          beneath DIR; repeat it for several
+      --rename NAME      the torrent's file or folder is called NAME
       --links WHICH      beneath: links are followed if they stay in DIR;
                          follow: wherever they lead (default: beneath)
   -h, --help             print this
@@ -67,13 +69,14 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     })?;
     let metainfo = read_torrent(&torrent).map_err(Failure::failed)?;
     let content = Content::open(&torrent, &metainfo, &data, &scratch.0);
-    let content = content.map_err(Failure::failed)?.follow(links);
+    let mut content = content.map_err(Failure::failed)?.follow(links);
     content.place_files(&files).map_err(|number| {
         let shown = escape(torrent.as_os_str().as_encoded_bytes()).to_string();
         Failure::Failed(format!(
             "--file: {shown} has no file {number}; everseed show lists them"
         ))
     })?;
+    everseed_disk::unfinished::find(&content).map_err(Failure::failed)?;
     let mut unread = Unreadable::new(&content);
     let good = {
         let mut progress = Progress::new("checked", content.geometry().total());
@@ -109,6 +112,7 @@ fn parse(mut parser: Parser) -> Result<Arguments, Stop> {
             Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
             Given::Value(path) => return Err(args::surplus("check", &path)),
             Given::Option("--file") => files.push(args::placed(&mut parser)?),
+            Given::Option("--rename") => files.push(args::renamed(&mut parser)?),
             Given::Option(option) if option == "--links" => {
                 links = args::links(&mut parser, option)?;
             }
@@ -195,19 +199,17 @@ fn report(
                 continue;
             }
         }
+        let place = content.found_at(&entry).map_or(String::new(), |place| {
+            format!(" as {}", escape(place.as_os_str().as_encoded_bytes()))
+        });
         let verdict = match content.probe(&entry) {
             Ok(()) if bad.is_empty() => {
-                match content.found_at(&entry) {
-                    None => out.line(format_args!("ok       {path}")),
-                    Some(place) => {
-                        let place = escape(place.as_os_str().as_encoded_bytes());
-                        out.line(format_args!("found    {path} as {place}"));
-                    }
-                }
+                let verdict = if place.is_empty() { "ok   " } else { "found" };
+                out.line(format_args!("{verdict}    {path}{place}"));
                 continue;
             }
             Ok(()) => {
-                out.line(format_args!("bad      {path} (pieces {bad})"));
+                out.line(format_args!("bad      {path}{place} (pieces {bad})"));
                 intact = false;
                 continue;
             }
@@ -217,7 +219,7 @@ fn report(
             Err(ReadError::NotAFile { .. }) => "other   ",
             Err(error) => return Err(Failure::failed(error)),
         };
-        out.line(format_args!("{verdict} {path}"));
+        out.line(format_args!("{verdict} {path}{place}"));
         intact = false;
     }
     let (count, total) = (bits::count(good), geometry.pieces());

@@ -93,6 +93,21 @@ pub fn placed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
     })
 }
 
+/// The value of `--rename`, as [`placed`] has it: the whole is number 0.
+pub fn renamed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
+    let value = value(parser)?;
+    let path = PathBuf::from(&value);
+    let mut parts = path.components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(name)), None) if name == value => Ok((0, path)),
+        _ => {
+            let shown = escape(value.as_encoded_bytes());
+            let text = format!("--rename: \"{shown}\" is not a name without a folder before it");
+            Err(Stop::Usage(text))
+        }
+    }
+}
+
 /// Reads `N=PATH`.
 pub fn read_placed(value: &OsStr) -> Option<(u64, PathBuf)> {
     let bytes = value.as_bytes();

@@ -20,11 +20,16 @@ TORRENT is a .torrent file, URL an http or https address of one. What is there
 already is checked and not downloaded again, so the same command goes on after
 a stop, a crash or a power cut. Only files that it made itself and has not
 completed are written to: others that are not what the torrent says are named.
+What another client has not finished (NAME.part, NAME.!qB) is used likewise;
+with --overwrite it goes on with it, and gives it its name when it is complete.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
       --only FILE      download only this file: its number in `everseed show`,
                        its path, or a pattern like '*.flac'; repeat it for more
+      --file N=PATH    the file of number N in `everseed show` is this one
+                       beneath the folder; repeat it for more; it is remembered
+      --rename NAME    call the torrent's file or folder NAME; it is remembered
       --sequential     from the first piece to the last, not the rarest first
       --prealloc HOW   sparse: files grow as they are written; full: all space
                        is taken at the start, or where the file system takes
@@ -199,7 +204,7 @@ impl Fetch {
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
             "--listen" | "--proxy" | "--public-address" | "--slots" | "--max-peers"
-            | "--memory" | "--up" | "--send" | "--links" | "--trace" => {
+            | "--memory" | "--file" | "--rename" | "--up" | "--send" | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown(HELP, name)),

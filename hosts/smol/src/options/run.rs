@@ -329,6 +329,7 @@ const REPEATED: &[&str] = &[
 const OF_ONE: &[&str] = &[
     "data",
     "file",
+    "rename",
     "out",
     "only",
     "sequential",
@@ -343,7 +344,7 @@ const OF_ONE: &[&str] = &[
 ];
 
 /// Those of them that go with what is there already.
-const OF_SEED: &[&str] = &["data", "file"];
+const OF_SEED: &[&str] = &["data", "file", "rename"];
 
 fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
     let settings = table.settings.iter();
@@ -447,14 +448,14 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
                 false => path(setting)?,
             });
             Ok(())
-        } else if (download && OF_ONE.contains(&name) && !OF_SEED.contains(&name))
+        } else if (download && OF_ONE.contains(&name) && name != "data")
             || (!download && OF_SEED.contains(&name))
         {
             option(setting, &mut seed, &mut fetch)
         } else {
             let known: Vec<&str> = match download {
                 true => {
-                    let of_get = OF_ONE.iter().copied().filter(|key| !OF_SEED.contains(key));
+                    let of_get = OF_ONE.iter().copied().filter(|key| *key != "data");
                     ["torrent"].into_iter().chain(of_get).collect()
                 }
                 false => [&["path"], OF_SEED].concat(),

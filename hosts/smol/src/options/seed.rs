@@ -38,6 +38,8 @@ Options:
                        is this one beneath the folder of its data; repeat it
                        for several. That is remembered. What is not there is
                        searched for by size and hash, whatever it is called
+      --rename NAME    the torrent's file or folder is called NAME there, as
+                       others rename it; it is remembered
   -t, --tracker URL    tracker for torrents made here: http, https or udp;
                        repeat it for several, each a tier of its own, or join
                        those of one tier by commas (default: the built-in one)
@@ -223,6 +225,7 @@ impl SeedArgs {
     pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
         match name {
             "--file" => self.files.push(args::placed(parser)?),
+            "--rename" => self.files.push(args::renamed(parser)?),
             "--data" => self.data = Some(args::path_of(parser, name)?),
             "--listen" => {
                 let what = "an address like 0.0.0.0:6881 or [::]:6881, or an interface like wg0";
@@ -296,7 +299,8 @@ impl SeedArgs {
         }
         let is_one = self.paths.len() == 1;
         if !self.files.is_empty() && !is_one {
-            let text = "--file goes with one .torrent; seed the others by another command";
+            let text =
+                "--file and --rename go with one .torrent; seed the others by another command";
             return Err(Stop::Usage(text.into()));
         }
         self.state = match state {

@@ -14,7 +14,7 @@ use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
     open_torrent,
     owner::{self, Differing},
-    read_entries, read_torrent, replace, room, write,
+    read_entries, read_torrent, replace, room, unfinished, write,
 };
 use everseed_node::Order;
 
@@ -304,6 +304,10 @@ pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Do
         return Err((format!("--out {shown}: that is a file; give a folder"), 1));
     }
     content.give(fetch.access);
+    for path in unfinished::find(content).map_err(|error| failed(&error))? {
+        let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
+        log::info!("{shown}: another client has not finished it; what is good of it is used");
+    }
     let mut wanted = None;
     let mut used = vec![false; fetch.only.len()];
     if !fetch.only.is_empty() {

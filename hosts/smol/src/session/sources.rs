@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options};
-use everseed_disk::{Choice, Content, Links, ReadError, check, find, read_torrent, resolve};
+use everseed_disk::{
+    Choice, Content, Links, ReadError, check, find, read_torrent, resolve, unfinished,
+};
 
 use super::claims::{Claims, claims};
 use super::kept;
@@ -82,6 +84,7 @@ fn look_around(content: &Content) {
     if check::reachable(content).is_err()
         && content.is_search_due(true)
         && let Err(error) = find::search(content, None, &mut || Instant::now() < until)
+            .and_then(|_| unfinished::find(content))
     {
         log::debug!("{}: {error}", content.name());
     }
@@ -207,7 +210,7 @@ impl Sources<'_> {
         let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
         self.describe(named, &data.join(content.name()), metainfo.private)?;
         self.describe(named, &content.root(), metainfo.private)?;
-        let content = content.copied_from(path).follow(self.links);
+        let mut content = content.copied_from(path).follow(self.links);
         say_renamed(&content);
         content.place_files(self.files).map_err(|number| {
             format!(

@@ -21,7 +21,7 @@ use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_disk::check::{Begun, Check};
 use everseed_disk::fault::{self, Unread};
-use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, write};
+use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
 use everseed_node::{ConnId, Source};
 
 use crate::alarm::Alarm;
@@ -304,6 +304,7 @@ impl Shared {
             Task::Write(block) => self.write(block, scratch),
             Task::Sync(content, number) => {
                 let synced = write::sync(&content)
+                    .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))
                     .and_then(|()| check::fingerprint(&content).map_err(WriteError::Place));
                 self.tell(Done::Synced(number, synced));
             }

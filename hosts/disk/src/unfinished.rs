@@ -1,0 +1,147 @@
+//! Files that another client began: they have a suffix to their name until they are whole.
+//!
+//! They are its files, or the owner's: what is good of them is used, and they are written to only once the owner said
+//! that they may be. Then they get their own name when all of them is good.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use everseed_core::metainfo::Kind;
+use rustix::fs::{RenameFlags, renameat, renameat_with};
+use rustix::io::Errno;
+
+use crate::content::Content;
+use crate::entry::Entry;
+use crate::error::ReadError;
+use crate::ours::{Mark, Note};
+use crate::placed::Place;
+
+/// Transmission's and KTorrent's, qBittorrent's, uTorrent's, BitTorrent's, BitComet's, Vuze's.
+const SUFFIXES: [&str; 6] = [".part", ".!qB", ".!ut", ".!bt", ".bc!", ".az!"];
+
+/// Takes such a file for each one of the torrent that is missing, and answers where they are.
+pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
+    let layout = content.layout();
+    let named = layout.named();
+    let mut found = Vec::new();
+    let mut changed = false;
+    for (number, entry) in (1..).zip(content.entries()?) {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.kind != Kind::Data || entry.len == 0 {
+            continue;
+        }
+        if let Some(place) = layout.placed.get(&entry.path) {
+            let is_there = named.stat_file(&place.path).is_ok();
+            if place.by_owner || !is_unfinished(content, &entry, &place.path) {
+                continue;
+            }
+            if is_there {
+                found.push(layout.whole(&place.path));
+                continue;
+            }
+            layout.placed.remove(&entry.path);
+            changed = true;
+        }
+        let usual = content.place_of(&entry);
+        if !(named.stat_file(&usual)).is_err_and(|failure| failure.is_no_such_name()) {
+            continue;
+        }
+        let fits = |path: &PathBuf| {
+            let stat = named.stat_file(path);
+            stat.is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|len| len <= entry.len))
+        };
+        let Some(path) = with_suffixes(&usual).find(fits) else {
+            continue;
+        };
+        found.push(layout.whole(&path));
+        let place = Place {
+            number,
+            path,
+            by_owner: false,
+        };
+        changed |= layout.placed.set(&entry.path, place);
+    }
+    if changed {
+        content.remember_places();
+    }
+    Ok(found)
+}
+
+/// Gives those that are ours by now and complete their own names.
+pub fn finish(content: &Content) -> Result<(), ReadError> {
+    let layout = content.layout();
+    let Some(ours) = content.ours().filter(|_| !layout.placed.is_empty()) else {
+        return Ok(());
+    };
+    let mut renamed = false;
+    let mut next = 0;
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.len == 0 {
+            continue;
+        }
+        let number = next;
+        next += 1;
+        let Some(place) = layout.placed.get(&entry.path) else {
+            continue;
+        };
+        let (Note::Complete(mark) | Note::Syncing(mark)) = ours.note(number) else {
+            continue;
+        };
+        if place.by_owner || !is_unfinished(content, &entry, &place.path) {
+            continue;
+        }
+        let own = layout.relative(&entry.path).into_owned();
+        match rename(content, &place.path, &own, mark) {
+            Ok(()) => {
+                layout.placed.remove(&entry.path);
+                renamed = true;
+            }
+            Err(error) => log::warn!(
+                "{}: {error}: it is complete and keeps that name",
+                layout.whole(&place.path).display()
+            ),
+        }
+    }
+    if renamed {
+        content.remember_places();
+    }
+    Ok(())
+}
+
+/// Whether a file lies where another client has it as long as it is not whole.
+fn is_unfinished(content: &Content, entry: &Entry, place: &Path) -> bool {
+    let own = content.layout().relative(&entry.path);
+    with_suffixes(&own).any(|path| path == place)
+}
+
+fn with_suffixes(path: &Path) -> impl Iterator<Item = PathBuf> {
+    SUFFIXES.iter().map(move |suffix| {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+/// Renames a file that is still the one of this mark, unless something has the name.
+fn rename(content: &Content, from: &Path, to: &Path, mark: Mark) -> Result<(), Errno> {
+    let named = content.layout().named();
+    let (file, _) = named.find_file(from).map_err(|_| Errno::NOENT)?;
+    if !mark.fits(Mark::of(&file)) {
+        return Err(Errno::STALE);
+    }
+    let folder = from.parent().unwrap_or(Path::new(""));
+    let folder = named.open_folder(folder).map_err(|_| Errno::NOENT)?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+    let (old, new) = (name(from), name(to));
+    match renameat_with(&folder, &old, &folder, &new, RenameFlags::NOREPLACE) {
+        // FAT and others do not know that flag.
+        Err(Errno::INVAL | Errno::NOSYS) if named.stat(to).is_err() => {
+            renameat(&folder, &old, &folder, &new)?;
+        }
+        done => done?,
+    }
+    // What is lost of it with the power is found again.
+    let _ = rustix::fs::fsync(&folder);
+    Ok(())
+}
