@@ -2,13 +2,14 @@
 //! which read into one buffer and throw away what came, or compare it with what it should be.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-use crate::dial::dial;
+use crate::dial::{dial, dial_from};
 use crate::download::Download;
 
 /// What every peer asks for.
@@ -16,6 +17,8 @@ use crate::download::Download;
 pub struct Work<'a> {
     /// The seeder.
     pub to: SocketAddr,
+    /// The first one's address, after which the others have the next; without it nobody had theirs before.
+    pub from: Option<Ipv4Addr>,
     /// How many peers.
     pub peers: usize,
     /// They all stop so long after the first bytes came.
@@ -98,8 +101,9 @@ pub fn leech(work: &Work<'_>, download: impl Fn(usize) -> Download) -> io::Resul
         check: work.check,
     };
     let start = Instant::now();
-    for number in 0..work.peers {
-        crowd.add(work.to, download(number), start)?;
+    for (number, call) in call_all(work).into_iter().enumerate() {
+        let (begun, stream) = call?;
+        crowd.add(stream, download(number), [begun, start])?;
     }
     let mut events = [NOTHING; 256];
     while crowd.peers.iter().any(Peer::wants) {
@@ -126,6 +130,26 @@ pub fn leech(work: &Work<'_>, download: impl Fn(usize) -> Download) -> io::Resul
     Ok(crowd.outcome())
 }
 
+/// Connects them one after the other; where that takes long all at once.
+fn call_all(work: &Work<'_>) -> Vec<io::Result<(Instant, TcpStream)>> {
+    let Some(first) = work.from else {
+        let call = |_| Ok((Instant::now(), dial(work.to)?));
+        return (0..work.peers).map(call).collect();
+    };
+    thread::scope(|scope| {
+        let calls: Vec<_> = (first.to_bits()..)
+            .take(work.peers)
+            .map(|from| {
+                let from = Ipv4Addr::from_bits(from);
+                scope.spawn(move || Ok((Instant::now(), dial_from(from, work.to)?)))
+            })
+            .collect();
+        let done = calls.into_iter().map(|call| call.join());
+        done.map(|call| call.expect("a call without a panic"))
+            .collect()
+    })
+}
+
 struct Crowd<'a> {
     poll: rustix::fd::OwnedFd,
     peers: Vec<Peer>,
@@ -146,9 +170,13 @@ struct Peer {
 }
 
 impl Crowd<'_> {
-    fn add(&mut self, to: SocketAddr, download: Download, now: Instant) -> io::Result<()> {
-        let start = Instant::now();
-        let stream = dial(to)?;
+    /// Adds a peer that began to call at the first of two times, when all were begun at the second.
+    fn add(
+        &mut self,
+        stream: TcpStream,
+        download: Download,
+        [start, now]: [Instant; 2],
+    ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         let number = EventData::new_u64(self.peers.len() as u64);
         epoll::add(&self.poll, &stream, number, EventFlags::IN)?;

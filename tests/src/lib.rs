@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`net`] | a network for one test, from which nothing leaves the machine |
+//! | [`far`] | a machine that is far away |
 //! | [`process`] | child processes that cannot outlive their test |
 //! | [`dir`] | folders that are gone after their test |
 //! | [`disk`] | a disk whose power can be cut |
@@ -32,6 +33,7 @@ pub mod dial;
 pub mod dir;
 pub mod disk;
 pub mod download;
+pub mod far;
 pub mod http;
 pub mod leecher;
 pub mod net;

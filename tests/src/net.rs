@@ -107,18 +107,9 @@ impl Neighbour {
     pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 16, 5, 1));
 
     /// Puts a machine beside that of this thread.
-    pub fn new(_net: &Net) -> Neighbour {
-        let dir = Dir::new("neighbour");
-        let argv = ["unshare", "--net", "sleep", "infinity"].map(str::to_owned);
-        let process = Process::start("a neighbour", &argv, &dir.join("log"));
-        let pid = process.pid();
-        let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
-        let ours = network("thread-self");
-        wait("a neighbour's network", PATIENCE, || {
-            let its = network(&pid.to_string());
-            (its.is_some() && its != ours).then_some(())
-        });
-        let neighbour = Neighbour { process, _dir: dir };
+    pub fn new(net: &Net) -> Neighbour {
+        let neighbour = Neighbour::alone(net);
+        let pid = neighbour.process.pid();
         run_ip(
             &[],
             &format!(
@@ -133,6 +124,21 @@ impl Neighbour {
             neighbour.is_up().then_some(())
         });
         neighbour
+    }
+
+    /// A machine without a cable to it.
+    pub(crate) fn alone(_net: &Net) -> Neighbour {
+        let dir = Dir::new("neighbour");
+        let argv = ["unshare", "--net", "sleep", "infinity"].map(str::to_owned);
+        let process = Process::start("a neighbour", &argv, &dir.join("log"));
+        let pid = process.pid();
+        let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
+        let ours = network("thread-self");
+        wait("a neighbour's network", PATIENCE, || {
+            let its = network(&pid.to_string());
+            (its.is_some() && its != ours).then_some(())
+        });
+        Neighbour { process, _dir: dir }
     }
 
     /// Lays another cable to it, between interfaces of these names; it has no addresses yet, and nothing is sent on
@@ -174,16 +180,18 @@ impl Neighbour {
     }
 
     /// Does something on that machine; sockets that it opens stay there.
-    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let path = format!("/proc/{}/ns/net", self.process.pid());
         let network = fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let thread = thread::spawn(move || {
-            let moved =
-                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
-            moved.expect("another network for a thread");
-            work()
-        });
-        thread.join().expect("a thread on another machine")
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                let moved =
+                    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+                moved.expect("another network for a thread");
+                work()
+            });
+            thread.join().expect("a thread on another machine")
+        })
     }
 
     fn is_up(&self) -> bool {

@@ -11,6 +11,7 @@ mod defaults;
 mod described;
 mod discovery;
 mod download;
+mod far;
 mod faults;
 mod flood;
 mod found;

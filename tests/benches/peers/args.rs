@@ -9,13 +9,15 @@ Measures everseed (target/release/everseed, or what EVERSEED in the environment
 names) beside other clients, and prints tables in Markdown. A client that is not
 installed is named, and its column is empty. Needs root, or a user namespace.
 
-  quick                less work, one round: 3 minutes instead of 15
+  quick                less work, one round: 8 minutes instead of 25
   smoke                hardly any work, but every byte is compared; fails if a
                        client is missing or does not do what it should
-      --rows ROW,..    crowd, one, idle, cpu, pieces, torrents, size
+      --rows ROW,..    crowd, one, far, idle, cpu, pieces, torrents, size
       --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
                        libtorrent-least, aria2, transmission
-      --rounds N       rounds of crowd and one, in turn; medians count
+      --rounds N       rounds of crowd, one and far, in turn; medians count
+      --with OPTIONS   what everseed is started with, instead of
+                       `--slots 50 --max-peers 1000`, or nothing for far
 ";
 
 /// What is measured together.
@@ -25,6 +27,8 @@ pub(crate) enum Row {
     Crowd,
     /// One peer downloads; before that, how long checking takes.
     One,
+    /// Peers download that are far away.
+    Far,
     /// Memory with idle peers.
     Idle,
     /// CPU time with idle peers.
@@ -38,9 +42,10 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Row; 7] = [
+    pub(crate) const ALL: [Row; 8] = [
         Row::Crowd,
         Row::One,
+        Row::Far,
         Row::Idle,
         Row::Cpu,
         Row::Pieces,
@@ -52,6 +57,7 @@ impl Row {
         match self {
             Row::Crowd => "crowd",
             Row::One => "one",
+            Row::Far => "far",
             Row::Idle => "idle",
             Row::Cpu => "cpu",
             Row::Pieces => "pieces",
@@ -62,7 +68,7 @@ impl Row {
 
     /// Whether it is measured in every round.
     pub(crate) fn repeats(self) -> bool {
-        matches!(self, Row::Crowd | Row::One)
+        matches!(self, Row::Crowd | Row::One | Row::Far)
     }
 }
 
@@ -95,6 +101,8 @@ pub(crate) struct Args {
     rows: Vec<Row>,
     pub(crate) clients: Vec<Client>,
     pub(crate) rounds: usize,
+    /// What everseed is started with, if that is not what is usual.
+    with: Option<String>,
 }
 
 impl Args {
@@ -107,6 +115,7 @@ impl Args {
             rows: Row::ALL.to_vec(),
             clients: Client::ALL.to_vec(),
             rounds: 0,
+            with: None,
         };
         let mut words = words.iter().filter(|word| *word != "--bench");
         while let Some(word) = words.next() {
@@ -120,6 +129,7 @@ impl Args {
                     let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
                     args.rounds = rounds.ok_or("--rounds takes a number from 1")?;
                 }
+                "--with" => args.with = Some(value()?.to_owned()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("{word} is unknown")),
             }
@@ -128,6 +138,16 @@ impl Args {
             args.rounds = args.size.pick(3, 1, 1);
         }
         Ok(Some(args))
+    }
+
+    /// What everseed is started with for a row.
+    pub(crate) fn options(&self, row: Row) -> Vec<String> {
+        let usual = match row {
+            Row::Far => "",
+            _ => "--slots 50 --max-peers 1000",
+        };
+        let words = self.with.as_deref().unwrap_or(usual);
+        words.split_whitespace().map(str::to_owned).collect()
     }
 
     pub(crate) fn has(&self, row: Row) -> bool {

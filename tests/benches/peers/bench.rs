@@ -19,6 +19,7 @@ use crate::tracker;
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) args: Args,
+    pub(crate) net: Net,
     /// Those that are asked for and installed.
     pub(crate) clients: Vec<Client>,
     /// What a person should know besides the figures.
@@ -62,8 +63,10 @@ impl Bench {
         let clients = args.clients.iter().copied();
         let clients: Vec<_> = clients.filter(|c| c.missing().is_none()).collect();
         let ips = clients.iter().map(|c| (*c, net.ip(Family::V4))).collect();
+        let tracker = tracker::start(net.addr(Family::V4));
         let mut bench = Bench {
             args,
+            net,
             clients,
             notes,
             failures: Vec::new(),
@@ -72,7 +75,7 @@ impl Bench {
             ips,
             port: 20_000,
             sets: HashMap::new(),
-            tracker: tracker::start(net.addr(Family::V4)),
+            tracker,
             start: Instant::now(),
         };
         for (client, package) in missing {
@@ -106,13 +109,14 @@ impl Bench {
     pub(crate) fn start(
         &mut self,
         client: Client,
+        row: Row,
         torrents: &[Torrent],
         set: &Set,
     ) -> Result<Started, String> {
         self.port += 1;
         let addr = SocketAddr::new(self.ip(client), self.port);
         let start = Instant::now();
-        let running = client.start(torrents, &set.data, addr);
+        let running = client.start(torrents, &set.data, addr, &self.args.options(row));
         let last = torrents.last().expect("a torrent");
         let found = match client.is_peer() {
             true => ready(addr, last.hash, last.pieces(), start, PATIENCE),

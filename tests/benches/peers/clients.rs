@@ -93,11 +93,17 @@ impl Client {
         find(name).is_none().then_some(package)
     }
 
-    /// Starts it on torrents whose files are in `data`.
-    pub(crate) fn start(self, torrents: &[Torrent], data: &Path, listen: SocketAddr) -> Running {
+    /// Starts it on torrents whose files are in `data`; everseed with these options.
+    pub(crate) fn start(
+        self,
+        torrents: &[Torrent],
+        data: &Path,
+        listen: SocketAddr,
+        options: &[String],
+    ) -> Running {
         let dir = Dir::new(self.name());
         let argv = match self {
-            Client::Everseed => ours(torrents, data, &dir, listen),
+            Client::Everseed => ours(torrents, data, &dir, listen, options),
             Client::Floor => floor::command(&torrents[0], data, listen),
             Client::Nginx => nginx(data, &dir, listen),
             Client::Rtorrent => rtorrent(torrents, data, &dir, listen),
@@ -146,7 +152,13 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-fn ours(torrents: &[Torrent], data: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
+fn ours(
+    torrents: &[Torrent],
+    data: &Path,
+    dir: &Dir,
+    listen: SocketAddr,
+    options: &[String],
+) -> Vec<String> {
     let mut argv = vec![everseed(), "seed".to_owned()];
     argv.extend(torrents.iter().map(|t| t.path.display().to_string()));
     argv.extend(["--data".to_owned(), data.display().to_string()]);
@@ -155,7 +167,7 @@ fn ours(torrents: &[Torrent], data: &Path, dir: &Dir, listen: SocketAddr) -> Vec
         "--state".to_owned(),
         dir.join("state").display().to_string(),
     ]);
-    argv.extend(words(["--slots", "50", "--max-peers", "1000"]));
+    argv.extend_from_slice(options);
     argv
 }
 

@@ -1,6 +1,7 @@
 //! What is measured, and the goals.
 
 use crate::clients::Client;
+use crate::far::CASES;
 
 /// A measured number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -10,6 +11,8 @@ pub(crate) enum Figure {
     CrowdRate,
     OneRate,
     CrowdFair,
+    /// Peers that are far away, by the number of the case.
+    Far(u8),
     First,
     Idle0,
     Idle50,
@@ -40,10 +43,13 @@ pub(crate) enum Goal {
     AtMostTimes(&'static [(f64, Client)]),
     /// At least so many times what others have in the same run.
     AtLeastTimes(&'static [(f64, Client)]),
+    /// The same for the one that has least.
+    AtLeastTimesLeast(&'static [(f64, Client)]),
 }
 
 impl Figure {
-    pub(crate) const ALL: [Figure; 22] = [
+    /// All but those of peers that are far away.
+    const NEAR: [Figure; 22] = [
         Figure::CrowdCpu,
         Figure::OneCpu,
         Figure::CrowdRate,
@@ -68,6 +74,11 @@ impl Figure {
         Figure::Size,
     ];
 
+    pub(crate) fn all() -> impl Iterator<Item = Figure> {
+        let far = (0..).zip(CASES).map(|(number, _)| Figure::Far(number));
+        Figure::NEAR.into_iter().chain(far)
+    }
+
     /// With its unit.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -75,6 +86,7 @@ impl Figure {
             Figure::OneCpu => "1 peer: CPU s per GiB",
             Figure::CrowdRate => "50 peers: MB/s",
             Figure::OneRate => "1 peer: MB/s",
+            Figure::Far(number) => CASES[usize::from(number)].title,
             Figure::CrowdFair => "50 peers: fairness (Jain)",
             Figure::First => "connect to first block, ms",
             Figure::Idle0 => "no peers: MiB",
@@ -98,10 +110,13 @@ impl Figure {
 
     pub(crate) fn goal(self) -> Goal {
         const CPU: Goal = Goal::AtMostTimes(&[(1.1, Client::Floor), (0.55, Client::Rtorrent)]);
+        const FAR: Goal =
+            Goal::AtLeastTimesLeast(&[(0.95, Client::Libtorrent), (0.95, Client::Floor)]);
         match self {
             Figure::CrowdCpu | Figure::OneCpu => CPU,
             Figure::CrowdRate => Goal::AtLeastTimes(&[(1.3, Client::Rtorrent)]),
             Figure::OneRate => Goal::Open,
+            Figure::Far(_) => FAR,
             Figure::CrowdFair => Goal::AtLeast(0.99),
             Figure::First => Goal::AtMost(5.0),
             Figure::Idle0 => Goal::AtMost(1.2),
@@ -126,7 +141,7 @@ impl Figure {
     pub(crate) fn more_is_better(self) -> bool {
         matches!(
             self,
-            Figure::CrowdRate | Figure::OneRate | Figure::CrowdFair
+            Figure::CrowdRate | Figure::OneRate | Figure::CrowdFair | Figure::Far(_)
         )
     }
 }

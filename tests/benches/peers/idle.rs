@@ -50,7 +50,7 @@ pub(crate) fn memory(bench: &mut Bench) {
 fn start(bench: &mut Bench, row: Row, set: &Set) -> Vec<(Client, Started)> {
     let mut started = Vec::new();
     for client in bench.clients.clone() {
-        match bench.start(client, &set.torrents, set) {
+        match bench.start(client, row, &set.torrents, set) {
             Ok(one) => started.push((client, one)),
             Err(error) => bench.note_failure(client, row, Err(error)),
         }

@@ -8,7 +8,7 @@
 //! | [`floor`] | the least that a seeder could do |
 //! | [`data`], [`tracker`] | what is seeded |
 //! | [`bench`] | a run: its network, its clients, its results |
-//! | [`serving`], [`idle`], [`start`] | the measurements |
+//! | [`serving`], [`far`], [`idle`], [`start`] | the measurements |
 //! | [`figures`], [`table`] | what they are called, their goals, and how they are shown |
 //!
 //! It measures from outside, by `/proc` and `ss`. Everything is on loopback in a network of its own with
@@ -19,6 +19,7 @@ mod args;
 mod bench;
 mod clients;
 mod data;
+mod far;
 mod figures;
 mod floor;
 mod idle;
@@ -80,6 +81,7 @@ fn measure(bench: &mut Bench, row: Row) {
     let by_client: fn(&mut Bench, Client) -> Result<(), String> = match row {
         Row::Crowd => serving::crowd,
         Row::One => serving::one,
+        Row::Far => far::far,
         Row::Pieces => start::pieces,
         Row::Torrents => start::torrents,
         Row::Size => start::size,

@@ -8,10 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use everseed_tests::download::{BLOCK, Download, Wish};
+use everseed_tests::far::Far;
 use everseed_tests::leecher::{Outcome, Work, leech};
 use everseed_tests::process::find;
 use everseed_tests::usage;
 
+use crate::args::Row;
 use crate::bench::{Bench, Started, mib, mib_more};
 use crate::clients::Client;
 use crate::data::Set;
@@ -23,7 +25,7 @@ pub(crate) fn crowd(bench: &mut Bench, client: Client) -> Result<(), String> {
     let set = bench.random(size.pick(64, 64, 2) << 20);
     let peers = size.pick(50, 50, 4);
     let result = bench
-        .start(client, &set.torrents, &set)
+        .start(client, Row::Crowd, &set.torrents, &set)
         .and_then(|started| {
             if client.is_peer() {
                 bench.add(Figure::Ready, client, started.ready.as_secs_f64());
@@ -37,6 +39,7 @@ pub(crate) fn crowd(bench: &mut Bench, client: Client) -> Result<(), String> {
                 peers,
                 depth: DEPTH,
                 blocks: set.first().len / BLOCK,
+                far: None,
             };
             let (outcome, cpu) = load.run(bench, client, &started, &set)?;
             bench.add(Figure::CrowdTcp, client, mib(sampler.stop()));
@@ -66,11 +69,11 @@ pub(crate) fn one(bench: &mut Bench, client: Client) -> Result<(), String> {
         );
     }
     let result = bench
-        .start(client, &small.torrents, &small)
+        .start(client, Row::One, &small.torrents, &small)
         .and_then(|started| {
             let least = started.cpu;
             drop(started);
-            let started = bench.start(client, &large.torrents, &large)?;
+            let started = bench.start(client, Row::One, &large.torrents, &large)?;
             if client.is_peer() && client != Client::Floor {
                 let bytes = large.first().len - small.first().len;
                 let cpu = started.cpu.saturating_sub(least);
@@ -82,6 +85,7 @@ pub(crate) fn one(bench: &mut Bench, client: Client) -> Result<(), String> {
                 peers: 1,
                 depth: DEPTH,
                 blocks: large.first().len / BLOCK,
+                far: None,
             };
             let (outcome, cpu) = load.run(bench, client, &started, &large)?;
             bench.add(Figure::OneCpu, client, per_gib(cpu, outcome.bytes()));
@@ -110,6 +114,7 @@ fn first_block(
             peers: 1,
             depth,
             blocks: (depth as u64).min(set.first().len / BLOCK),
+            far: None,
         };
         let (outcome, _) = load.run(bench, client, started, set)?;
         slowest = slowest.max(outcome.first().unwrap_or(PATIENCE));
@@ -119,16 +124,18 @@ fn first_block(
 }
 
 /// What the leecher is to do.
-struct Load {
-    peers: usize,
-    depth: usize,
+pub(crate) struct Load<'a> {
+    pub(crate) peers: usize,
+    pub(crate) depth: usize,
     /// Blocks that each peer wants.
-    blocks: u64,
+    pub(crate) blocks: u64,
+    /// Where the peers are, if that is far away, and how long they take what they get.
+    pub(crate) far: Option<(&'a Far, Duration)>,
 }
 
-impl Load {
+impl Load<'_> {
     /// Has it done, and says what the seeder took for it.
-    fn run(
+    pub(crate) fn run(
         &self,
         bench: &Bench,
         client: Client,
@@ -142,8 +149,9 @@ impl Load {
         });
         let work = Work {
             to: started.running.addr,
+            from: self.far.map(|(far, _)| far.ip()),
             peers: self.peers,
-            limit: Duration::from_secs(size.pick(6, 3, 60)),
+            limit: (self.far).map_or(Duration::from_secs(size.pick(6, 3, 60)), |(_, limit)| limit),
             patience: PATIENCE,
             check: content.as_deref(),
         };
@@ -160,7 +168,11 @@ impl Load {
             }),
         };
         let before = usage::cpu(started.running.pid());
-        let outcome = leech(&work, download).map_err(|e| format!("leeching: {e}"))?;
+        let outcome = match self.far {
+            None => leech(&work, download),
+            Some((far, _)) => far.inside(|| leech(&work, download)),
+        };
+        let outcome = outcome.map_err(|e| format!("leeching: {e}"))?;
         let cpu = usage::cpu(started.running.pid()).saturating_sub(before);
         if outcome.bytes() == 0 {
             return Err(format!("served nothing to {} peers", self.peers));

@@ -12,6 +12,7 @@ use everseed_tests::service::Service;
 use everseed_tests::usage;
 use everseed_tests::watched::fill;
 
+use crate::args::Row;
 use crate::bench::{Bench, mib, mib_more};
 use crate::clients::Client;
 use crate::data::{Set, Torrent};
@@ -84,7 +85,7 @@ fn resident(
     torrents: &[Torrent],
     set: &Set,
 ) -> Result<u64, String> {
-    let started = bench.start(client, torrents, set)?;
+    let started = bench.start(client, Row::Torrents, torrents, set)?;
     bench.settle(3);
     Ok(usage::resident(started.running.pid()))
 }

@@ -38,7 +38,7 @@ fn measured(bench: &Bench) -> impl Iterator<Item = Figure> {
         let mut clients = bench.clients.iter();
         clients.any(|client| !bench.values(*figure, *client).is_empty())
     };
-    Figure::ALL.into_iter().filter(known)
+    Figure::all().filter(known)
 }
 
 /// The goal with what of it was reached in this run, and whether it was missed.
@@ -65,6 +65,11 @@ fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
         Goal::AtLeast(goal) => (format!("at least {goal}"), is(less, goal)),
         Goal::AtMostTimes(of) => times(bench, figure, of, more),
         Goal::AtLeastTimes(of) => times(bench, figure, of, less),
+        Goal::AtLeastTimesLeast(of) => {
+            let each = of.iter().map(|one| times(bench, figure, &[*one], less));
+            let (texts, missed): (Vec<_>, Vec<_>) = each.unzip();
+            (texts.join(" or "), missed.iter().all(|missed| *missed))
+        }
     }
 }
 
