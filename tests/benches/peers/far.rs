@@ -23,18 +23,54 @@ pub(crate) struct Case {
 /// All that is measured; a [`Figure`] has its number here. How much waits before the line is what is on its way
 /// when it is full.
 pub(crate) const CASES: [Case; 12] = [
-    case("30 ms, 500 Mbit/s: Mbit/s to 1 peer", 1, 30, 500, 0),
-    case("the same to 8 peers", 8, 30, 500, 0),
-    case("the same with 0.1 % loss, to 1 peer", 1, 30, 500, 1000),
-    case("the same to 8 peers with loss", 8, 30, 500, 1000),
-    case("100 ms, 200 Mbit/s: Mbit/s to 1 peer", 1, 100, 200, 0),
-    case("the same to 8 peers", 8, 100, 200, 0),
-    case("the same with 0.1 % loss, to 1 peer", 1, 100, 200, 1000),
-    case("the same to 8 peers with loss", 8, 100, 200, 1000),
-    case("250 ms, 100 Mbit/s: Mbit/s to 1 peer", 1, 250, 100, 0),
-    case("the same to 8 peers", 8, 250, 100, 0),
-    case("the same with 0.1 % loss, to 1 peer", 1, 250, 100, 1000),
-    case("the same to 8 peers with loss", 8, 250, 100, 1000),
+    case("30 ms, 500 Mbit/s, 1 peer: Mbit/s", 1, 30, 500, 0),
+    case("30 ms, 500 Mbit/s, 8 peers: Mbit/s", 8, 30, 500, 0),
+    case(
+        "30 ms, 500 Mbit/s, 0.1 % loss, 1 peer: Mbit/s",
+        1,
+        30,
+        500,
+        1000,
+    ),
+    case(
+        "30 ms, 500 Mbit/s, 0.1 % loss, 8 peers: Mbit/s",
+        8,
+        30,
+        500,
+        1000,
+    ),
+    case("100 ms, 200 Mbit/s, 1 peer: Mbit/s", 1, 100, 200, 0),
+    case("100 ms, 200 Mbit/s, 8 peers: Mbit/s", 8, 100, 200, 0),
+    case(
+        "100 ms, 200 Mbit/s, 0.1 % loss, 1 peer: Mbit/s",
+        1,
+        100,
+        200,
+        1000,
+    ),
+    case(
+        "100 ms, 200 Mbit/s, 0.1 % loss, 8 peers: Mbit/s",
+        8,
+        100,
+        200,
+        1000,
+    ),
+    case("250 ms, 100 Mbit/s, 1 peer: Mbit/s", 1, 250, 100, 0),
+    case("250 ms, 100 Mbit/s, 8 peers: Mbit/s", 8, 250, 100, 0),
+    case(
+        "250 ms, 100 Mbit/s, 0.1 % loss, 1 peer: Mbit/s",
+        1,
+        250,
+        100,
+        1000,
+    ),
+    case(
+        "250 ms, 100 Mbit/s, 0.1 % loss, 8 peers: Mbit/s",
+        8,
+        250,
+        100,
+        1000,
+    ),
 ];
 
 const fn case(
@@ -53,8 +89,20 @@ const fn case(
     }
 }
 
+impl Case {
+    /// Its line, with what is behind it.
+    fn lay(&self, bench: &Bench) -> Far {
+        let round_trip = Duration::from_millis(self.round_trip_ms);
+        let way = Way::new(round_trip, self.rate_mbps * 1_000_000).losing(self.loss_ppm);
+        let far = Far::new(&bench.net, way);
+        // As with the others: what the system defaults to may be one that not all have.
+        far.use_congestion_control(&bench.net, "cubic");
+        far
+    }
+}
+
 /// All cases, one after the other. The floor is the plain TCP sender among them, as nothing is set of its
-/// sockets; who is not asked to be measured here by name is left out unless people seed with it.
+/// sockets. Others than these are left out, as each takes minutes.
 pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !matches!(
         client,
@@ -64,25 +112,26 @@ pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     }
     let size = bench.args.size;
     let set = bench.random(size.pick(64, 64, 2) << 20);
+    // Before the client is there: libtorrent listens anew when interfaces come.
+    let cases: Vec<_> = (0..)
+        .zip(CASES)
+        .take(size.pick(12, 12, 2))
+        .map(|(number, case)| (number, case, case.lay(bench)))
+        .collect();
     let result = bench
         .start(client, Row::Far, &set.torrents, &set)
         .and_then(|started| {
             bench.settle(1);
-            for (number, case) in (0..).zip(CASES).take(size.pick(12, 12, 2)) {
-                let round_trip = Duration::from_millis(case.round_trip_ms);
-                let way = Way::new(round_trip, case.rate_mbps * 1_000_000).losing(case.loss_ppm);
-                let far = Far::new(&bench.net, way);
-                // As with the others: what the system defaults to may be one that not all have.
-                far.use_congestion_control(&bench.net, "cubic");
+            for (number, case, far) in &cases {
                 let load = Load {
                     peers: case.peers,
                     depth: DEPTH,
                     // Without an end: blocks come again.
                     blocks: size.pick(1 << 20, 1 << 20, 64),
-                    far: Some((&far, Duration::from_secs(size.pick(10, 6, 60)))),
+                    far: Some((far, Duration::from_secs(size.pick(10, 6, 60)))),
                 };
                 let (outcome, _) = load.run(bench, client, &started, &set)?;
-                bench.add(Figure::Far(number), client, outcome.rate() * 8.0);
+                bench.add(Figure::Far(*number), client, outcome.rate() * 8.0);
             }
             Ok(())
         });
