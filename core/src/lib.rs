@@ -15,6 +15,7 @@
 //! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
 //! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
 //! | [`extension`] | the extended handshake | BEP 10, 21 |
+//! | [`priority`] | who is preferred when there is no room for all | BEP 40 |
 //! | [`tracker`] | what peers and trackers say to each other | BEP 3, 7, 15, 23, 41 |
 //! | [`portmap`] | what is said to a router so that it forwards a port | RFC 6886, 6887, UPnP |
 //! | [`resume`] | what is known of a torrent's files from the last run | |
@@ -68,6 +69,7 @@
 
 pub mod bencode;
 pub mod bits;
+mod crc32c;
 pub mod extension;
 pub mod geometry;
 pub mod hash;
@@ -77,6 +79,7 @@ pub mod metadata;
 pub mod metainfo;
 pub mod pool;
 pub mod portmap;
+pub mod priority;
 pub mod resume;
 pub mod rng;
 pub mod sums;

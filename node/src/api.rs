@@ -12,6 +12,7 @@ use everseed_core::wire::PeerId;
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::announcer::{AnnounceId, Job};
+use crate::discovery::candidates::PeerSource;
 use crate::peer::{ConnId, Reason};
 
 /// Who this node is on the network.
@@ -127,15 +128,13 @@ pub enum Event<'a> {
     Recheck(TorrentId),
     /// A torrent's storage, which refused a write, may take writes again.
     Writable(TorrentId),
-    /// This address may have peers of the torrent.
-    Peer(TorrentId, SocketAddr),
+    /// Somebody says that there is a peer of the torrent. One that the user named is called for ever.
+    Peer(TorrentId, SocketAddr, PeerSource),
     /// A tracker has answered, and wants to be asked again after so long.
     Announced(AnnounceId, Intervals),
     /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
     /// does not want to be asked.
     AnnounceFailed(AnnounceId, Option<Duration>),
-    /// The user says that there is a peer of the torrent: it is called for ever.
-    NamedPeer(TorrentId, SocketAddr),
 }
 
 /// Numbers about a torrent.

@@ -1,5 +1,7 @@
 //! What a host has its node do with torrents, and what it may ask about them.
 
+use core::net::SocketAddr;
+
 use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
@@ -15,6 +17,7 @@ use crate::discovery::announcer::Job;
 use crate::node::Node;
 use crate::peer::{ConnId, Reason};
 use crate::torrent;
+use crate::torrent::publicity::Publicity;
 
 impl<'m> Node<'m> {
     /// Looks whether every slot is with somebody and every count is right. Simulators and tests call it as
@@ -99,6 +102,31 @@ impl<'m> Node<'m> {
         self.parts.download.forget_partials(&mut self.parts.cx, id);
         self.parts.discovery.candidates.forget(id);
         self.parts.cx.torrents.sleep(id);
+    }
+
+    /// Says by what peers of a torrent may be found, awake or asleep: before, they are found by nothing but what
+    /// the host tells of. Who is there of one that turns out to be private leaves, and may come again by its tracker.
+    pub fn publish(&mut self, now: Instant, id: TorrentId, publicity: Publicity) {
+        self.parts.cx.now = now;
+        let before = self.parts.cx.torrents.publicity(id);
+        self.parts.cx.torrents.names.set_publicity(id, publicity);
+        if publicity.is_private() && !before.is_private() {
+            self.part_with_all(id);
+        }
+    }
+
+    /// Says where the world reaches us, for an address of its family: by that and by their own addresses peers are
+    /// preferred when there is no room for all (BEP 40).
+    pub fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
+        self.parts.cx.now = now;
+        self.parts.discovery.candidates.set_ours(addr);
+    }
+
+    /// Parts with all peers of a torrent, and forgets where others could be called.
+    fn part_with_all(&mut self, id: TorrentId) {
+        self.swarm
+            .close_all(&mut self.parts, id, Reason::OtherTracker);
+        self.parts.discovery.candidates.forget(id);
     }
 
     /// Whether a torrent is known and asleep.

@@ -41,6 +41,8 @@ pub use crate::api::{
     StorageError, Stuck, TorrentStats, Wanted,
 };
 pub use crate::discovery::announcer::{AnnounceId, Job};
+pub use crate::discovery::candidates::PeerSource;
 pub use crate::memory::Memory;
 pub use crate::node::Node;
 pub use crate::peer::{ConnId, Reason};
+pub use crate::torrent::publicity::Publicity;

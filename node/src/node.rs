@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
-use crate::discovery::candidates::Standing;
+use crate::discovery::candidates::Named;
 use crate::parts::Parts;
 use crate::peer::State;
 use crate::rate::QUANTUM;
@@ -64,7 +64,7 @@ use crate::torrent;
 /// use std::mem::MaybeUninit;
 /// use everseed_core::{geometry::Geometry, hash::InfoHash, time::Instant};
 /// use everseed_node::memory::{Lender, Sizes};
-/// use everseed_node::{Action, Bodies, Event, Have, Identity, Limits, Memory, Node, Order, Wanted};
+/// use everseed_node::{Action, Bodies, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Wanted};
 ///
 /// struct Heap;
 /// impl Lender<'static> for Heap {
@@ -98,7 +98,7 @@ use crate::torrent;
 /// let seeded = nodes[0].add(hash, geometry, Have::All, 0).unwrap();
 /// let wanted = nodes[1].add(hash, geometry, Have::Nothing, 0).unwrap();
 /// nodes[1].download(now, wanted, Wanted::All, Order::Rarest).unwrap();
-/// nodes[1].event(now, Event::Peer(wanted, "10.0.0.1:6881".parse().unwrap()));
+/// nodes[1].event(now, Event::Peer(wanted, "10.0.0.1:6881".parse().unwrap(), PeerSource::Tracker));
 ///
 /// let (mut conns, mut wires) = ([None, None], [Vec::new(), Vec::new()]);
 /// while !nodes[1].is_complete(wanted) {
@@ -305,21 +305,15 @@ impl<'m> Node<'m> {
             Event::Recheck(torrent) => self.swarm.recheck(&mut self.parts, torrent),
             Event::Restored(torrent, have) => self.swarm.restored(&mut self.parts, torrent, have),
             Event::Writable(torrent) => self.parts.download.writable(&mut self.parts.cx, torrent),
-            Event::Peer(torrent, addr) => {
-                if self.parts.cx.torrents.get(torrent).is_some() {
-                    self.parts
-                        .discovery
-                        .candidates
-                        .add(now, torrent, addr, Standing::Stranger);
-                }
-            }
-            Event::NamedPeer(torrent, addr) => {
-                if self.parts.cx.torrents.get(torrent).is_some() {
-                    self.parts
-                        .discovery
-                        .candidates
-                        .add(now, torrent, addr, Standing::Named);
-                }
+            Event::Peer(torrent, addr, source) => {
+                let named = Named {
+                    torrent,
+                    addr,
+                    source,
+                    by: None,
+                };
+                let torrents = &self.parts.cx.torrents;
+                self.parts.discovery.hear_of(now, torrents, named);
             }
             Event::Announced(id, told) => {
                 self.parts

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Action, Event, Identity, Limits, Order, StorageError, Wanted};
 use crate::memory::Sizes;
-use crate::{AddError, Bodies, ConnId, Have, Node};
+use crate::{AddError, Bodies, ConnId, Have, Node, Publicity};
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -138,6 +138,10 @@ pub enum Input<'a> {
     Tick,
     /// [`Node::forget_trackers`].
     ForgetTrackers(TorrentId),
+    /// [`Node::publish`].
+    Publish(TorrentId, Publicity),
+    /// [`Node::reached_at`].
+    ReachedAt(SocketAddr),
 }
 
 /// What a node answered.
@@ -221,6 +225,14 @@ impl<'m> Player<'_, 'm> {
             }
             Input::ForgetTrackers(id) => {
                 node.forget_trackers(now, id);
+                Output::Done
+            }
+            Input::Publish(id, publicity) => {
+                node.publish(now, id, publicity);
+                Output::Done
+            }
+            Input::ReachedAt(addr) => {
+                node.reached_at(now, addr);
                 Output::Done
             }
             Input::Stop => {

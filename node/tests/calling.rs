@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{HASH, Peer, Setup, World};
 use everseed_core::extension::Hello;
 use everseed_core::wire::Message;
-use everseed_node::{Event, Have, Reason};
+use everseed_node::{Event, Have, PeerSource, Reason};
 
 const ADDR: &str = "192.0.2.9:7000";
 
@@ -26,7 +26,7 @@ fn downloads() -> World {
 
 /// Tells the node of a peer.
 fn name(world: &mut World, addr: SocketAddr) {
-    let event = Event::Peer(world.torrent, addr);
+    let event = Event::Peer(world.torrent, addr, PeerSource::Tracker);
     world.node.event(world.now, event);
     world.settle();
 }
@@ -154,7 +154,7 @@ fn a_peer_that_is_named_again() {
 #[test]
 fn a_peer_that_the_user_named() {
     let mut world = downloads();
-    let event = Event::NamedPeer(world.torrent, addr());
+    let event = Event::Peer(world.torrent, addr(), PeerSource::User);
     world.node.event(world.now, event);
     world.settle();
     let hours = Duration::from_secs(6 * 3600);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{HASH, PIECES, Setup, World};
 use everseed_core::geometry::BLOCK;
 use everseed_core::wire::Message;
-use everseed_node::{Event, Have, Order, Wanted};
+use everseed_node::{Event, Have, Order, PeerSource, Wanted};
 
 fn world() -> World {
     World::new(&Setup::default(), Have::All)
@@ -216,7 +216,9 @@ fn who_has_what_is_left_out_is_remembered() {
     let mut world = downloading();
     world.unwritable = 5..9;
     let (id, addr) = (world.torrent, "10.1.2.3:6881".parse().unwrap());
-    world.node.event(world.now, Event::Peer(id, addr));
+    world
+        .node
+        .event(world.now, Event::Peer(id, addr, PeerSource::Tracker));
     world.settle();
     let (conn, _) = world.dialled[0];
     world.peers.push(common::Peer::new(conn, addr));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{HASH, Setup, World};
 use everseed_core::wire::Message;
-use everseed_node::{Have, Reason};
+use everseed_node::{Event, Have, PeerSource, Reason};
 
 /// Two peers that are served hold the whole pool of requests and do not read. That is no fault of
 /// those who wait: they stay, and are heard again as soon as there is room.
@@ -271,9 +271,10 @@ fn half_a_handshake_holds_no_place() {
             }
             assert!(honest.iter().all(|&peer| world.peers[peer].open));
             let addr = "198.51.100.1:6881".parse().unwrap();
-            world
-                .node
-                .event(world.now, everseed_node::Event::Peer(world.torrent, addr));
+            world.node.event(
+                world.now,
+                Event::Peer(world.torrent, addr, PeerSource::Tracker),
+            );
             world.settle();
             assert_eq!(world.dialled.len(), 1, "{hosts} hosts: a call");
             world.pass(Duration::from_secs(15));

@@ -12,7 +12,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_core::wire::{Message, WireError};
-use everseed_node::{Event, Have, Limits, Reason};
+use everseed_node::{Event, Have, Limits, PeerSource, Reason};
 
 fn world() -> World {
     World::new(&Setup::default(), Have::All)
@@ -563,9 +563,10 @@ fn newcomers_find_a_place() {
 fn peers_are_dialled_and_forgotten() {
     let mut world = world();
     let addr = "192.0.2.9:7000".parse().unwrap();
-    world
-        .node
-        .event(world.now, Event::Peer(world.torrent, addr));
+    world.node.event(
+        world.now,
+        Event::Peer(world.torrent, addr, PeerSource::Tracker),
+    );
     world.settle();
     let (id, to) = world.dialled[0];
     assert_eq!(to, addr);
@@ -586,9 +587,10 @@ fn peers_are_dialled_and_forgotten() {
 fn an_unreachable_peer_is_tried_less_and_less() {
     let mut world = world();
     let addr = "192.0.2.9:7000".parse().unwrap();
-    world
-        .node
-        .event(world.now, Event::Peer(world.torrent, addr));
+    world.node.event(
+        world.now,
+        Event::Peer(world.torrent, addr, PeerSource::Tracker),
+    );
     for _ in 0..100 {
         world.pass(Duration::from_secs(60));
         if let Some((id, _)) = world.dialled.last() {

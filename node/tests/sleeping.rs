@@ -11,7 +11,7 @@ use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_core::wire::Message;
-use everseed_node::{AddError, Event, Have, Reason};
+use everseed_node::{AddError, Event, Have, PeerSource, Reason};
 
 const OTHER: InfoHash = InfoHash([8; 20]);
 
@@ -109,7 +109,9 @@ fn trackers_hear_of_it_as_if_it_were_awake() {
     // Peers that the tracker names are of use to a torrent that is awake only.
     world.node.sleep(id);
     let addr = "192.0.2.1:6881".parse().unwrap();
-    world.node.event(world.now, Event::Peer(id, addr));
+    world
+        .node
+        .event(world.now, Event::Peer(id, addr, PeerSource::Tracker));
     world.pass(Duration::from_secs(10));
     assert!(world.dialled.is_empty());
 }

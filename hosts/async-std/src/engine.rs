@@ -19,7 +19,7 @@ use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::time::Instant;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError, check};
-use everseed_node::{Action, Bodies, ConnId, Event, Have, Node, Stats};
+use everseed_node::{Action, Bodies, ConnId, Event, Have, Node, PeerSource, Stats};
 
 use crate::memory;
 
@@ -114,9 +114,10 @@ impl Engine {
     /// Names a peer; it is dialled by the runner.
     pub(crate) fn call(&self, addr: SocketAddr) {
         let mut state = self.lock();
-        state
-            .node
-            .event(self.now(), Event::Peer(self.torrent, addr));
+        state.node.event(
+            self.now(),
+            Event::Peer(self.torrent, addr, PeerSource::Tracker),
+        );
         wake(&mut state.runner);
     }
 

@@ -17,7 +17,7 @@ use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_node::discovery::announcer::Job;
 use everseed_node::memory::{Lender, Sizes};
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Reason,
     StorageError, TorrentStats, Wanted,
 };
 
@@ -614,7 +614,7 @@ impl World {
                 let named = &self.hosts[other];
                 if other != host && named.alive && !named.profile.nat {
                     let now = Instant::from_micros(self.now);
-                    let event = Event::Peer(torrent, address(other));
+                    let event = Event::Peer(torrent, address(other), PeerSource::Tracker);
                     self.hosts[host].node.event(now, event);
                 }
             }

@@ -18,7 +18,7 @@ use everseed_node::discovery::announcer::Full;
 use everseed_node::trace::{Entry, Head, Input, Output, len};
 use everseed_node::{
     Action, AddError, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,
-    StorageError, Wanted,
+    Publicity, StorageError, Wanted,
 };
 
 /// A node and, if it is recorded, its tape.
@@ -154,6 +154,16 @@ impl Traced {
     pub(crate) fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
         self.node.forget_trackers(now, id);
         self.note(now, || Input::ForgetTrackers(id), || Output::Done);
+    }
+
+    pub(crate) fn publish(&mut self, now: Instant, id: TorrentId, publicity: Publicity) {
+        self.node.publish(now, id, publicity);
+        self.note(now, || Input::Publish(id, publicity), || Output::Done);
+    }
+
+    pub(crate) fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
+        self.node.reached_at(now, addr);
+        self.note(now, || Input::ReachedAt(addr), || Output::Done);
     }
 
     pub(crate) fn remove(&mut self, now: Instant, id: TorrentId) {

@@ -10,19 +10,82 @@
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
 //!
 //! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
-//! called once, but not within 15 s of the end of its last call.
+//! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same
+//! minute, the one that has the highest canonical priority (BEP 40) is called first.
 //!
-//! When the table is full, a new address takes the place of a stranger that failed, the one that did
-//! most often, then of another that failed; if none has failed yet, the new one is dropped: trackers will
-//! name it again. Those that the user named keep their place.
+//! Every address has a [`PeerSource`], and every source a share of the table. While there is room, a source may have
+//! more than its share, but one peer or machine that names others never has more than a quarter of the table. When the
+//! table is full, a new address takes the place of one that is not in use:
+//!
+//! 1. of a stranger that failed, the one that did most often, then of another that failed;
+//! 2. of one from a source that has more than its share, the one of the lowest canonical priority;
+//! 3. of one from its own source, if it has a higher canonical priority.
+//!
+//! A source that has its share already takes places of its own only, and who has its quarter takes those that it named
+//! itself. If there is none, the new address is dropped: it will be named again. Those that the user named keep their
+//! place, and those that gave or took content keep it until they fail.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use everseed_core::geometry::TorrentId;
+use everseed_core::priority::priority;
 use everseed_core::time::Instant;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::lazy_table::LazyTable;
+
+/// How an address came to be known. Of several that name one the first in this order counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum PeerSource {
+    /// The user named it.
+    User,
+    /// A tracker of the torrent named it, ours included.
+    Tracker,
+    /// It called us, and gave us something.
+    Caller,
+    /// The DHT did (BEP 5).
+    Dht,
+    /// It said so itself in our network (BEP 14).
+    Lsd,
+    /// A connected peer named it (BEP 11).
+    Pex,
+    /// A magnet link did (`x.pe`, BEP 9).
+    Magnet,
+}
+
+impl PeerSource {
+    const COUNT: usize = PeerSource::Magnet as usize + 1;
+
+    /// The part of `places` that its addresses keep when there are more.
+    fn share(self, places: usize) -> usize {
+        let share = match self {
+            PeerSource::User => places,
+            PeerSource::Tracker => places / 2,
+            PeerSource::Caller | PeerSource::Dht | PeerSource::Pex => places / 4,
+            PeerSource::Lsd | PeerSource::Magnet => places / 8,
+        };
+        share.max(1)
+    }
+
+    fn standing(self) -> Standing {
+        match self {
+            PeerSource::User => Standing::Named,
+            PeerSource::Caller => Standing::Good,
+            _ => Standing::Stranger,
+        }
+    }
+}
+
+/// An address that somebody named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Named {
+    pub(crate) torrent: TorrentId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) source: PeerSource,
+    /// The peer or machine that named it, see [`origin`](crate::peer::origin), if that has to be held to its quarter.
+    pub(crate) by: Option<u64>,
+}
 
 /// A lent slot for one address.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +94,11 @@ pub struct Candidate {
     retry_at: Instant,
     /// When its last connection ended, or could not be made.
     ended_at: Option<Instant>,
+    /// Its canonical priority, as far as our own address is known.
+    priority: u32,
+    /// Who named it, see [`Named::by`]: as much of that as tells a few of them apart.
+    by: Option<u32>,
+    source: PeerSource,
     /// Calls in vain, one after another.
     failures: u8,
     standing: Standing,
@@ -44,6 +112,9 @@ impl Candidate {
         entry: None,
         retry_at: Instant::ZERO,
         ended_at: None,
+        priority: 0,
+        by: None,
+        source: PeerSource::Tracker,
         failures: 0,
         standing: Standing::Stranger,
         in_use: false,
@@ -85,72 +156,139 @@ pub(crate) enum Fate {
 pub(crate) struct Candidates<'m> {
     slots: LazyTable<'m, Candidate>,
     next: Option<Instant>,
+    /// Where the world reaches us, by IPv4 and by IPv6, as far as that is known.
+    ours: [SocketAddr; 2],
 }
 
 impl<'m> Candidates<'m> {
     pub(crate) fn new(slots: LazyTable<'m, Candidate>) -> Candidates<'m> {
-        Candidates { slots, next: None }
+        let unknown = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
+        Candidates {
+            slots,
+            next: None,
+            ours: unknown.map(|ip| SocketAddr::new(ip, 0)),
+        }
     }
 
-    /// Notes that `addr` may have peers of `torrent`.
-    pub(crate) fn add(
-        &mut self,
-        now: Instant,
-        torrent: TorrentId,
-        addr: SocketAddr,
-        standing: Standing,
-    ) {
+    /// Says where the world reaches us, at an address of its family.
+    pub(crate) fn set_ours(&mut self, addr: SocketAddr) {
+        self.ours[usize::from(addr.is_ipv6())] = addr;
+        for slot in 0..self.slots.len() {
+            if let Some((_, addr)) = self.slots[slot].entry {
+                self.slots[slot].priority = self.priority(addr);
+            }
+        }
+    }
+
+    /// The canonical priority of a peer (BEP 40): the greater one is preferred.
+    pub(crate) fn priority(&self, addr: SocketAddr) -> u32 {
+        let family = usize::from(addr.ip().to_canonical().is_ipv6());
+        priority(self.ours[family], addr)
+    }
+
+    /// Notes that there may be a peer.
+    pub(crate) fn add(&mut self, now: Instant, named: Named) {
+        let Named {
+            torrent,
+            addr,
+            source,
+            ..
+        } = named;
         let ip = addr.ip();
-        let v4_mapped_nonsense = ip.is_unspecified() || ip.is_multicast();
-        if addr.port() == 0 || v4_mapped_nonsense {
+        if addr.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
             return;
         }
         let entry = Some((torrent, addr));
         let known = self.slots.iter().position(|c| c.entry == entry);
         if let Some(known) = known {
             let known = &mut self.slots[known];
-            known.standing = known.standing.max(standing);
+            known.standing = known.standing.max(source.standing());
+            if source < known.source {
+                (known.source, known.by) = (source, named.by.map(short));
+            }
             let may = known.ended_at.map(|at| at + RENAMED_AFTER);
             known.retry_at = known.retry_at.min(may.map_or(now, |at| at.max(now)));
             return self.settle();
         }
-        if let Some(slot) = self.place() {
+        let priority = self.priority(addr);
+        if let Some(slot) = self.place(&named, priority) {
             self.slots[slot] = Candidate {
                 entry,
                 retry_at: now,
-                standing,
+                priority,
+                by: named.by.map(short),
+                source,
+                standing: source.standing(),
                 ..Candidate::EMPTY
             };
             self.settle();
         }
     }
 
-    /// A place for a new one.
-    fn place(&mut self) -> Option<usize> {
-        let empty = self.slots.iter().position(|c| c.entry.is_none());
-        let empty = empty.or_else(|| self.slots.push(Candidate::EMPTY));
-        empty.or_else(|| {
-            let failed = |slot: &usize| {
-                let slot = &self.slots[*slot];
-                !slot.in_use && slot.failures > 0 && slot.standing != Standing::Named
+    /// A place for a new one, see the module.
+    fn place(&mut self, named: &Named, priority: u32) -> Option<usize> {
+        let places = self.slots.capacity();
+        let by = named.by.map(short);
+        let of_the_same = |c: &&Candidate| c.entry.is_some() && c.by == by;
+        let crowds =
+            by.is_some() && self.slots.iter().filter(of_the_same).count() >= (places / 4).max(1);
+        if !crowds {
+            let empty = self.slots.iter().position(|c| c.entry.is_none());
+            let empty = empty.or_else(|| self.slots.push(Candidate::EMPTY));
+            if empty.is_some() {
+                return empty;
+            }
+        }
+        let mut count = [0; PeerSource::COUNT];
+        for candidate in self.slots.iter().filter(|c| c.entry.is_some()) {
+            count[candidate.source as usize] += 1;
+        }
+        let has_its_share = count[named.source as usize] >= named.source.share(places);
+        let worth = |&slot: &usize| {
+            let c = &self.slots[slot];
+            let own = c.source == named.source;
+            if c.in_use || c.standing == Standing::Named || (has_its_share && !own) {
+                return None;
+            }
+            if crowds && c.by != by {
+                return None;
+            }
+            let stranger = c.standing == Standing::Stranger;
+            let rule = match (c.failures > 0, stranger) {
+                (true, true) => Rule::Failed,
+                (true, false) => Rule::FailedGood,
+                // Only the user's word weighs more.
+                (false, false) if named.source != PeerSource::User => return None,
+                (false, _) if !own && count[c.source as usize] > c.source.share(places) => {
+                    Rule::Excess
+                }
+                (false, _) if own && priority > c.priority => Rule::Lower,
+                (false, _) if named.source == PeerSource::User => Rule::Lower,
+                (false, _) => return None,
             };
-            let all = (0..self.slots.len()).filter(failed);
-            let worst = |slot: &usize| {
-                let slot = &self.slots[*slot];
-                (slot.standing == Standing::Stranger, slot.failures)
-            };
-            all.max_by_key(worst)
-        })
+            Some((rule, c.standing, u8::MAX - c.failures, c.priority))
+        };
+        let all = (0..self.slots.len()).filter_map(|slot| Some((worth(&slot)?, slot)));
+        all.min().map(|(_, slot)| slot)
     }
 
-    /// Takes a candidate that is due, those first that are more than strangers, then the one that is due
-    /// for the longest; [`done`](Self::done) gives it back.
+    /// Takes a candidate that is due, those first that are more than strangers, then as the module says;
+    /// [`done`](Self::done) gives it back.
     pub(crate) fn take(&mut self, now: Instant) -> Option<(u16, TorrentId, SocketAddr)> {
         let due = |c: &Candidate| c.entry.is_some() && !c.in_use && c.retry_at <= now;
         let all = (0..self.slots.len()).filter(|&slot| due(&self.slots[slot]));
         let slot = all.min_by_key(|&slot| {
             let candidate = &self.slots[slot];
-            (candidate.standing == Standing::Stranger, candidate.retry_at)
+            match candidate.standing {
+                Standing::Stranger => {
+                    let minute = candidate.retry_at.as_micros() / MINUTE.as_micros() as u64;
+                    (true, minute, u32::MAX - candidate.priority)
+                }
+                _ => (false, candidate.retry_at.as_micros(), 0),
+            }
         })?;
         let candidate = &mut self.slots[slot];
         candidate.in_use = true;
@@ -240,6 +378,30 @@ impl<'m> Candidates<'m> {
     }
 }
 
+/// Why an address gives its place to a new one, the best reason first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rule {
+    /// It is a stranger that failed.
+    Failed,
+    /// It is more than a stranger, and failed.
+    FailedGood,
+    /// Its source has more than its share.
+    Excess,
+    /// It has a lower canonical priority.
+    Lower,
+}
+
+/// As much of an origin as tells a few of them apart.
+#[allow(clippy::cast_possible_truncation)] // That is what it is for.
+fn short(by: u64) -> u32 {
+    (by.wrapping_mul(SPREAD) >> 32) as u32
+}
+
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Strangers that are due within the same one are called in the order of their priority.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// After so many calls in vain an address is forgotten: a stranger's, or that of a peer that took from us
 /// while we seed; and that of a peer that gave us some of what we download.
 const STRANGER_CALLS: u8 = 5;
@@ -264,84 +426,4 @@ const RENAMED_AFTER: Duration = Duration::from_secs(15);
 pub(crate) const STEADY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use core::net::{IpAddr, Ipv4Addr};
-
-    extern crate std;
-    use std::boxed::Box;
-
-    const STRANGER: Standing = Standing::Stranger;
-
-    const T: TorrentId = TorrentId {
-        slot: 0,
-        tenancy: 0,
-    };
-
-    fn two() -> LazyTable<'static, Candidate> {
-        let places = std::vec::Vec::from([None, None]);
-        LazyTable::new(Box::leak(Box::new_uninit_slice(2)), places.leak())
-    }
-
-    fn addr(port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port)
-    }
-
-    #[test]
-    fn retries_later_and_gives_up() {
-        let mut candidates = Candidates::new(two());
-        let mut now = Instant::from_secs(1);
-        candidates.add(now, T, addr(1), STRANGER);
-        candidates.add(now, T, addr(1), STRANGER);
-        let mut calls = 0;
-        while let Some(due) = candidates.deadline() {
-            now = due;
-            let (slot, _, to) = candidates.take(now).unwrap();
-            assert_eq!(to, addr(1));
-            assert_eq!(candidates.take(now), None);
-            candidates.done(now, slot, Fate::Failed, false);
-            calls += 1;
-        }
-        assert_eq!(calls, STRANGER_CALLS);
-        assert!(now > Instant::from_secs(600));
-    }
-
-    #[test]
-    fn a_full_table_prefers_the_unknown_to_the_failed() {
-        let mut candidates = Candidates::new(two());
-        let now = Instant::from_secs(1);
-        candidates.add(now, T, addr(1), STRANGER);
-        candidates.add(now, T, addr(2), STRANGER);
-        candidates.add(now, T, addr(3), STRANGER);
-        let (slot, _, first) = candidates.take(now).unwrap();
-        candidates.done(now, slot, Fate::Failed, false);
-        candidates.add(now, T, addr(4), STRANGER);
-        let mut seen = heapless::Vec::<SocketAddr, 4>::new();
-        while let Some((_, _, to)) = candidates.take(now) {
-            seen.push(to).unwrap();
-        }
-        assert!(!seen.contains(&first) && seen.contains(&addr(4)) && seen.len() == 2);
-        candidates.add(now, T, addr(5), STRANGER);
-        candidates.forget(T);
-        assert_eq!(candidates.deadline(), None);
-    }
-
-    #[test]
-    fn impossible_addresses_are_not_kept() {
-        let mut candidates = Candidates::new(two());
-        candidates.add(Instant::ZERO, T, addr(0), STRANGER);
-        candidates.add(
-            Instant::ZERO,
-            T,
-            SocketAddr::from(([0, 0, 0, 0], 6881)),
-            STRANGER,
-        );
-        candidates.add(
-            Instant::ZERO,
-            T,
-            SocketAddr::from(([224, 0, 0, 1], 6881)),
-            STRANGER,
-        );
-        assert_eq!(candidates.deadline(), None);
-    }
-}
+mod tests;

@@ -37,7 +37,7 @@ use crate::upload::request_queue::Request;
 /// | `registry` | [`Node::know`](crate::Node::know) and [`Node::add`](crate::Node::add) refuse |
 /// | `torrents`, `bits` | [`Node::add`](crate::Node::add) and [`Node::wake`](crate::Node::wake) refuse |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
-/// | `candidates` | addresses that failed are forgotten first, then new ones are not kept |
+/// | `candidates` | addresses that failed give way first, then those of a source that has more than its share, see [`candidates`](crate::discovery::candidates) |
 #[derive(Debug)]
 pub struct Memory<'m> {
     /// One for each open connection.

@@ -51,6 +51,8 @@ pub enum Reason {
     Asleep,
     /// It says much that is of no use.
     Talk,
+    /// Its torrent is private, and the tracker that named it is not in use any more (BEP 27).
+    OtherTracker,
 }
 
 impl fmt::Display for Reason {
@@ -75,6 +77,7 @@ impl fmt::Display for Reason {
             Reason::Crowded => "its place was needed for another peer",
             Reason::TorrentGone => "its torrent is not served any more",
             Reason::Stopping => "everseed stops",
+            Reason::OtherTracker => "its torrent is private and has another tracker",
             Reason::Talk => "it talks without end",
             Reason::Asleep => "its torrent is asleep, and cannot be woken now",
         })

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use everseed_core::geometry::TorrentId;
 
 use crate::api::Action;
-use crate::discovery::candidates::{Fate, Standing};
+use crate::discovery::candidates::{Fate, Named, PeerSource};
 use crate::parts::Parts;
 use crate::peer::origin;
 use crate::peer::{Conn, ConnId, Reason, State};
@@ -68,10 +68,14 @@ impl Swarm<'_> {
                 .candidates
                 .done(on.cx.now, candidate, fate, !downloads),
             // Whoever called us and gave us something is worth a call, if it can be called.
-            (None, Fate::Good { .. }, Some((id, addr))) if downloads => {
-                on.discovery
-                    .candidates
-                    .add(on.cx.now, id, addr, Standing::Good);
+            (None, Fate::Good { .. }, Some((torrent, addr))) if downloads => {
+                let named = Named {
+                    torrent,
+                    addr,
+                    source: PeerSource::Caller,
+                    by: None,
+                };
+                on.discovery.hear_of(on.cx.now, &on.cx.torrents, named);
             }
             _ => {}
         }

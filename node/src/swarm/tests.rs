@@ -5,7 +5,7 @@ extern crate std;
 use core::time::Duration;
 
 use crate::api::{Have, Identity};
-use crate::discovery::candidates::Standing;
+use crate::discovery::candidates::{Named, PeerSource};
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::{Reason, State};
 use crate::swarm::Swarm;
@@ -92,21 +92,21 @@ fn who_says_nothing_leaves_in_time() {
 fn a_candidate_is_called_once() {
     let (mut parts, id) = parts(Have::Nothing);
     let mut swarm = swarm();
-    let addr = ([10, 0, 0, 9], 6881).into();
     let now = parts.cx.now;
-    parts
-        .discovery
-        .candidates
-        .add(now, id, addr, Standing::Stranger);
+    let named = |port: u16, source| Named {
+        torrent: id,
+        addr: ([10, 0, 0, 9], port).into(),
+        source,
+        by: None,
+    };
+    let candidates = &mut parts.discovery.candidates;
+    candidates.add(now, named(6881, PeerSource::Tracker));
     assert!(swarm.dial(&mut parts).is_some());
     assert_eq!(parts.cx.peers.dialling, 1);
     assert!(swarm.dial(&mut parts).is_none(), "it is called already");
     // We go on without calls when we stop.
     swarm.stopping = true;
-    let other = ([10, 0, 0, 10], 6881).into();
-    parts
-        .discovery
-        .candidates
-        .add(now, id, other, Standing::Named);
+    let candidates = &mut parts.discovery.candidates;
+    candidates.add(now, named(6882, PeerSource::User));
     assert!(swarm.dial(&mut parts).is_none());
 }

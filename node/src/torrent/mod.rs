@@ -1,5 +1,6 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
+pub(crate) mod publicity;
 pub(crate) mod registry;
 
 use everseed_core::bits;
@@ -9,6 +10,7 @@ use everseed_core::hash::InfoHash;
 use crate::api::{AddError, Have, Order, StorageError};
 use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
+use crate::torrent::publicity::Publicity;
 use crate::torrent::registry::{Place, Registry};
 
 /// A lent slot for one torrent.
@@ -169,6 +171,11 @@ impl<'m> Torrents<'m> {
     /// Whether a torrent is known and asleep.
     pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
         self.names.place(id) == Some(Place::Asleep)
+    }
+
+    /// By what peers of a torrent may be found, awake or asleep.
+    pub(crate) fn publicity(&self, id: TorrentId) -> Publicity {
+        self.names.publicity(id)
     }
 
     /// Whether something of a torrent is wanted and missing, though it may not be requested now.

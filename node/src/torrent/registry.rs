@@ -12,6 +12,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 
 use crate::api::AddError;
+use crate::torrent::publicity::Publicity;
 
 /// A lent slot for one torrent's name.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct Registered {
     info_hash: InfoHash,
     tenancy: u16,
     place: Place,
+    publicity: Publicity,
     /// KiB of content that went to peers and came from them, in the times that it was awake before
     /// this one; a tracker needs it no finer.
     sent_kib: u32,
@@ -46,6 +48,7 @@ impl Registered {
         info_hash: InfoHash([0; 20]),
         tenancy: 0,
         place: Place::Never,
+        publicity: Publicity::NONE,
         sent_kib: 0,
         got_kib: 0,
     };
@@ -139,6 +142,17 @@ impl<'m> Registry<'m> {
 
     pub(crate) fn info_hash(&self, id: TorrentId) -> Option<InfoHash> {
         Some(self.get(id)?.info_hash)
+    }
+
+    /// By what its peers may be found; those of one that is not known by nothing.
+    pub(crate) fn publicity(&self, id: TorrentId) -> Publicity {
+        self.get(id).map_or(Publicity::NONE, |name| name.publicity)
+    }
+
+    pub(crate) fn set_publicity(&mut self, id: TorrentId, publicity: Publicity) {
+        if let Some(name) = self.get_mut(id) {
+            name.publicity = publicity;
+        }
     }
 
     /// Bytes that went out and came in, in the times that it was awake before.

@@ -17,8 +17,8 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, StorageError,
-    TorrentStats, Wanted,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
+    StorageError, TorrentStats, Wanted,
 };
 
 use heap::Heap;
@@ -161,7 +161,7 @@ impl Swarm {
     /// `from` is told of `to`, and dials it when it likes to.
     pub fn connect(&mut self, from: usize, to: usize) {
         if let Some(id) = self.nodes[from].torrent {
-            let event = Event::Peer(id, address(to));
+            let event = Event::Peer(id, address(to), PeerSource::Tracker);
             self.nodes[from].node.event(self.now, event);
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::Intervals;
-use everseed_node::Event;
+use everseed_node::{Event, PeerSource};
 use log::Level;
 
 use super::{Session, asleep, random};
@@ -131,7 +131,7 @@ fn say(
 fn answered(engine: &mut Engine, Announce { job, .. }: Announce, answer: Answer) {
     if !engine.node.is_asleep(job.torrent) {
         for peer in answer.peers {
-            engine.tell(Event::Peer(job.torrent, peer));
+            engine.tell(Event::Peer(job.torrent, peer, PeerSource::Tracker));
         }
     } else if !answer.peers.is_empty() && answer.leechers != Some(0) {
         // Perhaps they cannot call us.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_node::{Event, Job};
+use everseed_node::{Event, Job, PeerSource};
 
 use super::Session;
 use super::index::is_torrent;
@@ -379,7 +379,7 @@ impl Service {
 
 fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
     for peer in peers {
-        engine.tell(Event::Peer(id, peer));
+        engine.tell(Event::Peer(id, peer, PeerSource::Tracker));
     }
 }
 

@@ -40,7 +40,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::rng::Rng;
 use everseed_core::wire::PeerId;
 use everseed_disk::{Content, check};
-use everseed_node::{Event, Identity, Limits};
+use everseed_node::{Event, Identity, Limits, PeerSource};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
@@ -541,7 +541,7 @@ impl Session {
                 && let Some(id) = torrent.id()
             {
                 for peer in torrent.named_peers(id) {
-                    engine.tell(Event::NamedPeer(id, peer));
+                    engine.tell(Event::Peer(id, peer, PeerSource::User));
                 }
             }
         }
@@ -589,7 +589,7 @@ impl Session {
                 if engine.node.is_asleep(id) {
                     wakes.push((id, vec![peer]));
                 } else {
-                    engine.tell(Event::Peer(id, peer));
+                    engine.tell(Event::Peer(id, peer, PeerSource::Tracker));
                 }
                 true
             });
