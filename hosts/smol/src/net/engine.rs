@@ -23,7 +23,9 @@ use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
-use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Reason, Source, StorageError};
+use everseed_node::{
+    Action, Bodies, ConnId, Event, Have, Job, Publicity, Reason, Source, StorageError,
+};
 
 use self::lending::{Lending, Loan};
 use crate::alarm::Alarm;
@@ -46,6 +48,8 @@ pub(crate) struct Engine {
     listeners: Vec<Option<Listener>>,
     /// From where trackers and peers are called; that stays when the listeners go.
     pub(crate) way_out: Way,
+    /// By what peers of public torrents are found.
+    pub(crate) publicity: Publicity,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
     unread: VecDeque<ConnId>,
@@ -159,6 +163,7 @@ impl Engine {
             epoll,
             listeners: Vec::new(),
             way_out: Way::default(),
+            publicity: Publicity::NONE,
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; plan.buffer].into_boxed_slice(),
@@ -213,6 +218,15 @@ impl Engine {
                 log::debug!("a listener has too many callers: {error}");
             }
         }
+    }
+
+    /// Says whether a torrent is private, which decides by what its peers may be found (BEP 27).
+    pub(crate) fn publish(&mut self, torrent: TorrentId, private: bool) {
+        let publicity = match private {
+            true => Publicity::PRIVATE,
+            false => self.publicity,
+        };
+        self.node.publish(self.clock.now(), torrent, publicity);
     }
 
     /// Where the bytes of a torrent are.

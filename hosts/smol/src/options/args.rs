@@ -119,6 +119,16 @@ pub fn read_placed(value: &OsStr) -> Option<(u64, PathBuf)> {
     stays.then_some((number, path))
 }
 
+/// The value of an option that is on or off.
+pub fn switch(parser: &mut Parser, name: &str) -> Result<bool, Stop> {
+    let read = |text: &str| match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    parsed(parser, name, "on or off", read)
+}
+
 /// The value of `--links`.
 pub fn links(parser: &mut Parser, name: &str) -> Result<Links, Stop> {
     let read = |text: &str| match text {

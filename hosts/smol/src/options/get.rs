@@ -55,6 +55,10 @@ Options:
                        public address is given)
       --proxy URL      call trackers and the server of the torrent through a
                        proxy, as for seed
+      --pex HOW, --lsd HOW
+                       on or off, as for seed: whether peers tell each other of
+                       peers, and whether they are looked for in the networks
+                       here
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
       --slots N        peers served at a time, 1 to 5000 (default: as many as

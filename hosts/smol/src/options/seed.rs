@@ -66,6 +66,11 @@ Options:
                        looks up their names. Peers are called directly, without
                        it; UDP trackers are not asked. Trackers see the proxy's
                        address, so their peers cannot call us: we call them
+      --pex HOW        on: peers of public torrents are told of each other, and
+                       believed about others; off: they are not (default: on)
+      --lsd HOW        on: public torrents are asked for and announced in the
+                       networks here, by every interface that is up, or by those
+                       alone that --listen names; off: not (default: on)
       --public-address HOST[:PORT]
                        where others reach this machine from outside: the
                        router's name or address, and the port there that leads
@@ -130,6 +135,10 @@ pub struct SeedArgs {
     pub listen_default: bool,
     /// Through whom trackers are called.
     pub proxy: Option<Arc<Proxy>>,
+    /// Whether peers of public torrents hear of each other (BEP 11).
+    pub pex: bool,
+    /// Whether public torrents are made known in the networks here (BEP 14).
+    pub lsd: bool,
     /// Where others reach us from outside our network.
     pub public_address: Option<PublicAddress>,
     /// The folder of the state; it may not exist yet.
@@ -179,6 +188,8 @@ impl Default for SeedArgs {
             listen: Vec::new(),
             listen_default: false,
             proxy: None,
+            pex: true,
+            lsd: true,
             public_address: None,
             state: PathBuf::new(),
             slots: None,
@@ -242,6 +253,8 @@ impl SeedArgs {
                 })?;
                 self.proxy = Some(Arc::new(proxy));
             }
+            "--pex" => self.pex = args::switch(parser, name)?,
+            "--lsd" => self.lsd = args::switch(parser, name)?,
             "--public-address" => {
                 let what =
                     "a name or an IP address, with a port or without, like seed.example.org:6881";
@@ -367,6 +380,9 @@ mod tests {
             "--send",
             "sendfile",
             "--links=follow",
+            "--pex",
+            "off",
+            "--lsd=off",
             "--trace",
             "x.trace",
             "--state",
@@ -401,6 +417,8 @@ mod tests {
             ],
             listen_default: false,
             proxy: Proxy::parse("socks5://a:b@127.0.0.1:9050").map(Arc::new),
+            pex: false,
+            lsd: false,
             public_address: PublicAddress::parse("seed.example.org:80"),
             state: "s".into(),
             slots: Some(5000),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_node::{Event, Job, PeerSource};
+use everseed_node::{Event, Job, PeerSource, Publicity};
 
 use super::Session;
 use super::index::is_torrent;
@@ -61,6 +61,7 @@ impl Service {
         let mut engine = engine.borrow_mut();
         let mut catalogue = session.catalogue.borrow_mut();
         let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
+        let public = engine.publicity;
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &Sleeper| {
             session.signals.go_on()?;
@@ -76,6 +77,11 @@ impl Service {
                 left_out += 1;
                 return Ok(None);
             };
+            let publicity = match sleeper.is_public() {
+                true => public,
+                false => Publicity::PRIVATE,
+            };
+            node.publish(now, id, publicity);
             for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
                 trackers
                     .iter()

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use rustix::io::Errno;
 
+use super::network::say_ours;
 use super::{Session, say_listening};
 use crate::net::address::{reachable, sources};
 use crate::net::engine::Engine;
@@ -322,6 +323,7 @@ impl Session {
     pub(super) fn open_listeners(&mut self) {
         let engine = std::rc::Rc::clone(&self.engine);
         self.listening.open(&mut engine.borrow_mut(), false);
+        say_ours(&mut engine.borrow_mut(), self.reach.told_port());
         self.listening.say_refused();
         self.listening.say_away();
     }

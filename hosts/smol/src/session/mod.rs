@@ -40,7 +40,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::rng::Rng;
 use everseed_core::wire::PeerId;
 use everseed_disk::{Content, check};
-use everseed_node::{Event, Identity, Limits, PeerSource};
+use everseed_node::{Event, Identity, Limits, PeerSource, Publicity};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
@@ -304,6 +304,18 @@ fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
     }
 }
 
+/// By what peers of public torrents are found.
+fn publicity(args: &SeedArgs) -> Publicity {
+    let mut publicity = Publicity::NONE;
+    if args.pex {
+        publicity = publicity.with_pex();
+    }
+    if args.lsd {
+        publicity = publicity.with_lsd();
+    }
+    publicity
+}
+
 fn say_listening(addr: SocketAddr) {
     let mut out = Output::new();
     out.line(format_args!("listening: {addr}"));
@@ -394,7 +406,9 @@ impl Session {
         let alarm = Alarm::new().map_err(failed)?;
         let slow = Slow::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
-        let engine = Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
+        let mut engine =
+            Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
+        engine.publicity = publicity(args);
         Ok(Session {
             state: Arc::new(state),
             alarm,

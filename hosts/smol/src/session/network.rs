@@ -69,6 +69,14 @@ impl Network {
     }
 }
 
+/// Has peers preferred by the addresses at which the world may see us, as far as we know (BEP 40).
+pub(super) fn say_ours(engine: &mut Engine, port: u16) {
+    let at = engine.now();
+    for ip in now(&engine.way_out).into_iter().flatten() {
+        engine.node.reached_at(at, SocketAddr::new(ip, port));
+    }
+}
+
 /// Those that there are now: of the interfaces that everybody is called by, or those that the routes say.
 fn now(way: &Way) -> [Option<IpAddr>; 2] {
     [Family::V4, Family::V6].map(|family| match way.is_tied() {
@@ -86,6 +94,7 @@ impl Service {
             .say("the network is there with another address; all trackers are told".to_owned());
         let now = engine.now();
         engine.node.announce_anew(now);
+        say_ours(engine, session.reach.told_port());
         if session.own_tracker == own_tracker {
             return;
         }

@@ -82,6 +82,11 @@ impl Sleeper {
         InfoHash(self.info_hash)
     }
 
+    /// Whether it is known not to be private: what 0.1.0 wrote does not say so.
+    pub(crate) fn is_public(&self) -> bool {
+        self.privacy == Privacy::Public
+    }
+
     /// The .torrent, file or folder in a watched folder.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.path))
@@ -291,7 +296,7 @@ impl Catalogue {
     pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
         let named = |s: &Sleeper| s.tiers.iter().flatten().any(|url| url == own);
         let sleeper = self.read(id.slot);
-        sleeper.is_some_and(|s| s.privacy == Privacy::Public || named(&s))
+        sleeper.is_some_and(|s| s.is_public() || named(&s))
     }
 
     /// Forgets all, on disk too.

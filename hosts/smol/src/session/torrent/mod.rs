@@ -420,6 +420,7 @@ impl ManagedTorrent {
         match added {
             Ok(id) => {
                 engine.attach(id, Arc::clone(&self.content));
+                engine.publish(id, self.content.metainfo().private);
                 self.phase = Phase::Serving(id);
                 let (metainfo, info) = (
                     self.content.metainfo(),
