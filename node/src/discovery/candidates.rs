@@ -284,7 +284,7 @@ impl<'m> Candidates<'m> {
             let candidate = &self.slots[slot];
             match candidate.standing {
                 Standing::Stranger => {
-                    let minute = candidate.retry_at.as_micros() / MINUTE.as_micros() as u64;
+                    let minute = candidate.retry_at.as_micros() / MINUTE_US;
                     (true, minute, u32::MAX - candidate.priority)
                 }
                 _ => (false, candidate.retry_at.as_micros(), 0),
@@ -400,7 +400,7 @@ fn short(by: u64) -> u32 {
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Strangers that are due within the same one are called in the order of their priority.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE_US: u64 = 60_000_000;
 
 /// After so many calls in vain an address is forgotten: a stranger's, or that of a peer that took from us
 /// while we seed; and that of a peer that gave us some of what we download.
