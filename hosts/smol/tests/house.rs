@@ -18,22 +18,14 @@ const STILL_IN_CIRCLES: &[&str] = &[
     "session",
     "session::announcing",
     "session::asleep",
-    "session::fetch",
     "session::foresee",
-    "session::kept",
     "session::listening",
-    "session::loader",
     "session::network",
     "session::reach",
     "session::reload",
     "session::renewal",
     "session::scan",
-    "session::scout",
     "session::service",
-    "session::sources",
-    "session::torrent",
-    "session::torrent::faults",
-    "session::torrent::stuck",
 ];
 
 #[test]

@@ -110,30 +110,18 @@ fn resolve(name: &str, path: &str, modules: &Modules) -> Option<String> {
     (module != name).then_some(module)
 }
 
-/// The modules that are in circles of imports, or above one.
+/// The modules that import themselves by way of others.
 pub(crate) fn circles(modules: &Modules) -> BTreeSet<String> {
     let arrows: BTreeMap<_, _> = modules
         .keys()
-        .map(|name| (name.clone(), imports(name, modules)))
+        .map(|name| (name, imports(name, modules)))
         .collect();
-    // Whoever imports nothing that is left is taken away, until nobody is: what stays is a circle.
-    let mut left: BTreeSet<String> = modules.keys().cloned().collect();
-    loop {
-        let leaf = left.iter().find(|&name| {
-            let inside = |to: &&String| *to != name && left.contains(*to);
-            !arrows[name].iter().any(|to| inside(&to))
-        });
-        let Some(leaf) = leaf.cloned() else { break };
-        left.remove(&leaf);
-    }
-    // And who is imported by nobody that is left is only above.
-    loop {
-        let above = left.iter().find(|&name| {
-            let mut others = left.iter().filter(|other| *other != name);
-            !others.any(|other| arrows[other].contains(name))
-        });
-        let Some(above) = above.cloned() else { break };
-        left.remove(&above);
-    }
-    left
+    let names = modules.keys().filter(|name| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![*name]);
+        while let Some(at) = next.pop() {
+            next.extend(arrows[at].iter().filter(|to| seen.insert(*to)));
+        }
+        seen.contains(name)
+    });
+    names.cloned().collect()
 }

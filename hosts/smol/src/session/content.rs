@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Session;
 use super::index::is_torrent;
 use super::service::{Managed, Service, Stage, stop, wait};
-use super::sources::Trouble;
+use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::text::escape;
 

@@ -9,7 +9,7 @@ use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::{Kind, Metainfo, MetainfoError};
-use everseed_disk::unpack::{Packing, UnpackError, unpack};
+use everseed_disk::unpack::{Packing, UnpackError};
 use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
     open_torrent,
@@ -23,7 +23,8 @@ use crate::failure::FAILURE;
 use crate::net::way::Way;
 use crate::options::get::Fetch;
 use crate::secrets::mask_urls;
-use crate::session::torrent::Stagnation;
+use crate::session::kept::{packing_of, unpack_file};
+use crate::session::torrent::stagnation::Stagnation;
 use crate::storage::state::State;
 use crate::text::{escape, size};
 
@@ -210,30 +211,6 @@ fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     let kept = state.torrent_file(info_hash);
     std::fs::rename(&fresh, &kept).map_err(unkept)?;
     Ok(info_hash)
-}
-
-/// How a file is packed, if it is.
-pub(super) fn packing_of(file: &Path) -> Option<Packing> {
-    let mut start = [0; 2];
-    open_torrent(file).ok()?.read_exact(&mut start).ok()?;
-    Packing::shown_by(&start)
-}
-
-/// Unpacks a file into another, or the same one.
-pub(super) fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
-    let mut outcome = Ok(());
-    let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;
-    let kept = replace(to, |out| {
-        outcome = unpack(packing, file, TORRENT_MAX, &mut |bytes| {
-            out.write_all(bytes)
-        });
-        match &outcome {
-            Ok(()) => Ok(()),
-            Err(_) => Err(io::ErrorKind::InvalidData.into()),
-        }
-    });
-    outcome?;
-    kept.map_err(UnpackError::Unkept)
 }
 
 /// Writes what is at an HTTP address to `out`; answers how it is packed, if it says so. The error is what to say, unless `out` is what failed.

@@ -5,15 +5,16 @@
 //! while it is seeded is copied to a place beside it, for its trackers.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::unpack::UnpackError;
-use everseed_disk::{OpenError, TorrentError, open_torrent, read_torrent, replace_soon};
+use everseed_disk::unpack::{Packing, UnpackError, unpack};
+use everseed_disk::{
+    OpenError, TORRENT_MAX, TorrentError, open_torrent, read_torrent, replace, replace_soon,
+};
 
-use super::fetch::{packing_of, unpack_file};
-use super::sources::Trouble;
+use super::trouble::Trouble;
 use crate::storage::state::State;
 
 /// Copies `original`, whose name is `named`, unless the copy is the same already. Answers where it is: if it cannot be
@@ -100,6 +101,30 @@ fn copy(state: &State, original: &Path, to: PathBuf) -> Result<(PathBuf, Metainf
 fn unkept(state: &State, error: &dyn std::fmt::Display) -> String {
     let folder = state.folder().display();
     format!("{folder}: {error}: no copy of a .torrent can be kept; make room there")
+}
+
+/// How a file is packed, if it is.
+pub(super) fn packing_of(file: &Path) -> Option<Packing> {
+    let mut start = [0; 2];
+    open_torrent(file).ok()?.read_exact(&mut start).ok()?;
+    Packing::shown_by(&start)
+}
+
+/// Unpacks a file into another, or the same one.
+pub(super) fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
+    let mut outcome = Ok(());
+    let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;
+    let kept = replace(to, |out| {
+        outcome = unpack(packing, file, TORRENT_MAX, &mut |bytes| {
+            out.write_all(bytes)
+        });
+        match &outcome {
+            Ok(()) => Ok(()),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    });
+    outcome?;
+    kept.map_err(UnpackError::Unkept)
 }
 
 fn trouble(error: OpenError) -> Trouble {

@@ -15,7 +15,8 @@ use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
-use super::sources::{Renewed, Source, Sources, Trouble, is_given};
+use super::sources::{Renewed, Source, Sources, is_given};
+use super::trouble::Trouble;
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
 use crate::net::way::Way;

@@ -23,6 +23,7 @@ mod sources;
 mod status;
 mod systemd;
 mod torrent;
+mod trouble;
 mod turns;
 mod watch;
 

@@ -14,6 +14,7 @@ use everseed_disk::{
 
 use super::claims::{Claims, claims};
 use super::kept;
+use super::trouble::Trouble;
 use crate::client::trackers;
 use crate::storage::described::Description;
 use crate::storage::state::{State, close_to_others};
@@ -40,42 +41,6 @@ pub(crate) struct Renewed {
     pub(crate) tiers: Box<[u8]>,
     /// The sum of their URLs.
     pub(crate) trackers: u64,
-}
-
-/// Why something cannot be seeded.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Trouble {
-    /// A disk that it needs is not there.
-    Away(String),
-    /// There is no room for it now.
-    Full(String),
-    /// It is no better until it is changed.
-    Bad(String),
-    /// It may be better another time.
-    Failed(String),
-    /// It is there, and is not what slept.
-    Changed(String),
-    /// It belongs to a torrent, and nobody asked for it by name.
-    Described(String),
-}
-
-impl Trouble {
-    /// What to say.
-    pub(crate) fn text(self) -> String {
-        let (Trouble::Away(text)
-        | Trouble::Full(text)
-        | Trouble::Bad(text)
-        | Trouble::Failed(text)
-        | Trouble::Changed(text)
-        | Trouble::Described(text)) = self;
-        text
-    }
-}
-
-impl From<String> for Trouble {
-    fn from(text: String) -> Trouble {
-        Trouble::Failed(text)
-    }
 }
 
 /// Searches for files of a torrent of which none is where it should be. Others are searched for when they are checked.

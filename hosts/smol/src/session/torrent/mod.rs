@@ -3,10 +3,12 @@
 //! Invariants: nothing is served that was not verified, in this run or in one whose resume record
 //! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
 
+mod damage;
 mod download;
 mod faults;
 mod owners;
 mod sleep;
+pub(crate) mod stagnation;
 mod stuck;
 
 use std::fmt::Display;
@@ -25,7 +27,6 @@ use everseed_disk::{Content, ReadError, WriteError, check};
 use everseed_node::{Event, Have};
 
 use self::faults::Faults;
-pub(crate) use self::stuck::Stagnation;
 use super::fetch::{self, Download};
 use super::sources::Renewed;
 use crate::client::trackers;

@@ -2,21 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use everseed_node::Stuck;
-
 use super::ManagedTorrent;
+use super::stagnation::describe;
 use crate::net::engine::Engine;
 use crate::text::{escape, percent};
-
-/// Since when nobody has what a download lacks, and what was said about it.
-#[derive(Debug, Default)]
-pub(crate) struct Stagnation {
-    since: Option<Instant>,
-    /// The pieces that are missing, by their number and the first of them, and the file of that.
-    named: Option<((u32, u32), String)>,
-    /// What the status line says while it lasts.
-    says: Option<String>,
-}
 
 impl ManagedTorrent {
     /// Looks whether anybody has what a download lacks; says so once if nobody does for some time.
@@ -68,53 +57,5 @@ impl ManagedTorrent {
     }
 }
 
-fn describe(stuck: &Stuck, file: &str) -> String {
-    let missing = match stuck.pieces {
-        1 => format!("1 piece is missing (file {file})"),
-        n => format!("{n} pieces are missing (the first in file {file})"),
-    };
-    match stuck.peers {
-        0 => format!("{missing}, and nobody is connected who has any of it"),
-        1 => format!("{missing}, the 1 connected peer has none of it"),
-        n => format!("{missing}, none of the {n} connected peers has any of it"),
-    }
-}
-
 /// Who has just connected needs some time to say what it has.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use everseed_core::geometry::Geometry;
-
-    #[test]
-    fn what_is_said() {
-        let first = Geometry::new(10, 2).unwrap().piece(3).unwrap();
-        let table = [
-            (
-                1,
-                3,
-                "1 piece is missing (file a/b), none of the 3 connected peers has any of it",
-            ),
-            (
-                1,
-                1,
-                "1 piece is missing (file a/b), the 1 connected peer has none of it",
-            ),
-            (
-                2,
-                0,
-                "2 pieces are missing (the first in file a/b), and nobody is connected who has any of it",
-            ),
-        ];
-        for (pieces, peers, text) in table {
-            let stuck = Stuck {
-                pieces,
-                first,
-                peers,
-            };
-            assert_eq!(describe(&stuck, "a/b"), text);
-        }
-    }
-}

@@ -1,0 +1,123 @@
+//! Pieces that cannot be read and files that cannot be written: each file is named once, the rest goes on,
+//! and what failed is tried again after a minute, then after pauses twice as long each time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use everseed_disk::fault::{Extent, Unread};
+use everseed_node::{Event, Wanted};
+
+use super::faults::{DAY, HOUR, Naming};
+use super::{ManagedTorrent, Phase};
+use crate::net::engine::Engine;
+use crate::storage::worker::{Task, Unwritten};
+
+impl ManagedTorrent {
+    /// A piece could not be read, while others can.
+    pub(crate) fn unread(&mut self, fault: &Unread) {
+        let now = Instant::now();
+        let gone = fault.error.is_absence() && !self.is_downloading();
+        if gone || fault.extent == Extent::Change {
+            // The look says what is missing.
+            return self.look_soon(!gone);
+        }
+        if fault.extent == Extent::Piece {
+            self.narrowed();
+            // That it is missing is said here.
+            self.said = self.said.saturating_sub(1);
+            self.name_unread(fault, now);
+        }
+    }
+
+    /// Names the file of a piece that could not be read, unless that was done.
+    pub(super) fn name_unread(&mut self, fault: &Unread, now: Instant) {
+        match self.faults.note(fault.error.path(), now) {
+            Naming::First => log::error!(
+                "{}: {fault}: it is not served, the others are; tried again in a minute, then less and \
+                 less often",
+                self.name()
+            ),
+            Naming::More => log::error!("{}: more files than these cannot be read", self.name()),
+            Naming::Known => log::debug!("{}: {fault}", self.name()),
+        }
+    }
+
+    /// A file takes no writes: the node asks for nothing of it any more.
+    pub(super) fn leave_file_out(&mut self, fault: &Unwritten, first: u32) {
+        let now = Instant::now();
+        let error = &fault.error;
+        let geometry = self.content.geometry();
+        let at = geometry
+            .piece(first)
+            .map_or(0, |p| geometry.piece_offset(p));
+        self.narrowed();
+        match self.faults.note(error.path().unwrap_or(Path::new("")), now) {
+            Naming::First => log::error!(
+                "{}: {error}; this file is left out and the rest is downloaded; tried again in a minute, \
+                 then less and less often",
+                self.name()
+            ),
+            Naming::More => log::error!("{}: more files than these cannot be written", self.name()),
+            Naming::Known => return log::debug!("{}: {error}", self.name()),
+        }
+        self.faults.unwritable.push(at);
+    }
+
+    fn narrowed(&mut self) {
+        if let Some(download) = &mut self.download {
+            download.narrowed = true;
+        }
+    }
+
+    /// Tries again what failed, if that is due.
+    pub(crate) fn try_again(&mut self, engine: &mut Engine, now: Instant) {
+        let Phase::Serving(id) = self.phase else {
+            return;
+        };
+        let downloads = self.is_downloading();
+        if !self.faults.is_due(now, if downloads { HOUR } else { DAY }) {
+            return;
+        }
+        if !downloads {
+            return engine.tell(Event::Recheck(id));
+        }
+        let offsets = self.faults.unwritable.clone();
+        if offsets.is_empty() {
+            return self.want_all(engine);
+        }
+        let content = Arc::clone(&self.content);
+        engine.worker.ask(Task::Try(content, self.number, offsets));
+    }
+
+    /// Whether some file that took no writes does now.
+    pub(super) fn tried(&mut self, engine: &mut Engine, writable: bool) {
+        match writable {
+            true => self.want_all(engine),
+            // As if it had been asked for.
+            false => self.faults.failed = self.faults.failed.saturating_add(1),
+        }
+    }
+
+    /// What was left out of a download is wanted again.
+    fn want_all(&mut self, engine: &mut Engine) {
+        let (Phase::Serving(id), Some(download)) = (self.phase, &mut self.download) else {
+            return;
+        };
+        if !download.is_open() {
+            return;
+        }
+        let obtainable = download.obtainable(self.content.geometry().pieces());
+        let wanted = match &obtainable {
+            None => Wanted::All,
+            Some(bits) => Wanted::Some(bits),
+        };
+        (download.narrowed, download.partly) = (false, false);
+        self.faults.unwritable.clear();
+        let now = engine.now();
+        let again = engine.node.download(now, id, wanted, download.order);
+        if let Err(error) = again {
+            log::error!("{}: {error}", self.name());
+        }
+    }
+}
