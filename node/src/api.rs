@@ -79,7 +79,7 @@ pub enum Action {
         /// The torrent.
         torrent: TorrentId,
     },
-    /// Hash a piece; answer with [`Event::Verified`], [`Event::Unread`] or [`Event::Unreadable`].
+    /// Hash a piece, or all of a torrent's metadata while that is fetched; answer with [`Event::Verified`], [`Event::Unread`] or [`Event::Unreadable`].
     Verify {
         /// The torrent.
         torrent: TorrentId,
@@ -89,13 +89,21 @@ pub enum Action {
         /// look damaged there.
         fresh: bool,
     },
-    /// Write a block that came: take its bytes with [`Node::take_block`](crate::Node::take_block), and give them back with
+    /// Write a block that came, of a torrent's content or of its metadata while that is fetched: take its bytes with [`Node::take_block`](crate::Node::take_block), and give them back with
     /// [`Node::written`](crate::Node::written).
     Write {
         /// The block.
         block: BlockId,
         /// Where it belongs; its bytes are the first `span.len` of the buffer.
         span: Span,
+    },
+    /// The metadata of a torrent that was added by its info-hash is here, written and verified, `len` bytes: make a
+    /// torrent of it and call [`Node::begin_content`](crate::Node::begin_content).
+    Fetched {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Bytes of its `info`.
+        len: u32,
     },
     /// Make this announce, with what [`Node::report`](crate::Node::report) says; answer with [`Event::Announced`] or
     /// [`Event::AnnounceFailed`].
@@ -160,6 +168,26 @@ pub struct TorrentStats {
     pub left: u64,
     /// Pieces that came and did not have the hash that they should have.
     pub bad_pieces: u32,
+    /// Why nothing is asked for, if writing failed.
+    pub refused: Option<StorageError>,
+}
+
+/// How far the metadata of a torrent is that was added by its info-hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MetadataStats {
+    /// Connected peers of the torrent.
+    pub peers: u16,
+    /// Those of them that hand out its metadata.
+    pub offers: u16,
+    /// The largest size that one of them tells which is not believed: it is above
+    /// [`METADATA_MAX`](everseed_core::metadata::METADATA_MAX), or there is no memory for it. 0 if none does.
+    pub too_large: u32,
+    /// The size that is tried in bytes; 0 for none yet.
+    pub size: u32,
+    /// Blocks of 16 KiB that are not here yet.
+    pub missing: u32,
+    /// Copies that were whole and had not the right hash.
+    pub bad_copies: u32,
     /// Why nothing is asked for, if writing failed.
     pub refused: Option<StorageError>,
 }

@@ -11,7 +11,7 @@ use crate::discovery::announcer;
 use crate::peer::Has;
 
 use crate::api::Have;
-use crate::api::{AddError, Limits, Order, Stats, Stuck, TorrentStats, Wanted};
+use crate::api::{AddError, Limits, MetadataStats, Order, Stats, Stuck, TorrentStats, Wanted};
 use crate::audit::audit;
 use crate::discovery::announcer::Job;
 use crate::node::Node;
@@ -75,6 +75,67 @@ impl<'m> Node<'m> {
     /// Makes a torrent known, asleep, see [`Node`].
     pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
         self.parts.cx.torrents.names.add(info_hash)
+    }
+
+    /// Makes a torrent known, awake, of which nothing is known but its info-hash, and fetches its metadata; see
+    /// [`Node`].
+    pub fn add_unknown(
+        &mut self,
+        now: Instant,
+        info_hash: InfoHash,
+    ) -> Result<TorrentId, AddError> {
+        self.parts.cx.now = now;
+        if self.parts.download.blocks.is_empty() {
+            return Err(AddError::Blocks);
+        }
+        self.parts.cx.torrents.add_unknown(now, info_hash)
+    }
+
+    /// Wakes such a torrent that is asleep, and whoever waits for it.
+    pub fn wake_unknown(&mut self, now: Instant, id: TorrentId) -> Result<(), AddError> {
+        self.parts.cx.now = now;
+        self.parts.cx.torrents.wake_unknown(now, id)?;
+        self.swarm.let_in(&mut self.parts, id);
+        Ok(())
+    }
+
+    /// Goes on with the content of a torrent whose metadata was fetched. If there is no memory for it, it stays as
+    /// it was.
+    pub fn begin_content(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        geometry: Geometry,
+        have: Have<'_>,
+        uploaded: u64,
+    ) -> Result<(), AddError> {
+        self.parts.cx.now = now;
+        let unknown = |t: &torrent::Torrent| t.lacks_metadata();
+        if !self.parts.cx.torrents.get(id).is_some_and(unknown) {
+            return Ok(());
+        }
+        self.parts.download.forget_partials(&mut self.parts.cx, id);
+        self.parts.cx.torrents.begin_content(id, geometry, have)?;
+        if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
+            (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
+        }
+        if have != Have::All {
+            // If there is no room, `download` says so.
+            let cx = &mut self.parts.cx;
+            self.parts.download.availability.reserve_counts(cx, id);
+        }
+        self.swarm.settle_early(&mut self.parts, id);
+        self.parts.discovery.candidates.recall(now, id);
+        Ok(())
+    }
+
+    /// How far the metadata of a torrent is; `None` if it is known, or the torrent is asleep or was removed.
+    pub fn metadata(&self, id: TorrentId) -> Option<MetadataStats> {
+        let torrent = self.parts.cx.torrents.get(id)?;
+        torrent.lacks_metadata().then(|| {
+            let download = &self.parts.download;
+            download.metadata_stats(&self.parts.cx, torrent)
+        })
     }
 
     /// Serves a torrent that is asleep from now on, as [`add`](Self::add) does, and whoever waits for it.
@@ -162,7 +223,8 @@ impl<'m> Node<'m> {
         order: Order,
     ) -> Result<(), AddError> {
         self.parts.cx.now = now;
-        let Some(torrent) = self.parts.cx.torrents.get(id) else {
+        let known = |t: &&torrent::Torrent| !t.lacks_metadata();
+        let Some(torrent) = self.parts.cx.torrents.get(id).filter(known) else {
             return Ok(());
         };
         let piece_size = torrent.geometry.map_or(0, |g| g.piece_len());

@@ -23,8 +23,14 @@ impl Context<'_> {
         self.torrents.get(id)
     }
 
-    /// Pieces of a connection's torrent.
+    /// Pieces of a connection's torrent; none as long as they are not known.
     pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
-        self.torrent_of(slot).map_or(0, |t| t.pieces())
+        let known = self.torrent_of(slot).filter(|t| !t.lacks_metadata());
+        known.map_or(0, |t| t.pieces())
+    }
+
+    /// Whether what a connection's torrent consists of is not known yet.
+    pub(crate) fn lacks_metadata(&self, slot: usize) -> bool {
+        self.torrent_of(slot).is_some_and(|t| t.lacks_metadata())
     }
 }

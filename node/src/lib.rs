@@ -37,8 +37,8 @@ pub mod trace;
 mod upload;
 
 pub use crate::api::{
-    Action, AddError, Bodies, Body, Event, Have, Identity, Limits, Order, Source, Stats,
-    StorageError, Stuck, TorrentStats, Wanted,
+    Action, AddError, Bodies, Body, Event, Have, Identity, Limits, MetadataStats, Order, Source,
+    Stats, StorageError, Stuck, TorrentStats, Wanted,
 };
 pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::discovery::candidates::PeerSource;

@@ -51,6 +51,14 @@ use crate::torrent;
 /// [`wake`](Node::wake), or `sleep` again if it cannot; the peer waits meanwhile, as long as a
 /// handshake may take. Whose turn it is to sleep is for the host to say.
 ///
+/// # Magnet links
+///
+/// Of a torrent that [`add_unknown`](Node::add_unknown) makes known nothing is known but its info-hash. Its peers are
+/// called and its trackers told as of any other; [`Action::Write`] and [`Action::Verify`] mean its metadata, as one
+/// piece from byte 0 on whose hash is the info-hash. [`Action::Fetched`] says that it is here. The host makes a torrent
+/// of it, and calls [`begin_content`](Node::begin_content), [`offer_metadata`](Node::offer_metadata) and
+/// [`download`](Node::download): the connections go on.
+///
 /// # What it does not do
 ///
 /// It reads no content: what is to be sent is named by [`Body`](crate::Body) and read by the host. It does not
@@ -134,7 +142,7 @@ use crate::torrent;
 ///                 }
 ///                 // Two that have all need nothing of each other any more.
 ///                 Action::Close { .. } => conns = [None, None],
-///                 Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
+///                 Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) | Action::Fetched { .. } => {}
 ///             }
 ///         }
 ///         let Some(conn) = conns[n] else { continue };
@@ -348,6 +356,9 @@ impl<'m> Node<'m> {
         }
         if let Some(action) = self.parts.download.storage_action(&mut self.parts.cx) {
             return Some(action);
+        }
+        if let Some((torrent, len)) = self.parts.cx.torrents.next_fetched() {
+            return Some(Action::Fetched { torrent, len });
         }
         if core::mem::take(&mut self.parts.cx.torrents.left_out) {
             self.swarm.finish_narrowed(&mut self.parts);

@@ -19,7 +19,7 @@ use crate::memory::Sizes;
 use crate::{AddError, Bodies, ConnId, Have, Node, Publicity};
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -88,6 +88,24 @@ pub enum Input<'a> {
     Know(InfoHash),
     /// [`Node::wake`].
     Wake {
+        /// The torrent.
+        id: TorrentId,
+        /// Bytes of its content.
+        total: u64,
+        /// Bytes of its pieces.
+        piece_len: u32,
+        /// What is there.
+        #[serde(borrow)]
+        have: Have<'a>,
+        /// Bytes sent before.
+        uploaded: u64,
+    },
+    /// [`Node::add_unknown`].
+    AddUnknown(InfoHash),
+    /// [`Node::wake_unknown`].
+    WakeUnknown(TorrentId),
+    /// [`Node::begin_content`].
+    BeginContent {
         /// The torrent.
         id: TorrentId,
         /// Bytes of its content.
@@ -194,6 +212,21 @@ impl<'m> Player<'_, 'm> {
             } => match Geometry::new(total, u64::from(piece_len)) {
                 Ok(geometry) => {
                     Output::Accepted(node.wake(now, id, geometry, have, uploaded).is_ok())
+                }
+                Err(_) => Output::Done,
+            },
+            Input::AddUnknown(info_hash) => Output::Torrent(node.add_unknown(now, info_hash)),
+            Input::WakeUnknown(id) => Output::Accepted(node.wake_unknown(now, id).is_ok()),
+            Input::BeginContent {
+                id,
+                total,
+                piece_len,
+                have,
+                uploaded,
+            } => match Geometry::new(total, u64::from(piece_len)) {
+                Ok(geometry) => {
+                    let begun = node.begin_content(now, id, geometry, have, uploaded);
+                    Output::Accepted(begun.is_ok())
                 }
                 Err(_) => Output::Done,
             },

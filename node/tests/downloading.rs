@@ -188,3 +188,52 @@ fn removed_in_the_middle() {
         swarm.assert_rest();
     }
 }
+
+/// Nobody has the torrent file but one seed, and some of them get to know it from each other.
+#[test]
+fn a_swarm_that_begins_with_magnet_links() {
+    for seed in 0..20 {
+        let mut swarm = Swarm::with_seed(6, seed);
+        swarm.seed(0);
+        for node in 1..6 {
+            swarm.magnet(node);
+        }
+        for node in 1..6 {
+            swarm.connect(node, node - 1);
+            if seed % 2 == 0 {
+                swarm.connect(node, 0);
+            }
+        }
+        swarm.run(Duration::from_secs(300));
+        for node in 1..6 {
+            assert!(swarm.knows(node), "seed {seed}, node {node}");
+            swarm.assert_complete(node);
+        }
+        swarm.assert_rest();
+    }
+}
+
+/// One of those who have it spoils what it sends.
+#[test]
+fn metadata_among_liars() {
+    for seed in 0..20_u8 {
+        let mut swarm = Swarm::with_seed(4, u64::from(seed));
+        for node in 0..3 {
+            swarm.seed(node);
+        }
+        let liar = [0, 1, 2]
+            .into_iter()
+            .cycle()
+            .nth(usize::from(seed))
+            .unwrap();
+        swarm.nodes[liar].corrupt = true;
+        swarm.magnet(3);
+        for node in 0..3 {
+            swarm.connect(3, node);
+        }
+        swarm.run(Duration::from_secs(300));
+        assert!(swarm.knows(3), "seed {seed}");
+        swarm.assert_complete(3);
+        swarm.assert_rest();
+    }
+}

@@ -177,6 +177,8 @@ impl Engine {
                 }
                 // There are no trackers to announce to, nothing sleeps, and nothing is downloaded.
                 Action::Announce(_) | Action::Wake { .. } | Action::Write { .. } => {}
+                // Every torrent is known here.
+                Action::Fetched { .. } => {}
             }
         }
         let deadline = state.node.deadline();

@@ -542,6 +542,8 @@ impl World {
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
             // No torrent is put to sleep here.
             Action::Wake { .. } => {}
+            // Every torrent is known here.
+            Action::Fetched { .. } => {}
         }
     }
 

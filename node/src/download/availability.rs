@@ -13,7 +13,7 @@ use crate::api::Stuck;
 use crate::context::Context;
 use crate::download::picker::Set;
 use crate::memory::ranges::{LentRange, reserve};
-use crate::peer::{Conn, Has, Peers};
+use crate::peer::{Conn, Has, Peers, Reason};
 use crate::torrent::Torrents;
 
 /// The lent memory.
@@ -71,6 +71,81 @@ impl Availability<'_> {
                 }
             }
         }
+    }
+
+    /// Keeps a bitfield of so many bytes that is about to come, though it is not known how many pieces there
+    /// are. False if there is no memory for it: one takes at most a sixteenth, and all of them half.
+    pub(crate) fn keep_early(&mut self, cx: &mut Context<'_>, slot: usize, len: u32) -> bool {
+        self.forget_bits(cx, slot);
+        let early = |slot: usize| cx.lacks_metadata(slot).then(|| range_of(&cx.peers[slot]));
+        let kept: usize = (0..cx.peers.len())
+            .filter_map(|slot| early(slot).flatten())
+            .map(|range| range.len as usize)
+            .sum();
+        let (wanted, all) = (len as usize, self.bytes.len());
+        if wanted == 0 || wanted > all / 16 || kept + wanted > all / 2 {
+            return false;
+        }
+        let ranges = || cx.peers.iter().filter_map(range_of);
+        let Some(range) = reserve(len, all, ranges) else {
+            return false;
+        };
+        range.get_mut(self.bytes).fill(0);
+        cx.peers[slot].download.has = Has::Some(range);
+        true
+    }
+
+    /// Bytes of such a bitfield.
+    pub(crate) fn early_bits(&mut self, cx: &Context<'_>, slot: usize, at: u32, bytes: &[u8]) {
+        if let Has::Some(range) = cx.peers[slot].download.has {
+            let rest = range.get_mut(self.bytes).iter_mut().skip(at as usize);
+            rest.zip(bytes).for_each(|(to, from)| *to = *from);
+        }
+    }
+
+    /// The peer has one more piece, of an unknown number of them.
+    pub(crate) fn early_have(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) {
+        match cx.peers[slot].download.has {
+            Has::All => {}
+            Has::Some(range) if piece / 8 < range.len => {
+                bits::set(range.get_mut(self.bytes), piece);
+            }
+            _ => cx.peers[slot].download.unkept = true,
+        }
+    }
+
+    /// It is known now how many pieces there are: counts those of a peer, or says that its bitfield is of
+    /// another torrent's size.
+    pub(crate) fn settle_early(&mut self, cx: &mut Context<'_>, slot: usize) -> Result<(), Reason> {
+        let pieces = cx.pieces_of(slot);
+        let range = match cx.peers[slot].download.has {
+            Has::Nothing => return Ok(()),
+            Has::All => {
+                cx.peers[slot].download.have_count = pieces;
+                return Ok(());
+            }
+            Has::Some(range) => range,
+        };
+        if range.len != pieces.div_ceil(8) {
+            // Nothing of it was counted.
+            cx.peers[slot].download.has = Has::Nothing;
+            return Err(Reason::BadBitfield);
+        }
+        if let Some(end) = range.get_mut(self.bytes).last_mut() {
+            *end = bits::without_spare(*end, pieces);
+        }
+        let mut count = 0;
+        for piece in 0..pieces {
+            if bits::get(range.get(self.bytes), piece) {
+                self.count(cx, slot, piece, 1);
+                count += 1;
+            }
+        }
+        cx.peers[slot].download.have_count = count;
+        if count >= pieces {
+            self.peer_has_all(cx, slot);
+        }
+        Ok(())
     }
 
     /// The peer is a seed.

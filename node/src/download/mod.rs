@@ -5,6 +5,7 @@
 //! | `requester` | which block is requested from which peer |
 //! | `offers` | what peers say about serving us: choke, unchoke, the Fast extension |
 //! | `receiver` | a block from its first byte until its piece is verified |
+//! | `metadata` | the metadata of torrents of which only the info-hash is known |
 //! | `slow_peers` | blocks that do not come, and the peers that owe them |
 //! | [`pending_blocks`] | blocks that were requested and are not written yet |
 //! | [`pieces_in_progress`] | pieces of which some blocks are here |
@@ -14,6 +15,7 @@
 
 pub(crate) mod availability;
 pub(crate) mod evidence;
+pub(crate) mod metadata;
 pub(crate) mod offers;
 pub(crate) mod pending_blocks;
 pub(crate) mod picker;

@@ -44,7 +44,12 @@ impl<'m> Download<'m> {
     }
 
     /// A block comes that nobody waits for: it passes by, and too much of it is charged.
-    fn unasked(&mut self, cx: &mut Context<'_>, slot: usize, len: u32) -> Result<(), Reason> {
+    pub(crate) fn unasked(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: usize,
+        len: u32,
+    ) -> Result<(), Reason> {
         let conn = &mut cx.peers[slot];
         conn.link.payload = Payload::Unasked;
         if conn.download.excused > 0 {
@@ -92,7 +97,9 @@ impl<'m> Download<'m> {
         let conn = &mut cx.peers[slot];
         conn.download.downloaded = conn.download.downloaded.saturating_add(len as u64);
         self.downloaded = self.downloaded.saturating_add(len as u64);
-        if let Some(torrent) = conn.link.torrent.and_then(|id| cx.torrents.get_mut(id)) {
+        let content = |t: &&mut torrent::Torrent| !t.lacks_metadata();
+        let torrent = conn.link.torrent.and_then(|id| cx.torrents.get_mut(id));
+        if let Some(torrent) = torrent.filter(content) {
             torrent.downloaded = torrent.downloaded.saturating_add(len as u64);
         }
         if whole {
@@ -263,6 +270,31 @@ impl<'m> Download<'m> {
             torrent.refused = None;
             self.request_all = true;
         }
+    }
+
+    /// Forgets a piece in progress, and the blocks of it that are on their way.
+    pub(crate) fn give_up(&mut self, cx: &mut Context<'_>, partial: u16) {
+        for at in 0..self.pending.len() {
+            let Ok(at) = u16::try_from(at) else { break };
+            let its = |f: &PendingBlock| f.partial == partial;
+            let Some(pending) = self.pending.get(at).copied().filter(its) else {
+                continue;
+            };
+            match pending.state {
+                State::Free | State::Dropped => {}
+                State::Write => {
+                    self.pending.unlink(&mut self.writes, at);
+                    self.free_pending(cx, at, pending);
+                }
+                State::Writing => {
+                    if let Some(pending) = self.pending.get_mut(at) {
+                        (pending.state, pending.partial) = (State::Dropped, NONE);
+                    }
+                }
+                _ => self.cancel_pending(cx, usize::from(pending.conn), at),
+            }
+        }
+        self.end_partial(cx, partial);
     }
 
     /// Nothing of a torrent is in progress any more.

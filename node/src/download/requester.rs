@@ -1,6 +1,6 @@
 //! What to ask of whom: interest, how many blocks at a time, which ones, and the end of a download.
 
-use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
+use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, TorrentId};
 
 use crate::api::Order;
 use crate::context::Context;
@@ -27,13 +27,15 @@ impl Download<'_> {
     /// Asks a peer for as many blocks as it should be asked for cx.now.
     pub(crate) fn ask(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
-        let Some(id) = conn
-            .link
-            .torrent
-            .filter(|_| conn.is_open() && conn.download.interested)
-        else {
+        let Some(id) = conn.link.torrent.filter(|_| conn.is_open()) else {
             return;
         };
+        if cx.lacks_metadata(slot) {
+            return self.ask_metadata(cx, slot, id);
+        }
+        if !conn.download.interested {
+            return;
+        }
         let target = self.pipeline(cx, slot);
         // Not one at a time, as each message to send costs more than it carries.
         if conn.download.pending.len > target - target.div_ceil(4) || !cx.torrents.fetches(id) {
@@ -79,9 +81,7 @@ impl Download<'_> {
         let len = cx.peers.len();
         let first = cx.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
-            if cx.peers[slot].download.interested {
-                self.ask(cx, slot);
-            }
+            self.ask(cx, slot);
         }
     }
 
@@ -107,6 +107,8 @@ impl Download<'_> {
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
     pub(crate) fn review(&mut self, cx: &mut Context<'_>, slot: usize) {
         let wants = match cx.peers[slot].link.torrent {
+            // Nobody knows what there is to be interested in.
+            _ if cx.lacks_metadata(slot) => false,
             Some(id) if cx.torrents.is_downloading(id) => {
                 self.choice(cx, slot, id).is_some_and(|choice| choice.any())
             }
@@ -196,7 +198,7 @@ impl Download<'_> {
     }
 
     /// Whether the next block of a piece in progress may be requested from a peer.
-    fn fits(
+    pub(crate) fn fits(
         &self,
         cx: &Context<'_>,
         slot: usize,
@@ -213,6 +215,9 @@ impl Download<'_> {
 
     /// Whether a peer has a piece and would send it.
     pub(crate) fn may_ask(&self, cx: &Context<'_>, slot: usize, piece: u32) -> bool {
+        if cx.lacks_metadata(slot) {
+            return self.may_ask_metadata(cx, slot);
+        }
         let conn = &cx.peers[slot];
         (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
             && self.availability.has(cx, slot).contains(piece)
@@ -271,6 +276,19 @@ impl Download<'_> {
         cx.peers[slot].download.suggested = None;
         let size = geometry.piece_size(piece);
         let suspicious = torrent.bad_pieces > 0;
+        self.begin_piece(cx, slot, id, piece, size, suspicious)
+    }
+
+    /// Begins a piece, so that a peer can be asked for its blocks.
+    pub(crate) fn begin_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: usize,
+        id: TorrentId,
+        piece: PieceIndex,
+        size: u32,
+        suspicious: bool,
+    ) -> Option<u16> {
         let begin = |in_progress: &mut PiecesInProgress<'_>| {
             in_progress.begin(id, piece.get(), size, suspicious)
         };
@@ -317,7 +335,7 @@ impl Download<'_> {
     }
 
     /// Gives a block that a peer is to be asked for its place.
-    fn reserve(&mut self, cx: &mut Context<'_>, slot: usize, partial: u16, index: u32) {
+    pub(crate) fn reserve(&mut self, cx: &mut Context<'_>, slot: usize, partial: u16, index: u32) {
         let (Some(block), Some(piece)) = (self.blocks.take(), self.in_progress.get_mut(partial))
         else {
             return;
@@ -444,7 +462,9 @@ impl Download<'_> {
         let Some(pending) = self.pending.get(at) else {
             return;
         };
+        // Of metadata nothing can be taken back.
         if pending.state == State::Asked
+            && !cx.lacks_metadata(slot)
             && let Some(block) = self.block_ref(cx, pending)
         {
             // If there is no room the block just comes.

@@ -43,6 +43,13 @@ const ENDGAME_PEERS: usize = 2;
 impl Download<'_> {
     /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
     pub(crate) fn review_pending(&mut self, cx: &mut Context<'_>, slot: usize, period: Duration) {
+        if let Some(id) = cx.peers[slot]
+            .link
+            .torrent
+            .filter(|_| cx.lacks_metadata(slot))
+        {
+            return self.review_metadata(cx, slot, id);
+        }
         let conn = &mut cx.peers[slot];
         let came = conn.download.downloaded - conn.download.downloaded_swept;
         conn.download.downloaded_swept = conn.download.downloaded;
@@ -172,7 +179,7 @@ impl Download<'_> {
                     p.torrent == Some(id) && p.is_for(me) && self.may_ask(cx, slot, p.piece)
                 })
         };
-        if !cx.peers[slot].download.unchoked {
+        if !cx.peers[slot].download.unchoked && !cx.lacks_metadata(slot) {
             return None;
         }
         let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));

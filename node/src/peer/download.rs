@@ -14,6 +14,8 @@ pub(crate) struct DownloadSide {
     pub(crate) have_count: u32,
     /// Which pieces it has, while the torrent is downloaded.
     pub(crate) has: Has,
+    /// Whether it said of its pieces what could not be kept, as it is not known yet how many there are.
+    pub(crate) unkept: bool,
     /// Whether it has what we want; the outbox knows what it was told.
     pub(crate) interested: bool,
     /// Whether it serves us.
@@ -82,6 +84,7 @@ impl DownloadSide {
     pub(crate) const EMPTY: DownloadSide = DownloadSide {
         have_count: 0,
         has: Has::Nothing,
+        unkept: false,
         interested: false,
         unchoked: false,
         pending: pending_blocks::List::EMPTY,

@@ -78,6 +78,8 @@ pub(crate) enum Payload {
         id: u8,
         at: u32,
     },
+    /// The dictionary before a block of metadata (BEP 9), gathered in the pending block that arrives.
+    MetadataHead,
     /// The block of the pending block that arrives.
     Block,
     /// A block that nobody waits for.

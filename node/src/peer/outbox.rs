@@ -20,6 +20,8 @@ pub(crate) enum Out {
     Suggest(u32),
     Reject(BlockRef),
     Piece(BlockRef),
+    /// A request for a piece of `info` (BEP 9).
+    MetadataRequest(u32),
     /// A piece of `info`, or a reject if there is none of that number.
     Metadata(u32),
     KeepAlive,
@@ -35,6 +37,8 @@ pub(crate) struct Outbox {
     /// Whether it is to be told of a choke, even if it is unchoked again.
     pub(crate) owes_choke: bool,
     pub(crate) told_interested: bool,
+    /// Whether it is to have another extension handshake, as there is more to say now (BEP 10).
+    pub(crate) owes_hello: bool,
     /// The number of the first piece of news that it was not told.
     pub(crate) told: u32,
     /// The first piece of the torrent that it was not told, if it is told of all again.
@@ -59,6 +63,7 @@ impl Outbox {
         told_unchoked: false,
         owes_choke: false,
         told_interested: false,
+        owes_hello: false,
         told: 0,
         walk: None,
         keep_alive: false,

@@ -53,6 +53,8 @@ pub enum Reason {
     Talk,
     /// Its torrent is private, and the tracker that named it is not in use any more (BEP 27).
     OtherTracker,
+    /// What it said of its pieces before the metadata was here could not be kept: it is called again.
+    Unkept,
 }
 
 impl fmt::Display for Reason {
@@ -79,6 +81,7 @@ impl fmt::Display for Reason {
             Reason::Stopping => "everseed stops",
             Reason::OtherTracker => "its torrent is private and has another tracker",
             Reason::Talk => "it talks without end",
+            Reason::Unkept => "it said what it has before that could be kept, and is called again",
             Reason::Asleep => "its torrent is asleep, and cannot be woken now",
         })
     }

@@ -10,7 +10,7 @@ use core::time::Duration;
 use everseed_core::time::Instant;
 
 /// Strikes at which an origin is banned.
-const BANNED_AT: u8 = 4;
+pub(crate) const BANNED_AT: u8 = 4;
 
 /// How long a ban lasts, and how long strikes are remembered.
 const BAN: Duration = Duration::from_secs(3600);

@@ -75,7 +75,10 @@ impl Swarm<'_> {
 
     /// Whether the next bytes are read into their block, as the scratch is shorter than that.
     pub(crate) fn reads_in_place(&self, on: &Parts<'_>, slot: usize) -> bool {
-        on.cx.peers[slot].download.receiving != NONE && self.scratch.len() < BLOCK as usize
+        let conn = &on.cx.peers[slot];
+        conn.download.receiving != NONE
+            && conn.link.payload == Payload::Block
+            && self.scratch.len() < BLOCK as usize
     }
 
     /// Takes bytes of a handshake.
@@ -206,8 +209,14 @@ impl Swarm<'_> {
             let item = decoder.next(&mut bytes).map_err(Reason::Wire)?;
             let conn = &mut on.cx.peers[slot];
             conn.link.decoder = decoder;
-            let block = matches!(conn.link.payload, Payload::Block | Payload::Unasked);
-            if !block || !matches!(item, Some(Item::Payload { .. })) {
+            let content = match conn.link.payload {
+                _ if !matches!(item, Some(Item::Payload { .. })) => false,
+                Payload::Block | Payload::Unasked => true,
+                // What follows the dictionary is.
+                Payload::MetadataHead => before - bytes.len() > metadata::HEAD_MAX,
+                _ => false,
+            };
+            if !content {
                 conn.link.talked += (before - bytes.len()) as u64;
             }
             match item {
@@ -222,7 +231,11 @@ impl Swarm<'_> {
     /// torrent's size, to the blocks that were sent either way, and to the time.
     fn talks_enough(&self, on: &Parts<'_>, slot: usize) -> Verdict {
         let conn = &on.cx.peers[slot];
-        let of_pieces = u64::from(on.cx.pieces_of(slot)) * TALK_PER_PIECE;
+        let of_pieces = match on.cx.lacks_metadata(slot) {
+            // Of so many as any torrent may have that is worth it.
+            true => TALK_UNKNOWN,
+            false => u64::from(on.cx.pieces_of(slot)) * TALK_PER_PIECE,
+        };
         let of_blocks = (conn.upload.uploaded + conn.download.downloaded) / 16;
         let of_time = (on.cx.now - conn.link.opened_at).as_secs() * TALK_PER_SECOND;
         match conn.link.talked > TALK + of_pieces + of_blocks + of_time {
@@ -236,6 +249,9 @@ impl Swarm<'_> {
             return Err(Reason::BadMessage);
         }
         on.cx.peers[slot].link.payload = Payload::Skip;
+        if on.cx.lacks_metadata(slot) && self.early_message(on, slot, message) {
+            return Ok(());
+        }
         match message {
             Message::Interested => self.interested(on, slot, true),
             Message::NotInterested => self.interested(on, slot, false),
@@ -245,8 +261,13 @@ impl Swarm<'_> {
             Message::HaveNone => self.have_none(on, slot),
             Message::Request(block) => on.upload.request(&mut on.cx, slot, block),
             Message::Cancel(block) => on.upload.cancel(&mut on.cx, slot, block),
-            Message::Extended { id, .. } if on.cx.peers[slot].link.features.extended => {
-                on.cx.peers[slot].link.payload = Payload::Extended { id, at: 0 };
+            Message::Extended { id, len } if on.cx.peers[slot].link.features.extended => {
+                let block = id == metadata::OUR_ID
+                    && len > 0
+                    && on.download.metadata_begins(&mut on.cx, slot);
+                if !block {
+                    on.cx.peers[slot].link.payload = Payload::Extended { id, at: 0 };
+                }
                 Ok(())
             }
             Message::Choke => on.download.choked_us(&mut on.cx, slot),
@@ -265,6 +286,19 @@ impl Swarm<'_> {
             Payload::Skip | Payload::Unasked => Ok(()),
             Payload::Block => {
                 on.download.block_bytes(&mut on.cx, slot, bytes);
+                Ok(())
+            }
+            Payload::MetadataHead => {
+                let request = on.download.metadata_bytes(&mut on.cx, slot, bytes, last)?;
+                if let Some(piece) = request {
+                    on.upload.metadata_request(&mut on.cx, slot, piece);
+                }
+                Ok(())
+            }
+            Payload::Bitfield { at } if on.cx.lacks_metadata(slot) => {
+                on.download.availability.early_bits(&on.cx, slot, at, bytes);
+                let at = at.saturating_add(bytes.len() as u32);
+                on.cx.peers[slot].link.payload = Payload::Bitfield { at };
                 Ok(())
             }
             Payload::Bitfield { at } => self.bitfield_bytes(on, slot, at, bytes, last),
@@ -440,6 +474,7 @@ impl Swarm<'_> {
                     on.cx.peers[slot].download.reqq =
                         hello.reqq.unwrap_or(on.cx.peers[slot].download.reqq).max(1);
                     on.cx.peers[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
+                    on.cx.peers[slot].extensions.metadata_size = hello.metadata_size.unwrap_or(0);
                     on.cx.peers[slot].link.listen_port = hello.port.unwrap_or(0);
                 }
             }
@@ -465,6 +500,7 @@ impl Swarm<'_> {
             // While it is banned it is not called.
             Reason::BadPieces => Fate::Failed,
             _ if !conn.is_open() => Fate::Failed,
+            Reason::Unkept => Fate::Good { steady: false },
             // We wanted to be rid of it.
             Reason::Crowded | Reason::Stalled => Fate::Ended,
             _ if conn.download.downloaded + conn.upload.uploaded > 0
@@ -496,6 +532,9 @@ const CROSSED: Duration = Duration::from_secs(10);
 const TALK: u64 = 64 * 1024;
 const TALK_PER_PIECE: u64 = 32;
 const TALK_PER_SECOND: u64 = 64;
+
+/// The same while nobody knows how many pieces there are: a bitfield of four million.
+const TALK_UNKNOWN: u64 = 512 * 1024;
 
 /// Bytes of a request on the wire.
 const REQUEST: usize = 17;

@@ -5,6 +5,7 @@
 //! | `admission` | who gets a place, and who leaves when there is none for others |
 //! | `connections` | a connection's slot from the call to the end |
 //! | `inbound`, [`outbound`] | the messages that come, and those that are owed |
+//! | `early_pieces` | what peers say of their pieces before there is metadata |
 //! | `have_log` | the pieces that peers are to be told of |
 //! | `timers` | what time alone brings about |
 //! | `bans` | the addresses that sent bad pieces |
@@ -12,6 +13,7 @@
 pub(crate) mod admission;
 pub(crate) mod bans;
 pub(crate) mod connections;
+pub(crate) mod early_pieces;
 pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;

@@ -9,7 +9,9 @@
 
 use everseed_core::extension::{HELLO_MAX, Hello, Metadata};
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span};
-use everseed_core::metadata::{METADATA_PIECE, REPLY_MAX, Reply, piece_len};
+use everseed_core::metadata::{
+    METADATA_PIECE, REPLY_MAX, REQUEST_MAX, Reply, encode_request, piece_len,
+};
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
@@ -81,6 +83,10 @@ impl Cursor {
             // Who was dialled names the torrent first; the answer follows (BEP 3).
             (Stage::Handshake, State::Greeting) if !conn.link.incoming => Some(Out::Handshake),
             (Stage::Handshake, State::Open) => Some(Out::Handshake),
+            // Without Fast nothing can be said of pieces that nobody has counted.
+            (Stage::Pieces, State::Open) if view.lacks_metadata() && !conn.link.features.fast => {
+                conn.link.features.extended.then_some(Out::Extended)
+            }
             (Stage::Pieces, State::Open) => Some(view.pieces()),
             (Stage::Extended, State::Open) => Some(Out::Extended),
             (Stage::Ready, State::Open) => self.next(view),
@@ -94,6 +100,9 @@ impl Cursor {
         }
         if view.conn.upload.unchoked && !self.outbox.told_unchoked {
             return Some(Out::Unchoke);
+        }
+        if self.outbox.owes_hello {
+            return Some(Out::Extended);
         }
         if let Some(out) = self.wishes(view) {
             return Some(out);
@@ -125,7 +134,10 @@ impl Cursor {
             return Some(Out::Suggest(piece));
         }
         if let Some(block) = view.asked(self.ask) {
-            return Some(Out::Request(block));
+            return Some(match view.lacks_metadata() {
+                true => Out::MetadataRequest(block.begin / BLOCK),
+                false => Out::Request(block),
+            });
         }
         self.next_have(view).map(|(_, piece)| Out::Have(piece))
     }
@@ -202,8 +214,9 @@ impl Cursor {
             Out::HaveAll | Out::HaveNone | Out::Bitfield if view.conn.link.features.extended => {
                 self.outbox.stage = Stage::Extended;
             }
-            Out::HaveAll | Out::HaveNone | Out::Bitfield | Out::Extended => {
-                self.outbox.stage = Stage::Ready;
+            Out::HaveAll | Out::HaveNone | Out::Bitfield => self.outbox.stage = Stage::Ready,
+            Out::Extended => {
+                (self.outbox.stage, self.outbox.owes_hello) = (Stage::Ready, false);
             }
             Out::Choke => (self.outbox.told_unchoked, self.outbox.owes_choke) = (false, false),
             Out::Unchoke => self.outbox.told_unchoked = true,
@@ -211,7 +224,7 @@ impl Cursor {
             Out::NotInterested => self.outbox.told_interested = false,
             Out::Cancel(_) => self.cancel += 1,
             Out::Suggest(_) => self.hint = None,
-            Out::Request(_) => self.ask = view.pending.next(self.ask),
+            Out::Request(_) | Out::MetadataRequest(_) => self.ask = view.pending.next(self.ask),
             Out::Have(_) => {
                 if let Some(((told, walk), _)) = self.next_have(view) {
                     (self.outbox.told, self.outbox.walk) = (told, walk);
@@ -243,6 +256,10 @@ impl View<'_> {
             .is_some_and(|piece| self.torrents.contains(torrent.good, piece))
     }
 
+    fn lacks_metadata(&self) -> bool {
+        self.torrent.is_some_and(|t| t.lacks_metadata())
+    }
+
     /// How the peer is told what we have (BEP 3, BEP 6).
     fn pieces(&self) -> Out {
         match self.torrent.map_or(Bits::None, |t| t.have) {
@@ -263,6 +280,10 @@ impl View<'_> {
             Out::Extended => Message::Extended {
                 id: 0,
                 len: self.hello().len() as u32,
+            },
+            Out::MetadataRequest(piece) => Message::Extended {
+                id: self.conn.extensions.ut_metadata,
+                len: metadata_request(piece).len() as u32,
             },
             Out::Metadata(piece) => {
                 let (dict, data) = (self.reply(piece).len() as u32, self.metadata_len(piece));
@@ -329,6 +350,7 @@ impl View<'_> {
     fn metadata(&self) -> Metadata {
         match self.torrent.and_then(|t| t.metadata_len) {
             Some(len) => Metadata::Offered(len),
+            None if self.lacks_metadata() => Metadata::Wanted,
             None => Metadata::Silent,
         }
     }
@@ -393,6 +415,10 @@ impl View<'_> {
                 put(self.head(out).encode().bytes());
                 put(&self.hello());
             }
+            Out::MetadataRequest(piece) => {
+                put(self.head(out).encode().bytes());
+                put(&metadata_request(piece));
+            }
             Out::Metadata(piece) => {
                 put(self.head(out).encode().bytes());
                 put(&self.reply(piece));
@@ -451,6 +477,16 @@ impl View<'_> {
             _ => None,
         }
     }
+}
+
+/// The dictionary that asks for a piece of `info`.
+fn metadata_request(piece: u32) -> heapless::Vec<u8, REQUEST_MAX> {
+    let mut payload = heapless::Vec::new();
+    // What is encoded is no longer than this.
+    let _ = payload.resize_default(REQUEST_MAX);
+    let len = encode_request(piece, &mut payload).unwrap_or(0);
+    payload.truncate(len);
+    payload
 }
 
 /// Bytes of a `piece` message before the block.

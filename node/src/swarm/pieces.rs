@@ -9,6 +9,7 @@ use crate::parts::Parts;
 use crate::peer::Reason;
 use crate::peer::origin;
 use crate::swarm::Swarm;
+use crate::swarm::bans::BANNED_AT;
 use crate::torrent;
 
 impl Swarm<'_> {
@@ -40,6 +41,10 @@ impl Swarm<'_> {
         on.download.end_partial(&mut on.cx, slot);
         if let Some(evidence) = evidence {
             self.judge(on, &evidence);
+        }
+        if on.cx.torrents.get(id).is_some_and(|t| t.lacks_metadata()) {
+            on.cx.torrents.fetched(id);
+            return true;
         }
         // It may be had already, by a late answer, and not be wanted any more.
         let lacked = on.cx.torrents.get(id).is_some_and(|t| {
@@ -79,7 +84,10 @@ impl Swarm<'_> {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
         }
+        let metadata = on.cx.torrents.get(id).is_some_and(|t| t.lacks_metadata());
         if let Some((giver, strikes)) = on.download.in_progress.again(slot) {
+            // All of it came from there, and there is much that others could do meanwhile.
+            let strikes = if metadata { BANNED_AT } else { strikes };
             self.charge(on, giver, strikes);
         }
         on.download.request_all = true;

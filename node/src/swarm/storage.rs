@@ -5,10 +5,8 @@ use core::ops::Range;
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
 use crate::api::Action;
-use crate::api::Have;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::api::{Have, StorageError};
 use crate::download::pieces_in_progress;
-use crate::memory::ids::NONE;
 use crate::parts::Parts;
 use crate::peer::Reason;
 use crate::swarm::Swarm;
@@ -77,6 +75,11 @@ impl Swarm<'_> {
 
     /// A piece cannot be read.
     pub(crate) fn unread(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex) {
+        if let Some(torrent) = on.cx.torrents.get_mut(id).filter(|t| t.lacks_metadata()) {
+            // It is fetched again when the host says that its storage can be used.
+            torrent.refused = Some(StorageError::Failed);
+            return on.download.forget_partials(&mut on.cx, id);
+        }
         let verifying = |p: &pieces_in_progress::PieceInProgress| {
             p.state == pieces_in_progress::State::Verifying
         };
@@ -103,7 +106,7 @@ impl Swarm<'_> {
                 continue;
             };
             if let Some(partial) = on.download.in_progress.find(id, piece) {
-                self.give_up(on, partial);
+                on.download.give_up(&mut on.cx, partial);
             }
             if !on.cx.torrents.leave_out(id, piece) {
                 log::warn!("no memory to note that piece {index} is left out: serving stops");
@@ -117,33 +120,6 @@ impl Swarm<'_> {
         }
         on.cx.torrents.left_out = true;
         on.download.request_all = true;
-    }
-
-    /// Forgets a piece in progress, and the blocks of it that are on their way.
-    fn give_up(&mut self, on: &mut Parts<'_>, partial: u16) {
-        for at in 0..on.download.pending.len() {
-            let Ok(at) = u16::try_from(at) else { break };
-            let its = |f: &PendingBlock| f.partial == partial;
-            let Some(pending) = on.download.pending.get(at).copied().filter(its) else {
-                continue;
-            };
-            match pending.state {
-                State::Free | State::Dropped => {}
-                State::Write => {
-                    on.download.pending.unlink(&mut on.download.writes, at);
-                    on.download.free_pending(&mut on.cx, at, pending);
-                }
-                State::Writing => {
-                    if let Some(pending) = on.download.pending.get_mut(at) {
-                        (pending.state, pending.partial) = (State::Dropped, NONE);
-                    }
-                }
-                _ => on
-                    .download
-                    .cancel_pending(&mut on.cx, usize::from(pending.conn), at),
-            }
-        }
-        on.download.end_partial(&mut on.cx, partial);
     }
 
     /// Ends the downloads that lack nothing any more as something was left out.

@@ -134,7 +134,7 @@ impl Swarm<'_> {
             Out::Suggest(piece) if fresh => {
                 (conn.upload.to_suggest, conn.upload.last_suggested) = (None, Some(piece))
             }
-            Out::Request(_) if fresh => {
+            Out::Request(_) | Out::MetadataRequest(_) if fresh => {
                 let at = conn.download.pending.unsent;
                 conn.download.pending.unsent = on.download.pending.next(at);
                 if let Some(pending) = on.download.pending.get_mut(at) {

@@ -2,9 +2,11 @@
 
 pub(crate) mod publicity;
 pub(crate) mod registry;
+pub(crate) mod stage;
+pub(crate) mod unknown;
 
 use everseed_core::bits;
-use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
+use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 
 use crate::api::{AddError, Have, Order, StorageError};
@@ -12,6 +14,7 @@ use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
 use crate::torrent::publicity::Publicity;
 use crate::torrent::registry::{Place, Registry};
+use crate::torrent::stage::Stage;
 
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Torrent {
     id: TorrentId,
     pub(crate) state: State,
     pub(crate) info_hash: InfoHash,
+    /// What is fetched of it.
+    pub(crate) stage: Stage,
     pub(crate) geometry: Option<Geometry>,
     /// Bytes of `info`, if it can be handed out (BEP 9).
     pub(crate) metadata_len: Option<u32>,
@@ -94,6 +99,7 @@ impl Torrent {
         },
         state: State::Vacant,
         info_hash: InfoHash([0; 20]),
+        stage: Stage::Content,
         geometry: None,
         metadata_len: None,
         have: Bits::None,
@@ -143,6 +149,8 @@ pub(crate) struct Torrents<'m> {
     pub(crate) to_recheck: bool,
     /// Whether a download may lack nothing more, as something was left out.
     pub(crate) left_out: bool,
+    /// Whether the host may have to be told that a torrent's metadata is here.
+    to_tell: bool,
 }
 
 impl<'m> Torrents<'m> {
@@ -160,6 +168,7 @@ impl<'m> Torrents<'m> {
             bits,
             to_recheck: false,
             left_out: false,
+            to_tell: false,
         }
     }
 
@@ -221,6 +230,15 @@ impl<'m> Torrents<'m> {
         geometry: Geometry,
         have: Have<'_>,
     ) -> Result<(), AddError> {
+        self.occupy(id, Some(geometry), have)
+    }
+
+    fn occupy(
+        &mut self,
+        id: TorrentId,
+        geometry: Option<Geometry>,
+        have: Have<'_>,
+    ) -> Result<(), AddError> {
         let asleep = self.names.place(id) == Some(Place::Asleep);
         let Some(info_hash) = self.names.info_hash(id).filter(|_| asleep) else {
             return Err(AddError::Duplicate);
@@ -231,7 +249,7 @@ impl<'m> Torrents<'m> {
         self.slots[slot] = Torrent {
             id,
             info_hash,
-            geometry: Some(geometry),
+            geometry,
             ..Torrent::EMPTY
         };
         if let Err(error) = self.set_slot(slot, have) {
@@ -343,8 +361,11 @@ impl<'m> Torrents<'m> {
         }
     }
 
-    /// Bytes of content that are not had.
+    /// Bytes of content that are not had. Of what is not known there is a block at least: 0 would mean a seed.
     pub(crate) fn left(&self, torrent: &Torrent) -> u64 {
+        if torrent.lacks_metadata() {
+            return u64::from(BLOCK);
+        }
         let Some(geometry) = torrent.geometry else {
             return 0;
         };

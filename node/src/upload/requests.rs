@@ -22,7 +22,8 @@ impl Upload<'_> {
         let Some(torrent) = cx.torrent_of(slot) else {
             return Err(Reason::BadRequest);
         };
-        let located = torrent.geometry.and_then(|g| g.locate(block));
+        let content = torrent.geometry.filter(|_| !torrent.lacks_metadata());
+        let located = content.and_then(|g| g.locate(block));
         let Some((piece, _)) = located.filter(|_| block.len <= everseed_core::geometry::BLOCK)
         else {
             return Err(Reason::BadRequest);

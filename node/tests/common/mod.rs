@@ -78,6 +78,10 @@ pub struct World {
     pub closed: HashMap<SocketAddr, Reason>,
     /// The disk takes no block.
     pub full: bool,
+    /// What was written of the metadata, what it should be, and whether the node said that it is here.
+    pub spool: Vec<u8>,
+    pub info: Vec<u8>,
+    pub fetched: bool,
     pub peers: Vec<Peer>,
     pub slots: u16,
     /// The most bytes that a socket takes at a time.
@@ -162,6 +166,9 @@ impl World {
             asked_for: Vec::new(),
             closed: HashMap::new(),
             full: false,
+            spool: Vec::new(),
+            info: Vec::new(),
+            fetched: false,
             peers: Vec::new(),
             slots: setup.slots,
             write_limit: usize::MAX,
@@ -177,6 +184,46 @@ impl World {
         let download = world.node.download(world.now, id, all, Order::Rarest);
         download.expect("room for a download");
         world
+    }
+
+    /// A node that knows nothing of the torrent but its info-hash, and whose metadata has so many bytes.
+    pub fn magnet(setup: &Setup, len: u32) -> World {
+        let mut world = World::new(setup, Have::Nothing);
+        world.node.remove(world.now, world.torrent);
+        world.torrent = world.node.add_unknown(world.now, HASH).unwrap();
+        world.info = (0..u64::from(len)).map(|at| !content(at)).collect();
+        world
+    }
+
+    /// A peer of it that says hello, and that it has so many bytes of metadata.
+    pub fn knower(&mut self, fast: bool, size: u32) -> usize {
+        let peer = self.connect().expect("a free connection");
+        self.peers[peer].greet(HASH, fast);
+        let hello = format!("d1:md11:ut_metadatai3ee13:metadata_sizei{size}ee");
+        self.peers[peer].extended(0, hello.as_bytes());
+        self.settle();
+        peer
+    }
+
+    /// A peer gives the metadata that it is asked for until it is asked for no more.
+    pub fn give_info(&mut self, peer: usize) {
+        while let Some(piece) = self.peers[peer].info_request() {
+            let info = std::mem::take(&mut self.info);
+            self.peers[peer].send_info(piece, info.len() as u32, &info);
+            self.info = info;
+            self.settle();
+        }
+    }
+
+    /// Goes on with the content.
+    pub fn begin_content(&mut self, have: Have<'_>) {
+        let (now, id) = (self.now, self.torrent);
+        let begun = self.node.begin_content(now, id, self.geometry, have, 0);
+        begun.expect("room for the content");
+        self.node.offer_metadata(id, self.info.len() as u32);
+        let download = self.node.download(now, id, Wanted::All, Order::Rarest);
+        download.expect("room for a download");
+        self.settle();
     }
 
     /// A peer that has everything and serves us at once, and is interested all the same.
@@ -282,6 +329,17 @@ impl World {
                 self.fresh.extend(fresh.then_some(piece.get()));
                 self.verify(torrent, piece);
             }
+            Action::Fetched { torrent, len } => {
+                assert_eq!((torrent, len as usize), (self.torrent, self.info.len()));
+                self.fetched = true;
+            }
+            Action::Write { block, span } if self.node.metadata(span.torrent).is_some() => {
+                let bytes = self.node.take_block(block).expect("a block to write");
+                let (at, len) = (span.offset as usize, span.len as usize);
+                self.spool.resize(self.spool.len().max(at + len), 0);
+                self.spool[at..at + len].copy_from_slice(&bytes[..len]);
+                self.node.written(block, bytes, Ok(()));
+            }
             Action::Write { block, span } => {
                 let bytes = self.node.take_block(block).expect("a block to write");
                 let len = span.len as usize;
@@ -315,6 +373,11 @@ impl World {
 
     fn verify(&mut self, torrent: TorrentId, piece: PieceIndex) {
         self.verified.push(piece.get());
+        if let Some(stats) = self.node.metadata(torrent) {
+            let good = self.spool[..stats.size as usize] == self.info;
+            let event = Event::Verified(torrent, piece, good);
+            return self.node.event(self.now, event);
+        }
         let its = |at: &u64| self.geometry.piece_at(*at) == Some(piece);
         let good = !self.bad.contains(&piece.get()) && !self.wrong.iter().any(its);
         let event = match self.unread.contains(&piece.get()) {
@@ -405,6 +468,39 @@ impl Peer {
         for message in messages {
             self.inbox.extend(message.encode().bytes());
         }
+    }
+
+    /// Sends an extended message.
+    pub fn extended(&mut self, id: u8, payload: &[u8]) {
+        let len = payload.len() as u32;
+        self.say(&[Message::Extended { id, len }]);
+        self.inbox.extend(payload);
+    }
+
+    /// The first piece of metadata that it was asked for and has not answered.
+    pub fn info_request(&mut self) -> Option<u32> {
+        let asked = |payload: &Vec<u8>| match everseed_core::metadata::decode(payload) {
+            Ok((everseed_core::metadata::Message::Request { piece }, _)) => Some(piece),
+            _ => None,
+        };
+        let at = self.extended.iter().position(|p| asked(p).is_some())?;
+        asked(&self.extended.remove(at))
+    }
+
+    /// Sends a piece of metadata.
+    pub fn send_info(&mut self, piece: u32, size: u32, info: &[u8]) {
+        let start = (piece * BLOCK) as usize;
+        let end = info.len().min(start + BLOCK as usize);
+        let mut payload =
+            format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{size}ee").into_bytes();
+        payload.extend(&info[start..end]);
+        self.extended(1, &payload);
+    }
+
+    /// Refuses a piece of metadata.
+    pub fn refuse_info(&mut self, piece: u32) {
+        let payload = format!("d8:msg_typei2e5:piecei{piece}ee");
+        self.extended(1, payload.as_bytes());
     }
 
     /// Sends the first of the blocks that it was asked for; false if there is none.

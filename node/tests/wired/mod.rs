@@ -17,7 +17,7 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Source,
     StorageError, TorrentStats, Wanted,
 };
 
@@ -27,6 +27,8 @@ const HASH: InfoHash = InfoHash([7; 20]);
 const PIECE: u32 = 3 * BLOCK;
 const PIECES: u32 = 20;
 const BLOCKS: usize = 24;
+/// Bytes of the metadata.
+const INFO: u32 = 2 * BLOCK + 1000;
 
 pub struct Swarm {
     pub nodes: Vec<Peer>,
@@ -43,6 +45,8 @@ pub struct Peer {
     torrent: Option<TorrentId>,
     /// What was written, and what is good of it.
     data: Vec<u8>,
+    /// What was written of its metadata.
+    info: Vec<u8>,
     /// Blocks that can still be written.
     pub room: Option<usize>,
     /// What it sends is wrong.
@@ -118,6 +122,7 @@ impl Swarm {
                 node: Node::new(memory(), identity, limits, seed * 100 + n as u64),
                 torrent: None,
                 data: vec![0; total as usize],
+                info: vec![0; INFO as usize],
                 room: None,
                 corrupt: false,
                 slow_disk: false,
@@ -140,7 +145,31 @@ impl Swarm {
         for (byte, at) in peer.data.iter_mut().zip(0..) {
             *byte = content(at);
         }
-        peer.torrent = Some(peer.node.add(HASH, self.geometry, Have::All, 0).unwrap());
+        let id = peer.node.add(HASH, self.geometry, Have::All, 0).unwrap();
+        peer.node.offer_metadata(id, INFO);
+        peer.torrent = Some(id);
+    }
+
+    /// Fetches the metadata, then the content.
+    pub fn magnet(&mut self, n: usize) {
+        let peer = &mut self.nodes[n];
+        peer.torrent = Some(peer.node.add_unknown(self.now, HASH).unwrap());
+    }
+
+    pub fn knows(&self, n: usize) -> bool {
+        let id = self.nodes[n].torrent.unwrap();
+        self.nodes[n].node.metadata(id).is_none()
+    }
+
+    /// The metadata is here.
+    fn fetched(&mut self, n: usize, id: TorrentId, len: u32) {
+        assert_eq!(len, INFO);
+        let node = &mut self.nodes[n].node;
+        node.begin_content(self.now, id, self.geometry, Have::Nothing, 0)
+            .unwrap();
+        node.offer_metadata(id, len);
+        node.download(self.now, id, Wanted::All, Order::Rarest)
+            .unwrap();
     }
 
     pub fn download(&mut self, n: usize, have: Have<'_>, wanted: Wanted<'_>, order: Order) {
@@ -308,6 +337,7 @@ impl Swarm {
                 self.nodes[n].verifying.push_back((torrent, piece));
             }
             // Bytes are brought while there is room.
+            Action::Fetched { torrent, len } => self.fetched(n, torrent, len),
             Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
         }
     }
@@ -322,7 +352,11 @@ impl Swarm {
             peer.room = peer.room.map(|room| room - 1);
             let start = span.offset as usize;
             let len = span.len as usize;
-            peer.data[start..start + len].copy_from_slice(&bytes[..len]);
+            let disk = match peer.node.metadata(span.torrent) {
+                Some(_) => &mut peer.info,
+                None => &mut peer.data,
+            };
+            disk[start..start + len].copy_from_slice(&bytes[..len]);
         }
         let result = if full {
             Err(StorageError::Full)
@@ -337,7 +371,10 @@ impl Swarm {
         let start = self.geometry.piece_offset(piece);
         let end = start + u64::from(self.geometry.piece_size(piece));
         let peer = &mut self.nodes[n];
-        let good = (start..end).all(|at| peer.data[at as usize] == content(at));
+        let good = match peer.node.metadata(torrent) {
+            Some(_) => (peer.info.iter().zip(0..)).all(|(&b, at)| b == !content(at)),
+            None => (start..end).all(|at| peer.data[at as usize] == content(at)),
+        };
         peer.node
             .event(self.now, Event::Verified(torrent, piece, good));
     }
@@ -356,6 +393,14 @@ impl Swarm {
         for body in &bodies {
             let (start, len) = (body.span.offset as usize, body.span.len as usize);
             let gap = &mut buf[body.at..body.at + len];
+            if body.source == Source::Info {
+                let bytes = (body.span.offset..).map(|at| !content(at));
+                gap.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+                if peer.corrupt {
+                    gap.fill(0);
+                }
+                continue;
+            }
             gap.copy_from_slice(&peer.data[start..start + len]);
             assert!(
                 gap.iter()

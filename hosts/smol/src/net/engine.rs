@@ -362,6 +362,8 @@ impl Engine {
                     }
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
+                // Every torrent is known here.
+                Some(Action::Fetched { .. }) => {}
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
