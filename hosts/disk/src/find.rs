@@ -58,12 +58,20 @@ pub fn search(
         candidates,
         by_len,
         used,
+        untried: false,
         scratch: vec![0; CHUNK],
     };
     for lost in &mut lost {
         finder.alone(lost, go_on)?;
     }
     finder.together(&mut lost, go_on)?;
+    let left = lost.iter().filter(|lost| !lost.found).count();
+    if finder.untried && left > 0 {
+        log::warn!(
+            "{}: {left} files are missing, and there are more files of their sizes than are tried; name one by --file",
+            content.name()
+        );
+    }
     let placed = &content.layout().placed;
     let mut pieces = Vec::new();
     let mut changed = false;
@@ -192,6 +200,8 @@ struct Finder<'a> {
     by_len: HashMap<u64, Vec<usize>>,
     /// Those that were taken for a file.
     used: Vec<bool>,
+    /// Whether some of them were not tried, as there were too many.
+    untried: bool,
     scratch: Vec<u8>,
 }
 
@@ -275,7 +285,7 @@ impl Finder<'_> {
         }
         let mut turn = vec![0; choices.len()];
         let mut good = false;
-        for _ in 0..TRIALS {
+        for trial in 1..=TRIALS {
             let mut placed = go_on();
             for ((lost, choices), &turn) in open.iter().zip(&choices).zip(&turn) {
                 placed = placed && self.place(lost, choices[turn]);
@@ -287,6 +297,7 @@ impl Finder<'_> {
             if good || !next(&mut turn, &choices) {
                 break;
             }
+            self.untried |= trial == TRIALS;
         }
         for ((lost, choices), turn) in open.iter_mut().zip(choices).zip(turn) {
             if good {
@@ -320,7 +331,7 @@ impl Finder<'_> {
     }
 
     /// Candidates of the right size, the likeliest first.
-    fn ranked(&self, entry: &Entry, most: usize) -> Vec<usize> {
+    fn ranked(&mut self, entry: &Entry, most: usize) -> Vec<usize> {
         let empty = Vec::new();
         let all = self.by_len.get(&entry.len).unwrap_or(&empty);
         let own = self.content.place_of(entry);
@@ -330,6 +341,7 @@ impl Finder<'_> {
         };
         let mut ranked = all.clone();
         ranked.sort_by_cached_key(rank);
+        self.untried |= ranked.len() > most;
         ranked.truncate(most);
         ranked
     }

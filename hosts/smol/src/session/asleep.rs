@@ -136,6 +136,12 @@ impl Service {
         for (id, peers) in std::mem::take(&mut session.wakes) {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 let room = PEERS_MAX.saturating_sub(waking.peers.len());
+                if peers.len() > room {
+                    log::info!(
+                        "{}: {PEERS_MAX} peers are known while it is woken: others have to be told of again",
+                        escape(waking.path.as_os_str().as_encoded_bytes())
+                    );
+                }
                 waking.peers.extend(peers.into_iter().take(room));
             } else if !engine.node.is_asleep(id) {
                 tell(engine, id, peers);

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use everseed_core::hash::InfoHash;
+use everseed_disk::read_torrent;
 
 use crate::storage::state::State;
 
@@ -58,12 +59,24 @@ impl State {
                 removed += usize::from(fs::remove_file(entry.path()).is_ok());
             }
         }
+        let given = fs::read_dir(self.folder().join("given"))?;
+        for entry in given.flatten().take(AT_A_TIME) {
+            if is_old(written(&entry)?) && !self.is_wanted(&entry, is_known) {
+                removed += usize::from(fs::remove_file(entry.path()).is_ok());
+            }
+        }
         for entry in fs::read_dir(self.folder().join("made"))?.flatten() {
             if is_old(written(&entry)?) && !self.is_of_some_torrent(&entry) {
                 removed += usize::from(fs::remove_file(entry.path()).is_ok());
             }
         }
         Ok(removed)
+    }
+
+    /// Whether the copy of a .torrent is of one that is known, or being downloaded.
+    fn is_wanted(&self, given: &DirEntry, is_known: impl Fn(InfoHash) -> bool) -> bool {
+        let hash = read_torrent(&given.path()).map(|metainfo| metainfo.info_hash);
+        hash.is_ok_and(|hash| is_known(hash) || self.download_file(hash).exists())
     }
 
     /// Whether the torrent that was made of a path is still here.
@@ -78,13 +91,14 @@ impl State {
 fn split(entry: &DirEntry) -> Option<(InfoHash, Vec<u8>)> {
     let name = entry.file_name();
     let (hash, kind) = name.as_bytes().split_at_checked(40)?;
-    let ours: [&[u8]; 6] = [
+    let ours: [&[u8]; 7] = [
         b".torrent",
         b".resume",
         b".index",
         b".place",
         b".seeded",
         b".download",
+        b".files",
     ];
     let hash = InfoHash::from_hex(hash)?;
     ours.contains(&kind).then(|| (hash, kind.to_vec()))
@@ -128,11 +142,24 @@ mod tests {
         for name in ["described", "catalogue", "letters.txt", "x.torrent"] {
             put(&folder.join(name), "", 99);
         }
+        let given = |name: &str| folder.join("given").join(name);
+        let torrents = ["one", "two"].map(|name| {
+            let text = format!(
+                "d4:infod6:lengthi1e4:name3:{name}12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee"
+            );
+            put(&given(name), &text, 99);
+            read_torrent(&given(name)).unwrap().info_hash
+        });
+        put(&given("half"), "d4:info", 99);
+        put(&given("lately"), "", 29);
         put(&folder.join("catalogue.damaged"), "", 31);
         put(&folder.join("described.damaged"), "", 29);
         put(&folder.join(".everseed-1-2"), "", 31);
-        let removed = state.prune(&[hash(1)], now).unwrap();
-        assert_eq!(removed, 4 + 1 + 2);
+        let mut known = [hash(1), torrents[0]];
+        known.sort_unstable();
+        let removed = state.prune(&known, now).unwrap();
+        assert_eq!(removed, 4 + 1 + 2 + 2);
+        assert!(given("one").exists() && given("lately").exists() && !given("two").exists());
         assert!(!of(3, "torrent").exists() && !folder.join("made/of-3").exists());
         for n in [1, 2, 4, 5] {
             assert!(of(n, "torrent").exists() && of(n, "index").exists(), "{n}");
@@ -141,7 +168,7 @@ mod tests {
         assert!(folder.join("described").exists() && folder.join("letters.txt").exists());
         // A clock that was set back makes nothing old.
         assert_eq!(state.prune(&[], SystemTime::UNIX_EPOCH).unwrap(), 0);
-        assert_eq!(state.prune(&[hash(1)], now).unwrap(), 0);
+        assert_eq!(state.prune(&known, now).unwrap(), 0);
         drop(state);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -10,7 +10,7 @@
 //! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
-//! given/PATHHASH.*     copies of the .torrent files that are seeded, see `seed::kept`
+//! given/PATHHASH.*     copies of the .torrent files that are seeded, see `session::kept`
 //! described            which content belongs to a torrent that was ever seen
 //! ```
 //!
