@@ -15,6 +15,8 @@
 //! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
 //! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
 //! | [`extension`] | the extended handshake | BEP 10, 21 |
+//! | [`pex`] | peers that peers tell of | BEP 11 |
+//! | [`lsd`] | torrents that are made known in a network | BEP 14 |
 //! | [`priority`] | who is preferred when there is no room for all | BEP 40 |
 //! | [`tracker`] | what peers and trackers say to each other | BEP 3, 7, 15, 23, 41 |
 //! | [`portmap`] | what is said to a router so that it forwards a port | RFC 6886, 6887, UPnP |
@@ -74,9 +76,11 @@ pub mod extension;
 pub mod geometry;
 pub mod hash;
 pub mod krpc;
+pub mod lsd;
 pub mod magnet;
 pub mod metadata;
 pub mod metainfo;
+pub mod pex;
 pub mod pool;
 pub mod portmap;
 pub mod priority;

@@ -1,0 +1,24 @@
+//! Peers that peers tell of (BEP 11): at most so many, and nothing panics; what was read is written and read again.
+#![no_main]
+
+use everseed_core::pex::{self, LONGEST, MOST, Peer};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let taken = |bytes: &[u8]| {
+        let mut peers = Vec::new();
+        pex::read(bytes, |peer: Peer| peers.push(peer));
+        peers
+    };
+    let mut peers = taken(bytes);
+    assert!(peers.len() <= MOST);
+    let mut out = [0; LONGEST];
+    let gone: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
+    let len = pex::write(&peers, &gone, &mut out).expect("room");
+    let mut again = taken(&out[..len]);
+    let key = |peer: &Peer| (peer.addr, peer.flags.has(pex::Flags::SEED));
+    peers.sort_by_key(key);
+    again.sort_by_key(key);
+    assert_eq!(again.len(), peers.len());
+    assert!(again.iter().map(key).eq(peers.iter().map(key)));
+});
