@@ -1,7 +1,7 @@
 //! The extended handshake (BEP 10), with `upload_only` (BEP 21).
 //!
-//! Each side sends one dictionary after the handshake. Ours ([`Hello`]) names one extension, by which
-//! `info` is handed out (BEP 9); of a peer's ([`Handshake`]) is kept what is used or shown here.
+//! Each side sends one dictionary after the handshake. Ours ([`Hello`]) names the extensions by which `info` is handed
+//! out (BEP 9) and peers tell of peers (BEP 11); of a peer's ([`Handshake`]) is kept what is used or shown here.
 //! Unknown keys, and known ones with a value of the wrong type, are passed over: a peer that says one
 //! thing badly may be fine otherwise.
 
@@ -11,6 +11,7 @@ use embedded_io::ErrorType;
 
 use crate::bencode::{Error, Reader, Type};
 use crate::metadata::OUR_ID;
+use crate::pex;
 use crate::text::{Bytes, printable};
 
 /// What a peer tells in its extended handshake.
@@ -20,6 +21,10 @@ pub struct Handshake {
     pub upload_only: bool,
     /// The id by which it wants the messages of BEP 9, if at all.
     pub ut_metadata: Option<u8>,
+    /// The id by which it wants to be told of peers (BEP 11), if at all.
+    pub ut_pex: Option<u8>,
+    /// It prefers encrypted connections.
+    pub encryption: bool,
     /// Bytes of `info`, of which it says that they can be had from it (BEP 9).
     pub metadata_size: Option<u32>,
     /// Requests that it lets wait at a time.
@@ -63,6 +68,8 @@ pub struct Hello<'a> {
     pub upload_only: bool,
     /// What is said of `info` (BEP 9).
     pub metadata: Metadata,
+    /// Whether we want to be told of peers (BEP 11).
+    pub pex: bool,
     /// Our name and version; of a longer one the first [`MAX_CLIENT`] bytes.
     pub client: &'a str,
 }
@@ -72,14 +79,16 @@ impl Hello<'_> {
     /// `out` has no room.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Bytes::new(out);
-        match self.metadata {
-            Metadata::Silent => out.put(b"d1:mde")?,
-            Metadata::Wanted => write!(out, "d1:md11:ut_metadatai{OUR_ID}ee").ok()?,
-            Metadata::Offered(size) => write!(
-                out,
-                "d1:md11:ut_metadatai{OUR_ID}ee13:metadata_sizei{size}e"
-            )
-            .ok()?,
+        out.put(b"d1:md")?;
+        if self.metadata != Metadata::Silent {
+            write!(out, "11:ut_metadatai{OUR_ID}e").ok()?;
+        }
+        if self.pex {
+            write!(out, "6:ut_pexi{}e", pex::OUR_ID).ok()?;
+        }
+        out.put(b"e")?;
+        if let Metadata::Offered(size) = self.metadata {
+            write!(out, "13:metadata_sizei{size}e").ok()?;
         }
         if self.port != 0 {
             write!(out, "1:pi{}e", self.port).ok()?;
@@ -96,7 +105,7 @@ impl Hello<'_> {
 pub const MAX_CLIENT: usize = 32;
 
 /// The longest [`Hello`] in bytes.
-pub const HELLO_MAX: usize = 160;
+pub const HELLO_MAX: usize = 176;
 
 /// As much of a name as is told, cut between characters.
 fn front(client: &str) -> &str {
@@ -120,7 +129,8 @@ fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
                 handshake.upload_only = reader.integer_clamped()? != 0
             }
             (b"reqq", Type::Integer) => handshake.reqq = positive(reader.integer_clamped()?),
-            (b"m", Type::Dict) => handshake.ut_metadata = ut_metadata(&mut reader)?,
+            (b"m", Type::Dict) => extensions(&mut reader, &mut handshake)?,
+            (b"e", Type::Integer) => handshake.encryption = reader.integer_clamped()? > 0,
             (b"metadata_size", Type::Integer) => {
                 let told = u32::try_from(reader.integer_clamped()?);
                 handshake.metadata_size = told.ok().filter(|&size| size > 0);
@@ -133,21 +143,23 @@ fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
     Ok(handshake)
 }
 
-/// The id of the extension in the dictionary of a peer's extensions; 0 takes it back (BEP 10).
-fn ut_metadata(
+/// The ids in the dictionary of a peer's extensions; 0 takes one back (BEP 10).
+fn extensions(
     reader: &mut Reader<&[u8]>,
-) -> Result<Option<u8>, Error<<&'static [u8] as ErrorType>::Error>> {
-    let mut id = None;
+    handshake: &mut Handshake,
+) -> Result<(), Error<<&'static [u8] as ErrorType>::Error>> {
     let mut room = [0; 16];
     reader.dict()?;
     while let Some(name) = reader.key(&mut room)? {
-        if name == b"ut_metadata" && reader.peek()? == Type::Integer {
-            id = u8::try_from(reader.integer_clamped()?)
-                .ok()
-                .filter(|&id| id > 0);
-        }
+        let id = match (name, reader.peek()?) {
+            (b"ut_metadata", Type::Integer) => &mut handshake.ut_metadata,
+            (b"ut_pex", Type::Integer) => &mut handshake.ut_pex,
+            _ => continue,
+        };
+        let told = u8::try_from(reader.integer_clamped()?).ok();
+        *id = told.filter(|&told| told > 0);
     }
-    Ok(id)
+    Ok(())
 }
 
 /// A number from 1 on; one that is too big counts as the biggest.
@@ -167,6 +179,7 @@ mod tests {
         reqq: 250,
         upload_only: true,
         metadata: Metadata::Silent,
+        pex: false,
         client: "everseed 0.1.0",
     };
 
@@ -183,6 +196,7 @@ mod tests {
                     reqq: 1,
                     upload_only: false,
                     metadata: Metadata::Silent,
+                    pex: false,
                     client: "",
                 },
                 b"d1:mde4:reqqi1e11:upload_onlyi0e1:v0:e",

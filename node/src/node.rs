@@ -8,6 +8,7 @@ use everseed_core::time::Instant;
 use crate::discovery::candidates::Named;
 use crate::parts::Parts;
 use crate::peer::State;
+use crate::peer::outbox::Out;
 use crate::rate::QUANTUM;
 use crate::swarm::Swarm;
 use crate::swarm::outbound;
@@ -366,6 +367,7 @@ impl<'m> Node<'m> {
         if core::mem::take(&mut self.parts.download.request_all) {
             self.parts.download.ask_all(&mut self.parts.cx);
         }
+        self.swarm.tell_of_peers(&mut self.parts);
         while let Some(slot) = self.parts.cx.peers.next_ready() {
             if let Some(action) = self.swarm.action(&mut self.parts, slot) {
                 return Some(action);
@@ -426,11 +428,14 @@ impl<'m> Node<'m> {
             let head = view.head_len(out);
             let len = left.min(total - done);
             let body = (done + len).saturating_sub(head.max(done));
-            cursor.advance(&view, out, len, total);
+            let finished = cursor.advance(&view, out, len, total);
             let fresh = done == 0;
             left -= len;
             self.swarm.sent(&mut self.parts, slot, out, fresh, body);
             self.parts.cx.peers[slot].link.outbox = cursor.outbox();
+            if finished && out == Out::Peers {
+                self.swarm.pex.done(id);
+            }
         }
         if len > 0 {
             self.parts.cx.peers[slot].link.last_sent_at = now;

@@ -74,6 +74,7 @@ fn listen(world: &mut World, peer: usize, port: u16) {
         port,
         reqq: 250,
         upload_only: false,
+        pex: false,
         metadata: everseed_core::extension::Metadata::Silent,
         client: "",
     };

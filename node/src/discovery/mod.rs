@@ -2,7 +2,9 @@
 
 pub mod announcer;
 pub mod candidates;
+pub(crate) mod pex;
 pub mod port_mapper;
+pub mod scope;
 pub mod udp_tracker;
 
 use everseed_core::time::Instant;

@@ -24,6 +24,8 @@ pub(crate) enum Out {
     MetadataRequest(u32),
     /// A piece of `info`, or a reject if there is none of that number.
     Metadata(u32),
+    /// Where other peers can be called.
+    Peers,
     KeepAlive,
 }
 

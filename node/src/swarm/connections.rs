@@ -49,6 +49,9 @@ impl Swarm<'_> {
         let fate = self.fate(on, slot, reason);
         on.download.drop_all_pending(&mut on.cx, slot, false);
         on.download.availability.forget_bits(&mut on.cx, slot);
+        if let Some(torrent) = on.cx.peers[slot].link.torrent {
+            self.departed(on, slot, torrent, reason);
+        }
         let conn = &mut on.cx.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
         let callable = conn.callable();

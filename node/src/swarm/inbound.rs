@@ -11,6 +11,7 @@ use everseed_core::bits;
 use everseed_core::extension;
 use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::metadata;
+use everseed_core::pex;
 use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 
 use crate::discovery::candidates::{Fate, STEADY};
@@ -155,6 +156,7 @@ impl Swarm<'_> {
         conn.link.features = hello.features.and(FEATURES);
         conn.link.last_sent_at = on.cx.now;
         on.cx.peers.set_state(slot, State::Open);
+        self.arrived(on, slot);
         let conn = &on.cx.peers[slot];
         log::debug!("{}: connected, {}", conn.link.addr, hello.info_hash);
         Ok(())
@@ -335,7 +337,8 @@ impl Swarm<'_> {
         let whole = self.stash.bytes.extend_from_slice(bytes).is_ok();
         if last || !whole {
             let stash = core::mem::take(&mut self.stash);
-            if whole {
+            // Of peers that it tells of, the first ones count.
+            if whole || id == pex::OUR_ID {
                 return self.extended(on, slot, id, &stash.bytes);
             }
         }
@@ -475,7 +478,11 @@ impl Swarm<'_> {
                         hello.reqq.unwrap_or(on.cx.peers[slot].download.reqq).max(1);
                     on.cx.peers[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
                     on.cx.peers[slot].extensions.metadata_size = hello.metadata_size.unwrap_or(0);
+                    on.cx.peers[slot].extensions.ut_pex = hello.ut_pex.unwrap_or(0);
+                    on.cx.peers[slot].extensions.encryption = hello.encryption;
                     on.cx.peers[slot].link.listen_port = hello.port.unwrap_or(0);
+                    self.arrived(on, slot);
+                    self.pex.due = true;
                 }
             }
             metadata::OUR_ID => {
@@ -483,6 +490,7 @@ impl Swarm<'_> {
                     on.upload.metadata_request(&mut on.cx, slot, piece);
                 }
             }
+            pex::OUR_ID => self.hear_of_peers(on, slot, bytes),
             _ => {}
         }
         self.both_seeds(on, slot)

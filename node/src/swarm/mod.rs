@@ -7,6 +7,7 @@
 //! | `inbound`, [`outbound`] | the messages that come, and those that are owed |
 //! | `early_pieces` | what peers say of their pieces before there is metadata |
 //! | `have_log` | the pieces that peers are to be told of |
+//! | `gossip` | what peers are told of each other |
 //! | `timers` | what time alone brings about |
 //! | `bans` | the addresses that sent bad pieces |
 
@@ -14,6 +15,7 @@ pub(crate) mod admission;
 pub(crate) mod bans;
 pub(crate) mod connections;
 pub(crate) mod early_pieces;
+pub(crate) mod gossip;
 pub(crate) mod have_log;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
@@ -29,6 +31,7 @@ mod tests;
 use everseed_core::time::Instant;
 
 use crate::api::{Identity, Limits};
+use crate::discovery::pex::Outgoing;
 use crate::swarm::bans::Bans;
 use crate::swarm::have_log::HaveLog;
 use crate::swarm::stash::Stash;
@@ -44,6 +47,8 @@ pub(crate) struct Swarm<'m> {
     /// An extended message that comes in pieces.
     pub(crate) stash: Stash,
     pub(crate) have_log: HaveLog,
+    /// What peers are told of others.
+    pub(crate) pex: Outgoing,
     pub(crate) bans: Bans,
     /// Peers that there was no place for, see [`Stats`](crate::Stats).
     pub(crate) turned_away: u64,
@@ -59,6 +64,7 @@ impl<'m> Swarm<'m> {
             scratch,
             stash: Stash::default(),
             have_log: HaveLog::new(),
+            pex: Outgoing::new(),
             bans: Bans::new(),
             turned_away: 0,
             next_sweep: None,

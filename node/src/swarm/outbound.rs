@@ -36,6 +36,7 @@ pub(crate) struct View<'a> {
     pub(crate) pending: &'a PendingBlocks<'a>,
     pub(crate) in_progress: &'a PiecesInProgress<'a>,
     pub(crate) news: &'a HaveLog,
+    pub(crate) pex: Option<(u8, &'a [u8])>,
     pub(crate) greeting: Greeting<'a>,
 }
 
@@ -57,6 +58,8 @@ pub(crate) struct Cursor {
     ask: u16,
     cancel: usize,
     hint: Option<u32>,
+    /// Whether it was told of peers.
+    told_peers: bool,
 }
 
 impl Cursor {
@@ -67,6 +70,7 @@ impl Cursor {
             ask: conn.download.pending.unsent,
             cancel: 0,
             hint: conn.upload.to_suggest,
+            told_peers: false,
         }
     }
 
@@ -106,6 +110,9 @@ impl Cursor {
         }
         if let Some(out) = self.wishes(view) {
             return Some(out);
+        }
+        if view.pex.is_some() && !self.told_peers {
+            return Some(Out::Peers);
         }
         if let Some((block, kind, _)) = view.queue.at(self.front) {
             return match kind {
@@ -233,6 +240,7 @@ impl Cursor {
             Out::Reject(_) | Out::Piece(_) | Out::Metadata(_) => {
                 self.front = view.queue.at(self.front).map_or(NONE, |(_, _, next)| next);
             }
+            Out::Peers => self.told_peers = true,
             Out::KeepAlive => self.outbox.keep_alive = false,
         }
     }
@@ -290,6 +298,13 @@ impl View<'_> {
                 Message::Extended {
                     id: self.conn.extensions.ut_metadata,
                     len: dict + data.unwrap_or(0),
+                }
+            }
+            Out::Peers => {
+                let (id, bytes) = self.pex.unwrap_or_default();
+                Message::Extended {
+                    id,
+                    len: bytes.len() as u32,
                 }
             }
             Out::Choke => Message::Choke,
@@ -422,6 +437,10 @@ impl View<'_> {
             Out::Metadata(piece) => {
                 put(self.head(out).encode().bytes());
                 put(&self.reply(piece));
+            }
+            Out::Peers => {
+                put(self.head(out).encode().bytes());
+                put(self.pex.unwrap_or_default().1);
             }
             Out::Bitfield => {
                 put(self.head(out).encode().bytes());

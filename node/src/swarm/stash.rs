@@ -6,7 +6,7 @@ use crate::peer::ConnId;
 #[derive(Debug, Default)]
 pub(crate) struct Stash {
     pub(crate) owner: Option<ConnId>,
-    pub(crate) bytes: heapless::Vec<u8, 1024>,
+    pub(crate) bytes: heapless::Vec<u8, 2048>,
 }
 
 impl Stash {

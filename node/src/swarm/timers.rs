@@ -43,6 +43,7 @@ impl Swarm<'_> {
             }
             any |= on.cx.peers[slot].is_live();
         }
+        self.pex.due |= any;
         let limits = self.limits;
         on.upload.choking_round_if_due(&mut on.cx, &limits);
         self.next_sweep = any.then(|| on.cx.now + PERIOD);
@@ -51,7 +52,9 @@ impl Swarm<'_> {
     /// Why a connection should end on.cx.now.
     fn overdue(&self, on: &Parts<'_>, slot: usize) -> Option<Reason> {
         let conn = &on.cx.peers[slot];
-        let owed = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+        let owed = conn.upload.requests.len() > 0
+            || conn.link.outbox.mid_message()
+            || self.pex.to(on.cx.peers.id(slot)).is_some();
         match conn.link.state {
             State::Dial | State::Dialling if on.cx.now - conn.link.opened_at > DIAL_TIMEOUT => {
                 Some(Reason::Gone)

@@ -101,6 +101,10 @@ impl Swarm<'_> {
                     .torrent
                     .is_none_or(|id| !on.cx.torrents.is_downloading(id)),
                 metadata: Metadata::Silent,
+                pex: conn
+                    .link
+                    .torrent
+                    .is_some_and(|id| on.cx.torrents.publicity(id).pex()),
                 client: self.identity.client,
             },
         };
@@ -112,6 +116,7 @@ impl Swarm<'_> {
             pending: &on.download.pending,
             in_progress: &on.download.in_progress,
             news: &self.have_log,
+            pex: self.pex.to(on.cx.peers.id(slot)),
             greeting,
         }
     }

@@ -1,5 +1,6 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
+pub(crate) mod gossip;
 pub(crate) mod publicity;
 pub(crate) mod registry;
 pub(crate) mod stage;
@@ -12,6 +13,7 @@ use everseed_core::hash::InfoHash;
 use crate::api::{AddError, Have, Order, StorageError};
 use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
+use crate::torrent::gossip::Gossip;
 use crate::torrent::publicity::Publicity;
 use crate::torrent::registry::{Place, Registry};
 use crate::torrent::stage::Stage;
@@ -63,6 +65,8 @@ pub(crate) struct Torrent {
     pub(crate) suggest_next: u32,
     /// Why nothing is asked for.
     pub(crate) refused: Option<StorageError>,
+    /// Who of its peers came and left.
+    pub(crate) gossip: Gossip,
     /// Whether every block that is missing was asked for, so that some are asked for twice.
     pub(crate) endgame: bool,
 }
@@ -120,6 +124,7 @@ impl Torrent {
         bad_pieces: 0,
         suggest_next: 0,
         refused: None,
+        gossip: Gossip::EMPTY,
         endgame: false,
     };
 

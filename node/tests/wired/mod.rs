@@ -1,6 +1,8 @@
 //! Nodes wired to each other: every connection is a pair of byte queues, every storage an oracle.
 
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
+// Each test file uses some of it.
+#![allow(dead_code)]
 
 #[path = "../heap/mod.rs"]
 mod heap;
@@ -17,8 +19,8 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Source,
-    StorageError, TorrentStats, Wanted,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
+    Publicity, Source, StorageError, TorrentStats, Wanted,
 };
 
 use heap::Heap;
@@ -138,6 +140,28 @@ impl Swarm {
             rng: Rng::new(seed),
             sent: vec![0; 70_000],
         }
+    }
+
+    /// Says by what peers of a node's torrent may be found.
+    pub fn publish(&mut self, n: usize, publicity: Publicity) {
+        let id = self.nodes[n].torrent.unwrap();
+        self.nodes[n].node.publish(self.now, id, publicity);
+    }
+
+    /// Open connections for which `from` called `to`.
+    pub fn called(&self, from: usize, to: usize) -> usize {
+        let its =
+            |link: &&Link| link.open == [true; 2] && link.ends[0].0 == from && link.ends[1].0 == to;
+        self.links.iter().filter(its).count()
+    }
+
+    /// Connections between two nodes.
+    pub fn links(&self, a: usize, b: usize) -> usize {
+        let between = |link: &&Link| {
+            let ends = [link.ends[0].0, link.ends[1].0];
+            link.open == [true; 2] && (ends == [a, b] || ends == [b, a])
+        };
+        self.links.iter().filter(between).count()
     }
 
     pub fn seed(&mut self, n: usize) {
