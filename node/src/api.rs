@@ -106,8 +106,15 @@ pub enum Action {
         len: u32,
     },
     /// Make this announce, with what [`Node::report`](crate::Node::report) says; answer with [`Event::Announced`] or
-    /// [`Event::AnnounceFailed`].
+    /// [`Event::AnnounceFailed`]. If the tracker speaks UDP, [`Node::announce_by_udp`](crate::Node::announce_by_udp)
+    /// does the rest.
     Announce(Job),
+    /// An announce by UDP has ended, as [`Node::udp_outcome`](crate::Node::udp_outcome) says: that can be told to a
+    /// person, and all else is done.
+    UdpAnnounced {
+        /// Which.
+        id: AnnounceId,
+    },
 }
 
 /// What the host tells.
@@ -143,6 +150,8 @@ pub enum Event<'a> {
     /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
     /// does not want to be asked.
     AnnounceFailed(AnnounceId, Option<Duration>),
+    /// Datagrams do not get to this address.
+    Unreachable(SocketAddr),
 }
 
 /// Numbers about a torrent.

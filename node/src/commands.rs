@@ -13,7 +13,9 @@ use crate::peer::Has;
 use crate::api::Have;
 use crate::api::{AddError, Limits, MetadataStats, Order, Stats, Stuck, TorrentStats, Wanted};
 use crate::audit::audit;
-use crate::discovery::announcer::Job;
+use crate::discovery::announcer::{AnnounceId, Job};
+use crate::discovery::udp_trackers::UdpOutcome;
+use crate::discovery::{self, Discovery};
 use crate::node::Node;
 use crate::peer::{ConnId, Reason};
 use crate::torrent;
@@ -152,6 +154,8 @@ impl<'m> Node<'m> {
         if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);
         }
+        // A tracker may have named peers while it slept.
+        self.parts.discovery.candidates.recall(now, id);
         self.swarm.let_in(&mut self.parts, id);
         Ok(())
     }
@@ -342,26 +346,33 @@ impl<'m> Node<'m> {
 
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
     pub fn report(&self, job: &Job) -> Report {
-        let torrent = self.parts.cx.torrents.get(job.torrent);
-        // What sleeps is complete.
-        let left = torrent.map_or(0, |torrent| self.parts.cx.torrents.left(torrent));
-        let (sent, got) = self.parts.cx.torrents.names.moved(job.torrent);
-        let info_hash = self.parts.cx.torrents.names.info_hash(job.torrent);
-        Report {
-            info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
-            peer_id: self.swarm.identity.peer_id,
-            port: self.swarm.identity.port,
-            uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
-            downloaded: got + torrent.map_or(0, |t| t.downloaded),
-            left,
-            key: self.parts.discovery.key,
-            num_want: if self.swarm.room_to_dial(&self.parts) {
-                NUM_WANT
-            } else {
-                0
-            },
-            event: job.event,
-        }
+        let num_want = self.swarm.num_want(&self.parts);
+        let (torrents, key) = (&self.parts.cx.torrents, self.parts.discovery.key);
+        discovery::report(torrents, &self.swarm.identity, key, num_want, job)
+    }
+
+    /// Makes an announce to a UDP tracker, which is found at one address of each family, in datagrams from now on;
+    /// see [`datagram`](Self::datagram). `url_data` is path and query of its URL. `seed` is chance that no
+    /// stranger knows, fresh for each call. [`Action::UdpAnnounced`](crate::Action::UdpAnnounced) says when it has ended.
+    ///
+    /// Answers whether that is so: not if there is no place or no address, or if `url_data` is longer than
+    /// [`URL_MAX`](crate::discovery::udp_trackers::URL_MAX).
+    pub fn announce_by_udp(
+        &mut self,
+        now: Instant,
+        job: Job,
+        addrs: [Option<SocketAddr>; 2],
+        url_data: &str,
+        seed: u64,
+    ) -> bool {
+        self.parts.cx.now = now;
+        let Discovery { announcer, udp, .. } = &mut self.parts.discovery;
+        announcer.awaits(job.id) && udp.begin(now, job, addrs, url_data, seed)
+    }
+
+    /// How an announce by UDP ended, right after [`Action::UdpAnnounced`](crate::Action::UdpAnnounced) told of it.
+    pub fn udp_outcome(&self, id: AnnounceId) -> Option<UdpOutcome> {
+        self.parts.discovery.udp.outcome(id)
     }
 
     /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
@@ -453,6 +464,3 @@ impl<'m> Node<'m> {
             .is_some_and(|slot| self.parts.cx.peers[slot].download.pending.len > 0)
     }
 }
-
-/// Peers that a tracker is asked for: as many as could be called until the next announce.
-const NUM_WANT: u16 = 50;

@@ -43,6 +43,6 @@ pub use crate::api::{
 pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::discovery::candidates::PeerSource;
 pub use crate::memory::Memory;
-pub use crate::node::Node;
+pub use crate::node::{Node, PACKET_MAX};
 pub use crate::peer::{ConnId, Reason};
 pub use crate::torrent::publicity::Publicity;

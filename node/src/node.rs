@@ -4,8 +4,10 @@ use core::net::SocketAddr;
 
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
+use everseed_core::tracker::udp::REQUEST_MAX;
 
 use crate::discovery::candidates::Named;
+use crate::discovery::{self, Discovery};
 use crate::parts::Parts;
 use crate::peer::State;
 use crate::peer::outbox::Out;
@@ -35,6 +37,8 @@ use crate::torrent;
 ///   buffer, put the bodies into its gaps, send, and tell how much went out with
 ///   [`transmitted`](Node::transmitted). Between the two, nothing else may be told about this
 ///   connection;
+/// - a datagram came: [`datagram`](Node::datagram); after all else is done, [`poll_datagram`](Node::poll_datagram) until it has
+///   none left;
 /// - anything else that happened: [`event`](Node::event);
 /// - the deadline has come: [`tick`](Node::tick). An early tick is harmless.
 ///
@@ -95,7 +99,7 @@ use crate::torrent;
 /// let mut disks = [content.clone(), vec![0; 96 * 1024]];
 /// let sizes = Sizes {
 ///     conns: 1, requests: 64, blocks: 8, in_progress: 3, in_progress_bits: 12, peer_bitfields: 1,
-///     counts: 3, registry: 1, torrents: 1, bits: 8, tiers: 0, candidates: 1, scratch: 16 * 1024,
+///     counts: 3, registry: 1, torrents: 1, bits: 8, tiers: 0, udp_announces: 0, candidates: 1, scratch: 16 * 1024,
 /// };
 /// let mut nodes = [b's', b'l'].map(|name| {
 ///     let identity = Identity { peer_id: [name; 20], port: 6881, client: "example" };
@@ -143,7 +147,8 @@ use crate::torrent;
 ///                 }
 ///                 // Two that have all need nothing of each other any more.
 ///                 Action::Close { .. } => conns = [None, None],
-///                 Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) | Action::Fetched { .. } => {}
+///                 Action::Receive { .. } | Action::Wake { .. } | Action::Fetched { .. } => {}
+///                 Action::Announce(_) | Action::UdpAnnounced { .. } => {}
 ///             }
 ///         }
 ///         let Some(conn) = conns[n] else { continue };
@@ -324,6 +329,7 @@ impl<'m> Node<'m> {
                 let torrents = &self.parts.cx.torrents;
                 self.parts.discovery.hear_of(now, torrents, named);
             }
+            Event::Unreachable(addr) => self.parts.discovery.udp.unreachable(now, addr),
             Event::Announced(id, told) => {
                 self.parts
                     .discovery
@@ -377,13 +383,32 @@ impl<'m> Node<'m> {
             return Some(action);
         }
         let dial = self.swarm.dial(&mut self.parts);
-        dial.or_else(|| {
-            self.parts
-                .discovery
-                .announcer
-                .poll(now)
-                .map(Action::Announce)
-        })
+        dial.or_else(|| self.parts.discovery.action(&mut self.parts.cx))
+    }
+
+    /// Takes a datagram that came to the host's UDP socket: an answer of a tracker.
+    pub fn datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.parts.cx.now = now;
+        let Parts { cx, discovery, .. } = &mut self.parts;
+        discovery.datagram(cx, from, packet);
+    }
+
+    /// Writes the next datagram that is due into `packet`, which has room for [`PACKET_MAX`] bytes; answers with
+    /// whom to send it to, and its length. `None` until something happens or the deadline comes.
+    pub fn poll_datagram(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        self.parts.cx.now = now;
+        if self.parts.discovery.udp.deadline()? > now {
+            return None;
+        }
+        let num_want = self.swarm.num_want(&self.parts);
+        let (cx, identity) = (&self.parts.cx, &self.swarm.identity);
+        let Discovery { udp, key, .. } = &mut self.parts.discovery;
+        let report = |job: &_| discovery::report(&cx.torrents, identity, *key, num_want, job);
+        udp.poll_datagram(now, packet, report)
     }
 
     /// Writes what is due to a connection into `buf`: whole heads, and gaps for the `bodies` that
@@ -466,7 +491,7 @@ impl<'m> Node<'m> {
         } else {
             None
         };
-        let announce = self.parts.discovery.announcer.deadline();
+        let announce = self.parts.discovery.deadline();
         let all = [self.swarm.next_sweep, bucket, ration, dial, announce];
         all.into_iter().flatten().min()
     }
@@ -485,8 +510,12 @@ impl<'m> Node<'m> {
             self.parts.download.waits_for_rate = false;
             self.parts.download.request_all = true;
         }
+        self.parts.discovery.tick(now);
         if self.swarm.next_sweep.is_some_and(|at| at <= now) {
             self.swarm.sweep(&mut self.parts);
         }
     }
 }
+
+/// The longest datagram that is sent, in bytes.
+pub const PACKET_MAX: usize = REQUEST_MAX;

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::Candidates;
+use crate::discovery::udp_trackers::UdpTrackers;
 use crate::download::Download;
 use crate::download::availability::Availability;
 use crate::download::pending_blocks::{self, PendingBlocks};
@@ -67,6 +68,7 @@ impl<'m> Parts<'m> {
             discovery: Discovery {
                 candidates: Candidates::new(memory.candidates),
                 announcer: Announcer::new(memory.tiers),
+                udp: UdpTrackers::new(memory.udp_announces),
                 key: Rng::new(!seed).bits32(),
             },
         };
@@ -135,6 +137,7 @@ pub(crate) mod small {
             torrents: 1,
             bits: 8,
             tiers: 1,
+            udp_announces: 0,
             candidates: 8,
             scratch: 512,
         };

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Action, Event, Identity, Limits, Order, StorageError, Wanted};
 use crate::memory::Sizes;
-use crate::{AddError, Bodies, ConnId, Have, Node, Publicity};
+use crate::{AddError, Bodies, ConnId, Have, Job, Node, Publicity};
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -160,6 +160,21 @@ pub enum Input<'a> {
     Publish(TorrentId, Publicity),
     /// [`Node::reached_at`].
     ReachedAt(SocketAddr),
+    /// [`Node::announce_by_udp`].
+    AnnounceByUdp {
+        /// The job.
+        job: Job,
+        /// Where the tracker is.
+        addrs: [Option<SocketAddr>; 2],
+        /// Path and query of its URL.
+        url_data: &'a str,
+        /// Chance.
+        seed: u64,
+    },
+    /// [`Node::datagram`].
+    Datagram(SocketAddr, &'a [u8]),
+    /// [`Node::poll_datagram`] into a buffer of so many bytes.
+    PollDatagram(u32),
 }
 
 /// What a node answered.
@@ -177,6 +192,8 @@ pub enum Output {
     Len(u32),
     /// What the host is to do.
     Action(Option<Action>),
+    /// To whom a datagram goes, and how long it is.
+    Datagram(Option<(SocketAddr, u32)>),
 }
 
 /// Tells a node what another one was told.
@@ -318,6 +335,21 @@ impl<'m> Player<'_, 'm> {
             Input::Tick => {
                 node.tick(now);
                 Output::Done
+            }
+            Input::AnnounceByUdp {
+                job,
+                addrs,
+                url_data,
+                seed,
+            } => Output::Accepted(node.announce_by_udp(now, job, addrs, url_data, seed)),
+            Input::Datagram(from, packet) => {
+                node.datagram(now, from, packet);
+                Output::Done
+            }
+            Input::PollDatagram(room) => {
+                let room = self.buffer.len().min(room as usize);
+                let sent = node.poll_datagram(now, &mut self.buffer[..room]);
+                Output::Datagram(sent.map(|(to, sent)| (to, len(sent))))
             }
         }
     }

@@ -65,6 +65,7 @@ impl World {
             torrents: 1,
             bits: 2 * 4,
             tiers: 1,
+            udp_announces: 0,
             candidates: 4,
             scratch: if rng.below(2) == 0 { 600 } else { 40_000 },
         };
@@ -317,7 +318,8 @@ impl World {
                 Action::Transmit { conn } => self.transmit(conn),
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
-                Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
+                Action::Receive { .. } | Action::Wake { .. } => {}
+                Action::Announce(_) | Action::UdpAnnounced { .. } => {}
                 Action::Fetched { .. } => unreachable!("no metadata is fetched"),
             }
         }

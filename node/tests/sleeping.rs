@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{HASH, Setup, World};
@@ -11,7 +12,7 @@ use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
 use everseed_core::wire::Message;
-use everseed_node::{AddError, Event, Have, PeerSource, Reason};
+use everseed_node::{AddError, Event, Have, PACKET_MAX, PeerSource, Reason};
 
 const OTHER: InfoHash = InfoHash([8; 20]);
 
@@ -114,6 +115,56 @@ fn trackers_hear_of_it_as_if_it_were_awake() {
         .event(world.now, Event::Peer(id, addr, PeerSource::Tracker));
     world.pass(Duration::from_secs(10));
     assert!(world.dialled.is_empty());
+}
+
+/// A tracker over UDP that has peers for a torrent that is asleep: perhaps they cannot call us.
+#[test]
+fn a_udp_tracker_wakes_it() {
+    let mut world = world();
+    let now = world.now;
+    let tracker: SocketAddr = "192.0.2.80:6969".parse().unwrap();
+    for (hash, leechers, peers, woken) in [
+        (10, 1, &[192, 0, 2, 1, 0, 80][..], true),
+        (11, 0, &[192, 0, 2, 1, 0, 80], false),
+        (12, 1, &[], false),
+    ] {
+        let id = world.node.know(InfoHash([hash; 20])).unwrap();
+        world.node.announce(now, id, 0, 1).unwrap();
+        world.pass(Duration::from_secs(1));
+        let job = world.announces.remove(0);
+        let addrs = [Some(tracker), None];
+        let begun = world
+            .node
+            .announce_by_udp(world.now, job, addrs, "", hash.into());
+        assert!(begun);
+        let mut packet = [0; PACKET_MAX];
+        while let Some((to, len)) = world.node.poll_datagram(world.now, &mut packet) {
+            let request = &packet[..len];
+            let answer = match request[11] {
+                0 => [&request[8..16], &[9; 8]].concat(),
+                _ => {
+                    assert_eq!(request[16..36], [hash; 20]);
+                    let numbers = [0, 0, 7, 8, 0, 0, 0, leechers, 0, 0, 0, 2];
+                    [&request[8..16], &numbers, peers].concat()
+                }
+            };
+            world.node.datagram(world.now, to, &answer);
+        }
+        world.settle();
+        let outcome = world.node.udp_outcome(job.id).unwrap();
+        assert!(outcome.result.is_ok());
+        assert_eq!(
+            std::mem::take(&mut world.asked_for).contains(&id),
+            woken,
+            "{hash}"
+        );
+        assert!(world.dialled.is_empty());
+        wake(&mut world, id, 0).unwrap();
+        assert_eq!(!world.dialled.is_empty(), woken, "{hash}");
+        world.dialled.clear();
+        world.node.sleep(id);
+        world.settle();
+    }
 }
 
 #[test]

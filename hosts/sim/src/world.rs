@@ -172,6 +172,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         torrents: 1,
         bits: 4 * bitfield,
         tiers: 1,
+        udp_announces: 0,
         candidates: 120,
         scratch: 2 * BLOCK,
     };
@@ -540,8 +541,8 @@ impl World {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
-            // No torrent is put to sleep here.
-            Action::Wake { .. } => {}
+            // No torrent is put to sleep here, and no tracker speaks UDP.
+            Action::Wake { .. } | Action::UdpAnnounced { .. } => {}
             // Every torrent is known here.
             Action::Fetched { .. } => {}
         }

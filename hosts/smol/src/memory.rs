@@ -7,6 +7,7 @@
 //! | part | bytes | when it does not fit |
 //! |---|---|---|
 //! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
+//! | UDP: announces at a time, and what the kernel holds of two sockets | [`UDP_ANNOUNCES`], [`udp::HELD`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
 //! | downloads | 2 bits and a count of 16 bits a piece more, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
@@ -38,6 +39,7 @@ use everseed_node::memory::BITS_PER_BLOCK;
 use everseed_node::memory::{Lender, Sizes};
 
 use crate::net::socket::{self, Held};
+use crate::net::udp;
 use crate::text::size;
 
 /// How much of what the node needs.
@@ -184,7 +186,12 @@ impl Plan {
             }
             false => 0,
         };
-        PROGRAM + torrents + downloads + requests + self.scratch()
+        let udp = Sizes {
+            udp_announces: UDP_ANNOUNCES,
+            ..Sizes::NONE
+        };
+        let udp = udp.bytes() + udp::HELD;
+        PROGRAM + udp + torrents + downloads + requests + self.scratch()
     }
 
     fn scratch(&self) -> usize {
@@ -223,6 +230,7 @@ impl Plan {
             torrents: len(self.torrents),
             bits: len(self.bits),
             tiers: len(self.tiers + self.asleep),
+            udp_announces: UDP_ANNOUNCES,
             candidates: len((2 * self.peers).clamp(32, 512)),
             scratch: len(self.scratch()),
         }
@@ -294,6 +302,9 @@ fn peer() -> usize {
 /// Bytes of the program besides the tables: 340 KiB with 200 peers, up to twice that while many are served
 /// and others announce to the built-in tracker, or eight HTTPS trackers are called.
 const PROGRAM: usize = 672 * 1024;
+
+/// Announces by UDP at a time.
+const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;
 
 /// Bytes of a torrent: names, paths and the state of its files; with 1,000 it is 1.2 KiB with musl, 1.5 with glibc.
 const TORRENT: usize = 1792;

@@ -17,7 +17,7 @@ use everseed_core::time::Instant;
 use everseed_node::discovery::announcer::Full;
 use everseed_node::trace::{Entry, Head, Input, Output, len};
 use everseed_node::{
-    Action, AddError, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,
+    Action, AddError, Bodies, ConnId, Event, Have, Identity, Job, Limits, Memory, Node, Order,
     Publicity, StorageError, Wanted,
 };
 
@@ -252,6 +252,44 @@ impl Traced {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.node.tick(now);
         self.note(now, || Input::Tick, || Output::Done);
+    }
+
+    pub(crate) fn announce_by_udp(
+        &mut self,
+        now: Instant,
+        job: Job,
+        addrs: [Option<SocketAddr>; 2],
+        url_data: &str,
+        seed: u64,
+    ) -> bool {
+        let answer = self.node.announce_by_udp(now, job, addrs, url_data, seed);
+        let input = || Input::AnnounceByUdp {
+            job,
+            addrs,
+            url_data,
+            seed,
+        };
+        self.note(now, input, || Output::Accepted(answer));
+        answer
+    }
+
+    pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.node.datagram(now, from, packet);
+        self.note(now, || Input::Datagram(from, packet), || Output::Done);
+    }
+
+    pub(crate) fn poll_datagram(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        let answer = self.node.poll_datagram(now, packet);
+        if answer.is_some() {
+            let room = len(packet.len());
+            let output = || Output::Datagram(answer.map(|(to, sent)| (to, len(sent))));
+            self.note(now, || Input::PollDatagram(room), output);
+        }
+        answer
     }
 
     fn note<'a>(

@@ -1,11 +1,11 @@
-//! Announces to small trackers on loopback, by HTTP and UDP, over IPv4 and IPv6.
+//! Announces to small trackers on loopback, by HTTP, over IPv4 and IPv6.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use everseed::client::announce::{AnnounceError, AnnounceFault, Answer, announce};
+use everseed::client::announce::{AnnounceError, Answer, announce};
 use everseed::client::http::{Caller, Limits};
 use everseed::net::way::Way;
 use everseed_core::hash::InfoHash;
@@ -39,7 +39,6 @@ fn tell(url: &str) -> Result<Answer, AnnounceError> {
         b"an id",
         &Way::from(&from),
         &LIMITS,
-        42,
     ))
 }
 
@@ -63,37 +62,6 @@ fn http_tracker(bind: &str, status: &'static str, body: Vec<u8>) -> SocketAddr {
         }
     });
     addr
-}
-
-/// A tracker that answers each UDP packet with what `answer` makes of it.
-fn udp_tracker(
-    bind: &str,
-    mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
-) -> SocketAddr {
-    let socket = UdpSocket::bind(bind).unwrap();
-    let addr = socket.local_addr().unwrap();
-    thread::spawn(move || {
-        let mut packet = [0; 2048];
-        while let Ok((len, from)) = socket.recv_from(&mut packet) {
-            if let Some(answer) = answer(&packet[..len]) {
-                socket.send_to(&answer, from).unwrap();
-            }
-        }
-    });
-    addr
-}
-
-/// Connects whoever asks, and answers announces with `peers`.
-fn well_behaved(packet: &[u8], peers: &[u8]) -> Option<Vec<u8>> {
-    match packet[11] {
-        0 => Some([&packet[8..16], &[5; 8]].concat()),
-        _ => {
-            assert_eq!((packet[..8].to_vec(), packet[16]), (vec![5; 8], 0x61));
-            assert_eq!(packet[98..], *b"\x02\x09/announce");
-            let numbers = [0, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 2];
-            Some([&packet[8..16], &numbers, peers].concat())
-        }
-    }
 }
 
 #[test]
@@ -136,58 +104,6 @@ fn http_failures_are_told() {
     let addr = http_tracker("127.0.0.1:0", "200 OK", body);
     let error = tell(&format!("http://{addr}/announce")).unwrap_err();
     assert_eq!(error.retry_in(), Some(Duration::from_secs(600)));
-}
-
-#[test]
-fn udp_over_each_family() {
-    let table: [(&str, &[u8], &str); 2] = [
-        ("127.0.0.1:0", &[192, 0, 2, 1, 0x1a, 0xe1], "192.0.2.1:6881"),
-        (
-            "[::1]:0",
-            &[
-                0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80,
-            ],
-            "[2001:db8::1]:80",
-        ),
-    ];
-    for (bind, peers, expected) in table {
-        let addr = udp_tracker(bind, move |packet| well_behaved(packet, peers));
-        let answer = tell(&format!("udp://{addr}/announce")).unwrap();
-        assert_eq!(answer.peers, [expected.parse().unwrap()]);
-        assert_eq!((answer.seeders, answer.leechers), (Some(2), Some(1)));
-        assert_eq!(answer.intervals.interval_s(), 1800);
-    }
-}
-
-#[test]
-fn udp_failures_are_told() {
-    let addr = udp_tracker("127.0.0.1:0", |packet| match packet[11] {
-        0 => well_behaved(packet, &[]),
-        _ => Some([&[0, 0, 0, 3], &packet[12..16], b"go away"].concat()),
-    });
-    let error = tell(&format!("udp://{addr}/announce")).unwrap_err();
-    assert_eq!(error.to_string(), "127.0.0.1: the tracker says: go away");
-
-    // Nobody listens: known at once, not after two minutes.
-    let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = gone.local_addr().unwrap();
-    drop(gone);
-    let begun = Instant::now();
-    let error = tell(&format!("udp://{addr}/announce")).unwrap_err();
-    assert!(matches!(error.fault, AnnounceFault::Udp(_)), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
-}
-
-/// What torrents name inside the house is called only as a tracker.
-#[test]
-fn udp_reaches_no_other_service() {
-    let addr = udp_tracker("127.0.0.1:0", |_| panic!("nobody may call here"));
-    for path in ["", "/", "/x.cgi"] {
-        let error = tell(&format!("udp://{addr}{path}"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("inside this network"), "{error}");
-    }
 }
 
 #[test]
@@ -245,48 +161,4 @@ fn peers_that_have_names() {
     let few = answer.peers.len() <= 16;
     let here = |peer: &SocketAddr| peer.ip().is_loopback() && peer.port() == 7;
     assert!(few && !answer.peers.is_empty() && answer.peers.iter().all(here));
-}
-
-/// A tracker of several addresses answers from another one than was asked, and one of many peers in long packets.
-#[test]
-fn udp_answers_from_elsewhere_and_long_ones() {
-    for other in ["127.0.0.1", "127.0.0.2"] {
-        let asked = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let addr = asked.local_addr().unwrap();
-        let answering = match other {
-            "127.0.0.1" => asked.try_clone().unwrap(),
-            other => UdpSocket::bind((other, addr.port())).unwrap(),
-        };
-        thread::spawn(move || {
-            let mut packet = [0; 2048];
-            while let Ok((_, from)) = asked.recv_from(&mut packet) {
-                let mut answer = packet[8..16].to_vec();
-                match answer[3] {
-                    0 => answer.extend([9; 8]),
-                    _ => {
-                        answer.extend([0, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 1]);
-                        (1..1500_u16).for_each(|port| {
-                            answer.extend([127, 0, 0, 1]);
-                            answer.extend(port.to_be_bytes());
-                        });
-                        assert!(answer.len() > 8192);
-                    }
-                }
-                answering.send_to(&answer, from).unwrap();
-            }
-        });
-        let answer = tell(&format!("udp://{addr}/announce")).unwrap();
-        assert_eq!(answer.peers.len(), 200);
-        assert_eq!(answer.peers[199], "127.0.0.1:200".parse().unwrap());
-    }
-}
-
-/// Who listens nowhere is known at once.
-#[test]
-fn udp_to_nobody() {
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = nobody.local_addr().unwrap();
-    drop(nobody);
-    let error = tell(&format!("udp://{addr}/announce")).unwrap_err();
-    assert!(matches!(error.fault, AnnounceFault::Udp(_)), "{error}");
 }

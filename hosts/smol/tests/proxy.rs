@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use everseed::client::announce::{AnnounceFault, Answer, announce};
+use everseed::client::announce::{AnnounceFault, Answer, announce, find_udp_tracker, parse};
 use everseed::client::http::{Caller, HttpError, HttpFault, Limits, Response, get};
 use everseed::net::proxy::{Proxy, ProxyFault};
+use everseed::net::udp::Udp;
 use everseed::net::way::Way;
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
@@ -56,7 +57,7 @@ fn through(scheme: &str, login: &str, proxy: SocketAddr) -> Way {
 }
 
 fn tell(url: &str, way: &Way) -> Result<Answer, AnnounceFault> {
-    let told = announce(url, Caller::Torrent, &REPORT, &[], way, &LIMITS, 1);
+    let told = announce(url, Caller::Torrent, &REPORT, &[], way, &LIMITS);
     block_on(told).map_err(|error| error.fault)
 }
 
@@ -252,7 +253,18 @@ fn what_goes_through_no_proxy() {
     let way = through("socks5", "", proxy);
     let tracker = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("udp://{}/announce", tracker.local_addr().unwrap());
-    assert!(matches!(tell(&url, &way), Err(AnnounceFault::Proxied)));
+    let parsed = parse(&url).unwrap();
+    let found = block_on(find_udp_tracker(&parsed, Caller::Owner, &way, &LIMITS));
+    assert!(matches!(found.unwrap_err().fault, AnnounceFault::Proxied));
+    // There is no socket that anything could leave by.
+    let mut udp = Udp::default();
+    let ours = Way::from(&[[0, 0, 0, 0].into(), [0; 16].into()]);
+    let proxied = ours
+        .clone()
+        .through(Proxy::parse("socks5://127.0.0.1:1").map(Arc::new));
+    assert_eq!(udp.follow(&ours, |_| 0).len(), 2);
+    assert_eq!(udp.follow(&proxied, |_| 0), []);
+    assert!(udp.send(tracker.local_addr().unwrap(), b"x").is_err());
     tracker.set_nonblocking(true).unwrap();
     assert!(tracker.recv(&mut [0; 100]).is_err());
     for url in [

@@ -229,6 +229,12 @@ impl<'m> Announcer<'m> {
         self.slots.iter().any(|slot| slot.is_of(torrent))
     }
 
+    /// Whether a job waits for its answer.
+    pub(crate) fn awaits(&self, id: AnnounceId) -> bool {
+        let slot = self.slots.get(usize::from(id.slot));
+        slot.is_some_and(|slot| slot.job == id.tenancy && slot.in_flight.is_some())
+    }
+
     /// The next announce to make, the one first that is due the longest; `None` until the
     /// [`deadline`](Self::deadline) or an answer.
     pub fn poll(&mut self, now: Instant) -> Option<Job> {

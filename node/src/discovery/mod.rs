@@ -6,11 +6,19 @@ pub(crate) mod pex;
 pub mod port_mapper;
 pub mod scope;
 pub mod udp_tracker;
+pub mod udp_trackers;
 
+use core::net::SocketAddr;
+
+use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
+use everseed_core::tracker::Report;
 
-use crate::discovery::announcer::Announcer;
+use crate::api::{Action, Identity};
+use crate::context::Context;
+use crate::discovery::announcer::{Announcer, Job};
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
+use crate::discovery::udp_trackers::UdpTrackers;
 use crate::torrent::Torrents;
 
 /// See the module.
@@ -18,6 +26,7 @@ use crate::torrent::Torrents;
 pub(crate) struct Discovery<'m> {
     pub(crate) candidates: Candidates<'m>,
     pub(crate) announcer: Announcer<'m>,
+    pub(crate) udp: UdpTrackers<'m>,
     /// By it, trackers know us again when our address has changed.
     pub(crate) key: u32,
 }
@@ -32,4 +41,88 @@ impl Discovery<'_> {
             self.candidates.add(now, named);
         }
     }
+    /// Takes a datagram of whoever sent it.
+    pub(crate) fn datagram(&mut self, cx: &Context<'_>, from: SocketAddr, packet: &[u8]) {
+        let candidates = &mut self.candidates;
+        let mut on_peer = |job: &Job, peer| {
+            // What is asleep is woken for them.
+            if cx.torrents.get(job.torrent).is_some() || cx.torrents.is_asleep(job.torrent) {
+                let named = Named {
+                    torrent: job.torrent,
+                    addr: peer,
+                    source: PeerSource::Tracker,
+                    by: None,
+                };
+                candidates.add(cx.now, named);
+            }
+        };
+        self.udp.datagram(cx.now, from, packet, &mut on_peer);
+    }
+
+    /// Lets time pass.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let announcer = &self.announcer;
+        self.udp.tick(now, |id| announcer.awaits(id));
+    }
+
+    /// When to [`tick`](Self::tick) or poll again, peers to call aside.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let all = [self.announcer.deadline(), self.udp.deadline()];
+        all.into_iter().flatten().min()
+    }
+
+    /// The next thing that the host is to do about trackers.
+    pub(crate) fn action(&mut self, cx: &mut Context<'_>) -> Option<Action> {
+        if let Some(torrent) = self.udp.poll_wake() {
+            return Some(Action::Wake { torrent });
+        }
+        let Some(job) = self.udp.poll() else {
+            return self.announcer.poll(cx.now).map(Action::Announce);
+        };
+        let answer = self.udp.answer(job.id);
+        match answer {
+            Some(answer) => {
+                let told = answer.intervals;
+                self.announcer.answered(cx.now, job.id, told, &mut cx.rng);
+            }
+            None => self.announcer.failed(cx.now, job.id, None, &mut cx.rng),
+        }
+        if cx.torrents.is_asleep(job.torrent) {
+            // Perhaps they cannot call us.
+            let wanted = answer.is_some_and(|answer| answer.leechers > 0);
+            if !(wanted && self.udp.wake_for(job.id)) {
+                self.candidates.forget(job.torrent);
+            }
+        }
+        Some(Action::UdpAnnounced { id: job.id })
+    }
 }
+
+/// What a tracker is told of a job.
+pub(crate) fn report(
+    torrents: &Torrents<'_>,
+    identity: &Identity,
+    key: u32,
+    num_want: u16,
+    job: &Job,
+) -> Report {
+    let torrent = torrents.get(job.torrent);
+    // What sleeps is complete.
+    let left = torrent.map_or(0, |torrent| torrents.left(torrent));
+    let (sent, got) = torrents.names.moved(job.torrent);
+    let info_hash = torrents.names.info_hash(job.torrent);
+    Report {
+        info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
+        peer_id: identity.peer_id,
+        port: identity.port,
+        uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
+        downloaded: got + torrent.map_or(0, |t| t.downloaded),
+        left,
+        key,
+        num_want,
+        event: job.event,
+    }
+}
+
+/// Peers that a tracker is asked for: as many as could be called until the next announce.
+pub(crate) const NUM_WANT: u16 = 50;

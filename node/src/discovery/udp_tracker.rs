@@ -1,7 +1,4 @@
-//! One announce over UDP (BEP 15): connect, announce, and again when nobody answers.
-//!
-//! A [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::discovery::announcer). The host
-//! resolves the tracker's name, moves datagrams, and drops it when there is an outcome.
+//! One exchange with one address of a UDP tracker (BEP 15): connect, announce, and again when nobody answers.
 //!
 //! What does not carry the transaction id that was drawn for this exchange, or is not the answer that is waited
 //! for, is ignored: it could be anybody's. A tracker of several addresses may answer from another one than was
@@ -23,10 +20,8 @@ use everseed_core::tracker::{Family, Intervals, Report, Text};
 /// [`datagram`](Self::datagram), poll again after each and at the [`deadline`](Self::deadline), until
 /// there is an [`outcome`](Self::outcome).
 #[derive(Clone, Debug)]
-pub struct UdpAnnounce<'a> {
+pub(crate) struct Exchange {
     tracker: SocketAddr,
-    report: Report,
-    url_data: &'a str,
     /// Transaction ids of the connect and of the announce.
     transactions: [u32; 2],
     /// The tracker's connection id and when it came.
@@ -58,24 +53,18 @@ pub enum UdpError {
     Refused(Text),
     /// Nothing came back.
     Silent,
-    /// The URL is too long for a packet.
-    UrlTooLong,
+    /// No datagram gets there, as the host says.
+    Unreachable,
+    /// The torrent is not announced any more.
+    Cancelled,
 }
 
-impl<'a> UdpAnnounce<'a> {
-    /// An announce to begin at once. `url_data` is path and query of the tracker's URL (BEP 41). The
-    /// transaction ids come from `rng`, whose seed a stranger must not know.
-    pub fn new(
-        now: Instant,
-        tracker: SocketAddr,
-        report: Report,
-        url_data: &'a str,
-        rng: &mut Rng,
-    ) -> UdpAnnounce<'a> {
-        UdpAnnounce {
+impl Exchange {
+    /// An exchange that begins at once. The transaction ids come from `rng`, whose seed a stranger must not
+    /// know.
+    pub(crate) fn new(now: Instant, tracker: SocketAddr, rng: &mut Rng) -> Exchange {
+        Exchange {
             tracker,
-            report,
-            url_data,
             transactions: [rng.bits32(), rng.bits32()],
             connection: None,
             tries: 0,
@@ -86,17 +75,17 @@ impl<'a> UdpAnnounce<'a> {
     }
 
     /// The next packet to send, if one is due: where to, and its length in `packet`, which has room
-    /// for [`REQUEST_MAX`](everseed_core::tracker::udp::REQUEST_MAX) bytes.
-    pub fn poll_datagram(
+    /// for [`REQUEST_MAX`](everseed_core::tracker::udp::REQUEST_MAX) bytes. `url_data` is path and query of
+    /// the tracker's URL (BEP 41).
+    pub(crate) fn poll_datagram(
         &mut self,
         now: Instant,
+        report: &Report,
+        url_data: &str,
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
+        self.tick(now);
         if self.outcome.is_some() || now < self.next_at {
-            return None;
-        }
-        if self.tries == TRIES {
-            self.outcome = Some(Err(UdpError::Silent));
             return None;
         }
         let fresh = |&(_, at): &(u64, Instant)| now - at < CONNECTION_LIFETIME;
@@ -106,46 +95,53 @@ impl<'a> UdpAnnounce<'a> {
             None => Request::Connect.encode(connect, packet),
             Some((connection, _)) => Request::Announce {
                 connection,
-                report: &self.report,
-                url_data: self.url_data,
+                report,
+                url_data,
             }
             .encode(announce, packet),
-        };
-        let Some(len) = len else {
-            self.outcome = Some(Err(UdpError::UrlTooLong));
-            return None;
-        };
+        }?;
         // BEP 15: 15 * 2^n seconds.
         self.next_at = now + PATIENCE * (1 << self.tries);
         self.tries += 1;
         Some((self.tracker, len))
     }
 
-    /// Takes a packet. Peers of the answer are handed to `on_peer`.
-    pub fn datagram(
+    /// Gives up a tracker that was silent for long enough.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.outcome.is_none() && self.tries == TRIES && now >= self.next_at {
+            self.outcome = Some(Err(UdpError::Silent));
+        }
+    }
+
+    /// Ends it, as the tracker cannot be reached.
+    pub(crate) fn fail(&mut self) {
+        self.outcome.get_or_insert(Err(UdpError::Unreachable));
+    }
+
+    /// Takes a packet; answers whether it was meant for this exchange. Peers of the answer are handed to
+    /// `on_peer`.
+    pub(crate) fn datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
         packet: &[u8],
         on_peer: &mut dyn FnMut(SocketAddr),
-    ) {
+    ) -> bool {
         if self.outcome.is_some() || self.tries == 0 {
-            return;
+            return false;
         }
         let elsewhere = !self.is_tracker(from);
-        let other_family = Family::of(from.ip()) != Family::of(self.tracker.ip());
-        if elsewhere && (other_family || self.guesses >= GUESSES) {
-            return;
-        }
         let family = Family::of(self.tracker.ip());
+        if elsewhere && (Family::of(from.ip()) != family || self.guesses >= GUESSES) {
+            return false;
+        }
         let Some((transaction, response)) = Response::decode(packet, family) else {
-            return;
+            return false;
         };
         let [connect, announce] = self.transactions;
         let connecting = self.connection.is_none();
         if transaction != if connecting { connect } else { announce } {
-            self.guesses += u32::from(elsewhere);
-            return;
+            return false;
         }
         match response {
             Response::Connect { connection } if connecting => {
@@ -170,20 +166,34 @@ impl<'a> UdpAnnounce<'a> {
             Response::Error(reason) => self.outcome = Some(Err(UdpError::Refused(reason))),
             _ => {}
         }
+        true
+    }
+
+    /// Counts an answer that no exchange waits for, if its sender may have guessed.
+    pub(crate) fn count_guess(&mut self, from: SocketAddr) {
+        let family = Family::of(self.tracker.ip());
+        if Family::of(from.ip()) == family && !self.is_tracker(from) {
+            self.guesses = self.guesses.saturating_add(1);
+        }
     }
 
     /// How it ended, once it has.
-    pub fn outcome(&self) -> Option<&Result<Announced, UdpError>> {
+    pub(crate) fn outcome(&self) -> Option<&Result<Announced, UdpError>> {
         self.outcome.as_ref()
     }
 
-    /// When to poll again; meaningless once there is an outcome.
-    pub fn deadline(&self) -> Instant {
-        self.next_at
+    /// When to poll again; `None` once there is an outcome.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.outcome.is_none().then_some(self.next_at)
+    }
+
+    /// The address that is asked.
+    pub(crate) fn tracker(&self) -> SocketAddr {
+        self.tracker
     }
 
     /// Whether an address is the tracker's; a scope or flow label may differ.
-    fn is_tracker(&self, from: SocketAddr) -> bool {
+    pub(crate) fn is_tracker(&self, from: SocketAddr) -> bool {
         from.ip() == self.tracker.ip() && from.port() == self.tracker.port()
     }
 }
@@ -227,13 +237,13 @@ mod tests {
         "192.0.2.1:6969".parse().unwrap()
     }
 
-    fn begin(now: Instant) -> UdpAnnounce<'static> {
-        UdpAnnounce::new(now, tracker(), REPORT, "/announce", &mut Rng::new(1))
+    fn begin(now: Instant) -> Exchange {
+        Exchange::new(now, tracker(), &mut Rng::new(1))
     }
 
-    fn send(exchange: &mut UdpAnnounce<'_>, now: Instant) -> Option<Vec<u8>> {
+    fn send(exchange: &mut Exchange, now: Instant) -> Option<Vec<u8>> {
         let mut packet = [0; REQUEST_MAX];
-        let (to, len) = exchange.poll_datagram(now, &mut packet)?;
+        let (to, len) = exchange.poll_datagram(now, &REPORT, "/announce", &mut packet)?;
         assert_eq!(to, tracker());
         Some(packet[..len].to_vec())
     }
@@ -243,7 +253,7 @@ mod tests {
         [&request[8..16], rest].concat()
     }
 
-    fn hand(exchange: &mut UdpAnnounce<'_>, now: Instant, packet: &[u8]) -> Vec<SocketAddr> {
+    fn hand(exchange: &mut Exchange, now: Instant, packet: &[u8]) -> Vec<SocketAddr> {
         let mut peers = Vec::new();
         exchange.datagram(now, tracker(), packet, &mut |peer| peers.push(peer));
         peers
@@ -283,7 +293,10 @@ mod tests {
             if send(&mut exchange, now).is_some() {
                 sent.push((now - start).as_secs());
             }
-            now = exchange.deadline();
+            let Some(next) = exchange.deadline() else {
+                break;
+            };
+            now = next;
         }
         assert_eq!(sent, [0, 15, 45]);
         assert_eq!((now - start).as_secs(), 105);
@@ -299,7 +312,7 @@ mod tests {
         assert_eq!(first, again, "a late answer to the first is good too");
         hand(&mut exchange, at(16), &answer(&first, &[9; 8]));
         let announce = send(&mut exchange, at(16)).unwrap();
-        assert_eq!(exchange.deadline(), at(46));
+        assert_eq!(exchange.deadline(), Some(at(46)));
         assert_eq!(send(&mut exchange, at(45)), None);
         assert_eq!(send(&mut exchange, at(46)).unwrap(), announce);
         // Had the host slept, the connection id would be too old.
@@ -350,7 +363,8 @@ mod tests {
         let mut wrong = good.clone();
         wrong[7] ^= 1;
         for _ in 0..GUESSES {
-            exchange.datagram(now, elsewhere, &wrong, &mut |_| {});
+            assert!(!exchange.datagram(now, elsewhere, &wrong, &mut |_| {}));
+            exchange.count_guess(elsewhere);
         }
         exchange.datagram(now, elsewhere, &good, &mut |_| {});
         assert_eq!(send(&mut exchange, now), None, "the guess is not believed");

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::discovery::announcer;
 use crate::discovery::candidates::Candidate;
+use crate::discovery::udp_trackers::UdpAnnounce;
 use crate::download::pending_blocks::PendingBlock;
 pub use crate::download::pieces_in_progress::BITS_PER_BLOCK;
 use crate::download::pieces_in_progress::PieceInProgress;
@@ -37,6 +38,7 @@ use crate::upload::request_queue::Request;
 /// | `registry` | [`Node::know`](crate::Node::know) and [`Node::add`](crate::Node::add) refuse |
 /// | `torrents`, `bits` | [`Node::add`](crate::Node::add) and [`Node::wake`](crate::Node::wake) refuse |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
+/// | `udp_announces` | [`Node::announce_by_udp`](crate::Node::announce_by_udp) refuses |
 /// | `candidates` | addresses that failed give way first, then those of a source that has more than its share, see [`candidates`](crate::discovery::candidates) |
 #[derive(Debug)]
 pub struct Memory<'m> {
@@ -67,6 +69,8 @@ pub struct Memory<'m> {
     pub(crate) bits: &'m mut [u8],
     /// One for each tier of trackers of each torrent.
     pub(crate) tiers: &'m mut [announcer::Slot],
+    /// Announces to UDP trackers at a time.
+    pub(crate) udp_announces: LazyTable<'m, UdpAnnounce>,
     /// Addresses of peers to dial.
     pub(crate) candidates: LazyTable<'m, Candidate>,
     /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
@@ -98,6 +102,8 @@ pub struct Sizes {
     pub bits: u32,
     /// Tiers of trackers.
     pub tiers: u32,
+    /// Announces to UDP trackers at a time; more than [`MOST`](crate::discovery::udp_trackers::MOST) are of no use.
+    pub udp_announces: u32,
     /// Addresses of peers to dial.
     pub candidates: u32,
     /// Bytes of scratch, at least [`SCRATCH_MIN`].
@@ -118,6 +124,7 @@ impl Sizes {
         torrents: 0,
         bits: 0,
         tiers: 0,
+        udp_announces: 0,
         candidates: 0,
         scratch: 0,
     };
@@ -137,6 +144,7 @@ impl Sizes {
             + self.torrents as usize * size_of::<Torrent>()
             + self.bits as usize
             + self.tiers as usize * size_of::<announcer::Slot>()
+            + self.udp_announces as usize * lazy_table::bytes_each::<UdpAnnounce>()
             + self.candidates as usize * lazy_table::bytes_each::<Candidate>()
             + self.scratch as usize
     }
@@ -155,6 +163,7 @@ impl Sizes {
             self.registry,
             self.torrents,
             self.tiers,
+            self.udp_announces,
             self.candidates,
         ];
         let all = few.iter().chain(&bytes).chain(&rest);
@@ -196,6 +205,7 @@ impl<'m> Memory<'m> {
             torrents: lender.filled(Torrent::EMPTY, sizes.torrents as usize),
             bits: lender.filled(0, sizes.bits as usize),
             tiers: lender.filled(announcer::Slot::EMPTY, sizes.tiers as usize),
+            udp_announces: table(sizes.udp_announces as usize, lender),
             candidates: table(sizes.candidates as usize, lender),
             scratch: lender.filled(0, sizes.scratch as usize),
         }
@@ -216,6 +226,7 @@ impl<'m> Memory<'m> {
             torrents: len(self.torrents.len()),
             bits: len(self.bits.len()),
             tiers: len(self.tiers.len()),
+            udp_announces: len(self.udp_announces.capacity()),
             candidates: len(self.candidates.capacity()),
             scratch: len(self.scratch.len()),
         }

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use everseed_core::geometry::TorrentId;
 
 use crate::api::Action;
+use crate::discovery::NUM_WANT;
 use crate::discovery::candidates::{Fate, Named, PeerSource};
 use crate::parts::Parts;
 use crate::peer::origin;
@@ -105,6 +106,14 @@ impl Swarm<'_> {
         // Who has only called has no say in it: whoever is called comes before.
         let (live, places) = (usize::from(on.cx.peers.live), self.places(on));
         live < places && live - usize::from(on.cx.peers.handshaking) < (places / 2).max(1)
+    }
+
+    /// Peers that a tracker is asked for.
+    pub(crate) fn num_want(&self, on: &Parts<'_>) -> u16 {
+        match self.room_to_dial(on) {
+            true => NUM_WANT,
+            false => 0,
+        }
     }
 
     /// Begins a connection to a candidate that is due.

@@ -128,6 +128,7 @@ impl World {
             torrents: 4,
             bits: 64,
             tiers: 4,
+            udp_announces: 2,
             candidates: 16,
             scratch: 4096,
         };
@@ -362,6 +363,7 @@ impl World {
                 self.node.written(block, bytes, result);
             }
             Action::Announce(job) => self.announces.push(job),
+            Action::UdpAnnounced { .. } => {}
             Action::Wake { torrent } => self.asked_for.push(torrent),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {

@@ -87,6 +87,7 @@ fn memory() -> Memory<'static> {
         torrents: 2,
         bits: 3 * 4,
         tiers: 2,
+        udp_announces: 0,
         candidates: 8,
         scratch: 512,
     };
@@ -361,8 +362,9 @@ impl Swarm {
                 self.nodes[n].verifying.push_back((torrent, piece));
             }
             // Bytes are brought while there is room.
+            Action::Receive { .. } | Action::Wake { .. } => {}
+            Action::Announce(_) | Action::UdpAnnounced { .. } => {}
             Action::Fetched { torrent, len } => self.fetched(n, torrent, len),
-            Action::Receive { .. } | Action::Wake { .. } | Action::Announce(_) => {}
         }
     }
 

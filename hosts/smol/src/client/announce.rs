@@ -1,4 +1,5 @@
-//! One announce to one tracker, by HTTP, HTTPS or UDP, over every address family that it has.
+//! One announce to one tracker, by HTTP or HTTPS, over every address family that it has; and where a UDP tracker is,
+//! to which the node speaks.
 //!
 //! A tracker learns a peer's address from the packet, so a dual-stack peer must tell it twice (BEP 7).
 //! [`announce`] does both at the same time. One answer makes a success: not every name has both
@@ -6,25 +7,21 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use everseed_core::rng::Rng;
-use everseed_core::time::Instant;
 use everseed_core::tracker::http::{Peer, Response, ResponseError, write_url};
-use everseed_core::tracker::udp::REQUEST_MAX;
 use everseed_core::tracker::{Family, Intervals, Report, Text};
-use everseed_node::discovery::udp_tracker::{UdpAnnounce, UdpError};
-use smol::Async;
+use everseed_node::discovery::udp_tracker::UdpError;
+use everseed_node::discovery::udp_trackers::URL_MAX;
 use smol::future::{FutureExt as _, or};
-use socket2::{Domain, Socket, Type};
 
 use crate::client::http::{self, Caller, HttpFault, Limits};
 use crate::net::scope::Scope;
 use crate::net::way::Way;
 use crate::secrets::mask;
-use crate::url::{Scheme, Url, UrlError};
+use crate::url::{Url, UrlError};
 
 /// What a tracker answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,8 +70,8 @@ pub enum AnnounceFault {
     NoAddress,
     /// There is a proxy, and the tracker speaks UDP.
     Proxied,
-    /// UDP does not work towards this tracker.
-    Udp(io::Error),
+    /// No datagram gets to this tracker.
+    Unreachable,
     /// Nothing came back by UDP.
     Silent,
 }
@@ -93,7 +90,9 @@ impl fmt::Display for AnnounceError {
             AnnounceFault::Proxied => {
                 f.write_str("it speaks UDP, and is not asked as long as a proxy is set")
             }
-            AnnounceFault::Udp(error) => write!(f, "cannot reach the tracker: {error}"),
+            AnnounceFault::Unreachable => {
+                f.write_str("cannot reach the tracker: no datagram gets there")
+            }
             AnnounceFault::Silent => f.write_str("the tracker does not answer"),
         }
     }
@@ -111,9 +110,8 @@ impl AnnounceError {
     }
 }
 
-/// Tells the tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
-/// empty; `way` tells from where to call, over each family that it has an address of; `seed` is chance that no stranger knows,
-/// fresh for each call.
+/// Tells the HTTP tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
+/// empty; `way` tells from where to call, over each family that it has an address of.
 ///
 /// # Errors
 /// If the tracker answers over neither family: what went wrong over the one that is more telling.
@@ -124,34 +122,24 @@ pub async fn announce(
     tracker_id: &[u8],
     way: &Way,
     limits: &Limits,
-    seed: u64,
 ) -> Result<Answer, AnnounceError> {
-    let parsed = Url::parse(url).map_err(|error| AnnounceError {
-        host: url.to_owned(),
-        fault: AnnounceFault::Http(HttpFault::Url(error)),
-    })?;
+    let parsed = parse(url)?;
     let failed = |fault| AnnounceError {
         host: parsed.host.to_owned(),
         fault,
     };
     if way.proxy().is_some() {
         // It has one address, over which it calls whichever the tracker has.
-        return match parsed.scheme {
-            Scheme::Udp => Err(failed(AnnounceFault::Proxied)),
-            _ => by_http(url, caller, report, tracker_id, way, limits)
-                .await
-                .map_err(failed),
-        };
+        return by_http(url, caller, report, tracker_id, way, limits)
+            .await
+            .map_err(failed);
     }
     let by = |family| async move {
         if way.is_shut() {
             return Err(AnnounceFault::Http(HttpFault::Shut));
         }
         let way = way.of(family).ok_or(AnnounceFault::NoAddress)?;
-        match parsed.scheme {
-            Scheme::Udp => udp(&parsed, caller, report, &way, limits, seed).await,
-            _ => by_http(url, caller, report, tracker_id, &way, limits).await,
-        }
+        by_http(url, caller, report, tracker_id, &way, limits).await
     };
     let mut v4 = pin!(by(Family::V4));
     let mut v6 = pin!(by(Family::V6));
@@ -171,6 +159,14 @@ pub async fn announce(
         false => other.await,
     };
     join(first, second).map_err(failed)
+}
+
+/// Reads a tracker's URL.
+pub fn parse(url: &str) -> Result<Url<'_>, AnnounceError> {
+    Url::parse(url).map_err(|error| AnnounceError {
+        host: url.to_owned(),
+        fault: AnnounceFault::Http(HttpFault::Url(error)),
+    })
 }
 
 async fn too_late() -> Result<Answer, AnnounceFault> {
@@ -216,11 +212,8 @@ fn telling(fault: &AnnounceFault) -> u8 {
     };
     match fault {
         AnnounceFault::NoAddress | AnnounceFault::Http(HttpFault::NoAddress) => 0,
-        AnnounceFault::Udp(error) | AnnounceFault::Http(HttpFault::Connect(error))
-            if unreachable(error) =>
-        {
-            1
-        }
+        AnnounceFault::Unreachable => 1,
+        AnnounceFault::Http(HttpFault::Connect(error)) if unreachable(error) => 1,
         AnnounceFault::Refused { .. } => 3,
         _ => 2,
     }
@@ -297,135 +290,69 @@ fn keep(peers: &mut Vec<SocketAddr>, tracker: Scope, peer: SocketAddr) {
     }
 }
 
-async fn udp(
+/// Where the UDP tracker at `url` is, which `caller` named: an address of each family that it has and that `way` leads
+/// to.
+///
+/// # Errors
+/// If there is none that may be called.
+pub async fn find_udp_tracker(
     url: &Url<'_>,
     caller: Caller,
-    report: &Report,
     way: &Way,
     limits: &Limits,
-    seed: u64,
-) -> Result<Answer, AnnounceFault> {
+) -> Result<[Option<SocketAddr>; 2], AnnounceError> {
+    let found = resolve_udp(url, caller, way, limits).await;
+    found.map_err(|fault| AnnounceError {
+        host: url.host.to_owned(),
+        fault,
+    })
+}
+
+async fn resolve_udp(
+    url: &Url<'_>,
+    caller: Caller,
+    way: &Way,
+    limits: &Limits,
+) -> Result<[Option<SocketAddr>; 2], AnnounceFault> {
+    if way.proxy().is_some() {
+        return Err(AnnounceFault::Proxied);
+    }
+    if way.is_shut() {
+        return Err(AnnounceFault::Http(HttpFault::Shut));
+    }
+    if url.target.len() > URL_MAX {
+        return Err(AnnounceFault::Http(HttpFault::Url(UrlError::Length)));
+    }
     let resolve = async { url.resolve().await.map_err(HttpFault::Resolve) };
     let slow = async {
         smol::Timer::after(limits.connect).await;
         Err(HttpFault::Slow)
     };
-    let all = resolve.or(slow).await.map_err(AnnounceFault::Http)?;
-    let all: Vec<SocketAddr> = all
-        .into_iter()
-        .filter(|addr| way.to(addr.ip()).is_some())
-        .collect();
-    let may_call = |addr: &SocketAddr| caller.may_ask(url.target, addr.ip());
+    let mut all = resolve.or(slow).await.map_err(AnnounceFault::Http)?;
+    all.retain(|addr| way.exit(Family::of(addr.ip())).is_some());
     let first = all.first().ok_or(AnnounceFault::NoAddress)?.ip();
-    let tracker = all.iter().copied().find(may_call);
-    let tracker = tracker.ok_or(AnnounceFault::Http(HttpFault::Inside(first)))?;
-    let sockets = Sockets::open(tracker, way).map_err(AnnounceFault::Udp)?;
-    // The two families draw different transaction ids.
-    let mut rng = Rng::new(seed ^ Family::of(tracker.ip()) as u64);
-    let epoch = std::time::Instant::now();
-    let now = || Instant::ZERO + epoch.elapsed();
-    let mut exchange = UdpAnnounce::new(now(), tracker, *report, url.target, &mut rng);
-    let mut peers = Vec::new();
-    let mut packet = [0; PACKET];
-    loop {
-        while let Some((_, len)) = exchange.poll_datagram(now(), &mut packet[..REQUEST_MAX]) {
-            let sent = sockets.tracker.send(&packet[..len]).await;
-            sent.map_err(AnnounceFault::Udp)?;
-        }
-        if let Some(outcome) = exchange.outcome() {
-            return outcome_of(outcome, peers);
-        }
-        let timer = async {
-            smol::Timer::after(exchange.deadline() - now()).await;
-            Ok(None)
-        };
-        let received = async { sockets.recv(&mut packet).await.map(Some) };
-        let received = received.or(timer).await.map_err(AnnounceFault::Udp)?;
-        if let Some((len, from)) = received {
-            exchange.datagram(now(), from, &packet[..len], &mut |peer| {
-                keep(&mut peers, Scope::of(tracker.ip()), peer);
-            });
-        }
+    all.retain(|addr| caller.may_ask(url.target, addr.ip()));
+    if all.is_empty() {
+        return Err(AnnounceFault::Http(HttpFault::Inside(first)));
     }
+    let of = |family| {
+        let mut all = all.iter().copied();
+        all.find(|addr| Family::of(addr.ip()) == family)
+    };
+    Ok([of(Family::V4), of(Family::V6)])
 }
 
-fn outcome_of(
-    outcome: &Result<everseed_node::discovery::udp_tracker::Announced, UdpError>,
-    peers: Vec<SocketAddr>,
-) -> Result<Answer, AnnounceFault> {
-    match outcome {
-        Ok(announced) => Ok(Answer {
-            intervals: announced.intervals,
-            peers,
-            seeders: Some(announced.seeders),
-            leechers: Some(announced.leechers),
-            tracker_id: Vec::new(),
-            warning: None,
-        }),
-        Err(UdpError::Silent) => Err(AnnounceFault::Silent),
-        Err(UdpError::UrlTooLong) => Err(AnnounceFault::Http(HttpFault::Url(UrlError::Length))),
-        Err(UdpError::Refused(reason)) => Err(AnnounceFault::Refused {
+/// Why a UDP tracker did not answer; `None` if nobody wants to know any more.
+pub fn udp_fault(error: UdpError) -> Option<AnnounceFault> {
+    Some(match error {
+        UdpError::Silent => AnnounceFault::Silent,
+        UdpError::Unreachable => AnnounceFault::Unreachable,
+        UdpError::Refused(reason) => AnnounceFault::Refused {
             reason: reason.as_str().to_owned(),
             retry_in: None,
-        }),
-    }
-}
-
-/// Two sockets of one port. One is connected: it takes what comes from the tracker's address, and learns when
-/// nobody listens there. The other takes what comes from elsewhere, as a tracker of several addresses answers.
-struct Sockets {
-    tracker: Async<UdpSocket>,
-    address: SocketAddr,
-    elsewhere: Async<UdpSocket>,
-}
-
-impl Sockets {
-    fn open(tracker: SocketAddr, way: &Way) -> io::Result<Sockets> {
-        let exit = way.exit(Family::of(tracker.ip()));
-        let exit = exit.ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let open = |port| -> io::Result<Socket> {
-            let socket = Socket::new(Domain::for_address(tracker), Type::DGRAM, None)?;
-            if tracker.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.set_reuse_address(true)?;
-            exit.tie(&socket, port)?;
-            Ok(socket)
-        };
-        let elsewhere = open(0)?;
-        let port = elsewhere
-            .local_addr()?
-            .as_socket()
-            .map_or(0, |addr| addr.port());
-        let connected = open(port)?;
-        connected.connect(&tracker.into())?;
-        // Nobody else may have a third one.
-        elsewhere.set_reuse_address(false)?;
-        connected.set_reuse_address(false)?;
-        Ok(Sockets {
-            tracker: Async::new(connected.into())?,
-            address: tracker,
-            elsewhere: Async::new(elsewhere.into())?,
-        })
-    }
-
-    /// The next packet, and whom it is from. Of one that is longer than there is room for, the rest is lost.
-    async fn recv(&self, packet: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        loop {
-            match self.tracker.get_ref().recv(packet) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done.map(|len| (len, self.address)),
-            }
-            match self.elsewhere.get_ref().recv_from(packet) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-            self.tracker
-                .readable()
-                .or(self.elsewhere.readable())
-                .await?;
-        }
-    }
+        },
+        UdpError::Cancelled => return None,
+    })
 }
 
 /// Peers of one answer that are kept.
@@ -437,9 +364,6 @@ const MAX_ADDRESSES: usize = 2;
 
 /// How long the second family is waited for when the first has answered, and for names of peers.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// The longest packet that is read: 200 IPv6 peers and some more. Of a longer one, the rest is lost.
-const PACKET: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -479,7 +403,7 @@ mod tests {
         let good = answer(900, &["192.0.2.1:1"]);
         assert!(join(Ok(good.clone()), Err(AnnounceFault::Silent)).is_ok());
         assert!(join(Err(AnnounceFault::Silent), Ok(good)).is_ok());
-        let unreachable = || AnnounceFault::Udp(io::ErrorKind::NetworkUnreachable.into());
+        let unreachable = || AnnounceFault::Unreachable;
         let refused = || AnnounceFault::Refused {
             reason: String::new(),
             retry_in: None,

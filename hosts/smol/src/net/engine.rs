@@ -20,11 +20,12 @@ use std::time::Duration;
 use everseed_core::geometry::{Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
-use everseed_core::tracker::Report;
+use everseed_core::tracker::{Family, Report};
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::discovery::udp_trackers::UdpOutcome;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Job, Publicity, Reason, Source, StorageError,
+    Action, Bodies, ConnId, Event, Have, Job, PACKET_MAX, Publicity, Reason, Source, StorageError,
 };
 
 use self::lending::{Lending, Loan};
@@ -34,6 +35,7 @@ use crate::memory::Plan;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Ready, Watched};
 use crate::net::socket::{self, Held};
+use crate::net::udp::{Received, Udp};
 use crate::net::way::Way;
 use crate::storage::contents::Contents;
 use crate::storage::worker::{Block, Done, Task, Unwritten, Worker};
@@ -50,6 +52,7 @@ pub(crate) struct Engine {
     pub(crate) way_out: Way,
     /// By what peers of public torrents are found.
     pub(crate) publicity: Publicity,
+    udp: Udp,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
     unread: VecDeque<ConnId>,
@@ -95,6 +98,8 @@ pub(crate) struct News {
     pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Announces to make.
     pub(crate) announces: Vec<Announce>,
+    /// Announces by UDP that have ended.
+    pub(crate) udp_outcomes: Vec<UdpOutcome>,
 }
 
 /// An announce that the node asked for, and what is to be told.
@@ -164,6 +169,7 @@ impl Engine {
             listeners: Vec::new(),
             way_out: Way::default(),
             publicity: Publicity::NONE,
+            udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
             buffer: vec![0; plan.buffer].into_boxed_slice(),
@@ -279,6 +285,32 @@ impl Engine {
             .map(|content| content.read_torrent_file().to_owned())
     }
 
+    /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
+    /// connect.
+    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
+        for family in self.udp.follow(&way, port) {
+            let socket = self.udp.socket(family);
+            let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
+            if let Some(Err(error)) = watched {
+                log::warn!("the UDP socket cannot be watched: {error}");
+            }
+        }
+        self.way_out = way;
+    }
+
+    /// Has the node make an announce by UDP; answers whether it does.
+    pub(crate) fn announce_by_udp(
+        &mut self,
+        job: Job,
+        addrs: [Option<SocketAddr>; 2],
+        url_data: &str,
+        seed: u64,
+    ) -> bool {
+        self.busy = true;
+        self.node
+            .announce_by_udp(self.clock.now(), job, addrs, url_data, seed)
+    }
+
     /// The time that the node lives in.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
@@ -295,6 +327,7 @@ impl Engine {
                 Watched::Listener(number) => self.accept(now, number),
                 Watched::Alarm => self.rung(now),
                 Watched::Signal => self.signalled(),
+                Watched::Datagrams(family) => self.receive_datagrams(now, family),
             }
         }
         for _ in 0..self.unread.len() {
@@ -315,6 +348,7 @@ impl Engine {
             self.look(now);
         }
         self.act(now);
+        self.send_datagrams(now);
         Ok(())
     }
 
@@ -324,6 +358,7 @@ impl Engine {
         self.node.stop(now);
         self.listeners.clear();
         self.act(now);
+        self.send_datagrams(now);
     }
 
     fn patience(&self, limit: Duration) -> Duration {
@@ -367,6 +402,9 @@ impl Engine {
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
+                }
+                Some(Action::UdpAnnounced { id }) => {
+                    self.news.udp_outcomes.extend(self.node.udp_outcome(id));
                 }
             }
         }
@@ -500,6 +538,32 @@ impl Engine {
         if self.is_readable(torrent) {
             self.node.event(now, Event::Unreadable(torrent));
             self.news.unreadable.push((torrent, error));
+        }
+    }
+}
+
+/// Datagrams.
+impl Engine {
+    fn receive_datagrams(&mut self, now: Instant, family: Family) {
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.udp.receive(family) {
+                None => return,
+                Some(Received::From(from, packet)) => self.node.datagram(now, from, packet),
+                Some(Received::Unreachable(addr)) => {
+                    self.node.event(now, Event::Unreachable(addr));
+                }
+            }
+        }
+    }
+
+    fn send_datagrams(&mut self, now: Instant) {
+        let mut packet = [0; PACKET_MAX];
+        while let Some((to, len)) = self.node.poll_datagram(now, &mut packet) {
+            if let Err(error) = self.udp.send(to, &packet[..len]) {
+                log::debug!("{to}: {error}");
+                self.node.event(now, Event::Unreachable(to));
+                self.busy = true;
+            }
         }
     }
 }
@@ -754,4 +818,5 @@ const OPEN_FILES: usize = 32;
 /// What one turn does at most of each kind before it looks at the sockets anew.
 const ACTIONS_PER_TURN: usize = 64;
 const ACCEPTS_PER_TURN: usize = 32;
+const DATAGRAMS_PER_TURN: usize = 64;
 const READS_PER_TURN: usize = 4;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use everseed_core::tracker::Family;
 use everseed_node::ConnId;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -19,6 +20,8 @@ pub(crate) enum Watched {
     Peer(ConnId),
     /// The listener of this number.
     Listener(u16),
+    /// The UDP socket of a family.
+    Datagrams(Family),
     /// Another thread has something for this one.
     Alarm,
     /// The process was asked to stop.
@@ -119,6 +122,8 @@ fn pack(source: Watched) -> EventData {
         Watched::Listener(number) => (1, u64::from(number)),
         Watched::Alarm => (2, 0),
         Watched::Signal => (3, 0),
+        Watched::Datagrams(Family::V4) => (4, 0),
+        Watched::Datagrams(Family::V6) => (5, 0),
     };
     EventData::new_u64(kind << 32 | value)
 }
@@ -133,6 +138,8 @@ fn unpack(data: EventData) -> Watched {
         }),
         1 => Watched::Listener(value as u16),
         2 => Watched::Alarm,
+        4 => Watched::Datagrams(Family::V4),
+        5 => Watched::Datagrams(Family::V6),
         _ => Watched::Signal,
     }
 }
@@ -152,6 +159,8 @@ mod tests {
             Watched::Listener(7),
             Watched::Alarm,
             Watched::Signal,
+            Watched::Datagrams(Family::V4),
+            Watched::Datagrams(Family::V6),
         ] {
             assert_eq!(unpack(pack(source)), source);
         }

@@ -8,6 +8,7 @@ pub mod proxy;
 pub(crate) mod scope;
 pub(crate) mod socket;
 mod sockopt;
+pub mod udp;
 pub mod way;
 
 /// How blocks come from the page cache into sockets.

@@ -74,6 +74,14 @@ pub(crate) fn unlock_received(socket: &impl AsFd) {
     set(socket, libc::SOL_SOCKET, SO_BUF_LOCK, SOCK_SNDBUF_LOCK);
 }
 
+/// Has a UDP socket tell of datagrams that did not arrive, in its queue of errors.
+pub(crate) fn tell_unreachable(socket: &impl AsFd, v6: bool) {
+    match v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+    };
+}
+
 fn set_forced(socket: &impl AsFd, forced: c_int, name: c_int, bytes: usize) {
     // The kernel takes twice as much, for it counts its own with the bytes.
     let _ = set(socket, libc::SOL_SOCKET, forced, bytes / 2)

@@ -5,20 +5,26 @@ use std::rc::Rc;
 
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::Intervals;
-use everseed_node::{Event, PeerSource};
+use everseed_node::discovery::udp_trackers::UdpOutcome;
+use everseed_node::{AnnounceId, Event, PeerSource};
 use log::Level;
 
 use super::{Session, asleep, random};
-use crate::client::announce::{AnnounceError, AnnounceFault, Answer, announce};
+use crate::client::announce::{
+    AnnounceError, AnnounceFault, Answer, announce, find_udp_tracker, parse, udp_fault,
+};
 use crate::client::http::{self, Caller};
 use crate::net::engine::{Announce, Engine};
 use crate::secrets::mask;
+use crate::url::Scheme;
 
 /// Trackers that do not answer or that refuse, the latest last: each is complained of once, and not for each of
 /// ten thousand torrents. When there are too many the earliest is forgotten, and complained of again.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
     urls: VecDeque<(String, Kind)>,
+    /// Announces by UDP that the node makes: of which torrent, and to which tracker.
+    by_udp: Vec<(AnnounceId, InfoHash, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,14 +87,69 @@ impl Session {
         };
         self.slow.spawn(async move {
             let limits = http::Limits::default();
-            let answer = announce(&url, caller, &report, &[], &way, &limits, random()).await;
-            say(&mut failing.borrow_mut(), report.info_hash, &url, &answer);
+            let parsed = parse(&url).ok();
+            let answer = match parsed.filter(|url| url.scheme == Scheme::Udp) {
+                None => announce(&url, caller, &report, &[], &way, &limits).await,
+                Some(parsed) => match find_udp_tracker(&parsed, caller, &way, &limits).await {
+                    Err(error) => Err(error),
+                    Ok(addrs) => {
+                        let mut engine = engine.borrow_mut();
+                        if !engine.announce_by_udp(job, addrs, parsed.target, random()) {
+                            return engine.tell(Event::AnnounceFailed(job.id, None));
+                        }
+                        let begun = (job.id, report.info_hash, url);
+                        return failing.borrow_mut().by_udp.push(begun);
+                    }
+                },
+            };
+            let told = answer.as_ref().map(Told::by);
+            say(&mut failing.borrow_mut(), report.info_hash, &url, told);
             let mut engine = engine.borrow_mut();
             match answer {
                 Ok(answer) => answered(&mut engine, task, answer),
                 Err(error) => engine.tell(Event::AnnounceFailed(job.id, error.retry_in())),
             }
         });
+    }
+
+    /// Says how an announce went that the node made by UDP.
+    pub(super) fn announced_by_udp(&mut self, outcome: UdpOutcome) {
+        let mut failing = self.failing.borrow_mut();
+        let its = |(id, ..): &(AnnounceId, InfoHash, String)| *id == outcome.job.id;
+        let Some(at) = failing.by_udp.iter().position(its) else {
+            return;
+        };
+        let (_, info_hash, url) = failing.by_udp.swap_remove(at);
+        let fault = match outcome.result {
+            Ok(_) => {
+                let told = Told {
+                    peers: outcome.peers.into(),
+                    warning: None,
+                };
+                return say(&mut failing, info_hash, &url, Ok(told));
+            }
+            Err(error) => udp_fault(error),
+        };
+        let host = parse(&url).map_or_else(|_| url.clone(), |url| url.host.to_owned());
+        if let Some(fault) = fault {
+            let error = AnnounceError { host, fault };
+            say(&mut failing, info_hash, &url, Err(&error));
+        }
+    }
+}
+
+/// What is said of a tracker's answer.
+struct Told<'a> {
+    peers: usize,
+    warning: Option<&'a str>,
+}
+
+impl Told<'_> {
+    fn by(answer: &Answer) -> Told<'_> {
+        Told {
+            peers: answer.peers.len(),
+            warning: answer.warning.as_deref(),
+        }
     }
 }
 
@@ -97,7 +158,7 @@ fn say(
     failing: &mut Failing,
     info_hash: InfoHash,
     url: &str,
-    answer: &Result<Answer, AnnounceError>,
+    answer: Result<Told<'_>, &AnnounceError>,
 ) {
     let shown = mask(url);
     match answer {
@@ -105,8 +166,8 @@ fn say(
             if failing.remove(url) {
                 log::warn!("{shown}: it answers again");
             }
-            log::info!("{shown}: announced, {} peers", answer.peers.len());
-            if let Some(warning) = &answer.warning {
+            log::info!("{shown}: announced, {} peers", answer.peers);
+            if let Some(warning) = answer.warning {
                 log::warn!("{shown}: the tracker warns: {}", mask(warning));
             }
         }

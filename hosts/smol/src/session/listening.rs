@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use everseed_core::tracker::Family;
 use log::Level;
 use rustix::io::Errno;
 
@@ -248,7 +249,11 @@ impl Listening {
 
     /// Lets the engine have what is ours, and call from there.
     fn open(&mut self, engine: &mut Engine, said: bool) {
-        engine.way_out = self.way();
+        engine.go_by(self.way(), |family| {
+            let its = |place: &&Place| place.is_had() && Family::of(place.addr.ip()) == family;
+            let place = self.places.iter().find(its);
+            place.map_or(0, |place| place.addr.port())
+        });
         for place in &mut self.places {
             let Stage::Bound(socket) = &place.stage else {
                 continue;

@@ -480,6 +480,7 @@ impl Session {
             unwritable,
             done,
             announces,
+            udp_outcomes,
             wakes,
         } = std::mem::take(&mut engine.news);
         self.wakes.extend(wakes);
@@ -521,6 +522,9 @@ impl Session {
         web.into_iter()
             .for_each(|(stream, addr)| self.welcome(stream, addr));
         announces.into_iter().for_each(|task| self.announce(task));
+        udp_outcomes
+            .into_iter()
+            .for_each(|outcome| self.announced_by_udp(outcome));
         if woken {
             self.slow.turn();
         }

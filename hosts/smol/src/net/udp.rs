@@ -1,0 +1,171 @@
+//! The UDP sockets: one for each family, on the port where peers connect.
+//!
+//! Invariant: datagrams leave the [`Way`] that calls are to go. Through a proxy there are none.
+
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+
+use everseed_core::tracker::Family;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
+use socket2::{Domain, Socket, Type};
+
+use super::sockopt;
+use super::way::{Exit, Way};
+
+/// The sockets, which never block.
+#[derive(Debug)]
+pub struct Udp {
+    sockets: [Option<Bound>; 2],
+    packet: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: UdpSocket,
+    exit: Exit,
+    /// The port that was wanted.
+    port: u16,
+}
+
+/// What a socket had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received<'a> {
+    /// A datagram, and whom it is from.
+    From(SocketAddr, &'a [u8]),
+    /// Word that a datagram to there did not arrive.
+    Unreachable(SocketAddr),
+}
+
+impl Default for Udp {
+    fn default() -> Udp {
+        Udp {
+            sockets: [None, None],
+            packet: vec![0; PACKET].into_boxed_slice(),
+        }
+    }
+}
+
+impl Udp {
+    /// Has a socket for each family that calls may leave by, and none for others. `port` is where peers connect
+    /// to that family; if another program has it, any other will do. Answers with the families whose socket is
+    /// new.
+    pub fn follow(&mut self, way: &Way, port: impl Fn(Family) -> u16) -> Vec<Family> {
+        let mut new = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let exit = way.exit(family).filter(|_| way.proxy().is_none());
+            let bound = &mut self.sockets[index(family)];
+            let Some(exit) = exit else {
+                *bound = None;
+                continue;
+            };
+            let port = port(family);
+            if matches!(bound, Some(b) if b.exit == *exit && b.port == port) {
+                continue;
+            }
+            // The former one may have the same port.
+            *bound = None;
+            let opened = open(exit, port).or_else(|error| {
+                log::info!("UDP port {port}: {error}; another one is used");
+                open(exit, 0)
+            });
+            match opened {
+                Ok(socket) => {
+                    new.push(family);
+                    let exit = exit.clone();
+                    *bound = Some(Bound { socket, exit, port });
+                }
+                Err(error) => log::warn!("{}: no UDP socket: {error}", exit.ip()),
+            }
+        }
+        new
+    }
+
+    /// The socket of a family, to be watched.
+    pub fn socket(&self, family: Family) -> Option<&UdpSocket> {
+        let bound = self.sockets[index(family)].as_ref()?;
+        Some(&bound.socket)
+    }
+
+    /// Sends a datagram. It may be lost, without an error too.
+    pub fn send(&self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
+        let socket = self.socket(Family::of(to.ip()));
+        let socket = socket.ok_or(ErrorKind::NetworkUnreachable)?;
+        // An error may be that of an earlier one, of which the socket also tells otherwise.
+        let sent = (0..2).map(|_| socket.send_to(packet, to));
+        match sent.reduce(|first, again| if first.is_ok() { first } else { again }) {
+            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next thing that the socket of a family has. Of a datagram that is longer than there is room for, the
+    /// rest is lost.
+    pub fn receive(&mut self, family: Family) -> Option<Received<'_>> {
+        let Bound { socket, .. } = self.sockets[index(family)].as_ref()?;
+        if let Some(addr) = unreachable(socket) {
+            return Some(Received::Unreachable(addr));
+        }
+        for _ in 0..ERRORS {
+            match socket.recv_from(&mut self.packet) {
+                Ok((len, from)) => return Some(Received::From(from, &self.packet[..len])),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                // It is told once, and what it is about is in the queue of errors.
+                Err(_) => {}
+            }
+        }
+        None
+    }
+}
+
+fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+fn open(exit: &Exit, port: u16) -> io::Result<UdpSocket> {
+    let addr = SocketAddr::new(exit.ip(), port);
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    sockopt::set_received(&socket, RECEIVED);
+    sockopt::set_sent(&socket, SENT);
+    sockopt::tell_unreachable(&socket, addr.is_ipv6());
+    exit.tie(&socket, port)?;
+    Ok(socket.into())
+}
+
+/// Where a datagram went that did not arrive, if the kernel knows of another one.
+fn unreachable(socket: &UdpSocket) -> Option<SocketAddr> {
+    // The start of the datagram is there too, and of no use.
+    let mut start = [0; 64];
+    loop {
+        let mut slices = [IoSliceMut::new(&mut start)];
+        let mut none = RecvAncillaryBuffer::default();
+        match recvmsg(socket, &mut slices, &mut none, RecvFlags::ERRQUEUE) {
+            Ok(received) => match received.address.map(SocketAddr::try_from) {
+                Some(Ok(addr)) => return Some(addr),
+                _ => continue,
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The longest datagram that is read: a tracker's 200 IPv6 peers and some more.
+const PACKET: usize = 4096;
+
+/// Errors of a socket that are passed over at a time.
+const ERRORS: usize = 8;
+
+/// Bytes that the kernel may hold of what came and was not read, and of what is to be sent.
+const RECEIVED: usize = 24 * 1024;
+const SENT: usize = 8 * 1024;
+
+/// Bytes that both sockets may take.
+pub(crate) const HELD: usize = 2 * (RECEIVED + SENT) + PACKET;
