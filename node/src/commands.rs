@@ -59,7 +59,8 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// Serves a torrent from now on. `uploaded` is what was sent of it before, in bytes.
+    /// Serves a torrent from now on. `uploaded` is what was sent of it before, in bytes. One whose metadata was fetched
+    /// goes on with its content.
     pub fn add(
         &mut self,
         info_hash: InfoHash,
@@ -67,6 +68,15 @@ impl<'m> Node<'m> {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<TorrentId, AddError> {
+        if let Some(id) = self
+            .find(info_hash)
+            .filter(|&id| self.metadata(id).is_some())
+        {
+            let now = self.parts.cx.now;
+            return self
+                .begin_content(now, id, geometry, have, uploaded)
+                .map(|()| id);
+        }
         let id = self.parts.cx.torrents.add(info_hash, geometry, have)?;
         if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             (torrent.uploaded, torrent.uploaded_before) = (uploaded, uploaded);

@@ -74,6 +74,17 @@ impl Traced {
         answer
     }
 
+    pub(crate) fn add_unknown(
+        &mut self,
+        now: Instant,
+        info_hash: InfoHash,
+    ) -> Result<TorrentId, AddError> {
+        let answer = self.node.add_unknown(now, info_hash);
+        let input = || Input::AddUnknown(info_hash);
+        self.note(now, input, || Output::Torrent(answer));
+        answer
+    }
+
     pub(crate) fn know(
         &mut self,
         now: Instant,

@@ -5,6 +5,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use everseed_core::magnet::{Magnet, Value};
 use everseed_core::metainfo::{Kind, Metainfo, RereadError};
 use everseed_disk::edit::source_of;
 use everseed_disk::{Stream, open_torrent, read_entries, read_torrent};
@@ -22,13 +23,14 @@ use crate::text::{Output, date, escape, size};
 pub(crate) const HELP: &str = "\
 everseed show - print what a .torrent holds
 
-Usage: everseed show [--secrets] TORRENT
+Usage: everseed show [--secrets] TORRENT|MAGNET
 
 Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
 web seeds, comment, and every file: its number (for `everseed get --only`), its
 size in bytes, its path. A file that cannot have the name that the torrent gives
 it has another, the same everywhere: it is marked. Text from the torrent cannot
-control the terminal: odd characters are shown as escapes.
+control the terminal: odd characters are shown as escapes. Of a magnet link it
+prints what the link says: nobody is asked for more.
 
 Options:
       --secrets          print passwords and passkeys in URLs too, which are ***
@@ -48,13 +50,59 @@ const COMMENT: usize = 4096;
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let (path, secrets) = parse(parser)?;
     start_log(LevelFilter::Warn);
-    let metainfo = read_torrent(&path).map_err(Failure::failed)?;
     let mut out = Output::new();
+    let text = path.to_str().unwrap_or_default();
+    if text
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("magnet:"))
+    {
+        let link = Magnet::parse(text).map_err(Failure::failed)?;
+        print_link(&link, secrets, &mut out);
+        return finish(out, ExitCode::SUCCESS);
+    }
+    let metainfo = read_torrent(&path).map_err(Failure::failed)?;
     print(&path, &metainfo, secrets, &mut out).map_err(|error| {
         let shown = escape(path.as_os_str().as_encoded_bytes());
         Failure::Failed(format!("{shown}: {error}"))
     })?;
     finish(out, ExitCode::SUCCESS)
+}
+
+/// What a magnet link says.
+fn print_link(link: &Magnet<'_>, secrets: bool, out: &mut Output) {
+    let text = |value: Value<'_>| {
+        let bytes: Vec<u8> = value.bytes().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let shown = |url: String| match secrets {
+        true => escape(&url).to_string(),
+        false => escape(&mask(&url).to_string()).to_string(),
+    };
+    if let Some(name) = link.name() {
+        out.line(format_args!("name: {}", escape(&text(name))));
+    }
+    out.line(format_args!("info-hash: {}", link.info_hash));
+    if link.also_version_2 {
+        out.line(format_args!("its hash of version 2 is not used"));
+    }
+    let urls = link.trackers().map(|url| ("tracker", shown(text(url))));
+    let urls = urls.chain(link.web_seeds().map(|url| ("web seed", shown(text(url)))));
+    let urls = urls.chain(link.peers().map(|peer| ("peer", shown(text(peer)))));
+    for (what, url) in urls {
+        out.line(format_args!("{what}: {url}"));
+    }
+    if let Some(files) = link.files() {
+        let numbers = files.map(|range| match range.start() == range.end() {
+            true => (u64::from(*range.start()) + 1).to_string(),
+            false => format!(
+                "{}-{}",
+                u64::from(*range.start()) + 1,
+                u64::from(*range.end()) + 1
+            ),
+        });
+        let numbers: Vec<String> = numbers.collect();
+        out.line(format_args!("files: {}", numbers.join(", ")));
+    }
 }
 
 fn parse(mut parser: Parser) -> Result<(PathBuf, bool), Stop> {

@@ -38,6 +38,7 @@ use crate::net::socket::{self, Held};
 use crate::net::udp::{Received, Udp};
 use crate::net::way::Way;
 use crate::storage::contents::Contents;
+use crate::storage::spool::Spool;
 use crate::storage::worker::{Block, Done, Task, Unwritten, Worker};
 use crate::trace::Traced;
 
@@ -61,6 +62,8 @@ pub(crate) struct Engine {
     bodies: Bodies,
     way: Sending,
     contents: Contents,
+    /// Where metadata goes that is fetched.
+    spools: Vec<(TorrentId, Arc<Spool>)>,
     files: Arc<FileCache>,
     pub(crate) worker: Worker,
     alarm: Arc<Alarm>,
@@ -96,6 +99,9 @@ pub(crate) struct News {
     pub(crate) done: Vec<Done>,
     /// Torrents that are asleep and wanted, and peers of them that are known.
     pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
+    /// Torrents whose metadata is here, and those for which that could not be kept.
+    pub(crate) fetched: Vec<TorrentId>,
+    pub(crate) unspooled: Vec<(TorrentId, io::Error)>,
     /// Announces to make.
     pub(crate) announces: Vec<Announce>,
     /// Announces by UDP that have ended.
@@ -176,6 +182,7 @@ impl Engine {
             bodies: Bodies::new(),
             way,
             contents: Contents::default(),
+            spools: Vec::new(),
             worker,
             files,
             alarm,
@@ -388,7 +395,10 @@ impl Engine {
                     piece,
                     fresh,
                 }) => {
-                    if let Some(content) = self.content(torrent) {
+                    if let Some(spool) = self.spool(torrent) {
+                        let size = self.node.metadata(torrent).map_or(0, |m| m.size);
+                        self.worker.ask(Task::Finish(spool, torrent, piece, size));
+                    } else if let Some(content) = self.content(torrent) {
                         let content = Arc::clone(content);
                         self.worker.ask(match fresh {
                             true => Task::VerifyFresh(content, torrent, piece),
@@ -397,8 +407,7 @@ impl Engine {
                     }
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
-                // Every torrent is known here.
-                Some(Action::Fetched { .. }) => {}
+                Some(Action::Fetched { torrent, .. }) => self.news.fetched.push(torrent),
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
@@ -416,6 +425,9 @@ impl Engine {
         let Some(bytes) = self.node.take_block(now, id) else {
             return;
         };
+        if let Some(spool) = self.spool(span.torrent) {
+            return self.worker.ask(Task::Spool(spool, id, span, bytes));
+        }
         match self.content(span.torrent) {
             Some(content) => {
                 let content = Arc::clone(content);
@@ -429,6 +441,23 @@ impl Engine {
             // Nobody knows where it belongs.
             None => self.node.written(now, id, bytes, Err(StorageError::Failed)),
         }
+    }
+
+    /// Where the metadata of a torrent goes, while that is fetched.
+    fn spool(&self, torrent: TorrentId) -> Option<Arc<Spool>> {
+        let (_, spool) = self.spools.iter().find(|(id, _)| *id == torrent)?;
+        Some(Arc::clone(spool))
+    }
+
+    /// The metadata of a torrent goes there.
+    pub(crate) fn fetch(&mut self, torrent: TorrentId, spool: Spool) {
+        self.spools.push((torrent, Arc::new(spool)));
+        self.busy = true;
+    }
+
+    /// It is not fetched any more.
+    pub(crate) fn fetch_no_longer(&mut self, torrent: TorrentId) {
+        self.spools.retain(|(id, _)| *id != torrent);
     }
 
     fn content(&self, torrent: TorrentId) -> Option<&Arc<Content>> {
@@ -471,6 +500,21 @@ impl Engine {
                 Done::Wrote(block, bytes, Ok(())) => self.node.written(now, block, bytes, Ok(())),
                 Done::Wrote(block, bytes, Err((torrent, fault))) => {
                     self.unwritten(now, block, bytes, torrent, fault);
+                }
+                Done::Spooled(_, block, bytes, Ok(())) => {
+                    self.node.written(now, block, bytes, Ok(()));
+                }
+                Done::Spooled(torrent, block, bytes, Err(error)) => {
+                    self.node
+                        .written(now, block, bytes, Err(StorageError::Failed));
+                    self.news.unspooled.push((torrent, error));
+                }
+                Done::Finished(torrent, piece, Ok(good)) => {
+                    self.node.event(now, Event::Verified(torrent, piece, good));
+                }
+                Done::Finished(torrent, piece, Err(error)) => {
+                    self.node.event(now, Event::Unread(torrent, piece));
+                    self.news.unspooled.push((torrent, error));
                 }
                 other => self.news.done.push(other),
             }

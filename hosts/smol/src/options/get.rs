@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use everseed_core::magnet::{Magnet, Value};
 use everseed_disk::Access;
 use lexopt::Parser;
 
@@ -14,9 +15,13 @@ use crate::options::seed::SeedArgs;
 pub const HELP: &str = "\
 everseed get - download a torrent, then keep seeding it
 
-Usage: everseed get [OPTIONS] TORRENT|URL
+Usage: everseed get [OPTIONS] TORRENT|URL|MAGNET
 
-TORRENT is a .torrent file, URL an http or https address of one. What is there
+TORRENT is a .torrent file, URL an http or https address of one. MAGNET is a
+magnet link: peers are found at its trackers (tr) and addresses (x.pe), the
+torrent comes from them (at most 30 MiB of it, less with little --memory) and
+is kept in the state; of its files those that the link names (so), or --only,
+are downloaded. What is there
 already is checked and not downloaded again, so the same command goes on after
 a stop, a crash or a power cut. Only files that it made itself and has not
 completed are written to: others that are not what the torrent says are named.
@@ -90,6 +95,7 @@ Examples:
   everseed get debian.torrent -o /srv           download, then seed
   everseed get https://example.org/x.torrent --no-seed
   everseed get album.torrent --only '*.flac' --only cover.jpg
+  everseed get 'magnet:?xt=urn:btih:…' -o /srv
 ";
 
 /// How to download, and when to stop.
@@ -160,8 +166,46 @@ impl Fetch {
         if seed.paths.len() > 1 {
             return Err(Stop::Usage("get takes one torrent at a time".to_owned()));
         }
-        let seed = seed.finish("get", "a .torrent file or its URL", state)?;
+        let link = seed.paths.first().and_then(|path| path.to_str());
+        fetch.heed(link.unwrap_or_default()).map_err(Stop::Usage)?;
+        let what = "a .torrent file or its URL, or a magnet link";
+        let seed = seed.finish("get", what, state)?;
         Ok((seed, fetch))
+    }
+
+    /// Heeds what a magnet link says of files (BEP 53), unless some were named, and of peers. Anything else is no
+    /// matter.
+    pub(crate) fn heed(&mut self, link: &str) -> Result<(), String> {
+        let is_magnet = link
+            .get(..7)
+            .is_some_and(|l| l.eq_ignore_ascii_case("magnet:"));
+        if !is_magnet {
+            return Ok(());
+        }
+        let magnet = Magnet::parse(link).map_err(|error| error.to_string())?;
+        if let Some(files) = magnet.files().filter(|_| self.only.is_empty()) {
+            for range in files {
+                // Files are numbered from 0 there, and from 1 here.
+                let numbers = range.map(|number| (u64::from(number) + 1).to_string());
+                self.only
+                    .extend(numbers.take(MOST_FILES + 1 - self.only.len()));
+                if self.only.len() > MOST_FILES {
+                    let text = format!(
+                        "the magnet link names more than {MOST_FILES} files (so=): take that out of it, and name \
+                         patterns with --only"
+                    );
+                    return Err(text);
+                }
+            }
+        }
+        let text = |value: Value<'_>| String::from_utf8(value.bytes().collect()).ok();
+        let peers = magnet.peers().filter_map(text);
+        self.peers.extend(
+            peers
+                .filter_map(|peer| peer.parse::<SocketAddr>().ok())
+                .take(MOST_PEERS),
+        );
+        Ok(())
     }
 
     /// The options that have a value.
@@ -207,8 +251,9 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--proxy" | "--public-address" | "--slots" | "--max-peers"
-            | "--memory" | "--file" | "--rename" | "--up" | "--send" | "--links" | "--trace" => {
+            "--listen" | "--proxy" | "--pex" | "--lsd" | "--public-address" | "--slots"
+            | "--max-peers" | "--memory" | "--file" | "--rename" | "--up" | "--send"
+            | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown(HELP, name)),
@@ -219,6 +264,10 @@ impl Fetch {
 
 /// Nineteen years.
 const MAX_MINUTES: u64 = 10_000_000;
+
+/// Files that a magnet link may name, and peers of it that are called.
+const MOST_FILES: usize = 4096;
+const MOST_PEERS: usize = 16;
 
 #[cfg(test)]
 mod tests {

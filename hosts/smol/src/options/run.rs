@@ -442,7 +442,8 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
         let name = setting.key.as_str();
         if name == key {
             let text = single(setting)?;
-            let url = text.starts_with("http://") || text.starts_with("https://");
+            let url = ["http://", "https://", "magnet:"];
+            let url = url.iter().any(|start| text.starts_with(start));
             given = Some(match download && url {
                 true => PathBuf::from(text),
                 false => path(setting)?,
@@ -472,6 +473,10 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
     if download && fetch.out.as_os_str().is_empty() && !is_there("out") {
         let text = "[[get]] needs out = \"/FOLDER\", here or before the first [[ ]]";
         wrong.push((table.line, text.to_owned()));
+    }
+    let link = given.as_ref().and_then(|path: &PathBuf| path.to_str());
+    if let Err(error) = fetch.heed(link.unwrap_or_default()) {
+        wrong.push((table.line, error));
     }
     let item = given.map(|path| Item {
         path,

@@ -68,7 +68,9 @@ impl Session {
         let torrent = self.torrents.iter().find(|t| t.id() == Some(job.torrent));
         let url = match torrent {
             Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
-            None => asleep::tracker_url(&self.catalogue.borrow(), &self.state, &job),
+            None => self
+                .unknown_tracker(&job)
+                .or_else(|| asleep::tracker_url(&self.catalogue.borrow(), &self.state, &job)),
         };
         let Some(url) = url else {
             let event = Event::AnnounceFailed(job.id, None);

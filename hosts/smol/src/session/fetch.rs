@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
+use everseed_core::magnet::Magnet;
 use everseed_core::metainfo::{Kind, Metainfo, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError};
 use everseed_disk::{
@@ -115,14 +116,22 @@ impl Download {
     }
 }
 
-/// The torrent file: a copy in the state, so that the original may go.
-pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<PathBuf, Refusal> {
+/// The torrent file: a copy in the state, so that the original may go. None for a magnet link whose metadata is not
+/// here yet.
+pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<Option<PathBuf>, Refusal> {
     let before = || state.made_of(&key(given));
+    if let Some(link) = given.to_str().filter(|text| is_magnet(text)) {
+        let magnet = Magnet::parse(link).map_err(|error| (error.to_string(), 1))?;
+        let file = state.torrent_file(magnet.info_hash);
+        // It may be here by another way.
+        let kept = before().or(Some(file)).filter(|file| file.is_file());
+        return Ok(kept);
+    }
     match copy(state, given, way) {
         Ok(info_hash) => {
             // Without it a start needs the original.
             let _ = state.remember(&key(given), info_hash);
-            Ok(state.torrent_file(info_hash))
+            Ok(Some(state.torrent_file(info_hash)))
         }
         Err((text, code)) => {
             // What is there and is no torrent is another matter than a server that is away, or a file.
@@ -131,24 +140,33 @@ pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<PathBuf,
                 return Err((text, code));
             };
             log::warn!("{text}; it goes on with the copy that it has");
-            Ok(kept)
+            Ok(Some(kept))
         }
     }
 }
 
+/// Whether what was given is meant as a magnet link.
+pub(crate) fn is_magnet(text: &str) -> bool {
+    let start = text.get(..MAGNET.len()).unwrap_or_default();
+    start.eq_ignore_ascii_case(MAGNET)
+}
+
+const MAGNET: &str = "magnet:";
+
 /// What the state knows the copy by; no content that is shared has such a path.
-fn key(given: &Path) -> PathBuf {
-    Path::new("get").join(given.as_os_str().to_string_lossy().trim_start_matches('/'))
+pub(super) fn key(given: &Path) -> PathBuf {
+    let text = given.to_string_lossy();
+    if let Ok(magnet) = Magnet::parse(&text) {
+        // A link may be longer than any path.
+        return Path::new("get").join(magnet.info_hash.to_string());
+    }
+    Path::new("get").join(text.trim_start_matches('/'))
 }
 
 fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
     // It may be a URL with a passkey.
     let shown = escape(&mask_urls(text)).to_string();
-    if text.starts_with("magnet:") {
-        let text = "magnet links cannot be downloaded yet; give the .torrent file or its URL";
-        return Err((text.to_owned(), 1));
-    }
     let remote = text.starts_with("http://") || text.starts_with("https://");
     if !remote && text.contains("://") && !given.exists() {
         let text = format!("{shown}: only http and https addresses can be fetched");

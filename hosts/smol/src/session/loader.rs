@@ -276,9 +276,12 @@ fn open_any(state: &State, order: &Order) -> Outcome {
         resolve(folder, path, order.links).map_err(|error| error.to_string())?;
     }
     let kept = match fetch {
-        Some(_) => Some(
-            fetch::torrent(state, path, &order.way).map_err(|refusal| refused(path, refusal))?,
-        ),
+        Some(_) => {
+            let kept = fetch::torrent(state, path, &order.way);
+            let kept = kept.map_err(|refusal| refused(path, refusal))?;
+            let unknown = || Trouble::Unknown("its metadata is not here".to_owned());
+            Some(kept.ok_or_else(unknown)?)
+        }
         None => None,
     };
     // Where it is a copy of something that is somewhere.

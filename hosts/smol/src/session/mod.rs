@@ -25,6 +25,7 @@ mod systemd;
 mod torrent;
 mod trouble;
 mod turns;
+mod unknown;
 mod watch;
 
 use std::cell::RefCell;
@@ -45,7 +46,7 @@ use everseed_node::{Event, Identity, Limits, PeerSource, Publicity};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::announcing::Failing;
-use self::fetch::{DISK_FULL, Download};
+use self::fetch::{DISK_FULL, Download, UNFINISHED};
 use self::listening::Listening;
 use self::reach::Reach;
 use self::service::Service;
@@ -54,6 +55,7 @@ pub(crate) use self::signals::outlive_long_files;
 use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
 use self::torrent::ManagedTorrent;
+use self::unknown::{Awaited, Unknown};
 use crate::alarm::Alarm;
 use crate::client::trackers;
 use crate::failure::Failure;
@@ -86,6 +88,9 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
     let mut original = None;
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
+        let Some(kept) = kept else {
+            return unknown::run(args, state, listening, get);
+        };
         let given = std::mem::replace(&mut args.paths, vec![kept]);
         original = given.into_iter().next().filter(|path| path.is_file());
         args.data = Some(get.out.clone());
@@ -153,24 +158,9 @@ impl Session {
         let opened: Vec<Source> = opened.into_iter().map(|(_, source)| source).collect();
         state.described().sync();
         state.described().rest();
-        let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
         let mut download = None;
         if let Some(get) = get {
-            let content = &opened[0].content;
-            let mut plan = fetch::plan(&state, content, get).map_err(refused)?;
-            let root = content.root();
-            let before = state.place(content.metainfo().info_hash, &root);
-            // A disk that is not mounted is waited for; any other trouble is better told at once.
-            if let Found::There(_) = Place::look(&root, before.as_ref())
-                && check::is_nothing_there(content)
-            {
-                let nothing = vec![0; content.geometry().bitfield_len() as usize];
-                fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
-                    let code = if error.is_no_space() { DISK_FULL } else { 1 };
-                    Failure::Code(error.to_string(), code)
-                })?;
-            }
-            download = Some(plan);
+            download = Some(begin_download(&state, &opened[0].content, get)?);
         }
         say_if_few(&args);
         let mut plan = plan(&args);
@@ -284,6 +274,25 @@ impl Session {
     }
 }
 
+/// What `get` does before anything is asked for.
+fn begin_download(state: &State, content: &Content, get: &Fetch) -> Result<Download, Failure> {
+    let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
+    let mut plan = fetch::plan(state, content, get).map_err(refused)?;
+    let root = content.root();
+    let before = state.place(content.metainfo().info_hash, &root);
+    // A disk that is not mounted is waited for; any other trouble is better told at once.
+    if let Found::There(_) = Place::look(&root, before.as_ref())
+        && check::is_nothing_there(content)
+    {
+        let nothing = vec![0; content.geometry().bitfield_len() as usize];
+        fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
+            let code = if error.is_no_space() { DISK_FULL } else { 1 };
+            Failure::Code(error.to_string(), code)
+        })?;
+    }
+    Ok(plan)
+}
+
 /// What the node needs before there are torrents.
 fn plan(args: &SeedArgs) -> Plan {
     Plan {
@@ -365,6 +374,12 @@ struct Session {
     checked: bool,
     /// Whether to begin anew after the end, as the configuration asks for it.
     again: bool,
+    /// Torrents whose metadata is fetched.
+    unknown: Vec<Unknown>,
+    /// What `get` does when that is here.
+    awaited: Option<Box<Awaited>>,
+    /// Why `get` cannot go on with it.
+    failed: Option<Failure>,
 }
 
 impl Session {
@@ -438,13 +453,17 @@ impl Session {
             wakes: Vec::new(),
             checked: false,
             again: false,
+            unknown: Vec::new(),
+            awaited: None,
+            failed: None,
         })
     }
 
     /// Runs until a signal asks to stop.
     fn run(&mut self) -> io::Result<ExitCode> {
         self.slow.turn();
-        while self.turn(CHORES)? == 0 && !self.again && !self.goal_reached() {}
+        let goes_on = |s: &Session| !s.again && s.failed.is_none() && !s.goal_reached();
+        while self.turn(CHORES)? == 0 && goes_on(self) {}
         self.status.finish();
         let code = self.farewell();
         flood::tell(true);
@@ -482,7 +501,13 @@ impl Session {
             announces,
             udp_outcomes,
             wakes,
+            fetched,
+            unspooled,
         } = std::mem::take(&mut engine.news);
+        let known = self.mind_unknown(&mut engine, &fetched, unspooled);
+        if !known.is_empty() {
+            self.begin_known(&mut engine, &known);
+        }
         self.wakes.extend(wakes);
         for (id, error) in unreadable {
             if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
@@ -584,8 +609,12 @@ impl Session {
                 torrent.save(engine, &self.state);
             }
         }
+        let unknown = self.say_unknown(engine);
         let torrents = &self.torrents;
-        self.status.show(|| numbers(engine, torrents));
+        self.status.show(|| Numbers {
+            unknown,
+            ..numbers(engine, torrents)
+        });
     }
 
     /// Calls who asks the built-in tracker for peers: it may be unable to call us, or slow to, as some
@@ -683,6 +712,9 @@ impl Session {
             return Ok(ExitCode::SUCCESS);
         }
         self.torrents.iter().for_each(|t| t.say_unfinished(&engine));
+        if !self.unknown.is_empty() {
+            return Ok(ExitCode::from(UNFINISHED));
+        }
         let code = self.torrents.iter().find_map(|t| t.exit_code(&engine));
         Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
@@ -700,6 +732,7 @@ fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         content: 0,
         download: None,
         stuck: None,
+        unknown: None,
     };
     for torrent in torrents {
         let total = torrent.content.geometry().total();

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
+use everseed_core::hash::InfoHash;
 use tz::TimeZone;
 
 use super::asleep::Waking;
@@ -297,6 +298,9 @@ impl Service {
     /// What is looked at now and then.
     fn poll(&mut self, session: &mut Session, engine: &mut Engine, now: Instant) {
         self.next_poll = now + POLL;
+        session.keep_unknown(engine, |given| {
+            self.items.iter().any(|i| i.item.path == given)
+        });
         self.mind_rates(engine);
         if self.manager.is_there() {
             let numbers = numbers(engine, &session.torrents);
@@ -522,10 +526,28 @@ impl Service {
                 self.items.swap_remove(at);
                 None
             }
+            Err(Trouble::Unknown(_)) => {
+                match session.fetch_metadata(engine, &managed.item.path) {
+                    Ok(()) => managed.stage = Stage::Waiting(Instant::now() + AWAY),
+                    Err(trouble) => wait(managed, trouble),
+                }
+                None
+            }
             Err(trouble) => {
                 wait(managed, trouble);
                 None
             }
+        }
+    }
+
+    /// The metadata of magnet links is here: they are loaded at once.
+    pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
+        let its = |managed: &&mut Managed| {
+            let waits = matches!(managed.stage, Stage::Waiting(_));
+            waits && done.iter().any(|(given, _)| *given == managed.item.path)
+        };
+        for managed in self.items.iter_mut().filter(its) {
+            managed.stage = Stage::Ready;
         }
     }
 
@@ -569,7 +591,9 @@ fn start(
     let shown = source.content.torrent_file().display().to_string();
     let mut torrents = session.torrents.iter();
     let twin = torrents.any(|t| t.info_hash() == metainfo.info_hash);
-    if twin || engine.node.find(metainfo.info_hash).is_some() {
+    // One whose metadata was fetched goes on.
+    let known = engine.node.find(metainfo.info_hash);
+    if twin || known.is_some_and(|id| engine.node.metadata(id).is_none()) {
         return Err(format!("{shown}: the same torrent is there already").into());
     }
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;

@@ -41,6 +41,8 @@ pub(crate) struct Numbers {
     pub(crate) download: Option<(u64, u64)>,
     /// What it lacks and nobody has.
     pub(crate) stuck: Option<String>,
+    /// What is to be said of a torrent whose metadata is fetched, and nothing else.
+    pub(crate) unknown: Option<String>,
 }
 
 impl Status {
@@ -79,6 +81,7 @@ impl Status {
         let numbers = numbers();
         let (up, down) = self.rates(now, &numbers.node);
         let line = match numbers.download {
+            _ if numbers.unknown.is_some() => numbers.unknown.unwrap_or_default(),
             Some(progress) if numbers.checking == 0 => fetching(&numbers, progress, down, up),
             _ => describe(&numbers, up),
         };
@@ -231,6 +234,7 @@ mod tests {
             content: 2 << 30,
             download: None,
             stuck: None,
+            unknown: None,
         };
         assert_eq!(
             describe(&numbers, 1 << 20),

@@ -13,6 +13,8 @@ pub(crate) enum Trouble {
     Failed(String),
     /// It is there, and is not what slept.
     Changed(String),
+    /// It is a magnet link whose metadata is not here.
+    Unknown(String),
     /// It belongs to a torrent, and nobody asked for it by name.
     Described(String),
 }
@@ -25,6 +27,7 @@ impl Trouble {
         | Trouble::Bad(text)
         | Trouble::Failed(text)
         | Trouble::Changed(text)
+        | Trouble::Unknown(text)
         | Trouble::Described(text)) = self;
         text
     }

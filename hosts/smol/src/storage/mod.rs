@@ -6,5 +6,6 @@ pub(crate) mod contents;
 pub(crate) mod described;
 pub(crate) mod mount_guard;
 pub(crate) mod prune;
+pub(crate) mod spool;
 pub(crate) mod state;
 pub(crate) mod worker;

@@ -25,6 +25,7 @@ use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfi
 use everseed_node::{ConnId, Source};
 
 use crate::alarm::Alarm;
+use crate::storage::spool::Spool;
 
 /// Something to do.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ pub(crate) enum Task {
     Sync(Arc<Content>, usize),
     /// Try whether some of the files that hold these bytes take writes again.
     Try(Arc<Content>, usize, Vec<u64>),
+    /// Write a block of metadata.
+    Spool(Arc<Spool>, BlockId, Span, &'static mut [u8]),
+    /// Hash metadata of so many bytes, and make a torrent file of it if it is right.
+    Finish(Arc<Spool>, TorrentId, PieceIndex, u32),
     /// Stand back behind the thread that serves, for good.
     StandBack,
 }
@@ -87,6 +92,10 @@ pub(crate) enum Done {
         &'static mut [u8],
         Result<(), (TorrentId, Unwritten)>,
     ),
+    /// A block of metadata was written.
+    Spooled(TorrentId, BlockId, &'static mut [u8], io::Result<()>),
+    /// Whether metadata has the right hash.
+    Finished(TorrentId, PieceIndex, io::Result<bool>),
     Synced(usize, Result<u64, WriteError>),
     Tried(usize, bool),
 }
@@ -312,6 +321,15 @@ impl Shared {
                 let writable = |&at: &u64| write::is_writable(&content, at);
                 let any = offsets.iter().any(writable);
                 self.tell(Done::Tried(number, any));
+            }
+            Task::Spool(spool, id, span, bytes) => {
+                let block = bytes.get(..span.len as usize).unwrap_or(&[]);
+                let written = spool.write(span.offset, block);
+                self.tell(Done::Spooled(span.torrent, id, bytes, written));
+            }
+            Task::Finish(spool, torrent, piece, len) => {
+                let good = spool.finish(len.into());
+                self.tell(Done::Finished(torrent, piece, good));
             }
             Task::StandBack => {
                 // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of
@@ -563,6 +581,7 @@ impl Queues {
             Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
             Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
             Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
+            Task::Spool(..) | Task::Finish(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
             Task::Check(content, number, progress) => {
                 self.asked += 1;
