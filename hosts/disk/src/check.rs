@@ -1,6 +1,7 @@
 //! Whether the files hold what the torrent says: piece hashes, and fingerprints that save hashing.
 
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 
 use everseed_core::bits;
@@ -10,6 +11,7 @@ use everseed_core::metainfo::Kind;
 use rustix::fs::Stat;
 
 use crate::cache::FileCache;
+use crate::checkpoint::Checkpoint;
 use crate::content::Content;
 use crate::error::ReadError;
 use crate::fault::{Extent, Unread};
@@ -124,6 +126,8 @@ pub struct Check {
     failed: u32,
     zeros: Zeros,
     open: Option<(FileCache, File)>,
+    /// What the files were when it began.
+    fingerprint: Option<u64>,
 }
 
 impl Check {
@@ -136,6 +140,36 @@ impl Check {
             failed: 0,
             zeros: Zeros::default(),
             open: None,
+            fingerprint: None,
+        }
+    }
+
+    /// From where a check of the same files was [kept](Self::keep), or from the first piece on.
+    pub fn resume(content: &Content) -> Check {
+        let mut check = Check::new(content);
+        check.fingerprint = fingerprint(content).ok();
+        if let Some(mark) = check.fingerprint
+            && let Some(before) = Checkpoint::load(content, mark)
+        {
+            let geometry = content.geometry();
+            check.done = geometry
+                .piece(before.next)
+                .map_or(geometry.total(), |piece| geometry.piece_offset(piece));
+            (check.next, check.good) = (before.next, before.good);
+        }
+        check
+    }
+
+    /// Writes down how far it came, unless something could not be read, which is to be told anew.
+    pub fn keep(&self, content: &Content) -> io::Result<()> {
+        match self.fingerprint.filter(|_| self.failed == 0) {
+            Some(fingerprint) => Checkpoint {
+                fingerprint,
+                next: self.next,
+                good: self.good.clone(),
+            }
+            .save(content),
+            None => Ok(()),
         }
     }
 
@@ -162,6 +196,7 @@ impl Check {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let geometry = content.geometry();
+        Checkpoint::remove(content);
         if bits::count(&self.good) == geometry.pieces() {
             return Ok(Some(self.good));
         }

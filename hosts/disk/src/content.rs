@@ -604,6 +604,11 @@ impl Content {
         }
     }
 
+    /// Where something of this kind is written down about the torrent.
+    pub(crate) fn record_file(&self, kind: &str) -> PathBuf {
+        self.places.with_extension(kind)
+    }
+
     /// Writes down where files lie that lie elsewhere than the torrent says.
     pub(crate) fn remember_places(&self) {
         let folder = self.layout.named().folder;

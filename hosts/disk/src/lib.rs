@@ -21,6 +21,7 @@ mod access;
 mod beneath;
 mod cache;
 pub mod check;
+mod checkpoint;
 mod choice;
 mod content;
 pub mod edit;

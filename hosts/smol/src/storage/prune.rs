@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use everseed_core::hash::InfoHash;
 use everseed_disk::read_torrent;
 
-use crate::storage::state::State;
+use crate::storage::state::{KINDS, State};
 
 /// How long what belongs to no torrent that is known is kept after it was written last.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -91,17 +91,9 @@ impl State {
 fn split(entry: &DirEntry) -> Option<(InfoHash, Vec<u8>)> {
     let name = entry.file_name();
     let (hash, kind) = name.as_bytes().split_at_checked(40)?;
-    let ours: [&[u8]; 7] = [
-        b".torrent",
-        b".resume",
-        b".index",
-        b".place",
-        b".seeded",
-        b".download",
-        b".files",
-    ];
     let hash = InfoHash::from_hex(hash)?;
-    ours.contains(&kind).then(|| (hash, kind.to_vec()))
+    let is_ours = KINDS.iter().any(|known| known.as_bytes() == kind);
+    is_ours.then(|| (hash, kind.to_vec()))
 }
 
 fn written(entry: &DirEntry) -> io::Result<SystemTime> {

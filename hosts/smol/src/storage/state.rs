@@ -6,6 +6,7 @@
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
 //! HASH.place           on which disk its content is
+//! HASH.check           how far a check of it came that was stopped
 //! HASH.files           which of its files lie elsewhere than it says
 //! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
@@ -340,6 +341,18 @@ fn open_for_times(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// What the names of a torrent's files end with, after its info-hash.
+pub(crate) const KINDS: [&str; 8] = [
+    ".torrent",
+    ".seeded",
+    ".resume",
+    ".index",
+    ".place",
+    ".files",
+    ".check",
+    ".download",
+];
+
 /// Whether a file in the state folder is of the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
     let known: [&[u8]; 7] = [
@@ -354,16 +367,7 @@ fn is_ours(name: &[u8]) -> bool {
     let of_torrent = || {
         let (hash, rest) = name.split_at_checked(40)?;
         InfoHash::from_hex(hash)?;
-        let kinds = [
-            ".torrent",
-            ".seeded",
-            ".resume",
-            ".index",
-            ".place",
-            ".files",
-            ".download",
-        ];
-        Some(kinds.iter().any(|kind| kind.as_bytes() == rest))
+        Some(KINDS.iter().any(|kind| kind.as_bytes() == rest))
     };
     let name = name.strip_suffix(b".damaged").unwrap_or(name);
     known.contains(&name) || name.starts_with(b".everseed-") || of_torrent() == Some(true)

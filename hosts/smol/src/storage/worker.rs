@@ -358,7 +358,7 @@ impl Shared {
     /// Checks one piece, and tells what was found if it was the last.
     fn step(&self, mut job: Job, scratch: &mut Scratch) {
         let content = &job.content;
-        let mut check = job.check.take().unwrap_or_else(|| Check::new(content));
+        let mut check = job.check.take().unwrap_or_else(|| Check::resume(content));
         let stepped = check.step(content, &mut scratch.bytes);
         let before = job.progress.swap(check.done(), Ordering::Relaxed);
         if before == GIVEN_UP {
@@ -376,6 +376,7 @@ impl Shared {
             Ok(None) => {}
         }
         if check.left(content) > 0 {
+            job.keep(&check);
             job.check = Some(check);
             self.lock().put_back(job);
         } else {
@@ -541,10 +542,24 @@ struct Job {
     asked_at: u64,
     /// Begun at its first turn.
     check: Option<Check>,
+    /// When it was written down how far it came.
+    kept: Instant,
     unread: Vec<Unread>,
 }
 
 impl Job {
+    /// Writes down how far it came, if that is worth it by now.
+    fn keep(&mut self, check: &Check) {
+        if self.kept.elapsed() < KEEP {
+            return;
+        }
+        self.kept = Instant::now();
+        if let Err(error) = check.keep(&self.content) {
+            let name = self.content.name();
+            log::debug!("{name}: {error}: how far its check came is not kept");
+        }
+    }
+
     fn left(&self) -> u64 {
         // What was given up is out of the way first.
         if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
@@ -592,6 +607,7 @@ impl Queues {
                     progress,
                     asked_at,
                     check: None,
+                    kept: Instant::now(),
                     unread: Vec::new(),
                 });
             }
@@ -696,6 +712,9 @@ fn look(content: &Content) -> Result<Look, ReadError> {
 
 /// A search for files that were moved takes so long at most: others wait for it.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// How much of a check is done again at most after a stop: what is written is a bit for each piece.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// Of so many steps of checks one is for the oldest.
 const TURN_OF_OLDEST: u32 = 8;
