@@ -6,6 +6,7 @@ mod asleep;
 mod claims;
 mod content;
 mod fetch;
+mod fetching;
 pub(crate) mod foresee;
 mod index;
 mod kept;
@@ -89,7 +90,7 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
         let Some(kept) = kept else {
-            return unknown::run(args, state, listening, get);
+            return Session::get_unknown(args, state, listening, get);
         };
         let given = std::mem::replace(&mut args.paths, vec![kept]);
         original = given.into_iter().next().filter(|path| path.is_file());

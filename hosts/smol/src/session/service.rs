@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::Geometry;
-use everseed_core::hash::InfoHash;
 use tz::TimeZone;
 
 use super::asleep::Waking;
@@ -537,17 +536,6 @@ impl Service {
                 wait(managed, trouble);
                 None
             }
-        }
-    }
-
-    /// The metadata of magnet links is here: they are loaded at once.
-    pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
-        let its = |managed: &&mut Managed| {
-            let waits = matches!(managed.stage, Stage::Waiting(_));
-            waits && done.iter().any(|(given, _)| *given == managed.item.path)
-        };
-        for managed in self.items.iter_mut().filter(its) {
-            managed.stage = Stage::Ready;
         }
     }
 
