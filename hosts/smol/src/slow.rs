@@ -23,7 +23,23 @@ pub(crate) struct Slow {
     waker: Waker,
 }
 
+/// Where futures are begun, for whoever does not poll them.
+#[derive(Clone)]
+pub(crate) struct Spawner(Rc<LocalExecutor<'static>>);
+
+impl Spawner {
+    /// Runs a future to its end, some time.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.0.spawn(future).detach();
+    }
+}
+
 impl Slow {
+    /// To begin futures elsewhere.
+    pub(crate) fn spawner(&self) -> Spawner {
+        Spawner(Rc::clone(&self.executor))
+    }
+
     /// An executor without tasks that rings `alarm` when a task can go on.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Announces that the node asked for, and what is said about trackers that do not answer.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -9,13 +10,15 @@ use everseed_node::discovery::udp_trackers::UdpOutcome;
 use everseed_node::{AnnounceId, Event, PeerSource};
 use log::Level;
 
-use super::{Session, asleep, random};
+use super::identity::random;
+use super::torrents::Torrents;
 use crate::client::announce::{
     AnnounceError, AnnounceFault, Answer, announce, find_udp_tracker, parse, udp_fault,
 };
 use crate::client::http::{self, Caller};
 use crate::net::engine::{Announce, Engine};
 use crate::secrets::mask;
+use crate::slow::Slow;
 use crate::url::Scheme;
 
 /// Trackers that do not answer or that refuse, the latest last: each is complained of once, and not for each of
@@ -61,82 +64,78 @@ impl Failing {
     }
 }
 
-impl Session {
-    /// Makes an announce, and tells the node how it went.
-    pub(super) fn announce(&mut self, task: Announce) {
-        let Announce { job, report } = task;
-        let torrent = self.torrents.iter().find(|t| t.id() == Some(job.torrent));
-        let url = match torrent {
-            Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
-            None => self
-                .unknown_tracker(&job)
-                .or_else(|| asleep::tracker_url(&self.catalogue.borrow(), &self.state, &job)),
-        };
-        let Some(url) = url else {
-            let event = Event::AnnounceFailed(job.id, None);
-            return self.engine.borrow_mut().tell(event);
-        };
-        if url == self.own_tracker || self.reach.was_ours(&url) {
-            // Whoever asks the built-in tracker is told of us anyway.
-            let event = Event::Announced(job.id, Intervals::told(None, None));
-            return self.engine.borrow_mut().tell(event);
-        }
-        let (engine, failing) = (Rc::clone(&self.engine), Rc::clone(&self.failing));
-        let way = engine.borrow().way_out.clone();
-        let caller = match self.named_trackers.contains(&url) {
-            true => Caller::Owner,
-            false => Caller::Torrent,
-        };
-        self.slow.spawn(async move {
-            let limits = http::Limits::default();
-            let parsed = parse(&url).ok();
-            let answer = match parsed.filter(|url| url.scheme == Scheme::Udp) {
-                None => announce(&url, caller, &report, &[], &way, &limits).await,
-                Some(parsed) => match find_udp_tracker(&parsed, caller, &way, &limits).await {
-                    Err(error) => Err(error),
-                    Ok(addrs) => {
-                        let mut engine = engine.borrow_mut();
-                        if !engine.announce_by_udp(job, addrs, parsed.target, random()) {
-                            return engine.tell(Event::AnnounceFailed(job.id, None));
-                        }
-                        let begun = (job.id, report.info_hash, url);
-                        return failing.borrow_mut().by_udp.push(begun);
-                    }
-                },
-            };
-            let told = answer.as_ref().map(Told::by);
-            say(&mut failing.borrow_mut(), report.info_hash, &url, told);
-            let mut engine = engine.borrow_mut();
-            match answer {
-                Ok(answer) => answered(&mut engine, task, answer),
-                Err(error) => engine.tell(Event::AnnounceFailed(job.id, error.retry_in())),
-            }
-        });
+/// Makes an announce, and tells the node how it went.
+pub(super) fn carry_out(
+    task: Announce,
+    torrents: &Torrents,
+    engine: &Rc<RefCell<Engine>>,
+    failing: &Rc<RefCell<Failing>>,
+    slow: &Slow,
+) {
+    let Announce { job, report } = task;
+    let Some(url) = torrents.tracker_url(&job) else {
+        let event = Event::AnnounceFailed(job.id, None);
+        return engine.borrow_mut().tell(event);
+    };
+    if url == torrents.reach.own_tracker || torrents.reach.was_ours(&url) {
+        // Whoever asks the built-in tracker is told of us anyway.
+        let event = Event::Announced(job.id, Intervals::told(None, None));
+        return engine.borrow_mut().tell(event);
     }
-
-    /// Says how an announce went that the node made by UDP.
-    pub(super) fn announced_by_udp(&mut self, outcome: UdpOutcome) {
-        let mut failing = self.failing.borrow_mut();
-        let its = |(id, ..): &(AnnounceId, InfoHash, String)| *id == outcome.job.id;
-        let Some(at) = failing.by_udp.iter().position(its) else {
-            return;
+    let (engine, failing) = (Rc::clone(engine), Rc::clone(failing));
+    let way = engine.borrow().way_out.clone();
+    let caller = match torrents.named_trackers.contains(&url) {
+        true => Caller::Owner,
+        false => Caller::Torrent,
+    };
+    slow.spawn(async move {
+        let limits = http::Limits::default();
+        let parsed = parse(&url).ok();
+        let answer = match parsed.filter(|url| url.scheme == Scheme::Udp) {
+            None => announce(&url, caller, &report, &[], &way, &limits).await,
+            Some(parsed) => match find_udp_tracker(&parsed, caller, &way, &limits).await {
+                Err(error) => Err(error),
+                Ok(addrs) => {
+                    let mut engine = engine.borrow_mut();
+                    if !engine.announce_by_udp(job, addrs, parsed.target, random()) {
+                        return engine.tell(Event::AnnounceFailed(job.id, None));
+                    }
+                    let begun = (job.id, report.info_hash, url);
+                    return failing.borrow_mut().by_udp.push(begun);
+                }
+            },
         };
-        let (_, info_hash, url) = failing.by_udp.swap_remove(at);
-        let fault = match outcome.result {
-            Ok(_) => {
-                let told = Told {
-                    peers: outcome.peers.into(),
-                    warning: None,
-                };
-                return say(&mut failing, info_hash, &url, Ok(told));
-            }
-            Err(error) => udp_fault(error),
-        };
-        let host = parse(&url).map_or_else(|_| url.clone(), |url| url.host.to_owned());
-        if let Some(fault) = fault {
-            let error = AnnounceError { host, fault };
-            say(&mut failing, info_hash, &url, Err(&error));
+        let told = answer.as_ref().map(Told::by);
+        say(&mut failing.borrow_mut(), report.info_hash, &url, told);
+        let mut engine = engine.borrow_mut();
+        match answer {
+            Ok(answer) => answered(&mut engine, task, answer),
+            Err(error) => engine.tell(Event::AnnounceFailed(job.id, error.retry_in())),
         }
+    });
+}
+
+/// Says how an announce went that the node made by UDP.
+pub(super) fn announced_by_udp(failing: &mut Failing, outcome: UdpOutcome) {
+    let its = |(id, ..): &(AnnounceId, InfoHash, String)| *id == outcome.job.id;
+    let Some(at) = failing.by_udp.iter().position(its) else {
+        return;
+    };
+    let (_, info_hash, url) = failing.by_udp.swap_remove(at);
+    let fault = match outcome.result {
+        Ok(_) => {
+            let told = Told {
+                peers: outcome.peers.into(),
+                warning: None,
+            };
+            return say(failing, info_hash, &url, Ok(told));
+        }
+        Err(error) => udp_fault(error),
+    };
+    let host = parse(&url).map_or_else(|_| url.clone(), |url| url.host.to_owned());
+    if let Some(fault) = fault {
+        let error = AnnounceError { host, fault };
+        say(failing, info_hash, &url, Err(&error));
     }
 }
 

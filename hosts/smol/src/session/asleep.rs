@@ -10,61 +10,32 @@ use std::path::Path;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_node::{Event, Job, PeerSource, Publicity};
+use everseed_node::{Event, PeerSource, Publicity};
 
-use super::Session;
+use super::entry::{Managed, Stage, Waking};
 use super::index::is_torrent;
+use super::library::Library;
 use super::loader::Outcome;
-use super::service::{Managed, Service, Stage, awake};
+use super::room::awake;
 use super::torrent::ManagedTorrent;
+use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
-use crate::storage::catalogue::{Catalogue, Mark, Sleeper};
+use crate::storage::catalogue::Sleeper;
 use crate::storage::described::Description;
-use crate::storage::mount_guard::{Found, Place};
-use crate::storage::state::State;
 use crate::text::{Output, escape};
 
-/// A torrent that is asleep and being opened.
-pub(super) struct Waking {
-    pub(super) ticket: u64,
-    id: TorrentId,
-    path: std::path::PathBuf,
-    data: Option<std::path::PathBuf>,
-    mark: Mark,
-    /// Peers that a tracker knows of.
-    peers: Vec<SocketAddr>,
-}
-
-/// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
-pub(super) fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Option<String> {
-    let sleeper = catalogue.read(job.torrent.slot)?;
-    let before = state.place(sleeper.info_hash(), &sleeper.root());
-    match Place::look(&sleeper.root(), before.as_ref()) {
-        Found::There(_) => {}
-        Found::NotMounted(mount) | Found::Another(mount) => {
-            let (root, mount) = (sleeper.root(), mount.display().to_string());
-            log::info!("{}: not announced, as {mount} is away", root.display());
-            return None;
-        }
-    }
-    let tier = sleeper.tiers.get(usize::from(job.tier))?;
-    tier.get(usize::from(job.tracker)).cloned()
-}
-
-impl Service {
+impl Library {
     /// Takes in what slept in the last run, so that none of it has to be opened. What all can be awake at a time
     /// needs no catalogue.
-    pub(super) fn load_catalogue(&mut self, session: &mut Session) {
-        let engine = session.engine.clone();
-        let mut engine = engine.borrow_mut();
-        let mut catalogue = session.catalogue.borrow_mut();
+    pub(super) fn load_catalogue(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let mut catalogue = torrents.catalogue.borrow_mut();
         let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
         let public = engine.publicity;
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &Sleeper| {
-            session.signals.go_on()?;
+            torrents.signals.go_on()?;
             let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 return Ok(None);
@@ -85,7 +56,7 @@ impl Service {
             for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
                 trackers
                     .iter()
-                    .for_each(|url| session.tracker.borrow_mut().learn(url));
+                    .for_each(|url| torrents.tracker.borrow_mut().learn(url));
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
                 tiers_left_out += usize::from(node.announce(now, id, tier, trackers).is_err());
             }
@@ -97,9 +68,9 @@ impl Service {
             node.remove(now, id);
             Some(id)
         };
-        let path = session.state.catalogue_file();
+        let path = torrents.state.catalogue_file();
         if let Err(error) = catalogue.load(take, drop) {
-            if session.signals.asked() {
+            if torrents.signals.asked() {
                 return;
             }
             log::warn!("{}: {error}; all torrents are opened", path.display());
@@ -132,8 +103,8 @@ impl Service {
     }
 
     /// Has what is wanted opened.
-    pub(super) fn rouse(&mut self, session: &mut Session, engine: &mut Engine) {
-        for (id, peers) in std::mem::take(&mut session.wakes) {
+    pub(super) fn rouse(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        for (id, peers) in std::mem::take(&mut torrents.wakes) {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 let room = PEERS_MAX.saturating_sub(waking.peers.len());
                 if peers.len() > room {
@@ -145,25 +116,25 @@ impl Service {
                 waking.peers.extend(peers.into_iter().take(room));
             } else if !engine.node.is_asleep(id) {
                 tell(engine, id, peers);
-            } else if !session
-                .torrents
+            } else if !torrents
+                .managed
                 .iter()
                 .any(|torrent| torrent.is_known_as(id))
             {
-                self.open(session, engine, id, peers);
+                self.open(torrents, engine, id, peers);
             }
         }
     }
 
     fn open(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         id: TorrentId,
         peers: Vec<SocketAddr>,
     ) {
         let room = self.waking.len() < WAKING_MAX;
-        let sleeper = session.catalogue.borrow().read(id.slot).filter(|_| room);
+        let sleeper = torrents.catalogue.borrow().read(id.slot).filter(|_| room);
         let may_be_described = |sleeper: &Sleeper| !is_torrent(&sleeper.path());
         if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
             return engine.sleep(id);
@@ -181,7 +152,7 @@ impl Service {
             files: Vec::new(),
             fetch: None,
         };
-        let ticket = self.open_again(session, item, sleeper.mark);
+        let ticket = self.open_again(torrents, item, sleeper.mark);
         self.waking.push(Waking {
             ticket,
             id,
@@ -195,7 +166,7 @@ impl Service {
     /// Begins with what was opened, if it is still what slept.
     pub(super) fn opened_again(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         waking: Waking,
         outcome: Outcome,
@@ -206,9 +177,9 @@ impl Service {
             Ok((source, _)) => source,
             Err(Trouble::Changed(reason)) => {
                 log::warn!("{reason}, so it is shared anew when it stays as it is");
-                let sleeper = session.catalogue.borrow().read(id.slot);
+                let sleeper = torrents.catalogue.borrow().read(id.slot);
                 let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-                return self.forget(session, engine, before.as_slice());
+                return self.forget(torrents, engine, before.as_slice());
             }
             Err(reason) => {
                 log::info!("{}; it stays asleep", reason.text());
@@ -217,18 +188,18 @@ impl Service {
         };
         if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
             log::warn!("{shown}: it is another torrent now");
-            let sleeper = session.catalogue.borrow().read(id.slot);
+            let sleeper = torrents.catalogue.borrow().read(id.slot);
             let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-            return self.forget(session, engine, before.as_slice());
+            return self.forget(torrents, engine, before.as_slice());
         }
         if !engine.node.is_asleep(id) {
             return tell(engine, id, waking.peers);
         }
-        if !self.make_room(session, engine) {
+        if !self.make_room(torrents, engine) {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
             return engine.sleep(id);
         }
-        let number = session.wake(engine, source, id);
+        let number = torrents.wake(engine, source, id);
         let folder = path.parent().map(Path::to_owned);
         let item = Item {
             path,
@@ -240,35 +211,40 @@ impl Service {
         managed.in_doubt = false;
         self.items.push(managed);
         tell(engine, id, waking.peers);
-        self.put_away(session, engine);
+        self.put_away(torrents, engine);
     }
 
     /// Makes sure that another torrent may be awake; false if each one that is has to be.
-    pub(super) fn make_room(&mut self, session: &mut Session, engine: &mut Engine) -> bool {
-        if session.torrents.len() < awake(&self.config) {
+    pub(super) fn make_room(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
+        if torrents.managed.len() < awake(&self.config) {
             return true;
         }
-        let mut idle: Vec<_> = session
-            .torrents
+        let mut idle: Vec<_> = torrents
+            .managed
             .iter()
             .filter(|torrent| torrent.may_sleep(engine).is_some())
             .map(|torrent| (torrent.used(), torrent.number()))
             .collect();
         idle.sort_unstable();
         let mut idle = idle.into_iter();
-        idle.any(|(_, number)| self.put_to_sleep(session, engine, number))
-            || self.take_place_of_idle(session, engine)
+        idle.any(|(_, number)| self.put_to_sleep(torrents, engine, number))
+            || self.take_place_of_idle(torrents, engine)
     }
 
-    fn put_to_sleep(&mut self, session: &mut Session, engine: &mut Engine, number: usize) -> bool {
+    fn put_to_sleep(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        number: usize,
+    ) -> bool {
         let running = |managed: &Managed| managed.stage == Stage::Running(number);
         let Some(item) = self.items.iter().position(running) else {
             return false;
         };
-        let Some(at) = session.torrents.iter().position(|t| t.number() == number) else {
+        let Some(at) = torrents.managed.iter().position(|t| t.number() == number) else {
             return false;
         };
-        let torrent = &session.torrents[at];
+        let torrent = &torrents.managed[at];
         let managed = &self.items[item];
         let (Some(id), Some(mark), Some(_)) =
             (torrent.may_sleep(engine), managed.mark, &managed.folder)
@@ -281,8 +257,8 @@ impl Service {
         let data = fetch.as_ref().map(|fetch| &fetch.out).or(data.as_ref());
         let sleeper = torrent.sleeper(path, data.map(|data| data.as_path()), mark);
         let written = sleeper.and_then(|sleeper| {
-            let added = session.catalogue.borrow_mut().add(id, &sleeper);
-            added.map_err(|e| format!("{}: {e}", session.state.catalogue_file().display()))
+            let added = torrents.catalogue.borrow_mut().add(id, &sleeper);
+            added.map_err(|e| format!("{}: {e}", torrents.state.catalogue_file().display()))
         });
         if let Err(error) = written {
             log::error!("{error}; {} stays awake", torrent.name());
@@ -290,18 +266,18 @@ impl Service {
         }
         log::info!("{}: asleep", torrent.name());
         self.items.swap_remove(item);
-        session
-            .torrents
+        torrents
+            .managed
             .swap_remove(at)
-            .sleep(engine, &session.state, id);
+            .sleep(engine, &torrents.state, id);
         true
     }
 
     /// Lets those go back to sleep that were woken and turned out to be away.
-    pub(super) fn put_away(&mut self, session: &mut Session, engine: &mut Engine) {
+    pub(super) fn put_away(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let away = |torrent: &&ManagedTorrent| torrent.known().is_some() && torrent.is_away();
-        let away: Vec<_> = session
-            .torrents
+        let away: Vec<_> = torrents
+            .managed
             .iter()
             .filter(away)
             .map(ManagedTorrent::number)
@@ -309,10 +285,10 @@ impl Service {
         for number in away {
             self.items
                 .retain(|managed| managed.stage != Stage::Running(number));
-            if let Some(at) = session.torrents.iter().position(|t| t.number() == number) {
-                let torrent = session.torrents.swap_remove(at);
+            if let Some(at) = torrents.managed.iter().position(|t| t.number() == number) {
+                let torrent = torrents.managed.swap_remove(at);
                 if let Some(id) = torrent.known() {
-                    torrent.sleep(engine, &session.state, id);
+                    torrent.sleep(engine, &torrents.state, id);
                 }
             }
         }
@@ -321,15 +297,15 @@ impl Service {
     /// Forgets what is asleep in these slots and in no folder any more, or has changed.
     pub(super) fn forget(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         slots: &[(u16, InfoHash)],
     ) {
         for &(slot, info_hash) in slots {
-            if session.signals.asked() {
+            if torrents.signals.asked() {
                 return;
             }
-            let sleeper = session.catalogue.borrow().read(slot);
+            let sleeper = torrents.catalogue.borrow().read(slot);
             // There may be another one by now.
             let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
                 continue;
@@ -338,7 +314,7 @@ impl Service {
                 continue;
             };
             // What is awake is looked after as one of `items`.
-            if !engine.node.is_asleep(id) || session.torrents.iter().any(|t| t.is_known_as(id)) {
+            if !engine.node.is_asleep(id) || torrents.managed.iter().any(|t| t.is_known_as(id)) {
                 continue;
             }
             let path = sleeper.path();
@@ -349,7 +325,7 @@ impl Service {
                     torrent: path.clone(),
                     private: true,
                 };
-                let described = session.state.described();
+                let described = torrents.state.described();
                 if !described.holds_real(&description.root)
                     && let Err(error) = described.add(&description)
                 {
@@ -363,19 +339,19 @@ impl Service {
             let _ = out.finish();
             let now = engine.now();
             engine.node.remove(now, id);
-            session.state.parted_with(info_hash);
-            session.catalogue.borrow_mut().remove(id);
-            session.tracker.borrow_mut().remove(sleeper.info_hash());
+            torrents.state.parted_with(info_hash);
+            torrents.catalogue.borrow_mut().remove(id);
+            torrents.tracker.borrow_mut().remove(sleeper.info_hash());
             // If it is there, it is something new.
             self.more = true;
         }
     }
 
     /// Forgets what is asleep and in a folder that is watched no longer.
-    pub(super) fn forget_unwatched(&mut self, session: &mut Session, engine: &mut Engine) {
+    pub(super) fn forget_unwatched(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let mut slots = Vec::new();
         let watch = &self.config.watch;
-        let unwatched = session.catalogue.borrow().each(|slot, sleeper| {
+        let unwatched = torrents.catalogue.borrow().each(|slot, sleeper| {
             let watched = |folder: &Path| watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 slots.push((slot, sleeper.info_hash()));
@@ -383,7 +359,7 @@ impl Service {
             Ok(())
         });
         match unwatched {
-            Ok(()) => self.forget(session, engine, &slots),
+            Ok(()) => self.forget(torrents, engine, &slots),
             Err(error) => log::error!("the catalogue cannot be read: {error}"),
         }
     }

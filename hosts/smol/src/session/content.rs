@@ -5,26 +5,15 @@
 
 use std::path::Path;
 
-use super::Session;
+use super::entry::{Stage, wait};
 use super::index::is_torrent;
-use super::service::{Managed, Service, Stage, stop, wait};
+use super::library::{Library, stop};
+use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::text::escape;
 
-impl Managed {
-    /// Whether it is a file or folder that nobody named.
-    pub(super) fn is_found_content(&self) -> bool {
-        self.folder.is_some() && !is_torrent(&self.item.path)
-    }
-
-    /// Whether it is a torrent file that may describe anything.
-    fn may_describe(&self) -> bool {
-        self.in_doubt && self.stage != Stage::Done
-    }
-}
-
-impl Service {
+impl Library {
     /// Whether content has to wait for torrents that are not known yet. What may last is said once.
     pub(super) fn content_waits(&mut self) -> bool {
         let shown = |path: &Path| escape(path.as_os_str().as_encoded_bytes()).to_string();
@@ -60,8 +49,8 @@ impl Service {
     }
 
     /// Stops what turned out to be the content of a torrent.
-    pub(super) fn stop_described(&mut self, session: &mut Session, engine: &mut Engine) {
-        let added = session.state.described().added();
+    pub(super) fn stop_described(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let added = torrents.state.described().added();
         if added == self.described {
             return;
         }
@@ -74,12 +63,12 @@ impl Service {
             let Stage::Running(number) = managed.stage else {
                 continue;
             };
-            let torrent = session.torrents.iter().find(|t| t.number() == number);
+            let torrent = torrents.managed.iter().find(|t| t.number() == number);
             let Some(torrent) = torrent.filter(|_| !is_torrent(&managed.item.path)) else {
                 continue;
             };
             let root = torrent.content.root();
-            let described = session.state.described();
+            let described = torrents.state.described();
             if !described.holds_real(&root) {
                 continue;
             }
@@ -92,7 +81,7 @@ impl Service {
             };
             let torrent = escape(found.torrent.as_os_str().as_encoded_bytes()).to_string();
             let why = format!("{shown} belongs to {torrent}");
-            stop(session, engine, managed);
+            stop(torrents, engine, managed);
             if named {
                 wait(managed, Trouble::Failed(format!("{why}, which is private")));
             } else {

@@ -12,13 +12,16 @@ use rustix::fs::{FlockOperation, OFlags};
 
 use super::fetch::not_held;
 use super::index::is_torrent;
-use super::service::room;
+use super::room::room;
 use crate::net::listen::{Listen, interface};
 use crate::net::socket;
 use crate::options::finding::{Finding, Weight};
 use crate::options::run::{Config, Item, Lines};
 use crate::storage::mount_guard::{Found, Place, is_in_ram};
 use crate::storage::state::StateError;
+
+/// A configuration and what a start would find out about it; or what is wrong in its file.
+pub(super) type Read = Result<(Config, Vec<Finding>), String>;
 
 /// Everything that a start would find, in the order of the file, what is `wrong` in it included. What a service already
 /// does, as `running` says, is no news.

@@ -14,8 +14,6 @@ use everseed_core::tracker::Family;
 use log::Level;
 use rustix::io::Errno;
 
-use super::network::say_ours;
-use super::{Session, say_listening};
 use crate::net::address::{reachable, sources};
 use crate::net::engine::Engine;
 use crate::net::listen::{Interface, Listen, PORT, interface};
@@ -23,6 +21,7 @@ use crate::net::proxy::Proxy;
 use crate::net::socket;
 use crate::net::way::{Exit, Way};
 use crate::options::seed::SeedArgs;
+use crate::text::Output;
 
 /// All places where it listens or will.
 pub(super) struct Listening {
@@ -315,42 +314,34 @@ impl Listening {
             );
         }
     }
+
+    /// Lets peers in at all addresses that were taken.
+    pub(super) fn open_first(&mut self, engine: &mut Engine) {
+        self.open(engine, false);
+        self.say_refused();
+        self.say_away();
+    }
+
+    /// Looks after the addresses now and then; answers whether others are called another way since.
+    pub(super) fn look_after(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        if now < self.next_look {
+            return false;
+        }
+        self.next_look = now + LOOK;
+        let before = engine.way_out.clone();
+        let look = &mut |name: &str| interface(name).unwrap_or_default();
+        for number in self.follow(look) {
+            engine.listen_no_longer(number);
+        }
+        self.open(engine, true);
+        self.say_away();
+        before != engine.way_out && !engine.way_out.is_shut()
+    }
 }
 
 impl Place {
     fn is_had(&self) -> bool {
         !matches!(self.stage, Stage::Refused(_))
-    }
-}
-
-impl Session {
-    /// Lets peers in at all addresses that were taken.
-    pub(super) fn open_listeners(&mut self) {
-        let engine = std::rc::Rc::clone(&self.engine);
-        self.listening.open(&mut engine.borrow_mut(), false);
-        say_ours(&mut engine.borrow_mut(), self.reach.told_port());
-        self.listening.say_refused();
-        self.listening.say_away();
-    }
-
-    /// Looks after the addresses that it listens on, now and then.
-    pub(super) fn mind_listening(&mut self, engine: &mut Engine, now: Instant) {
-        if now < self.listening.next_look {
-            return;
-        }
-        self.listening.next_look = now + LOOK;
-        let before = engine.way_out.clone();
-        let look = &mut |name: &str| interface(name).unwrap_or_default();
-        for number in self.listening.follow(look) {
-            engine.listen_no_longer(number);
-        }
-        self.listening.open(engine, true);
-        self.listening.say_away();
-        // A service looks after that itself.
-        if self.service.is_none() && before != engine.way_out && !engine.way_out.is_shut() {
-            let now = engine.now();
-            engine.node.announce_anew(now);
-        }
     }
 }
 
@@ -394,6 +385,12 @@ impl Said {
         }
         self.0.push((text, now));
     }
+}
+
+fn say_listening(addr: SocketAddr) {
+    let mut out = Output::new();
+    out.line(format_args!("listening: {addr}"));
+    let _ = out.finish();
 }
 
 fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {

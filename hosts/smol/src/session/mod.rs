@@ -5,25 +5,30 @@ mod announcing;
 mod asleep;
 mod claims;
 mod content;
+mod entry;
 mod fetch;
 mod fetching;
 pub(crate) mod foresee;
+mod identity;
 mod index;
 mod kept;
+mod library;
+mod links;
 mod listening;
 mod loader;
 mod network;
 mod reach;
 mod reload;
 mod renewal;
+mod room;
 mod scan;
 mod scout;
-mod service;
 mod signals;
 mod sources;
 mod status;
 mod systemd;
 mod torrent;
+mod torrents;
 mod trouble;
 mod turns;
 mod unknown;
@@ -32,48 +37,45 @@ mod watch;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everseed_core::geometry::TorrentId;
-use everseed_core::rng::Rng;
-use everseed_core::wire::PeerId;
 use everseed_disk::{Content, check};
-use everseed_node::{Event, Identity, Limits, PeerSource, Publicity};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use everseed_node::{Event, Identity, Limits, PeerSource};
 
 use self::announcing::Failing;
 use self::fetch::{DISK_FULL, Download, UNFINISHED};
+use self::identity::{peer_id, random};
+use self::library::{Library, Reloaded, STARTING};
 use self::listening::Listening;
-use self::reach::Reach;
-use self::service::Service;
+use self::network::say_ours;
+use self::reach::{Reach, hosts};
+use self::room::{limits, plan, publicity, room, say_if_few};
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
 use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
 use self::torrent::ManagedTorrent;
-use self::unknown::{Awaited, Unknown};
+use self::torrents::{Torrents, numbers};
+use self::unknown::{Awaited, Unknowns};
 use crate::alarm::Alarm;
-use crate::client::trackers;
 use crate::failure::Failure;
 use crate::logging::flood;
 use crate::memory::Plan;
 use crate::net::engine::{Engine, News};
 use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
-use crate::options::seed::{Check, SeedArgs};
+use crate::options::seed::SeedArgs;
 use crate::slow::Slow;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::mount_guard::{Found, Place};
 use crate::storage::state::State;
 use crate::storage::worker::Done;
-use crate::text::{Output, escape, size};
+use crate::text::{Output, escape, is_live, size};
 use crate::trace::Traced;
-use crate::url::Url;
 use crate::web::clients::Clients;
 use crate::web::tracker::{Table, serve};
 
@@ -103,7 +105,7 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
 
 /// Seeds and downloads what a configuration file says.
 pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failure> {
-    let mut session = service::open(args, config)?;
+    let mut session = Session::open_service(args, config)?;
     let code = session.run().map_err(broken)?;
     if session.again {
         drop(session);
@@ -126,7 +128,7 @@ impl Session {
         original: Option<&Path>,
     ) -> Result<Session, Failure> {
         let first = listening.local();
-        let own_tracker = Reach::new(&args, first.port()).tracker(first);
+        let own_tracker = Reach::new(&args, first).own_tracker;
         let sources = Sources {
             state: &state,
             asked: true,
@@ -178,100 +180,16 @@ impl Session {
         let down = get.and_then(|get| get.down);
         let session = Session::new(&args, state, listening, plan, down);
         let mut session = session.map_err(Failure::Failed)?;
-        session.introduce(&opened).map_err(Failure::Failed)?;
+        let introduced = session.torrents.introduce(&opened);
+        introduced.map_err(Failure::Failed)?;
         session.open_listeners();
         let engine = Rc::clone(&session.engine);
         for source in opened {
-            session.add(&mut engine.borrow_mut(), source, download.take());
+            let engine = &mut engine.borrow_mut();
+            session.torrents.add(engine, source, download.take());
         }
         session.slow.turn();
         Ok(session)
-    }
-
-    /// Prints what others need to know.
-    fn introduce(&mut self, sources: &[Source]) -> Result<(), String> {
-        let (links, mut out) = (self.links(), Output::new());
-        let mut any = false;
-        for source in sources {
-            any |= reach::introduce(source, &links, &mut out)?;
-        }
-        let done = out.finish();
-        done.map_err(|error| format!("standard output: {error}"))?;
-        if any {
-            self.say_where();
-        }
-        Ok(())
-    }
-
-    /// Begins with a torrent; answers with its number.
-    fn add(&mut self, engine: &mut Engine, source: Source, download: Option<Download>) -> usize {
-        self.track(&source.content);
-        let number = self.number();
-        let torrent = ManagedTorrent::new(number, source.content, source.tiers, download);
-        self.start(engine, torrent, (source.fresh, source.found));
-        number
-    }
-
-    /// Begins with one that the node knows, asleep; answers with its number.
-    fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
-        self.track(&source.content);
-        let number = self.number();
-        let torrent = ManagedTorrent::woken(number, source.content, id);
-        self.start(engine, torrent, (source.fresh, source.found));
-        number
-    }
-
-    fn start(
-        &mut self,
-        engine: &mut Engine,
-        mut torrent: ManagedTorrent,
-        prints: (Option<u64>, Option<u64>),
-    ) {
-        if self.calm {
-            torrent.stay_calm();
-        }
-        torrent.start(engine, &self.state, self.check, prints);
-        self.torrents.push(torrent);
-    }
-
-    fn number(&mut self) -> usize {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks. Peers of a
-    /// private one come from its own trackers alone (BEP 27), so this has to be one of them.
-    fn track(&self, content: &Content) {
-        let metainfo = content.metainfo();
-        let (mut tracker, mut named) = (self.tracker.borrow_mut(), false);
-        let look = |_, url: &str| {
-            tracker.learn(url);
-            named |= url == self.own_tracker;
-            ControlFlow::Continue(())
-        };
-        let read = trackers::each_used(content.read_torrent_file(), metainfo, look);
-        if metainfo.private && (read.is_err() || !named) {
-            return;
-        }
-        let info_hash = metainfo.info_hash;
-        if tracker.add(info_hash).is_err() {
-            log::warn!("the built-in tracker has no room for {info_hash} now");
-        }
-    }
-
-    /// Is done with a torrent, whose data stays.
-    fn drop_torrent(&mut self, engine: &mut Engine, number: usize) {
-        let at = self.torrents.iter().position(|t| t.number() == number);
-        if let Some(at) = at {
-            let torrent = self.torrents.remove(at);
-            self.tracker.borrow_mut().remove(torrent.info_hash());
-            if let Some(id) = torrent.id() {
-                self.catalogue.borrow_mut().remove(id);
-            }
-            torrent.end(engine, &self.state);
-            // The next turn carries out what follows.
-            self.alarm.ring();
-        }
     }
 }
 
@@ -294,61 +212,15 @@ fn begin_download(state: &State, content: &Content, get: &Fetch) -> Result<Downl
     Ok(plan)
 }
 
-/// What the node needs before there are torrents.
-fn plan(args: &SeedArgs) -> Plan {
-    Plan {
-        peers: usize::from(afford(args.max_peers)),
-        slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
-        ..Plan::default()
-    }
-}
-
-/// What the node may use; of downloads nothing is said.
-fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
-    let most_slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
-    Limits {
-        slots: args.slots.map(|slots| slots.min(most_slots)),
-        most_slots,
-        peers: args.max_peers,
-        upload_bps: args.up,
-        download_bps: None,
-    }
-}
-
-/// By what peers of public torrents are found.
-fn publicity(args: &SeedArgs) -> Publicity {
-    let mut publicity = Publicity::NONE;
-    if args.pex {
-        publicity = publicity.with_pex();
-    }
-    if args.lsd {
-        publicity = publicity.with_lsd();
-    }
-    publicity
-}
-
-fn say_listening(addr: SocketAddr) {
-    let mut out = Output::new();
-    out.line(format_args!("listening: {addr}"));
-    let _ = out.finish();
-}
-
 /// Everything that runs.
 struct Session {
-    state: Arc<State>,
-    alarm: Arc<Alarm>,
-    signals: Signals,
+    signals: Rc<Signals>,
     engine: Rc<RefCell<Engine>>,
     slow: Slow,
-    torrents: Vec<ManagedTorrent>,
-    tracker: Rc<RefCell<Table>>,
-    own_tracker: String,
-    reach: Reach,
+    torrents: Torrents,
+    /// What `run` adds.
+    library: Option<Library>,
     listening: Listening,
-    /// Trackers that the owner named.
-    named_trackers: Vec<String>,
-    /// Whether torrent files are given to whoever asks.
-    share_torrent: bool,
     /// Trackers that do not answer.
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
@@ -359,24 +231,10 @@ struct Session {
     next_close: Instant,
     /// When the built-in tracker's peers are called next.
     next_peers: Instant,
-    next_number: usize,
-    check: Check,
     /// How long trackers have to hear the farewell.
     farewell: Duration,
-    /// What `run` adds.
-    service: Option<Service>,
-    /// Whether files that nobody reads are left alone, as a service does.
-    calm: bool,
-    /// Torrents that are asleep.
-    catalogue: Rc<RefCell<Catalogue>>,
-    /// Those of them that are wanted, and peers of them that are known.
-    wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
-    /// Whether some torrent was checked, so that it may sleep now.
-    checked: bool,
     /// Whether to begin anew after the end, as the configuration asks for it.
     again: bool,
-    /// Torrents whose metadata is fetched.
-    unknown: Vec<Unknown>,
     /// What `get` does when that is here.
     awaited: Option<Box<Awaited>>,
     /// Why `get` cannot go on with it.
@@ -392,8 +250,7 @@ impl Session {
         download_bps: Option<u64>,
     ) -> Result<Session, String> {
         let local = listening.local();
-        let reach = Reach::new(args, local.port());
-        let own_tracker = reach.tracker(local);
+        let reach = Reach::new(args, local);
         let identity = Identity {
             peer_id: peer_id(),
             port: reach.told_port(),
@@ -411,7 +268,7 @@ impl Session {
         };
         // Some of those that are asleep have peers too.
         let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
-        tracker.set_names(hosts(&args.make.trackers.concat(), &own_tracker));
+        tracker.set_names(hosts(&args.make.trackers.concat(), &reach.own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
@@ -426,38 +283,86 @@ impl Session {
         let mut engine =
             Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
         engine.publicity = publicity(args);
-        Ok(Session {
-            state: Arc::new(state),
+        let (signals, state) = (Rc::new(signals), Arc::new(state));
+        let engine = Rc::new(RefCell::new(engine));
+        let unknown = Unknowns::new(Arc::clone(&state), Rc::clone(&engine), slow.spawner());
+        let torrents = Torrents {
+            state,
             alarm,
-            signals,
-            engine: Rc::new(RefCell::new(engine)),
-            slow,
-            torrents: Vec::with_capacity(plan.torrents),
+            signals: Rc::clone(&signals),
+            managed: Vec::with_capacity(plan.torrents),
+            catalogue: Rc::new(RefCell::new(catalogue)),
+            wakes: Vec::new(),
+            unknown,
             tracker: Rc::new(RefCell::new(tracker)),
-            own_tracker,
             reach,
-            listening,
             named_trackers: args.make.trackers.concat(),
-            share_torrent: args.share_torrent,
+            check: args.check,
+            calm: false,
+            checked: false,
+            next_number: 0,
+        };
+        Ok(Session {
+            signals,
+            engine,
+            slow,
+            torrents,
+            library: None,
+            listening,
             failing: Rc::default(),
             web: Clients::new(plan.web),
             status: Status::new(args.quiet),
             next_save: Instant::now() + SAVE,
             next_close: Instant::now(),
             next_peers: Instant::now(),
-            next_number: 0,
-            check: args.check,
             farewell: FAREWELL,
-            service: None,
-            calm: false,
-            catalogue: Rc::new(RefCell::new(catalogue)),
-            wakes: Vec::new(),
-            checked: false,
             again: false,
-            unknown: Vec::new(),
             awaited: None,
             failed: None,
         })
+    }
+
+    /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
+    fn open_service(args: &RunArgs, config: Config) -> Result<Session, Failure> {
+        let state = State::open_lasting(&config.seed.state, config.state_in_ram);
+        let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
+        let mut listening = Listening::new(&config.seed);
+        listening.take();
+        say_if_few(&config.seed);
+        let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
+        let session = Session::new(&config.seed, state, listening, room, config.down);
+        let mut session = session.map_err(Failure::Failed)?;
+        session.torrents.calm = true;
+        session.open_listeners();
+        let engine = Rc::clone(&session.engine);
+        let mut engine = engine.borrow_mut();
+        engine.pause_listening(Some(STARTING));
+        let reload = session.signals.take_reload();
+        reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let (torrents, way, spawner) = (
+            &mut session.torrents,
+            &engine.way_out,
+            session.slow.spawner(),
+        );
+        let mut library = Library::new(args.clone(), config, room, torrents, way, spawner);
+        library.name_items();
+        library.load_catalogue(torrents, &mut engine);
+        session.farewell = SERVICE_FAREWELL;
+        if !is_live(&io::stdout()) {
+            // Numbers every ten seconds are no news for a log.
+            session.status = Status::new(true);
+        }
+        library.manager.ready();
+        session.library = Some(library);
+        drop(engine);
+        Ok(session)
+    }
+
+    /// Lets peers in at all addresses that were taken.
+    fn open_listeners(&mut self) {
+        let mut engine = self.engine.borrow_mut();
+        self.listening.open_first(&mut engine);
+        say_ours(&mut engine, self.torrents.reach.told_port());
     }
 
     /// Runs until a signal asks to stop.
@@ -475,13 +380,19 @@ impl Session {
     /// signals that came.
     fn turn(&mut self, limit: Duration) -> io::Result<u32> {
         let patience = self.status.patience().unwrap_or(limit).min(limit);
-        let soon = self.tracker.borrow().has_uncalled();
-        let patience = match soon || self.torrents.iter().any(ManagedTorrent::is_downloading) {
+        let soon = self.torrents.tracker.borrow().has_uncalled();
+        let patience = match soon
+            || self
+                .torrents
+                .managed
+                .iter()
+                .any(ManagedTorrent::is_downloading)
+        {
             true => patience.min(PEERS),
             false => patience,
         };
-        let patience = match &self.service {
-            Some(service) => service.patience(patience),
+        let patience = match &self.library {
+            Some(library) => library.patience(patience),
             None => patience,
         };
         let engine = Rc::clone(&self.engine);
@@ -505,52 +416,77 @@ impl Session {
             fetched,
             unspooled,
         } = std::mem::take(&mut engine.news);
-        let known = self.mind_unknown(&mut engine, &fetched, unspooled);
+        let unknown = &mut self.torrents.unknown;
+        let known = unknown.mind(&mut engine, &fetched, unspooled);
         if !known.is_empty() {
             self.begin_known(&mut engine, &known);
         }
-        self.wakes.extend(wakes);
+        self.torrents.wakes.extend(wakes);
         for (id, error) in unreadable {
-            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+            if let Some(torrent) = self
+                .torrents
+                .managed
+                .iter_mut()
+                .find(|t| t.id() == Some(id))
+            {
                 torrent.unreadable(&error);
             }
         }
         for (id, fault) in unread {
-            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+            if let Some(torrent) = self
+                .torrents
+                .managed
+                .iter_mut()
+                .find(|t| t.id() == Some(id))
+            {
                 torrent.unread(&fault);
             }
         }
         for (id, fault) in unwritable {
-            if let Some(torrent) = self.torrents.iter_mut().find(|t| t.id() == Some(id)) {
+            if let Some(torrent) = self
+                .torrents
+                .managed
+                .iter_mut()
+                .find(|t| t.id() == Some(id))
+            {
                 torrent.unwritable(&mut engine, &fault);
             }
         }
         for done in done {
-            self.checked |= matches!(done, Done::Checked(..));
+            self.torrents.checked |= matches!(done, Done::Checked(..));
             let number = match &done {
                 Done::Checked(number, _) | Done::Looked(number, _) => Some(*number),
                 Done::Synced(number, _) | Done::Tried(number, _) => Some(*number),
                 _ => None,
             };
             if let Some(number) = number
-                && let Some(torrent) = self.torrents.iter_mut().find(|t| t.number() == number)
+                && let Some(torrent) = self
+                    .torrents
+                    .managed
+                    .iter_mut()
+                    .find(|t| t.number() == number)
             {
-                torrent.done(&mut engine, &self.state, done);
+                torrent.done(&mut engine, &self.torrents.state, done);
             }
         }
         self.chores(&mut engine);
-        if let Some(mut service) = self.service.take() {
-            service.mind(self, &mut engine);
-            self.service = Some(service);
+        let library = self.library.as_mut();
+        match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {
+            Some(Reloaded::Again) => self.again = true,
+            Some(Reloaded::Taken) => self.begin_status(),
+            None => {}
         }
         drop(engine);
         let woken = rung || !web.is_empty() || !announces.is_empty();
         web.into_iter()
             .for_each(|(stream, addr)| self.welcome(stream, addr));
-        announces.into_iter().for_each(|task| self.announce(task));
-        udp_outcomes
-            .into_iter()
-            .for_each(|outcome| self.announced_by_udp(outcome));
+        for task in announces {
+            let (engine, failing) = (&self.engine, &self.failing);
+            announcing::carry_out(task, &self.torrents, engine, failing, &self.slow);
+        }
+        for outcome in udp_outcomes {
+            announcing::announced_by_udp(&mut self.failing.borrow_mut(), outcome);
+        }
         if woken {
             self.slow.turn();
         }
@@ -561,26 +497,40 @@ impl Session {
 
 /// What a turn leads to.
 impl Session {
+    /// Another configuration may want the numbers to be shown, or not.
+    fn begin_status(&mut self) {
+        if let Some(library) = &self.library {
+            let quiet = library.config.seed.quiet || !is_live(&io::stdout());
+            self.status.finish();
+            self.status = Status::new(quiet);
+        }
+    }
+
     /// Whether `get` has nothing more to do.
     fn goal_reached(&self) -> bool {
-        if self.service.is_some() {
+        if self.library.is_some() {
             return false;
         }
         let engine = self.engine.borrow();
         let enough = |torrent: &ManagedTorrent| torrent.is_enough(&engine) == Some(true);
-        !self.torrents.is_empty() && self.torrents.iter().all(enough)
+        !self.torrents.managed.is_empty() && self.torrents.managed.iter().all(enough)
     }
 
     fn chores(&mut self, engine: &mut Engine) {
         flood::tell(false);
         let now = Instant::now();
-        self.look_up(now);
-        self.mind_listening(engine, now);
-        for torrent in &mut self.torrents {
+        let reach = &mut self.torrents.reach;
+        reach.look_up(now, &self.torrents.tracker, &self.slow);
+        // A service looks after that itself.
+        if self.listening.look_after(engine, now) && self.library.is_none() {
+            let now = engine.now();
+            engine.node.announce_anew(now);
+        }
+        for torrent in &mut self.torrents.managed {
             torrent.look(engine, now);
             torrent.try_again(engine, now);
             torrent.mind_use(engine, now);
-            let mut tracker = self.tracker.borrow_mut();
+            let mut tracker = self.torrents.tracker.borrow_mut();
             tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
             if torrent.mind_download(engine, now)
                 && let Some(id) = torrent.id()
@@ -593,7 +543,7 @@ impl Session {
         if now >= self.next_peers {
             self.next_peers = now + PEERS;
             self.call_peers(engine);
-            for torrent in &mut self.torrents {
+            for torrent in &mut self.torrents.managed {
                 torrent.mind_stuck(engine, now);
             }
         }
@@ -603,15 +553,15 @@ impl Session {
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
-            for torrent in &mut self.torrents {
+            for torrent in &mut self.torrents.managed {
                 if self.signals.asked() {
                     break;
                 }
-                torrent.save(engine, &self.state);
+                torrent.save(engine, &self.torrents.state);
             }
         }
-        let unknown = self.say_unknown(engine);
-        let torrents = &self.torrents;
+        let unknown = self.torrents.unknown.say(engine, self.library.is_some());
+        let torrents = &self.torrents.managed;
         self.status.show(|| Numbers {
             unknown,
             ..numbers(engine, torrents)
@@ -622,8 +572,9 @@ impl Session {
     /// clients wait for minutes after a try over UDP.
     fn call_peers(&mut self, engine: &mut Engine) {
         let now = engine.now();
-        let (torrents, wakes) = (&self.torrents, &mut self.wakes);
-        self.tracker
+        let (torrents, wakes) = (&self.torrents.managed, &mut self.torrents.wakes);
+        self.torrents
+            .tracker
             .borrow_mut()
             .call(now, |info_hash, peer, complete| {
                 let Some(id) = engine.node.find(info_hash) else {
@@ -649,10 +600,16 @@ impl Session {
         let Ok(stream) = smol::Async::new(stream) else {
             return;
         };
-        let table = Rc::clone(&self.tracker);
+        let table = Rc::clone(&self.torrents.tracker);
         let engine = Rc::clone(&self.engine);
-        let (catalogue, state) = (Rc::clone(&self.catalogue), Arc::clone(&self.state));
-        let (own_tracker, share_torrent) = (self.own_tracker.clone(), self.share_torrent);
+        let (catalogue, state) = (
+            Rc::clone(&self.torrents.catalogue),
+            Arc::clone(&self.torrents.state),
+        );
+        let (own_tracker, share_torrent) = (
+            self.torrents.reach.own_tracker.clone(),
+            self.torrents.reach.share_torrent,
+        );
         let task = self.slow.begin(async move {
             let now = || engine.borrow().now();
             // Those that are awake are in the table.
@@ -681,16 +638,21 @@ impl Session {
     fn farewell(&mut self) -> io::Result<ExitCode> {
         log::info!("it stops");
         // What its threads are in the middle of ends with the process.
-        let service = self.service.take();
-        let is_service = service.is_some();
-        if let Some(service) = service.filter(|_| !self.again) {
-            service.manager.stopping();
+        let library = self.library.take();
+        let is_service = library.is_some();
+        if let Some(library) = library.filter(|_| !self.again) {
+            library.manager.stopping();
         }
         let engine = Rc::clone(&self.engine);
-        for torrent in self.torrents.iter_mut().filter(|t| !t.is_downloading()) {
-            torrent.save_in_haste(&engine.borrow(), &self.state);
+        for torrent in self
+            .torrents
+            .managed
+            .iter_mut()
+            .filter(|t| !t.is_downloading())
+        {
+            torrent.save_in_haste(&engine.borrow(), &self.torrents.state);
         }
-        self.state.sync();
+        self.torrents.state.sync();
         engine.borrow_mut().stop();
         let begin = Instant::now();
         self.next_save = begin + SAVE;
@@ -705,129 +667,37 @@ impl Session {
         }
         // Its last blocks had to be written first.
         let engine = engine.borrow();
-        for torrent in self.torrents.iter_mut().filter(|t| t.is_downloading()) {
-            torrent.save(&engine, &self.state);
+        for torrent in self
+            .torrents
+            .managed
+            .iter_mut()
+            .filter(|t| t.is_downloading())
+        {
+            torrent.save(&engine, &self.torrents.state);
         }
         if is_service {
             // A service is never complete, so that being stopped is no failure.
             return Ok(ExitCode::SUCCESS);
         }
-        self.torrents.iter().for_each(|t| t.say_unfinished(&engine));
-        if !self.unknown.is_empty() {
+        self.torrents
+            .managed
+            .iter()
+            .for_each(|t| t.say_unfinished(&engine));
+        if !self.torrents.unknown.all.is_empty() {
             return Ok(ExitCode::from(UNFINISHED));
         }
-        let code = self.torrents.iter().find_map(|t| t.exit_code(&engine));
+        let code = self
+            .torrents
+            .managed
+            .iter()
+            .find_map(|t| t.exit_code(&engine));
         Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
 }
 
-fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
-    let mut numbers = Numbers {
-        serving: 0,
-        checking: 0,
-        away: 0,
-        checked: (0, 0),
-        asleep: engine.node.known() - engine.node.torrents().count(),
-        node: engine.node.stats(),
-        uploaded: 0,
-        content: 0,
-        download: None,
-        stuck: None,
-        unknown: None,
-    };
-    for torrent in torrents {
-        let total = torrent.content.geometry().total();
-        if let Some(done) = torrent.checked() {
-            numbers.checking += 1;
-            numbers.checked.0 += done;
-            numbers.checked.1 += total;
-        } else if torrent.is_away() {
-            numbers.away += 1;
-        } else {
-            numbers.serving += 1;
-        }
-        numbers.content = numbers.content.saturating_add(total);
-        let stats = torrent.id().and_then(|id| engine.node.torrent(id));
-        if stats.is_some() && torrent.is_downloading() {
-            let wanted = torrent.wanted_len();
-            let left = torrent.left(engine);
-            numbers.download = Some((wanted.saturating_sub(left), wanted));
-            numbers.stuck = torrent.stuck().map(str::to_owned);
-        }
-        let uploaded = stats.map_or(0, |stats| stats.uploaded);
-        numbers.uploaded = numbers.uploaded.saturating_add(uploaded);
-    }
-    numbers
-}
-
-/// The names by which the built-in tracker may be called.
-fn hosts(named: &[String], own_tracker: &str) -> Vec<String> {
-    let urls = named.iter().map(String::as_str).chain([own_tracker]);
-    let hosts = urls.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
-    hosts.collect()
-}
-
-/// Says if there are to be fewer peers than were asked for.
-fn say_if_few(args: &SeedArgs) {
-    let (peers, afforded) = (args.max_peers, afford(args.max_peers));
-    if afforded < peers {
-        let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        log::warn!(
-            "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
-             raise `ulimit -n` for more"
-        );
-    }
-}
-
-/// How many of the wanted peers this process may have descriptors for, after asking for more.
-fn afford(peers: u16) -> u16 {
-    let wanted = u64::from(peers) + DESCRIPTORS;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
-        let _ = setrlimit(Resource::Nofile, limit);
-        limit = getrlimit(Resource::Nofile);
-    }
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return peers;
-    }
-    // Under a very low limit files and trackers make do with half of it.
-    let others = DESCRIPTORS.min(current / 2);
-    u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers))
-}
-
-/// A number that nobody can guess.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // It cannot fail for so few bytes once the system is up; before that, time has to do.
-    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    if read.is_err() {
-        let since = crate::clock::time_of_day();
-        return Rng::new((since.as_secs() << 30) | u64::from(since.subsec_nanos())).bits();
-    }
-    u64::from_ne_bytes(bytes)
-}
-
-/// A new one for each run (BEP 20): the client's code, its version, and chance.
-fn peer_id() -> PeerId {
-    let mut id = *b"-EV0100-............";
-    let mut rng = Rng::new(random());
-    for byte in &mut id[8..] {
-        let letter = ALPHABET.get(rng.below(62) as usize);
-        *byte = letter.copied().unwrap_or(b'-');
-    }
-    id
-}
-
-const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-
 /// The longest time without a look at the chores: short, so that a disk that is mounted again is
 /// served again within half a minute.
 const CHORES: Duration = Duration::from_secs(10);
-
-/// Slots that there is memory for when their number follows the capacity.
-const AUTOMATIC_SLOTS: u16 = 16;
 
 /// How often peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);
@@ -841,14 +711,14 @@ const SAVE: Duration = Duration::from_secs(600);
 /// How long trackers have to hear the farewell.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// The same for a service; the rest of a second is for the state.
+const SERVICE_FAREWELL: Duration = Duration::from_millis(600);
+
 /// One press of Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Peers that the built-in tracker knows of at most, all torrents together.
 const TRACKED_PEERS: usize = 2000;
-
-/// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
-const DESCRIPTORS: u64 = 128;
 
 /// The exit code when a second signal came.
 const INTERRUPTED: u8 = 130;

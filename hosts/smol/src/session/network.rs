@@ -3,22 +3,13 @@
 //! Nobody is parted with when it does: a link that does not work ends by itself.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everseed_core::tracker::Family;
-use everseed_disk::{Content, make};
 
-use super::index::is_torrent;
-use super::reach::{Links, introduce};
-use super::service::{Managed, Service, Stage};
-use super::sources::{Source, own_options};
-use super::{Session, hosts};
-use crate::client::trackers;
 use crate::net::address::outgoing;
 use crate::net::engine::Engine;
 use crate::net::way::{Exit, Way};
-use crate::text::Output;
 
 /// Under which addresses this machine reaches the world.
 pub(super) struct Network {
@@ -83,83 +74,6 @@ fn now(way: &Way) -> [Option<IpAddr>; 2] {
         true => way.exit(family).map(Exit::ip),
         false => outgoing(family == Family::V4),
     })
-}
-
-impl Service {
-    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
-    pub(super) fn renew(&mut self, session: &mut Session, engine: &mut Engine) {
-        let addr = SocketAddr::new(session.listening.local().ip(), session.reach.port());
-        let own_tracker = session.reach.tracker(addr);
-        self.said
-            .say("the network is there with another address; all trackers are told".to_owned());
-        let now = engine.now();
-        engine.node.announce_anew(now);
-        say_ours(engine, session.reach.told_port());
-        if session.own_tracker == own_tracker {
-            return;
-        }
-        let names = hosts(&session.named_trackers, &own_tracker);
-        session.tracker.borrow_mut().set_names(names);
-        let former = std::mem::replace(&mut session.own_tracker, own_tracker);
-        session.reach.leave(former);
-        self.link_anew(session, |_| true);
-        session.say_where_again();
-    }
-
-    /// Has the links of what is seeded name the address that we have now.
-    pub(super) fn link_anew(&self, session: &Session, which: impl Fn(&Managed) -> bool) {
-        let links = session.links();
-        let make = self.config.seed.make.clone();
-        let named = !make.trackers.is_empty();
-        let mut linked = Vec::new();
-        for managed in self.items.iter().filter(|managed| which(managed)) {
-            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
-                continue;
-            };
-            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
-            let torrent = session.torrents.iter().find(|t| t.number() == *number);
-            linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
-        }
-        // It writes to the disk.
-        session.slow.spawn(smol::unblock(move || {
-            for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &make, &links) {
-                    log::error!("{error}; its links name our former address");
-                }
-            }
-        }));
-    }
-}
-
-/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
-/// file if it was `made` here.
-fn link_anew(
-    content: Arc<Content>,
-    made: bool,
-    options: &make::Options,
-    links: &Links,
-) -> Result<(), String> {
-    let own_tracker = &links.own_tracker;
-    let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
-    let options = own_options(options, own_tracker);
-    if made && make::stays_put(metainfo, &options) {
-        make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
-    }
-    let tiers = trackers::tiers(torrent, metainfo)?;
-    if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
-        return Ok(());
-    }
-    let source = Source {
-        content,
-        tiers: Box::default(),
-        fresh: None,
-        found: None,
-    };
-    let mut out = Output::new();
-    introduce(&source, links, &mut out)?;
-    // A reader that has gone away is no reason to stop seeding.
-    let _ = out.finish();
-    Ok(())
 }
 
 /// After so long without a network trackers may have forgotten us, and have long pauses behind them.

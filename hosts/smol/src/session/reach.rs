@@ -3,13 +3,12 @@
 //! Invariant: what is printed is true. An address of our network means nothing outside, so a link with such an
 //! address is never printed without a word on it; `--public-address` names one that means the same everywhere.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Session;
 use super::sources::Source;
 use crate::client::trackers;
 use crate::magnet::magnet;
@@ -17,12 +16,18 @@ use crate::net::address::PublicAddress;
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
 use crate::secrets::has_secret;
+use crate::slow::Slow;
 use crate::text::{Output, escape};
 use crate::url::Url;
+use crate::web::tracker::Table;
 
 /// What is known of it.
 pub(super) struct Reach {
     public: Option<PublicAddress>,
+    /// The built-in tracker's announce URL.
+    pub(super) own_tracker: String,
+    /// Whether torrent files are given to whoever asks.
+    pub(super) share_torrent: bool,
     /// The port that we listen on here.
     port: u16,
     /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
@@ -46,15 +51,20 @@ pub(super) struct Links {
 }
 
 impl Reach {
-    pub(super) fn new(args: &SeedArgs, port: u16) -> Reach {
-        Reach {
+    /// `local` is where others in our network reach us.
+    pub(super) fn new(args: &SeedArgs, local: SocketAddr) -> Reach {
+        let mut reach = Reach {
             public: args.public_address.clone(),
-            port,
+            own_tracker: String::new(),
+            share_torrent: args.share_torrent,
+            port: local.port(),
             former: VecDeque::new(),
             said: None,
             next_look: Instant::now(),
             found: Rc::new(Cell::new(true)),
-        }
+        };
+        reach.own_tracker = reach.tracker(local);
+        reach
     }
 
     /// The port that we listen on here.
@@ -89,31 +99,29 @@ impl Reach {
             None => format!("http://{local}/announce"),
         }
     }
-}
 
-impl Session {
     pub(super) fn links(&self) -> Links {
-        let public = self.reach.public.as_ref();
+        let public = self.public.as_ref();
         Links {
             own_tracker: self.own_tracker.clone(),
             share: self.share_torrent,
-            peer: public.map(|public| public.with_port(self.reach.port)),
+            peer: public.map(|public| public.with_port(self.port)),
         }
     }
 
     /// Says once where links work that name the built-in tracker alone.
     pub(super) fn say_where(&mut self) {
         let scope = scope_of(&self.own_tracker);
-        if self.reach.said == Some(scope) {
+        if self.said == Some(scope) {
             return;
         }
-        self.reach.said = Some(scope);
+        self.said = Some(scope);
         let only = match scope {
             Scope::Public | Scope::Nowhere => return,
             Scope::Loopback => "on this machine",
             Scope::Link | Scope::Private => "within your network",
         };
-        let (tracker, port) = (&self.own_tracker, self.reach.port);
+        let (tracker, port) = (&self.own_tracker, self.port);
         let mut out = Output::new();
         out.line(format_args!(
             "note: torrents and links that name {tracker} work {only} only; for others forward port {port} (TCP) \
@@ -124,30 +132,25 @@ impl Session {
 
     /// Says it again if it was said and is something else now.
     pub(super) fn say_where_again(&mut self) {
-        if self.reach.said.is_some() {
+        if self.said.is_some() {
             self.say_where();
         }
     }
 
     /// Looks the public address up when that is due, for the built-in tracker to tell it.
-    pub(super) fn look_up(&mut self, now: Instant) {
-        let Some(public) = self
-            .reach
-            .public
-            .clone()
-            .filter(|_| now >= self.reach.next_look)
-        else {
+    pub(super) fn look_up(&mut self, now: Instant, tracker: &Rc<RefCell<Table>>, slow: &Slow) {
+        let Some(public) = self.public.clone().filter(|_| now >= self.next_look) else {
             return;
         };
-        self.reach.next_look = now + LOOK_UP;
-        let (tracker, port) = (Rc::clone(&self.tracker), self.reach.told_port());
+        self.next_look = now + LOOK_UP;
+        let (tracker, port) = (Rc::clone(tracker), self.told_port());
         if let Ok(ip) = public.host.parse::<IpAddr>() {
             return tracker
                 .borrow_mut()
                 .set_public(&[SocketAddr::new(ip, port)]);
         }
-        let before = Rc::clone(&self.reach.found);
-        self.slow.spawn(async move {
+        let before = Rc::clone(&self.found);
+        slow.spawn(async move {
             let host = public.host.as_str();
             let found = smol::net::resolve((host, port)).await;
             let said = !before.replace(found.is_ok());
@@ -164,6 +167,13 @@ impl Session {
             }
         });
     }
+}
+
+/// The names by which the built-in tracker may be called.
+pub(super) fn hosts(named: &[String], own_tracker: &str) -> Vec<String> {
+    let urls = named.iter().map(String::as_str).chain([own_tracker]);
+    let hosts = urls.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
+    hosts.collect()
 }
 
 /// How far those are away who can use a URL.
@@ -251,8 +261,8 @@ mod tests {
                 public_address: public.map(|text| PublicAddress::parse(text).unwrap()),
                 ..SeedArgs::default()
             };
-            let reach = Reach::new(&args, 6881);
-            assert_eq!(reach.tracker(local), tracker);
+            let reach = Reach::new(&args, local);
+            assert_eq!(reach.own_tracker, tracker);
             assert_eq!((reach.told_port(), reach.port()), (port, 6881));
         }
     }

@@ -13,32 +13,31 @@ use std::time::Instant;
 
 use everseed_node::Limits;
 
-use super::foresee::foresee;
-use super::service::{Managed, Service, Stage, awake, plan_room, room, stop};
-use super::status::Status;
+use super::entry::{Managed, Stage};
+use super::foresee::{Read, foresee};
+use super::library::{Library, Reloaded, stop};
+use super::room::limits;
+use super::room::{awake, plan_room, room};
+use super::torrents::Torrents;
 use super::watch::Watch;
-use super::{Session, limits};
 use crate::clock::time_of_day;
 use crate::failure::Failure;
 use crate::logging::set_log;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
-use crate::options::finding::{Finding, Weight};
+use crate::options::finding::Weight;
 use crate::options::get::Fetch;
 use crate::options::rates::{self, Moment};
 use crate::options::run::Config;
 use crate::options::seed::SeedArgs;
-use crate::text::{is_live, size};
+use crate::text::size;
 
-/// A configuration and what a start would find out about it; or what is wrong in its file.
-pub(super) type Read = Result<(Config, Vec<Finding>), String>;
-
-impl Service {
+impl Library {
     /// Has the configuration read, and what it names looked at, beside those who are served.
-    pub(super) fn read_config(&self, session: &Session) {
+    pub(super) fn read_config(&self, torrents: &Torrents) {
         let (args, running) = (self.args.clone(), self.config.clone());
-        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&session.alarm));
-        session.slow.spawn(async move {
+        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&torrents.alarm));
+        self.spawner.spawn(async move {
             let read = smol::unblock(move || {
                 let (config, lines, wrong) = Config::read(&args)?;
                 let found = foresee(&config, &lines, wrong, Some(&running));
@@ -50,7 +49,12 @@ impl Service {
     }
 
     /// Goes on with another configuration, unless something in it cannot be carried out.
-    pub(super) fn reload(&mut self, session: &mut Session, engine: &mut Engine, read: Read) {
+    pub(super) fn reload(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        read: Read,
+    ) -> Option<Reloaded> {
         let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
             let (waits, wrong): (Vec<_>, Vec<_>) =
                 found.iter().partition(|f| f.weight == Weight::Waits);
@@ -67,19 +71,21 @@ impl Service {
             Ok(config) => config,
             Err(wrong) => {
                 wrong.iter().for_each(|wrong| log::error!("{wrong}"));
-                return log::error!("it goes on with the configuration as it was");
+                log::error!("it goes on with the configuration as it was");
+                return None;
             }
         };
         if !self.takes(&config) {
             if let Err(error) = program() {
-                return log::error!("{error}; it goes on with the configuration as it was");
+                log::error!("{error}; it goes on with the configuration as it was");
+                return None;
             }
             log::warn!("the configuration has changed, so it starts anew with it");
-            session.again = true;
-            return;
+            return Some(Reloaded::Again);
         }
         log::warn!("the configuration was read");
-        self.take(session, engine, config);
+        self.take(torrents, engine, config);
+        Some(Reloaded::Taken)
     }
 
     /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
@@ -119,9 +125,9 @@ impl Service {
         fixed == *now && what(config) == what(now) && room
     }
 
-    fn take(&mut self, session: &mut Session, engine: &mut Engine, config: Config) {
+    fn take(&mut self, torrents: &mut Torrents, engine: &mut Engine, config: Config) {
         self.config = config;
-        self.set_limits(session, engine);
+        self.set_limits(torrents, engine);
         let wanted = &self.config;
         let same = |managed: &Managed| {
             let mut items = wanted.items.iter();
@@ -139,14 +145,14 @@ impl Service {
                 None => same(managed).and_then(|item| item.fetch.as_deref()),
             };
             if let Some(goal) = goal {
-                managed.set_goal(session, goal);
+                managed.set_goal(torrents, goal);
             }
         }
         self.items = kept;
         for managed in gone {
-            stop(session, engine, &managed);
+            stop(torrents, engine, &managed);
         }
-        self.forget_unwatched(session, engine);
+        self.forget_unwatched(torrents, engine);
         self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
         (self.survey, self.surveying) = (self.survey + 1, false);
         self.name_items();
@@ -154,21 +160,18 @@ impl Service {
     }
 
     /// What may change while peers are connected.
-    fn set_limits(&mut self, session: &mut Session, engine: &mut Engine) {
+    fn set_limits(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         self.zone = None;
         self.mind_rates(engine);
         self.limit(engine);
         let args = &self.config.seed;
-        session.check = args.check;
-        let quiet = args.quiet || !is_live(&std::io::stdout());
-        session.status.finish();
-        session.status = Status::new(quiet);
+        torrents.check = args.check;
         set_log(args.log);
     }
 }
 
 /// Rates by the hour.
-impl Service {
+impl Library {
     /// The limits up and down that hold now.
     fn rates_now(&mut self) -> (Option<u64>, Option<u64>) {
         let usual = (self.config.seed.up, self.config.down);
@@ -208,7 +211,7 @@ impl Service {
 
 impl Managed {
     /// Seeds it for another time, or calls others for it.
-    fn set_goal(&mut self, session: &mut Session, goal: &Fetch) {
+    fn set_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
         let Some(fetch) = &mut self.item.fetch else {
             return;
         };
@@ -222,7 +225,7 @@ impl Managed {
         **fetch = goal;
         match self.stage {
             Stage::Running(number) => {
-                let mut torrents = session.torrents.iter_mut();
+                let mut torrents = torrents.managed.iter_mut();
                 if let Some(torrent) = torrents.find(|t| t.number() == number) {
                     torrent.set_goal(fetch);
                 }

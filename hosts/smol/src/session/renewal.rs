@@ -6,53 +6,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::Session;
+use super::entry::{Managed, Renewing, Stage};
 use super::index::is_torrent;
+use super::library::{Library, POLL, stop};
 use super::loader::{Order, Outcome};
 use super::scan::{SETTLED, age};
 use super::scout;
-use super::service::{Managed, POLL, Service, Stage, stop};
 use super::sources::Renewed;
+use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::Seen;
 use crate::net::engine::Engine;
 use crate::text::escape;
 
-/// How far it is known what the file is now.
-#[derive(Debug)]
-pub(super) struct Renewal {
-    /// How the file looked last.
-    seen: Option<Seen>,
-    /// When it is looked at next.
-    next_look: Instant,
-    pub(super) state: Renewing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Renewing {
-    /// It is what was loaded, or nothing that can be.
-    Not,
-    /// It has changed, and is opened at this time.
-    Settles(Instant),
-    /// The loader has it.
-    Loads(u64),
-}
-
-impl Default for Renewal {
-    fn default() -> Renewal {
-        Renewal {
-            seen: None,
-            next_look: Instant::now(),
-            state: Renewing::Not,
-        }
-    }
-}
-
-impl Service {
+impl Library {
     /// Has the files of torrents that are seeded looked at, as writing over one does not change its folder.
     pub(super) fn look_at_torrent_files(
         &mut self,
-        session: &Session,
+        torrents: &Torrents,
         engine: &Engine,
         now: Instant,
     ) {
@@ -73,7 +44,7 @@ impl Service {
                     links,
                 });
             }
-            let torrent = session.torrents.iter().find(|t| t.number() == number);
+            let torrent = torrents.managed.iter().find(|t| t.number() == number);
             if let (Renewing::Settles(at), Some(torrent)) = (managed.renewal.state, torrent)
                 && at <= now
             {
@@ -91,7 +62,7 @@ impl Service {
                     running: Some(torrent.info_hash()),
                     make: self.config.seed.make.clone(),
                     bad: None,
-                    own_tracker: session.own_tracker.clone(),
+                    own_tracker: torrents.reach.own_tracker.clone(),
                     way: engine.way_out.clone(),
                 });
             }
@@ -101,7 +72,7 @@ impl Service {
     /// What the file is that was written over.
     pub(super) fn renewed(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         at: usize,
         renewed: Option<Renewed>,
@@ -118,7 +89,7 @@ impl Service {
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
         match (renewed, outcome) {
             (Some(renewed), _) => {
-                let mut torrents = session.torrents.iter_mut();
+                let mut torrents = torrents.managed.iter_mut();
                 if let Some(torrent) = torrents.find(|t| t.number() == number)
                     && torrent.take_trackers(engine, renewed)
                 {
@@ -127,9 +98,9 @@ impl Service {
             }
             (None, Some(outcome @ Ok(_))) => {
                 log::warn!("{shown}: it is another torrent now");
-                stop(session, engine, managed);
+                stop(torrents, engine, managed);
                 managed.stage = Stage::Loading(ticket);
-                self.start_loaded(session, engine, ticket, outcome);
+                self.start_loaded(torrents, engine, ticket, outcome);
             }
             (None, Some(Err(trouble))) => {
                 if !matches!(trouble, Trouble::Bad(_)) {

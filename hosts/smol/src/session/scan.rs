@@ -6,20 +6,22 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Session;
+use super::entry::{LONGEST_PAUSE, Managed, Stage};
 use super::index::is_torrent;
+use super::library::{LONG_LOOK, Library, stop};
+use super::room::MOST_KNOWN;
 use super::scout::{Found, Known, Order, Report, Survey};
-use super::service::{LONG_LOOK, LONGEST_PAUSE, MOST_KNOWN, Managed, Service, Stage, stop};
 use super::torrent::ManagedTorrent;
+use super::torrents::Torrents;
 use super::watch::{Seen, Watch};
 use crate::clock::time_of_day;
 use crate::net::engine::Engine;
 use crate::options::run::{Config, Item};
 use crate::text::escape;
 
-impl Service {
+impl Library {
     /// Has the watched folders looked at, unless they are.
-    pub(super) fn scan(&mut self, session: &Session, engine: &Engine) {
+    pub(super) fn scan(&mut self, torrents: &Torrents, engine: &Engine) {
         if self.surveying {
             if self
                 .surveying_since
@@ -39,7 +41,7 @@ impl Service {
         }
         let more = std::mem::take(&mut self.more);
         self.say_if_full(engine, more);
-        let catalogue = match session.catalogue.borrow().snapshot() {
+        let catalogue = match torrents.catalogue.borrow().snapshot() {
             Ok(catalogue) => catalogue,
             Err(error) => return log::error!("the catalogue cannot be read: {error}"),
         };
@@ -48,7 +50,7 @@ impl Service {
             path: managed.item.path.clone(),
             looks: managed.is_looked_at(),
         });
-        let mut roots: Vec<PathBuf> = session.torrents.iter().map(|t| t.content.root()).collect();
+        let mut roots: Vec<PathBuf> = torrents.managed.iter().map(|t| t.content.root()).collect();
         roots.sort_unstable();
         let survey = Survey {
             number: self.survey,
@@ -67,7 +69,7 @@ impl Service {
     }
 
     /// Has what belongs to torrents that are gone removed from the state, once a day, when it is known which there are.
-    pub(super) fn prune(&mut self, session: &Session, now: Instant) {
+    pub(super) fn prune(&mut self, torrents: &Torrents, now: Instant) {
         // What waits for a disk has failed never.
         let away =
             |managed: &Managed| matches!(managed.stage, Stage::Waiting(_)) && managed.failures == 0;
@@ -81,12 +83,12 @@ impl Service {
             return;
         }
         self.next_prune = now + DAY;
-        let awake = session
-            .torrents
+        let awake = torrents
+            .managed
             .iter()
             .map(ManagedTorrent::info_hash)
             .collect();
-        let catalogue = session.catalogue.borrow().snapshot();
+        let catalogue = torrents.catalogue.borrow().snapshot();
         match catalogue {
             Ok(catalogue) => drop(self.scout.ask(Order::Prune(catalogue, awake))),
             Err(error) => log::error!("the catalogue cannot be read: {error}"),
@@ -94,19 +96,19 @@ impl Service {
     }
 
     /// Heeds what the scout found; answers whether there was anything.
-    pub(super) fn hear(&mut self, session: &mut Session, engine: &mut Engine) -> bool {
+    pub(super) fn hear(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
         let mut any = false;
-        while !session.signals.asked()
+        while !torrents.signals.asked()
             && let Some(report) = self.scout.next()
         {
             any = true;
             match report {
-                Report::Seen(path, seen) => self.seen(session, engine, &path, seen),
+                Report::Seen(path, seen) => self.seen(torrents, engine, &path, seen),
                 Report::Pruned => {}
                 Report::Surveyed(number, found) if number == self.survey => {
                     self.surveying = false;
                     self.surveys.1 = self.surveys.0;
-                    self.surveyed(session, engine, found);
+                    self.surveyed(torrents, engine, found);
                     let complete = |managed: &Managed| {
                         managed.is_found_content()
                             && managed.stage == Stage::Ready
@@ -126,7 +128,7 @@ impl Service {
     /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
     fn surveyed(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         folders: Vec<(Watch, Result<Option<Found>, String>)>,
     ) {
@@ -136,7 +138,7 @@ impl Service {
                     watch.said.clear();
                     self.more |= found.more;
                     self.say_left_out(&mut watch, &found);
-                    self.look_into(session, engine, &watch.folder, found);
+                    self.look_into(torrents, engine, &watch.folder, found);
                 }
                 Ok(None) => self.more |= self.more_before,
                 Err(error) => {
@@ -213,7 +215,7 @@ impl Service {
 
     fn look_into(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         folder: &Path,
         found: Found,
@@ -221,13 +223,13 @@ impl Service {
         for path in &found.gone {
             let gone = |managed: &Managed| managed.folder.is_some() && managed.item.path == *path;
             if let Some(at) = self.items.iter().position(gone) {
-                stop(session, engine, &self.items[at]);
+                stop(torrents, engine, &self.items[at]);
                 self.items.remove(at);
             }
         }
-        self.forget(session, engine, &found.missing);
+        self.forget(torrents, engine, &found.missing);
         for (path, seen) in found.seen {
-            self.seen(session, engine, &path, seen);
+            self.seen(torrents, engine, &path, seen);
         }
         for (path, seen) in found.new {
             if !self.items.iter().any(|managed| managed.item.path == path) {
@@ -258,7 +260,7 @@ impl Service {
     /// Something in a watched folder looks like this now.
     fn seen(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
         path: &Path,
         seen: Option<Seen>,
@@ -284,12 +286,12 @@ impl Service {
                 managed.next_look = Instant::now() + managed.pause;
             }
             Stage::Running(_) if managed.is_found_content() => {
-                managed.has_changed(session, engine);
+                managed.has_changed(torrents, engine);
                 managed.settle(seen);
             }
             Stage::Running(_) if is_torrent(path) => managed.saw_torrent_file(seen),
             _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
-                stop(session, engine, managed);
+                stop(torrents, engine, managed);
                 managed.settle(seen);
             }
             _ => {}
@@ -297,8 +299,8 @@ impl Service {
     }
 
     /// Has content made anew whose files were found to be others than those that were verified.
-    pub(super) fn mind_changed(&mut self, session: &mut Session, engine: &mut Engine) {
-        let changed = session.torrents.iter_mut();
+    pub(super) fn mind_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let changed = torrents.managed.iter_mut();
         let changed: Vec<usize> = changed
             .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
             .collect();
@@ -307,7 +309,7 @@ impl Service {
             if let Some(managed) = self.items.iter_mut().find(running)
                 && managed.is_found_content()
             {
-                managed.has_changed(session, engine);
+                managed.has_changed(torrents, engine);
                 managed.settle(None);
             }
         }
@@ -352,12 +354,12 @@ impl Managed {
     }
 
     /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
-    fn has_changed(&mut self, session: &mut Session, engine: &mut Engine) {
+    fn has_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         log::warn!(
             "{}: it has changed, so it is shared anew when it stays as it is",
             escape(self.item.path.as_os_str().as_encoded_bytes())
         );
-        stop(session, engine, self);
+        stop(torrents, engine, self);
         self.changes = self.changes.saturating_add(1);
     }
 

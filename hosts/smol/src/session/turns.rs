@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Session;
-use super::service::{Service, Stage};
+use super::entry::Stage;
+use super::library::Library;
+use super::torrents::Torrents;
 use crate::net::engine::Engine;
 use crate::text::escape;
 
@@ -21,20 +22,20 @@ fn who_gives_way(idle: impl Iterator<Item = (Instant, usize)>, now: Instant) -> 
     (now.saturating_duration_since(longest.0) >= TURN).then_some(longest.1)
 }
 
-impl Service {
+impl Library {
     /// Takes the place of a torrent that is of no use; false if there is none. It waits for another turn then,
     /// behind those that have not had theirs.
     pub(super) fn take_place_of_idle(
         &mut self,
-        session: &mut Session,
+        torrents: &mut Torrents,
         engine: &mut Engine,
     ) -> bool {
         let (items, now) = (&self.items, Instant::now());
         let is_of_folder = |number: usize| {
-            let its = |m: &&super::service::Managed| m.stage == Stage::Running(number);
+            let its = |m: &&super::entry::Managed| m.stage == Stage::Running(number);
             items.iter().find(its).is_some_and(|m| m.folder.is_some())
         };
-        let idle = session.torrents.iter().filter_map(|torrent| {
+        let idle = torrents.managed.iter().filter_map(|torrent| {
             let since = torrent.idle_since(engine, now, PATIENCE)?;
             is_of_folder(torrent.number()).then(|| (since, torrent.number()))
         });
@@ -51,7 +52,7 @@ impl Service {
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
         log::info!("{shown}: it gives its place to one that waits, and has another turn later");
         managed.stage = Stage::Waiting(now + 2 * TURN);
-        session.drop_torrent(engine, number);
+        torrents.drop_torrent(engine, number);
         true
     }
 }

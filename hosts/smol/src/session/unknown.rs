@@ -1,19 +1,28 @@
 //! Torrents of which only a magnet link is here: their metadata is fetched from peers, then they go on as any other.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::magnet::{Magnet, Value};
 use everseed_core::metadata::METADATA_MAX;
 use everseed_core::text::printable;
-use everseed_node::MetadataStats;
+use everseed_node::{Event, Job, MetadataStats, PeerSource};
 
+use super::fetch;
+use super::trouble::Trouble;
 use crate::memory::Plan;
+use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::options::seed::SeedArgs;
-use crate::text::size;
+use crate::slow::Spawner;
+use crate::storage::spool::Spool;
+use crate::storage::state::State;
+use crate::text::{escape, size};
 
 /// What `get` needs when the metadata is here.
 pub(super) struct Awaited {
@@ -29,17 +38,205 @@ pub(super) struct Unknown {
     pub(super) given: PathBuf,
     pub(super) info_hash: InfoHash,
     pub(super) id: TorrentId,
-    pub(super) name: String,
-    pub(super) trackers: Vec<String>,
+    name: String,
+    trackers: Vec<String>,
     /// What was said of it last, and when something new may be.
-    pub(super) said: String,
-    pub(super) say_at: Instant,
+    said: String,
+    say_at: Instant,
     /// When writing is tried again that failed.
-    pub(super) retry: Option<Instant>,
+    retry: Option<Instant>,
+}
+
+/// All of them.
+pub(super) struct Unknowns {
+    pub(super) all: Vec<Unknown>,
+    state: Arc<State>,
+    /// For answers that come later.
+    engine: Rc<RefCell<Engine>>,
+    spawner: Spawner,
+}
+
+impl Unknowns {
+    pub(super) fn new(
+        state: Arc<State>,
+        engine: Rc<RefCell<Engine>>,
+        spawner: Spawner,
+    ) -> Unknowns {
+        Unknowns {
+            all: Vec::new(),
+            state,
+            engine,
+            spawner,
+        }
+    }
+
+    /// Begins to fetch the metadata of a link, unless that has begun.
+    pub(super) fn fetch(&mut self, engine: &mut Engine, given: &Path) -> Result<(), Trouble> {
+        if self.all.iter().any(|u| u.given == given) {
+            return Ok(());
+        }
+        let link = given.to_str().unwrap_or_default();
+        let magnet = Magnet::parse(link).map_err(|error| Trouble::Bad(error.to_string()))?;
+        let info_hash = magnet.info_hash;
+        let name = name(&magnet);
+        if engine.node.find(info_hash).is_some() {
+            return Err(Trouble::Failed(format!(
+                "{name}: the same torrent is there already"
+            )));
+        }
+        let trackers = urls(magnet.trackers());
+        let torrent = self.state.torrent_file(info_hash);
+        let spool = Spool::create(info_hash, torrent, &trackers, &urls(magnet.web_seeds()));
+        let spool = spool.map_err(|error| {
+            let folder = self.state.folder().display().to_string();
+            Trouble::Failed(format!("{folder}: {error}; its metadata cannot be kept"))
+        })?;
+        let now = engine.now();
+        let id = engine.node.add_unknown(now, info_hash);
+        let id = id.map_err(|error| Trouble::Full(format!("{name}: {error}")))?;
+        if magnet.also_version_2 {
+            log::info!("{name}: it has a hash of version 2 too, which is not used");
+        }
+        engine.fetch(id, spool);
+        engine.publish(id, false);
+        for (tier, _) in (0..=u8::MAX).zip(&trackers) {
+            if engine.node.announce(now, id, tier, 1).is_err() {
+                log::warn!("{name}: no room to announce to all of its trackers");
+                break;
+            }
+        }
+        self.call_named(engine, id, &magnet);
+        log::info!("{name}: its metadata is fetched");
+        self.all.push(Unknown {
+            given: given.to_owned(),
+            info_hash,
+            id,
+            name,
+            trackers,
+            said: String::new(),
+            say_at: Instant::now(),
+            retry: None,
+        });
+        Ok(())
+    }
+
+    /// Has the peers called that the link names.
+    fn call_named(&mut self, engine: &mut Engine, id: TorrentId, magnet: &Magnet<'_>) {
+        for peer in urls(magnet.peers()) {
+            if let Ok(addr) = peer.parse() {
+                engine.tell(Event::Peer(id, addr, PeerSource::Magnet));
+                continue;
+            }
+            // With a proxy it is the proxy that looks up names.
+            if engine.way_out.proxy().is_some() || engine.way_out.is_tied() {
+                log::info!("{}: a peer's name is not looked up", escape(&peer));
+                continue;
+            }
+            let shared = Rc::clone(&self.engine);
+            self.spawner.spawn(async move {
+                let found = smol::net::resolve(peer.as_str()).await;
+                let mut engine = shared.borrow_mut();
+                for addr in found.into_iter().flatten().take(NAMED) {
+                    engine.tell(Event::Peer(id, addr, PeerSource::Magnet));
+                }
+            });
+        }
+    }
+
+    /// The tracker of an announce for such a torrent.
+    pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
+        let unknown = self.all.iter().find(|u| u.id == job.torrent)?;
+        unknown.trackers.get(usize::from(job.tier)).cloned()
+    }
+
+    /// What became of their metadata. Answers with the links of those whose torrent file is here now.
+    pub(super) fn mind(
+        &mut self,
+        engine: &mut Engine,
+        fetched: &[TorrentId],
+        failed: Vec<(TorrentId, std::io::Error)>,
+    ) -> Vec<(PathBuf, InfoHash)> {
+        let now = Instant::now();
+        for (id, error) in failed {
+            let Some(unknown) = self.all.iter_mut().find(|u| u.id == id) else {
+                continue;
+            };
+            if unknown.retry.is_none() {
+                let folder = self.state.folder().display().to_string();
+                let name = &unknown.name;
+                log::error!(
+                    "{name}: its metadata cannot be kept in {folder}: {error}; it is tried again"
+                );
+            }
+            unknown.retry = Some(now + RETRY);
+        }
+        for unknown in &mut self.all {
+            if unknown.retry.take_if(|at| *at <= now).is_some() {
+                engine.tell(Event::Writable(unknown.id));
+            }
+        }
+        let mut done = Vec::new();
+        for id in fetched {
+            let Some(at) = self.all.iter().position(|u| u.id == *id) else {
+                continue;
+            };
+            let unknown = self.all.remove(at);
+            engine.fetch_no_longer(unknown.id);
+            let now = engine.now();
+            // They are told anew of what it turns out to be.
+            engine.node.forget_trackers(now, unknown.id);
+            log::info!("{}: its metadata is here", unknown.name);
+            // Without it a start fetches it again.
+            let _ = self
+                .state
+                .remember(&fetch::key(&unknown.given), unknown.info_hash);
+            done.push((unknown.given, unknown.info_hash));
+        }
+        // A torrent file of one of them may have come by another way.
+        self.all.retain(|unknown| {
+            let waits = engine.node.metadata(unknown.id).is_some();
+            if !waits {
+                engine.fetch_no_longer(unknown.id);
+            }
+            waits
+        });
+        done
+    }
+
+    /// Parts with those whose links are not wanted any more.
+    pub(super) fn keep(&mut self, engine: &mut Engine, wanted: impl Fn(&Path) -> bool) {
+        self.all.retain(|unknown| {
+            let stays = wanted(&unknown.given);
+            if !stays {
+                let now = engine.now();
+                engine.fetch_no_longer(unknown.id);
+                engine.node.remove(now, unknown.id);
+            }
+            stays
+        });
+    }
+
+    /// What is to be said of the first of them, in place of its progress.
+    pub(super) fn say(&mut self, engine: &Engine, is_service: bool) -> Option<String> {
+        let now = Instant::now();
+        let mut line = None;
+        for unknown in &mut self.all {
+            let Some(stats) = engine.node.metadata(unknown.id) else {
+                continue;
+            };
+            let told = format!("{}: {}", unknown.name, waits_for(&stats));
+            if is_service && told != unknown.said && now >= unknown.say_at {
+                log::info!("{told}");
+                (unknown.said, unknown.say_at) = (told.clone(), now + SAY);
+            }
+            line = line.or(Some(told));
+        }
+        line.filter(|_| !is_service)
+    }
 }
 
 /// What the metadata of a torrent waits for, in words.
-pub(super) fn waits_for(stats: &MetadataStats) -> String {
+fn waits_for(stats: &MetadataStats) -> String {
     let peers = match stats.peers {
         0 => return "metadata: no peer yet".to_owned(),
         1 => "1 peer".to_owned(),
@@ -69,7 +266,7 @@ pub(super) fn waits_for(stats: &MetadataStats) -> String {
 }
 
 /// What to call the torrent before its name is known.
-pub(super) fn name(magnet: &Magnet<'_>) -> String {
+fn name(magnet: &Magnet<'_>) -> String {
     let told: Vec<u8> = magnet.name().into_iter().flat_map(|n| n.bytes()).collect();
     match told.is_empty() {
         true => magnet.info_hash.to_string(),
@@ -78,7 +275,7 @@ pub(super) fn name(magnet: &Magnet<'_>) -> String {
 }
 
 /// Those values that are text, and no longer than a URL may be.
-pub(super) fn urls<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
+fn urls<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
     let text = |value: Value<'_>| String::from_utf8(value.bytes().collect()).ok();
     let fits = |url: &String| url.len() <= everseed_core::metainfo::MAX_URL;
     let mut all = Vec::new();
@@ -92,6 +289,15 @@ pub(super) fn urls<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
 
 /// Trackers, peers and web seeds of a link that are used, of each.
 pub(super) const MOST: usize = 64;
+
+/// Addresses of one name that are called.
+const NAMED: usize = 4;
+
+/// How often something new is said of one.
+const SAY: Duration = Duration::from_secs(60);
+
+/// When writing is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,100 @@
+//! Another address of ours: trackers hear of it, and links and torrents that were made here name it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use everseed_disk::{Content, make};
+
+use super::entry::{Managed, Stage};
+use super::index::is_torrent;
+use super::library::Library;
+use super::listening::Listening;
+use super::network::say_ours;
+use super::reach::{Links, hosts, introduce};
+use super::sources::{Source, own_options};
+use super::torrents::Torrents;
+use crate::client::trackers;
+use crate::net::engine::Engine;
+use crate::text::Output;
+
+impl Library {
+    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
+    pub(super) fn renew(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        listening: &Listening,
+    ) {
+        let addr = SocketAddr::new(listening.local().ip(), torrents.reach.port());
+        let own_tracker = torrents.reach.tracker(addr);
+        self.said
+            .say("the network is there with another address; all trackers are told".to_owned());
+        let now = engine.now();
+        engine.node.announce_anew(now);
+        say_ours(engine, torrents.reach.told_port());
+        if torrents.reach.own_tracker == own_tracker {
+            return;
+        }
+        let names = hosts(&torrents.named_trackers, &own_tracker);
+        torrents.tracker.borrow_mut().set_names(names);
+        let former = std::mem::replace(&mut torrents.reach.own_tracker, own_tracker);
+        torrents.reach.leave(former);
+        self.link_anew(torrents, |_| true);
+        torrents.reach.say_where_again();
+    }
+
+    /// Has the links of what is seeded name the address that we have now.
+    pub(super) fn link_anew(&self, torrents: &Torrents, which: impl Fn(&Managed) -> bool) {
+        let links = torrents.reach.links();
+        let make = self.config.seed.make.clone();
+        let named = !make.trackers.is_empty();
+        let mut linked = Vec::new();
+        for managed in self.items.iter().filter(|managed| which(managed)) {
+            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
+                continue;
+            };
+            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
+            let torrent = torrents.managed.iter().find(|t| t.number() == *number);
+            linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
+        }
+        // It writes to the disk.
+        self.spawner.spawn(smol::unblock(move || {
+            for (content, made) in linked {
+                if let Err(error) = link_anew(content, made, &make, &links) {
+                    log::error!("{error}; its links name our former address");
+                }
+            }
+        }));
+    }
+}
+
+/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
+/// file if it was `made` here.
+fn link_anew(
+    content: Arc<Content>,
+    made: bool,
+    options: &make::Options,
+    links: &Links,
+) -> Result<(), String> {
+    let own_tracker = &links.own_tracker;
+    let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
+    let options = own_options(options, own_tracker);
+    if made && make::stays_put(metainfo, &options) {
+        make::retrack(torrent, metainfo, &options).map_err(|error| error.to_string())?;
+    }
+    let tiers = trackers::tiers(torrent, metainfo)?;
+    if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
+        return Ok(());
+    }
+    let source = Source {
+        content,
+        tiers: Box::default(),
+        fresh: None,
+        found: None,
+    };
+    let mut out = Output::new();
+    introduce(&source, links, &mut out)?;
+    // A reader that has gone away is no reason to stop seeding.
+    let _ = out.finish();
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! How the memory is shared out before there are torrents, and what the node may use of it.
+
+use everseed_core::geometry::Geometry;
+use everseed_node::{Limits, Publicity};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::memory::{Plan, TooSmall};
+use crate::options::run::Config;
+use crate::options::seed::SeedArgs;
+
+/// What the node needs before there are torrents.
+pub(super) fn plan(args: &SeedArgs) -> Plan {
+    Plan {
+        peers: usize::from(afford(args.max_peers)),
+        slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
+        ..Plan::default()
+    }
+}
+
+/// What the node may use; of downloads nothing is said.
+pub(super) fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
+    let most_slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
+    Limits {
+        slots: args.slots.map(|slots| slots.min(most_slots)),
+        most_slots,
+        peers: args.max_peers,
+        upload_bps: args.up,
+        download_bps: None,
+    }
+}
+
+/// By what peers of public torrents are found.
+pub(super) fn publicity(args: &SeedArgs) -> Publicity {
+    let mut publicity = Publicity::NONE;
+    if args.pex {
+        publicity = publicity.with_pex();
+    }
+    if args.lsd {
+        publicity = publicity.with_lsd();
+    }
+    publicity
+}
+
+/// How the memory of a service is shared out.
+pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
+    let mut room = plan(&config.seed);
+    plan_room(&mut room, config, awake(config) + SPARE);
+    room.fit(config.seed.memory)
+}
+
+/// Memory for torrents that are not known yet.
+pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
+    let most = config.seed.memory.saturating_mul(ASLEEP) / ASLEEP_IN;
+    let most = usize::try_from(most).unwrap_or(MOST_KNOWN);
+    room.asleep = most.min(MOST_KNOWN.saturating_sub(torrents));
+    room.torrents += torrents;
+    room.tiers += TIERS * torrents;
+    room.bits += BITS * torrents;
+    let downloads = config.download.is_some() || config.items.iter().any(|i| i.fetch.is_some());
+    let most = Geometry::new(u64::from(PIECES) * LONG_PIECE, LONG_PIECE);
+    if downloads && let Ok(most) = most {
+        room.add_download(&most);
+    }
+}
+
+/// Torrents that may be awake: those that are named one by one never sleep.
+pub(super) fn awake(config: &Config) -> usize {
+    usize::from(config.torrents) + config.items.len()
+}
+
+/// Says if there are to be fewer peers than were asked for.
+pub(super) fn say_if_few(args: &SeedArgs) {
+    let (peers, afforded) = (args.max_peers, afford(args.max_peers));
+    if afforded < peers {
+        let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        log::warn!(
+            "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
+             raise `ulimit -n` for more"
+        );
+    }
+}
+
+/// How many of the wanted peers this process may have descriptors for, after asking for more.
+fn afford(peers: u16) -> u16 {
+    let wanted = u64::from(peers) + DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        let _ = setrlimit(Resource::Nofile, limit);
+        limit = getrlimit(Resource::Nofile);
+    }
+    let current = limit.current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return peers;
+    }
+    // Under a very low limit files and trackers make do with half of it.
+    let others = DESCRIPTORS.min(current / 2);
+    u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers))
+}
+
+/// Torrents that may sleep in a budget of so many bytes; they take a twentieth of it.
+const ASLEEP: u64 = 10_000;
+const ASLEEP_IN: u64 = 16 << 20;
+
+/// Torrents that can be told apart by 16 bits, and found fast.
+pub(super) const MOST_KNOWN: usize = 58_000;
+
+/// Places for what is named one by one later, so that it need not begin anew for each.
+const SPARE: usize = 16;
+
+/// Tiers of trackers for each torrent that there is room for.
+const TIERS: usize = 2;
+
+/// Bytes of bitfields for each: bits are needed only while a torrent is incomplete.
+const BITS: usize = 1024;
+
+/// Pieces of all downloads at a time, and the longest piece that is usual, in bytes.
+const PIECES: u32 = 64 * 1024;
+const LONG_PIECE: u64 = 16 << 20;
+
+/// Slots that there is memory for when their number follows the capacity.
+const AUTOMATIC_SLOTS: u16 = 16;
+
+/// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
+const DESCRIPTORS: u64 = 128;

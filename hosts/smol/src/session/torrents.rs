@@ -1,0 +1,213 @@
+//! The torrents of a session, awake and asleep, with what is told of them: the built-in tracker, and our address.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use everseed_core::geometry::TorrentId;
+use everseed_disk::Content;
+use everseed_node::Job;
+
+use super::fetch::Download;
+use super::reach::{self, Reach};
+use super::signals::Signals;
+use super::sources::Source;
+use super::status::Numbers;
+use super::torrent::ManagedTorrent;
+use super::unknown::Unknowns;
+use crate::alarm::Alarm;
+use crate::client::trackers;
+use crate::net::engine::Engine;
+use crate::options::seed::Check;
+use crate::storage::catalogue::Catalogue;
+use crate::storage::mount_guard::{Found, Place};
+use crate::storage::state::State;
+use crate::text::Output;
+use crate::web::tracker::Table;
+
+/// All torrents, and where what is known of them is kept.
+pub(super) struct Torrents {
+    pub(super) state: Arc<State>,
+    pub(super) alarm: Arc<Alarm>,
+    pub(super) signals: Rc<Signals>,
+    /// Those that are awake.
+    pub(super) managed: Vec<ManagedTorrent>,
+    /// Those that are asleep.
+    pub(super) catalogue: Rc<RefCell<Catalogue>>,
+    /// Those of them that are wanted, and peers of them that are known.
+    pub(super) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
+    /// Those whose metadata is fetched.
+    pub(super) unknown: Unknowns,
+    pub(super) tracker: Rc<RefCell<Table>>,
+    pub(super) reach: Reach,
+    /// Trackers that the owner named.
+    pub(super) named_trackers: Vec<String>,
+    pub(super) check: Check,
+    /// Whether files that nobody reads are left alone, as a service does.
+    pub(super) calm: bool,
+    /// Whether some torrent was checked, so that it may sleep now.
+    pub(super) checked: bool,
+    pub(super) next_number: usize,
+}
+
+impl Torrents {
+    /// Prints what others need to know.
+    pub(super) fn introduce(&mut self, sources: &[Source]) -> Result<(), String> {
+        let (links, mut out) = (self.reach.links(), Output::new());
+        let mut any = false;
+        for source in sources {
+            any |= reach::introduce(source, &links, &mut out)?;
+        }
+        let done = out.finish();
+        done.map_err(|error| format!("standard output: {error}"))?;
+        if any {
+            self.reach.say_where();
+        }
+        Ok(())
+    }
+
+    /// Begins with a torrent; answers with its number.
+    pub(super) fn add(
+        &mut self,
+        engine: &mut Engine,
+        source: Source,
+        download: Option<Download>,
+    ) -> usize {
+        self.track(&source.content);
+        let number = self.number();
+        let torrent = ManagedTorrent::new(number, source.content, source.tiers, download);
+        self.start(engine, torrent, (source.fresh, source.found));
+        number
+    }
+
+    /// Begins with one that the node knows, asleep; answers with its number.
+    pub(super) fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
+        self.track(&source.content);
+        let number = self.number();
+        let torrent = ManagedTorrent::woken(number, source.content, id);
+        self.start(engine, torrent, (source.fresh, source.found));
+        number
+    }
+
+    fn start(
+        &mut self,
+        engine: &mut Engine,
+        mut torrent: ManagedTorrent,
+        prints: (Option<u64>, Option<u64>),
+    ) {
+        if self.calm {
+            torrent.stay_calm();
+        }
+        torrent.start(engine, &self.state, self.check, prints);
+        self.managed.push(torrent);
+    }
+
+    fn number(&mut self) -> usize {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks. Peers of a
+    /// private one come from its own trackers alone (BEP 27), so this has to be one of them.
+    fn track(&self, content: &Content) {
+        let metainfo = content.metainfo();
+        let (mut tracker, mut named) = (self.tracker.borrow_mut(), false);
+        let look = |_, url: &str| {
+            tracker.learn(url);
+            named |= url == self.reach.own_tracker;
+            ControlFlow::Continue(())
+        };
+        let read = trackers::each_used(content.read_torrent_file(), metainfo, look);
+        if metainfo.private && (read.is_err() || !named) {
+            return;
+        }
+        let info_hash = metainfo.info_hash;
+        if tracker.add(info_hash).is_err() {
+            log::warn!("the built-in tracker has no room for {info_hash} now");
+        }
+    }
+
+    /// Is done with a torrent, whose data stays.
+    pub(super) fn drop_torrent(&mut self, engine: &mut Engine, number: usize) {
+        let at = self.managed.iter().position(|t| t.number() == number);
+        if let Some(at) = at {
+            let torrent = self.managed.remove(at);
+            self.tracker.borrow_mut().remove(torrent.info_hash());
+            if let Some(id) = torrent.id() {
+                self.catalogue.borrow_mut().remove(id);
+            }
+            torrent.end(engine, &self.state);
+            // The next turn carries out what follows.
+            self.alarm.ring();
+        }
+    }
+
+    /// The URL of the tracker that an announce goes to, unless it cannot be read or its disk is not there.
+    pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
+        let mut managed = self.managed.iter();
+        match managed.find(|t| t.id() == Some(job.torrent)) {
+            Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
+            None => {
+                let unknown = self.unknown.tracker_url(job);
+                unknown.or_else(|| tracker_url(&self.catalogue.borrow(), &self.state, job))
+            }
+        }
+    }
+}
+
+/// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
+fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Option<String> {
+    let sleeper = catalogue.read(job.torrent.slot)?;
+    let before = state.place(sleeper.info_hash(), &sleeper.root());
+    match Place::look(&sleeper.root(), before.as_ref()) {
+        Found::There(_) => {}
+        Found::NotMounted(mount) | Found::Another(mount) => {
+            let (root, mount) = (sleeper.root(), mount.display().to_string());
+            log::info!("{}: not announced, as {mount} is away", root.display());
+            return None;
+        }
+    }
+    let tier = sleeper.tiers.get(usize::from(job.tier))?;
+    tier.get(usize::from(job.tracker)).cloned()
+}
+
+pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
+    let mut numbers = Numbers {
+        serving: 0,
+        checking: 0,
+        away: 0,
+        checked: (0, 0),
+        asleep: engine.node.known() - engine.node.torrents().count(),
+        node: engine.node.stats(),
+        uploaded: 0,
+        content: 0,
+        download: None,
+        stuck: None,
+        unknown: None,
+    };
+    for torrent in torrents {
+        let total = torrent.content.geometry().total();
+        if let Some(done) = torrent.checked() {
+            numbers.checking += 1;
+            numbers.checked.0 += done;
+            numbers.checked.1 += total;
+        } else if torrent.is_away() {
+            numbers.away += 1;
+        } else {
+            numbers.serving += 1;
+        }
+        numbers.content = numbers.content.saturating_add(total);
+        let stats = torrent.id().and_then(|id| engine.node.torrent(id));
+        if stats.is_some() && torrent.is_downloading() {
+            let wanted = torrent.wanted_len();
+            let left = torrent.left(engine);
+            numbers.download = Some((wanted.saturating_sub(left), wanted));
+            numbers.stuck = torrent.stuck().map(str::to_owned);
+        }
+        let uploaded = stats.map_or(0, |stats| stats.uploaded);
+        numbers.uploaded = numbers.uploaded.saturating_add(uploaded);
+    }
+    numbers
+}
