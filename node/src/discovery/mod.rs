@@ -2,6 +2,7 @@
 
 pub mod announcer;
 pub mod candidates;
+pub mod dht;
 pub(crate) mod pex;
 pub mod port_mapper;
 pub mod scope;

@@ -1,0 +1,99 @@
+//! Addresses at which there may be a node, though nothing else is known of it.
+//!
+//! Those that somebody gave (configured, resolved, by PORT) are asked as soon as the budget allows; those that asked
+//! us something, or were named by others, when there is time. When all places are taken a given one takes the place of
+//! the oldest of the others, then of the oldest; the others are dropped.
+
+use super::endpoint::Endpoint;
+
+/// Where an address comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// Somebody gave it.
+    Given,
+    /// It was heard of.
+    Heard,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hints(heapless::Vec<(Endpoint, Origin), HINTS>);
+
+impl Hints {
+    pub(crate) const fn new() -> Hints {
+        Hints(heapless::Vec::new())
+    }
+
+    pub(crate) fn add(&mut self, at: Endpoint, origin: Origin) {
+        if !at.is_possible() {
+            return;
+        }
+        if let Some(known) = self.0.iter_mut().find(|(known, _)| *known == at) {
+            if origin == Origin::Given {
+                known.1 = origin;
+            }
+            return;
+        }
+        if self.0.is_full() {
+            if origin == Origin::Heard {
+                return;
+            }
+            let heard = self.0.iter().position(|(_, o)| *o == Origin::Heard);
+            self.0.remove(heard.unwrap_or(0));
+        }
+        // There is room, as was just made.
+        let _ = self.0.push((at, origin));
+    }
+
+    /// The oldest of an origin.
+    pub(crate) fn next(&self, origin: Origin) -> Option<Endpoint> {
+        let next = self.0.iter().find(|(_, o)| *o == origin);
+        next.map(|(at, _)| *at)
+    }
+
+    pub(crate) fn remove(&mut self, at: Endpoint) {
+        self.0.retain(|(known, _)| *known != at);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Addresses at a time.
+pub(crate) const HINTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::SocketAddr;
+
+    fn at(last: u8) -> Endpoint {
+        SocketAddr::from(([192, 0, 2, last], 6881)).into()
+    }
+
+    #[test]
+    fn given_ones_come_first_and_stay() {
+        let mut hints = Hints::new();
+        for n in 0..100 {
+            hints.add(at(n), Origin::Heard);
+        }
+        for n in 100..104 {
+            hints.add(at(n), Origin::Given);
+            hints.add(at(n), Origin::Heard);
+        }
+        assert_eq!(hints.next(Origin::Given), Some(at(100)));
+        assert_eq!(hints.next(Origin::Heard), Some(at(4)));
+        for n in 104..200 {
+            hints.add(at(n), Origin::Given);
+        }
+        assert_eq!(hints.next(Origin::Heard), None);
+        assert_eq!(hints.next(Origin::Given), Some(at(184)));
+        for n in 184..200 {
+            hints.remove(at(n));
+        }
+        assert!(hints.is_empty());
+        hints.add(SocketAddr::from(([0, 0, 0, 0], 6881)).into(), Origin::Given);
+        assert!(hints.is_empty());
+    }
+}

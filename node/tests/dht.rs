@@ -1,0 +1,593 @@
+//! Many nodes of the DHT in one network in memory, and nobody else: do they find each other and what they look for,
+//! and what do they send?
+
+#![allow(clippy::cast_possible_truncation)]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everseed_core::hash::InfoHash;
+use everseed_core::krpc::{
+    Body, Message, NodeId, Nodes, Query, Response, Values, put_node, put_value,
+};
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_node::discovery::dht::memory::{Memory, Sizes};
+use everseed_node::discovery::dht::{Announce, Dht, Finished, Mode, PACKET_MAX, Search};
+use everseed_node::memory::Lender;
+
+struct Heap;
+
+impl Lender<'static> for Heap {
+    fn filled<T: Clone>(&mut self, value: T, len: usize) -> &'static mut [T] {
+        vec![value; len].leak()
+    }
+    fn made<T>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+        Vec::leak((0..len).map(|_| make()).collect())
+    }
+    fn room<T>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        Box::leak(Box::new_uninit_slice(len))
+    }
+}
+
+/// Who is at an address.
+enum Host {
+    Node(Box<Dht<'static>>),
+    /// Takes everything and says nothing.
+    Silent,
+    /// Answers everything with nodes that are not there, and peers that are none.
+    Liar(NodeId),
+    /// One of a gang that names only each other, as close to the target as can be.
+    Attacker(NodeId),
+}
+
+struct World {
+    now: u64,
+    hosts: Vec<(SocketAddr, Host)>,
+    by_addr: HashMap<SocketAddr, usize>,
+    packets: BinaryHeap<Reverse<(u64, u64)>>,
+    contents: HashMap<u64, (usize, SocketAddr, Vec<u8>)>,
+    sequence: u64,
+    rng: Rng,
+    /// Peers that a host was told of, when.
+    found: Vec<(usize, u64, InfoHash, SocketAddr)>,
+    finished: Vec<(usize, Finished)>,
+    /// Queries of the watched host: when, and to whom.
+    watched: Option<usize>,
+    queries: Vec<(u64, SocketAddr)>,
+}
+
+const LATENCY: u64 = 20_000;
+
+fn public(n: usize) -> SocketAddr {
+    let n = u32::try_from(n).unwrap();
+    // Hosts of different /16s as far as there are such.
+    SocketAddr::from((
+        [
+            20 + (n / 250 % 150) as u8,
+            (n % 250) as u8,
+            (n / 7 % 250) as u8,
+            9,
+        ],
+        6881,
+    ))
+}
+
+fn node(seed: u64, now: u64) -> Host {
+    let memory = Memory::lend(&Sizes::FULL, &mut Heap);
+    let now = Instant::from_micros(now);
+    Host::Node(Box::new(Dht::new(
+        now,
+        memory,
+        Mode::On,
+        [true, true],
+        seed,
+    )))
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        World {
+            now: 1_000_000,
+            hosts: Vec::new(),
+            by_addr: HashMap::new(),
+            packets: BinaryHeap::new(),
+            contents: HashMap::new(),
+            sequence: 0,
+            rng: Rng::new(seed),
+            found: Vec::new(),
+            finished: Vec::new(),
+            watched: None,
+            queries: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, addr: SocketAddr, host: Host) -> usize {
+        self.by_addr.insert(addr, self.hosts.len());
+        self.hosts.push((addr, host));
+        self.hosts.len() - 1
+    }
+
+    fn at(&self) -> Instant {
+        Instant::from_micros(self.now)
+    }
+
+    fn dht(&mut self, host: usize) -> &mut Dht<'static> {
+        match &mut self.hosts[host].1 {
+            Host::Node(dht) => dht,
+            _ => panic!("no node"),
+        }
+    }
+
+    /// A new node that knows the first.
+    fn join(&mut self) -> usize {
+        let n = self.hosts.len();
+        let seed = self.rng.bits();
+        let host = self.add(public(n), node(seed, self.now));
+        let (now, first) = (self.at(), self.hosts[0].0);
+        self.dht(host).hint(now, first);
+        host
+    }
+
+    fn search(&mut self, host: usize, hash: InfoHash, announce: bool, urgent: bool) -> bool {
+        let now = self.at();
+        let announce = announce.then_some(Announce {
+            port: 7000,
+            seed: true,
+        });
+        self.dht(host).search(
+            now,
+            &Search {
+                info_hash: hash,
+                announce,
+                urgent,
+            },
+        )
+    }
+
+    fn post(&mut self, at: u64, to: usize, from: SocketAddr, packet: Vec<u8>) {
+        self.sequence += 1;
+        self.packets.push(Reverse((at, self.sequence)));
+        self.contents.insert(self.sequence, (to, from, packet));
+    }
+
+    /// Sends what a node wants to send, and notes when it wants to be woken.
+    fn drive(&mut self, host: usize) {
+        let (now, from) = (self.at(), self.hosts[host].0);
+        let mut packet = [0; PACKET_MAX];
+        while let Some((to, len)) = self.dht(host).poll_datagram(now, &mut packet) {
+            let bytes = packet[..len].to_vec();
+            let asks = matches!(Message::decode(&bytes).unwrap().body, Body::Query(..));
+            if self.watched == Some(host) && asks {
+                self.queries.push((self.now, to));
+            }
+            if let Some(&to) = self.by_addr.get(&to) {
+                self.post(self.now + LATENCY, to, from, bytes);
+            }
+        }
+        while let Some(finished) = self.dht(host).poll_finished() {
+            self.finished.push((host, finished));
+        }
+    }
+
+    fn arrive(&mut self, to: usize, from: SocketAddr, packet: &[u8]) {
+        let now = self.at();
+        let mut peers = Vec::new();
+        let answer = match &mut self.hosts[to].1 {
+            Host::Node(dht) => {
+                dht.datagram(now, from, packet, &mut |hash, peer| {
+                    peers.push((hash, peer))
+                });
+                None
+            }
+            Host::Silent => None,
+            Host::Liar(id) => {
+                let id = *id;
+                self.lie(id, packet, |rng| {
+                    (NodeId::random(rng), public(rng.below(60_000) as usize))
+                })
+            }
+            Host::Attacker(id) => {
+                let id = *id;
+                self.lie(id, packet, |rng| {
+                    let n = rng.below(100) as u8;
+                    (near(n), SocketAddr::from(([66, 6, 6, n], 6881)))
+                })
+            }
+        };
+        for (hash, peer) in peers {
+            self.found.push((to, self.now, hash, peer));
+        }
+        match answer {
+            Some(bytes) => {
+                let (me, back) = (self.hosts[to].0, self.by_addr[&from]);
+                self.post(self.now + LATENCY, back, me, bytes);
+            }
+            None if matches!(self.hosts[to].1, Host::Node(_)) => self.drive(to),
+            None => {}
+        }
+    }
+
+    fn lie(
+        &mut self,
+        id: NodeId,
+        packet: &[u8],
+        mut name: impl FnMut(&mut Rng) -> (NodeId, SocketAddr),
+    ) -> Option<Vec<u8>> {
+        let message = Message::decode(packet).ok()?;
+        let Body::Query(_, query) = message.body else {
+            return None;
+        };
+        let (mut nodes, mut len) = ([0; 26 * 8], 0);
+        for _ in 0..8 {
+            let (id, addr) = name(&mut self.rng);
+            len = put_node(id, addr, &mut nodes, len)?;
+        }
+        let (mut values, mut valued) = ([0; 80], 0);
+        if matches!(query, Query::GetPeers { .. }) {
+            for _ in 0..4 {
+                valued = put_value(public(50_000), &mut values, valued)?;
+            }
+        }
+        let response = Response {
+            nodes: Nodes::v4(&nodes[..len]),
+            values: Values::new(&values[..valued]),
+            token: Some(b"token"),
+            ..Response::empty(id)
+        };
+        let answer = Message {
+            body: Body::Response(response),
+            version: b"",
+            observed: Some(public(50_000)),
+            ..message
+        };
+        let mut out = [0; 1000];
+        let len = answer.encode(&mut out)?;
+        Some(out[..len].to_vec())
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, secs: f64) {
+        let end = self.now + (secs * 1e6) as u64;
+        for host in 0..self.hosts.len() {
+            if matches!(self.hosts[host].1, Host::Node(_)) {
+                self.drive(host);
+            }
+        }
+        // Deadlines are looked at in steps, packets to the microsecond.
+        while self.now < end {
+            let step = (self.now + 10_000).min(end);
+            while let Some(&Reverse((at, sequence))) = self.packets.peek() {
+                if at > step {
+                    break;
+                }
+                self.packets.pop();
+                self.now = self.now.max(at);
+                if let Some((to, from, bytes)) = self.contents.remove(&sequence) {
+                    self.arrive(to, from, &bytes);
+                }
+            }
+            self.now = step;
+            for host in 0..self.hosts.len() {
+                let due = match &self.hosts[host].1 {
+                    Host::Node(dht) => dht.deadline().is_some_and(|at| at <= self.at()),
+                    _ => false,
+                };
+                if due {
+                    self.drive(host);
+                }
+            }
+        }
+    }
+
+    /// A network of nodes that know each other, with some others between them.
+    fn grown(seed: u64, nodes: usize, silent: usize, liars: usize) -> World {
+        let mut world = World::new(seed);
+        world.add(public(0), node(seed, 1_000_000));
+        for n in 1..nodes {
+            world.join();
+            if n % 20 == 0 {
+                world.run(2.0);
+            }
+        }
+        world.run(120.0);
+        for n in 0..silent + liars {
+            let at = public(world.hosts.len());
+            let host = match n < silent {
+                true => Host::Silent,
+                false => Host::Liar(NodeId::random(&mut world.rng)),
+            };
+            world.add(at, host);
+        }
+        world
+    }
+}
+
+const HASH: InfoHash = InfoHash([0x77; 20]);
+
+/// An id that shares 152 bits with the torrent's.
+fn near(n: u8) -> NodeId {
+    let mut id = HASH.0;
+    id[19] = n;
+    NodeId(id)
+}
+
+#[test]
+fn it_fits_into_40_kib() {
+    let inside = size_of::<Dht<'_>>();
+    let all = Sizes::FULL.bytes() + inside;
+    assert!(all <= 40 * 1024, "{all} bytes, {inside} of them inside");
+}
+
+/// From nothing but one known address.
+#[test]
+fn everybody_finds_everybody() {
+    for nodes in [2, 3, 20, 300] {
+        let mut world = World::grown(1, nodes, 0, 0);
+        let (seed, searcher) = (nodes - 1, nodes / 2);
+        assert!(world.search(seed, HASH, true, true));
+        world.run(10.0);
+        let told = world.finished.iter().find(|(host, _)| *host == seed);
+        let (_, finished) = told.expect("an end");
+        assert!(
+            usize::from(finished.announced) >= (nodes - 1).min(6),
+            "{nodes}: {finished:?}"
+        );
+        if searcher == seed {
+            continue;
+        }
+        // Somebody new, who knows the first node only.
+        let new = world.join();
+        let start = world.now;
+        assert!(world.search(new, HASH, false, true));
+        world.run(10.0);
+        let found = world.found.iter().find(|(host, ..)| *host == new);
+        let &(_, at, hash, peer) = found.expect("a peer");
+        assert_eq!(
+            (hash, peer.ip(), peer.port()),
+            (HASH, world.hosts[seed].0.ip(), 7000)
+        );
+        let trips = (at - start) / (2 * LATENCY);
+        assert!(trips <= 8, "{nodes} nodes: {trips} round trips");
+    }
+}
+
+#[test]
+fn liars_and_silent_nodes_between() {
+    let mut world = World::grown(2, 150, 40, 25);
+    // They call everybody, and so have places in tables.
+    for other in 150..world.hosts.len() {
+        let (from, now) = (world.hosts[other].0, world.at());
+        for _ in 0..10 {
+            let to = world.rng.below(150) as usize;
+            world.dht(to).hint(now, from);
+        }
+    }
+    world.run(300.0);
+    assert!(world.search(140, HASH, true, true));
+    world.run(30.0);
+    for searcher in [3, 50, 120] {
+        assert!(world.search(searcher, HASH, false, true));
+    }
+    world.run(30.0);
+    let seed = world.hosts[140].0.ip();
+    for searcher in [3, 50, 120] {
+        let found = |f: &&(usize, u64, InfoHash, SocketAddr)| f.0 == searcher && f.3.ip() == seed;
+        assert!(world.found.iter().any(|f| found(&f)), "{searcher}");
+    }
+}
+
+/// A hundred nodes of one /24, with ids closest to the torrent, do not hide it.
+#[test]
+fn an_eclipse_by_one_network() {
+    let mut world = World::grown(3, 150, 0, 0);
+    for n in 0..100 {
+        let at = SocketAddr::from(([66, 6, 6, n], 6881));
+        world.add(at, Host::Attacker(near(n)));
+        let now = world.at();
+        for host in 0..150 {
+            if (host + usize::from(n)) % 5 == 0 {
+                world.dht(host).hint(now, at);
+            }
+        }
+        world.run(1.0);
+    }
+    world.run(200.0);
+    assert!(world.search(10, HASH, true, true));
+    world.run(20.0);
+    let (_, finished) = world.finished[0];
+    assert!(finished.announced >= 5, "{finished:?}");
+    for searcher in [30, 60, 90] {
+        assert!(world.search(searcher, HASH, false, true));
+    }
+    world.run(20.0);
+    for searcher in [30, 60, 90] {
+        let seed = world.hosts[10].0.ip();
+        assert!(
+            world
+                .found
+                .iter()
+                .any(|f| f.0 == searcher && f.3.ip() == seed),
+            "{searcher}"
+        );
+    }
+}
+
+/// Queries of a node with so many torrents over some hours: within the budget in every window, and calm at rest.
+fn queries_of_a_seed(torrents: u32, hours: u64) -> f64 {
+    let mut world = World::grown(4, 150, 0, 0);
+    let host = world.join();
+    world.watched = Some(host);
+    let start = world.now;
+    // Each torrent every half hour, as far as there is time.
+    let mut next: Vec<u64> = vec![start; torrents as usize];
+    let mut turn = 0;
+    while world.now - start < hours * 3_600_000_000 {
+        world.run(1.0);
+        while world.dht(host).is_ready() && next[turn] <= world.now {
+            let mut hash = [0; 20];
+            Rng::new(turn as u64).fill(&mut hash);
+            if !world.search(host, InfoHash(hash), true, false) {
+                break;
+            }
+            next[turn] = world.now + 1_500_000_000;
+            turn = (turn + 1) % next.len();
+        }
+        world.drive(host);
+    }
+    let queries = &world.queries;
+    let mut distinct = HashMap::<SocketAddr, u32>::new();
+    let (mut oldest, mut second) = (0, 0);
+    for (n, &(at, to)) in queries.iter().enumerate() {
+        *distinct.entry(to).or_default() += 1;
+        while at - queries[oldest].0 >= 119_000_000 {
+            let gone = distinct.get_mut(&queries[oldest].1).unwrap();
+            *gone -= 1;
+            if *gone == 0 {
+                distinct.remove(&queries[oldest].1);
+            }
+            oldest += 1;
+        }
+        assert!(distinct.len() <= 200, "{} destinations", distinct.len());
+        while at - queries[second].0 >= 1_000_000 {
+            second += 1;
+        }
+        assert!(n + 1 - second <= 25, "queries in a second");
+    }
+    let within = queries.iter().filter(|(at, _)| *at - start <= 180_000_000);
+    let flows: BTreeSet<_> = within.map(|(_, to)| to).collect();
+    let settled = queries
+        .iter()
+        .filter(|(at, _)| *at - start > 120_000_000)
+        .count();
+    let minutes = hours as f64 * 60.0 - 2.0;
+    let rate = settled as f64 / minutes;
+    println!(
+        "{torrents} torrents: {rate:.1} queries a minute, {} flows in 180 s",
+        flows.len()
+    );
+    if torrents <= 1 {
+        assert!(flows.len() <= 40, "{} flows", flows.len());
+    }
+    rate
+}
+
+#[test]
+fn queries_are_within_the_budget() {
+    assert!(queries_of_a_seed(1, 2) <= 12.0);
+    assert!(queries_of_a_seed(100, 1) <= 200.0);
+    assert!(queries_of_a_seed(10_000, 1) <= 300.0);
+}
+
+/// A day without a network does not empty the table, and what is kept leads back in.
+#[test]
+fn kept_nodes_lead_back() {
+    let mut world = World::grown(5, 60, 0, 0);
+    let mut kept = [0; 2048];
+    let len = world.dht(30).keep(&mut kept).unwrap();
+    let again = world.add(public(500), node(99, world.now));
+    let now = world.at();
+    world.dht(again).restore(now, &kept[..len]);
+    assert!(!world.dht(again).poll_names(now), "kept nodes come first");
+    world.run(60.0);
+    assert!(world.dht(again).stats().nodes[0] >= 8);
+    // Nobody known at all: names, again and again, but not often.
+    let alone = world.add(public(501), node(98, world.now));
+    let start = world.now;
+    let mut asked = Vec::new();
+    while world.now - start < 3_600_000_000 {
+        let now = world.at();
+        if world.dht(alone).poll_names(now) {
+            asked.push((world.now - start) / 60_000_000);
+        }
+        world.now += 1_000_000;
+    }
+    assert_eq!(asked, [0, 1, 3, 7, 15, 31]);
+}
+
+/// Spoofed floods: nothing is sent that is longer than twice what came, or more often than the budget says.
+#[test]
+fn floods_do_not_amplify() {
+    let mut world = World::grown(6, 40, 0, 0);
+    let mut rng = Rng::new(1);
+    let (mut came, mut answered) = (0, 0);
+    let start = world.now;
+    let mut packet = [0; PACKET_MAX];
+    for n in 0..20_000_u32 {
+        world.now += 1_000;
+        let now = world.at();
+        let from = SocketAddr::from((rng.bits32().to_be_bytes(), 6881));
+        let query = match n % 3 {
+            0 => Query::Ping,
+            1 => Query::FindNode {
+                target: NodeId::random(&mut rng),
+                want: Default::default(),
+            },
+            _ => Query::GetPeers {
+                info_hash: NodeId(HASH.0),
+                want: Default::default(),
+                noseed: false,
+                scrape: true,
+            },
+        };
+        let message = Message {
+            transaction: b"xx",
+            version: b"",
+            read_only: false,
+            observed: None,
+            body: Body::Query(NodeId::random(&mut rng), query),
+        };
+        let len = message.encode(&mut packet).unwrap();
+        let bytes = packet[..len].to_vec();
+        came += len;
+        let dht = world.dht(5);
+        dht.datagram(now, from, &bytes, &mut |_, _| panic!("nobody searches"));
+        while let Some((to, len)) = dht.poll_datagram(now, &mut packet) {
+            let answer = Message::decode(&packet[..len]).unwrap();
+            if !matches!(answer.body, Body::Query(..)) {
+                assert!(to == from && len <= 2 * bytes.len());
+                answered += 1;
+            }
+        }
+    }
+    let secs = (world.now - start) / 1_000_000;
+    assert!(
+        answered <= 40 + 20 * secs,
+        "{answered} answers in {secs} s for {came} bytes"
+    );
+    let stats = world.dht(5).stats();
+    assert!(stats.dropped > 0 && stats.stored == 0);
+}
+
+/// Nonsense never panics, and is answered by nobody.
+#[test]
+fn nonsense() {
+    let mut world = World::grown(7, 3, 0, 0);
+    let mut rng = Rng::new(8);
+    let now = world.at();
+    for _ in 0..20_000 {
+        let mut bytes = *b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz1234564:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
+        for _ in 0..rng.below(6) {
+            let at = rng.below(bytes.len() as u32) as usize;
+            bytes[at] = rng.below(256) as u8;
+        }
+        let len = rng.below(bytes.len() as u32 + 1) as usize;
+        let from = SocketAddr::from((rng.bits32().to_be_bytes(), rng.below(65536) as u16));
+        let mut packet = [0; PACKET_MAX];
+        let dht = world.dht(1);
+        dht.datagram(
+            now + Duration::from_secs(1),
+            from,
+            &bytes[..len],
+            &mut |_, _| panic!(),
+        );
+        while dht
+            .poll_datagram(now + Duration::from_secs(1), &mut packet)
+            .is_some()
+        {}
+    }
+    assert_eq!(world.dht(1).stats().stored, 0);
+}
