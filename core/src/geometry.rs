@@ -61,10 +61,25 @@ pub struct BlockRef {
 ///
 /// Invariants: `1 <= piece_len <= MAX_PIECE`, `1 <= total <= MAX_TOTAL`, and the number of pieces
 /// fits in `u32`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "(u64, u32)", into = "(u64, u32)")]
 pub struct Geometry {
     total: u64,
     piece_len: u32,
+}
+
+impl From<Geometry> for (u64, u32) {
+    fn from(geometry: Geometry) -> (u64, u32) {
+        (geometry.total, geometry.piece_len)
+    }
+}
+
+impl TryFrom<(u64, u32)> for Geometry {
+    type Error = GeometryError;
+
+    fn try_from((total, piece_len): (u64, u32)) -> Result<Geometry, GeometryError> {
+        Geometry::new(total, piece_len.into())
+    }
 }
 
 /// Why two numbers are no [`Geometry`].

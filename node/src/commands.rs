@@ -16,12 +16,74 @@ use crate::audit::audit;
 use crate::discovery::announcer::{AnnounceId, Job};
 use crate::discovery::udp_trackers::UdpOutcome;
 use crate::discovery::{self, Discovery};
+use crate::input::{Input, Output};
 use crate::node::Node;
 use crate::peer::{ConnId, Reason};
 use crate::torrent;
 use crate::torrent::publicity::Publicity;
 
 impl<'m> Node<'m> {
+    /// Tells the node anything that has no bytes to be moved, see [`Input`]: the one door, by which a trace is written
+    /// and told again. Each of these is also a method of its own.
+    ///
+    /// # Panics
+    /// If it has bytes to be moved.
+    pub fn input(&mut self, now: Instant, input: Input<'_>) -> Output {
+        match input {
+            Input::Add {
+                info_hash,
+                geometry,
+                have,
+                uploaded,
+            } => return Output::Torrent(self.add(info_hash, geometry, have, uploaded)),
+            Input::Know(info_hash) => return Output::Torrent(self.know(info_hash)),
+            Input::AddUnknown(hash) => return Output::Torrent(self.add_unknown(now, hash)),
+            Input::Wake {
+                id,
+                geometry,
+                have,
+                uploaded,
+            } => return Output::Room(self.wake(now, id, geometry, have, uploaded)),
+            Input::WakeUnknown(id) => return Output::Room(self.wake_unknown(now, id)),
+            Input::BeginContent {
+                id,
+                geometry,
+                have,
+                uploaded,
+            } => return Output::Room(self.begin_content(now, id, geometry, have, uploaded)),
+            Input::Download(id, wanted, order) => {
+                return Output::Room(self.download(now, id, wanted, order));
+            }
+            Input::Announce(id, tier, trackers) => {
+                return Output::Accepted(self.announce(now, id, tier, trackers).is_ok());
+            }
+            Input::AnnounceByUdp {
+                job,
+                addrs,
+                url_data,
+                seed,
+            } => return Output::Accepted(self.announce_by_udp(now, job, addrs, url_data, seed)),
+            Input::Accept(from) => return Output::Conn(self.accept(now, from)),
+            Input::Poll => return Output::Action(self.poll(now)),
+            Input::Sleep(id) => self.sleep(id),
+            Input::AnnounceAnew => self.announce_anew(now),
+            Input::SetLimits(limits) => self.set_limits(now, limits),
+            Input::OfferMetadata(id, len) => self.offer_metadata(id, len),
+            Input::Remove(id) => self.remove(now, id),
+            Input::ForgetTrackers(id) => self.forget_trackers(now, id),
+            Input::Publish(id, publicity) => self.publish(now, id, publicity),
+            Input::ReachedAt(addr) => self.reached_at(now, addr),
+            Input::Stop => self.stop(now),
+            Input::Event(event) => self.event(now, event),
+            Input::Transmitted(id, len) => self.transmitted(now, id, len as usize),
+            Input::Tick => self.tick(now),
+            Input::Datagram(from, packet) => self.datagram(now, from, packet),
+            Input::RecvSpace(_) | Input::Received(..) | Input::Transmit(..) => panic!("{BYTES}"),
+            Input::TakeBlock(_) | Input::Written(..) | Input::PollDatagram(_) => panic!("{BYTES}"),
+        }
+        Output::Done
+    }
+
     /// Looks whether every slot is with somebody and every count is right. Simulators and tests call it as
     /// often as they can afford; a host has no need to.
     ///
@@ -474,3 +536,6 @@ impl<'m> Node<'m> {
             .is_some_and(|slot| self.parts.cx.peers[slot].download.pending.len > 0)
     }
 }
+
+/// Why there is no other way than the method.
+const BYTES: &str = "what has bytes to be moved has a method";

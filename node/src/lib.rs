@@ -7,6 +7,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`api`] | what a host and its node tell each other |
+//! | [`input`] | the one door in |
 //! | `swarm` | connections: who is let in, what is said, when they end |
 //! | `upload` | requests of peers, the choker, the rate limits |
 //! | `download` | blocks that are requested and received, until their piece is verified |
@@ -26,6 +27,7 @@ mod commands;
 mod context;
 pub mod discovery;
 mod download;
+pub mod input;
 pub mod memory;
 mod node;
 mod parts;

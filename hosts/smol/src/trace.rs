@@ -1,7 +1,8 @@
 //! The node as the engine knows it, which can write down all that it is told: `--trace`.
 //!
-//! Every method of the node that changes it is here again under its name; the others come through
-//! `Deref`. So nothing can be told to the node that is missing in its trace.
+//! All that changes the node goes through [`Traced::input`], but for what moves bytes and what is done for every block,
+//! which is written down on the way; what only asks comes through `Deref`. So nothing can be told to the node that is
+//! missing in its trace.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -17,7 +18,7 @@ use everseed_core::time::Instant;
 use everseed_node::discovery::announcer::Full;
 use everseed_node::trace::{Entry, Head, Input, Output, len};
 use everseed_node::{
-    Action, AddError, Bodies, ConnId, Event, Have, Identity, Job, Limits, Memory, Node, Order,
+    Action, AddError, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,
     Publicity, StorageError, Wanted,
 };
 
@@ -53,6 +54,13 @@ impl Traced {
         Ok(Traced { node, tape })
     }
 
+    /// Tells the node something, and writes it down.
+    pub(crate) fn input(&mut self, now: Instant, input: Input<'_>) -> Output {
+        let output = self.node.input(now, input);
+        self.note(now, || input, || output);
+        output
+    }
+
     pub(crate) fn add(
         &mut self,
         now: Instant,
@@ -61,17 +69,13 @@ impl Traced {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<TorrentId, AddError> {
-        let answer = self.node.add(info_hash, geometry, have, uploaded);
-        let (total, piece_len) = (geometry.total(), geometry.piece_len());
-        let input = || Input::Add {
+        let input = Input::Add {
             info_hash,
-            total,
-            piece_len,
+            geometry,
             have,
             uploaded,
         };
-        self.note(now, input, || Output::Torrent(answer));
-        answer
+        self.input(now, input).torrent()
     }
 
     pub(crate) fn add_unknown(
@@ -90,9 +94,7 @@ impl Traced {
         now: Instant,
         info_hash: InfoHash,
     ) -> Result<TorrentId, AddError> {
-        let answer = self.node.know(info_hash);
-        self.note(now, || Input::Know(info_hash), || Output::Torrent(answer));
-        answer
+        self.input(now, Input::Know(info_hash)).torrent()
     }
 
     pub(crate) fn wake(
@@ -103,37 +105,13 @@ impl Traced {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<(), AddError> {
-        let answer = self.node.wake(now, id, geometry, have, uploaded);
-        let (total, piece_len) = (geometry.total(), geometry.piece_len());
-        let input = || Input::Wake {
+        let input = Input::Wake {
             id,
-            total,
-            piece_len,
+            geometry,
             have,
             uploaded,
         };
-        self.note(now, input, || Output::Accepted(answer.is_ok()));
-        answer
-    }
-
-    pub(crate) fn sleep(&mut self, now: Instant, id: TorrentId) {
-        self.node.sleep(id);
-        self.note(now, || Input::Sleep(id), || Output::Done);
-    }
-
-    pub(crate) fn announce_anew(&mut self, now: Instant) {
-        self.node.announce_anew(now);
-        self.note(now, || Input::AnnounceAnew, || Output::Done);
-    }
-
-    pub(crate) fn set_limits(&mut self, now: Instant, limits: Limits) {
-        self.node.set_limits(now, limits);
-        self.note(now, || Input::SetLimits(limits), || Output::Done);
-    }
-
-    pub(crate) fn offer_metadata(&mut self, now: Instant, id: TorrentId, len: u32) {
-        self.node.offer_metadata(id, len);
-        self.note(now, || Input::OfferMetadata(id, len), || Output::Done);
+        self.input(now, input).room()
     }
 
     pub(crate) fn download(
@@ -143,10 +121,7 @@ impl Traced {
         wanted: Wanted<'_>,
         order: Order,
     ) -> Result<(), AddError> {
-        let answer = self.node.download(now, id, wanted, order);
-        let output = || Output::Accepted(answer.is_ok());
-        self.note(now, || Input::Download(id, wanted, order), output);
-        answer
+        self.input(now, Input::Download(id, wanted, order)).room()
     }
 
     pub(crate) fn announce(
@@ -156,41 +131,65 @@ impl Traced {
         tier: u8,
         trackers: u8,
     ) -> Result<(), Full> {
-        let answer = self.node.announce(now, id, tier, trackers);
-        let output = || Output::Accepted(answer.is_ok());
-        self.note(now, || Input::Announce(id, tier, trackers), output);
-        answer
+        match self.input(now, Input::Announce(id, tier, trackers)) {
+            Output::Accepted(true) => Ok(()),
+            _ => Err(Full),
+        }
+    }
+
+    pub(crate) fn sleep(&mut self, now: Instant, id: TorrentId) {
+        self.input(now, Input::Sleep(id));
+    }
+
+    pub(crate) fn announce_anew(&mut self, now: Instant) {
+        self.input(now, Input::AnnounceAnew);
+    }
+
+    pub(crate) fn set_limits(&mut self, now: Instant, limits: Limits) {
+        self.input(now, Input::SetLimits(limits));
+    }
+
+    pub(crate) fn offer_metadata(&mut self, now: Instant, id: TorrentId, len: u32) {
+        self.input(now, Input::OfferMetadata(id, len));
     }
 
     pub(crate) fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
-        self.node.forget_trackers(now, id);
-        self.note(now, || Input::ForgetTrackers(id), || Output::Done);
+        self.input(now, Input::ForgetTrackers(id));
     }
 
     pub(crate) fn publish(&mut self, now: Instant, id: TorrentId, publicity: Publicity) {
-        self.node.publish(now, id, publicity);
-        self.note(now, || Input::Publish(id, publicity), || Output::Done);
+        self.input(now, Input::Publish(id, publicity));
     }
 
     pub(crate) fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
-        self.node.reached_at(now, addr);
-        self.note(now, || Input::ReachedAt(addr), || Output::Done);
+        self.input(now, Input::ReachedAt(addr));
     }
 
     pub(crate) fn remove(&mut self, now: Instant, id: TorrentId) {
-        self.node.remove(now, id);
-        self.note(now, || Input::Remove(id), || Output::Done);
+        self.input(now, Input::Remove(id));
     }
 
     pub(crate) fn stop(&mut self, now: Instant) {
-        self.node.stop(now);
-        self.note(now, || Input::Stop, || Output::Done);
+        self.input(now, Input::Stop);
     }
 
     pub(crate) fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
-        let answer = self.node.accept(now, from);
-        self.note(now, || Input::Accept(from), || Output::Conn(answer));
-        answer
+        match self.input(now, Input::Accept(from)) {
+            Output::Conn(conn) => conn,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn event(&mut self, now: Instant, event: Event<'_>) {
+        self.input(now, Input::Event(event));
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.input(now, Input::Tick);
+    }
+
+    pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.input(now, Input::Datagram(from, packet));
     }
 
     pub(crate) fn recv_space(&mut self, now: Instant, id: ConnId) -> Option<&mut [u8]> {
@@ -209,11 +208,6 @@ impl Traced {
             tape.write(now, Input::Received(id, bytes), Output::Done);
         }
         self.node.received(now, id, len);
-    }
-
-    pub(crate) fn event(&mut self, now: Instant, event: Event<'_>) {
-        self.node.event(now, event);
-        self.note(now, || Input::Event(event), || Output::Done);
     }
 
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
@@ -258,35 +252,6 @@ impl Traced {
     ) {
         self.node.written(id, bytes, result);
         self.note(now, || Input::Written(id, result), || Output::Done);
-    }
-
-    pub(crate) fn tick(&mut self, now: Instant) {
-        self.node.tick(now);
-        self.note(now, || Input::Tick, || Output::Done);
-    }
-
-    pub(crate) fn announce_by_udp(
-        &mut self,
-        now: Instant,
-        job: Job,
-        addrs: [Option<SocketAddr>; 2],
-        url_data: &str,
-        seed: u64,
-    ) -> bool {
-        let answer = self.node.announce_by_udp(now, job, addrs, url_data, seed);
-        let input = || Input::AnnounceByUdp {
-            job,
-            addrs,
-            url_data,
-            seed,
-        };
-        self.note(now, input, || Output::Accepted(answer));
-        answer
-    }
-
-    pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        self.node.datagram(now, from, packet);
-        self.note(now, || Input::Datagram(from, packet), || Output::Done);
     }
 
     pub(crate) fn poll_datagram(

@@ -84,8 +84,7 @@ impl Exchange {
         url_data: &str,
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
-        self.tick(now);
-        if self.outcome.is_some() || now < self.next_at {
+        if self.outcome.is_some() || now < self.next_at || self.tries == TRIES {
             return None;
         }
         let fresh = |&(_, at): &(u64, Instant)| now - at < CONNECTION_LIFETIME;
@@ -243,6 +242,7 @@ mod tests {
 
     fn send(exchange: &mut Exchange, now: Instant) -> Option<Vec<u8>> {
         let mut packet = [0; REQUEST_MAX];
+        exchange.tick(now);
         let (to, len) = exchange.poll_datagram(now, &REPORT, "/announce", &mut packet)?;
         assert_eq!(to, tracker());
         Some(packet[..len].to_vec())

@@ -24,6 +24,7 @@ use everseed_core::tracker::{Family, Report};
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
 use everseed_node::discovery::udp_trackers::UdpOutcome;
+use everseed_node::input::{Input, Output};
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Job, PACKET_MAX, Publicity, Reason, Source, StorageError,
 };
@@ -314,8 +315,13 @@ impl Engine {
         seed: u64,
     ) -> bool {
         self.busy = true;
-        self.node
-            .announce_by_udp(self.clock.now(), job, addrs, url_data, seed)
+        let input = Input::AnnounceByUdp {
+            job,
+            addrs,
+            url_data,
+            seed,
+        };
+        self.node.input(self.clock.now(), input) == Output::Accepted(true)
     }
 
     /// The time that the node lives in.
