@@ -11,11 +11,12 @@ use everseed_core::magnet::Magnet;
 use everseed_node::{Event, PeerSource};
 
 use super::listening::Listening;
+use super::opening::begin_download;
 use super::reload;
 use super::room::{plan, say_if_few};
 use super::sources::Sources;
 use super::unknown::{Awaited, MOST};
-use super::{Session, begin_download, broken};
+use super::{Session, broken};
 use crate::failure::Failure;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;

@@ -1,5 +1,17 @@
-//! `everseed seed`, `get` and `run`: files, folders and torrents, served until somebody says stop, and
-//! downloaded first if need be.
+//! The torrents that are shared, and what happens to them: `everseed seed`, `get` and `run`.
+//!
+//! A [`Session`] owns its parts side by side: [`Torrents`], those that are awake and asleep; the [`Library`] of a
+//! service, what is to be shared and how far each of it has come; where it listens; what is shown. A part is told what
+//! it needs of the others, and names none that is above it.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `opening`, `fetching` | how a session begins, and `get` with a magnet link |
+//! | `torrents`, `torrent` | all torrents, and one from its first check to its end |
+//! | `library`, `entry` | what a service looks after; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change it |
+//! | `loader`, `sources`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
+//! | `watch`, `scout`, `index` | watched folders, on a thread of their own |
+//! | `listening`, `network`, `reach` | where we listen, and what others are told of it |
 
 mod announcing;
 mod asleep;
@@ -17,6 +29,7 @@ mod links;
 mod listening;
 mod loader;
 mod network;
+mod opening;
 mod reach;
 mod reload;
 mod renewal;
@@ -43,20 +56,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everseed_disk::{Content, check};
 use everseed_node::{Event, Identity, Limits, PeerSource};
 
 use self::announcing::Failing;
-use self::fetch::{DISK_FULL, Download, UNFINISHED};
+use self::fetch::UNFINISHED;
 use self::identity::{peer_id, random};
-use self::library::{Library, Reloaded, STARTING};
+use self::library::{Library, Reloaded};
 use self::listening::Listening;
 use self::network::say_ours;
 use self::reach::{Reach, hosts};
-use self::room::{limits, plan, publicity, room, say_if_few};
+use self::room::{limits, publicity};
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
-use self::sources::{Source, Sources, is_given};
 use self::status::{Numbers, Status};
 use self::torrent::ManagedTorrent;
 use self::torrents::{Torrents, numbers};
@@ -71,10 +82,9 @@ use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::slow::Slow;
 use crate::storage::catalogue::Catalogue;
-use crate::storage::mount_guard::{Found, Place};
 use crate::storage::state::State;
 use crate::storage::worker::Done;
-use crate::text::{Output, escape, is_live, size};
+use crate::text::{Output, is_live, size};
 use crate::trace::Traced;
 use crate::web::clients::Clients;
 use crate::web::tracker::{Table, serve};
@@ -116,100 +126,6 @@ pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failur
 
 fn broken(error: io::Error) -> Failure {
     Failure::Failed(format!("the event loop failed: {error}"))
-}
-
-impl Session {
-    /// Everything that is named, ready to run.
-    fn open(
-        mut args: SeedArgs,
-        state: State,
-        listening: Listening,
-        get: Option<&Fetch>,
-        original: Option<&Path>,
-    ) -> Result<Session, Failure> {
-        let first = listening.local();
-        let own_tracker = Reach::new(&args, first).own_tracker;
-        let sources = Sources {
-            state: &state,
-            asked: true,
-            original,
-            data: args.data.as_deref(),
-            files: &args.files,
-            within: None,
-            links: args.links,
-            make: &args.make,
-            own_tracker: &own_tracker,
-        };
-        let paths = std::mem::take(&mut args.paths);
-        let mut opened: Vec<(usize, Source)> = Vec::with_capacity(paths.len());
-        let mut order: Vec<usize> = (0..paths.len()).collect();
-        // What torrents describe has to be known before any is made.
-        order.sort_by_key(|&number| !is_given(&paths[number]));
-        for number in order {
-            let path = &paths[number];
-            let source = sources.open(path);
-            let source = source.map_err(|trouble| Failure::Failed(trouble.text()))?;
-            let hash = |s: &Source| s.content.metainfo().info_hash;
-            if opened.iter().any(|(_, other)| hash(other) == hash(&source)) {
-                let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
-                log::warn!("{shown}: the same torrent was named before, so this one is left out");
-            } else {
-                opened.push((number, source));
-            }
-        }
-        opened.sort_by_key(|&(number, _)| number);
-        let opened: Vec<Source> = opened.into_iter().map(|(_, source)| source).collect();
-        state.described().sync();
-        state.described().rest();
-        let mut download = None;
-        if let Some(get) = get {
-            download = Some(begin_download(&state, &opened[0].content, get)?);
-        }
-        say_if_few(&args);
-        let mut plan = plan(&args);
-        for source in &opened {
-            let geometry = &source.content.metainfo().geometry;
-            plan.add(geometry, source.tiers.len());
-            if download.is_some() {
-                plan.add_download(geometry);
-            }
-        }
-        let plan = plan
-            .fit(args.memory)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        let down = get.and_then(|get| get.down);
-        let session = Session::new(&args, state, listening, plan, down);
-        let mut session = session.map_err(Failure::Failed)?;
-        let introduced = session.torrents.introduce(&opened);
-        introduced.map_err(Failure::Failed)?;
-        session.open_listeners();
-        let engine = Rc::clone(&session.engine);
-        for source in opened {
-            let engine = &mut engine.borrow_mut();
-            session.torrents.add(engine, source, download.take());
-        }
-        session.slow.turn();
-        Ok(session)
-    }
-}
-
-/// What `get` does before anything is asked for.
-fn begin_download(state: &State, content: &Content, get: &Fetch) -> Result<Download, Failure> {
-    let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-    let mut plan = fetch::plan(state, content, get).map_err(refused)?;
-    let root = content.root();
-    let before = state.place(content.metainfo().info_hash, &root);
-    // A disk that is not mounted is waited for; any other trouble is better told at once.
-    if let Found::There(_) = Place::look(&root, before.as_ref())
-        && check::is_nothing_there(content)
-    {
-        let nothing = vec![0; content.geometry().bitfield_len() as usize];
-        fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
-            let code = if error.is_no_space() { DISK_FULL } else { 1 };
-            Failure::Code(error.to_string(), code)
-        })?;
-    }
-    Ok(plan)
 }
 
 /// Everything that runs.
@@ -320,42 +236,6 @@ impl Session {
             awaited: None,
             failed: None,
         })
-    }
-
-    /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
-    fn open_service(args: &RunArgs, config: Config) -> Result<Session, Failure> {
-        let state = State::open_lasting(&config.seed.state, config.state_in_ram);
-        let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
-        let mut listening = Listening::new(&config.seed);
-        listening.take();
-        say_if_few(&config.seed);
-        let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-        let session = Session::new(&config.seed, state, listening, room, config.down);
-        let mut session = session.map_err(Failure::Failed)?;
-        session.torrents.calm = true;
-        session.open_listeners();
-        let engine = Rc::clone(&session.engine);
-        let mut engine = engine.borrow_mut();
-        engine.pause_listening(Some(STARTING));
-        let reload = session.signals.take_reload();
-        reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-        let (torrents, way, spawner) = (
-            &mut session.torrents,
-            &engine.way_out,
-            session.slow.spawner(),
-        );
-        let mut library = Library::new(args.clone(), config, room, torrents, way, spawner);
-        library.name_items();
-        library.load_catalogue(torrents, &mut engine);
-        session.farewell = SERVICE_FAREWELL;
-        if !is_live(&io::stdout()) {
-            // Numbers every ten seconds are no news for a log.
-            session.status = Status::new(true);
-        }
-        library.manager.ready();
-        session.library = Some(library);
-        drop(engine);
-        Ok(session)
     }
 
     /// Lets peers in at all addresses that were taken.
@@ -710,9 +590,6 @@ const SAVE: Duration = Duration::from_secs(600);
 
 /// How long trackers have to hear the farewell.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// The same for a service; the rest of a second is for the state.
-const SERVICE_FAREWELL: Duration = Duration::from_millis(600);
 
 /// One press of Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
