@@ -21,6 +21,7 @@ mod incomplete;
 mod interface;
 mod known;
 mod loaded;
+mod magnet;
 mod manager;
 mod many;
 mod memory;
