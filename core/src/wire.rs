@@ -241,22 +241,22 @@ impl Message {
 
     fn id(&self) -> u8 {
         match *self {
-            Message::Choke => 0,
-            Message::Unchoke => 1,
-            Message::Interested => 2,
-            Message::NotInterested => 3,
-            Message::Have(_) => 4,
-            Message::Bitfield { .. } => 5,
-            Message::Request(_) => 6,
-            Message::Piece(_) => 7,
-            Message::Cancel(_) => 8,
-            Message::Port(_) => 9,
-            Message::Suggest(_) => 13,
-            Message::HaveAll => 14,
-            Message::HaveNone => 15,
-            Message::Reject(_) => 16,
-            Message::AllowedFast(_) => 17,
-            Message::Extended { .. } => 20,
+            Message::Choke => id::CHOKE,
+            Message::Unchoke => id::UNCHOKE,
+            Message::Interested => id::INTERESTED,
+            Message::NotInterested => id::NOT_INTERESTED,
+            Message::Have(_) => id::HAVE,
+            Message::Bitfield { .. } => id::BITFIELD,
+            Message::Request(_) => id::REQUEST,
+            Message::Piece(_) => id::PIECE,
+            Message::Cancel(_) => id::CANCEL,
+            Message::Port(_) => id::PORT,
+            Message::Suggest(_) => id::SUGGEST,
+            Message::HaveAll => id::HAVE_ALL,
+            Message::HaveNone => id::HAVE_NONE,
+            Message::Reject(_) => id::REJECT,
+            Message::AllowedFast(_) => id::ALLOWED_FAST,
+            Message::Extended { .. } => id::EXTENDED,
             Message::Unknown { id, .. } => id,
             // It has no id: `encode` answers before it asks.
             Message::KeepAlive => 0,
@@ -436,25 +436,25 @@ impl Decoder {
         };
         let exact = || block(u32_at(&self.head, 13));
         match id {
-            0 => Message::Choke,
-            1 => Message::Unchoke,
-            2 => Message::Interested,
-            3 => Message::NotInterested,
-            4 => Message::Have(u32_at(&self.head, 5)),
-            5 => Message::Bitfield { len: payload },
-            6 => Message::Request(exact()),
-            7 => Message::Piece(block(payload)),
-            8 => Message::Cancel(exact()),
-            9 => {
+            id::CHOKE => Message::Choke,
+            id::UNCHOKE => Message::Unchoke,
+            id::INTERESTED => Message::Interested,
+            id::NOT_INTERESTED => Message::NotInterested,
+            id::HAVE => Message::Have(u32_at(&self.head, 5)),
+            id::BITFIELD => Message::Bitfield { len: payload },
+            id::REQUEST => Message::Request(exact()),
+            id::PIECE => Message::Piece(block(payload)),
+            id::CANCEL => Message::Cancel(exact()),
+            id::PORT => {
                 let [_, _, _, _, _, high, low, ..] = self.head;
                 Message::Port(u16::from_be_bytes([high, low]))
             }
-            13 => Message::Suggest(u32_at(&self.head, 5)),
-            14 => Message::HaveAll,
-            15 => Message::HaveNone,
-            16 => Message::Reject(exact()),
-            17 => Message::AllowedFast(u32_at(&self.head, 5)),
-            20 => {
+            id::SUGGEST => Message::Suggest(u32_at(&self.head, 5)),
+            id::HAVE_ALL => Message::HaveAll,
+            id::HAVE_NONE => Message::HaveNone,
+            id::REJECT => Message::Reject(exact()),
+            id::ALLOWED_FAST => Message::AllowedFast(u32_at(&self.head, 5)),
+            id::EXTENDED => {
                 let [_, _, _, _, _, extended, ..] = self.head;
                 Message::Extended {
                     id: extended,
@@ -467,17 +467,17 @@ impl Decoder {
 }
 
 fn is_known(id: u8) -> bool {
-    matches!(id, 0..=9 | 13..=17 | 20)
+    matches!(id, id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST | id::EXTENDED)
 }
 
 /// Bytes between a message's id and its payload.
 fn fixed_len(id: u8) -> u32 {
     match id {
-        4 | 13 | 17 => 4,
-        6 | 8 | 16 => 12,
-        7 => 8,
-        9 => 2,
-        20 => 1,
+        id::HAVE | id::SUGGEST | id::ALLOWED_FAST => 4,
+        id::REQUEST | id::CANCEL | id::REJECT => 12,
+        id::PIECE => 8,
+        id::PORT => 2,
+        id::EXTENDED => 1,
         _ => 0,
     }
 }
@@ -485,6 +485,26 @@ fn fixed_len(id: u8) -> u32 {
 fn u32_at(bytes: &[u8; HEAD], at: usize) -> u32 {
     let four = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>);
     four.map_or(0, |four| u32::from_be_bytes(*four))
+}
+
+/// The ids of messages on the wire (BEP 3, 5, 6, 10).
+mod id {
+    pub(super) const CHOKE: u8 = 0;
+    pub(super) const UNCHOKE: u8 = 1;
+    pub(super) const INTERESTED: u8 = 2;
+    pub(super) const NOT_INTERESTED: u8 = 3;
+    pub(super) const HAVE: u8 = 4;
+    pub(super) const BITFIELD: u8 = 5;
+    pub(super) const REQUEST: u8 = 6;
+    pub(super) const PIECE: u8 = 7;
+    pub(super) const CANCEL: u8 = 8;
+    pub(super) const PORT: u8 = 9;
+    pub(super) const SUGGEST: u8 = 13;
+    pub(super) const HAVE_ALL: u8 = 14;
+    pub(super) const HAVE_NONE: u8 = 15;
+    pub(super) const REJECT: u8 = 16;
+    pub(super) const ALLOWED_FAST: u8 = 17;
+    pub(super) const EXTENDED: u8 = 20;
 }
 
 #[cfg(test)]

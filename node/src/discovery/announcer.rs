@@ -23,7 +23,7 @@
 //!   announces leave [`PACE`] apart.
 //!
 //! Invariant: a free slot is in no job; at most [`MAX_IN_FLIGHT`] regular jobs and as many `stopped`
-//! ones are in pending block, so that dead trackers do not delay a farewell.
+//! ones are under way, so that dead trackers do not delay a farewell.
 
 use core::time::Duration;
 
@@ -114,7 +114,7 @@ pub struct Full;
 pub struct Announcer<'m> {
     slots: &'m mut [Slot],
     used: usize,
-    /// Regular jobs in pending block, and `stopped` ones.
+    /// Regular jobs under way, and `stopped` ones.
     in_flight: [usize; 2],
     /// No regular job is given out before this.
     paced_until: Instant,
@@ -206,7 +206,7 @@ impl<'m> Announcer<'m> {
         }
     }
 
-    /// Announces nothing any more, but for `stopped` where `told` says so of the torrent. What is in pending block for
+    /// Announces nothing any more, but for `stopped` where `told` says so of the torrent. What is under way for
     /// it is waited for, until [`is_idle`](Self::is_idle); the host may stop waiting when it likes.
     pub fn stop(&mut self, now: Instant, told: impl Fn(TorrentId) -> bool) {
         for index in 0..self.slots.len() {
@@ -414,7 +414,7 @@ impl Slot {
     }
 }
 
-/// Jobs of each kind that are in pending block at a time.
+/// Jobs of each kind that are under way at a time.
 pub const MAX_IN_FLIGHT: usize = 8;
 
 /// The least time between two regular jobs: a hundred a second, so that starting with ten thousand
