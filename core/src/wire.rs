@@ -364,7 +364,7 @@ impl Decoder {
             return Err(WireError::Length { id, len });
         }
         // A bitfield is as long as the torrent demands, which the caller knows.
-        if len > MAX_MESSAGE && id != 5 {
+        if len > MAX_MESSAGE && id != id::BITFIELD {
             return Err(WireError::TooLong { id, len });
         }
         if !self.fill(input, fixed.saturating_add(5) as usize) {

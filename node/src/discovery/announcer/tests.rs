@@ -241,7 +241,7 @@ fn leaving_is_told_to_those_who_know_us_only() {
     let (_, farewell) = world.next();
     assert_eq!((farewell.tier, farewell.event), (0, AnnounceEvent::Stopped));
     assert_eq!(world.announcer.poll(world.now), None);
-    // Two are in pending block still: one comes to know us, the other does not.
+    // Two are under way still: one comes to know us, the other does not.
     world.answer(jobs[2]);
     world.fail(jobs[3], None);
     let (_, late) = world.next();
@@ -297,7 +297,7 @@ fn a_new_address_is_told_to_all() {
     world.announcer.renew(world.now);
     let (_, again) = world.next();
     assert_eq!((again.tier, again.event), (0, AnnounceEvent::Started));
-    // Nobody can say which address the one in pending block told.
+    // Nobody can say which address the one under way told.
     world.answer(flying);
     world.answer(again);
     let (wait, regular) = world.next();
