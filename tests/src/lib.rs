@@ -7,6 +7,7 @@
 //! | [`process`] | child processes that cannot outlive their test |
 //! | [`dir`] | folders that are gone after their test |
 //! | [`disk`] | a disk whose power can be cut |
+//! | [`slow`] | a disk that can be made to wait |
 //! | [`content`] | files to seed, and comparing what arrived |
 //! | [`seeder`] | the `everseed` under test |
 //! | [`service`] | `everseed run` |
@@ -41,6 +42,7 @@ pub mod peer;
 pub mod process;
 pub mod seeder;
 pub mod service;
+pub mod slow;
 pub mod tracker;
 pub mod usage;
 pub mod watched;

@@ -15,13 +15,25 @@ pub struct Service {
     /// The process.
     pub process: Process,
     dir: PathBuf,
+    state: PathBuf,
 }
 
 impl Service {
     /// Starts it with this configuration, to which the state and the address are added, by way of
     /// another program, which runs what follows it.
     pub fn start(dir: &Dir, listen: impl Display, config: &str, wrapper: &[String]) -> Service {
-        configure(dir.path(), listen, config);
+        Service::start_at(dir, &dir.join("state"), listen, config, wrapper)
+    }
+
+    /// The same with its state in another folder.
+    pub fn start_at(
+        dir: &Dir,
+        state: &Path,
+        listen: impl Display,
+        config: &str,
+        wrapper: &[String],
+    ) -> Service {
+        configure(dir.path(), state, listen, config);
         let log = dir.join("run.log");
         let _ = fs::remove_file(&log);
         let file = dir.join("everseed.toml").display().to_string();
@@ -31,12 +43,13 @@ impl Service {
         Service {
             process,
             dir: dir.path().to_owned(),
+            state: state.to_owned(),
         }
     }
 
     /// Writes another configuration and has it read.
     pub fn reload(&mut self, listen: impl Display, config: &str) {
-        configure(&self.dir, listen, config);
+        configure(&self.dir, &self.state, listen, config);
         self.process.signal(Signal::HUP);
     }
 
@@ -77,8 +90,8 @@ impl Service {
     }
 }
 
-fn configure(dir: &Path, listen: impl Display, config: &str) {
-    let state = dir.join("state").display().to_string();
+fn configure(dir: &Path, state: &Path, listen: impl Display, config: &str) {
+    let state = state.display();
     let text = format!("state = \"{state}\"\nlisten = \"{listen}\"\n{config}");
     fs::write(dir.join("everseed.toml"), text).expect("writing a configuration");
 }

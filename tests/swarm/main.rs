@@ -37,6 +37,7 @@ mod reload;
 mod restart;
 mod resume;
 mod service;
+mod serving;
 mod sources;
 mod strangers;
 mod takeover;
