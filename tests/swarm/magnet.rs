@@ -119,6 +119,26 @@ fn a_service_with_a_link() {
     service.stop();
 }
 
+/// A link that lies in a watched folder is no content to share.
+#[test]
+fn a_link_in_a_watched_folder() {
+    let net = Net::new();
+    let home = Dir::new("service");
+    let watched = home.sub("watched");
+    let hash = InfoHash([7; 20]);
+    fs::write(watched.join("x.magnet"), link(&hash, &[])).unwrap();
+    let config = format!("watch = [\"{}\"]\n", watched.display());
+    let mut service = Service::start(&home, net.addr(Family::V4), &config, &[]);
+    service.wait_for(
+        "x.magnet: magnet links in watched folders are left alone",
+        1,
+    );
+    fs::write(watched.join("y"), "content").unwrap();
+    service.wait_for("seeding: y", 1);
+    assert!(!service.process.output().contains("seeding: x.magnet"));
+    service.stop();
+}
+
 /// What a peer does that has the metadata, or says so.
 #[derive(Clone, Copy, Debug)]
 enum Deed {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Once, mpsc};
 use std::thread;
 
 use everseed_core::hash::InfoHash;
@@ -270,6 +270,16 @@ impl Survey {
                     true => torrents.push(path),
                     false => more_torrents = true,
                 }
+            } else if is_link(&path) {
+                // It is no content to share either.
+                static SAID: Once = Once::new();
+                let shown = path.display();
+                SAID.call_once(|| {
+                    log::warn!(
+                        "{shown}: magnet links in watched folders are left alone; name them in the configuration: \
+                         [[get]] torrent = \"magnet:?…\"; this is said once"
+                    );
+                });
             } else if state.described().holds(&path) {
                 if self.roots.binary_search(&path).is_err() {
                     found.left_out += 1;
@@ -313,3 +323,9 @@ impl Survey {
 
 /// Bytes of the thread's stack.
 const STACK: usize = 256 * 1024;
+
+/// Whether a file's name says that it holds a magnet link.
+fn is_link(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("magnet")
+}
