@@ -1,6 +1,7 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
 pub(crate) mod gossip;
+pub(crate) mod piece_set;
 pub(crate) mod publicity;
 pub(crate) mod registry;
 pub(crate) mod stage;
@@ -11,7 +12,6 @@ use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;
 
 use crate::api::{AddError, Have, Order, StorageError};
-use crate::download::picker::Set;
 use crate::memory::ranges::LentRange;
 use crate::torrent::gossip::Gossip;
 use crate::torrent::publicity::Publicity;
@@ -349,23 +349,6 @@ impl<'m> Torrents<'m> {
         self.all().map(|torrent| torrent.id)
     }
 
-    pub(crate) fn contains(&self, set: Bits, piece: PieceIndex) -> bool {
-        match set {
-            Bits::None => false,
-            Bits::All => true,
-            Bits::Mixed { .. } => bits::get(self.bytes(set), piece.get()),
-        }
-    }
-
-    /// How many pieces of a torrent with `pieces` are in the set.
-    pub(crate) fn count(&self, set: Bits, pieces: u32) -> u32 {
-        match set {
-            Bits::None => 0,
-            Bits::All => pieces,
-            Bits::Mixed { .. } => bits::count(self.bytes(set)),
-        }
-    }
-
     /// Bytes of content that are not had. Of what is not known there is a block at least: 0 would mean a seed.
     pub(crate) fn left(&self, torrent: &Torrent) -> u64 {
         if torrent.lacks_metadata() {
@@ -384,15 +367,6 @@ impl<'m> Torrents<'m> {
                     .map(|piece| u64::from(geometry.piece_size(piece)))
                     .sum()
             }
-        }
-    }
-
-    /// A set, as the picker sees it.
-    pub(crate) fn set(&self, set: Bits) -> Set<'_> {
-        match set {
-            Bits::None => Set::None,
-            Bits::All => Set::All,
-            Bits::Mixed { .. } => Set::Some(self.bytes(set)),
         }
     }
 
@@ -470,14 +444,6 @@ impl<'m> Torrents<'m> {
         self.slots.iter().filter(|t| t.state != State::Vacant)
     }
 
-    /// The bytes of a mixed set.
-    pub(crate) fn bytes(&self, set: Bits) -> &[u8] {
-        match set {
-            Bits::Mixed { start, len } => &self.bits[start as usize..(start + len) as usize],
-            _ => &[],
-        }
-    }
-
     /// Notes the outcome of verifying a piece. False when it needed bits and there were none left.
     pub(crate) fn verified(&mut self, id: TorrentId, piece: PieceIndex, good: bool) -> bool {
         let Some(torrent) = self.get(id).copied() else {
@@ -551,75 +517,6 @@ impl<'m> Torrents<'m> {
             torrent.recheck = next.map(|piece| piece.get() + 1);
         }
         next
-    }
-
-    /// Sets or clears one piece, making the set mixed where it must be.
-    fn put(&mut self, set: &mut Bits, piece: PieceIndex, on: bool, pieces: u32) -> bool {
-        if self.contains(*set, piece) == on {
-            return true;
-        }
-        if !matches!(set, Bits::Mixed { .. }) {
-            let Ok(mixed) = self.reserve(pieces.div_ceil(8)) else {
-                return false;
-            };
-            if *set == Bits::All {
-                let bytes = self.bits_mut(mixed);
-                (0..pieces).for_each(|i| _ = bits::set(bytes, i));
-            }
-            *set = mixed;
-        }
-        let bytes = self.bits_mut(*set);
-        if on {
-            bits::set(bytes, piece.get());
-        } else {
-            bits::clear(bytes, piece.get());
-        }
-        true
-    }
-
-    fn simplify(&self, set: Bits, pieces: u32) -> Bits {
-        match self.count(set, pieces) {
-            0 => Bits::None,
-            n if n == pieces => Bits::All,
-            _ => set,
-        }
-    }
-
-    fn bits_mut(&mut self, set: Bits) -> &mut [u8] {
-        match set {
-            Bits::Mixed { start, len } => &mut self.bits[start as usize..(start + len) as usize],
-            _ => &mut [],
-        }
-    }
-
-    /// The first gap of `len` bytes between the ranges in use, zeroed.
-    fn reserve(&mut self, len: u32) -> Result<Bits, AddError> {
-        let mut start = 0;
-        while let Some(end) = self.in_the_way(start, len) {
-            start = end;
-        }
-        let end = start.checked_add(len).ok_or(AddError::Bits)?;
-        let bytes = self
-            .bits
-            .get_mut(start as usize..end as usize)
-            .ok_or(AddError::Bits)?;
-        bytes.fill(0);
-        Ok(Bits::Mixed { start, len })
-    }
-
-    /// The end of a range in use that overlaps `len` bytes at `start`.
-    fn in_the_way(&self, start: u32, len: u32) -> Option<u32> {
-        self.slots
-            .iter()
-            .flat_map(|t| [t.have, t.good, t.wanted, t.begun])
-            .find_map(|set| match set {
-                Bits::Mixed { start: s, len: l }
-                    if s < start.saturating_add(len) && start < s + l =>
-                {
-                    Some(s + l)
-                }
-                _ => None,
-            })
     }
 }
 
