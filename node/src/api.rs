@@ -105,6 +105,9 @@ pub enum Action {
         /// Bytes of its `info`.
         len: u32,
     },
+    /// Send what [`Node::nearby_packet`](crate::Node::nearby_packet) has for each family to its group, by every
+    /// interface (BEP 14).
+    TellNearby,
     /// Make this announce, with what [`Node::report`](crate::Node::report) says; answer with [`Event::Announced`] or
     /// [`Event::AnnounceFailed`]. If the tracker speaks UDP, [`Node::announce_by_udp`](crate::Node::announce_by_udp)
     /// does the rest.

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
-use everseed_core::tracker::Report;
+use everseed_core::tracker::{Family, Report};
 
 use crate::discovery::announcer;
 use crate::peer::Has;
@@ -247,9 +247,30 @@ impl<'m> Node<'m> {
         self.parts.cx.now = now;
         let before = self.parts.cx.torrents.publicity(id);
         self.parts.cx.torrents.names.set_publicity(id, publicity);
+        match publicity.lsd() {
+            true if !before.lsd() => self.parts.discovery.lsd.add(now, id),
+            true => {}
+            false => self.parts.discovery.lsd.remove(id),
+        }
         if publicity.is_private() && !before.is_private() {
             self.part_with_all(id);
         }
+    }
+
+    /// Takes a packet to the group of a family (BEP 14) that came from a network of ours: the host sees to that.
+    pub fn heard_nearby(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.parts.cx.now = now;
+        if !self.swarm.stopping {
+            let torrents = &self.parts.cx.torrents;
+            (self.parts.discovery).hear_nearby(now, torrents, from, packet);
+        }
+    }
+
+    /// Writes the packet that [`Action::TellNearby`](crate::Action::TellNearby) asks for, for a group: peers reach us on
+    /// `port` there. Answers with its length in bytes; `out` has room for any if it has
+    /// [`LONGEST`](everseed_core::lsd::LONGEST).
+    pub fn nearby_packet(&self, family: Family, port: u16, out: &mut [u8]) -> Option<usize> {
+        self.parts.discovery.lsd.write(family, port, out)
     }
 
     /// Says where the world reaches us, for an address of its family: by that and by their own addresses peers are

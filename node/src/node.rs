@@ -148,7 +148,7 @@ use crate::torrent;
 ///                 // Two that have all need nothing of each other any more.
 ///                 Action::Close { .. } => conns = [None, None],
 ///                 Action::Receive { .. } | Action::Wake { .. } | Action::Fetched { .. } => {}
-///                 Action::Announce(_) | Action::UdpAnnounced { .. } => {}
+///                 Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
 ///             }
 ///         }
 ///         let Some(conn) = conns[n] else { continue };
@@ -382,6 +382,11 @@ impl<'m> Node<'m> {
         if let Some(action) = self.swarm.doubt_action(&mut self.parts) {
             return Some(action);
         }
+        if !self.swarm.stopping
+            && (self.parts.discovery.lsd).poll(now, &self.parts.cx.torrents.names)
+        {
+            return Some(Action::TellNearby);
+        }
         let dial = self.swarm.dial(&mut self.parts);
         dial.or_else(|| self.parts.discovery.action(&mut self.parts.cx))
     }
@@ -492,7 +497,18 @@ impl<'m> Node<'m> {
             None
         };
         let announce = self.parts.discovery.deadline();
-        let all = [self.swarm.next_sweep, bucket, ration, dial, announce];
+        let nearby = match self.swarm.stopping {
+            true => None,
+            false => self.parts.discovery.lsd.deadline(),
+        };
+        let all = [
+            self.swarm.next_sweep,
+            bucket,
+            ration,
+            dial,
+            announce,
+            nearby,
+        ];
         all.into_iter().flatten().min()
     }
 

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::Candidates;
+use crate::discovery::lsd::Lsd;
 use crate::discovery::udp_trackers::UdpTrackers;
 use crate::download::Download;
 use crate::download::availability::Availability;
@@ -69,6 +70,7 @@ impl<'m> Parts<'m> {
                 candidates: Candidates::new(memory.candidates),
                 announcer: Announcer::new(memory.tiers),
                 udp: UdpTrackers::new(memory.udp_announces),
+                lsd: Lsd::new(Rng::new(!seed.rotate_left(16)).bits32()),
                 key: Rng::new(!seed).bits32(),
             },
         };

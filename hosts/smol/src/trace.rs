@@ -161,6 +161,11 @@ impl Traced {
         self.input(now, Input::Publish(id, publicity));
     }
 
+    pub(crate) fn heard_nearby(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.node.heard_nearby(now, from, packet);
+        self.note(now, || Input::HeardNearby(from, packet), || Output::Done);
+    }
+
     pub(crate) fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
         self.input(now, Input::ReachedAt(addr));
     }

@@ -3,6 +3,7 @@
 pub mod announcer;
 pub mod candidates;
 pub mod dht;
+pub(crate) mod lsd;
 pub(crate) mod pex;
 pub mod port_mapper;
 pub mod scope;
@@ -19,7 +20,9 @@ use crate::api::{Action, Identity};
 use crate::context::Context;
 use crate::discovery::announcer::{Announcer, Job};
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
+use crate::discovery::lsd::Lsd;
 use crate::discovery::udp_trackers::UdpTrackers;
+use crate::peer::origin;
 use crate::torrent::Torrents;
 
 /// See the module.
@@ -28,11 +31,39 @@ pub(crate) struct Discovery<'m> {
     pub(crate) candidates: Candidates<'m>,
     pub(crate) announcer: Announcer<'m>,
     pub(crate) udp: UdpTrackers<'m>,
+    pub(crate) lsd: Lsd,
     /// By it, trackers know us again when our address has changed.
     pub(crate) key: u32,
 }
 
 impl Discovery<'_> {
+    /// Takes what somebody in a network of ours says (BEP 14).
+    pub(crate) fn hear_nearby(
+        &mut self,
+        now: Instant,
+        torrents: &Torrents<'_>,
+        from: SocketAddr,
+        packet: &[u8],
+    ) {
+        // What is not awake finds him when it wakes up, as he calls us.
+        let candidates = &mut self.candidates;
+        self.lsd
+            .hear(now, &torrents.names, from, packet, |torrent, addr| {
+                if torrents.get(torrent).is_some() {
+                    let by = Some(origin(from));
+                    candidates.add(
+                        now,
+                        Named {
+                            torrent,
+                            addr,
+                            source: PeerSource::Lsd,
+                            by,
+                        },
+                    );
+                }
+            });
+    }
+
     /// Takes an address that somebody named, if its torrent is awake and may have peers from there: a private one has
     /// those alone that its trackers name (BEP 27).
     pub(crate) fn hear_of(&mut self, now: Instant, torrents: &Torrents<'_>, named: Named) {

@@ -155,6 +155,13 @@ impl<'m> Registry<'m> {
         }
     }
 
+    /// The first torrent whose place is this one or a later one.
+    pub(crate) fn next_from(&self, place: u16) -> Option<TorrentId> {
+        let mut rest = usize::from(place)..self.slots.len();
+        let slot = rest.find(|&slot| self.slots[slot].is_known())?;
+        Some(self.id(slot))
+    }
+
     /// Bytes that went out and came in, in the times that it was awake before.
     pub(crate) fn moved(&self, id: TorrentId) -> (u64, u64) {
         self.get(id).map_or((0, 0), |name| {
