@@ -73,6 +73,8 @@ impl<'m> Node<'m> {
             Input::ForgetTrackers(id) => self.forget_trackers(now, id),
             Input::Publish(id, publicity) => self.publish(now, id, publicity),
             Input::ReachedAt(addr) => self.reached_at(now, addr),
+            Input::HeardNearby(from, packet) => self.heard_nearby(now, from, packet),
+            Input::TellNearbyAnew => self.tell_nearby_anew(now),
             Input::Stop => self.stop(now),
             Input::Event(event) => self.event(now, event),
             Input::Transmitted(id, len) => self.transmitted(now, id, len as usize),
@@ -255,6 +257,12 @@ impl<'m> Node<'m> {
         if publicity.is_private() && !before.is_private() {
             self.part_with_all(id);
         }
+    }
+
+    /// Has the networks here told of all torrents anew, as there is another one.
+    pub fn tell_nearby_anew(&mut self, now: Instant) {
+        self.parts.cx.now = now;
+        self.parts.discovery.lsd.renew(now);
     }
 
     /// Takes a packet to the group of a family (BEP 14) that came from a network of ours: the host sees to that.

@@ -319,7 +319,7 @@ impl World {
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
                 Action::Receive { .. } | Action::Wake { .. } => {}
-                Action::Announce(_) | Action::UdpAnnounced { .. } => {}
+                Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
                 Action::Fetched { .. } => unreachable!("no metadata is fetched"),
             }
         }

@@ -540,6 +540,8 @@ impl World {
             Action::Verify { torrent, piece, .. } => {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
+            // There is no network that has no tracker.
+            Action::TellNearby => {}
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
             // No torrent is put to sleep here, and no tracker speaks UDP.
             Action::Wake { .. } | Action::UdpAnnounced { .. } => {}

@@ -162,8 +162,11 @@ impl Traced {
     }
 
     pub(crate) fn heard_nearby(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        self.node.heard_nearby(now, from, packet);
-        self.note(now, || Input::HeardNearby(from, packet), || Output::Done);
+        self.input(now, Input::HeardNearby(from, packet));
+    }
+
+    pub(crate) fn tell_nearby_anew(&mut self, now: Instant) {
+        self.input(now, Input::TellNearbyAnew);
     }
 
     pub(crate) fn reached_at(&mut self, now: Instant, addr: SocketAddr) {

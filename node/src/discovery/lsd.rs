@@ -79,6 +79,13 @@ impl Lsd {
         });
     }
 
+    /// All are told of from now on.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        if self.walk.is_none() {
+            self.round_at = now;
+        }
+    }
+
     /// A torrent is told of no more.
     pub(crate) fn remove(&mut self, id: TorrentId) {
         self.fresh.retain(|fresh| fresh.id != id);

@@ -364,6 +364,7 @@ impl World {
             }
             Action::Announce(job) => self.announces.push(job),
             Action::UdpAnnounced { .. } => {}
+            Action::TellNearby => {}
             Action::Wake { torrent } => self.asked_for.push(torrent),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {

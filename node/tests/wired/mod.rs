@@ -363,7 +363,7 @@ impl Swarm {
             }
             // Bytes are brought while there is room.
             Action::Receive { .. } | Action::Wake { .. } => {}
-            Action::Announce(_) | Action::UdpAnnounced { .. } => {}
+            Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
             Action::Fetched { torrent, len } => self.fetched(n, torrent, len),
         }
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everseed_core::geometry::{Span, TorrentId};
+use everseed_core::lsd;
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{Family, Report};
@@ -35,6 +36,8 @@ use crate::clock::Clock;
 use crate::memory::Plan;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Ready, Watched};
+use crate::net::listen::Listen;
+use crate::net::lsd::Nearby;
 use crate::net::socket::{self, Held};
 use crate::net::udp::{Received, Udp};
 use crate::net::way::Way;
@@ -52,6 +55,8 @@ pub(crate) struct Engine {
     listeners: Vec<Option<Listener>>,
     /// From where trackers and peers are called; that stays when the listeners go.
     pub(crate) way_out: Way,
+    /// Peers in the networks here, if they are looked for.
+    nearby: Option<Nearby>,
     /// By what peers of public torrents are found.
     pub(crate) publicity: Publicity,
     udp: Udp,
@@ -175,6 +180,7 @@ impl Engine {
             epoll,
             listeners: Vec::new(),
             way_out: Way::default(),
+            nearby: None,
             publicity: Publicity::NONE,
             udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
@@ -231,6 +237,37 @@ impl Engine {
             if let Err(error) = self.held.share(&listener.socket, count) {
                 log::debug!("a listener has too many callers: {error}");
             }
+        }
+    }
+
+    /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
+    /// reached there on `port`.
+    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
+        if !self.publicity.lsd() {
+            return;
+        }
+        if self.nearby.is_none() {
+            let nearby = Nearby::new();
+            for socket in nearby.sockets() {
+                if let Err(error) = self.epoll.add(socket, Watched::Nearby) {
+                    log::info!("peers in the networks here are not heard: {error}");
+                }
+            }
+            self.nearby = Some(nearby);
+        }
+        let nearby = self.nearby.as_mut();
+        if nearby.is_some_and(|nearby| nearby.follow(wanted, port)) {
+            self.node.tell_nearby_anew(self.clock.now());
+            self.busy = true;
+        }
+    }
+
+    fn hear_nearby(&mut self, now: Instant) {
+        let mut packet = [0; 2 * lsd::LONGEST];
+        for _ in 0..ACTIONS_PER_TURN {
+            let heard = self.nearby.as_ref().and_then(|n| n.receive(&mut packet));
+            let Some((from, len)) = heard else { return };
+            self.node.heard_nearby(now, from, &packet[..len]);
         }
     }
 
@@ -341,6 +378,7 @@ impl Engine {
                 Watched::Alarm => self.rung(now),
                 Watched::Signal => self.signalled(),
                 Watched::Datagrams(family) => self.receive_datagrams(now, family),
+                Watched::Nearby => self.hear_nearby(now),
             }
         }
         for _ in 0..self.unread.len() {
@@ -414,6 +452,11 @@ impl Engine {
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
                 Some(Action::Fetched { torrent, .. }) => self.news.fetched.push(torrent),
+                Some(Action::TellNearby) => {
+                    if let Some(nearby) = &self.nearby {
+                        nearby.send(|family, port, out| self.node.nearby_packet(family, port, out));
+                    }
+                }
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });

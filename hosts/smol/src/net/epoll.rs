@@ -22,6 +22,8 @@ pub(crate) enum Watched {
     Listener(u16),
     /// The UDP socket of a family.
     Datagrams(Family),
+    /// A socket for the networks here.
+    Nearby,
     /// Another thread has something for this one.
     Alarm,
     /// The process was asked to stop.
@@ -124,6 +126,7 @@ fn pack(source: Watched) -> EventData {
         Watched::Signal => (3, 0),
         Watched::Datagrams(Family::V4) => (4, 0),
         Watched::Datagrams(Family::V6) => (5, 0),
+        Watched::Nearby => (6, 0),
     };
     EventData::new_u64(kind << 32 | value)
 }
@@ -140,6 +143,7 @@ fn unpack(data: EventData) -> Watched {
         2 => Watched::Alarm,
         4 => Watched::Datagrams(Family::V4),
         5 => Watched::Datagrams(Family::V6),
+        6 => Watched::Nearby,
         _ => Watched::Signal,
     }
 }
@@ -161,6 +165,7 @@ mod tests {
             Watched::Signal,
             Watched::Datagrams(Family::V4),
             Watched::Datagrams(Family::V6),
+            Watched::Nearby,
         ] {
             assert_eq!(unpack(pack(source)), source);
         }

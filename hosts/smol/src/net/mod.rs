@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod engine;
 mod epoll;
 pub mod listen;
+mod lsd;
 pub mod proxy;
 pub(crate) mod scope;
 pub(crate) mod socket;

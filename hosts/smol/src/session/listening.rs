@@ -273,6 +273,11 @@ impl Listening {
         }
     }
 
+    /// Has peers looked for on the interfaces that it listens on, as they are now.
+    fn follow_nearby(&self, engine: &mut Engine) {
+        engine.follow_nearby(&self.wanted, self.local().port());
+    }
+
     /// Says which interfaces are waited for.
     fn say_away(&mut self) {
         for wanted in &self.wanted {
@@ -318,6 +323,7 @@ impl Listening {
     /// Lets peers in at all addresses that were taken.
     pub(super) fn open_first(&mut self, engine: &mut Engine) {
         self.open(engine, false);
+        self.follow_nearby(engine);
         self.say_refused();
         self.say_away();
     }
@@ -334,6 +340,7 @@ impl Listening {
             engine.listen_no_longer(number);
         }
         self.open(engine, true);
+        self.follow_nearby(engine);
         self.say_away();
         before != engine.way_out && !engine.way_out.is_shut()
     }
