@@ -15,6 +15,7 @@ mod far;
 mod faults;
 mod flood;
 mod found;
+mod gossip;
 mod guest;
 mod hostile;
 mod incomplete;
