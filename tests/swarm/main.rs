@@ -29,6 +29,7 @@ mod memory;
 mod names;
 mod outside;
 mod owner;
+mod portmap;
 mod power;
 mod private;
 mod proxy;

@@ -19,7 +19,7 @@
 //! | [`session`] | the torrents that are shared, and what happens to them |
 //! | [`net`] | the loop that drives the peers, and their sockets |
 //! | `storage` | the thread that waits for disks, and what outlives a run |
-//! | [`client`] | asking servers: HTTP, announces |
+//! | [`client`] | asking servers and routers: HTTP, announces, port mapping |
 //! | [`web`] | what is served by HTTP: the built-in tracker |
 //! | `memory`, `slow`, `alarm`, `clock`, `trace` | what they all stand on |
 //! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | words for people |

@@ -188,6 +188,37 @@ pub async fn get_to(
     }
 }
 
+/// Sends a whole request to a server at `addr`, and answers with the status and body of what comes back. No redirect
+/// is followed.
+pub(crate) async fn ask(
+    addr: SocketAddr,
+    request: &[u8],
+    way: &Way,
+    limits: &Limits,
+) -> Result<(u16, Vec<u8>), HttpFault> {
+    let mut body = Vec::new();
+    let mut keep = |bytes: &[u8]| {
+        body.extend_from_slice(bytes);
+        Ok(())
+    };
+    let work = async {
+        let dialled = dial(addr, way, limits).await;
+        let mut stream = dialled.map_err(HttpFault::Connect)?;
+        let sent = stream.write_all(request).await;
+        sent.map_err(HttpFault::Broken)?;
+        match answer(stream, limits, &mut keep).await? {
+            Step::Done(status, _) => Ok(status),
+            Step::Redirect(_) => Err(HttpFault::Redirects),
+        }
+    };
+    let slow = async {
+        smol::Timer::after(limits.total).await;
+        Err(HttpFault::Slow)
+    };
+    let status = work.or(slow).await?;
+    Ok((status, body))
+}
+
 /// What takes a body, a part at a time.
 type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
@@ -356,6 +387,15 @@ async fn exchange(
     let sent = stream.write_all(request.as_bytes()).await;
     sent.map_err(HttpFault::Broken)?;
     stream.flush().await.map_err(HttpFault::Broken)?;
+    answer(stream, limits, sink).await
+}
+
+/// Reads the answer.
+async fn answer(
+    stream: impl AsyncRead + Unpin,
+    limits: &Limits,
+    sink: Sink<'_>,
+) -> Result<Step, HttpFault> {
     let mut reader = BufReader::with_capacity(4096, stream);
     let head = Head::read(&mut reader).await?;
     if matches!(head.status, 301 | 302 | 303 | 307 | 308)

@@ -1,5 +1,6 @@
-//! Asking servers: HTTP requests, and announces to trackers.
+//! Asking servers: HTTP requests, announces to trackers, and routers that forward a port.
 
 pub mod announce;
 pub mod http;
+pub(crate) mod router;
 pub(crate) mod trackers;

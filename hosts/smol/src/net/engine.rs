@@ -11,7 +11,7 @@ mod sending;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use crate::net::Sending;
 use crate::net::epoll::{Epoll, Ready, Watched};
 use crate::net::listen::Listen;
 use crate::net::lsd::Nearby;
+use crate::net::scope::Scope;
 use crate::net::socket::{self, Held};
 use crate::net::udp::{Received, Udp};
 use crate::net::way::Way;
@@ -112,6 +113,8 @@ pub(crate) struct News {
     pub(crate) announces: Vec<Announce>,
     /// Announces by UDP that have ended.
     pub(crate) udp_outcomes: Vec<UdpOutcome>,
+    /// Somebody outside who called us.
+    pub(crate) caller: Option<IpAddr>,
 }
 
 /// An announce that the node asked for, and what is to be told.
@@ -715,6 +718,9 @@ impl Engine {
             return;
         }
         self.held.tune(&stream);
+        if Scope::of(addr.ip()) == Scope::Public {
+            self.news.caller = Some(addr.ip());
+        }
         let id = self.node.accept(now, addr).or_else(|| {
             // The place of somebody who left may only have to be cleared.
             self.act(now);

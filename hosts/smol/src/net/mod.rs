@@ -6,6 +6,7 @@ mod epoll;
 pub mod listen;
 mod lsd;
 pub mod proxy;
+pub(crate) mod routes;
 pub(crate) mod scope;
 pub(crate) mod socket;
 mod sockopt;

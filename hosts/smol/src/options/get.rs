@@ -66,6 +66,8 @@ Options:
                        here
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
+      --port-map WHEN  auto: ask the router to forward our port, as for seed;
+                       off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
@@ -251,9 +253,9 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--proxy" | "--pex" | "--lsd" | "--public-address" | "--slots"
-            | "--max-peers" | "--memory" | "--file" | "--rename" | "--up" | "--send"
-            | "--links" | "--trace" => {
+            "--listen" | "--proxy" | "--pex" | "--lsd" | "--public-address" | "--port-map"
+            | "--slots" | "--max-peers" | "--memory" | "--file" | "--rename" | "--up"
+            | "--send" | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown(HELP, name)),

@@ -76,6 +76,11 @@ Options:
                        router's name or address, and the port there that leads
                        to ours; it stands in torrents and links
                        (default: our address in the network here)
+      --port-map WHEN  auto: ask the router to forward our port, by PCP, NAT-PMP
+                       or UPnP, and to let callers of IPv6 in; for an hour,
+                       renewed as long as it runs. Not if this machine has a
+                       public IPv4 address itself, or --public-address says
+                       that the port is forwarded; off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, at least 4)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
@@ -141,6 +146,8 @@ pub struct SeedArgs {
     pub lsd: bool,
     /// Where others reach us from outside our network.
     pub public_address: Option<PublicAddress>,
+    /// Whether the router is asked to forward our port.
+    pub port_map: bool,
     /// The folder of the state; it may not exist yet.
     pub state: PathBuf,
     /// Peers served at a time, 1 to 5000; `None` follows the upload capacity.
@@ -191,6 +198,7 @@ impl Default for SeedArgs {
             pex: true,
             lsd: true,
             public_address: None,
+            port_map: true,
             state: PathBuf::new(),
             slots: None,
             max_peers: 100,
@@ -260,6 +268,14 @@ impl SeedArgs {
                     "a name or an IP address, with a port or without, like seed.example.org:6881";
                 let public = args::parsed(parser, name, what, PublicAddress::parse)?;
                 self.public_address = Some(public);
+            }
+            "--port-map" => {
+                let read = |text: &str| match text {
+                    "auto" => Some(true),
+                    "off" => Some(false),
+                    _ => None,
+                };
+                self.port_map = args::parsed(parser, name, "auto or off", read)?;
             }
             "--slots" => {
                 let read = |text: &str| args::number(text, 1, 5000);
@@ -377,6 +393,7 @@ mod tests {
             "--proxy=socks5://a:b@127.0.0.1:9050",
             "--public-address",
             "seed.example.org:80",
+            "--port-map=off",
             "--send",
             "sendfile",
             "--links=follow",
@@ -420,6 +437,7 @@ mod tests {
             pex: false,
             lsd: false,
             public_address: PublicAddress::parse("seed.example.org:80"),
+            port_map: false,
             state: "s".into(),
             slots: Some(5000),
             max_peers: 20_000,

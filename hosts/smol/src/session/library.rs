@@ -23,7 +23,7 @@ use super::reach::introduce;
 use super::room::awake;
 use super::scout::Scout;
 use super::sources::Source;
-use super::status::in_short;
+use super::status::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
 use super::torrents::{Torrents, numbers};
 use super::trouble::Trouble;
@@ -207,7 +207,10 @@ impl Library {
         torrents.unknown.keep(engine, wanted);
         self.mind_rates(engine);
         if self.manager.is_there() {
-            let numbers = numbers(engine, &torrents.managed);
+            let numbers = Numbers {
+                reachable: torrents.reach.reachable,
+                ..numbers(engine, &torrents.managed)
+            };
             self.manager.status(in_short(&numbers));
         }
         self.put_away(torrents, engine);

@@ -158,6 +158,17 @@ impl Listening {
         Way::by(exits.collect(), true).through(self.proxy.clone())
     }
 
+    /// Where it listens for others than this machine in a family, and the interface that everybody is called by.
+    pub(super) fn of(&self, family: Family) -> Option<(SocketAddr, Option<String>)> {
+        let beyond = |place: &&Place| {
+            let ip = place.addr.ip();
+            place.is_had() && Family::of(ip) == family && !ip.to_canonical().is_loopback()
+        };
+        let place = self.places.iter().find(beyond)?;
+        let device = place.wish.of.as_ref().map(|(name, _)| name.clone());
+        Some((place.addr, device))
+    }
+
     /// Where others in our network reach us, or will: the first address, as far as it is known.
     pub(super) fn local(&self) -> SocketAddr {
         let first = self.wanted.first().map(|wanted| match wanted {

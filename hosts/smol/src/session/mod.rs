@@ -30,6 +30,7 @@ mod listening;
 mod loader;
 mod network;
 mod opening;
+mod port_map;
 mod reach;
 mod reload;
 mod renewal;
@@ -64,6 +65,7 @@ use self::identity::{peer_id, random};
 use self::library::{Library, Reloaded};
 use self::listening::Listening;
 use self::network::say_ours;
+use self::port_map::PortMap;
 use self::reach::{Reach, hosts};
 use self::room::{limits, publicity};
 use self::signals::Signals;
@@ -137,6 +139,7 @@ struct Session {
     /// What `run` adds.
     library: Option<Library>,
     listening: Listening,
+    port_map: PortMap,
     /// Trackers that do not answer.
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
@@ -225,6 +228,7 @@ impl Session {
             torrents,
             library: None,
             listening,
+            port_map: PortMap::new(args),
             failing: Rc::default(),
             web: Clients::new(plan.web),
             status: Status::new(args.quiet),
@@ -295,6 +299,7 @@ impl Session {
             wakes,
             fetched,
             unspooled,
+            caller,
         } = std::mem::take(&mut engine.news);
         let unknown = &mut self.torrents.unknown;
         let known = unknown.mind(&mut engine, &fetched, unspooled);
@@ -349,6 +354,9 @@ impl Session {
                 torrent.done(&mut engine, &self.torrents.state, done);
             }
         }
+        let (torrents, listening) = (&mut self.torrents, &self.listening);
+        self.port_map
+            .mind(&mut engine, torrents, listening, &self.slow, caller);
         self.chores(&mut engine);
         let library = self.library.as_mut();
         match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {
@@ -441,9 +449,11 @@ impl Session {
             }
         }
         let unknown = self.torrents.unknown.say(engine, self.library.is_some());
-        let torrents = &self.torrents.managed;
+        let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
+        self.torrents.reach.reachable = reachable;
         self.status.show(|| Numbers {
             unknown,
+            reachable,
             ..numbers(engine, torrents)
         });
     }
@@ -534,10 +544,21 @@ impl Session {
         }
         self.torrents.state.sync();
         engine.borrow_mut().stop();
+        self.port_map.stop();
+        // The routers' tasks hear of it.
+        self.torrents.alarm.ring();
         let begin = Instant::now();
         self.next_save = begin + SAVE;
-        while !self.engine.borrow().is_at_rest() {
-            let left = self.farewell.saturating_sub(begin.elapsed());
+        loop {
+            let router = match self.port_map.is_done() {
+                true => Duration::ZERO,
+                false => ROUTER.saturating_sub(begin.elapsed()),
+            };
+            let at_rest = self.engine.borrow().is_at_rest();
+            let left = match at_rest {
+                true => router,
+                false => self.farewell.saturating_sub(begin.elapsed()),
+            };
             if left.is_zero() {
                 break;
             }
@@ -590,6 +611,9 @@ const SAVE: Duration = Duration::from_secs(600);
 
 /// How long trackers have to hear the farewell.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long a router has to hear that it need not forward our port any more.
+const ROUTER: Duration = Duration::from_millis(900);
 
 /// One press of Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);

@@ -30,6 +30,10 @@ pub(super) struct Reach {
     pub(super) share_torrent: bool,
     /// The port that we listen on here.
     port: u16,
+    /// The port outside that a router forwards to it.
+    pub(super) mapped: Option<u16>,
+    /// Whether we can be reached from outside, in words.
+    pub(super) reachable: Option<&'static str>,
     /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
     former: VecDeque<String>,
     /// Where links work, as it was said last.
@@ -58,6 +62,8 @@ impl Reach {
             own_tracker: String::new(),
             share_torrent: args.share_torrent,
             port: local.port(),
+            mapped: None,
+            reachable: None,
             former: VecDeque::new(),
             said: None,
             next_look: Instant::now(),
@@ -75,7 +81,7 @@ impl Reach {
     /// The port that others are told.
     pub(super) fn told_port(&self) -> u16 {
         let public = self.public.as_ref().and_then(|public| public.port);
-        public.unwrap_or(self.port)
+        public.or(self.mapped).unwrap_or(self.port)
     }
 
     /// Notes what the built-in tracker is no longer called.

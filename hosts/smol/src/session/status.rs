@@ -41,6 +41,8 @@ pub(crate) struct Numbers {
     pub(crate) download: Option<(u64, u64)>,
     /// What it lacks and nobody has.
     pub(crate) stuck: Option<String>,
+    /// Whether we can be reached from outside, unless that is not meant.
+    pub(crate) reachable: Option<&'static str>,
     /// What is to be said of a torrent whose metadata is fetched, and nothing else.
     pub(crate) unknown: Option<String>,
 }
@@ -124,8 +126,12 @@ pub(crate) fn in_short(numbers: &Numbers) -> String {
     let Numbers { node, .. } = numbers;
     let peers = if node.peers == 1 { "peer" } else { "peers" };
     let torrents = torrents(numbers);
+    let reachable = match numbers.reachable {
+        Some(reachable) => format!("; reachable: {reachable}"),
+        None => String::new(),
+    };
     format!(
-        "{torrents}; {} {peers}, {} served",
+        "{torrents}; {} {peers}, {} served{reachable}",
         node.peers, node.unchoked
     )
 }
@@ -167,6 +173,9 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
         node.unchoked,
         ratio(numbers.uploaded, numbers.content),
     );
+    if let Some(reachable) = numbers.reachable {
+        line += &format!(" | reachable: {reachable}");
+    }
     line
 }
 
@@ -234,6 +243,7 @@ mod tests {
             content: 2 << 30,
             download: None,
             stuck: None,
+            reachable: None,
             unknown: None,
         };
         assert_eq!(

@@ -185,6 +185,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         content: 0,
         download: None,
         stuck: None,
+        reachable: None,
         unknown: None,
     };
     for torrent in torrents {

@@ -233,6 +233,15 @@ impl PortMapper {
         }
     }
 
+    /// Whether an answer is waited for, or something is to be asked now.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        let leases = match self.router.is_mapped() {
+            true => &self.router.leases,
+            false => &self.igd.leases,
+        };
+        leases.iter().any(|lease| lease.ask_at <= now)
+    }
+
     /// Has the router forward nothing any more. Go on polling until it [`is_done`](Self::is_done), for a second or so.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;

@@ -1,0 +1,320 @@
+//! One router that is asked to forward our port: the sockets and the time of a [`PortMapper`].
+//!
+//! No socket is open while nothing is waited for, which is most of each hour. What a router says is read as far as 64
+//! KiB and five seconds go.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everseed_core::time::Instant;
+use everseed_node::discovery::port_mapper::{
+    Gateway, PACKET_MAX, PortMapper, REQUEST_MAX, Standing,
+};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::future::{FutureExt as _, pending};
+use smol::{Async, Task, Timer};
+use socket2::{Domain, Socket, Type};
+
+use crate::alarm::Alarm;
+use crate::client::http::{Limits, ask};
+use crate::clock::Clock;
+use crate::net::way::Way;
+use crate::slow::Slow;
+
+/// A router that is asked; it is left alone when this is dropped.
+pub(crate) struct AskedRouter {
+    pub(crate) gateway: Gateway,
+    /// The port that it is to forward, of TCP and UDP.
+    pub(crate) port: u16,
+    shared: Rc<Shared>,
+    stop: Sender<()>,
+    _task: Task<()>,
+}
+
+/// How it stands, which is known here too.
+struct Shared {
+    standing: Cell<Standing>,
+    done: Cell<bool>,
+}
+
+impl AskedRouter {
+    /// Begins to ask; `alarm` is rung when it stands otherwise. `seed` is not to be guessed.
+    pub(crate) fn begin(
+        gateway: Gateway,
+        port: u16,
+        seed: u64,
+        slow: &Slow,
+        alarm: Arc<Alarm>,
+    ) -> AskedRouter {
+        let shared = Rc::new(Shared {
+            standing: Cell::new(Standing::Asking),
+            done: Cell::new(false),
+        });
+        let (stop, stopped) = bounded(1);
+        let clock = Clock::new();
+        let asking = Asking {
+            mapper: PortMapper::new(clock.now(), gateway, port, Some(port), seed),
+            gateway,
+            clock,
+            sockets: None,
+            call: None,
+            stopped,
+            stopping: false,
+        };
+        let (told, ring) = (Rc::clone(&shared), Arc::clone(&alarm));
+        let task = slow.begin(async move { asking.run(&told, &ring).await });
+        // The task begins when the executor is polled next.
+        alarm.ring();
+        AskedRouter {
+            gateway,
+            port,
+            shared,
+            stop,
+            _task: task,
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.shared.standing.get()
+    }
+
+    /// Has it forward nothing any more.
+    pub(crate) fn stop(&self) {
+        self.stop.close();
+    }
+
+    /// Whether it forwards nothing any more, or never did.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shared.done.get()
+    }
+}
+
+/// What goes on.
+struct Asking {
+    mapper: PortMapper,
+    gateway: Gateway,
+    clock: Clock,
+    sockets: Option<Sockets>,
+    call: Option<Call>,
+    stopped: Receiver<()>,
+    stopping: bool,
+}
+
+/// A request by HTTP that is being made.
+type Call = Pin<Box<dyn Future<Output = Option<(u16, Vec<u8>)>>>>;
+
+/// What is waited for.
+enum Event {
+    Router(io::Result<usize>),
+    Search(io::Result<(usize, SocketAddr)>),
+    Called(Option<(u16, Vec<u8>)>),
+    Stop,
+    Time,
+}
+
+impl Asking {
+    async fn run(mut self, shared: &Shared, alarm: &Alarm) {
+        let mut packet = [0; ANSWER_MAX];
+        loop {
+            let now = self.clock.now();
+            self.send(now);
+            // What becomes of both ports is told at once.
+            let standing = match self.mapper.standing() {
+                Standing::Mapped { .. } if self.mapper.is_busy(now) => shared.standing.get(),
+                standing => standing,
+            };
+            let done = self.mapper.is_done();
+            if shared.standing.replace(standing) != standing || done {
+                shared.done.set(done);
+                alarm.ring();
+            }
+            if done {
+                return;
+            }
+            let wait = self.mapper.deadline(now).since(now);
+            if wait > REST && self.call.is_none() {
+                self.sockets = None;
+            }
+            let event = self.next(wait.min(LONGEST), &mut packet).await;
+            let now = self.clock.now();
+            match event {
+                Event::Router(Ok(len)) => self.mapper.router_said(now, &packet[..len]),
+                Event::Router(Err(error)) => self.deaf(now, &error),
+                Event::Search(Ok((len, from))) => {
+                    self.mapper.search_answered(now, from, &packet[..len]);
+                }
+                Event::Search(Err(error)) => log::debug!("the search for a router: {error}"),
+                Event::Called(answer) => {
+                    self.call = None;
+                    let answer = answer.as_ref();
+                    let answer = answer.map(|(status, body)| (*status, body.as_slice()));
+                    self.mapper.called(now, answer);
+                }
+                Event::Stop => {
+                    self.stopping = true;
+                    self.mapper.stop(now);
+                }
+                Event::Time => {}
+            }
+        }
+    }
+
+    /// Sends all that is due.
+    fn send(&mut self, now: Instant) {
+        let mut room = [0; REQUEST_MAX];
+        loop {
+            let packet = &mut room[..PACKET_MAX];
+            if let Some(len) = self.mapper.poll_router(now, packet) {
+                let to = self.mapper.router();
+                let sent = self
+                    .sockets(to)
+                    .and_then(|s| s.router.get_ref().send(&room[..len]));
+                if let Err(error) = sent {
+                    self.deaf(now, &error);
+                }
+            } else if let Some((to, len)) = self.mapper.poll_search(now, packet) {
+                let router = self.mapper.router();
+                let sent = self.sockets(router);
+                let sent = sent.and_then(|s| s.search.get_ref().send_to(&room[..len], to));
+                if let Err(error) = sent {
+                    log::debug!("{to}: {error}");
+                }
+            } else if self.call.is_none()
+                && let Some((to, len)) = self.mapper.poll_call(now, &mut room)
+            {
+                let (request, way) = (room[..len].to_vec(), Way::from(&[self.gateway.client]));
+                self.call = Some(Box::pin(async move {
+                    let answer = ask(to, &request, &way, &LIMITS).await;
+                    answer
+                        .inspect_err(|error| log::debug!("{to}: {error}"))
+                        .ok()
+                }));
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn sockets(&mut self, router: SocketAddr) -> io::Result<&Sockets> {
+        if self.sockets.is_none() {
+            self.sockets = Some(Sockets::open(&self.gateway, router)?);
+        }
+        self.sockets
+            .as_ref()
+            .ok_or(io::ErrorKind::NotConnected.into())
+    }
+
+    /// Notes that a packet did not reach the router, if that means that nobody listens there.
+    fn deaf(&mut self, now: Instant, error: &io::Error) {
+        log::debug!("the router {}: {error}", self.gateway.ip);
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            self.mapper.router_is_deaf(now);
+        }
+    }
+
+    async fn next(&mut self, wait: Duration, packet: &mut [u8]) -> Event {
+        let time = async {
+            Timer::after(wait).await;
+            Event::Time
+        };
+        let (stopped, stopping) = (&self.stopped, self.stopping);
+        let stop = async {
+            match stopping {
+                true => pending().await,
+                false => _ = stopped.recv().await,
+            }
+            Event::Stop
+        };
+        let call = async {
+            match &mut self.call {
+                Some(call) => Event::Called(call.await),
+                None => pending().await,
+            }
+        };
+        let sockets = &self.sockets;
+        let heard = async {
+            match sockets {
+                Some(sockets) => sockets.recv(packet).await,
+                None => pending().await,
+            }
+        };
+        stop.or(call).or(heard).or(time).await
+    }
+}
+
+/// From where a router is asked: one socket is the router's alone, as the kernel lets nobody else in. The other takes
+/// what comes from anybody, as searches are answered.
+struct Sockets {
+    router: Async<UdpSocket>,
+    search: Async<UdpSocket>,
+}
+
+impl Sockets {
+    fn open(gateway: &Gateway, router: SocketAddr) -> io::Result<Sockets> {
+        let open = || -> io::Result<Socket> {
+            let socket = Socket::new(Domain::for_address(router), Type::DGRAM, None)?;
+            socket.bind(&SocketAddr::new(gateway.client, 0).into())?;
+            Ok(socket)
+        };
+        let (to_router, search) = (open()?, open()?);
+        to_router.connect(&router.into())?;
+        match gateway.client {
+            IpAddr::V4(ip) => {
+                search.set_multicast_if_v4(&ip)?;
+                search.set_multicast_ttl_v4(TTL)?;
+                search.set_multicast_loop_v4(false)?;
+            }
+            IpAddr::V6(_) => {
+                if gateway.scope_id != 0 {
+                    search.set_multicast_if_v6(gateway.scope_id)?;
+                }
+                search.set_multicast_hops_v6(TTL)?;
+                search.set_multicast_loop_v6(false)?;
+            }
+        }
+        Ok(Sockets {
+            router: Async::new(to_router.into())?,
+            search: Async::new(search.into())?,
+        })
+    }
+
+    /// The next packet. Of one that is longer than there is room for, the rest is lost.
+    async fn recv(&self, packet: &mut [u8]) -> Event {
+        loop {
+            match self.router.get_ref().recv(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Event::Router(done),
+            }
+            match self.search.get_ref().recv_from(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Event::Search(done),
+            }
+            // An error of the reactor shows with the next packet.
+            let _ = self.router.readable().or(self.search.readable()).await;
+        }
+    }
+}
+
+/// How far searches go, as UPnP wants it: no further than the router.
+const TTL: u32 = 2;
+
+/// The longest packet that is read. PCP has no longer ones.
+const ANSWER_MAX: usize = 1100;
+
+/// Sockets are closed when nothing happens for longer than this.
+const REST: Duration = Duration::from_secs(20);
+
+/// The longest time without a look.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// For each request by HTTP.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(3),
+    total: Duration::from_secs(5),
+    body: 64 * 1024,
+};
