@@ -314,6 +314,7 @@ const LONELY: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
+    use super::*;
 
     #[test]
     fn words_for_it() {
