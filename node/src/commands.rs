@@ -443,9 +443,13 @@ impl<'m> Node<'m> {
     }
 
     /// Announces a torrent to none of its trackers any more, as it has others now: tell of those next.
+    /// One that is private parts with its peers, who were named by those (BEP 27).
     pub fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
         self.parts.cx.now = now;
         self.parts.discovery.announcer.forget(now, id);
+        if self.parts.cx.torrents.publicity(id).is_private() {
+            self.part_with_all(id);
+        }
     }
 
     /// What a tracker is told about a torrent. Peers are asked for while there is room for them.

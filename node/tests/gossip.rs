@@ -68,3 +68,15 @@ fn what_turns_out_to_be_private() {
         assert_eq!(calls, [0; 3]);
     }
 }
+
+/// Who was named by a tracker that is used no more leaves, if the torrent is private.
+#[test]
+fn another_tracker() {
+    for (publicity, stays) in [(OPEN, 1), (Publicity::PRIVATE, 0)] {
+        let mut swarm = star([publicity; 4]);
+        assert_eq!(swarm.called(1, 0), 1);
+        swarm.forget_trackers(1);
+        swarm.run(Duration::from_secs(3));
+        assert_eq!(swarm.called(1, 0), stays, "{publicity:?}");
+    }
+}

@@ -149,6 +149,12 @@ impl Swarm {
         self.nodes[n].node.publish(self.now, id, publicity);
     }
 
+    /// A node's torrent has other trackers now.
+    pub fn forget_trackers(&mut self, n: usize) {
+        let id = self.nodes[n].torrent.unwrap();
+        self.nodes[n].node.forget_trackers(self.now, id);
+    }
+
     /// Open connections for which `from` called `to`.
     pub fn called(&self, from: usize, to: usize) -> usize {
         let its =
