@@ -164,7 +164,7 @@ const PACKET: usize = 4096;
 const ERRORS: usize = 8;
 
 /// Bytes that the kernel may hold of what came and was not read, and of what is to be sent.
-const RECEIVED: usize = 24 * 1024;
+const RECEIVED: usize = 16 * 1024;
 const SENT: usize = 8 * 1024;
 
 /// Bytes that both sockets may take.

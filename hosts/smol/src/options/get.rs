@@ -60,10 +60,9 @@ Options:
                        public address is given)
       --proxy URL      call trackers and the server of the torrent through a
                        proxy, as for seed
-      --pex HOW, --lsd HOW
-                       on or off, as for seed: whether peers tell each other of
-                       peers, and whether they are looked for in the networks
-                       here
+      --pex HOW        on or off, as for seed: whether peers tell of peers
+      --lsd HOW        on or off, as for seed: whether peers are looked for in
+                       the networks here
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
       --port-map WHEN  auto: ask the router to forward our port, as for seed;
@@ -97,7 +96,7 @@ Examples:
   everseed get debian.torrent -o /srv           download, then seed
   everseed get https://example.org/x.torrent --no-seed
   everseed get album.torrent --only '*.flac' --only cover.jpg
-  everseed get 'magnet:?xt=urn:btih:…' -o /srv
+  everseed get 'magnet:?xt=urn:btih:HASH' -o /srv
 ";
 
 /// How to download, and when to stop.
