@@ -82,10 +82,18 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return Vec::new();
         };
-        match download.told.replace(id) == Some(id) {
-            true => Vec::new(),
-            false => download.goal.peers.clone(),
+        if download.told.replace(id) == Some(id) {
+            return Vec::new();
         }
+        let peers = download.goal.peers.clone();
+        if self.content.metainfo().private && !peers.is_empty() {
+            log::warn!(
+                "{}: it is private, so its peers come from its trackers alone, and those of --peer are not called",
+                self.name()
+            );
+            return Vec::new();
+        }
+        peers
     }
 
     /// Bytes of what is wanted.
