@@ -51,7 +51,7 @@ Options:
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
       --time MINUTES   stop after seeding for so long
-      --peer IP:PORT   a peer, called as long as it takes; repeat it for several;
+      --peer IP:PORT   a peer, called as long as it takes; repeat it for more;
                        private torrents have those of their trackers alone
       --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT|INTERFACE[:PORT]
