@@ -141,7 +141,7 @@ impl Lists {
     }
 }
 
-/// The longest message that [`write`] makes of [`MOST`] peers that were added and as many that left.
+/// The longest message that [`write()`] makes of [`MOST`] peers that were added and as many that left.
 pub const LONGEST: usize = MOST * (18 + 1 + 18) + 96;
 
 /// Writes a message; answers with its length in bytes, or `None` when `out` has no room.

@@ -103,9 +103,9 @@ pub enum Input<'a> {
     Publish(TorrentId, Publicity),
     /// [`Node::reached_at`](crate::Node::reached_at).
     ReachedAt(SocketAddr),
-    /// [`Node::heard_nearby`].
+    /// `Node::heard_nearby`.
     HeardNearby(SocketAddr, &'a [u8]),
-    /// [`Node::tell_nearby_anew`].
+    /// `Node::tell_nearby_anew`.
     TellNearbyAnew,
     /// [`Node::announce_by_udp`](crate::Node::announce_by_udp).
     AnnounceByUdp {

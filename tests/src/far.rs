@@ -3,7 +3,7 @@
 //!
 //! Not all kernels can do that by themselves (`netem`), so it is done here: a thread carries packets between two
 //! tun devices, one in the network of the test, the other in that of a [`Neighbour`]. It looks at them each
-//! [`TICK`], by which a way may take longer than it should.
+//! `TICK`, by which a way may take longer than it should.
 
 use std::collections::VecDeque;
 use std::fs::File;

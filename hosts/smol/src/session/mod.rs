@@ -1,6 +1,6 @@
 //! The torrents that are shared, and what happens to them: `everseed seed`, `get` and `run`.
 //!
-//! A [`Session`] owns its parts side by side: [`Torrents`], those that are awake and asleep; the [`Library`] of a
+//! A `Session` owns its parts side by side: `Torrents`, those that are awake and asleep; the `Library` of a
 //! service, what is to be shared and how far each of it has come; where it listens; what is shown. A part is told what
 //! it needs of the others, and names none that is above it.
 //!

@@ -94,8 +94,8 @@ pub enum Standing {
 
 /// See the module.
 ///
-/// Send what the three polls give, until each gives nothing, after whatever comes and at the [`deadline`]
-/// (Self::deadline); then look at the [`standing`](Self::standing). What came is handed over by
+/// Send what the three polls give, until each gives nothing, after whatever comes and at the
+/// [`deadline`](Self::deadline); then look at the [`standing`](Self::standing). What came is handed over by
 /// [`router_said`](Self::router_said), [`search_answered`](Self::search_answered) and [`called`](Self::called).
 #[derive(Clone, Debug)]
 pub struct PortMapper {
