@@ -112,6 +112,9 @@ pub enum Action {
     /// [`Event::AnnounceFailed`]. If the tracker speaks UDP, [`Node::announce_by_udp`](crate::Node::announce_by_udp)
     /// does the rest.
     Announce(Job),
+    /// Nobody is known in the distributed hash table who answers: resolve the names that the owner gave, and tell what they
+    /// mean by [`Node::dht_node`](crate::Node::dht_node). It is asked again later.
+    FindDhtNodes,
     /// An announce by UDP has ended, as [`Node::udp_outcome`](crate::Node::udp_outcome) says: that can be told to a
     /// person, and all else is done.
     UdpAnnounced {

@@ -14,6 +14,7 @@ use crate::api::Have;
 use crate::api::{AddError, Limits, MetadataStats, Order, Stats, Stuck, TorrentStats, Wanted};
 use crate::audit::audit;
 use crate::discovery::announcer::{AnnounceId, Job};
+use crate::discovery::dht::{Mode as DhtMode, Stats as DhtStats};
 use crate::discovery::udp_trackers::UdpOutcome;
 use crate::discovery::{self, Discovery};
 use crate::input::{Input, Output};
@@ -257,6 +258,48 @@ impl<'m> Node<'m> {
         if publicity.is_private() && !before.is_private() {
             self.part_with_all(id);
         }
+        if publicity.dht() != before.dht() {
+            let port = self.swarm.identity.port;
+            self.parts
+                .discovery
+                .seeker
+                .publish(&self.parts.cx, id, port);
+        }
+    }
+
+    /// Takes part in the distributed hash table from now on, more or less, by the families that datagrams can be sent
+    /// to, IPv4 first. It needs [`Sizes::dht`](crate::memory::Sizes::dht); until this is called none is spoken. `kept` is
+    /// what [`keep_dht`](Self::keep_dht) wrote in the last run, or nothing.
+    pub fn join_dht(&mut self, now: Instant, mode: DhtMode, families: [bool; 2], kept: &[u8]) {
+        self.parts.cx.now = now;
+        let dht = &mut self.parts.discovery.seeker.dht;
+        dht.configure(now, mode, families);
+        if !kept.is_empty() {
+            dht.restore(now, kept);
+        }
+    }
+
+    /// There may be a node of the distributed hash table at this address: the owner said so, a name that
+    /// [`Action::FindDhtNodes`](crate::Action::FindDhtNodes) asked for means it, or a torrent or magnet link names it.
+    pub fn dht_node(&mut self, now: Instant, addr: SocketAddr) {
+        self.parts.cx.now = now;
+        self.parts.discovery.seeker.dht.hint(now, addr);
+    }
+
+    /// A stranger has called, or a router forwards our port: others may call us in the distributed hash table.
+    pub fn dht_reachable(&mut self) {
+        self.parts.discovery.seeker.dht.reachable();
+    }
+
+    /// Writes what the next run should know of the distributed hash table, at most
+    /// [`KEPT_MAX`](crate::discovery::dht::KEPT_MAX) bytes: worth it at a stop, else hourly at most.
+    pub fn keep_dht(&self, out: &mut [u8]) -> Option<usize> {
+        self.parts.discovery.seeker.dht.keep(out)
+    }
+
+    /// Numbers about the distributed hash table.
+    pub fn dht_stats(&self) -> DhtStats {
+        self.parts.discovery.seeker.dht.stats()
     }
 
     /// Has the networks here told of all torrents anew, as there is another one.
@@ -491,6 +534,7 @@ impl<'m> Node<'m> {
         self.parts.download.forget_partials(&mut self.parts.cx, id);
         self.parts.discovery.announcer.forget(now, id);
         self.parts.discovery.candidates.forget(id);
+        self.parts.discovery.seeker.forget(&self.parts.cx, id);
         self.parts.cx.torrents.remove(id);
     }
 

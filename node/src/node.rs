@@ -99,7 +99,7 @@ use crate::torrent;
 /// let mut disks = [content.clone(), vec![0; 96 * 1024]];
 /// let sizes = Sizes {
 ///     conns: 1, requests: 64, blocks: 8, in_progress: 3, in_progress_bits: 12, peer_bitfields: 1,
-///     counts: 3, registry: 1, torrents: 1, bits: 8, tiers: 0, udp_announces: 0, candidates: 1, scratch: 16 * 1024,
+///     counts: 3, registry: 1, torrents: 1, bits: 8, tiers: 0, udp_announces: 0, dht: 0, candidates: 1, scratch: 16 * 1024,
 /// };
 /// let mut nodes = [b's', b'l'].map(|name| {
 ///     let identity = Identity { peer_id: [name; 20], port: 6881, client: "example" };
@@ -148,7 +148,8 @@ use crate::torrent;
 ///                 // Two that have all need nothing of each other any more.
 ///                 Action::Close { .. } => conns = [None, None],
 ///                 Action::Receive { .. } | Action::Wake { .. } | Action::Fetched { .. } => {}
-///                 Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
+///                 Action::Announce(_) | Action::TellNearby => {}
+///                 Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
 ///             }
 ///         }
 ///         let Some(conn) = conns[n] else { continue };
@@ -406,7 +407,16 @@ impl<'m> Node<'m> {
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
         self.parts.cx.now = now;
-        if self.parts.discovery.udp.deadline()? > now {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.parts.discovery.seeker.deadline()) {
+            let Parts { cx, discovery, .. } = &mut self.parts;
+            let port = self.swarm.identity.port;
+            let sent = discovery.seeker.poll_datagram(cx, port, packet);
+            if sent.is_some() {
+                return sent;
+            }
+        }
+        if !due(self.parts.discovery.udp.deadline()) {
             return None;
         }
         let num_want = self.swarm.num_want(&self.parts);

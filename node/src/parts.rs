@@ -10,7 +10,9 @@ use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::discovery::announcer::Announcer;
 use crate::discovery::candidates::Candidates;
+use crate::discovery::dht::{Dht, Mode};
 use crate::discovery::lsd::Lsd;
+use crate::discovery::seeker::Seeker;
 use crate::discovery::udp_trackers::UdpTrackers;
 use crate::download::Download;
 use crate::download::availability::Availability;
@@ -37,6 +39,9 @@ impl<'m> Parts<'m> {
     pub(crate) fn new(memory: Memory<'m>, limits: &Limits, seed: u64) -> (Parts<'m>, &'m mut [u8]) {
         let mut chance = Rng::new(seed.rotate_left(32));
         let secret = Secret::new(chance.bits(), chance.bits());
+        // Nobody may tell from the chance that others see what was drawn for this.
+        let hidden = Rng::new(seed.rotate_left(17) ^ 0x6468_7400).bits();
+        let dht = Dht::new(Instant::ZERO, memory.dht, Mode::Off, [true; 2], hidden);
         let registry = Registry::new(memory.registry);
         let parts = Parts {
             cx: Context {
@@ -71,6 +76,7 @@ impl<'m> Parts<'m> {
                 announcer: Announcer::new(memory.tiers),
                 udp: UdpTrackers::new(memory.udp_announces),
                 lsd: Lsd::new(Rng::new(!seed.rotate_left(16)).bits32()),
+                seeker: Seeker::new(dht, memory.turns),
                 key: Rng::new(!seed).bits32(),
             },
         };
@@ -140,6 +146,7 @@ pub(crate) mod small {
             bits: 8,
             tiers: 1,
             udp_announces: 0,
+            dht: 0,
             candidates: 8,
             scratch: 512,
         };

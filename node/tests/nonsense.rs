@@ -66,6 +66,7 @@ impl World {
             bits: 2 * 4,
             tiers: 1,
             udp_announces: 0,
+            dht: 0,
             candidates: 4,
             scratch: if rng.below(2) == 0 { 600 } else { 40_000 },
         };
@@ -319,7 +320,8 @@ impl World {
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
                 Action::Receive { .. } | Action::Wake { .. } => {}
-                Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
+                Action::Announce(_) | Action::TellNearby => {}
+                Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
                 Action::Fetched { .. } => unreachable!("no metadata is fetched"),
             }
         }

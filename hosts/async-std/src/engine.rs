@@ -176,7 +176,8 @@ impl Engine {
                     task::spawn_blocking(move || engine.verify(piece));
                 }
                 // There are no trackers to announce to, nothing sleeps, and nothing is downloaded.
-                Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
+                Action::Announce(_) | Action::TellNearby => {}
+                Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
                 Action::Wake { .. } | Action::Write { .. } => {}
                 // Every torrent is known here.
                 Action::Fetched { .. } => {}

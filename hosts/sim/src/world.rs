@@ -173,6 +173,7 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         bits: 4 * bitfield,
         tiers: 1,
         udp_announces: 0,
+        dht: 0,
         candidates: 120,
         scratch: 2 * BLOCK,
     };
@@ -544,7 +545,7 @@ impl World {
             Action::TellNearby => {}
             Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
             // No torrent is put to sleep here, and no tracker speaks UDP.
-            Action::Wake { .. } | Action::UdpAnnounced { .. } => {}
+            Action::Wake { .. } | Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
             // Every torrent is known here.
             Action::Fetched { .. } => {}
         }

@@ -188,6 +188,7 @@ impl Plan {
         };
         let udp = Sizes {
             udp_announces: UDP_ANNOUNCES,
+            dht: 0,
             ..Sizes::NONE
         };
         let udp = udp.bytes() + udp::HELD;
@@ -231,6 +232,7 @@ impl Plan {
             bits: len(self.bits),
             tiers: len(self.tiers + self.asleep),
             udp_announces: UDP_ANNOUNCES,
+            dht: 0,
             candidates: len((2 * self.peers).clamp(32, 512)),
             scratch: len(self.scratch()),
         }

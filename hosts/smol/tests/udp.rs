@@ -101,6 +101,7 @@ fn node() -> Node<'static> {
         bits: 8,
         tiers: 1,
         udp_announces: 1,
+        dht: 0,
         candidates: 200,
         scratch: 512,
         ..Sizes::NONE

@@ -7,6 +7,7 @@ pub(crate) mod lsd;
 pub(crate) mod pex;
 pub mod port_mapper;
 pub mod scope;
+pub(crate) mod seeker;
 pub mod udp_tracker;
 pub mod udp_trackers;
 
@@ -21,6 +22,7 @@ use crate::context::Context;
 use crate::discovery::announcer::{Announcer, Job};
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
 use crate::discovery::lsd::Lsd;
+use crate::discovery::seeker::Seeker;
 use crate::discovery::udp_trackers::UdpTrackers;
 use crate::peer::origin;
 use crate::torrent::Torrents;
@@ -32,6 +34,7 @@ pub(crate) struct Discovery<'m> {
     pub(crate) announcer: Announcer<'m>,
     pub(crate) udp: UdpTrackers<'m>,
     pub(crate) lsd: Lsd,
+    pub(crate) seeker: Seeker<'m>,
     /// By it, trackers know us again when our address has changed.
     pub(crate) key: u32,
 }
@@ -76,6 +79,9 @@ impl Discovery<'_> {
     /// Takes a datagram of whoever sent it.
     pub(crate) fn datagram(&mut self, cx: &Context<'_>, from: SocketAddr, packet: &[u8]) {
         let candidates = &mut self.candidates;
+        if self.seeker.datagram(cx, candidates, from, packet) {
+            return;
+        }
         let mut on_peer = |job: &Job, peer| {
             // What is asleep is woken for them.
             if cx.torrents.get(job.torrent).is_some() || cx.torrents.is_asleep(job.torrent) {
@@ -99,14 +105,18 @@ impl Discovery<'_> {
 
     /// When to [`tick`](Self::tick) or poll again, peers to call aside.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let all = [self.announcer.deadline(), self.udp.deadline()];
-        all.into_iter().flatten().min()
+        let trackers = [self.announcer.deadline(), self.udp.deadline()];
+        let all = trackers.into_iter().chain([self.seeker.deadline()]);
+        all.flatten().min()
     }
 
     /// The next thing that the host is to do about trackers.
     pub(crate) fn action(&mut self, cx: &mut Context<'_>) -> Option<Action> {
         if let Some(torrent) = self.udp.poll_wake() {
             return Some(Action::Wake { torrent });
+        }
+        if self.seeker.dht.poll_names(cx.now) {
+            return Some(Action::FindDhtNodes);
         }
         let Some(job) = self.udp.poll() else {
             return self.announcer.poll(cx.now).map(Action::Announce);

@@ -2,9 +2,8 @@
 
 pub(crate) mod ids;
 pub(crate) mod lazy_table;
+pub(crate) mod lender;
 pub(crate) mod ranges;
-
-use core::mem::MaybeUninit;
 
 use everseed_core::geometry::BLOCK;
 use everseed_core::pool::BlockSlot;
@@ -12,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::discovery::announcer;
 use crate::discovery::candidates::Candidate;
+use crate::discovery::dht;
+use crate::discovery::dht::turns::Turn;
 use crate::discovery::udp_trackers::UdpAnnounce;
 use crate::download::pending_blocks::PendingBlock;
 pub use crate::download::pieces_in_progress::BITS_PER_BLOCK;
 use crate::download::pieces_in_progress::PieceInProgress;
 use crate::memory::lazy_table::LazyTable;
+pub use crate::memory::lender::Lender;
 use crate::peer::Conn;
 use crate::torrent::Torrent;
 use crate::torrent::registry::Registered;
@@ -39,6 +41,7 @@ use crate::upload::request_queue::Request;
 /// | `torrents`, `bits` | [`Node::add`](crate::Node::add) and [`Node::wake`](crate::Node::wake) refuse |
 /// | `tiers` | [`Node::announce`](crate::Node::announce) refuses |
 /// | `udp_announces` | [`Node::announce_by_udp`](crate::Node::announce_by_udp) refuses |
+/// | `dht` | see [its own](crate::discovery::dht::memory::Memory); without it none is spoken |
 /// | `candidates` | addresses that failed give way first, then those of a source that has more than its share, see [`candidates`](crate::discovery::candidates) |
 #[derive(Debug)]
 pub struct Memory<'m> {
@@ -71,6 +74,10 @@ pub struct Memory<'m> {
     pub(crate) tiers: &'m mut [announcer::Slot],
     /// Announces to UDP trackers at a time.
     pub(crate) udp_announces: LazyTable<'m, UdpAnnounce>,
+    /// What the distributed hash table lives in.
+    pub(crate) dht: dht::memory::Memory<'m>,
+    /// With it, one for each of `registry`.
+    pub(crate) turns: &'m mut [Turn],
     /// Addresses of peers to dial.
     pub(crate) candidates: LazyTable<'m, Candidate>,
     /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
@@ -104,6 +111,8 @@ pub struct Sizes {
     pub tiers: u32,
     /// Announces to UDP trackers at a time; more than [`MOST`](crate::discovery::udp_trackers::MOST) are of no use.
     pub udp_announces: u32,
+    /// Whether it takes part in the distributed hash table: 1, or 0.
+    pub dht: u32,
     /// Addresses of peers to dial.
     pub candidates: u32,
     /// Bytes of scratch, at least [`SCRATCH_MIN`].
@@ -125,6 +134,7 @@ impl Sizes {
         bits: 0,
         tiers: 0,
         udp_announces: 0,
+        dht: 0,
         candidates: 0,
         scratch: 0,
     };
@@ -145,8 +155,25 @@ impl Sizes {
             + self.bits as usize
             + self.tiers as usize * size_of::<announcer::Slot>()
             + self.udp_announces as usize * lazy_table::bytes_each::<UdpAnnounce>()
+            + self.dht().bytes()
+            + self.turns() * size_of::<Turn>()
             + self.candidates as usize * lazy_table::bytes_each::<Candidate>()
             + self.scratch as usize
+    }
+
+    const fn dht(&self) -> dht::memory::Sizes {
+        match self.dht {
+            0 => dht::memory::Sizes::NONE,
+            _ => dht::memory::Sizes::FULL,
+        }
+    }
+
+    /// Torrents that may be announced in it.
+    const fn turns(&self) -> usize {
+        match self.dht {
+            0 => 0,
+            _ => self.registry as usize,
+        }
     }
 
     /// The largest of all.
@@ -169,18 +196,6 @@ impl Sizes {
         let all = few.iter().chain(&bytes).chain(&rest);
         all.copied().max().unwrap_or(0)
     }
-}
-
-/// Where memory comes from: the heap of a daemon, or statics on bare metal. What is lent is never taken back.
-pub trait Lender<'m> {
-    /// `len` copies of a value.
-    fn filled<T: Clone + 'm>(&mut self, value: T, len: usize) -> &'m mut [T];
-
-    /// `len` values that are made one by one.
-    fn made<T: 'm>(&mut self, len: usize, make: impl FnMut() -> T) -> &'m mut [T];
-
-    /// Room for `len` values, which should take no memory before it is used.
-    fn room<T: 'm>(&mut self, len: usize) -> &'m mut [MaybeUninit<T>];
 }
 
 impl<'m> Memory<'m> {
@@ -206,6 +221,8 @@ impl<'m> Memory<'m> {
             bits: lender.filled(0, sizes.bits as usize),
             tiers: lender.filled(announcer::Slot::EMPTY, sizes.tiers as usize),
             udp_announces: table(sizes.udp_announces as usize, lender),
+            dht: dht::memory::Memory::lend(&sizes.dht(), lender),
+            turns: lender.filled(Turn::OFF, sizes.turns()),
             candidates: table(sizes.candidates as usize, lender),
             scratch: lender.filled(0, sizes.scratch as usize),
         }
@@ -227,6 +244,7 @@ impl<'m> Memory<'m> {
             bits: len(self.bits.len()),
             tiers: len(self.tiers.len()),
             udp_announces: len(self.udp_announces.capacity()),
+            dht: u32::from(self.dht.is_lent()),
             candidates: len(self.candidates.capacity()),
             scratch: len(self.scratch.len()),
         }

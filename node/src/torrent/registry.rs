@@ -121,6 +121,11 @@ impl<'m> Registry<'m> {
         }
     }
 
+    /// The torrent of a place, if there is one.
+    pub(crate) fn at(&self, slot: usize) -> Option<TorrentId> {
+        self.slots.get(slot)?.is_known().then(|| self.id(slot))
+    }
+
     /// Where a torrent is; `None` if it is not known any more.
     pub(crate) fn place(&self, id: TorrentId) -> Option<Place> {
         Some(self.get(id)?.place)

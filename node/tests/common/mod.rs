@@ -129,6 +129,7 @@ impl World {
             bits: 64,
             tiers: 4,
             udp_announces: 2,
+            dht: 1,
             candidates: 16,
             scratch: 4096,
         };
@@ -364,7 +365,7 @@ impl World {
             }
             Action::Announce(job) => self.announces.push(job),
             Action::UdpAnnounced { .. } => {}
-            Action::TellNearby => {}
+            Action::TellNearby | Action::FindDhtNodes => {}
             Action::Wake { torrent } => self.asked_for.push(torrent),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {

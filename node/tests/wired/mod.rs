@@ -88,6 +88,7 @@ fn memory() -> Memory<'static> {
         bits: 3 * 4,
         tiers: 2,
         udp_announces: 0,
+        dht: 0,
         candidates: 8,
         scratch: 512,
     };
@@ -369,7 +370,8 @@ impl Swarm {
             }
             // Bytes are brought while there is room.
             Action::Receive { .. } | Action::Wake { .. } => {}
-            Action::Announce(_) | Action::TellNearby | Action::UdpAnnounced { .. } => {}
+            Action::Announce(_) | Action::TellNearby => {}
+            Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
             Action::Fetched { torrent, len } => self.fetched(n, torrent, len),
         }
     }

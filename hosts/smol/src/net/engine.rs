@@ -464,6 +464,8 @@ impl Engine {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
                 }
+                // It does not take part yet.
+                Some(Action::FindDhtNodes) => {}
                 Some(Action::UdpAnnounced { id }) => {
                     self.news.udp_outcomes.extend(self.node.udp_outcome(id));
                 }

@@ -6,7 +6,7 @@ use super::flood::Source;
 use super::lookup::Lookup;
 use super::routes::Route;
 use super::store::Entry;
-use crate::memory::Lender;
+use crate::memory::lender::Lender;
 
 /// Slices that the host lends once. Every length is a limit, whose rule stands in the module named.
 ///
@@ -83,6 +83,11 @@ impl Sizes {
 }
 
 impl<'m> Memory<'m> {
+    /// Whether there is any.
+    pub(crate) fn is_lent(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// Memory of these sizes.
     pub fn lend(sizes: &Sizes, lender: &mut impl Lender<'m>) -> Memory<'m> {
         Memory {

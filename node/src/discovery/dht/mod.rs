@@ -43,6 +43,7 @@ use everseed_core::krpc::{
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::Family;
+use serde::{Deserialize, Serialize};
 
 use self::budget::{Budget, Urgency, Wait};
 use self::calls::{Calls, LookupId, Purpose};
@@ -102,7 +103,7 @@ pub struct Dht<'m> {
 }
 
 /// How much a node takes part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// Nothing is sent, nothing answered.
     Off,
@@ -191,6 +192,27 @@ impl<'m> Dht<'m> {
             wake_at: now,
             stats: Stats::default(),
         }
+    }
+
+    /// Takes part more or less from now on, with the families that the host can send to, IPv4 first. Without memory there
+    /// is no more than [`Mode::Off`].
+    pub fn configure(&mut self, now: Instant, mode: Mode, families: [bool; 2]) {
+        self.mode = match self.lookups.is_empty() {
+            true => Mode::Off,
+            false => mode,
+        };
+        for (net, is_on) in self.nets.iter_mut().zip(families) {
+            net.is_on = is_on;
+        }
+        if self.mode == Mode::Off {
+            self.lookups.iter_mut().for_each(Lookup::free);
+        }
+        self.wake_at = now;
+    }
+
+    /// How much it takes part.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Takes a datagram. `on_peer` is told of peers that were looked for.

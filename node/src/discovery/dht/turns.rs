@@ -50,6 +50,11 @@ impl Turn {
         }
     }
 
+    /// Whether no peer of it was found yet.
+    pub fn found_nobody(&self) -> bool {
+        self.peers == 0
+    }
+
     /// Its announce has begun.
     pub fn begun(&mut self) {
         if let State::Waits(failures) = self.state {

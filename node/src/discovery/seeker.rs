@@ -1,0 +1,158 @@
+//! Has the DHT look for the peers of torrents that it may know, each in its turn, and hands them on.
+//!
+//! A download of which no peer was found yet does not wait for its turn: it is looked for at once, as soon as it is
+//! published, and with what nodes there are.
+//!
+//! Invariant: the DHT is asked for nothing but torrents whose publicity says so, which those that are private never do
+//! (BEP 27).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::time::Instant;
+
+use crate::context::Context;
+use crate::discovery::candidates::{Candidates, Named, PeerSource};
+use crate::discovery::dht::turns::{self, Turn};
+use crate::discovery::dht::{Announce, Dht, Search};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Seeker<'m> {
+    pub(crate) dht: Dht<'m>,
+    /// One for each place of the registry, if there are any.
+    turns: &'m mut [Turn],
+    /// When it is looked whose turn it is next.
+    look_at: Instant,
+}
+
+impl<'m> Seeker<'m> {
+    pub(crate) fn new(dht: Dht<'m>, turns: &'m mut [Turn]) -> Seeker<'m> {
+        Seeker {
+            dht,
+            turns,
+            look_at: Instant::ZERO,
+        }
+    }
+
+    /// A torrent may be known to the DHT from now on, or may not any more. Peers are told to call `port`, if it is not 0.
+    pub(crate) fn publish(&mut self, cx: &Context<'_>, id: TorrentId, port: u16) {
+        let slot = usize::from(id.slot);
+        if !cx.torrents.publicity(id).dht() {
+            return self.forget(cx, id);
+        }
+        if let Some(turn) = self.turns.get_mut(slot) {
+            turn.start(cx.now);
+        }
+        self.look_at = cx.now;
+        let download = |id| cx.torrents.get(id).is_some_and(|t| cx.torrents.left(t) > 0);
+        if download(id) {
+            self.seek(cx, slot, port);
+        }
+    }
+
+    /// A torrent is gone, or is not for the DHT any more.
+    pub(crate) fn forget(&mut self, cx: &Context<'_>, id: TorrentId) {
+        if let Some(turn) = self.turns.get_mut(usize::from(id.slot)) {
+            *turn = Turn::OFF;
+        }
+        if let Some(info_hash) = cx.torrents.names.info_hash(id) {
+            self.dht.forget(info_hash);
+        }
+    }
+
+    /// Takes a datagram of whoever sent it; answers whether it was for the DHT.
+    pub(crate) fn datagram(
+        &mut self,
+        cx: &Context<'_>,
+        candidates: &mut Candidates<'_>,
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> bool {
+        // A tracker's answer begins with a number that is small (BEP 15), a node's with a dictionary.
+        if packet.first() != Some(&b'd') {
+            return false;
+        }
+        let mut on_peer = |info_hash, addr| {
+            let id = cx.torrents.names.find(info_hash);
+            let public = id.filter(|&id| cx.torrents.publicity(id).dht());
+            if let Some(torrent) = public.filter(|&id| cx.torrents.get(id).is_some()) {
+                let named = Named {
+                    torrent,
+                    addr,
+                    source: PeerSource::Dht,
+                    by: None,
+                };
+                candidates.add(cx.now, named);
+            }
+        };
+        self.dht.datagram(cx.now, from, packet, &mut on_peer);
+        true
+    }
+
+    /// The next datagram to send, if there is one, see [`Dht::poll_datagram`].
+    pub(crate) fn poll_datagram(
+        &mut self,
+        cx: &mut Context<'_>,
+        port: u16,
+        packet: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        while let Some(finished) = self.dht.poll_finished() {
+            self.look_at = cx.now;
+            let id = cx.torrents.names.find(finished.info_hash);
+            let turn = id.and_then(|id| self.turns.get_mut(usize::from(id.slot)));
+            if let Some(turn) = turn {
+                // Whoever has no port has nothing to announce.
+                let announced = if port == 0 { 1 } else { finished.announced };
+                turn.ended(cx.now, announced, finished.peers, cx.rng.bits32());
+            }
+        }
+        if cx.now >= self.look_at && self.dht.is_ready() {
+            self.look_at = cx.now + LOOK_EVERY;
+            while let Some(slot) = turns::next(cx.now, self.turns) {
+                if !self.seek(cx, slot, port) {
+                    break;
+                }
+            }
+        }
+        self.dht.poll_datagram(cx.now, packet)
+    }
+
+    /// When to poll again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.dht.deadline()
+    }
+
+    /// Has the torrent of a place looked for; `false` if there is no place for another search.
+    fn seek(&mut self, cx: &Context<'_>, slot: usize, port: u16) -> bool {
+        let Some(turn) = self.turns.get_mut(slot) else {
+            return false;
+        };
+        let id = cx.torrents.names.at(slot);
+        let id = id.filter(|&id| cx.torrents.publicity(id).dht());
+        let info_hash = id.and_then(|id| cx.torrents.names.info_hash(id));
+        let Some((id, info_hash)) = id.zip(info_hash) else {
+            *turn = Turn::OFF;
+            return true;
+        };
+        // What sleeps is complete.
+        let left = cx.torrents.get(id).map_or(0, |t| cx.torrents.left(t));
+        let search = Search {
+            info_hash,
+            announce: (port != 0).then_some(Announce {
+                port,
+                seed: left == 0,
+            }),
+            urgent: left > 0 && turn.found_nobody(),
+        };
+        let begun = self.dht.search(cx.now, &search);
+        if begun {
+            turn.begun();
+        }
+        begun
+    }
+}
+
+/// Of many torrents it is not looked whose turn it is more often than this, unless a search has ended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
