@@ -15,7 +15,7 @@ use everseed_core::time::Instant;
 use crate::context::Context;
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
 use crate::discovery::dht::turns::{self, Turn};
-use crate::discovery::dht::{Announce, Dht, Search};
+use crate::discovery::dht::{Announce, Dht, Mode, Search};
 
 /// See the module.
 #[derive(Debug)]
@@ -60,6 +60,11 @@ impl<'m> Seeker<'m> {
         if let Some(info_hash) = cx.torrents.names.info_hash(id) {
             self.dht.forget(info_hash);
         }
+    }
+
+    /// Whether peers of a torrent are told that there is a node of the DHT here (BEP 5, `port`).
+    pub(crate) fn is_told(&self, cx: &Context<'_>, id: TorrentId) -> bool {
+        self.dht.mode() == Mode::On && cx.torrents.publicity(id).dht()
     }
 
     /// Takes a datagram of whoever sent it; answers whether it was for the DHT.

@@ -26,6 +26,8 @@ pub(crate) enum Out {
     Metadata(u32),
     /// Where other peers can be called.
     Peers,
+    /// Where our node of the DHT is (BEP 5).
+    Port,
     KeepAlive,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Outbox {
     pub(crate) told_interested: bool,
     /// Whether it is to have another extension handshake, as there is more to say now (BEP 10).
     pub(crate) owes_hello: bool,
+    /// Whether it is to be told where our node of the DHT is.
+    pub(crate) owes_port: bool,
     /// The number of the first piece of news that it was not told.
     pub(crate) told: u32,
     /// The first piece of the torrent that it was not told, if it is told of all again.
@@ -66,6 +70,7 @@ impl Outbox {
         owes_choke: false,
         told_interested: false,
         owes_hello: false,
+        owes_port: false,
         told: 0,
         walk: None,
         keep_alive: false,

@@ -5,6 +5,7 @@
 // What is counted here was read into the scratch, which is far below 4 GiB.
 #![allow(clippy::cast_possible_truncation)]
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use everseed_core::bits;
@@ -150,10 +151,14 @@ impl Swarm<'_> {
         if expected.is_none() {
             torrent.conns += 1;
         }
+        let dht = hello.features.dht && on.discovery.seeker.is_told(&on.cx, id);
+        let port = self.identity.port;
         let conn = &mut on.cx.peers[slot];
         conn.link.torrent = Some(id);
         conn.link.peer_id = hello.peer_id;
         conn.link.features = hello.features.and(FEATURES);
+        conn.link.features.dht = dht;
+        conn.link.outbox.owes_port = dht && port != 0;
         conn.link.last_sent_at = on.cx.now;
         on.cx.peers.set_state(slot, State::Open);
         self.arrived(on, slot);
@@ -278,7 +283,11 @@ impl Swarm<'_> {
             Message::Reject(block) => on.download.rejected(&mut on.cx, slot, block),
             Message::Suggest(piece) => on.download.suggested(&mut on.cx, slot, piece),
             Message::AllowedFast(piece) => on.download.allowed(&mut on.cx, slot, piece),
-            // The rest concerns the DHT.
+            Message::Port(port) if on.cx.peers[slot].link.features.dht => {
+                let node = SocketAddr::new(on.cx.peers[slot].link.addr.ip(), port);
+                on.discovery.seeker.dht.hint(on.cx.now, node);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -108,6 +108,9 @@ impl Cursor {
         if self.outbox.owes_hello {
             return Some(Out::Extended);
         }
+        if self.outbox.owes_port {
+            return Some(Out::Port);
+        }
         if let Some(out) = self.wishes(view) {
             return Some(out);
         }
@@ -241,6 +244,7 @@ impl Cursor {
                 self.front = view.queue.at(self.front).map_or(NONE, |(_, _, next)| next);
             }
             Out::Peers => self.told_peers = true,
+            Out::Port => self.outbox.owes_port = false,
             Out::KeepAlive => self.outbox.keep_alive = false,
         }
     }
@@ -307,6 +311,7 @@ impl View<'_> {
                     len: bytes.len() as u32,
                 }
             }
+            Out::Port => Message::Port(self.greeting.hello.port),
             Out::Choke => Message::Choke,
             Out::Interested => Message::Interested,
             Out::NotInterested => Message::NotInterested,

@@ -2,7 +2,7 @@
 
 use everseed_core::extension::{Hello, Metadata};
 use everseed_core::hash::InfoHash;
-use everseed_core::wire::Handshake;
+use everseed_core::wire::{Features, Handshake};
 
 use crate::api::Action;
 use crate::download::pending_blocks;
@@ -86,8 +86,12 @@ impl Swarm<'_> {
         let torrent = conn.link.torrent.and_then(|id| on.cx.torrents.get(id));
         let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
         let peer_id = self.identity.peer_id;
+        let told = |id| on.discovery.seeker.is_told(&on.cx, id);
         let handshake = Handshake {
-            features: inbound::FEATURES,
+            features: Features {
+                dht: conn.link.torrent.is_some_and(told),
+                ..inbound::FEATURES
+            },
             info_hash,
             peer_id,
         };

@@ -1,0 +1,149 @@
+//! Torrents that the DHT may know are announced and looked for there, by the node itself; others never are.
+
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everseed_core::geometry::Geometry;
+use everseed_core::hash::InfoHash;
+use everseed_core::time::Instant;
+use everseed_node::discovery::dht::Mode;
+use everseed_node::memory::{Lender, Sizes};
+use everseed_node::{Action, Have, Identity, Limits, Memory, Node, Order, Publicity, Wanted};
+
+struct Heap;
+
+impl Lender<'static> for Heap {
+    fn filled<T: Clone>(&mut self, value: T, len: usize) -> &'static mut [T] {
+        vec![value; len].leak()
+    }
+    fn made<T>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
+        Vec::leak((0..len).map(|_| make()).collect())
+    }
+    fn room<T>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        Box::leak(Box::new_uninit_slice(len))
+    }
+}
+
+const HASH: InfoHash = InfoHash([7; 20]);
+
+fn address(n: usize) -> SocketAddr {
+    SocketAddr::from(([20, u8::try_from(n).unwrap(), 0, 1], 6881))
+}
+
+fn node(n: usize) -> Node<'static> {
+    let sizes = Sizes {
+        conns: 4,
+        requests: 64,
+        blocks: 4,
+        in_progress: 3,
+        in_progress_bits: 12,
+        peer_bitfields: 1,
+        counts: 3,
+        registry: 4,
+        torrents: 1,
+        bits: 8,
+        dht: 1,
+        candidates: 8,
+        scratch: 16 * 1024,
+        ..Sizes::NONE
+    };
+    let identity = Identity {
+        peer_id: [u8::try_from(n).unwrap(); 20],
+        port: 6881,
+        client: "test",
+    };
+    let limits = Limits {
+        slots: None,
+        most_slots: 4,
+        peers: 4,
+        upload_bps: None,
+        download_bps: None,
+    };
+    Node::new(Memory::lend(&sizes, &mut Heap), identity, limits, n as u64)
+}
+
+/// Sends what all of them send until a time; answers with whom each of them calls.
+fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, SocketAddr)> {
+    let mut calls = Vec::new();
+    for step in 0..secs * 100 {
+        let now = from + Duration::from_millis(10 * step);
+        for n in 0..nodes.len() {
+            if nodes[n].deadline().is_some_and(|at| at <= now) {
+                nodes[n].tick(now);
+            }
+            while let Some(action) = nodes[n].poll(now) {
+                if let Action::Connect { conn, addr } = action {
+                    calls.push((n, addr));
+                    nodes[n].event(now, everseed_node::Event::Closed(conn));
+                }
+            }
+            let mut packet = [0; 2048];
+            while let Some((to, len)) = nodes[n].poll_datagram(now, &mut packet) {
+                if let Some(to) = (0..nodes.len()).find(|&other| address(other) == to) {
+                    nodes[to].datagram(now, address(n), &packet[..len]);
+                }
+            }
+        }
+    }
+    calls
+}
+
+/// Nodes of one network, of which the second seeds the torrent and the third downloads it.
+fn network(
+    publicity: Publicity,
+    modes: [Mode; 3],
+) -> (Vec<Node<'static>>, Vec<(usize, SocketAddr)>) {
+    let mut now = Instant::from_secs(1);
+    let mut nodes: Vec<_> = (0..3).map(node).collect();
+    let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+    for (n, node) in nodes.iter_mut().enumerate() {
+        node.join_dht(now, modes[n], [true, false], &[]);
+        node.dht_node(now, address(0));
+    }
+    run(&mut nodes, now, 30);
+    now = now + Duration::from_secs(30);
+    let seeded = nodes[1].add(HASH, geometry, Have::All, 0).unwrap();
+    nodes[1].publish(now, seeded, publicity);
+    run(&mut nodes, now, 60);
+    now = now + Duration::from_secs(60);
+    let wanted = nodes[2].add(HASH, geometry, Have::Nothing, 0).unwrap();
+    nodes[2]
+        .download(now, wanted, Wanted::All, Order::Rarest)
+        .unwrap();
+    nodes[2].publish(now, wanted, publicity);
+    let calls = run(&mut nodes, now, 10);
+    (nodes, calls)
+}
+
+#[test]
+fn a_seed_is_found_without_a_tracker() {
+    let (nodes, calls) = network(Publicity::NONE.with_dht(), [Mode::On; 3]);
+    assert!(calls.contains(&(2, address(1))), "{calls:?}");
+    assert!(nodes[0].dht_stats().stored > 0);
+    // Whoever answers nothing can be found all the same.
+    let modes = [Mode::On, Mode::ReadOnly, Mode::ReadOnly];
+    let (nodes, calls) = network(Publicity::NONE.with_dht(), modes);
+    assert!(calls.contains(&(2, address(1))), "{calls:?}");
+    assert_eq!(
+        nodes[1].dht_stats().replies + nodes[2].dht_stats().replies,
+        0
+    );
+}
+
+#[test]
+fn what_is_not_for_the_dht_never_gets_there() {
+    let private = Publicity::PRIVATE.with_dht();
+    for publicity in [
+        private,
+        Publicity::NONE,
+        Publicity::NONE.with_pex().with_lsd(),
+    ] {
+        let (nodes, calls) = network(publicity, [Mode::On; 3]);
+        assert_eq!(calls, []);
+        assert!(nodes.iter().all(|node| node.dht_stats().stored == 0));
+    }
+    let (nodes, calls) = network(Publicity::NONE.with_dht(), [Mode::Off; 3]);
+    assert_eq!(calls, []);
+    assert!(nodes.iter().all(|node| node.dht_stats().queries == 0));
+}
