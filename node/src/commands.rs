@@ -268,7 +268,7 @@ impl<'m> Node<'m> {
     }
 
     /// Takes part in the distributed hash table from now on, more or less, by the families that datagrams can be sent
-    /// to, IPv4 first. It needs [`Sizes::dht`](crate::memory::Sizes::dht); until this is called none is spoken. `kept` is
+    /// to, IPv4 first. It needs room, `Sizes::dht`; until this is called none is spoken. `kept` is
     /// what [`keep_dht`](Self::keep_dht) wrote in the last run, or nothing.
     pub fn join_dht(&mut self, now: Instant, mode: DhtMode, families: [bool; 2], kept: &[u8]) {
         self.parts.cx.now = now;
