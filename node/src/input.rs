@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Action, AddError, Event, Have, Limits, Order, StorageError, Wanted};
 use crate::discovery::announcer::Job;
+use crate::discovery::dht::Mode as DhtMode;
 use crate::peer::ConnId;
 use crate::torrent::publicity::Publicity;
 
@@ -107,6 +108,12 @@ pub enum Input<'a> {
     HeardNearby(SocketAddr, &'a [u8]),
     /// `Node::tell_nearby_anew`.
     TellNearbyAnew,
+    /// [`Node::join_dht`](crate::Node::join_dht).
+    JoinDht(DhtMode, [bool; 2], &'a [u8]),
+    /// [`Node::dht_node`](crate::Node::dht_node).
+    DhtNode(SocketAddr),
+    /// [`Node::dht_reachable`](crate::Node::dht_reachable).
+    DhtReachable,
     /// [`Node::announce_by_udp`](crate::Node::announce_by_udp).
     AnnounceByUdp {
         /// The job.

@@ -9,6 +9,7 @@ mod content;
 mod crowd;
 mod defaults;
 mod described;
+mod dht;
 mod discovery;
 mod download;
 mod far;

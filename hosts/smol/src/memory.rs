@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) peer_bitfields: usize,
     /// Pieces of downloads.
     pub(crate) counts: usize,
+    /// Whether it takes part in the distributed hash table.
+    pub(crate) dht: bool,
 }
 
 impl Plan {
@@ -144,8 +146,9 @@ impl Plan {
         let Some(left) = budget.checked_sub(fixed).filter(|_| budget >= least) else {
             return Err(TooSmall { budget, least });
         };
-        self.asleep = self.asleep.min(left / 8 / ASLEEP);
-        let mut rest = left - self.asleep * ASLEEP;
+        let asleep = ASLEEP + self.turns(9) / 8;
+        self.asleep = self.asleep.min(left / 8 / asleep);
+        let mut rest = left - self.asleep * asleep;
         if self.downloads() {
             self.blocks = (left / 2 / BLOCK_COST).min(BLOCKS);
             let known = (left / 8 / self.bitfield.max(1)).min(PEERS_WITH_BITS);
@@ -188,11 +191,16 @@ impl Plan {
         };
         let udp = Sizes {
             udp_announces: UDP_ANNOUNCES,
-            dht: 0,
+            dht: u32::from(self.dht),
             ..Sizes::NONE
         };
-        let udp = udp.bytes() + udp::HELD;
+        let udp = udp.bytes() + udp::HELD + self.turns(2 * self.torrents);
         PROGRAM + udp + torrents + downloads + requests + self.scratch()
+    }
+
+    /// Bytes by which so many torrents have their turn in the distributed hash table.
+    fn turns(&self, torrents: usize) -> usize {
+        if self.dht { TURN * torrents } else { 0 }
     }
 
     fn scratch(&self) -> usize {
@@ -232,7 +240,7 @@ impl Plan {
             bits: len(self.bits),
             tiers: len(self.tiers + self.asleep),
             udp_announces: UDP_ANNOUNCES,
-            dht: 0,
+            dht: u32::from(self.dht),
             candidates: len((2 * self.peers).clamp(32, 512)),
             scratch: len(self.scratch()),
         }
@@ -304,6 +312,9 @@ fn peer() -> usize {
 /// Bytes of the program besides the tables: 340 KiB with 200 peers, up to twice that while many are served
 /// and others announce to the built-in tracker, or eight HTTPS trackers are called.
 const PROGRAM: usize = 672 * 1024;
+
+/// Bytes of a torrent's turn in the distributed hash table.
+const TURN: usize = 6;
 
 /// Announces by UDP at a time.
 const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;

@@ -24,6 +24,7 @@ use everseed_core::time::Instant;
 use everseed_core::tracker::{Family, Report};
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::discovery::dht::Mode;
 use everseed_node::discovery::udp_trackers::UdpOutcome;
 use everseed_node::input::{Input, Output};
 use everseed_node::{
@@ -60,6 +61,8 @@ pub(crate) struct Engine {
     nearby: Option<Nearby>,
     /// By what peers of public torrents are found.
     pub(crate) publicity: Publicity,
+    /// Whether it takes part in the distributed hash table.
+    dht: bool,
     udp: Udp,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
@@ -115,6 +118,8 @@ pub(crate) struct News {
     pub(crate) udp_outcomes: Vec<UdpOutcome>,
     /// Somebody outside who called us.
     pub(crate) caller: Option<IpAddr>,
+    /// Whether nobody is known in the distributed hash table.
+    pub(crate) finds_nodes: bool,
 }
 
 /// An announce that the node asked for, and what is to be told.
@@ -185,6 +190,7 @@ impl Engine {
             way_out: Way::default(),
             nearby: None,
             publicity: Publicity::NONE,
+            dht: false,
             udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
@@ -344,6 +350,24 @@ impl Engine {
             }
         }
         self.way_out = way;
+        if self.dht {
+            self.join_dht(&[]);
+        }
+    }
+
+    /// Takes part in the distributed hash table, by the families that there are sockets of. `kept` is who was known in
+    /// the last run.
+    pub(crate) fn join_dht(&mut self, kept: &[u8]) {
+        self.dht = true;
+        let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
+        let input = Input::JoinDht(Mode::On, families, kept);
+        self.node.input(self.clock.now(), input);
+        self.busy = true;
+    }
+
+    /// The node was told something: what follows is carried out in the next turn.
+    pub(crate) fn wake_up(&mut self) {
+        self.busy = true;
     }
 
     /// Has the node make an announce by UDP; answers whether it does.
@@ -464,8 +488,7 @@ impl Engine {
                     let report = self.node.report(&job);
                     self.news.announces.push(Announce { job, report });
                 }
-                // It does not take part yet.
-                Some(Action::FindDhtNodes) => {}
+                Some(Action::FindDhtNodes) => self.news.finds_nodes = true,
                 Some(Action::UdpAnnounced { id }) => {
                     self.news.udp_outcomes.extend(self.node.udp_outcome(id));
                 }

@@ -129,6 +129,21 @@ pub fn switch(parser: &mut Parser, name: &str) -> Result<bool, Stop> {
     parsed(parser, name, "on or off", read)
 }
 
+/// A host, by name or address, and a port.
+pub fn host_port(parser: &mut Parser, name: &str) -> Result<String, Stop> {
+    let read = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        let named = !host.is_empty() && !host.contains(char::is_whitespace);
+        (named && port.parse::<u16>().is_ok_and(|port| port > 0)).then(|| text.to_owned())
+    };
+    parsed(
+        parser,
+        name,
+        "a host and a port like dht.example.org:6881",
+        read,
+    )
+}
+
 /// The value of `--links`.
 pub fn links(parser: &mut Parser, name: &str) -> Result<Links, Stop> {
     let read = |text: &str| match text {

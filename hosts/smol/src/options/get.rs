@@ -64,6 +64,10 @@ Options:
       --pex HOW        on or off, as for seed: whether peers tell of peers
       --lsd HOW        on or off, as for seed: whether peers are looked for in
                        the networks here
+      --dht HOW        on or off, as for seed: whether peers are looked for in the
+                       distributed hash table
+      --dht-node HOST:PORT
+                       a node of it to begin with, as for seed
       --public-address HOST[:PORT]
                        where others reach us from outside, as for seed
       --port-map WHEN  auto: ask the router to forward our port, as for seed;
@@ -253,9 +257,9 @@ impl Fetch {
                 let what = "a rate like 500k or 2M in bytes per second (leave it out for no limit)";
                 self.down = Some(args::parsed(parser, name, what, args::rate)?);
             }
-            "--listen" | "--proxy" | "--pex" | "--lsd" | "--public-address" | "--port-map"
-            | "--slots" | "--max-peers" | "--memory" | "--file" | "--rename" | "--up"
-            | "--send" | "--links" | "--trace" => {
+            "--listen" | "--proxy" | "--pex" | "--lsd" | "--dht" | "--dht-node"
+            | "--public-address" | "--port-map" | "--slots" | "--max-peers" | "--memory"
+            | "--file" | "--rename" | "--up" | "--send" | "--links" | "--trace" => {
                 seed.option(name, parser)?;
             }
             _ => return Err(args::unknown(HELP, name)),

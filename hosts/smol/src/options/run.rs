@@ -323,6 +323,7 @@ const REPEATED: &[&str] = &[
     "--listen",
     "--only",
     "--peer",
+    "--dht-node",
 ];
 
 /// Options that hold for one torrent, and so may stand in its table.

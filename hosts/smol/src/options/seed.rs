@@ -71,6 +71,11 @@ Options:
       --lsd HOW        on: public torrents are asked for and announced in the
                        networks here, by every interface that is up, or by those
                        alone that --listen names; off: not (default: on)
+      --dht HOW        on: public torrents are looked for and announced in the
+                       distributed hash table, by UDP; off: not (default: off)
+      --dht-node HOST:PORT
+                       a node of it to begin with; repeat it for several
+                       (default: those that it knew, then a few known ones)
       --public-address HOST[:PORT]
                        where others reach this machine from outside: the
                        router's name or address, and the port there that leads
@@ -144,6 +149,10 @@ pub struct SeedArgs {
     pub pex: bool,
     /// Whether public torrents are made known in the networks here (BEP 14).
     pub lsd: bool,
+    /// Whether public torrents are looked for and announced in the distributed hash table.
+    pub dht: bool,
+    /// Nodes of it to begin with.
+    pub dht_nodes: Vec<String>,
     /// Where others reach us from outside our network.
     pub public_address: Option<PublicAddress>,
     /// Whether the router is asked to forward our port.
@@ -197,6 +206,8 @@ impl Default for SeedArgs {
             proxy: None,
             pex: true,
             lsd: true,
+            dht: false,
+            dht_nodes: Vec::new(),
             public_address: None,
             port_map: true,
             state: PathBuf::new(),
@@ -263,6 +274,8 @@ impl SeedArgs {
             }
             "--pex" => self.pex = args::switch(parser, name)?,
             "--lsd" => self.lsd = args::switch(parser, name)?,
+            "--dht" => self.dht = args::switch(parser, name)?,
+            "--dht-node" => self.dht_nodes.push(args::host_port(parser, name)?),
             "--public-address" => {
                 let what =
                     "a name or an IP address, with a port or without, like seed.example.org:6881";
@@ -400,6 +413,8 @@ mod tests {
             "--pex",
             "off",
             "--lsd=off",
+            "--dht=on",
+            "--dht-node=dht.example.org:6881",
             "--trace",
             "x.trace",
             "--state",
@@ -436,6 +451,8 @@ mod tests {
             proxy: Proxy::parse("socks5://a:b@127.0.0.1:9050").map(Arc::new),
             pex: false,
             lsd: false,
+            dht: true,
+            dht_nodes: vec!["dht.example.org:6881".into()],
             public_address: PublicAddress::parse("seed.example.org:80"),
             port_map: false,
             state: "s".into(),

@@ -17,6 +17,7 @@ mod announcing;
 mod asleep;
 mod claims;
 mod content;
+mod dht;
 mod entry;
 mod fetch;
 mod fetching;
@@ -60,6 +61,7 @@ use std::time::{Duration, Instant};
 use everseed_node::{Event, Identity, Limits, PeerSource};
 
 use self::announcing::Failing;
+use self::dht::Neighbours;
 use self::fetch::UNFINISHED;
 use self::identity::{peer_id, random};
 use self::library::{Library, Reloaded};
@@ -140,6 +142,7 @@ struct Session {
     library: Option<Library>,
     listening: Listening,
     port_map: PortMap,
+    neighbours: Neighbours,
     /// Trackers that do not answer.
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
@@ -229,6 +232,7 @@ impl Session {
             library: None,
             listening,
             port_map: PortMap::new(args),
+            neighbours: Neighbours::new(args),
             failing: Rc::default(),
             web: Clients::new(plan.web),
             status: Status::new(args.quiet),
@@ -246,6 +250,7 @@ impl Session {
     fn open_listeners(&mut self) {
         let mut engine = self.engine.borrow_mut();
         self.listening.open_first(&mut engine);
+        self.neighbours.begin(&mut engine, &self.torrents.state);
         say_ours(&mut engine, self.torrents.reach.told_port());
     }
 
@@ -300,6 +305,7 @@ impl Session {
             fetched,
             unspooled,
             caller,
+            finds_nodes,
         } = std::mem::take(&mut engine.news);
         let unknown = &mut self.torrents.unknown;
         let known = unknown.mind(&mut engine, &fetched, unspooled);
@@ -357,6 +363,9 @@ impl Session {
         let (torrents, listening) = (&mut self.torrents, &self.listening);
         self.port_map
             .mind(&mut engine, torrents, listening, &self.slow, caller);
+        let (shared, state) = (&self.engine, &self.torrents.state);
+        self.neighbours
+            .mind(&mut engine, shared, state, &self.slow, finds_nodes);
         self.chores(&mut engine);
         let library = self.library.as_mut();
         match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {
@@ -542,7 +551,9 @@ impl Session {
         {
             torrent.save_in_haste(&engine.borrow(), &self.torrents.state);
         }
-        self.torrents.state.sync();
+        let state = &self.torrents.state;
+        self.neighbours.keep(&engine.borrow(), state);
+        state.sync();
         engine.borrow_mut().stop();
         self.port_map.stop();
         // The routers' tasks hear of it.

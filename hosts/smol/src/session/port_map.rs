@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::tracker::Family;
 use everseed_node::discovery::port_mapper::{Protocol, Refusal, Standing};
+use everseed_node::trace::Input;
 
 use super::identity::random;
 use super::listening::Listening;
@@ -125,7 +126,12 @@ impl PortMap {
             let mut mapped = self.families.iter().filter_map(Beyond::mapped);
             mapped.any(|addr| addr.ip() == ip)
         };
-        self.called |= caller.is_some_and(|ip| !ours(ip));
+        let called = caller.is_some_and(|ip| !ours(ip));
+        if called && !self.called {
+            let now = engine.now();
+            engine.node.input(now, Input::DhtReachable);
+        }
+        self.called |= called;
         if !self.wanted {
             return;
         }

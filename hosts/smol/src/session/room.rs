@@ -13,6 +13,7 @@ pub(super) fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
+        dht: args.dht,
         ..Plan::default()
     }
 }
@@ -37,6 +38,9 @@ pub(super) fn publicity(args: &SeedArgs) -> Publicity {
     }
     if args.lsd {
         publicity = publicity.with_lsd();
+    }
+    if args.dht {
+        publicity = publicity.with_dht();
     }
     publicity
 }

@@ -12,6 +12,7 @@
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        which torrent was made of a path
 //! given/PATHHASH.*     copies of the .torrent files that are seeded, see `session::kept`
+//! dht                  nodes of the distributed hash table that were known
 //! described            which content belongs to a torrent that was ever seen
 //! ```
 //!
@@ -355,7 +356,7 @@ pub(crate) const KINDS: [&str; 8] = [
 
 /// Whether a file in the state folder is of the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
-    let known: [&[u8]; 7] = [
+    let known: [&[u8]; 8] = [
         b"lock",
         b"given",
         b"made",
@@ -363,6 +364,7 @@ fn is_ours(name: &[u8]) -> bool {
         b"catalogue",
         b"new.torrent",
         b"fetched.torrent",
+        b"dht",
     ];
     let of_torrent = || {
         let (hash, rest) = name.split_at_checked(40)?;

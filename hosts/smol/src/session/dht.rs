@@ -1,0 +1,129 @@
+//! The distributed hash table, as far as it takes more than datagrams: names are looked up for it, and the nodes that
+//! it knows are kept from one run to the next, in `STATE/dht`.
+//!
+//! Invariant: no name is looked up while calls must not leave here by themselves: with a proxy, or tied to an
+//! interface.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use everseed_disk::{read_regular, replace_soon};
+use everseed_node::discovery::dht::KEPT_MAX;
+use everseed_node::trace::Input;
+
+use crate::net::engine::Engine;
+use crate::options::seed::SeedArgs;
+use crate::slow::Slow;
+use crate::storage::state::State;
+
+/// See the module.
+pub(super) struct Neighbours {
+    /// `None` if it takes no part.
+    names: Option<Vec<String>>,
+    next_keep: Instant,
+    kept: Vec<u8>,
+}
+
+impl Neighbours {
+    pub(super) fn new(args: &SeedArgs) -> Neighbours {
+        Neighbours {
+            names: args.dht.then(|| args.dht_nodes.clone()),
+            next_keep: Instant::now() + KEEP,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Begins with the nodes that the last run knew, and those that the owner named by address.
+    pub(super) fn begin(&mut self, engine: &mut Engine, state: &State) {
+        let Some(names) = &self.names else {
+            return;
+        };
+        self.kept = read_regular(&file(state), KEPT_MAX as u64).unwrap_or_default();
+        engine.join_dht(&self.kept);
+        for addr in names.iter().filter_map(|name| name.parse().ok()) {
+            tell(engine, addr);
+        }
+    }
+
+    /// Looks names up if nobody is known who answers, and keeps now and then who is.
+    pub(super) fn mind(
+        &mut self,
+        engine: &mut Engine,
+        shared: &Rc<RefCell<Engine>>,
+        state: &State,
+        slow: &Slow,
+        finds: bool,
+    ) {
+        let Some(names) = &self.names else {
+            return;
+        };
+        let way = &engine.way_out;
+        if finds && way.proxy().is_none() && !way.is_tied() {
+            let usual = USUAL.iter().copied().filter(|_| names.is_empty());
+            let all = names.iter().map(String::as_str).chain(usual);
+            for name in all.map(str::to_owned) {
+                let shared = Rc::clone(shared);
+                slow.spawn(async move {
+                    match smol::net::resolve(name.as_str()).await {
+                        Ok(found) => {
+                            let mut engine = shared.borrow_mut();
+                            found
+                                .iter()
+                                .take(EACH)
+                                .for_each(|&addr| tell(&mut engine, addr));
+                        }
+                        Err(error) => log::debug!("{name}: {error}, see --dht-node"),
+                    }
+                });
+            }
+        }
+        if Instant::now() >= self.next_keep {
+            self.next_keep = Instant::now() + KEEP;
+            self.keep(engine, state);
+        }
+    }
+
+    /// Keeps who is known, unless that is as it was.
+    pub(super) fn keep(&mut self, engine: &Engine, state: &State) {
+        let mut out = vec![0; KEPT_MAX];
+        let len = engine.node.keep_dht(&mut out);
+        let Some(len) = len.filter(|_| self.names.is_some()) else {
+            return;
+        };
+        out.truncate(len);
+        if out == self.kept {
+            return;
+        }
+        match replace_soon(&file(state), |to| to.write_all(&out)) {
+            Ok(()) => self.kept = out,
+            Err(error) => log::debug!("{}: {error}", file(state).display()),
+        }
+    }
+}
+
+fn tell(engine: &mut Engine, addr: SocketAddr) {
+    let now = engine.now();
+    engine.node.input(now, Input::DhtNode(addr));
+    engine.wake_up();
+}
+
+fn file(state: &State) -> PathBuf {
+    state.folder().join("dht")
+}
+
+/// Nodes of several operators, for whoever knows no other.
+const USUAL: [&str; 3] = [
+    "dht.libtorrent.org:25401",
+    "dht.transmissionbt.com:6881",
+    "router.bittorrent.com:6881",
+];
+
+/// Addresses that are taken of a name.
+const EACH: usize = 4;
+
+/// How often it is kept who is known.
+const KEEP: Duration = Duration::from_secs(3600);
