@@ -7,13 +7,13 @@
 //! | part | bytes | when it does not fit |
 //! |---|---|---|
 //! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
-//! | UDP: announces at a time, and what the kernel holds of two sockets | [`UDP_ANNOUNCES`], [`udp::HELD`] | refuse to start |
+//! | UDP: announces at a time, and what the kernel holds of two sockets | [`UDP_ANNOUNCES`], [`udp::held`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
 //! | downloads | 2 bits and a count of 16 bits a piece more, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
-//! | peers | two thirds of what then is left, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | peers | 72 of 100 parts of what then is left, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
 //! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
 //! | what the kernel holds for others than peers that are served, HTTP clients among them | a quarter of what then is left, at most a [`PLACE`] for everybody | one who does not take what it was sent leaves |
 //! | what it holds of blocks that come, in a download | half of what then is left | smaller windows |
@@ -155,7 +155,7 @@ impl Plan {
             self.peer_bitfields = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bitfields;
         }
-        let theirs = (rest * 2 / 3).min(rest - least_kernel);
+        let theirs = (rest * 72 / 100).min(rest - least_kernel);
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
         rest -= self.peers * peer();
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
@@ -194,7 +194,7 @@ impl Plan {
             dht: u32::from(self.dht),
             ..Sizes::NONE
         };
-        let udp = udp.bytes() + udp::HELD + self.turns(2 * self.torrents);
+        let udp = udp.bytes() + udp::held(self.dht) + self.turns(2 * self.torrents);
         PROGRAM + udp + torrents + downloads + requests + self.scratch()
     }
 

@@ -359,6 +359,7 @@ impl Engine {
     /// the last run.
     pub(crate) fn join_dht(&mut self, kept: &[u8]) {
         self.dht = true;
+        self.udp.talk_to_many();
         let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
         let input = Input::JoinDht(Mode::On, families, kept);
         self.node.input(self.clock.now(), input);

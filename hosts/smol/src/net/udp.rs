@@ -17,6 +17,8 @@ use super::way::{Exit, Way};
 #[derive(Debug)]
 pub struct Udp {
     sockets: [Option<Bound>; 2],
+    /// Whether there are many to talk to.
+    many: bool,
     packet: Box<[u8]>,
 }
 
@@ -41,6 +43,7 @@ impl Default for Udp {
     fn default() -> Udp {
         Udp {
             sockets: [None, None],
+            many: false,
             packet: vec![0; PACKET].into_boxed_slice(),
         }
     }
@@ -72,6 +75,7 @@ impl Udp {
             match opened {
                 Ok(socket) => {
                     new.push(family);
+                    limit(&socket, self.many);
                     let exit = exit.clone();
                     *bound = Some(Bound { socket, exit, port });
                 }
@@ -79,6 +83,13 @@ impl Udp {
             }
         }
         new
+    }
+
+    /// There are many to talk to from now on.
+    pub fn talk_to_many(&mut self) {
+        self.many = true;
+        let sockets = self.sockets.iter().flatten();
+        sockets.for_each(|bound| limit(&bound.socket, true));
     }
 
     /// The socket of a family, to be watched.
@@ -118,6 +129,16 @@ impl Udp {
     }
 }
 
+/// What the kernel may hold for a socket.
+fn limit(socket: &UdpSocket, many: bool) {
+    let (received, sent) = match many {
+        true => (RECEIVED_OF_MANY, SENT_TO_MANY),
+        false => (RECEIVED, SENT),
+    };
+    sockopt::set_received(socket, received);
+    sockopt::set_sent(socket, sent);
+}
+
 fn index(family: Family) -> usize {
     match family {
         Family::V4 => 0,
@@ -132,8 +153,6 @@ fn open(exit: &Exit, port: u16) -> io::Result<UdpSocket> {
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    sockopt::set_received(&socket, RECEIVED);
-    sockopt::set_sent(&socket, SENT);
     sockopt::tell_unreachable(&socket, addr.is_ipv6());
     exit.tie(&socket, port)?;
     Ok(socket.into())
@@ -163,9 +182,19 @@ const PACKET: usize = 4096;
 /// Errors of a socket that are passed over at a time.
 const ERRORS: usize = 8;
 
-/// Bytes that the kernel may hold of what came and was not read, and of what is to be sent.
-const RECEIVED: usize = 16 * 1024;
-const SENT: usize = 8 * 1024;
+/// Bytes that the kernel may hold of what came and was not read, and of what is to be sent: as much as a few trackers
+/// take, which are asked one after the other.
+const RECEIVED: usize = 10 * 1024;
+const SENT: usize = 4608;
 
-/// Bytes that both sockets may take.
-pub(crate) const HELD: usize = 2 * (RECEIVED + SENT) + PACKET;
+/// The same while nodes of the distributed hash table are asked, many at once.
+const RECEIVED_OF_MANY: usize = 24 * 1024;
+const SENT_TO_MANY: usize = 8 * 1024;
+
+/// Bytes that both sockets may take, for many nodes or a few trackers.
+pub(crate) const fn held(many: bool) -> usize {
+    match many {
+        true => 2 * (RECEIVED_OF_MANY + SENT_TO_MANY) + PACKET,
+        false => 2 * (RECEIVED + SENT) + PACKET,
+    }
+}
