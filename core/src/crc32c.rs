@@ -28,6 +28,7 @@ mod tests {
         // The check value of the catalogue of CRCs, and a vector of RFC 3720, B.4.
         assert_eq!(crc32c(*b"123456789"), 0xe306_9283);
         assert_eq!(crc32c([0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(*b"1234"), 0xf63a_f4ee);
         assert_eq!(crc32c([]), 0);
     }
 }

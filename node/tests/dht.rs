@@ -3,9 +3,10 @@
 
 #![allow(clippy::cast_possible_truncation)]
 
+mod heap;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,21 +18,8 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::discovery::dht::memory::{Memory, Sizes};
 use everseed_node::discovery::dht::{Announce, Dht, Finished, Mode, PACKET_MAX, Search};
-use everseed_node::memory::Lender;
 
-struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-    fn made<T>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-    fn room<T>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
-}
+use heap::Heap;
 
 /// Who is at an address.
 enum Host {

@@ -1,6 +1,7 @@
 //! Torrents that the DHT may know are announced and looked for there, by the node itself; others never are.
 
-use std::mem::MaybeUninit;
+mod heap;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,22 +9,10 @@ use everseed_core::geometry::Geometry;
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_node::discovery::dht::Mode;
-use everseed_node::memory::{Lender, Sizes};
+use everseed_node::memory::Sizes;
 use everseed_node::{Action, Have, Identity, Limits, Memory, Node, Order, Publicity, Wanted};
 
-struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-    fn made<T>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-    fn room<T>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
-}
+use heap::Heap;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 

@@ -314,7 +314,18 @@ fn peer() -> usize {
 const PROGRAM: usize = 672 * 1024;
 
 /// Bytes of a torrent's turn in the distributed hash table.
-const TURN: usize = 6;
+const TURN: usize = (Sizes {
+    dht: 1,
+    registry: 1,
+    ..Sizes::NONE
+})
+.bytes()
+    - (Sizes {
+        dht: 1,
+        ..Sizes::NONE
+    })
+    .bytes()
+    - REGISTERED;
 
 /// Announces by UDP at a time.
 const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;

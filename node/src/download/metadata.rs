@@ -24,7 +24,6 @@ use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::memory::ids::NONE;
 use crate::peer::{Conn, Payload, Reason, origin};
-use crate::rate::QUANTUM;
 use crate::torrent::Torrent;
 use crate::torrent::stage::Stage;
 
@@ -56,15 +55,7 @@ impl Download<'_> {
         if download.pending.len == 0 && !download.owes {
             download.last_block_at = cx.now;
         }
-        while cx.peers[slot].download.pending.len < REQUESTS {
-            if self.blocks.free() == 0 && !self.take_from_slow(cx, slot) {
-                self.waits_for_block = true;
-                break;
-            }
-            if self.rate.level(cx.now) < QUANTUM {
-                self.waits_for_rate = true;
-                break;
-            }
+        while cx.peers[slot].download.pending.len < REQUESTS && self.may_reserve(cx, slot) {
             let Some((partial, index)) = self.choose_metadata(cx, slot, id) else {
                 break;
             };

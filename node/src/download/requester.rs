@@ -51,15 +51,7 @@ impl Download<'_> {
         if conn.download.pending.len == 0 && !conn.download.owes {
             cx.peers[slot].download.last_block_at = cx.now;
         }
-        while cx.peers[slot].download.pending.len < target {
-            if self.blocks.free() == 0 && !self.take_from_slow(cx, slot) {
-                self.waits_for_block = true;
-                break;
-            }
-            if self.rate.level(cx.now) < QUANTUM {
-                self.waits_for_rate = true;
-                break;
-            }
+        while cx.peers[slot].download.pending.len < target && self.may_reserve(cx, slot) {
             let Some((partial, index)) = self.choose(cx, slot, id) else {
                 break;
             };
@@ -74,6 +66,19 @@ impl Download<'_> {
             self.review(cx, slot);
         }
         cx.peers.make_ready(slot);
+    }
+
+    /// Whether there are room and rate for one more block of a peer. If not, it is asked again when there are.
+    pub(super) fn may_reserve(&mut self, cx: &mut Context<'_>, slot: usize) -> bool {
+        if self.blocks.free() == 0 && !self.take_from_slow(cx, slot) {
+            self.waits_for_block = true;
+            return false;
+        }
+        if self.rate.level(cx.now) < QUANTUM {
+            self.waits_for_rate = true;
+            return false;
+        }
+        true
     }
 
     /// Asks everybody who could be asked for more, beginning with another one each time.

@@ -4,7 +4,7 @@
 //! Invariant: no name is looked up while calls must not leave here by themselves: with a proxy, or tied to an
 //! interface.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +26,8 @@ pub(super) struct Neighbours {
     names: Option<Vec<String>>,
     next_keep: Instant,
     kept: Vec<u8>,
+    /// Whether it was said that nobody was found.
+    said: Rc<Cell<bool>>,
 }
 
 impl Neighbours {
@@ -34,6 +36,7 @@ impl Neighbours {
             names: args.dht.then(|| args.dht_nodes.clone()),
             next_keep: Instant::now() + KEEP,
             kept: Vec::new(),
+            said: Rc::default(),
         }
     }
 
@@ -42,6 +45,11 @@ impl Neighbours {
         let Some(names) = &self.names else {
             return;
         };
+        if engine.way_out.proxy().is_some() {
+            log::warn!(
+                "--dht: it is spoken by UDP, which does not go through the proxy: it is left out"
+            );
+        }
         self.kept = read_regular(&file(state), KEPT_MAX as u64).unwrap_or_default();
         engine.join_dht(&self.kept);
         for addr in names.iter().filter_map(|name| name.parse().ok()) {
@@ -62,11 +70,17 @@ impl Neighbours {
             return;
         };
         let way = &engine.way_out;
+        if finds && way.is_tied() && !self.said.replace(true) {
+            log::warn!(
+                "no node of the DHT is known, and names are not looked up while calls leave by one interface only: \
+                 give an address, --dht-node IP:PORT"
+            );
+        }
         if finds && way.proxy().is_none() && !way.is_tied() {
             let usual = USUAL.iter().copied().filter(|_| names.is_empty());
             let all = names.iter().map(String::as_str).chain(usual);
             for name in all.map(str::to_owned) {
-                let shared = Rc::clone(shared);
+                let (shared, said) = (Rc::clone(shared), Rc::clone(&self.said));
                 slow.spawn(async move {
                     match smol::net::resolve(name.as_str()).await {
                         Ok(found) => {
@@ -76,7 +90,11 @@ impl Neighbours {
                                 .take(EACH)
                                 .for_each(|&addr| tell(&mut engine, addr));
                         }
-                        Err(error) => log::debug!("{name}: {error}, see --dht-node"),
+                        Err(error) if !said.replace(true) => log::warn!(
+                            "{name}: {error}; until a node of the DHT is known nobody is found by it: it is tried \
+                             again, and --dht-node HOST:PORT names another one"
+                        ),
+                        Err(error) => log::debug!("{name}: {error}"),
                     }
                 });
             }

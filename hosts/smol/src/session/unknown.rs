@@ -106,6 +106,12 @@ impl Unknowns {
             }
         }
         self.call_named(engine, id, &magnet);
+        if trackers.is_empty() && !engine.publicity.dht() {
+            log::warn!(
+                "{name}: the link names no tracker, so its peers have to be in the network here, or named by --peer; \
+                 --dht on looks for them everywhere"
+            );
+        }
         log::info!("{name}: its metadata is fetched");
         self.all.push(Unknown {
             given: given.to_owned(),
