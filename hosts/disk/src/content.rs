@@ -4,36 +4,35 @@
 //! with the number of files; nothing outside the folder that the owner named is opened. What the bytes are worth
 //! is decided by [`check`](crate::check), and whom they go to by the node.
 
+mod part;
+mod places;
+
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use everseed_core::geometry::{BLOCK, Geometry, PieceIndex};
+use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::{Digest, Sha1};
 use everseed_core::metainfo::{Kind, Metainfo, Name, Spelling};
-use rustix::fs::{Advice, SeekFrom};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::fs::Advice;
 
 use crate::access::Access;
-use crate::beneath::{Links, OpenFailure};
+use crate::beneath::Links;
 use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
 use crate::entry::{
     Entries, Entry, TorrentError, find_renames, other_spellings, read_names, reopen_torrent,
 };
 use crate::error::{OpenError, ReadError};
-use crate::fitting::fitting;
 use crate::hash::Fast;
 use crate::index::{self, Index, Renamed};
 use crate::layout::Layout;
 use crate::ours::Ours;
-use crate::placed::{self, Place};
+use crate::searched::Searched;
 use crate::stream::Stream;
 use crate::unique::Renames;
 
@@ -185,103 +184,6 @@ impl Content {
     /// Where a file lies.
     pub fn path_of(&self, entry: &Entry) -> PathBuf {
         self.layout.whole(&self.place_of(entry))
-    }
-
-    /// Where a file lies beneath the folder that the owner named: where it was found, or where it is laid, unless it is there under
-    /// another of its [`places`](Content::places) only.
-    pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
-        if let Some(place) = self.layout.placed.get(&entry.path) {
-            return place.path;
-        }
-        let usual = self.layout.relative(&entry.path).into_owned();
-        if entry.exact && fitting(&entry.path).next().is_none() {
-            return usual;
-        }
-        let named = self.layout.named();
-        match named.stat_file(&usual) {
-            Err(failure) if failure.is_no_such_name() => {}
-            _ => return usual,
-        }
-        let mut others = self.places(entry).into_iter();
-        let there = others.find(|place| {
-            !matches!(
-                named.stat_file(place),
-                Err(OpenFailure::Missing | OpenFailure::Os(_))
-            )
-        });
-        there.unwrap_or(usual)
-    }
-
-    /// Where else a file may lie, beneath the folder that the owner named, in the order in which it is looked for:
-    /// as others spell its name, and as it is made where the file system refuses its own.
-    fn places(&self, entry: &Entry) -> Vec<PathBuf> {
-        let mut paths = Vec::new();
-        if self.layout.is_single() {
-            return paths;
-        }
-        match self.renames.of(entry.position) {
-            Some(rename) if rename.differs => {
-                // Another file differs from it in case only, which may be the one that opens.
-                let plain = self.spelled(entry, Spelling::Fixed).into_iter();
-                let named = self.layout.named();
-                paths.extend(plain.filter(|path| named.has_name(&self.layout.relative(path))));
-            }
-            Some(_) => {}
-            None if entry.exact => {}
-            None => {
-                let others = self.spellings.iter().copied();
-                paths.extend(others.filter_map(|spelling| self.spelled(entry, spelling)));
-            }
-        }
-        paths.extend(fitting(&entry.path));
-        let place = |path: PathBuf| self.layout.relative(&path).into_owned();
-        paths.into_iter().map(place).collect()
-    }
-
-    fn spelled(&self, entry: &Entry, spelling: Spelling) -> Option<PathBuf> {
-        let torrent = self.open_torrent().ok()?;
-        entry.spelled(torrent, &self.metainfo, spelling)
-    }
-
-    /// Makes a file whose name was refused under those that fit, until one is not.
-    pub(crate) fn make_fitting<T>(
-        &self,
-        relative: &Path,
-        mut make: impl FnMut(&Path) -> Option<T>,
-    ) -> Option<T> {
-        if self.layout.is_single() {
-            return self.layout.fitting_tops().into_iter().find_map(|top| {
-                let made = make(&top)?;
-                self.layout.lies_at(&top);
-                self.note_refused(relative, &top);
-                Some(made)
-            });
-        }
-        let base = self.layout.base();
-        let within = relative.strip_prefix(base).unwrap_or(relative);
-        fitting(within).find_map(|path| {
-            let place = base.join(path);
-            let made = make(&place)?;
-            self.note_refused(relative, &place);
-            Some(made)
-        })
-    }
-
-    pub(crate) fn note_refused(&self, relative: &Path, made: &Path) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.0 += 1;
-        let whole = |path: &Path| self.layout.whole(path);
-        refused
-            .1
-            .get_or_insert_with(|| (whole(relative), whole(made)));
-    }
-
-    /// How many files were made under another name since this was asked before, as the file system refused their
-    /// own, and the first of them with what it is now.
-    pub fn take_refused(&self) -> Option<(u64, PathBuf, PathBuf)> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, first) = std::mem::take(&mut *refused);
-        first.map(|(own, made)| (count, own, made))
     }
 
     /// Whether a file is there and long enough; its bytes are not looked at.
@@ -581,108 +483,6 @@ impl Content {
         Ok(content)
     }
 
-    /// Takes what was written down of where files lie.
-    fn recall_places(&mut self) {
-        let mut places = placed::load(&self.places, self.layout.named().folder);
-        places.sort_unstable_by_key(|place| place.number);
-        let mut places = places.into_iter().peekable();
-        if let Some(place) = places.next_if(|place| place.number == 0)
-            && let Some(name) = place.path.file_name()
-        {
-            self.layout.rename(name);
-            self.layout.placed.set(Path::new(""), place);
-        }
-        if places.peek().is_none() {
-            return;
-        }
-        for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
-            while let Some(place) = places.next_if(|place| place.number <= number) {
-                if place.number == number {
-                    self.layout.placed.set(&entry.path, place);
-                }
-            }
-        }
-    }
-
-    /// Where something of this kind is written down about the torrent.
-    pub(crate) fn record_file(&self, kind: &str) -> PathBuf {
-        self.places.with_extension(kind)
-    }
-
-    /// Writes down where files lie that lie elsewhere than the torrent says.
-    pub(crate) fn remember_places(&self) {
-        let folder = self.layout.named().folder;
-        if let Err(error) = self.layout.placed.save(&self.places, folder) {
-            log::warn!(
-                "{}: {error}: where files of {} were found is not remembered, and they are searched for again",
-                self.places.display(),
-                self.name
-            );
-        }
-    }
-
-    /// Says where the files of these numbers lie, from 1 on, beneath the folder that the content is in, and by 0 what
-    /// the content itself is called; that is remembered. An error is the number of a file that the torrent does not have,
-    /// or for which there is no room.
-    pub fn place_files(&mut self, files: &[(u64, PathBuf)]) -> Result<(), u64> {
-        let mut left: Vec<_> = files.iter().collect();
-        let renamed = left.iter().rfind(|(number, _)| *number == 0);
-        if let Some((_, name)) = renamed {
-            let place = Place {
-                number: 0,
-                path: name.clone(),
-                by_owner: true,
-            };
-            self.layout.rename(name.as_os_str());
-            self.layout.placed.set(Path::new(""), place);
-            left.retain(|(number, _)| *number != 0);
-        }
-        for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
-            // What was said last counts.
-            let Some((_, path)) = left.iter().rfind(|(wanted, _)| *wanted == number) else {
-                continue;
-            };
-            let place = Place {
-                number,
-                path: path.clone(),
-                by_owner: true,
-            };
-            if !self.layout.placed.set(&entry.path, place) {
-                return Err(number);
-            }
-            left.retain(|(wanted, _)| *wanted != number);
-        }
-        if let Some((number, _)) = left.first() {
-            return Err(*number);
-        }
-        if !files.is_empty() {
-            self.remember_places();
-        }
-        Ok(())
-    }
-
-    /// Where a file lies beneath the named folder, if that is elsewhere than the torrent says.
-    pub fn found_at(&self, entry: &Entry) -> Option<PathBuf> {
-        let place = self.layout.placed.get(&entry.path);
-        place.map(|place| place.path)
-    }
-
-    /// Whether files that are missing are to be searched for now: at once, and then ever more seldom as long as some
-    /// are. Told each time whether some are.
-    pub fn is_search_due(&self, missing: bool) -> bool {
-        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
-        if !missing {
-            *searched = Searched::default();
-            return false;
-        }
-        let due = (searched.at).is_none_or(|at| at.elapsed() >= searched.pause);
-        if due {
-            searched.at = Some(Instant::now());
-            searched.pause = (searched.pause * 4).clamp(FIRST_PAUSE, LAST_PAUSE);
-        }
-        due
-    }
-
     fn read_cached_across(
         &self,
         files: &FileCache,
@@ -856,19 +656,6 @@ impl Content {
     }
 }
 
-#[derive(Default, Debug)]
-struct Searched {
-    at: Option<Instant>,
-    /// Until the next search.
-    pause: Duration,
-}
-
-/// From the first search on.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
-
-/// What is missing for long may be missing for good, and a search wakes the disk.
-const LAST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The longest stretch of a file that the kernel may hold as one.
 const STRETCH: u64 = 2 << 20;
 
@@ -881,141 +668,4 @@ fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {
             .is_ok_and(|entry| entry.kind == Kind::Data && entry.len > 0)
     });
     Some(on_disk?.ok()?.path)
-}
-
-impl Part {
-    /// How many of `wanted` bytes from `offset` on lie in this part.
-    fn room(&self, offset: u64, wanted: usize) -> usize {
-        usize::try_from(self.end - offset).map_or(wanted, |room| room.min(wanted))
-    }
-
-    fn is_hole(&self, offset: u64, len: u64) -> bool {
-        let Source::File { fd, .. } = &*self.source else {
-            return false;
-        };
-        let (at, end) = (offset - self.start, offset - self.start + len);
-        // A file that ends too soon has no hole there.
-        let size =
-            || rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
-        offset + len <= self.end
-            && match rustix::fs::seek(fd, SeekFrom::Data(at)) {
-                Ok(data) => data >= end,
-                Err(Errno::NXIO) => size() >= end,
-                Err(_) => false,
-            }
-    }
-
-    fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {
-        let (fd, waits, stamp) = match &*self.source {
-            Source::File { fd, waits, stamp } => (fd, waits, stamp),
-            Source::Zeros => {
-                bufs.iter_mut().for_each(|buf| buf.fill(0));
-                return bufs.iter().map(|buf| buf.len()).sum();
-            }
-        };
-        if waits.load(Ordering::Relaxed) {
-            return 0;
-        }
-        let offset = offset - self.start;
-        match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
-            // Looked at after the read: what was read is from before any change that comes later.
-            Ok(read) if stamp.is_none_or(|stamp| stamp.is_of(fd)) => read,
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                waits.store(true, Ordering::Relaxed);
-                0
-            }
-            // Changed, not in the page cache, or an error: the reader who waits will find and name it.
-            _ => 0,
-        }
-    }
-
-    fn cached(&self, offset: u64, len: u64) -> u64 {
-        let (fd, stamp) = match &*self.source {
-            Source::File { fd, stamp, .. } => (fd, stamp),
-            Source::Zeros => return len,
-        };
-        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
-            return 0;
-        }
-        let there = |at: u64| {
-            let mut byte = [0];
-            let bufs = &mut [IoSliceMut::new(&mut byte)];
-            rustix::io::preadv2(fd, bufs, at - self.start, ReadWriteFlags::NOWAIT) == Ok(1)
-        };
-        let mut done = 0;
-        if there(offset) {
-            while done < len {
-                let now = (len - done).min(BLOCK.into());
-                if !there(offset + done + now - 1) {
-                    break;
-                }
-                done += now;
-            }
-        }
-        done
-    }
-
-    fn send(&self, socket: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
-        let sent = match &*self.source {
-            Source::Zeros => {
-                rustix::io::write(socket, &[0; BLOCK as usize][..len.min(BLOCK as usize)])
-            }
-            Source::File { fd, .. } => {
-                let mut at = offset - self.start;
-                rustix::fs::sendfile(socket, fd, Some(&mut at), len)
-            }
-        };
-        Ok(sent?)
-    }
-
-    /// Fills `buf`; a file that ends too soon is `UnexpectedEof`, and one that was changed since it was
-    /// opened `InvalidData`.
-    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let Source::File { fd, stamp, .. } = &*self.source else {
-            buf.fill(0);
-            return Ok(());
-        };
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset - self.start + done as u64;
-            match rustix::io::pread(fd, &mut buf[done..], at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => done += read,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(())
-    }
-
-    /// Where the first block that cannot be read begins, of those that together could not.
-    fn first_unread(&self, offset: u64, buf: &mut [u8]) -> Option<u64> {
-        let mut at = offset;
-        while at < offset + buf.len() as u64 {
-            // Blocks are counted from the content's start on, so that none lies in two pieces.
-            let end = (at + 1).next_multiple_of(BLOCK.into());
-            let end = end.min(offset + buf.len() as u64);
-            let len = usize::try_from(end - at).unwrap_or(buf.len());
-            if self.read(at, &mut buf[..len]).is_err() {
-                return Some(at);
-            }
-            at = end;
-        }
-        None
-    }
-
-    fn advise(&self, offset: u64, len: u64, advice: Advice) {
-        if let Source::File { fd, .. } = &*self.source {
-            // Advice that is not taken costs time, nothing else.
-            let _ = rustix::fs::fadvise(
-                fd.as_fd(),
-                offset - self.start,
-                NonZeroU64::new(len),
-                advice,
-            );
-        }
-    }
 }

@@ -42,6 +42,7 @@ mod placed;
 mod regular;
 mod replace;
 pub mod room;
+mod searched;
 mod stream;
 pub mod unfinished;
 mod unique;

@@ -6,6 +6,8 @@
 //! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
 //! that the node gave it; a peer that waits for the worker sends nothing.
 
+mod connections;
+mod datagrams;
 mod lending;
 mod sending;
 
@@ -18,30 +20,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everseed_core::geometry::{Span, TorrentId};
-use everseed_core::lsd;
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
-use everseed_core::tracker::{Family, Report};
+use everseed_core::tracker::Report;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
-use everseed_node::discovery::dht::Mode;
 use everseed_node::discovery::udp_trackers::UdpOutcome;
-use everseed_node::input::{Input, Output};
-use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Job, PACKET_MAX, Publicity, Reason, Source, StorageError,
-};
+use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Publicity, Source, StorageError};
 
 use self::lending::{Lending, Loan};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::memory::Plan;
 use crate::net::Sending;
-use crate::net::epoll::{Epoll, Ready, Watched};
-use crate::net::listen::Listen;
+use crate::net::epoll::{Epoll, Watched};
 use crate::net::lsd::Nearby;
-use crate::net::scope::Scope;
-use crate::net::socket::{self, Held};
-use crate::net::udp::{Received, Udp};
+use crate::net::socket::Held;
+use crate::net::udp::Udp;
 use crate::net::way::Way;
 use crate::storage::contents::Contents;
 use crate::storage::spool::Spool;
@@ -249,37 +244,6 @@ impl Engine {
         }
     }
 
-    /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
-    /// reached there on `port`.
-    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
-        if !self.publicity.lsd() {
-            return;
-        }
-        if self.nearby.is_none() {
-            let nearby = Nearby::new();
-            for socket in nearby.sockets() {
-                if let Err(error) = self.epoll.add(socket, Watched::Nearby) {
-                    log::info!("peers in the networks here are not heard: {error}");
-                }
-            }
-            self.nearby = Some(nearby);
-        }
-        let nearby = self.nearby.as_mut();
-        if nearby.is_some_and(|nearby| nearby.follow(wanted, port)) {
-            self.node.tell_nearby_anew(self.clock.now());
-            self.busy = true;
-        }
-    }
-
-    fn hear_nearby(&mut self, now: Instant) {
-        let mut packet = [0; 2 * lsd::LONGEST];
-        for _ in 0..ACTIONS_PER_TURN {
-            let heard = self.nearby.as_ref().and_then(|n| n.receive(&mut packet));
-            let Some((from, len)) = heard else { return };
-            self.node.heard_nearby(now, from, &packet[..len]);
-        }
-    }
-
     /// Says whether a torrent is private, which decides by what its peers may be found (BEP 27).
     pub(crate) fn publish(&mut self, torrent: TorrentId, private: bool) {
         let publicity = match private {
@@ -339,54 +303,9 @@ impl Engine {
             .map(|content| content.read_torrent_file().to_owned())
     }
 
-    /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
-    /// connect.
-    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
-        for family in self.udp.follow(&way, port) {
-            let socket = self.udp.socket(family);
-            let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
-            if let Some(Err(error)) = watched {
-                log::warn!("the UDP socket cannot be watched: {error}");
-            }
-        }
-        self.way_out = way;
-        if self.dht {
-            self.join_dht(&[]);
-        }
-    }
-
-    /// Takes part in the distributed hash table, by the families that there are sockets of. `kept` is who was known in
-    /// the last run.
-    pub(crate) fn join_dht(&mut self, kept: &[u8]) {
-        self.dht = true;
-        self.udp.talk_to_many();
-        let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
-        let input = Input::JoinDht(Mode::On, families, kept);
-        self.node.input(self.clock.now(), input);
-        self.busy = true;
-    }
-
     /// The node was told something: what follows is carried out in the next turn.
     pub(crate) fn wake_up(&mut self) {
         self.busy = true;
-    }
-
-    /// Has the node make an announce by UDP; answers whether it does.
-    pub(crate) fn announce_by_udp(
-        &mut self,
-        job: Job,
-        addrs: [Option<SocketAddr>; 2],
-        url_data: &str,
-        seed: u64,
-    ) -> bool {
-        self.busy = true;
-        let input = Input::AnnounceByUdp {
-            job,
-            addrs,
-            url_data,
-            seed,
-        };
-        self.node.input(self.clock.now(), input) == Output::Accepted(true)
     }
 
     /// The time that the node lives in.
@@ -664,270 +583,6 @@ impl Engine {
     }
 }
 
-/// Datagrams.
-impl Engine {
-    fn receive_datagrams(&mut self, now: Instant, family: Family) {
-        for _ in 0..DATAGRAMS_PER_TURN {
-            match self.udp.receive(family) {
-                None => return,
-                Some(Received::From(from, packet)) => self.node.datagram(now, from, packet),
-                Some(Received::Unreachable(addr)) => {
-                    self.node.event(now, Event::Unreachable(addr));
-                }
-            }
-        }
-    }
-
-    fn send_datagrams(&mut self, now: Instant) {
-        let mut packet = [0; PACKET_MAX];
-        while let Some((to, len)) = self.node.poll_datagram(now, &mut packet) {
-            if let Err(error) = self.udp.send(to, &packet[..len]) {
-                log::debug!("{to}: {error}");
-                self.node.event(now, Event::Unreachable(to));
-                self.busy = true;
-            }
-        }
-    }
-}
-
-/// Connections: how they begin and end.
-impl Engine {
-    fn accept(&mut self, now: Instant, number: u16) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let listener = self.listeners.get_mut(usize::from(number));
-            let Some(listener) = listener.and_then(Option::as_mut) else {
-                return;
-            };
-            match listener.socket.accept() {
-                Ok((stream, addr)) => self.welcome(now, stream, addr),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if socket::is_shortage(&error) => {
-                    log::warn!("no new connections for some seconds: {error}");
-                    listener.paused = true;
-                    self.listen_at = Some(now + LISTEN_AGAIN);
-                    let source = Watched::Listener(number);
-                    let _ = self.epoll.pause(&listener.socket, source, true);
-                    return;
-                }
-                // That connection ended before it was accepted.
-                Err(error) => log::debug!("accept: {error}"),
-            }
-        }
-    }
-
-    /// Leaves callers waiting for so long, or no longer.
-    pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
-        let Some(pause) = pause else {
-            return self.resume_listening();
-        };
-        self.listen_at = Some(self.clock.now() + pause);
-        for (number, listener) in (0..).zip(&mut self.listeners) {
-            let Some(listener) = listener else { continue };
-            listener.paused = true;
-            let _ = (self.epoll).pause(&listener.socket, Watched::Listener(number), true);
-        }
-    }
-
-    fn resume_listening(&mut self) {
-        self.listen_at = None;
-        for (number, listener) in (0..).zip(&mut self.listeners) {
-            let Some(listener) = listener else { continue };
-            if std::mem::take(&mut listener.paused) {
-                let source = Watched::Listener(number);
-                let _ = self.epoll.pause(&listener.socket, source, false);
-            }
-        }
-    }
-
-    fn welcome(&mut self, now: Instant, stream: TcpStream, addr: SocketAddr) {
-        if stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        self.held.tune(&stream);
-        if Scope::of(addr.ip()) == Scope::Public {
-            self.news.caller = Some(addr.ip());
-        }
-        let id = self.node.accept(now, addr).or_else(|| {
-            // The place of somebody who left may only have to be cleared.
-            self.act(now);
-            self.node.accept(now, addr)
-        });
-        if let Some(id) = id {
-            self.hold(now, id, stream, addr, false);
-        }
-    }
-
-    fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
-        let held = self.held;
-        match socket::dial(addr, &self.way_out, |socket| held.begin(socket)) {
-            Ok(stream) => self.hold(now, id, stream, addr, true),
-            Err(error) => {
-                log::debug!("{addr}: {error}");
-                self.node.event(now, Event::Closed(id));
-            }
-        }
-    }
-
-    fn hold(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        stream: TcpStream,
-        addr: SocketAddr,
-        dialling: bool,
-    ) {
-        if let Err(error) = self.epoll.add(&stream, Watched::Peer(id)) {
-            log::warn!("{addr}: cannot be watched: {error}");
-            self.node.event(now, Event::Closed(id));
-            return;
-        }
-        let slot = usize::from(id.slot);
-        // The node takes the first that is free, so what was never needed is never touched.
-        if slot >= self.peers.len() {
-            self.peers.resize_with(slot + 1, || None);
-        }
-        self.peers[slot] = Some(Peer {
-            id,
-            stream,
-            addr,
-            dialling,
-            fresh: !dialling,
-            readable: false,
-            queued: false,
-            writable: false,
-            ended: false,
-            disk: Disk::Ready,
-            loan: Loan::NEW,
-        });
-    }
-
-    fn close(&mut self, now: Instant, id: ConnId, reason: Reason) {
-        if let Some(peer) = find(&mut self.peers, id) {
-            if peer.disk == Disk::Waits {
-                self.worker.forget(id);
-            }
-            if let Some(peer) = self.peers[usize::from(id.slot)].take() {
-                self.take_back(now, &peer, Some(reason));
-            }
-            if self.peers.iter().all(Option::is_none) {
-                // The kernel has its pages back until somebody is served again; there is room for the
-                // new one where the old one was.
-                let len = std::mem::take(&mut self.buffer).len();
-                self.buffer = vec![0; len].into_boxed_slice();
-            }
-        }
-    }
-
-    fn ready(&mut self, now: Instant, id: ConnId, ready: Ready) {
-        let Some(peer) = find(&mut self.peers, id) else {
-            return;
-        };
-        peer.readable |= ready.readable;
-        peer.writable |= ready.writable;
-        peer.ended |= ready.ended;
-        if peer.dialling && !self.dialled(now, id) {
-            return;
-        }
-        if ready.readable {
-            self.read(now, id);
-        }
-        if ready.writable {
-            self.send(now, id);
-        }
-    }
-
-    /// Whether a connection that was being made is there now.
-    fn dialled(&mut self, now: Instant, id: ConnId) -> bool {
-        let Some(peer) = find(&mut self.peers, id) else {
-            return false;
-        };
-        if !peer.writable {
-            return false;
-        }
-        match peer.stream.take_error() {
-            Ok(None) if !peer.ended => {
-                peer.dialling = false;
-                self.held.tune(&peer.stream);
-                self.node.event(now, Event::Connected(id));
-                true
-            }
-            _ => {
-                self.node.event(now, Event::Closed(id));
-                false
-            }
-        }
-    }
-
-    /// Who speaks HTTP came for the built-in tracker, not for the peer wire: the first byte tells.
-    fn is_web(&mut self, now: Instant, id: ConnId) -> bool {
-        let Some(peer) = find(&mut self.peers, id) else {
-            return false;
-        };
-        let mut first = [0];
-        if !std::mem::take(&mut peer.fresh) || !matches!(peer.stream.peek(&mut first), Ok(1)) {
-            return false;
-        }
-        if !first[0].is_ascii_uppercase() {
-            return false;
-        }
-        self.node.event(now, Event::Closed(id));
-        let Some(peer) = self.peers[usize::from(id.slot)].take() else {
-            return true;
-        };
-        self.take_back(now, &peer, None);
-        let watched = self.epoll.remove(&peer.stream);
-        if watched.is_ok() && self.news.web.len() < self.web_at_once {
-            self.news.web.push((peer.stream, peer.addr));
-        }
-        true
-    }
-}
-
-/// Bytes that come in.
-impl Engine {
-    fn read(&mut self, now: Instant, id: ConnId) {
-        let fresh = find(&mut self.peers, id).is_some_and(|peer| peer.fresh);
-        if fresh && self.is_web(now, id) {
-            return;
-        }
-        for _ in 0..READS_PER_TURN {
-            let Some(peer) = find(&mut self.peers, id).filter(|peer| peer.readable) else {
-                return;
-            };
-            let Some(space) = self.node.recv_space(now, id) else {
-                // `Action::Receive` comes when there is room.
-                return;
-            };
-            let room = space.len();
-            match peer.stream.read(space) {
-                Ok(0) => {
-                    self.node.event(now, Event::Closed(id));
-                    return;
-                }
-                Ok(len) => {
-                    // The kernel's buffer is empty after a short read, and an edge will tell of more.
-                    peer.readable = len == room || peer.ended;
-                    self.node.received(now, id, len);
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => peer.readable = false,
-                    io::ErrorKind::Interrupted => {}
-                    _ => {
-                        self.node.event(now, Event::Closed(id));
-                        return;
-                    }
-                },
-            }
-        }
-        if let Some(peer) = find(&mut self.peers, id)
-            && peer.readable
-            && !std::mem::replace(&mut peer.queued, true)
-        {
-            self.unread.push_back(id);
-        }
-    }
-}
-
 /// The peer of this id, if it is still there.
 fn find(peers: &mut [Option<Peer>], id: ConnId) -> Option<&mut Peer> {
     let peer = peers.get_mut(usize::from(id.slot))?.as_mut()?;
@@ -943,5 +598,4 @@ const OPEN_FILES: usize = 32;
 /// What one turn does at most of each kind before it looks at the sockets anew.
 const ACTIONS_PER_TURN: usize = 64;
 const ACCEPTS_PER_TURN: usize = 32;
-const DATAGRAMS_PER_TURN: usize = 64;
 const READS_PER_TURN: usize = 4;

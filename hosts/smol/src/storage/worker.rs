@@ -9,122 +9,26 @@
 //! torrent at most one task of each other kind, but for writes, of which there are no more than blocks, so that the queues have a bound and do not grow while
 //! blocks are served.
 
-use std::collections::VecDeque;
+mod queues;
+mod task;
+#[cfg(test)]
+mod tests;
+
 use std::io;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
-use everseed_core::pool::BlockId;
 use everseed_disk::check::{Begun, Check};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
 use everseed_node::{ConnId, Source};
 
+use self::queues::{BATCH, Job, Queues, pop};
+pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
-use crate::storage::spool::Spool;
-
-/// Something to do.
-#[derive(Debug)]
-pub(crate) enum Task {
-    /// Read this into the page cache, for a connection.
-    Warm(Arc<Content>, ConnId, Source, Span),
-    /// Hash a piece.
-    Verify(Arc<Content>, TorrentId, PieceIndex),
-    /// The same, as it is on the disk, past what memory holds.
-    VerifyFresh(Arc<Content>, TorrentId, PieceIndex),
-    /// Hash all pieces of the torrent of this number.
-    Check(Arc<Content>, usize, Arc<Progress>),
-    /// Look whether the files of the torrent of this number are as they were, and if so asked, whether
-    /// anything can be read.
-    Look(Arc<Content>, usize, bool),
-    /// Write a block.
-    Write(Block),
-    /// Make durable what was written for the torrent of this number.
-    Sync(Arc<Content>, usize),
-    /// Try whether some of the files that hold these bytes take writes again.
-    Try(Arc<Content>, usize, Vec<u64>),
-    /// Write a block of metadata.
-    Spool(Arc<Spool>, BlockId, Span, &'static mut [u8]),
-    /// Hash metadata of so many bytes, and make a torrent file of it if it is right.
-    Finish(Arc<Spool>, TorrentId, PieceIndex, u32),
-    /// Stand back behind the thread that serves, for good.
-    StandBack,
-}
-
-impl Task {
-    /// The torrent of which it hashes one piece.
-    fn verifies(&self) -> Option<TorrentId> {
-        match self {
-            Task::Verify(_, torrent, _) | Task::VerifyFresh(_, torrent, _) => Some(*torrent),
-            _ => None,
-        }
-    }
-}
-
-/// A block that is to be written, or was.
-#[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) content: Arc<Content>,
-    pub(crate) id: BlockId,
-    pub(crate) span: Span,
-    pub(crate) bytes: &'static mut [u8],
-}
-
-impl Block {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.span.len as usize).unwrap_or(&[])
-    }
-}
-
-/// What became of it.
-#[derive(Debug)]
-pub(crate) enum Done {
-    Warmed(ConnId, Source, u64, Result<(), (TorrentId, Unread)>),
-    Verified(TorrentId, PieceIndex, Result<bool, Unread>),
-    Checked(usize, Result<Found, ReadError>),
-    Looked(usize, Result<Look, ReadError>),
-    Wrote(
-        BlockId,
-        &'static mut [u8],
-        Result<(), (TorrentId, Unwritten)>,
-    ),
-    /// A block of metadata was written.
-    Spooled(TorrentId, BlockId, &'static mut [u8], io::Result<()>),
-    /// Whether metadata has the right hash.
-    Finished(TorrentId, PieceIndex, io::Result<bool>),
-    Synced(usize, Result<u64, WriteError>),
-    Tried(usize, bool),
-}
-
-/// What a check finds: the pieces that are good, and some of those that could not be read.
-pub(crate) type Found = (Vec<u8>, Vec<Unread>);
-
-/// Why a block was not written.
-#[derive(Debug)]
-pub(crate) struct Unwritten {
-    pub(crate) error: WriteError,
-    /// The pieces that it concerns, if it is a matter of one file.
-    pub(crate) pieces: Option<Range<u32>>,
-}
-
-/// How a torrent's files look, without their bytes being read.
-#[derive(Debug)]
-pub(crate) struct Look {
-    /// Of sizes and times of change.
-    pub(crate) fingerprint: u64,
-    /// Pieces whose files reach far enough; `None` is all.
-    pub(crate) present: Option<Vec<u8>>,
-}
-
-/// Bytes that a check has behind it, or [`GIVEN_UP`].
-pub(crate) type Progress = AtomicU64;
-
-/// Nobody wants to know any more what a check finds out.
-pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
 /// The thread, as the engine sees it.
 #[derive(Debug)]
@@ -140,29 +44,6 @@ struct Shared {
     /// Files that are open for writing.
     written: FileCache,
     alarm: Arc<Alarm>,
-}
-
-#[derive(Debug)]
-struct Queues {
-    urgent: VecDeque<Task>,
-    soon: VecDeque<Task>,
-    writes: VecDeque<Block>,
-    /// Checks, in the order in which they were asked for.
-    jobs: Vec<Job>,
-    /// Checks that were asked for.
-    asked: u64,
-    /// Steps of checks that were done.
-    turns: u32,
-    /// The torrent whose check has its files open.
-    stepped: Option<usize>,
-    /// The torrent of which a piece is being hashed for somebody who still wants to know.
-    verifying: Option<TorrentId>,
-    done: VecDeque<Done>,
-    /// Whether files that nobody uses are to be closed.
-    close_unused: bool,
-    /// The thread waits for a task, and nobody has woken it.
-    idle: bool,
-    stop: bool,
 }
 
 impl Worker {
@@ -533,162 +414,6 @@ enum Work {
     Long(Job),
 }
 
-/// A check, as far as it came.
-#[derive(Debug)]
-struct Job {
-    content: Arc<Content>,
-    number: usize,
-    progress: Arc<Progress>,
-    asked_at: u64,
-    /// Begun at its first turn.
-    check: Option<Check>,
-    /// When it was written down how far it came.
-    kept: Instant,
-    unread: Vec<Unread>,
-}
-
-impl Job {
-    /// Writes down how far it came, if that is worth it by now.
-    fn keep(&mut self, check: &Check) {
-        if self.kept.elapsed() < KEEP {
-            return;
-        }
-        self.kept = Instant::now();
-        if let Err(error) = check.keep(&self.content) {
-            let name = self.content.name();
-            log::debug!("{name}: {error}: how far its check came is not kept");
-        }
-    }
-
-    fn left(&self) -> u64 {
-        // What was given up is out of the way first.
-        if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
-            return 0;
-        }
-        match &self.check {
-            Some(check) => check.left(&self.content),
-            None => self.content.geometry().total(),
-        }
-    }
-}
-
-impl Queues {
-    /// As long as they can become, but for tasks that are rare.
-    fn new(max_peers: usize, blocks: usize) -> Queues {
-        Queues {
-            urgent: VecDeque::with_capacity(max_peers),
-            soon: VecDeque::with_capacity(SOON),
-            writes: VecDeque::with_capacity(blocks),
-            jobs: Vec::new(),
-            asked: 0,
-            turns: 0,
-            stepped: None,
-            verifying: None,
-            done: VecDeque::with_capacity(max_peers + blocks),
-            close_unused: false,
-            idle: false,
-            stop: false,
-        }
-    }
-
-    fn push(&mut self, task: Task) {
-        match task {
-            Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
-            Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
-            Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
-            Task::Spool(..) | Task::Finish(..) => self.soon.push_back(task),
-            Task::Write(block) => self.writes.push_back(block),
-            Task::Check(content, number, progress) => {
-                self.asked += 1;
-                let asked_at = self.asked;
-                self.jobs.push(Job {
-                    content,
-                    number,
-                    progress,
-                    asked_at,
-                    check: None,
-                    kept: Instant::now(),
-                    unread: Vec::new(),
-                });
-            }
-        }
-    }
-
-    /// The next task that is no check.
-    fn pop_short(&mut self) -> Option<Task> {
-        let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
-        let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
-        if let Some(torrent) = task.verifies() {
-            self.verifying = Some(torrent);
-        }
-        Some(task)
-    }
-
-    /// The check whose turn it is: the one with the least to do, so that what is small need not wait for what is
-    /// long, and now and then the oldest, so that it comes to its end however many small ones follow.
-    fn pop_job(&mut self) -> Option<Job> {
-        self.turns = self.turns.wrapping_add(1);
-        let indices = 0..self.jobs.len();
-        let at = match self.turns.is_multiple_of(TURN_OF_OLDEST) {
-            true => indices.min_by_key(|&at| self.jobs[at].asked_at),
-            false => indices.min_by_key(|&at| (self.jobs[at].left(), self.jobs[at].asked_at)),
-        };
-        let job = self.jobs.swap_remove(at?);
-        if self.stepped.replace(job.number) != Some(job.number) {
-            // Those that wait keep no files open.
-            let checks = self.jobs.iter_mut().filter_map(|job| job.check.as_mut());
-            checks.for_each(Check::pause);
-        }
-        Some(job)
-    }
-
-    fn put_back(&mut self, job: Job) {
-        self.jobs.push(job);
-    }
-
-    fn report(&mut self, done: Done) {
-        if let Done::Verified(torrent, ..) = done
-            && self.verifying.take() != Some(torrent)
-        {
-            return;
-        }
-        self.done.push_back(done);
-    }
-
-    /// Adds the blocks that wait and follow the batch without a gap.
-    fn neighbours(&mut self, batch: &mut Vec<Block>) {
-        while batch.len() < BATCH
-            && let (Some(last), Some(next)) = (batch.last(), self.writes.front())
-            && next.span.torrent == last.span.torrent
-            && next.span.offset == last.span.offset + u64::from(last.span.len)
-        {
-            batch.extend(self.writes.pop_front());
-        }
-    }
-
-    fn forget(&mut self, gone: ConnId) {
-        self.urgent
-            .retain(|task| !matches!(task, Task::Warm(_, conn, ..) if *conn == gone));
-    }
-
-    fn forget_pieces(&mut self, of: TorrentId) {
-        self.soon.retain(|task| task.verifies() != Some(of));
-        self.done
-            .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
-        self.verifying = self.verifying.filter(|torrent| *torrent != of);
-    }
-}
-
-/// The next of a queue, which begins anew in front when it is empty: as a ring it would go through all of its
-/// memory, however few there are at a time.
-fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let next = queue.pop_front();
-    if queue.is_empty() {
-        queue.clear();
-    }
-    next
-}
-
 fn look(content: &Content) -> Result<Look, ReadError> {
     let reached = check::reachable(content);
     let mut present = match reached {
@@ -713,17 +438,8 @@ fn look(content: &Content) -> Result<Look, ReadError> {
 /// A search for files that were moved takes so long at most: others wait for it.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// How much of a check is done again at most after a stop: what is written is a bit for each piece.
-const KEEP: Duration = Duration::from_secs(10);
-
-/// Of so many steps of checks one is for the oldest.
-const TURN_OF_OLDEST: u32 = 8;
-
 /// Files that cannot be read that a check names.
 const UNREAD: usize = 16;
-
-/// Pieces and looks that wait, as a rule.
-const SOON: usize = 64;
 
 /// What the thread needs again and again.
 struct Scratch {
@@ -777,9 +493,6 @@ impl Scratch {
 /// Pieces that are hashed as they are written; of others the bytes are read back.
 const BEGUN: usize = 32;
 
-/// Blocks that are written with one call.
-const BATCH: usize = 16;
-
 /// Files that are open for writing.
 const OPEN_FOR_WRITING: usize = 8;
 
@@ -788,153 +501,3 @@ const NICE: i32 = 5;
 
 /// Enough for reading and hashing, with room to spare.
 const STACK: usize = 128 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use everseed_disk::{make, read_torrent};
-
-    const T: TorrentId = TorrentId {
-        slot: 0,
-        tenancy: 0,
-    };
-
-    fn conn(slot: u16) -> ConnId {
-        ConnId { slot, tenancy: 1 }
-    }
-
-    /// The torrent of a small file; the folder is gone afterwards, as nothing here reads it.
-    fn content(name: &str) -> Arc<Content> {
-        let folder = std::env::temp_dir().join(format!("everseed-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let (file, torrent) = (folder.join("file"), folder.join("torrent"));
-        std::fs::write(&file, [7; 100]).unwrap();
-        make::make(&file, &torrent, &make::Options::default(), &mut |_| {}).unwrap();
-        let metainfo = read_torrent(&torrent).unwrap();
-        let content = Content::open_at(&torrent, &metainfo, &file, &folder).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
-        Arc::new(content)
-    }
-
-    fn warm(content: &Arc<Content>, slot: u16) -> Task {
-        let span = Span {
-            torrent: T,
-            offset: 0,
-            len: 1,
-        };
-        Task::Warm(Arc::clone(content), conn(slot), Source::Content, span)
-    }
-
-    #[test]
-    fn a_check_keeps_nobody_waiting() {
-        let content = content("worker-order");
-        let piece = content.geometry().piece(0).unwrap();
-        let mut queues = Queues::new(4, 4);
-        queues.push(Task::Check(content.clone(), 0, Arc::default()));
-        queues.push(Task::Look(content.clone(), 1, false));
-        queues.push(Task::Verify(content.clone(), T, piece));
-        queues.push(warm(&content, 0));
-        queues.push(Task::StandBack);
-        assert!(matches!(queues.pop_short(), Some(Task::Warm(..))));
-        assert!(matches!(queues.pop_short(), Some(Task::StandBack)));
-        assert!(matches!(queues.pop_short(), Some(Task::Look(..))));
-        assert!(matches!(queues.pop_short(), Some(Task::Verify(..))));
-        assert!(queues.pop_short().is_none());
-    }
-
-    /// A torrent of `len` zeros in pieces of 16 KiB, whose file is there.
-    fn zeros(folder: &std::path::Path, name: &str, len: usize) -> Arc<Content> {
-        let (file, torrent) = (folder.join(name), folder.join(format!("{name}.torrent")));
-        std::fs::write(&file, vec![0; len]).unwrap();
-        let options = make::Options {
-            piece_len: Some(16384),
-            ..make::Options::default()
-        };
-        make::make(&file, &torrent, &options, &mut |_| {}).unwrap();
-        let metainfo = read_torrent(&torrent).unwrap();
-        Arc::new(Content::open_at(&torrent, &metainfo, &file, folder).unwrap())
-    }
-
-    #[test]
-    fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
-        let folder = std::env::temp_dir().join(format!("everseed-turns-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let long = zeros(&folder, "long", 40 * 16384);
-        let small = zeros(&folder, "small", 16384);
-        let shared = Shared {
-            queues: Mutex::new(Queues::new(4, 4)),
-            work: Condvar::new(),
-            files: Arc::new(FileCache::new(1)),
-            written: FileCache::new(1),
-            alarm: Alarm::new().unwrap(),
-        };
-        let mut scratch = Scratch {
-            bytes: vec![0; check::CHUNK],
-            begun: Vec::new(),
-            batch: Vec::new(),
-        };
-        shared.lock().push(Task::Check(long, 0, Arc::default()));
-        let mut smalls = 0;
-        let mut ended = false;
-        for step in 0..400 {
-            // A small one more at each step: it is done in this step or the next.
-            let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
-            shared.lock().push(task);
-            let job = shared.lock().pop_job().unwrap();
-            shared.step(job, &mut scratch);
-            let done = pop(&mut shared.lock().done);
-            if let Some(Done::Checked(number, found)) = done {
-                assert!(bits_are_set(&found.unwrap().0), "{number}");
-                smalls += usize::from(number > 0);
-                ended |= number == 0;
-            }
-            assert!(
-                smalls + 1 + step / TURN_OF_OLDEST as usize >= step,
-                "{step}"
-            );
-        }
-        assert!(ended);
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-
-    fn bits_are_set(bits: &[u8]) -> bool {
-        !bits.is_empty() && bits.iter().all(|&byte| byte == 0xff || byte == 0x80)
-    }
-
-    #[test]
-    fn who_is_gone_needs_no_reads() {
-        let content = content("worker-gone");
-        let mut queues = Queues::new(4, 4);
-        for slot in [1, 2, 1] {
-            queues.push(warm(&content, slot));
-        }
-        queues.forget(conn(1));
-        assert!(matches!(queues.pop_short(), Some(Task::Warm(_, id, ..)) if id == conn(2)));
-        assert!(queues.pop_short().is_none());
-    }
-
-    #[test]
-    fn what_was_found_before_a_change_is_not_told() {
-        let content = content("worker-change");
-        let piece = content.geometry().piece(0).unwrap();
-        let other = TorrentId { slot: 1, ..T };
-        let mut queues = Queues::new(4, 4);
-        let ask = |queues: &mut Queues, of| queues.push(Task::Verify(content.clone(), of, piece));
-        // One is found and not told yet, one is being hashed, one waits.
-        for _ in 0..3 {
-            ask(&mut queues, T);
-        }
-        queues.pop_short();
-        queues.report(Done::Verified(T, piece, Ok(true)));
-        queues.pop_short();
-        queues.forget_pieces(other);
-        assert_eq!((queues.done.len(), queues.soon.len()), (1, 1));
-        queues.forget_pieces(T);
-        queues.report(Done::Verified(T, piece, Ok(true)));
-        assert!(queues.done.is_empty() && queues.pop_short().is_none());
-        ask(&mut queues, T);
-        queues.pop_short();
-        queues.report(Done::Verified(T, piece, Ok(true)));
-        assert_eq!(queues.done.len(), 1);
-    }
-}

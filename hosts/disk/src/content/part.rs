@@ -1,0 +1,154 @@
+//! Reading and sending what lies in one file.
+
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+use everseed_core::geometry::BLOCK;
+use rustix::fs::{Advice, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::cache::{Part, Source};
+
+impl Part {
+    /// How many of `wanted` bytes from `offset` on lie in this part.
+    pub(super) fn room(&self, offset: u64, wanted: usize) -> usize {
+        usize::try_from(self.end - offset).map_or(wanted, |room| room.min(wanted))
+    }
+
+    pub(super) fn is_hole(&self, offset: u64, len: u64) -> bool {
+        let Source::File { fd, .. } = &*self.source else {
+            return false;
+        };
+        let (at, end) = (offset - self.start, offset - self.start + len);
+        // A file that ends too soon has no hole there.
+        let size =
+            || rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        offset + len <= self.end
+            && match rustix::fs::seek(fd, SeekFrom::Data(at)) {
+                Ok(data) => data >= end,
+                Err(Errno::NXIO) => size() >= end,
+                Err(_) => false,
+            }
+    }
+
+    pub(super) fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {
+        let (fd, waits, stamp) = match &*self.source {
+            Source::File { fd, waits, stamp } => (fd, waits, stamp),
+            Source::Zeros => {
+                bufs.iter_mut().for_each(|buf| buf.fill(0));
+                return bufs.iter().map(|buf| buf.len()).sum();
+            }
+        };
+        if waits.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let offset = offset - self.start;
+        match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
+            // Looked at after the read: what was read is from before any change that comes later.
+            Ok(read) if stamp.is_none_or(|stamp| stamp.is_of(fd)) => read,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                waits.store(true, Ordering::Relaxed);
+                0
+            }
+            // Changed, not in the page cache, or an error: the reader who waits will find and name it.
+            _ => 0,
+        }
+    }
+
+    pub(super) fn cached(&self, offset: u64, len: u64) -> u64 {
+        let (fd, stamp) = match &*self.source {
+            Source::File { fd, stamp, .. } => (fd, stamp),
+            Source::Zeros => return len,
+        };
+        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
+            return 0;
+        }
+        let there = |at: u64| {
+            let mut byte = [0];
+            let bufs = &mut [IoSliceMut::new(&mut byte)];
+            rustix::io::preadv2(fd, bufs, at - self.start, ReadWriteFlags::NOWAIT) == Ok(1)
+        };
+        let mut done = 0;
+        if there(offset) {
+            while done < len {
+                let now = (len - done).min(BLOCK.into());
+                if !there(offset + done + now - 1) {
+                    break;
+                }
+                done += now;
+            }
+        }
+        done
+    }
+
+    pub(super) fn send(
+        &self,
+        socket: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<usize> {
+        let sent = match &*self.source {
+            Source::Zeros => {
+                rustix::io::write(socket, &[0; BLOCK as usize][..len.min(BLOCK as usize)])
+            }
+            Source::File { fd, .. } => {
+                let mut at = offset - self.start;
+                rustix::fs::sendfile(socket, fd, Some(&mut at), len)
+            }
+        };
+        Ok(sent?)
+    }
+
+    /// Fills `buf`; a file that ends too soon is `UnexpectedEof`, and one that was changed since it was
+    /// opened `InvalidData`.
+    pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let Source::File { fd, stamp, .. } = &*self.source else {
+            buf.fill(0);
+            return Ok(());
+        };
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset - self.start + done as u64;
+            match rustix::io::pread(fd, &mut buf[done..], at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(())
+    }
+
+    /// Where the first block that cannot be read begins, of those that together could not.
+    pub(super) fn first_unread(&self, offset: u64, buf: &mut [u8]) -> Option<u64> {
+        let mut at = offset;
+        while at < offset + buf.len() as u64 {
+            // Blocks are counted from the content's start on, so that none lies in two pieces.
+            let end = (at + 1).next_multiple_of(BLOCK.into());
+            let end = end.min(offset + buf.len() as u64);
+            let len = usize::try_from(end - at).unwrap_or(buf.len());
+            if self.read(at, &mut buf[..len]).is_err() {
+                return Some(at);
+            }
+            at = end;
+        }
+        None
+    }
+
+    pub(super) fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        if let Source::File { fd, .. } = &*self.source {
+            // Advice that is not taken costs time, nothing else.
+            let _ = rustix::fs::fadvise(
+                fd.as_fd(),
+                offset - self.start,
+                NonZeroU64::new(len),
+                advice,
+            );
+        }
+    }
+}

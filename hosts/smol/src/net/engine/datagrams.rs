@@ -1,0 +1,121 @@
+//! What comes and goes by UDP: trackers, the distributed hash table, and the networks here.
+
+use std::net::SocketAddr;
+
+use everseed_core::lsd;
+use everseed_core::time::Instant;
+use everseed_core::tracker::Family;
+use everseed_node::discovery::dht::Mode;
+use everseed_node::input::{Input, Output};
+use everseed_node::{Event, Job, PACKET_MAX};
+
+use super::{ACTIONS_PER_TURN, Engine};
+use crate::net::epoll::Watched;
+use crate::net::listen::Listen;
+use crate::net::lsd::Nearby;
+use crate::net::udp::Received;
+use crate::net::way::Way;
+
+impl Engine {
+    /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
+    /// reached there on `port`.
+    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
+        if !self.publicity.lsd() {
+            return;
+        }
+        if self.nearby.is_none() {
+            let nearby = Nearby::new();
+            for socket in nearby.sockets() {
+                if let Err(error) = self.epoll.add(socket, Watched::Nearby) {
+                    log::info!("peers in the networks here are not heard: {error}");
+                }
+            }
+            self.nearby = Some(nearby);
+        }
+        let nearby = self.nearby.as_mut();
+        if nearby.is_some_and(|nearby| nearby.follow(wanted, port)) {
+            self.node.tell_nearby_anew(self.clock.now());
+            self.busy = true;
+        }
+    }
+
+    pub(super) fn hear_nearby(&mut self, now: Instant) {
+        let mut packet = [0; 2 * lsd::LONGEST];
+        for _ in 0..ACTIONS_PER_TURN {
+            let heard = self.nearby.as_ref().and_then(|n| n.receive(&mut packet));
+            let Some((from, len)) = heard else { return };
+            self.node.heard_nearby(now, from, &packet[..len]);
+        }
+    }
+
+    /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
+    /// connect.
+    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
+        for family in self.udp.follow(&way, port) {
+            let socket = self.udp.socket(family);
+            let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
+            if let Some(Err(error)) = watched {
+                log::warn!("the UDP socket cannot be watched: {error}");
+            }
+        }
+        self.way_out = way;
+        if self.dht {
+            self.join_dht(&[]);
+        }
+    }
+
+    /// Takes part in the distributed hash table, by the families that there are sockets of. `kept` is who was known in
+    /// the last run.
+    pub(crate) fn join_dht(&mut self, kept: &[u8]) {
+        self.dht = true;
+        self.udp.talk_to_many();
+        let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
+        let input = Input::JoinDht(Mode::On, families, kept);
+        self.node.input(self.clock.now(), input);
+        self.busy = true;
+    }
+
+    /// Has the node make an announce by UDP; answers whether it does.
+    pub(crate) fn announce_by_udp(
+        &mut self,
+        job: Job,
+        addrs: [Option<SocketAddr>; 2],
+        url_data: &str,
+        seed: u64,
+    ) -> bool {
+        self.busy = true;
+        let input = Input::AnnounceByUdp {
+            job,
+            addrs,
+            url_data,
+            seed,
+        };
+        self.node.input(self.clock.now(), input) == Output::Accepted(true)
+    }
+
+    pub(super) fn receive_datagrams(&mut self, now: Instant, family: Family) {
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.udp.receive(family) {
+                None => return,
+                Some(Received::From(from, packet)) => self.node.datagram(now, from, packet),
+                Some(Received::Unreachable(addr)) => {
+                    self.node.event(now, Event::Unreachable(addr));
+                }
+            }
+        }
+    }
+
+    pub(super) fn send_datagrams(&mut self, now: Instant) {
+        let mut packet = [0; PACKET_MAX];
+        while let Some((to, len)) = self.node.poll_datagram(now, &mut packet) {
+            if let Err(error) = self.udp.send(to, &packet[..len]) {
+                log::debug!("{to}: {error}");
+                self.node.event(now, Event::Unreachable(to));
+                self.busy = true;
+            }
+        }
+    }
+}
+
+/// Datagrams of one socket that are read in one turn.
+const DATAGRAMS_PER_TURN: usize = 64;

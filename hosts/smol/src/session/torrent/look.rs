@@ -1,0 +1,203 @@
+//! Whether a torrent's files are as they were: they go, come back and change.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everseed_core::geometry::TorrentId;
+use everseed_disk::{ReadError, WriteError};
+use everseed_node::{Event, Have};
+
+use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, Phase, SOON};
+use crate::net::engine::Engine;
+use crate::session::fetch;
+use crate::storage::state::State;
+use crate::storage::worker::{Look, Task};
+
+impl ManagedTorrent {
+    /// The files could not be read.
+    pub(crate) fn unreadable(&mut self, error: &ReadError) {
+        self.leave(self.id(), error);
+    }
+
+    /// Has the files looked at soon: once a second at most, as somebody may go on writing to them.
+    pub(super) fn look_soon(&mut self, touched: bool) {
+        self.touched |= touched;
+        self.next_look = self.next_look.min(self.looked_at + SOON);
+        self.asleep_until = self.next_look;
+    }
+
+    /// A download cannot begin, which is said once.
+    pub(super) fn wait_for_files(&mut self, error: &WriteError, news: bool) {
+        if news {
+            return self.leave(None, error);
+        }
+        self.phase = Phase::Away(None);
+        self.next_look = Instant::now() + AWAY;
+    }
+
+    pub(super) fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
+        log::error!(
+            "{}: {error}; it is not served until its files are back, looked for every {} s",
+            self.name(),
+            AWAY.as_secs(),
+        );
+        self.phase = Phase::Away(id);
+        self.next_look = Instant::now() + AWAY;
+    }
+
+    /// Has the files looked at when that is due: whether they are still what was verified, or are
+    /// back.
+    pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
+        let ours = self.is_downloading() && !self.is_away();
+        if self.looking || self.phase == Phase::Checking || ours || now < self.next_look {
+            return;
+        }
+        if self.calm && !self.is_away() && now < self.asleep_until {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            if stats.is_none_or(|stats| stats.conns == 0) {
+                return;
+            }
+        }
+        self.asleep_until = now + ASLEEP;
+        self.looking = true;
+        self.looked_at = now;
+        // A hundredth of a second for each file, so that a folder of very many is not stirred up.
+        let files = Duration::from_millis(10) * self.content.metainfo().file_count;
+        let pause = if self.is_away() {
+            AWAY
+        } else {
+            EVERY.max(files)
+        };
+        self.next_look = now + pause;
+        // A disk that failed everywhere has to be read to know that it is back.
+        let task = Task::Look(Arc::clone(&self.content), self.number, self.is_away());
+        engine.worker.ask(task);
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        engine: &mut Engine,
+        state: &State,
+        look: Result<Look, ReadError>,
+    ) {
+        let placed = match self.is_away() {
+            true => self.in_place(state),
+            false => Ok(()),
+        };
+        // What is to be downloaded need not be there yet.
+        if matches!(self.phase, Phase::Away(None)) && self.is_downloading() && placed.is_ok() {
+            return self.begin_late(engine, state);
+        }
+        let nothing_yet = |id| engine.node.torrent(id).is_some_and(|stats| stats.good == 0);
+        if let Phase::Away(Some(id)) = self.phase
+            && self.is_downloading()
+            && placed.is_ok()
+            && nothing_yet(id)
+        {
+            self.keep_place(state);
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
+        let look = match (placed.and(look), self.phase) {
+            (Ok(look), _) => look,
+            (Err(error), Phase::Serving(id)) => {
+                engine.tell(Event::Unreadable(id));
+                engine.forget_files(&self.content);
+                return self.leave(Some(id), &error);
+            }
+            (Err(error), _) => return log::debug!("{}: {error}", self.name()),
+        };
+        if self.is_away() {
+            self.keep_place(state);
+        }
+        if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
+            log::warn!("{}: its files are back, and are checked", self.name());
+            engine.forget_files(&self.content);
+            self.rechecked = Some(id);
+            return self.check(engine);
+        }
+        let touched = std::mem::take(&mut self.touched);
+        let unchanged = look.fingerprint == self.fingerprint && !touched;
+        match self.phase {
+            Phase::Serving(id) if unchanged && engine.is_readable(id) => {
+                self.look_for_damage(engine, id);
+            }
+            Phase::Serving(id) if !engine.is_readable(id) => {
+                self.has_changed = !unchanged;
+                // The node has no memory to note which pieces are verified and which are not.
+                log::info!("{}: all of it is checked, as memory is short", self.name());
+                engine.forget_files(&self.content);
+                self.fingerprint = look.fingerprint;
+                self.rechecked = Some(id);
+                self.check(engine);
+            }
+            Phase::Serving(id) | Phase::Away(Some(id)) => {
+                self.has_changed = !unchanged;
+                self.come_back(engine, id, &look, unchanged);
+            }
+            Phase::Away(None) => {
+                log::warn!("{}: its files are back", self.name());
+                self.begin(engine, state, None, Some(look.fingerprint));
+            }
+            Phase::Checking => {}
+        }
+    }
+
+    /// Begins a download for whose disk we had to wait.
+    pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &State) {
+        if let Some(download) = &mut self.download
+            && let Err(error) = fetch::make_folder(&self.content, download)
+        {
+            return log::debug!("{}: {error}", self.name());
+        }
+        if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
+            log::warn!("{}: its disk is there", self.name());
+        }
+        self.begin(engine, state, None, None);
+    }
+
+    /// Says once how many pieces were found to be bad since the last look.
+    pub(super) fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
+        let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
+        if have < self.said {
+            self.say_what_is_missing(engine, id);
+        }
+    }
+
+    /// Serves again what is there: as before if no file has changed, and else after verifying each
+    /// piece anew. Peers that are connected stay.
+    pub(super) fn come_back(
+        &mut self,
+        engine: &mut Engine,
+        id: TorrentId,
+        look: &Look,
+        unchanged: bool,
+    ) {
+        engine.forget_files(&self.content);
+        if self.is_away() {
+            log::warn!("{}: its files are back", self.name());
+        }
+        if unchanged {
+            engine.tell(Event::Readable(id));
+        } else {
+            log::info!(
+                "{}: files have changed, so each piece is verified anew",
+                self.name()
+            );
+            let have = look
+                .present
+                .as_deref()
+                .map_or(Have::Unverified, Have::Presumed);
+            if self.is_away() {
+                engine.tell(Event::Restored(id, have));
+                engine.tell(Event::Recheck(id));
+            } else {
+                engine.tell(Event::Changed(id, have));
+            }
+            self.fingerprint = look.fingerprint;
+        }
+        self.phase = Phase::Serving(id);
+        self.say_what_is_missing(engine, id);
+    }
+}

@@ -1,0 +1,205 @@
+//! What the worker has to do, and in which order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use everseed_core::geometry::TorrentId;
+use everseed_disk::Content;
+use everseed_disk::check::Check;
+use everseed_disk::fault::Unread;
+use everseed_node::ConnId;
+
+use super::task::{Block, Done, GIVEN_UP, Progress, Task};
+
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) urgent: VecDeque<Task>,
+    pub(super) soon: VecDeque<Task>,
+    pub(super) writes: VecDeque<Block>,
+    /// Checks, in the order in which they were asked for.
+    pub(super) jobs: Vec<Job>,
+    /// Checks that were asked for.
+    pub(super) asked: u64,
+    /// Steps of checks that were done.
+    pub(super) turns: u32,
+    /// The torrent whose check has its files open.
+    pub(super) stepped: Option<usize>,
+    /// The torrent of which a piece is being hashed for somebody who still wants to know.
+    pub(super) verifying: Option<TorrentId>,
+    pub(super) done: VecDeque<Done>,
+    /// Whether files that nobody uses are to be closed.
+    pub(super) close_unused: bool,
+    /// The thread waits for a task, and nobody has woken it.
+    pub(super) idle: bool,
+    pub(super) stop: bool,
+}
+
+/// A check, as far as it came.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) content: Arc<Content>,
+    pub(super) number: usize,
+    pub(super) progress: Arc<Progress>,
+    pub(super) asked_at: u64,
+    /// Begun at its first turn.
+    pub(super) check: Option<Check>,
+    /// When it was written down how far it came.
+    pub(super) kept: Instant,
+    pub(super) unread: Vec<Unread>,
+}
+
+impl Job {
+    /// Writes down how far it came, if that is worth it by now.
+    pub(super) fn keep(&mut self, check: &Check) {
+        if self.kept.elapsed() < KEEP {
+            return;
+        }
+        self.kept = Instant::now();
+        if let Err(error) = check.keep(&self.content) {
+            let name = self.content.name();
+            log::debug!("{name}: {error}: how far its check came is not kept");
+        }
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        // What was given up is out of the way first.
+        if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
+            return 0;
+        }
+        match &self.check {
+            Some(check) => check.left(&self.content),
+            None => self.content.geometry().total(),
+        }
+    }
+}
+
+impl Queues {
+    /// As long as they can become, but for tasks that are rare.
+    pub(super) fn new(max_peers: usize, blocks: usize) -> Queues {
+        Queues {
+            urgent: VecDeque::with_capacity(max_peers),
+            soon: VecDeque::with_capacity(SOON),
+            writes: VecDeque::with_capacity(blocks),
+            jobs: Vec::new(),
+            asked: 0,
+            turns: 0,
+            stepped: None,
+            verifying: None,
+            done: VecDeque::with_capacity(max_peers + blocks),
+            close_unused: false,
+            idle: false,
+            stop: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, task: Task) {
+        match task {
+            Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
+            Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
+            Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
+            Task::Spool(..) | Task::Finish(..) => self.soon.push_back(task),
+            Task::Write(block) => self.writes.push_back(block),
+            Task::Check(content, number, progress) => {
+                self.asked += 1;
+                let asked_at = self.asked;
+                self.jobs.push(Job {
+                    content,
+                    number,
+                    progress,
+                    asked_at,
+                    check: None,
+                    kept: Instant::now(),
+                    unread: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// The next task that is no check.
+    pub(super) fn pop_short(&mut self) -> Option<Task> {
+        let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
+        let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
+        if let Some(torrent) = task.verifies() {
+            self.verifying = Some(torrent);
+        }
+        Some(task)
+    }
+
+    /// The check whose turn it is: the one with the least to do, so that what is small need not wait for what is
+    /// long, and now and then the oldest, so that it comes to its end however many small ones follow.
+    pub(super) fn pop_job(&mut self) -> Option<Job> {
+        self.turns = self.turns.wrapping_add(1);
+        let indices = 0..self.jobs.len();
+        let at = match self.turns.is_multiple_of(TURN_OF_OLDEST) {
+            true => indices.min_by_key(|&at| self.jobs[at].asked_at),
+            false => indices.min_by_key(|&at| (self.jobs[at].left(), self.jobs[at].asked_at)),
+        };
+        let job = self.jobs.swap_remove(at?);
+        if self.stepped.replace(job.number) != Some(job.number) {
+            // Those that wait keep no files open.
+            let checks = self.jobs.iter_mut().filter_map(|job| job.check.as_mut());
+            checks.for_each(Check::pause);
+        }
+        Some(job)
+    }
+
+    pub(super) fn put_back(&mut self, job: Job) {
+        self.jobs.push(job);
+    }
+
+    pub(super) fn report(&mut self, done: Done) {
+        if let Done::Verified(torrent, ..) = done
+            && self.verifying.take() != Some(torrent)
+        {
+            return;
+        }
+        self.done.push_back(done);
+    }
+
+    /// Adds the blocks that wait and follow the batch without a gap.
+    pub(super) fn neighbours(&mut self, batch: &mut Vec<Block>) {
+        while batch.len() < BATCH
+            && let (Some(last), Some(next)) = (batch.last(), self.writes.front())
+            && next.span.torrent == last.span.torrent
+            && next.span.offset == last.span.offset + u64::from(last.span.len)
+        {
+            batch.extend(self.writes.pop_front());
+        }
+    }
+
+    pub(super) fn forget(&mut self, gone: ConnId) {
+        self.urgent
+            .retain(|task| !matches!(task, Task::Warm(_, conn, ..) if *conn == gone));
+    }
+
+    pub(super) fn forget_pieces(&mut self, of: TorrentId) {
+        self.soon.retain(|task| task.verifies() != Some(of));
+        self.done
+            .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
+        self.verifying = self.verifying.filter(|torrent| *torrent != of);
+    }
+}
+
+/// The next of a queue, which begins anew in front when it is empty: as a ring it would go through all of its
+/// memory, however few there are at a time.
+pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if queue.is_empty() {
+        queue.clear();
+    }
+    next
+}
+
+/// How much of a check is done again at most after a stop: what is written is a bit for each piece.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// Pieces and looks that wait, as a rule.
+const SOON: usize = 64;
+
+/// Of so many steps of checks one is for the oldest.
+pub(super) const TURN_OF_OLDEST: u32 = 8;
+
+/// Blocks that are written with one call.
+pub(super) const BATCH: usize = 16;

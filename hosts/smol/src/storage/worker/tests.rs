@@ -1,0 +1,147 @@
+use everseed_disk::{make, read_torrent};
+
+use super::*;
+
+const T: TorrentId = TorrentId {
+    slot: 0,
+    tenancy: 0,
+};
+
+fn conn(slot: u16) -> ConnId {
+    ConnId { slot, tenancy: 1 }
+}
+
+/// The torrent of a small file; the folder is gone afterwards, as nothing here reads it.
+fn content(name: &str) -> Arc<Content> {
+    let folder = std::env::temp_dir().join(format!("everseed-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (file, torrent) = (folder.join("file"), folder.join("torrent"));
+    std::fs::write(&file, [7; 100]).unwrap();
+    make::make(&file, &torrent, &make::Options::default(), &mut |_| {}).unwrap();
+    let metainfo = read_torrent(&torrent).unwrap();
+    let content = Content::open_at(&torrent, &metainfo, &file, &folder).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    Arc::new(content)
+}
+
+fn warm(content: &Arc<Content>, slot: u16) -> Task {
+    let span = Span {
+        torrent: T,
+        offset: 0,
+        len: 1,
+    };
+    Task::Warm(Arc::clone(content), conn(slot), Source::Content, span)
+}
+
+#[test]
+fn a_check_keeps_nobody_waiting() {
+    let content = content("worker-order");
+    let piece = content.geometry().piece(0).unwrap();
+    let mut queues = Queues::new(4, 4);
+    queues.push(Task::Check(content.clone(), 0, Arc::default()));
+    queues.push(Task::Look(content.clone(), 1, false));
+    queues.push(Task::Verify(content.clone(), T, piece));
+    queues.push(warm(&content, 0));
+    queues.push(Task::StandBack);
+    assert!(matches!(queues.pop_short(), Some(Task::Warm(..))));
+    assert!(matches!(queues.pop_short(), Some(Task::StandBack)));
+    assert!(matches!(queues.pop_short(), Some(Task::Look(..))));
+    assert!(matches!(queues.pop_short(), Some(Task::Verify(..))));
+    assert!(queues.pop_short().is_none());
+}
+
+/// A torrent of `len` zeros in pieces of 16 KiB, whose file is there.
+fn zeros(folder: &std::path::Path, name: &str, len: usize) -> Arc<Content> {
+    let (file, torrent) = (folder.join(name), folder.join(format!("{name}.torrent")));
+    std::fs::write(&file, vec![0; len]).unwrap();
+    let options = make::Options {
+        piece_len: Some(16384),
+        ..make::Options::default()
+    };
+    make::make(&file, &torrent, &options, &mut |_| {}).unwrap();
+    let metainfo = read_torrent(&torrent).unwrap();
+    Arc::new(Content::open_at(&torrent, &metainfo, &file, folder).unwrap())
+}
+
+#[test]
+fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
+    let folder = std::env::temp_dir().join(format!("everseed-turns-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let long = zeros(&folder, "long", 40 * 16384);
+    let small = zeros(&folder, "small", 16384);
+    let shared = Shared {
+        queues: Mutex::new(Queues::new(4, 4)),
+        work: Condvar::new(),
+        files: Arc::new(FileCache::new(1)),
+        written: FileCache::new(1),
+        alarm: Alarm::new().unwrap(),
+    };
+    let mut scratch = Scratch {
+        bytes: vec![0; check::CHUNK],
+        begun: Vec::new(),
+        batch: Vec::new(),
+    };
+    shared.lock().push(Task::Check(long, 0, Arc::default()));
+    let mut smalls = 0;
+    let mut ended = false;
+    for step in 0..400 {
+        // A small one more at each step: it is done in this step or the next.
+        let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
+        shared.lock().push(task);
+        let job = shared.lock().pop_job().unwrap();
+        shared.step(job, &mut scratch);
+        let done = pop(&mut shared.lock().done);
+        if let Some(Done::Checked(number, found)) = done {
+            assert!(bits_are_set(&found.unwrap().0), "{number}");
+            smalls += usize::from(number > 0);
+            ended |= number == 0;
+        }
+        assert!(
+            smalls + 1 + step / queues::TURN_OF_OLDEST as usize >= step,
+            "{step}"
+        );
+    }
+    assert!(ended);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn bits_are_set(bits: &[u8]) -> bool {
+    !bits.is_empty() && bits.iter().all(|&byte| byte == 0xff || byte == 0x80)
+}
+
+#[test]
+fn who_is_gone_needs_no_reads() {
+    let content = content("worker-gone");
+    let mut queues = Queues::new(4, 4);
+    for slot in [1, 2, 1] {
+        queues.push(warm(&content, slot));
+    }
+    queues.forget(conn(1));
+    assert!(matches!(queues.pop_short(), Some(Task::Warm(_, id, ..)) if id == conn(2)));
+    assert!(queues.pop_short().is_none());
+}
+
+#[test]
+fn what_was_found_before_a_change_is_not_told() {
+    let content = content("worker-change");
+    let piece = content.geometry().piece(0).unwrap();
+    let other = TorrentId { slot: 1, ..T };
+    let mut queues = Queues::new(4, 4);
+    let ask = |queues: &mut Queues, of| queues.push(Task::Verify(content.clone(), of, piece));
+    // One is found and not told yet, one is being hashed, one waits.
+    for _ in 0..3 {
+        ask(&mut queues, T);
+    }
+    queues.pop_short();
+    queues.report(Done::Verified(T, piece, Ok(true)));
+    queues.pop_short();
+    queues.forget_pieces(other);
+    assert_eq!((queues.done.len(), queues.soon.len()), (1, 1));
+    queues.forget_pieces(T);
+    queues.report(Done::Verified(T, piece, Ok(true)));
+    assert!(queues.done.is_empty() && queues.pop_short().is_none());
+    ask(&mut queues, T);
+    queues.pop_short();
+    queues.report(Done::Verified(T, piece, Ok(true)));
+    assert_eq!(queues.done.len(), 1);
+}
