@@ -136,3 +136,41 @@ fn what_is_not_for_the_dht_never_gets_there() {
     assert_eq!(calls, []);
     assert!(nodes.iter().all(|node| node.dht_stats().queries == 0));
 }
+
+/// Who is found is gone: it is looked again, ever more seldom, until somebody stays.
+#[test]
+fn a_download_that_nobody_serves_looks_again() {
+    let mut now = Instant::from_secs(1);
+    let mut nodes: Vec<_> = (0..4).map(node).collect();
+    let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+    for node in &mut nodes {
+        node.join_dht(now, Mode::On, [true, false], &[]);
+        node.dht_node(now, address(0));
+    }
+    let public = Publicity::NONE.with_dht();
+    let mut pass = |nodes: &mut [Node<'static>], secs| {
+        let calls = run(nodes, now, secs);
+        now = now + Duration::from_secs(secs);
+        (now, calls)
+    };
+    let (at, _) = pass(&mut nodes, 30);
+    let gone = nodes[3].add(HASH, geometry, Have::All, 0).unwrap();
+    nodes[3].publish(at, gone, public);
+    let (at, _) = pass(&mut nodes, 60);
+    nodes.pop();
+    let wanted = nodes[2].add(HASH, geometry, Have::Nothing, 0).unwrap();
+    let begun = nodes[2].download(at, wanted, Wanted::All, Order::Rarest);
+    begun.unwrap();
+    nodes[2].publish(at, wanted, public);
+    let (at, calls) = pass(&mut nodes, 10);
+    assert!(calls.contains(&(2, address(3))), "{calls:?}");
+    let seeded = nodes[1].add(HASH, geometry, Have::All, 0).unwrap();
+    nodes[1].publish(at, seeded, public);
+    let before = nodes[2].dht_stats().queries;
+    let (_, calls) = pass(&mut nodes, 120);
+    assert!(calls.contains(&(2, address(1))), "{calls:?}");
+    // It does not go on like this.
+    pass(&mut nodes, 20 * 60);
+    let asked = nodes[2].dht_stats().queries - before;
+    assert!(asked < 22 * 12, "{asked}");
+}

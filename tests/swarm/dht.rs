@@ -57,6 +57,13 @@ fn among_everseeds() {
             let (code, got) = get(&what, net.addr(family), hub.addr()).end();
             assert_eq!(code, 0, "{}", what.display());
             content.assert_same_in(&got.join("files"), true);
+            // Once more, by those alone that the first run knew.
+            std::fs::remove_dir_all(got.join("files")).unwrap();
+            let args = [&ALONE[..], &["--no-seed"]].concat();
+            let again = Getter::start(&what, net.addr(family), got, &args);
+            let (code, got) = again.end();
+            assert_eq!(code, 0, "{}", what.display());
+            content.assert_same_in(&got.join("files"), true);
         }
         seeder.stop();
         assert!(dir.join("state/dht").exists());

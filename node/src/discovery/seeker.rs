@@ -110,7 +110,8 @@ impl<'m> Seeker<'m> {
             if let Some(turn) = turn {
                 // Whoever has no port has nothing to announce.
                 let announced = if port == 0 { 1 } else { finished.announced };
-                turn.ended(cx.now, announced, finished.peers, cx.rng.bits32());
+                let waits = id.is_some_and(|id| lacks_peers(cx, id));
+                turn.ended(cx.now, announced, finished.peers, waits, cx.rng.bits32());
             }
         }
         if cx.now >= self.look_at && self.dht.is_ready() {
@@ -141,6 +142,10 @@ impl<'m> Seeker<'m> {
             *turn = Turn::OFF;
             return true;
         };
+        if turn.hopes() && !lacks_peers(cx, id) {
+            turn.put_off(cx.now);
+            return true;
+        }
         // What sleeps is complete.
         let left = cx.torrents.get(id).map_or(0, |t| cx.torrents.left(t));
         let search = Search {
@@ -157,6 +162,12 @@ impl<'m> Seeker<'m> {
         }
         begun
     }
+}
+
+/// Whether a torrent is downloaded and nobody is connected.
+fn lacks_peers(cx: &Context<'_>, id: TorrentId) -> bool {
+    let torrent = cx.torrents.get(id);
+    torrent.is_some_and(|torrent| torrent.conns == 0 && cx.torrents.left(torrent) > 0)
 }
 
 /// Of many torrents it is not looked whose turn it is more often than this, unless a search has ended.

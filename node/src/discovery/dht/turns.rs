@@ -3,7 +3,8 @@
 //! A torrent is due some 25 minutes after its last announce. Of those that are due, the one comes next that has
 //! waited longest for the peers that are known of it: one without any after a minute is as urgent as one with nine after
 //! ten. So torrents that nobody finds come first, and none is left out for ever. An announce that reached nobody
-//! is made again after 5 s, then twice as long each time.
+//! is made again after 5 s, then twice as long each time; a download that found peers looks again after 30 s, then twice as
+//! long each time, unless one of them stays: they may all be gone.
 
 use core::time::Duration;
 
@@ -25,8 +26,10 @@ const _: () = assert!(size_of::<Turn>() <= 6);
 enum State {
     /// It is not announced.
     Off,
-    /// It waits for its turn; so often in a row it reached nobody.
+    /// It waits for its turn; so often in a row it reached nobody, or found nobody who stayed.
     Waits(u8),
+    /// The same, but that it only looks whether somebody stayed.
+    Hopes(u8),
     /// Its announce is being made.
     Underway(u8),
 }
@@ -57,32 +60,48 @@ impl Turn {
 
     /// Its announce has begun.
     pub fn begun(&mut self) {
-        if let State::Waits(failures) = self.state {
+        if let State::Waits(failures) | State::Hopes(failures) = self.state {
             self.state = State::Underway(failures);
         }
     }
 
-    /// Its announce is over: so many nodes took it, and named so many peers. `chance` is any number.
-    pub fn ended(&mut self, now: Instant, announced: u8, peers: u16, chance: u32) {
+    /// Whether it is only made again as those that it found may be gone.
+    pub fn hopes(&self) -> bool {
+        matches!(self.state, State::Hopes(_))
+    }
+
+    /// Somebody stayed: it has time until its next announce.
+    pub fn put_off(&mut self, now: Instant) {
+        self.due = units(now + EVERY);
+        self.state = State::Waits(0);
+    }
+
+    /// Its announce is over: so many nodes took it, and named so many peers, for whom a download waits or does not.
+    /// `chance` is any number.
+    pub fn ended(&mut self, now: Instant, announced: u8, peers: u16, waits: bool, chance: u32) {
         let State::Underway(failures) = self.state else {
             return;
         };
         self.peers = u8::try_from(peers).unwrap_or(u8::MAX);
-        let (wait, failures) = match announced {
-            0 => (
-                FIRST_RETRY * (1 << failures.min(8)),
-                failures.saturating_add(1),
-            ),
-            _ => (EVERY + Duration::from_secs((chance % SPREAD_S).into()), 0),
+        let again = |first: Duration| first * (1 << failures.min(8));
+        let more = failures.saturating_add(1);
+        let (wait, state) = match announced {
+            0 => (again(FIRST_RETRY), State::Waits(more)),
+            _ if waits => (again(FIRST_HOPE), State::Hopes(more)),
+            _ => {
+                let spread = Duration::from_secs((chance % SPREAD_S).into());
+                (EVERY + spread, State::Waits(0))
+            }
         };
         self.due = units(now + wait.min(EVERY + Duration::from_secs(SPREAD_S.into())));
-        self.state = State::Waits(failures);
+        self.state = state;
     }
 
     /// How urgent it is; 0 if it is not due.
     fn urgency(&self, now: u16) -> u32 {
         let late = now.wrapping_sub(self.due);
-        let due = late < u16::MAX / 2 && matches!(self.state, State::Waits(_));
+        let waits = matches!(self.state, State::Waits(_) | State::Hopes(_));
+        let due = late < u16::MAX / 2 && waits;
         match due {
             true => 1 + (u32::from(late) + 1) * 1024 / (u32::from(self.peers) + 1),
             false => 0,
@@ -115,6 +134,9 @@ const SPREAD_S: u32 = 180;
 /// The wait after an announce that reached nobody; then it doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
+/// How long a download waits for one of those whom it found, before it looks again; then it doubles.
+const FIRST_HOPE: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +153,7 @@ mod tests {
             if let Some(slot) = next(now, &turns) {
                 turns[slot].begun();
                 assert_ne!(next(now, &turns), Some(slot));
-                turns[slot].ended(now, 8, peers[slot], 0);
+                turns[slot].ended(now, 8, peers[slot], false, 0);
                 made[slot] += 1;
             }
         }
@@ -171,7 +193,7 @@ mod tests {
             }
             waits.push((now - from).as_secs());
             turns[0].begun();
-            turns[0].ended(now, 0, 0, 0);
+            turns[0].ended(now, 0, 0, false, 0);
         }
         assert_eq!(waits, [0, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 1280]);
     }
