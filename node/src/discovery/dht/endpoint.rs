@@ -5,6 +5,8 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use everseed_core::krpc::is_local;
 use everseed_core::tracker::Family;
 
+use crate::discovery::scope::Scope;
+
 /// An address and a port; IPv4 is kept as IPv6 that stands for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Endpoint {
@@ -40,6 +42,12 @@ impl Endpoint {
         let ip = self.ip();
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
         self.port != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    }
+
+    /// Whether whoever is here is believed when it names somebody there, and is told of somebody there: an address
+    /// that means something else inside than outside is a matter of those who are as far inside.
+    pub(crate) fn may_name(self, other: Endpoint) -> bool {
+        Scope::of(self.ip()).may_name(other.ip())
     }
 
     /// Whether both are of one host; two ports of a local address are two.
@@ -176,6 +184,31 @@ mod tests {
             "[ff02::1]:1",
         ] {
             assert!(!at(nobody).is_possible(), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn who_is_believed_about_whom() {
+        let at = |text: &str| Endpoint::from(text.parse::<SocketAddr>().unwrap());
+        for (by, other, believed) in [
+            ("1.2.3.4:5", "5.6.7.8:9", true),
+            ("1.2.3.4:5", "192.168.1.1:80", false),
+            ("1.2.3.4:5", "100.64.0.1:80", false),
+            ("1.2.3.4:5", "169.254.1.1:80", false),
+            ("1.2.3.4:5", "127.0.0.1:80", false),
+            ("192.168.1.5:5", "192.168.1.1:80", true),
+            ("192.168.1.5:5", "1.2.3.4:80", true),
+            // Our own machine is nobody else's to name.
+            ("192.168.1.5:5", "127.0.0.1:80", false),
+            ("127.0.0.1:5", "127.0.0.1:80", true),
+            ("[2001:db8::1]:5", "[fd00::1]:80", false),
+            ("[2001:db8::1]:5", "[::1]:80", false),
+            // An IPv4 address of the house within an IPv6 one.
+            ("[2001:db8::1]:5", "[64:ff9b::c0a8:101]:80", false),
+            ("[2001:db8::1]:5", "[2002:c0a8:101::1]:80", false),
+            ("[fd00::2]:5", "[fd00::1]:80", true),
+        ] {
+            assert_eq!(at(by).may_name(at(other)), believed, "{by} {other}");
         }
     }
 }

@@ -112,8 +112,7 @@ impl Dht<'_> {
             let node = Endpoint::from(addr);
             let net = &self.nets[index(node.family())];
             // Nobody outside knows who is at home here.
-            let credible = by.is_local() || !node.is_local();
-            if !credible || !net.is_on || id == net.routes.own() {
+            if !by.may_name(node) || !net.is_on || id == net.routes.own() {
                 continue;
             }
             let its = |l: &&mut Lookup| {
@@ -143,8 +142,8 @@ impl Dht<'_> {
         };
         lookup.answered(response.id, at, response.token);
         for peer in response.values.take(PEERS) {
-            let credible = Endpoint::from(peer);
-            if credible.is_possible() && (at.is_local() || !credible.is_local()) {
+            let named = Endpoint::from(peer);
+            if named.is_possible() && at.may_name(named) {
                 lookup.peers = lookup.peers.saturating_add(1);
                 on_peer(lookup.target.into(), peer);
             }

@@ -153,8 +153,7 @@ impl Library<'_, '_> {
             if wanted {
                 parts.nodes[family] = self.routes[family].closest(target, true);
                 // Nobody needs to be told of itself, and nobody outside of who is at home here.
-                let of_use =
-                    |at: Endpoint| !at.same_host(from) && (from.is_local() || !at.is_local());
+                let of_use = |at: Endpoint| !at.same_host(from) && from.may_name(at);
                 parts.nodes[family].retain(|(_, at)| of_use(*at));
             }
         }
@@ -165,9 +164,7 @@ impl Library<'_, '_> {
         let all = self.store.peers(info_hash);
         let start = self.rng.below(u32::try_from(all.len()).unwrap_or(0)) as usize;
         let (before, after) = all.split_at(start);
-        let fits = |at: Endpoint| {
-            at.family() == from.family() && at != from && (from.is_local() || !at.is_local())
-        };
+        let fits = |at: Endpoint| at.family() == from.family() && at != from && from.may_name(at);
         let all = after.iter().chain(before);
         let all = all.filter(|peer| peer.serves(noseed) && fits(peer.at()));
         parts.peers.extend(all.map(|peer| peer.at()).take(PEERS));
