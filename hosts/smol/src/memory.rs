@@ -155,7 +155,7 @@ impl Plan {
             self.peer_bitfields = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bitfields;
         }
-        let theirs = (rest * 72 / 100).min(rest - least_kernel);
+        let theirs = (rest / 100 * 72).min(rest - least_kernel);
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
         rest -= self.peers * peer();
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
