@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use everseed_core::metainfo::{Kind, MAX_NAME, Metainfo, Spelling};
+use everseed_core::metainfo::{FileKind, MAX_NAME, Metainfo, Spelling};
 use everseed_disk::{Content, Entry, FileCache, Stream, read_torrent, write};
 use everseed_tests::dir::Dir;
 use everseed_tests::process::program;
@@ -119,7 +119,7 @@ fn whatever_libtorrent_lays_is_laid() {
         let is_ruled =
             !two && spelled == self::spelled(torrent, content.metainfo(), Spelling::Fixed);
         for (entry, theirs) in entries(&content).iter().zip(&read.files) {
-            if entry.kind != Kind::Data || entry.len > 0 && is_pad(theirs) {
+            if entry.kind != FileKind::Data || entry.len > 0 && is_pad(theirs) {
                 continue;
             }
             let path = content.path_of(entry);
@@ -157,7 +157,9 @@ fn whatever_libtorrent_lays_is_laid() {
         let again = open(torrent, &data, &state);
         let mut read = vec![0; total];
         again.read(&FileCache::new(4), 0, &mut read).unwrap();
-        let pads = entries(&again).iter().any(|entry| entry.kind != Kind::Data);
+        let pads = entries(&again)
+            .iter()
+            .any(|entry| entry.kind != FileKind::Data);
         assert!(pads || read == bytes, "{told}");
         for (one, two) in entries(&content).iter().zip(entries(&again)) {
             assert_eq!(one.path, two.path, "{told}");

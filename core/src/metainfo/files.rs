@@ -20,7 +20,7 @@ pub struct FileEntry<'a> {
     /// Where in the content it begins.
     pub offset: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Whether it is meant to be executable (BEP 47).
     pub executable: bool,
     /// Whether it is meant to be hidden (BEP 47).
@@ -32,7 +32,7 @@ pub struct FileEntry<'a> {
 
 /// What a file is (BEP 47).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum FileKind {
     /// Content that is kept on disk.
     Data,
     /// Zeros that bring the next file to the start of a piece; not kept on disk.
@@ -150,7 +150,9 @@ impl<R: Read + Seek> Files<R> {
             len: self.entry.len,
             offset,
             kind: match attributes.kind() {
-                Kind::Data if self.reader.is_some() && is_padding(path.as_str()) => Kind::Padding,
+                FileKind::Data if self.reader.is_some() && is_padding(path.as_str()) => {
+                    FileKind::Padding
+                }
                 kind => kind,
             },
             executable: attributes.executable,
@@ -280,11 +282,11 @@ impl Attributes {
         Ok(())
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> FileKind {
         match self {
-            Attributes { symlink: true, .. } => Kind::Symlink,
-            Attributes { padding: true, .. } => Kind::Padding,
-            _ => Kind::Data,
+            Attributes { symlink: true, .. } => FileKind::Symlink,
+            Attributes { padding: true, .. } => FileKind::Padding,
+            _ => FileKind::Data,
         }
     }
 }

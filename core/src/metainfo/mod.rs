@@ -31,7 +31,7 @@ use crate::bencode;
 use crate::geometry::{Geometry, GeometryError, PieceIndex};
 use crate::hash::{Digest, InfoHash, Sha1};
 
-pub use files::{FileEntry, Files, Kind};
+pub use files::{FileEntry, FileKind, Files};
 pub use names::{MAX_NAME, MAX_PATH, Name, Spelling};
 pub use urls::{MAX_URL, Trackers, WebSeeds};
 

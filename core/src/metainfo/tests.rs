@@ -89,7 +89,7 @@ fn torrent(info: &str) -> Vec<u8> {
     format!("d4:info{info}e").into_bytes()
 }
 
-fn list(metainfo: &Metainfo, bytes: &[u8]) -> Vec<(String, u64, u64, Kind)> {
+fn list(metainfo: &Metainfo, bytes: &[u8]) -> Vec<(String, u64, u64, FileKind)> {
     let mut files = metainfo.files(file(bytes)).unwrap();
     let mut list = Vec::new();
     while let Some(entry) = files.next().unwrap() {
@@ -120,7 +120,7 @@ fn a_single_file() {
     assert_eq!(&text[range.start as usize..range.end as usize], info);
     assert_eq!(
         list(&metainfo, text.as_bytes()),
-        [("file".to_string(), 100, 0, Kind::Data)]
+        [("file".to_string(), 100, 0, FileKind::Data)]
     );
     let mut room = [0; 3];
     assert_eq!(
@@ -166,12 +166,12 @@ fn many_files() {
     assert_eq!((metainfo.file_count, metainfo.single), (6, false));
     assert_eq!(name(&bytes), "folder");
     let expected = [
-        ("a", 10, 0, Kind::Data),
-        ("empty", 0, 10, Kind::Data),
-        (".pad/22", 22, 10, Kind::Padding),
-        ("x/y", 5, 32, Kind::Data),
-        ("link", 0, 37, Kind::Symlink),
-        ("ä", 63, 37, Kind::Data),
+        ("a", 10, 0, FileKind::Data),
+        ("empty", 0, 10, FileKind::Data),
+        (".pad/22", 22, 10, FileKind::Padding),
+        ("x/y", 5, 32, FileKind::Data),
+        ("link", 0, 37, FileKind::Symlink),
+        ("ä", 63, 37, FileKind::Data),
     ];
     let expected = expected.map(|(path, len, at, kind)| (path.to_string(), len, at, kind));
     assert_eq!(list(&metainfo, &bytes), expected);

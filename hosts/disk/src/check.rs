@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
 use everseed_core::hash::{Digest, Sha1};
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use rustix::fs::Stat;
 
 use crate::cache::FileCache;
@@ -319,7 +319,7 @@ pub fn reachable(content: &Content) -> Result<(), ReadError> {
     let mut link = None;
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind != Kind::Data || entry.len == 0 {
+        if entry.kind != FileKind::Data || entry.len == 0 {
             continue;
         }
         match content.probe(&entry) {
@@ -348,7 +348,8 @@ pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadErro
 /// Whether none of the files is there.
 pub fn is_nothing_there(content: &Content) -> bool {
     let mut entries = content.entries().into_iter().flatten().flatten();
-    let is_there = |entry: &crate::Entry| entry.kind == Kind::Data && content.probe(entry).is_ok();
+    let is_there =
+        |entry: &crate::Entry| entry.kind == FileKind::Data && content.probe(entry).is_ok();
     !entries.any(|entry| is_there(&entry))
 }
 
@@ -432,7 +433,7 @@ fn digest(content: &Content, more: impl Fn(&mut Fast, &Stat)) -> Result<u64, Rea
     let mut sha1 = Fast::default();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind != Kind::Data {
+        if entry.kind != FileKind::Data {
             continue;
         }
         match content.stat(&entry) {

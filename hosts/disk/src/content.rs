@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::{Digest, Sha1};
-use everseed_core::metainfo::{Kind, Metainfo, Name, Spelling};
+use everseed_core::metainfo::{FileKind, Metainfo, Name, Spelling};
 use rustix::fs::Advice;
 
 use crate::access::Access;
@@ -188,7 +188,7 @@ impl Content {
 
     /// Whether a file is there and long enough; its bytes are not looked at.
     pub fn probe(&self, entry: &Entry) -> Result<(), ReadError> {
-        if entry.kind != Kind::Data {
+        if entry.kind != FileKind::Data {
             return Ok(());
         }
         let stat = self.layout.named().stat_file(&self.place_of(entry));
@@ -665,7 +665,7 @@ fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {
     let on_disk = entries.find(|entry| {
         entry
             .as_ref()
-            .is_ok_and(|entry| entry.kind == Kind::Data && entry.len > 0)
+            .is_ok_and(|entry| entry.kind == FileKind::Data && entry.len > 0)
     });
     Some(on_disk?.ok()?.path)
 }

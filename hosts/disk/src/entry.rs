@@ -10,7 +10,7 @@ use std::sync::Arc;
 use everseed_core::bencode::ErrorKind;
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::metainfo::{
-    FileEntry, Files, Kind, Metainfo, MetainfoError, Name, RereadError, Spelling,
+    FileEntry, FileKind, Files, Metainfo, MetainfoError, Name, RereadError, Spelling,
 };
 
 use crate::error::OpenError;
@@ -80,7 +80,7 @@ pub struct Entry {
     /// Bytes.
     pub len: u64,
     /// What it is on disk.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Where its entry stands in the torrent file, in bytes.
     pub(crate) position: u64,
 }

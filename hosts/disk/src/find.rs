@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use everseed_core::bits;
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use rustix::fs::{Dir, FileType};
 
 use crate::cache::FileCache;
@@ -97,7 +97,7 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadE
     let mut lost = Vec::new();
     for (number, entry) in (1..).zip(content.entries()?) {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind != Kind::Data || entry.len == 0 {
+        if entry.kind != FileKind::Data || entry.len == 0 {
             continue;
         }
         let before = placed.get(&entry.path);

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use everseed_core::metainfo::{Kind, Metainfo};
+use everseed_core::metainfo::{FileKind, Metainfo};
 
 use crate::entry::{Entries, Entry, open_torrent};
 use crate::error::OpenError;
@@ -142,7 +142,7 @@ pub(crate) fn build(
     let mut renamed: Renamed = None;
     for entry in entries().map_err(bad)? {
         let entry = entry.map_err(bad)?;
-        if !entry.exact && entry.kind == Kind::Data {
+        if !entry.exact && entry.kind == FileKind::Data {
             renamed.get_or_insert_with(|| (0, entry.path.clone())).0 += 1;
         }
         if let Some(record) = record(&entry) {
@@ -201,7 +201,7 @@ fn record(entry: &Entry) -> Option<Record> {
         len: entry.len,
         position: entry.position,
         // What a link would hold is nothing that we read.
-        zeros: entry.kind != Kind::Data,
+        zeros: entry.kind != FileKind::Data,
         number: 0,
     })
 }

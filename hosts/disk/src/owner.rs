@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 
 use crate::content::Content;
 use crate::entry::Entry;
@@ -216,7 +216,7 @@ fn is_inside(content: &Content, entry: &Entry, piece: u32) -> bool {
 }
 
 fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
-    if entry.kind != Kind::Data {
+    if entry.kind != FileKind::Data {
         return (State::Zeros, (0, 0));
     }
     let layout = content.layout();

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use everseed_core::bits;
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use rustix::fs::{AtFlags, Stat, fstatvfs, unlinkat};
 
 use crate::beneath::Root;
@@ -37,7 +37,7 @@ pub fn measure(
     let (mut needed, mut shortest) = (0_u64, None::<(PathBuf, u64)>);
     for entry in content.entries().map_err(WriteError::Place)? {
         let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
-        if !wanted(&entry) || entry.kind != Kind::Data || entry.len == 0 {
+        if !wanted(&entry) || entry.kind != FileKind::Data || entry.len == 0 {
             continue;
         }
         let end = entry.start + entry.len;

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use rustix::fs::{RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 
@@ -27,7 +27,7 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
     let mut changed = false;
     for (number, entry) in (1..).zip(content.entries()?) {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind != Kind::Data || entry.len == 0 {
+        if entry.kind != FileKind::Data || entry.len == 0 {
             continue;
         }
         if let Some(place) = layout.placed.get(&entry.path) {

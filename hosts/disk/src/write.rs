@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
@@ -283,7 +283,7 @@ pub fn prepare(
     let named = layout.named();
     let mut missing = Vec::new();
     each(content, |_, entry| {
-        let there = wanted(entry) && entry.kind == Kind::Data;
+        let there = wanted(entry) && entry.kind == FileKind::Data;
         let there = there.then(|| named.find_file(&content.place_of(entry)));
         missing.push(matches!(there, Some(Err(failure)) if failure.is_no_such_name()));
         Ok(())
@@ -341,7 +341,7 @@ pub fn reserve(
     mut wanted: impl FnMut(&Entry) -> bool,
 ) -> Result<(), WriteError> {
     each(content, |number, entry| {
-        let wanted = wanted(entry) && entry.kind == Kind::Data;
+        let wanted = wanted(entry) && entry.kind == FileKind::Data;
         let Some(number) = number.filter(|_| wanted) else {
             return Ok(());
         };

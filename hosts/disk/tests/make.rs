@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::{Scratch, random};
 use everseed_core::bits;
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use everseed_disk::check::{CHUNK, check, fingerprint, first_fingerprint, verify_piece};
 use everseed_disk::edit::source_of;
 use everseed_disk::make::{
@@ -422,7 +422,7 @@ fn a_file_that_breaks_while_it_is_read_is_left_out() {
         assert_eq!(skipped, [(share.join("bad"), Skipped::Unreadable(5))]);
         let content = open(&torrent, &share, &scratch);
         let entries = content.entries().unwrap().map(Result::unwrap);
-        let data = entries.filter(|entry| entry.kind == Kind::Data);
+        let data = entries.filter(|entry| entry.kind == FileKind::Data);
         assert_eq!(data.map(|entry| entry.len).sum::<u64>(), all.len() as u64);
         assert!(good(&content).iter().all(|good| *good));
         // It is not made anew for that at every start, but is when the file can be read.
@@ -454,7 +454,7 @@ fn files_are_aligned_by_padding() {
     let content = open(&torrent, &share, &scratch);
     assert!(would_be_same(&share, &content, &options));
     let entries: Vec<_> = content.entries().unwrap().map(Result::unwrap).collect();
-    let data = entries.iter().filter(|entry| entry.kind == Kind::Data);
+    let data = entries.iter().filter(|entry| entry.kind == FileKind::Data);
     assert!(
         data.clone()
             .all(|entry| entry.len == 0 || entry.start % (16 << 10) == 0)

@@ -5,7 +5,7 @@
 //! One thread drives all peers: it waits for sockets by epoll, tells the node of
 //! `everseed-node`, and carries out its actions; see `net::engine`. A second one does what waits for a
 //! disk; see `storage::worker`. Announces, names and the built-in tracker's clients are futures on smol, on
-//! the first thread; see `slow`.
+//! the first thread; see `async_tasks`.
 //!
 //! Peers' sockets are not in smol's reactor, by measurement: serving a block through it costs an
 //! allocation for the wakers of each wake-up and two more system calls for the timer and for arming
@@ -21,13 +21,14 @@
 //! | `storage` | the thread that waits for disks, and what outlives a run |
 //! | [`client`] | asking servers and routers: HTTP, announces, port mapping |
 //! | [`web`] | what is served by HTTP: the built-in tracker |
-//! | `memory`, `slow`, `alarm`, `clock`, `trace` | what they all stand on |
+//! | `memory`, `async_tasks`, `alarm`, `clock`, `trace` | what they all stand on |
 //! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | words for people |
 
 // But for the one module that calls the kernel by numbers.
 #![deny(unsafe_code)]
 
 mod alarm;
+mod async_tasks;
 pub mod cli;
 pub mod client;
 mod clock;
@@ -39,7 +40,6 @@ pub mod net;
 pub mod options;
 mod secrets;
 pub mod session;
-mod slow;
 mod storage;
 pub mod text;
 mod trace;

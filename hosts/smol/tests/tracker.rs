@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use everseed::client::http::{Caller, Limits, get};
 use everseed::net::way::Way;
-use everseed::web::tracker::{Table, serve};
+use everseed::web::tracker::{PeerTable, serve};
 use everseed_core::hash::{InfoHash, Sha1 as _, Smol};
 use everseed_core::time::Instant;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +23,7 @@ fn with_tracker<F: Future<Output = ()>>(
 ) {
     let listener = Async::<TcpListener>::bind(bind.parse::<SocketAddr>().unwrap()).unwrap();
     let addr = listener.get_ref().local_addr().unwrap();
-    let mut table = Table::new(1, 10, 6881, 1);
+    let mut table = PeerTable::new(1, 10, 6881, 1);
     table.add(A).unwrap();
     let table = RefCell::new(table);
     let executor = LocalExecutor::new();

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::{Component, Path};
 
 use everseed_core::hash::Smol;
-use everseed_core::metainfo::{Kind, Metainfo};
+use everseed_core::metainfo::{FileKind, Metainfo};
 use everseed_disk::Stream;
 use libfuzzer_sys::fuzz_target;
 
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     while let Some(file) = files.next().expect("a list that was accepted") {
         total += file.len;
         let path = file.path;
-        if file.kind == Kind::Data {
+        if file.kind == FileKind::Data {
             let plain = |c: Component<'_>| matches!(c, Component::Normal(_));
             assert!(Path::new(path).components().all(plain), "{path:?}");
         }

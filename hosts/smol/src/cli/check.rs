@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_core::bits;
-use everseed_core::metainfo::Kind;
+use everseed_core::metainfo::FileKind;
 use everseed_disk::check::check;
 use everseed_disk::fault::Unread;
 use everseed_disk::{Content, Links, ReadError, read_torrent};
@@ -181,7 +181,7 @@ fn report(
     let mut intact = true;
     for entry in content.entries().map_err(Failure::failed)? {
         let entry = entry.map_err(Failure::failed)?;
-        if entry.kind != Kind::Data {
+        if entry.kind != FileKind::Data {
             continue;
         }
         let path = escape(entry.path.as_os_str().as_encoded_bytes());

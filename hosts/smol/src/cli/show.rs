@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_core::magnet::{Magnet, Value};
-use everseed_core::metainfo::{Kind, Metainfo, RereadError};
+use everseed_core::metainfo::{FileKind, Metainfo, RereadError};
 use everseed_disk::edit::source_of;
 use everseed_disk::{Stream, open_torrent, read_entries, read_torrent};
 use lexopt::Parser;
@@ -187,13 +187,13 @@ fn print_files(torrent: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed
     for (number, file) in (1_u64..).zip(entries) {
         let file = file.map_err(|error| failed(error.to_string()))?;
         let what = match file.kind {
-            Kind::Data if !file.exact => {
+            FileKind::Data if !file.exact => {
                 renamed += 1;
                 " (renamed)"
             }
-            Kind::Data => "",
-            Kind::Padding => " (padding)",
-            Kind::Symlink => " (symbolic link, not used)",
+            FileKind::Data => "",
+            FileKind::Padding => " (padding)",
+            FileKind::Symlink => " (symbolic link, not used)",
         };
         let path = escape(file.path.as_os_str().as_encoded_bytes());
         out.line(format_args!("{number:>6} {:>15}  {path}{what}", file.len));

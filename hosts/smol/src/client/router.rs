@@ -21,10 +21,10 @@ use smol::{Async, Task, Timer};
 use socket2::{Domain, Socket, Type};
 
 use crate::alarm::Alarm;
+use crate::async_tasks::AsyncTasks;
 use crate::client::http::{Limits, ask};
 use crate::clock::Clock;
 use crate::net::way::Way;
-use crate::slow::Slow;
 
 /// A router that is asked; it is left alone when this is dropped.
 pub(crate) struct AskedRouter {
@@ -48,7 +48,7 @@ impl AskedRouter {
         gateway: Gateway,
         port: u16,
         seed: u64,
-        slow: &Slow,
+        tasks: &AsyncTasks,
         alarm: Arc<Alarm>,
     ) -> AskedRouter {
         let shared = Rc::new(Shared {
@@ -67,7 +67,7 @@ impl AskedRouter {
             stopping: false,
         };
         let (told, ring) = (Rc::clone(&shared), Arc::clone(&alarm));
-        let task = slow.begin(async move { asking.run(&told, &ring).await });
+        let task = tasks.begin(async move { asking.run(&told, &ring).await });
         // The task begins when the executor is polled next.
         alarm.ring();
         AskedRouter {

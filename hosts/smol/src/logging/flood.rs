@@ -61,7 +61,7 @@ pub(crate) fn tell(at_the_end: bool) {
 }
 
 /// A place in the program: file and line.
-type Place = (Option<&'static str>, Option<u32>);
+type CodeSite = (Option<&'static str>, Option<u32>);
 
 struct Floods {
     /// One for each place and level that logged: as many as there are in the program, at most.
@@ -69,7 +69,7 @@ struct Floods {
 }
 
 struct Flood {
-    place: Place,
+    place: CodeSite,
     level: Level,
     /// When all of its budget is free again.
     free_at: Instant,
@@ -79,7 +79,7 @@ struct Flood {
 }
 
 impl Floods {
-    fn admit(&mut self, now: Instant, place: Place, level: Level, message: &str) -> Option<u64> {
+    fn admit(&mut self, now: Instant, place: CodeSite, level: Level, message: &str) -> Option<u64> {
         let same = |flood: &Flood| flood.place == place && flood.level == level;
         let known = self.places.iter().position(same);
         let at = known.unwrap_or_else(|| {
@@ -148,13 +148,13 @@ mod tests {
         let mut floods = Floods { places: Vec::new() };
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
-        let one: Place = (Some("one.rs"), Some(1));
+        let one: CodeSite = (Some("one.rs"), Some(1));
         let mut log = |s, place, level| floods.admit(at(s), place, level, "text");
         let written = (0..2000)
             .filter(|_| log(0, one, Level::Warn) == Some(0))
             .count();
         assert_eq!(written, 100);
-        let other: Place = (Some("one.rs"), Some(2));
+        let other: CodeSite = (Some("one.rs"), Some(2));
         assert_eq!(log(0, other, Level::Warn), Some(0), "a budget for each");
         assert_eq!(log(59, one, Level::Warn), None);
         assert_eq!(log(60, one, Level::Warn), Some(1901));

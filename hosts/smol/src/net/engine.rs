@@ -82,12 +82,12 @@ pub(crate) struct Engine {
     /// When listeners that had to pause go on.
     listen_at: Option<Instant>,
     /// What others have to look after.
-    pub(crate) news: News,
+    pub(crate) report: TurnReport,
 }
 
 /// What happened that is not the engine's business, until somebody takes it.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct TurnReport {
     /// Signals that asked to stop.
     pub(crate) signals: u32,
     /// The alarm was rung: futures may go on.
@@ -203,9 +203,9 @@ impl Engine {
             lending: Lending::new(plan.places, plan.lent),
             web_at_once: plan.web,
             listen_at: None,
-            news: News {
+            report: TurnReport {
                 web: Vec::with_capacity(plan.web),
-                ..News::default()
+                ..TurnReport::default()
             },
         })
     }
@@ -360,7 +360,7 @@ impl Engine {
     }
 
     fn patience(&self, limit: Duration) -> Duration {
-        if self.busy || !self.unread.is_empty() || !self.news.announces.is_empty() {
+        if self.busy || !self.unread.is_empty() || !self.report.announces.is_empty() {
             return Duration::ZERO;
         }
         let own = self.listen_at.into_iter().chain(self.lending.look_at);
@@ -380,7 +380,7 @@ impl Engine {
                 Some(Action::Receive { conn }) => self.read(now, conn),
                 Some(Action::Connect { conn, addr }) => self.dial(now, conn, addr),
                 Some(Action::Close { conn, reason, .. }) => self.close(now, conn, reason),
-                Some(Action::Wake { torrent }) => self.news.wakes.push((torrent, Vec::new())),
+                Some(Action::Wake { torrent }) => self.report.wakes.push((torrent, Vec::new())),
                 Some(Action::Verify {
                     torrent,
                     piece,
@@ -398,7 +398,7 @@ impl Engine {
                     }
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
-                Some(Action::Fetched { torrent, .. }) => self.news.fetched.push(torrent),
+                Some(Action::Fetched { torrent, .. }) => self.report.fetched.push(torrent),
                 Some(Action::TellNearby) => {
                     if let Some(nearby) = &self.nearby {
                         nearby.send(|family, port, out| self.node.nearby_packet(family, port, out));
@@ -406,11 +406,11 @@ impl Engine {
                 }
                 Some(Action::Announce(job)) => {
                     let report = self.node.report(&job);
-                    self.news.announces.push(Announce { job, report });
+                    self.report.announces.push(Announce { job, report });
                 }
-                Some(Action::FindDhtNodes) => self.news.finds_nodes = true,
+                Some(Action::FindDhtNodes) => self.report.finds_nodes = true,
                 Some(Action::UdpAnnounced { id }) => {
-                    self.news.udp_outcomes.extend(self.node.udp_outcome(id));
+                    self.report.udp_outcomes.extend(self.node.udp_outcome(id));
                 }
             }
         }
@@ -463,7 +463,7 @@ impl Engine {
 
     fn rung(&mut self, now: Instant) {
         self.alarm.silence();
-        self.news.rung = true;
+        self.report.rung = true;
         while let Some(done) = self.worker.done() {
             match done {
                 Done::Warmed(id, source, offset, Ok(())) => {
@@ -504,16 +504,16 @@ impl Engine {
                 Done::Spooled(torrent, block, bytes, Err(error)) => {
                     self.node
                         .written(now, block, bytes, Err(StorageError::Failed));
-                    self.news.unspooled.push((torrent, error));
+                    self.report.unspooled.push((torrent, error));
                 }
                 Done::Finished(torrent, piece, Ok(good)) => {
                     self.node.event(now, Event::Verified(torrent, piece, good));
                 }
                 Done::Finished(torrent, piece, Err(error)) => {
                     self.node.event(now, Event::Unread(torrent, piece));
-                    self.news.unspooled.push((torrent, error));
+                    self.report.unspooled.push((torrent, error));
                 }
-                other => self.news.done.push(other),
+                other => self.report.done.push(other),
             }
         }
     }
@@ -521,7 +521,7 @@ impl Engine {
     fn signalled(&mut self) {
         let mut bytes = [0; 8];
         let read = self.signals.read(&mut bytes).unwrap_or(0);
-        self.news.signals += u32::try_from(read).unwrap_or(0);
+        self.report.signals += u32::try_from(read).unwrap_or(0);
     }
 
     fn unwritten(
@@ -536,7 +536,7 @@ impl Engine {
             let (first, end) = (pieces.start, pieces.end);
             let reason = StorageError::Pieces { first, end };
             self.node.written(now, block, bytes, Err(reason));
-            return self.news.unwritable.push((torrent, fault));
+            return self.report.unwritable.push((torrent, fault));
         }
         let reason = match fault.error.is_no_space() {
             true => StorageError::Full,
@@ -547,7 +547,7 @@ impl Engine {
         self.node
             .written(now, block, bytes, Err(refused.unwrap_or(reason)));
         if refused.is_none() {
-            self.news.unwritable.push((torrent, fault));
+            self.report.unwritable.push((torrent, fault));
         }
     }
 
@@ -567,9 +567,9 @@ impl Engine {
             (Extent::Piece, Some(piece)) => {
                 self.node.event(now, Event::Unread(torrent, piece));
                 self.busy = true;
-                self.news.unread.push((torrent, fault));
+                self.report.unread.push((torrent, fault));
             }
-            (Extent::Change, _) => self.news.unread.push((torrent, fault)),
+            (Extent::Change, _) => self.report.unread.push((torrent, fault)),
             _ => self.unreadable(now, torrent, fault.error),
         }
     }
@@ -578,7 +578,7 @@ impl Engine {
         // One report is enough, though many peers may have met the same error.
         if self.is_readable(torrent) {
             self.node.event(now, Event::Unreadable(torrent));
-            self.news.unreadable.push((torrent, error));
+            self.report.unreadable.push((torrent, error));
         }
     }
 }

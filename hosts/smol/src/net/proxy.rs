@@ -14,7 +14,7 @@ use crate::url::{Url, base64, percent_decoded};
 /// A proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    kind: Kind,
+    kind: ProxyProtocol,
     /// A name, or an address without brackets.
     host: String,
     port: u16,
@@ -23,7 +23,7 @@ pub struct Proxy {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum ProxyProtocol {
     Socks,
     Http,
 }
@@ -86,8 +86,8 @@ impl Proxy {
     pub fn parse(text: &str) -> Option<Proxy> {
         let (scheme, rest) = text.split_once("://")?;
         let kind = match scheme.to_ascii_lowercase().as_str() {
-            "socks5" | "socks5h" => Kind::Socks,
-            "http" => Kind::Http,
+            "socks5" | "socks5h" => ProxyProtocol::Socks,
+            "http" => ProxyProtocol::Http,
             _ => return None,
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -126,7 +126,7 @@ impl Proxy {
 
     /// Whether plain requests are made to it, which passes them on.
     pub(crate) fn takes_requests(&self) -> bool {
-        self.kind == Kind::Http
+        self.kind == ProxyProtocol::Http
     }
 
     /// What says who we are in a head, as one of its lines.
@@ -146,8 +146,8 @@ impl Proxy {
         port: u16,
     ) -> Result<(), ProxyFault> {
         match self.kind {
-            Kind::Socks => self.connect_by_socks(stream, host, port).await,
-            Kind::Http => self.connect_by_http(stream, host, port).await,
+            ProxyProtocol::Socks => self.connect_by_socks(stream, host, port).await,
+            ProxyProtocol::Http => self.connect_by_http(stream, host, port).await,
         }
     }
 

@@ -12,26 +12,26 @@ use log::Level;
 
 use super::identity::random;
 use super::torrents::Torrents;
+use crate::async_tasks::AsyncTasks;
 use crate::client::announce::{
     AnnounceError, AnnounceFault, Answer, announce, find_udp_tracker, parse, udp_fault,
 };
 use crate::client::http::{self, Caller};
 use crate::net::engine::{Announce, Engine};
 use crate::secrets::mask;
-use crate::slow::Slow;
 use crate::url::Scheme;
 
 /// Trackers that do not answer or that refuse, the latest last: each is complained of once, and not for each of
 /// ten thousand torrents. When there are too many the earliest is forgotten, and complained of again.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
-    urls: VecDeque<(String, Kind)>,
+    urls: VecDeque<(String, TrackerFault)>,
     /// Announces by UDP that the node makes: of which torrent, and to which tracker.
     by_udp: Vec<(AnnounceId, InfoHash, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum TrackerFault {
     /// It does not answer.
     Silent,
     /// It knows some torrent not, or not us; others it may know.
@@ -40,7 +40,7 @@ enum Kind {
 
 impl Failing {
     /// Notes that a tracker did not answer; answers whether that is news.
-    fn add(&mut self, url: &str, kind: Kind) -> bool {
+    fn add(&mut self, url: &str, kind: TrackerFault) -> bool {
         if self
             .urls
             .iter()
@@ -59,7 +59,7 @@ impl Failing {
     fn remove(&mut self, url: &str) -> bool {
         let before = self.urls.len();
         self.urls
-            .retain(|(other, kind)| other != url || *kind == Kind::Refuses);
+            .retain(|(other, kind)| other != url || *kind == TrackerFault::Refuses);
         self.urls.len() < before
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn carry_out(
     torrents: &Torrents,
     engine: &Rc<RefCell<Engine>>,
     failing: &Rc<RefCell<Failing>>,
-    slow: &Slow,
+    tasks: &AsyncTasks,
 ) {
     let Announce { job, report } = task;
     let Some(url) = torrents.tracker_url(&job) else {
@@ -88,7 +88,7 @@ pub(super) fn carry_out(
         true => Caller::Owner,
         false => Caller::Torrent,
     };
-    slow.spawn(async move {
+    tasks.spawn(async move {
         let limits = http::Limits::default();
         let parsed = parse(&url).ok();
         let answer = match parsed.filter(|url| url.scheme == Scheme::Udp) {
@@ -174,8 +174,8 @@ fn say(
         }
         Err(error) => {
             let (kind, again) = match error.fault {
-                AnnounceFault::Refused { .. } => (Kind::Refuses, "for other torrents"),
-                _ => (Kind::Silent, "until it answers"),
+                AnnounceFault::Refused { .. } => (TrackerFault::Refuses, "for other torrents"),
+                _ => (TrackerFault::Silent, "until it answers"),
             };
             let level = match failing.add(url, kind) {
                 true => Level::Warn,
@@ -197,7 +197,7 @@ fn answered(engine: &mut Engine, Announce { job, .. }: Announce, answer: Answer)
         }
     } else if !answer.peers.is_empty() && answer.leechers != Some(0) {
         // Perhaps they cannot call us.
-        engine.news.wakes.push((job.torrent, answer.peers));
+        engine.report.wakes.push((job.torrent, answer.peers));
     }
     engine.tell(Event::Announced(job.id, answer.intervals));
 }
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_tracker_is_complained_of_once() {
         let mut failing = Failing::default();
-        let (silent, refuses) = (Kind::Silent, Kind::Refuses);
+        let (silent, refuses) = (TrackerFault::Silent, TrackerFault::Refuses);
         assert!(failing.add("a", silent) && !failing.add("a", silent));
         assert!(failing.add("a", refuses) && !failing.add("a", refuses));
         assert!(failing.remove("a") && !failing.remove("a"));

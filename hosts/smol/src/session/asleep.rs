@@ -12,17 +12,17 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_node::{Event, PeerSource, Publicity};
 
-use super::entry::{Managed, Stage, Waking};
 use super::index::is_torrent;
+use super::item::{ItemStage, LibraryItem, Waking};
 use super::library::Library;
-use super::loader::Outcome;
+use super::loader::LoadOutcome;
 use super::room::awake;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
-use crate::storage::catalogue::Sleeper;
+use crate::storage::catalogue::DormantTorrent;
 use crate::storage::described::Description;
 use crate::text::{Output, escape};
 
@@ -34,7 +34,7 @@ impl Library {
         let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
         let public = engine.publicity;
         let node = std::cell::RefCell::new(&mut engine.node);
-        let take = |sleeper: &Sleeper| {
+        let take = |sleeper: &DormantTorrent| {
             torrents.signals.go_on()?;
             let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
             if !sleeper.path().parent().is_some_and(watched) {
@@ -135,7 +135,7 @@ impl Library {
     ) {
         let room = self.waking.len() < WAKING_MAX;
         let sleeper = torrents.catalogue.borrow().read(id.slot).filter(|_| room);
-        let may_be_described = |sleeper: &Sleeper| !is_torrent(&sleeper.path());
+        let may_be_described = |sleeper: &DormantTorrent| !is_torrent(&sleeper.path());
         if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
             return engine.sleep(id);
         }
@@ -169,7 +169,7 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         waking: Waking,
-        outcome: Outcome,
+        outcome: LoadOutcome,
     ) {
         let (id, path) = (waking.id, waking.path);
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
@@ -207,7 +207,8 @@ impl Library {
             files: Vec::new(),
             fetch: None,
         };
-        let mut managed = Managed::new(item, folder, Some(waking.mark), Stage::Running(number));
+        let mut managed =
+            LibraryItem::new(item, folder, Some(waking.mark), ItemStage::Running(number));
         managed.in_doubt = false;
         self.items.push(managed);
         tell(engine, id, waking.peers);
@@ -237,7 +238,7 @@ impl Library {
         engine: &mut Engine,
         number: usize,
     ) -> bool {
-        let running = |managed: &Managed| managed.stage == Stage::Running(number);
+        let running = |managed: &LibraryItem| managed.stage == ItemStage::Running(number);
         let Some(item) = self.items.iter().position(running) else {
             return false;
         };
@@ -284,7 +285,7 @@ impl Library {
             .collect();
         for number in away {
             self.items
-                .retain(|managed| managed.stage != Stage::Running(number));
+                .retain(|managed| managed.stage != ItemStage::Running(number));
             if let Some(at) = torrents.managed.iter().position(|t| t.number() == number) {
                 let torrent = torrents.managed.swap_remove(at);
                 if let Some(id) = torrent.known() {

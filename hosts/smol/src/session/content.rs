@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use super::entry::{Stage, wait};
 use super::index::is_torrent;
+use super::item::{ItemStage, wait};
 use super::library::{Library, stop};
 use super::torrents::Torrents;
 use super::trouble::Trouble;
@@ -60,7 +60,7 @@ impl Library {
         let mut at = 0;
         while let Some(managed) = self.items.get_mut(at) {
             at += 1;
-            let Stage::Running(number) = managed.stage else {
+            let ItemStage::Running(number) = managed.stage else {
                 continue;
             };
             let torrent = torrents.managed.iter().find(|t| t.number() == number);

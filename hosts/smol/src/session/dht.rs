@@ -15,10 +15,10 @@ use everseed_disk::{read_regular, replace_soon};
 use everseed_node::discovery::dht::KEPT_MAX;
 use everseed_node::trace::Input;
 
+use crate::async_tasks::AsyncTasks;
 use crate::net::engine::Engine;
 use crate::options::seed::SeedArgs;
-use crate::slow::Slow;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 
 /// See the module.
 pub(super) struct Neighbours {
@@ -41,7 +41,7 @@ impl Neighbours {
     }
 
     /// Begins with the nodes that the last run knew, and those that the owner named by address.
-    pub(super) fn begin(&mut self, engine: &mut Engine, state: &State) {
+    pub(super) fn begin(&mut self, engine: &mut Engine, state: &StateFolder) {
         let Some(names) = &self.names else {
             return;
         };
@@ -62,8 +62,8 @@ impl Neighbours {
         &mut self,
         engine: &mut Engine,
         shared: &Rc<RefCell<Engine>>,
-        state: &State,
-        slow: &Slow,
+        state: &StateFolder,
+        tasks: &AsyncTasks,
         finds: bool,
     ) {
         let Some(names) = &self.names else {
@@ -81,7 +81,7 @@ impl Neighbours {
             let all = names.iter().map(String::as_str).chain(usual);
             for name in all.map(str::to_owned) {
                 let (shared, said) = (Rc::clone(shared), Rc::clone(&self.said));
-                slow.spawn(async move {
+                tasks.spawn(async move {
                     match smol::net::resolve(name.as_str()).await {
                         Ok(found) => {
                             let mut engine = shared.borrow_mut();
@@ -106,7 +106,7 @@ impl Neighbours {
     }
 
     /// Keeps who is known, unless that is as it was.
-    pub(super) fn keep(&mut self, engine: &Engine, state: &State) {
+    pub(super) fn keep(&mut self, engine: &Engine, state: &StateFolder) {
         let mut out = vec![0; KEPT_MAX];
         let len = engine.node.keep_dht(&mut out);
         let Some(len) = len.filter(|_| self.names.is_some()) else {
@@ -129,7 +129,7 @@ fn tell(engine: &mut Engine, addr: SocketAddr) {
     engine.wake_up();
 }
 
-fn file(state: &State) -> PathBuf {
+fn file(state: &StateFolder) -> PathBuf {
     state.folder().join("dht")
 }
 

@@ -9,7 +9,7 @@ use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::magnet::Magnet;
-use everseed_core::metainfo::{Kind, Metainfo, MetainfoError};
+use everseed_core::metainfo::{FileKind, Metainfo, MetainfoError};
 use everseed_disk::unpack::{Packing, UnpackError};
 use everseed_disk::{
     Content, Entry, OpenError, ReadError, TORRENT_MAX, TorrentError, WriteError, fits,
@@ -26,7 +26,7 @@ use crate::options::get::Fetch;
 use crate::secrets::mask_urls;
 use crate::session::kept::{packing_of, unpack_file};
 use crate::session::torrent::stagnation::Stagnation;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
 
 /// Why a download does not begin: what to say, and the exit code.
@@ -118,7 +118,11 @@ impl Download {
 
 /// The torrent file: a copy in the state, so that the original may go. None for a magnet link whose metadata is not
 /// here yet.
-pub(crate) fn torrent(state: &State, given: &Path, way: &Way) -> Result<Option<PathBuf>, Refusal> {
+pub(crate) fn torrent(
+    state: &StateFolder,
+    given: &Path,
+    way: &Way,
+) -> Result<Option<PathBuf>, Refusal> {
     let before = || state.made_of(&key(given));
     if let Some(link) = given.to_str().filter(|text| is_magnet(text)) {
         let magnet = Magnet::parse(link).map_err(|error| (error.to_string(), 1))?;
@@ -163,7 +167,7 @@ pub(super) fn key(given: &Path) -> PathBuf {
     Path::new("get").join(text.trim_start_matches('/'))
 }
 
-fn copy(state: &State, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
+fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
     // It may be a URL with a passkey.
     let shown = escape(&mask_urls(text)).to_string();
@@ -292,7 +296,11 @@ fn code(error: &OpenError) -> u8 {
 }
 
 /// Finds out what is wanted. Nothing is made yet.
-pub(crate) fn plan(state: &State, content: &Content, fetch: &Fetch) -> Result<Download, Refusal> {
+pub(crate) fn plan(
+    state: &StateFolder,
+    content: &Content,
+    fetch: &Fetch,
+) -> Result<Download, Refusal> {
     let failed = |error: &dyn std::fmt::Display| (error.to_string(), 1);
     if fetch.out.is_file() {
         let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
@@ -490,7 +498,7 @@ fn wanted_files(fetch: &Fetch) -> impl FnMut(&Entry) -> bool {
 
 /// Whether a file was named: by number, path or pattern.
 fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> bool {
-    if entry.kind != Kind::Data {
+    if entry.kind != FileKind::Data {
         return false;
     }
     let path = entry.path.to_string_lossy();

@@ -11,24 +11,24 @@ use everseed_core::magnet::Magnet;
 use everseed_node::{Event, PeerSource};
 
 use super::listening::Listening;
+use super::opener::TorrentOpener;
 use super::opening::begin_download;
 use super::reload;
 use super::room::{plan, say_if_few};
-use super::sources::Sources;
 use super::unknown::{Awaited, MOST};
 use super::{Session, broken};
 use crate::failure::Failure;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::options::seed::SeedArgs;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::text::size;
 
 impl Session {
     /// Fetches the metadata of the link that `get` was given, then what it describes.
     pub(super) fn get_unknown(
         args: SeedArgs,
-        state: State,
+        state: StateFolder,
         listening: Listening,
         get: &Fetch,
     ) -> Result<ExitCode, Failure> {
@@ -97,7 +97,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let Awaited { args, get, lent } = awaited;
         let state = Arc::clone(&self.torrents.state);
-        let sources = Sources {
+        let sources = TorrentOpener {
             state: &state,
             asked: true,
             original: None,

@@ -17,11 +17,11 @@ use crate::net::listen::{Listen, interface};
 use crate::net::socket;
 use crate::options::finding::{Finding, Weight};
 use crate::options::run::{Config, Item, Lines};
-use crate::storage::mount_guard::{Found, Place, is_in_ram};
+use crate::storage::mount_guard::{MountId, MountState, is_in_ram};
 use crate::storage::state::StateError;
 
 /// A configuration and what a start would find out about it; or what is wrong in its file.
-pub(super) type Read = Result<(Config, Vec<Finding>), String>;
+pub(super) type ReadConfig = Result<(Config, Vec<Finding>), String>;
 
 /// Everything that a start would find, in the order of the file, what is `wrong` in it included. What a service already
 /// does, as `running` says, is no news.
@@ -86,7 +86,7 @@ impl<'a> Findings<'a> {
         let folder = &config.seed.state;
         let key = self.lines.key("state");
         let there = folder.ancestors().find_map(|path| File::open(path).ok());
-        let error = if let Found::NotMounted(mount) = Place::look(folder, None) {
+        let error = if let MountState::NotMounted(mount) = MountId::look(folder, None) {
             Err(StateError::NotMounted(folder.clone(), mount))
         } else if !config.state_in_ram && there.is_some_and(|there| is_in_ram(&there)) {
             Err(StateError::InRam(folder.clone()))
@@ -243,9 +243,9 @@ fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight
 }
 
 fn is_mounted(path: &Path) -> Result<(), String> {
-    match Place::look(path, None) {
-        Found::There(_) => Ok(()),
-        Found::NotMounted(mount) | Found::Another(mount) => {
+    match MountId::look(path, None) {
+        MountState::There(_) => Ok(()),
+        MountState::NotMounted(mount) | MountState::Another(mount) => {
             let (shown, mount) = (path.display(), mount.display());
             Err(format!("{shown}: {mount} is not mounted"))
         }

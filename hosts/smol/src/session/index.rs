@@ -118,7 +118,7 @@ const HASH: u64 = !0xffff;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::catalogue::Sleeper;
+    use crate::storage::catalogue::DormantTorrent;
     use everseed_core::geometry::TorrentId;
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             let mark = settle_mark(&path, || false).unwrap_or_default();
             let root = folder.join(format!("{n}.iso"));
             let hash = InfoHash([n; 20]);
-            let sleeper = Sleeper::new(hash, &path, None, &root, mark, Vec::new(), false);
+            let sleeper = DormantTorrent::new(hash, &path, None, &root, mark, Vec::new(), false);
             let id = TorrentId {
                 slot: u16::from(n),
                 tenancy: 7,
@@ -171,7 +171,7 @@ mod tests {
         let (hash, film) = (InfoHash([9; 20]), folder.join("film.mkv"));
         fs::write(&film, "film").unwrap();
         let mark = settle_mark(&film, || false).unwrap();
-        let sleeper = Sleeper::new(hash, &film, None, &film, mark, Vec::new(), false);
+        let sleeper = DormantTorrent::new(hash, &film, None, &film, mark, Vec::new(), false);
         let id = TorrentId {
             slot: 5,
             tenancy: 7,

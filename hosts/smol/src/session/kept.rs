@@ -15,12 +15,12 @@ use everseed_disk::{
 };
 
 use super::trouble::Trouble;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 
 /// Copies `original`, whose name is `named`, unless the copy is the same already. Answers where it is: if it cannot be
 /// kept, the file itself.
 pub(super) fn keep(
-    state: &State,
+    state: &StateFolder,
     named: &Path,
     original: &Path,
 ) -> Result<(PathBuf, Metainfo), Trouble> {
@@ -30,7 +30,7 @@ pub(super) fn keep(
 
 /// The same beside the copy that is in use.
 pub(super) fn keep_beside(
-    state: &State,
+    state: &StateFolder,
     named: &Path,
     original: &Path,
 ) -> Result<(PathBuf, Metainfo), Trouble> {
@@ -38,20 +38,20 @@ pub(super) fn keep_beside(
 }
 
 /// The copy that was kept, whatever became of the file.
-pub(super) fn kept(state: &State, named: &Path) -> Option<(PathBuf, Metainfo)> {
+pub(super) fn kept(state: &StateFolder, named: &Path) -> Option<(PathBuf, Metainfo)> {
     let copy = state.given_file(named);
     let metainfo = read_torrent(&copy).ok()?;
     Some((copy, metainfo))
 }
 
 /// Forgets what was copied of a file that is gone.
-pub(super) fn forget(state: &State, named: &Path) {
+pub(super) fn forget(state: &StateFolder, named: &Path) {
     for copy in [state.given_file(named), state.renewed_file(named)] {
         let _ = fs::remove_file(copy);
     }
 }
 
-fn copy(state: &State, original: &Path, to: PathBuf) -> Result<(PathBuf, Metainfo), Trouble> {
+fn copy(state: &StateFolder, original: &Path, to: PathBuf) -> Result<(PathBuf, Metainfo), Trouble> {
     let packing = packing_of(original);
     if packing.is_none() && is_same(original, &to).unwrap_or(false) {
         let metainfo = read_torrent(&to).map_err(trouble)?;
@@ -98,7 +98,7 @@ fn copy(state: &State, original: &Path, to: PathBuf) -> Result<(PathBuf, Metainf
     }
 }
 
-fn unkept(state: &State, error: &dyn std::fmt::Display) -> String {
+fn unkept(state: &StateFolder, error: &dyn std::fmt::Display) -> String {
     let folder = state.folder().display();
     format!("{folder}: {error}: no copy of a .torrent can be kept; make room there")
 }

@@ -12,30 +12,30 @@ use std::time::{Duration, Instant};
 use everseed_core::hash::InfoHash;
 use tz::TimeZone;
 
-use super::entry::{AWAY, Managed, Renewing, Stage, Waking, wait};
 use super::fetch::Download;
-use super::foresee::Read;
+use super::foresee::ReadConfig;
 use super::index::is_torrent;
+use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
 use super::listening::{Listening, Said};
-use super::loader::{Loaded, Loader, Order, Outcome};
+use super::loader::{LoadOutcome, LoadRequest, Loaded, Loader};
 use super::network::Network;
+use super::opener::OpenedTorrent;
 use super::reach::introduce;
 use super::room::awake;
 use super::scout::Scout;
-use super::sources::Source;
 use super::status::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
 use super::torrents::{Torrents, numbers};
 use super::trouble::Trouble;
 use super::watch::Watch;
 
+use crate::async_tasks::Spawner;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::net::way::Way;
 use crate::options::run::{Config, Item, RunArgs};
 use crate::secrets::mask_urls;
 use crate::session::systemd::Manager;
-use crate::slow::Spawner;
 use crate::storage::catalogue::Mark;
 use crate::text::Output;
 
@@ -43,7 +43,7 @@ use crate::text::Output;
 pub(super) struct Library {
     pub(super) args: RunArgs,
     pub(super) config: Config,
-    pub(super) items: Vec<Managed>,
+    pub(super) items: Vec<LibraryItem>,
     pub(super) watches: Vec<Watch>,
     pub(super) scout: Scout,
     /// Which watched folders these are, as they change.
@@ -80,7 +80,7 @@ pub(super) struct Library {
     /// The memory that was lent.
     pub(super) room: Plan,
     /// A configuration that was read and looked at.
-    pub(super) read: Rc<Cell<Option<Read>>>,
+    pub(super) read: Rc<Cell<Option<ReadConfig>>>,
     network: Network,
     pub(super) said: Said,
     pub(super) manager: Manager,
@@ -227,8 +227,8 @@ impl Library {
     /// How long it may be left alone, at most `limit`.
     pub(super) fn patience(&self, limit: Duration) -> Duration {
         let settled = self.items.iter().filter_map(|managed| match managed.stage {
-            Stage::Settling(at) if !managed.looking => Some(at),
-            Stage::Running(_) if !managed.looking && managed.is_found_content() => {
+            ItemStage::Settling(at) if !managed.looking => Some(at),
+            ItemStage::Running(_) if !managed.looking && managed.is_found_content() => {
                 Some(managed.next_look)
             }
             _ => None,
@@ -245,10 +245,12 @@ impl Library {
     /// told that it is not.
     fn let_in(&mut self, engine: &mut Engine, now: Instant) {
         let Some(until) = self.starting else { return };
-        let unsure = |Managed { item, stage, .. }: &Managed| match stage {
-            Stage::Found | Stage::Probing(_) => true,
+        let unsure = |LibraryItem { item, stage, .. }: &LibraryItem| match stage {
+            ItemStage::Found | ItemStage::Probing(_) => true,
             // Others are made, or asked for at a server.
-            Stage::Ready | Stage::Loading(_) => is_torrent(&item.path) && item.path.is_absolute(),
+            ItemStage::Ready | ItemStage::Loading(_) => {
+                is_torrent(&item.path) && item.path.is_absolute()
+            }
             _ => false,
         };
         let unread = self.surveying && self.watches.iter().any(|watch| !watch.is_read());
@@ -265,20 +267,20 @@ impl Library {
                 continue;
             }
             let stage = match item.fetch {
-                Some(_) => Stage::Ready,
-                None => Stage::Found,
+                Some(_) => ItemStage::Ready,
+                None => ItemStage::Found,
             };
             self.items
-                .push(Managed::new(item.clone(), None, None, stage));
+                .push(LibraryItem::new(item.clone(), None, None, stage));
         }
     }
 
     /// Has the loader open what is ready.
     fn begin(&mut self, torrents: &Torrents, engine: &Engine, now: Instant) {
         let content_waits = self.content_waits();
-        let count = |of: fn(&Stage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
-        let mut loading = count(|stage| matches!(stage, Stage::Loading(_)));
-        let mut probing = count(|stage| matches!(stage, Stage::Probing(_)));
+        let count = |of: fn(&ItemStage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
+        let mut loading = count(|stage| matches!(stage, ItemStage::Loading(_)));
+        let mut probing = count(|stage| matches!(stage, ItemStage::Probing(_)));
         let stays = |t: &&ManagedTorrent| t.may_sleep(engine).is_none();
         let places =
             awake(&self.config).saturating_sub(torrents.managed.iter().filter(stays).count());
@@ -289,9 +291,9 @@ impl Library {
                 return;
             }
             let known = match managed.stage {
-                Stage::Found if probing < LOADING_MAX => true,
-                Stage::Ready if loading < LOADING_MAX => false,
-                Stage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
+                ItemStage::Found if probing < LOADING_MAX => true,
+                ItemStage::Ready if loading < LOADING_MAX => false,
+                ItemStage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
                 _ => continue,
             };
             let fresh = managed.complete_at >= self.surveys.1;
@@ -302,12 +304,12 @@ impl Library {
             self.next_ticket += 1;
             if known {
                 probing += 1;
-                managed.stage = Stage::Probing(ticket);
+                managed.stage = ItemStage::Probing(ticket);
             } else {
                 loading += 1;
-                managed.stage = Stage::Loading(ticket);
+                managed.stage = ItemStage::Loading(ticket);
             }
-            self.loader.ask(Order {
+            self.loader.ask(LoadRequest {
                 ticket,
                 item: managed.item.clone(),
                 folder: managed.folder.clone(),
@@ -329,7 +331,7 @@ impl Library {
     pub(super) fn open_again(&mut self, torrents: &Torrents, item: Item, mark: Mark) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.loader.ask(Order {
+        self.loader.ask(LoadRequest {
             ticket,
             folder: item.path.parent().map(Path::to_owned),
             links: self.config.seed.links,
@@ -358,7 +360,7 @@ impl Library {
             outcome,
         } = loaded;
         self.stop_described(torrents, engine);
-        let loads = |managed: &Managed| managed.renewal.state == Renewing::Loads(ticket);
+        let loads = |managed: &LibraryItem| managed.renewal.state == Renewing::Loads(ticket);
         if let Some(at) = self.items.iter().position(loads) {
             return self.renewed(torrents, engine, at, renewed, outcome);
         }
@@ -367,8 +369,8 @@ impl Library {
             let outcome = outcome.unwrap_or_else(|| Err(String::new().into()));
             return self.opened_again(torrents, engine, waking, outcome);
         }
-        let mine = |managed: &&mut Managed| {
-            [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
+        let mine = |managed: &&mut LibraryItem| {
+            [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
         // What was removed meanwhile is not begun.
         let Some(managed) = self.items.iter_mut().find(mine) else {
@@ -378,7 +380,7 @@ impl Library {
         managed.bad = bad;
         if managed.is_found_content() && described != torrents.state.described().added() {
             // Its torrent may have come since it was looked for.
-            managed.stage = Stage::Found;
+            managed.stage = ItemStage::Found;
             return;
         }
         let Some(outcome) = outcome else {
@@ -388,7 +390,9 @@ impl Library {
         if own_tracker != torrents.reach.own_tracker
             && let Some(number) = started
         {
-            self.link_anew(torrents, |managed| managed.stage == Stage::Running(number));
+            self.link_anew(torrents, |managed| {
+                managed.stage == ItemStage::Running(number)
+            });
         }
     }
 
@@ -397,10 +401,10 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         ticket: u64,
-        outcome: Outcome,
+        outcome: LoadOutcome,
     ) -> Option<usize> {
-        let mine = |managed: &Managed| {
-            [Stage::Loading(ticket), Stage::Probing(ticket)].contains(&managed.stage)
+        let mine = |managed: &LibraryItem| {
+            [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
         let room = match self.make_room(torrents, engine) {
             false => Err(
@@ -424,7 +428,7 @@ impl Library {
             Ok(number) => {
                 managed.said.clear();
                 managed.failures = 0;
-                managed.stage = Stage::Running(number);
+                managed.stage = ItemStage::Running(number);
                 managed.next_look = Instant::now() + managed.pause;
                 Some(number)
             }
@@ -435,7 +439,7 @@ impl Library {
             }
             Err(Trouble::Unknown(_)) => {
                 match torrents.unknown.fetch(engine, &managed.item.path) {
-                    Ok(()) => managed.stage = Stage::Waiting(Instant::now() + AWAY),
+                    Ok(()) => managed.stage = ItemStage::Waiting(Instant::now() + AWAY),
                     Err(trouble) => wait(managed, trouble),
                 }
                 None
@@ -449,12 +453,12 @@ impl Library {
 
     /// The metadata of magnet links is here: they are loaded at once.
     pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
-        let its = |managed: &&mut Managed| {
-            let waits = matches!(managed.stage, Stage::Waiting(_));
+        let its = |managed: &&mut LibraryItem| {
+            let waits = matches!(managed.stage, ItemStage::Waiting(_));
             waits && done.iter().any(|(given, _)| *given == managed.item.path)
         };
         for managed in self.items.iter_mut().filter(its) {
-            managed.stage = Stage::Ready;
+            managed.stage = ItemStage::Ready;
         }
     }
 
@@ -467,12 +471,12 @@ impl Library {
             .map(ManagedTorrent::number)
             .collect();
         for number in enough {
-            let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
+            let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running) {
                 let path = managed.item.path.display().to_string();
                 log::warn!("{}: seeded enough", mask_urls(&path));
                 stop(torrents, engine, managed);
-                managed.stage = Stage::Done;
+                managed.stage = ItemStage::Done;
             }
         }
     }
@@ -482,7 +486,7 @@ impl Library {
 fn start(
     torrents: &mut Torrents,
     engine: &mut Engine,
-    source: Source,
+    source: OpenedTorrent,
     download: Option<Download>,
     room: Result<(), &str>,
 ) -> Result<usize, Trouble> {
@@ -505,8 +509,8 @@ fn start(
     Ok(torrents.add(engine, source, download))
 }
 
-pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &Managed) {
-    if let Stage::Running(number) = managed.stage {
+pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &LibraryItem) {
+    if let ItemStage::Running(number) = managed.stage {
         if let Some(torrent) = torrents.managed.iter().find(|t| t.number() == number) {
             let mut out = Output::new();
             out.line(format_args!("stopped: {}", torrent.name()));

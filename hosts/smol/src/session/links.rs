@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use everseed_disk::{Content, make};
 
-use super::entry::{Managed, Stage};
 use super::index::is_torrent;
+use super::item::{ItemStage, LibraryItem};
 use super::library::Library;
 use super::listening::Listening;
 use super::network::say_ours;
+use super::opener::{OpenedTorrent, own_options};
 use super::reach::{Links, hosts, introduce};
-use super::sources::{Source, own_options};
 use super::torrents::Torrents;
 use crate::client::trackers;
 use crate::net::engine::Engine;
@@ -44,13 +44,14 @@ impl Library {
     }
 
     /// Has the links of what is seeded name the address that we have now.
-    pub(super) fn link_anew(&self, torrents: &Torrents, which: impl Fn(&Managed) -> bool) {
+    pub(super) fn link_anew(&self, torrents: &Torrents, which: impl Fn(&LibraryItem) -> bool) {
         let links = torrents.reach.links();
         let make = self.config.seed.make.clone();
         let named = !make.trackers.is_empty();
         let mut linked = Vec::new();
         for managed in self.items.iter().filter(|managed| which(managed)) {
-            let (Managed { item, .. }, Stage::Running(number)) = (managed, &managed.stage) else {
+            let (LibraryItem { item, .. }, ItemStage::Running(number)) = (managed, &managed.stage)
+            else {
                 continue;
             };
             let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
@@ -86,7 +87,7 @@ fn link_anew(
     if metainfo.private || tiers.iter().flatten().any(|url| url != own_tracker) {
         return Ok(());
     }
-    let source = Source {
+    let source = OpenedTorrent {
         content,
         tiers: Box::default(),
         fresh: None,

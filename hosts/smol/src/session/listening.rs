@@ -29,7 +29,7 @@ pub(super) struct Listening {
     /// Whether nobody chose them.
     default: bool,
     proxy: Option<Arc<Proxy>>,
-    places: Vec<Place>,
+    places: Vec<ListenAddress>,
     /// Whether sockets may not be tied to interfaces, but to their addresses alone.
     untied: bool,
     said: Said,
@@ -37,11 +37,11 @@ pub(super) struct Listening {
 }
 
 /// One address.
-struct Place {
+struct ListenAddress {
     wish: Wish,
     /// The same with the port that it got.
     addr: SocketAddr,
-    stage: Stage,
+    stage: Binding,
 }
 
 /// What is wanted: the address, and of which interface it is.
@@ -52,7 +52,7 @@ struct Wish {
     of: Option<(String, u32)>,
 }
 
-enum Stage {
+enum Binding {
     /// It could not be had.
     Refused(io::Error),
     /// It is ours, and nobody is let in yet.
@@ -90,7 +90,7 @@ impl Listening {
             }
             let mut refusals = Vec::new();
             for place in &self.places {
-                if let Stage::Refused(error) = &place.stage {
+                if let Binding::Refused(error) = &place.stage {
                     let refusal = cannot_listen(place.wish.addr, error);
                     if !self.default || error.kind() == io::ErrorKind::AddrInUse {
                         return Err(refusal);
@@ -98,7 +98,7 @@ impl Listening {
                     refusals.push(refusal);
                 }
             }
-            if self.places.iter().any(Place::is_had) {
+            if self.places.iter().any(ListenAddress::is_had) {
                 refusals.iter().for_each(|refusal| log::info!("{refusal}"));
                 self.say_away();
                 return Ok(());
@@ -114,7 +114,7 @@ impl Listening {
     /// Whether somebody else has the port.
     fn is_taken(&self) -> bool {
         self.places.iter().any(|place| {
-            matches!(&place.stage, Stage::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
+            matches!(&place.stage, Binding::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
         })
     }
 
@@ -150,17 +150,20 @@ impl Listening {
             let exits = ips.into_iter().map(|ip| Exit::new(ip, None)).collect();
             return Way::by(exits, false).through(self.proxy.clone());
         }
-        let exits = self.places.iter().filter_map(|Place { addr, wish, .. }| {
-            let (name, _) = wish.of.as_ref()?;
-            let device = (!self.untied).then(|| name.clone());
-            Some(Exit::new(addr.ip(), device))
-        });
+        let exits = self
+            .places
+            .iter()
+            .filter_map(|ListenAddress { addr, wish, .. }| {
+                let (name, _) = wish.of.as_ref()?;
+                let device = (!self.untied).then(|| name.clone());
+                Some(Exit::new(addr.ip(), device))
+            });
         Way::by(exits.collect(), true).through(self.proxy.clone())
     }
 
     /// Where it listens for others than this machine in a family, and the interface that everybody is called by.
     pub(super) fn of(&self, family: Family) -> Option<(SocketAddr, Option<String>)> {
-        let beyond = |place: &&Place| {
+        let beyond = |place: &&ListenAddress| {
             let ip = place.addr.ip();
             place.is_had() && Family::of(ip) == family && !ip.to_canonical().is_loopback()
         };
@@ -201,13 +204,17 @@ impl Listening {
             }
         }
         let open = former.iter().filter_map(|place| match place.stage {
-            Stage::Open(number) => Some(number),
+            Binding::Open(number) => Some(number),
             _ => None,
         });
         open.collect()
     }
 
-    fn wishes(&mut self, former: &[Place], look: &mut dyn FnMut(&str) -> Interface) -> Vec<Wish> {
+    fn wishes(
+        &mut self,
+        former: &[ListenAddress],
+        look: &mut dyn FnMut(&str) -> Interface,
+    ) -> Vec<Wish> {
         let mut wishes: Vec<Wish> = Vec::new();
         for wanted in &self.wanted {
             let (name, port) = match wanted {
@@ -235,7 +242,7 @@ impl Listening {
         wishes
     }
 
-    fn bind(&mut self, wish: Wish) -> Place {
+    fn bind(&mut self, wish: Wish) -> ListenAddress {
         let device = wish.of.as_ref().map(|(name, _)| name.as_str());
         let device = device.filter(|_| !self.untied);
         let mut bound = socket::bind(wish.addr, device);
@@ -251,35 +258,36 @@ impl Listening {
         }
         let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
         let (addr, stage) = match bound {
-            Ok((addr, socket)) => (addr, Stage::Bound(socket)),
-            Err(error) => (wish.addr, Stage::Refused(error)),
+            Ok((addr, socket)) => (addr, Binding::Bound(socket)),
+            Err(error) => (wish.addr, Binding::Refused(error)),
         };
-        Place { wish, addr, stage }
+        ListenAddress { wish, addr, stage }
     }
 
     /// Lets the engine have what is ours, and call from there.
     fn open(&mut self, engine: &mut Engine, said: bool) {
         engine.go_by(self.way(), |family| {
-            let its = |place: &&Place| place.is_had() && Family::of(place.addr.ip()) == family;
+            let its =
+                |place: &&ListenAddress| place.is_had() && Family::of(place.addr.ip()) == family;
             let place = self.places.iter().find(its);
             place.map_or(0, |place| place.addr.port())
         });
         for place in &mut self.places {
-            let Stage::Bound(socket) = &place.stage else {
+            let Binding::Bound(socket) = &place.stage else {
                 continue;
             };
             let listening = socket.try_clone().and_then(|socket| engine.listen(socket));
             let addr = place.addr;
             match listening {
                 Ok(number) => {
-                    place.stage = Stage::Open(number);
+                    place.stage = Binding::Open(number);
                     if said {
                         self.said.say(format!("{addr}: it listens now"));
                     }
                     say_listening(addr);
                 }
                 // Somebody else listens there since it was bound.
-                Err(error) => place.stage = Stage::Refused(error),
+                Err(error) => place.stage = Binding::Refused(error),
             }
         }
     }
@@ -295,7 +303,8 @@ impl Listening {
             let Listen::On(name, _) = wanted else {
                 continue;
             };
-            let its = |place: &Place| place.wish.of.as_ref().is_some_and(|of| of.0 == *name);
+            let its =
+                |place: &ListenAddress| place.wish.of.as_ref().is_some_and(|of| of.0 == *name);
             if !self.places.iter().any(its) {
                 self.said.say(format!(
                     "{name} is not there, is down or has no address; it is waited for, and nothing leaves by another \
@@ -307,12 +316,12 @@ impl Listening {
 
     /// Says which addresses cannot be had, and that they are waited for.
     fn say_refused(&mut self) {
-        let level = match self.places.iter().any(Place::is_had) {
+        let level = match self.places.iter().any(ListenAddress::is_had) {
             false => Level::Error,
             true => Level::Warn,
         };
-        for Place { wish, stage, .. } in &self.places {
-            let (Stage::Refused(error), addr) = (stage, wish.addr) else {
+        for ListenAddress { wish, stage, .. } in &self.places {
+            let (Binding::Refused(error), addr) = (stage, wish.addr) else {
                 continue;
             };
             // A machine without IPv6 is no trouble unless IPv6 was asked for.
@@ -357,9 +366,9 @@ impl Listening {
     }
 }
 
-impl Place {
+impl ListenAddress {
     fn is_had(&self) -> bool {
-        !matches!(self.stage, Stage::Refused(_))
+        !matches!(self.stage, Binding::Refused(_))
     }
 }
 

@@ -15,19 +15,19 @@ use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
-use super::sources::{Renewed, Source, Sources, is_given};
+use super::opener::{OpenedTorrent, Renewed, TorrentOpener, is_given};
 use super::trouble::Trouble;
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
 use crate::net::way::Way;
 use crate::options::run::Item;
 use crate::storage::catalogue::Mark;
-use crate::storage::mount_guard::{Found, Place};
-use crate::storage::state::State;
+use crate::storage::mount_guard::{MountId, MountState};
+use crate::storage::state::StateFolder;
 
 /// What is to be opened.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct LoadRequest {
     /// Given back with the outcome.
     pub(super) ticket: u64,
     pub(super) item: Item,
@@ -66,14 +66,14 @@ pub(super) struct Loaded {
     /// If it was written over and is the same torrent still.
     pub(super) renewed: Option<Renewed>,
     /// `None` if only what is known was asked for, and it is not, or it is `renewed`.
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<LoadOutcome>,
 }
 
-pub(super) type Outcome = Result<(Source, Option<Download>), Trouble>;
+pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Download>), Trouble>;
 
 /// The threads, as the service sees them.
 pub(super) struct Loader {
-    state: Arc<State>,
+    state: Arc<StateFolder>,
     alarm: Arc<Alarm>,
     shared: Arc<Mutex<Shared>>,
 }
@@ -88,7 +88,7 @@ struct Shared {
 /// hashed.
 #[derive(Default)]
 struct Lane {
-    orders: VecDeque<Order>,
+    orders: VecDeque<LoadRequest>,
     running: bool,
 }
 
@@ -98,7 +98,7 @@ const FETCHED: usize = 1;
 const HASHED: usize = 2;
 
 impl Loader {
-    pub(super) fn new(state: Arc<State>, alarm: Arc<Alarm>) -> Loader {
+    pub(super) fn new(state: Arc<StateFolder>, alarm: Arc<Alarm>) -> Loader {
         Loader {
             state,
             alarm,
@@ -107,7 +107,7 @@ impl Loader {
     }
 
     /// Has something opened.
-    pub(super) fn ask(&self, order: Order) {
+    pub(super) fn ask(&self, order: LoadRequest) {
         let lane = match &order.item {
             _ if order.known || order.running.is_some() => OPENED,
             Item { fetch: Some(_), .. } => FETCHED,
@@ -124,11 +124,11 @@ impl Loader {
 }
 
 fn queue(
-    state: &Arc<State>,
+    state: &Arc<StateFolder>,
     alarm: &Arc<Alarm>,
     shared: &Arc<Mutex<Shared>>,
     at: usize,
-    order: Order,
+    order: LoadRequest,
 ) {
     let mut held = lock(shared);
     let lane = &mut held.lanes[at];
@@ -147,7 +147,7 @@ fn queue(
     }
 }
 
-fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at: usize) {
+fn work(state: &Arc<StateFolder>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at: usize) {
     loop {
         let order = {
             let lane = &mut lock(shared).lanes[at];
@@ -194,7 +194,7 @@ fn work(state: &Arc<State>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at:
 }
 
 /// Whether nobody knows what a torrent file describes, though everything was done to find out.
-fn is_in_doubt(state: &State, order: &Order, outcome: Option<&Outcome>) -> bool {
+fn is_in_doubt(state: &StateFolder, order: &LoadRequest, outcome: Option<&LoadOutcome>) -> bool {
     let path = &order.item.path;
     if !is_torrent(path) || !path.is_absolute() {
         return false;
@@ -212,8 +212,12 @@ fn is_in_doubt(state: &State, order: &Order, outcome: Option<&Outcome>) -> bool 
     }
 }
 
-fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -> Sources<'a> {
-    Sources {
+fn sources<'a>(
+    state: &'a StateFolder,
+    order: &'a LoadRequest,
+    original: Option<&'a Path>,
+) -> TorrentOpener<'a> {
+    TorrentOpener {
         state,
         asked: order.asked,
         original,
@@ -230,14 +234,14 @@ fn sources<'a>(state: &'a State, order: &'a Order, original: Option<&'a Path>) -
 }
 
 /// What a torrent file that is seeded says now, unless it is of another torrent.
-fn renew(state: &State, order: &Order) -> Result<Option<Renewed>, Trouble> {
+fn renew(state: &StateFolder, order: &LoadRequest) -> Result<Option<Renewed>, Trouble> {
     match order.running {
         Some(running) => sources(state, order, None).renewed(&order.item.path, running),
         None => Ok(None),
     }
 }
 
-fn open(state: &State, order: &Order) -> Option<Outcome> {
+fn open(state: &StateFolder, order: &LoadRequest) -> Option<LoadOutcome> {
     if let Err(reason) = is_there(&order.item, state) {
         return Some(Err(Trouble::Away(reason)));
     }
@@ -249,12 +253,12 @@ fn open(state: &State, order: &Order) -> Option<Outcome> {
 }
 
 /// A folder of very many files is looked at here and not beside those who are served.
-fn looked_at(mut source: Source) -> Source {
+fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
     source.found = check::fingerprint(&source.content).ok();
     source
 }
 
-fn open_any(state: &State, order: &Order) -> Outcome {
+fn open_any(state: &StateFolder, order: &LoadRequest) -> LoadOutcome {
     let Item { path, fetch, .. } = &order.item;
     if let Some(before) = order.mark {
         let now = settle_mark(path, || false);
@@ -313,7 +317,7 @@ fn refused(path: &Path, (text, code): fetch::Refusal) -> Trouble {
 }
 
 /// Whether what is to be opened can be looked for, as the disks that it needs are there.
-fn is_there(item: &Item, state: &State) -> Result<(), String> {
+fn is_there(item: &Item, state: &StateFolder) -> Result<(), String> {
     let path = &item.path;
     let remote = item.fetch.is_some() && !path.is_absolute();
     let data = match &item.fetch {
@@ -332,12 +336,12 @@ fn is_there(item: &Item, state: &State) -> Result<(), String> {
         .chain(data.map(|place| (place, before.as_ref())))
     {
         let shown = place.display();
-        match Place::look(place, before) {
-            Found::There(_) => {}
-            Found::NotMounted(mount) => {
+        match MountId::look(place, before) {
+            MountState::There(_) => {}
+            MountState::NotMounted(mount) => {
                 return Err(format!("{shown}: {} is not mounted", mount.display()));
             }
-            Found::Another(mount) => {
+            MountState::Another(mount) => {
                 return Err(format!(
                     "{shown}: another disk is mounted at {}",
                     mount.display()

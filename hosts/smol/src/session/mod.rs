@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `opening`, `fetching` | how a session begins, and `get` with a magnet link |
 //! | `torrents`, `torrent` | all torrents, and one from its first check to its end |
-//! | `library`, `entry` | what a service looks after; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change it |
-//! | `loader`, `sources`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
+//! | `library`, `item` | what a service looks after; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change it |
+//! | `loader`, `opener`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
 //! | `watch`, `scout`, `index` | watched folders, on a thread of their own |
 //! | `listening`, `network`, `reach` | where we listen, and what others are told of it |
 
@@ -18,18 +18,19 @@ mod asleep;
 mod claims;
 mod content;
 mod dht;
-mod entry;
 mod fetch;
 mod fetching;
 pub(crate) mod foresee;
 mod identity;
 mod index;
+mod item;
 mod kept;
 mod library;
 mod links;
 mod listening;
 mod loader;
 mod network;
+mod opener;
 mod opening;
 mod port_map;
 mod reach;
@@ -39,7 +40,6 @@ mod room;
 mod scan;
 mod scout;
 mod signals;
-mod sources;
 mod status;
 mod systemd;
 mod torrent;
@@ -77,25 +77,26 @@ use self::torrent::ManagedTorrent;
 use self::torrents::{Torrents, numbers};
 use self::unknown::{Awaited, Unknowns};
 use crate::alarm::Alarm;
+use crate::async_tasks::AsyncTasks;
 use crate::failure::Failure;
 use crate::logging::flood;
 use crate::memory::Plan;
-use crate::net::engine::{Engine, News};
+use crate::net::engine::{Engine, TurnReport};
 use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
-use crate::slow::Slow;
 use crate::storage::catalogue::Catalogue;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::storage::worker::Done;
 use crate::text::{Output, is_live, size};
 use crate::trace::Traced;
 use crate::web::clients::Clients;
-use crate::web::tracker::{Table, serve};
+use crate::web::tracker::{PeerTable, serve};
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
 pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
-    let state = State::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
+    let state =
+        StateFolder::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
     let mut listening = Listening::new(&args);
     // Links name the port of what is made here, and routers forward one that was chosen.
@@ -136,7 +137,7 @@ fn broken(error: io::Error) -> Failure {
 struct Session {
     signals: Rc<Signals>,
     engine: Rc<RefCell<Engine>>,
-    slow: Slow,
+    tasks: AsyncTasks,
     torrents: Torrents,
     /// What `run` adds.
     library: Option<Library>,
@@ -166,7 +167,7 @@ struct Session {
 impl Session {
     fn new(
         args: &SeedArgs,
-        state: State,
+        state: StateFolder,
         listening: Listening,
         plan: Plan,
         download_bps: Option<u64>,
@@ -189,7 +190,7 @@ impl Session {
             ..limits(args, &plan)
         };
         // Some of those that are asleep have peers too.
-        let mut tracker = Table::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
+        let mut tracker = PeerTable::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
         tracker.set_names(hosts(&args.make.trackers.concat(), &reach.own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
         let failed = |error: io::Error| format!("cannot start: {error}");
@@ -200,14 +201,14 @@ impl Session {
                 format!("{}: {error}; see --trace", path.display())
             })?;
         let alarm = Alarm::new().map_err(failed)?;
-        let slow = Slow::new(alarm.clone()).map_err(failed)?;
+        let tasks = AsyncTasks::new(alarm.clone()).map_err(failed)?;
         let (signals, woken) = Signals::new().map_err(failed)?;
         let mut engine =
             Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
         engine.publicity = publicity(args);
         let (signals, state) = (Rc::new(signals), Arc::new(state));
         let engine = Rc::new(RefCell::new(engine));
-        let unknown = Unknowns::new(Arc::clone(&state), Rc::clone(&engine), slow.spawner());
+        let unknown = Unknowns::new(Arc::clone(&state), Rc::clone(&engine), tasks.spawner());
         let torrents = Torrents {
             state,
             alarm,
@@ -227,7 +228,7 @@ impl Session {
         Ok(Session {
             signals,
             engine,
-            slow,
+            tasks,
             torrents,
             library: None,
             listening,
@@ -256,7 +257,7 @@ impl Session {
 
     /// Runs until a signal asks to stop.
     fn run(&mut self) -> io::Result<ExitCode> {
-        self.slow.turn();
+        self.tasks.turn();
         let goes_on = |s: &Session| !s.again && s.failed.is_none() && !s.goal_reached();
         while self.turn(CHORES)? == 0 && goes_on(self) {}
         self.status.finish();
@@ -291,7 +292,7 @@ impl Session {
             false => patience,
         };
         engine.turn(patience)?;
-        let News {
+        let TurnReport {
             signals,
             rung,
             web,
@@ -306,7 +307,7 @@ impl Session {
             unspooled,
             caller,
             finds_nodes,
-        } = std::mem::take(&mut engine.news);
+        } = std::mem::take(&mut engine.report);
         let unknown = &mut self.torrents.unknown;
         let known = unknown.mind(&mut engine, &fetched, unspooled);
         if !known.is_empty() {
@@ -362,10 +363,10 @@ impl Session {
         }
         let (torrents, listening) = (&mut self.torrents, &self.listening);
         self.port_map
-            .mind(&mut engine, torrents, listening, &self.slow, caller);
+            .mind(&mut engine, torrents, listening, &self.tasks, caller);
         let (shared, state) = (&self.engine, &self.torrents.state);
         self.neighbours
-            .mind(&mut engine, shared, state, &self.slow, finds_nodes);
+            .mind(&mut engine, shared, state, &self.tasks, finds_nodes);
         self.chores(&mut engine);
         let library = self.library.as_mut();
         match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {
@@ -379,13 +380,13 @@ impl Session {
             .for_each(|(stream, addr)| self.welcome(stream, addr));
         for task in announces {
             let (engine, failing) = (&self.engine, &self.failing);
-            announcing::carry_out(task, &self.torrents, engine, failing, &self.slow);
+            announcing::carry_out(task, &self.torrents, engine, failing, &self.tasks);
         }
         for outcome in udp_outcomes {
             announcing::announced_by_udp(&mut self.failing.borrow_mut(), outcome);
         }
         if woken {
-            self.slow.turn();
+            self.tasks.turn();
         }
         // A signal may also be one to read the configuration.
         Ok(if signals > 0 { self.signals.stops() } else { 0 })
@@ -417,7 +418,7 @@ impl Session {
         flood::tell(false);
         let now = Instant::now();
         let reach = &mut self.torrents.reach;
-        reach.look_up(now, &self.torrents.tracker, &self.slow);
+        reach.look_up(now, &self.torrents.tracker, &self.tasks);
         // A service looks after that itself.
         if self.listening.look_after(engine, now) && self.library.is_none() {
             let now = engine.now();
@@ -509,7 +510,7 @@ impl Session {
             self.torrents.reach.own_tracker.clone(),
             self.torrents.reach.share_torrent,
         );
-        let task = self.slow.begin(async move {
+        let task = self.tasks.begin(async move {
             let now = || engine.borrow().now();
             // Those that are awake are in the table.
             let ours = |info_hash| {

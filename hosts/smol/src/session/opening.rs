@@ -12,30 +12,30 @@ use super::Session;
 use super::fetch::{self, DISK_FULL, Download};
 use super::library::{Library, STARTING};
 use super::listening::Listening;
+use super::opener::{OpenedTorrent, TorrentOpener, is_given};
 use super::reach::Reach;
 use super::room::{plan, room, say_if_few};
-use super::sources::{Source, Sources, is_given};
 use super::status::Status;
 use crate::failure::Failure;
 use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
-use crate::storage::mount_guard::{Found, Place};
-use crate::storage::state::State;
+use crate::storage::mount_guard::{MountId, MountState};
+use crate::storage::state::StateFolder;
 use crate::text::{escape, is_live};
 
 impl Session {
     /// Everything that is named, ready to run.
     pub(super) fn open(
         mut args: SeedArgs,
-        state: State,
+        state: StateFolder,
         listening: Listening,
         get: Option<&Fetch>,
         original: Option<&Path>,
     ) -> Result<Session, Failure> {
         let first = listening.local();
         let own_tracker = Reach::new(&args, first).own_tracker;
-        let sources = Sources {
+        let sources = TorrentOpener {
             state: &state,
             asked: true,
             original,
@@ -47,7 +47,7 @@ impl Session {
             own_tracker: &own_tracker,
         };
         let paths = std::mem::take(&mut args.paths);
-        let mut opened: Vec<(usize, Source)> = Vec::with_capacity(paths.len());
+        let mut opened: Vec<(usize, OpenedTorrent)> = Vec::with_capacity(paths.len());
         let mut order: Vec<usize> = (0..paths.len()).collect();
         // What torrents describe has to be known before any is made.
         order.sort_by_key(|&number| !is_given(&paths[number]));
@@ -55,7 +55,7 @@ impl Session {
             let path = &paths[number];
             let source = sources.open(path);
             let source = source.map_err(|trouble| Failure::Failed(trouble.text()))?;
-            let hash = |s: &Source| s.content.metainfo().info_hash;
+            let hash = |s: &OpenedTorrent| s.content.metainfo().info_hash;
             if opened.iter().any(|(_, other)| hash(other) == hash(&source)) {
                 let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
                 log::warn!("{shown}: the same torrent was named before, so this one is left out");
@@ -64,7 +64,7 @@ impl Session {
             }
         }
         opened.sort_by_key(|&(number, _)| number);
-        let opened: Vec<Source> = opened.into_iter().map(|(_, source)| source).collect();
+        let opened: Vec<OpenedTorrent> = opened.into_iter().map(|(_, source)| source).collect();
         state.described().sync();
         state.described().rest();
         let mut download = None;
@@ -94,13 +94,13 @@ impl Session {
             let engine = &mut engine.borrow_mut();
             session.torrents.add(engine, source, download.take());
         }
-        session.slow.turn();
+        session.tasks.turn();
         Ok(session)
     }
 
     /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
     pub(super) fn open_service(args: &RunArgs, config: Config) -> Result<Session, Failure> {
-        let state = State::open_lasting(&config.seed.state, config.state_in_ram);
+        let state = StateFolder::open_lasting(&config.seed.state, config.state_in_ram);
         let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
         let mut listening = Listening::new(&config.seed);
         listening.take();
@@ -118,7 +118,7 @@ impl Session {
         let (torrents, way, spawner) = (
             &mut session.torrents,
             &engine.way_out,
-            session.slow.spawner(),
+            session.tasks.spawner(),
         );
         let mut library = Library::new(args.clone(), config, room, torrents, way, spawner);
         library.name_items();
@@ -137,7 +137,7 @@ impl Session {
 
 /// What `get` does before anything is asked for.
 pub(super) fn begin_download(
-    state: &State,
+    state: &StateFolder,
     content: &Content,
     get: &Fetch,
 ) -> Result<Download, Failure> {
@@ -146,7 +146,7 @@ pub(super) fn begin_download(
     let root = content.root();
     let before = state.place(content.metainfo().info_hash, &root);
     // A disk that is not mounted is waited for; any other trouble is better told at once.
-    if let Found::There(_) = Place::look(&root, before.as_ref())
+    if let MountState::There(_) = MountId::look(&root, before.as_ref())
         && check::is_nothing_there(content)
     {
         let nothing = vec![0; content.geometry().bitfield_len() as usize];

@@ -15,12 +15,12 @@ use super::identity::random;
 use super::listening::Listening;
 use super::network::say_ours;
 use super::torrents::Torrents;
+use crate::async_tasks::AsyncTasks;
 use crate::client::router::AskedRouter;
 use crate::net::engine::Engine;
 use crate::net::routes::{Outside, outside};
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
-use crate::slow::Slow;
 use crate::text::Output;
 
 /// See the module.
@@ -118,7 +118,7 @@ impl PortMap {
         engine: &mut Engine,
         torrents: &mut Torrents,
         listening: &Listening,
-        slow: &Slow,
+        tasks: &AsyncTasks,
         caller: Option<IpAddr>,
     ) {
         let now = Instant::now();
@@ -137,7 +137,7 @@ impl PortMap {
         }
         if now >= self.next_look {
             self.next_look = now + LOOK;
-            self.find_routers(listening, torrents, slow);
+            self.find_routers(listening, torrents, tasks);
         }
         for at in 0..self.families.len() {
             let family = &mut self.families[at];
@@ -202,7 +202,7 @@ impl PortMap {
     }
 
     /// Looks which routers there are, and begins with those that are new.
-    fn find_routers(&mut self, listening: &Listening, torrents: &Torrents, slow: &Slow) {
+    fn find_routers(&mut self, listening: &Listening, torrents: &Torrents, tasks: &AsyncTasks) {
         for (at, family) in [Family::V4, Family::V6].into_iter().enumerate() {
             let listens = listening.of(family);
             let found = listens
@@ -219,7 +219,7 @@ impl PortMap {
             if !beyond.router.as_ref().is_some_and(same) {
                 // What the former one forwarded ends with its lease.
                 let alarm = torrents.alarm.clone();
-                let router = AskedRouter::begin(gateway, port, random(), slow, alarm);
+                let router = AskedRouter::begin(gateway, port, random(), tasks, alarm);
                 beyond.router = Some(router);
             }
         }

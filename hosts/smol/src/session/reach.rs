@@ -9,17 +9,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::sources::Source;
+use super::opener::OpenedTorrent;
+use crate::async_tasks::AsyncTasks;
 use crate::client::trackers;
 use crate::magnet::magnet;
 use crate::net::address::PublicAddress;
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
 use crate::secrets::has_secret;
-use crate::slow::Slow;
 use crate::text::{Output, escape};
 use crate::url::Url;
-use crate::web::tracker::Table;
+use crate::web::tracker::PeerTable;
 
 /// What is known of it.
 pub(super) struct Reach {
@@ -144,7 +144,12 @@ impl Reach {
     }
 
     /// Looks the public address up when that is due, for the built-in tracker to tell it.
-    pub(super) fn look_up(&mut self, now: Instant, tracker: &Rc<RefCell<Table>>, slow: &Slow) {
+    pub(super) fn look_up(
+        &mut self,
+        now: Instant,
+        tracker: &Rc<RefCell<PeerTable>>,
+        tasks: &AsyncTasks,
+    ) {
         let Some(public) = self.public.clone().filter(|_| now >= self.next_look) else {
             return;
         };
@@ -156,7 +161,7 @@ impl Reach {
                 .set_public(&[SocketAddr::new(ip, port)]);
         }
         let before = Rc::clone(&self.found);
-        slow.spawn(async move {
+        tasks.spawn(async move {
             let host = public.host.as_str();
             let found = smol::net::resolve((host, port)).await;
             let said = !before.replace(found.is_ok());
@@ -190,7 +195,11 @@ fn scope_of(url: &str) -> Scope {
 }
 
 /// Prints what others need to know of a torrent. Answers whether the built-in tracker is the only one that is named.
-pub(super) fn introduce(source: &Source, links: &Links, out: &mut Output) -> Result<bool, String> {
+pub(super) fn introduce(
+    source: &OpenedTorrent,
+    links: &Links,
+    out: &mut Output,
+) -> Result<bool, String> {
     let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
     let own_tracker = links.own_tracker.as_str();
     let tiers = trackers::tiers(source.content.read_torrent_file(), metainfo)?;

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use everseed_node::Limits;
 
-use super::entry::{Managed, Stage};
-use super::foresee::{Read, foresee};
+use super::foresee::{ReadConfig, foresee};
+use super::item::{ItemStage, LibraryItem};
 use super::library::{Library, Reloaded, stop};
 use super::room::limits;
 use super::room::{awake, plan_room, room};
@@ -53,7 +53,7 @@ impl Library {
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
-        read: Read,
+        read: ReadConfig,
     ) -> Option<Reloaded> {
         let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
             let (waits, wrong): (Vec<_>, Vec<_>) =
@@ -129,7 +129,7 @@ impl Library {
         self.config = config;
         self.set_limits(torrents, engine);
         let wanted = &self.config;
-        let same = |managed: &Managed| {
+        let same = |managed: &LibraryItem| {
             let mut items = wanted.items.iter();
             items.find(|item| item.is_same(&managed.item))
         };
@@ -209,7 +209,7 @@ impl Library {
     }
 }
 
-impl Managed {
+impl LibraryItem {
     /// Seeds it for another time, or calls others for it.
     fn set_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
         let Some(fetch) = &mut self.item.fetch else {
@@ -224,14 +224,14 @@ impl Managed {
         }
         **fetch = goal;
         match self.stage {
-            Stage::Running(number) => {
+            ItemStage::Running(number) => {
                 let mut torrents = torrents.managed.iter_mut();
                 if let Some(torrent) = torrents.find(|t| t.number() == number) {
                     torrent.set_goal(fetch);
                 }
             }
             // It may not be enough any more.
-            Stage::Done => self.stage = Stage::Ready,
+            ItemStage::Done => self.stage = ItemStage::Ready,
             _ => {}
         }
     }

@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::entry::{Managed, Renewing, Stage};
 use super::index::is_torrent;
+use super::item::{ItemStage, LibraryItem, Renewing};
 use super::library::{Library, POLL, stop};
-use super::loader::{Order, Outcome};
+use super::loader::{LoadOutcome, LoadRequest};
+use super::opener::Renewed;
 use super::scan::{SETTLED, age};
 use super::scout;
-use super::sources::Renewed;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::Seen;
@@ -29,7 +29,7 @@ impl Library {
     ) {
         let links = self.config.seed.links;
         for managed in &mut self.items {
-            let Stage::Running(number) = managed.stage else {
+            let ItemStage::Running(number) = managed.stage else {
                 continue;
             };
             let path = &managed.item.path;
@@ -38,7 +38,7 @@ impl Library {
             }
             if now >= managed.renewal.next_look && !managed.looking {
                 managed.renewal.next_look = now + POLL;
-                managed.looking = self.scout.ask(scout::Order::Look {
+                managed.looking = self.scout.ask(scout::ScoutRequest::Look {
                     folder: managed.folder.clone(),
                     path: path.clone(),
                     links,
@@ -51,7 +51,7 @@ impl Library {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 managed.renewal.state = Renewing::Loads(ticket);
-                self.loader.ask(Order {
+                self.loader.ask(LoadRequest {
                     ticket,
                     item: managed.item.clone(),
                     folder: managed.folder.clone(),
@@ -76,14 +76,14 @@ impl Library {
         engine: &mut Engine,
         at: usize,
         renewed: Option<Renewed>,
-        outcome: Option<Outcome>,
+        outcome: Option<LoadOutcome>,
     ) {
         let managed = &mut self.items[at];
         let Renewing::Loads(ticket) = managed.renewal.state else {
             return;
         };
         managed.renewal.state = Renewing::Not;
-        let Stage::Running(number) = managed.stage else {
+        let ItemStage::Running(number) = managed.stage else {
             return;
         };
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
@@ -99,7 +99,7 @@ impl Library {
             (None, Some(outcome @ Ok(_))) => {
                 log::warn!("{shown}: it is another torrent now");
                 stop(torrents, engine, managed);
-                managed.stage = Stage::Loading(ticket);
+                managed.stage = ItemStage::Loading(ticket);
                 self.start_loaded(torrents, engine, ticket, outcome);
             }
             (None, Some(Err(trouble))) => {
@@ -117,7 +117,7 @@ impl Library {
     }
 }
 
-impl Managed {
+impl LibraryItem {
     /// How the file of a torrent that is seeded looks now. Where there is none, what was loaded goes on.
     pub(super) fn saw_torrent_file(&mut self, seen: Option<Seen>) {
         let Some((mark, changed)) = seen else {

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::entry::{LONGEST_PAUSE, Managed, Stage};
 use super::index::is_torrent;
+use super::item::{ItemStage, LONGEST_PAUSE, LibraryItem};
 use super::library::{LONG_LOOK, Library, stop};
 use super::room::MOST_KNOWN;
-use super::scout::{Found, Known, Order, Report, Survey};
+use super::scout::{FolderChanges, KnownPath, ScoutReport, ScoutRequest, Survey};
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::watch::{Seen, Watch};
@@ -46,7 +46,7 @@ impl Library {
             Err(error) => return log::error!("the catalogue cannot be read: {error}"),
         };
         let items = self.items.iter().filter(|managed| managed.folder.is_some());
-        let items = items.map(|managed| Known {
+        let items = items.map(|managed| KnownPath {
             path: managed.item.path.clone(),
             looks: managed.is_looked_at(),
         });
@@ -63,7 +63,7 @@ impl Library {
             roots,
         };
         self.more_before = more;
-        self.surveying = self.scout.ask(Order::Survey(survey));
+        self.surveying = self.scout.ask(ScoutRequest::Survey(survey));
         self.surveys.0 += u64::from(self.surveying);
         self.surveying_since = Some(Instant::now());
     }
@@ -71,9 +71,10 @@ impl Library {
     /// Has what belongs to torrents that are gone removed from the state, once a day, when it is known which there are.
     pub(super) fn prune(&mut self, torrents: &Torrents, now: Instant) {
         // What waits for a disk has failed never.
-        let away =
-            |managed: &Managed| matches!(managed.stage, Stage::Waiting(_)) && managed.failures == 0;
-        let unsure = |managed: &Managed| managed.stage.is_coming() || away(managed);
+        let away = |managed: &LibraryItem| {
+            matches!(managed.stage, ItemStage::Waiting(_)) && managed.failures == 0
+        };
+        let unsure = |managed: &LibraryItem| managed.stage.is_coming() || away(managed);
         let read = |watch: &Watch| watch.is_read() && watch.said.is_empty();
         if self.next_prune > now
             || self.more
@@ -90,7 +91,7 @@ impl Library {
             .collect();
         let catalogue = torrents.catalogue.borrow().snapshot();
         match catalogue {
-            Ok(catalogue) => drop(self.scout.ask(Order::Prune(catalogue, awake))),
+            Ok(catalogue) => drop(self.scout.ask(ScoutRequest::Prune(catalogue, awake))),
             Err(error) => log::error!("the catalogue cannot be read: {error}"),
         }
     }
@@ -103,15 +104,15 @@ impl Library {
         {
             any = true;
             match report {
-                Report::Seen(path, seen) => self.seen(torrents, engine, &path, seen),
-                Report::Pruned => {}
-                Report::Surveyed(number, found) if number == self.survey => {
+                ScoutReport::Seen(path, seen) => self.seen(torrents, engine, &path, seen),
+                ScoutReport::Pruned => {}
+                ScoutReport::Surveyed(number, found) if number == self.survey => {
                     self.surveying = false;
                     self.surveys.1 = self.surveys.0;
                     self.surveyed(torrents, engine, found);
-                    let complete = |managed: &Managed| {
+                    let complete = |managed: &LibraryItem| {
                         managed.is_found_content()
-                            && managed.stage == Stage::Ready
+                            && managed.stage == ItemStage::Ready
                             && managed.complete_at >= self.surveys.1
                     };
                     if self.items.iter().any(complete) {
@@ -119,7 +120,7 @@ impl Library {
                     }
                 }
                 // The folders are others by now.
-                Report::Surveyed(..) => {}
+                ScoutReport::Surveyed(..) => {}
             }
         }
         any
@@ -130,7 +131,7 @@ impl Library {
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
-        folders: Vec<(Watch, Result<Option<Found>, String>)>,
+        folders: Vec<(Watch, Result<Option<FolderChanges>, String>)>,
     ) {
         for (number, (mut watch, found)) in folders.into_iter().enumerate() {
             match found {
@@ -157,7 +158,7 @@ impl Library {
 
     /// Says once that not all that is in the folders is looked after.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
-        let waiting = |managed: &&Managed| matches!(managed.stage, Stage::Waiting(_));
+        let waiting = |managed: &&LibraryItem| matches!(managed.stage, ItemStage::Waiting(_));
         let waiting = self.items.iter().filter(waiting).count();
         let most = self.most_known;
         let why = if !more {
@@ -186,7 +187,7 @@ impl Library {
         let mut coming = 0;
         for managed in &self.items {
             coming += usize::from(managed.stage.is_coming());
-            if !matches!(managed.stage, Stage::Running(_)) {
+            if !matches!(managed.stage, ItemStage::Running(_)) {
                 counts[usize::from(is_torrent(&managed.item.path))] += 1;
             }
         }
@@ -199,7 +200,7 @@ impl Library {
     /// waits for them.
     pub(super) fn takes_more(&self, engine: &Engine) -> bool {
         let torrents = self.watches.iter().any(|watch| watch.has_more_torrents);
-        let of_kind = |managed: &&Managed| is_torrent(&managed.item.path) == torrents;
+        let of_kind = |managed: &&LibraryItem| is_torrent(&managed.item.path) == torrents;
         let items = self.items.iter().filter(of_kind);
         let coming = items.filter(|managed| managed.stage.is_coming()).count();
         let (room, room_for_others) = self.places(engine);
@@ -218,10 +219,11 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         folder: &Path,
-        found: Found,
+        found: FolderChanges,
     ) {
         for path in &found.gone {
-            let gone = |managed: &Managed| managed.folder.is_some() && managed.item.path == *path;
+            let gone =
+                |managed: &LibraryItem| managed.folder.is_some() && managed.item.path == *path;
             if let Some(at) = self.items.iter().position(gone) {
                 stop(torrents, engine, &self.items[at]);
                 self.items.remove(at);
@@ -239,7 +241,7 @@ impl Library {
     }
 
     /// Says once how much is not shared because it belongs to torrents.
-    fn say_left_out(&self, watch: &mut Watch, found: &Found) {
+    fn say_left_out(&self, watch: &mut Watch, found: &FolderChanges) {
         let mut items = self.items.iter();
         let coming = items.any(|m| m.stage.is_coming() && is_torrent(&m.item.path));
         let count = found.left_out;
@@ -265,31 +267,31 @@ impl Library {
         path: &Path,
         seen: Option<Seen>,
     ) {
-        let of_it = |managed: &&mut Managed| managed.item.path == path;
+        let of_it = |managed: &&mut LibraryItem| managed.item.path == path;
         let Some(managed) = self.items.iter_mut().find(of_it) else {
             return;
         };
         let asked = std::mem::take(&mut managed.looking);
         let same = seen.is_some_and(|(mark, _)| managed.mark == Some(mark));
         match managed.stage {
-            Stage::Settling(_) if asked && same => {
-                managed.stage = Stage::Ready;
+            ItemStage::Settling(_) if asked && same => {
+                managed.stage = ItemStage::Ready;
                 managed.complete_at = self.surveys.0;
                 if managed.is_found_content() {
                     self.next_poll = Instant::now();
                 }
             }
-            Stage::Settling(_) if asked => managed.settle(seen),
+            ItemStage::Settling(_) if asked => managed.settle(seen),
             // What is away is waited for.
-            Stage::Running(_) if managed.is_found_content() && (same || seen.is_none()) => {
+            ItemStage::Running(_) if managed.is_found_content() && (same || seen.is_none()) => {
                 managed.pause = (managed.pause * 2).min(LONGEST_PAUSE);
                 managed.next_look = Instant::now() + managed.pause;
             }
-            Stage::Running(_) if managed.is_found_content() => {
+            ItemStage::Running(_) if managed.is_found_content() => {
                 managed.has_changed(torrents, engine);
                 managed.settle(seen);
             }
-            Stage::Running(_) if is_torrent(path) => managed.saw_torrent_file(seen),
+            ItemStage::Running(_) if is_torrent(path) => managed.saw_torrent_file(seen),
             _ if managed.is_looked_at() && seen.map(|(mark, _)| mark) != managed.mark => {
                 stop(torrents, engine, managed);
                 managed.settle(seen);
@@ -305,7 +307,7 @@ impl Library {
             .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
             .collect();
         for number in changed {
-            let running = |managed: &&mut Managed| managed.stage == Stage::Running(number);
+            let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running)
                 && managed.is_found_content()
             {
@@ -324,14 +326,14 @@ impl Library {
                 continue;
             };
             let at = match managed.stage {
-                Stage::Settling(at) => at,
-                Stage::Running(_) if managed.is_found_content() => managed.next_look,
+                ItemStage::Settling(at) => at,
+                ItemStage::Running(_) if managed.is_found_content() => managed.next_look,
                 _ => continue,
             };
             if managed.looking || at > now {
                 continue;
             }
-            managed.looking = self.scout.ask(Order::Look {
+            managed.looking = self.scout.ask(ScoutRequest::Look {
                 folder: Some(folder.clone()),
                 path: managed.item.path.clone(),
                 links,
@@ -340,7 +342,7 @@ impl Library {
     }
 }
 
-impl Managed {
+impl LibraryItem {
     /// It has changed, and has to stay as it is for some time.
     fn settle(&mut self, seen: Option<Seen>) {
         self.mark = seen.map(|(mark, _)| mark);
@@ -350,7 +352,7 @@ impl Managed {
         // What was taken for complete too early takes twice as long each time.
         let settled = (SETTLED * (1 << self.changes.min(9))).min(LONGEST_PAUSE);
         self.pause = SETTLED;
-        self.stage = Stage::Settling(Instant::now() + settled.saturating_sub(age));
+        self.stage = ItemStage::Settling(Instant::now() + settled.saturating_sub(age));
     }
 
     /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
@@ -366,11 +368,11 @@ impl Managed {
     /// It is none of what was seeded before, so that it has to be complete before it is opened.
     pub(super) fn is_new(&mut self) {
         match self.folder {
-            None => self.stage = Stage::Ready,
+            None => self.stage = ItemStage::Ready,
             Some(_) => {
                 // How it looks now is found out at once.
                 self.mark = None;
-                self.stage = Stage::Settling(Instant::now());
+                self.stage = ItemStage::Settling(Instant::now());
             }
         }
     }
@@ -378,16 +380,16 @@ impl Managed {
     /// Whether it is looked at whether it has changed when something came to its folder or went.
     fn is_looked_at(&self) -> bool {
         match self.stage {
-            Stage::Waiting(_) => true,
-            Stage::Running(_) => true,
-            Stage::Done => is_torrent(&self.item.path),
+            ItemStage::Waiting(_) => true,
+            ItemStage::Running(_) => true,
+            ItemStage::Done => is_torrent(&self.item.path),
             _ => false,
         }
     }
 }
 
 /// Something that appeared in a watched folder.
-fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> Managed {
+fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> LibraryItem {
     let mark = seen.map(|(mark, _)| mark);
     let fetch = config.download.clone().filter(|_| is_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
@@ -398,8 +400,8 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> M
         Box::new(fetch)
     });
     let stage = match mark {
-        Some((_, s, ns, _)) if is_torrent(&path) && age((s, ns)) >= SETTLED => Stage::Ready,
-        _ => Stage::Found,
+        Some((_, s, ns, _)) if is_torrent(&path) && age((s, ns)) >= SETTLED => ItemStage::Ready,
+        _ => ItemStage::Found,
     };
     let data = config.seed.data.clone();
     let item = Item {
@@ -408,7 +410,7 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> M
         files: Vec::new(),
         fetch,
     };
-    Managed::new(item, Some(folder.to_owned()), mark, stage)
+    LibraryItem::new(item, Some(folder.to_owned()), mark, stage)
 }
 
 /// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set

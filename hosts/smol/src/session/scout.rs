@@ -21,10 +21,10 @@ use crate::alarm::Alarm;
 use crate::clock::file_time;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::prune::KEPT;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 
 /// What is to be looked at.
-pub(super) enum Order {
+pub(super) enum ScoutRequest {
     /// All watched folders.
     Survey(Survey),
     /// One thing, in a watched folder or named.
@@ -46,7 +46,7 @@ pub(super) struct Survey {
     /// Whether folders are to be read that have not changed.
     pub(super) restless: bool,
     /// What is looked after.
-    pub(super) items: Vec<Known>,
+    pub(super) items: Vec<KnownPath>,
     /// What is asleep.
     pub(super) catalogue: Catalogue,
     /// How many new torrent files and other things may be taken in.
@@ -56,22 +56,22 @@ pub(super) struct Survey {
 }
 
 /// Something in a watched folder that is looked after.
-pub(super) struct Known {
+pub(super) struct KnownPath {
     pub(super) path: PathBuf,
     /// Whether to look how it looks.
     pub(super) looks: bool,
 }
 
 /// What was found.
-pub(super) enum Report {
-    Surveyed(u64, Vec<(Watch, Result<Option<Found>, String>)>),
+pub(super) enum ScoutReport {
+    Surveyed(u64, Vec<(Watch, Result<Option<FolderChanges>, String>)>),
     Seen(PathBuf, Option<Seen>),
     Pruned,
 }
 
 /// What is in a folder and not asleep.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct FolderChanges {
     /// What is looked after and not there any more.
     pub(super) gone: Vec<PathBuf>,
     /// How some of it looks.
@@ -89,16 +89,16 @@ pub(super) struct Found {
 
 /// The thread, as the service sees it.
 pub(super) struct Scout {
-    orders: Option<mpsc::Sender<Order>>,
-    reports: mpsc::Receiver<Report>,
-    tell: mpsc::Sender<Report>,
+    orders: Option<mpsc::Sender<ScoutRequest>>,
+    reports: mpsc::Receiver<ScoutReport>,
+    tell: mpsc::Sender<ScoutReport>,
     stop: Arc<AtomicBool>,
-    state: Arc<State>,
+    state: Arc<StateFolder>,
     alarm: Arc<Alarm>,
 }
 
 impl Scout {
-    pub(super) fn new(state: Arc<State>, alarm: Arc<Alarm>) -> Scout {
+    pub(super) fn new(state: Arc<StateFolder>, alarm: Arc<Alarm>) -> Scout {
         let (tell, reports) = mpsc::channel();
         Scout {
             orders: None,
@@ -111,7 +111,7 @@ impl Scout {
     }
 
     /// Has something looked at; false if there is no thread for it, so that it has to be asked again.
-    pub(super) fn ask(&mut self, order: Order) -> bool {
+    pub(super) fn ask(&mut self, order: ScoutRequest) -> bool {
         let orders = match &self.orders {
             Some(orders) => orders,
             None => match self.start() {
@@ -126,11 +126,11 @@ impl Scout {
     }
 
     /// The next thing that was found.
-    pub(super) fn next(&self) -> Option<Report> {
+    pub(super) fn next(&self) -> Option<ScoutReport> {
         self.reports.try_recv().ok()
     }
 
-    fn start(&self) -> io::Result<mpsc::Sender<Order>> {
+    fn start(&self) -> io::Result<mpsc::Sender<ScoutRequest>> {
         let (orders, theirs) = mpsc::channel();
         let (state, alarm) = (Arc::clone(&self.state), Arc::clone(&self.alarm));
         let (tell, stop) = (self.tell.clone(), Arc::clone(&self.stop));
@@ -155,9 +155,9 @@ impl Drop for Scout {
     }
 }
 
-fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
+fn carry_out(order: ScoutRequest, state: &StateFolder, stop: &AtomicBool) -> ScoutReport {
     match order {
-        Order::Look {
+        ScoutRequest::Look {
             folder,
             path,
             links,
@@ -166,13 +166,13 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
                 Some(folder) => see(folder, &path, links, stop),
                 None => look(&path, || stop.load(Ordering::Relaxed)),
             };
-            Report::Seen(path, seen)
+            ScoutReport::Seen(path, seen)
         }
-        Order::Prune(catalogue, awake) => {
+        ScoutRequest::Prune(catalogue, awake) => {
             prune(state, &catalogue, awake);
-            Report::Pruned
+            ScoutReport::Pruned
         }
-        Order::Survey(mut survey) => {
+        ScoutRequest::Survey(mut survey) => {
             let mut index = None;
             let mut found = Vec::new();
             for mut watch in std::mem::take(&mut survey.watches) {
@@ -183,13 +183,13 @@ fn carry_out(order: Order, state: &State, stop: &AtomicBool) -> Report {
             if found.iter().all(|(_, looked)| matches!(looked, Ok(None))) {
                 state.described().rest();
             }
-            Report::Surveyed(survey.number, found)
+            ScoutReport::Surveyed(survey.number, found)
         }
     }
 }
 
 /// Removes from the state what is gone for good.
-fn prune(state: &State, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
+fn prune(state: &StateFolder, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
     let asleep = catalogue.each(|_, sleeper| {
         known.push(sleeper.info_hash());
         Ok(())
@@ -219,9 +219,9 @@ impl Survey {
         &mut self,
         watch: &mut Watch,
         index: &mut Option<Index>,
-        state: &State,
+        state: &StateFolder,
         stop: &AtomicBool,
-    ) -> Result<Option<Found>, String> {
+    ) -> Result<Option<FolderChanges>, String> {
         if !watch.is_due(self.restless)? {
             return Ok(None);
         }
@@ -248,18 +248,18 @@ impl Survey {
         &mut self,
         watch: &mut Watch,
         index: &mut Index,
-        state: &State,
+        state: &StateFolder,
         stop: &AtomicBool,
-    ) -> Result<Found, String> {
+    ) -> Result<FolderChanges, String> {
         let folder = watch.folder.clone();
-        let of_it = |known: &&Known| known.path.parent() == Some(&folder);
-        let items: Vec<&Known> = self.items.iter().filter(of_it).collect();
+        let of_it = |known: &&KnownPath| known.path.parent() == Some(&folder);
+        let items: Vec<&KnownPath> = self.items.iter().filter(of_it).collect();
         let paths: HashSet<&Path> = items.iter().map(|known| known.path.as_path()).collect();
         let mut there: HashSet<PathBuf> = HashSet::new();
         let (mut torrents, mut others) = (Vec::new(), Vec::new());
         let (room, room_for_others) = self.room;
         let mut more_torrents = false;
-        let mut found = Found::default();
+        let mut found = FolderChanges::default();
         watch.read(|path| {
             let asleep = index.see(&path);
             if paths.contains(path.as_path()) {

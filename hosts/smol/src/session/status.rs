@@ -9,7 +9,7 @@ use crate::text::{is_live, live_line, live_line_stands, percent, size};
 
 /// The line, and when it is due.
 pub(crate) struct Status {
-    kind: Kind,
+    kind: LineStyle,
     next: Instant,
     /// What was uploaded when, for the rate.
     before: (Instant, u64, u64),
@@ -17,7 +17,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LineStyle {
     Live,
     Plain,
     Quiet,
@@ -51,9 +51,9 @@ impl Status {
     pub(crate) fn new(quiet: bool) -> Status {
         let now = Instant::now();
         let kind = match quiet {
-            true => Kind::Quiet,
-            false if is_live(&std::io::stdout()) => Kind::Live,
-            false => Kind::Plain,
+            true => LineStyle::Quiet,
+            false if is_live(&std::io::stdout()) => LineStyle::Live,
+            false => LineStyle::Plain,
         };
         Status {
             kind,
@@ -66,18 +66,18 @@ impl Status {
     /// Time until the next line, if there is ever to be one.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let wait = self.next.saturating_duration_since(Instant::now());
-        (self.kind != Kind::Quiet).then_some(wait)
+        (self.kind != LineStyle::Quiet).then_some(wait)
     }
 
     /// Shows the line if it is due and says anything new.
     pub(crate) fn show(&mut self, numbers: impl FnOnce() -> Numbers) {
         let now = Instant::now();
-        if self.kind == Kind::Quiet || now < self.next {
+        if self.kind == LineStyle::Quiet || now < self.next {
             return;
         }
         self.next = now
             + match self.kind {
-                Kind::Live => LIVE,
+                LineStyle::Live => LIVE,
                 _ => PLAIN,
             };
         let numbers = numbers();
@@ -87,7 +87,7 @@ impl Status {
             Some(progress) if numbers.checking == 0 => fetching(&numbers, progress, down, up),
             _ => describe(&numbers, up),
         };
-        let gone = self.kind == Kind::Live && !live_line_stands();
+        let gone = self.kind == LineStyle::Live && !live_line_stands();
         if gone || line != self.last {
             self.print(&line);
             self.last = line;
@@ -113,7 +113,7 @@ impl Status {
     fn print(&self, line: &str) {
         let mut out = std::io::stdout().lock();
         // A reader that has gone away is no reason to stop seeding.
-        if self.kind == Kind::Live {
+        if self.kind == LineStyle::Live {
             live_line(&mut out, line);
         } else {
             let _ = writeln!(out, "{line}");

@@ -11,9 +11,9 @@ use everseed_disk::Content;
 use everseed_node::Job;
 
 use super::fetch::Download;
+use super::opener::OpenedTorrent;
 use super::reach::{self, Reach};
 use super::signals::Signals;
-use super::sources::Source;
 use super::status::Numbers;
 use super::torrent::ManagedTorrent;
 use super::unknown::Unknowns;
@@ -22,14 +22,14 @@ use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::options::seed::Check;
 use crate::storage::catalogue::Catalogue;
-use crate::storage::mount_guard::{Found, Place};
-use crate::storage::state::State;
+use crate::storage::mount_guard::{MountId, MountState};
+use crate::storage::state::StateFolder;
 use crate::text::Output;
-use crate::web::tracker::Table;
+use crate::web::tracker::PeerTable;
 
 /// All torrents, and where what is known of them is kept.
 pub(super) struct Torrents {
-    pub(super) state: Arc<State>,
+    pub(super) state: Arc<StateFolder>,
     pub(super) alarm: Arc<Alarm>,
     pub(super) signals: Rc<Signals>,
     /// Those that are awake.
@@ -40,7 +40,7 @@ pub(super) struct Torrents {
     pub(super) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Those whose metadata is fetched.
     pub(super) unknown: Unknowns,
-    pub(super) tracker: Rc<RefCell<Table>>,
+    pub(super) tracker: Rc<RefCell<PeerTable>>,
     pub(super) reach: Reach,
     /// Trackers that the owner named.
     pub(super) named_trackers: Vec<String>,
@@ -54,7 +54,7 @@ pub(super) struct Torrents {
 
 impl Torrents {
     /// Prints what others need to know.
-    pub(super) fn introduce(&mut self, sources: &[Source]) -> Result<(), String> {
+    pub(super) fn introduce(&mut self, sources: &[OpenedTorrent]) -> Result<(), String> {
         let (links, mut out) = (self.reach.links(), Output::new());
         let mut any = false;
         for source in sources {
@@ -72,7 +72,7 @@ impl Torrents {
     pub(super) fn add(
         &mut self,
         engine: &mut Engine,
-        source: Source,
+        source: OpenedTorrent,
         download: Option<Download>,
     ) -> usize {
         self.track(&source.content);
@@ -83,7 +83,12 @@ impl Torrents {
     }
 
     /// Begins with one that the node knows, asleep; answers with its number.
-    pub(super) fn wake(&mut self, engine: &mut Engine, source: Source, id: TorrentId) -> usize {
+    pub(super) fn wake(
+        &mut self,
+        engine: &mut Engine,
+        source: OpenedTorrent,
+        id: TorrentId,
+    ) -> usize {
         self.track(&source.content);
         let number = self.number();
         let torrent = ManagedTorrent::woken(number, source.content, id);
@@ -158,12 +163,12 @@ impl Torrents {
 }
 
 /// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
-fn tracker_url(catalogue: &Catalogue, state: &State, job: &Job) -> Option<String> {
+fn tracker_url(catalogue: &Catalogue, state: &StateFolder, job: &Job) -> Option<String> {
     let sleeper = catalogue.read(job.torrent.slot)?;
     let before = state.place(sleeper.info_hash(), &sleeper.root());
-    match Place::look(&sleeper.root(), before.as_ref()) {
-        Found::There(_) => {}
-        Found::NotMounted(mount) | Found::Another(mount) => {
+    match MountId::look(&sleeper.root(), before.as_ref()) {
+        MountState::There(_) => {}
+        MountState::NotMounted(mount) | MountState::Another(mount) => {
             let (root, mount) = (sleeper.root(), mount.display().to_string());
             log::info!("{}: not announced, as {mount} is away", root.display());
             return None;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::entry::Stage;
+use super::item::ItemStage;
 use super::library::Library;
 use super::torrents::Torrents;
 use crate::net::engine::Engine;
@@ -32,7 +32,7 @@ impl Library {
     ) -> bool {
         let (items, now) = (&self.items, Instant::now());
         let is_of_folder = |number: usize| {
-            let its = |m: &&super::entry::Managed| m.stage == Stage::Running(number);
+            let its = |m: &&super::item::LibraryItem| m.stage == ItemStage::Running(number);
             items.iter().find(its).is_some_and(|m| m.folder.is_some())
         };
         let idle = torrents.managed.iter().filter_map(|torrent| {
@@ -45,13 +45,13 @@ impl Library {
         let Some(managed) = self
             .items
             .iter_mut()
-            .find(|managed| managed.stage == Stage::Running(number))
+            .find(|managed| managed.stage == ItemStage::Running(number))
         else {
             return false;
         };
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
         log::info!("{shown}: it gives its place to one that waits, and has another turn later");
-        managed.stage = Stage::Waiting(now + 2 * TURN);
+        managed.stage = ItemStage::Waiting(now + 2 * TURN);
         torrents.drop_torrent(engine, number);
         true
     }

@@ -15,13 +15,13 @@ use everseed_node::{Event, Job, MetadataStats, PeerSource};
 
 use super::fetch;
 use super::trouble::Trouble;
+use crate::async_tasks::Spawner;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::options::seed::SeedArgs;
-use crate::slow::Spawner;
 use crate::storage::spool::Spool;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
 
 /// What `get` needs when the metadata is here.
@@ -50,7 +50,7 @@ pub(super) struct Unknown {
 /// All of them.
 pub(super) struct Unknowns {
     pub(super) all: Vec<Unknown>,
-    state: Arc<State>,
+    state: Arc<StateFolder>,
     /// For answers that come later.
     engine: Rc<RefCell<Engine>>,
     spawner: Spawner,
@@ -58,7 +58,7 @@ pub(super) struct Unknowns {
 
 impl Unknowns {
     pub(super) fn new(
-        state: Arc<State>,
+        state: Arc<StateFolder>,
         engine: Rc<RefCell<Engine>>,
         spawner: Spawner,
     ) -> Unknowns {

@@ -12,14 +12,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::storage::catalogue::Mark;
-use crate::storage::mount_guard::{Found, Place};
+use crate::storage::mount_guard::{MountId, MountState};
 
 /// A folder that is watched.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) folder: PathBuf,
     /// On which disk it was.
-    place: Option<Place>,
+    place: Option<MountId>,
     /// Its time of change when it was read.
     changed: Option<Mark>,
     /// Looks since it changed.
@@ -60,9 +60,9 @@ impl Watch {
     /// If it is not there, which says nothing about what is in it.
     pub(super) fn is_due(&mut self, restless: bool) -> Result<bool, String> {
         let shown = self.folder.display();
-        match Place::look(&self.folder, self.place.as_ref()) {
-            Found::There(place) => self.place = Some(place),
-            Found::NotMounted(mount) | Found::Another(mount) => {
+        match MountId::look(&self.folder, self.place.as_ref()) {
+            MountState::There(place) => self.place = Some(place),
+            MountState::NotMounted(mount) | MountState::Another(mount) => {
                 self.changed = None;
                 return Err(format!(
                     "{shown}: {} is not mounted; it is waited for",

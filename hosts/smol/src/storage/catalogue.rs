@@ -21,11 +21,11 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::aside::set_aside;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 
 /// What is known of a torrent that is asleep.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Sleeper {
+pub(crate) struct DormantTorrent {
     info_hash: [u8; 20],
     path: Vec<u8>,
     data: Option<Vec<u8>>,
@@ -52,7 +52,7 @@ enum Privacy {
 /// What tells whether something was changed: its length, time of change and number of files.
 pub(crate) type Mark = (u64, i64, i64, u64);
 
-impl Sleeper {
+impl DormantTorrent {
     /// The torrent of `path`, whose content is at `root`, found by way of `data` if that was given.
     pub(crate) fn new(
         info_hash: InfoHash,
@@ -62,9 +62,9 @@ impl Sleeper {
         mark: Mark,
         tiers: Vec<Vec<String>>,
         private: bool,
-    ) -> Sleeper {
+    ) -> DormantTorrent {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        Sleeper {
+        DormantTorrent {
             info_hash: info_hash.0,
             path: bytes(path),
             data: data.map(bytes),
@@ -107,14 +107,14 @@ impl Sleeper {
 #[derive(Serialize, Deserialize)]
 enum Line {
     /// As 0.1.0 wrote it.
-    Asleep(Sleeper),
+    Asleep(DormantTorrent),
     Gone([u8; 20]),
-    Public(Sleeper),
-    Private(Sleeper),
+    Public(DormantTorrent),
+    Private(DormantTorrent),
 }
 
 impl Line {
-    fn of(sleeper: Sleeper) -> Line {
+    fn of(sleeper: DormantTorrent) -> Line {
         match sleeper.privacy {
             Privacy::Unknown => Line::Asleep(sleeper),
             Privacy::Public => Line::Public(sleeper),
@@ -123,14 +123,14 @@ impl Line {
     }
 
     /// What is asleep, or the info-hash of what is gone.
-    fn sleeper(self) -> Result<Sleeper, InfoHash> {
+    fn sleeper(self) -> Result<DormantTorrent, InfoHash> {
         let (sleeper, privacy) = match self {
             Line::Gone(info_hash) => return Err(InfoHash(info_hash)),
             Line::Asleep(sleeper) => (sleeper, Privacy::Unknown),
             Line::Public(sleeper) => (sleeper, Privacy::Public),
             Line::Private(sleeper) => (sleeper, Privacy::Private),
         };
-        Ok(Sleeper { privacy, ..sleeper })
+        Ok(DormantTorrent { privacy, ..sleeper })
     }
 }
 
@@ -162,7 +162,7 @@ impl Catalogue {
     /// it, and nothing is changed.
     pub(crate) fn load(
         &mut self,
-        mut take: impl FnMut(&Sleeper) -> io::Result<Option<TorrentId>>,
+        mut take: impl FnMut(&DormantTorrent) -> io::Result<Option<TorrentId>>,
         mut drop: impl FnMut(InfoHash) -> Option<TorrentId>,
     ) -> io::Result<()> {
         let file = self.open()?;
@@ -202,7 +202,7 @@ impl Catalogue {
     }
 
     /// Notes that a torrent is asleep, unless that is written already.
-    pub(crate) fn add(&mut self, id: TorrentId, sleeper: &Sleeper) -> io::Result<()> {
+    pub(crate) fn add(&mut self, id: TorrentId, sleeper: &DormantTorrent) -> io::Result<()> {
         if self.read(id.slot).as_ref() == Some(sleeper) {
             return Ok(());
         }
@@ -224,7 +224,7 @@ impl Catalogue {
     }
 
     /// What is known of the torrent in this slot of the node's names.
-    pub(crate) fn read(&self, slot: u16) -> Option<Sleeper> {
+    pub(crate) fn read(&self, slot: u16) -> Option<DormantTorrent> {
         let at = *self.lines.get(usize::from(slot))?;
         let file = self.file.as_ref().filter(|_| at != NOWHERE)?;
         let mut head = [0; HEAD];
@@ -240,7 +240,7 @@ impl Catalogue {
     /// ends it.
     pub(crate) fn each(
         &self,
-        mut each: impl FnMut(u16, &Sleeper) -> io::Result<()>,
+        mut each: impl FnMut(u16, &DormantTorrent) -> io::Result<()>,
     ) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
@@ -285,7 +285,7 @@ impl Catalogue {
     }
 
     /// The torrent file of a torrent that is here.
-    pub(crate) fn torrent_file(&self, id: TorrentId, state: &State) -> Option<PathBuf> {
+    pub(crate) fn torrent_file(&self, id: TorrentId, state: &StateFolder) -> Option<PathBuf> {
         let sleeper = self.read(id.slot)?;
         let made = state.torrent_file(sleeper.info_hash());
         Some(if made.is_file() { made } else { sleeper.path() })
@@ -294,7 +294,7 @@ impl Catalogue {
     /// Whether the tracker at `own` is one of this torrent's: it is every public one's, and private ones have
     /// to name it (BEP 27).
     pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
-        let named = |s: &Sleeper| s.tiers.iter().flatten().any(|url| url == own);
+        let named = |s: &DormantTorrent| s.tiers.iter().flatten().any(|url| url == own);
         let sleeper = self.read(id.slot);
         sleeper.is_some_and(|s| s.is_public() || named(&s))
     }
@@ -501,12 +501,12 @@ mod tests {
         TorrentId { slot, tenancy: 0 }
     }
 
-    fn sleeper(n: u8) -> Sleeper {
+    fn sleeper(n: u8) -> DormantTorrent {
         let path = PathBuf::from(format!("/watch/{n}.torrent"));
         let data = n.is_multiple_of(2).then_some(Path::new("/data"));
         let root = PathBuf::from(format!("/data/{n}"));
         let tiers = vec![vec![format!("http://t{n}/announce")], vec![]];
-        Sleeper::new(
+        DormantTorrent::new(
             InfoHash([n; 20]),
             &path,
             data,
@@ -520,11 +520,11 @@ mod tests {
     /// What a fresh start finds: the torrent number n gets the slot n.
     fn loaded(folder: &Folder) -> (Catalogue, Vec<u8>) {
         let mut catalogue = Catalogue::new(folder.file(), 10);
-        let take = |sleeper: &Sleeper| Ok(Some(id(sleeper.info_hash().0[0].into())));
+        let take = |sleeper: &DormantTorrent| Ok(Some(id(sleeper.info_hash().0[0].into())));
         let drop = |info_hash: InfoHash| Some(id(info_hash.0[0].into()));
         catalogue.load(take, drop).unwrap();
         let mut found = Vec::new();
-        let each = |slot, s: &Sleeper| {
+        let each = |slot, s: &DormantTorrent| {
             assert_eq!(id(slot), id(s.info_hash().0[0].into()));
             found.push(s.info_hash().0[0]);
             Ok(())
@@ -564,7 +564,7 @@ mod tests {
         for n in [1, 101_u8] {
             catalogue.add(id(n.into()), &sleeper(n)).unwrap();
         }
-        let old = Sleeper {
+        let old = DormantTorrent {
             privacy: Privacy::Unknown,
             ..sleeper(2)
         };

@@ -13,7 +13,7 @@ use rustix::fs::{fstatfs, statvfs};
 
 /// Where something lies.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct MountId {
     /// Where its file system is mounted.
     pub(crate) mount: PathBuf,
     /// The file system's own id, as far as it has one.
@@ -22,27 +22,27 @@ pub(crate) struct Place {
 
 /// How a place is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Found {
+pub(crate) enum MountState {
     /// As it should be; remember this.
-    There(Place),
+    There(MountId),
     /// This file system is not mounted.
     NotMounted(PathBuf),
     /// Another one is mounted here.
     Another(PathBuf),
 }
 
-impl Place {
+impl MountId {
     /// Where `path` lies now; it need not be there.
-    pub(crate) fn of(path: &Path) -> Place {
+    pub(crate) fn of(path: &Path) -> MountId {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mount = mounted_at(&mounts, &resolve(path));
         let id = statvfs(&mount).map_or(0, |stat| stat.f_fsid);
-        Place { mount, id }
+        MountId { mount, id }
     }
 
     /// Whether what lay at `path` when it was remembered as `before` can be there now.
-    pub(crate) fn look(path: &Path, before: Option<&Place>) -> Found {
-        let now = Place::of(path);
+    pub(crate) fn look(path: &Path, before: Option<&MountId>) -> MountState {
+        let now = MountId::of(path);
         let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
         judge(path, before, now, &fstab)
     }
@@ -64,7 +64,7 @@ impl Place {
 
     /// The reverse; `None` too if it says where something lay that is not at `path` or below it. Who
     /// names another place does not look for what was at the former one.
-    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Option<Place> {
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Option<MountId> {
         let (id, rest) = bytes.split_at_checked(16)?;
         let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
         let mut rest = rest.strip_prefix(b" ")?.splitn(2, |byte| *byte == 0);
@@ -73,30 +73,30 @@ impl Place {
         if lay.is_some_and(|lay| !lay.starts_with(absolute(path))) {
             return None;
         }
-        Some(Place {
+        Some(MountId {
             mount: PathBuf::from(mount),
             id,
         })
     }
 }
 
-fn judge(path: &Path, before: Option<&Place>, now: Place, fstab: &[u8]) -> Found {
+fn judge(path: &Path, before: Option<&MountId>, now: MountId, fstab: &[u8]) -> MountState {
     let resolved = resolve(path);
     let expected = covering(mount_points(fstab, 1), &resolved);
     if let Some(expected) = expected
         && expected != now.mount
         && !now.mount.starts_with(&expected)
     {
-        return Found::NotMounted(expected);
+        return MountState::NotMounted(expected);
     }
     match before {
         Some(before) if before.mount != now.mount && before.mount.starts_with(&now.mount) => {
-            Found::NotMounted(before.mount.clone())
+            MountState::NotMounted(before.mount.clone())
         }
         Some(before) if *before != now && path.symlink_metadata().is_err() => {
-            Found::Another(now.mount)
+            MountState::Another(now.mount)
         }
-        _ => Found::There(now),
+        _ => MountState::There(now),
     }
 }
 
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn judgements() {
-        let place = |mount: &str, id| Place {
+        let place = |mount: &str, id| MountId {
             mount: mount.into(),
             id,
         };
@@ -285,21 +285,27 @@ mod tests {
         let there = Path::new("/");
         let table = [
             // Never seen before, and nothing says where it should be.
-            (gone, None, place("/", 1), "", Found::There(place("/", 1))),
+            (
+                gone,
+                None,
+                place("/", 1),
+                "",
+                MountState::There(place("/", 1)),
+            ),
             // The table of disks says so.
             (
                 gone,
                 None,
                 place("/", 1),
                 "x /nowhere/usb ext4",
-                Found::NotMounted("/nowhere/usb".into()),
+                MountState::NotMounted("/nowhere/usb".into()),
             ),
             (
                 gone,
                 None,
                 place("/nowhere/usb", 2),
                 "x /nowhere/usb ext4",
-                Found::There(place("/nowhere/usb", 2)),
+                MountState::There(place("/nowhere/usb", 2)),
             ),
             // It was on a disk.
             (
@@ -307,7 +313,7 @@ mod tests {
                 Some(place("/nowhere/usb", 2)),
                 place("/", 1),
                 "",
-                Found::NotMounted("/nowhere/usb".into()),
+                MountState::NotMounted("/nowhere/usb".into()),
             ),
             // Another disk without it.
             (
@@ -315,7 +321,7 @@ mod tests {
                 Some(place("/nowhere/usb", 2)),
                 place("/nowhere/usb", 3),
                 "",
-                Found::Another("/nowhere/usb".into()),
+                MountState::Another("/nowhere/usb".into()),
             ),
             // Another id, but it is there.
             (
@@ -323,7 +329,7 @@ mod tests {
                 Some(place("/", 2)),
                 place("/", 3),
                 "",
-                Found::There(place("/", 3)),
+                MountState::There(place("/", 3)),
             ),
         ];
         for (path, before, now, fstab, found) in table {
@@ -333,7 +339,7 @@ mod tests {
 
     #[test]
     fn kept_as_text() {
-        let place = Place {
+        let place = MountId {
             mount: "/mnt/my disk".into(),
             id: 7,
         };
@@ -346,10 +352,10 @@ mod tests {
             ("/srv/film", false),
         ] {
             let place = known.then(|| place.clone());
-            assert_eq!(Place::decode(&text, Path::new(at)), place, "{at}");
+            assert_eq!(MountId::decode(&text, Path::new(at)), place, "{at}");
         }
         let before = b"0000000000000007 /mnt/my disk";
-        assert_eq!(Place::decode(before, path), Some(place));
-        assert_eq!(Place::decode(b"xyz", path), None);
+        assert_eq!(MountId::decode(before, path), Some(place));
+        assert_eq!(MountId::decode(b"xyz", path), None);
     }
 }

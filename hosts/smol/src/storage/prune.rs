@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use everseed_core::hash::InfoHash;
 use everseed_disk::read_torrent;
 
-use crate::storage::state::{KINDS, State};
+use crate::storage::state::{KINDS, StateFolder};
 
 /// How long what belongs to no torrent that is known is kept after it was written last.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -26,7 +26,7 @@ struct Unknown {
     downloaded: bool,
 }
 
-impl State {
+impl StateFolder {
     /// Removes what belongs to no torrent in `known`, which is in order; answers with the number of files.
     pub(crate) fn prune(&self, known: &[InfoHash], now: SystemTime) -> io::Result<usize> {
         let is_known = |hash: InfoHash| known.binary_search(&hash).is_ok();
@@ -111,7 +111,7 @@ mod tests {
         let name = format!("everseed-prune-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&folder);
-        let state = State::open(&folder).unwrap();
+        let state = StateFolder::open(&folder).unwrap();
         let now = crate::clock::file_time();
         let hash = |n| InfoHash([n; 20]);
         let put = |path: &Path, text: &str, days: u64| {

@@ -43,11 +43,11 @@ use rustix::fs::{FlockOperation, OFlags};
 use crate::clock::file_time;
 use crate::storage::aside::set_aside;
 use crate::storage::described::Described;
-use crate::storage::mount_guard::{Found, Place, is_in_ram};
+use crate::storage::mount_guard::{MountId, MountState, is_in_ram};
 
 /// The state folder, held by this process alone.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct StateFolder {
     folder: PathBuf,
     described: Described,
     _lock: File,
@@ -95,9 +95,9 @@ impl fmt::Display for StateError {
     }
 }
 
-impl State {
+impl StateFolder {
     /// Takes the folder, which is made if need be.
-    pub(crate) fn open(folder: &Path) -> Result<State, StateError> {
+    pub(crate) fn open(folder: &Path) -> Result<StateFolder, StateError> {
         for part in ["made", "given"] {
             let part = folder.join(part);
             let mut builder = fs::DirBuilder::new();
@@ -116,7 +116,7 @@ impl State {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse(folder.to_owned())),
             // A file system without locks: the warning in the manual has to do.
-            _ => Ok(State {
+            _ => Ok(StateFolder {
                 folder: folder.to_owned(),
                 described: Described::new(folder.join("described")),
                 _lock: lock,
@@ -125,26 +125,26 @@ impl State {
     }
 
     /// The same for a service, whose state has to survive a reboot unless `in_ram` allows it not to.
-    pub(crate) fn open_lasting(folder: &Path, in_ram: bool) -> Result<State, StateError> {
-        if let Found::NotMounted(mount) = Place::look(folder, None) {
+    pub(crate) fn open_lasting(folder: &Path, in_ram: bool) -> Result<StateFolder, StateError> {
+        if let MountState::NotMounted(mount) = MountId::look(folder, None) {
             return Err(StateError::NotMounted(folder.to_owned(), mount));
         }
         let there = folder.ancestors().find_map(|path| File::open(path).ok());
         if !in_ram && there.is_some_and(|folder| is_in_ram(&folder)) {
             return Err(StateError::InRam(folder.to_owned()));
         }
-        State::open(folder)
+        StateFolder::open(folder)
     }
 
     /// On which disk a torrent's content was when it was at `path` last.
-    pub(crate) fn place(&self, info_hash: InfoHash, path: &Path) -> Option<Place> {
+    pub(crate) fn place(&self, info_hash: InfoHash, path: &Path) -> Option<MountId> {
         let file = self.place_file(info_hash);
         let bytes = read(&file, PLACE_MAX)?;
-        if !Place::is_whole(&bytes) {
+        if !MountId::is_whole(&bytes) {
             set_aside(&file, "it is damaged");
             return None;
         }
-        Place::decode(&bytes, path)
+        MountId::decode(&bytes, path)
     }
 
     /// Remembers it; `in_haste` without waiting for the disk.
@@ -152,7 +152,7 @@ impl State {
         &self,
         info_hash: InfoHash,
         path: &Path,
-        place: &Place,
+        place: &MountId,
         in_haste: bool,
     ) -> io::Result<()> {
         let bytes = place.encode(path);
@@ -438,10 +438,13 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let folder = Folder::new("lock");
-        let state = State::open(&folder.0).unwrap();
-        assert!(matches!(State::open(&folder.0), Err(StateError::InUse(_))));
+        let state = StateFolder::open(&folder.0).unwrap();
+        assert!(matches!(
+            StateFolder::open(&folder.0),
+            Err(StateError::InUse(_))
+        ));
         drop(state);
-        assert!(State::open(&folder.0).is_ok());
+        assert!(StateFolder::open(&folder.0).is_ok());
     }
 
     /// A new one is closed, one of 0.1.0 is closed at the start, and what is not ours is left as it is.
@@ -449,7 +452,7 @@ mod tests {
     fn only_its_owner_reads_it() {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         let folder = Folder::new("closed");
-        let state = State::open(&folder.0).unwrap();
+        let state = StateFolder::open(&folder.0).unwrap();
         let info_hash = InfoHash([0xab; 20]);
         state.remember(Path::new("/x"), info_hash).unwrap();
         put(&state.torrent_file(info_hash), b"", true).unwrap();
@@ -467,18 +470,18 @@ mod tests {
             folders.iter().for_each(|path| open(path, 0o755).unwrap());
         };
         open_all();
-        drop(State::open(&folder.0).unwrap());
+        drop(StateFolder::open(&folder.0).unwrap());
         assert!(is_closed());
         open_all();
         let other = folder.0.join("letters.txt");
         fs::write(&other, b"").unwrap();
         open(&other, 0o644).unwrap();
-        drop(State::open(&folder.0).unwrap());
+        drop(StateFolder::open(&folder.0).unwrap());
         assert_eq!((mode(&folder.0), mode(&other)), (0o755, 0o644));
         assert!(files.iter().all(|path| mode(path) == 0o600));
         fs::remove_file(&other).unwrap();
         open(&folder.0, 0o1777).unwrap();
-        drop(State::open(&folder.0).unwrap());
+        drop(StateFolder::open(&folder.0).unwrap());
         assert_eq!(
             mode(&folder.0),
             0o1777,
@@ -489,7 +492,7 @@ mod tests {
     #[test]
     fn what_is_parted_with_is_kept_from_then() {
         let folder = Folder::new("parted");
-        let state = State::open(&folder.0).unwrap();
+        let state = StateFolder::open(&folder.0).unwrap();
         let info_hash = InfoHash([0xab; 20]);
         let file = state.resume_file(info_hash);
         // It need not be there.
@@ -507,7 +510,7 @@ mod tests {
     #[test]
     fn remembers() {
         let folder = Folder::new("state");
-        let state = State::open(&folder.0).unwrap();
+        let state = StateFolder::open(&folder.0).unwrap();
         let info_hash = InfoHash([0xab; 20]);
         let content = Path::new("/srv/film.mkv");
         assert_eq!(state.made_of(content), None);
@@ -537,7 +540,7 @@ mod tests {
     #[test]
     fn for_how_long_it_was_seeded_is_kept() {
         let folder = Folder::new("seeded");
-        let state = State::open(&folder.0).unwrap();
+        let state = StateFolder::open(&folder.0).unwrap();
         let hash = InfoHash([3; 20]);
         assert_eq!(state.seeded(hash), Duration::ZERO);
         state
@@ -553,10 +556,10 @@ mod tests {
     #[test]
     fn what_is_damaged_is_set_aside() {
         let folder = Folder::new("damaged");
-        let state = State::open(&folder.0).unwrap();
+        let state = StateFolder::open(&folder.0).unwrap();
         let info_hash = InfoHash([0xab; 20]);
         let content = Path::new("/srv/film.mkv");
-        let place = Place::of(content);
+        let place = MountId::of(content);
         let record = Record {
             info_hash,
             uploaded: 5,
@@ -607,7 +610,7 @@ mod tests {
         for put in [things[1], things[3]] {
             let _ = fs::remove_file(&lock);
             put(&lock);
-            let said = State::open(&folder.0).unwrap_err().to_string();
+            let said = StateFolder::open(&folder.0).unwrap_err().to_string();
             assert!(said.contains("lock: "), "{said}");
         }
     }

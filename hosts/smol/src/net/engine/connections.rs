@@ -67,7 +67,7 @@ impl Engine {
         }
         self.held.tune(&stream);
         if Scope::of(addr.ip()) == Scope::Public {
-            self.news.caller = Some(addr.ip());
+            self.report.caller = Some(addr.ip());
         }
         let id = self.node.accept(now, addr).or_else(|| {
             // The place of somebody who left may only have to be cleared.
@@ -198,8 +198,8 @@ impl Engine {
         };
         self.take_back(now, &peer, None);
         let watched = self.epoll.remove(&peer.stream);
-        if watched.is_ok() && self.news.web.len() < self.web_at_once {
-            self.news.web.push((peer.stream, peer.addr));
+        if watched.is_ok() && self.report.web.len() < self.web_at_once {
+            self.report.web.push((peer.stream, peer.addr));
         }
         true
     }

@@ -14,7 +14,7 @@ use super::{AWAY, EVERY, ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::storage::worker::{Task, Unwritten};
 use crate::text::{clear_live_line, escape, size};
 
@@ -50,7 +50,7 @@ impl ManagedTorrent {
     }
 
     /// Notes for how long it was seeded, if it is to be seeded for some time and ten minutes went by or it stops.
-    pub(crate) fn save_seeded(&mut self, state: &State, in_haste: bool) {
+    pub(crate) fn save_seeded(&mut self, state: &StateFolder, in_haste: bool) {
         let info_hash = self.info_hash();
         let Some(download) = &mut self.download else {
             return;
@@ -173,7 +173,12 @@ impl ManagedTorrent {
         }
     }
 
-    pub(super) fn begin_download(&mut self, engine: &mut Engine, state: &State, id: TorrentId) {
+    pub(super) fn begin_download(
+        &mut self,
+        engine: &mut Engine,
+        state: &StateFolder,
+        id: TorrentId,
+    ) {
         if !self.claim_files(engine, id) {
             return;
         }
@@ -276,7 +281,7 @@ impl ManagedTorrent {
     pub(super) fn synced(
         &mut self,
         engine: &mut Engine,
-        state: &State,
+        state: &StateFolder,
         synced: Result<u64, WriteError>,
     ) {
         let Some(download) = &mut self.download else {

@@ -11,7 +11,7 @@ use everseed_node::{Event, Have};
 use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, Phase, SOON};
 use crate::net::engine::Engine;
 use crate::session::fetch;
-use crate::storage::state::State;
+use crate::storage::state::StateFolder;
 use crate::storage::worker::{Look, Task};
 
 impl ManagedTorrent {
@@ -78,7 +78,7 @@ impl ManagedTorrent {
     pub(super) fn looked(
         &mut self,
         engine: &mut Engine,
-        state: &State,
+        state: &StateFolder,
         look: Result<Look, ReadError>,
     ) {
         let placed = match self.is_away() {
@@ -145,7 +145,7 @@ impl ManagedTorrent {
     }
 
     /// Begins a download for whose disk we had to wait.
-    pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &State) {
+    pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &StateFolder) {
         if let Some(download) = &mut self.download
             && let Err(error) = fetch::make_folder(&self.content, download)
         {

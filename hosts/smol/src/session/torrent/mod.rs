@@ -28,12 +28,12 @@ use everseed_node::{Event, Have};
 
 use self::faults::Faults;
 use super::fetch::Download;
-use super::sources::Renewed;
+use super::opener::Renewed;
 use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::options::seed::Check;
-use crate::storage::mount_guard::{Found, Place, device};
-use crate::storage::state::State;
+use crate::storage::mount_guard::{MountId, MountState, device};
+use crate::storage::state::StateFolder;
 use crate::storage::worker::{Done, GIVEN_UP, Progress, Task};
 use crate::text::{Escaped, clear_live_line, escape, say};
 
@@ -221,7 +221,7 @@ impl ManagedTorrent {
     pub(crate) fn start(
         &mut self,
         engine: &mut Engine,
-        state: &State,
+        state: &StateFolder,
         when: Check,
         (fresh, found): (Option<u64>, Option<u64>),
     ) {
@@ -254,7 +254,7 @@ impl ManagedTorrent {
     }
 
     /// Ends: what is known of it is kept, and the node forgets it.
-    pub(crate) fn end(mut self, engine: &mut Engine, state: &State) {
+    pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
         self.save(engine, state);
         if let Some(progress) = &self.progress {
             progress.store(GIVEN_UP, Ordering::Relaxed);
@@ -269,20 +269,20 @@ impl ManagedTorrent {
 
     /// Whether the disk that it was on before is there. Otherwise nothing is looked at, made or
     /// written, as it would be on the disk below.
-    fn in_place(&self, state: &State) -> Result<(), ReadError> {
+    fn in_place(&self, state: &StateFolder) -> Result<(), ReadError> {
         let path = self.content.root();
-        match Place::look(&path, state.place(self.info_hash(), &path).as_ref()) {
-            Found::There(_) => Ok(()),
-            Found::NotMounted(mount) | Found::Another(mount) => {
+        match MountId::look(&path, state.place(self.info_hash(), &path).as_ref()) {
+            MountState::There(_) => Ok(()),
+            MountState::NotMounted(mount) | MountState::Another(mount) => {
                 Err(ReadError::NotMounted { path, mount })
             }
         }
     }
 
     /// Remembers the disk that it is on, and writes to no other.
-    fn keep_place(&self, state: &State) {
+    fn keep_place(&self, state: &StateFolder) {
         let root = self.content.root();
-        let now = Place::of(&root);
+        let now = MountId::of(&root);
         if state.place(self.info_hash(), &root).as_ref() != Some(&now)
             && let Err(error) =
                 state.remember_place(self.info_hash(), &root, &now, !self.is_downloading())
@@ -303,7 +303,7 @@ impl ManagedTorrent {
     fn begin(
         &mut self,
         engine: &mut Engine,
-        state: &State,
+        state: &StateFolder,
         fresh: Option<u64>,
         found: Option<u64>,
     ) {
@@ -371,7 +371,7 @@ impl ManagedTorrent {
 
     /// Serves what version 0.1.0 verified after verifying it again, at once what somebody asks for and
     /// the rest when there is time: it did not see changes whose time was set back.
-    fn join_first(&mut self, engine: &mut Engine, state: &State, record: &Record<'_>) {
+    fn join_first(&mut self, engine: &mut Engine, state: &StateFolder, record: &Record<'_>) {
         self.join(
             engine,
             state,
@@ -401,7 +401,7 @@ impl ManagedTorrent {
             .ask(Task::Check(content, self.number, progress));
     }
 
-    fn join_unverified(&mut self, engine: &mut Engine, state: &State) {
+    fn join_unverified(&mut self, engine: &mut Engine, state: &StateFolder) {
         match check::present(&self.content) {
             Ok(None) => self.join(engine, state, Have::Unverified),
             Ok(Some(bits)) => self.join(engine, state, Have::Presumed(&bits)),
@@ -410,7 +410,7 @@ impl ManagedTorrent {
     }
 
     /// Hands the torrent to the node.
-    fn join(&mut self, engine: &mut Engine, state: &State, have: Have<'_>) {
+    fn join(&mut self, engine: &mut Engine, state: &StateFolder, have: Have<'_>) {
         let geometry = self.content.geometry();
         let (now, before) = (engine.now(), self.before);
         let node = &mut engine.node;
@@ -499,7 +499,7 @@ impl ManagedTorrent {
     }
 
     /// What the worker found out.
-    pub(crate) fn done(&mut self, engine: &mut Engine, state: &State, done: Done) {
+    pub(crate) fn done(&mut self, engine: &mut Engine, state: &StateFolder, done: Done) {
         if let Done::Checked(..) = done {
             self.progress = None;
         }
@@ -556,16 +556,16 @@ impl ManagedTorrent {
     }
 
     /// Writes the resume record, if it would say anything new.
-    pub(crate) fn save(&mut self, engine: &Engine, state: &State) {
+    pub(crate) fn save(&mut self, engine: &Engine, state: &StateFolder) {
         self.save_now(engine, state, false);
     }
 
     /// The same without waiting for the disk.
-    pub(crate) fn save_in_haste(&mut self, engine: &Engine, state: &State) {
+    pub(crate) fn save_in_haste(&mut self, engine: &Engine, state: &StateFolder) {
         self.save_now(engine, state, true);
     }
 
-    fn save_now(&mut self, engine: &Engine, state: &State, in_haste: bool) {
+    fn save_now(&mut self, engine: &Engine, state: &StateFolder, in_haste: bool) {
         let Phase::Serving(id) = self.phase else {
             return;
         };

@@ -12,8 +12,8 @@ use super::{ManagedTorrent, Phase};
 use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::fetch::Download;
-use crate::storage::catalogue::{Mark, Sleeper};
-use crate::storage::state::State;
+use crate::storage::catalogue::{DormantTorrent, Mark};
+use crate::storage::state::StateFolder;
 
 impl ManagedTorrent {
     /// A torrent that the node knows as `id`, asleep, and that is to be woken.
@@ -101,11 +101,11 @@ impl ManagedTorrent {
         path: &Path,
         data: Option<&Path>,
         mark: Mark,
-    ) -> Result<Sleeper, String> {
+    ) -> Result<DormantTorrent, String> {
         let (torrent, metainfo) = self.named_in();
         let tiers = trackers::tiers(torrent, metainfo)?;
         let root = self.content.root();
-        Ok(Sleeper::new(
+        Ok(DormantTorrent::new(
             self.info_hash(),
             path,
             data,
@@ -117,7 +117,7 @@ impl ManagedTorrent {
     }
 
     /// Ends, while the node goes on to know it: trackers are told, and whoever names it wakes it.
-    pub(crate) fn sleep(mut self, engine: &mut Engine, state: &State, id: TorrentId) {
+    pub(crate) fn sleep(mut self, engine: &mut Engine, state: &StateFolder, id: TorrentId) {
         self.save(engine, state);
         engine.sleep(id);
         engine.forget_files(&self.content);

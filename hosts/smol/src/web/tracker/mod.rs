@@ -5,7 +5,7 @@
 //!
 //! | table | when it is full |
 //! |---|---|
-//! | torrents | one without peers leaves, and comes back when somebody names it; else [`Table::add`] refuses |
+//! | torrents | one without peers leaves, and comes back when somebody names it; else [`PeerTable::add`] refuses |
 //! | peers of all torrents | the one that has been silent longest leaves |
 //! | peers of one address (or one IPv6 /64) | the one of them that has been silent longest leaves |
 //!
@@ -17,12 +17,12 @@
 //! Which torrents there are is told to nobody. Private ones are not among them (BEP 27), unless they name
 //! this tracker. Torrent files are given out where the owner says so. Browsers are refused: see `callers`.
 //!
-//! [`Table`] is a function of requests to responses; [`serve`] moves them.
+//! [`PeerTable`] is a function of requests to responses; [`serve`] moves them.
 
 mod callers;
 mod share;
 mod table;
 mod web;
 
-pub use table::Table;
+pub use table::PeerTable;
 pub use web::serve;

@@ -14,14 +14,14 @@ use crate::url::{Scheme, Url};
 
 /// What the tracker knows.
 #[derive(Debug)]
-pub struct Table {
+pub struct PeerTable {
     torrents: Vec<Torrent>,
     pub(super) peers: Vec<Peer>,
     max_torrents: usize,
     max_peers: usize,
     /// The TCP port on which the seeder itself takes peers.
     port: u16,
-    /// Whether some peer may not have been handed to [`Table::call`].
+    /// Whether some peer may not have been handed to [`PeerTable::call`].
     uncalled: bool,
     /// Where the seeder is reached from outside its network.
     public: Vec<SocketAddr>,
@@ -52,7 +52,7 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     complete: bool,
     seen: Instant,
-    /// Whether it was handed to [`Table::call`] since.
+    /// Whether it was handed to [`PeerTable::call`] since.
     called: bool,
 }
 
@@ -73,11 +73,11 @@ pub(super) struct Chosen {
     pub(super) v6: Vec<u8>,
 }
 
-impl Table {
+impl PeerTable {
     /// A tracker for so many torrents and peers, on behalf of a seeder that takes peers on `port`.
     /// `seed` decides which peers are named to whom.
-    pub fn new(max_torrents: usize, max_peers: usize, port: u16, seed: u64) -> Table {
-        Table {
+    pub fn new(max_torrents: usize, max_peers: usize, port: u16, seed: u64) -> PeerTable {
+        PeerTable {
             torrents: Vec::with_capacity(max_torrents),
             peers: Vec::with_capacity(max_peers),
             max_torrents,
@@ -346,8 +346,8 @@ mod tests {
     const A: InfoHash = InfoHash([1; 20]);
     const B: InfoHash = InfoHash([2; 20]);
 
-    fn table(max_peers: usize) -> Table {
-        let mut table = Table::new(2, max_peers, 6881, 1);
+    fn table(max_peers: usize) -> PeerTable {
+        let mut table = PeerTable::new(2, max_peers, 6881, 1);
         table.add(A).unwrap();
         table.add(B).unwrap();
         table
@@ -370,7 +370,7 @@ mod tests {
     }
 
     /// Announces at `s` seconds; the numbers and the peers told.
-    fn tell(table: &mut Table, s: u64, announce: &Announce) -> (Scrape, Vec<String>) {
+    fn tell(table: &mut PeerTable, s: u64, announce: &Announce) -> (Scrape, Vec<String>) {
         let local = match announce.addr {
             SocketAddr::V4(_) => "[::ffff:203.0.113.1]:80",
             SocketAddr::V6(_) => "[2001:db8::1]:80",
@@ -419,7 +419,7 @@ mod tests {
     fn strangers_are_told_the_public_address() {
         let mut table = table(10);
         let home = "[::ffff:192.168.1.2]:80";
-        let told_to = |table: &mut Table, asker: &str, local: &str| {
+        let told_to = |table: &mut PeerTable, asker: &str, local: &str| {
             let (_, chosen) = table
                 .announce(Instant::ZERO, &leecher(asker), local.parse().unwrap())
                 .unwrap();
@@ -487,7 +487,7 @@ mod tests {
             HashSet::from(["203.0.113.1:6881", "192.0.2.1:1", "192.0.2.3:3"])
         );
         assert_eq!((table.peers(), table.peers.capacity()), (3, 3));
-        let mut none = Table::new(1, 0, 1, 1);
+        let mut none = PeerTable::new(1, 0, 1, 1);
         none.add(A).unwrap();
         tell(&mut none, 0, &leecher("192.0.2.1:1"));
         assert_eq!(none.peers(), 0);
@@ -544,7 +544,7 @@ mod tests {
     #[test]
     fn who_announces_is_called_once_for_each_time() {
         let mut table = table(10);
-        let calls = |table: &mut Table, s, answer| {
+        let calls = |table: &mut PeerTable, s, answer| {
             let mut calls = Vec::new();
             table.call(Instant::from_secs(s), |info_hash, addr, complete| {
                 assert_eq!(info_hash, A);

@@ -17,13 +17,13 @@ use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::lock::Mutex;
 
 use super::table::{
-    Announce, Chosen, DEFAULT_PEERS_TOLD, INTERVAL_S, MAX_PEERS_TOLD, MIN_INTERVAL_S, Table,
+    Announce, Chosen, DEFAULT_PEERS_TOLD, INTERVAL_S, MAX_PEERS_TOLD, MIN_INTERVAL_S, PeerTable,
 };
 use super::{callers, share};
 use crate::net::scope::Scope;
 use crate::net::socket::UNSERVED_WRITTEN;
 
-impl Table {
+impl PeerTable {
     /// Answers a request, of which `head` is everything up to the empty line, from a peer at
     /// `from`, which reached us at `local`. `out` holds the response afterwards. If a torrent file is
     /// asked for, its info-hash is the answer and `out` is empty: the file is the caller's to send.
@@ -141,7 +141,7 @@ impl Table {
 /// When the connection breaks or the peer is slow.
 pub async fn serve(
     mut stream: Async<TcpStream>,
-    table: &RefCell<Table>,
+    table: &RefCell<PeerTable>,
     now: &dyn Fn() -> Instant,
     ours: &dyn Fn(InfoHash) -> bool,
     shared: &dyn Fn(InfoHash) -> Option<PathBuf>,
@@ -400,14 +400,14 @@ mod tests {
         assert!(contains(&get(&mut table, &announce(foreign)).1, b"failure"));
     }
 
-    fn table() -> Table {
-        let mut table = Table::new(4, 100, 6881, 1);
+    fn table() -> PeerTable {
+        let mut table = PeerTable::new(4, 100, 6881, 1);
         table.add(A).unwrap();
         table
     }
 
     /// Asks from an IPv4 address over a dual-stack socket.
-    fn ask(table: &mut Table, head: &[u8]) -> (String, Vec<u8>, Option<InfoHash>) {
+    fn ask(table: &mut PeerTable, head: &[u8]) -> (String, Vec<u8>, Option<InfoHash>) {
         let mut out = Vec::new();
         let from = "::ffff:192.0.2.1".parse().unwrap();
         let local = "[::ffff:203.0.113.1]:8000".parse().unwrap();
@@ -432,7 +432,7 @@ mod tests {
         (status["HTTP/1.1 ".len()..].to_owned(), body, None)
     }
 
-    fn get(table: &mut Table, target: &str) -> (String, Vec<u8>, Option<InfoHash>) {
+    fn get(table: &mut PeerTable, target: &str) -> (String, Vec<u8>, Option<InfoHash>) {
         ask(
             table,
             format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),

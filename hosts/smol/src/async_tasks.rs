@@ -17,7 +17,7 @@ use smol::{Async, LocalExecutor, Task};
 use crate::alarm::Alarm;
 
 /// An executor that is polled by hand.
-pub(crate) struct Slow {
+pub(crate) struct AsyncTasks {
     executor: Rc<LocalExecutor<'static>>,
     run: Pin<Box<dyn Future<Output = ()>>>,
     waker: Waker,
@@ -34,7 +34,7 @@ impl Spawner {
     }
 }
 
-impl Slow {
+impl AsyncTasks {
     /// To begin futures elsewhere.
     pub(crate) fn spawner(&self) -> Spawner {
         Spawner(Rc::clone(&self.executor))
@@ -45,12 +45,12 @@ impl Slow {
     /// # Errors
     /// When smol's reactor cannot start. It would start with the first socket or timer otherwise, and
     /// end the process if descriptors are short just then.
-    pub(crate) fn new(alarm: Arc<Alarm>) -> io::Result<Slow> {
+    pub(crate) fn new(alarm: Arc<Alarm>) -> io::Result<AsyncTasks> {
         let (socket, _) = UnixStream::pair()?;
         drop(Async::new(socket)?);
         let executor = Rc::new(LocalExecutor::new());
         let runner = Rc::clone(&executor);
-        Ok(Slow {
+        Ok(AsyncTasks {
             executor,
             run: Box::pin(async move { runner.run(pending()).await }),
             waker: Waker::from(alarm),

@@ -17,12 +17,12 @@ use super::kept;
 use super::trouble::Trouble;
 use crate::client::trackers;
 use crate::storage::described::Description;
-use crate::storage::state::{State, close_to_others};
+use crate::storage::state::{StateFolder, close_to_others};
 use crate::text::making::reporter;
 use crate::text::{escape, say};
 
 /// A torrent that can be seeded.
-pub(crate) struct Source {
+pub(crate) struct OpenedTorrent {
     pub(crate) content: Arc<Content>,
     /// How many trackers its file names in each tier.
     pub(crate) tiers: Box<[u8]>,
@@ -59,8 +59,8 @@ fn look_around(content: &Content) {
 const SEARCH: Duration = Duration::from_secs(30);
 
 /// What every source needs to know.
-pub(crate) struct Sources<'a> {
-    pub(crate) state: &'a State,
+pub(crate) struct TorrentOpener<'a> {
+    pub(crate) state: &'a StateFolder,
     /// Whether the owner named it, and it is not just something in a watched folder.
     pub(crate) asked: bool,
     /// The .torrent that what is given is a copy of.
@@ -79,9 +79,9 @@ pub(crate) struct Sources<'a> {
     pub(crate) own_tracker: &'a str,
 }
 
-impl Sources<'_> {
+impl TorrentOpener<'_> {
     /// Opens or makes the torrent that `path` stands for.
-    pub(crate) fn open(&self, path: &Path) -> Result<Source, Trouble> {
+    pub(crate) fn open(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         self.stays(path)?;
         match is_given(path) {
             true => self.given(path),
@@ -91,7 +91,7 @@ impl Sources<'_> {
 
     /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
     /// since or is away, a torrent file that is whole.
-    pub(crate) fn known(&self, path: &Path) -> Option<Result<Source, Trouble>> {
+    pub(crate) fn known(&self, path: &Path) -> Option<Result<OpenedTorrent, Trouble>> {
         if let Err(error) = self.stays(path) {
             return Some(Err(error.into()));
         }
@@ -122,7 +122,7 @@ impl Sources<'_> {
     }
 
     /// A torrent file that the user has.
-    fn given(&self, path: &Path) -> Result<Source, Trouble> {
+    fn given(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let data = self.data_of(&path)?;
         // It is opened again and again, and never again through a link.
@@ -136,7 +136,7 @@ impl Sources<'_> {
     }
 
     /// A torrent file as it was when it was seeded last, as somebody is writing to it.
-    pub(crate) fn as_before(&self, path: &Path) -> Option<Result<Source, Trouble>> {
+    pub(crate) fn as_before(&self, path: &Path) -> Option<Result<OpenedTorrent, Trouble>> {
         let (copy, metainfo) = kept::kept(self.state, path)?;
         let data = self.data_of(path).ok()?;
         Some(self.opened(path, path, &copy, &metainfo, &data))
@@ -170,7 +170,7 @@ impl Sources<'_> {
         copy: &Path,
         metainfo: &Metainfo,
         data: &Path,
-    ) -> Result<Source, Trouble> {
+    ) -> Result<OpenedTorrent, Trouble> {
         let folder = self.state.folder();
         let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
         self.describe(named, &data.join(content.name()), metainfo.private)?;
@@ -285,7 +285,7 @@ impl Sources<'_> {
     }
 
     /// The torrent that was made of a file or folder, if it still fits.
-    fn made_before(&self, path: &Path) -> Result<Option<Source>, Trouble> {
+    fn made_before(&self, path: &Path) -> Result<Option<OpenedTorrent>, Trouble> {
         self.may_make(path)?;
         if let Some(content) = self.away(path) {
             return Ok(Some(source(content, None)?));
@@ -304,7 +304,7 @@ impl Sources<'_> {
     }
 
     /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
-    fn made(&self, path: &Path) -> Result<Source, Trouble> {
+    fn made(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         if let Some(before) = self.made_before(path)? {
             return Ok(before);
         }
@@ -449,8 +449,8 @@ pub(crate) fn is_given(path: &Path) -> bool {
     extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
 }
 
-fn source(content: Content, fresh: Option<u64>) -> Result<Source, String> {
-    Ok(Source {
+fn source(content: Content, fresh: Option<u64>) -> Result<OpenedTorrent, String> {
+    Ok(OpenedTorrent {
         tiers: trackers::counts(content.read_torrent_file(), content.metainfo())?,
         content: Arc::new(content),
         fresh,

@@ -13,7 +13,7 @@ use crate::options::run::Item;
 use crate::storage::catalogue::Mark;
 
 /// Something that is seeded, or is to be.
-pub(super) struct Managed {
+pub(super) struct LibraryItem {
     pub(super) item: Item,
     /// The watched folder that it is in.
     pub(super) folder: Option<PathBuf>,
@@ -36,20 +36,20 @@ pub(super) struct Managed {
     pub(super) pause: Duration,
     /// How often it changed after it had been taken for complete.
     pub(super) changes: u32,
-    pub(super) stage: Stage,
+    pub(super) stage: ItemStage,
     /// Of the file of a torrent that is seeded.
     pub(super) renewal: Renewal,
 }
 
-impl Managed {
+impl LibraryItem {
     /// Something that is to be seeded.
     pub(super) fn new(
         item: Item,
         folder: Option<PathBuf>,
         mark: Option<Mark>,
-        stage: Stage,
-    ) -> Managed {
-        Managed {
+        stage: ItemStage,
+    ) -> LibraryItem {
+        LibraryItem {
             in_doubt: is_torrent(&item.path) && item.path.is_absolute(),
             item,
             folder,
@@ -70,7 +70,7 @@ impl Managed {
 
 /// How far it has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
+pub(super) enum ItemStage {
     /// Nobody knows whether it was seeded before.
     Found,
     /// The loader looks whether it was.
@@ -89,15 +89,15 @@ pub(super) enum Stage {
     Done,
 }
 
-impl Stage {
+impl ItemStage {
     /// Whether it is on its way to be seeded.
     pub(super) fn is_coming(&self) -> bool {
-        use Stage::{Found, Loading, Probing, Ready, Settling};
+        use ItemStage::{Found, Loading, Probing, Ready, Settling};
         matches!(self, Found | Probing(_) | Settling(_) | Ready | Loading(_))
     }
 }
 
-impl Managed {
+impl LibraryItem {
     /// Whether it is a file or folder that nobody named.
     pub(super) fn is_found_content(&self) -> bool {
         self.folder.is_some() && !is_torrent(&self.item.path)
@@ -105,7 +105,7 @@ impl Managed {
 
     /// Whether it is a torrent file that may describe anything.
     pub(super) fn may_describe(&self) -> bool {
-        self.in_doubt && self.stage != Stage::Done
+        self.in_doubt && self.stage != ItemStage::Done
     }
 }
 
@@ -152,7 +152,7 @@ pub(super) struct Waking {
 
 /// Has something tried again: what may have changed itself soon, and what failed less and less often. A file that
 /// cannot be used is then looked at, and read only if it is another one.
-pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
+pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble) {
     let failed = FAILED * (1 << managed.failures.min(6));
     let (pause, when) = match trouble {
         Trouble::Away(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
@@ -172,7 +172,7 @@ pub(super) fn wait(managed: &mut Managed, trouble: Trouble) {
         log::error!("{reason}; {when}");
         managed.said = reason;
     }
-    managed.stage = Stage::Waiting(Instant::now() + pause);
+    managed.stage = ItemStage::Waiting(Instant::now() + pause);
 }
 
 /// How long content in a watched folder that is served is left alone at most, before it is looked at whether it has
