@@ -33,7 +33,8 @@ pub(crate) fn argv(client: Client, torrent: &Path, dir: &Dir) -> Vec<String> {
     ["env".to_owned(), home].into_iter().chain(rest).collect()
 }
 
-/// The daemon, and its remote control that is told of the torrent.
+/// The daemon, and its remote control that is told of the torrent. The folder comes after the torrent: before it, it is
+/// a request of its own, which is lost while the daemon still starts.
 fn transmission(torrent: &Path, dir: &Dir, files: &str) -> Vec<String> {
     let config = dir.sub("config");
     let settings = fs::read("/etc/transmission-daemon/settings.json");
@@ -44,7 +45,7 @@ fn transmission(torrent: &Path, dir: &Dir, files: &str) -> Vec<String> {
     let remote = program("transmission-remote", "transmission-cli");
     let script = r#"
         "$1" --foreground --config-dir "$2" &
-        while ! "$3" --auth transmission:transmission -w "$4" -a "$5"; do sleep 0.2; done
+        while ! "$3" --auth transmission:transmission -a "$5" -w "$4"; do sleep 0.2; done
         wait
     "#;
     let config = config.display().to_string();
