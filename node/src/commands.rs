@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::peer::{ConnId, Reason};
 use crate::torrent;
 use crate::torrent::publicity::Publicity;
+use crate::wake::Wake;
 
 impl<'m> Node<'m> {
     /// Tells the node anything that has no bytes to be moved, see [`Input`]: the one door, by which a trace is written
@@ -110,13 +111,8 @@ impl<'m> Node<'m> {
         self.swarm.limits = limits;
         self.parts.upload.rate.set_rate(now, limits.upload_bps);
         self.parts.download.rate.set_rate(now, limits.download_bps);
-        if core::mem::take(&mut self.parts.upload.waits_for_rate) {
-            self.parts
-                .cx
-                .peers
-                .make_all_ready(self.parts.upload.last_served);
-        }
-        self.parts.download.request_all |= core::mem::take(&mut self.parts.download.waits_for_rate);
+        self.wake_senders();
+        (self.parts.cx.wakes).turn(Wake::RequestAtRate, Wake::Request);
         if let Some(slots) = limits.slots
             && slots.max(1) != self.parts.upload.slots
         {

@@ -5,8 +5,9 @@ use everseed_core::time::Instant;
 
 use crate::peer::Peers;
 use crate::torrent::{Torrent, Torrents};
+use crate::wake::Wakes;
 
-/// The time, chance, the connections and the torrents.
+/// The time, chance, the connections, the torrents, and what the functions that it is given to want woken.
 #[derive(Debug)]
 pub(crate) struct Context<'m> {
     /// The time that the host told last.
@@ -14,6 +15,7 @@ pub(crate) struct Context<'m> {
     pub(crate) rng: Rng,
     pub(crate) peers: Peers<'m>,
     pub(crate) torrents: Torrents<'m>,
+    pub(crate) wakes: Wakes,
 }
 
 impl Context<'_> {

@@ -37,6 +37,7 @@ mod swarm;
 mod torrent;
 pub mod trace;
 mod upload;
+mod wake;
 
 pub use crate::api::{
     Action, AddError, Bodies, Body, Event, Have, Identity, Limits, MetadataStats, Order, Source,

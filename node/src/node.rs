@@ -11,11 +11,12 @@ use crate::discovery::{self, Discovery};
 use crate::parts::Parts;
 use crate::peer::State;
 use crate::peer::outbox::Out;
-use crate::rate::QUANTUM;
+use crate::rate::{Bucket, QUANTUM};
 use crate::swarm::Swarm;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
 use crate::torrent::registry::Place;
+use crate::wake::Wake;
 
 use crate::api::{Action, Bodies, Event, Identity, Limits, StorageError};
 use crate::memory::{self, Memory};
@@ -313,7 +314,7 @@ impl<'m> Node<'m> {
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.parts.cx.torrents.get_mut(torrent) {
                     torrent.state = torrent::State::Active;
-                    self.parts.cx.torrents.to_recheck = true;
+                    self.parts.cx.wakes.add(Wake::Recheck);
                 }
             }
             Event::Changed(torrent, have) => self.swarm.changed(&mut self.parts, torrent, have),
@@ -349,29 +350,25 @@ impl<'m> Node<'m> {
     /// The next thing to do, or `None` until something else happens.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.parts.cx.now = now;
-        if core::mem::take(&mut self.parts.upload.slot_freed) {
+        if self.parts.cx.wakes.take(Wake::FillSlots) {
             self.parts.upload.fill_slots(&mut self.parts.cx);
         }
-        if self.parts.upload.waits_for_queue && self.parts.upload.queue.has_room() {
-            self.parts.upload.waits_for_queue = false;
-            for slot in 0..self.parts.cx.peers.len() {
-                if self.parts.cx.peers[slot].upload.queue_full
-                    && self.parts.cx.peers[slot].is_live()
-                {
-                    self.parts.cx.peers.make_ready(slot);
-                }
-            }
+        if self.parts.upload.queue.has_room() && self.parts.cx.wakes.take(Wake::ReadAtQueueRoom) {
+            self.parts.cx.peers.make_unread_ready();
         }
         if let Some(action) = self.parts.download.storage_action(&mut self.parts.cx) {
             return Some(action);
         }
-        if let Some((torrent, len)) = self.parts.cx.torrents.next_fetched() {
-            return Some(Action::Fetched { torrent, len });
+        if self.parts.cx.wakes.has(Wake::TellFetched) {
+            if let Some((torrent, len)) = self.parts.cx.torrents.next_fetched() {
+                return Some(Action::Fetched { torrent, len });
+            }
+            self.parts.cx.wakes.take(Wake::TellFetched);
         }
-        if core::mem::take(&mut self.parts.cx.torrents.left_out) {
+        if self.parts.cx.wakes.take(Wake::EndDownloads) {
             self.swarm.finish_narrowed(&mut self.parts);
         }
-        if core::mem::take(&mut self.parts.download.request_all) {
+        if self.parts.cx.wakes.take(Wake::Request) {
             self.parts.download.ask_all(&mut self.parts.cx);
         }
         self.swarm.tell_of_peers(&mut self.parts);
@@ -449,7 +446,7 @@ impl<'m> Node<'m> {
             .unwrap_or(0);
         let (len, throttled) =
             outbound::fill(&self.swarm.view(&self.parts, slot), budget, buf, bodies);
-        self.parts.upload.waits_for_rate |= throttled;
+        self.parts.cx.wakes.add_if(Wake::SendAtRate, throttled);
         len
     }
 
@@ -474,7 +471,8 @@ impl<'m> Node<'m> {
             self.swarm.sent(&mut self.parts, slot, out, fresh, body);
             self.parts.cx.peers[slot].link.outbox = cursor.outbox();
             if finished && out == Out::Peers {
-                self.swarm.pex.done(id);
+                let freed = self.swarm.pex.done(id);
+                self.parts.cx.wakes.add_if(Wake::TellPeers, freed);
             }
         }
         if len > 0 {
@@ -485,22 +483,13 @@ impl<'m> Node<'m> {
 
     /// When [`tick`](Self::tick) is worth calling next.
     pub fn deadline(&self) -> Option<Instant> {
-        let bucket = if self.parts.upload.waits_for_rate {
-            self.parts
-                .upload
-                .rate
-                .ready_at(self.parts.upload.rate.filled_at())
-        } else {
-            None
+        let wakes = self.parts.cx.wakes;
+        let at_rate = |wake: Wake, rate: &Bucket| {
+            let waits = wakes.has(wake).then(|| rate.ready_at(rate.filled_at()));
+            waits.flatten()
         };
-        let ration = if self.parts.download.waits_for_rate {
-            self.parts
-                .download
-                .rate
-                .ready_at(self.parts.download.rate.filled_at())
-        } else {
-            None
-        };
+        let send = at_rate(Wake::SendAtRate, &self.parts.upload.rate);
+        let request = at_rate(Wake::RequestAtRate, &self.parts.download.rate);
         let dial = if self.swarm.may_dial(&self.parts) {
             self.parts.discovery.candidates.deadline()
         } else {
@@ -511,30 +500,26 @@ impl<'m> Node<'m> {
             true => None,
             false => self.parts.discovery.lsd.deadline(),
         };
-        let all = [
-            self.swarm.next_sweep,
-            bucket,
-            ration,
-            dial,
-            announce,
-            nearby,
-        ];
+        let all = [self.swarm.next_sweep, send, request, dial, announce, nearby];
         all.into_iter().flatten().min()
+    }
+
+    /// Wakes those who wait for the upload limit.
+    pub(crate) fn wake_senders(&mut self) {
+        if self.parts.cx.wakes.take(Wake::SendAtRate) {
+            let last = self.parts.upload.last_served;
+            self.parts.cx.peers.make_all_ready(last);
+        }
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
         self.parts.cx.now = now;
-        if self.parts.upload.waits_for_rate && self.parts.upload.rate.level(now) >= QUANTUM {
-            self.parts.upload.waits_for_rate = false;
-            self.parts
-                .cx
-                .peers
-                .make_all_ready(self.parts.upload.last_served);
+        if self.parts.upload.rate.level(now) >= QUANTUM {
+            self.wake_senders();
         }
-        if self.parts.download.waits_for_rate && self.parts.download.rate.level(now) >= QUANTUM {
-            self.parts.download.waits_for_rate = false;
-            self.parts.download.request_all = true;
+        if self.parts.download.rate.level(now) >= QUANTUM {
+            (self.parts.cx.wakes).turn(Wake::RequestAtRate, Wake::Request);
         }
         self.parts.discovery.tick(now);
         if self.swarm.next_sweep.is_some_and(|at| at <= now) {

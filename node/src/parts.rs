@@ -24,6 +24,7 @@ use crate::rate::Bucket;
 use crate::torrent::Torrents;
 use crate::torrent::registry::Registry;
 use crate::upload::Upload;
+use crate::wake::Wakes;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl<'m> Parts<'m> {
                 rng: Rng::new(seed),
                 peers: Peers::new(memory.conns),
                 torrents: Torrents::new(registry, memory.torrents, memory.bits),
+                wakes: Wakes::default(),
             },
             upload: Upload::new(memory.requests, memory.ranks, limits),
             download: Download {
@@ -65,11 +67,6 @@ impl<'m> Parts<'m> {
                 rate: Bucket::new(limits.download_bps),
                 downloaded: 0,
                 none_slow_until: Instant::ZERO,
-                waits_for_block: false,
-                waits_for_piece: false,
-                waits_for_rate: false,
-                request_all: false,
-                to_verify: false,
             },
             discovery: Discovery {
                 candidates: Candidates::new(memory.candidates),

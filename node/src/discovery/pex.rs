@@ -25,8 +25,6 @@ const AT_A_TIME: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     messages: [Message; AT_A_TIME],
-    /// Whether somebody may be due.
-    pub(crate) due: bool,
     /// Who is looked at first.
     pub(crate) turn: usize,
 }
@@ -48,7 +46,6 @@ impl Outgoing {
                     bytes: heapless::Vec::new(),
                 }
             }; AT_A_TIME],
-            due: false,
             turn: 0,
         }
     }
@@ -76,14 +73,12 @@ impl Outgoing {
         }
     }
 
-    /// The message to a peer was sent, or the peer is gone.
-    pub(crate) fn done(&mut self, conn: ConnId) {
-        for message in &mut self.messages {
-            if message.to == Some(conn) {
-                message.to = None;
-                self.due = true;
-            }
-        }
+    /// The message to a peer was sent, or the peer is gone; says whether there was one, so that there is room for
+    /// another.
+    pub(crate) fn done(&mut self, conn: ConnId) -> bool {
+        let its = |message: &&mut Message| message.to == Some(conn);
+        let message = self.messages.iter_mut().find(its);
+        message.map(|message| message.to = None).is_some()
     }
 }
 

@@ -26,6 +26,7 @@ use crate::memory::ids::NONE;
 use crate::peer::{Conn, Payload, Reason, origin};
 use crate::torrent::Torrent;
 use crate::torrent::stage::Stage;
+use crate::wake::Wake;
 
 /// Blocks that a peer is asked for at a time.
 const REQUESTS: u16 = 2;
@@ -192,7 +193,7 @@ impl Download<'_> {
         log::debug!("{}: not asked for metadata", cx.peers[slot].link.addr);
         cx.peers[slot].extensions.metadata_hold = cx.now + time;
         self.drop_all_pending(cx, slot, false);
-        self.request_all = true;
+        cx.wakes.add(Wake::Request);
     }
 
     /// A message about metadata begins to come. If a block is awaited it is taken here, and the answer is yes.

@@ -56,14 +56,4 @@ pub(crate) struct Download<'m> {
     pub(crate) downloaded: u64,
     /// Until when no slow peer is looked for that holds blocks.
     pub(crate) none_slow_until: Instant,
-    /// Whether some peer could be asked for more if a block were free.
-    pub(crate) waits_for_block: bool,
-    /// Whether some peer could be asked for more if a further piece could be begun.
-    pub(crate) waits_for_piece: bool,
-    /// Whether some peer could be asked for more if the rate allowed it.
-    pub(crate) waits_for_rate: bool,
-    /// Whether every peer is to be asked for more at the next poll.
-    pub(crate) request_all: bool,
-    /// Whether some piece may be there to be verified.
-    pub(crate) to_verify: bool,
 }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
 use crate::peer::Reason;
+use crate::wake::Wake;
 
 type Verdict = Result<(), Reason>;
 
@@ -59,7 +60,7 @@ impl Download<'_> {
                 .allowed_fast
                 .retain(|&piece| piece != block.index);
             self.drop_pending(cx, slot, at);
-            self.request_all = true;
+            cx.wakes.add(Wake::Request);
         }
         let conn = &mut cx.peers[slot];
         conn.download.excused = conn.download.excused.saturating_sub(1);

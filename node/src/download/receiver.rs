@@ -14,6 +14,7 @@ use crate::memory::ids::NONE;
 use crate::peer::origin;
 use crate::peer::{Payload, Reason};
 use crate::torrent;
+use crate::wake::Wake;
 
 /// Bytes that a peer may send unasked before it is let go.
 const UNASKED_MAX: u32 = 16 * BLOCK;
@@ -178,7 +179,7 @@ impl<'m> Download<'m> {
                 });
             }
         }
-        if !self.to_verify {
+        if !cx.wakes.has(Wake::Verify) {
             return None;
         }
         let torrents = &cx.torrents;
@@ -196,7 +197,7 @@ impl<'m> Download<'m> {
                 fresh: false,
             });
         }
-        self.to_verify = false;
+        cx.wakes.take(Wake::Verify);
         None
     }
 
@@ -228,7 +229,7 @@ impl<'m> Download<'m> {
         match (pending.state, result) {
             (State::Writing, Ok(())) => {
                 self.in_progress.written(pending.partial, pending.index);
-                self.to_verify = true;
+                cx.wakes.add(Wake::Verify);
             }
             (State::Writing, Err(StorageError::Pieces { first, end })) => {
                 let id = self
@@ -268,7 +269,7 @@ impl<'m> Download<'m> {
     pub(crate) fn writable(&mut self, cx: &mut Context<'_>, id: TorrentId) {
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.refused = None;
-            self.request_all = true;
+            cx.wakes.add(Wake::Request);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::peer::Has;
 use crate::peer::origin;
 use crate::rate::QUANTUM;
 use crate::torrent::Torrents;
+use crate::wake::Wake;
 
 /// Blocks that one peer is asked for at a time, at most.
 const PIPELINE_MAX: u16 = 250;
@@ -61,8 +62,8 @@ impl Download<'_> {
                 break;
             }
         }
-        if cx.peers[slot].download.pending.len == 0 && !self.waits_for_rate && !self.waits_for_block
-        {
+        let waits = cx.wakes.has(Wake::RequestAtRate) || cx.wakes.has(Wake::RequestAtFreeBlocks);
+        if cx.peers[slot].download.pending.len == 0 && !waits {
             self.review(cx, slot);
         }
         cx.peers.make_ready(slot);
@@ -71,11 +72,11 @@ impl Download<'_> {
     /// Whether there are room and rate for one more block of a peer. If not, it is asked again when there are.
     pub(super) fn may_reserve(&mut self, cx: &mut Context<'_>, slot: usize) -> bool {
         if self.blocks.free() == 0 && !self.take_from_slow(cx, slot) {
-            self.waits_for_block = true;
+            cx.wakes.add(Wake::RequestAtFreeBlocks);
             return false;
         }
         if self.rate.level(cx.now) < QUANTUM {
-            self.waits_for_rate = true;
+            cx.wakes.add(Wake::RequestAtRate);
             return false;
         }
         true
@@ -306,7 +307,7 @@ impl Download<'_> {
             }
             begin(&mut self.in_progress)
         });
-        self.waits_for_piece |= begun.is_none();
+        cx.wakes.add_if(Wake::RequestAtPieceEnd, begun.is_none());
         let begun = begun?;
         cx.torrents.set_begun(id, piece, true);
         Some(begun)
@@ -330,7 +331,7 @@ impl Download<'_> {
         };
         let (id, piece) = (partial.torrent, partial.piece);
         self.in_progress.end(slot);
-        self.request_all |= core::mem::take(&mut self.waits_for_piece);
+        cx.wakes.turn(Wake::RequestAtPieceEnd, Wake::Request);
         if let Some(id) = id
             && let Some(geometry) = cx.torrents.get(id).and_then(|t| t.geometry)
             && let Some(piece) = geometry.piece(piece)
@@ -428,10 +429,9 @@ impl Download<'_> {
     }
 
     /// There is a free block: whoever went without may be asked cx.now, if it is worth the while.
-    pub(crate) fn fed(&mut self, _cx: &mut Context<'_>) {
-        if self.waits_for_block && self.blocks.free() > self.blocks.len() / 8 {
-            self.waits_for_block = false;
-            self.request_all = true;
+    pub(crate) fn fed(&mut self, cx: &mut Context<'_>) {
+        if self.blocks.free() > self.blocks.len() / 8 {
+            cx.wakes.turn(Wake::RequestAtFreeBlocks, Wake::Request);
         }
     }
 
@@ -442,7 +442,7 @@ impl Download<'_> {
             let (state, next) = (pending.state, self.pending.next(at));
             if !(but_asked && state != State::Reserved) {
                 self.drop_pending(cx, slot, at);
-                self.request_all = true;
+                cx.wakes.add(Wake::Request);
             }
             at = next;
         }
@@ -459,7 +459,7 @@ impl Download<'_> {
             self.cancel_pending(cx, slot, at);
             at = next;
         }
-        self.request_all = true;
+        cx.wakes.add(Wake::Request);
     }
 
     /// Takes one request back (BEP 3, cancel).

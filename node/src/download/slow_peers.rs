@@ -15,6 +15,7 @@ use crate::download::pending_blocks::{PendingBlock, State};
 use crate::download::pieces_in_progress;
 use crate::peer::origin;
 use crate::peer::{Conn, PIPELINE_MIN, Payload};
+use crate::wake::Wake;
 
 /// A peer that sent no whole block for so long, though asked, has snubbed us: it is asked for one block at a
 /// time, which others may be asked for too.
@@ -289,6 +290,6 @@ impl Download<'_> {
         {
             self.cancel_pending(cx, slot, pending);
         }
-        self.request_all = true;
+        cx.wakes.add(Wake::Request);
     }
 }

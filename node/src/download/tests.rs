@@ -1,10 +1,13 @@
 //! Requesting blocks, without a node.
 
+use core::time::Duration;
+
 use everseed_core::geometry::{BLOCK, BlockRef};
 
 use crate::api::Have;
 use crate::parts::small::{parts, peer};
 use crate::peer::Reason;
+use crate::wake::{Wake, Wakes};
 
 #[test]
 fn blocks_are_requested_while_there_is_memory() {
@@ -35,7 +38,7 @@ fn blocks_are_requested_while_there_is_memory() {
         (cx.peers[other].download.pending.len, download.blocks.free()),
         (2, 0)
     );
-    assert!(download.waits_for_block);
+    assert!(cx.wakes.has(Wake::RequestAtFreeBlocks));
 }
 
 #[test]
@@ -52,7 +55,7 @@ fn a_choke_gives_blocks_back() {
         // None of them was sent yet, so under Fast none will be answered either.
         assert_eq!(download.blocks.free(), 6, "fast {fast}");
         assert_eq!(cx.peers[slot].download.pending.len, 0, "fast {fast}");
-        assert!(download.request_all, "others are asked");
+        assert!(cx.wakes.has(Wake::Request), "others are asked");
     }
 }
 
@@ -101,4 +104,66 @@ fn the_rarest_piece_comes_first_and_counts_follow() {
     assert_eq!(counts(download), [1, 1, 1]);
     download.availability.peer_has_all(cx, b);
     assert_eq!(counts(download), [0, 0, 0], "seeds are not counted");
+}
+
+#[test]
+fn what_is_woken() {
+    type Step = fn(&mut super::Download<'_>, &mut crate::context::Context<'_>, usize);
+    // What is done to a peer that was asked for four of six blocks, and whether others are to be asked for more then.
+    let cases: [(&str, Step, bool); 6] = [
+        ("nothing", |_, _, _| (), false),
+        (
+            "a choke",
+            |download, cx, slot| download.choked_us(cx, slot).unwrap(),
+            true,
+        ),
+        (
+            "a review in time",
+            |download, cx, slot| download.review_pending(cx, slot, Duration::from_secs(5)),
+            false,
+        ),
+        (
+            "one request taken back, with blocks left",
+            |download, cx, slot| {
+                let at = cx.peers[slot].download.pending.head;
+                download.cancel_pending(cx, slot, at);
+            },
+            false,
+        ),
+        (
+            "one request taken back that others wait for",
+            |download, cx, slot| {
+                cx.wakes.add(Wake::RequestAtFreeBlocks);
+                let at = cx.peers[slot].download.pending.head;
+                download.cancel_pending(cx, slot, at);
+            },
+            true,
+        ),
+        (
+            "a piece ended that others wait for",
+            |download, cx, slot| {
+                cx.wakes.add(Wake::RequestAtPieceEnd);
+                let at = cx.peers[slot].download.pending.head;
+                let partial = download.pending.get(at).unwrap().partial;
+                download.give_up(cx, partial);
+            },
+            true,
+        ),
+    ];
+    for (name, step, woken) in cases {
+        let (mut parts, id) = parts(Have::Nothing);
+        let (download, cx) = (&mut parts.download, &mut parts.cx);
+        let slot = peer(cx, id, false);
+        download.availability.peer_has_all(cx, slot);
+        download.review(cx, slot);
+        download.unchoked_us(cx, slot).unwrap();
+        download.ask(cx, slot);
+        assert_eq!(
+            (cx.peers[slot].download.pending.len, cx.wakes),
+            (4, Wakes::default())
+        );
+        step(download, cx, slot);
+        assert_eq!(cx.wakes.take(Wake::Request), woken, "{name}");
+        assert_eq!(cx.wakes, Wakes::default(), "{name}");
+    }
 }

@@ -116,6 +116,15 @@ impl<'m> Peers<'m> {
         }
     }
 
+    /// Makes those ready that are not read, as the request queue was full.
+    pub(crate) fn make_unread_ready(&mut self) {
+        for slot in 0..self.len() {
+            if self.conns[slot].upload.queue_full && self.conns[slot].is_live() {
+                self.make_ready(slot);
+            }
+        }
+    }
+
     /// Takes the first connection off the ready list.
     pub(crate) fn next_ready(&mut self) -> Option<usize> {
         let slot = usize::from(self.first_ready);

@@ -13,6 +13,7 @@ use crate::peer::{Conn, ConnId, Reason, State};
 use crate::swarm::Swarm;
 use crate::swarm::timers;
 use crate::torrent;
+use crate::wake::Wake;
 
 impl Swarm<'_> {
     pub(crate) fn open(
@@ -57,7 +58,7 @@ impl Swarm<'_> {
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
         let callable = conn.callable();
         on.upload.queue.clear(&mut conn.upload.requests);
-        on.upload.slot_freed |= conn.upload.unchoked;
+        on.cx.wakes.add_if(Wake::FillSlots, conn.upload.unchoked);
         conn.upload.unchoked = false;
         conn.upload.interested = false;
         let served_us = core::mem::take(&mut conn.download.unchoked);

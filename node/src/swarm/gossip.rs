@@ -18,6 +18,7 @@ use crate::peer::{Conn, Reason, origin};
 use crate::swarm::Swarm;
 use crate::torrent::Torrent;
 use crate::torrent::gossip::Gossip;
+use crate::wake::Wake;
 
 impl Swarm<'_> {
     /// It is known where a peer can be called, if it was not before.
@@ -31,7 +32,7 @@ impl Swarm<'_> {
             && conn.extensions.pex.arrival == 0
         {
             conn.extensions.pex.arrival = torrent.gossip.came(addr);
-            self.pex.due = true;
+            on.cx.wakes.add(Wake::TellPeers);
         }
     }
 
@@ -43,7 +44,8 @@ impl Swarm<'_> {
         torrent: TorrentId,
         reason: Reason,
     ) {
-        self.pex.done(on.cx.peers.id(slot));
+        let freed = self.pex.done(on.cx.peers.id(slot));
+        on.cx.wakes.add_if(Wake::TellPeers, freed);
         let Some(peer) = told_of(on, slot, torrent) else {
             return;
         };
@@ -66,12 +68,12 @@ impl Swarm<'_> {
 
     /// Puts together what peers are to be told, as much as there is room for.
     pub(crate) fn tell_of_peers(&mut self, on: &mut Parts<'_>) {
-        while self.pex.due && self.pex.has_room() {
+        while on.cx.wakes.has(Wake::TellPeers) && self.pex.has_room() {
             let len = on.cx.peers.len();
             let (first, rest) = (self.pex.turn.min(len)..len, 0..self.pex.turn.min(len));
             let next = first.chain(rest).find(|&slot| is_due(on, slot));
             let Some(slot) = next else {
-                self.pex.due = false;
+                on.cx.wakes.take(Wake::TellPeers);
                 return;
             };
             self.pex.turn = slot + 1;

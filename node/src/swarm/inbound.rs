@@ -22,6 +22,7 @@ use crate::peer::{Payload, Reason, State};
 use crate::swarm::Swarm;
 use crate::swarm::stash::Stash;
 use crate::torrent;
+use crate::wake::Wake;
 
 type Verdict = Result<(), Reason>;
 
@@ -68,7 +69,7 @@ impl Swarm<'_> {
         match hog {
             Some(hog) => self.close(on, hog, Reason::Stalled),
             // Those who are served hold it all: `poll` comes back when some of it is free.
-            None => on.upload.waits_for_queue = true,
+            None => on.cx.wakes.add(Wake::ReadAtQueueRoom),
         }
         on.upload
             .queue
@@ -366,7 +367,7 @@ impl Swarm<'_> {
         }
         // Who is served next is seen to when the whole read was taken, however often it changed its
         // mind in it.
-        on.upload.slot_freed = true;
+        on.cx.wakes.add(Wake::FillSlots);
         self.both_seeds(on, slot)
     }
 
@@ -491,7 +492,7 @@ impl Swarm<'_> {
                     on.cx.peers[slot].extensions.encryption = hello.encryption;
                     on.cx.peers[slot].link.listen_port = hello.port.unwrap_or(0);
                     self.arrived(on, slot);
-                    self.pex.due = true;
+                    on.cx.wakes.add(Wake::TellPeers);
                 }
             }
             metadata::OUR_ID => {

@@ -11,6 +11,7 @@ use crate::peer::origin;
 use crate::swarm::Swarm;
 use crate::swarm::bans::BANNED_AT;
 use crate::torrent;
+use crate::wake::Wake;
 
 impl Swarm<'_> {
     /// A piece that was downloaded has been verified; false if it was none.
@@ -44,6 +45,7 @@ impl Swarm<'_> {
         }
         if on.cx.torrents.get(id).is_some_and(|t| t.lacks_metadata()) {
             on.cx.torrents.fetched(id);
+            on.cx.wakes.add(Wake::TellFetched);
             return true;
         }
         // It may be had already, by a late answer, and not be wanted any more.
@@ -90,7 +92,7 @@ impl Swarm<'_> {
             let strikes = if metadata { BANNED_AT } else { strikes };
             self.charge(on, giver, strikes);
         }
-        on.download.request_all = true;
+        on.cx.wakes.add(Wake::Request);
     }
 
     /// A piece is good: who gave it gets credit, and who gave bad copies of it before is found out.

@@ -12,6 +12,7 @@ use crate::peer::Reason;
 use crate::swarm::Swarm;
 use crate::torrent;
 use crate::torrent::Bits;
+use crate::wake::Wake;
 
 impl Swarm<'_> {
     pub(crate) fn verified(
@@ -28,7 +29,7 @@ impl Swarm<'_> {
 
     /// A piece that was there before is good or is not.
     fn found(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex, good: bool) {
-        on.cx.torrents.to_recheck = true;
+        on.cx.wakes.add(Wake::Recheck);
         let Some(torrent) = on.cx.torrents.get_mut(id) else {
             return;
         };
@@ -118,8 +119,8 @@ impl Swarm<'_> {
         if let (Some(torrent), Some(missing)) = (on.cx.torrents.get_mut(id), missing) {
             (torrent.missing, torrent.narrowed) = (missing, true);
         }
-        on.cx.torrents.left_out = true;
-        on.download.request_all = true;
+        on.cx.wakes.add(Wake::EndDownloads);
+        on.cx.wakes.add(Wake::Request);
     }
 
     /// Ends the downloads that lack nothing any more as something was left out.
@@ -142,7 +143,7 @@ impl Swarm<'_> {
             torrent.verifying = None;
         }
         on.download.in_progress.verify_again(id);
-        on.download.to_verify = true;
+        on.cx.wakes.add(Wake::Verify);
         self.count_missing(on, id);
         self.recheck(on, id);
         // Who waits for a piece has it verified.
@@ -157,7 +158,7 @@ impl Swarm<'_> {
     pub(crate) fn recheck(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.recheck = Some(0);
-            on.cx.torrents.to_recheck = true;
+            on.cx.wakes.add(Wake::Recheck);
         }
     }
 
@@ -175,7 +176,7 @@ impl Swarm<'_> {
                 fresh: true,
             });
         }
-        while on.cx.torrents.to_recheck {
+        while on.cx.wakes.has(Wake::Recheck) {
             let due = |t: &&torrent::Torrent| {
                 t.state == torrent::State::Active && t.recheck.is_some() && t.verifying.is_none()
             };
@@ -192,7 +193,7 @@ impl Swarm<'_> {
                 });
             }
         }
-        on.cx.torrents.to_recheck = false;
+        on.cx.wakes.take(Wake::Recheck);
         None
     }
 
@@ -202,7 +203,7 @@ impl Swarm<'_> {
             torrent.verifying = None;
             self.close_all(on, id, Reason::TorrentGone);
             on.download.in_progress.verify_again(id);
-            on.download.to_verify = true;
+            on.cx.wakes.add(Wake::Verify);
         }
     }
 

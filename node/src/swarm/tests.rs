@@ -9,6 +9,7 @@ use crate::discovery::candidates::{Named, PeerSource};
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::{Reason, State};
 use crate::swarm::Swarm;
+use crate::wake::Wake;
 
 fn swarm() -> Swarm<'static> {
     let identity = Identity {
@@ -56,7 +57,9 @@ fn a_close_gives_everything_back() {
     download.unchoked_us(cx, slot).unwrap();
     download.ask(cx, slot);
     assert!(download.blocks.free() < 6);
+    parts.cx.peers[slot].upload.unchoked = true;
     swarm().close(&mut parts, slot, Reason::Gone);
+    assert!(parts.cx.wakes.take(Wake::FillSlots) && parts.cx.wakes.take(Wake::Request));
     assert_eq!(parts.download.blocks.free(), 6);
     assert_eq!(parts.download.availability.counts, [0; 8]);
     assert_eq!(parts.cx.torrents.get(id).unwrap().conns, 0);

@@ -9,6 +9,7 @@ use crate::parts::Parts;
 use crate::peer::{Reason, State};
 use crate::swarm::Swarm;
 use crate::swarm::outbound::keep_alive_due;
+use crate::wake::Wake;
 
 /// How often connections are looked at while there are any.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ impl Swarm<'_> {
             }
             any |= on.cx.peers[slot].is_live();
         }
-        self.pex.due |= any;
+        on.cx.wakes.add_if(Wake::TellPeers, any);
         let limits = self.limits;
         on.upload.choking_round_if_due(&mut on.cx, &limits);
         self.next_sweep = any.then(|| on.cx.now + PERIOD);
@@ -72,7 +73,7 @@ impl Swarm<'_> {
             State::Open
                 if owed
                     && on.cx.now - conn.link.last_sent_at > STALL_TIMEOUT
-                    && !on.upload.waits_for_rate
+                    && !on.cx.wakes.has(Wake::SendAtRate)
                     && conn.upload.awaits_verify.is_none() =>
             {
                 Some(Reason::Stalled)

@@ -14,6 +14,7 @@ use crate::swarm::Swarm;
 use crate::swarm::inbound;
 use crate::swarm::outbound::{Cursor, Greeting, View};
 use crate::upload::request_queue;
+use crate::wake::Wake;
 
 impl Swarm<'_> {
     /// What a connection that is due needs.
@@ -61,7 +62,7 @@ impl Swarm<'_> {
         let anything = cursor.peek(&view).is_some();
         on.cx.peers[slot].upload.awaits_verify = awaits;
         if body && on.upload.rate.level(on.cx.now) < QUANTUM {
-            on.upload.waits_for_rate = true;
+            on.cx.wakes.add(Wake::SendAtRate);
             return None;
         }
         if anything {

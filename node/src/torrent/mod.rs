@@ -150,12 +150,6 @@ pub(crate) struct Torrents<'m> {
     pub(crate) names: Registry<'m>,
     slots: &'m mut [Torrent],
     bits: &'m mut [u8],
-    /// Whether some torrent may have pieces to verify that nobody waits for.
-    pub(crate) to_recheck: bool,
-    /// Whether a download may lack nothing more, as something was left out.
-    pub(crate) left_out: bool,
-    /// Whether the host may have to be told that a torrent's metadata is here.
-    to_tell: bool,
 }
 
 impl<'m> Torrents<'m> {
@@ -167,14 +161,7 @@ impl<'m> Torrents<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
         slots.fill(Torrent::EMPTY);
-        Torrents {
-            names,
-            slots,
-            bits,
-            to_recheck: false,
-            left_out: false,
-            to_tell: false,
-        }
+        Torrents { names, slots, bits }
     }
 
     /// Whether no memory is reserved for how often each piece of a torrent is there.

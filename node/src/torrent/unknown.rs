@@ -91,14 +91,8 @@ impl Torrents<'_> {
 
     /// The next torrent whose metadata is here, of which the host was not told.
     pub(crate) fn next_fetched(&mut self) -> Option<(TorrentId, u32)> {
-        if !self.to_tell {
-            return None;
-        }
         let due = |t: &&mut Torrent| t.stage == Stage::Fetched { told: false };
-        let Some(torrent) = self.slots.iter_mut().find(due) else {
-            self.to_tell = false;
-            return None;
-        };
+        let torrent = self.slots.iter_mut().find(due)?;
         torrent.stage = Stage::Fetched { told: true };
         let size = torrent.geometry.map_or(0, |g| g.piece_len());
         Some((torrent.id(), size))
@@ -110,6 +104,5 @@ impl Torrents<'_> {
             torrent.stage = Stage::Fetched { told: false };
             torrent.endgame = false;
         }
-        self.to_tell = true;
     }
 }

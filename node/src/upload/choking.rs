@@ -13,6 +13,7 @@ use crate::peer::{Conn, origin};
 use crate::upload::Upload;
 use crate::upload::choker::{self, Rank};
 use crate::upload::suggest::suggest;
+use crate::wake::Wake;
 
 /// The time between choking rounds (BEP 3).
 const ROUND: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Upload<'_> {
             .peers
             .line_up(self.ranks, |conn| conn.is_open() && conn.upload.interested);
         self.count_unchoked_from_same_ip(cx, len);
-        let (conns, throttled) = (&cx.peers, self.waits_for_rate);
+        let (conns, throttled) = (&cx.peers, cx.wakes.has(Wake::SendAtRate));
         let rank = |slot| {
             let conn = &conns[usize::from(slot)];
             Rank {

@@ -35,12 +35,6 @@ pub(crate) struct Upload<'m> {
     pub(crate) rounds: u32,
     /// The connection to which content was sent last.
     pub(crate) last_served: u16,
-    /// Whether some connection waits for the rate limit.
-    pub(crate) waits_for_rate: bool,
-    /// Whether some connection waits for room in the queue.
-    pub(crate) waits_for_queue: bool,
-    /// Whether an upload slot may have become free.
-    pub(crate) slot_freed: bool,
     /// The piece that a peer seems to find damaged, and when the next one may be looked at.
     pub(crate) suspect: Option<(TorrentId, PieceIndex)>,
     pub(crate) next_suspicion: Instant,
@@ -67,9 +61,6 @@ impl<'m> Upload<'m> {
             next_round: Instant::ZERO,
             rounds: 0,
             last_served: 0,
-            waits_for_rate: false,
-            waits_for_queue: false,
-            slot_freed: false,
             suspect: None,
             next_suspicion: Instant::ZERO,
         }
