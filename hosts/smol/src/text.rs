@@ -1,7 +1,5 @@
 //! What people read: sizes, times, text from strangers, progress.
 
-pub(crate) mod making;
-
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use counting::allocations;
 use everseed::options::seed::SeedArgs;
+use everseed::session::Front;
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
@@ -57,7 +58,7 @@ fn seed(folder: &Path) -> SocketAddr {
         quiet: true,
         ..SeedArgs::default()
     };
-    std::thread::spawn(move || everseed::session::run(args, None).unwrap());
+    std::thread::spawn(move || everseed::session::run(args, None, Front::nobody()).unwrap());
     addr
 }
 

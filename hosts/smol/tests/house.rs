@@ -60,3 +60,29 @@ fn files_are_short() {
         assert!(lines <= 600, "{name} has {lines} lines");
     }
 }
+
+/// Everything else tells its listener, or logs.
+#[test]
+fn only_the_command_line_prints() {
+    let prints = [
+        "io::stdout",
+        "io::stderr",
+        "println!",
+        "print!",
+        "text::Output",
+        "text::say",
+    ];
+    // Those that print for the command line, or are the log.
+    let may = ["cli", "text", "logging", "failure"];
+    let mut wrong = Vec::new();
+    for (name, code) in modules() {
+        let room = name.split("::").next().unwrap_or_default();
+        let found = prints.iter().filter(|print| code.contains(**print));
+        wrong.extend(
+            found
+                .filter(|_| !may.contains(&room))
+                .map(|p| format!("{name}: {p}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use counting::allocations;
 use everseed::options::get::Fetch;
 use everseed::options::seed::SeedArgs;
+use everseed::session::Front;
 use everseed_core::geometry::BLOCK;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
@@ -39,7 +40,9 @@ fn receiving_allocates_nothing() {
     };
     fs::create_dir(&fetch.out).unwrap();
     let args = arguments(&torrent, &folder);
-    std::thread::spawn(move || everseed::session::run(args, Some(&fetch)).unwrap());
+    std::thread::spawn(move || {
+        everseed::session::run(args, Some(&fetch), Front::nobody()).unwrap()
+    });
     let (stream, _) = listener.accept().unwrap();
     let mut seeder = Seeder::greet(stream, &torrent);
     let all = PIECES * BLOCKS;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::make::{Options, make};
+use everseed_disk::make::{Options, Report, make};
 use everseed_disk::{read_name, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 use rustix::fs::{Access, access};
 
+use crate::cli::making::Making;
 use crate::client::trackers;
 use crate::failure::{Failure, finish};
 use crate::logging::start_log;
@@ -20,7 +21,6 @@ use crate::options::args::{self, Stop};
 use crate::options::{making, seed};
 use crate::secrets::has_secret;
 use crate::storage::described::find_in;
-use crate::text::making::reporter;
 use crate::text::{Output, escape};
 
 pub(crate) const HELP: &str = "\
@@ -89,7 +89,10 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     if !args.options.private {
         say_if_private(&args.path);
     }
-    let made = make(&args.path, &args.out, &args.options, &mut reporter());
+    let mut making = Making::default();
+    let mut report = |report: Report<'_>| making.report(report);
+    let made = make(&args.path, &args.out, &args.options, &mut report);
+    drop(making);
     made.map_err(Failure::failed)?;
     let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
     print(&args.out, &metainfo)

@@ -6,12 +6,16 @@
 mod check;
 mod edit;
 pub(crate) mod make;
+mod making;
+mod notices;
 mod run;
 mod show;
+mod status;
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
@@ -19,7 +23,7 @@ use crate::failure::{FAILURE, Failure, USAGE, finish};
 use crate::logging::start_log;
 use crate::options::args::{self, Stop};
 use crate::options::{get, seed};
-use crate::session::outlive_long_files;
+use crate::session::{Front, outlive_long_files};
 use crate::text::{Output, escape, say};
 
 /// What `everseed --help` prints.
@@ -90,12 +94,12 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("seed") => {
             let args = seed::SeedArgs::parse(parser)?;
             start_log(args.log);
-            crate::session::run(args, None)
+            crate::session::run(args, None, front(status::interval))
         }
         Some("get") => {
             let (args, fetch) = get::Fetch::parse(parser)?;
             start_log(args.log);
-            crate::session::run(args, Some(&fetch))
+            crate::session::run(args, Some(&fetch), front(status::interval))
         }
         Some("run") => run::run(parser),
         Some("make") => make::run(parser),
@@ -104,6 +108,14 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("check") => check::run(parser),
         Some("help") => help(parser),
         _ => Err(unknown(command)),
+    }
+}
+
+/// Whoever started this process: it reads what is printed.
+fn front(numbers: fn(bool) -> Option<Duration>) -> Front {
+    Front {
+        notices: notices::printed(),
+        numbers,
     }
 }
 

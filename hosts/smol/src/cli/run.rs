@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use lexopt::Parser;
 
+use crate::cli::front;
+use crate::cli::status::interval_of_service;
 use crate::failure::{FAILURE, Failure, finish};
 use crate::logging::start_service_log;
 use crate::options::finding::Weight;
@@ -34,5 +36,5 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         return Err(Failure::Failed(refusals.join("\n")));
     }
     start_service_log(config.seed.log);
-    crate::session::service(&args, config)
+    crate::session::service(&args, config, front(interval_of_service))
 }

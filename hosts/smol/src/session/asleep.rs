@@ -16,6 +16,7 @@ use super::index::is_torrent;
 use super::item::{ItemStage, LibraryItem, Waking};
 use super::library::Library;
 use super::loader::LoadOutcome;
+use super::notice::Notice;
 use super::room::awake;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
@@ -24,7 +25,7 @@ use crate::net::engine::Engine;
 use crate::options::run::Item;
 use crate::storage::catalogue::DormantTorrent;
 use crate::storage::described::Description;
-use crate::text::{Output, escape};
+use crate::text::escape;
 
 impl Library {
     /// Takes in what slept in the last run, so that none of it has to be opened. What all can be awake at a time
@@ -85,10 +86,7 @@ impl Library {
         }
         let count = catalogue.count();
         if count > awake(&self.config) {
-            let mut out = Output::new();
-            out.line(format_args!("asleep: {count} torrents"));
-            let _ = out.finish();
-            return;
+            return torrents.notices.tell(Notice::Asleep(count));
         }
         let ids: Vec<_> = (0..catalogue.slots())
             .filter_map(|slot| catalogue.read(u16::try_from(slot).ok()?))
@@ -334,10 +332,8 @@ impl Library {
                     continue;
                 }
             }
-            let mut out = Output::new();
-            let shown = escape(path.as_os_str().as_encoded_bytes());
-            out.line(format_args!("stopped: {shown}"));
-            let _ = out.finish();
+            let shown = path.as_os_str().as_encoded_bytes();
+            torrents.notices.tell(Notice::Stopped(shown));
             let now = engine.now();
             engine.node.remove(now, id);
             torrents.state.parted_with(info_hash);

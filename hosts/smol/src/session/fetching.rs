@@ -10,6 +10,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::magnet::Magnet;
 use everseed_node::{Event, PeerSource};
 
+use super::front::Front;
 use super::listening::Listening;
 use super::opener::TorrentOpener;
 use super::opening::begin_download;
@@ -31,6 +32,7 @@ impl Session {
         state: StateFolder,
         listening: Listening,
         get: &Fetch,
+        front: Front,
     ) -> Result<ExitCode, Failure> {
         say_if_few(&args);
         let given = args.paths[0].clone();
@@ -48,7 +50,7 @@ impl Session {
             let memory = size(args.memory);
             Failure::Failed(format!("--memory {memory} is too little to fetch metadata"))
         })?;
-        let session = Session::new(&args, state, listening, lent, get.down);
+        let session = Session::new(&args, state, listening, lent, get.down, front);
         let mut session = session.map_err(Failure::Failed)?;
         session.open_listeners();
         let engine = Rc::clone(&session.engine);
@@ -107,6 +109,7 @@ impl Session {
             links: args.links,
             make: &args.make,
             own_tracker: &self.torrents.reach.own_tracker,
+            notices: &self.torrents.notices,
         };
         let source = sources.open(&state.torrent_file(info_hash));
         let source = source.map_err(|trouble| Failure::Failed(trouble.text()))?;

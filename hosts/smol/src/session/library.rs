@@ -19,11 +19,12 @@ use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
 use super::listening::{Listening, Said};
 use super::loader::{LoadOutcome, LoadRequest, Loaded, Loader};
 use super::network::Network;
+use super::notice::Notice;
+use super::numbers::{Numbers, in_short};
 use super::opener::OpenedTorrent;
-use super::reach::introduce;
+use super::reach::introduction;
 use super::room::awake;
 use super::scout::Scout;
-use super::status::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
 use super::torrents::{Torrents, numbers};
 use super::trouble::Trouble;
@@ -37,7 +38,6 @@ use crate::options::run::{Config, Item, RunArgs};
 use crate::secrets::mask_urls;
 use crate::session::systemd::Manager;
 use crate::storage::catalogue::Mark;
-use crate::text::Output;
 
 /// Everything that is looked after, awake or not.
 pub(super) struct Library {
@@ -125,7 +125,11 @@ impl Library {
             described: 0,
             waking: Vec::new(),
             most_known: room.torrents + room.asleep,
-            loader: Loader::new(torrents.state.clone(), torrents.alarm.clone()),
+            loader: Loader::new(
+                torrents.state.clone(),
+                torrents.alarm.clone(),
+                torrents.notices.clone(),
+            ),
             spawner,
             next_ticket: 0,
             next_poll: Instant::now(),
@@ -500,11 +504,10 @@ fn start(
         return Err(format!("{shown}: the same torrent is there already").into());
     }
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
-    let mut out = Output::new();
-    let only_ours = introduce(&source, &torrents.reach.links(), &mut out)?;
-    let _ = out.finish();
+    let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;
+    torrents.notices.tell(Notice::Torrent(&introduction));
     if only_ours {
-        torrents.reach.say_where();
+        torrents.reach.say_where(&torrents.notices);
     }
     Ok(torrents.add(engine, source, download))
 }
@@ -512,9 +515,9 @@ fn start(
 pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &LibraryItem) {
     if let ItemStage::Running(number) = managed.stage {
         if let Some(torrent) = torrents.managed.iter().find(|t| t.number() == number) {
-            let mut out = Output::new();
-            out.line(format_args!("stopped: {}", torrent.name()));
-            let _ = out.finish();
+            torrents
+                .notices
+                .tell(Notice::Stopped(torrent.content.name().as_bytes()));
             torrents.state.parted_with(torrent.info_hash());
         }
         torrents.drop_torrent(engine, number);

@@ -10,12 +10,12 @@ use super::item::{ItemStage, LibraryItem};
 use super::library::Library;
 use super::listening::Listening;
 use super::network::say_ours;
+use super::notice::{Notice, Notices};
 use super::opener::{OpenedTorrent, own_options};
-use super::reach::{Links, hosts, introduce};
+use super::reach::{Links, hosts, introduction};
 use super::torrents::Torrents;
 use crate::client::trackers;
 use crate::net::engine::Engine;
-use crate::text::Output;
 
 impl Library {
     /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
@@ -40,12 +40,12 @@ impl Library {
         let former = std::mem::replace(&mut torrents.reach.own_tracker, own_tracker);
         torrents.reach.leave(former);
         self.link_anew(torrents, |_| true);
-        torrents.reach.say_where_again();
+        torrents.reach.say_where_again(&torrents.notices);
     }
 
     /// Has the links of what is seeded name the address that we have now.
     pub(super) fn link_anew(&self, torrents: &Torrents, which: impl Fn(&LibraryItem) -> bool) {
-        let links = torrents.reach.links();
+        let (links, notices) = (torrents.reach.links(), torrents.notices.clone());
         let make = self.config.seed.make.clone();
         let named = !make.trackers.is_empty();
         let mut linked = Vec::new();
@@ -61,7 +61,7 @@ impl Library {
         // It writes to the disk.
         self.spawner.spawn(smol::unblock(move || {
             for (content, made) in linked {
-                if let Err(error) = link_anew(content, made, &make, &links) {
+                if let Err(error) = link_anew(content, made, &make, &links, &notices) {
                     log::error!("{error}; its links name our former address");
                 }
             }
@@ -69,13 +69,14 @@ impl Library {
     }
 }
 
-/// Prints the links of a torrent for which the built-in tracker is the only one, after that was written into its
+/// Tells the links of a torrent for which the built-in tracker is the only one, after that was written into its
 /// file if it was `made` here.
 fn link_anew(
     content: Arc<Content>,
     made: bool,
     options: &make::Options,
     links: &Links,
+    notices: &Notices,
 ) -> Result<(), String> {
     let own_tracker = &links.own_tracker;
     let (torrent, metainfo) = (content.torrent_file(), content.metainfo());
@@ -93,9 +94,7 @@ fn link_anew(
         fresh: None,
         found: None,
     };
-    let mut out = Output::new();
-    introduce(&source, links, &mut out)?;
-    // A reader that has gone away is no reason to stop seeding.
-    let _ = out.finish();
+    let (introduction, _) = introduction(&source, links)?;
+    notices.tell(Notice::Torrent(&introduction));
     Ok(())
 }

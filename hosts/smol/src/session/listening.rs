@@ -14,6 +14,7 @@ use everseed_core::tracker::Family;
 use log::Level;
 use rustix::io::Errno;
 
+use super::notice::{Notice, Notices};
 use crate::net::address::{reachable, sources};
 use crate::net::engine::Engine;
 use crate::net::listen::{Interface, Listen, PORT, interface};
@@ -21,7 +22,6 @@ use crate::net::proxy::Proxy;
 use crate::net::socket;
 use crate::net::way::{Exit, Way};
 use crate::options::seed::SeedArgs;
-use crate::text::Output;
 
 /// All places where it listens or will.
 pub(super) struct Listening {
@@ -32,6 +32,7 @@ pub(super) struct Listening {
     places: Vec<ListenAddress>,
     /// Whether sockets may not be tied to interfaces, but to their addresses alone.
     untied: bool,
+    notices: Notices,
     said: Said,
     next_look: Instant,
 }
@@ -62,13 +63,14 @@ enum Binding {
 }
 
 impl Listening {
-    pub(super) fn new(args: &SeedArgs) -> Listening {
+    pub(super) fn new(args: &SeedArgs, notices: Notices) -> Listening {
         Listening {
             wanted: args.listen.clone(),
             default: args.listen_default,
             proxy: args.proxy.clone(),
             places: Vec::new(),
             untied: false,
+            notices,
             said: Said::default(),
             next_look: Instant::now() + LOOK,
         }
@@ -284,7 +286,7 @@ impl Listening {
                     if said {
                         self.said.say(format!("{addr}: it listens now"));
                     }
-                    say_listening(addr);
+                    self.notices.tell(Notice::Listening(addr));
                 }
                 // Somebody else listens there since it was bound.
                 Err(error) => place.stage = Binding::Refused(error),
@@ -414,12 +416,6 @@ impl Said {
     }
 }
 
-fn say_listening(addr: SocketAddr) {
-    let mut out = Output::new();
-    out.line(format_args!("listening: {addr}"));
-    let _ = out.finish();
-}
-
 fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
     let who = match error.kind() {
         io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
@@ -463,7 +459,7 @@ mod tests {
             listen: vec!["wg0:0".parse().unwrap()],
             ..SeedArgs::default()
         };
-        let mut listening = Listening::new(&args);
+        let mut listening = Listening::new(&args, Notices::nobody());
         // Nothing is tied to an interface that is not there.
         listening.untied = true;
         let one = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -503,7 +499,7 @@ mod tests {
             listen: vec!["wg0:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()],
             ..SeedArgs::default()
         };
-        let mut listening = Listening::new(&args);
+        let mut listening = Listening::new(&args, Notices::nobody());
         listening.untied = true;
         let ports = |listening: &Listening| -> Vec<u16> {
             listening
@@ -558,7 +554,7 @@ mod tests {
             listen: listen.into(),
             ..SeedArgs::default()
         };
-        let mut listening = Listening::new(&args);
+        let mut listening = Listening::new(&args, Notices::nobody());
         listening.untied = true;
         let mut before: Vec<(Wish, u16)> = Vec::new();
         for round in 0..300 {

@@ -15,6 +15,7 @@ use everseed_disk::{Links, check, read_torrent, resolve};
 
 use super::fetch::{self, Download};
 use super::index::is_torrent;
+use super::notice::Notices;
 use super::opener::{OpenedTorrent, Renewed, TorrentOpener, is_given};
 use super::trouble::Trouble;
 use super::watch::settle_mark;
@@ -71,10 +72,12 @@ pub(super) struct Loaded {
 
 pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Download>), Trouble>;
 
-/// The threads, as the service sees them.
+/// The threads, as the session sees them and as they see it.
+#[derive(Clone)]
 pub(super) struct Loader {
     state: Arc<StateFolder>,
     alarm: Arc<Alarm>,
+    notices: Notices,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -98,10 +101,11 @@ const FETCHED: usize = 1;
 const HASHED: usize = 2;
 
 impl Loader {
-    pub(super) fn new(state: Arc<StateFolder>, alarm: Arc<Alarm>) -> Loader {
+    pub(super) fn new(state: Arc<StateFolder>, alarm: Arc<Alarm>, notices: Notices) -> Loader {
         Loader {
             state,
             alarm,
+            notices,
             shared: Arc::default(),
         }
     }
@@ -114,54 +118,53 @@ impl Loader {
             Item { path, .. } if is_torrent(path) => OPENED,
             _ => HASHED,
         };
-        queue(&self.state, &self.alarm, &self.shared, lane, order);
+        self.queue(lane, order);
     }
 
     /// The next outcome, if there is one.
     pub(super) fn next(&self) -> Option<Loaded> {
         lock(&self.shared).loaded.pop_front()
     }
-}
 
-fn queue(
-    state: &Arc<StateFolder>,
-    alarm: &Arc<Alarm>,
-    shared: &Arc<Mutex<Shared>>,
-    at: usize,
-    order: LoadRequest,
-) {
-    let mut held = lock(shared);
-    let lane = &mut held.lanes[at];
-    lane.orders.push_back(order);
-    if lane.running {
-        return;
-    }
-    let (state, alarm) = (Arc::clone(state), Arc::clone(alarm));
-    let theirs = Arc::clone(shared);
-    let work = move || work(&state, &alarm, &theirs, at);
-    let started = thread::Builder::new().name("load".into()).spawn(work);
-    match started {
-        Ok(_) => lane.running = true,
-        // The next order tries again.
-        Err(error) => log::error!("no thread to open torrents: {error}"),
-    }
-}
-
-fn work(state: &Arc<StateFolder>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>>, at: usize) {
-    loop {
-        let order = {
-            let lane = &mut lock(shared).lanes[at];
-            let Some(order) = lane.orders.pop_front() else {
-                lane.running = false;
-                return;
-            };
-            order
-        };
-        if at == OPENED && !order.known && !is_given(&order.item.path) {
-            // A folder of such a name.
-            queue(state, alarm, shared, HASHED, order);
-            continue;
+    fn queue(&self, at: usize, order: LoadRequest) {
+        let lane = &mut lock(&self.shared).lanes[at];
+        lane.orders.push_back(order);
+        if lane.running {
+            return;
         }
+        let theirs = self.clone();
+        let work = move || theirs.work(at);
+        let started = thread::Builder::new().name("load".into()).spawn(work);
+        match started {
+            Ok(_) => lane.running = true,
+            // The next order tries again.
+            Err(error) => log::error!("no thread to open torrents: {error}"),
+        }
+    }
+
+    fn work(&self, at: usize) {
+        loop {
+            let order = {
+                let lane = &mut lock(&self.shared).lanes[at];
+                let Some(order) = lane.orders.pop_front() else {
+                    lane.running = false;
+                    return;
+                };
+                order
+            };
+            if at == OPENED && !order.known && !is_given(&order.item.path) {
+                // A folder of such a name.
+                self.queue(HASHED, order);
+                continue;
+            }
+            let loaded = self.load(order);
+            lock(&self.shared).loaded.push_back(loaded);
+            self.alarm.ring();
+        }
+    }
+
+    fn load(&self, order: LoadRequest) -> Loaded {
+        let state = &*self.state;
         let described = state.described().added();
         let path = &order.item.path;
         let bad = is_torrent(path)
@@ -171,8 +174,8 @@ fn work(state: &Arc<StateFolder>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>
         let outcome = match order.bad.is_some() && order.bad == bad {
             // What was said about it holds.
             true => Some(Err(Trouble::Bad(String::new()))),
-            false => match renew(state, &order) {
-                Ok(None) => open(state, &order),
+            false => match renew(self, &order) {
+                Ok(None) => open(self, &order),
                 Ok(same) => {
                     renewed = same;
                     None
@@ -180,21 +183,20 @@ fn work(state: &Arc<StateFolder>, alarm: &Arc<Alarm>, shared: &Arc<Mutex<Shared>
                 Err(trouble) => Some(Err(trouble)),
             },
         };
-        lock(shared).loaded.push_back(Loaded {
+        Loaded {
             ticket: order.ticket,
             described,
-            in_doubt: is_in_doubt(state, &order, outcome.as_ref()),
+            in_doubt: is_in_doubt(self, &order, outcome.as_ref()),
             bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
             own_tracker: order.own_tracker,
             renewed,
             outcome,
-        });
-        alarm.ring();
+        }
     }
 }
 
 /// Whether nobody knows what a torrent file describes, though everything was done to find out.
-fn is_in_doubt(state: &StateFolder, order: &LoadRequest, outcome: Option<&LoadOutcome>) -> bool {
+fn is_in_doubt(loader: &Loader, order: &LoadRequest, outcome: Option<&LoadOutcome>) -> bool {
     let path = &order.item.path;
     if !is_torrent(path) || !path.is_absolute() {
         return false;
@@ -202,7 +204,7 @@ fn is_in_doubt(state: &StateFolder, order: &LoadRequest, outcome: Option<&LoadOu
     match outcome {
         Some(Ok(_)) => false,
         None => true,
-        Some(Err(_)) => match sources(state, order, None).claim(path) {
+        Some(Err(_)) => match opener(loader, order, None).claim(path) {
             Ok(known) => !known,
             Err(error) => {
                 log::error!("{error}");
@@ -212,13 +214,13 @@ fn is_in_doubt(state: &StateFolder, order: &LoadRequest, outcome: Option<&LoadOu
     }
 }
 
-fn sources<'a>(
-    state: &'a StateFolder,
+fn opener<'a>(
+    loader: &'a Loader,
     order: &'a LoadRequest,
     original: Option<&'a Path>,
 ) -> TorrentOpener<'a> {
     TorrentOpener {
-        state,
+        state: &loader.state,
         asked: order.asked,
         original,
         data: match &order.item.fetch {
@@ -230,25 +232,26 @@ fn sources<'a>(
         links: order.links,
         make: &order.make,
         own_tracker: &order.own_tracker,
+        notices: &loader.notices,
     }
 }
 
 /// What a torrent file that is seeded says now, unless it is of another torrent.
-fn renew(state: &StateFolder, order: &LoadRequest) -> Result<Option<Renewed>, Trouble> {
+fn renew(loader: &Loader, order: &LoadRequest) -> Result<Option<Renewed>, Trouble> {
     match order.running {
-        Some(running) => sources(state, order, None).renewed(&order.item.path, running),
+        Some(running) => opener(loader, order, None).renewed(&order.item.path, running),
         None => Ok(None),
     }
 }
 
-fn open(state: &StateFolder, order: &LoadRequest) -> Option<LoadOutcome> {
-    if let Err(reason) = is_there(&order.item, state) {
+fn open(loader: &Loader, order: &LoadRequest) -> Option<LoadOutcome> {
+    if let Err(reason) = is_there(&order.item, &loader.state) {
         return Some(Err(Trouble::Away(reason)));
     }
     if !order.known {
-        return Some(open_any(state, order));
+        return Some(open_any(loader, order));
     }
-    let source = sources(state, order, None).known(&order.item.path)?;
+    let source = opener(loader, order, None).known(&order.item.path)?;
     Some(source.map(|source| (looked_at(source), None)))
 }
 
@@ -258,14 +261,14 @@ fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
     source
 }
 
-fn open_any(state: &StateFolder, order: &LoadRequest) -> LoadOutcome {
+fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     let Item { path, fetch, .. } = &order.item;
     if let Some(before) = order.mark {
         let now = settle_mark(path, || false);
         // What a torrent file is now is heeded when it stays so.
         if now != Some(before)
             && is_torrent(path)
-            && let Some(source) = sources(state, order, None).as_before(path)
+            && let Some(source) = opener(loader, order, None).as_before(path)
         {
             return Ok((looked_at(source?), None));
         }
@@ -281,7 +284,7 @@ fn open_any(state: &StateFolder, order: &LoadRequest) -> LoadOutcome {
     }
     let kept = match fetch {
         Some(_) => {
-            let kept = fetch::torrent(state, path, &order.way);
+            let kept = fetch::torrent(&loader.state, path, &order.way);
             let kept = kept.map_err(|refusal| refused(path, refusal))?;
             let unknown = || Trouble::Unknown("its metadata is not here".to_owned());
             Some(kept.ok_or_else(unknown)?)
@@ -291,14 +294,15 @@ fn open_any(state: &StateFolder, order: &LoadRequest) -> LoadOutcome {
     // Where it is a copy of something that is somewhere.
     let original = kept.as_ref().and(Some(path.as_path()));
     let original = original.filter(|path| path.is_absolute());
-    let mut sources = sources(state, order, original);
+    let mut opener = opener(loader, order, original);
     if kept.is_some() {
-        sources.within = None;
+        opener.within = None;
     }
-    let source = looked_at(sources.open(kept.as_ref().unwrap_or(path))?);
+    let source = looked_at(opener.open(kept.as_ref().unwrap_or(path))?);
     let download = match fetch {
         Some(fetch) => {
-            let mut plan = fetch::plan(state, &source.content, fetch).map_err(|(text, _)| text)?;
+            let mut plan =
+                fetch::plan(&loader.state, &source.content, fetch).map_err(|(text, _)| text)?;
             // It may be a disk that is not mounted.
             plan.make_out = false;
             Some(plan)

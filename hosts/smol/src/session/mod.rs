@@ -21,6 +21,7 @@ mod dht;
 mod fetch;
 mod fetching;
 pub(crate) mod foresee;
+mod front;
 mod identity;
 mod index;
 mod item;
@@ -30,6 +31,8 @@ mod links;
 mod listening;
 mod loader;
 mod network;
+mod notice;
+mod numbers;
 mod opener;
 mod opening;
 mod port_map;
@@ -40,7 +43,6 @@ mod room;
 mod scan;
 mod scout;
 mod signals;
-mod status;
 mod systemd;
 mod torrent;
 mod torrents;
@@ -63,16 +65,18 @@ use everseed_node::{Event, Identity, Limits, PeerSource};
 use self::announcing::Failing;
 use self::dht::Neighbours;
 use self::fetch::UNFINISHED;
+pub use self::front::Front;
 use self::identity::{peer_id, random};
 use self::library::{Library, Reloaded};
 use self::listening::Listening;
 use self::network::say_ours;
+pub use self::notice::{Introduction, LeftOut, Notice, Notices};
+pub use self::numbers::Numbers;
 use self::port_map::PortMap;
 use self::reach::{Reach, hosts};
 use self::room::{limits, publicity};
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
-use self::status::{Numbers, Status};
 use self::torrent::ManagedTorrent;
 use self::torrents::{Torrents, numbers};
 use self::unknown::{Awaited, Unknowns};
@@ -88,17 +92,16 @@ use crate::options::seed::SeedArgs;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::state::StateFolder;
 use crate::storage::worker::Done;
-use crate::text::{Output, is_live, size};
 use crate::trace::Traced;
 use crate::web::clients::Clients;
 use crate::web::tracker::{PeerTable, serve};
 
 /// Seeds until it is told to stop, and downloads first what `get` says.
-pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure> {
+pub fn run(mut args: SeedArgs, get: Option<&Fetch>, front: Front) -> Result<ExitCode, Failure> {
     let state =
         StateFolder::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
     let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-    let mut listening = Listening::new(&args);
+    let mut listening = Listening::new(&args, front.notices.clone());
     // Links name the port of what is made here, and routers forward one that was chosen.
     let may_move = get.is_some() && args.public_address.is_none();
     let insisted = listening.insist(may_move);
@@ -107,20 +110,20 @@ pub fn run(mut args: SeedArgs, get: Option<&Fetch>) -> Result<ExitCode, Failure>
     if let Some(get) = get {
         let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
         let Some(kept) = kept else {
-            return Session::get_unknown(args, state, listening, get);
+            return Session::get_unknown(args, state, listening, get, front);
         };
         let given = std::mem::replace(&mut args.paths, vec![kept]);
         original = given.into_iter().next().filter(|path| path.is_file());
         args.data = Some(get.out.clone());
     }
     let original = original.and_then(|path| std::path::absolute(path).ok());
-    let mut session = Session::open(args, state, listening, get, original.as_deref())?;
+    let mut session = Session::open(args, state, listening, get, original.as_deref(), front)?;
     session.run().map_err(broken)
 }
 
 /// Seeds and downloads what a configuration file says.
-pub(crate) fn service(args: &RunArgs, config: Config) -> Result<ExitCode, Failure> {
-    let mut session = Session::open_service(args, config)?;
+pub(crate) fn service(args: &RunArgs, config: Config, front: Front) -> Result<ExitCode, Failure> {
+    let mut session = Session::open_service(args, config, front)?;
     let code = session.run().map_err(broken)?;
     if session.again {
         drop(session);
@@ -148,7 +151,10 @@ struct Session {
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
     web: Clients,
-    status: Status,
+    /// How often a notice says how everything stands.
+    numbers: Option<Duration>,
+    interval: fn(bool) -> Option<Duration>,
+    next_numbers: Instant,
     next_save: Instant,
     /// When files that nobody uses are looked for.
     next_close: Instant,
@@ -171,6 +177,7 @@ impl Session {
         listening: Listening,
         plan: Plan,
         download_bps: Option<u64>,
+        front: Front,
     ) -> Result<Session, String> {
         let local = listening.local();
         let reach = Reach::new(args, local);
@@ -179,12 +186,11 @@ impl Session {
             port: reach.told_port(),
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
-        let mut out = Output::new();
-        out.line(format_args!(
-            "memory: {} at most: {plan}",
-            size(args.memory)
-        ));
-        let _ = out.finish();
+        let notices = front.notices;
+        notices.tell(Notice::Memory {
+            most: args.memory,
+            plan: &plan.to_string(),
+        });
         let limits = Limits {
             download_bps,
             ..limits(args, &plan)
@@ -212,6 +218,7 @@ impl Session {
         let torrents = Torrents {
             state,
             alarm,
+            notices,
             signals: Rc::clone(&signals),
             managed: Vec::with_capacity(plan.torrents),
             catalogue: Rc::new(RefCell::new(catalogue)),
@@ -236,7 +243,9 @@ impl Session {
             neighbours: Neighbours::new(args),
             failing: Rc::default(),
             web: Clients::new(plan.web),
-            status: Status::new(args.quiet),
+            interval: front.numbers,
+            numbers: (front.numbers)(args.quiet),
+            next_numbers: Instant::now(),
             next_save: Instant::now() + SAVE,
             next_close: Instant::now(),
             next_peers: Instant::now(),
@@ -260,7 +269,7 @@ impl Session {
         self.tasks.turn();
         let goes_on = |s: &Session| !s.again && s.failed.is_none() && !s.goal_reached();
         while self.turn(CHORES)? == 0 && goes_on(self) {}
-        self.status.finish();
+        self.torrents.notices.tell(Notice::Ending);
         let code = self.farewell();
         flood::tell(true);
         code
@@ -269,7 +278,8 @@ impl Session {
     /// One round of everything, which waits no longer than `limit`; answers with the number of
     /// signals that came.
     fn turn(&mut self, limit: Duration) -> io::Result<u32> {
-        let patience = self.status.patience().unwrap_or(limit).min(limit);
+        let until = self.next_numbers.saturating_duration_since(Instant::now());
+        let patience = self.numbers.map_or(limit, |_| until.min(limit));
         let soon = self.torrents.tracker.borrow().has_uncalled();
         let patience = match soon
             || self
@@ -398,9 +408,7 @@ impl Session {
     /// Another configuration may want the numbers to be shown, or not.
     fn begin_status(&mut self) {
         if let Some(library) = &self.library {
-            let quiet = library.config.seed.quiet || !is_live(&io::stdout());
-            self.status.finish();
-            self.status = Status::new(quiet);
+            self.numbers = (self.interval)(library.config.seed.quiet);
         }
     }
 
@@ -461,11 +469,15 @@ impl Session {
         let unknown = self.torrents.unknown.say(engine, self.library.is_some());
         let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
-        self.status.show(|| Numbers {
-            unknown,
-            reachable,
-            ..numbers(engine, torrents)
-        });
+        if let Some(interval) = self.numbers.filter(|_| now >= self.next_numbers) {
+            self.next_numbers = now + interval;
+            let numbers = Numbers {
+                unknown,
+                reachable,
+                ..numbers(engine, torrents)
+            };
+            self.torrents.notices.tell(Notice::Numbers(&numbers));
+        }
     }
 
     /// Calls who asks the built-in tracker for peers: it may be unable to call us, or slow to, as some

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::make::{self, MakeError, Options};
+use everseed_disk::make::{self, MakeError, Options, Report};
 use everseed_disk::{
-    Choice, Content, Links, ReadError, check, find, read_torrent, resolve, unfinished,
+    Choice, Content, Links, ReadError, Skipped, check, find, read_torrent, resolve, unfinished,
 };
 
 use super::claims::{Claims, claims};
 use super::kept;
+use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use crate::client::trackers;
 use crate::storage::described::Description;
 use crate::storage::state::{StateFolder, close_to_others};
-use crate::text::making::reporter;
-use crate::text::{escape, say};
+use crate::text::escape;
 
 /// A torrent that can be seeded.
 pub(crate) struct OpenedTorrent {
@@ -77,6 +77,7 @@ pub(crate) struct TorrentOpener<'a> {
     pub(crate) make: &'a Options,
     /// The built-in tracker's announce URL.
     pub(crate) own_tracker: &'a str,
+    pub(crate) notices: &'a Notices,
 }
 
 impl TorrentOpener<'_> {
@@ -345,12 +346,8 @@ impl TorrentOpener<'_> {
 
     /// Whoever got a link to what was there before has to know.
     fn say_it_is_another(&self, path: &Path, before: &Path) {
-        let path = escape(path.as_os_str().as_encoded_bytes());
-        let before = before.file_stem().unwrap_or_default();
-        say(format_args!(
-            "{path} has changed, so it is a new torrent now; links to the former one, {}, lead nowhere",
-            escape(before.as_encoded_bytes()),
-        ));
+        let former = before.file_stem().unwrap_or_default().as_encoded_bytes();
+        self.notices.tell(Notice::Replaced { path, former });
     }
 
     /// The content of a torrent that was made before, unless files came, went or changed.
@@ -392,7 +389,20 @@ impl TorrentOpener<'_> {
 
     fn make(&self, path: &Path) -> Result<PathBuf, String> {
         let unnamed = self.state.folder().join("new.torrent");
-        let made = make::make(path, &unnamed, &self.options(), &mut reporter());
+        let mut not_included = 0;
+        let made = make::make(
+            path,
+            &unnamed,
+            &self.options(),
+            &mut |report| match report {
+                // Who names what is taken knows that the rest is not.
+                Report::Skipped(_, Skipped::NotIncluded) => not_included += 1,
+                Report::Skipped(path, why) => self.notices.tell(Notice::LeftOut(path, why)),
+                Report::Hashed { done, total } => self.notices.tell(Notice::Hashed(done, total)),
+            },
+        );
+        self.notices.tell(Notice::HashingEnded);
+        self.notices.tell(Notice::NotIncluded(not_included));
         made.map_err(|error| self.advise(&unnamed, &error))?;
         let info_hash = read(&unnamed)?.info_hash;
         let torrent = self.state.torrent_file(info_hash);

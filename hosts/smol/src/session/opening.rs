@@ -1,7 +1,6 @@
 //! How a session begins: with what is named on the command line, opened before anybody is let in, or with a
 //! configuration file, whose torrents are opened while others are served.
 
-use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,19 +9,19 @@ use everseed_disk::{Content, check};
 
 use super::Session;
 use super::fetch::{self, DISK_FULL, Download};
+use super::front::Front;
 use super::library::{Library, STARTING};
 use super::listening::Listening;
 use super::opener::{OpenedTorrent, TorrentOpener, is_given};
 use super::reach::Reach;
 use super::room::{plan, room, say_if_few};
-use super::status::Status;
 use crate::failure::Failure;
 use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
-use crate::text::{escape, is_live};
+use crate::text::escape;
 
 impl Session {
     /// Everything that is named, ready to run.
@@ -32,6 +31,7 @@ impl Session {
         listening: Listening,
         get: Option<&Fetch>,
         original: Option<&Path>,
+        front: Front,
     ) -> Result<Session, Failure> {
         let first = listening.local();
         let own_tracker = Reach::new(&args, first).own_tracker;
@@ -45,6 +45,7 @@ impl Session {
             links: args.links,
             make: &args.make,
             own_tracker: &own_tracker,
+            notices: &front.notices,
         };
         let paths = std::mem::take(&mut args.paths);
         let mut opened: Vec<(usize, OpenedTorrent)> = Vec::with_capacity(paths.len());
@@ -84,7 +85,7 @@ impl Session {
             .fit(args.memory)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let down = get.and_then(|get| get.down);
-        let session = Session::new(&args, state, listening, plan, down);
+        let session = Session::new(&args, state, listening, plan, down, front);
         let mut session = session.map_err(Failure::Failed)?;
         let introduced = session.torrents.introduce(&opened);
         introduced.map_err(Failure::Failed)?;
@@ -99,14 +100,18 @@ impl Session {
     }
 
     /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
-    pub(super) fn open_service(args: &RunArgs, config: Config) -> Result<Session, Failure> {
+    pub(super) fn open_service(
+        args: &RunArgs,
+        config: Config,
+        front: Front,
+    ) -> Result<Session, Failure> {
         let state = StateFolder::open_lasting(&config.seed.state, config.state_in_ram);
         let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
-        let mut listening = Listening::new(&config.seed);
+        let mut listening = Listening::new(&config.seed, front.notices.clone());
         listening.take();
         say_if_few(&config.seed);
         let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-        let session = Session::new(&config.seed, state, listening, room, config.down);
+        let session = Session::new(&config.seed, state, listening, room, config.down, front);
         let mut session = session.map_err(Failure::Failed)?;
         session.torrents.calm = true;
         session.open_listeners();
@@ -124,10 +129,6 @@ impl Session {
         library.name_items();
         library.load_catalogue(torrents, &mut engine);
         session.farewell = FAREWELL;
-        if !is_live(&io::stdout()) {
-            // Numbers every ten seconds are no news for a log.
-            session.status = Status::new(true);
-        }
         library.manager.ready();
         session.library = Some(library);
         drop(engine);

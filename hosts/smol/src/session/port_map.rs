@@ -14,6 +14,7 @@ use everseed_node::trace::Input;
 use super::identity::random;
 use super::listening::Listening;
 use super::network::say_ours;
+use super::notice::Notice;
 use super::torrents::Torrents;
 use crate::async_tasks::AsyncTasks;
 use crate::client::router::AskedRouter;
@@ -21,7 +22,6 @@ use crate::net::engine::Engine;
 use crate::net::routes::{Outside, outside};
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
-use crate::text::Output;
 
 /// See the module.
 pub(super) struct PortMap {
@@ -165,12 +165,7 @@ impl PortMap {
         if let (Some(standing), Some(router)) = (family.said, &family.router) {
             let text = describe(standing, router.gateway.ip, router.port);
             match mapped {
-                Some(_) => {
-                    let mut out = Output::new();
-                    out.line(format_args!("{text}"));
-                    // A reader that has gone away is no reason to stop seeding.
-                    let _ = out.finish();
-                }
+                Some(_) => torrents.notices.tell(Notice::Forwarded(&text)),
                 None => log::warn!("{text}"),
             }
             if let Some(trouble) = mapped.and_then(|addr| nat_beyond(addr, router.gateway.ip)) {

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::notice::{Introduction, Notice, Notices};
 use super::opener::OpenedTorrent;
 use crate::async_tasks::AsyncTasks;
 use crate::client::trackers;
@@ -17,7 +18,6 @@ use crate::net::address::PublicAddress;
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
 use crate::secrets::has_secret;
-use crate::text::{Output, escape};
 use crate::url::Url;
 use crate::web::tracker::PeerTable;
 
@@ -116,30 +116,28 @@ impl Reach {
     }
 
     /// Says once where links work that name the built-in tracker alone.
-    pub(super) fn say_where(&mut self) {
+    pub(super) fn say_where(&mut self, notices: &Notices) {
         let scope = scope_of(&self.own_tracker);
         if self.said == Some(scope) {
             return;
         }
         self.said = Some(scope);
-        let only = match scope {
+        let within = match scope {
             Scope::Public | Scope::Nowhere => return,
             Scope::Loopback => "on this machine",
             Scope::Link | Scope::Private => "within your network",
         };
-        let (tracker, port) = (&self.own_tracker, self.port);
-        let mut out = Output::new();
-        out.line(format_args!(
-            "note: torrents and links that name {tracker} work {only} only; for others forward port {port} (TCP) \
-             to this machine and name the address outside with --public-address HOST[:PORT]"
-        ));
-        let _ = out.finish();
+        notices.tell(Notice::WorksOnly {
+            tracker: &self.own_tracker,
+            within,
+            port: self.port,
+        });
     }
 
     /// Says it again if it was said and is something else now.
-    pub(super) fn say_where_again(&mut self) {
+    pub(super) fn say_where_again(&mut self, notices: &Notices) {
         if self.said.is_some() {
-            self.say_where();
+            self.say_where(notices);
         }
     }
 
@@ -194,12 +192,11 @@ fn scope_of(url: &str) -> Scope {
     ip.map_or(Scope::Public, Scope::of)
 }
 
-/// Prints what others need to know of a torrent. Answers whether the built-in tracker is the only one that is named.
-pub(super) fn introduce(
+/// What others need to know of a torrent, and whether the built-in tracker is the only one that is named.
+pub(super) fn introduction(
     source: &OpenedTorrent,
     links: &Links,
-    out: &mut Output,
-) -> Result<bool, String> {
+) -> Result<(Introduction, bool), String> {
     let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
     let own_tracker = links.own_tracker.as_str();
     let tiers = trackers::tiers(source.content.read_torrent_file(), metainfo)?;
@@ -207,27 +204,28 @@ pub(super) fn introduce(
     if trackers.is_empty() && !metainfo.private {
         trackers.push(own_tracker);
     }
-    out.line(format_args!(
-        "torrent: {}",
-        escape(torrent.as_os_str().as_encoded_bytes())
-    ));
-    out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    let mut introduction = Introduction {
+        torrent: torrent.as_os_str().as_encoded_bytes().to_owned(),
+        info_hash: metainfo.info_hash,
+        url: None,
+        magnet: None,
+    };
     let only_ours = trackers.iter().all(|url| *url == own_tracker);
     // A private torrent is joined with its torrent file alone, and secrets are given to nobody.
     if metainfo.private {
-        return Ok(only_ours);
+        return Ok((introduction, only_ours));
     }
     let all = trackers.len();
     trackers.retain(|url| !has_secret(url));
     if links.share && trackers.len() == all {
         let site = own_tracker.trim_end_matches("/announce");
         let hash = metainfo.info_hash;
-        out.line(format_args!("torrent-url: {site}/{hash}.torrent"));
+        introduction.url = Some(format!("{site}/{hash}.torrent"));
     }
     let name = source.content.name();
     let magnet = magnet(metainfo.info_hash, name, trackers, links.peer.as_deref());
-    out.line(format_args!("magnet: {magnet}"));
-    Ok(only_ours)
+    introduction.magnet = Some(magnet.to_string());
+    Ok((introduction, only_ours))
 }
 
 /// How often the name is looked up, as it may be that of a line whose address changes every day.

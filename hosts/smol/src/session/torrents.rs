@@ -11,10 +11,11 @@ use everseed_disk::Content;
 use everseed_node::Job;
 
 use super::fetch::Download;
+use super::notice::{Notice, Notices};
+use super::numbers::Numbers;
 use super::opener::OpenedTorrent;
 use super::reach::{self, Reach};
 use super::signals::Signals;
-use super::status::Numbers;
 use super::torrent::ManagedTorrent;
 use super::unknown::Unknowns;
 use crate::alarm::Alarm;
@@ -24,13 +25,13 @@ use crate::options::seed::Check;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
-use crate::text::Output;
 use crate::web::tracker::PeerTable;
 
 /// All torrents, and where what is known of them is kept.
 pub(super) struct Torrents {
     pub(super) state: Arc<StateFolder>,
     pub(super) alarm: Arc<Alarm>,
+    pub(super) notices: Notices,
     pub(super) signals: Rc<Signals>,
     /// Those that are awake.
     pub(super) managed: Vec<ManagedTorrent>,
@@ -53,17 +54,18 @@ pub(super) struct Torrents {
 }
 
 impl Torrents {
-    /// Prints what others need to know.
+    /// Tells what others need to know.
     pub(super) fn introduce(&mut self, sources: &[OpenedTorrent]) -> Result<(), String> {
-        let (links, mut out) = (self.reach.links(), Output::new());
+        let links = self.reach.links();
         let mut any = false;
         for source in sources {
-            any |= reach::introduce(source, &links, &mut out)?;
+            let (introduction, only_ours) = reach::introduction(source, &links)?;
+            let told = self.notices.insist(Notice::Torrent(&introduction));
+            told.map_err(|error| format!("standard output: {error}"))?;
+            any |= only_ours;
         }
-        let done = out.finish();
-        done.map_err(|error| format!("standard output: {error}"))?;
         if any {
-            self.reach.say_where();
+            self.reach.say_where(&self.notices);
         }
         Ok(())
     }
@@ -77,7 +79,13 @@ impl Torrents {
     ) -> usize {
         self.track(&source.content);
         let number = self.number();
-        let torrent = ManagedTorrent::new(number, source.content, source.tiers, download);
+        let torrent = ManagedTorrent::new(
+            number,
+            source.content,
+            source.tiers,
+            download,
+            self.notices.clone(),
+        );
         self.start(engine, torrent, (source.fresh, source.found));
         number
     }
@@ -91,7 +99,7 @@ impl Torrents {
     ) -> usize {
         self.track(&source.content);
         let number = self.number();
-        let torrent = ManagedTorrent::woken(number, source.content, id);
+        let torrent = ManagedTorrent::woken(number, source.content, id, self.notices.clone());
         self.start(engine, torrent, (source.fresh, source.found));
         number
     }

@@ -1,6 +1,5 @@
 //! What is downloaded, until it is complete and on the disk.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +13,10 @@ use super::{AWAY, EVERY, ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
+use crate::session::notice::{LeftOut, Notice};
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Task, Unwritten};
-use crate::text::{clear_live_line, escape, size};
+use crate::text::escape;
 
 /// The longest pause before what was written is read again.
 const DOUBT: Duration = Duration::from_secs(600);
@@ -160,9 +160,8 @@ impl ManagedTorrent {
             _ => "the same command goes on",
         };
         let left = self.left(engine);
-        clear_live_line(&mut io::stdout());
-        let (name, left) = (&self.name(), size(left));
-        let _ = writeln!(io::stdout(), "unfinished: {name}, {left} to come; {why}");
+        let name = self.content.name();
+        self.notices.tell(Notice::Unfinished { name, left, why });
     }
 
     /// Whether there is nothing of it yet, so that there is nothing to check.
@@ -202,14 +201,10 @@ impl ManagedTorrent {
             // That it is complete is said in a moment, when it is durable.
             return;
         }
-        clear_live_line(&mut io::stdout());
-        let _ = writeln!(
-            io::stdout(),
-            "downloading: {}, {} of {} to come",
-            self.name(),
-            size(left),
-            size(total),
-        );
+        self.notices.tell(Notice::Downloading {
+            name: self.content.name(),
+            left: (left, total),
+        });
     }
 
     /// Looks after a download; answers whether the node knows it and asks for its pieces.
@@ -297,13 +292,10 @@ impl ManagedTorrent {
         match synced {
             Ok(_) if download.narrowed => {
                 download.partly = true;
-                let left = size(self.left(engine));
-                clear_live_line(&mut io::stdout());
-                let _ = writeln!(
-                    io::stdout(),
-                    "complete but for {left} that cannot be written or read: {}",
-                    self.name()
-                );
+                self.notices.tell(Notice::Complete {
+                    name: self.content.name(),
+                    but: Some((self.left(engine), LeftOut::Unusable)),
+                });
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
@@ -316,15 +308,10 @@ impl ManagedTorrent {
                 engine.forget_files(&self.content);
                 self.fingerprint = fingerprint;
                 self.next_look = Instant::now() + EVERY;
-                clear_live_line(&mut io::stdout());
-                let (name, left) = (self.name(), size(self.left(engine)));
-                let _ = match kept {
-                    false => writeln!(io::stdout(), "complete: {name}"),
-                    true => writeln!(
-                        io::stdout(),
-                        "complete but for {left} in files that are kept as they are: {name}"
-                    ),
-                };
+                self.notices.tell(Notice::Complete {
+                    name: self.content.name(),
+                    but: kept.then(|| (self.left(engine), LeftOut::Kept)),
+                });
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }

@@ -12,7 +12,6 @@ mod sleep;
 pub(crate) mod stagnation;
 mod stuck;
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +27,7 @@ use everseed_node::{Event, Have};
 
 use self::faults::Faults;
 use super::fetch::Download;
+use super::notice::{Notice, Notices};
 use super::opener::Renewed;
 use crate::client::trackers;
 use crate::net::engine::Engine;
@@ -35,13 +35,14 @@ use crate::options::seed::Check;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Done, GIVEN_UP, Progress, Task};
-use crate::text::{Escaped, clear_live_line, escape, say};
+use crate::text::{Escaped, escape};
 
 /// One torrent.
 pub(crate) struct ManagedTorrent {
     pub(crate) content: Arc<Content>,
     /// Its number among those that are seeded.
     number: usize,
+    notices: Notices,
     /// How many trackers each tier has.
     tiers: Box<[u8]>,
     /// What its file says now, if it was written over since it was loaded.
@@ -112,11 +113,13 @@ impl ManagedTorrent {
         content: Arc<Content>,
         tiers: Box<[u8]>,
         download: Option<Download>,
+        notices: Notices,
     ) -> ManagedTorrent {
         content.grows(download.is_some());
         ManagedTorrent {
             content,
             number,
+            notices,
             tiers,
             renewed: None,
             when: Check::First,
@@ -440,9 +443,7 @@ impl ManagedTorrent {
                 if self.is_downloading() {
                     return self.begin_download(engine, state, id);
                 }
-                let out = &mut io::stdout();
-                clear_live_line(out);
-                let _ = writeln!(out, "seeding: {}", self.name());
+                self.notices.tell(Notice::Seeding(self.content.name()));
                 self.say_what_is_missing(engine, id);
             }
             Err(error) => {
@@ -483,18 +484,12 @@ impl ManagedTorrent {
                 };
                 log::warn!("{}: {first}{more}", self.name());
             }
-            let (torrent, root) = (self.content.torrent_file(), self.content.root());
-            let seeded = match stats.have {
-                0 => "so nothing is seeded",
-                _ => "the others are seeded",
-            };
-            say(format_args!(
-                "{}: {missing} of {pieces} pieces are missing or damaged, {seeded}; \
-                 `everseed check {} {}` names the files",
-                self.name(),
-                escape(torrent.as_os_str().as_encoded_bytes()),
-                escape(root.as_os_str().as_encoded_bytes()),
-            ));
+            self.notices.tell(Notice::Missing {
+                name: self.content.name(),
+                pieces: (missing, pieces),
+                torrent: self.content.torrent_file(),
+                root: &self.content.root(),
+            });
         }
     }
 

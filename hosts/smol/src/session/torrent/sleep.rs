@@ -12,13 +12,19 @@ use super::{ManagedTorrent, Phase};
 use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::fetch::Download;
+use crate::session::notice::Notices;
 use crate::storage::catalogue::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
 
 impl ManagedTorrent {
     /// A torrent that the node knows as `id`, asleep, and that is to be woken.
-    pub(crate) fn woken(number: usize, content: Arc<Content>, id: TorrentId) -> ManagedTorrent {
-        let mut woken = ManagedTorrent::new(number, content, Box::default(), None);
+    pub(crate) fn woken(
+        number: usize,
+        content: Arc<Content>,
+        id: TorrentId,
+        notices: Notices,
+    ) -> ManagedTorrent {
+        let mut woken = ManagedTorrent::new(number, content, Box::default(), None, notices);
         woken.known = Some(id);
         woken
     }

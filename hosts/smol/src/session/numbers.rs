@@ -1,30 +1,12 @@
-//! What a person sees while everseed seeds: one live line on a terminal, plain lines elsewhere.
-
-use std::io::Write;
-use std::time::{Duration, Instant};
+//! How a session stands, in numbers and in words.
 
 use everseed_node::Stats;
 
-use crate::text::{is_live, live_line, live_line_stands, percent, size};
+use crate::text::{percent, size};
 
-/// The line, and when it is due.
-pub(crate) struct Status {
-    kind: LineStyle,
-    next: Instant,
-    /// What was uploaded when, for the rate.
-    before: (Instant, u64, u64),
-    last: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LineStyle {
-    Live,
-    Plain,
-    Quiet,
-}
-
-/// What the line says.
-pub(crate) struct Numbers {
+/// How everything stands.
+#[derive(Clone, Debug)]
+pub struct Numbers {
     /// Torrents that are served, checked and away.
     pub(crate) serving: usize,
     pub(crate) checking: usize,
@@ -47,76 +29,13 @@ pub(crate) struct Numbers {
     pub(crate) unknown: Option<String>,
 }
 
-impl Status {
-    pub(crate) fn new(quiet: bool) -> Status {
-        let now = Instant::now();
-        let kind = match quiet {
-            true => LineStyle::Quiet,
-            false if is_live(&std::io::stdout()) => LineStyle::Live,
-            false => LineStyle::Plain,
-        };
-        Status {
-            kind,
-            next: now,
-            before: (now, 0, 0),
-            last: String::new(),
-        }
-    }
-
-    /// Time until the next line, if there is ever to be one.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        let wait = self.next.saturating_duration_since(Instant::now());
-        (self.kind != LineStyle::Quiet).then_some(wait)
-    }
-
-    /// Shows the line if it is due and says anything new.
-    pub(crate) fn show(&mut self, numbers: impl FnOnce() -> Numbers) {
-        let now = Instant::now();
-        if self.kind == LineStyle::Quiet || now < self.next {
-            return;
-        }
-        self.next = now
-            + match self.kind {
-                LineStyle::Live => LIVE,
-                _ => PLAIN,
-            };
-        let numbers = numbers();
-        let (up, down) = self.rates(now, &numbers.node);
-        let line = match numbers.download {
-            _ if numbers.unknown.is_some() => numbers.unknown.unwrap_or_default(),
-            Some(progress) if numbers.checking == 0 => fetching(&numbers, progress, down, up),
-            _ => describe(&numbers, up),
-        };
-        let gone = self.kind == LineStyle::Live && !live_line_stands();
-        if gone || line != self.last {
-            self.print(&line);
-            self.last = line;
-        }
-    }
-
-    /// Leaves the live line behind, before other lines are printed.
-    pub(crate) fn finish(&mut self) {
-        if live_line_stands() {
-            let _ = writeln!(std::io::stdout());
-        }
-    }
-
-    /// Bytes per second since the last line, up and down.
-    fn rates(&mut self, now: Instant, node: &Stats) -> (u64, u64) {
-        let fresh = (now, node.uploaded, node.downloaded);
-        let (then, up, down) = std::mem::replace(&mut self.before, fresh);
-        let ms = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
-        let rate = |bytes: u64| bytes.saturating_mul(1000) / ms.max(1);
-        (rate(node.uploaded - up), rate(node.downloaded - down))
-    }
-
-    fn print(&self, line: &str) {
-        let mut out = std::io::stdout().lock();
-        // A reader that has gone away is no reason to stop seeding.
-        if self.kind == LineStyle::Live {
-            live_line(&mut out, line);
-        } else {
-            let _ = writeln!(out, "{line}");
+impl Numbers {
+    /// A line for people; bytes per second go up and down.
+    pub(crate) fn line(&self, (up, down): (u64, u64)) -> String {
+        match self.download {
+            _ if self.unknown.is_some() => self.unknown.clone().unwrap_or_default(),
+            Some(progress) if self.checking == 0 => fetching(self, progress, down, up),
+            _ => describe(self, up),
         }
     }
 }
@@ -215,9 +134,6 @@ fn ratio(uploaded: u64, content: u64) -> String {
     let hundredths = u128::from(uploaded) * 100 / u128::from(content.max(1));
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
-
-const LIVE: Duration = Duration::from_secs(1);
-const PLAIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

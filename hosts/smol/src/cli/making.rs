@@ -10,38 +10,43 @@ use everseed_disk::make::Report;
 use crate::text::{Progress, escape, say};
 
 /// Tells a person what is left out and how far the hashing is.
-pub(crate) fn reporter() -> impl FnMut(Report<'_>) {
-    let mut progress: Option<Progress> = None;
-    let mut not_included = NotIncluded(0);
-    move |report| match report {
-        // Who names what is taken knows that the rest is not.
-        Report::Skipped(_, Skipped::NotIncluded) => not_included.add(),
-        Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
-        Report::Hashed { done, total } => progress
-            .get_or_insert_with(|| Progress::new("hashed", total))
-            .update(done),
-    }
+#[derive(Default)]
+pub(crate) struct Making {
+    progress: Option<Progress>,
+    not_included: u64,
 }
 
-/// How many files fit no pattern of `--include`.
-struct NotIncluded(u64);
-
-impl NotIncluded {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-}
-
-impl Drop for NotIncluded {
-    fn drop(&mut self) {
-        match self.0 {
-            0 => {}
-            n => say(format_args!("left out, no --include fits: {n} files")),
+impl Making {
+    /// Tells one thing.
+    pub(crate) fn report(&mut self, report: Report<'_>) {
+        match report {
+            // Who names what is taken knows that the rest is not.
+            Report::Skipped(_, Skipped::NotIncluded) => self.not_included += 1,
+            Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
+            Report::Hashed { done, total } => self
+                .progress
+                .get_or_insert_with(|| Progress::new("hashed", total))
+                .update(done),
         }
     }
 }
 
-fn skipped(path: &Path, why: Skipped) -> String {
+impl Drop for Making {
+    fn drop(&mut self) {
+        not_included(self.not_included);
+    }
+}
+
+/// Says how many files fit no pattern of `--include`.
+pub(crate) fn not_included(count: u64) {
+    match count {
+        0 => {}
+        n => say(format_args!("left out, no --include fits: {n} files")),
+    }
+}
+
+/// Says why something is not part of a torrent.
+pub(crate) fn skipped(path: &Path, why: Skipped) -> String {
     let path = escape(path.as_os_str().as_encoded_bytes());
     match why {
         Skipped::Symlink => {

@@ -1,0 +1,69 @@
+//! How it stands, for a person: one live line on a terminal, plain lines elsewhere.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use everseed_node::Stats;
+
+use crate::session::Numbers;
+use crate::text::{is_live, live_line, live_line_stands};
+
+/// How often a person is shown how it stands, if at all.
+pub(crate) fn interval(quiet: bool) -> Option<Duration> {
+    match quiet {
+        true => None,
+        false if is_live(&io::stdout()) => Some(LIVE),
+        false => Some(PLAIN),
+    }
+}
+
+/// The same of a service: numbers every ten seconds are no news for a log.
+pub(crate) fn interval_of_service(quiet: bool) -> Option<Duration> {
+    interval(quiet || !is_live(&io::stdout()))
+}
+
+/// The line as it was shown last.
+pub(crate) struct StatusLine {
+    /// What went up and down until when, for the rates.
+    before: (Instant, u64, u64),
+    last: String,
+}
+
+impl StatusLine {
+    pub(crate) fn new() -> StatusLine {
+        StatusLine {
+            before: (Instant::now(), 0, 0),
+            last: String::new(),
+        }
+    }
+
+    /// Shows the line if it says anything new.
+    pub(crate) fn show(&mut self, numbers: &Numbers) {
+        let rates = self.rates(Instant::now(), &numbers.node);
+        let line = numbers.line(rates);
+        let live = is_live(&io::stdout());
+        let gone = live && !live_line_stands();
+        if !gone && line == self.last {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        // A reader that has gone away is no reason to stop seeding.
+        match live {
+            true => live_line(&mut out, &line),
+            false => drop(writeln!(out, "{line}")),
+        }
+        self.last = line;
+    }
+
+    /// Bytes per second since the last line, up and down.
+    fn rates(&mut self, now: Instant, node: &Stats) -> (u64, u64) {
+        let fresh = (now, node.uploaded, node.downloaded);
+        let (then, up, down) = std::mem::replace(&mut self.before, fresh);
+        let ms = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
+        let rate = |bytes: u64| bytes.saturating_mul(1000) / ms.max(1);
+        (rate(node.uploaded - up), rate(node.downloaded - down))
+    }
+}
+
+const LIVE: Duration = Duration::from_secs(1);
+const PLAIN: Duration = Duration::from_secs(10);
