@@ -389,7 +389,7 @@ impl<'m> Node<'m> {
         dial.or_else(|| self.parts.discovery.action(&mut self.parts.cx))
     }
 
-    /// Takes a datagram that came to the host's UDP socket: an answer of a tracker.
+    /// Takes a datagram that came to the host's UDP socket: an answer of a tracker, a node of the DHT, a call by uTP.
     pub fn datagram(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         self.parts.cx.now = now;
         let Parts { cx, discovery, .. } = &mut self.parts;
@@ -404,6 +404,9 @@ impl<'m> Node<'m> {
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
         self.parts.cx.now = now;
+        if let Some(sent) = self.parts.discovery.utp.poll_datagram(packet) {
+            return Some(sent);
+        }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.parts.discovery.seeker.deadline()) {
             let Parts { cx, discovery, .. } = &mut self.parts;

@@ -14,6 +14,7 @@ use crate::discovery::dht::{Dht, Mode};
 use crate::discovery::lsd::Lsd;
 use crate::discovery::seeker::Seeker;
 use crate::discovery::udp_trackers::UdpTrackers;
+use crate::discovery::utp::Utp;
 use crate::download::Download;
 use crate::download::availability::Availability;
 use crate::download::pending_blocks::{self, PendingBlocks};
@@ -74,6 +75,7 @@ impl<'m> Parts<'m> {
                 udp: UdpTrackers::new(memory.udp_announces),
                 lsd: Lsd::new(Rng::new(!seed.rotate_left(16)).bits32()),
                 seeker: Seeker::new(dht, memory.turns),
+                utp: Utp::default(),
                 key: Rng::new(!seed).bits32(),
             },
         };

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use everseed_tests::PATIENCE;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
@@ -27,6 +28,27 @@ fn get(seeder: &Seeder, net: &Net, args: &[&str]) -> (Getter, SocketAddr) {
     let mut getter = Getter::start(&seeder.torrent(), listen, Dir::new("get"), &args);
     getter.wait_for("listening: ");
     (getter, listen)
+}
+
+/// Who calls by uTP (BEP 29) is told at once that it is not spoken here, and does not wait for a time-out.
+#[test]
+fn calls_by_utp_are_refused() {
+    let net = Net::new();
+    let dir = Dir::new("utp");
+    let content = Content::file("utp.bin", 100_000, 71);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&dir);
+    let socket = UdpSocket::bind(net.addr(Family::V4)).unwrap();
+    socket.connect(seeder.addr()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Type and version, no extension, the connection's id, two times, the window, its number, what it acknowledges.
+    let call = [&[0x41, 0, 7, 9][..], &[0; 12], &[5, 6, 0, 0]].concat();
+    socket.send(&call).unwrap();
+    let mut refusal = [0; 100];
+    let len = socket.recv(&mut refusal).expect("a refusal");
+    assert_eq!(len, 20);
+    assert_eq!(refusal[..4], [0x31, 0, 7, 9]);
+    assert_eq!(refusal[18..20], [5, 6]);
+    seeder.stop();
 }
 
 fn ends_well(getter: Getter, content: &Content) {

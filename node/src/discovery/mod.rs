@@ -10,6 +10,7 @@ pub mod scope;
 pub(crate) mod seeker;
 pub mod udp_tracker;
 pub mod udp_trackers;
+pub(crate) mod utp;
 
 use core::net::SocketAddr;
 
@@ -24,6 +25,7 @@ use crate::discovery::candidates::{Candidates, Named, PeerSource};
 use crate::discovery::lsd::Lsd;
 use crate::discovery::seeker::Seeker;
 use crate::discovery::udp_trackers::UdpTrackers;
+use crate::discovery::utp::Utp;
 use crate::peer::origin;
 use crate::torrent::Torrents;
 
@@ -35,6 +37,7 @@ pub(crate) struct Discovery<'m> {
     pub(crate) udp: UdpTrackers<'m>,
     pub(crate) lsd: Lsd,
     pub(crate) seeker: Seeker<'m>,
+    pub(crate) utp: Utp,
     /// By it, trackers know us again when our address has changed.
     pub(crate) key: u32,
 }
@@ -79,7 +82,8 @@ impl Discovery<'_> {
     /// Takes a datagram of whoever sent it.
     pub(crate) fn datagram(&mut self, cx: &Context<'_>, from: SocketAddr, packet: &[u8]) {
         let candidates = &mut self.candidates;
-        if self.seeker.datagram(cx, candidates, from, packet) {
+        let is_call = self.utp.datagram(from, packet);
+        if is_call || self.seeker.datagram(cx, candidates, from, packet) {
             return;
         }
         let mut on_peer = |job: &Job, peer| {
