@@ -174,14 +174,6 @@ impl Head {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let free = self.bytes.iter_mut().skip(usize::from(self.len));
-        for (to, from) in free.zip(bytes) {
-            *to = *from;
-            self.len = self.len.saturating_add(1);
-        }
-    }
 }
 
 /// The longest head: `request`, `cancel` and `reject` with their length prefix.
@@ -199,44 +191,37 @@ impl Message {
         }
     }
 
+    /// Bytes of the head, with its length prefix: 4 to 17.
+    pub fn head_len(&self) -> u32 {
+        match self {
+            Message::KeepAlive => 4,
+            _ => fixed_len(self.id()).saturating_add(5),
+        }
+    }
+
     /// The head, with a length prefix that counts the payload to come.
     pub fn encode(&self) -> Head {
-        let mut fields = Head {
-            bytes: [0; HEAD],
-            len: 0,
-        };
-        match *self {
-            Message::KeepAlive => {
-                return Head {
-                    bytes: [0; HEAD],
-                    len: 4,
-                };
-            }
-            Message::Have(n) | Message::Suggest(n) | Message::AllowedFast(n) => {
-                fields.put(&n.to_be_bytes());
-            }
+        // Whatever is shorter than four bytes stands at the front of the first word.
+        let [first, second, third] = match *self {
+            Message::Have(n) | Message::Suggest(n) | Message::AllowedFast(n) => [n, 0, 0],
             Message::Request(block) | Message::Cancel(block) | Message::Reject(block) => {
-                fields.put(&block.index.to_be_bytes());
-                fields.put(&block.begin.to_be_bytes());
-                fields.put(&block.len.to_be_bytes());
+                [block.index, block.begin, block.len]
             }
-            Message::Piece(block) => {
-                fields.put(&block.index.to_be_bytes());
-                fields.put(&block.begin.to_be_bytes());
-            }
-            Message::Port(port) => fields.put(&port.to_be_bytes()),
-            Message::Extended { id, .. } => fields.put(&[id]),
-            _ => {}
-        }
-        let fixed = u32::from(fields.len).saturating_add(1);
-        let mut head = Head {
-            bytes: [0; HEAD],
-            len: 0,
+            Message::Piece(block) => [block.index, block.begin, 0],
+            Message::Port(port) => [u32::from(port) << 16, 0, 0],
+            Message::Extended { id, .. } => [u32::from(id) << 24, 0, 0],
+            _ => [0; 3],
         };
-        head.put(&fixed.saturating_add(self.payload()).to_be_bytes());
-        head.put(&[self.id()]);
-        head.put(fields.bytes());
-        head
+        let head_len = self.head_len();
+        let prefix = head_len.saturating_sub(4).saturating_add(self.payload());
+        let [a, b, c, d] = prefix.to_be_bytes();
+        let [e, f, g, h] = first.to_be_bytes();
+        let [i, j, k, l] = second.to_be_bytes();
+        let [m, n, o, p] = third.to_be_bytes();
+        Head {
+            bytes: [a, b, c, d, self.id(), e, f, g, h, i, j, k, l, m, n, o, p],
+            len: u8::try_from(head_len).unwrap_or(0),
+        }
     }
 
     fn id(&self) -> u8 {
@@ -258,7 +243,7 @@ impl Message {
             Message::AllowedFast(_) => id::ALLOWED_FAST,
             Message::Extended { .. } => id::EXTENDED,
             Message::Unknown { id, .. } => id,
-            // It has no id: `encode` answers before it asks.
+            // It has none; what is written in its place is not sent.
             Message::KeepAlive => 0,
         }
     }
@@ -583,6 +568,7 @@ mod tests {
         let (mut stream, mut expected) = (Vec::new(), Vec::new());
         for (message, bytes) in table() {
             assert_eq!(message.encode().bytes(), bytes, "{message:?}");
+            assert_eq!(message.head_len() as usize, bytes.len(), "{message:?}");
             stream.extend_from_slice(&bytes);
             stream.extend((0..message.payload()).map(|i| i as u8));
             expected.push(message);

@@ -403,7 +403,7 @@ impl View<'_> {
             Out::Piece(block) => PIECE_HEAD + block.len,
             _ => {
                 let head = self.head(out);
-                head.encode().bytes().len() as u32 + head.payload()
+                head.head_len() + head.payload()
             }
         }
     }
