@@ -2,11 +2,11 @@
 //! can hold no borrow that ends.
 
 use std::hash::{BuildHasher, RandomState};
-use std::mem::MaybeUninit;
 
 use everseed_core::rng::Rng;
 use everseed_disk::Content;
-use everseed_node::memory::{Lender, Sizes};
+use everseed_heap::Heap;
+use everseed_node::memory::Sizes;
 use everseed_node::{Identity, Limits, Memory, Node};
 
 /// Connections.
@@ -47,21 +47,4 @@ pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
         download_bps: None,
     };
     Node::new(memory, identity, limits, seed)
-}
-
-/// Memory from the heap, for good.
-struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-
-    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-
-    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
 }

@@ -5,11 +5,10 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use everseed_core::time::Instant;
+use everseed_heap::Heap;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node};
-
-use crate::world::Heap;
 
 /// What became of a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,7 +4,6 @@ mod traffic;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use everseed_core::pool::BlockId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Intervals};
+use everseed_heap::Heap;
 use everseed_node::discovery::announcer::Job;
-use everseed_node::memory::{Lender, Sizes};
+use everseed_node::memory::Sizes;
 use everseed_node::{
     Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Reason,
     StorageError, TorrentStats, Wanted,
@@ -125,23 +125,6 @@ const NAMED: usize = 50;
 
 const CONNS: u32 = 80;
 const BLOCKS: u32 = 64;
-
-/// Memory from the heap, for good.
-pub(crate) struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-
-    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-
-    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
-}
 
 /// A host's address; there is one for each number.
 fn address(host: usize) -> SocketAddr {

@@ -31,12 +31,11 @@
 //! the page cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use everseed_core::geometry::{BLOCK, Geometry};
+use everseed_heap::Heap;
 use everseed_node::Memory;
-use everseed_node::memory::BITS_PER_BLOCK;
-use everseed_node::memory::{Lender, Sizes};
+use everseed_node::memory::{BITS_PER_BLOCK, Sizes};
 
 use crate::net::socket::{self, Held};
 use crate::net::udp;
@@ -423,23 +422,6 @@ const MAX_IN_PROGRESS_BITS: usize = 64 * 1024;
 
 /// Peers whose pieces are remembered, a bit each.
 const PEERS_WITH_BITS: usize = 100;
-
-/// Memory from the heap, for good.
-struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-
-    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-
-    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
-}
 
 #[cfg(test)]
 mod tests {

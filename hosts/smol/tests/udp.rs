@@ -1,6 +1,5 @@
 //! The node's announces to small UDP trackers on loopback, through the host's own sockets.
 
-use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use everseed_core::geometry::Geometry;
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant as NodeTime;
 use everseed_core::tracker::Family;
+use everseed_heap::Heap;
 use everseed_node::discovery::udp_tracker::Announced;
-use everseed_node::memory::{Lender, Sizes};
+use everseed_node::memory::Sizes;
 use everseed_node::{Action, Event, Have, Identity, Memory, Node, PACKET_MAX};
 use smol::block_on;
 
@@ -125,22 +125,6 @@ fn node() -> Node<'static> {
         .unwrap();
     node.announce(NodeTime::from_secs(1), id, 0, 1).unwrap();
     node
-}
-
-struct Heap;
-
-impl Lender<'static> for Heap {
-    fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
-        vec![value; len].leak()
-    }
-
-    fn made<T: 'static>(&mut self, len: usize, mut make: impl FnMut() -> T) -> &'static mut [T] {
-        Vec::leak((0..len).map(|_| make()).collect())
-    }
-
-    fn room<T: 'static>(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
-        Box::leak(Box::new_uninit_slice(len))
-    }
 }
 
 /// A tracker that answers each UDP packet with what `answer` makes of it.
