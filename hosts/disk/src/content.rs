@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use everseed_core::geometry::{Geometry, PieceIndex};
 use everseed_core::hash::{Digest, Sha1};
@@ -55,7 +55,10 @@ pub struct Content {
     known: Mutex<Option<(u64, u64, Stamp)>>,
     name: Box<str>,
     metainfo: Metainfo,
+    /// Where it was found, or is to be laid.
     layout: Layout,
+    /// Where it was moved to since.
+    moved: OnceLock<Layout>,
     index: Index,
     renames: Arc<Renames>,
     renamed: Renamed,
@@ -165,7 +168,7 @@ impl Content {
 
     /// The content's file or folder.
     pub fn root(&self) -> PathBuf {
-        self.layout.root()
+        self.layout().root()
     }
 
     /// The files in the torrent's order, read from the torrent file one at a time.
@@ -183,7 +186,7 @@ impl Content {
 
     /// Where a file lies.
     pub fn path_of(&self, entry: &Entry) -> PathBuf {
-        self.layout.whole(&self.place_of(entry))
+        self.layout().whole(&self.place_of(entry))
     }
 
     /// Whether a file is there and long enough; its bytes are not looked at.
@@ -191,7 +194,7 @@ impl Content {
         if entry.kind != FileKind::Data {
             return Ok(());
         }
-        let stat = self.layout.named().stat_file(&self.place_of(entry));
+        let stat = self.layout().named().stat_file(&self.place_of(entry));
         let stat = stat.map_err(|failure| ReadError::open(self.path_of(entry), failure))?;
         if u64::try_from(stat.st_size).is_ok_and(|size| size >= entry.len) {
             Ok(())
@@ -457,6 +460,7 @@ impl Content {
             name: names.first().map_or("_", Name::as_str).into(),
             metainfo: metainfo.clone(),
             layout,
+            moved: OnceLock::new(),
             index,
             renames,
             renamed,
@@ -519,9 +523,9 @@ impl Content {
             Source::Zeros
         } else {
             let place = self.place_at(&record)?;
-            let opened = self.layout.named().open_file(&place);
+            let opened = self.layout().named().open_file(&place);
             let (fd, stat) =
-                opened.map_err(|failure| ReadError::open(self.layout.whole(&place), failure))?;
+                opened.map_err(|failure| ReadError::open(self.layout().whole(&place), failure))?;
             if files.is_sequential() {
                 let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
             }
@@ -559,18 +563,27 @@ impl Content {
 
     /// The folder that all its files are in.
     pub fn folder(&self) -> PathBuf {
-        self.layout.folder()
+        self.layout().folder()
     }
 
+    /// Where it lies now.
     pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
+        self.moved.get().unwrap_or(&self.layout)
+    }
+
+    /// It lies there from now on; it can be moved once. Close its files then.
+    pub(crate) fn lies_in(&self, layout: Layout) {
+        let _ = self.moved.set(layout);
+        self.device.store(0, Ordering::Relaxed);
+        self.let_go();
+        self.remember_places();
     }
 
     /// The file that holds the byte at `offset`, or the content's root if that cannot be told.
     pub(crate) fn path_holding(&self, offset: u64) -> PathBuf {
         match self.record(offset).map(|record| self.place_at(&record)) {
-            Ok(Ok(place)) => self.layout.whole(&place),
-            _ => self.layout.root(),
+            Ok(Ok(place)) => self.layout().whole(&place),
+            _ => self.layout().root(),
         }
     }
 
@@ -586,10 +599,10 @@ impl Content {
     fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
         let path = match self.index.find(offset) {
             Ok(Some(record)) => match self.place_at(&record) {
-                Ok(place) => self.layout.whole(&place),
+                Ok(place) => self.layout().whole(&place),
                 Err(error) => return error,
             },
-            _ => self.layout.root(),
+            _ => self.layout().root(),
         };
         match error.kind() {
             io::ErrorKind::UnexpectedEof => ReadError::Short { path },
@@ -652,7 +665,7 @@ impl Content {
     }
 
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {
-        self.layout.named().stat_file(&self.place_of(entry)).ok()
+        self.layout().named().stat_file(&self.place_of(entry)).ok()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::ReadError;
 use crate::placed::{MOST, Place};
+use crate::relocate;
 
 /// A file that is not where it should be.
 struct Lost {
@@ -163,6 +164,8 @@ fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Ve
             }
             let path = folder.join(name);
             match entry.file_type() {
+                // What is moved away in a moment.
+                FileType::Directory if relocate::is_passing(name) => {}
                 FileType::Directory => inner.push_back(path),
                 FileType::RegularFile | FileType::Symlink | FileType::Unknown => {
                     let Ok(stat) = root.stat_file(&path) else {

@@ -87,6 +87,20 @@ impl Layout {
         }
     }
 
+    /// The same content in another folder, where it is called `top`.
+    pub(crate) fn in_folder(&self, folder: &Path, top: &OsStr) -> Layout {
+        let placed = self.placed.moved(self.top(), Path::new(top));
+        Layout {
+            folder: folder.into(),
+            top: Path::new(top).into(),
+            fitting: OnceLock::new(),
+            names: 0,
+            single: self.single,
+            links: self.links,
+            placed,
+        }
+    }
+
     /// Which links are followed beneath the folder.
     pub(crate) fn follow(&mut self, links: Links) {
         self.links = links;

@@ -40,6 +40,7 @@ mod ours;
 pub mod owner;
 mod placed;
 mod regular;
+pub mod relocate;
 mod replace;
 pub mod room;
 mod searched;

@@ -186,6 +186,28 @@ impl Ours {
         self.sync()
     }
 
+    /// The content lies in another folder, where its files have other marks.
+    pub(crate) fn moved(
+        &self,
+        content: &Path,
+        mut mark: impl FnMut(u64) -> Option<Mark>,
+    ) -> io::Result<()> {
+        let Some(head) = Head::read(&self.path, self.files) else {
+            return Ok(());
+        };
+        for number in 0..self.files {
+            if let Note::Ours(_) = self.note(number) {
+                let note = mark(number).map_or(Note::Owners, Note::Ours);
+                self.put(number, note)?;
+            }
+        }
+        self.file.sync_data()?;
+        let place = place(content);
+        self.file
+            .write_all_at(&Head { place, ..head }.encode(), 0)?;
+        self.file.sync_data()
+    }
+
     fn turn(&self, mut change: impl FnMut(Note) -> Note) -> io::Result<()> {
         let _good = self.good();
         let mut page = [0; 4 * 1024];

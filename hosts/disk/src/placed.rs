@@ -54,6 +54,32 @@ impl Placed {
         self.read().is_empty()
     }
 
+    /// Whether the owner said where some of the files lie.
+    pub(crate) fn has_named_files(&self) -> bool {
+        let places = self.read();
+        places
+            .values()
+            .any(|place| place.number > 0 && place.by_owner)
+    }
+
+    /// The same places in content that was called `before` and is called `now`.
+    pub(crate) fn moved(&self, before: &Path, now: &Path) -> Placed {
+        let here = self.read();
+        let places = here.iter().map(|(name, place)| {
+            let path = match place.path.strip_prefix(before) {
+                Ok(rest) if rest.as_os_str().is_empty() => now.to_owned(),
+                Ok(rest) => now.join(rest),
+                Err(_) => place.path.clone(),
+            };
+            let place = Place {
+                path,
+                ..place.clone()
+            };
+            (name.clone(), place)
+        });
+        Placed(RwLock::new(places.collect()))
+    }
+
     /// The folder was named differently: this is what lies between the new and the former.
     pub(crate) fn prefix(&self, between: &Path) {
         for place in self.write().values_mut() {

@@ -77,6 +77,11 @@ pub enum WriteError {
         /// The file.
         path: PathBuf,
     },
+    /// Something of that name is where it is to be moved to.
+    Taken {
+        /// What stands there.
+        path: PathBuf,
+    },
     /// It could not be noted that a file is ours.
     Record {
         /// Where it is noted.
@@ -126,6 +131,7 @@ impl WriteError {
             | WriteError::Leaves { path }
             | WriteError::Owners { path }
             | WriteError::Linked { path }
+            | WriteError::Taken { path }
             | WriteError::Record { path, .. }
             | WriteError::NotMounted { path }
             | WriteError::Io { path, .. } => Some(path),
@@ -170,7 +176,7 @@ impl WriteError {
         }
     }
 
-    fn of(path: PathBuf, error: io::Error) -> WriteError {
+    pub(crate) fn of(path: PathBuf, error: io::Error) -> WriteError {
         match error.kind() {
             io::ErrorKind::StorageFull => WriteError::NoSpace { path },
             io::ErrorKind::QuotaExceeded => WriteError::Quota { path },
@@ -232,6 +238,11 @@ impl fmt::Display for WriteError {
             WriteError::Linked { path } => write!(
                 f,
                 "{} has other names too (hard links), which would all be written over; put a copy in its place",
+                Shown(path)
+            ),
+            WriteError::Taken { path } => write!(
+                f,
+                "{} is there already, where it is to be moved to; move that away",
                 Shown(path)
             ),
             WriteError::NotMounted { path } => {

@@ -15,14 +15,14 @@ impl Content {
     /// Where a file lies beneath the folder that the owner named: where it was found, or where it is laid, unless it is there under
     /// another of its [`places`](Content::places) only.
     pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
-        if let Some(place) = self.layout.placed.get(&entry.path) {
+        if let Some(place) = self.layout().placed.get(&entry.path) {
             return place.path;
         }
-        let usual = self.layout.relative(&entry.path).into_owned();
+        let usual = self.layout().relative(&entry.path).into_owned();
         if entry.exact && fitting(&entry.path).next().is_none() {
             return usual;
         }
-        let named = self.layout.named();
+        let named = self.layout().named();
         match named.stat_file(&usual) {
             Err(failure) if failure.is_no_such_name() => {}
             _ => return usual,
@@ -41,15 +41,15 @@ impl Content {
     /// as others spell its name, and as it is made where the file system refuses its own.
     pub(super) fn places(&self, entry: &Entry) -> Vec<PathBuf> {
         let mut paths = Vec::new();
-        if self.layout.is_single() {
+        if self.layout().is_single() {
             return paths;
         }
         match self.renames.of(entry.position) {
             Some(rename) if rename.differs => {
                 // Another file differs from it in case only, which may be the one that opens.
                 let plain = self.spelled(entry, Spelling::Fixed).into_iter();
-                let named = self.layout.named();
-                paths.extend(plain.filter(|path| named.has_name(&self.layout.relative(path))));
+                let named = self.layout().named();
+                paths.extend(plain.filter(|path| named.has_name(&self.layout().relative(path))));
             }
             Some(_) => {}
             None if entry.exact => {}
@@ -59,7 +59,7 @@ impl Content {
             }
         }
         paths.extend(fitting(&entry.path));
-        let place = |path: PathBuf| self.layout.relative(&path).into_owned();
+        let place = |path: PathBuf| self.layout().relative(&path).into_owned();
         paths.into_iter().map(place).collect()
     }
 
@@ -74,15 +74,15 @@ impl Content {
         relative: &Path,
         mut make: impl FnMut(&Path) -> Option<T>,
     ) -> Option<T> {
-        if self.layout.is_single() {
-            return self.layout.fitting_tops().into_iter().find_map(|top| {
+        if self.layout().is_single() {
+            return self.layout().fitting_tops().into_iter().find_map(|top| {
                 let made = make(&top)?;
-                self.layout.lies_at(&top);
+                self.layout().lies_at(&top);
                 self.note_refused(relative, &top);
                 Some(made)
             });
         }
-        let base = self.layout.base();
+        let base = self.layout().base();
         let within = relative.strip_prefix(base).unwrap_or(relative);
         fitting(within).find_map(|path| {
             let place = base.join(path);
@@ -95,7 +95,7 @@ impl Content {
     pub(crate) fn note_refused(&self, relative: &Path, made: &Path) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.0 += 1;
-        let whole = |path: &Path| self.layout.whole(path);
+        let whole = |path: &Path| self.layout().whole(path);
         refused
             .1
             .get_or_insert_with(|| (whole(relative), whole(made)));
@@ -137,10 +137,15 @@ impl Content {
         self.places.with_extension(kind)
     }
 
+    /// The folder of what is written down about torrents.
+    pub(crate) fn records(&self) -> &Path {
+        self.places.parent().unwrap_or(Path::new(""))
+    }
+
     /// Writes down where files lie that lie elsewhere than the torrent says.
     pub(crate) fn remember_places(&self) {
-        let folder = self.layout.named().folder;
-        if let Err(error) = self.layout.placed.save(&self.places, folder) {
+        let folder = self.layout().named().folder;
+        if let Err(error) = self.layout().placed.save(&self.places, folder) {
             log::warn!(
                 "{}: {error}: where files of {} were found is not remembered, and they are searched for again",
                 self.places.display(),
@@ -191,8 +196,13 @@ impl Content {
 
     /// Where a file lies beneath the named folder, if that is elsewhere than the torrent says.
     pub fn found_at(&self, entry: &Entry) -> Option<PathBuf> {
-        let place = self.layout.placed.get(&entry.path);
+        let place = self.layout().placed.get(&entry.path);
         place.map(|place| place.path)
+    }
+
+    /// Whether the owner said where some of its files lie.
+    pub fn has_named_files(&self) -> bool {
+        self.layout().placed.has_named_files()
     }
 
     /// Whether files that are missing are to be searched for now: at once, and then ever more seldom as long as some
