@@ -3,6 +3,7 @@
 //!
 //! Each test is alone in its network (see [`everseed_tests::net`]), so they run side by side.
 
+mod apart;
 mod beside;
 mod ceiling;
 mod content;

@@ -1,11 +1,11 @@
 //! Whether what is to be downloaded fits, before the first byte comes.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use everseed_core::bits;
 use everseed_core::metainfo::FileKind;
-use rustix::fs::{AtFlags, Stat, fstatvfs, unlinkat};
+use rustix::fs::{AtFlags, Stat, StatVfs, fstatvfs, unlinkat};
 
 use crate::beneath::Root;
 use crate::content::Content;
@@ -65,17 +65,44 @@ pub fn measure(
         WriteError::Place(ReadError::open(path, failure))
     };
     let folder = named.open_folder(layout.base()).map_err(failed)?;
-    let free = fstatvfs(&folder).map_or(u64::MAX, |stat| match stat.f_blocks {
-        // It does not count.
-        0 => u64::MAX,
-        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
-    });
+    let free = fstatvfs(&folder).map_or(u64::MAX, free);
     let too_long = shortest.filter(|(_, len)| !holds(&folder, *len));
     Ok(Room {
         needed,
         free,
         too_long,
     })
+}
+
+/// Bytes of the files for which `wanted` holds, and those that this user may take in `folder`, if that is on another
+/// file system than the content.
+pub fn elsewhere(
+    content: &Content,
+    folder: &Path,
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> Result<Option<(u64, u64)>, WriteError> {
+    let device = |path: &Path| rustix::fs::stat(path).ok().map(|there| there.st_dev);
+    if device(folder) == device(&content.folder()) {
+        return Ok(None);
+    }
+    let mut needed = 0_u64;
+    for entry in content.entries().map_err(WriteError::Place)? {
+        let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
+        if wanted(&entry) && entry.kind == FileKind::Data {
+            needed = needed.saturating_add(entry.len);
+        }
+    }
+    let free = rustix::fs::statvfs(folder).map_or(u64::MAX, free);
+    Ok(Some((needed, free)))
+}
+
+/// Bytes that this user may take.
+fn free(stat: StatVfs) -> u64 {
+    match stat.f_blocks {
+        // It does not count.
+        0 => u64::MAX,
+        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
+    }
 }
 
 /// Bytes of the disk that a file takes.

@@ -257,12 +257,17 @@ impl fmt::Display for WriteError {
 
 impl std::error::Error for WriteError {}
 
+/// Makes a folder that the owner named, and those on its way.
+pub fn make_named(content: &Content, folder: &Path) -> Result<(), WriteError> {
+    let made = content.access().make_folder(folder);
+    made.map_err(|error| WriteError::of(folder.to_owned(), error))
+}
+
 /// Makes the content's folder.
 pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     let layout = content.layout();
     let named = layout.named();
-    let made = content.access().make_folder(named.folder);
-    made.map_err(|error| WriteError::of(named.folder.to_owned(), error))?;
+    make_named(content, named.folder)?;
     let access = content.access();
     let failure = match named.make_folder(layout.base(), access) {
         Ok(_) => return Ok(()),

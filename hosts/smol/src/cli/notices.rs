@@ -58,6 +58,11 @@ impl Printer {
                 ));
             }
             Notice::Complete { name, but } => return complete(name, but),
+            Notice::Moving { name, to } => say(format_args!(
+                "{}: complete, and copied to {}",
+                escape(name),
+                escape(to.as_os_str().as_encoded_bytes())
+            )),
             Notice::Unfinished { name, left, why } => {
                 let (name, left) = (escape(name), size(left));
                 return line(format_args!("unfinished: {name}, {left} to come; {why}"));

@@ -30,6 +30,10 @@ with --overwrite it goes on with it, and gives it its name when it is complete.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
+      --incomplete DIR folder in which it lies until it is complete, as
+                       DIR/HASH.part; then it is moved to --out, copied and
+                       verified if that is on another disk; what is in --out
+                       already goes on there
       --only FILE      download only this file: its number in `everseed show`,
                        its path, or a pattern like '*.flac'; repeat it for more
       --file N=PATH    the file of number N in `everseed show` is this one
@@ -109,6 +113,8 @@ Examples:
 pub struct Fetch {
     /// Where the content's file or folder goes.
     pub out: PathBuf,
+    /// Where it lies until it is complete.
+    pub incomplete: Option<PathBuf>,
     /// Files that are wanted, as they were named; none is all.
     pub only: Vec<String>,
     /// From the first piece to the last.
@@ -223,6 +229,7 @@ impl Fetch {
     ) -> Result<(), Stop> {
         match name {
             "--out" => self.out = args::path_of(parser, name)?,
+            "--incomplete" => self.incomplete = Some(args::path_of(parser, name)?),
             "--only" => self.only.push(args::text(parser, name)?),
             "--prealloc" => {
                 let read = |text: &str| match text {
@@ -289,6 +296,7 @@ mod tests {
             "x.torrent",
             "-o",
             "out",
+            "--incomplete=part",
             "--only=3",
             "--only",
             "*.flac",
@@ -311,6 +319,7 @@ mod tests {
         .unwrap();
         let expected = Fetch {
             out: "out".into(),
+            incomplete: Some("part".into()),
             only: vec!["3".into(), "*.flac".into()],
             sequential: true,
             full: true,

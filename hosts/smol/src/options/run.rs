@@ -332,6 +332,7 @@ const OF_ONE: &[&str] = &[
     "file",
     "rename",
     "out",
+    "incomplete",
     "only",
     "sequential",
     "prealloc",
@@ -501,6 +502,7 @@ fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(
         "--share-torrent" => seed.share_torrent = flag(setting)?,
         "--data" => seed.data = Some(path(setting)?),
         "--out" => fetch.out = path(setting)?,
+        "--incomplete" => fetch.incomplete = Some(path(setting)?),
         _ if making::FLAGS.contains(&name.as_str()) => {
             making::flag(&mut seed.make, &name, flag(setting)?);
         }

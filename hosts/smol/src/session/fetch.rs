@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everseed_core::bits;
@@ -27,6 +28,7 @@ use crate::secrets::mask_urls;
 use crate::session::kept::{packing_of, unpack_file};
 use crate::session::torrent::stagnation::Stagnation;
 use crate::storage::state::StateFolder;
+use crate::storage::worker::Progress;
 use crate::text::{escape, size};
 
 /// Why a download does not begin: what to say, and the exit code.
@@ -68,6 +70,10 @@ pub(crate) struct Download {
     pub(crate) full: bool,
     /// Whether what is complete is being made durable.
     pub(crate) syncing: bool,
+    /// How far it is moved to its place, while it is.
+    pub(crate) moving: Option<Arc<Progress>>,
+    /// Whether it lies in its place, if it had to be moved there.
+    pub(crate) moved: bool,
     /// Whether that failed, so that what was written has to be read again before it counts.
     pub(crate) doubt: bool,
     /// How long to wait before that.
@@ -306,6 +312,13 @@ pub(crate) fn plan(
         let shown = escape(fetch.out.as_os_str().as_encoded_bytes()).to_string();
         return Err((format!("--out {shown}: that is a file; give a folder"), 1));
     }
+    if let Some(incomplete) = fetch.incomplete.as_ref().filter(|path| path.is_file()) {
+        let shown = escape(incomplete.as_os_str().as_encoded_bytes()).to_string();
+        return Err((
+            format!("--incomplete {shown}: that is a file; give a folder"),
+            1,
+        ));
+    }
     content.give(fetch.access);
     for path in unfinished::find(content).map_err(|error| failed(&error))? {
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
@@ -346,6 +359,8 @@ pub(crate) fn plan(
         retry: None,
         full: false,
         syncing: false,
+        moving: None,
+        moved: fetch.incomplete.is_none(),
         doubt: false,
         pause: RETRY,
         narrowed: false,
@@ -360,9 +375,16 @@ pub(crate) fn plan(
 /// Makes the folder, unless it may be on a disk that is not mounted.
 pub(crate) fn make_folder(content: &Content, download: &Download) -> Result<(), WriteError> {
     let fetch = &download.goal;
-    if !download.make_out && !fetch.out.is_dir() {
-        let path = fetch.out.clone();
-        return Err(WriteError::Place(ReadError::Missing { path }));
+    for folder in [Some(&fetch.out), fetch.incomplete.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if download.make_out {
+            write::make_named(content, folder)?;
+        } else if !folder.is_dir() {
+            let path = folder.clone();
+            return Err(WriteError::Place(ReadError::Missing { path }));
+        }
     }
     write::make_folder(content)
 }
@@ -470,20 +492,36 @@ fn measure(
     keep_on: bool,
 ) -> Result<(), WriteError> {
     let room = room::measure(content, good, wanted_files(&download.goal))?;
+    let fetch = &download.goal;
+    if fetch.incomplete.is_some()
+        && let Some((all, free)) = room::elsewhere(content, &fetch.out, wanted_files(fetch))?
+        && all > free
+    {
+        say_no_room(content, all, free, &fetch.out);
+    }
     if let Some((path, len)) = room.too_long.filter(|_| !keep_on) {
         let len = Some(len);
         return Err(WriteError::TooLong { path, len });
     }
     if room.needed > room.free {
-        log::warn!(
-            "{}: {} are still to be written, and only {} are free in {}; it waits when the disk is full: make room",
-            escape(content.name()),
-            size(room.needed),
-            size(room.free),
-            escape(download.goal.out.as_os_str().as_encoded_bytes())
+        say_no_room(
+            content,
+            room.needed,
+            room.free,
+            fetch.incomplete.as_ref().unwrap_or(&fetch.out),
         );
     }
     Ok(())
+}
+
+fn say_no_room(content: &Content, needed: u64, free: u64, folder: &Path) {
+    log::warn!(
+        "{}: {} are still to be written, and only {} are free in {}; it waits when the disk is full: make room",
+        escape(content.name()),
+        size(needed),
+        size(free),
+        escape(folder.as_os_str().as_encoded_bytes())
+    );
 }
 
 /// Whether each file, in their order, was named.

@@ -104,6 +104,7 @@ impl Session {
             asked: true,
             original: None,
             data: Some(&get.out),
+            incomplete: get.incomplete.as_deref(),
             files: &args.files,
             within: None,
             links: args.links,

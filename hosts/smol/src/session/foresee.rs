@@ -192,6 +192,11 @@ fn look_at(item: &Item) -> Vec<Odd> {
     let data = data.map_or(Ok(()), |data| look_at_data(data, fetch.is_some()));
     let data = data.err().map(|(weight, text)| (key, weight, text));
     let mut odd: Vec<Odd> = data.into_iter().collect();
+    if let Some(apart) = fetch.and_then(|fetch| fetch.incomplete.as_ref())
+        && let Err((weight, text)) = look_at_data(apart, true)
+    {
+        odd.push(("incomplete", weight, text));
+    }
     let key = if fetch.is_some() { "torrent" } else { "path" };
     match look_at_path(&item.path, fetch.is_some()) {
         Err((weight, text)) => odd.push((key, weight, text)),
@@ -209,10 +214,7 @@ fn look_at_data(data: &Path, download: bool) -> Result<(), (Weight, String)> {
     is_mounted(data).map_err(|text| (Weight::Waits, text))?;
     let there = fs::metadata(data).map_err(|error| weigh(data, &error))?;
     match download && !there.is_dir() {
-        true => Err((
-            Weight::Wrong,
-            format!("out: {} is no folder", data.display()),
-        )),
+        true => Err((Weight::Wrong, format!("{} is no folder", data.display()))),
         false => Ok(()),
     }
 }

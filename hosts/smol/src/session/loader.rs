@@ -227,6 +227,7 @@ fn opener<'a>(
             Some(fetch) => Some(&fetch.out),
             None => order.item.data.as_deref(),
         },
+        incomplete: (order.item.fetch.as_ref()).and_then(|fetch| fetch.incomplete.as_deref()),
         files: &order.item.files,
         within: order.folder.as_deref(),
         links: order.links,
@@ -328,16 +329,24 @@ fn is_there(item: &Item, state: &StateFolder) -> Result<(), String> {
         Some(fetch) => Some(&fetch.out),
         None => item.data.as_ref(),
     };
-    let metainfo = || -> Option<Metainfo> { read_torrent(path).ok() };
-    let before = match is_torrent(path) && !remote {
-        true => metainfo().and_then(|m| state.place(m.info_hash, data?)),
+    let apart = (item.fetch.as_ref()).and_then(|fetch| fetch.incomplete.as_ref());
+    let read = || -> Option<Metainfo> { read_torrent(path).ok() };
+    let metainfo = match is_torrent(path) && !remote {
+        true => read(),
         false => None,
     };
+    let lay = |at: Option<&PathBuf>| {
+        metainfo
+            .as_ref()
+            .and_then(|m| state.place(m.info_hash, at?))
+    };
+    let (before, apart_before) = (lay(data), lay(apart));
     let here = (!remote).then_some(path);
     for (place, before) in here
         .map(|place| (place, None))
         .into_iter()
         .chain(data.map(|place| (place, before.as_ref())))
+        .chain(apart.map(|place| (place, apart_before.as_ref())))
     {
         let shown = place.display();
         match MountId::look(place, before) {
@@ -353,12 +362,13 @@ fn is_there(item: &Item, state: &StateFolder) -> Result<(), String> {
             }
         }
     }
-    match data {
-        Some(data) if !data.exists() => Err(format!(
+    let folders = data.into_iter().chain(apart);
+    match folders.into_iter().find(|folder| !folder.exists()) {
+        Some(folder) => Err(format!(
             "{}: it is not there, and not made, as it may be on a disk that is not mounted",
-            data.display()
+            folder.display()
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -64,6 +64,13 @@ pub enum Notice<'a> {
         /// Bytes that are left out, and why.
         but: Option<(u64, LeftOut)>,
     },
+    /// A download is complete, and copied to its place on another disk.
+    Moving {
+        /// Its name.
+        name: &'a str,
+        /// The folder that it goes to.
+        to: &'a Path,
+    },
     /// A download is left before it is complete.
     Unfinished {
         /// Its name.

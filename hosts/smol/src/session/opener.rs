@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options, Report};
+use everseed_disk::relocate::apart;
 use everseed_disk::{
     Choice, Content, Links, ReadError, Skipped, check, find, read_torrent, resolve, unfinished,
 };
@@ -18,6 +19,7 @@ use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use crate::client::trackers;
 use crate::storage::described::Description;
+use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::{StateFolder, close_to_others};
 use crate::text::escape;
 
@@ -67,6 +69,8 @@ pub(crate) struct TorrentOpener<'a> {
     pub(crate) original: Option<&'a Path>,
     /// Where the data of given torrents is.
     pub(crate) data: Option<&'a Path>,
+    /// Where a download lies until it is complete.
+    pub(crate) incomplete: Option<&'a Path>,
     /// Where files of a given torrent lie, by their numbers.
     pub(crate) files: &'a [(u64, PathBuf)],
     /// The watched folder that it is in, which it has to stay in.
@@ -172,20 +176,60 @@ impl TorrentOpener<'_> {
         metainfo: &Metainfo,
         data: &Path,
     ) -> Result<OpenedTorrent, Trouble> {
+        let mut content = self.laid(named, path, copy, metainfo, data)?;
+        if let Some(incomplete) = self.incomplete {
+            let incomplete = std::path::absolute(incomplete);
+            let incomplete = incomplete.map_err(|e| format!("--incomplete: {e}"))?;
+            let apart = apart(&incomplete, metainfo.info_hash);
+            if self.lies_apart(&content, &apart) {
+                content = self.laid(named, path, copy, metainfo, &apart)?;
+            }
+        }
+        say_renamed(&content);
+        look_around(&content);
+        Ok(source(content, None)?)
+    }
+
+    /// The content of a torrent file in a folder.
+    fn laid(
+        &self,
+        named: &Path,
+        path: &Path,
+        copy: &Path,
+        metainfo: &Metainfo,
+        data: &Path,
+    ) -> Result<Content, Trouble> {
         let folder = self.state.folder();
         let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
         self.describe(named, &data.join(content.name()), metainfo.private)?;
         self.describe(named, &content.root(), metainfo.private)?;
         let mut content = content.copied_from(path).follow(self.links);
-        say_renamed(&content);
         content.place_files(self.files).map_err(|number| {
             format!(
                 "--file: {} has no file {number}; everseed show lists them",
                 path.display()
             )
         })?;
-        look_around(&content);
-        Ok(source(content, None)?)
+        Ok(content)
+    }
+
+    /// Whether a download lies in the folder for those that are not complete: `content` is what is in its place. What
+    /// was begun there goes on there, and so does what was there before, or was named file by file.
+    fn lies_apart(&self, content: &Content, apart: &Path) -> bool {
+        if content.has_named_files() {
+            return false;
+        }
+        if apart.is_dir() {
+            // It may be the first of two copies, if the power went when it was moved.
+            let is_whole = check::reachable(content).is_ok()
+                && check::present(content).is_ok_and(|lacking| lacking.is_none());
+            return !is_whole;
+        }
+        look_around(content);
+        let root = content.root();
+        let before = self.state.place(content.metainfo().info_hash, &root);
+        let found = MountId::look(&root, before.as_ref());
+        matches!(found, MountState::There(_)) && check::reachable(content).is_err()
     }
 
     /// Where the data of a torrent file is.

@@ -40,6 +40,7 @@ impl Session {
             asked: true,
             original,
             data: args.data.as_deref(),
+            incomplete: get.and_then(|get| get.incomplete.as_deref()),
             files: &args.files,
             within: None,
             links: args.links,

@@ -116,6 +116,7 @@ impl Session {
             let number = match &done {
                 Done::Checked(number, _) | Done::Looked(number, _) => Some(*number),
                 Done::Synced(number, _) | Done::Tried(number, _) => Some(*number),
+                Done::Relocated(number, _) => Some(*number),
                 _ => None,
             };
             if let Some(number) = number

@@ -6,6 +6,7 @@
 //! HASH.resume          which pieces were verified, and how much was sent
 //! HASH.index           where the files of a torrent of many files begin
 //! HASH.place           on which disk its content is
+//! HASH.target          on which disk the folder is that it is moved to when it is complete
 //! HASH.check           how far a check of it came that was stopped
 //! HASH.files           which of its files lie elsewhere than it says
 //! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
@@ -162,6 +163,22 @@ impl StateFolder {
     /// Where it is remembered.
     pub(crate) fn place_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.place"))
+    }
+
+    /// On which disk the folder was that a torrent is moved to when it is complete, when it was begun.
+    pub(crate) fn target(&self, info_hash: InfoHash, folder: &Path) -> Option<MountId> {
+        let bytes = read(&self.target_file(info_hash), PLACE_MAX)?;
+        MountId::decode(&bytes, folder).filter(|_| MountId::is_whole(&bytes))
+    }
+
+    /// Remembers it.
+    pub(crate) fn remember_target(&self, info_hash: InfoHash, folder: &Path) -> io::Result<()> {
+        let bytes = MountId::of(folder).encode(folder);
+        put(&self.target_file(info_hash), &bytes, false)
+    }
+
+    fn target_file(&self, info_hash: InfoHash) -> PathBuf {
+        self.folder.join(format!("{info_hash}.target"))
     }
 
     /// What torrents describe.
@@ -343,12 +360,13 @@ fn open_for_times(path: &Path) -> io::Result<File> {
 }
 
 /// What the names of a torrent's files end with, after its info-hash.
-pub(crate) const KINDS: [&str; 8] = [
+pub(crate) const KINDS: [&str; 9] = [
     ".torrent",
     ".seeded",
     ".resume",
     ".index",
     ".place",
+    ".target",
     ".files",
     ".check",
     ".download",

@@ -23,10 +23,11 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_disk::check::{Begun, Check};
 use everseed_disk::fault::{self, Unread};
+use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
 use everseed_node::{ConnId, Source};
 
-use self::queues::{BATCH, Job, Queues, pop};
+use self::queues::{BATCH, Job, Long, Queues, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
 
@@ -217,7 +218,7 @@ impl Shared {
                 // it and peers the rest; the disk heeds it too if its scheduler knows priorities.
                 let _ = rustix::process::setpriority_process(None, NICE);
             }
-            Task::Check(..) => {}
+            Task::Check(..) | Task::Relocate(..) => {}
         }
     }
 
@@ -236,10 +237,39 @@ impl Shared {
         self.tell(Done::Verified(torrent, piece, good));
     }
 
-    /// Checks one piece, and tells what was found if it was the last.
+    /// Checks or copies one piece, and tells what came of it if it was the last.
     fn step(&self, mut job: Job, scratch: &mut Scratch) {
+        match std::mem::replace(&mut job.work, Long::Check(None)) {
+            Long::Check(check) => self.check(job, check, scratch),
+            Long::Relocate(relocation) => self.relocate(job, relocation, scratch),
+        }
+    }
+
+    fn relocate(&self, mut job: Job, mut relocation: Box<Relocation>, scratch: &mut Scratch) {
+        if job.progress.load(Ordering::Relaxed) == GIVEN_UP {
+            return;
+        }
         let content = &job.content;
-        let mut check = job.check.take().unwrap_or_else(|| Check::resume(content));
+        let stepped = relocation.step(content, &mut scratch.bytes);
+        let before = job.progress.swap(relocation.done(), Ordering::Relaxed);
+        if before == GIVEN_UP {
+            return;
+        }
+        if let Ok(false) = stepped {
+            job.work = Long::Relocate(relocation);
+            return self.lock().put_back(job);
+        }
+        // What is open lies where it lay.
+        content.close_files(&self.files);
+        content.close_files(&self.written);
+        let place = |_| check::fingerprint(content).map_err(WriteError::Place);
+        let relocated = stepped.and_then(place);
+        self.tell(Done::Relocated(job.number, relocated));
+    }
+
+    fn check(&self, mut job: Job, check: Option<Check>, scratch: &mut Scratch) {
+        let content = &job.content;
+        let mut check = check.unwrap_or_else(|| Check::resume(content));
         let stepped = check.step(content, &mut scratch.bytes);
         let before = job.progress.swap(check.done(), Ordering::Relaxed);
         if before == GIVEN_UP {
@@ -258,7 +288,7 @@ impl Shared {
         }
         if check.left(content) > 0 {
             job.keep(&check);
-            job.check = Some(check);
+            job.work = Long::Check(Some(check));
             self.lock().put_back(job);
         } else {
             let go_on =
@@ -500,4 +530,4 @@ const OPEN_FOR_WRITING: usize = 8;
 const NICE: i32 = 5;
 
 /// Enough for reading and hashing, with room to spare.
-const STACK: usize = 128 * 1024;
+const STACK: usize = 256 * 1024;

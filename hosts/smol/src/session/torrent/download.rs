@@ -19,7 +19,7 @@ use crate::storage::worker::{Task, Unwritten};
 use crate::text::escape;
 
 /// The longest pause before what was written is read again.
-const DOUBT: Duration = Duration::from_secs(600);
+pub(super) const DOUBT: Duration = Duration::from_secs(600);
 
 impl ManagedTorrent {
     /// Whether files are still written.
@@ -157,6 +157,7 @@ impl ManagedTorrent {
             DISK_FULL => "the disk is full",
             CHECKSUM if refused => "nothing was written",
             CHECKSUM => "what came had the wrong hash",
+            _ if self.left(engine) == 0 => "it is still to be moved; the same command goes on",
             _ => "the same command goes on",
         };
         let left = self.left(engine);
@@ -219,7 +220,10 @@ impl ManagedTorrent {
             download.retry = None;
             engine.tell(Event::Writable(id));
         }
-        let waits = download.syncing || download.retry.is_some() || download.partly;
+        let waits = download.syncing
+            || download.moving.is_some()
+            || download.retry.is_some()
+            || download.partly;
         if engine.node.is_complete(id) && !waits {
             if download.doubt {
                 log::warn!(
@@ -299,25 +303,32 @@ impl ManagedTorrent {
                 self.said = self.phase_have(engine);
                 self.save(engine, state);
             }
-            Ok(fingerprint) => {
-                download.done = Some(Instant::now());
-                let before = state.seeded(self.content.metainfo().info_hash);
-                download.seeded = (before, before);
-                let kept = download.kept.is_some();
-                self.content.grows(false);
-                engine.forget_files(&self.content);
-                self.fingerprint = fingerprint;
-                self.next_look = Instant::now() + EVERY;
-                self.notices.tell(Notice::Complete {
-                    name: self.content.name(),
-                    but: kept.then(|| (self.left(engine), LeftOut::Kept)),
-                });
-                self.said = self.phase_have(engine);
-                self.save(engine, state);
-            }
+            Ok(_) if self.relocate(engine, state) => {}
+            Ok(fingerprint) => self.complete(engine, state, fingerprint),
             Err(error) if error.is_away() => self.wait_to_write(engine, &error),
             Err(error) => self.doubt(&error),
         }
+    }
+
+    /// It lies in its place, whole and durable.
+    pub(super) fn complete(&mut self, engine: &mut Engine, state: &StateFolder, fingerprint: u64) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        download.done = Some(Instant::now());
+        let before = state.seeded(self.content.metainfo().info_hash);
+        download.seeded = (before, before);
+        let kept = download.kept.is_some();
+        self.content.grows(false);
+        engine.forget_files(&self.content);
+        self.fingerprint = fingerprint;
+        self.next_look = Instant::now() + EVERY;
+        self.notices.tell(Notice::Complete {
+            name: self.content.name(),
+            but: kept.then(|| (self.left(engine), LeftOut::Kept)),
+        });
+        self.said = self.phase_have(engine);
+        self.save(engine, state);
     }
 
     /// Something that was written did not reach the disk. The kernel says so once, so a sync that works

@@ -8,6 +8,7 @@ mod download;
 mod faults;
 mod look;
 mod owners;
+mod relocating;
 mod sleep;
 pub(crate) mod stagnation;
 mod stuck;
@@ -259,7 +260,8 @@ impl ManagedTorrent {
     /// Ends: what is known of it is kept, and the node forgets it.
     pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
         self.save(engine, state);
-        if let Some(progress) = &self.progress {
+        let moving = self.download.as_ref().and_then(|d| d.moving.as_ref());
+        for progress in self.progress.iter().chain(moving) {
             progress.store(GIVEN_UP, Ordering::Relaxed);
         }
         if let Some(id) = self.id() {
@@ -296,6 +298,7 @@ impl ManagedTorrent {
                 path.display()
             );
         }
+        self.keep_target(state);
         if self.is_downloading()
             && let Some(device) = device(&self.content.folder())
         {
@@ -542,6 +545,7 @@ impl ManagedTorrent {
             }
             Done::Tried(_, writable) => self.tried(engine, writable),
             Done::Synced(_, synced) => self.synced(engine, state, synced),
+            Done::Relocated(_, relocated) => self.relocated(engine, state, relocated),
             Done::Looked(_, look) => {
                 self.looking = false;
                 self.looked(engine, state, look);

@@ -58,7 +58,7 @@ impl ManagedTorrent {
         }
     }
 
-    fn good_pieces(&self, engine: &Engine, id: TorrentId) -> Vec<u8> {
+    pub(super) fn good_pieces(&self, engine: &Engine, id: TorrentId) -> Vec<u8> {
         let geometry = self.content.geometry();
         let mut all = vec![0; geometry.bitfield_len() as usize];
         match engine.node.good(id) {

@@ -9,6 +9,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 use everseed_disk::check::Check;
 use everseed_disk::fault::Unread;
+use everseed_disk::relocate::Relocation;
 use everseed_node::ConnId;
 
 use super::task::{Block, Done, GIVEN_UP, Progress, Task};
@@ -18,7 +19,7 @@ pub(super) struct Queues {
     pub(super) urgent: VecDeque<Task>,
     pub(super) soon: VecDeque<Task>,
     pub(super) writes: VecDeque<Block>,
-    /// Checks, in the order in which they were asked for.
+    /// Checks and moves, in the order in which they were asked for.
     pub(super) jobs: Vec<Job>,
     /// Checks that were asked for.
     pub(super) asked: u64,
@@ -36,15 +37,23 @@ pub(super) struct Queues {
     pub(super) stop: bool,
 }
 
-/// A check, as far as it came.
+/// What is done in steps.
+#[derive(Debug)]
+pub(super) enum Long {
+    /// A check, begun at its first turn.
+    Check(Option<Check>),
+    /// A move to another folder.
+    Relocate(Box<Relocation>),
+}
+
+/// A check or a move, as far as it came.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) content: Arc<Content>,
     pub(super) number: usize,
     pub(super) progress: Arc<Progress>,
     pub(super) asked_at: u64,
-    /// Begun at its first turn.
-    pub(super) check: Option<Check>,
+    pub(super) work: Long,
     /// When it was written down how far it came.
     pub(super) kept: Instant,
     pub(super) unread: Vec<Unread>,
@@ -68,9 +77,10 @@ impl Job {
         if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
             return 0;
         }
-        match &self.check {
-            Some(check) => check.left(&self.content),
-            None => self.content.geometry().total(),
+        match &self.work {
+            Long::Check(Some(check)) => check.left(&self.content),
+            Long::Check(None) => self.content.geometry().total(),
+            Long::Relocate(relocation) => relocation.left(&self.content),
         }
     }
 }
@@ -102,19 +112,31 @@ impl Queues {
             Task::Spool(..) | Task::Finish(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
             Task::Check(content, number, progress) => {
-                self.asked += 1;
-                let asked_at = self.asked;
-                self.jobs.push(Job {
-                    content,
-                    number,
-                    progress,
-                    asked_at,
-                    check: None,
-                    kept: Instant::now(),
-                    unread: Vec::new(),
-                });
+                self.push_long(content, number, progress, Long::Check(None));
+            }
+            Task::Relocate(content, number, progress, relocation) => {
+                self.push_long(content, number, progress, Long::Relocate(relocation));
             }
         }
+    }
+
+    fn push_long(
+        &mut self,
+        content: Arc<Content>,
+        number: usize,
+        progress: Arc<Progress>,
+        work: Long,
+    ) {
+        self.asked += 1;
+        self.jobs.push(Job {
+            content,
+            number,
+            progress,
+            asked_at: self.asked,
+            work,
+            kept: Instant::now(),
+            unread: Vec::new(),
+        });
     }
 
     /// The next task that is no check.
@@ -139,8 +161,11 @@ impl Queues {
         let job = self.jobs.swap_remove(at?);
         if self.stepped.replace(job.number) != Some(job.number) {
             // Those that wait keep no files open.
-            let checks = self.jobs.iter_mut().filter_map(|job| job.check.as_mut());
-            checks.for_each(Check::pause);
+            for job in &mut self.jobs {
+                if let Long::Check(Some(check)) = &mut job.work {
+                    check.pause();
+                }
+            }
         }
         Some(job)
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_disk::fault::Unread;
+use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, ReadError, WriteError};
 use everseed_node::{ConnId, Source};
 
@@ -24,6 +25,8 @@ pub(crate) enum Task {
     VerifyFresh(Arc<Content>, TorrentId, PieceIndex),
     /// Hash all pieces of the torrent of this number.
     Check(Arc<Content>, usize, Arc<Progress>),
+    /// Move the torrent of this number to its place.
+    Relocate(Arc<Content>, usize, Arc<Progress>, Box<Relocation>),
     /// Look whether the files of the torrent of this number are as they were, and if so asked, whether
     /// anything can be read.
     Look(Arc<Content>, usize, bool),
@@ -84,6 +87,8 @@ pub(crate) enum Done {
     Finished(TorrentId, PieceIndex, io::Result<bool>),
     Synced(usize, Result<u64, WriteError>),
     Tried(usize, bool),
+    /// The fingerprint of the files in their new place.
+    Relocated(usize, Result<u64, WriteError>),
 }
 
 /// What a check finds: the pieces that are good, and some of those that could not be read.

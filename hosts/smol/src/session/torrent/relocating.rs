@@ -1,0 +1,120 @@
+//! A download that is complete moves from the folder for those that are not to its place, and is served meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use everseed_disk::relocate::{Relocation, apart};
+use everseed_disk::{ReadError, WriteError};
+
+use super::download::DOUBT;
+use super::{ManagedTorrent, Phase};
+use crate::net::engine::Engine;
+use crate::session::notice::Notice;
+use crate::storage::mount_guard::{MountId, MountState, device};
+use crate::storage::state::StateFolder;
+use crate::storage::worker::Task;
+use crate::text::escape;
+
+impl ManagedTorrent {
+    /// The folder that it lies in until it is complete, and the one that it goes to, unless it goes nowhere.
+    fn way(&self) -> Option<(PathBuf, PathBuf)> {
+        let download = self.download.as_ref().filter(|download| !download.moved)?;
+        let incomplete = std::path::absolute(download.goal.incomplete.as_ref()?).ok()?;
+        let out = std::path::absolute(&download.goal.out).ok()?;
+        Some((apart(&incomplete, self.info_hash()), out))
+    }
+
+    /// Remembers on which disk the folder is that it goes to.
+    pub(super) fn keep_target(&self, state: &StateFolder) {
+        let Some((from, out)) = self
+            .way()
+            .filter(|(from, _)| self.content.root().starts_with(from))
+        else {
+            return;
+        };
+        drop(from);
+        if state.target(self.info_hash(), &out).is_none()
+            && let Err(error) = state.remember_target(self.info_hash(), &out)
+        {
+            let shown = out.display();
+            log::warn!(
+                "{shown}: {error}: on which disk that is cannot be noted; make room for the state"
+            );
+        }
+    }
+
+    /// Has it moved to its place, now that it is complete and durable; answers whether it has to be.
+    pub(super) fn relocate(&mut self, engine: &Engine, state: &StateFolder) -> bool {
+        let (Some((from, out)), Phase::Serving(id)) = (self.way(), self.phase) else {
+            return false;
+        };
+        let before = state.target(self.info_hash(), &out);
+        let error = match MountId::look(&out, before.as_ref()) {
+            MountState::There(_) => None,
+            MountState::NotMounted(mount) | MountState::Another(mount) => {
+                let path = out.clone();
+                Some(WriteError::Place(ReadError::NotMounted { path, mount }))
+            }
+        };
+        if let Some(error) = error {
+            self.wait_to_move(&out, &error);
+            return true;
+        }
+        if self.content.root().starts_with(&from) && device(&from) != device(&out) {
+            self.notices.tell(Notice::Moving {
+                name: self.content.name(),
+                to: &out,
+            });
+        }
+        let good = self.good_pieces(engine, id);
+        let relocation = Box::new(Relocation::new(from, out, good));
+        let Some(download) = &mut self.download else {
+            return false;
+        };
+        let progress = Arc::clone(download.moving.insert(Arc::default()));
+        let content = Arc::clone(&self.content);
+        let task = Task::Relocate(content, self.number, progress, relocation);
+        engine.worker.ask(task);
+        true
+    }
+
+    /// It was moved, or could not be.
+    pub(super) fn relocated(
+        &mut self,
+        engine: &mut Engine,
+        state: &StateFolder,
+        relocated: Result<u64, WriteError>,
+    ) {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        download.moving = None;
+        match relocated {
+            Ok(fingerprint) => {
+                download.moved = true;
+                self.keep_place(state);
+                self.complete(engine, state, fingerprint);
+            }
+            Err(error) => {
+                let out = download.goal.out.clone();
+                self.wait_to_move(&out, &error);
+            }
+        }
+    }
+
+    fn wait_to_move(&mut self, out: &Path, error: &WriteError) {
+        let name = escape(self.content.name()).to_string();
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let pause = download.pause;
+        (download.retry, download.pause) = (Some(Instant::now() + pause), (pause * 2).min(DOUBT));
+        download.full = error.is_no_space();
+        log::error!(
+            "{name}: {error}; it is complete and served, and moved to {} when that can be, tried again in {} s",
+            escape(out.as_os_str().as_encoded_bytes()),
+            pause.as_secs()
+        );
+    }
+}

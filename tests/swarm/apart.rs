@@ -1,0 +1,245 @@
+//! `incomplete`: a download lies apart until it is complete, and is then moved to its place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use everseed_tests::client::Client;
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{Message, Peer};
+use everseed_tests::seeder::{Getter, Seeder, Setup, sent};
+use everseed_tests::service::Service;
+use everseed_tests::{PATIENCE, wait};
+
+const MIB: u64 = 1 << 20;
+
+struct World {
+    net: Net,
+    dir: Dir,
+    content: Content,
+    seeder: Seeder,
+    torrent: PathBuf,
+    /// Where it lies until it is complete.
+    apart: PathBuf,
+    _apart: Dir,
+}
+
+impl World {
+    /// With a seeder that takes some time.
+    fn new(apart: Dir) -> World {
+        let (net, dir) = (Net::new(), Dir::new("apart"));
+        let content = Content::folder("album", &[("a", 3 * MIB), ("b/c", MIB), ("empty", 0)]);
+        let setup = Setup::new(content.path(), net.addr(Family::V4));
+        let seeder = setup.args(["-s", "64K"]).up_bps(Some(MIB)).start(&dir);
+        let torrent = seeder.torrent();
+        let hash = torrent.file_stem().unwrap().to_string_lossy().into_owned();
+        World {
+            net,
+            dir,
+            content,
+            seeder,
+            torrent,
+            apart: apart.join(format!("{hash}.part")),
+            _apart: apart,
+        }
+    }
+
+    fn get(&self, dir: Dir, args: &[&str]) -> Getter {
+        let apart = self.apart.parent().unwrap().to_str().unwrap();
+        let args = [&["--incomplete", apart][..], args].concat();
+        Getter::start(&self.torrent, self.net.addr(Family::V4), dir, &args)
+    }
+
+    /// Waits until something of it came.
+    fn wait_for_some(&self) {
+        let file = self.apart.join("album/a");
+        wait("some of the download", PATIENCE, || {
+            let there = fs::metadata(&file).is_ok_and(|there| there.len() > 1);
+            there.then_some(())
+        });
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Also to another disk, also after it was killed in the middle: nothing is downloaded twice but what was on its way,
+/// whoever is connected stays, and nothing is left.
+#[test]
+fn it_is_moved_when_it_is_complete() {
+    for apart in [Dir::new("incomplete"), Dir::in_memory("incomplete")] {
+        let mut world = World::new(apart);
+        let mut getter = world.get(Dir::new("get"), &[]);
+        world.wait_for_some();
+        assert!(is_empty(&getter.files()));
+        getter.wait_for("downloading: album");
+        let dir = getter.kill();
+        let mut getter = world.get(dir, &[]);
+        getter.wait_for("listening: ");
+        let listening = getter.process.output();
+        let listening = listening
+            .lines()
+            .find_map(|l| l.strip_prefix("listening: "));
+        let addr = listening.unwrap().parse().unwrap();
+        getter.wait_for("downloading: album");
+        let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
+        getter.wait_for("complete: album");
+        // The one that was there before the move.
+        peer.request(3, 0, 16384);
+        while !matches!(peer.expect("a block"), Message::Piece { index: 3, .. }) {}
+        world.content.assert_same_in(&getter.files(), true);
+        assert!(!world.apart.exists(), "nothing is left apart");
+        assert_eq!(fs::read_dir(getter.files()).unwrap().count(), 1);
+        let mut client = Client::ALL[0].download(&world.torrent, world.net.addr(Family::V4));
+        client.finish(&world.content);
+        let (code, dir) = getter.stop();
+        assert_eq!(code, 0);
+        // The next start knows it, and where it is.
+        let mut getter = world.get(dir, &[]);
+        getter.wait_for("complete: album");
+        let (code, dir) = getter.stop();
+        assert_eq!(code, 0);
+        world.content.assert_same_in(&dir.join("files"), true);
+        world.seeder.stop();
+        let sent = sent(&world.dir, &world.seeder.info_hash());
+        assert!(sent < 9 * MIB, "{sent}");
+    }
+}
+
+/// What is in its place already goes on there, and something else of that name is not touched.
+#[test]
+fn what_is_in_its_place_stays_there() {
+    let mut world = World::new(Dir::new("incomplete"));
+    // Begun without, or by another client.
+    let dir = Dir::new("get");
+    let place = dir.sub("files/album");
+    fs::copy(world.content.path().join("a"), place.join("a")).unwrap();
+    let mut getter = world.get(dir, &[]);
+    getter.wait_for("downloading: album, 1.00 MiB of 4.00 MiB to come");
+    getter.wait_for("complete: album");
+    let (code, dir) = getter.stop();
+    assert_eq!(code, 0);
+    world.content.assert_same_in(&dir.join("files"), true);
+    assert!(!world.apart.exists());
+
+    // Somebody puts something there while it is downloaded.
+    let mut getter = world.get(Dir::new("get"), &[]);
+    world.wait_for_some();
+    let theirs = getter.files().join("album");
+    fs::create_dir_all(&theirs).unwrap();
+    fs::write(theirs.join("letters.txt"), "dear").unwrap();
+    getter.wait_for("album is there already, where it is to be moved to; move that away");
+    assert_eq!(
+        fs::read_to_string(theirs.join("letters.txt")).unwrap(),
+        "dear"
+    );
+    assert!(!theirs.join("a").exists());
+    // It is served meanwhile.
+    let mut client = Client::ALL[0].download(&world.torrent, world.net.addr(Family::V4));
+    client.finish(&world.content);
+    fs::rename(&theirs, getter.files().join("letters")).unwrap();
+    getter.wait_for("complete: album");
+    let (code, dir) = getter.stop();
+    assert_eq!(code, 0);
+    assert!(world.content.is_same_as(&dir.join("files/album")));
+    assert!(!world.apart.exists());
+    world.seeder.stop();
+}
+
+/// Some of the files: what is moved is what was wanted, and the rest can follow.
+#[test]
+fn some_files_first_and_the_rest_later() {
+    for apart in [Dir::new("incomplete"), Dir::in_memory("incomplete")] {
+        let mut world = World::new(apart);
+        let getter = world.get(Dir::new("get"), &["--only", "b/c", "--no-seed"]);
+        let (code, dir) = getter.end();
+        assert_eq!(code, 0);
+        let there = fs::read(dir.join("files/album/b/c")).unwrap();
+        assert!(there == fs::read(world.content.path().join("b/c")).unwrap());
+        assert!(!world.apart.exists());
+        let getter = world.get(dir, &["--no-seed"]);
+        let (code, dir) = getter.end();
+        assert_eq!(code, 0);
+        world.content.assert_same_in(&dir.join("files"), true);
+        world.seeder.stop();
+    }
+}
+
+/// The disk that it goes to is taken away meanwhile: nothing is written below, and it follows when that is back.
+#[test]
+fn its_disk_is_waited_for() {
+    let mut world = World::new(Dir::new("incomplete"));
+    let dir = Dir::new("run");
+    let disk = dir.sub("disk");
+    let mount = || {
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=9m", "test"])
+            .arg(&disk)
+            .status();
+        assert!(done.unwrap().success());
+        fs::create_dir_all(disk.join("films")).unwrap();
+    };
+    let unmount = || {
+        assert!(
+            Command::new("umount")
+                .arg(&disk)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
+    mount();
+    // As on a machine where that folder was made by mistake.
+    let listen = world.net.addr(Family::V4);
+    let config = format!(
+        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\nincomplete = \"{}\"\n",
+        world.torrent.display(),
+        disk.join("films").display(),
+        world.apart.parent().unwrap().display(),
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    world.wait_for_some();
+    service.wait_for("downloading: album", 1);
+    unmount();
+    fs::create_dir_all(disk.join("films")).unwrap();
+    service.wait_for("is not mounted", 1);
+    let mut peer = Peer::unchoked(listen, world.seeder.info_hash(), true);
+    peer.request(5, 0, 16384);
+    while !matches!(peer.expect("a block"), Message::Piece { index: 5, .. }) {}
+    assert!(is_empty(&disk.join("films")));
+    mount();
+    service.wait_for("complete: album", 1);
+    world.content.assert_same_in(&disk.join("films"), true);
+    assert!(!world.apart.exists());
+    service.stop();
+    unmount();
+    assert!(is_empty(&disk.join("films")));
+    world.seeder.stop();
+}
+
+/// The folder for what is not complete is one that the configuration names, and never made by a service.
+#[test]
+fn a_service_waits_for_the_folder() {
+    let mut world = World::new(Dir::new("incomplete"));
+    let dir = Dir::new("run");
+    let out = dir.sub("out");
+    let apart = world.apart.parent().unwrap().join("later");
+    let config = format!(
+        "incomplete = \"{}\"\n[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
+        apart.display(),
+        world.torrent.display(),
+        out.display(),
+    );
+    let mut service = Service::start(&dir, world.net.addr(Family::V4), &config, &[]);
+    service.wait_for("later: it is not there, and not made", 1);
+    assert!(!apart.exists() && is_empty(&out));
+    fs::create_dir(&apart).unwrap();
+    service.wait_for("complete: album", 1);
+    world.content.assert_same_in(&out, true);
+    assert!(is_empty(&apart));
+    service.stop();
+    world.seeder.stop();
+}
