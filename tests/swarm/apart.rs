@@ -78,13 +78,14 @@ fn it_is_moved_when_it_is_complete() {
         getter.wait_for("downloading: album");
         let dir = getter.kill();
         let mut getter = world.get(dir, &[]);
-        getter.wait_for("listening: ");
-        let listening = getter.process.output();
-        let listening = listening
-            .lines()
-            .find_map(|l| l.strip_prefix("listening: "));
-        let addr = listening.unwrap().parse().unwrap();
-        getter.wait_for("downloading: album");
+        // The log goes on in the same file.
+        let addr = wait("the download to go on", PATIENCE, || {
+            let output = getter.process.output();
+            let lines = output.lines();
+            let mut listening = lines.filter_map(|l| l.strip_prefix("listening: "));
+            let goes_on = output.matches("downloading: album").count() == 2;
+            goes_on.then(|| listening.next_back().unwrap().parse().unwrap())
+        });
         let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
         getter.wait_for("complete: album");
         // The one that was there before the move.
@@ -99,7 +100,11 @@ fn it_is_moved_when_it_is_complete() {
         assert_eq!(code, 0);
         // The next start knows it, and where it is.
         let mut getter = world.get(dir, &[]);
-        getter.wait_for("complete: album");
+        wait("it to be complete again", PATIENCE, || {
+            let output = getter.process.output();
+            getter.process.assert_alive();
+            (output.matches("complete: album").count() == 2).then_some(())
+        });
         let (code, dir) = getter.stop();
         assert_eq!(code, 0);
         world.content.assert_same_in(&dir.join("files"), true);

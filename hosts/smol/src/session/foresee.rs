@@ -189,11 +189,11 @@ fn look_at(item: &Item) -> Vec<Odd> {
     };
     // It is empty if the file does not say.
     let data = data.filter(|data| !data.as_os_str().is_empty());
-    let data = data.map_or(Ok(()), |data| look_at_data(data, fetch.is_some()));
+    let data = data.map_or(Ok(()), |data| look_at_data(key, data, fetch.is_some()));
     let data = data.err().map(|(weight, text)| (key, weight, text));
     let mut odd: Vec<Odd> = data.into_iter().collect();
     if let Some(apart) = fetch.and_then(|fetch| fetch.incomplete.as_ref())
-        && let Err((weight, text)) = look_at_data(apart, true)
+        && let Err((weight, text)) = look_at_data("incomplete", apart, true)
     {
         odd.push(("incomplete", weight, text));
     }
@@ -210,11 +210,14 @@ fn look_at(item: &Item) -> Vec<Odd> {
     odd
 }
 
-fn look_at_data(data: &Path, download: bool) -> Result<(), (Weight, String)> {
+fn look_at_data(key: &str, data: &Path, download: bool) -> Result<(), (Weight, String)> {
     is_mounted(data).map_err(|text| (Weight::Waits, text))?;
     let there = fs::metadata(data).map_err(|error| weigh(data, &error))?;
     match download && !there.is_dir() {
-        true => Err((Weight::Wrong, format!("{} is no folder", data.display()))),
+        true => Err((
+            Weight::Wrong,
+            format!("{key}: {} is no folder", data.display()),
+        )),
         false => Ok(()),
     }
 }
