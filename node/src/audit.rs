@@ -101,7 +101,7 @@ impl Parts<'_> {
             let (mut len, mut unsent) = (0, false);
             let mut at = conn.download.pending.head;
             while let Some(pending) = self.download.pending.get(at) {
-                assert_eq!(usize::from(pending.conn), slot, "whose pending it is");
+                assert_eq!(pending.source.peer(), Some(slot), "whose pending it is");
                 unsent |= at == conn.download.pending.unsent;
                 assert_eq!(pending.state == State::Reserved, unsent, "what is sent");
                 len += 1;

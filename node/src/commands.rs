@@ -39,6 +39,7 @@ impl<'m> Node<'m> {
                 uploaded,
             } => return Output::Torrent(self.add(info_hash, geometry, have, uploaded)),
             Input::Know(info_hash) => return Output::Torrent(self.know(info_hash)),
+            Input::AddSecondHash(id, hash) => return Output::Room(self.add_second_hash(id, hash)),
             Input::AddUnknown(hash) => return Output::Torrent(self.add_unknown(now, hash)),
             Input::Wake {
                 id,
@@ -151,6 +152,17 @@ impl<'m> Node<'m> {
     /// Makes a torrent known, asleep, see [`Node`].
     pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
         self.parts.cx.torrents.names.add(info_hash)
+    }
+
+    /// Has peers find a torrent, awake or asleep, by a second info-hash too: that of a hybrid torrent in the swarm of
+    /// version 2, cut to 20 bytes (BEP 52). It takes a place in the registry. Trackers and peers that we call are told
+    /// the first.
+    ///
+    /// # Errors
+    /// [`AddError::Duplicate`] if another torrent has it or this one is not known, [`AddError::Registry`] if there is
+    /// no place.
+    pub fn add_second_hash(&mut self, id: TorrentId, info_hash: InfoHash) -> Result<(), AddError> {
+        self.parts.cx.torrents.add_second_hash(id, info_hash)
     }
 
     /// Makes a torrent known, awake, of which nothing is known but its info-hash, and fetches its metadata; see
@@ -542,7 +554,7 @@ impl<'m> Node<'m> {
         let torrent = self.parts.cx.torrents.get(id)?;
         let pieces = torrent.pieces();
         Some(TorrentStats {
-            info_hash: torrent.info_hash,
+            info_hash: torrent.info_hashes.first,
             uploaded: torrent.uploaded,
             conns: torrent.conns,
             have: self.parts.cx.torrents.count(torrent.have, pieces),

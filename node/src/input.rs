@@ -129,6 +129,8 @@ pub enum Input<'a> {
     Datagram(SocketAddr, &'a [u8]),
     /// [`Node::poll_datagram`](crate::Node::poll_datagram) into a buffer of so many bytes.
     PollDatagram(u32),
+    /// [`Node::add_second_hash`](crate::Node::add_second_hash).
+    AddSecondHash(TorrentId, InfoHash),
 }
 
 /// What a node answered.

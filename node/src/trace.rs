@@ -15,7 +15,7 @@ use crate::memory::Sizes;
 use crate::node::Node;
 
 /// The version of the format; a trace is understood by the version that wrote it.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// How the node was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -17,8 +17,7 @@ use crate::memory::ids::NONE;
 pub(crate) struct PendingBlock {
     pub(crate) state: State,
     pub(crate) block: BlockId,
-    /// Slot of the connection that it is asked of.
-    pub(crate) conn: u16,
+    pub(crate) source: BlockSource,
     /// The piece in progress that it is of.
     pub(crate) partial: u16,
     /// Its number in the piece.
@@ -29,6 +28,25 @@ pub(crate) struct PendingBlock {
     pub(crate) got: u32,
     pub(crate) asked: Instant,
     pub(crate) next: u16,
+}
+
+/// Whom a block is requested from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BlockSource {
+    /// Nobody: the slot is free.
+    None,
+    /// The peer of the connection in this slot.
+    Peer(u16),
+}
+
+impl BlockSource {
+    /// The slot of the connection, if it is a peer.
+    pub(crate) fn peer(self) -> Option<usize> {
+        match self {
+            BlockSource::None => None,
+            BlockSource::Peer(slot) => Some(usize::from(slot)),
+        }
+    }
 }
 
 /// How far a block has come.
@@ -58,7 +76,7 @@ impl PendingBlock {
             slot: 0,
             tenancy: 0,
         },
-        conn: NONE,
+        source: BlockSource::None,
         partial: NONE,
         index: 0,
         len: 0,

@@ -158,10 +158,11 @@ impl<'m> Download<'m> {
         // At most one for each connection.
         for _ in 0..cx.peers.len() {
             let found = self.pending.in_use().find(twin);
-            let Some((other, conn)) = found.map(|(slot, f)| (slot, f.conn)) else {
+            let holder = found.and_then(|(other, f)| Some((other, f.source.peer()?)));
+            let Some((other, slot)) = holder else {
                 return;
             };
-            self.cancel_pending(cx, usize::from(conn), other);
+            self.cancel_pending(cx, slot, other);
         }
     }
 
@@ -292,7 +293,11 @@ impl<'m> Download<'m> {
                         (pending.state, pending.partial) = (State::Dropped, NONE);
                     }
                 }
-                _ => self.cancel_pending(cx, usize::from(pending.conn), at),
+                State::Reserved | State::Asked | State::Arriving => {
+                    if let Some(slot) = pending.source.peer() {
+                        self.cancel_pending(cx, slot, at);
+                    }
+                }
             }
         }
         self.end_partial(cx, partial);

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::download::Download;
 
 use crate::download::offers::RETRACTIONS_MAX;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockSource, PendingBlock, State};
 use crate::download::picker::{Choice, Rule};
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::pieces_in_progress::{self, PieceInProgress};
@@ -354,7 +354,7 @@ impl Download<'_> {
             *pending = PendingBlock {
                 state: State::Reserved,
                 block,
-                conn,
+                source: BlockSource::Peer(conn),
                 partial,
                 index,
                 len,
@@ -405,7 +405,10 @@ impl Download<'_> {
         self.blocks.release(pending.block);
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
-            State::Asked | State::Arriving => !cx.peers[usize::from(f.conn)].download.snubbed,
+            State::Asked | State::Arriving => f
+                .source
+                .peer()
+                .is_none_or(|slot| !cx.peers[slot].download.snubbed),
             _ => true,
         };
         let twin = |(_, f): (u16, &PendingBlock)| f.is_same(&pending) && counts(f);

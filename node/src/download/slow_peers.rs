@@ -196,15 +196,16 @@ impl Download<'_> {
 
     /// Whether a block may be asked of one peer more: others that are at least half as fast count.
     fn is_asked_of_few(&self, cx: &Context<'_>, slot: usize, block: &PendingBlock) -> bool {
-        let here = cx.peers.id(slot).slot;
         let recent = cx.peers[slot].download.recent();
         let mut others = 0;
         for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
-            if other.conn == here {
+            let Some(holder) = other.source.peer() else {
+                continue;
+            };
+            if holder == slot {
                 return false;
             }
-            let holder = &cx.peers[usize::from(other.conn)];
-            others += usize::from(2 * holder.download.recent() >= recent);
+            others += usize::from(2 * cx.peers[holder].download.recent() >= recent);
         }
         others < ENDGAME_PEERS
     }

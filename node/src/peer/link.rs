@@ -22,6 +22,8 @@ pub(crate) struct Link {
     /// Its place among the candidates, if we dialled it or were told to.
     pub(crate) candidate: Option<u16>,
     pub(crate) torrent: Option<TorrentId>,
+    /// Whether it named its torrent by the second info-hash.
+    pub(crate) by_second_hash: bool,
     pub(crate) peer_id: PeerId,
     /// What both sides support.
     pub(crate) features: Features,
@@ -94,6 +96,7 @@ impl Link {
         listen_port: 0,
         candidate: None,
         torrent: None,
+        by_second_hash: false,
         peer_id: [0; 20],
         features: Features {
             fast: false,

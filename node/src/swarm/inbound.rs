@@ -152,10 +152,13 @@ impl Swarm<'_> {
         if expected.is_none() {
             torrent.conns += 1;
         }
+        let second = torrent.info_hashes.second;
         let dht = hello.features.dht && on.discovery.seeker.is_told(&on.cx, id);
         let port = self.identity.port;
         let conn = &mut on.cx.peers[slot];
         conn.link.torrent = Some(id);
+        // Who calls names one of two, and is answered by the same; whom we call is told the first.
+        conn.link.by_second_hash = conn.link.incoming && second == Some(hello.info_hash);
         conn.link.peer_id = hello.peer_id;
         conn.link.features = hello.features.and(FEATURES);
         conn.link.features.dht = dht;

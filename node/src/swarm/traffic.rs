@@ -13,6 +13,7 @@ use crate::rate::QUANTUM;
 use crate::swarm::Swarm;
 use crate::swarm::inbound;
 use crate::swarm::outbound::{Cursor, Greeting, View};
+use crate::torrent::Torrent;
 use crate::upload::request_queue;
 use crate::wake::Wake;
 
@@ -85,7 +86,8 @@ impl Swarm<'_> {
     pub(crate) fn view<'a>(&'a self, on: &'a Parts<'_>, slot: usize) -> View<'a> {
         let conn = &on.cx.peers[slot];
         let torrent = conn.link.torrent.and_then(|id| on.cx.torrents.get(id));
-        let info_hash = torrent.map_or(InfoHash([0; 20]), |t| t.info_hash);
+        let named_by = |t: &Torrent| t.info_hashes.of(conn.link.by_second_hash);
+        let info_hash = torrent.map_or(InfoHash([0; 20]), named_by);
         let peer_id = self.identity.peer_id;
         let told = |id| on.discovery.seeker.is_told(&on.cx, id);
         let handshake = Handshake {

@@ -1,6 +1,7 @@
 //! Torrents: what each consists of and which pieces of it may be sent.
 
 pub(crate) mod gossip;
+pub(crate) mod info_hashes;
 pub(crate) mod piece_set;
 pub(crate) mod publicity;
 pub(crate) mod registry;
@@ -14,6 +15,7 @@ use everseed_core::hash::InfoHash;
 use crate::api::{AddError, Have, Order, StorageError};
 use crate::memory::ranges::LentRange;
 use crate::torrent::gossip::Gossip;
+use crate::torrent::info_hashes::InfoHashes;
 use crate::torrent::publicity::Publicity;
 use crate::torrent::registry::{Place, Registry};
 use crate::torrent::stage::Stage;
@@ -24,7 +26,7 @@ pub(crate) struct Torrent {
     /// Meaningless while the slot is vacant.
     id: TorrentId,
     pub(crate) state: State,
-    pub(crate) info_hash: InfoHash,
+    pub(crate) info_hashes: InfoHashes,
     /// What is fetched of it.
     pub(crate) stage: Stage,
     pub(crate) geometry: Option<Geometry>,
@@ -102,7 +104,7 @@ impl Torrent {
             tenancy: 0,
         },
         state: State::Vacant,
-        info_hash: InfoHash([0; 20]),
+        info_hashes: InfoHashes::one(InfoHash([0; 20])),
         stage: Stage::Content,
         geometry: None,
         metadata_len: None,
@@ -240,7 +242,10 @@ impl<'m> Torrents<'m> {
         let slot = slot.ok_or(AddError::Torrents)?;
         self.slots[slot] = Torrent {
             id,
-            info_hash,
+            info_hashes: InfoHashes {
+                first: info_hash,
+                second: self.names.second(id),
+            },
             geometry,
             ..Torrent::EMPTY
         };
@@ -310,6 +315,20 @@ impl<'m> Torrents<'m> {
             bits::set(bits, piece);
         }
         self.simplify(set, pieces)
+    }
+
+    /// Makes a torrent known by a second info-hash.
+    pub(crate) fn add_second_hash(
+        &mut self,
+        id: TorrentId,
+        hash: InfoHash,
+    ) -> Result<(), AddError> {
+        self.names.add_second(id, hash)?;
+        let second = self.names.second(id);
+        if let Some(torrent) = self.get_mut(id) {
+            torrent.info_hashes.second = second;
+        }
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self, id: TorrentId) {

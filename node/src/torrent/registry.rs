@@ -21,6 +21,8 @@ pub(crate) struct Registered {
     tenancy: u16,
     place: Place,
     publicity: Publicity,
+    /// Whether another entry, an [`Alias`](Place::Alias), has a second info-hash of it.
+    has_alias: bool,
     /// KiB of content that went to peers and came from them, in the times that it was awake before
     /// this one; a tracker needs it no finer.
     sent_kib: u32,
@@ -40,6 +42,8 @@ pub(crate) enum Place {
     Asleep,
     /// In this slot for torrents.
     Awake(u16),
+    /// This is a second info-hash (BEP 52) of the torrent whose entry is there.
+    Alias(u16),
 }
 
 impl Registered {
@@ -49,12 +53,18 @@ impl Registered {
         tenancy: 0,
         place: Place::Never,
         publicity: Publicity::NONE,
+        has_alias: false,
         sent_kib: 0,
         got_kib: 0,
     };
 
+    /// Whether it is a torrent's.
     fn is_known(&self) -> bool {
         matches!(self.place, Place::Asleep | Place::Awake(_))
+    }
+
+    fn is_free(&self) -> bool {
+        matches!(self.place, Place::Never | Place::Gone)
     }
 }
 
@@ -73,15 +83,18 @@ impl<'m> Registry<'m> {
         Registry { slots, known: 0 }
     }
 
-    /// The id of the torrent with this info-hash.
+    /// The id of the torrent with this info-hash, its first or second.
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
         for slot in self.probe(info_hash) {
             let name = &self.slots[slot];
             if name.place == Place::Never {
                 return None;
             }
-            if name.is_known() && name.info_hash == info_hash {
-                return Some(self.id(slot));
+            if !name.is_free() && name.info_hash == info_hash {
+                return match name.place {
+                    Place::Alias(slot) => self.at(usize::from(slot)),
+                    _ => Some(self.id(slot)),
+                };
             }
         }
         None
@@ -89,30 +102,75 @@ impl<'m> Registry<'m> {
 
     /// Makes a torrent known, asleep.
     pub(crate) fn add(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
+        let slot = self.occupy(info_hash, Place::Asleep)?;
+        self.known += 1;
+        Ok(self.id(slot))
+    }
+
+    /// Makes a torrent known by a second info-hash, which takes an entry of its own; another one that it had is
+    /// forgotten.
+    pub(crate) fn add_second(&mut self, id: TorrentId, hash: InfoHash) -> Result<(), AddError> {
+        if self.get(id).is_none() || self.find(hash).is_some_and(|other| other != id) {
+            return Err(AddError::Duplicate);
+        }
+        if self.info_hash(id) == Some(hash) || self.second(id) == Some(hash) {
+            return Ok(());
+        }
+        self.remove_alias(id);
+        self.occupy(hash, Place::Alias(id.slot))?;
+        if let Some(name) = self.get_mut(id) {
+            name.has_alias = true;
+        }
+        Ok(())
+    }
+
+    fn occupy(&mut self, info_hash: InfoHash, place: Place) -> Result<usize, AddError> {
         if self.find(info_hash).is_some() {
             return Err(AddError::Duplicate);
         }
-        let free = |&slot: &usize| !self.slots[slot].is_known();
+        let free = |&slot: &usize| self.slots[slot].is_free();
         let slot = self.probe(info_hash).find(free);
         let slot = slot.ok_or(AddError::Registry)?;
         self.slots[slot] = Registered {
             info_hash,
             tenancy: self.slots[slot].tenancy,
-            place: Place::Asleep,
+            place,
             ..Registered::EMPTY
         };
-        self.known += 1;
-        Ok(self.id(slot))
+        Ok(slot)
     }
 
     pub(crate) fn remove(&mut self, id: TorrentId) {
-        let Some(name) = self.get_mut(id) else { return };
+        if self.get(id).is_some() {
+            self.remove_alias(id);
+            self.known -= 1;
+            self.vacate(usize::from(id.slot));
+        }
+    }
+
+    fn remove_alias(&mut self, id: TorrentId) {
+        if let Some(slot) = self.alias(id) {
+            self.vacate(slot);
+        }
+        if let Some(name) = self.get_mut(id) {
+            name.has_alias = false;
+        }
+    }
+
+    /// The slot of a torrent's second info-hash.
+    fn alias(&self, id: TorrentId) -> Option<usize> {
+        let has_one = self.get(id)?.has_alias;
+        let its = |name: &Registered| name.place == Place::Alias(id.slot);
+        has_one.then(|| self.slots.iter().position(its)).flatten()
+    }
+
+    fn vacate(&mut self, slot: usize) {
+        let name = &mut self.slots[slot];
         name.place = Place::Gone;
         name.tenancy = name.tenancy.wrapping_add(1);
-        self.known -= 1;
         // Nobody looks past the end of a run, so what is gone at its end need not be passed.
         let len = self.slots.len();
-        let mut slot = usize::from(id.slot);
+        let mut slot = slot;
         while self.slots[(slot + 1) % len].place == Place::Never
             && self.slots[slot].place == Place::Gone
         {
@@ -145,8 +203,14 @@ impl<'m> Registry<'m> {
         }
     }
 
+    /// The first info-hash of a torrent.
     pub(crate) fn info_hash(&self, id: TorrentId) -> Option<InfoHash> {
         Some(self.get(id)?.info_hash)
+    }
+
+    /// The second info-hash of a torrent, if it has one.
+    pub(crate) fn second(&self, id: TorrentId) -> Option<InfoHash> {
+        Some(self.slots[self.alias(id)?].info_hash)
     }
 
     /// By what its peers may be found; those of one that is not known by nothing.
@@ -256,6 +320,45 @@ mod tests {
         }
         let never = names.slots.iter().all(|name| name.place == Place::Never);
         assert!(never, "{:?}", names.slots);
+    }
+
+    #[test]
+    fn a_second_hash_names_the_same() {
+        let mut slots = [Registered::EMPTY; 4];
+        let mut names = Registry::new(&mut slots);
+        let ids = [1, 2].map(|n| names.add(hash(n, n)).unwrap());
+        assert_eq!(
+            names.add_second(ids[0], hash(2, 2)),
+            Err(AddError::Duplicate)
+        );
+        assert_eq!((names.second(ids[0]), names.count()), (None, 2));
+        for n in [9, 9, 1, 8] {
+            names.add_second(ids[0], hash(n, n)).unwrap();
+            let second = if n == 1 { hash(9, 9) } else { hash(n, n) };
+            assert_eq!(names.second(ids[0]), Some(second));
+            for hash in [hash(1, 1), second] {
+                assert_eq!(names.find(hash), Some(ids[0]), "{n}");
+                assert_eq!(names.add(hash), Err(AddError::Duplicate), "{n}");
+            }
+        }
+        assert_eq!((names.find(hash(9, 9)), names.count()), (None, 2));
+        // It takes an entry, and is no torrent of its own.
+        names.add_second(ids[1], hash(7, 7)).unwrap();
+        assert_eq!(names.add(hash(3, 3)), Err(AddError::Registry));
+        let all = || (0..4).filter_map(|slot| names.at(slot));
+        assert!(all().count() == 2 && all().all(|id| ids.contains(&id)));
+        names.remove(ids[0]);
+        assert_eq!(
+            (names.find(hash(1, 1)), names.find(hash(8, 8))),
+            (None, None)
+        );
+        assert_eq!(
+            names.add_second(ids[0], hash(3, 3)),
+            Err(AddError::Duplicate)
+        );
+        assert_eq!(names.find(hash(7, 7)), Some(ids[1]));
+        names.remove(ids[1]);
+        assert!(names.slots.iter().all(Registered::is_free));
     }
 
     #[test]
