@@ -408,7 +408,7 @@ impl<'m> Node<'m> {
             return Some(sent);
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.parts.discovery.seeker.deadline()) {
+        if self.parts.discovery.seeker.dht.is_due(now) {
             let Parts { cx, discovery, .. } = &mut self.parts;
             let port = self.swarm.identity.port;
             let sent = discovery.seeker.poll_datagram(cx, port, packet);

@@ -46,6 +46,8 @@ struct World {
     /// Queries of the watched host: when, and to whom.
     watched: Option<usize>,
     queries: Vec<(u64, SocketAddr)>,
+    /// When the watched host had to wake up: for itself, for answers, and for what others ask.
+    wakes: [Vec<u64>; 3],
 }
 
 const LATENCY: u64 = 20_000;
@@ -90,6 +92,7 @@ impl World {
             finished: Vec::new(),
             watched: None,
             queries: Vec::new(),
+            wakes: Default::default(),
         }
     }
 
@@ -145,6 +148,11 @@ impl World {
     /// Sends what a node wants to send, and notes when it wants to be woken.
     fn drive(&mut self, host: usize) {
         let (now, from) = (self.at(), self.hosts[host].0);
+        // Who is lost is told of the first again, as a host does with those that its owner named.
+        if self.dht(host).poll_names(now) {
+            let first = self.hosts[0].0;
+            self.dht(host).hint(now, first);
+        }
         let mut packet = [0; PACKET_MAX];
         while let Some((to, len)) = self.dht(host).poll_datagram(now, &mut packet) {
             let bytes = packet[..len].to_vec();
@@ -163,6 +171,10 @@ impl World {
 
     fn arrive(&mut self, to: usize, from: SocketAddr, packet: &[u8]) {
         let now = self.at();
+        if self.watched == Some(to) {
+            let answers = matches!(Message::decode(packet).unwrap().body, Body::Response(..));
+            self.wakes[if answers { 1 } else { 2 }].push(self.now);
+        }
         let mut peers = Vec::new();
         let answer = match &mut self.hosts[to].1 {
             Host::Node(dht) => {
@@ -265,6 +277,9 @@ impl World {
                     _ => false,
                 };
                 if due {
+                    if self.watched == Some(host) {
+                        self.wakes[0].push(self.now);
+                    }
                     self.drive(host);
                 }
             }
@@ -345,7 +360,11 @@ fn everybody_finds_everybody() {
 
 #[test]
 fn liars_and_silent_nodes_between() {
-    let mut world = World::grown(2, 150, 40, 25);
+    (1..5).for_each(among_liars);
+}
+
+fn among_liars(seed: u64) {
+    let mut world = World::grown(seed, 150, 40, 25);
     // They call everybody, and so have places in tables.
     for other in 150..world.hosts.len() {
         let (from, now) = (world.hosts[other].0, world.at());
@@ -456,6 +475,15 @@ fn queries_of_a_seed(torrents: u32, hours: u64) -> f64 {
     println!(
         "{torrents} torrents: {rate:.1} queries a minute, {} flows in 180 s",
         flows.len()
+    );
+    // The host is awake every ten seconds anyway.
+    let of_its_own = |wakes: &[u64]| {
+        let after = wakes.iter().filter(|at| **at - start > 120_000_000);
+        after.count() as f64 / minutes * 60.0
+    };
+    let [timers, answers, others] = world.wakes.each_ref().map(|wakes| of_its_own(wakes));
+    println!(
+        "wake-ups an hour: {timers:.0} for itself, {answers:.0} for answers, {others:.0} for others"
     );
     if torrents <= 1 {
         assert!(flows.len() <= 40, "{} flows", flows.len());

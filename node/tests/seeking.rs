@@ -30,7 +30,7 @@ fn node(n: usize) -> Node<'static> {
         peer_bitfields: 1,
         counts: 3,
         registry: 4,
-        torrents: 1,
+        torrents: 2,
         bits: 8,
         dht: 1,
         candidates: 8,
@@ -78,6 +78,14 @@ fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, Soc
     calls
 }
 
+/// Without anything to announce a node of the DHT rests: so it announces something else.
+fn keep_awake(node: &mut Node<'static>, now: Instant) {
+    let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+    let other = InfoHash([9; 20]);
+    let other = node.add(other, geometry, Have::All, 0).unwrap();
+    node.publish(now, other, Publicity::NONE.with_dht());
+}
+
 /// Nodes of one network, of which the second seeds the torrent and the third downloads it.
 fn network(
     publicity: Publicity,
@@ -90,6 +98,7 @@ fn network(
         node.join_dht(now, modes[n], [true, false], &[]);
         node.dht_node(now, address(0));
     }
+    keep_awake(&mut nodes[0], now);
     run(&mut nodes, now, 30);
     now = now + Duration::from_secs(30);
     let seeded = nodes[1].add(HASH, geometry, Have::All, 0).unwrap();
@@ -131,6 +140,11 @@ fn what_is_not_for_the_dht_never_gets_there() {
         let (nodes, calls) = network(publicity, [Mode::On; 3]);
         assert_eq!(calls, []);
         assert!(nodes.iter().all(|node| node.dht_stats().stored == 0));
+        // Who has nothing else says nothing at all.
+        for node in &nodes[1..] {
+            let stats = node.dht_stats();
+            assert_eq!((stats.queries, stats.replies), (0, 0));
+        }
     }
     let (nodes, calls) = network(Publicity::NONE.with_dht(), [Mode::Off; 3]);
     assert_eq!(calls, []);
@@ -147,6 +161,7 @@ fn a_download_that_nobody_serves_looks_again() {
         node.join_dht(now, Mode::On, [true, false], &[]);
         node.dht_node(now, address(0));
     }
+    keep_awake(&mut nodes[0], now);
     let public = Publicity::NONE.with_dht();
     let mut pass = |nodes: &mut [Node<'static>], secs| {
         let calls = run(nodes, now, secs);

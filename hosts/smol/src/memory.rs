@@ -8,12 +8,14 @@
 //! |---|---|---|
 //! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
 //! | UDP: announces at a time, and what the kernel holds of two sockets | [`UDP_ANNOUNCES`], [`udp::held`] | refuse to start |
+//! | the distributed hash table, if it is on | its tables, larger sockets, [`TURN`] for each torrent | refuse to start |
+//! | the networks here, if they are asked | [`lsd::HELD`] | refuse to start |
 //! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
 //! | downloads | 2 bits and a count of 16 bits a piece more, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
 //! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
-//! | peers | 72 of 100 parts of what then is left, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | peers | 76 of 100 parts of what then is left, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
 //! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
 //! | what the kernel holds for others than peers that are served, HTTP clients among them | a quarter of what then is left, at most a [`PLACE`] for everybody | one who does not take what it was sent leaves |
 //! | what it holds of blocks that come, in a download | half of what then is left | smaller windows |
@@ -38,7 +40,7 @@ use everseed_node::Memory;
 use everseed_node::memory::{BITS_PER_BLOCK, Sizes};
 
 use crate::net::socket::{self, Held};
-use crate::net::udp;
+use crate::net::{lsd, udp};
 use crate::text::size;
 
 /// How much of what the node needs.
@@ -80,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) counts: usize,
     /// Whether it takes part in the distributed hash table.
     pub(crate) dht: bool,
+    /// Whether it looks for peers in the networks here.
+    pub(crate) lsd: bool,
 }
 
 impl Plan {
@@ -138,7 +142,7 @@ impl Plan {
         // kernel holds is received.
         let (least_kernel, factor) = match self.downloads() {
             true => (callers + 4 * LEAST_HELD, 4),
-            false => (callers + 2 * LEAST_HELD, 2),
+            false => (callers + socket::BLOCK + LEAST_HELD, 2),
         };
         let needed = least_blocks * BLOCK_COST + least_kernel + LEAST_PEERS * peer();
         let least = fixed + factor * needed;
@@ -154,7 +158,7 @@ impl Plan {
             self.peer_bitfields = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bitfields;
         }
-        let theirs = (rest / 100 * 72).min(rest - least_kernel);
+        let theirs = (rest / 100 * 76).min(rest - least_kernel);
         self.peers = self.peers.min((theirs / peer()).max(LEAST_PEERS));
         rest -= self.peers * peer();
         let waiting = (rest / 8 / WAITING_PEER).clamp(LEAST_WAITING, WAITING);
@@ -193,7 +197,8 @@ impl Plan {
             dht: u32::from(self.dht),
             ..Sizes::NONE
         };
-        let udp = udp.bytes() + udp::held(self.dht) + self.turns(2 * self.torrents);
+        let lsd = if self.lsd { lsd::HELD } else { 0 };
+        let udp = udp.bytes() + udp::held(self.dht) + lsd + self.turns(2 * self.torrents);
         PROGRAM + udp + torrents + downloads + requests + self.scratch()
     }
 
@@ -383,7 +388,7 @@ pub(crate) const LEAST_HELD: usize = 48 * 1024;
 pub(crate) const MOST_HELD: usize = 6 * 1024 * 1024;
 
 /// Callers that may wait to be accepted, while a slow disk is read.
-const LEAST_WAITING: usize = 16;
+const LEAST_WAITING: usize = 14;
 const WAITING: usize = 64;
 
 /// Bytes that the kernel holds for one of them.
@@ -431,6 +436,8 @@ mod tests {
         let mut plan = Plan {
             peers: 1000,
             slots: 16,
+            dht: true,
+            lsd: true,
             ..Plan::default()
         };
         let geometry = Geometry::new(1 << 30, 1 << 20).unwrap();
@@ -492,9 +499,25 @@ mod tests {
         let of = |budget| wanted(1).fit(budget).map(|plan| (plan.peers, plan.lent));
         assert_eq!(of(1 << 30), Ok((1000, 16 * MOST_HELD)));
         assert!(of(900 << 10).is_err());
-        let (few, lent) = of(2 << 20).unwrap();
+        let (few, lent) = of(2_000_000).unwrap();
         assert!(few >= 200, "{few} peers");
         assert!(lent < MOST_HELD, "{lent}");
+    }
+
+    /// What the networks here, the peers of peers and the distributed hash table take together, with what the kernel
+    /// may hold for their sockets.
+    #[test]
+    fn being_found_takes_little() {
+        let with = wanted(1);
+        let without = Plan {
+            dht: false,
+            lsd: false,
+            ..with
+        };
+        // As `torrent::gossip` of the node asserts.
+        let pex = 460;
+        let all = with.fixed() - without.fixed() + pex;
+        assert!(all <= 64 * 1024, "{all} bytes");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn choices_are_completed() {
             let few = (2..5).contains(&words.len());
             let plain = words
                 .iter()
-                .all(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+                .all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
             assert!(few && plain, "{command} {}: {words:?}", option.name);
         }
     }

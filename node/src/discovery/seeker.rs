@@ -23,15 +23,19 @@ pub(crate) struct Seeker<'m> {
     pub(crate) dht: Dht<'m>,
     /// One for each place of the registry, if there are any.
     turns: &'m mut [Turn],
+    /// Torrents that have their turns. Without any the DHT is at rest.
+    published: u16,
     /// When it is looked whose turn it is next.
     look_at: Instant,
 }
 
 impl<'m> Seeker<'m> {
-    pub(crate) fn new(dht: Dht<'m>, turns: &'m mut [Turn]) -> Seeker<'m> {
+    pub(crate) fn new(mut dht: Dht<'m>, turns: &'m mut [Turn]) -> Seeker<'m> {
+        dht.rest(Instant::ZERO, true);
         Seeker {
             dht,
             turns,
+            published: 0,
             look_at: Instant::ZERO,
         }
     }
@@ -43,7 +47,8 @@ impl<'m> Seeker<'m> {
             return self.forget(cx, id);
         }
         if let Some(turn) = self.turns.get_mut(slot) {
-            turn.start(cx.now);
+            self.published += u16::from(turn.start(cx.now));
+            self.dht.rest(cx.now, false);
         }
         self.look_at = cx.now;
         let download = |id| cx.torrents.get(id).is_some_and(|t| cx.torrents.left(t) > 0);
@@ -54,11 +59,20 @@ impl<'m> Seeker<'m> {
 
     /// A torrent is gone, or is not for the DHT any more.
     pub(crate) fn forget(&mut self, cx: &Context<'_>, id: TorrentId) {
-        if let Some(turn) = self.turns.get_mut(usize::from(id.slot)) {
-            *turn = Turn::OFF;
-        }
+        self.end(cx.now, usize::from(id.slot));
         if let Some(info_hash) = cx.torrents.names.info_hash(id) {
             self.dht.forget(info_hash);
+        }
+    }
+
+    /// A place has no turn any more.
+    fn end(&mut self, now: Instant, slot: usize) {
+        let turn = self.turns.get_mut(slot).filter(|turn| **turn != Turn::OFF);
+        let Some(turn) = turn else { return };
+        *turn = Turn::OFF;
+        self.published -= 1;
+        if self.published == 0 {
+            self.dht.rest(now, true);
         }
     }
 
@@ -139,7 +153,7 @@ impl<'m> Seeker<'m> {
         let id = id.filter(|&id| cx.torrents.publicity(id).dht());
         let info_hash = id.and_then(|id| cx.torrents.names.info_hash(id));
         let Some((id, info_hash)) = id.zip(info_hash) else {
-            *turn = Turn::OFF;
+            self.end(cx.now, slot);
             return true;
         };
         if turn.hopes() && !lacks_peers(cx, id) {

@@ -25,6 +25,7 @@ use everseed_core::time::Instant;
 use everseed_core::tracker::Report;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
+use everseed_node::discovery::dht::Mode;
 use everseed_node::discovery::udp_trackers::UdpOutcome;
 use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Publicity, Source, StorageError};
 
@@ -56,8 +57,8 @@ pub(crate) struct Engine {
     nearby: Option<Nearby>,
     /// By what peers of public torrents are found.
     pub(crate) publicity: Publicity,
-    /// Whether it takes part in the distributed hash table.
-    dht: bool,
+    /// How much it takes part in the distributed hash table.
+    dht: Mode,
     udp: Udp,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
@@ -185,7 +186,7 @@ impl Engine {
             way_out: Way::default(),
             nearby: None,
             publicity: Publicity::NONE,
-            dht: false,
+            dht: Mode::Off,
             udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),

@@ -14,6 +14,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 
 use crate::net::listen::Listen;
 use crate::net::scope::Scope;
+use crate::net::sockopt;
 
 /// See the module.
 #[derive(Debug)]
@@ -226,7 +227,8 @@ fn bind(group: IpAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
         socket.set_multicast_hops_v6(1)?;
     }
-    socket.set_recv_buffer_size(KERNELS)?;
+    sockopt::set_received(&socket, RECEIVED);
+    sockopt::set_sent(&socket, SENT);
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(group, PORT).into())?;
     Ok(socket.into())
@@ -251,8 +253,13 @@ fn send(socket: &UdpSocket, link: &Link, family: Family, packet: &[u8]) -> io::R
     socket.send_to(packet, to).map(|_| ())
 }
 
-/// Bytes that the kernel keeps of packets that were not read; further ones are lost, and come again.
-const KERNELS: usize = 16 * 1024;
+/// Bytes that the kernel may hold of packets that came and were not read, and of one that is sent; further ones are
+/// lost, and come again.
+const RECEIVED: usize = 4608;
+const SENT: usize = 4608;
+
+/// Bytes that both sockets may take.
+pub(crate) const HELD: usize = 2 * (RECEIVED + SENT);
 
 /// Packets of strangers that are passed over at a time.
 const STRANGERS: usize = 16;

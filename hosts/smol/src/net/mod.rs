@@ -4,7 +4,7 @@ pub(crate) mod address;
 pub(crate) mod engine;
 mod epoll;
 pub mod listen;
-mod lsd;
+pub(crate) mod lsd;
 pub mod proxy;
 pub(crate) mod routes;
 pub(crate) mod scope;

@@ -187,9 +187,9 @@ const ERRORS: usize = 8;
 const RECEIVED: usize = 10 * 1024;
 const SENT: usize = 4608;
 
-/// The same while nodes of the distributed hash table are asked, many at once.
-const RECEIVED_OF_MANY: usize = 24 * 1024;
-const SENT_TO_MANY: usize = 8 * 1024;
+/// The same while nodes of the distributed hash table are asked, eight at once.
+const RECEIVED_OF_MANY: usize = 13 * 1024;
+const SENT_TO_MANY: usize = 7 * 1024;
 
 /// Bytes that both sockets may take, for many nodes or a few trackers.
 pub(crate) const fn held(many: bool) -> usize {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use everseed_disk::Links;
 use everseed_disk::make::Options;
+use everseed_node::discovery::dht::Mode;
 use lexopt::Parser;
 use log::LevelFilter;
 
@@ -72,10 +73,12 @@ Options:
                        networks here, by every interface that is up, or by those
                        alone that --listen names; off: not (default: on)
       --dht HOW        on: public torrents are looked for and announced in the
-                       distributed hash table, by UDP; off: not (default: off)
+                       distributed hash table, by UDP, and others are answered;
+                       read-only: others are not; off: not (default: on)
       --dht-node HOST:PORT
                        a node of it to begin with; repeat it for several
-                       (default: those that it knew, then a few known ones)
+                       (default: those that it knew or peers name, then a few
+                       known ones)
       --public-address HOST[:PORT]
                        where others reach this machine from outside: the
                        router's name or address, and the port there that leads
@@ -149,8 +152,8 @@ pub struct SeedArgs {
     pub pex: bool,
     /// Whether public torrents are made known in the networks here (BEP 14).
     pub lsd: bool,
-    /// Whether public torrents are looked for and announced in the distributed hash table.
-    pub dht: bool,
+    /// How much it takes part in the distributed hash table, for public torrents.
+    pub dht: Mode,
     /// Nodes of it to begin with.
     pub dht_nodes: Vec<String>,
     /// Where others reach us from outside our network.
@@ -206,7 +209,7 @@ impl Default for SeedArgs {
             proxy: None,
             pex: true,
             lsd: true,
-            dht: false,
+            dht: Mode::On,
             dht_nodes: Vec::new(),
             public_address: None,
             port_map: true,
@@ -274,7 +277,15 @@ impl SeedArgs {
             }
             "--pex" => self.pex = args::switch(parser, name)?,
             "--lsd" => self.lsd = args::switch(parser, name)?,
-            "--dht" => self.dht = args::switch(parser, name)?,
+            "--dht" => {
+                let read = |text: &str| match text {
+                    "on" => Some(Mode::On),
+                    "read-only" => Some(Mode::ReadOnly),
+                    "off" => Some(Mode::Off),
+                    _ => None,
+                };
+                self.dht = args::parsed(parser, name, "on, read-only or off", read)?;
+            }
             "--dht-node" => self.dht_nodes.push(args::host_port(parser, name)?),
             "--public-address" => {
                 let what =
@@ -413,7 +424,7 @@ mod tests {
             "--pex",
             "off",
             "--lsd=off",
-            "--dht=on",
+            "--dht=read-only",
             "--dht-node=dht.example.org:6881",
             "--trace",
             "x.trace",
@@ -451,7 +462,7 @@ mod tests {
             proxy: Proxy::parse("socks5://a:b@127.0.0.1:9050").map(Arc::new),
             pex: false,
             lsd: false,
-            dht: true,
+            dht: Mode::ReadOnly,
             dht_nodes: vec!["dht.example.org:6881".into()],
             public_address: PublicAddress::parse("seed.example.org:80"),
             port_map: false,

@@ -1,8 +1,8 @@
 //! The distributed hash table, as far as it takes more than datagrams: names are looked up for it, and the nodes that
 //! it knows are kept from one run to the next, in `STATE/dht`.
 //!
-//! Invariant: no name is looked up while calls must not leave here by themselves: with a proxy, or tied to an
-//! interface.
+//! Invariant: no name is looked up while calls must not leave here by themselves, with a proxy or tied to an
+//! interface, nor while only this machine is listened to.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_disk::{read_regular, replace_soon};
-use everseed_node::discovery::dht::KEPT_MAX;
+use everseed_node::discovery::dht::{KEPT_MAX, Mode};
 use everseed_node::trace::Input;
 
 use crate::async_tasks::AsyncTasks;
@@ -22,8 +22,9 @@ use crate::storage::state::StateFolder;
 
 /// See the module.
 pub(super) struct Neighbours {
-    /// `None` if it takes no part.
-    names: Option<Vec<String>>,
+    mode: Mode,
+    /// Those that the owner named.
+    names: Vec<String>,
     next_keep: Instant,
     kept: Vec<u8>,
     /// Whether it was said that nobody was found.
@@ -33,7 +34,8 @@ pub(super) struct Neighbours {
 impl Neighbours {
     pub(super) fn new(args: &SeedArgs) -> Neighbours {
         Neighbours {
-            names: args.dht.then(|| args.dht_nodes.clone()),
+            mode: args.dht,
+            names: args.dht_nodes.clone(),
             next_keep: Instant::now() + KEEP,
             kept: Vec::new(),
             said: Rc::default(),
@@ -42,22 +44,24 @@ impl Neighbours {
 
     /// Begins with the nodes that the last run knew, and those that the owner named by address.
     pub(super) fn begin(&mut self, engine: &mut Engine, state: &StateFolder) {
-        let Some(names) = &self.names else {
+        if self.mode == Mode::Off {
             return;
-        };
+        }
         if engine.way_out.proxy().is_some() {
             log::warn!(
-                "--dht: it is spoken by UDP, which does not go through the proxy: it is left out"
+                "the distributed hash table is spoken by UDP, which does not go through the proxy: it is left out, as with \
+                 --dht off"
             );
         }
         self.kept = read_regular(&file(state), KEPT_MAX as u64).unwrap_or_default();
-        engine.join_dht(&self.kept);
-        for addr in names.iter().filter_map(|name| name.parse().ok()) {
+        engine.join_dht(self.mode, &self.kept);
+        for addr in self.names.iter().filter_map(|name| name.parse().ok()) {
             tell(engine, addr);
         }
     }
 
-    /// Looks names up if nobody is known who answers, and keeps now and then who is.
+    /// Looks names up if nobody is known who answers, and keeps now and then who is. `beyond` is whether more than this
+    /// machine is listened to.
     pub(super) fn mind(
         &mut self,
         engine: &mut Engine,
@@ -65,11 +69,12 @@ impl Neighbours {
         state: &StateFolder,
         tasks: &AsyncTasks,
         finds: bool,
+        beyond: bool,
     ) {
-        let Some(names) = &self.names else {
+        if self.mode == Mode::Off {
             return;
-        };
-        let way = &engine.way_out;
+        }
+        let (finds, names, way) = (finds && beyond, &self.names, &engine.way_out);
         if finds && way.is_tied() && !self.said.replace(true) {
             log::warn!(
                 "no node of the DHT is known, and names are not looked up while calls leave by one interface only: \
@@ -109,7 +114,7 @@ impl Neighbours {
     pub(super) fn keep(&mut self, engine: &Engine, state: &StateFolder) {
         let mut out = vec![0; KEPT_MAX];
         let len = engine.node.keep_dht(&mut out);
-        let Some(len) = len.filter(|_| self.names.is_some()) else {
+        let Some(len) = len.filter(|_| self.mode != Mode::Off) else {
             return;
         };
         out.truncate(len);

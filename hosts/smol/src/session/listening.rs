@@ -174,6 +174,13 @@ impl Listening {
         Some((place.addr, device))
     }
 
+    /// Whether it listens for others than this machine.
+    pub(super) fn is_beyond(&self) -> bool {
+        [Family::V4, Family::V6]
+            .iter()
+            .any(|&family| self.of(family).is_some())
+    }
+
     /// Where others in our network reach us, or will: the first address, as far as it is known.
     pub(super) fn local(&self) -> SocketAddr {
         let first = self.wanted.first().map(|wanted| match wanted {

@@ -1,6 +1,7 @@
 //! How the memory is shared out before there are torrents, and what the node may use of it.
 
 use everseed_core::geometry::Geometry;
+use everseed_node::discovery::dht::Mode;
 use everseed_node::{Limits, Publicity};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -13,7 +14,8 @@ pub(super) fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
-        dht: args.dht,
+        dht: args.dht != Mode::Off,
+        lsd: args.lsd,
         ..Plan::default()
     }
 }
@@ -39,7 +41,7 @@ pub(super) fn publicity(args: &SeedArgs) -> Publicity {
     if args.lsd {
         publicity = publicity.with_lsd();
     }
-    if args.dht {
+    if args.dht != Mode::Off {
         publicity = publicity.with_dht();
     }
     publicity

@@ -133,8 +133,9 @@ impl Session {
         self.port_map
             .mind(&mut engine, torrents, listening, &self.tasks, caller);
         let (shared, state) = (&self.engine, &self.torrents.state);
+        let beyond = listening.is_beyond();
         self.neighbours
-            .mind(&mut engine, shared, state, &self.tasks, finds_nodes);
+            .mind(&mut engine, shared, state, &self.tasks, finds_nodes, beyond);
         self.chores(&mut engine);
         let library = self.library.as_mut();
         match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {

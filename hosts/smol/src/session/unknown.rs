@@ -109,7 +109,7 @@ impl Unknowns {
         if trackers.is_empty() && !engine.publicity.dht() {
             log::warn!(
                 "{name}: the link names no tracker, so its peers have to be in the network here, or named by --peer; \
-                 --dht on looks for them everywhere"
+                 without --dht off they are looked for everywhere"
             );
         }
         log::info!("{name}: its metadata is fetched");

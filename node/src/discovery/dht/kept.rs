@@ -10,13 +10,13 @@ use super::routes::Routes;
 pub(crate) fn write(routes: [&Routes<'_>; 2], out: &mut [u8]) -> Option<usize> {
     let mut v6 = [0; 38 * MOST_V6];
     let mut len6 = 0;
-    for (id, at) in routes[1].iter_good().take(MOST_V6) {
+    for (id, at) in routes[1].iter_kept().take(MOST_V6) {
         len6 = put_node(id, at.addr(), &mut v6, len6)?;
     }
     let mut v4 = [0; 26 * MOST_V4];
     let most = (KEPT_MAX - OVERHEAD - len6) / 26;
     let mut len4 = 0;
-    for (id, at) in routes[0].iter_good().take(most.min(MOST_V4)) {
+    for (id, at) in routes[0].iter_kept().take(most.min(MOST_V4)) {
         len4 = put_node(id, at.addr(), &mut v4, len4)?;
     }
     let own = routes[1].own();
@@ -118,6 +118,10 @@ mod tests {
                 assert_eq!(to[family].own(), from[family].own());
                 assert_eq!(to[family].good(), 0, "they have to answer first");
             }
+            // Whoever ends before anybody has answered knows as many again.
+            let mut again = [0; KEPT_MAX];
+            let kept_again = write([&to[0], &to[1]], &mut again).unwrap();
+            assert_eq!(kept_again, len);
             assert!(
                 to[0].len() >= kept.0.min(from[0].len())
                     && to[1].len() >= kept.1.min(from[1].len())

@@ -54,7 +54,7 @@ impl Sizes {
         routes_v4: 20 * 8,
         routes_v6: 12 * 8,
         lookups: 4,
-        store: 480,
+        store: 400,
         calls: 20,
         destinations: 200,
         sources: 20,

@@ -82,6 +82,8 @@ use self::tokens::{Secrets, Tokens};
 #[derive(Debug)]
 pub struct Dht<'m> {
     mode: Mode,
+    /// Nothing is to be found or announced.
+    at_rest: bool,
     /// By family, IPv4 first.
     nets: [Net<'m>; 2],
     lookups: &'m mut [Lookup],
@@ -98,6 +100,8 @@ pub struct Dht<'m> {
     upkeep_at: Instant,
     names_at: Instant,
     names_wait: Duration,
+    /// Whether somebody waits for a search and no name was asked for yet.
+    names_now: bool,
     wake_at: Instant,
     stats: Stats,
 }
@@ -175,6 +179,7 @@ impl<'m> Dht<'m> {
         let upkeep_at = now + Duration::from_micros(rng.below(10_000_000).into());
         Dht {
             mode,
+            at_rest: false,
             nets: [Net::new(now, v4, by_v4), Net::new(now, v6, by_v6)],
             lookups: memory.lookups.split_at_mut(most).0,
             calls: Calls::new(memory.calls),
@@ -187,8 +192,9 @@ impl<'m> Dht<'m> {
             replies: heapless::Deque::new(),
             rng,
             upkeep_at,
-            names_at: now,
+            names_at: now + NAMES_AFTER_OTHERS,
             names_wait: FIRST_NAMES,
+            names_now: false,
             wake_at: now,
             stats: Stats::default(),
         }
@@ -210,6 +216,16 @@ impl<'m> Dht<'m> {
         self.wake_at = now;
     }
 
+    /// While there is nothing to be found or announced nobody is asked or answered; hints are kept for later.
+    pub fn rest(&mut self, now: Instant, rests: bool) {
+        self.at_rest = rests;
+        self.wake_at = now;
+    }
+
+    fn is_on(&self) -> bool {
+        self.mode != Mode::Off && !self.at_rest
+    }
+
     /// How much it takes part.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -223,7 +239,7 @@ impl<'m> Dht<'m> {
         packet: &[u8],
         on_peer: &mut dyn FnMut(InfoHash, SocketAddr),
     ) {
-        if self.mode == Mode::Off {
+        if !self.is_on() {
             return;
         }
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -253,7 +269,7 @@ impl<'m> Dht<'m> {
         now: Instant,
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
-        if self.mode == Mode::Off {
+        if !self.is_on() {
             return None;
         }
         self.pass_time(now);
@@ -280,13 +296,19 @@ impl<'m> Dht<'m> {
 
     /// When to poll again, if nothing comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.mode != Mode::Off).then_some(self.wake_at)
+        self.is_on().then_some(self.wake_at)
+    }
+
+    /// Whether polling is of use now: that is so a little before the [`deadline`](Self::deadline) too, so that whoever is
+    /// awake anyway need not wake up again for what has time.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.is_on() && (self.wake_at <= now || self.upkeep_at <= now + EARLY)
     }
 
     /// Looks for peers of a torrent, in each family; `false` if there is no place for another search now. One that
     /// is underway already goes on, more urgently if need be. Those that are not urgent leave half of the places.
     pub fn search(&mut self, now: Instant, search: &Search) -> bool {
-        if self.mode == Mode::Off {
+        if !self.is_on() {
             return false;
         }
         let target = NodeId::from(search.info_hash);
@@ -296,6 +318,8 @@ impl<'m> Dht<'m> {
             Urgency::Later
         };
         let goal = search.announce.map_or(Goal::Peers, Goal::Announce);
+        let known = self.nets.iter().any(|net| net.routes.len() > 0);
+        self.names_now |= search.urgent && !known;
         self.wake_at = now;
         let its = |l: &&mut Lookup| l.phase != Phase::Free && l.target == target;
         let mut underway = false;
@@ -308,7 +332,6 @@ impl<'m> Dht<'m> {
         if underway {
             return true;
         }
-        let known = self.nets.iter().any(|net| net.routes.len() > 0);
         let of_use = |net: &Net<'_>| net.is_on && (!known || net.routes.len() > 0);
         let families = FAMILIES.map(|f| of_use(&self.nets[index(f)]).then_some(f));
         let needed = families.iter().flatten().count();
@@ -362,7 +385,7 @@ impl<'m> Dht<'m> {
             .nets
             .iter()
             .filter(|net| net.is_on && net.routes.len() > 0);
-        self.mode != Mode::Off
+        self.is_on()
             && self.nets.iter().any(ready)
             && self.places(Urgency::Later) >= families.count()
     }
@@ -388,11 +411,14 @@ impl<'m> Dht<'m> {
     }
 
     /// Whether the host is to resolve the names that it was given, and to hint at what they mean: nobody else is known.
-    /// It is asked again after a minute, then after twice as long each time, up to an hour.
+    /// Others have a few seconds to name somebody first, unless a person waits. It is asked again after a minute, then
+    /// after twice as long each time, up to an hour.
     pub fn poll_names(&mut self, now: Instant) -> bool {
-        if self.mode == Mode::Off || !self.is_lost() || now < self.names_at {
+        let due = now >= self.names_at || self.names_now;
+        if !self.is_on() || !self.is_lost() || !due {
             return false;
         }
+        self.names_now = false;
         self.names_at = now + self.names_wait;
         self.names_wait = (self.names_wait * 2).min(LAST_NAMES);
         true
@@ -441,7 +467,8 @@ impl<'m> Dht<'m> {
         let [v4, v6] = &mut self.nets;
         kept::read(kept, [&mut v4.routes, &mut v6.routes]);
         if self.nets.iter().any(|net| net.routes.len() > 0) {
-            self.names_at = now + NAMES_AFTER_KEPT;
+            self.names_at = now + NAMES_AFTER_OTHERS;
+            self.names_now = false;
         }
         self.wake_at = now;
     }
@@ -484,12 +511,15 @@ const REPLIES: usize = 4;
 const UPKEEP: Duration = Duration::from_secs(10);
 const UPKEEP_POOR: Duration = Duration::from_secs(1);
 
+/// Such a query goes out so much earlier if the host is awake anyway.
+const EARLY: Duration = Duration::from_millis(2500);
+
 /// The wait before names are resolved again; then it doubles, up to the last.
 const FIRST_NAMES: Duration = Duration::from_secs(60);
 const LAST_NAMES: Duration = Duration::from_secs(3600);
 
-/// Nodes that were kept have so long to answer before names are resolved.
-const NAMES_AFTER_KEPT: Duration = Duration::from_secs(5);
+/// Nodes that were kept have so long to answer before names are resolved, and peers and trackers to name some.
+const NAMES_AFTER_OTHERS: Duration = Duration::from_secs(5);
 
 /// The longest datagram that is sent, in bytes.
 pub const PACKET_MAX: usize = 1200;

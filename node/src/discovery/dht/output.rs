@@ -161,7 +161,7 @@ impl Dht<'_> {
         packet: &mut [u8],
         wait: &mut Wait,
     ) -> Option<(SocketAddr, usize)> {
-        if now < self.upkeep_at {
+        if now + EARLY < self.upkeep_at || (self.is_poor() && now < self.upkeep_at) {
             return None;
         }
         if let Err(at) = self.budget.ready(now, Urgency::Later) {
@@ -169,9 +169,8 @@ impl Dht<'_> {
             return None;
         }
         self.store.expire(now);
+        self.upkeep_at = now + if self.is_poor() { UPKEEP_POOR } else { UPKEEP };
         let hint = self.hints.next(Origin::Heard);
-        let poor = hint.is_some() && self.nets.iter().all(|net| net.routes.good() < K);
-        self.upkeep_at = now + if poor { UPKEEP_POOR } else { UPKEEP };
         let (to, target) = match hint {
             Some(to) => {
                 self.hints.remove(to);
@@ -190,6 +189,12 @@ impl Dht<'_> {
         let query = self.ask(Goal::Nodes, target, to);
         let purpose = Purpose::Ping;
         self.send(now, Ask { to, purpose, query }, packet)
+    }
+
+    /// Few are known, while there are others to ask.
+    fn is_poor(&self) -> bool {
+        let poor = |net: &Net<'_>| net.routes.good() < K;
+        self.hints.next(Origin::Heard).is_some() && self.nets.iter().all(poor)
     }
 
     /// Writes a query that is within the budget.
@@ -219,7 +224,8 @@ impl Dht<'_> {
         let neighbours = self.nets.iter();
         let neighbours = neighbours.filter(|net| net.is_on && net.routes.len() > 0);
         let neighbours = neighbours.map(|net| net.neighbours_at);
-        let names = self.is_lost().then_some(self.names_at);
+        let names_at = if self.names_now { now } else { self.names_at };
+        let names = self.is_lost().then_some(names_at);
         let all = lookups.chain(neighbours).chain(names).chain(wait.0);
         let all = all.chain(self.calls.deadline()).chain([self.upkeep_at]);
         // What cannot be done now is for a little later, so that time goes on.

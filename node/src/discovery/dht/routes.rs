@@ -274,9 +274,17 @@ impl<'m> Routes<'m> {
     }
 
     /// The good ones, the last buckets first, which are the ones that are hard to find again.
-    pub(crate) fn iter_good(&self) -> impl Iterator<Item = (NodeId, Endpoint)> {
+    fn iter_good(&self) -> impl Iterator<Item = (NodeId, Endpoint)> {
         let good = self.slots.iter().rev().filter(|r| r.is_good());
         good.map(|r| (r.id, r.at))
+    }
+
+    /// The good ones, then those that were kept before and have not answered yet: whoever begins without a network must
+    /// not forget whom it knew.
+    pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (NodeId, Endpoint)> {
+        let mute = self.slots.iter().rev();
+        let mute = mute.filter(|r| r.used && r.heard_s == 0);
+        self.iter_good().chain(mute.map(|r| (r.id, r.at)))
     }
 
     fn bucket(&self, id: NodeId) -> usize {

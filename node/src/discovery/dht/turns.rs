@@ -42,15 +42,17 @@ impl Turn {
         state: State::Off,
     };
 
-    /// It is to be announced from now on.
-    pub fn start(&mut self, now: Instant) {
-        if self.state == State::Off {
+    /// It is to be announced from now on; answers whether that is news.
+    pub fn start(&mut self, now: Instant) -> bool {
+        let starts = self.state == State::Off;
+        if starts {
             *self = Turn {
                 due: units(now),
                 peers: 0,
                 state: State::Waits(0),
             };
         }
+        starts
     }
 
     /// Whether no peer of it was found yet.
@@ -146,7 +148,9 @@ mod tests {
     /// Announces that each of some torrents gets, if one can be made every `pace` seconds.
     fn announces(peers: &[u16], pace: u64, secs: u64) -> std::vec::Vec<u32> {
         let mut turns = std::vec![Turn::OFF; peers.len()];
-        turns.iter_mut().for_each(|turn| turn.start(Instant::ZERO));
+        for turn in &mut turns {
+            assert!(turn.start(Instant::ZERO));
+        }
         let mut made = std::vec![0; peers.len()];
         for s in (0..secs).step_by(usize::try_from(pace).unwrap()) {
             let now = Instant::from_secs(s);

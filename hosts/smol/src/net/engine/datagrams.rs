@@ -59,18 +59,23 @@ impl Engine {
             }
         }
         self.way_out = way;
-        if self.dht {
-            self.join_dht(&[]);
+        if self.dht != Mode::Off {
+            self.join_dht(self.dht, &[]);
         }
     }
 
-    /// Takes part in the distributed hash table, by the families that there are sockets of. `kept` is who was known in
-    /// the last run.
-    pub(crate) fn join_dht(&mut self, kept: &[u8]) {
-        self.dht = true;
+    /// Takes part in the distributed hash table, by the families that there are sockets of: without any not at all. `kept`
+    /// is who was known in the last run.
+    pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
+        self.dht = mode;
         self.udp.talk_to_many();
         let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
-        let input = Input::JoinDht(Mode::On, families, kept);
+        let now = if families == [false; 2] {
+            Mode::Off
+        } else {
+            mode
+        };
+        let input = Input::JoinDht(now, families, kept);
         self.node.input(self.clock.now(), input);
         self.busy = true;
     }
