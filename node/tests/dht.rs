@@ -524,6 +524,41 @@ fn kept_nodes_lead_back() {
     assert_eq!(asked, [0, 1, 3, 7, 15, 31]);
 }
 
+/// Peers are asked whether they are nodes too while few are known, and not for ever when none of them is.
+#[test]
+fn guesses_lead_in_and_do_not_flood() {
+    let mut world = World::grown(6, 30, 0, 0);
+    let host = world.hosts.len();
+    world.add(public(host), node(7, world.now));
+    for n in 0..20 {
+        let now = world.at();
+        // Most of them are no nodes.
+        let addr = public(if n % 5 == 3 { n } else { 1000 + n });
+        world.dht(host).guess(now, addr);
+        world.run(1.0);
+    }
+    world.run(30.0);
+    assert!(world.dht(host).stats().nodes[0] >= 8);
+    let alone = world.add(public(900), node(8, world.now));
+    (world.watched, world.queries) = (Some(alone), Vec::new());
+    let start = world.now;
+    for n in 0..3600 {
+        let now = world.at();
+        world.dht(alone).guess(now, public(2000 + n));
+        world.run(1.0);
+    }
+    let first = world
+        .queries
+        .iter()
+        .filter(|(at, _)| *at - start < 60_000_000)
+        .count();
+    let all = world.queries.len();
+    assert!(
+        first >= 16 && first <= 30 && all <= 60 * 12,
+        "{first} in a minute, {all} in an hour"
+    );
+}
+
 /// Spoofed floods: nothing is sent that is longer than twice what came, or more often than the budget says.
 #[test]
 fn floods_do_not_amplify() {

@@ -10,7 +10,9 @@ use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_node::discovery::dht::Mode;
 use everseed_node::memory::Sizes;
-use everseed_node::{Action, Have, Identity, Limits, Memory, Node, Order, Publicity, Wanted};
+use everseed_node::{
+    Action, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Publicity, Wanted,
+};
 
 use heap::Heap;
 
@@ -149,6 +151,34 @@ fn what_is_not_for_the_dht_never_gets_there() {
     let (nodes, calls) = network(Publicity::NONE.with_dht(), [Mode::Off; 3]);
     assert_eq!(calls, []);
     assert!(nodes.iter().all(|node| node.dht_stats().queries == 0));
+}
+
+/// A tracker's, or anybody's, peers lead into the DHT if they are nodes, but for private torrents.
+#[test]
+fn peers_lead_in() {
+    for (publicity, leads) in [
+        (Publicity::NONE.with_dht(), true),
+        (Publicity::NONE, false),
+        (Publicity::PRIVATE.with_dht(), false),
+    ] {
+        let now = Instant::from_secs(1);
+        let mut nodes: Vec<_> = (0..2).map(node).collect();
+        nodes
+            .iter_mut()
+            .for_each(|node| node.join_dht(now, Mode::On, [true, false], &[]));
+        keep_awake(&mut nodes[0], now);
+        // It has something else that is public, so that it does not rest.
+        keep_awake(&mut nodes[1], now);
+        let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+        let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
+        nodes[1].publish(now, wanted, publicity);
+        let begun = nodes[1].download(now, wanted, Wanted::All, Order::Rarest);
+        begun.unwrap();
+        nodes[1].event(now, Event::Peer(wanted, address(0), PeerSource::Tracker));
+        run(&mut nodes, now, 20);
+        let known = nodes[1].dht_stats().nodes[0];
+        assert_eq!(known, u16::from(leads), "{publicity:?}");
+    }
 }
 
 /// Who is found is gone: it is looked again, ever more seldom, until somebody stays.

@@ -1,6 +1,6 @@
 //! Found by the distributed hash table alone (BEP 5): no tracker, no peer exchange, nobody who is named.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 use everseed_tests::content::Content;
@@ -14,7 +14,7 @@ use everseed_tests::{PATIENCE, wait};
 const DEAD: &str = "http://127.0.0.1:9/announce";
 
 /// Nothing else tells of peers.
-const ALONE: [&str; 6] = ["--pex", "off", "--lsd", "off", "--dht", "on"];
+const ALONE: [&str; 4] = ["--pex", "off", "--lsd", "off"];
 
 /// A node that seeds something else, for others to begin with.
 fn node(dir: &Dir, listen: SocketAddr, begins_at: Option<SocketAddr>) -> Seeder {
@@ -69,6 +69,71 @@ fn among_everseeds() {
         assert!(dir.join("state/dht").exists());
         hub.stop();
     }
+}
+
+/// With nothing but a node in the torrent, or a peer that has its node on the same port.
+#[test]
+fn by_whom_the_torrent_or_a_peer_leads_to() {
+    let net = Net::new();
+    let (hub, dir) = (Dir::new("hub"), Dir::new("seed"));
+    let mut hub = node(&hub, net.addr(Family::V4), None);
+    let content = Content::file("wanted.bin", 1 << 20, 5);
+    let torrent = dir.join("wanted.torrent");
+    make(content.path(), &torrent, &["-t", DEAD]);
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
+    let known = hub.addr().to_string();
+    let setup = setup.args(ALONE).args(["--dht-node", &known]);
+    let mut seeder = setup.start(&dir);
+    let mut bytes = std::fs::read(&torrent).unwrap();
+    assert_eq!(bytes.pop(), Some(b'e'));
+    let ip = hub.addr().ip().to_string();
+    let nodes = format!("5:nodesll{}:{ip}i{}eeee", ip.len(), hub.addr().port());
+    let with_nodes = dir.join("nodes.torrent");
+    std::fs::write(&with_nodes, [&bytes, nodes.as_bytes()].concat()).unwrap();
+    for (torrent, args) in [(&with_nodes, &[][..]), (&torrent, &["--peer", &known])] {
+        let args = [&ALONE[..], &["--no-seed"], args].concat();
+        let got = Getter::start(torrent, net.addr(Family::V4), Dir::new("get"), &args);
+        let (code, got) = got.end();
+        assert_eq!(code, 0, "{args:?}");
+        content.assert_same_in(&got.join("files"), true);
+    }
+    seeder.stop();
+    hub.stop();
+}
+
+/// Who only reads is found, says so, and answers nobody (BEP 43).
+#[test]
+fn read_only() {
+    let net = Net::new();
+    let (hub, dir) = (Dir::new("hub"), Dir::new("seed"));
+    let other = Content::file("other.bin", 100_000, 7);
+    other.copy_to(hub.path());
+    let trace = hub.join("hub.trace");
+    let setup = Setup::new(&hub.join("other.bin"), net.addr(Family::V4)).args(ALONE);
+    let mut hub_node = setup.args(["--trace", trace.to_str().unwrap()]).start(&hub);
+    let known = hub_node.addr().to_string();
+    let content = Content::file("wanted.bin", 1 << 20, 5);
+    let torrent = dir.join("wanted.torrent");
+    make(content.path(), &torrent, &["-t", DEAD]);
+    let args = ["--pex", "off", "--lsd", "off", "--dht", "read-only"];
+    let args = [&args[..], &["--dht-node", &known]].concat();
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
+    let mut seeder = setup.args(&args).start(&dir);
+    let stranger = UdpSocket::bind((net.ip(Family::V4), 0)).unwrap();
+    let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+    stranger.send_to(ping, seeder.addr()).unwrap();
+    let args = [&args[..], &["--no-seed"]].concat();
+    let got = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args);
+    assert_eq!(got.end().0, 0);
+    // The first that anybody says is the other one.
+    stranger.send_to(ping, hub_node.addr()).unwrap();
+    stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (_, from) = stranger.recv_from(&mut [0; 1500]).unwrap();
+    assert_eq!(from, hub_node.addr());
+    seeder.stop();
+    hub_node.stop();
+    let told = std::fs::read(&trace).unwrap();
+    assert!(told.windows(7).any(|part| part == b"2:roi1e"));
 }
 
 /// libtorrent finds what everseed seeds, and the other way round.

@@ -43,4 +43,7 @@ fn a_tracker_behind_a_proxy() {
     assert!(!output.contains("geheim"), "{output}");
     let asked = "is not asked as long as a proxy is set";
     assert!(output.contains(asked), "{output}");
+    let left_out =
+        "hash table is spoken by UDP, which does not go through the proxy: it is left out";
+    assert!(output.contains(left_out), "{output}");
 }

@@ -16,6 +16,7 @@
 
 mod files;
 mod names;
+mod nodes;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::hash::{Digest, InfoHash, Sha1};
 
 pub use files::{FileEntry, FileKind, Files};
 pub use names::{MAX_NAME, MAX_PATH, Name, Spelling};
+pub use nodes::DhtNodes;
 pub use urls::{MAX_URL, Trackers, WebSeeds};
 
 /// What a torrent file says, but for what is read from it on demand.
@@ -61,6 +63,7 @@ pub struct Metainfo {
     announce_at: Option<Position>,
     announce_list_at: Option<Position>,
     url_list_at: Option<Position>,
+    nodes_at: Option<Position>,
     comment_at: Option<Position>,
     created_by_at: Option<Position>,
 }
@@ -223,6 +226,14 @@ impl Metainfo {
         torrent: R,
     ) -> Result<WebSeeds<R>, RereadError<R::Error>> {
         WebSeeds::new(self, torrent)
+    }
+
+    /// Nodes of the distributed hash table (BEP 5).
+    pub fn dht_nodes<R: Read + Seek>(
+        &self,
+        torrent: R,
+    ) -> Result<DhtNodes<R>, RereadError<R::Error>> {
+        DhtNodes::new(self, torrent)
     }
 
     /// The comment, as much of it as there is room for; empty if there is none.

@@ -18,6 +18,7 @@ struct Outer {
     announce_at: Option<Position>,
     announce_list_at: Option<Position>,
     url_list_at: Option<Position>,
+    nodes_at: Option<Position>,
     comment_at: Option<Position>,
     created_by_at: Option<Position>,
     creation_date: Option<i64>,
@@ -88,6 +89,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
         announce_at: outer.announce_at,
         announce_list_at: outer.announce_list_at,
         url_list_at: outer.url_list_at,
+        nodes_at: outer.nodes_at,
         comment_at: outer.comment_at,
         created_by_at: outer.created_by_at,
     })
@@ -108,6 +110,7 @@ impl Outer {
             (b"url-list", Type::String | Type::List) if self.url_list_at.is_none() => {
                 self.url_list_at = at;
             }
+            (b"nodes", Type::List) => self.nodes_at = self.nodes_at.or(at),
             (b"comment", Type::String) => self.comment_at = self.comment_at.or(at),
             (b"created by", Type::String) => self.created_by_at = self.created_by_at.or(at),
             (b"creation date", Type::Integer) if self.creation_date.is_none() => {

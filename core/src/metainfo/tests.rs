@@ -475,6 +475,41 @@ fn trackers_and_web_seeds() {
     assert_eq!(collect("8:url-listi4e").1, Vec::<String>::new());
 }
 
+#[test]
+fn dht_nodes() {
+    let long = format!("l{}i1ee", string(&"x".repeat(256)));
+    let cases: [(&str, &[(&str, u16)]); 8] = [
+        ("", &[]),
+        ("5:nodesi4e", &[]),
+        ("5:nodesle", &[]),
+        (
+            "5:nodesll9:127.0.0.1i6881eel9:a.examplei1eee",
+            &[("127.0.0.1", 6881), ("a.example", 1)],
+        ),
+        (
+            "5:nodesll1:ai0eel1:bi65536eel1:ci-1eel1:di99999999999999999999eee",
+            &[],
+        ),
+        (
+            "5:nodesli4e1:ad1:b1:ce4:lessllel1:ael1:a1:beli1e1:aeel1:bi2e1:xeee",
+            &[("b", 2)],
+        ),
+        ("5:nodesll0:i1eel3:a\0bi1eel3: a i1eee", &[("a", 1)]),
+        (&format!("5:nodesl{long}l1:bi2eee"), &[("b", 2)]),
+    ];
+    for (text, expected) in cases {
+        let text = format!("d4:info{}{text}e", single());
+        let metainfo = parse(text.as_bytes()).unwrap();
+        let mut nodes = metainfo.dht_nodes(file(text.as_bytes())).unwrap();
+        let mut found = Vec::new();
+        while let Some((host, port)) = nodes.next().unwrap() {
+            found.push((host.to_string(), port));
+        }
+        let expected: Vec<_> = expected.iter().map(|(h, p)| (h.to_string(), *p)).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
 /// A torrent of a million pieces that exists nowhere as a whole.
 struct Million {
     head: Vec<u8>,
@@ -572,6 +607,8 @@ fn mutations_never_panic() {
         while trackers.next().unwrap().is_some() {}
         let mut seeds = metainfo.web_seeds(file(&bytes)).unwrap();
         while seeds.next().unwrap().is_some() {}
+        let mut nodes = metainfo.dht_nodes(file(&bytes)).unwrap();
+        while nodes.next().unwrap().is_some() {}
     }
     assert!(good > 500, "{good} mutants live");
     // A file that is replaced while it is used is an error, not a panic.

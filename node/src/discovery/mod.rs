@@ -52,20 +52,18 @@ impl Discovery<'_> {
         packet: &[u8],
     ) {
         // What is not awake finds him when it wakes up, as he calls us.
-        let candidates = &mut self.candidates;
+        let (candidates, seeker) = (&mut self.candidates, &mut self.seeker);
         self.lsd
             .hear(now, &torrents.names, from, packet, |torrent, addr| {
+                let named = Named {
+                    torrent,
+                    addr,
+                    source: PeerSource::Lsd,
+                    by: Some(origin(from)),
+                };
+                seeker.guess(now, torrents, torrent, addr);
                 if torrents.get(torrent).is_some() {
-                    let by = Some(origin(from));
-                    candidates.add(
-                        now,
-                        Named {
-                            torrent,
-                            addr,
-                            source: PeerSource::Lsd,
-                            by,
-                        },
-                    );
+                    candidates.add(now, named);
                 }
             });
     }
@@ -76,14 +74,16 @@ impl Discovery<'_> {
         let private = torrents.publicity(named.torrent).is_private();
         let welcome = !private || named.source == PeerSource::Tracker;
         if welcome && torrents.get(named.torrent).is_some() {
+            self.seeker.guess(now, torrents, named.torrent, named.addr);
             self.candidates.add(now, named);
         }
     }
+
     /// Takes a datagram of whoever sent it.
     pub(crate) fn datagram(&mut self, cx: &Context<'_>, from: SocketAddr, packet: &[u8]) {
-        let candidates = &mut self.candidates;
+        let (candidates, seeker) = (&mut self.candidates, &mut self.seeker);
         let is_call = self.utp.datagram(from, packet);
-        if is_call || self.seeker.datagram(cx, candidates, from, packet) {
+        if is_call || seeker.datagram(cx, candidates, from, packet) {
             return;
         }
         let mut on_peer = |job: &Job, peer| {
@@ -95,6 +95,7 @@ impl Discovery<'_> {
                     source: PeerSource::Tracker,
                     by: None,
                 };
+                seeker.guess(cx.now, &cx.torrents, job.torrent, peer);
                 candidates.add(cx.now, named);
             }
         };

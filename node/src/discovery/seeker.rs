@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
 use crate::discovery::dht::turns::{self, Turn};
 use crate::discovery::dht::{Announce, Dht, Mode, Search};
+use crate::torrent::Torrents;
 
 /// See the module.
 #[derive(Debug)]
@@ -76,9 +77,27 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// Whether peers of a torrent are told that there is a node of the DHT here (BEP 5, `port`).
+    /// Whether peers of a torrent are told that we know of the DHT, so that they say where their node is (BEP 5, `port`).
     pub(crate) fn is_told(&self, cx: &Context<'_>, id: TorrentId) -> bool {
-        self.dht.mode() == Mode::On && cx.torrents.publicity(id).dht()
+        self.dht.mode() != Mode::Off && cx.torrents.publicity(id).dht()
+    }
+
+    /// Whether they are told where ours is: one that answers nothing is nowhere.
+    pub(crate) fn tells_port(&self) -> bool {
+        self.dht.mode() == Mode::On
+    }
+
+    /// There is a peer of a torrent at this address, which may have its node of the DHT on the same port.
+    pub(crate) fn guess(
+        &mut self,
+        now: Instant,
+        torrents: &Torrents<'_>,
+        id: TorrentId,
+        addr: SocketAddr,
+    ) {
+        if torrents.publicity(id).dht() {
+            self.dht.guess(now, addr);
+        }
     }
 
     /// Takes a datagram of whoever sent it; answers whether it was for the DHT.

@@ -154,6 +154,7 @@ impl Swarm<'_> {
         }
         let second = torrent.info_hashes.second;
         let dht = hello.features.dht && on.discovery.seeker.is_told(&on.cx, id);
+        let tells_port = dht && on.discovery.seeker.tells_port();
         let port = self.identity.port;
         let conn = &mut on.cx.peers[slot];
         conn.link.torrent = Some(id);
@@ -162,7 +163,7 @@ impl Swarm<'_> {
         conn.link.peer_id = hello.peer_id;
         conn.link.features = hello.features.and(FEATURES);
         conn.link.features.dht = dht;
-        conn.link.outbox.owes_port = dht && port != 0;
+        conn.link.outbox.owes_port = tells_port && port != 0;
         conn.link.last_sent_at = on.cx.now;
         on.cx.peers.set_state(slot, State::Open);
         self.arrived(on, slot);

@@ -38,4 +38,6 @@ fuzz_target!(|bytes: &[u8]| {
     while let Ok(Some(_)) = trackers.next() {}
     let mut web_seeds = torrent.web_seeds(stream()).expect("web seeds");
     while let Ok(Some(_)) = web_seeds.next() {}
+    let mut nodes = torrent.dht_nodes(stream()).expect("nodes");
+    while let Ok(Some(_)) = nodes.next() {}
 });

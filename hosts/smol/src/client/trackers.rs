@@ -103,6 +103,32 @@ fn each_tracker(
     Ok(())
 }
 
+/// The first [`MOST_NODES`] nodes of the distributed hash table that it names, each `HOST:PORT`. One that is private
+/// names none (BEP 27).
+pub(crate) fn dht_nodes(path: &Path, metainfo: &Metainfo) -> Result<Vec<String>, String> {
+    let shown = escape(path.as_os_str().as_encoded_bytes());
+    let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
+    let mut found = Vec::new();
+    if metainfo.private {
+        return Ok(found);
+    }
+    let file = reopen_torrent(path).map_err(|e| error(&e))?;
+    let mut nodes = metainfo.dht_nodes(Stream(file)).map_err(|e| error(&e))?;
+    while found.len() < MOST_NODES
+        && let Some((host, port)) = nodes.next().map_err(|e| error(&e))?
+    {
+        // An IPv6 address has brackets, before a port.
+        found.push(match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        });
+    }
+    Ok(found)
+}
+
+/// Nodes of one torrent that are used.
+const MOST_NODES: usize = 8;
+
 /// Trackers of one torrent that are used. Lists that are copied from torrent to torrent have up to some dozens.
 pub(crate) const MOST: usize = 100;
 

@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     pub(crate) publicity: Publicity,
     /// How much it takes part in the distributed hash table.
     dht: Mode,
+    /// Nodes of it that torrents name, and not by address.
+    pub(crate) named_nodes: Vec<String>,
     udp: Udp,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
@@ -187,6 +189,7 @@ impl Engine {
             nearby: None,
             publicity: Publicity::NONE,
             dht: Mode::Off,
+            named_nodes: Vec::new(),
             udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),

@@ -68,8 +68,9 @@ Options:
       --pex HOW        on or off, as for seed: whether peers tell of peers
       --lsd HOW        on or off, as for seed: whether peers are looked for in
                        the networks here
-      --dht HOW        on, read-only or off, as for seed: whether peers are
-                       looked for in the distributed hash table
+      --dht HOW        on: peers are looked for in the distributed hash table,
+                       as for seed; read-only: others are not answered there;
+                       off: they are not (default: on)
       --dht-node HOST:PORT
                        a node of it to begin with, as for seed
       --public-address HOST[:PORT]

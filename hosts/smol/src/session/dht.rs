@@ -83,7 +83,9 @@ impl Neighbours {
         }
         if finds && way.proxy().is_none() && !way.is_tied() {
             let usual = USUAL.iter().copied().filter(|_| names.is_empty());
-            let all = names.iter().map(String::as_str).chain(usual);
+            let of_torrents = engine.named_nodes.iter();
+            let named = names.iter().chain(of_torrents).map(String::as_str);
+            let all = named.chain(usual);
             for name in all.map(str::to_owned) {
                 let (shared, said) = (Rc::clone(shared), Rc::clone(&self.said));
                 tasks.spawn(async move {

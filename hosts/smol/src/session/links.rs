@@ -91,6 +91,7 @@ fn link_anew(
     let source = OpenedTorrent {
         content,
         tiers: Box::default(),
+        nodes: Vec::new(),
         fresh: None,
         found: None,
     };

@@ -28,6 +28,8 @@ pub(crate) struct OpenedTorrent {
     pub(crate) content: Arc<Content>,
     /// How many trackers its file names in each tier.
     pub(crate) tiers: Box<[u8]>,
+    /// Nodes of the distributed hash table that its file names.
+    pub(crate) nodes: Vec<String>,
     /// If every piece was hashed just now, the fingerprint that the files had then.
     pub(crate) fresh: Option<u64>,
     /// The fingerprint that they had when somebody looked, just before they are seeded.
@@ -506,6 +508,7 @@ pub(crate) fn is_given(path: &Path) -> bool {
 fn source(content: Content, fresh: Option<u64>) -> Result<OpenedTorrent, String> {
     Ok(OpenedTorrent {
         tiers: trackers::counts(content.read_torrent_file(), content.metainfo())?,
+        nodes: trackers::dht_nodes(content.read_torrent_file(), content.metainfo())?,
         content: Arc::new(content),
         fresh,
         found: None,

@@ -79,6 +79,7 @@ impl Torrents {
     ) -> usize {
         self.track(&source.content);
         let number = self.number();
+        engine.hear_of_nodes(source.nodes);
         let torrent = ManagedTorrent::new(
             number,
             source.content,

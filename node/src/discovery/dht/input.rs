@@ -70,6 +70,7 @@ impl Dht<'_> {
             return;
         };
         self.stats.answers += 1;
+        self.vain = 0;
         let family = at.family();
         let net = &mut self.nets[index(family)];
         if let Some(ours) = message.observed {

@@ -84,6 +84,8 @@ pub struct Dht<'m> {
     mode: Mode,
     /// Nothing is to be found or announced.
     at_rest: bool,
+    /// Nodes that were heard of and asked since anybody answered.
+    vain: u8,
     /// By family, IPv4 first.
     nets: [Net<'m>; 2],
     lookups: &'m mut [Lookup],
@@ -180,6 +182,7 @@ impl<'m> Dht<'m> {
         Dht {
             mode,
             at_rest: false,
+            vain: 0,
             nets: [Net::new(now, v4, by_v4), Net::new(now, v6, by_v6)],
             lookups: memory.lookups.split_at_mut(most).0,
             calls: Calls::new(memory.calls),
@@ -404,10 +407,19 @@ impl<'m> Dht<'m> {
         self.wake_at = now;
     }
 
-    /// Whether addresses of peers, at which there may be a node too, are of use as [hints](Self::hint).
-    pub fn wants_peers(&self) -> bool {
-        let poor = |net: &Net<'_>| net.is_on && net.routes.good() < K;
-        self.mode != Mode::Off && self.nets.iter().all(|net| poor(net) || !net.is_on)
+    /// There is a peer at this address, and there may be a node too: most have both on one port. It is asked in its turn,
+    /// as long as few nodes are known.
+    pub fn guess(&mut self, now: Instant, addr: SocketAddr) {
+        let at = Endpoint::from(addr);
+        let net = &self.nets[index(at.family())];
+        let poor = net.is_on && net.routes.good() < K && !net.routes.contains(at);
+        if poor && self.mode != Mode::Off {
+            self.hints.add(at, Origin::Heard);
+            if self.is_poor() {
+                self.upkeep_at = self.upkeep_at.min(now + UPKEEP_POOR);
+            }
+            self.wake_at = now;
+        }
     }
 
     /// Whether the host is to resolve the names that it was given, and to hint at what they mean: nobody else is known.

@@ -174,6 +174,7 @@ impl Dht<'_> {
         let (to, target) = match hint {
             Some(to) => {
                 self.hints.remove(to);
+                self.vain = self.vain.saturating_add(1);
                 (to, self.nets[index(to.family())].routes.own())
             }
             None => {
@@ -191,10 +192,11 @@ impl Dht<'_> {
         self.send(now, Ask { to, purpose, query }, packet)
     }
 
-    /// Few are known, while there are others to ask.
-    fn is_poor(&self) -> bool {
+    /// Few are known, while there are others to ask, of whom not too many have been silent: not every peer has a node.
+    pub(super) fn is_poor(&self) -> bool {
         let poor = |net: &Net<'_>| net.routes.good() < K;
-        self.hints.next(Origin::Heard).is_some() && self.nets.iter().all(poor)
+        let some = self.hints.next(Origin::Heard).is_some();
+        some && self.vain < MOST_VAIN && self.nets.iter().all(poor)
     }
 
     /// Writes a query that is within the budget.
@@ -236,6 +238,9 @@ impl Dht<'_> {
         soonest.min().unwrap_or(now + UPKEEP)
     }
 }
+
+/// After so many without an answer those that were heard of are asked as seldom as others.
+const MOST_VAIN: u8 = 16;
 
 /// What is due but has no place is looked at again after this time.
 const BLOCKED: Duration = Duration::from_millis(500);

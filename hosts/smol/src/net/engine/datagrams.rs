@@ -13,6 +13,7 @@ use super::{ACTIONS_PER_TURN, Engine};
 use crate::net::epoll::Watched;
 use crate::net::listen::Listen;
 use crate::net::lsd::Nearby;
+use crate::net::scope::Scope;
 use crate::net::udp::Received;
 use crate::net::way::Way;
 
@@ -80,6 +81,31 @@ impl Engine {
         self.busy = true;
     }
 
+    /// Takes nodes that a torrent names. They may be in the house, like UDP trackers: nothing that is sent there is of the
+    /// torrent's choosing. What are names is only looked up when nobody else is known; of those the first
+    /// [`NAMED_NODES`] are remembered.
+    pub(crate) fn hear_of_nodes(&mut self, nodes: Vec<String>) {
+        if self.dht == Mode::Off {
+            return;
+        }
+        for node in nodes {
+            match node.parse::<SocketAddr>() {
+                Ok(addr) if Scope::of(addr.ip()) == Scope::Nowhere => {}
+                Ok(addr) => {
+                    self.node.input(self.clock.now(), Input::DhtNode(addr));
+                    self.busy = true;
+                }
+                Err(_)
+                    if self.named_nodes.len() < NAMED_NODES
+                        && !self.named_nodes.contains(&node) =>
+                {
+                    self.named_nodes.push(node);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Has the node make an announce by UDP; answers whether it does.
     pub(crate) fn announce_by_udp(
         &mut self,
@@ -121,6 +147,9 @@ impl Engine {
         }
     }
 }
+
+/// Names of nodes that torrents gave, at most.
+const NAMED_NODES: usize = 16;
 
 /// Datagrams of one socket that are read in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
