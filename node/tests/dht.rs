@@ -554,7 +554,7 @@ fn guesses_lead_in_and_do_not_flood() {
         .count();
     let all = world.queries.len();
     assert!(
-        first >= 16 && first <= 30 && all <= 60 * 12,
+        (16..=30).contains(&first) && all <= 60 * 12,
         "{first} in a minute, {all} in an hour"
     );
 }
