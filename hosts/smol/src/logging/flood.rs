@@ -4,12 +4,19 @@
 //! What is beyond it is counted, and the count is told with the next line, by [`tell`] if none comes. So it does
 //! not have to be known of each line whether a stranger can cause it, in the engine as in libraries.
 //!
+//! And what is wrong for long is not said every ten seconds: the same warning or error from the same place, word for word,
+//! comes once, then after a minute at the earliest, and each time after a pause twice as long, up to a day. It is new again
+//! when it did not come for twice the last pause. How often it came meanwhile is told with it, or by [`tell`]. This
+//! is for all of the program, so that no place has to keep in mind what it said. What happens once each time that it is
+//! said, however often, has the target [`EVENT`].
+//!
 //! | level | at once | then one every |
 //! |---|---|---|
 //! | error, warn | 100 | 60 s |
 //! | info | 100 | 10 s |
 //! | debug, trace | 500 | 1 s |
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +24,7 @@ use std::time::{Duration, Instant};
 use log::{Level, Record};
 
 /// What is known of the places that log, for the whole process as the log is.
-static FLOODS: Mutex<Floods> = Mutex::new(Floods { places: Vec::new() });
+static FLOODS: Mutex<Floods> = Mutex::new(Floods::new());
 
 /// Whether something was left out that was not told yet.
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
@@ -34,7 +41,11 @@ pub(super) fn admit(record: &Record<'_>, message: &str) -> Option<u64> {
     let Ok(mut floods) = FLOODS.lock() else {
         return Some(0);
     };
-    let admitted = floods.admit(Instant::now(), place, record.level(), message);
+    let (now, level) = (Instant::now(), record.level());
+    let admitted = match record.target() == EVENT || level > Level::Warn {
+        true => floods.admit(now, place, level, message),
+        false => floods.complain(now, place, level, message),
+    };
     if admitted.is_none() {
         LEFT_OUT.store(true, Ordering::Relaxed);
     }
@@ -50,7 +61,7 @@ pub(crate) fn tell(at_the_end: bool) {
         return;
     };
     let due = floods.due(Instant::now(), at_the_end);
-    if floods.places.iter().all(|place| place.left_out == 0) {
+    if !floods.keeps_any() {
         LEFT_OUT.store(false, Ordering::Relaxed);
     }
     // Logging takes the lock.
@@ -66,6 +77,22 @@ type CodeSite = (Option<&'static str>, Option<u32>);
 struct Floods {
     /// One for each place and level that logged: as many as there are in the program, at most.
     places: Vec<Flood>,
+    /// Complaints of late, [`COMPLAINTS`] at most; then the one that may come again the soonest makes room.
+    complaints: Vec<Complaint>,
+}
+
+/// Something that is wrong, and was said.
+struct Complaint {
+    /// Of the place, the level and the words.
+    key: u64,
+    place: CodeSite,
+    level: Level,
+    /// When it may be said again.
+    again_at: Instant,
+    pause: Duration,
+    left_out: u64,
+    /// The beginning of it, once it was left out.
+    example: String,
 }
 
 struct Flood {
@@ -79,7 +106,78 @@ struct Flood {
 }
 
 impl Floods {
-    fn admit(&mut self, now: Instant, place: CodeSite, level: Level, message: &str) -> Option<u64> {
+    const fn new() -> Floods {
+        Floods {
+            places: Vec::new(),
+            complaints: Vec::new(),
+        }
+    }
+
+    /// Whether something was left out that was not told yet.
+    fn keeps_any(&self) -> bool {
+        let places = self.places.iter().map(|place| place.left_out);
+        let complaints = self.complaints.iter().map(|complaint| complaint.left_out);
+        places.chain(complaints).any(|left_out| left_out > 0)
+    }
+
+    /// The same as [`admit`](Self::admit) for what is wrong, and may be for long.
+    fn complain(
+        &mut self,
+        now: Instant,
+        place: CodeSite,
+        level: Level,
+        message: &str,
+    ) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        (place, level, message).hash(&mut hasher);
+        let key = hasher.finish();
+        let known = self.complaints.iter().position(|known| known.key == key);
+        let mut before = 0;
+        if let Some(at) = known {
+            let complaint = &mut self.complaints[at];
+            if now < complaint.again_at {
+                if complaint.left_out == 0 {
+                    complaint.example = message.chars().take(EXAMPLE).collect();
+                }
+                complaint.left_out += 1;
+                return None;
+            }
+            before = complaint.say(now);
+        } else {
+            if self.complaints.len() == COMPLAINTS {
+                let soonest = self.complaints.iter().enumerate();
+                let soonest = soonest.min_by_key(|(_, c)| (c.left_out > 0, c.again_at));
+                let soonest = soonest.map_or(0, |(at, _)| at);
+                let gone = self.complaints.swap_remove(soonest);
+                self.count(now, gone);
+            }
+            self.complaints.push(Complaint {
+                key,
+                place,
+                level,
+                again_at: now + AGAIN,
+                pause: AGAIN,
+                left_out: 0,
+                example: String::new(),
+            });
+        }
+        let flood = self.admit(now, place, level, message)?;
+        Some(before + flood)
+    }
+
+    /// What was left out of a complaint that makes room is counted with the others of that place.
+    fn count(&mut self, now: Instant, gone: Complaint) {
+        if gone.left_out == 0 {
+            return;
+        }
+        let flood = self.flood(now, gone.place, gone.level);
+        if flood.left_out == 0 {
+            flood.example = gone.example;
+        }
+        flood.left_out += gone.left_out;
+    }
+
+    fn flood(&mut self, now: Instant, place: CodeSite, level: Level) -> &mut Flood {
         let same = |flood: &Flood| flood.place == place && flood.level == level;
         let known = self.places.iter().position(same);
         let at = known.unwrap_or_else(|| {
@@ -92,7 +190,11 @@ impl Floods {
             });
             self.places.len() - 1
         });
-        let flood = &mut self.places[at];
+        &mut self.places[at]
+    }
+
+    fn admit(&mut self, now: Instant, place: CodeSite, level: Level, message: &str) -> Option<u64> {
+        let flood = self.flood(now, place, level);
         if flood.spend(now) {
             return Some(std::mem::take(&mut flood.left_out));
         }
@@ -109,10 +211,25 @@ impl Floods {
             let count = std::mem::take(&mut flood.left_out);
             (flood.level, count, std::mem::take(&mut flood.example))
         };
-        self.places
-            .iter_mut()
-            .filter_map(|mut flood| due(&mut flood).then(|| told(flood)))
-            .collect()
+        let places = self.places.iter_mut();
+        let places = places.filter_map(|mut flood| due(&mut flood).then(|| told(flood)));
+        let complaints = self.complaints.iter_mut();
+        let complaints = complaints.filter(|c| c.left_out > 0 && (all || c.again_at <= now));
+        let complaints = complaints.map(|c| (c.level, c.say(now), std::mem::take(&mut c.example)));
+        places.chain(complaints).collect()
+    }
+}
+
+impl Complaint {
+    /// It is said now; answers how often it was left out before.
+    fn say(&mut self, now: Instant) -> u64 {
+        // One that did not come for long is new.
+        self.pause = match now.saturating_duration_since(self.again_at) > self.pause {
+            true if self.left_out == 0 => AGAIN,
+            _ => (self.pause * 2).min(DAY),
+        };
+        self.again_at = now + self.pause;
+        std::mem::take(&mut self.left_out)
     }
 }
 
@@ -133,6 +250,16 @@ impl Flood {
     }
 }
 
+/// The target of what is said each time that it happens, in whatever words.
+pub(crate) const EVENT: &str = "everseed::event";
+
+/// How long the same complaint is not said again, at first and at most.
+const AGAIN: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Complaints that are kept in mind.
+const COMPLAINTS: usize = 256;
+
 /// The target of lines that tell a count.
 const COUNT: &str = "everseed::logging::flood";
 
@@ -145,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let mut floods = Floods { places: Vec::new() };
+        let mut floods = Floods::new();
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let one: CodeSite = (Some("one.rs"), Some(1));
@@ -167,6 +294,90 @@ mod tests {
         assert_eq!(floods.places.len(), 2);
     }
 
+    /// A name that the disk refuses, found every ten seconds for a day.
+    #[test]
+    fn the_same_complaint_comes_once_and_then_less_and_less_often() {
+        let mut floods = Floods::new();
+        let start = Instant::now();
+        let one: CodeSite = (Some("one.rs"), Some(1));
+        let (mut said, mut count) = (Vec::new(), 0);
+        for s in (0..86_400).step_by(10) {
+            let now = start + Duration::from_secs(s);
+            let told = floods.complain(now, one, Level::Error, "/srv/a:b: refused");
+            said.extend(told.map(|_| s));
+            count += told.map_or(0, |before| 1 + before);
+        }
+        assert_eq!(said[..5], [0, 60, 180, 420, 900], "seconds");
+        assert!(said.len() <= 12, "{said:?}");
+        let at = |s| start + Duration::from_secs(s);
+        let rest = floods.due(at(86_400), true);
+        assert_eq!(count + rest[0].1, 8640, "each is counted");
+        // Another file, another place: told at once.
+        assert_eq!(
+            floods.complain(at(86_400), one, Level::Error, "/srv/c:d: refused"),
+            Some(0)
+        );
+        let two: CodeSite = (Some("one.rs"), Some(2));
+        assert_eq!(
+            floods.complain(at(86_400), two, Level::Error, "/srv/a:b: refused"),
+            Some(0)
+        );
+    }
+
+    /// What came to its end and begins anew later is new.
+    #[test]
+    fn what_did_not_come_for_long_is_new() {
+        let mut floods = Floods::new();
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let place: CodeSite = (None, None);
+        let mut say = |s| floods.complain(at(s), place, Level::Warn, "away");
+        for s in [0, 60, 180] {
+            assert_eq!(say(s), Some(0));
+        }
+        assert_eq!(say(400), None);
+        assert_eq!(say(420), Some(1));
+        // The pause is 480 s now, and it did not come for longer.
+        assert_eq!(say(420 + 961), Some(0));
+        assert_eq!(say(420 + 961 + 59), None);
+        assert_eq!(say(420 + 961 + 60), Some(1), "a minute again");
+    }
+
+    /// What is left out is told when its pause is over, though it does not come any more.
+    #[test]
+    fn the_last_of_a_complaint_is_told() {
+        let mut floods = Floods::new();
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let place: CodeSite = (None, None);
+        assert_eq!(floods.complain(at(0), place, Level::Warn, "away"), Some(0));
+        assert_eq!(floods.complain(at(20), place, Level::Warn, "away"), None);
+        assert!(floods.keeps_any());
+        assert_eq!(floods.due(at(59), false), []);
+        let told = (Level::Warn, 1, "away".to_owned());
+        assert_eq!(floods.due(at(60), false), [told]);
+        assert!(!floods.keeps_any());
+    }
+
+    /// More complaints than are kept in mind take no more memory, and none is lost without being counted.
+    #[test]
+    fn any_number_of_complaints() {
+        let mut floods = Floods::new();
+        let start = Instant::now();
+        let mut count = 0;
+        for number in 0..5000 {
+            let place: CodeSite = (Some("one.rs"), Some(number % 7));
+            for _ in 0..1 + number % 3 {
+                let text = format!("file {number}");
+                let told = floods.complain(start, place, Level::Warn, &text);
+                count += told.map_or(0, |before| 1 + before);
+            }
+        }
+        assert!(floods.complaints.len() <= COMPLAINTS && floods.places.len() == 7);
+        let rest: u64 = floods.due(start, true).iter().map(|(_, n, _)| n).sum();
+        assert_eq!(count + rest, (0..5000).map(|n| 1 + n % 3).sum::<u64>());
+    }
+
     /// What a stranger can have written in a day from one place, at 150 bytes a line.
     #[test]
     fn a_day_of_it() {
@@ -175,7 +386,7 @@ mod tests {
             (Level::Info, 1_500_000),
             (Level::Debug, 15_000_000),
         ] {
-            let mut floods = Floods { places: Vec::new() };
+            let mut floods = Floods::new();
             let start = Instant::now();
             let mut bytes = 0;
             for s in 0..86_400 {

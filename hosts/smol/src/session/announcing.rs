@@ -17,6 +17,7 @@ use crate::client::announce::{
     AnnounceError, AnnounceFault, Answer, announce, find_udp_tracker, parse, udp_fault,
 };
 use crate::client::http::{self, Caller};
+use crate::logging::flood::EVENT;
 use crate::net::engine::{Announce, Engine};
 use crate::secrets::mask;
 use crate::url::Scheme;
@@ -165,7 +166,7 @@ fn say(
     match answer {
         Ok(answer) => {
             if failing.remove(url) {
-                log::warn!("{shown}: it answers again");
+                log::warn!(target: EVENT, "{shown}: it answers again");
             }
             log::info!("{shown}: announced, {} peers", answer.peers);
             if let Some(warning) = answer.warning {

@@ -21,6 +21,7 @@ use super::room::awake;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
 use crate::storage::catalogue::DormantTorrent;
@@ -174,7 +175,7 @@ impl Library {
         let source = match outcome {
             Ok((source, _)) => source,
             Err(Trouble::Changed(reason)) => {
-                log::warn!("{reason}, so it is shared anew when it stays as it is");
+                log::warn!(target: EVENT, "{reason}, so it is shared anew when it stays as it is");
                 let sleeper = torrents.catalogue.borrow().read(id.slot);
                 let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
                 return self.forget(torrents, engine, before.as_slice());
@@ -185,7 +186,7 @@ impl Library {
             }
         };
         if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
-            log::warn!("{shown}: it is another torrent now");
+            log::warn!(target: EVENT, "{shown}: it is another torrent now");
             let sleeper = torrents.catalogue.borrow().read(id.slot);
             let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
             return self.forget(torrents, engine, before.as_slice());

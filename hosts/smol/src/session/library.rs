@@ -16,7 +16,7 @@ use super::fetch::Download;
 use super::foresee::ReadConfig;
 use super::index::is_torrent;
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
-use super::listening::{Listening, Said};
+use super::listening::Listening;
 use super::loader::{LoadOutcome, LoadRequest, Loaded, Loader};
 use super::network::Network;
 use super::notice::Notice;
@@ -31,6 +31,7 @@ use super::trouble::Trouble;
 use super::watch::Watch;
 
 use crate::async_tasks::Spawner;
+use crate::logging::flood::EVENT;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::net::way::Way;
@@ -82,7 +83,6 @@ pub(super) struct Library {
     /// A configuration that was read and looked at.
     pub(super) read: Rc<Cell<Option<ReadConfig>>>,
     network: Network,
-    pub(super) said: Said,
     pub(super) manager: Manager,
     /// The limits up and down that hold, in bytes per second.
     pub(super) rates: (Option<u64>, Option<u64>),
@@ -138,7 +138,6 @@ impl Library {
             room,
             read: Rc::default(),
             network: Network::new(way_out),
-            said: Said::default(),
             manager: Manager::of_this_process(),
             rates: (config.seed.up, config.down),
             zone: None,
@@ -478,7 +477,7 @@ impl Library {
             let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running) {
                 let path = managed.item.path.display().to_string();
-                log::warn!("{}: seeded enough", mask_urls(&path));
+                log::warn!(target: EVENT, "{}: seeded enough", mask_urls(&path));
                 stop(torrents, engine, managed);
                 managed.stage = ItemStage::Done;
             }

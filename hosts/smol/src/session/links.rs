@@ -27,8 +27,7 @@ impl Library {
     ) {
         let addr = SocketAddr::new(listening.local().ip(), torrents.reach.port());
         let own_tracker = torrents.reach.tracker(addr);
-        self.said
-            .say("the network is there with another address; all trackers are told".to_owned());
+        log::warn!("the network is there with another address; all trackers are told");
         let now = engine.now();
         engine.node.announce_anew(now);
         say_ours(engine, torrents.reach.told_port());

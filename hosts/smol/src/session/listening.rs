@@ -33,7 +33,6 @@ pub(super) struct Listening {
     /// Whether sockets may not be tied to interfaces, but to their addresses alone.
     untied: bool,
     notices: Notices,
-    said: Said,
     next_look: Instant,
 }
 
@@ -71,7 +70,6 @@ impl Listening {
             places: Vec::new(),
             untied: false,
             notices,
-            said: Said::default(),
             next_look: Instant::now() + LOOK,
         }
     }
@@ -209,7 +207,7 @@ impl Listening {
         for place in &former {
             if let (Some((name, _)), true) = (&place.wish.of, place.is_had()) {
                 let ip = place.addr.ip();
-                self.said.say(format!("{name} does not have {ip} any more"));
+                log::warn!("{name} does not have {ip} any more");
             }
         }
         let open = former.iter().filter_map(|place| match place.stage {
@@ -239,9 +237,9 @@ impl Listening {
             let Interface { index, ips } = look(name);
             let chosen = choose(&ips, |ip| former.iter().any(|place| place.addr.ip() == ip));
             if chosen.len() < ips.len() {
-                self.said.say(format!(
+                log::warn!(
                     "{name} has more than {OF_A_FAMILY} addresses of a family; it listens on that many"
-                ));
+                );
             }
             wishes.extend(chosen.into_iter().map(|ip| Wish {
                 addr: SocketAddr::new(ip, port),
@@ -291,7 +289,7 @@ impl Listening {
                 Ok(number) => {
                     place.stage = Binding::Open(number);
                     if said {
-                        self.said.say(format!("{addr}: it listens now"));
+                        log::warn!("{addr}: it listens now");
                     }
                     self.notices.tell(Notice::Listening(addr));
                 }
@@ -315,10 +313,10 @@ impl Listening {
             let its =
                 |place: &ListenAddress| place.wish.of.as_ref().is_some_and(|of| of.0 == *name);
             if !self.places.iter().any(its) {
-                self.said.say(format!(
+                log::warn!(
                     "{name} is not there, is down or has no address; it is waited for, and nothing leaves by another \
                      interface"
-                ));
+                );
             }
         }
     }
@@ -340,11 +338,9 @@ impl Listening {
                 continue;
             }
             let s = LOOK.as_secs();
-            self.said.say_at(
+            log::log!(
                 level,
-                format!(
-                    "cannot listen on {addr}: {error}; tried again every {s} s, or choose another with listen ="
-                ),
+                "cannot listen on {addr}: {error}; tried again every {s} s, or choose another with listen ="
             );
         }
     }
@@ -399,30 +395,6 @@ fn choose(ips: &[IpAddr], had: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     chosen
 }
 
-/// What was said of late, so that what comes and goes every minute does not fill a log.
-#[derive(Default)]
-pub(super) struct Said(Vec<(String, Instant)>);
-
-impl Said {
-    /// Says something as a warning, and again after an hour at the earliest.
-    pub(super) fn say(&mut self, text: String) {
-        self.say_at(Level::Warn, text);
-    }
-
-    fn say_at(&mut self, level: Level, text: String) {
-        let now = Instant::now();
-        self.0.retain(|(_, at)| now - *at < SAID_AGAIN);
-        if self.0.iter().any(|(said, _)| *said == text) {
-            return log::debug!("{text}");
-        }
-        log::log!(level, "{text}");
-        if self.0.len() == SAID_MAX {
-            self.0.remove(0);
-        }
-        self.0.push((text, now));
-    }
-}
-
 fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
     let who = match error.kind() {
         io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
@@ -442,10 +414,6 @@ const LOOK_FIRST: Duration = Duration::from_secs(1);
 
 /// Ports after the usual one that are tried.
 const PORTS: u16 = 99;
-
-/// After how long the same may be said again, and how much is remembered.
-const SAID_AGAIN: Duration = Duration::from_secs(3600);
-const SAID_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,7 @@ use super::torrents::Torrents;
 use super::watch::Watch;
 use crate::clock::time_of_day;
 use crate::failure::Failure;
+use crate::logging::flood::EVENT;
 use crate::logging::set_log;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
@@ -59,7 +60,7 @@ impl Library {
             let (waits, wrong): (Vec<_>, Vec<_>) =
                 found.iter().partition(|f| f.weight == Weight::Waits);
             for finding in waits {
-                log::warn!("{}", self.args.tell(finding));
+                log::warn!(target: EVENT, "{}", self.args.tell(finding));
             }
             let wrong: Vec<_> = wrong.into_iter().map(|f| self.args.tell(f)).collect();
             match wrong.is_empty() {
@@ -70,20 +71,22 @@ impl Library {
         let config = match read {
             Ok(config) => config,
             Err(wrong) => {
-                wrong.iter().for_each(|wrong| log::error!("{wrong}"));
-                log::error!("it goes on with the configuration as it was");
+                wrong
+                    .iter()
+                    .for_each(|wrong| log::error!(target: EVENT, "{wrong}"));
+                log::error!(target: EVENT, "it goes on with the configuration as it was");
                 return None;
             }
         };
         if !self.takes(&config) {
             if let Err(error) = program() {
-                log::error!("{error}; it goes on with the configuration as it was");
+                log::error!(target: EVENT, "{error}; it goes on with the configuration as it was");
                 return None;
             }
-            log::warn!("the configuration has changed, so it starts anew with it");
+            log::warn!(target: EVENT, "the configuration has changed, so it starts anew with it");
             return Some(Reloaded::Again);
         }
-        log::warn!("the configuration was read");
+        log::warn!(target: EVENT, "the configuration was read");
         self.take(torrents, engine, config);
         Some(Reloaded::Taken)
     }

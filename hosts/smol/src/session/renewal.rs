@@ -16,6 +16,7 @@ use super::scout;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::Seen;
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::text::escape;
 
@@ -93,11 +94,11 @@ impl Library {
                 if let Some(torrent) = torrents.find(|t| t.number() == number)
                     && torrent.take_trackers(engine, renewed)
                 {
-                    log::warn!("{shown}: it names other trackers now, which are asked from now on");
+                    log::warn!(target: EVENT, "{shown}: it names other trackers now, which are asked from now on");
                 }
             }
             (None, Some(outcome @ Ok(_))) => {
-                log::warn!("{shown}: it is another torrent now");
+                log::warn!(target: EVENT, "{shown}: it is another torrent now");
                 stop(torrents, engine, managed);
                 managed.stage = ItemStage::Loading(ticket);
                 self.start_loaded(torrents, engine, ticket, outcome);

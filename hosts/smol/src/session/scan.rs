@@ -15,6 +15,7 @@ use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::watch::{Seen, Watch};
 use crate::clock::time_of_day;
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::options::run::{Config, Item};
 use crate::text::escape;
@@ -358,6 +359,7 @@ impl LibraryItem {
     /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
     fn has_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         log::warn!(
+            target: EVENT,
             "{}: it has changed, so it is shared anew when it stays as it is",
             escape(self.item.path.as_os_str().as_encoded_bytes())
         );

@@ -9,6 +9,7 @@ use everseed_disk::{ReadError, WriteError};
 use everseed_node::{Event, Have};
 
 use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, Phase, SOON};
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::session::fetch;
 use crate::storage::state::StateFolder;
@@ -38,6 +39,7 @@ impl ManagedTorrent {
 
     pub(super) fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
         log::error!(
+            target: EVENT,
             "{}: {error}; it is not served until its files are back, looked for every {} s",
             self.name(),
             AWAY.as_secs(),
@@ -112,7 +114,7 @@ impl ManagedTorrent {
             self.keep_place(state);
         }
         if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
-            log::warn!("{}: its files are back, and are checked", self.name());
+            log::warn!(target: EVENT, "{}: its files are back, and are checked", self.name());
             engine.forget_files(&self.content);
             self.rechecked = Some(id);
             return self.check(engine);
@@ -137,7 +139,7 @@ impl ManagedTorrent {
                 self.come_back(engine, id, &look, unchanged);
             }
             Phase::Away(None) => {
-                log::warn!("{}: its files are back", self.name());
+                log::warn!(target: EVENT, "{}: its files are back", self.name());
                 self.begin(engine, state, None, Some(look.fingerprint));
             }
             Phase::Checking => {}
@@ -152,7 +154,7 @@ impl ManagedTorrent {
             return log::debug!("{}: {error}", self.name());
         }
         if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
-            log::warn!("{}: its disk is there", self.name());
+            log::warn!(target: EVENT, "{}: its disk is there", self.name());
         }
         self.begin(engine, state, None, None);
     }
@@ -176,7 +178,7 @@ impl ManagedTorrent {
     ) {
         engine.forget_files(&self.content);
         if self.is_away() {
-            log::warn!("{}: its files are back", self.name());
+            log::warn!(target: EVENT, "{}: its files are back", self.name());
         }
         if unchanged {
             engine.tell(Event::Readable(id));

@@ -69,8 +69,6 @@ pub(crate) struct ManagedTorrent {
     touched: bool,
     /// Whether files were found to be others than those that were verified.
     has_changed: bool,
-    /// Whether it was said that its state cannot be written.
-    said_unsaved: bool,
     /// What could not be read or written.
     faults: Faults,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
@@ -135,7 +133,6 @@ impl ManagedTorrent {
             looked_at: Instant::now(),
             touched: false,
             has_changed: false,
-            said_unsaved: false,
             faults: Faults::default(),
             calm: false,
             asleep_until: Instant::now(),
@@ -599,13 +596,9 @@ impl ManagedTorrent {
         // What a first check found out would be found out again.
         let first = self.saved.is_none() && self.download.is_none();
         match state.save(&record, in_haste || first) {
-            Ok(()) => (self.saved, self.said_unsaved) = (Some(now), false),
-            Err(error) if std::mem::replace(&mut self.said_unsaved, true) => {
-                log::debug!("{}: {error}", self.name());
-            }
+            Ok(()) => self.saved = Some(now),
             Err(error) => log::warn!(
-                "{}: {error}: the state of {} is not kept, a restart will verify it again; this is not said again \
-                 until it can be",
+                "{}: {error}: the state of {} is not kept, a restart will verify it again",
                 state.folder().display(),
                 self.name(),
             ),
