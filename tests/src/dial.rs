@@ -125,8 +125,9 @@ impl Idle {
 }
 
 /// Waits until a seeder greets and says that it has all `pieces`, and gives the time since `start`, or
-/// `None` when it took too long.
+/// `None` when it took too long. It is called from this address, or from one that nobody had before.
 pub fn ready(
+    from: Option<Ipv4Addr>,
     to: SocketAddr,
     hash: InfoHash,
     pieces: usize,
@@ -134,7 +135,11 @@ pub fn ready(
     limit: Duration,
 ) -> Option<Duration> {
     while start.elapsed() < limit {
-        if dial(to).is_ok_and(|mut stream| has_all(&mut stream, hash, pieces)) {
+        let called = match from {
+            None => dial(to),
+            Some(from) => dial_from(from, to),
+        };
+        if called.is_ok_and(|mut stream| has_all(&mut stream, hash, pieces)) {
             return Some(start.elapsed());
         }
         std::thread::sleep(Duration::from_millis(3));

@@ -51,7 +51,8 @@ impl Way {
     }
 }
 
-/// A machine that is far away. It has the addresses from [`Far::ip`] on, and sees those of its test.
+/// A machine that is far away. It has the addresses from [`Far::ip`] on, and sees those of its test, and the one
+/// that its line has there.
 #[derive(Debug)]
 pub struct Far {
     neighbour: Neighbour,
@@ -73,11 +74,15 @@ impl Far {
             "link set {device} addrgenmode none\nlink set {device} up mtu {MTU} txqueuelen {PACKETS}\n"
         );
         // What is on the loopback interface here has the whole of 10.0.0.0/8, so that this goes before it.
-        let here = format!("route add unicast 10.30.{number}.0/24 dev {device} table local\n");
+        let here = format!(
+            "route add unicast 10.30.{number}.0/24 dev {device} table local\n\
+             address add 172.31.{number}.1/32 dev {device}\n"
+        );
         set_up_ours(net, &format!("{up}{here}"));
         let there = format!(
             "link set lo up\nroute add local 10.30.{number}.0/24 dev lo\n\
-             route add 10.0.0.0/24 dev {device} src 10.30.{number}.1\n"
+             route add 10.0.0.0/24 dev {device} src 10.30.{number}.1\n\
+             route add 172.31.{number}.1 dev {device} src 10.30.{number}.1\n"
         );
         neighbour.set_up(&format!("{up}{there}"));
         let stop = Arc::new(AtomicBool::new(false));
@@ -96,13 +101,19 @@ impl Far {
         Ipv4Addr::new(10, 30, self.number, 1)
     }
 
+    /// The address of the near end of its line. libtorrent listens on the interface of its address and no other.
+    pub fn near_ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(172, 31, self.number, 1)
+    }
+
     /// Has every connection between the two use this congestion control, from either end; only then two systems
     /// measure the same.
     pub fn use_congestion_control(&self, net: &Net, name: &str) {
         let number = self.number;
         let (there, here) = (
             format!(
-                "route replace 10.0.0.0/24 dev far{number} src 10.30.{number}.1 congctl {name}\n"
+                "route replace 10.0.0.0/24 dev far{number} src 10.30.{number}.1 congctl {name}\n\
+                 route replace 172.31.{number}.1 dev far{number} src 10.30.{number}.1 congctl {name}\n"
             ),
             format!(
                 "route replace unicast 10.30.{number}.0/24 dev far{number} table local congctl {name}\n"

@@ -17,6 +17,7 @@
 //! | [`defaults`] | the same as people have them |
 //! | [`tracker`] | opentracker |
 //! | [`dial`], [`leecher`], [`download`] | many peers that cost next to nothing |
+//! | [`uplink`] | peers of mixed speed that share an uplink |
 //! | [`usage`] | CPU time and memory of a program |
 //! | [`peer`] | a peer of our own, for what no client does |
 //! | [`http`] | the few requests that a test makes itself |
@@ -44,6 +45,7 @@ pub mod seeder;
 pub mod service;
 pub mod slow;
 pub mod tracker;
+pub mod uplink;
 pub mod usage;
 pub mod watched;
 

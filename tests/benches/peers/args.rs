@@ -12,12 +12,15 @@ installed is named, and its column is empty. Needs root, or a user namespace.
   quick                less work, one round: 8 minutes instead of 25
   smoke                hardly any work, but every byte is compared; fails if a
                        client is missing or does not do what it should
-      --rows ROW,..    crowd, one, far, idle, cpu, pieces, torrents, size
+      --rows ROW,..    crowd, one, far, uplink, idle, cpu, pieces, torrents,
+                       size
       --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
                        libtorrent-least, aria2, transmission
-      --rounds N       rounds of crowd, one and far, in turn; medians count
+      --only TEXT      of far and uplink: what has TEXT in its title: `100 ms`
+      --rounds N       rounds of crowd, one, far and uplink, in turn; medians
+                       count
       --with OPTIONS   what everseed is started with, instead of
-                       `--slots 50 --max-peers 1000`, or nothing for far
+                       `--slots 50 --max-peers 1000`, or nothing for far and uplink
 ";
 
 /// What is measured together.
@@ -29,6 +32,8 @@ pub(crate) enum Row {
     One,
     /// Peers download that are far away.
     Far,
+    /// Many share a slow uplink.
+    Uplink,
     /// Memory with idle peers.
     Idle,
     /// CPU time with idle peers.
@@ -42,10 +47,11 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Row; 8] = [
+    pub(crate) const ALL: [Row; 9] = [
         Row::Crowd,
         Row::One,
         Row::Far,
+        Row::Uplink,
         Row::Idle,
         Row::Cpu,
         Row::Pieces,
@@ -58,6 +64,7 @@ impl Row {
             Row::Crowd => "crowd",
             Row::One => "one",
             Row::Far => "far",
+            Row::Uplink => "uplink",
             Row::Idle => "idle",
             Row::Cpu => "cpu",
             Row::Pieces => "pieces",
@@ -68,7 +75,7 @@ impl Row {
 
     /// Whether it is measured in every round.
     pub(crate) fn repeats(self) -> bool {
-        matches!(self, Row::Crowd | Row::One | Row::Far)
+        matches!(self, Row::Crowd | Row::One | Row::Far | Row::Uplink)
     }
 }
 
@@ -101,8 +108,12 @@ pub(crate) struct Args {
     rows: Vec<Row>,
     pub(crate) clients: Vec<Client>,
     pub(crate) rounds: usize,
+    /// What the title of a case has, if it is measured.
+    only: String,
     /// What everseed is started with, if that is not what is usual.
     with: Option<String>,
+    /// And what a case has besides.
+    pub(crate) also: Vec<String>,
 }
 
 impl Args {
@@ -115,7 +126,9 @@ impl Args {
             rows: Row::ALL.to_vec(),
             clients: Client::ALL.to_vec(),
             rounds: 0,
+            only: String::new(),
             with: None,
+            also: Vec::new(),
         };
         let mut words = words.iter().filter(|word| *word != "--bench");
         while let Some(word) = words.next() {
@@ -129,6 +142,7 @@ impl Args {
                     let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
                     args.rounds = rounds.ok_or("--rounds takes a number from 1")?;
                 }
+                "--only" => args.only = value()?.to_owned(),
                 "--with" => args.with = Some(value()?.to_owned()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("{word} is unknown")),
@@ -143,11 +157,17 @@ impl Args {
     /// What everseed is started with for a row.
     pub(crate) fn options(&self, row: Row) -> Vec<String> {
         let usual = match row {
-            Row::Far => "",
+            Row::Far | Row::Uplink => "",
             _ => "--slots 50 --max-peers 1000",
         };
         let words = self.with.as_deref().unwrap_or(usual);
-        words.split_whitespace().map(str::to_owned).collect()
+        let words = words.split_whitespace().map(str::to_owned);
+        words.chain(self.also.iter().cloned()).collect()
+    }
+
+    /// Whether a case of this title is measured.
+    pub(crate) fn wants(&self, title: &str) -> bool {
+        title.contains(&self.only)
     }
 
     pub(crate) fn has(&self, row: Row) -> bool {

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use everseed_tests::dial::{allow_many_sockets, ready};
+use everseed_tests::far::Far;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::process::program;
 use everseed_tests::usage;
@@ -113,14 +114,30 @@ impl Bench {
         torrents: &[Torrent],
         set: &Set,
     ) -> Result<Started, String> {
+        self.start_near(None, client, row, torrents, set)
+    }
+
+    /// The same at the near end of a line to a machine that is far away.
+    pub(crate) fn start_near(
+        &mut self,
+        far: Option<&Far>,
+        client: Client,
+        row: Row,
+        torrents: &[Torrent],
+        set: &Set,
+    ) -> Result<Started, String> {
         self.port += 1;
-        let addr = SocketAddr::new(self.ip(client), self.port);
+        let ip = far.map_or(self.ip(client), |far| far.near_ip().into());
+        let addr = SocketAddr::new(ip, self.port);
         let start = Instant::now();
         let running = client.start(torrents, &set.data, addr, &self.args.options(row));
         let last = torrents.last().expect("a torrent");
-        let found = match client.is_peer() {
-            true => ready(addr, last.hash, last.pieces(), start, PATIENCE),
-            false => listens(addr, start),
+        let (hash, pieces) = (last.hash, last.pieces());
+        let found = match far {
+            // Who listens on one interface alone is reached by that.
+            Some(far) => far.inside(|| ready(Some(far.ip()), addr, hash, pieces, start, PATIENCE)),
+            None if client.is_peer() => ready(None, addr, hash, pieces, start, PATIENCE),
+            None => listens(addr, start),
         };
         let Some(ready) = found else {
             let said = running.last_words();

@@ -112,29 +112,25 @@ pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     }
     let size = bench.args.size;
     let set = bench.random(size.pick(64, 64, 2) << 20);
-    // Before the client is there: libtorrent listens anew when interfaces come.
-    let cases: Vec<_> = (0..)
-        .zip(CASES)
-        .take(size.pick(12, 12, 2))
-        .map(|(number, case)| (number, case, case.lay(bench)))
+    let cases = (0..).zip(CASES).take(size.pick(12, 12, 2));
+    let wanted: Vec<_> = cases
+        .filter(|(_, case)| bench.args.wants(case.title))
         .collect();
-    let result = bench
-        .start(client, Row::Far, &set.torrents, &set)
-        .and_then(|started| {
-            bench.settle(1);
-            for (number, case, far) in &cases {
-                let load = Load {
-                    peers: case.peers,
-                    depth: DEPTH,
-                    // Without an end: blocks come again.
-                    blocks: size.pick(1 << 20, 1 << 20, 64),
-                    far: Some((far, Duration::from_secs(size.pick(10, 6, 60)))),
-                };
-                let (outcome, _) = load.run(bench, client, &started, &set)?;
-                bench.add(Figure::Far(*number), client, outcome.rate() * 8.0);
-            }
-            Ok(())
-        });
+    let result = (wanted.into_iter()).try_for_each(|(number, case)| {
+        // Before the client is there: libtorrent listens anew when interfaces come.
+        let far = case.lay(bench);
+        let started = bench.start_near(Some(&far), client, Row::Far, &set.torrents, &set)?;
+        let load = Load {
+            peers: case.peers,
+            depth: DEPTH,
+            // Without an end: blocks come again.
+            blocks: size.pick(1 << 20, 1 << 20, 64),
+            far: Some((&far, Duration::from_secs(size.pick(10, 6, 60)))),
+        };
+        let (outcome, _) = load.run(bench, client, &started, &set)?;
+        bench.add(Figure::Far(number), client, outcome.rate() * 8.0);
+        Ok(())
+    });
     bench.keep(set);
     result
 }

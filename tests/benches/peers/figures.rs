@@ -1,7 +1,7 @@
 //! What is measured, and the goals.
 
 use crate::clients::Client;
-use crate::far::CASES;
+use crate::{far, uplink};
 
 /// A measured number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,6 +13,8 @@ pub(crate) enum Figure {
     CrowdFair,
     /// Peers that are far away, by the number of the case.
     Far(u8),
+    /// A slow uplink that is shared, by the number of the case.
+    Uplink(u8, Share),
     First,
     Idle0,
     Idle50,
@@ -32,6 +34,23 @@ pub(crate) enum Figure {
     Size,
 }
 
+/// What is measured of a slow uplink.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Share {
+    /// Among equals.
+    Fair,
+    /// How long a newcomer waits.
+    Newcomer,
+    /// How much of the rate is used.
+    Used,
+    /// How much comes at once.
+    Burst,
+}
+
+impl Share {
+    const ALL: [Share; 4] = [Share::Fair, Share::Newcomer, Share::Used, Share::Burst];
+}
+
 /// What everseed should reach.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Goal {
@@ -39,6 +58,7 @@ pub(crate) enum Goal {
     Open,
     AtMost(f64),
     AtLeast(f64),
+    Within(f64, f64),
     /// At most so many times what others have in the same run.
     AtMostTimes(&'static [(f64, Client)]),
     /// At least so many times what others have in the same run.
@@ -75,18 +95,31 @@ impl Figure {
     ];
 
     pub(crate) fn all() -> impl Iterator<Item = Figure> {
-        let far = (0..).zip(CASES).map(|(number, _)| Figure::Far(number));
-        Figure::NEAR.into_iter().chain(far)
+        let far = (0..).zip(far::CASES).map(|(number, _)| Figure::Far(number));
+        let uplink = (0..).zip(uplink::CASES).flat_map(|(number, _)| {
+            let one = move |what| Figure::Uplink(number, what);
+            Share::ALL.into_iter().map(one)
+        });
+        Figure::NEAR.into_iter().chain(far).chain(uplink)
     }
 
     /// With its unit.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
+    pub(crate) fn title(self) -> String {
+        let title = match self {
             Figure::CrowdCpu => "50 peers: CPU s per GiB",
             Figure::OneCpu => "1 peer: CPU s per GiB",
             Figure::CrowdRate => "50 peers: MB/s",
             Figure::OneRate => "1 peer: MB/s",
-            Figure::Far(number) => CASES[usize::from(number)].title,
+            Figure::Far(number) => far::CASES[usize::from(number)].title,
+            Figure::Uplink(number, what) => {
+                let what = match what {
+                    Share::Fair => "fairness among equals (Jain)",
+                    Share::Newcomer => "connect to a newcomer's first block, s",
+                    Share::Used => "share of the rate that is used",
+                    Share::Burst => "most at once, in seconds of the rate",
+                };
+                return format!("{}: {what}", uplink::CASES[usize::from(number)].title);
+            }
             Figure::CrowdFair => "50 peers: fairness (Jain)",
             Figure::First => "connect to first block, ms",
             Figure::Idle0 => "no peers: MiB",
@@ -105,7 +138,8 @@ impl Figure {
             Figure::Watched10000 => "10,000 more in a watched folder: MiB",
             Figure::Pieces => "65,536 pieces: KiB more",
             Figure::Size => "program and libraries: MiB",
-        }
+        };
+        title.to_owned()
     }
 
     pub(crate) fn goal(self) -> Goal {
@@ -117,6 +151,14 @@ impl Figure {
             Figure::CrowdRate => Goal::AtLeastTimes(&[(1.3, Client::Rtorrent)]),
             Figure::OneRate => Goal::Open,
             Figure::Far(_) => FAR,
+            Figure::Uplink(_, Share::Fair) => Goal::AtLeast(0.95),
+            Figure::Uplink(_, Share::Newcomer | Share::Burst) => Goal::AtMost(1.0),
+            Figure::Uplink(number, Share::Used) => {
+                match uplink::CASES[usize::from(number)].by_limit {
+                    true => Goal::Within(0.97, 1.03),
+                    false => Goal::Open,
+                }
+            }
             Figure::CrowdFair => Goal::AtLeast(0.99),
             Figure::First => Goal::AtMost(5.0),
             Figure::Idle0 => Goal::AtMost(1.2),

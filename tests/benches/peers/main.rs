@@ -8,7 +8,7 @@
 //! | [`floor`] | the least that a seeder could do |
 //! | [`data`], [`tracker`] | what is seeded |
 //! | [`bench`] | a run: its network, its clients, its results |
-//! | [`serving`], [`far`], [`idle`], [`start`] | the measurements |
+//! | [`serving`], [`far`], [`uplink`], [`idle`], [`start`] | the measurements |
 //! | [`figures`], [`table`] | what they are called, their goals, and how they are shown |
 //!
 //! It measures from outside, by `/proc` and `ss`. Everything is on loopback in a network of its own with
@@ -27,6 +27,7 @@ mod serving;
 mod start;
 mod table;
 mod tracker;
+mod uplink;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,7 @@ fn measure(bench: &mut Bench, row: Row) {
         Row::Crowd => serving::crowd,
         Row::One => serving::one,
         Row::Far => far::far,
+        Row::Uplink => uplink::uplink,
         Row::Pieces => start::pieces,
         Row::Torrents => start::torrents,
         Row::Size => start::size,

@@ -62,6 +62,10 @@ fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
             goal.to_string(),
             is(more, goal + if goal == 0.0 { PAGES } else { 0.0 }),
         ),
+        Goal::Within(least, most) => {
+            let text = format!("{least} to {most}");
+            (text, is(less, least) || is(more, most))
+        }
         Goal::AtLeast(goal) => (format!("at least {goal}"), is(less, goal)),
         Goal::AtMostTimes(of) => times(bench, figure, of, more),
         Goal::AtLeastTimes(of) => times(bench, figure, of, less),
