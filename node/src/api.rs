@@ -29,8 +29,8 @@ pub struct Identity {
 /// What this node may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
-    /// Peers that are served at a time, at least 1; `None` follows the upload capacity: the square root of 0.6
-    /// times the kB/s, between 4 and 250.
+    /// Peers that are served at a time, at least 1; `None` follows the upload capacity: two blocks a second for
+    /// each, up to 64, or the square root of 0.6 times the kB/s; between 4 and 250.
     pub slots: Option<u16>,
     /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
     /// for.

@@ -114,10 +114,8 @@ impl<'m> Node<'m> {
         self.parts.download.rate.set_rate(now, limits.download_bps);
         self.wake_senders();
         (self.parts.cx.wakes).turn(Wake::RequestAtRate, Wake::Request);
-        if let Some(slots) = limits.slots
-            && slots.max(1) != self.parts.upload.slots
-        {
-            self.parts.upload.slots = slots.max(1);
+        let upload = &self.parts.upload;
+        if upload.suitable_slots(&limits) != upload.slots {
             self.parts
                 .upload
                 .choking_round(&mut self.parts.cx, &limits, false);

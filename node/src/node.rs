@@ -351,7 +351,8 @@ impl<'m> Node<'m> {
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.parts.cx.now = now;
         if self.parts.cx.wakes.take(Wake::FillSlots) {
-            self.parts.upload.fill_slots(&mut self.parts.cx);
+            let limits = &self.swarm.limits;
+            self.parts.upload.fill_slots(&mut self.parts.cx, limits);
         }
         if self.parts.upload.queue.has_room() && self.parts.cx.wakes.take(Wake::ReadAtQueueRoom) {
             self.parts.cx.peers.make_unread_ready();

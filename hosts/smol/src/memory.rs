@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) received: usize,
     /// Blocks on their way.
     pub(crate) blocks: usize,
+    /// Requests of peers that can wait.
+    pub(crate) requests: usize,
     /// Torrents that are awake.
     pub(crate) torrents: usize,
     /// Torrents that may be asleep, at most: fewer if they take more than an eighth of what is left.
@@ -135,6 +137,9 @@ impl Plan {
     /// Shares `budget` bytes out: the peers and slots that it has are the most that are wanted.
     pub(crate) fn fit(mut self, budget: u64) -> Result<Plan, TooSmall> {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let served = self.slots.min(self.peers);
+        let most = (budget / REQUESTS_PART / REQUEST).clamp(ENOUGH_REQUESTS, MAX_REQUESTS);
+        self.requests = (served * REQUESTS_PER_PEER).clamp(MIN_REQUESTS, most);
         let fixed = self.fixed();
         let least_blocks = if self.downloads() { LEAST_BLOCKS } else { 0 };
         let callers = LEAST_WAITING * WAITING_PEER + LEAST_PLACES * PLACE;
@@ -174,7 +179,10 @@ impl Plan {
         }
         self.buffer = (rest / 8).clamp(socket::BLOCK, socket::WRITTEN * socket::BLOCK);
         rest -= self.buffer;
-        self.slots = self.slots.clamp(1, (rest / LEAST_HELD).max(1));
+        self.slots = self
+            .slots
+            .min(self.peers)
+            .clamp(1, (rest / LEAST_HELD).max(1));
         self.lent = rest.min(self.slots * MOST_HELD);
         Ok(self)
     }
@@ -182,7 +190,7 @@ impl Plan {
     /// What is taken whatever the budget.
     fn fixed(&self) -> usize {
         let tiers = self.tiers * TIER;
-        let requests = self.requests() * REQUEST;
+        let requests = self.requests * REQUEST;
         let torrents = self.torrents * TORRENT + self.bits + tiers;
         let downloads = match self.downloads() {
             // The last of it is a bit a piece that is known to be good, with the files that are ours.
@@ -229,7 +237,7 @@ impl Plan {
         let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         Sizes {
             conns: len(self.peers),
-            requests: len(self.requests()),
+            requests: len(self.requests),
             blocks: len(self.blocks),
             in_progress: if self.downloads() {
                 PIECES_IN_PROGRESS
@@ -255,12 +263,6 @@ impl Plan {
         let known = self.torrents + self.asleep;
         (known + known / 8).min(usize::from(u16::MAX))
     }
-
-    /// Queued requests: what the peers that are served ask for ahead, within reason.
-    fn requests(&self) -> usize {
-        let served = self.slots.min(self.peers);
-        (served * REQUESTS_PER_PEER).clamp(MIN_REQUESTS, MAX_REQUESTS)
-    }
 }
 
 impl fmt::Display for Plan {
@@ -273,7 +275,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            ", {peers} peers, {slots} of them served at a time with {lent} on its way to them"
+            ", {peers} peers, up to {slots} of them served at a time with {lent} on its way to them"
         )?;
         match self.blocks {
             0 => Ok(()),
@@ -410,6 +412,10 @@ const REQUESTS_PER_PEER: usize = 250;
 const MIN_REQUESTS: usize = 500;
 const MAX_REQUESTS: usize = 16 * 1024;
 
+/// They may take this part of the budget, or as much as so many need.
+const REQUESTS_PART: usize = 64;
+const ENOUGH_REQUESTS: usize = 16 * REQUESTS_PER_PEER;
+
 /// Bytes that are read from a socket at a time.
 const SCRATCH: usize = 16 * 1024;
 
@@ -462,10 +468,10 @@ mod tests {
     fn told_in_words() {
         let mut plan = wanted(1).fit(16 << 20).unwrap();
         plan.lent = 12 << 20;
-        let one = "room for 1 torrent, 1000 peers, 16 of them served at a time with 12.0 MiB on its way to them";
+        let one = "room for 1 torrent, 1000 peers, up to 16 of them served at a time with 12.0 MiB on its way to them";
         assert_eq!(plan.to_string(), one);
         (plan.torrents, plan.asleep, plan.blocks) = (50, 10_000, 256);
-        let more = "room for 50 torrents awake and 10000 asleep, 1000 peers, 16 of them served at a time with \
+        let more = "room for 50 torrents awake and 10000 asleep, 1000 peers, up to 16 of them served at a time with \
                     12.0 MiB on its way to them, 4.00 MiB of blocks that are downloaded";
         assert_eq!(plan.to_string(), more);
     }

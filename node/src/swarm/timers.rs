@@ -45,6 +45,7 @@ impl Swarm<'_> {
             any |= on.cx.peers[slot].is_live();
         }
         on.cx.wakes.add_if(Wake::TellPeers, any);
+        on.cx.wakes.add_if(Wake::FillSlots, any);
         let limits = self.limits;
         on.upload.choking_round_if_due(&mut on.cx, &limits);
         self.next_sweep = any.then(|| on.cx.now + PERIOD);

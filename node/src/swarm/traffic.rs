@@ -166,9 +166,9 @@ impl Swarm<'_> {
         let conn = &mut on.cx.peers[slot];
         let body = u64::from(body);
         conn.upload.uploaded = conn.upload.uploaded.saturating_add(body);
-        on.upload.uploaded = on.upload.uploaded.saturating_add(body);
-        on.upload.rate.take(on.cx.now, body);
-        if let Some(torrent) = conn.link.torrent.and_then(|id| on.cx.torrents.get_mut(id)) {
+        let torrent = conn.link.torrent;
+        on.upload.note_sent(&mut on.cx, body);
+        if let Some(torrent) = torrent.and_then(|id| on.cx.torrents.get_mut(id)) {
             // It began with what a record on disk says.
             torrent.uploaded = torrent.uploaded.saturating_add(body);
         }

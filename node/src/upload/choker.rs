@@ -9,6 +9,7 @@
 
 use core::cmp::Reverse;
 
+use everseed_core::geometry::BLOCK;
 use everseed_core::time::Instant;
 
 /// One interested peer, as the choker sees it.
@@ -45,16 +46,23 @@ pub(crate) fn optimistic_slots(slots: usize) -> usize {
     if slots < 2 { 0 } else { (slots / 8).max(1) }
 }
 
-/// How many upload slots suit this capacity in bytes per second: the square root of 0.6 times as many
-/// kB/s, as the first clients did it, so that each peer gets more when there is more; at least 4, and
-/// at most 250. While it is not known, 8 find it out.
+/// How many upload slots suit this capacity in bytes per second: as many as get two blocks a second each, up to
+/// [`MODEST`]; or the square root of 0.6 times as many kB/s, as the first clients did it, if that is more, so that each
+/// peer gets more when there is more. At least 4, and at most 250. While it is not known, 8 find it out.
 pub(crate) fn automatic_slots(capacity_bps: u64) -> u16 {
     if capacity_bps == 0 {
         return 8;
     }
-    let root = (capacity_bps * 6 / 10_000).isqrt();
-    u16::try_from(root).unwrap_or(u16::MAX).clamp(4, 250)
+    let root = (capacity_bps.saturating_mul(6) / 10_000).isqrt();
+    let each = (capacity_bps / (2 * u64::from(BLOCK))).min(MODEST);
+    u16::try_from(root.max(each))
+        .unwrap_or(u16::MAX)
+        .clamp(4, 250)
 }
+
+/// As many are served by a slow uplink at most. They all get enough there to ask for more in time, and nobody has to
+/// wait for a turn.
+const MODEST: u64 = 64;
 
 /// Decides who of `peers` holds the `slots` upload slots from now on, by putting them first.
 ///
@@ -151,9 +159,11 @@ mod tests {
             (1, 4),
             (10_000, 4),
             (100_000, 7),
-            (1_000_000, 24),
+            (1_000_000, 30),
+            (2_500_000, 64),
+            (6_000_000, 64),
             (12_500_000, 86),
-            (u64::MAX / 10, 250),
+            (u64::MAX, 250),
         ];
         for (capacity, slots) in table {
             assert_eq!(automatic_slots(capacity), slots, "{capacity} B/s");

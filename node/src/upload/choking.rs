@@ -1,4 +1,4 @@
-//! Which peers are served: the choking rounds, and the slots that become free between them (BEP 3).
+//! Which peers are served: the choking rounds (BEP 3). What happens between them is in `slots`.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -16,7 +16,7 @@ use crate::upload::suggest::suggest;
 use crate::wake::Wake;
 
 /// The time between choking rounds (BEP 3).
-const ROUND: Duration = Duration::from_secs(10);
+pub(super) const ROUND: Duration = Duration::from_secs(10);
 
 /// The optimistic slots rotate every so many rounds, which makes 30 s (BEP 3).
 const ROUNDS_PER_ROTATION: u32 = 3;
@@ -34,18 +34,8 @@ impl Upload<'_> {
 
     /// Decides anew whom to serve (BEP 3).
     pub(crate) fn choking_round(&mut self, cx: &mut Context<'_>, limits: &Limits, rotate: bool) {
-        if limits.slots.is_none() {
-            let sent = (self.uploaded - self.uploaded_before) / ROUND.as_secs();
-            // With a limit the capacity is known; without, it is at least what was sent.
-            let capacity = limits.upload_bps.unwrap_or(sent);
-            let automatic = choker::automatic_slots(capacity);
-            self.slots = automatic.min(limits.most_slots).max(1);
-        }
-        self.uploaded_before = self.uploaded;
-        let len = cx
-            .peers
-            .line_up(self.ranks, |conn| conn.is_open() && conn.upload.interested);
-        self.count_unchoked_from_same_ip(cx, len);
+        self.slots = self.suitable_slots(limits);
+        let len = self.line_up(cx);
         let (conns, throttled) = (&cx.peers, cx.wakes.has(Wake::SendAtRate));
         let rank = |slot| {
             let conn = &conns[usize::from(slot)];
@@ -79,6 +69,14 @@ impl Upload<'_> {
         }
     }
 
+    /// Lines up who is interested, and finds out how many slots the address of each has; answers how many they are.
+    pub(super) fn line_up(&mut self, cx: &mut Context<'_>) -> usize {
+        let interested = |conn: &Conn| conn.is_open() && conn.upload.interested;
+        let len = cx.peers.line_up(self.ranks, interested);
+        self.count_unchoked_from_same_ip(cx, len);
+        len
+    }
+
     /// Finds out how many slots the address of each of those has who are lined up.
     fn count_unchoked_from_same_ip(&mut self, cx: &mut Context<'_>, len: usize) {
         let conns = &mut cx.peers;
@@ -96,24 +94,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
-    /// the rounds nobody waits for nothing.
-    pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_>) {
-        let unchoked = cx.peers.iter().filter(|c| c.upload.unchoked).count();
-        for _ in unchoked..usize::from(self.slots) {
-            let waits = |slot: &usize| {
-                let conn = &cx.peers[*slot];
-                conn.is_open() && conn.upload.interested && !conn.upload.unchoked
-            };
-            let first = (0..cx.peers.len())
-                .filter(waits)
-                .min_by_key(|&s| cx.peers[s].upload.choke_changed_at);
-            let Some(slot) = first else { return };
-            self.unchoke(cx, slot);
-        }
-    }
-
-    fn unchoke(&mut self, cx: &mut Context<'_>, slot: usize) {
+    pub(super) fn unchoke(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &mut cx.peers[slot];
         conn.upload.unchoked = true;
         conn.upload.choke_changed_at = cx.now;
@@ -151,9 +132,7 @@ fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
 /// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so
 /// that they soon have something to trade (BEP 3).
 fn waiting_since(now: Instant, conn: &Conn) -> Instant {
-    let new =
-        !conn.upload.unchoked && conn.upload.uploaded == 0 && now - conn.link.opened_at < NEWCOMER;
-    let extra = if new {
+    let extra = if !conn.upload.unchoked && is_new(now, conn) {
         2 * (now - conn.upload.choke_changed_at)
     } else {
         Duration::ZERO
@@ -165,6 +144,11 @@ fn waiting_since(now: Instant, conn: &Conn) -> Instant {
             .as_micros()
             .saturating_sub(micros),
     )
+}
+
+/// Whether a peer is new, and has nothing from us yet.
+pub(super) fn is_new(now: Instant, conn: &Conn) -> bool {
+    conn.upload.uploaded == 0 && now - conn.link.opened_at < NEWCOMER
 }
 
 /// How long a peer is a newcomer.

@@ -4,6 +4,7 @@ pub(crate) mod choker;
 pub(crate) mod choking;
 pub(crate) mod request_queue;
 pub(crate) mod requests;
+pub(crate) mod slots;
 pub(crate) mod suggest;
 pub(crate) mod suspicion;
 
@@ -16,6 +17,7 @@ use everseed_core::time::Instant;
 use crate::api::Limits;
 use crate::rate::Bucket;
 use crate::upload::request_queue::{Queue, Request};
+use crate::upload::slots::Speed;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,9 +29,9 @@ pub(crate) struct Upload<'m> {
     pub(crate) rate: Bucket,
     /// Peers that are served at a time.
     pub(crate) slots: u16,
-    /// Bytes of blocks that were sent, and how many at the last choking round.
+    /// Bytes of blocks that were sent, and how fast they go out.
     pub(crate) uploaded: u64,
-    pub(crate) uploaded_before: u64,
+    pub(crate) speed: Speed,
     /// When the next choking round is, and how many there were.
     pub(crate) next_round: Instant,
     pub(crate) rounds: u32,
@@ -46,23 +48,20 @@ impl<'m> Upload<'m> {
         ranks: &'m mut [u16],
         limits: &Limits,
     ) -> Upload<'m> {
-        let automatic = || choker::automatic_slots(limits.upload_bps.unwrap_or(0));
-        let slots = limits
-            .slots
-            .unwrap_or_else(|| automatic().min(limits.most_slots))
-            .max(1);
-        Upload {
+        let mut upload = Upload {
             queue: Queue::new(requests),
             ranks,
             rate: Bucket::new(limits.upload_bps),
-            slots,
+            slots: 1,
             uploaded: 0,
-            uploaded_before: 0,
+            speed: Speed::UNKNOWN,
             next_round: Instant::ZERO,
             rounds: 0,
             last_served: 0,
             suspect: None,
             next_suspicion: Instant::ZERO,
-        }
+        };
+        upload.slots = upload.suitable_slots(limits);
+        upload
     }
 }

@@ -71,7 +71,7 @@ fn slots_are_given_in_turn() {
     // One that wants nothing any more makes room for another, at once.
     cx.peers[first[0]].upload.interested = false;
     upload.choke(cx, first[0]);
-    upload.fill_slots(cx);
+    upload.fill_slots(cx, &LIMITS);
     let then = served(cx);
     assert!(
         then.len() == 2 && !then.contains(&first[0]),

@@ -124,8 +124,8 @@ const BITS: usize = 1024;
 const PIECES: u32 = 64 * 1024;
 const LONG_PIECE: u64 = 16 << 20;
 
-/// Slots that there is memory for when their number follows the capacity.
-const AUTOMATIC_SLOTS: u16 = 16;
+/// Slots that there is memory for, if it is enough, when their number follows the capacity.
+const AUTOMATIC_SLOTS: u16 = 250;
 
 /// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
 const DESCRIPTORS: u64 = 128;

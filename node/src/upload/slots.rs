@@ -1,0 +1,178 @@
+//! How many peers are served at a time, and who gets a slot between the choking rounds.
+//!
+//! If nobody said how many, their number follows the capacity: the upload limit, or what was sent in the last seconds.
+//! It grows as soon as more was sent, and falls at a choking round.
+//!
+//! A newcomer has a block soon, however many are served: if no slot is free it takes over an optimistic one, from
+//! who has had it for the longest time.
+
+use core::time::Duration;
+
+use everseed_core::time::Instant;
+
+use crate::api::Limits;
+use crate::context::Context;
+use crate::peer::Conn;
+use crate::upload::Upload;
+use crate::upload::choker::{automatic_slots, optimistic_slots};
+use crate::upload::choking::{ROUND, is_new};
+use crate::wake::Wake;
+
+/// The rate at which blocks go out, over the last seconds in which any did.
+///
+/// Invariant: `sent` bytes went out since `begun`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speed {
+    bps: u64,
+    begun: Instant,
+    last: Instant,
+    sent: u64,
+}
+
+impl Speed {
+    pub(crate) const UNKNOWN: Speed = Speed {
+        bps: 0,
+        begun: Instant::ZERO,
+        last: Instant::ZERO,
+        sent: 0,
+    };
+
+    /// Notes that bytes went out; answers whether the rate was settled anew, which is once a second.
+    fn note(&mut self, now: Instant, bytes: u64) -> bool {
+        // Nobody asked for a while, of which nothing can be learned.
+        if now - self.last >= WINDOW {
+            (self.begun, self.sent) = (now, 0);
+        }
+        (self.last, self.sent) = (now, self.sent.saturating_add(bytes));
+        let window = now - self.begun;
+        if window < WINDOW {
+            return false;
+        }
+        let us = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        let latest = self.sent.saturating_mul(1_000_000) / us.max(1);
+        // What fills a new peer's socket is not on its way yet, so that one second alone may tell too much.
+        self.bps = match self.bps {
+            0 => latest,
+            before => before / 2 + latest / 2,
+        };
+        (self.begun, self.sent) = (now, 0);
+        true
+    }
+}
+
+impl Upload<'_> {
+    /// How many peers suit the capacity.
+    pub(crate) fn suitable_slots(&self, limits: &Limits) -> u16 {
+        let automatic = match limits.upload_bps {
+            Some(bps) => automatic_slots(bps),
+            // It is at least what was sent, and peers may be what is slow.
+            None => automatic_slots(self.speed.bps).max(automatic_slots(0)),
+        };
+        let slots = limits.slots.unwrap_or(automatic.min(limits.most_slots));
+        slots.max(1)
+    }
+
+    /// Notes that bytes of a block went out.
+    pub(crate) fn note_sent(&mut self, cx: &mut Context<'_>, bytes: u64) {
+        self.uploaded = self.uploaded.saturating_add(bytes);
+        self.rate.take(cx.now, bytes);
+        let settled = self.speed.note(cx.now, bytes);
+        cx.wakes.add_if(Wake::FillSlots, settled);
+    }
+
+    /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
+    /// the rounds nobody waits for nothing.
+    pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_>, limits: &Limits) {
+        self.slots = self.slots.max(self.suitable_slots(limits));
+        let unchoked = cx.peers.iter().filter(|c| c.upload.unchoked).count();
+        for _ in unchoked..usize::from(self.slots) {
+            let first = (0..cx.peers.len())
+                .filter(|&slot| waits(&cx.peers[slot]))
+                .min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at);
+            let Some(slot) = first else { return };
+            self.unchoke(cx, slot);
+        }
+        for _ in 0..optimistic_slots(usize::from(self.slots)) {
+            let Some(holder) = self.ripe(cx) else { return };
+            let Some(newcomer) = self.newcomer(cx) else {
+                return;
+            };
+            self.choke(cx, holder);
+            self.unchoke(cx, newcomer);
+            cx.peers[newcomer].upload.optimistic = true;
+        }
+    }
+
+    /// Who has had an optimistic slot the longest, if that was long enough. While fewer than there should be are
+    /// optimistic, who took least since the last round.
+    fn ripe(&self, cx: &Context<'_>) -> Option<usize> {
+        let served = || (0..cx.peers.len()).filter(|&slot| cx.peers[slot].upload.unchoked);
+        let optimistic = |slot: &usize| cx.peers[*slot].upload.optimistic;
+        let had_its_turn = |slot: &usize| {
+            let upload = &cx.peers[*slot].upload;
+            let turn = cx.now - upload.choke_changed_at;
+            turn >= TURN && (upload.uploaded > 0 || turn >= ROUND)
+        };
+        if served().filter(optimistic).count() >= optimistic_slots(usize::from(self.slots)) {
+            let ripe = served().filter(optimistic).filter(had_its_turn);
+            return ripe.min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at);
+        }
+        let others = served().filter(|slot| !optimistic(slot));
+        others.filter(had_its_turn).min_by_key(|&slot| {
+            let conn = &cx.peers[slot];
+            let sent = conn.upload.uploaded - conn.upload.uploaded_before;
+            (conn.download.recent(), sent)
+        })
+    }
+
+    /// The newcomer that waits the longest, if its address has no slot yet.
+    fn newcomer(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        let now = cx.now;
+        let is_newcomer = |conn: &Conn| waits(conn) && is_new(now, conn);
+        if !cx.peers.iter().any(is_newcomer) {
+            return None;
+        }
+        self.line_up(cx);
+        let alone = |slot: &usize| {
+            let conn = &cx.peers[*slot];
+            is_newcomer(conn) && conn.upload.unchoked_from_same_ip == 0
+        };
+        let newcomers = (0..cx.peers.len()).filter(alone);
+        newcomers.min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at)
+    }
+}
+
+fn waits(conn: &Conn) -> bool {
+    conn.is_open() && conn.upload.interested && !conn.upload.unchoked
+}
+
+/// The time over which the rate is settled.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long who has an optimistic slot keeps it though a newcomer waits, if it got something: most have a block by
+/// then.
+const TURN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let ms = |ms: u64| Instant::from_micros(ms * 1000);
+        let mut speed = Speed::UNKNOWN;
+        let mut send = |from: u64, to: u64, bytes_per_ms: u64| {
+            for at in from..to {
+                speed.note(ms(at), bytes_per_ms);
+            }
+            speed.bps
+        };
+        // Before a second is over nothing is known.
+        assert_eq!(send(5_000, 5_900, 1000), 0);
+        let about = |bps: u64, expected: u64| bps.abs_diff(expected) < expected / 50;
+        assert!(about(send(5_900, 8_000, 1000), 1_000_000));
+        // Nothing was asked for in a minute, which says nothing.
+        assert!(about(send(68_000, 68_500, 1000), 1_000_000));
+        assert!(about(send(68_500, 90_000, 100), 100_000));
+    }
+}

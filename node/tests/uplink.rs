@@ -1,0 +1,241 @@
+//! A slow uplink is shared: among equals evenly, whatever the others do, and with whoever is new.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Setup, World};
+use everseed_core::geometry::BLOCK;
+use everseed_node::{Have, Limits};
+
+/// 20 Mbit/s.
+const RATE: u64 = 2_500_000;
+
+/// Requests that a peer has on their way.
+const DEPTH: u32 = 32;
+
+/// How a peer takes what it gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Full,
+    /// Every so many steps.
+    Every(u32),
+    /// It reads nothing after its first block.
+    Stops,
+}
+
+struct Crowd {
+    world: World,
+    paces: Vec<Pace>,
+    /// Requests that each made, and how many of them were answered.
+    asked: Vec<u32>,
+    answered: Vec<u32>,
+    step: u32,
+    /// What had been sent at each step.
+    sent: Vec<u64>,
+}
+
+const STEP: Duration = Duration::from_millis(50);
+
+fn crowd(upload_bps: Option<u64>, slots: Option<u16>) -> Crowd {
+    let setup = Setup {
+        conns: 256,
+        requests: 4096,
+        slots: u16::MAX,
+        upload_bps,
+        ..Setup::default()
+    };
+    let mut world = World::new(&setup, Have::All);
+    let limits = Limits {
+        slots,
+        most_slots: 250,
+        ..world.node.limits()
+    };
+    world.node.set_limits(world.now, limits);
+    Crowd {
+        world,
+        paces: Vec::new(),
+        asked: Vec::new(),
+        answered: Vec::new(),
+        step: 0,
+        sent: Vec::new(),
+    }
+}
+
+impl Crowd {
+    fn join(&mut self, pace: Pace) -> usize {
+        self.paces.push(pace);
+        self.asked.push(0);
+        self.answered.push(0);
+        self.world.leecher(true)
+    }
+
+    /// Three of four are equals, one has stopped, the others are slow.
+    fn join_many(&mut self, peers: usize) {
+        for number in 0..peers {
+            self.join(match number {
+                0 => Pace::Stops,
+                _ if number < peers / 4 => Pace::Every(2 + number as u32 * 4),
+                _ => Pace::Full,
+            });
+        }
+    }
+
+    fn equals(&self) -> Vec<usize> {
+        let all = 0..self.paces.len();
+        all.filter(|&peer| self.paces[peer] == Pace::Full).collect()
+    }
+
+    fn run(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / STEP.as_millis() {
+            self.step += 1;
+            for (number, pace) in self.paces.iter().enumerate() {
+                let peer = &mut self.world.peers[number];
+                if !peer.open {
+                    continue;
+                }
+                self.answered[number] += (peer.pieces() + peer.rejects()) as u32;
+                peer.messages.clear();
+                let more = DEPTH.saturating_sub(self.asked[number] - self.answered[number]);
+                if peer.unchoked && more > 0 {
+                    peer.ask(self.asked[number] + 7 * number as u32, more);
+                    self.asked[number] += more;
+                }
+                peer.reads = match pace {
+                    Pace::Full => true,
+                    Pace::Every(steps) => self.step.is_multiple_of(*steps),
+                    Pace::Stops => peer.received == 0,
+                };
+                let id = peer.id;
+                self.world.transmit(id);
+            }
+            self.world.settle();
+            self.world.pass(STEP);
+            self.sent.push(self.world.node.stats().uploaded);
+        }
+    }
+
+    fn received(&self, peers: &[usize]) -> Vec<u64> {
+        let received = peers.iter().map(|&peer| self.world.peers[peer].received);
+        received.collect()
+    }
+
+    /// How long until a peer has its first block.
+    fn wait(&mut self, peer: usize) -> Duration {
+        let start = self.world.now;
+        while self.world.peers[peer].received < u64::from(BLOCK) {
+            self.run(STEP);
+            assert!(self.world.now - start < Duration::from_secs(120));
+        }
+        self.world.now - start
+    }
+}
+
+fn jain(numbers: &[u64]) -> f64 {
+    let sum: f64 = numbers.iter().map(|&n| n as f64).sum();
+    let squares: f64 = numbers.iter().map(|&n| (n as f64).powi(2)).sum();
+    sum * sum / (squares * numbers.len() as f64)
+}
+
+#[test]
+fn a_limit_is_shared_well() {
+    for peers in [8, 40] {
+        let mut crowd = crowd(Some(RATE), None);
+        crowd.join_many(peers);
+        crowd.run(Duration::from_secs(5));
+        let equals = crowd.equals();
+        let (before, from) = (crowd.received(&equals), crowd.sent.len());
+        crowd.run(Duration::from_secs(10));
+        let newcomer = crowd.join(Pace::Full);
+        let waited = crowd.wait(newcomer);
+        assert!(waited <= Duration::from_secs(1), "{peers}: {waited:?}");
+        crowd.run(Duration::from_secs(10));
+        let after = crowd.received(&equals);
+        let got: Vec<_> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        let fair = jain(&got);
+        assert!(fair >= 0.95, "{peers}: {fair}: {got:?}");
+        // Over any ten seconds what is allowed, and at no time a second's worth more.
+        let ten = 10 * 1000 / STEP.as_millis() as usize;
+        for window in crowd.sent[from..].windows(ten + 1) {
+            let used = (window[ten] - window[0]) as f64 / (10 * RATE) as f64;
+            assert!((used - 1.0).abs() <= 0.03, "{peers}: {used}");
+        }
+        let step = RATE as f64 * STEP.as_secs_f64();
+        let (mut level, mut most, mut last) = (0.0_f64, 0.0_f64, 0);
+        for &sent in &crowd.sent {
+            level = (level - step).max(0.0) + (sent - last) as f64;
+            (most, last) = (most.max(level), sent);
+        }
+        assert!(most < RATE as f64 / 2.0, "{peers}: {most} at once");
+    }
+}
+
+/// However many are served, and however few can be.
+#[test]
+fn a_newcomer_has_a_block_soon() {
+    for (rate, slots, peers) in [
+        (Some(RATE), Some(4), 30),
+        (Some(RATE), None, 80),
+        (Some(RATE / 10), None, 40),
+        (None, Some(8), 30),
+    ] {
+        let mut crowd = crowd(rate, slots);
+        for _ in 0..peers {
+            crowd.join(Pace::Full);
+        }
+        // Until the first of them had theirs.
+        crowd.run(Duration::from_secs(40));
+        for _ in 0..3 {
+            let newcomer = crowd.join(Pace::Full);
+            let waited = crowd.wait(newcomer);
+            assert!(
+                waited <= Duration::from_secs(1),
+                "{rate:?} {slots:?} {peers}: {waited:?}"
+            );
+            crowd.run(Duration::from_secs(3));
+        }
+    }
+}
+
+/// Newcomers who come all the time leave their turn to those who were there before, and crowds of one address have
+/// no turn before others.
+#[test]
+fn newcomers_starve_nobody() {
+    let mut crowd = crowd(Some(RATE), Some(8));
+    let first: Vec<_> = (0..40).map(|_| crowd.join(Pace::Full)).collect();
+    for second in 0..600_u32 {
+        crowd.run(Duration::from_secs(1));
+        let newcomer = crowd.join(Pace::Full);
+        // It stays for a minute.
+        if let Some(old) = newcomer.checked_sub(60).filter(|&old| old >= first.len()) {
+            let (id, now) = (crowd.world.peers[old].id, crowd.world.now);
+            crowd.world.peers[old].open = false;
+            (crowd.world.node).event(now, everseed_node::Event::Closed(id));
+            crowd.world.settle();
+        }
+        let waits = |peer: &&usize| crowd.world.peers[**peer].received == 0;
+        if first.iter().filter(waits).count() == 0 {
+            return println!("all have their first block after {second} s");
+        }
+    }
+    panic!("somebody waits for ever");
+}
+
+/// Without a limit as many are served as the line suits, a second after they ask; nothing is learned from a pause.
+#[test]
+fn slots_follow_what_is_sent() {
+    let mut crowd = crowd(None, None);
+    let peers: Vec<_> = (0..60).map(|_| crowd.join(Pace::Full)).collect();
+    let unchoked = |world: &World| peers.iter().filter(|&&p| world.peers[p].unchoked).count();
+    assert_eq!(unchoked(&crowd.world), 8);
+    // Each of those that are served takes 32 blocks in each step.
+    crowd.run(Duration::from_secs(3));
+    assert_eq!(unchoked(&crowd.world), 60);
+    let now = crowd.world.now;
+    while crowd.world.now - now < Duration::from_secs(60) {
+        crowd.world.pass(Duration::from_secs(1));
+        (crowd.world.peers.iter_mut())
+            .for_each(|p| p.say(&[everseed_core::wire::Message::KeepAlive]));
+    }
+    assert_eq!(unchoked(&crowd.world), 60);
+}
