@@ -48,6 +48,7 @@ mod takeover;
 mod tools;
 mod trace;
 mod turns;
+mod uplink;
 mod watched;
 
 use everseed_tests::client::Client;

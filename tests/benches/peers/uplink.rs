@@ -38,14 +38,16 @@ const fn case(title: &'static str, leechers: usize, by_limit: bool) -> Case {
 /// All cases. Of the leechers three of four are equals that take what they get; the others are slower, each in another
 /// way, and one of them stops reading. A newcomer calls later.
 pub(crate) fn uplink(bench: &mut Bench, client: Client) -> Result<(), String> {
-    if client != Client::Everseed {
+    // Of others only a line is of interest, which they share as TCP has it; the floor is the plain TCP sender.
+    let ours = client == Client::Everseed;
+    if !ours && !matches!(client, Client::Floor | Client::Libtorrent) {
         return Ok(());
     }
     let size = bench.args.size;
     let set = bench.random(size.pick(64, 64, 2) << 20);
     let cases = (0..).zip(CASES).take(size.pick(4, 4, 1));
     let wanted: Vec<_> = cases
-        .filter(|(_, case)| bench.args.wants(case.title))
+        .filter(|(_, case)| bench.args.wants(case.title) && (ours || !case.by_limit))
         .collect();
     let result = wanted.into_iter().try_for_each(|(number, case)| {
         let way = Way::new(Duration::from_millis(40), RATE * 8);
@@ -75,7 +77,7 @@ pub(crate) fn uplink(bench: &mut Bench, client: Client) -> Result<(), String> {
             None => party.hold(&guests),
             Some(far) => far.inside(|| party.hold(&guests)),
         };
-        note(bench, number, &guests, &taken, party.time);
+        note(bench, (number, client), &guests, &taken, party.time);
         Ok(())
     });
     bench.keep(set);
@@ -93,7 +95,13 @@ fn guests(leechers: usize, newcomer: Duration) -> Vec<Guest> {
     all.map(|(calls, pace)| Guest { calls, pace }).collect()
 }
 
-fn note(bench: &mut Bench, number: u8, guests: &[Guest], taken: &[Taken], end: Duration) {
+fn note(
+    bench: &mut Bench,
+    (number, client): (u8, Client),
+    guests: &[Guest],
+    taken: &[Taken],
+    end: Duration,
+) {
     let (last, before) = (taken.last().expect("a newcomer"), &taken[..taken.len() - 1]);
     // Not what is sent at the start, when nobody has asked for a while.
     let from = end / 10;
@@ -103,7 +111,7 @@ fn note(bench: &mut Bench, number: u8, guests: &[Guest], taken: &[Taken], end: D
     let all: u64 = taken.iter().map(|t| t.between(from, end)).sum();
     let first = last.first.map_or(end, |first| first) - last.called;
     let rate = all as f64 / (end - from).as_secs_f64() / RATE as f64;
-    let mut add = |what, value| bench.add(Figure::Uplink(number, what), Client::Everseed, value);
+    let mut add = |what, value| bench.add(Figure::Uplink(number, what), client, value);
     add(Share::Fair, jain(&bytes));
     add(Share::Newcomer, first.as_secs_f64());
     add(Share::Used, rate);

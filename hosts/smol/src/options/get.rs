@@ -78,7 +78,8 @@ Options:
       --port-map WHEN  auto: ask the router to forward our port, as for seed;
                        off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
-                       suit the upload capacity, at least 4)
+                       suit the upload capacity, 4 to 250, if they fit into the
+                       memory; who is new has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --memory SIZE    memory for everything at most (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB

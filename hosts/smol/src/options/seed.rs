@@ -90,7 +90,8 @@ Options:
                        public IPv4 address itself, or --public-address says
                        that the port is forwarded; off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
-                       suit the upload capacity, at least 4)
+                       suit the upload capacity, 4 to 250, if they fit into the
+                       memory; who is new has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --memory SIZE    memory for everything at most: 4M, 64MiB; fewer peers fit
                        into less (default: 16MiB)

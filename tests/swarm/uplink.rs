@@ -1,0 +1,74 @@
+//! A slow uplink is shared well by peers of mixed speed.
+
+use std::time::Duration;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::download::{BLOCK, Wish};
+use everseed_tests::net::{Family, Net};
+use everseed_tests::seeder::{Setup, pieces};
+use everseed_tests::uplink::{Guest, Pace, Party, jain};
+
+const RATE: u64 = 2_500_000;
+
+/// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same; a newcomer has its
+/// first block before a second's worth went to all; and they never got more than the limit allows, but for what
+/// may be sent at once. None of this depends on how busy the machine is.
+#[test]
+fn forty_leechers_and_a_newcomer() {
+    let net = Net::new();
+    let dir = Dir::new("uplink");
+    let content = Content::file("shared.bin", 32 << 20, 91);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(RATE));
+    let mut seeder = setup.start(&dir);
+    let torrent_pieces = pieces(&seeder.torrent()) as u64;
+    let party = Party {
+        to: seeder.addr(),
+        from: None,
+        wish: Wish {
+            hash: seeder.info_hash(),
+            piece_len: u32::try_from((32 << 20) / torrent_pieces).unwrap(),
+            blocks: (32 << 20) / BLOCK,
+            from: 0,
+            wanted: 1 << 20,
+            depth: 32,
+        },
+        time: Duration::from_secs(15),
+    };
+    let pace = |number: u64| match number {
+        0..5 => Pace::Stops,
+        5..10 => Pace::Bps(10_000 * number),
+        _ => Pace::Full,
+    };
+    let mut guests: Vec<_> = (0..40)
+        .map(|number| Guest {
+            calls: Duration::ZERO,
+            pace: pace(number),
+        })
+        .collect();
+    let newcomer = Guest {
+        calls: party.time / 2,
+        pace: Pace::Full,
+    };
+    guests.push(newcomer);
+    let taken = party.hold(&guests);
+    let equals: Vec<_> = taken[10..40]
+        .iter()
+        .map(|taken| taken.between(party.time / 5, party.time))
+        .collect();
+    let fair = jain(&equals);
+    let all = |from, to| taken.iter().map(|taken| taken.between(from, to)).sum();
+    let new = &taken[40];
+    let first = new.first.expect("a newcomer's first block");
+    let meanwhile: u64 = all(new.called, first);
+    println!("Jain {fair:.4}; {meanwhile} bytes to all while a newcomer waited");
+    assert!(fair >= 0.95, "{fair}: {equals:?}");
+    assert!(meanwhile < RATE, "{meanwhile} bytes");
+    for tenth in 1..=10_u32 {
+        let end = party.time * tenth / 10;
+        let (came, allowed): (u64, _) = (all(Duration::ZERO, end), end.as_secs_f64() + 0.5);
+        let allowed = allowed * RATE as f64;
+        assert!(came as f64 <= allowed, "{came} bytes in {end:?}");
+    }
+    seeder.stop();
+}
