@@ -1,5 +1,7 @@
 //! A slow uplink is shared: among equals evenly, whatever the others do, and with whoever is new.
 
+#![allow(clippy::cast_possible_truncation)]
+
 mod common;
 
 use std::time::Duration;
