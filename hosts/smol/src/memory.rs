@@ -223,6 +223,18 @@ impl Plan {
         }
     }
 
+    /// What a peer takes that is there.
+    pub(crate) fn each_peer(&self) -> PeerBytes {
+        let slot = Sizes {
+            conns: 1,
+            ..Sizes::NONE
+        };
+        PeerBytes {
+            kernel: KERNEL_PEER,
+            program: slot.bytes() - TABLE_PEER + HOST_PEER,
+        }
+    }
+
     /// How the kernel is told what it may hold.
     pub(crate) fn held(&self) -> Held {
         Held::new(self.waiting, self.received)
@@ -373,6 +385,22 @@ const IN_PROGRESS: usize = (Sizes {
     ..Sizes::NONE
 })
 .bytes();
+
+/// What a peer takes: of the kernel while it is there, and of this program from when one was there in its slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PeerBytes {
+    pub(crate) kernel: usize,
+    pub(crate) program: usize,
+}
+
+impl PeerBytes {
+    pub(crate) fn all(self) -> usize {
+        self.kernel + self.program
+    }
+}
+
+/// Bytes of a slot's place in the node's tables, which are there from the start.
+const TABLE_PEER: usize = 16;
 
 /// The engine's own of a peer, and its places in the queues of the worker.
 const HOST_PEER: usize = 320;

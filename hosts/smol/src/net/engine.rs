@@ -10,6 +10,7 @@ mod connections;
 mod datagrams;
 mod lending;
 mod sending;
+mod shares;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -29,7 +30,7 @@ use everseed_node::discovery::dht::Mode;
 use everseed_node::discovery::udp_trackers::UdpOutcome;
 use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Publicity, Source, StorageError};
 
-use self::lending::{Lending, Loan};
+use self::shares::{Lending, Loan};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::memory::Plan;
@@ -204,7 +205,7 @@ impl Engine {
             signals,
             busy: true,
             held,
-            lending: Lending::new(plan.places, plan.lent),
+            lending: Lending::new(plan.places, plan.lent, max_peers, plan.each_peer()),
             web_at_once: plan.web,
             listen_at: None,
             report: TurnReport {

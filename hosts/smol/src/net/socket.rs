@@ -22,11 +22,14 @@ pub(crate) struct Held {
 /// How the bytes are used that the kernel may hold for a peer that is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Portion {
-    /// Bytes that are written at a time: blocks with their heads.
-    pub(crate) written: usize,
     /// Bytes that were sent to it and are not acknowledged, with what the kernel needs to keep them, with which
     /// it takes nothing more.
     sent: usize,
+    /// The part of it that waits to be sent, likewise. It is only ours: the less of it there is, the sooner a request
+    /// is answered.
+    unsent: usize,
+    /// Bytes that were sent, however they came there.
+    all: usize,
     /// Bytes that came from it and were not read, likewise.
     pub(crate) received: usize,
 }
@@ -35,19 +38,35 @@ impl Portion {
     /// Of `bytes` a quarter, if that is not much, is for what is received, in which hundreds of requests have
     /// room.
     ///
-    /// Of the rest up to three fifths are written at a time, as long writes cost less. The kernel takes a write
-    /// in parts of 64 KiB at most as long as it has any room, so it has room for all but the last.
+    /// Of the rest as much as may be is written at a time, as long writes cost less. The kernel takes a write in
+    /// parts of 62 KiB at most as long as it has any room, so that it holds at most what it was told and one part.
+    /// An eighth is left for what it needs to keep them, as it does not know beforehand in how many packets they
+    /// leave; of a large share as much as the longest write.
     pub(crate) fn of(bytes: usize) -> Portion {
         let received = (bytes / 4).min(RECEIVED);
         let rest = bytes - received;
-        let written = (rest * 3 / 5).min((rest + PART) / 2);
-        let whole = (written + BLOCK / 2) / BLOCK;
-        let written = whole.clamp(1, WRITTEN) * BLOCK;
+        let beyond = (PART + rest / 8).min(rest * 3 / 5).min(WRITTEN * BLOCK);
+        let sent = rest - beyond;
         Portion {
-            written,
-            sent: rest.saturating_sub(written),
+            sent,
+            unsent: sent.min(UNSENT),
+            all: rest - rest / 16,
             received,
         }
+    }
+
+    /// Whether the kernel may not take more when it holds so many bytes, of which so many are unsent: before that
+    /// it says nothing of taking more either.
+    pub(crate) fn is_low(self, held: usize, unsent: usize) -> bool {
+        3 * held > 2 * self.sent || 2 * unsent >= self.unsent
+    }
+
+    /// Bytes that it takes whole then: a block at least, so that it is tried.
+    pub(crate) fn room(self, held: usize, unsent: usize) -> usize {
+        let free = self.sent.saturating_sub(held);
+        let free = free.min(self.unsent.saturating_sub(unsent));
+        let taken = free.div_ceil(PART) * PART;
+        taken.min(self.all.saturating_sub(held)).max(BLOCK)
     }
 }
 
@@ -93,9 +112,8 @@ impl Held {
     /// it.
     pub(crate) fn serve(&self, socket: &impl AsFd, portion: Portion) {
         sockopt::set_sent(socket, portion.sent);
-        // What is not sent yet is only ours: the less of it waits there, the sooner a request is answered.
-        let unsent = u32::try_from(portion.written).unwrap_or(UNSENT);
-        let _ = SockRef::from(socket).set_tcp_notsent_lowat(unsent.min(UNSENT));
+        let unsent = u32::try_from(portion.unsent).unwrap_or(u32::MAX);
+        let _ = SockRef::from(socket).set_tcp_notsent_lowat(unsent);
     }
 
     /// Takes that away again; what is there already stays until the peer takes it.
@@ -111,8 +129,9 @@ impl Held {
     }
 }
 
-/// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us.
-const UNSENT: u32 = 128 * 1024;
+/// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us, as no more than
+/// this and one part of it are taken at a time.
+const UNSENT: usize = 200 * 1024;
 
 /// The most bytes that the kernel may hold unread of a peer that nothing is downloaded from.
 const RECEIVED: usize = 16 * 1024;
@@ -122,8 +141,8 @@ const RECEIVED: usize = 16 * 1024;
 pub(crate) const BLOCK: usize = 16 * 1024 + 13;
 pub(crate) const WRITTEN: usize = 16;
 
-/// Bytes that the kernel takes at a time, with a reserve for what it needs to keep them.
-const PART: usize = 44 * 1024;
+/// Bytes that the kernel takes at a time.
+const PART: usize = 62 * 1024;
 
 /// The longest segment in bytes. On loopback one may have 64 KiB, which is all that there is on its way to a peer
 /// if little may be held for it, and a lone one is acknowledged 40 ms late.
@@ -230,8 +249,7 @@ mod tests {
                     let portion = Portion::of(bytes);
                     held.serve(stream, portion);
                     assert_eq!(socket.send_buffer_size().unwrap(), portion.sent / 2 * 2);
-                    let unsent = portion.written.min(UNSENT as usize);
-                    assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, unsent);
+                    assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, portion.unsent);
                 }
                 held.serve_no_longer(stream);
                 assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);
@@ -239,18 +257,49 @@ mod tests {
         }
     }
 
+    /// What is written goes out whole, as a kernel takes it that holds anything: parts, which begin as long as there
+    /// is room. Then there is no more than what may be.
     #[test]
     fn a_write_goes_out_whole() {
-        for bytes in (48..4000).map(|kib| kib << 10) {
+        for bytes in (48..7000).step_by(3).map(|kib| kib << 10) {
             let portion = Portion::of(bytes);
-            let Portion {
-                written,
-                sent,
-                received,
-            } = portion;
-            assert!(sent + written + received <= bytes, "{portion:?}");
-            // The last part begins while there is room.
-            assert!(sent + (62 << 10) >= written, "{portion:?}");
+            for held in (0..portion.sent).step_by(5000) {
+                for unsent in [0, held / 2, held].map(|unsent| unsent.min(portion.unsent - 1)) {
+                    let room = portion.room(held, unsent);
+                    let what = format!("{portion:?} {held} {unsent}: {room}");
+                    let parts = (room - 1) / (62 << 10);
+                    let last = parts * (62 << 10);
+                    assert!(held + last < portion.sent, "{what}");
+                    assert!(unsent + last < portion.unsent, "{what}");
+                    let all = held + room + portion.received;
+                    assert!(
+                        all <= bytes || room == BLOCK && all <= bytes + BLOCK,
+                        "{what}"
+                    );
+                    // When the kernel says that it takes more that is worth it.
+                    let worth = (portion.room(0, 0) / 3).max(BLOCK);
+                    assert!(portion.is_low(held, unsent) || room >= worth, "{what}");
+                }
+            }
+            assert_eq!(portion.room(usize::MAX, usize::MAX), BLOCK);
+        }
+    }
+
+    /// KiB that a peer may have, and blocks that are written to it at a time when all was taken.
+    #[test]
+    fn blocks_at_a_time() {
+        for (kib, blocks) in [
+            (48, 2),
+            (64, 2),
+            (100, 3),
+            (128, 3),
+            (200, 7),
+            (240, 11),
+            (300, 11),
+            (512, 15),
+        ] {
+            let room = Portion::of(kib << 10).room(0, 0);
+            assert_eq!(room / BLOCK, blocks, "{kib} KiB");
         }
     }
 

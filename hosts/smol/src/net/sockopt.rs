@@ -7,6 +7,8 @@
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Bytes of the kernel's memory that hold what was sent on a socket and is not acknowledged, or not sent yet;
 /// `None` if it does not tell (before Linux 4.12).
 pub(crate) fn unacknowledged(socket: &impl AsFd) -> Option<u32> {
@@ -23,6 +25,25 @@ pub(crate) fn unacknowledged(socket: &impl AsFd) -> Option<u32> {
         )
     };
     (done == 0).then_some(numbers[WMEM_QUEUED])
+}
+
+/// Bytes that were written to a socket and not sent yet; 0 if the kernel does not tell.
+pub(crate) fn unsent(socket: &impl AsFd) -> usize {
+    let mut bytes: c_int = 0;
+    // SAFETY: The kernel writes one number.
+    let done = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
+    usize::try_from(bytes).map_or(0, |bytes| if done == 0 { bytes } else { 0 })
+}
+
+/// Whether the kernel takes more of what is sent. If not, it says when it does to who waits for that.
+pub(crate) fn takes_more(socket: &impl AsFd) -> bool {
+    let mut sockets = [PollFd::new(socket, PollFlags::OUT)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // With an error the next write finds out.
+    poll(&mut sockets, Some(&now)).map_or(true, |ready| ready > 0)
 }
 
 /// Bytes that a peer can have on their way: its rate times the shortest round trip there was; `None` if the kernel
@@ -108,6 +129,7 @@ const SO_SNDBUFFORCE: c_int = 32;
 const SO_RCVBUFFORCE: c_int = 33;
 const SO_MEMINFO: c_int = 55;
 const SO_BUF_LOCK: c_int = 72;
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 const SOCK_SNDBUF_LOCK: usize = 1;
 
 /// What `SO_MEMINFO` answers, and where in it the number is.

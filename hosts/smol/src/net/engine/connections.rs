@@ -7,7 +7,7 @@ use std::time::Duration;
 use everseed_core::time::Instant;
 use everseed_node::{ConnId, Event, Reason};
 
-use super::lending::Loan;
+use super::shares::{LOOK, Loan};
 use super::{ACCEPTS_PER_TURN, Disk, Engine, LISTEN_AGAIN, Peer, READS_PER_TURN, find};
 use crate::net::epoll::{Ready, Watched};
 use crate::net::scope::Scope;
@@ -16,10 +16,21 @@ use crate::net::socket;
 impl Engine {
     pub(super) fn accept(&mut self, now: Instant, number: u16) {
         for _ in 0..ACCEPTS_PER_TURN {
+            let room = self.lending.has_room();
+            if self.lending.short {
+                self.lending.look_soon(now);
+            }
             let listener = self.listeners.get_mut(usize::from(number));
             let Some(listener) = listener.and_then(Option::as_mut) else {
                 return;
             };
+            if listener.paused {
+                return;
+            }
+            if !room {
+                // Until others have taken what they were sent.
+                return self.pause_listening(Some(LOOK));
+            }
             match listener.socket.accept() {
                 Ok((stream, addr)) => self.welcome(now, stream, addr),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -80,6 +91,11 @@ impl Engine {
     }
 
     pub(super) fn dial(&mut self, now: Instant, id: ConnId, addr: SocketAddr) {
+        if !self.lending.has_room() {
+            log::debug!("{addr}: is not called before others have taken what they were sent");
+            self.lending.look_soon(now);
+            return self.node.event(now, Event::Closed(id));
+        }
         let held = self.held;
         match socket::dial(addr, &self.way_out, |socket| held.begin(socket)) {
             Ok(stream) => self.hold(now, id, stream, addr, true),
@@ -108,6 +124,7 @@ impl Engine {
         if slot >= self.peers.len() {
             self.peers.resize_with(slot + 1, || None);
         }
+        self.lending.come(self.peers.len());
         self.peers[slot] = Some(Peer {
             id,
             stream,
