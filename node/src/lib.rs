@@ -23,6 +23,7 @@
 
 pub mod api;
 mod audit;
+mod broken;
 mod commands;
 mod context;
 pub mod discovery;

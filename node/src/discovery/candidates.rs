@@ -33,6 +33,7 @@ use everseed_core::priority::priority;
 use everseed_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
+use crate::broken::broken;
 use crate::memory::lazy_table::LazyTable;
 
 /// How an address came to be known. Of several that name one the first in this order counts.
@@ -301,7 +302,7 @@ impl<'m> Candidates<'m> {
     /// Gives a candidate back. `seeds` is whether we have all that is wanted of its torrent.
     pub(crate) fn done(&mut self, now: Instant, slot: u16, fate: Fate, seeds: bool) {
         let Some(candidate) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a candidate that was called");
         };
         candidate.in_use = false;
         if fate == Fate::Later {

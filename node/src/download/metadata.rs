@@ -19,6 +19,7 @@ use everseed_core::geometry::{BLOCK, TorrentId};
 use everseed_core::metadata::{HEAD_MAX, METADATA_MAX, Message, NoMessage, decode};
 
 use crate::api::MetadataStats;
+use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
@@ -225,11 +226,13 @@ impl Download<'_> {
     ) -> Result<Option<u32>, Reason> {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get_mut(at) else {
+            broken("a pending block that metadata is gathered in");
             return Ok(None);
         };
         let had = pending.got as usize;
         let taken = bytes.len().min(HEAD_MAX - had);
         let Some(room) = self.blocks.bytes_mut(pending.block) else {
+            broken("the bytes of a pending block");
             return Ok(None);
         };
         // Whatever follows the dictionary belongs into its block, which may be another one.

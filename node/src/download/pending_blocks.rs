@@ -7,9 +7,12 @@
 //! Invariant: a pending block that is not `Free` is in exactly one list, a connection's or that of the
 //! blocks to write, but for those that are being written.
 
+use core::ops::Range;
+
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 
+use crate::broken::broken;
 use crate::memory::ids::NONE;
 
 /// A lent slot for what is known of a block on its way.
@@ -124,9 +127,10 @@ impl<'m> PendingBlocks<'m> {
         PendingBlocks { slots }
     }
 
-    /// How many there can be.
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+    /// The number of each slot.
+    #[allow(clippy::cast_possible_truncation)] // One for each block of a pool, which has at most `u16::MAX`.
+    pub(crate) fn slots(&self) -> Range<u16> {
+        0..self.slots.len().min(usize::from(u16::MAX)) as u16
     }
 
     pub(crate) fn get(&self, slot: u16) -> Option<&PendingBlock> {
@@ -152,7 +156,7 @@ impl<'m> PendingBlocks<'m> {
     /// Appends a pending block to a list.
     pub(crate) fn push(&mut self, list: &mut List, slot: u16) {
         let Some(pending) = self.get_mut(slot) else {
-            return;
+            return broken("a pending block to append");
         };
         pending.next = NONE;
         let unsent = pending.state == State::Reserved;

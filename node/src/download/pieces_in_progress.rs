@@ -9,6 +9,7 @@ use everseed_core::bits;
 use everseed_core::geometry::{BLOCK, PieceIndex, TorrentId};
 use everseed_core::sums::Sum;
 
+use crate::broken::broken;
 use crate::download::evidence::Evidence;
 use crate::memory::ranges::{LentRange, reserve};
 use crate::peer::ConnId;
@@ -210,7 +211,7 @@ impl<'m> PiecesInProgress<'m> {
     /// is dropped.
     pub(crate) fn claim(&mut self, slot: u16, by: ConnId, origin: u64) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a piece in progress to claim");
         };
         partial.exclusive = Some(by);
         if partial.evidence.sole != Some(origin) {
@@ -232,7 +233,7 @@ impl<'m> PiecesInProgress<'m> {
     /// Notes that a block came from an origin. `sum` is asked for only if it matters.
     pub(crate) fn came(&mut self, slot: u16, index: u32, origin: u64, sum: impl FnOnce() -> Sum) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a piece in progress of a block that came");
         };
         let [_, _, low, high] = split(partial.bits.get_mut(self.bits));
         let evidence = &mut partial.evidence;
@@ -271,7 +272,7 @@ impl<'m> PiecesInProgress<'m> {
     /// A block is not open any more, as it is here.
     pub(crate) fn taken(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a piece in progress of a block that came");
         };
         let [asked, ..] = split(partial.bits.get_mut(self.bits));
         if bits::set(asked, index) {
@@ -282,7 +283,7 @@ impl<'m> PiecesInProgress<'m> {
     /// A block is not on its way any more, from nobody that counts: it can be asked for again.
     pub(crate) fn unask(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a piece in progress of a block that is open again");
         };
         let [asked, written, ..] = split(partial.bits.get_mut(self.bits));
         if !bits::get(written, index) && bits::clear(asked, index) {
@@ -309,7 +310,7 @@ impl<'m> PiecesInProgress<'m> {
     /// Notes that a block is written.
     pub(crate) fn written(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
-            return;
+            return broken("a piece in progress of a block that was written");
         };
         let [asked, written, ..] = split(partial.bits.get_mut(self.bits));
         if bits::set(asked, index) {

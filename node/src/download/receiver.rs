@@ -7,6 +7,7 @@ use everseed_core::geometry::{BLOCK, BlockRef, Span, TorrentId};
 use everseed_core::pool::BlockId;
 
 use crate::api::{Action, StorageError};
+use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::pending_blocks::{PendingBlock, State};
@@ -69,12 +70,13 @@ impl<'m> Download<'m> {
     pub(crate) fn block_bytes(&mut self, cx: &mut Context<'_>, slot: usize, bytes: &[u8]) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get(at) else {
-            return;
+            return broken("a pending block that arrives");
         };
         let got = pending.got as usize;
         let room = self.blocks.bytes_mut(pending.block);
-        if let Some(room) = room.and_then(|all| all.get_mut(got..got + bytes.len())) {
-            room.copy_from_slice(bytes);
+        match room.and_then(|all| all.get_mut(got..got + bytes.len())) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => broken("room for all of a block"),
         }
         self.block_came(cx, slot, bytes.len());
     }
@@ -91,7 +93,7 @@ impl<'m> Download<'m> {
     pub(crate) fn block_came(&mut self, cx: &mut Context<'_>, slot: usize, len: usize) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get_mut(at) else {
-            return;
+            return broken("a pending block that arrives");
         };
         pending.got += len as u32;
         let whole = pending.got >= pending.len;
@@ -122,10 +124,12 @@ impl<'m> Download<'m> {
             self.count_active_sources(cx);
         }
         let refused = id.is_some_and(|id| !cx.torrents.fetches(id));
-        self.pending
-            .unlink(&mut cx.peers[slot].download.pending, at);
+        let listed = &mut cx.peers[slot].download.pending;
+        if !self.pending.unlink(listed, at) {
+            return broken("a block that arrives among those of its peer");
+        }
         let Some(pending) = self.pending.get_mut(at) else {
-            return;
+            return broken("a pending block in a list");
         };
         if refused {
             let pending = *pending;
@@ -136,6 +140,7 @@ impl<'m> Download<'m> {
         self.pending.push(&mut self.writes, at);
         let (bytes, secret) = (self.blocks.bytes_mut(pending.block), &self.secret);
         let whole = bytes.and_then(|all| all.get(..pending.len as usize));
+        debug_assert!(whole.is_some(), "the bytes of a block that is here");
         self.in_progress
             .came(pending.partial, pending.index, from, || {
                 secret.of(pending.index, whole.unwrap_or_default())
@@ -179,6 +184,8 @@ impl<'m> Download<'m> {
                     span,
                 });
             }
+            broken("a place in its torrent for a block to write");
+            self.free_pending(cx, at, pending);
         }
         if !cx.wakes.has(Wake::Verify) {
             return None;
@@ -190,13 +197,18 @@ impl<'m> Download<'m> {
                 .is_some_and(|t| t.state == torrent::State::Active)
         };
         if let Some(partial) = self.in_progress.take_written(active) {
-            let id = partial.torrent?;
-            let piece = torrents.get(id)?.geometry?.piece(partial.piece)?;
-            return Some(Action::Verify {
-                torrent: id,
-                piece,
-                fresh: false,
-            });
+            let geometry = |id| torrents.get(id).and_then(|t| t.geometry);
+            let piece = partial.torrent.and_then(geometry);
+            let piece = piece.and_then(|g| g.piece(partial.piece));
+            if let Some((torrent, piece)) = partial.torrent.zip(piece) {
+                return Some(Action::Verify {
+                    torrent,
+                    piece,
+                    fresh: false,
+                });
+            }
+            broken("a torrent with the piece to verify");
+            return None;
         }
         cx.wakes.take(Wake::Verify);
         None
@@ -241,7 +253,8 @@ impl<'m> Download<'m> {
                 return id.map(|id| (id, first..end));
             }
             (State::Writing, Err(error)) => self.refused(cx, &pending, error),
-            _ => {}
+            (State::Dropped, _) => {}
+            _ => broken("a block that is being written"),
         }
         self.free_pending(cx, block.slot, pending);
         None
@@ -254,7 +267,7 @@ impl<'m> Download<'m> {
             .get(pending.partial)
             .and_then(|p| p.torrent)
         else {
-            return;
+            return broken("a piece in progress of a block to write");
         };
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.refused = Some(error);
@@ -276,8 +289,7 @@ impl<'m> Download<'m> {
 
     /// Forgets a piece in progress, and the blocks of it that are on their way.
     pub(crate) fn give_up(&mut self, cx: &mut Context<'_>, partial: u16) {
-        for at in 0..self.pending.len() {
-            let Ok(at) = u16::try_from(at) else { break };
+        for at in self.pending.slots() {
             let its = |f: &PendingBlock| f.partial == partial;
             let Some(pending) = self.pending.get(at).copied().filter(its) else {
                 continue;
@@ -305,15 +317,14 @@ impl<'m> Download<'m> {
 
     /// Nothing of a torrent is in progress any more.
     pub(crate) fn forget_partials(&mut self, cx: &mut Context<'_>, id: TorrentId) {
-        for at in 0..self.pending.len() {
-            let Ok(at) = u16::try_from(at) else { return };
-            let Some(pending) = self.pending.get(at).copied() else {
-                return;
+        for at in self.pending.slots() {
+            let its = |f: &PendingBlock| {
+                let partial = self.in_progress.get(f.partial);
+                partial.is_some_and(|p| p.torrent == Some(id))
             };
-            let its = self.in_progress.get(pending.partial);
-            if its.is_none_or(|p| p.torrent != Some(id)) {
+            let Some(pending) = self.pending.get(at).copied().filter(its) else {
                 continue;
-            }
+            };
             match pending.state {
                 State::Write => {
                     self.pending.unlink(&mut self.writes, at);

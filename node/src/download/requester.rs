@@ -3,6 +3,7 @@
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, TorrentId};
 
 use crate::api::Order;
+use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
 
@@ -327,7 +328,7 @@ impl Download<'_> {
     /// Forgets a piece in progress, of which no block may be on its way.
     pub(crate) fn end_partial(&mut self, cx: &mut Context<'_>, slot: u16) {
         let Some(partial) = self.in_progress.get(slot) else {
-            return;
+            return broken("a piece in progress to end");
         };
         let (id, piece) = (partial.torrent, partial.piece);
         self.in_progress.end(slot);
@@ -342,29 +343,32 @@ impl Download<'_> {
 
     /// Gives a block that a peer is to be asked for its place.
     pub(crate) fn reserve(&mut self, cx: &mut Context<'_>, slot: usize, partial: u16, index: u32) {
-        let (Some(block), Some(piece)) = (self.blocks.take(), self.in_progress.get_mut(partial))
-        else {
-            return;
+        let Some(piece) = self.in_progress.get_mut(partial) else {
+            return broken("a piece in progress of a block to request");
+        };
+        let Some(block) = self.blocks.take() else {
+            return broken("a free block for a request");
         };
         piece.pending += 1;
         let len = piece.block_len(index);
         self.rate.take(cx.now, u64::from(len));
         let conn = cx.peers.id(slot).slot;
-        if let Some(pending) = self.pending.get_mut(block.slot) {
-            *pending = PendingBlock {
-                state: State::Reserved,
-                block,
-                source: BlockSource::Peer(conn),
-                partial,
-                index,
-                len,
-                asked: cx.now,
-                ..PendingBlock::EMPTY
-            };
-            cx.peers[slot].download.owes = true;
-            self.pending
-                .push(&mut cx.peers[slot].download.pending, block.slot);
-        }
+        let Some(pending) = self.pending.get_mut(block.slot) else {
+            return broken("a pending block for each block");
+        };
+        *pending = PendingBlock {
+            state: State::Reserved,
+            block,
+            source: BlockSource::Peer(conn),
+            partial,
+            index,
+            len,
+            asked: cx.now,
+            ..PendingBlock::EMPTY
+        };
+        let download = &mut cx.peers[slot].download;
+        download.owes = true;
+        self.pending.push(&mut download.pending, block.slot);
     }
 
     /// What a pending block asks for.
@@ -382,10 +386,10 @@ impl Download<'_> {
             .pending
             .unlink(&mut cx.peers[slot].download.pending, at)
         {
-            return;
+            return broken("a block to drop among those of its peer");
         }
         let Some(pending) = self.pending.get(at).copied() else {
-            return;
+            return broken("a pending block in a list");
         };
         let conn = &mut cx.peers[slot];
         if conn.download.receiving == at {
@@ -402,7 +406,14 @@ impl Download<'_> {
         if let Some(slot) = self.pending.get_mut(at) {
             *slot = PendingBlock::EMPTY;
         }
-        self.blocks.release(pending.block);
+        if !self.blocks.release(pending.block) {
+            broken("a block to release");
+        }
+        self.fed(cx);
+        if pending.state == State::Dropped {
+            // Its piece is given up already.
+            return;
+        }
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
             State::Asked | State::Arriving => f
@@ -428,7 +439,6 @@ impl Download<'_> {
                 partial.exclusive = None;
             }
         }
-        self.fed(cx);
     }
 
     /// There is a free block: whoever went without may be asked cx.now, if it is worth the while.
@@ -468,7 +478,7 @@ impl Download<'_> {
     /// Takes one request back (BEP 3, cancel).
     pub(crate) fn cancel_pending(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         let Some(pending) = self.pending.get(at) else {
-            return;
+            return broken("a pending block to cancel");
         };
         // Of metadata nothing can be taken back.
         if pending.state == State::Asked

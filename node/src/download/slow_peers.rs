@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use everseed_core::geometry::{BLOCK, TorrentId};
 
+use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::offers::RETRACTIONS_MAX;
@@ -136,10 +137,13 @@ impl Download<'_> {
         let Some(pending) = self.pending.get(at).copied() else {
             return;
         };
-        let Some(partial) = self.in_progress.get(pending.partial) else {
-            return;
+        let Some((partial, id)) = self
+            .in_progress
+            .get(pending.partial)
+            .and_then(|partial| Some((partial, partial.torrent?)))
+        else {
+            return broken("a piece in progress of a block that was requested");
         };
-        let Some(id) = partial.torrent else { return };
         if partial.evidence.alone {
             if self.able(cx, id, partial.piece).next().is_some() {
                 self.cancel_pending(cx, slot, at);
@@ -271,7 +275,7 @@ impl Download<'_> {
         };
         let at = first.partial;
         let Some(partial) = self.in_progress.get(at) else {
-            return;
+            return broken("a piece in progress of a block that was requested");
         };
         if !partial.evidence.alone || cx.now - first.asked < ALONE_PATIENCE {
             return;

@@ -11,13 +11,15 @@ impl LentRange {
     pub(crate) const EMPTY: LentRange = LentRange { start: 0, len: 0 };
 
     pub(crate) fn get<T>(self, all: &[T]) -> &[T] {
-        all.get(self.start as usize..(self.start + self.len) as usize)
-            .unwrap_or(&[])
+        let range = all.get(self.start as usize..(self.start + self.len) as usize);
+        debug_assert!(range.is_some(), "what was lent is there");
+        range.unwrap_or(&[])
     }
 
     pub(crate) fn get_mut<T>(self, all: &mut [T]) -> &mut [T] {
-        all.get_mut(self.start as usize..(self.start + self.len) as usize)
-            .unwrap_or(&mut [])
+        let range = all.get_mut(self.start as usize..(self.start + self.len) as usize);
+        debug_assert!(range.is_some(), "what was lent is there");
+        range.unwrap_or(&mut [])
     }
 }
 

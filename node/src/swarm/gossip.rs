@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 use everseed_core::geometry::TorrentId;
 use everseed_core::pex::{self, Flags, MOST, Peer};
 
+use crate::broken::broken;
 use crate::discovery::candidates::{Named, PeerSource};
 use crate::discovery::pex::{First, HEAR_EVERY, TELL_EVERY};
 use crate::discovery::scope::Scope;
@@ -88,7 +89,7 @@ impl Swarm<'_> {
             .torrent
             .and_then(|id| Some((id, on.cx.torrents.get(id)?)))
         else {
-            return;
+            return broken("a torrent of whose peers to tell");
         };
         let (told, told_left) = (conn.extensions.pex.told, conn.extensions.pex.told_left);
         let (scope, own) = (Scope::of(conn.link.addr.ip()), conn.callable());

@@ -16,6 +16,7 @@ use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
 use crate::api::{Bodies, Body, Source};
+use crate::broken::broken;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::receiver::next_set;
@@ -305,7 +306,7 @@ impl View<'_> {
                 }
             }
             Out::Peers => {
-                let (id, bytes) = self.pex.unwrap_or_default();
+                let (id, bytes) = self.peers();
                 Message::Extended {
                     id,
                     len: bytes.len() as u32,
@@ -324,6 +325,12 @@ impl View<'_> {
             Out::Piece(block) => Message::Piece(block),
             Out::KeepAlive | Out::Handshake => Message::KeepAlive,
         }
+    }
+
+    /// The message that tells of peers, and the id by which it is wanted.
+    fn peers(&self) -> (u8, &[u8]) {
+        debug_assert!(self.pex.is_some(), "a message about peers until it is sent");
+        self.pex.unwrap_or_default()
     }
 
     /// What a pending block that is to be sent asks for.
@@ -445,7 +452,7 @@ impl View<'_> {
             }
             Out::Peers => {
                 put(self.head(out).encode().bytes());
-                put(self.pex.unwrap_or_default().1);
+                put(self.peers().1);
             }
             Out::Bitfield => {
                 put(self.head(out).encode().bytes());
@@ -458,7 +465,9 @@ impl View<'_> {
 
     fn put_bitfield(&self, put: &mut dyn FnMut(&[u8])) {
         let len = self.bitfield_len();
-        let Some(torrent) = self.torrent else { return };
+        let Some(torrent) = self.torrent else {
+            return broken("a torrent of which to send a bitfield");
+        };
         match torrent.have {
             Bits::Mixed { .. } => put(self.torrents.bytes(torrent.have)),
             Bits::None => (0..len).for_each(|_| put(&[0])),

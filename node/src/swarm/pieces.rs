@@ -3,6 +3,7 @@
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
+use crate::broken::broken;
 use crate::download::evidence::{Evidence, Verdict};
 use crate::download::pieces_in_progress;
 use crate::parts::Parts;
@@ -80,7 +81,7 @@ impl Swarm<'_> {
     /// A piece was bad: who gave all of it is charged, and it is fetched from one peer.
     fn bad_piece(&mut self, on: &mut Parts<'_>, id: TorrentId, slot: u16) {
         let Some(partial) = on.download.in_progress.get(slot) else {
-            return;
+            return broken("a piece in progress that is bad");
         };
         log::debug!("piece {} is bad", partial.piece);
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
@@ -144,7 +145,7 @@ impl Swarm<'_> {
         // What is in progress is not wanted any more.
         on.download.forget_partials(&mut on.cx, id);
         let Some(torrent) = on.cx.torrents.get_mut(id) else {
-            return;
+            return broken("a torrent whose download ends");
         };
         torrent.endgame = false;
         torrent.counts = crate::memory::ranges::LentRange::EMPTY;

@@ -5,6 +5,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::wire::{Features, Handshake};
 
 use crate::api::Action;
+use crate::broken::broken;
 use crate::download::pending_blocks;
 use crate::parts::Parts;
 use crate::peer::outbox::Out;
@@ -37,8 +38,11 @@ impl Swarm<'_> {
             }
             State::Wake => {
                 on.cx.peers.set_state(slot, State::Waking);
-                let torrent = on.cx.peers[slot].link.torrent?;
-                Some(Action::Wake { torrent })
+                let torrent = on.cx.peers[slot].link.torrent;
+                if torrent.is_none() {
+                    broken("a torrent that a peer waits for");
+                }
+                torrent.map(|torrent| Action::Wake { torrent })
             }
             State::Dialling | State::Waking => None,
             State::Greeting | State::Open => self.traffic(on, slot, conn),

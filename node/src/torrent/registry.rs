@@ -12,6 +12,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 
 use crate::api::AddError;
+use crate::broken::broken;
 use crate::torrent::publicity::Publicity;
 
 /// A lent slot for one torrent's name.
@@ -190,8 +191,9 @@ impl<'m> Registry<'m> {
     }
 
     pub(crate) fn set_place(&mut self, id: TorrentId, place: Place) {
-        if let Some(name) = self.get_mut(id) {
-            name.place = place;
+        match self.get_mut(id) {
+            Some(name) => name.place = place,
+            None => broken("a torrent that is awake in the registry"),
         }
     }
 
