@@ -129,6 +129,12 @@ impl<'m> Calls<'m> {
         Some((call.to, call.purpose))
     }
 
+    /// Whether an answer is waited for that has this purpose.
+    pub(crate) fn await_answer(&self, purpose: Purpose) -> bool {
+        let waits = |c: &Call| c.state == State::InFlight && c.purpose == purpose;
+        self.0.iter().any(waits)
+    }
+
     /// When the next query becomes late.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.0.iter().filter(|c| c.state == State::InFlight);

@@ -174,8 +174,14 @@ impl Dht<'_> {
 
     /// Has lookups go on that have what they need.
     pub(super) fn settle(&mut self, now: Instant) {
-        for lookup in self.lookups.iter_mut() {
-            while lookup.settle(now) {}
+        let others = self.hints.next(Origin::Given).is_some();
+        for (slot, lookup) in self.lookups.iter_mut().enumerate() {
+            let id = LookupId {
+                slot: u8::try_from(slot).unwrap_or(u8::MAX),
+                tenancy: lookup.tenancy,
+            };
+            let more = others || self.calls.await_answer(Purpose::Step(id));
+            while lookup.settle(now, more) {}
             if lookup.phase == Phase::Done && lookup.goal == Goal::Nodes {
                 self.nets[index(lookup.family)].looked(now);
                 lookup.free();

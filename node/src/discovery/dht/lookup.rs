@@ -328,8 +328,10 @@ impl Lookup {
         self.candidates.iter_mut().find(|c| c.at == at)
     }
 
-    /// Goes on to the next phase if this one is over; answers whether it went on.
-    pub(crate) fn settle(&mut self, now: Instant) -> bool {
+    /// Goes on to the next phase if this one is over; answers whether it went on. Nodes that are to be asked or have not
+    /// answered yet may know of `more`: a search that has few does not end before, or whoever answers first could end
+    /// it by naming nobody of use.
+    pub(crate) fn settle(&mut self, now: Instant, more: bool) -> bool {
         let waits = |c: &Candidate| matches!(c.state, State::Asked | State::Told);
         let before = self.phase;
         match self.phase {
@@ -337,7 +339,7 @@ impl Lookup {
                 let nobody = self.candidates.is_empty() && now - self.started_at < FIRST_NODE;
                 let enough = self.asked >= MOST_ASKED;
                 let open = |c: &Candidate| waits(c) || (c.state == State::Fresh && !enough);
-                if nobody || self.front().any(open) {
+                if nobody || (more && self.is_short()) || self.front().any(open) {
                     return false;
                 }
                 self.phase = match self.goal {
@@ -418,7 +420,7 @@ mod tests {
     #[test]
     fn closest_first_until_enough_answered() {
         let mut lookup = lookup(Goal::Announce(PORT));
-        assert!(!lookup.settle(NOW), "nobody yet");
+        assert!(!lookup.settle(NOW, false), "nobody yet");
         for n in (1..=20).rev() {
             lookup.offer(id(n), at(n, 1));
         }
@@ -434,10 +436,10 @@ mod tests {
         assert_eq!(lookup.next(), Some(Step::Ask(at(9, 1))));
         lookup.done(Step::Ask(at(9, 1)));
         for n in 2..=9 {
-            assert!(!lookup.settle(NOW));
+            assert!(!lookup.settle(NOW, false));
             lookup.answered(id(n), at(n, 1), (n != 5).then_some(&[n; 4]));
         }
-        assert!(lookup.settle(NOW));
+        assert!(lookup.settle(NOW, false));
         assert_eq!(lookup.phase, Phase::Announcing);
         let mut told = Vec::new();
         while let Some(step) = lookup.next() {
@@ -449,14 +451,31 @@ mod tests {
         }
         assert_eq!(told.len(), 7);
         for (n, to) in told.into_iter().enumerate() {
-            assert!(!lookup.settle(NOW));
+            assert!(!lookup.settle(NOW, false));
             match n {
                 0 => lookup.failed(to),
                 n => lookup.told(to, n > 1),
             }
         }
-        assert!(lookup.settle(NOW));
+        assert!(lookup.settle(NOW, false));
         assert_eq!((lookup.phase, lookup.announced), (Phase::Done, 5));
+    }
+
+    /// The first to answer names nobody of use, while others were asked too.
+    #[test]
+    fn the_first_answer_does_not_end_it() {
+        let mut lookup = lookup(Goal::Peers);
+        lookup.answered(id(1), at(1, 1), None);
+        for host in 2..=9 {
+            lookup.offer(id(host), at(1, host));
+        }
+        assert_eq!(lookup.next(), None, "all of one network");
+        assert!(!lookup.settle(NOW, true));
+        // Somebody else names enough.
+        (2..=8).for_each(|n| lookup.offer(id(n), at(n, 1)));
+        assert_eq!(lookup.next(), Some(Step::Ask(at(2, 1))));
+        (2..=8).for_each(|n| lookup.answered(id(n), at(n, 1), None));
+        assert!(lookup.settle(NOW, true), "it is not short any more");
     }
 
     #[test]
@@ -494,7 +513,7 @@ mod tests {
                 lookup.failed(to);
                 steps += 1;
             }
-            lookup.settle(NOW);
+            lookup.settle(NOW, false);
         }
         assert!(steps <= MOST_ASKED);
     }
@@ -503,12 +522,12 @@ mod tests {
     fn without_a_node_it_waits_and_ends() {
         let mut lookup = lookup(Goal::Peers);
         assert_eq!(lookup.deadline(), Some(NOW + FIRST_NODE));
-        assert!(!lookup.settle(NOW));
+        assert!(!lookup.settle(NOW, false));
         // Somebody whose id was not known.
         let mut joined = lookup.clone();
         joined.answered(id(3), at(3, 1), None);
-        assert!(joined.settle(NOW));
-        assert!(lookup.settle(NOW + FIRST_NODE));
+        assert!(joined.settle(NOW, false));
+        assert!(lookup.settle(NOW + FIRST_NODE, false));
         assert_eq!(lookup.phase, Phase::Done);
     }
 
