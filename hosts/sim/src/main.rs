@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser, ValueExt};
 const HELP: &str = "\
 everseed-sim - swarms of everseed nodes in virtual time
 
-Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults|poison
+Usage: everseed-sim [OPTIONS] SCENARIO
        everseed-sim replay FILE
 
   flash-crowd   1, 10, 100 .. leechers arrive at once at one seed
@@ -18,6 +18,10 @@ Usage: everseed-sim [OPTIONS] flash-crowd|free-riders|churn|faults|poison
   churn         peers come and leave when they are complete
   faults        crashes, full disks, lies, broken connections, partitions
   poison        many that send a bad block now and then
+  tracker-dies  the only tracker dies after a minute, and peers still come
+  magnet        from an info-hash to the first piece, through routers of each kind
+  queries       what a seed of 1, 100 and 10,000 torrents asks the DHT in an hour
+  eclipse       a hundred nodes of one network try to hide a torrent in the DHT
   replay        what `everseed seed --trace FILE` wrote: tells it to a node here,
                 and fails where that one answers differently
 
@@ -28,6 +32,7 @@ Options:
       --blocks N    blocks of 16 KiB in a piece (default: 4)
       --up BYTES    per second that everybody can send (default: 262144)
       --slots N     peers that everybody serves at a time (default: 4)
+      --nodes N     nodes of the DHT around them (default: 1000)
       --svg FILE    write the chart there
   -h, --help        print this
 ";
@@ -54,6 +59,7 @@ fn run() -> Result<(), lexopt::Error> {
             Arg::Long("blocks") => settings.blocks = parser.value()?.parse()?,
             Arg::Long("up") => settings.up = parser.value()?.parse()?,
             Arg::Long("slots") => settings.slots = parser.value()?.parse()?,
+            Arg::Long("nodes") => settings.nodes = parser.value()?.parse()?,
             Arg::Long("svg") => svg = Some(parser.value()?),
             Arg::Short('h') | Arg::Long("help") => {
                 print!("{HELP}");

@@ -1,6 +1,8 @@
 //! Swarms to look at, and what must be true of each.
 
 use crate::chart::{Chart, Line};
+use crate::finding;
+use crate::router::Nat;
 use crate::world::{Profile, World};
 
 /// What a scenario is run with.
@@ -18,6 +20,8 @@ pub struct Settings {
     pub up: u64,
     /// Peers that everybody serves at a time.
     pub slots: u16,
+    /// Nodes of the DHT around them, where there is one.
+    pub nodes: usize,
 }
 
 impl Default for Settings {
@@ -29,6 +33,7 @@ impl Default for Settings {
             blocks: 4,
             up: 256 * 1024,
             slots: 4,
+            nodes: 1000,
         }
     }
 }
@@ -43,7 +48,17 @@ pub struct Outcome {
 }
 
 /// What a scenario is called.
-pub const NAMES: [&str; 5] = ["flash-crowd", "free-riders", "churn", "faults", "poison"];
+pub const NAMES: [&str; 9] = [
+    "flash-crowd",
+    "free-riders",
+    "churn",
+    "faults",
+    "poison",
+    "tracker-dies",
+    "magnet",
+    "queries",
+    "eclipse",
+];
 
 /// Runs the scenario of this name.
 pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
@@ -53,26 +68,31 @@ pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
         "churn" => Some(churn(settings)),
         "faults" => Some(faults(settings)),
         "poison" => Some(poison(settings)),
+        "tracker-dies" => Some(finding::tracker_dies(settings)),
+        "magnet" => Some(finding::magnet(settings)),
+        "queries" => Some(finding::queries(settings)),
+        "eclipse" => Some(finding::eclipse(settings)),
         _ => None,
     }
 }
 
-fn profile(settings: &Settings) -> Profile {
+pub(crate) fn profile(settings: &Settings) -> Profile {
     Profile {
         up: settings.up,
         // Upload is what is scarce.
         down: settings.up * 8,
         slots: settings.slots,
-        nat: false,
+        nat: Nat::Open,
         free_rider: false,
         lies: 0,
+        asleep: 0,
     }
 }
 
 /// No swarm here may take longer, in virtual seconds.
 const LIMIT: f64 = 200_000.0;
 
-fn world(settings: &Settings) -> World {
+pub(crate) fn world(settings: &Settings) -> World {
     World::new(settings.seed, settings.pieces, settings.blocks)
 }
 
@@ -415,7 +435,7 @@ pub fn faults(settings: Settings) -> Outcome {
     let count = settings.peers.clamp(4, 60);
     let mut hosts = Vec::new();
     for n in 0..count {
-        let nat = n % 2 == 1;
+        let nat = [Nat::Open, Nat::Restricted][n % 2];
         hosts.push(world.add(
             Profile {
                 nat,

@@ -1,5 +1,6 @@
 //! The nodes, the clock, and what happens next.
 
+mod datagrams;
 mod traffic;
 
 use std::cmp::Reverse;
@@ -17,11 +18,13 @@ use everseed_heap::Heap;
 use everseed_node::discovery::announcer::Job;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource, Reason,
-    StorageError, TorrentStats, Wanted,
+    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
+    Publicity, Reason, StorageError, TorrentStats, Wanted,
 };
 
+use crate::crowd::{Crowd, Datagram, PLACES, public};
 use crate::link::{End, Link, Pipe};
+use crate::router::{Nat, Router};
 use crate::storage::Storage;
 
 /// How a host is connected and what it does.
@@ -33,12 +36,14 @@ pub struct Profile {
     pub down: u64,
     /// Peers that it serves at a time.
     pub slots: u16,
-    /// It cannot be dialled.
-    pub nat: bool,
+    /// The router that it is behind; it can be dialled if that is open.
+    pub nat: Nat,
     /// It never uploads.
     pub free_rider: bool,
     /// One of so many times what it sends is wrong; 0 is never.
     pub lies: u32,
+    /// Further torrents that it is a seed of, all asleep.
+    pub asleep: u32,
 }
 
 /// One node and the machine that it runs on.
@@ -60,6 +65,24 @@ struct Host {
     down_free: u64,
     wake: Option<u64>,
     finished: Option<u64>,
+    addr: SocketAddr,
+    router: Router,
+    /// What it has of the metadata, as long as it lacks some.
+    metadata: Option<Storage>,
+    reached: Reached,
+}
+
+/// When a host came how far, in microseconds of the world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reached {
+    /// It was started.
+    pub started: u64,
+    /// It called its first peer.
+    pub peer: Option<u64>,
+    /// It had the metadata.
+    pub metadata: Option<u64>,
+    /// It had verified its first piece.
+    pub piece: Option<u64>,
 }
 
 /// What happens at a time.
@@ -80,6 +103,12 @@ enum Happening {
     },
     /// A tracker's answer.
     Answer(usize, Job),
+    /// A host gives up waiting for the tracker.
+    NoAnswer(usize, Job),
+    /// A datagram arrives.
+    Datagram(Datagram),
+    /// A deadline of a member of the crowd.
+    Nudge(usize),
     /// The disk of a host has done something, which is of no interest if it was started again since.
     Disk(usize, u32, Chore),
     /// The scenario does something.
@@ -102,6 +131,7 @@ pub struct World {
     events: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: HashMap<u64, Happening>,
     hosts: Vec<Host>,
+    sites: HashMap<IpAddr, usize>,
     links: Vec<Option<Link>>,
     free_links: Vec<usize>,
     geometry: Geometry,
@@ -113,9 +143,29 @@ pub struct World {
     pub cues: Vec<u32>,
     /// The one end of the world that cannot talk to the other: hosts below this number.
     partition: Option<usize>,
+    /// By what hosts that are added may find each other besides the tracker.
+    pub publicity: Publicity,
+    /// Whether hosts know of a tracker.
+    pub has_tracker: bool,
+    /// Whether the tracker answers.
+    pub tracker_runs: bool,
+    /// The DHT around the hosts.
+    pub crowd: Crowd,
+    /// When members of the crowd are to be woken.
+    nudges: Vec<Option<u64>>,
+    /// One of so many datagrams is lost; 0 is none.
+    pub loss: u32,
+    /// The host whose queries are noted, and these: when, and to whom.
+    pub watched: Option<usize>,
+    /// See [`watched`](Self::watched).
+    pub queries: Vec<(u64, SocketAddr)>,
 }
 
-const HASH: InfoHash = InfoHash([7; 20]);
+/// The torrent's.
+pub const HASH: InfoHash = InfoHash([7; 20]);
+
+/// Bytes of its metadata.
+const METADATA: u32 = 40_000;
 
 /// Bytes in a socket's send buffer: two blocks.
 const SEND_BUFFER: usize = 2 * (BLOCK as usize + 13);
@@ -126,22 +176,13 @@ const NAMED: usize = 50;
 const CONNS: u32 = 80;
 const BLOCKS: u32 = 64;
 
-/// A host's address; there is one for each number.
-fn address(host: usize) -> SocketAddr {
+/// The address of a host in one network, in which it means nothing where each is; there is one for each number.
+fn local(host: usize) -> SocketAddr {
     let [_, b, c, d] = u32::try_from(host + 1).unwrap_or(0).to_be_bytes();
     SocketAddr::from(([10, b, c, d], 6881))
 }
 
-fn host_at(addr: SocketAddr) -> Option<usize> {
-    match addr.ip() {
-        IpAddr::V4(ip) => usize::try_from(ip.to_bits() & 0xff_ffff)
-            .ok()?
-            .checked_sub(1),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn memory(geometry: &Geometry) -> Memory<'static> {
+fn memory(geometry: &Geometry, torrents: u32, dht: bool) -> Memory<'static> {
     let bitfield = geometry.bitfield_len();
     let sizes = Sizes {
         conns: CONNS,
@@ -151,12 +192,12 @@ fn memory(geometry: &Geometry) -> Memory<'static> {
         in_progress_bits: 32 * 4 * geometry.piece_len().div_ceil(8 * BLOCK),
         peer_bitfields: CONNS * bitfield,
         counts: geometry.pieces(),
-        registry: 1,
+        registry: torrents,
         torrents: 1,
         bits: 4 * bitfield,
         tiers: 1,
         udp_announces: 0,
-        dht: 0,
+        dht: dht.into(),
         candidates: 120,
         scratch: 2 * BLOCK,
     };
@@ -176,6 +217,7 @@ impl World {
             events: BinaryHeap::new(),
             happenings: HashMap::new(),
             hosts: Vec::new(),
+            sites: HashMap::new(),
             links: Vec::new(),
             free_links: Vec::new(),
             geometry: geometry.unwrap_or_else(|e| panic!("{pieces} pieces of {blocks}: {e}")),
@@ -184,6 +226,14 @@ impl World {
             drives: 0,
             cues: Vec::new(),
             partition: None,
+            publicity: Publicity::NONE,
+            has_tracker: true,
+            tracker_runs: true,
+            crowd: Crowd::default(),
+            nudges: Vec::new(),
+            loss: 0,
+            watched: None,
+            queries: Vec::new(),
         }
     }
 
@@ -205,13 +255,35 @@ impl World {
     /// A new host that has all or nothing, and its number.
     pub fn add(&mut self, profile: Profile, complete: bool) -> usize {
         let storage = Storage::new(self.geometry, complete);
-        self.start(profile, storage)
+        self.start(profile, storage, None)
     }
 
-    fn start(&mut self, profile: Profile, storage: Storage) -> usize {
+    /// A new host that knows nothing but the info-hash, and its number.
+    pub fn add_magnet(&mut self, profile: Profile) -> usize {
+        let storage = Storage::new(self.geometry, false);
+        let piece = u64::from(METADATA.next_multiple_of(BLOCK));
+        let metadata = Geometry::new(METADATA.into(), piece).expect("metadata of one piece");
+        self.start(profile, storage, Some(Storage::new(metadata, false)))
+    }
+
+    fn start(&mut self, profile: Profile, storage: Storage, metadata: Option<Storage>) -> usize {
         let host = self.hosts.len();
-        let (node, torrent) = self.boot(host, profile, &storage);
+        // Where the internet is around them, they are in it.
+        let addr = match self.publicity == Publicity::NONE {
+            true => local(host),
+            false => public(PLACES + host),
+        };
+        self.sites.insert(addr.ip(), host);
+        let (node, torrent) = self.boot(addr, profile, &storage, metadata.is_some());
+        let started = self.now;
         self.hosts.push(Host {
+            addr,
+            router: Router::new(profile.nat, addr),
+            metadata,
+            reached: Reached {
+                started,
+                ..Reached::default()
+            },
             node,
             torrent,
             profile,
@@ -232,15 +304,16 @@ impl World {
 
     fn boot(
         &mut self,
-        host: usize,
+        addr: SocketAddr,
         profile: Profile,
         storage: &Storage,
+        magnet: bool,
     ) -> (Node<'static>, TorrentId) {
         let mut peer_id = *b"-EV0100-000000000000";
         peer_id[12..20].copy_from_slice(&self.rng.bits().to_be_bytes());
         let identity = Identity {
             peer_id,
-            port: address(host).port(),
+            port: addr.port(),
             client: "everseed-sim",
         };
         let limits = Limits {
@@ -251,7 +324,7 @@ impl World {
             upload_bps: profile.free_rider.then_some(1),
             download_bps: None,
         };
-        let memory = memory(&self.geometry);
+        let memory = memory(&self.geometry, 1 + profile.asleep, self.publicity.dht());
         let mut node = Node::new(memory, identity, limits, self.rng.bits());
         let bits = storage.check();
         let count = everseed_core::bits::count(&bits);
@@ -261,13 +334,39 @@ impl World {
             _ => Have::Some(&bits),
         };
         let now = Instant::from_micros(self.now);
-        let failed = "a world is made with enough memory";
-        let torrent = node.add(HASH, self.geometry, have, 0).expect(failed);
-        let order = Order::Rarest;
-        node.download(now, torrent, Wanted::All, order)
-            .expect(failed);
-        node.announce(now, torrent, 0, 1).expect(failed);
+        if self.publicity.dht() {
+            self.join(&mut node, profile);
+        }
+        let torrent = match magnet {
+            true => node.add_unknown(now, HASH).expect(ENOUGH),
+            false => node.add(HASH, self.geometry, have, 0).expect(ENOUGH),
+        };
+        if !magnet {
+            let order = Order::Rarest;
+            node.download(now, torrent, Wanted::All, order)
+                .expect(ENOUGH);
+        }
+        if !magnet && self.publicity != Publicity::NONE {
+            node.offer_metadata(torrent, METADATA);
+        }
+        if self.has_tracker {
+            node.announce(now, torrent, 0, 1).expect(ENOUGH);
+        }
+        node.publish(now, torrent, self.publicity);
         (node, torrent)
+    }
+
+    /// A host has the metadata: it goes on with the content.
+    fn fetched(&mut self, host: usize) {
+        let now = Instant::from_micros(self.now);
+        let this = &mut self.hosts[host];
+        (this.metadata, this.reached.metadata) = (None, Some(self.now));
+        let (node, torrent) = (&mut this.node, this.torrent);
+        node.begin_content(now, torrent, self.geometry, Have::Nothing, 0)
+            .expect(ENOUGH);
+        node.offer_metadata(torrent, METADATA);
+        node.download(now, torrent, Wanted::All, Order::Rarest)
+            .expect(ENOUGH);
     }
 
     /// The host is gone from one moment to the next; its peers hear of it.
@@ -286,7 +385,8 @@ impl World {
         let mut rng = Rng::new(self.rng.bits());
         self.hosts[host].storage.crash(|| rng.below(2) == 0);
         let (profile, storage) = (self.hosts[host].profile, self.hosts[host].storage.clone());
-        let (node, torrent) = self.boot(host, profile, &storage);
+        let (addr, magnet) = (self.hosts[host].addr, self.hosts[host].metadata.is_some());
+        let (node, torrent) = self.boot(addr, profile, &storage, magnet);
         let fresh = &mut self.hosts[host];
         (fresh.node, fresh.torrent) = (node, torrent);
         (fresh.alive, fresh.sending, fresh.wake) = (true, false, None);
@@ -354,6 +454,11 @@ impl World {
         Some((at - 1_000_000) as f64 / 1e6)
     }
 
+    /// When a host came how far.
+    pub fn reached(&self, host: usize) -> Reached {
+        self.hosts[host].reached
+    }
+
     /// Whether a host runs.
     pub fn is_alive(&self, host: usize) -> bool {
         self.hosts[host].alive
@@ -365,6 +470,10 @@ impl World {
         host.node
             .torrent(host.torrent)
             .expect("no torrent is removed")
+    }
+
+    fn host_at(&self, addr: SocketAddr) -> Option<usize> {
+        self.sites.get(&addr.ip()).copied()
     }
 
     /// Lets the next thing happen; false when nothing will, before `limit` seconds.
@@ -430,6 +539,13 @@ impl World {
             Happening::HungUp(link, side) => self.hang_up(link, side),
             Happening::Reach { from, conn, to } => self.reach(from, conn, to),
             Happening::Answer(host, job) => self.answer(host, job),
+            Happening::NoAnswer(host, job) => {
+                if self.hosts[host].alive {
+                    self.tell(host, Event::AnnounceFailed(job.id, None));
+                }
+            }
+            Happening::Datagram(datagram) => self.datagram(&datagram),
+            Happening::Nudge(member) => self.nudge(member),
             Happening::Disk(host, boots, chore) => {
                 if self.hosts[host].alive && self.hosts[host].boots == boots {
                     self.done(host, chore);
@@ -452,6 +568,7 @@ impl World {
         while let Some(action) = self.hosts[host].node.poll(now) {
             self.act(host, action);
         }
+        self.send_datagrams(host);
         self.drives += 1;
         if self.drives.is_multiple_of(self.hosts.len().max(8)) {
             self.audit(host);
@@ -485,7 +602,7 @@ impl World {
     fn act(&mut self, host: usize, action: Action) {
         match action {
             Action::Connect { conn, addr } => {
-                let to = host_at(addr).unwrap_or(usize::MAX);
+                let to = self.host_at(addr).unwrap_or(usize::MAX);
                 let at = self.now + LATENCY;
                 self.at(
                     at,
@@ -526,17 +643,21 @@ impl World {
             }
             // There is no network that has no tracker.
             Action::TellNearby => {}
-            Action::Announce(job) => self.at(self.now + 2 * LATENCY, Happening::Answer(host, job)),
+            Action::Announce(job) if self.tracker_runs => {
+                self.at(self.now + 2 * LATENCY, Happening::Answer(host, job));
+            }
+            Action::Announce(job) => self.at(self.now + TIME_OUT, Happening::NoAnswer(host, job)),
             // No torrent is put to sleep here, and no tracker speaks UDP.
             Action::Wake { .. } | Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
-            // Every torrent is known here.
-            Action::Fetched { .. } => {}
+            Action::Fetched { .. } => self.fetched(host),
         }
     }
 
     /// Only who lied is banned for it, unless a disk spoils things.
     fn assert_guilty(&self, by: usize, addr: SocketAddr) {
-        let lies = host_at(addr).is_some_and(|host| self.hosts[host].profile.lies > 0);
+        let lies = self
+            .host_at(addr)
+            .is_some_and(|host| self.hosts[host].profile.lies > 0);
         let spoilt = self.hosts[by].storage.spoilt;
         let seed = self.seed;
         assert!(
@@ -563,15 +684,23 @@ impl World {
         let (seed, this) = (self.seed, &mut self.hosts[host]);
         match chore {
             Chore::Write(block, span, bytes) => {
-                let result = match this.storage.write(span, bytes) {
+                let storage = this.metadata.as_mut().unwrap_or(&mut this.storage);
+                let result = match storage.write(span, bytes) {
                     true => Ok(()),
                     false => Err(StorageError::Full),
                 };
                 this.node.written(block, bytes, result);
             }
             Chore::Verify(torrent, piece) => {
-                let good = this.storage.verify(piece);
+                let good = this
+                    .metadata
+                    .as_ref()
+                    .unwrap_or(&this.storage)
+                    .verify(piece);
                 this.node.event(now, Event::Verified(torrent, piece, good));
+                if this.metadata.is_none() && good {
+                    this.reached.piece.get_or_insert(self.now);
+                }
                 let done = this.node.is_complete(torrent);
                 if done && this.finished.is_none() {
                     this.finished = Some(self.now);
@@ -601,9 +730,9 @@ impl World {
                     false => self.rng.below(u32::try_from(count).unwrap_or(0)) as usize,
                 };
                 let named = &self.hosts[other];
-                if other != host && named.alive && !named.profile.nat {
+                if other != host && named.alive && named.profile.nat == Nat::Open {
                     let now = Instant::from_micros(self.now);
-                    let event = Event::Peer(torrent, address(other), PeerSource::Tracker);
+                    let event = Event::Peer(torrent, self.hosts[other].addr, PeerSource::Tracker);
                     self.hosts[host].node.event(now, event);
                 }
             }
@@ -642,3 +771,9 @@ impl World {
 /// Microseconds from one host to another, at least, and how many more there may be.
 const LATENCY: u64 = 20_000;
 const JITTER: u32 = 40_000;
+
+/// Microseconds after which a tracker that is gone is not waited for any more.
+const TIME_OUT: u64 = 15_000_000;
+
+/// What is expected of [`memory`].
+const ENOUGH: &str = "a world is made with enough memory";

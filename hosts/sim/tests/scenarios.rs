@@ -10,6 +10,7 @@ fn settings(seed: u64) -> Settings {
         peers: 20,
         pieces: 40,
         blocks: 4,
+        nodes: 60,
         ..Settings::default()
     }
 }

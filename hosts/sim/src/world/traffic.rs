@@ -2,10 +2,11 @@
 
 use everseed_core::geometry::{BLOCK, PieceIndex};
 use everseed_core::time::Instant;
-use everseed_node::{ConnId, Event, Have};
+use everseed_node::{ConnId, Event, Have, Source};
 
-use super::{Happening, JITTER, LATENCY, SEND_BUFFER, World, address};
+use super::{Happening, JITTER, LATENCY, SEND_BUFFER, World};
 use crate::link::{End, Link, Pipe};
+use crate::router::Nat;
 
 impl World {
     pub(super) fn reach(&mut self, from: usize, conn: ConnId, to: usize) {
@@ -15,10 +16,11 @@ impl World {
         let there = self
             .hosts
             .get(to)
-            .is_some_and(|h| h.alive && !h.profile.nat);
+            .is_some_and(|h| h.alive && h.profile.nat == Nat::Open);
         let now = Instant::from_micros(self.now);
         let accepted = if there && !self.apart(from, to) {
-            self.hosts[to].node.accept(now, address(from))
+            let caller = self.hosts[from].addr;
+            self.hosts[to].node.accept(now, caller)
         } else {
             None
         };
@@ -46,6 +48,7 @@ impl World {
             }
         };
         self.links[at] = Some(link);
+        self.hosts[from].reached.peer.get_or_insert(self.now);
         self.hosts[from].links.insert(conn.slot, (at, 0));
         self.hosts[to].links.insert(accepted.slot, (at, 1));
         self.drive(to);
@@ -98,7 +101,7 @@ impl World {
             if len == 0 {
                 return;
             }
-            for body in &self.bodies {
+            for body in self.bodies.iter().filter(|b| b.source == Source::Content) {
                 let offset = body.span.offset;
                 let piece = self.geometry.piece_at(offset).map_or(0, PieceIndex::get);
                 let verified = match host.node.good(host.torrent) {

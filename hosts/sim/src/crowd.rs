@@ -1,0 +1,245 @@
+//! A DHT for hosts to be in: nodes of which some are real, some silent, some lie, and some are a gang.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use everseed_core::hash::InfoHash;
+use everseed_core::krpc::{
+    Body, Message, NodeId, Nodes, Query, Response, Values, put_node, put_value,
+};
+use everseed_core::rng::Rng;
+use everseed_core::time::Instant;
+use everseed_heap::Heap;
+use everseed_node::discovery::dht::memory::{Memory, Sizes};
+use everseed_node::discovery::dht::{Dht, Mode, PACKET_MAX};
+
+/// What a node of the crowd does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduct {
+    /// It is everseed's own.
+    Honest,
+    /// It takes everything and says nothing.
+    Silent,
+    /// It answers everything with nodes that are not there, and peers that are none.
+    Liar,
+    /// It is one of a gang in one /24, whose ids are as close to this torrent's as can be. They name only each other.
+    Gang(InfoHash),
+}
+
+/// How many are in a gang.
+pub const GANG: u8 = 100;
+
+enum Member {
+    Honest(Box<Dht<'static>>),
+    Silent,
+    Liar(NodeId),
+    Gang(InfoHash, NodeId),
+}
+
+/// A datagram: from whom, to whom, and its bytes.
+pub type Datagram = (SocketAddr, SocketAddr, Vec<u8>);
+
+/// The nodes.
+#[derive(Default)]
+pub struct Crowd {
+    members: Vec<(SocketAddr, Member)>,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+/// The port that all of them have.
+const PORT: u16 = 6881;
+
+/// An address of the internet for each number; they stand in different /16s as far as there are such. The first
+/// [`PLACES`] are the crowd's.
+pub fn public(n: usize) -> SocketAddr {
+    let octet = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    let (a, b, c) = (20 + n % 100, n / 100 % 250, n / PLACES);
+    SocketAddr::from(([octet(a), octet(b), octet(c), 9], PORT))
+}
+
+/// The most nodes of a crowd.
+pub const PLACES: usize = 25_000;
+
+/// Where a gang is.
+fn of_gang(n: u8) -> SocketAddr {
+    SocketAddr::from(([66, 250, 66, n], PORT))
+}
+
+/// An id that shares 152 bits with a torrent's.
+fn near(target: InfoHash, n: u8) -> NodeId {
+    let mut id = target.0;
+    id[19] = n;
+    NodeId(id)
+}
+
+impl Crowd {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Where a member is.
+    pub fn address(&self, member: usize) -> SocketAddr {
+        self.members[member].0
+    }
+
+    /// Whether a member is honest. The first one to join should be.
+    pub fn is_honest(&self, member: usize) -> bool {
+        matches!(self.members[member].1, Member::Honest(_))
+    }
+
+    /// Who is at an address.
+    pub fn at(&self, addr: SocketAddr) -> Option<usize> {
+        let member = *self.by_ip.get(&addr.ip())?;
+        (addr.port() == PORT).then_some(member)
+    }
+
+    /// A new node; those that are honest know a few of the others.
+    pub fn join(&mut self, now: u64, conduct: Conduct, rng: &mut Rng) -> usize {
+        let member = self.members.len();
+        let at = match conduct {
+            Conduct::Gang(_) => of_gang(u8::try_from(member % usize::from(GANG)).unwrap_or(0)),
+            _ => public(member),
+        };
+        let kind = match conduct {
+            Conduct::Silent => Member::Silent,
+            Conduct::Liar => Member::Liar(NodeId::random(rng)),
+            Conduct::Gang(target) => Member::Gang(target, near(target, last(at))),
+            Conduct::Honest => {
+                let now = Instant::from_micros(now);
+                let memory = Memory::lend(&Sizes::FULL, &mut Heap);
+                let mut dht = Dht::new(now, memory, Mode::On, [true, false], rng.bits());
+                for _ in 0..KNOWN {
+                    let others = u32::try_from(member).unwrap_or(0).max(1);
+                    let other = rng.below(others) as usize;
+                    if other < member {
+                        dht.hint(now, self.members[other].0);
+                    }
+                }
+                Member::Honest(Box::new(dht))
+            }
+        };
+        self.by_ip.insert(at.ip(), member);
+        self.members.push((at, kind));
+        member
+    }
+
+    /// Tells an honest member of somebody.
+    pub fn hint(&mut self, now: u64, member: usize, of: SocketAddr) {
+        if let Member::Honest(dht) = &mut self.members[member].1 {
+            dht.hint(Instant::from_micros(now), of);
+        }
+    }
+
+    /// Hands a datagram to a member; what it sends is put into `sent`.
+    pub fn hand(
+        &mut self,
+        now: u64,
+        to: usize,
+        datagram: &Datagram,
+        sent: &mut Vec<Datagram>,
+        rng: &mut Rng,
+    ) {
+        let (from, _, bytes) = datagram;
+        let (me, member) = &mut self.members[to];
+        let lie = match member {
+            Member::Honest(dht) => {
+                dht.datagram(Instant::from_micros(now), *from, bytes, &mut |_, _| {});
+                return self.poll(now, to, sent);
+            }
+            Member::Silent => None,
+            Member::Liar(id) => {
+                let id = *id;
+                lie(id, bytes, || {
+                    (
+                        NodeId::random(rng),
+                        public(rng.below(PLACES as u32) as usize),
+                    )
+                })
+            }
+            Member::Gang(target, id) => {
+                let (target, id) = (*target, *id);
+                lie(id, bytes, || {
+                    let n = rng.below(u32::from(GANG)) as u8;
+                    (near(target, n), of_gang(n))
+                })
+            }
+        };
+        sent.extend(lie.map(|bytes| (*me, *from, bytes)));
+    }
+
+    /// Puts what a member sends by itself into `sent`.
+    pub fn poll(&mut self, now: u64, member: usize, sent: &mut Vec<Datagram>) {
+        let (me, kind) = &mut self.members[member];
+        let Member::Honest(dht) = kind else { return };
+        let mut packet = [0; PACKET_MAX];
+        while let Some((to, len)) = dht.poll_datagram(Instant::from_micros(now), &mut packet) {
+            sent.push((*me, to, packet[..len].to_vec()));
+        }
+    }
+
+    /// When to poll a member.
+    pub fn deadline(&self, member: usize) -> Option<u64> {
+        match &self.members[member].1 {
+            Member::Honest(dht) => dht.deadline().map(Instant::as_micros),
+            _ => None,
+        }
+    }
+}
+
+/// Nodes that a newcomer knows.
+const KNOWN: usize = 3;
+
+/// The last byte of an address.
+fn last(addr: SocketAddr) -> u8 {
+    match addr.ip() {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(ip) => ip.octets()[15],
+    }
+}
+
+/// Answers a query with nodes that `name` names, and with peers that are none.
+fn lie(
+    id: NodeId,
+    query: &[u8],
+    mut name: impl FnMut() -> (NodeId, SocketAddr),
+) -> Option<Vec<u8>> {
+    let message = Message::decode(query).ok()?;
+    let Body::Query(_, query) = message.body else {
+        return None;
+    };
+    let (mut nodes, mut len) = ([0; 26 * 8], 0);
+    for _ in 0..8 {
+        let (id, addr) = name();
+        len = put_node(id, addr, &mut nodes, len)?;
+    }
+    let (mut values, mut valued) = ([0; 80], 0);
+    if matches!(query, Query::GetPeers { .. }) {
+        for _ in 0..4 {
+            valued = put_value(NOBODY, &mut values, valued)?;
+        }
+    }
+    let response = Response {
+        nodes: Nodes::v4(&nodes[..len]),
+        values: Values::new(&values[..valued]),
+        token: Some(b"token"),
+        ..Response::empty(id)
+    };
+    let answer = Message {
+        body: Body::Response(response),
+        version: b"",
+        observed: Some(NOBODY),
+        ..message
+    };
+    let mut out = [0; PACKET_MAX];
+    let len = answer.encode(&mut out)?;
+    Some(out[..len].to_vec())
+}
+
+/// A peer that is none, and what liars say that our address is.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(9, 9, 9, 9)), PORT);
