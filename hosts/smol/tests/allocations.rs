@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use counting::allocations;
+use everseed::options::run::Config;
 use everseed::options::seed::SeedArgs;
-use everseed::session::Front;
+use everseed::session::{Attendance, Front};
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
@@ -58,7 +59,10 @@ fn seed(folder: &Path) -> SocketAddr {
         quiet: true,
         ..SeedArgs::default()
     };
-    std::thread::spawn(move || everseed::session::run(args, None, Front::nobody()).unwrap());
+    std::thread::spawn(move || {
+        everseed::session::run(Config::of_seed(args), Attendance::Attended, Front::nobody())
+            .unwrap()
+    });
     addr
 }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use counting::allocations;
 use everseed::options::get::Fetch;
+use everseed::options::run::Config;
 use everseed::options::seed::SeedArgs;
-use everseed::session::Front;
+use everseed::session::{Attendance, Front};
 use everseed_core::geometry::BLOCK;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
@@ -41,7 +42,12 @@ fn receiving_allocates_nothing() {
     fs::create_dir(&fetch.out).unwrap();
     let args = arguments(&torrent, &folder);
     std::thread::spawn(move || {
-        everseed::session::run(args, Some(&fetch), Front::nobody()).unwrap()
+        everseed::session::run(
+            Config::of_get(args, &fetch),
+            Attendance::Attended,
+            Front::nobody(),
+        )
+        .unwrap()
     });
     let (stream, _) = listener.accept().unwrap();
     let mut seeder = Seeder::greet(stream, &torrent);

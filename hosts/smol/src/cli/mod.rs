@@ -22,8 +22,9 @@ use lexopt::{Arg, Parser};
 use crate::failure::{FAILURE, Failure, USAGE, finish};
 use crate::logging::start_log;
 use crate::options::args::{self, Stop};
+use crate::options::run::Config;
 use crate::options::{get, seed};
-use crate::session::{Front, outlive_long_files};
+use crate::session::{self, Attendance, Front, outlive_long_files};
 use crate::text::{Output, escape, say};
 
 /// What `everseed --help` prints.
@@ -35,7 +36,7 @@ Usage: everseed COMMAND [OPTIONS] ...
 
 Commands:
   seed PATH...        share files, folders and torrents until stopped
-  get TORRENT         download a torrent, then keep seeding it
+  get TORRENT...      download torrents, then keep seeding them
   run                 the service: what a configuration file says
   make PATH           make a .torrent
   edit TORRENT        change trackers, web seeds, comment or source in one
@@ -94,12 +95,12 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("seed") => {
             let args = seed::SeedArgs::parse(parser)?;
             start_log(args.log);
-            crate::session::run(args, None, front(status::interval))
+            run_session(Config::of_seed(args))
         }
         Some("get") => {
             let (args, fetch) = get::Fetch::parse(parser)?;
             start_log(args.log);
-            crate::session::run(args, Some(&fetch), front(status::interval))
+            run_session(Config::of_get(args, &fetch))
         }
         Some("run") => run::run(parser),
         Some("make") => make::run(parser),
@@ -109,6 +110,11 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
         Some("help") => help(parser),
         _ => Err(unknown(command)),
     }
+}
+
+/// Does what a person asks for.
+fn run_session(config: Config) -> Result<ExitCode, Failure> {
+    session::run(config, Attendance::Attended, front(status::interval))
 }
 
 /// Whoever started this process: it reads what is printed.

@@ -2,12 +2,14 @@
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use everseed_disk::make::Report;
 
 use crate::cli::making::{Making, not_included, skipped};
 use crate::cli::status::StatusLine;
+use crate::secrets::mask_urls;
 use crate::session::{Introduction, LeftOut, Notice, Notices};
 use crate::text::{clear_live_line, escape, live_line_stands, say, size};
 
@@ -49,6 +51,8 @@ impl Printer {
             Notice::Forwarded(text) => return line(format_args!("{text}")),
             Notice::Seeding(name) => return line(format_args!("seeding: {}", escape(name))),
             Notice::Stopped(name) => return line(format_args!("stopped: {}", escape(name))),
+            Notice::Paused(path) => return line(format_args!("paused: {}", shown(path))),
+            Notice::Resumed(path) => return line(format_args!("resumed: {}", shown(path))),
             Notice::Asleep(count) => return line(format_args!("asleep: {count} torrents")),
             Notice::Downloading { name, left } => {
                 let (name, (left, wanted)) = (escape(name), left);
@@ -135,6 +139,11 @@ fn complete(name: &str, but: Option<(u64, LeftOut)>) -> io::Result<()> {
             "complete but for {left} that cannot be written or read: {name}"
         )),
     }
+}
+
+/// A path, or the address of a torrent, which may hold a passkey.
+fn shown(path: &Path) -> String {
+    escape(&mask_urls(&path.to_string_lossy())).to_string()
 }
 
 /// Prints a line on standard output. A reader that has gone away is no failure.

@@ -11,6 +11,7 @@ use crate::logging::start_service_log;
 use crate::options::finding::Weight;
 use crate::options::run::{Config, RunArgs};
 use crate::session::foresee::{foresee, refusals};
+use crate::session::{self, Attendance};
 use crate::text::{Output, escape};
 
 /// Carries out `--check-config` or runs.
@@ -36,5 +37,9 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         return Err(Failure::Failed(refusals.join("\n")));
     }
     start_service_log(config.seed.log);
-    crate::session::service(&args, config, front(interval_of_service))
+    session::run(
+        config,
+        Attendance::Service(args),
+        front(interval_of_service),
+    )
 }

@@ -13,9 +13,9 @@ use crate::options::seed::SeedArgs;
 
 /// What `everseed get --help` prints.
 pub const HELP: &str = "\
-everseed get - download a torrent, then keep seeding it
+everseed get - download torrents, then keep seeding them
 
-Usage: everseed get [OPTIONS] TORRENT|URL|MAGNET
+Usage: everseed get [OPTIONS] TORRENT|URL|MAGNET ...
 
 TORRENT is a .torrent file, URL an http or https address of one. MAGNET is a
 magnet link: peers are found at its trackers (tr) and addresses (x.pe), the
@@ -27,6 +27,11 @@ a stop, a crash or a power cut. Only files that it made itself and has not
 completed are written to: others that are not what the torrent says are named.
 What another client has not finished (NAME.part, NAME.!qB) is used likewise;
 with --overwrite it goes on with it, and gives it its name when it is complete.
+
+Several torrents are downloaded at the same time, and what fails of one holds up
+no other: that is said at once, and the exit code is that of the worst. The
+options hold for each of them, the limits for all together; --file and --rename
+go with one torrent.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
@@ -54,7 +59,8 @@ Options:
                        everseed is in, or any if it is root
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
-      --time MINUTES   stop after seeding for so long
+      --time MINUTES   stop after seeding for so long; of several torrents each
+                       is left when it is done, and everseed ends with the last
       --peer IP:PORT   a peer, called as long as it takes; repeat it for more;
                        private torrents have those of their trackers alone
       --share-torrent  give the .torrent to whoever asks, as for seed
@@ -101,13 +107,15 @@ room. SIGINT or SIGTERM stops cleanly.
 Exit codes: 0 complete, 1 failure, 2 wrong usage, 7 stopped before it was
 complete, 9 stopped while the disk was full, 25 no torrent (not bencoded),
 26 a bad torrent, 32 files are there that are not what the torrent says (see
---overwrite), or it was stopped while pieces kept coming with a wrong hash.
+--overwrite), or it was stopped while pieces kept coming with a wrong hash. Of
+several torrents the worst counts: 1, then 2, 25, 26, 32, 9, 7.
 
 Examples:
   everseed get debian.torrent -o /srv           download, then seed
   everseed get https://example.org/x.torrent --no-seed
   everseed get album.torrent --only '*.flac' --only cover.jpg
   everseed get 'magnet:?xt=urn:btih:HASH' -o /srv
+  everseed get a.torrent b.torrent --down 2M --no-seed
 ";
 
 /// How to download, and when to stop.
@@ -177,11 +185,12 @@ impl Fetch {
                 },
             }
         }
-        if seed.paths.len() > 1 {
-            return Err(Stop::Usage("get takes one torrent at a time".to_owned()));
+        // What a link says holds for its torrent alone.
+        for path in &seed.paths {
+            let mut its = fetch.clone();
+            let heeded = its.heed(path.to_str().unwrap_or_default());
+            heeded.map_err(Stop::Usage)?;
         }
-        let link = seed.paths.first().and_then(|path| path.to_str());
-        fetch.heed(link.unwrap_or_default()).map_err(Stop::Usage)?;
         let what = "a .torrent file or its URL, or a magnet link";
         let seed = seed.finish("get", what, state)?;
         Ok((seed, fetch))
@@ -343,7 +352,10 @@ mod tests {
     #[test]
     fn refusals() {
         let cases = [
-            (&["a", "b"][..], "get takes one torrent at a time"),
+            (
+                &["a", "b", "--rename=c"][..],
+                "--file and --rename go with one .torrent; get the others by another command",
+            ),
             (&[], "get needs a .torrent file or its URL"),
             (&["--ratio=-1", "a"], "--ratio: \"-1\" is not a number"),
             (&["--time=soon", "a"], "--time: \"soon\" is not a number"),

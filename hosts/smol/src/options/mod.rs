@@ -7,6 +7,7 @@ pub mod config;
 pub(crate) mod finding;
 pub mod get;
 pub(crate) mod making;
+mod one_off;
 pub mod rates;
 pub mod run;
 pub mod seed;

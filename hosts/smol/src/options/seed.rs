@@ -353,9 +353,9 @@ impl SeedArgs {
         }
         let is_one = self.paths.len() == 1;
         if !self.files.is_empty() && !is_one {
-            let text =
-                "--file and --rename go with one .torrent; seed the others by another command";
-            return Err(Stop::Usage(text.into()));
+            return Err(Stop::Usage(format!(
+                "--file and --rename go with one .torrent; {command} the others by another command"
+            )));
         }
         self.state = match state {
             Some(state) => state,

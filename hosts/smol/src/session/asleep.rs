@@ -216,7 +216,7 @@ impl Library {
 
     /// Makes sure that another torrent may be awake; false if each one that is has to be.
     pub(super) fn make_room(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
-        if torrents.managed.len() < awake(&self.config) {
+        if torrents.managed.len() < self.awake() {
             return true;
         }
         let mut idle: Vec<_> = torrents

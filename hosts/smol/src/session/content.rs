@@ -83,7 +83,11 @@ impl Library {
             let why = format!("{shown} belongs to {torrent}");
             stop(torrents, engine, managed);
             if named {
-                wait(managed, Trouble::Failed(format!("{why}, which is private")));
+                wait(
+                    managed,
+                    Trouble::Failed(format!("{why}, which is private")),
+                    &torrents.notices,
+                );
             } else {
                 log::warn!("{why}, so it is not shared by itself");
                 at -= 1;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::fetch::UNFINISHED;
 use super::{SAVE, Session};
 
 impl Session {
@@ -13,11 +12,11 @@ impl Session {
     /// set; nothing new is begun. Another signal ends it at once.
     pub(super) fn farewell(&mut self) -> io::Result<ExitCode> {
         log::info!("it stops");
+        self.ending = true;
         // What its threads are in the middle of ends with the process.
-        let library = self.library.take();
-        let is_service = library.is_some();
-        if let Some(library) = library.filter(|_| !self.again) {
-            library.manager.stopping();
+        self.library.give_up();
+        if !self.again {
+            self.manager.stopping();
         }
         let engine = Rc::clone(&self.engine);
         for torrent in self
@@ -64,7 +63,7 @@ impl Session {
         {
             torrent.save(&engine, &self.torrents.state);
         }
-        if is_service {
+        if self.library.is_service {
             // A service is never complete, so that being stopped is no failure.
             return Ok(ExitCode::SUCCESS);
         }
@@ -72,15 +71,8 @@ impl Session {
             .managed
             .iter()
             .for_each(|t| t.say_unfinished(&engine));
-        if !self.torrents.unknown.all.is_empty() {
-            return Ok(ExitCode::from(UNFINISHED));
-        }
-        let code = self
-            .torrents
-            .managed
-            .iter()
-            .find_map(|t| t.exit_code(&engine));
-        Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
+        let code = self.library.exit_code(&self.torrents, &engine);
+        Ok(ExitCode::from(code))
     }
 }
 

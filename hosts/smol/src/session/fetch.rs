@@ -21,7 +21,7 @@ use everseed_disk::{
 use everseed_node::Order;
 
 use crate::client::http::{self, Answer, Caller, HttpError, HttpFault};
-use crate::failure::FAILURE;
+use crate::failure::{FAILURE, USAGE};
 use crate::net::way::Way;
 use crate::options::get::Fetch;
 use crate::secrets::mask_urls;
@@ -43,6 +43,24 @@ pub(crate) const DISK_FULL: u8 = 9;
 pub(crate) const UNFINISHED: u8 = 7;
 /// aria2's code for data that has the wrong hash.
 pub(crate) const CHECKSUM: u8 = 32;
+
+/// Which of two exit codes says that it went worse.
+pub(super) fn worse(a: u8, b: u8) -> u8 {
+    let rank = |code| WORST_FIRST.iter().position(|&worst| worst == code);
+    let badness = |code| rank(code).map_or(0, |rank| WORST_FIRST.len() - rank);
+    if badness(b) > badness(a) { b } else { a }
+}
+
+/// Those that a download may end with, but for that of a success.
+const WORST_FIRST: [u8; 7] = [
+    FAILURE,
+    USAGE,
+    NOT_BENCODED,
+    BAD_TORRENT,
+    CHECKSUM,
+    DISK_FULL,
+    UNFINISHED,
+];
 
 /// A download that is not complete, or was not when we started.
 #[derive(Debug)]
@@ -155,6 +173,17 @@ pub(crate) fn torrent(
     }
 }
 
+/// Whether what was given is the address of a .torrent.
+pub(super) fn is_remote(given: &Path) -> bool {
+    let text = given.to_str().unwrap_or_default();
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// The copy of a .torrent that was fetched before.
+pub(super) fn kept(state: &StateFolder, given: &Path) -> Option<PathBuf> {
+    state.made_of(&key(given)).filter(|file| file.is_file())
+}
+
 /// Whether what was given is meant as a magnet link.
 pub(crate) fn is_magnet(text: &str) -> bool {
     let start = text.get(..MAGNET.len()).unwrap_or_default();
@@ -177,7 +206,7 @@ fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusa
     let text = given.to_str().unwrap_or_default();
     // It may be a URL with a passkey.
     let shown = escape(&mask_urls(text)).to_string();
-    let remote = text.starts_with("http://") || text.starts_with("https://");
+    let remote = is_remote(given);
     if !remote && text.contains("://") && !given.exists() {
         let text = format!("{shown}: only http and https addresses can be fetched");
         return Err((text, 1));

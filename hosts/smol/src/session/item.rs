@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
 
 use super::index::is_torrent;
+use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use super::watch::Seen;
 use crate::options::run::Item;
@@ -37,6 +39,10 @@ pub(super) struct LibraryItem {
     /// How often it changed after it had been taken for complete.
     pub(super) changes: u32,
     pub(super) stage: ItemStage,
+    /// Its torrent, once it was opened.
+    pub(super) info_hash: Option<InfoHash>,
+    /// Whether it is opened once, as the command that named it ends with it: what fails then is not tried again.
+    pub(super) once: bool,
     /// Of the file of a torrent that is seeded.
     pub(super) renewal: Renewal,
 }
@@ -63,6 +69,8 @@ impl LibraryItem {
             pause: LONGEST_PAUSE,
             changes: 0,
             stage,
+            info_hash: None,
+            once: false,
             renewal: Renewal::default(),
         }
     }
@@ -85,8 +93,10 @@ pub(super) enum ItemStage {
     Running(usize),
     /// It cannot be opened for the reason that was said.
     Waiting(Instant),
-    /// It was downloaded and seeded enough.
-    Done,
+    /// Nothing is sent or asked for until it is resumed.
+    Paused,
+    /// It was downloaded and seeded enough, or it failed for good: with this exit code.
+    Ended(u8),
 }
 
 impl ItemStage {
@@ -105,7 +115,7 @@ impl LibraryItem {
 
     /// Whether it is a torrent file that may describe anything.
     pub(super) fn may_describe(&self) -> bool {
-        self.in_doubt && self.stage != ItemStage::Done
+        self.in_doubt && !matches!(self.stage, ItemStage::Ended(_))
     }
 }
 
@@ -152,7 +162,13 @@ pub(super) struct Waking {
 
 /// Has something tried again: what may have changed itself soon, and what failed less and less often. A file that
 /// cannot be used is then looked at, and read only if it is another one.
-pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble) {
+pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notices) {
+    if managed.once {
+        let code = trouble.exit_code();
+        notices.tell(Notice::Failed(&trouble.text()));
+        managed.stage = ItemStage::Ended(code);
+        return;
+    }
     let failed = FAILED * (1 << managed.failures.min(6));
     let (pause, when) = match trouble {
         Trouble::Away(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),

@@ -4,29 +4,26 @@
 //! Invariant: something is stopped only when its place was looked at and it was not in it; a folder
 //! that is away takes nothing with it.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use everseed_core::hash::InfoHash;
+use everseed_disk::Content;
 use tz::TimeZone;
 
-use super::fetch::Download;
-use super::foresee::ReadConfig;
+use super::fetch::{Download, UNFINISHED, worse};
 use super::index::is_torrent;
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
 use super::listening::Listening;
 use super::loader::{LoadOutcome, LoadRequest, Loaded, Loader};
 use super::network::Network;
 use super::notice::Notice;
-use super::numbers::{Numbers, in_short};
 use super::opener::OpenedTorrent;
 use super::reach::introduction;
-use super::room::awake;
+use super::room::plan;
 use super::scout::Scout;
 use super::torrent::ManagedTorrent;
-use super::torrents::{Torrents, numbers};
+use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::Watch;
 
@@ -35,14 +32,14 @@ use crate::logging::flood::EVENT;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::net::way::Way;
-use crate::options::run::{Config, Item, RunArgs};
+use crate::options::run::{Config, Item};
 use crate::secrets::mask_urls;
-use crate::session::systemd::Manager;
 use crate::storage::catalogue::Mark;
 
 /// Everything that is looked after, awake or not.
 pub(super) struct Library {
-    pub(super) args: RunArgs,
+    /// Whether nobody looks at it, and it goes on whatever happens: see [`Attendance`](super::Attendance).
+    pub(super) is_service: bool,
     pub(super) config: Config,
     pub(super) items: Vec<LibraryItem>,
     pub(super) watches: Vec<Watch>,
@@ -80,39 +77,29 @@ pub(super) struct Library {
     starting: Option<Instant>,
     /// The memory that was lent.
     pub(super) room: Plan,
-    /// A configuration that was read and looked at.
-    pub(super) read: Rc<Cell<Option<ReadConfig>>>,
+    /// Whether what was named takes more of it than could be known at the start.
+    pub(super) outgrown: bool,
     network: Network,
-    pub(super) manager: Manager,
     /// The limits up and down that hold, in bytes per second.
     pub(super) rates: (Option<u64>, Option<u64>),
     /// In which the hours of rates are, once that was asked for.
     pub(super) zone: Option<TimeZone>,
 }
 
-/// What became of a configuration that was read anew.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reloaded {
-    /// It holds now.
-    Taken,
-    /// It takes a new start.
-    Again,
-}
-
 impl Library {
     /// Nothing is looked after yet.
     pub(super) fn new(
-        args: RunArgs,
         config: Config,
         room: Plan,
         torrents: &Torrents,
+        loader: Loader,
         way_out: &Way,
         spawner: Spawner,
     ) -> Library {
         Library {
-            args,
+            is_service: false,
             items: Vec::new(),
-            watches: config.watch.iter().cloned().map(Watch::new).collect(),
+            watches: Vec::new(),
             scout: Scout::new(torrents.state.clone(), torrents.alarm.clone()),
             survey: 0,
             surveying: false,
@@ -125,20 +112,15 @@ impl Library {
             described: 0,
             waking: Vec::new(),
             most_known: room.torrents + room.asleep,
-            loader: Loader::new(
-                torrents.state.clone(),
-                torrents.alarm.clone(),
-                torrents.notices.clone(),
-            ),
+            loader,
             spawner,
             next_ticket: 0,
             next_poll: Instant::now(),
             next_prune: Instant::now() + PRUNE_AFTER,
-            starting: Some(Instant::now() + STARTING),
+            starting: None,
             room,
-            read: Rc::default(),
+            outgrown: false,
             network: Network::new(way_out),
-            manager: Manager::of_this_process(),
             rates: (config.seed.up, config.down),
             zone: None,
             config,
@@ -152,23 +134,7 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         listening: &Listening,
-    ) -> Option<Reloaded> {
-        self.manager.alive(Instant::now());
-        if torrents.signals.asked() {
-            return None;
-        }
-        if torrents.signals.reloads() {
-            self.manager.reloading();
-            self.read_config(torrents);
-        }
-        let mut reloaded = None;
-        if let Some(read) = self.read.take() {
-            reloaded = self.reload(torrents, engine, read);
-            // Who starts anew says so when it has.
-            if reloaded != Some(Reloaded::Again) {
-                self.manager.ready();
-            }
-        }
+    ) {
         let mut any = std::mem::take(&mut torrents.checked);
         while !torrents.signals.asked()
             && let Some(loaded) = self.loader.next()
@@ -182,7 +148,9 @@ impl Library {
         any |= self.hear(torrents, engine);
         self.mind_changed(torrents, engine);
         self.settle(now);
-        self.look_at_torrent_files(torrents, engine, now);
+        if self.is_service {
+            self.look_at_torrent_files(torrents, engine, now);
+        }
         if any {
             self.begin(torrents, engine, now);
         }
@@ -193,7 +161,6 @@ impl Library {
             self.poll(torrents, engine, listening, now);
         }
         self.let_in(engine, now);
-        reloaded
     }
 
     /// What is looked at now and then.
@@ -209,22 +176,22 @@ impl Library {
         let wanted = |given: &Path| items.iter().any(|i| i.item.path == given);
         torrents.unknown.keep(engine, wanted);
         self.mind_rates(engine);
-        if self.manager.is_there() {
-            let numbers = Numbers {
-                reachable: torrents.reach.reachable,
-                ..numbers(engine, &torrents.managed)
-            };
-            self.manager.status(in_short(&numbers));
-        }
         self.put_away(torrents, engine);
         if self.network.has_changed(&engine.way_out, now) {
             self.renew(torrents, engine, listening);
         }
         self.scan(torrents, engine);
-        self.prune(torrents, now);
+        if self.is_service {
+            self.prune(torrents, now);
+        }
         self.begin(torrents, engine, now);
         // After many came it has room for as many again.
-        self.items.shrink_to(awake(&self.config));
+        self.items.shrink_to(self.awake());
+    }
+
+    /// What its threads do is not waited for any more.
+    pub(super) fn give_up(&self) {
+        self.scout.give_up();
     }
 
     /// How long it may be left alone, at most `limit`.
@@ -238,7 +205,6 @@ impl Library {
         });
         let now = Instant::now();
         let times = settled.chain(self.starting).chain([self.next_poll]);
-        let times = times.chain(self.manager.next());
         times.fold(limit, |limit, at| {
             limit.min(at.saturating_duration_since(now))
         })
@@ -263,19 +229,17 @@ impl Library {
         }
     }
 
-    /// Adds what the configuration names one by one.
-    pub(super) fn name_items(&mut self) {
-        for item in &self.config.items {
-            if self.items.iter().any(|known| known.item == *item) {
-                continue;
-            }
-            let stage = match item.fetch {
-                Some(_) => ItemStage::Ready,
-                None => ItemStage::Found,
-            };
-            self.items
-                .push(LibraryItem::new(item.clone(), None, None, stage));
-        }
+    /// Callers wait until what is known is open, as otherwise they would be told that it is not.
+    pub(super) fn keep_callers_waiting(&mut self, engine: &mut Engine) {
+        self.starting = Some(Instant::now() + STARTING);
+        engine.pause_listening(Some(STARTING));
+    }
+
+    /// Torrents that may be awake: those that are named one by one never sleep.
+    pub(super) fn awake(&self) -> usize {
+        let named = self.items.iter().filter(|item| item.folder.is_none());
+        let most = usize::from(self.config.torrents) + named.count();
+        most.min(self.room.torrents)
     }
 
     /// Has the loader open what is ready.
@@ -285,8 +249,9 @@ impl Library {
         let mut loading = count(|stage| matches!(stage, ItemStage::Loading(_)));
         let mut probing = count(|stage| matches!(stage, ItemStage::Probing(_)));
         let stays = |t: &&ManagedTorrent| t.may_sleep(engine).is_none();
-        let places =
-            awake(&self.config).saturating_sub(torrents.managed.iter().filter(stays).count());
+        let places = self
+            .awake()
+            .saturating_sub(torrents.managed.iter().filter(stays).count());
         let checking = torrents.managed.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // One that is checked may sleep afterwards, so that there is a place to wait for.
@@ -312,20 +277,13 @@ impl Library {
                 loading += 1;
                 managed.stage = ItemStage::Loading(ticket);
             }
-            self.loader.ask(LoadRequest {
-                ticket,
-                item: managed.item.clone(),
-                folder: managed.folder.clone(),
-                links: self.config.seed.links,
+            let request = LoadRequest {
                 known,
-                asked: managed.folder.is_none(),
-                mark: None,
-                make: self.config.seed.make.clone(),
-                running: None,
+                once: managed.once,
                 bad: managed.bad,
-                own_tracker: torrents.reach.own_tracker.clone(),
-                way: engine.way_out.clone(),
-            });
+                ..LoadRequest::new(ticket, managed, &self.config, torrents, engine)
+            };
+            self.loader.ask(request);
         }
     }
 
@@ -340,6 +298,8 @@ impl Library {
             links: self.config.seed.links,
             item,
             known: false,
+            once: false,
+            offline: false,
             asked: false,
             mark: Some(mark),
             make: self.config.seed.make.clone(),
@@ -413,14 +373,28 @@ impl Library {
             false => Err(
                 "every place for a torrent is taken; it has its turn once another is of no use for half a minute; or raise torrents =",
             ),
-            true if engine.node.known() >= self.most_known => {
+            true if engine.node.known() >= self.most_known && !has_name(&outcome, engine) => {
                 Err("no memory for the name of another torrent; raise memory =")
             }
             true => Ok(()),
         };
         let at = self.items.iter().position(mine)?;
+        let outgrows = |(source, download): &(OpenedTorrent, Option<Download>)| {
+            self.outgrows(torrents, source, download.is_some())
+        };
+        let room = match outcome.as_ref().map(outgrows) {
+            Ok(true) if self.items[at].once => {
+                // What it takes is known now, so that it begins anew with that.
+                self.outgrown = true;
+                self.items[at].stage = ItemStage::Ready;
+                return None;
+            }
+            Ok(true) => Err("no memory for it; raise memory ="),
+            _ => room,
+        };
         let managed = &mut self.items[at];
         let started = outcome.and_then(|(source, mut download)| {
+            managed.info_hash = Some(source.content.metainfo().info_hash);
             // It may have been asked for with another goal.
             if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch) {
                 download.goal = (**goal).clone();
@@ -441,23 +415,45 @@ impl Library {
                 None
             }
             Err(Trouble::Unknown(_)) => {
-                match torrents.unknown.fetch(engine, &managed.item.path) {
+                let peers = managed.item.fetch.as_ref().map(|fetch| &fetch.peers);
+                let peers = peers.map_or(&[][..], Vec::as_slice);
+                match torrents.unknown.fetch(engine, &managed.item.path, peers) {
                     Ok(()) => managed.stage = ItemStage::Waiting(Instant::now() + AWAY),
-                    Err(trouble) => wait(managed, trouble),
+                    Err(trouble) => wait(managed, trouble, &torrents.notices),
                 }
                 None
             }
             Err(trouble) => {
-                wait(managed, trouble);
+                wait(managed, trouble, &torrents.notices);
                 None
             }
         }
     }
 
+    /// Whether the memory that was lent is too little for all that was named together with what was opened now.
+    fn outgrows(&self, torrents: &Torrents, source: &OpenedTorrent, downloads: bool) -> bool {
+        if self.is_service {
+            return false;
+        }
+        let mut needed = plan(&self.config.seed);
+        let mut add = |content: &Content, tiers: usize, downloads: bool| {
+            needed.add(&content.geometry(), tiers);
+            if downloads {
+                needed.add_download(&content.geometry());
+            }
+        };
+        for torrent in &torrents.managed {
+            add(&torrent.content, torrent.tiers(), torrent.is_download());
+        }
+        add(&source.content, source.tiers.len(), downloads);
+        !self.room.has_room_for(&needed)
+    }
+
     /// The metadata of magnet links is here: they are loaded at once.
     pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
         let its = |managed: &&mut LibraryItem| {
-            let waits = matches!(managed.stage, ItemStage::Waiting(_));
+            // What is being loaded was looked for before the metadata was here.
+            let waits = matches!(managed.stage, ItemStage::Waiting(_) | ItemStage::Loading(_));
             waits && done.iter().any(|(given, _)| *given == managed.item.path)
         };
         for managed in self.items.iter_mut().filter(its) {
@@ -465,24 +461,70 @@ impl Library {
         }
     }
 
+    /// Is done with what was downloaded and seeded enough.
     fn end_what_is_enough(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        if self.is_all_done(torrents, engine) {
+            // The session ends with it.
+            return;
+        }
         let enough = |t: &&ManagedTorrent| t.is_enough(engine) == Some(true);
-        let enough: Vec<usize> = torrents
+        let enough: Vec<(usize, Option<u8>)> = torrents
             .managed
             .iter()
             .filter(enough)
-            .map(ManagedTorrent::number)
+            .map(|torrent| (torrent.number(), torrent.exit_code(engine)))
             .collect();
-        for number in enough {
+        for (number, code) in enough {
             let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
             if let Some(managed) = self.items.iter_mut().find(running) {
-                let path = managed.item.path.display().to_string();
-                log::warn!(target: EVENT, "{}: seeded enough", mask_urls(&path));
+                if code.is_none() {
+                    let path = managed.item.path.display().to_string();
+                    log::warn!(target: EVENT, "{}: seeded enough", mask_urls(&path));
+                }
                 stop(torrents, engine, managed);
-                managed.stage = ItemStage::Done;
+                managed.stage = ItemStage::Ended(code.unwrap_or(0));
             }
         }
     }
+
+    /// Whether nothing is left to do for a session that ends then.
+    pub(super) fn is_all_done(&self, torrents: &Torrents, engine: &Engine) -> bool {
+        let is_enough = |number: usize| {
+            let mut managed = torrents.managed.iter();
+            let torrent = managed.find(|torrent| torrent.number() == number);
+            torrent.and_then(|torrent| torrent.is_enough(engine)) == Some(true)
+        };
+        !self.is_service
+            && !self.items.is_empty()
+            && self.items.iter().all(|managed| match managed.stage {
+                ItemStage::Ended(_) => true,
+                ItemStage::Running(number) => is_enough(number),
+                _ => false,
+            })
+    }
+
+    /// The exit code if it ends now: that of the worst.
+    pub(super) fn exit_code(&self, torrents: &Torrents, engine: &Engine) -> u8 {
+        let codes = self.items.iter().map(|managed| match managed.stage {
+            ItemStage::Ended(code) => code,
+            ItemStage::Running(number) => {
+                let mut managed = torrents.managed.iter();
+                let torrent = managed.find(|torrent| torrent.number() == number);
+                torrent.and_then(|t| t.exit_code(engine)).unwrap_or(0)
+            }
+            _ if managed.item.fetch.is_some() => UNFINISHED,
+            _ => 0,
+        });
+        codes.fold(0, worse)
+    }
+}
+
+/// Whether the node knows what was opened by name already.
+fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
+    let opened = outcome
+        .as_ref()
+        .map(|(source, _)| source.content.metainfo());
+    opened.is_ok_and(|metainfo| engine.node.find(metainfo.info_hash).is_some())
 }
 
 /// Begins with what was opened.

@@ -11,17 +11,21 @@ use std::thread;
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::Options;
-use everseed_disk::{Links, check, read_torrent, resolve};
+use everseed_disk::{Content, Links, check, read_torrent, resolve};
 
-use super::fetch::{self, Download};
+use super::fetch::{self, DISK_FULL, Download};
 use super::index::is_torrent;
+use super::item::LibraryItem;
 use super::notice::Notices;
 use super::opener::{OpenedTorrent, Renewed, TorrentOpener, is_given};
+use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
+use crate::net::engine::Engine;
 use crate::net::way::Way;
-use crate::options::run::Item;
+use crate::options::get::Fetch;
+use crate::options::run::{Config, Item};
 use crate::storage::catalogue::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
@@ -36,6 +40,10 @@ pub(super) struct LoadRequest {
     pub(super) folder: Option<PathBuf>,
     /// Which links are followed.
     pub(super) links: Links,
+    /// Whether it is opened this once: what cannot be begun is told, and nothing is waited for.
+    pub(super) once: bool,
+    /// Whether servers are not asked: what is not here is [`Trouble::Unknown`].
+    pub(super) offline: bool,
     /// Whether to open it only if it was seeded before and has not changed.
     pub(super) known: bool,
     /// Whether the owner named it, and it is not just something in a watched folder.
@@ -51,6 +59,34 @@ pub(super) struct LoadRequest {
     pub(super) own_tracker: String,
     /// For what is fetched.
     pub(super) way: Way,
+}
+
+impl LoadRequest {
+    /// For something that is looked after, as it is now.
+    pub(super) fn new(
+        ticket: u64,
+        managed: &LibraryItem,
+        config: &Config,
+        torrents: &Torrents,
+        engine: &Engine,
+    ) -> LoadRequest {
+        LoadRequest {
+            ticket,
+            item: managed.item.clone(),
+            folder: managed.folder.clone(),
+            links: config.seed.links,
+            once: false,
+            offline: false,
+            known: false,
+            asked: managed.folder.is_none(),
+            mark: None,
+            running: None,
+            bad: None,
+            make: config.seed.make.clone(),
+            own_tracker: torrents.reach.own_tracker.clone(),
+            way: engine.way_out.clone(),
+        }
+    }
 }
 
 /// What became of it.
@@ -163,6 +199,11 @@ impl Loader {
         }
     }
 
+    /// Opens something at once.
+    pub(super) fn open_now(&self, order: &LoadRequest) -> LoadOutcome {
+        open_any(self, order)
+    }
+
     fn load(&self, order: LoadRequest) -> Loaded {
         let state = &*self.state;
         let described = state.described().added();
@@ -246,7 +287,9 @@ fn renew(loader: &Loader, order: &LoadRequest) -> Result<Option<Renewed>, Troubl
 }
 
 fn open(loader: &Loader, order: &LoadRequest) -> Option<LoadOutcome> {
-    if let Err(reason) = is_there(&order.item, &loader.state) {
+    if !order.once
+        && let Err(reason) = is_there(&order.item, &loader.state)
+    {
         return Some(Err(Trouble::Away(reason)));
     }
     if !order.known {
@@ -284,9 +327,13 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
         resolve(folder, path, order.links).map_err(|error| error.to_string())?;
     }
     let kept = match fetch {
+        Some(_) if order.offline && fetch::is_remote(path) => {
+            let unknown = || Trouble::Unknown("it is not fetched yet".to_owned());
+            Some(fetch::kept(&loader.state, path).ok_or_else(unknown)?)
+        }
         Some(_) => {
             let kept = fetch::torrent(&loader.state, path, &order.way);
-            let kept = kept.map_err(|refusal| refused(path, refusal))?;
+            let kept = kept.map_err(|refusal| refused(order, refusal))?;
             let unknown = || Trouble::Unknown("its metadata is not here".to_owned());
             Some(kept.ok_or_else(unknown)?)
         }
@@ -294,13 +341,22 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     };
     // Where it is a copy of something that is somewhere.
     let original = kept.as_ref().and(Some(path.as_path()));
-    let original = original.filter(|path| path.is_absolute());
+    let original = original.filter(|path| path.is_absolute() || path.is_file());
+    let original = original.map(std::path::absolute).and_then(Result::ok);
+    let original = original.as_deref();
     let mut opener = opener(loader, order, original);
     if kept.is_some() {
         opener.within = None;
     }
-    let source = looked_at(opener.open(kept.as_ref().unwrap_or(path))?);
+    let mut source = opener.open(kept.as_ref().unwrap_or(path))?;
+    if !order.once {
+        source = looked_at(source);
+    }
     let download = match fetch {
+        Some(fetch) if order.once => {
+            let begun = begin_download(&loader.state, &source.content, fetch);
+            Some(begun.map_err(|(text, code)| Trouble::Refused(text, code))?)
+        }
         Some(fetch) => {
             let mut plan =
                 fetch::plan(&loader.state, &source.content, fetch).map_err(|(text, _)| text)?;
@@ -314,11 +370,36 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
 }
 
 /// A local file that cannot be used stays so until it is changed; a server may answer otherwise another time.
-fn refused(path: &Path, (text, code): fetch::Refusal) -> Trouble {
-    match path.is_absolute() && fetch::is_of_the_file(code) {
+fn refused(order: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {
+    if order.once {
+        return Trouble::Refused(text, code);
+    }
+    match order.item.path.is_absolute() && fetch::is_of_the_file(code) {
         true => Trouble::Bad(text),
         false => Trouble::Failed(text),
     }
+}
+
+/// What a download does before anything is asked for, where nobody waits for anything.
+fn begin_download(
+    state: &StateFolder,
+    content: &Content,
+    fetch: &Fetch,
+) -> Result<Download, fetch::Refusal> {
+    let mut plan = fetch::plan(state, content, fetch)?;
+    let root = content.root();
+    let before = state.place(content.metainfo().info_hash, &root);
+    // A disk that is not mounted is waited for; any other trouble is better told at once.
+    if let MountState::There(_) = MountId::look(&root, before.as_ref())
+        && check::is_nothing_there(content)
+    {
+        let nothing = vec![0; content.geometry().bitfield_len() as usize];
+        fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
+            let code = if error.is_no_space() { DISK_FULL } else { 1 };
+            (error.to_string(), code)
+        })?;
+    }
+    Ok(plan)
 }
 
 /// Whether what is to be opened can be looked for, as the disks that it needs are there.

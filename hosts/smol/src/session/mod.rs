@@ -6,7 +6,8 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `opening`, `fetching` | how a session begins, and `get` with a magnet link |
+//! | `opening` | how a session begins |
+//! | `command`, `notice`, `front`; `obey`, `hangup` | what it can be asked for and tells; what each command does; SIGHUP |
 //! | `turn`, `farewell` | one round of everything, and the end |
 //! | `torrents`, `torrent` | all torrents, and one from its first check to its end |
 //! | `library`, `item` | what a service looks after; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change it |
@@ -17,13 +18,14 @@
 mod announcing;
 mod asleep;
 mod claims;
+mod command;
 mod content;
 mod dht;
 mod farewell;
 mod fetch;
-mod fetching;
 pub(crate) mod foresee;
 mod front;
+mod hangup;
 mod identity;
 mod index;
 mod item;
@@ -35,6 +37,7 @@ mod loader;
 mod network;
 mod notice;
 mod numbers;
+mod obey;
 mod opener;
 mod opening;
 mod port_map;
@@ -65,11 +68,14 @@ use std::time::{Duration, Instant};
 use everseed_node::{Identity, Limits};
 
 use self::announcing::Failing;
+pub use self::command::{Command, Commands, SessionLimits, Which};
 use self::dht::Neighbours;
 pub use self::front::Front;
+use self::hangup::Hangup;
 use self::identity::{peer_id, random};
 use self::library::Library;
 use self::listening::Listening;
+use self::loader::Loader;
 use self::network::say_ours;
 pub use self::notice::{Introduction, LeftOut, Notice, Notices};
 pub use self::numbers::Numbers;
@@ -78,50 +84,41 @@ use self::reach::{Reach, hosts};
 use self::room::{limits, publicity};
 use self::signals::Signals;
 pub(crate) use self::signals::outlive_long_files;
+use self::systemd::Manager;
 use self::torrents::Torrents;
-use self::unknown::{Awaited, Unknowns};
+use self::unknown::Unknowns;
 use crate::alarm::Alarm;
 use crate::async_tasks::AsyncTasks;
 use crate::failure::Failure;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
-use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
-use crate::options::seed::SeedArgs;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::state::StateFolder;
 use crate::trace::Traced;
 use crate::web::clients::Clients;
 use crate::web::tracker::PeerTable;
 
-/// Seeds until it is told to stop, and downloads first what `get` says.
-pub fn run(mut args: SeedArgs, get: Option<&Fetch>, front: Front) -> Result<ExitCode, Failure> {
-    let state =
-        StateFolder::open(&args.state).map_err(|error| Failure::Failed(error.to_string()))?;
-    let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-    let mut listening = Listening::new(&args, front.notices.clone());
-    // Links name the port of what is made here, and routers forward one that was chosen.
-    let may_move = get.is_some() && args.public_address.is_none();
-    let insisted = listening.insist(may_move);
-    insisted.map_err(Failure::Failed)?;
-    let mut original = None;
-    if let Some(get) = get {
-        let kept = fetch::torrent(&state, &args.paths[0], &listening.way()).map_err(refused)?;
-        let Some(kept) = kept else {
-            return Session::get_unknown(args, state, listening, get, front);
-        };
-        let given = std::mem::replace(&mut args.paths, vec![kept]);
-        original = given.into_iter().next().filter(|path| path.is_file());
-        args.data = Some(get.out.clone());
-    }
-    let original = original.and_then(|path| std::path::absolute(path).ok());
-    let mut session = Session::open(args, state, listening, get, original.as_deref(), front)?;
-    session.run().map_err(broken)
+/// Who attends to a session, and so when it ends and how it meets trouble.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Attendance {
+    /// A person who started it for some things: what cannot be opened is told at once and ends it, or its download;
+    /// it ends when all downloads are done.
+    Attended,
+    /// Nobody. What is away, late or damaged is waited for; .torrent files are looked after, disks are left asleep, the
+    /// state is kept small, SIGHUP has the configuration read anew, and the service manager is told how it stands.
+    Service(RunArgs),
 }
 
-/// Seeds and downloads what a configuration file says.
-pub(crate) fn service(args: &RunArgs, config: Config, front: Front) -> Result<ExitCode, Failure> {
-    let mut session = Session::open_service(args, config, front)?;
+/// Does what a configuration asks for, until it is told to stop or all of it is done.
+pub fn run(config: Config, attendance: Attendance, front: Front) -> Result<ExitCode, Failure> {
+    let mut session = match attendance {
+        Attendance::Service(args) => Session::open_service(args, config, front)?,
+        Attendance::Attended => match Session::open(config, front)? {
+            Ok(session) => session,
+            Err(code) => return Ok(ExitCode::from(code)),
+        },
+    };
     let code = session.run().map_err(broken)?;
     if session.again {
         drop(session);
@@ -134,14 +131,48 @@ fn broken(error: io::Error) -> Failure {
     Failure::Failed(format!("the event loop failed: {error}"))
 }
 
+/// What a session stands on.
+struct Base {
+    state: Arc<StateFolder>,
+    alarm: Arc<Alarm>,
+    loader: Loader,
+    front: Front,
+}
+
+impl Base {
+    fn new(state: StateFolder, front: Front) -> Result<Base, String> {
+        let state = Arc::new(state);
+        let alarm = Alarm::new().map_err(cannot_start)?;
+        let loader = Loader::new(
+            Arc::clone(&state),
+            Arc::clone(&alarm),
+            front.notices.clone(),
+        );
+        Ok(Base {
+            state,
+            alarm,
+            loader,
+            front,
+        })
+    }
+}
+
+fn cannot_start(error: io::Error) -> String {
+    format!("cannot start: {error}")
+}
+
 /// Everything that runs.
 struct Session {
     signals: Rc<Signals>,
     engine: Rc<RefCell<Engine>>,
     tasks: AsyncTasks,
     torrents: Torrents,
-    /// What `run` adds.
-    library: Option<Library>,
+    /// What it was asked for, and how far each of it has come.
+    library: Library,
+    commands: Commands,
+    /// For a service.
+    hangup: Option<Hangup>,
+    manager: Manager,
     listening: Listening,
     port_map: PortMap,
     neighbours: Neighbours,
@@ -153,6 +184,8 @@ struct Session {
     numbers: Option<Duration>,
     interval: fn(bool) -> Option<Duration>,
     next_numbers: Instant,
+    /// When the service manager is told how it stands.
+    next_word: Instant,
     next_save: Instant,
     /// When files that nobody uses are looked for.
     next_close: Instant,
@@ -162,21 +195,26 @@ struct Session {
     farewell: Duration,
     /// Whether to begin anew after the end, as the configuration asks for it.
     again: bool,
-    /// What `get` does when that is here.
-    awaited: Option<Box<Awaited>>,
-    /// Why `get` cannot go on with it.
-    failed: Option<Failure>,
+    /// Whether a command asked to stop.
+    stopped: bool,
+    /// Whether it is stopping, so that nothing is begun.
+    ending: bool,
 }
 
 impl Session {
     fn new(
-        args: &SeedArgs,
-        state: StateFolder,
+        config: Config,
+        base: Base,
         listening: Listening,
         plan: Plan,
-        download_bps: Option<u64>,
-        front: Front,
     ) -> Result<Session, String> {
+        let Base {
+            state,
+            alarm,
+            loader,
+            front,
+        } = base;
+        let args = &config.seed;
         let local = listening.local();
         let reach = Reach::new(args, local);
         let identity = Identity {
@@ -190,27 +228,25 @@ impl Session {
             plan: &plan.to_string(),
         });
         let limits = Limits {
-            download_bps,
+            download_bps: config.down,
             ..limits(args, &plan)
         };
         // Some of those that are asleep have peers too.
         let mut tracker = PeerTable::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
         tracker.set_names(hosts(&args.make.trackers.concat(), &reach.own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
-        let failed = |error: io::Error| format!("cannot start: {error}");
         let trace = args.trace.as_deref();
         let node =
             Traced::new(plan.lend(), identity, limits, random(), trace).map_err(|error| {
                 let path = trace.unwrap_or(Path::new(""));
                 format!("{}: {error}; see --trace", path.display())
             })?;
-        let alarm = Alarm::new().map_err(failed)?;
-        let tasks = AsyncTasks::new(alarm.clone()).map_err(failed)?;
-        let (signals, woken) = Signals::new().map_err(failed)?;
+        let tasks = AsyncTasks::new(alarm.clone()).map_err(cannot_start)?;
+        let (signals, woken) = Signals::new().map_err(cannot_start)?;
         let mut engine =
-            Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(failed)?;
+            Engine::new(node, &plan, args.send, alarm.clone(), woken).map_err(cannot_start)?;
         engine.publicity = publicity(args);
-        let (signals, state) = (Rc::new(signals), Arc::new(state));
+        let signals = Rc::new(signals);
         let engine = Rc::new(RefCell::new(engine));
         let unknown = Unknowns::new(Arc::clone(&state), Rc::clone(&engine), tasks.spawner());
         let torrents = Torrents {
@@ -230,27 +266,36 @@ impl Session {
             checked: false,
             next_number: 0,
         };
+        let way = engine.borrow().way_out.clone();
+        let spawner = tasks.spawner();
+        let commands = Commands::new(Arc::clone(&torrents.alarm));
+        let (port_map, neighbours) = (PortMap::new(args), Neighbours::new(args));
+        let numbers = (front.numbers)(args.quiet);
         Ok(Session {
             signals,
             engine,
             tasks,
+            library: Library::new(config, plan, &torrents, loader, &way, spawner),
             torrents,
-            library: None,
+            commands,
+            hangup: None,
+            manager: Manager::nobody(),
             listening,
-            port_map: PortMap::new(args),
-            neighbours: Neighbours::new(args),
+            port_map,
+            neighbours,
             failing: Rc::default(),
             web: Clients::new(plan.web),
             interval: front.numbers,
-            numbers: (front.numbers)(args.quiet),
+            numbers,
             next_numbers: Instant::now(),
+            next_word: Instant::now(),
             next_save: Instant::now() + SAVE,
             next_close: Instant::now(),
             next_peers: Instant::now(),
             farewell: FAREWELL,
             again: false,
-            awaited: None,
-            failed: None,
+            stopped: false,
+            ending: false,
         })
     }
 

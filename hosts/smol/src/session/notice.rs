@@ -80,6 +80,10 @@ pub enum Notice<'a> {
         /// Why it is left, in words.
         why: &'static str,
     },
+    /// Of what is here nothing is sent or asked for until it is resumed.
+    Paused(&'a Path),
+    /// It goes on.
+    Resumed(&'a Path),
     /// A torrent is not seeded any more.
     Stopped(&'a [u8]),
     /// So many torrents are known and asleep at the start.

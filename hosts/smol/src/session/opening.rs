@@ -1,164 +1,288 @@
-//! How a session begins: with what is named on the command line, opened before anybody is let in, or with a
-//! configuration file, whose torrents are opened while others are served.
+//! How a session begins.
+//!
+//! What a person named is opened before memory is shared out and before anybody is let in, so that it takes no more
+//! than it needs and trouble is told at once. The torrents of a service are opened while others are served.
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
-use everseed_disk::{Content, check};
+use everseed_core::geometry::Geometry;
+use everseed_core::hash::InfoHash;
+use everseed_core::magnet::Magnet;
 
-use super::Session;
-use super::fetch::{self, DISK_FULL, Download};
+use super::command::{Command, commands};
+use super::fetch::{Download, is_magnet, worse};
 use super::front::Front;
-use super::library::{Library, STARTING};
+use super::hangup::Hangup;
+use super::item::ItemStage;
 use super::listening::Listening;
-use super::opener::{OpenedTorrent, TorrentOpener, is_given};
+use super::loader::LoadRequest;
+use super::notice::Notice;
+use super::opener::{OpenedTorrent, is_given};
 use super::reach::Reach;
 use super::room::{plan, room, say_if_few};
+use super::systemd::Manager;
+use super::trouble::Trouble;
+use super::unknown::MOST;
+use super::{Base, Session};
 use crate::failure::Failure;
-use crate::options::get::Fetch;
-use crate::options::run::{Config, RunArgs};
-use crate::options::seed::SeedArgs;
-use crate::storage::mount_guard::{MountId, MountState};
+use crate::memory::Plan;
+use crate::options::run::{Config, Item, RunArgs};
 use crate::storage::state::StateFolder;
-use crate::text::escape;
+use crate::text::{escape, size};
+
+/// What was named, and how far it has come before anybody is let in.
+struct Named {
+    item: Item,
+    came: Came,
+}
+
+enum Came {
+    Opened(OpenedTorrent, Option<Box<Download>>),
+    /// It has to be fetched, or its metadata.
+    Unknown,
+    /// It cannot be downloaded: with this exit code.
+    Failed(u8),
+}
 
 impl Session {
-    /// Everything that is named, ready to run.
-    pub(super) fn open(
-        mut args: SeedArgs,
-        state: StateFolder,
-        listening: Listening,
-        get: Option<&Fetch>,
-        original: Option<&Path>,
-        front: Front,
-    ) -> Result<Session, Failure> {
-        let first = listening.local();
-        let own_tracker = Reach::new(&args, first).own_tracker;
-        let sources = TorrentOpener {
-            state: &state,
-            asked: true,
-            original,
-            data: args.data.as_deref(),
-            incomplete: get.and_then(|get| get.incomplete.as_deref()),
-            files: &args.files,
-            within: None,
-            links: args.links,
-            make: &args.make,
-            own_tracker: &own_tracker,
-            notices: &front.notices,
-        };
-        let paths = std::mem::take(&mut args.paths);
-        let mut opened: Vec<(usize, OpenedTorrent)> = Vec::with_capacity(paths.len());
-        let mut order: Vec<usize> = (0..paths.len()).collect();
-        // What torrents describe has to be known before any is made.
-        order.sort_by_key(|&number| !is_given(&paths[number]));
-        for number in order {
-            let path = &paths[number];
-            let source = sources.open(path);
-            let source = source.map_err(|trouble| Failure::Failed(trouble.text()))?;
-            let hash = |s: &OpenedTorrent| s.content.metainfo().info_hash;
-            if opened.iter().any(|(_, other)| hash(other) == hash(&source)) {
-                let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
-                log::warn!("{shown}: the same torrent was named before, so this one is left out");
-            } else {
-                opened.push((number, source));
-            }
+    /// Everything that a person named, ready to run; or the exit code if none of it can be.
+    pub(super) fn open(config: Config, front: Front) -> Result<Result<Session, u8>, Failure> {
+        let failed = Failure::Failed;
+        let args = &config.seed;
+        let state = StateFolder::open(&args.state).map_err(Failure::failed)?;
+        let mut listening = Listening::new(args, front.notices.clone());
+        // Links name the port of what is made here, and routers forward one that was chosen.
+        let gets = config.items.iter().any(|item| item.fetch.is_some());
+        let may_move = gets && args.public_address.is_none();
+        listening.insist(may_move).map_err(failed)?;
+        let base = Base::new(state, front).map_err(failed)?;
+        let named = open_all(&config, &base, &listening)?;
+        let codes = named.iter().map(|named| match named.came {
+            Came::Failed(code) => code,
+            _ => 0,
+        });
+        if named.iter().all(|n| matches!(n.came, Came::Failed(_))) {
+            return Ok(Err(codes.fold(0, worse)));
         }
-        opened.sort_by_key(|&(number, _)| number);
-        let opened: Vec<OpenedTorrent> = opened.into_iter().map(|(_, source)| source).collect();
-        state.described().sync();
-        state.described().rest();
-        let mut download = None;
-        if let Some(get) = get {
-            download = Some(begin_download(&state, &opened[0].content, get)?);
-        }
-        say_if_few(&args);
-        let mut plan = plan(&args);
-        for source in &opened {
-            let geometry = &source.content.metainfo().geometry;
-            plan.add(geometry, source.tiers.len());
-            if download.is_some() {
-                plan.add_download(geometry);
-            }
-        }
-        let plan = plan
-            .fit(args.memory)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        let down = get.and_then(|get| get.down);
-        let session = Session::new(&args, state, listening, plan, down, front);
-        let mut session = session.map_err(Failure::Failed)?;
-        let introduced = session.torrents.introduce(&opened);
-        introduced.map_err(Failure::Failed)?;
+        say_if_few(args);
+        let lent = share_out(&config, &named)?;
+        let session = Session::new(config.clone(), base, listening, lent);
+        let mut session = session.map_err(failed)?;
+        let opened = named.iter().filter_map(|named| match &named.came {
+            Came::Opened(source, _) => Some(source),
+            _ => None,
+        });
+        session.torrents.introduce(opened).map_err(failed)?;
         session.open_listeners();
-        let engine = Rc::clone(&session.engine);
-        for source in opened {
-            let engine = &mut engine.borrow_mut();
-            session.torrents.add(engine, source, download.take());
+        for named in named {
+            session.begin_with(named);
         }
         session.tasks.turn();
-        Ok(session)
+        Ok(Ok(session))
     }
 
-    /// Starts the service: listens, says that it is ready, and has yet to open its torrents.
+    /// Begins with something that was opened, or leaves it to the first turn.
+    fn begin_with(&mut self, named: Named) {
+        let engine = Rc::clone(&self.engine);
+        let engine = &mut engine.borrow_mut();
+        self.obey(engine, Command::Add(Box::new(named.item.clone())));
+        let mut items = self.library.items.iter_mut();
+        let Some(managed) = items.find(|managed| managed.item == named.item) else {
+            return;
+        };
+        managed.once = named.item.fetch.is_some();
+        match named.came {
+            Came::Opened(source, download) => {
+                managed.info_hash = Some(source.content.metainfo().info_hash);
+                let number = self
+                    .torrents
+                    .add(engine, source, download.map(|download| *download));
+                managed.stage = ItemStage::Running(number);
+            }
+            Came::Unknown => managed.stage = ItemStage::Ready,
+            Came::Failed(code) => managed.stage = ItemStage::Ended(code),
+        }
+    }
+
+    /// A service: listens, says that it is ready, and has yet to open its torrents.
     pub(super) fn open_service(
-        args: &RunArgs,
+        args: RunArgs,
         config: Config,
         front: Front,
     ) -> Result<Session, Failure> {
+        let failed = Failure::Failed;
         let state = StateFolder::open_lasting(&config.seed.state, config.state_in_ram);
-        let state = state.map_err(|error| Failure::Failed(error.to_string()))?;
+        let state = state.map_err(Failure::failed)?;
         let mut listening = Listening::new(&config.seed, front.notices.clone());
         listening.take();
         say_if_few(&config.seed);
-        let room = room(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-        let session = Session::new(&config.seed, state, listening, room, config.down, front);
-        let mut session = session.map_err(Failure::Failed)?;
+        let room = room(&config).map_err(Failure::failed)?;
+        let base = Base::new(state, front).map_err(failed)?;
+        let session = Session::new(config.clone(), base, listening, room);
+        let mut session = session.map_err(failed)?;
         session.torrents.calm = true;
+        session.library.is_service = true;
         session.open_listeners();
         let engine = Rc::clone(&session.engine);
-        let mut engine = engine.borrow_mut();
-        engine.pause_listening(Some(STARTING));
+        let engine = &mut engine.borrow_mut();
+        session.library.keep_callers_waiting(engine);
         let reload = session.signals.take_reload();
         reload.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-        let (torrents, way, spawner) = (
-            &mut session.torrents,
-            &engine.way_out,
+        session.hangup = Some(Hangup::new(
+            args,
+            session.commands.clone(),
+            Arc::clone(&session.torrents.alarm),
             session.tasks.spawner(),
-        );
-        let mut library = Library::new(args.clone(), config, room, torrents, way, spawner);
-        library.name_items();
-        library.load_catalogue(torrents, &mut engine);
-        session.farewell = FAREWELL;
-        library.manager.ready();
-        session.library = Some(library);
-        drop(engine);
+        ));
+        for command in commands(&config.without_items(), &config) {
+            session.obey(engine, command);
+        }
+        session
+            .library
+            .load_catalogue(&mut session.torrents, engine);
+        session.manager = Manager::of_this_process();
+        session.manager.ready();
         Ok(session)
     }
 }
 
-/// What `get` does before anything is asked for.
-pub(super) fn begin_download(
-    state: &StateFolder,
-    content: &Content,
-    get: &Fetch,
-) -> Result<Download, Failure> {
-    let refused = |(text, code): fetch::Refusal| Failure::Code(text, code);
-    let mut plan = fetch::plan(state, content, get).map_err(refused)?;
-    let root = content.root();
-    let before = state.place(content.metainfo().info_hash, &root);
-    // A disk that is not mounted is waited for; any other trouble is better told at once.
-    if let MountState::There(_) = MountId::look(&root, before.as_ref())
-        && check::is_nothing_there(content)
-    {
-        let nothing = vec![0; content.geometry().bitfield_len() as usize];
-        fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
-            let code = if error.is_no_space() { DISK_FULL } else { 1 };
-            Failure::Code(error.to_string(), code)
-        })?;
+/// Opens what was named, the same torrent once.
+fn open_all(config: &Config, base: &Base, listening: &Listening) -> Result<Vec<Named>, Failure> {
+    let mut named: Vec<(usize, Named)> = Vec::with_capacity(config.items.len());
+    let mut order: Vec<usize> = (0..config.items.len()).collect();
+    // What torrents describe has to be known before any is made.
+    order.sort_by_key(|&number| {
+        let item = &config.items[number];
+        item.fetch.is_none() && !is_given(&item.path)
+    });
+    for number in order {
+        let item = &config.items[number];
+        let came = open_one(config, base, listening, item)?;
+        let item = item.clone();
+        let new = Named { item, came };
+        if new.info_hash().is_some()
+            && named
+                .iter()
+                .any(|(_, other)| other.info_hash() == new.info_hash())
+        {
+            let item = &new.item;
+            let shown = escape(item.path.as_os_str().as_encoded_bytes()).to_string();
+            log::warn!("{shown}: the same torrent was named before, so this one is left out");
+            continue;
+        }
+        named.push((number, new));
     }
-    Ok(plan)
+    named.sort_by_key(|&(number, _)| number);
+    let described = base.state.described();
+    described.sync();
+    described.rest();
+    Ok(named.into_iter().map(|(_, named)| named).collect())
 }
 
-/// How long trackers of a service have to hear the farewell; the rest of a second is for the state.
-const FAREWELL: Duration = Duration::from_millis(600);
+impl Named {
+    /// As far as that is known.
+    fn info_hash(&self) -> Option<InfoHash> {
+        match &self.came {
+            Came::Opened(source, _) => Some(source.content.metainfo().info_hash),
+            Came::Unknown => Some(link(&self.item.path)?.info_hash),
+            Came::Failed(_) => None,
+        }
+    }
+}
+
+/// Opens one thing. What cannot be seeded ends everything; a download that cannot be begun leaves the others alone.
+fn open_one(
+    config: &Config,
+    base: &Base,
+    listening: &Listening,
+    item: &Item,
+) -> Result<Came, Failure> {
+    let args = &config.seed;
+    let request = LoadRequest {
+        ticket: 0,
+        item: item.clone(),
+        folder: None,
+        links: args.links,
+        once: true,
+        // A server that does not answer holds up no other download.
+        offline: config.items.len() > 1,
+        known: false,
+        asked: true,
+        mark: None,
+        running: None,
+        bad: None,
+        make: args.make.clone(),
+        own_tracker: Reach::new(args, listening.local()).own_tracker,
+        way: listening.way(),
+    };
+    match base.loader.open_now(&request) {
+        Ok((source, download)) => Ok(Came::Opened(source, download.map(Box::new))),
+        Err(Trouble::Unknown(_)) => Ok(Came::Unknown),
+        Err(trouble) if item.fetch.is_none() => Err(Failure::Failed(trouble.text())),
+        Err(trouble) => {
+            let code = trouble.exit_code();
+            base.front.notices.tell(Notice::Failed(&trouble.text()));
+            Ok(Came::Failed(code))
+        }
+    }
+}
+
+/// Shares out the memory: what was opened is counted, and of what is yet unknown something large is presumed.
+fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
+    let args = &config.seed;
+    let mut exact = plan(args);
+    let mut links = Vec::new();
+    for Named { item, came } in named {
+        match came {
+            Came::Opened(source, download) => {
+                let geometry = &source.content.metainfo().geometry;
+                exact.add(geometry, source.tiers.len());
+                if download.is_some() {
+                    exact.add_download(geometry);
+                }
+            }
+            Came::Unknown => links.push(tiers(&item.path)),
+            Came::Failed(_) => {}
+        }
+    }
+    if links.is_empty() {
+        return exact.fit(args.memory).map_err(Failure::failed);
+    }
+    let lent = GUESSES.iter().find_map(|&(pieces, piece_len)| {
+        let guess = Geometry::new(pieces * piece_len, piece_len).ok()?;
+        let mut plan = exact;
+        for &tiers in &links {
+            plan.add(&guess, tiers);
+            plan.add_download(&guess);
+        }
+        plan.fit(args.memory).ok()
+    });
+    lent.ok_or_else(|| {
+        let memory = size(args.memory);
+        Failure::Failed(format!("--memory {memory} is too little to fetch metadata"))
+    })
+}
+
+/// How many tiers of trackers something has that is yet unknown.
+fn tiers(given: &Path) -> usize {
+    link(given).map_or(SOME, |magnet| magnet.trackers().count().min(MOST))
+}
+
+fn link(given: &Path) -> Option<Magnet<'_>> {
+    let link = given.to_str().filter(|link| is_magnet(link))?;
+    Magnet::parse(link).ok()
+}
+
+/// Tiers of trackers that a .torrent is presumed to have before it is fetched.
+const SOME: usize = 8;
+
+/// Pieces and bytes of each that there is room for before it is known; of those that fit the first. If it turns out to
+/// be too little, `get` begins anew with what it takes.
+const GUESSES: [(u64, u64); 4] = [
+    (32 * 1024, 16 << 20),
+    (8 * 1024, 8 << 20),
+    (2 * 1024, 4 << 20),
+    (256, 1 << 20),
+];

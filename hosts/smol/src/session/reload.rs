@@ -1,4 +1,4 @@
-//! SIGHUP: another configuration while it runs.
+//! Another configuration while it runs.
 //!
 //! Invariant: the configuration that it has is left only for one that can be carried out. Limits and what comes and
 //! goes change while peers are connected; for what is fixed at a start (memory, state, addresses) it begins
@@ -7,26 +7,19 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 use everseed_node::Limits;
 
-use super::foresee::{ReadConfig, foresee};
+use super::command::SessionLimits;
 use super::item::{ItemStage, LibraryItem};
-use super::library::{Library, Reloaded, stop};
+use super::library::Library;
 use super::room::limits;
 use super::room::{awake, plan_room, room};
 use super::torrents::Torrents;
-use super::watch::Watch;
 use crate::clock::time_of_day;
 use crate::failure::Failure;
-use crate::logging::flood::EVENT;
-use crate::logging::set_log;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
-use crate::options::finding::Weight;
 use crate::options::get::Fetch;
 use crate::options::rates::{self, Moment};
 use crate::options::run::Config;
@@ -34,66 +27,9 @@ use crate::options::seed::SeedArgs;
 use crate::text::size;
 
 impl Library {
-    /// Has the configuration read, and what it names looked at, beside those who are served.
-    pub(super) fn read_config(&self, torrents: &Torrents) {
-        let (args, running) = (self.args.clone(), self.config.clone());
-        let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&torrents.alarm));
-        self.spawner.spawn(async move {
-            let read = smol::unblock(move || {
-                let (config, lines, wrong) = Config::read(&args)?;
-                let found = foresee(&config, &lines, wrong, Some(&running));
-                Ok((config, found))
-            });
-            place.set(Some(read.await));
-            alarm.ring();
-        });
-    }
-
-    /// Goes on with another configuration, unless something in it cannot be carried out.
-    pub(super) fn reload(
-        &mut self,
-        torrents: &mut Torrents,
-        engine: &mut Engine,
-        read: ReadConfig,
-    ) -> Option<Reloaded> {
-        let read = read.map_err(|text| vec![text]).and_then(|(config, found)| {
-            let (waits, wrong): (Vec<_>, Vec<_>) =
-                found.iter().partition(|f| f.weight == Weight::Waits);
-            for finding in waits {
-                log::warn!(target: EVENT, "{}", self.args.tell(finding));
-            }
-            let wrong: Vec<_> = wrong.into_iter().map(|f| self.args.tell(f)).collect();
-            match wrong.is_empty() {
-                true => Ok(config),
-                false => Err(wrong),
-            }
-        });
-        let config = match read {
-            Ok(config) => config,
-            Err(wrong) => {
-                wrong
-                    .iter()
-                    .for_each(|wrong| log::error!(target: EVENT, "{wrong}"));
-                log::error!(target: EVENT, "it goes on with the configuration as it was");
-                return None;
-            }
-        };
-        if !self.takes(&config) {
-            if let Err(error) = program() {
-                log::error!(target: EVENT, "{error}; it goes on with the configuration as it was");
-                return None;
-            }
-            log::warn!(target: EVENT, "the configuration has changed, so it starts anew with it");
-            return Some(Reloaded::Again);
-        }
-        log::warn!(target: EVENT, "the configuration was read");
-        self.take(torrents, engine, config);
-        Some(Reloaded::Taken)
-    }
-
     /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
     /// for it.
-    fn takes(&self, config: &Config) -> bool {
+    pub(super) fn takes(&self, config: &Config) -> bool {
         let now = &self.config;
         let what = |config: &Config| config.download.as_ref().map(Fetch::what);
         let fixed = Config {
@@ -114,10 +50,13 @@ impl Library {
             ..config.clone()
         };
         let mut needed = Plan::default();
+        let named = self.items.iter().filter(|item| item.folder.is_none());
+        let added = named.count().saturating_sub(now.items.len());
         let torrents = match config.watch.is_empty() {
             true => config.items.len(),
             false => awake(config),
         };
+        let torrents = torrents + added;
         plan_room(&mut needed, config, torrents);
         // Fewer are chosen of those that there are.
         let limits = |config: &Config| (config.seed.slots, config.seed.max_peers);
@@ -126,50 +65,6 @@ impl Library {
                 .is_ok_and(|room| room.slots > self.room.slots || room.peers > self.room.peers);
         let room = self.room.has_room_for(&needed) && !more;
         fixed == *now && what(config) == what(now) && room
-    }
-
-    fn take(&mut self, torrents: &mut Torrents, engine: &mut Engine, config: Config) {
-        self.config = config;
-        self.set_limits(torrents, engine);
-        let wanted = &self.config;
-        let same = |managed: &LibraryItem| {
-            let mut items = wanted.items.iter();
-            items.find(|item| item.is_same(&managed.item))
-        };
-        let (mut kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|managed| match &managed.folder {
-                Some(folder) => wanted.watch.contains(folder),
-                None => same(managed).is_some(),
-            });
-        for managed in &mut kept {
-            let goal = match &managed.folder {
-                Some(_) => wanted.download.as_ref(),
-                None => same(managed).and_then(|item| item.fetch.as_deref()),
-            };
-            if let Some(goal) = goal {
-                managed.set_goal(torrents, goal);
-            }
-        }
-        self.items = kept;
-        for managed in gone {
-            stop(torrents, engine, &managed);
-        }
-        self.forget_unwatched(torrents, engine);
-        self.watches = self.config.watch.iter().cloned().map(Watch::new).collect();
-        (self.survey, self.surveying) = (self.survey + 1, false);
-        self.name_items();
-        self.next_poll = Instant::now();
-    }
-
-    /// What may change while peers are connected.
-    fn set_limits(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        self.zone = None;
-        self.mind_rates(engine);
-        self.limit(engine);
-        let args = &self.config.seed;
-        torrents.check = args.check;
-        set_log(args.log);
     }
 }
 
@@ -202,6 +97,14 @@ impl Library {
         log::info!("limits from now on: up {up}, down {down}");
     }
 
+    /// Has other limits hold from now on.
+    pub(super) fn set_limits(&mut self, engine: &mut Engine, limits: SessionLimits) {
+        limits.hold_in(&mut self.config);
+        self.zone = None;
+        self.mind_rates(engine);
+        self.limit(engine);
+    }
+
     fn limit(&self, engine: &mut Engine) {
         let limits = Limits {
             upload_bps: self.rates.0,
@@ -214,7 +117,7 @@ impl Library {
 
 impl LibraryItem {
     /// Seeds it for another time, or calls others for it.
-    fn set_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
+    pub(super) fn set_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
         let Some(fetch) = &mut self.item.fetch else {
             return;
         };
@@ -234,7 +137,7 @@ impl LibraryItem {
                 }
             }
             // It may not be enough any more.
-            ItemStage::Done => self.stage = ItemStage::Ready,
+            ItemStage::Ended(_) => self.stage = ItemStage::Ready,
             _ => {}
         }
     }
@@ -254,7 +157,7 @@ pub(super) fn start_again() -> Failure {
 
 /// The program's file, if it can be started. One that was replaced meanwhile is at its former path; one that was
 /// removed runs on.
-fn program() -> Result<PathBuf, String> {
+pub(super) fn program() -> Result<PathBuf, String> {
     let program = std::env::current_exe().unwrap_or_default();
     let shown = program.to_string_lossy().into_owned();
     let program = match shown.strip_suffix(" (deleted)") {

@@ -52,20 +52,11 @@ impl Library {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 managed.renewal.state = Renewing::Loads(ticket);
-                self.loader.ask(LoadRequest {
-                    ticket,
-                    item: managed.item.clone(),
-                    folder: managed.folder.clone(),
-                    links,
-                    known: false,
-                    asked: managed.folder.is_none(),
-                    mark: None,
+                let request = LoadRequest {
                     running: Some(torrent.info_hash()),
-                    make: self.config.seed.make.clone(),
-                    bad: None,
-                    own_tracker: torrents.reach.own_tracker.clone(),
-                    way: engine.way_out.clone(),
-                });
+                    ..LoadRequest::new(ticket, managed, &self.config, torrents, engine)
+                };
+                self.loader.ask(request);
             }
         }
     }

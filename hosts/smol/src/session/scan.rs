@@ -384,7 +384,7 @@ impl LibraryItem {
         match self.stage {
             ItemStage::Waiting(_) => true,
             ItemStage::Running(_) => true,
-            ItemStage::Done => is_torrent(&self.item.path),
+            ItemStage::Ended(_) => is_torrent(&self.item.path),
             _ => false,
         }
     }

@@ -125,6 +125,11 @@ impl Scout {
         orders.send(order).is_ok()
     }
 
+    /// What it looks at is not looked at any further.
+    pub(super) fn give_up(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// The next thing that was found.
     pub(super) fn next(&self) -> Option<ScoutReport> {
         self.reports.try_recv().ok()
@@ -151,7 +156,7 @@ impl Scout {
 
 impl Drop for Scout {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.give_up();
     }
 }
 

@@ -22,6 +22,15 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
+    /// Nobody looks after it.
+    pub(crate) fn nobody() -> Manager {
+        Manager {
+            socket: None,
+            watchdog: None,
+            status: String::new(),
+        }
+    }
+
     pub(crate) fn of_this_process() -> Manager {
         let socket =
             open().map_err(|error| log::warn!("cannot speak to the service manager: {error}"));

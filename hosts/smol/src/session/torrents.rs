@@ -55,7 +55,10 @@ pub(super) struct Torrents {
 
 impl Torrents {
     /// Tells what others need to know.
-    pub(super) fn introduce(&mut self, sources: &[OpenedTorrent]) -> Result<(), String> {
+    pub(super) fn introduce<'a>(
+        &mut self,
+        sources: impl Iterator<Item = &'a OpenedTorrent>,
+    ) -> Result<(), String> {
         let links = self.reach.links();
         let mut any = false;
         for source in sources {

@@ -1,5 +1,7 @@
 //! Why something cannot be seeded.
 
+use crate::failure::FAILURE;
+
 /// Why something cannot be seeded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Trouble {
@@ -15,11 +17,21 @@ pub(crate) enum Trouble {
     Changed(String),
     /// It is a magnet link whose metadata is not here.
     Unknown(String),
+    /// It was to be begun once, and ends with this exit code.
+    Refused(String, u8),
     /// It belongs to a torrent, and nobody asked for it by name.
     Described(String),
 }
 
 impl Trouble {
+    /// The exit code of what ends with it.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Trouble::Refused(_, code) => *code,
+            _ => FAILURE,
+        }
+    }
+
     /// What to say.
     pub(crate) fn text(self) -> String {
         let (Trouble::Away(text)
@@ -28,6 +40,7 @@ impl Trouble {
         | Trouble::Failed(text)
         | Trouble::Changed(text)
         | Trouble::Unknown(text)
+        | Trouble::Refused(text, _)
         | Trouble::Described(text)) = self;
         text
     }

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use everseed_node::{Event, PeerSource};
 
-use super::library::Reloaded;
 use super::notice::Notice;
-use super::numbers::Numbers;
+use super::numbers::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
 use super::torrents::numbers;
 use super::{SAVE, Session, announcing};
@@ -24,7 +23,7 @@ impl Session {
     /// Runs until a signal asks to stop.
     pub(super) fn run(&mut self) -> io::Result<ExitCode> {
         self.tasks.turn();
-        let goes_on = |s: &Session| !s.again && s.failed.is_none() && !s.goal_reached();
+        let goes_on = |s: &Session| !s.again && !s.stopped && !s.is_all_done();
         while self.turn(CHORES)? == 0 && goes_on(self) {}
         self.torrents.notices.tell(Notice::Ending);
         let code = self.farewell();
@@ -48,10 +47,13 @@ impl Session {
             true => patience.min(PEERS),
             false => patience,
         };
-        let patience = match &self.library {
-            Some(library) => library.patience(patience),
-            None => patience,
+        let patience = match self.ending {
+            true => patience,
+            false => self.library.patience(patience),
         };
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        let watchdog = self.manager.next().map(until);
+        let patience = watchdog.map_or(patience, |watchdog| watchdog.min(patience));
         let engine = Rc::clone(&self.engine);
         let mut engine = engine.borrow_mut();
         let patience = match engine.worker.has_open_files() {
@@ -78,7 +80,8 @@ impl Session {
         let unknown = &mut self.torrents.unknown;
         let known = unknown.mind(&mut engine, &fetched, unspooled);
         if !known.is_empty() {
-            self.begin_known(&mut engine, &known);
+            self.library.fetched(&known);
+            self.torrents.checked = true;
         }
         self.torrents.wakes.extend(wakes);
         for (id, error) in unreadable {
@@ -137,11 +140,8 @@ impl Session {
         self.neighbours
             .mind(&mut engine, shared, state, &self.tasks, finds_nodes, beyond);
         self.chores(&mut engine);
-        let library = self.library.as_mut();
-        match library.and_then(|l| l.mind(&mut self.torrents, &mut engine, &self.listening)) {
-            Some(Reloaded::Again) => self.again = true,
-            Some(Reloaded::Taken) => self.begin_status(),
-            None => {}
+        if !self.ending {
+            self.look_after(&mut engine);
         }
         drop(engine);
         let woken = rung || !web.is_empty() || !announces.is_empty();
@@ -164,21 +164,34 @@ impl Session {
 
 /// What a turn leads to.
 impl Session {
-    /// Another configuration may want the numbers to be shown, or not.
-    fn begin_status(&mut self) {
-        if let Some(library) = &self.library {
-            self.numbers = (self.interval)(library.config.seed.quiet);
+    /// Does what was asked for, and looks after what is.
+    fn look_after(&mut self, engine: &mut Engine) {
+        self.manager.alive(Instant::now());
+        if self.signals.asked() {
+            return;
         }
+        if let Some(hangup) = &self.hangup {
+            if self.signals.reloads() {
+                self.manager.reloading();
+                hangup.read(&self.library.config);
+            }
+            if hangup.mind() {
+                self.manager.ready();
+            }
+        }
+        self.obey_all(engine);
+        if self.again || self.stopped {
+            return;
+        }
+        let (torrents, listening) = (&mut self.torrents, &self.listening);
+        self.library.mind(torrents, engine, listening);
+        self.again |= self.library.outgrown;
     }
 
-    /// Whether `get` has nothing more to do.
-    fn goal_reached(&self) -> bool {
-        if self.library.is_some() {
-            return false;
-        }
-        let engine = self.engine.borrow();
-        let enough = |torrent: &ManagedTorrent| torrent.is_enough(&engine) == Some(true);
-        !self.torrents.managed.is_empty() && self.torrents.managed.iter().all(enough)
+    /// Whether a session that a person started has nothing more to do.
+    fn is_all_done(&self) -> bool {
+        self.library
+            .is_all_done(&self.torrents, &self.engine.borrow())
     }
 
     fn chores(&mut self, engine: &mut Engine) {
@@ -186,10 +199,9 @@ impl Session {
         let now = Instant::now();
         let reach = &mut self.torrents.reach;
         reach.look_up(now, &self.torrents.tracker, &self.tasks);
-        // A service looks after that itself.
-        if self.listening.look_after(engine, now) && self.library.is_none() {
-            let now = engine.now();
-            engine.node.announce_anew(now);
+        if self.listening.look_after(engine, now) {
+            // Whether trackers have to hear of that is seen at once.
+            self.library.next_poll = now;
         }
         for torrent in &mut self.torrents.managed {
             torrent.look(engine, now);
@@ -225,9 +237,17 @@ impl Session {
                 torrent.save(engine, &self.torrents.state);
             }
         }
-        let unknown = self.torrents.unknown.say(engine, self.library.is_some());
+        let unknown = self.torrents.unknown.say(engine, self.library.is_service);
         let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
+        if self.manager.is_there() && now >= self.next_word {
+            self.next_word = now + CHORES;
+            let numbers = Numbers {
+                reachable,
+                ..numbers(engine, torrents)
+            };
+            self.manager.status(in_short(&numbers));
+        }
         if let Some(interval) = self.numbers.filter(|_| now >= self.next_numbers) {
             self.next_numbers = now + interval;
             let numbers = Numbers {

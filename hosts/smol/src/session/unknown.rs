@@ -1,6 +1,7 @@
 //! Torrents of which only a magnet link is here: their metadata is fetched from peers, then they go on as any other.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,21 +17,10 @@ use everseed_node::{Event, Job, MetadataStats, PeerSource};
 use super::fetch;
 use super::trouble::Trouble;
 use crate::async_tasks::Spawner;
-use crate::memory::Plan;
 use crate::net::engine::Engine;
-use crate::options::get::Fetch;
-use crate::options::seed::SeedArgs;
 use crate::storage::spool::Spool;
 use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
-
-/// What `get` needs when the metadata is here.
-pub(super) struct Awaited {
-    pub(super) args: SeedArgs,
-    pub(super) get: Fetch,
-    /// The memory that was lent.
-    pub(super) lent: Plan,
-}
 
 /// One whose metadata is fetched.
 pub(super) struct Unknown {
@@ -70,8 +60,13 @@ impl Unknowns {
         }
     }
 
-    /// Begins to fetch the metadata of a link, unless that has begun.
-    pub(super) fn fetch(&mut self, engine: &mut Engine, given: &Path) -> Result<(), Trouble> {
+    /// Begins to fetch the metadata of a link, unless that has begun. Peers that the owner `named` are called too.
+    pub(super) fn fetch(
+        &mut self,
+        engine: &mut Engine,
+        given: &Path,
+        named: &[SocketAddr],
+    ) -> Result<(), Trouble> {
         if self.all.iter().any(|u| u.given == given) {
             return Ok(());
         }
@@ -106,6 +101,9 @@ impl Unknowns {
             }
         }
         self.call_named(engine, id, &magnet);
+        for &peer in named {
+            engine.tell(Event::Peer(id, peer, PeerSource::User));
+        }
         if trackers.is_empty() && !engine.publicity.dht() {
             log::warn!(
                 "{name}: the link names no tracker, so its peers have to be in the network here, or named by --peer; \

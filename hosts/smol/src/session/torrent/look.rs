@@ -146,6 +146,18 @@ impl ManagedTorrent {
         }
     }
 
+    /// Verifies all of it anew, as somebody asked for that. Nothing of it is sent before it is verified.
+    pub(crate) fn verify(&mut self, engine: &mut Engine) {
+        let Phase::Serving(id) = self.phase else {
+            return;
+        };
+        log::warn!("{}: all of it is checked, as was asked for", self.name());
+        engine.tell(Event::Unreadable(id));
+        engine.forget_files(&self.content);
+        self.rechecked = Some(id);
+        self.check(engine);
+    }
+
     /// Begins a download for whose disk we had to wait.
     pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &StateFolder) {
         if let Some(download) = &mut self.download

@@ -205,6 +205,16 @@ impl ManagedTorrent {
         true
     }
 
+    /// How many tiers of trackers it has.
+    pub(crate) fn tiers(&self) -> usize {
+        self.tiers.len()
+    }
+
+    /// Whether it was downloaded, or is.
+    pub(crate) fn is_download(&self) -> bool {
+        self.download.is_some()
+    }
+
     pub(crate) fn is_away(&self) -> bool {
         matches!(self.phase, Phase::Away(_))
     }

@@ -1,0 +1,240 @@
+//! What a session can be asked to do, while it runs or as its first commands.
+//!
+//! Whoever is in front of it (the three verbs, SIGHUP, watched folders) sends these and hears
+//! [notices](super::Notice); none reaches around them.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use everseed_core::hash::InfoHash;
+
+use crate::alarm::Alarm;
+use crate::options::get::Fetch;
+use crate::options::rates::Rates;
+use crate::options::run::{Config, Item};
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// Seed something, or download it first if it says so. What is there already stays as it is.
+    Add(Box<Item>),
+    /// Be done with something. Its data stays.
+    Remove(Which),
+    /// Send and ask for nothing of it: nobody is told of it until [`Resume`](Command::Resume).
+    Pause(Which),
+    /// Go on with something that was paused.
+    Resume(Which),
+    /// Read all of it from the disk and compare it with its hashes. What is wrong is downloaded again if it is a
+    /// download.
+    Verify(Which),
+    /// Seed something for another time, or call other peers for it.
+    SetGoal(Which, Box<Fetch>),
+    /// Download the torrents of watched folders with another goal.
+    SetFolderGoal(Box<Fetch>),
+    /// Seed what is in a folder and what will be.
+    Watch(PathBuf),
+    /// Be done with a folder and with all that is in it.
+    Unwatch(PathBuf),
+    /// Other limits, which hold at once.
+    SetLimits(Box<SessionLimits>),
+    /// Go on with another configuration: what differs is done, or it starts anew.
+    Reload(Box<Config>),
+    /// End as SIGTERM ends it.
+    Stop,
+}
+
+/// What a command is about.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Which {
+    /// Everything.
+    All,
+    /// The torrent with this info-hash, awake or asleep.
+    Torrent(InfoHash),
+    /// What was added so, whatever its goal is now.
+    Item(Box<Item>),
+    /// What is at this path.
+    Path(PathBuf),
+}
+
+/// The limits of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionLimits {
+    /// Bytes per second up, at most.
+    pub up: Option<u64>,
+    /// Bytes per second down, at most.
+    pub down: Option<u64>,
+    /// Others that hold at some hours; the first that do count.
+    pub rates: Vec<Rates>,
+    /// Peers served at a time; `None` follows the upload capacity.
+    pub slots: Option<u16>,
+    /// Peers connected at a time.
+    pub peers: u16,
+}
+
+impl SessionLimits {
+    /// Those of a configuration.
+    pub(super) fn of(config: &Config) -> SessionLimits {
+        SessionLimits {
+            up: config.seed.up,
+            down: config.down,
+            rates: config.rates.clone(),
+            slots: config.seed.slots,
+            peers: config.seed.max_peers,
+        }
+    }
+
+    /// Makes them those of a configuration.
+    pub(super) fn hold_in(self, config: &mut Config) {
+        config.seed.up = self.up;
+        config.down = self.down;
+        config.rates = self.rates;
+        config.seed.slots = self.slots;
+        config.seed.max_peers = self.peers;
+    }
+}
+
+/// The commands that lead from one configuration to another. Those of a start lead from one that asks for nothing.
+pub(super) fn commands(from: &Config, to: &Config) -> Vec<Command> {
+    let mut commands = Vec::new();
+    if SessionLimits::of(from) != SessionLimits::of(to) {
+        commands.push(Command::SetLimits(Box::new(SessionLimits::of(to))));
+    }
+    if let Some(goal) = to
+        .download
+        .as_ref()
+        .filter(|_| from.download != to.download)
+    {
+        commands.push(Command::SetFolderGoal(Box::new(goal.clone())));
+    }
+    for item in &from.items {
+        let which = || Which::Item(Box::new(item.clone()));
+        match to.items.iter().find(|other| other.is_same(item)) {
+            None => commands.push(Command::Remove(which())),
+            Some(other) if other.fetch != item.fetch => {
+                let goal = other.fetch.clone();
+                commands.extend(goal.map(|goal| Command::SetGoal(which(), goal)));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = from.watch.iter().filter(|watch| !to.watch.contains(watch));
+    commands.extend(gone.cloned().map(Command::Unwatch));
+    let new = to.watch.iter().filter(|watch| !from.watch.contains(watch));
+    commands.extend(new.cloned().map(Command::Watch));
+    let new = to.items.iter().filter(|item| {
+        let mut items = from.items.iter();
+        !items.any(|other| other.is_same(item))
+    });
+    commands.extend(new.map(|item| Command::Add(Box::new(item.clone()))));
+    commands
+}
+
+/// Where commands are left for a session that runs, from any thread.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    waiting: Arc<Mutex<VecDeque<Command>>>,
+    alarm: Arc<Alarm>,
+}
+
+impl Commands {
+    pub(super) fn new(alarm: Arc<Alarm>) -> Commands {
+        Commands {
+            waiting: Arc::default(),
+            alarm,
+        }
+    }
+
+    /// Has a command done at the session's next turn, which comes at once.
+    pub fn send(&self, command: Command) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back(command);
+        drop(waiting);
+        self.alarm.ring();
+    }
+
+    /// The next one.
+    pub(super) fn next(&self) -> Option<Command> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::seed::SeedArgs;
+
+    fn item(path: &str, no_seed: Option<bool>) -> Item {
+        let fetch = no_seed.map(|no_seed| Fetch {
+            no_seed,
+            ..Fetch::default()
+        });
+        Item {
+            path: path.into(),
+            data: None,
+            files: Vec::new(),
+            fetch: fetch.map(Box::new),
+        }
+    }
+
+    fn config(up: u64, watch: &[&str], items: &[Item]) -> Config {
+        let args = SeedArgs {
+            up: Some(up),
+            ..SeedArgs::default()
+        };
+        Config {
+            watch: watch.iter().map(PathBuf::from).collect(),
+            items: items.to_vec(),
+            ..Config::of_seed(args)
+        }
+    }
+
+    #[test]
+    fn a_start_and_changes_are_lists_of_commands() {
+        let (a, b) = (item("a", None), item("b", Some(false)));
+        let enough = item("b", Some(true));
+        let which = |item: &Item| Which::Item(Box::new(item.clone()));
+        let add = |item: &Item| Command::Add(Box::new(item.clone()));
+        let before = config(1, &["x", "y"], &[a.clone(), b.clone()]);
+        let limits = |config: &Config| Command::SetLimits(Box::new(SessionLimits::of(config)));
+        let faster = config(2, &["x", "y"], &[a.clone(), b.clone()]);
+        let goal = Command::SetGoal(which(&b), enough.fetch.clone().unwrap());
+        let table = [
+            (before.without_items(), before.clone(), {
+                let watched = ["x", "y"].map(|folder| Command::Watch(folder.into()));
+                [&watched[..], &[add(&a), add(&b)]].concat()
+            }),
+            (before.clone(), before.clone(), vec![]),
+            (before.clone(), faster.clone(), vec![limits(&faster)]),
+            (
+                before.clone(),
+                config(1, &["y", "z"], &[enough, item("c", None)]),
+                vec![
+                    Command::Remove(which(&a)),
+                    goal,
+                    Command::Unwatch("x".into()),
+                    Command::Watch("z".into()),
+                    add(&item("c", None)),
+                ],
+            ),
+        ];
+        for (from, to, expected) in table {
+            assert_eq!(commands(&from, &to), expected);
+        }
+    }
+
+    #[test]
+    fn commands_come_in_their_order_from_any_thread() {
+        let commands = Commands::new(Alarm::new().unwrap());
+        let theirs = commands.clone();
+        let sent = std::thread::spawn(move || {
+            theirs.send(Command::Pause(Which::All));
+            theirs.send(Command::Resume(Which::All));
+        });
+        sent.join().unwrap();
+        let got = [commands.next(), commands.next(), commands.next()];
+        let (pause, resume) = (Command::Pause(Which::All), Command::Resume(Which::All));
+        assert_eq!(got, [Some(pause), Some(resume), None]);
+    }
+}
