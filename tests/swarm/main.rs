@@ -42,6 +42,7 @@ mod restart;
 mod resume;
 mod service;
 mod serving;
+mod several;
 mod sources;
 mod strangers;
 mod takeover;

@@ -123,7 +123,7 @@ struct Shared {
     loaded: VecDeque<Loaded>,
 }
 
-/// What is done in one after the other: what is only opened, what may have to be fetched from a server, what is
+/// What is done in one after the other: what is only opened, what has to be fetched from a server, what is
 /// hashed.
 #[derive(Default)]
 struct Lane {
@@ -150,7 +150,12 @@ impl Loader {
     pub(super) fn ask(&self, order: LoadRequest) {
         let lane = match &order.item {
             _ if order.known || order.running.is_some() => OPENED,
-            Item { fetch: Some(_), .. } => FETCHED,
+            Item {
+                fetch: Some(_),
+                path,
+                ..
+            } if fetch::is_remote(path) => FETCHED,
+            Item { fetch: Some(_), .. } => OPENED,
             Item { path, .. } if is_torrent(path) => OPENED,
             _ => HASHED,
         };
@@ -188,7 +193,8 @@ impl Loader {
                 };
                 order
             };
-            if at == OPENED && !order.known && !is_given(&order.item.path) {
+            let Item { path, fetch, .. } = &order.item;
+            if at == OPENED && !order.known && fetch.is_none() && !is_given(path) {
                 // A folder of such a name.
                 self.queue(HASHED, order);
                 continue;
