@@ -91,11 +91,12 @@ impl Endpoint {
         hash(self.ip.iter().chain(&port))
     }
 
-    /// A short number for whoever can use this address: itself, or of IPv6 the /64.
+    /// A short number for whoever can use this address: itself, or of IPv6 the /64; in a private network, where
+    /// many hosts share one, the whole address.
     pub(crate) fn source_key(self) -> u32 {
-        match self.family() {
-            Family::V4 => hash(self.ip.iter()),
-            Family::V6 => hash(self.ip.iter().take(8)),
+        match (self.family(), self.is_local()) {
+            (Family::V6, false) => hash(self.ip.iter().take(8)),
+            _ => hash(self.ip.iter()),
         }
     }
 }
@@ -170,10 +171,17 @@ mod tests {
             at("198.51.7.1:1").wide_network()
         );
         assert_ne!(at("192.0.2.1:1").key(), at("192.0.2.1:2").key());
-        assert_eq!(
-            at("192.0.2.1:1").source_key(),
-            at("192.0.2.1:2").source_key()
-        );
+        for (a, b, same) in [
+            ("192.0.2.1:1", "192.0.2.1:2", true),
+            ("192.0.2.1:1", "192.0.2.2:1", false),
+            ("[2001:db8::1]:1", "[2001:db8::2]:1", true),
+            ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false),
+            ("[fd00::1]:1", "[fd00::1]:2", true),
+            ("[fd00::1]:1", "[fd00::2]:1", false),
+        ] {
+            let (a, b) = (at(a), at(b));
+            assert_eq!(a.source_key() == b.source_key(), same, "{a:?} {b:?}");
+        }
         for nobody in [
             "0.0.0.0:1",
             "0.1.2.3:1",

@@ -1,6 +1,6 @@
 //! Who asks too much is not answered.
 //!
-//! A source is an address, or a /64 of IPv6. It may ask [`MOST`] times in [`SPAN`]; whoever asks more is not heard for
+//! A source is an address, or a /64 of IPv6 outside of private networks. It may ask [`MOST`] times in [`SPAN`]; whoever asks more is not heard for
 //! [`SILENCE`]. When more sources ask than there are slots, the one that asked least gives way, so a flood from many
 //! addresses is bounded by the budget of answers alone.
 

@@ -3,12 +3,15 @@
 //! A torrent is due some 25 minutes after its last announce. Of those that are due, the one comes next that has
 //! waited longest for the peers that are known of it: one without any after a minute is as urgent as one with nine after
 //! ten. So torrents that nobody finds come first, and none is left out for ever. An announce that reached nobody
-//! is made again after 5 s, then twice as long each time; a download that found peers looks again after 30 s, then twice as
-//! long each time, unless one of them stays: they may all be gone.
+//! is made again after 5 s, then twice as long each time. One that reached only a few is made again after 30 s, then twice
+//! as long each time: the DHT is small, and if it grows, others will not ask those few. So does a download look again that
+//! found peers, unless one of them stays: they may all be gone.
 
 use core::time::Duration;
 
 use everseed_core::time::Instant;
+
+use super::routes::K;
 
 /// A lent slot for one torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +93,7 @@ impl Turn {
         let (wait, state) = match announced {
             0 => (again(FIRST_RETRY), State::Waits(more)),
             _ if waits => (again(FIRST_HOPE), State::Hopes(more)),
+            _ if usize::from(announced) < K / 2 => (again(FIRST_HOPE), State::Waits(more)),
             _ => {
                 let spread = Duration::from_secs((chance % SPREAD_S).into());
                 (EVERY + spread, State::Waits(0))
@@ -136,7 +140,8 @@ const SPREAD_S: u32 = 180;
 /// The wait after an announce that reached nobody; then it doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// How long a download waits for one of those whom it found, before it looks again; then it doubles.
+/// The wait after an announce that reached few nodes, and of a download for one of those whom it found, before it
+/// looks again; then it doubles.
 const FIRST_HOPE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -185,20 +190,28 @@ mod tests {
     }
 
     #[test]
-    fn what_reached_nobody_is_made_again_soon() {
-        let mut turns = [Turn::OFF];
-        assert_eq!(next(Instant::ZERO, &turns), None);
-        turns[0].start(Instant::ZERO);
-        let (mut now, mut waits) = (Instant::ZERO, std::vec::Vec::new());
-        for _ in 0..11 {
-            let from = now;
-            while next(now, &turns).is_none() {
-                now = now + UNIT;
+    fn what_reached_few_is_made_again_soon() {
+        let table: [(u8, &[u64]); 4] = [
+            (0, &[0, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 1280]),
+            (1, &[0, 30, 60, 120, 240, 480, 960, 1680, 1680]),
+            (3, &[0, 30, 60, 120, 240, 480, 960, 1680, 1680]),
+            (4, &[0, 1500, 1500]),
+        ];
+        for (reached, expected) in table {
+            let mut turns = [Turn::OFF];
+            assert_eq!(next(Instant::ZERO, &turns), None);
+            turns[0].start(Instant::ZERO);
+            let (mut now, mut waits) = (Instant::ZERO, std::vec::Vec::new());
+            for _ in expected {
+                let from = now;
+                while next(now, &turns).is_none() {
+                    now = now + UNIT;
+                }
+                waits.push((now - from).as_secs());
+                turns[0].begun();
+                turns[0].ended(now, reached, 0, false, 0);
             }
-            waits.push((now - from).as_secs());
-            turns[0].begun();
-            turns[0].ended(now, 0, 0, false, 0);
+            assert_eq!(waits, expected, "{reached} nodes");
         }
-        assert_eq!(waits, [0, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 1280]);
     }
 }
