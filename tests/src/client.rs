@@ -101,7 +101,7 @@ impl Client {
         self.start(format!("{self:?} at {listen}"), argv, dir)
     }
 
-    fn dir(self) -> Dir {
+    pub(crate) fn dir(self) -> Dir {
         Dir::new(match self {
             Client::Transmission => "transmission",
             Client::Aria2 => "aria2",
@@ -110,7 +110,7 @@ impl Client {
         })
     }
 
-    fn start(self, name: String, argv: Vec<String>, dir: Dir) -> Download {
+    pub(crate) fn start(self, name: String, argv: Vec<String>, dir: Dir) -> Download {
         let process = Process::start(&name, &argv, &dir.join("log"));
         Download {
             client: self,
@@ -305,7 +305,7 @@ fn libtorrent(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
 }
 
 /// A torrent as clients take it on their command line: its path, or the link that is in it.
-pub(crate) fn name(torrent: &Path) -> String {
+pub fn name(torrent: &Path) -> String {
     magnet(torrent).unwrap_or_else(|| torrent.display().to_string())
 }
 

@@ -15,6 +15,7 @@
 //! | [`archive`] | what a kernel starts with |
 //! | [`client`] | Transmission, aria2, libtorrent and rTorrent |
 //! | [`defaults`] | the same as people have them |
+//! | [`way`] | the same, each by one way to find others alone |
 //! | [`tracker`] | opentracker |
 //! | [`dial`], [`leecher`], [`download`] | many peers that cost next to nothing |
 //! | [`uplink`] | peers of mixed speed that share an uplink |
@@ -48,6 +49,7 @@ pub mod tracker;
 pub mod uplink;
 pub mod usage;
 pub mod watched;
+pub mod way;
 
 use std::time::{Duration, Instant};
 

@@ -3,12 +3,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
+use everseed_tests::PATIENCE;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::process::Process;
 use everseed_tests::seeder::{Getter, Seeder, Setup, make};
-use everseed_tests::{PATIENCE, wait};
 
 /// Nobody is there.
 const DEAD: &str = "http://127.0.0.1:9/announce";
@@ -134,46 +133,6 @@ fn read_only() {
     hub_node.stop();
     let told = std::fs::read(&trace).unwrap();
     assert!(told.windows(7).any(|part| part == b"2:roi1e"));
-}
-
-/// libtorrent finds what everseed seeds, and the other way round.
-#[test]
-fn with_libtorrent() {
-    let net = Net::new();
-    let (hub, dir) = (Dir::new("hub"), Dir::new("seed"));
-    let mut hub = node(&hub, net.addr(Family::V4), None);
-    let content = Content::file("wanted.bin", 4 << 20, 5);
-    let torrent = dir.join("wanted.torrent");
-    let hash = make(content.path(), &torrent, &["-t", DEAD]).to_string();
-    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
-    let known = hub.addr().to_string();
-    let mut seeder = setup.args(ALONE).args(["--dht-node", &known]).start(&dir);
-    let theirs = dir.sub("theirs");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_dht.py");
-    let save_path = theirs.display().to_string();
-    let listen = net.addr(Family::V4).to_string();
-    let argv = [
-        "/usr/bin/python3",
-        script,
-        &listen,
-        &known,
-        &save_path,
-        &link(&hash),
-    ];
-    let argv = argv.map(str::to_owned);
-    let mut client = Process::start("libtorrent", &argv, &dir.join("libtorrent.log"));
-    wait("libtorrent to have it", PATIENCE, || {
-        client.assert_alive();
-        client.output().contains("complete").then_some(())
-    });
-    content.assert_same_in(&theirs, true);
-    seeder.stop();
-    // Now it is the only one.
-    let (code, got) = get(&torrent, net.addr(Family::V4), hub.addr()).end();
-    assert_eq!(code, 0);
-    content.assert_same_in(&got.join("files"), true);
-    drop(client);
-    hub.stop();
 }
 
 /// What is private is never named to a node, while what is public is.

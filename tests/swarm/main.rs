@@ -48,6 +48,7 @@ mod strangers;
 mod takeover;
 mod tools;
 mod trace;
+mod trackerless;
 mod turns;
 mod uplink;
 mod watched;

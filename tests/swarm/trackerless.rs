@@ -1,0 +1,383 @@
+//! Real clients and everseed find each other in one way alone, and download from each other: each client has
+//! something that everseed wants, and wants something that everseed has. No tracker lives.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use everseed_tests::client::{Client, Download, name};
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Neighbour, Net, set_up_ours};
+use everseed_tests::peer::{InfoHash, handshake};
+use everseed_tests::seeder::{Getter, Seeder, Setup, make};
+use everseed_tests::service::Service;
+use everseed_tests::way::{Task, Way};
+use everseed_tests::{PATIENCE, wait};
+
+#[test]
+fn by_the_dht_alone() {
+    meet(Way::Dht, Family::V4);
+}
+
+#[test]
+fn by_the_dht_alone_over_ipv6() {
+    meet(Way::Dht, Family::V6);
+}
+
+#[test]
+fn by_pex_alone() {
+    meet(Way::Pex, Family::V4);
+}
+
+#[test]
+fn by_pex_alone_over_ipv6() {
+    meet(Way::Pex, Family::V6);
+}
+
+#[test]
+fn by_lsd_alone() {
+    meet(Way::Lsd, Family::V4);
+}
+
+#[test]
+fn by_lsd_alone_over_ipv6() {
+    meet(Way::Lsd, Family::V6);
+}
+
+/// Nobody is there.
+const DEAD: &str = "http://127.0.0.1:9/announce";
+
+/// A client, and what it and everseed have for each other.
+struct Pair {
+    client: Client,
+    listen: SocketAddr,
+    ours: Shared,
+    theirs: Shared,
+}
+
+/// Content, its torrent and its link.
+struct Shared {
+    content: Content,
+    hash: InfoHash,
+    torrent: PathBuf,
+    link: PathBuf,
+}
+
+impl Shared {
+    fn new(dir: &Dir, name: &str, seed: u64) -> Shared {
+        let content = Content::file(name, 1 << 20, seed);
+        let torrent = dir.join(format!("{name}.torrent"));
+        let hash = make(content.path(), &torrent, &["-t", DEAD]);
+        let link = dir.join(format!("{name}.magnet"));
+        fs::write(&link, format!("magnet:?xt=urn:btih:{hash}")).unwrap();
+        Shared {
+            content,
+            hash,
+            torrent,
+            link,
+        }
+    }
+
+    /// In the DHT there is only the link.
+    fn name(&self, way: Way) -> &Path {
+        match way {
+            Way::Dht => &self.link,
+            _ => &self.torrent,
+        }
+    }
+}
+
+/// Each client gets from everseed what the others do not know, and everseed from each.
+fn meet(way: Way, family: Family) {
+    let net = Net::new();
+    let place = Place::new(&net, way, family);
+    let dir = Dir::new("trackerless");
+    let pairs: Vec<Pair> = Client::WITH_DEFAULTS
+        .into_iter()
+        .filter(|client| client.knows(way, family))
+        .zip(0..)
+        .map(|(client, n)| Pair {
+            client,
+            listen: place.addr(&net, n),
+            ours: Shared::new(&dir, &format!("for {client:?}"), 2 * n),
+            theirs: Shared::new(&dir, &format!("of {client:?}"), 2 * n + 1),
+        })
+        .collect();
+    let nodes = Nodes::new(&net, way, family);
+    let called = pairs.iter().filter(|pair| pair.client.calls(way));
+    let (home, here) = (Dir::new("seed"), place.ours(&net));
+    let mut seeds = seed(&home, way, here, called.clone(), &nodes);
+    for pair in called {
+        nodes.wait_until_they_know(&pair.ours, here);
+    }
+    let downloads: Vec<Download> = pairs
+        .iter()
+        .map(|pair| {
+            let task = Task {
+                way,
+                listen: pair.listen,
+                nodes: &nodes.addrs,
+                what: &[&pair.theirs.torrent, pair.ours.name(way)],
+                enter: &place.enter,
+            };
+            let fill = |files: &Path| _ = pair.theirs.content.copy_to(files);
+            pair.client.stay_by(&task, &fill)
+        })
+        .collect();
+    let hub = (way == Way::Pex).then(|| Hub::new(net.addr(family), here, &pairs));
+    thread::scope(|scope| {
+        for (pair, mut download) in pairs.iter().zip(downloads) {
+            let (net, place, nodes, hub) = (&net, &place, &nodes, &hub);
+            scope.spawn(move || {
+                nodes.wait_until_they_know(&pair.theirs, pair.listen);
+                let known = nodes.addrs.first().or(hub.as_ref().map(|hub| &hub.addr));
+                let getter = get(way, pair.theirs.name(way), place.ours(net), known);
+                let home = Dir::new("seed");
+                let seeder = (!pair.client.calls(way)).then(|| {
+                    nodes.wait_until_they_know(&pair.ours, pair.listen);
+                    seed(&home, way, place.ours(net), [pair].into_iter(), nodes)
+                });
+                let (code, dir) = getter.end();
+                assert_eq!(code, 0, "exit code of a download from {:?}", pair.client);
+                pair.theirs.content.assert_same_in(&dir.join("files"), true);
+                download.wait_until_complete(&pair.ours.content);
+                drop(seeder);
+            });
+        }
+    });
+    seeds.stop();
+}
+
+/// Where everseed and the clients are.
+struct Place {
+    family: Family,
+    /// Multicast needs an interface that is not the loopback one: the clients are on another machine.
+    neighbour: Option<Neighbour>,
+    enter: Vec<String>,
+    next: AtomicU16,
+}
+
+impl Place {
+    fn new(net: &Net, way: Way, family: Family) -> Place {
+        let neighbour = (way == Way::Lsd).then(|| Neighbour::new(net));
+        if let Some(there) = &neighbour {
+            let mut lines = "route add 239.0.0.0/8 dev there\n".to_owned();
+            for n in 0..Client::WITH_DEFAULTS.len() {
+                lines += &format!("address add 172.16.5.{}/24 dev there\n", 10 + n);
+                lines += &format!("address add fd00:5::{:x}/64 dev there nodad\n", 16 + n);
+            }
+            there.set_up(&lines);
+            set_up_ours(net, "address add fd00:5::1/64 dev here nodad\n");
+        }
+        if (way, family) == (Way::Dht, Family::V6) {
+            // Transmission has no DHT where no way leads into the world.
+            let lines = "address add 2001:db8::1/128 dev lo nodad\nroute add 2000::/3 dev lo\n";
+            set_up_ours(net, lines);
+        }
+        let enter = neighbour.as_ref().map_or(Vec::new(), Neighbour::enter);
+        Place {
+            family,
+            neighbour,
+            enter,
+            next: AtomicU16::new(6881),
+        }
+    }
+
+    /// An address for everseed.
+    fn ours(&self, net: &Net) -> SocketAddr {
+        let port = self.next.fetch_add(1, Ordering::Relaxed);
+        match (&self.neighbour, self.family) {
+            (None, family) => net.addr(family),
+            (_, Family::V4) => SocketAddr::new(Neighbour::OURS, port),
+            (_, Family::V6) => SocketAddr::new("fd00:5::1".parse().unwrap(), port),
+        }
+    }
+
+    fn addr(&self, net: &Net, n: u64) -> SocketAddr {
+        let ip: IpAddr = match (&self.neighbour, self.family) {
+            (None, family) => return net.addr(family),
+            (_, Family::V4) => format!("172.16.5.{}", 10 + n).parse().unwrap(),
+            (_, Family::V6) => format!("fd00:5::{:x}", 16 + n).parse().unwrap(),
+        };
+        SocketAddr::new(ip, 6900 + u16::try_from(n).unwrap())
+    }
+}
+
+/// Nodes of the DHT that are there before. Transmission looks for nobody before it knows nine.
+struct Nodes {
+    addrs: Vec<SocketAddr>,
+    _nodes: Vec<(Seeder, Dir)>,
+}
+
+impl Nodes {
+    fn new(net: &Net, way: Way, family: Family) -> Nodes {
+        let count = if way == Way::Dht { 9 } else { 0 };
+        let content = Content::file("other.bin", 20_000, 7);
+        let mut addrs: Vec<SocketAddr> = Vec::new();
+        let mut nodes = Vec::new();
+        for n in 0..count {
+            let (dir, addr) = (Dir::new("node"), net.addr(family));
+            let data = dir.sub("data").join(format!("other {n}.bin"));
+            fs::copy(content.path(), &data).unwrap();
+            let mut setup = Setup::new(&data, addr).args(only(way));
+            for known in &addrs {
+                setup = setup.args(["--dht-node".to_owned(), known.to_string()]);
+            }
+            nodes.push((setup.start(&dir), dir));
+            addrs.push(addr);
+        }
+        Nodes {
+            addrs,
+            _nodes: nodes,
+        }
+    }
+
+    /// Waits until somebody has told one of them that he has it.
+    fn wait_until_they_know(&self, shared: &Shared, peer: SocketAddr) {
+        let Some(&first) = self.addrs.first() else {
+            return;
+        };
+        let question = [
+            &b"d1:ad2:id20:somebody asks a node9:info_hash20:"[..],
+            &shared.hash.0,
+            b"e1:q9:get_peers1:t1:x1:y1:qe",
+        ]
+        .concat();
+        let known = compact(peer);
+        let socket = UdpSocket::bind((first.ip(), 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let what = format!(
+            "a node of the DHT to know {peer} for {}",
+            shared.content.name()
+        );
+        wait(&what, PATIENCE, || {
+            for node in &self.addrs {
+                let _ = socket.send_to(&question, node);
+            }
+            let mut packet = [0; 2048];
+            let answers = std::iter::from_fn(|| {
+                socket
+                    .recv(&mut packet)
+                    .ok()
+                    .map(|len| packet[..len].to_vec())
+            });
+            let told = answers
+                .into_iter()
+                .any(|answer| answer.windows(known.len()).any(|part| part == known));
+            thread::sleep(Duration::from_millis(200));
+            told.then_some(())
+        });
+    }
+}
+
+/// What everseed is told of how to find others.
+fn only(way: Way) -> [&'static str; 6] {
+    let on = |this| if way == this { "on" } else { "off" };
+    [
+        "--dht",
+        on(Way::Dht),
+        "--pex",
+        on(Way::Pex),
+        "--lsd",
+        on(Way::Lsd),
+    ]
+}
+
+/// It has what is for the clients.
+fn seed<'a>(
+    dir: &Dir,
+    way: Way,
+    listen: SocketAddr,
+    pairs: impl Iterator<Item = &'a Pair>,
+    nodes: &Nodes,
+) -> Seeder {
+    let data = dir.sub("data");
+    let mut torrents = Vec::new();
+    for pair in pairs {
+        pair.ours.content.copy_to(&data);
+        torrents.push(pair.ours.torrent.display());
+    }
+    let mut setup = Setup::new(Path::new(&torrents[0].to_string()), listen)
+        .args(&torrents[1..])
+        .data(&data)
+        .args(only(way));
+    for node in &nodes.addrs {
+        setup = setup.args(["--dht-node".to_owned(), node.to_string()]);
+    }
+    setup.start(dir)
+}
+
+/// Somebody who knows nobody, or one.
+fn get(way: Way, what: &Path, listen: SocketAddr, known: Option<&SocketAddr>) -> Getter {
+    let known = known.map(SocketAddr::to_string);
+    let mut args = only(way).to_vec();
+    args.push("--no-seed");
+    if let Some(known) = &known {
+        let key = if way == Way::Dht {
+            "--dht-node"
+        } else {
+            "--peer"
+        };
+        args.extend([key, known]);
+    }
+    Getter::start(Path::new(&name(what)), listen, Dir::new("get"), &args)
+}
+
+/// A peer that all know, which has nothing, gets next to nothing and tells of everybody.
+struct Hub {
+    addr: SocketAddr,
+    _service: Service,
+    _dir: Dir,
+}
+
+impl Hub {
+    fn new(addr: SocketAddr, seeds: SocketAddr, pairs: &[Pair]) -> Hub {
+        let dir = Dir::new("hub");
+        let files = dir.sub("files").display().to_string();
+        let mut config = "dht = \"off\"\nlsd = \"off\"\ndown = \"1k\"\nup = \"1k\"\n".to_owned();
+        for pair in pairs {
+            let client = pair.listen;
+            // Who does not answer when it begins is called again, and told of, only a minute later.
+            for shared in [&pair.ours, &pair.theirs] {
+                let what = format!("{:?} to answer for {}", pair.client, shared.content.name());
+                wait(&what, PATIENCE, || answers(client, shared.hash).ok());
+            }
+            for (shared, peers) in [
+                (&pair.ours, format!("\"{seeds}\", \"{client}\"")),
+                (&pair.theirs, format!("\"{client}\"")),
+            ] {
+                let torrent = shared.torrent.display();
+                config += &format!(
+                    "[[get]]\ntorrent = \"{torrent}\"\nout = \"{files}\"\npeer = [{peers}]\n"
+                );
+            }
+        }
+        Hub {
+            addr,
+            _service: Service::start(&dir, addr, &config, &[]),
+            _dir: dir,
+        }
+    }
+}
+
+/// Whether somebody answers a handshake.
+fn answers(addr: SocketAddr, hash: InfoHash) -> io::Result<()> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(&handshake(hash, false))?;
+    stream.read_exact(&mut [0; 68])
+}
+
+/// An address as it goes through the DHT.
+fn compact(addr: SocketAddr) -> Vec<u8> {
+    let port = addr.port().to_be_bytes();
+    match addr.ip() {
+        IpAddr::V4(ip) => [&ip.octets()[..], &port].concat(),
+        IpAddr::V6(ip) => [&ip.octets()[..], &port].concat(),
+    }
+}
