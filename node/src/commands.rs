@@ -334,7 +334,7 @@ impl<'m> Node<'m> {
     }
 
     /// Says where the world reaches us, for an address of its family: by that and by their own addresses peers are
-    /// preferred when there is no room for all (BEP 40). The port of IPv4 is what trackers and peers are told.
+    /// preferred when there is no room for all (BEP 40), among those to call and among those connected. The port of IPv4 is what trackers and peers are told.
     pub fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
         self.parts.cx.now = now;
         if addr.is_ipv4() {

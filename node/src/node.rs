@@ -239,8 +239,9 @@ impl<'m> Node<'m> {
     /// seconds, then one of the address with the most such callers if there are more than a quarter, then
     /// who has not been interested for a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
     /// more than its share of the connections loses one to an address with fewer. If there is none
-    /// either, later ones are refused, and a newcomer from a crowded address leaves the last place to
-    /// others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    /// either, the connection of the lowest canonical priority (BEP 40) leaves for a newcomer of a higher one: none that
+    /// is served or serves us, or began less than a minute ago, and only when [`reached_at`](Self::reached_at) was told.
+    /// Later ones are refused, and a newcomer from a crowded address leaves the last place to others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
     pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
         self.parts.cx.now = now;
         self.swarm.accept(&mut self.parts, from)

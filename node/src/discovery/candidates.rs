@@ -190,6 +190,18 @@ impl<'m> Candidates<'m> {
         priority(self.ours[family], addr)
     }
 
+    /// The same, if it is known where the world reaches us by the family of that address.
+    pub(crate) fn priority_if_known(&self, addr: SocketAddr) -> Option<u32> {
+        let family = usize::from(addr.ip().to_canonical().is_ipv6());
+        (!self.ours[family].ip().is_unspecified()).then(|| self.priority(addr))
+    }
+
+    /// Whether the user named the address of this number.
+    pub(crate) fn is_named(&self, slot: u16) -> bool {
+        let candidate = self.slots.get(usize::from(slot));
+        candidate.is_some_and(|candidate| candidate.standing == Standing::Named)
+    }
+
     /// Notes that there may be a peer.
     pub(crate) fn add(&mut self, now: Instant, named: Named) {
         let Named {

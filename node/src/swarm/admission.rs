@@ -3,6 +3,12 @@
 //! Whoever speaks the protocol and wants something is useful, and stays. But seeming so costs
 //! nothing, so no address keeps more places than others while others come: a crowd behind one
 //! address, be it one attacker or a NAT, shrinks until it has no more than the next.
+//!
+//! Among those who are all useful the canonical priority decides (BEP 40), which both ends of a connection compute
+//! alike: it keeps a swarm of full nodes from falling apart into those who came first and those who came late. It
+//! needs to be known where the world reaches us, and holds for all torrents, private ones too, as addresses alone
+//! decide. Nobody leaves on this account who is served or serves us, whom the user named, or who came less than a
+//! minute ago.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -23,6 +29,9 @@ const HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
 
 /// Nobody who is not interested is asked to leave for a newcomer before this.
 const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
+
+/// Nobody is asked to leave for a newcomer of a higher canonical priority before this.
+const PRIORITY_GRACE: Duration = Duration::from_secs(60);
 
 /// So many connections from one address are no crowd yet.
 const COMPANY: usize = 8;
@@ -86,6 +95,7 @@ impl Swarm<'_> {
             .or_else(|| self.of_many_silent(on))
             .or(uninterested)
             .or_else(|| self.of_a_crowd(on, from))
+            .or_else(|| self.of_lower_priority(on, from))
     }
 
     /// Callers who have not finished their handshake, and how many they may be.
@@ -149,6 +159,33 @@ impl Swarm<'_> {
                 conn.upload.uploaded,
             )
         })
+    }
+
+    /// The connection of the lowest canonical priority (BEP 40) of those that may give way, if the newcomer's is higher
+    /// and its address has not many already.
+    fn of_lower_priority(&self, on: &Parts<'_>, from: SocketAddr) -> Option<usize> {
+        let candidates = &on.discovery.candidates;
+        let ours = candidates.priority_if_known(from)?;
+        if self.is_crowd(on, from) {
+            return None;
+        }
+        let named = |conn: &Conn| {
+            conn.link
+                .candidate
+                .is_some_and(|at| candidates.is_named(at))
+        };
+        let may_go = |conn: &Conn| {
+            let serves_us = conn.download.unchoked && conn.download.interested;
+            let old = on.cx.now - conn.link.opened_at >= PRIORITY_GRACE;
+            conn.is_open() && old && !conn.upload.unchoked && !serves_us && !named(conn)
+        };
+        let all = (0..on.cx.peers.len()).filter(|&slot| may_go(&on.cx.peers[slot]));
+        let ranked = all.filter_map(|slot| {
+            let addr = on.cx.peers[slot].link.addr;
+            Some((candidates.priority_if_known(addr)?, slot))
+        });
+        let (lowest, slot) = ranked.min()?;
+        (lowest < ours).then_some(slot)
     }
 
     /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.

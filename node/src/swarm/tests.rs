@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::api::{Have, Identity};
 use crate::discovery::candidates::{Named, PeerSource};
 use crate::parts::small::{LIMITS, parts, peer};
-use crate::peer::{Reason, State};
+use crate::peer::{Conn, Reason, State};
 use crate::swarm::Swarm;
 use crate::wake::Wake;
 
@@ -112,4 +112,82 @@ fn a_candidate_is_called_once() {
     let candidates = &mut parts.discovery.candidates;
     candidates.add(now, named(6882, PeerSource::User));
     assert!(swarm.dial(&mut parts).is_none());
+}
+
+#[test]
+fn the_lowest_priority_gives_way() {
+    type Change = fn(&mut Conn);
+    // What is so of the peer of the lowest priority, and whether it leaves for a newcomer of a higher one.
+    let cases: [(&str, Change, bool); 6] = [
+        ("nothing", |_| (), true),
+        ("served", |conn| conn.upload.unchoked = true, false),
+        (
+            "it serves us",
+            |conn| (conn.download.unchoked, conn.download.interested) = (true, true),
+            false,
+        ),
+        (
+            "it would serve us",
+            |conn| conn.download.unchoked = true,
+            true,
+        ),
+        (
+            "it is new",
+            |conn| conn.link.opened_at = conn.link.opened_at + Duration::from_secs(1),
+            false,
+        ),
+        (
+            "the user named it",
+            |conn| conn.link.candidate = Some(0),
+            false,
+        ),
+    ];
+    for (name, change, leaves) in cases {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        let candidates = &mut parts.discovery.candidates;
+        let named = Named {
+            torrent: id,
+            addr: ([10, 9, 9, 9], 1).into(),
+            source: PeerSource::User,
+            by: None,
+        };
+        candidates.add(parts.cx.now, named);
+        for slot in 0..8 {
+            assert_eq!(peer(&mut parts.cx, id, true), slot);
+            let conn = &mut parts.cx.peers[slot];
+            conn.link.addr = ([60 + slot as u8, 1, 2, 3], 6881).into();
+            conn.upload.interested = true;
+            parts.cx.torrents.get_mut(id).unwrap().conns += 1;
+        }
+        parts.cx.now = parts.cx.now + Duration::from_secs(60);
+        for conn in parts.cx.peers.iter_mut().filter(|c| c.link.addr.is_ipv4()) {
+            conn.upload.choke_changed_at = parts.cx.now;
+        }
+        let (high, low) = {
+            let candidates = &mut parts.discovery.candidates;
+            candidates.set_ours("203.0.113.7:6881".parse().unwrap());
+            let mut all: std::vec::Vec<_> = (1..200u8)
+                .map(|n| ([n, 200, 2, 3], 50_000).into())
+                .collect();
+            all.sort_unstable_by_key(|&addr| candidates.priority(addr));
+            (all[198], all[0])
+        };
+        let lowest = (0..8).min_by_key(|&slot| {
+            let addr = parts.cx.peers[slot].link.addr;
+            parts.discovery.candidates.priority(addr)
+        });
+        let lowest = lowest.unwrap();
+        // The others are served, so that it is about this one.
+        for slot in (0..8).filter(|&slot| slot != lowest) {
+            parts.cx.peers[slot].upload.unchoked = true;
+        }
+        change(&mut parts.cx.peers[lowest]);
+        assert_eq!(swarm.least_useful(&mut parts, low), None, "{name}");
+        let leaver = swarm.least_useful(&mut parts, high);
+        assert_eq!(leaver, leaves.then_some(lowest), "{name}");
+        // By the other family it is not known where we are reached.
+        let other = "[2001:db8::1]:1".parse().unwrap();
+        assert_eq!(swarm.least_useful(&mut parts, other), None, "{name}");
+    }
 }
