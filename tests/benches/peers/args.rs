@@ -17,6 +17,8 @@ installed is named, and its column is empty. Needs root, or a user namespace.
       --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
                        libtorrent-least, aria2, transmission
       --only TEXT      of far and uplink: what has TEXT in its title: `100 ms`
+      --congestion NAME  congestion control of far and uplink, of both ends
+                       (default: cubic)
       --rounds N       rounds of crowd, one, far and uplink, in turn; medians
                        count
       --with OPTIONS   what everseed is started with, instead of
@@ -110,6 +112,10 @@ pub(crate) struct Args {
     pub(crate) rounds: usize,
     /// What the title of a case has, if it is measured.
     only: String,
+    /// The congestion control of lines to far machines.
+    pub(crate) congestion: String,
+    /// The command line, for those who want to do the same.
+    pub(crate) words: Vec<String>,
     /// What everseed is started with, if that is not what is usual.
     with: Option<String>,
     /// And what a case has besides.
@@ -127,6 +133,12 @@ impl Args {
             clients: Client::ALL.to_vec(),
             rounds: 0,
             only: String::new(),
+            congestion: "cubic".to_owned(),
+            words: words
+                .iter()
+                .filter(|word| *word != "--bench")
+                .cloned()
+                .collect(),
             with: None,
             also: Vec::new(),
         };
@@ -142,6 +154,7 @@ impl Args {
                     let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
                     args.rounds = rounds.ok_or("--rounds takes a number from 1")?;
                 }
+                "--congestion" => args.congestion = value()?.to_owned(),
                 "--only" => args.only = value()?.to_owned(),
                 "--with" => args.with = Some(value()?.to_owned()),
                 "-h" | "--help" => return Ok(None),

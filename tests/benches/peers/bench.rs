@@ -15,6 +15,7 @@ use crate::args::{Args, Row};
 use crate::clients::{Client, Running};
 use crate::data::{Set, Torrent};
 use crate::figures::Figure;
+use crate::machine;
 use crate::tracker;
 
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Bench {
     sets: HashMap<u64, Set>,
     pub(crate) tracker: String,
     start: Instant,
+    /// How busy the machine was before.
+    pub(crate) load: String,
 }
 
 /// A client that is ready to serve.
@@ -78,6 +81,7 @@ impl Bench {
             sets: HashMap::new(),
             tracker,
             start: Instant::now(),
+            load: machine::load(),
         };
         for (client, package) in missing {
             let title = client.title();

@@ -96,7 +96,7 @@ impl Case {
         let way = Way::new(round_trip, self.rate_mbps * 1_000_000).losing(self.loss_ppm);
         let far = Far::new(&bench.net, way);
         // As with the others: what the system defaults to may be one that not all have.
-        far.use_congestion_control(&bench.net, "cubic");
+        far.use_congestion_control(&bench.net, &bench.args.congestion);
         far
     }
 }

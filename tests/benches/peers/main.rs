@@ -9,7 +9,7 @@
 //! | [`data`], [`tracker`] | what is seeded |
 //! | [`bench`] | a run: its network, its clients, its results |
 //! | [`serving`], [`far`], [`uplink`], [`idle`], [`start`] | the measurements |
-//! | [`figures`], [`table`] | what they are called, their goals, and how they are shown |
+//! | [`figures`], [`table`], [`machine`] | what they are called, their goals, and how they are shown |
 //!
 //! It measures from outside, by `/proc` and `ss`. Everything is on loopback in a network of its own with
 //! the content in the page cache, and part of what receiving costs is counted as the sender's there: only
@@ -23,6 +23,7 @@ mod far;
 mod figures;
 mod floor;
 mod idle;
+mod machine;
 mod serving;
 mod start;
 mod table;

@@ -1,14 +1,26 @@
-//! The results in Markdown: medians, and beside them the least and the most if there were several rounds.
+//! The results in Markdown, with what they are of: medians, and beside them the least and the most if there were several rounds.
 
 use std::fmt::Write;
 
 use crate::bench::Bench;
 use crate::clients::Client;
 use crate::figures::{Figure, Goal};
+use crate::machine;
 
 /// Both tables: everseed, its goals and the best of others; and everybody.
 pub(crate) fn show(bench: &Bench) -> String {
-    let mut out = String::from("\n| | everseed | goal | best of others |\n|---|---|---|---|\n");
+    let rounds = match bench.args.rounds {
+        1 => "one round".to_owned(),
+        rounds => format!("medians of {rounds} rounds, with the least and the most"),
+    };
+    let mut out = format!(
+        "\nOn {}; load {} before and {} after; {rounds}:\n\n    {}\n",
+        machine::machine(),
+        bench.load,
+        machine::load(),
+        machine::command(&bench.args)
+    );
+    out += "\n| | everseed | goal | best of others |\n|---|---|---|---|\n";
     for figure in measured(bench) {
         let ours = spread(bench.values(figure, Client::Everseed));
         let (goal, missed) = goal(bench, figure);

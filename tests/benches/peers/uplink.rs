@@ -51,7 +51,11 @@ pub(crate) fn uplink(bench: &mut Bench, client: Client) -> Result<(), String> {
         .collect();
     let result = wanted.into_iter().try_for_each(|(number, case)| {
         let way = Way::new(Duration::from_millis(40), RATE * 8);
-        let far = (!case.by_limit).then(|| Far::new(&bench.net, way));
+        let far = (!case.by_limit).then(|| {
+            let far = Far::new(&bench.net, way);
+            far.use_congestion_control(&bench.net, &bench.args.congestion);
+            far
+        });
         if case.by_limit {
             bench.args.also = vec!["--up".to_owned(), RATE.to_string()];
         }
