@@ -481,7 +481,8 @@ impl<'m> Node<'m> {
             }
         }
         if len > 0 {
-            self.parts.cx.peers[slot].link.last_sent_at = now;
+            let conn = &mut self.parts.cx.peers[slot];
+            (conn.link.last_sent_at, conn.upload.offered_at) = (now, None);
         }
         self.parts.cx.peers.make_ready(slot);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Setup, World};
 use everseed_core::geometry::BLOCK;
-use everseed_node::{Have, Limits};
+use everseed_node::{Have, Limits, Reason};
 
 /// 20 Mbit/s.
 const RATE: u64 = 2_500_000;
@@ -197,6 +197,28 @@ fn a_newcomer_has_a_block_soon() {
             crowd.run(Duration::from_secs(3));
         }
     }
+}
+
+/// Who stopped reading has its slot no longer than it takes to see that, though the limit has others wait too; and is
+/// let go.
+#[test]
+fn who_reads_nothing_holds_no_slot() {
+    let mut crowd = crowd(Some(RATE), Some(4));
+    let stuck: Vec<_> = (0..4).map(|_| crowd.join(Pace::Stops)).collect();
+    crowd.run(Duration::from_secs(1));
+    let others: Vec<_> = (0..8).map(|_| crowd.join(Pace::Full)).collect();
+    crowd.run(Duration::from_secs(45));
+    let served = |crowd: &Crowd, of: &[usize]| {
+        let unchoked = |peer: &&usize| crowd.world.peers[**peer].unchoked;
+        of.iter().filter(unchoked).count()
+    };
+    assert_eq!(served(&crowd, &others), 4);
+    crowd.run(Duration::from_secs(60));
+    for &peer in &stuck {
+        let addr = crowd.world.peers[peer].addr;
+        assert_eq!(crowd.world.closed.get(&addr), Some(&Reason::Stalled));
+    }
+    assert_eq!(crowd.world.closed.len(), stuck.len());
 }
 
 /// Newcomers who come all the time leave their turn to those who were there before, and crowds of one address have

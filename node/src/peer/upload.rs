@@ -24,6 +24,8 @@ pub(crate) struct UploadSide {
     pub(crate) queue_full: bool,
     /// The piece that has to be verified before anything more can be sent.
     pub(crate) awaits_verify: Option<PieceIndex>,
+    /// Since when a block could go out and the peer takes nothing, if that is so.
+    pub(crate) offered_at: Option<Instant>,
     /// Bytes of blocks that were sent to it, and how many at the last choking round.
     pub(crate) uploaded: u64,
     pub(crate) uploaded_before: u64,
@@ -49,6 +51,7 @@ impl UploadSide {
         requests: List::EMPTY,
         queue_full: false,
         awaits_verify: None,
+        offered_at: None,
         uploaded: 0,
         uploaded_before: 0,
         to_suggest: None,

@@ -9,6 +9,7 @@ use crate::parts::Parts;
 use crate::peer::{Reason, State};
 use crate::swarm::Swarm;
 use crate::swarm::outbound::keep_alive_due;
+use crate::upload::choking::refuses;
 use crate::wake::Wake;
 
 /// How often connections are looked at while there are any.
@@ -74,7 +75,8 @@ impl Swarm<'_> {
             State::Open
                 if owed
                     && on.cx.now - conn.link.last_sent_at > STALL_TIMEOUT
-                    && !on.cx.wakes.has(Wake::SendAtRate)
+                    && (!on.cx.wakes.has(Wake::SendAtRate)
+                        || refuses(on.cx.now, conn, STALL_TIMEOUT))
                     && conn.upload.awaits_verify.is_none() =>
             {
                 Some(Reason::Stalled)

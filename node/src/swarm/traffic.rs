@@ -71,6 +71,9 @@ impl Swarm<'_> {
             return None;
         }
         if anything {
+            if body {
+                on.cx.peers[slot].upload.offered_at.get_or_insert(on.cx.now);
+            }
             return Some(Action::Transmit { conn });
         }
         let torrent = on.cx.peers[slot].link.torrent?;

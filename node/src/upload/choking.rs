@@ -126,7 +126,12 @@ fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
         && conn.upload.uploaded == conn.upload.uploaded_before
         && now - conn.upload.choke_changed_at >= 2 * ROUND
         && conn.upload.awaits_verify.is_none()
-        && !(asks && throttled)
+        && !(asks && throttled && !refuses(now, conn, ROUND))
+}
+
+/// Whether a peer has taken nothing for so long though it could have had a block.
+pub(crate) fn refuses(now: Instant, conn: &Conn, time: Duration) -> bool {
+    (conn.upload.offered_at).is_some_and(|offered_at| now - offered_at >= time)
 }
 
 /// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so

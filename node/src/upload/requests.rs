@@ -40,7 +40,7 @@ impl Upload<'_> {
             };
         }
         if conn.upload.requests.len() == 0 {
-            conn.link.last_sent_at = cx.now;
+            (conn.link.last_sent_at, conn.upload.offered_at) = (cx.now, None);
         }
         let hinted = conn.upload.last_suggested == Some(block.index);
         let again = conn.upload.recent_pieces.contains(&block.index);
