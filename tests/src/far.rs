@@ -28,6 +28,8 @@ pub struct Way {
     pub rate_bps: u64,
     /// Packets of a million that are lost, each way.
     pub loss_ppm: u32,
+    /// Which packets are lost: the same number, the same packets.
+    pub chance: u64,
     /// Bytes that may wait for the line; a packet that finds more is dropped.
     pub queue: u64,
 }
@@ -40,14 +42,19 @@ impl Way {
             round_trip,
             rate_bps,
             loss_ppm: 0,
+            chance: 0,
             queue: u64::try_from(on_its_way).expect("a line of this world"),
         }
     }
 
-    /// One that loses so many packets of a million.
+    /// One that loses so many packets of a million; others with another number.
     #[must_use]
-    pub fn losing(self, loss_ppm: u32) -> Way {
-        Way { loss_ppm, ..self }
+    pub fn losing(self, loss_ppm: u32, chance: u64) -> Way {
+        Way {
+            loss_ppm,
+            chance,
+            ..self
+        }
     }
 }
 
@@ -181,17 +188,17 @@ struct Line {
     packets: VecDeque<(Instant, Vec<u8>)>,
     /// When the last of them has left.
     free_at: Instant,
-    /// Which packets are lost is the same each time.
+    /// By which it is decided what is lost.
     chance: u64,
 }
 
 impl Line {
-    fn new(way: Way, chance: u64) -> Line {
+    fn new(way: Way, direction: u64) -> Line {
         Line {
             way,
             packets: VecDeque::new(),
             free_at: Instant::now(),
-            chance,
+            chance: 2 * way.chance + direction,
         }
     }
 
@@ -231,7 +238,7 @@ impl Line {
 
 /// Carries packets between the devices until it is told to stop.
 fn carry(way: Way, ends: [OwnedFd; 2], stop: &AtomicBool) {
-    let mut lines = [Line::new(way, 1), Line::new(way, 2)];
+    let mut lines = [Line::new(way, 0), Line::new(way, 1)];
     let mut packet = [0; 2 * MTU];
     while !stop.load(Ordering::Relaxed) {
         if lines.iter().all(|line| line.packets.is_empty()) {

@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     sets: HashMap<u64, Set>,
     pub(crate) tracker: String,
     start: Instant,
+    /// The number of the round, by which lines choose what they lose: what is lucky for one is so for all.
+    pub(crate) round: u64,
     /// How busy the machine was before.
     pub(crate) load: String,
 }
@@ -81,6 +83,7 @@ impl Bench {
             sets: HashMap::new(),
             tracker,
             start: Instant::now(),
+            round: 0,
             load: machine::load(),
         };
         for (client, package) in missing {

@@ -93,7 +93,8 @@ impl Case {
     /// Its line, with what is behind it.
     fn lay(&self, bench: &Bench) -> Far {
         let round_trip = Duration::from_millis(self.round_trip_ms);
-        let way = Way::new(round_trip, self.rate_mbps * 1_000_000).losing(self.loss_ppm);
+        let way =
+            Way::new(round_trip, self.rate_mbps * 1_000_000).losing(self.loss_ppm, bench.round);
         let far = Far::new(&bench.net, way);
         // As with the others: what the system defaults to may be one that not all have.
         far.use_congestion_control(&bench.net, &bench.args.congestion);

@@ -58,6 +58,7 @@ fn run(args: Args) -> ExitCode {
     let mut bench = Bench::new(args);
     for round in 0..bench.args.rounds {
         eprintln!("round {} of {}", round + 1, bench.args.rounds);
+        bench.round = round as u64;
         for row in Row::ALL {
             // What hardly differs from time to time is measured once.
             if bench.args.has(row) && (round == 0 || row.repeats()) {
