@@ -10,12 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use everseed_tests::client::{Client, Download, name};
-use everseed_tests::content::Content;
+use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Neighbour, Net, set_up_ours};
 use everseed_tests::peer::{InfoHash, handshake};
+use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Getter, Seeder, Setup, make};
 use everseed_tests::service::Service;
+use everseed_tests::tracker::Opentracker;
 use everseed_tests::way::{Task, Way};
 use everseed_tests::{PATIENCE, wait};
 
@@ -47,6 +49,63 @@ fn by_lsd_alone() {
 #[test]
 fn by_lsd_alone_over_ipv6() {
     meet(Way::Lsd, Family::V6);
+}
+
+/// The only tracker is killed while somebody downloads, who goes on; and who comes after that, everseed or libtorrent,
+/// finds the others in the DHT, or by the one peer that it knows.
+#[test]
+fn the_tracker_dies() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let content = Content::file("orphaned.bin", 4 << 20, 20);
+    let (tracker, torrent) = (net.addr(Family::V4), dir.join("orphaned.torrent"));
+    let announce = format!("http://{tracker}/announce");
+    let hash = make(content.path(), &torrent, &["-t", &announce]);
+    let mut tracker = Opentracker::start(tracker, &[hash]);
+    let nodes = Nodes::new(&net, Way::Dht, Family::V4);
+    let known = nodes.addrs[0].to_string();
+    let here = net.addr(Family::V4);
+    let mut seeder = Setup::new(&torrent, here)
+        .data(content.parent())
+        .args(["--lsd", "off", "--dht-node", &known])
+        .up_bps(Some(1 << 20))
+        .start(&dir);
+    let start = |args: &[&str]| {
+        let args = [&["--no-seed", "--lsd", "off"], args].concat();
+        let listen = net.addr(Family::V4);
+        let getter = Getter::start(&torrent, listen, Dir::new("get"), &args);
+        (listen.to_string(), getter)
+    };
+    // It knows the tracker alone.
+    let (_, getter) = start(&["--dht", "off", "--pex", "off"]);
+    let got = getter.files();
+    wait("a part of it", PATIENCE, || {
+        (allocated(&got) > 1 << 19).then_some(())
+    });
+    tracker.process().signal(Signal::KILL);
+    tracker.process().wait(PATIENCE);
+    assert!(allocated(&got) < 4 << 20, "it was complete before");
+    let mut getters = vec![getter];
+    getters.push(start(&["--pex", "off", "--dht-node", &known]).1);
+    let (hub, mut slow) = start(&["--dht", "off", "--peer", &here.to_string(), "--down", "1k"]);
+    slow.wait_for("listening: ");
+    getters.push(start(&["--dht", "off", "--peer", &hub]).1);
+    let task = Task {
+        way: Way::Dht,
+        listen: net.addr(Family::V4),
+        nodes: &nodes.addrs,
+        what: &[&torrent],
+        enter: &[],
+    };
+    let mut download = Client::Libtorrent.stay_by(&task, &|_| {});
+    for getter in getters {
+        let (code, dir) = getter.end();
+        assert_eq!(code, 0);
+        content.assert_same_in(&dir.join("files"), true);
+    }
+    download.wait_until_complete(&content);
+    slow.stop();
+    seeder.stop();
 }
 
 /// Nobody is there.
