@@ -1,13 +1,15 @@
 //! Places for torrents that are not enough for all: what is of no use at the moment makes room.
 
-use std::fs;
+use std::fs::{self, File};
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::age;
+use everseed_tests::{PATIENCE, wait};
 
 /// Places for two torrents, taken by downloads that nobody seeds: one that can be downloaded has its turn all the same.
 #[test]
@@ -61,4 +63,48 @@ fn among_dead_ones(download: bool) {
     }
     service.stop();
     seeder.stop();
+}
+
+/// While a long torrent is made, a short one does not wait for its end, nor does who wakes one that sleeps.
+#[test]
+fn a_long_making_keeps_nobody_waiting() {
+    let net = Net::new();
+    let dir = Dir::new("run");
+    let share = dir.sub("share");
+    let contents = ["x.bin", "y.bin"].map(|name| Content::file(name, 100_000, 3));
+    for content in &contents {
+        content.copy_to(&share);
+    }
+    let listen = net.addr(Family::V4);
+    let config = format!("watch = \"{}\"\ntorrents = 1\n", share.display());
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    let hashes = wait("both to be known", PATIENCE, || {
+        let output = service.process.output();
+        let lines = output.lines().filter_map(|l| l.strip_prefix("info-hash: "));
+        let hashes: Vec<_> = lines.map(InfoHash::parse).collect();
+        (hashes.len() == 2).then_some(hashes)
+    });
+    // A sparse file, so that it takes no room; hashing it takes its time.
+    let long = File::create(share.join("a long one")).unwrap();
+    long.set_len(64 << 30).unwrap();
+    let read = |service: &Service| -> u64 { service.process.of_proc("io", "rchar:") };
+    let before = read(&service);
+    wait("the long one to be hashed", PATIENCE, || {
+        (read(&service) > before + (64 << 20)).then_some(())
+    });
+    for hash in hashes {
+        let mut peer = Peer::unchoked(listen, hash, true);
+        peer.request(0, 0, 16384);
+        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    }
+    assert!(!service.process.output().contains("a long one"));
+    fs::write(share.join("short"), [7; 50_000]).unwrap();
+    wait("the short one", 2 * PATIENCE, || {
+        let output = service.process.output();
+        service.process.assert_alive();
+        output.contains("short").then_some(())
+    });
+    let output = service.process.output();
+    assert!(!output.contains("a long one"), "{output}");
+    service.stop();
 }

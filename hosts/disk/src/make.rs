@@ -159,6 +159,12 @@ pub fn make(
     })
 }
 
+/// Bytes that [`make`] would hash, if that can be told.
+pub fn total(path: &Path, options: &Options) -> Option<u64> {
+    let source = Source::find(path, Path::new(""), options, &mut |_| {});
+    source.ok().map(|source| source.total())
+}
+
 /// Whether a torrent made of `path` now would have the same info-hash as `content` has, were the bytes of
 /// the files the same; they are not looked at. But a few that it does not list are read, as what cannot be read
 /// was left out, and would be again.

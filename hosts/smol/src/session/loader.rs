@@ -1,16 +1,19 @@
 //! Opens and makes torrents for a service beside the thread that serves, as hashing a disk takes hours.
 //!
 //! There is a thread for each [`Lane`], so that what is only opened waits for no disk to be hashed and for no
-//! server to answer. A thread ends when there is nothing left to do.
+//! server to answer, and what somebody asked for who wants to be served comes first. What is hashed is interleaved:
+//! in the middle of something long what is shorter than its rest is made. A thread ends when there is nothing left to do.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::make::Options;
+use everseed_disk::make::{self, Options};
 use everseed_disk::{Content, Links, check, read_torrent, resolve};
 
 use super::fetch::{self, DISK_FULL, Download};
@@ -87,6 +90,11 @@ impl LoadRequest {
             way: engine.way_out.clone(),
         }
     }
+
+    /// Whether it is asleep and somebody wants to be served.
+    fn is_wake_up(&self) -> bool {
+        self.mark.is_some()
+    }
 }
 
 /// What became of it.
@@ -127,9 +135,23 @@ struct Shared {
 /// hashed.
 #[derive(Default)]
 struct Lane {
-    orders: VecDeque<LoadRequest>,
+    orders: VecDeque<Queued>,
     running: bool,
+    /// How many of what it does wait in the middle for another.
+    depth: usize,
 }
+
+struct Queued {
+    order: LoadRequest,
+    /// Bytes that are to be hashed for it, once that was looked at.
+    total: Option<u64>,
+}
+
+/// How often it is looked whether something shorter waits.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How many wait at most in the middle, each for one that is shorter.
+const DEEPEST: usize = 4;
 
 const LANES: usize = 3;
 const OPENED: usize = 0;
@@ -149,7 +171,7 @@ impl Loader {
     /// Has something opened.
     pub(super) fn ask(&self, order: LoadRequest) {
         let lane = match &order.item {
-            _ if order.known || order.running.is_some() => OPENED,
+            _ if order.known || order.running.is_some() || order.is_wake_up() => OPENED,
             Item {
                 fetch: Some(_),
                 path,
@@ -169,7 +191,16 @@ impl Loader {
 
     fn queue(&self, at: usize, order: LoadRequest) {
         let lane = &mut lock(&self.shared).lanes[at];
-        lane.orders.push_back(order);
+        let first = at == OPENED && order.is_wake_up();
+        let queued = Queued { order, total: None };
+        match first {
+            true => {
+                let wake_ups = lane.orders.iter();
+                let behind = wake_ups.take_while(|q| q.order.is_wake_up()).count();
+                lane.orders.insert(behind, queued);
+            }
+            false => lane.orders.push_back(queued),
+        }
         if lane.running {
             return;
         }
@@ -187,21 +218,90 @@ impl Loader {
         loop {
             let order = {
                 let lane = &mut lock(&self.shared).lanes[at];
-                let Some(order) = lane.orders.pop_front() else {
+                let Some(queued) = lane.orders.pop_front() else {
                     lane.running = false;
                     return;
                 };
-                order
+                queued.order
             };
             let Item { path, fetch, .. } = &order.item;
             if at == OPENED && !order.known && fetch.is_none() && !is_given(path) {
-                // A folder of such a name.
-                self.queue(HASHED, order);
-                continue;
+                // A folder of such a name, or what has to be made anew though it slept.
+                if !order.is_wake_up() || !self.is_still_known(&order) {
+                    self.queue(HASHED, order);
+                    continue;
+                }
             }
-            let loaded = self.load(order);
-            lock(&self.shared).loaded.push_back(loaded);
-            self.alarm.ring();
+            self.carry_out(order);
+        }
+    }
+
+    fn carry_out(&self, order: LoadRequest) {
+        let loaded = self.load(order);
+        lock(&self.shared).loaded.push_back(loaded);
+        self.alarm.ring();
+    }
+
+    /// Whether what slept can be opened without being hashed, or needs not be opened at all.
+    fn is_still_known(&self, order: &LoadRequest) -> bool {
+        let path = &order.item.path;
+        order.mark != settle_mark(path, || false)
+            || is_there(&order.item, &self.state).is_err()
+            || opener(self, order, None).known(path).is_some()
+    }
+
+    /// In the middle of something of which so many bytes are left to be hashed: makes what is shorter and waits,
+    /// if that is due. Then the former goes on for an eighth of the time that took at least.
+    fn between(&self, left: u64, next: &Cell<Instant>) {
+        let begin = Instant::now();
+        if begin < next.get() {
+            return;
+        }
+        next.set(begin + LOOK);
+        let Some(order) = self.shorter(left) else {
+            return;
+        };
+        self.carry_out(order);
+        lock(&self.shared).lanes[HASHED].depth -= 1;
+        let now = Instant::now();
+        next.set(now + (now - begin) / 8);
+    }
+
+    /// The shortest that waits to be hashed, if it is shorter than `left`.
+    fn shorter(&self, left: u64) -> Option<LoadRequest> {
+        loop {
+            let unknown = {
+                let mut shared = lock(&self.shared);
+                let lane = &mut shared.lanes[HASHED];
+                if lane.depth == DEEPEST {
+                    return None;
+                }
+                let unknown = lane.orders.iter().find(|queued| queued.total.is_none());
+                match unknown {
+                    Some(queued) => {
+                        let order = &queued.order;
+                        (order.ticket, order.item.path.clone(), order.make.clone())
+                    }
+                    None => {
+                        let totals = lane.orders.iter().enumerate();
+                        let shortest = totals.min_by_key(|(_, queued)| queued.total)?;
+                        let (at, Queued { total, .. }) = shortest;
+                        if total.is_none_or(|total| total >= left) {
+                            return None;
+                        }
+                        lane.depth += 1;
+                        return lane.orders.remove(at).map(|queued| queued.order);
+                    }
+                }
+            };
+            // The lock is not held while a disk is looked at.
+            let (ticket, path, options) = unknown;
+            let total = make::total(&path, &options).unwrap_or(u64::MAX);
+            let lane = &mut lock(&self.shared).lanes[HASHED];
+            let known = lane.orders.iter_mut().find(|q| q.order.ticket == ticket);
+            if let Some(queued) = known {
+                queued.total = Some(total);
+            }
         }
     }
 
@@ -281,6 +381,7 @@ fn opener<'a>(
         make: &order.make,
         own_tracker: &order.own_tracker,
         notices: &loader.notices,
+        between: None,
     }
 }
 
@@ -350,10 +451,13 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     let original = original.filter(|path| path.is_absolute() || path.is_file());
     let original = original.map(std::path::absolute).and_then(Result::ok);
     let original = original.as_deref();
+    let next = Cell::new(Instant::now());
+    let between = |left| loader.between(left, &next);
     let mut opener = opener(loader, order, original);
     if kept.is_some() {
         opener.within = None;
     }
+    opener.between = Some(&between);
     let mut source = opener.open(kept.as_ref().unwrap_or(path))?;
     if !order.once {
         source = looked_at(source);

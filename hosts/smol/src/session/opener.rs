@@ -84,6 +84,8 @@ pub(crate) struct TorrentOpener<'a> {
     /// The built-in tracker's announce URL.
     pub(crate) own_tracker: &'a str,
     pub(crate) notices: &'a Notices,
+    /// Called again and again while a torrent is made, with the bytes that are still to be hashed.
+    pub(crate) between: Option<&'a dyn Fn(u64)>,
 }
 
 impl TorrentOpener<'_> {
@@ -444,7 +446,12 @@ impl TorrentOpener<'_> {
                 // Who names what is taken knows that the rest is not.
                 Report::Skipped(_, Skipped::NotIncluded) => not_included += 1,
                 Report::Skipped(path, why) => self.notices.tell(Notice::LeftOut(path, why)),
-                Report::Hashed { done, total } => self.notices.tell(Notice::Hashed(done, total)),
+                Report::Hashed { done, total } => {
+                    self.notices.tell(Notice::Hashed(done, total));
+                    if let Some(between) = self.between {
+                        between(total.saturating_sub(done));
+                    }
+                }
             },
         );
         self.notices.tell(Notice::HashingEnded);
