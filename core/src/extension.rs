@@ -1,7 +1,7 @@
 //! The extended handshake (BEP 10), with `upload_only` (BEP 21).
 //!
-//! Each side sends one dictionary after the handshake. Ours ([`Hello`]) names the extensions by which `info` is handed
-//! out (BEP 9) and peers tell of peers (BEP 11); of a peer's ([`Handshake`]) is kept what is used or shown here.
+//! Each side sends one dictionary after the handshake. Ours, an [`OurHandshake`], names the extensions by which `info`
+//! is handed out (BEP 9) and peers tell of peers (BEP 11). Of a peer's, a [`PeerHandshake`] keeps what is used here.
 //! Unknown keys, and known ones with a value of the wrong type, are passed over: a peer that says one
 //! thing badly may be fine otherwise.
 
@@ -16,7 +16,7 @@ use crate::text::{Bytes, printable};
 
 /// What a peer tells in its extended handshake.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Handshake {
+pub struct PeerHandshake {
     /// It will never download (BEP 21).
     pub upload_only: bool,
     /// The id by which it wants the messages of BEP 9, if at all.
@@ -39,9 +39,9 @@ pub struct Handshake {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotBencoded;
 
-impl Handshake {
+impl PeerHandshake {
     /// Reads a handshake: the payload after the extended message's id 0.
-    pub fn decode(bytes: &[u8]) -> Result<Handshake, NotBencoded> {
+    pub fn decode(bytes: &[u8]) -> Result<PeerHandshake, NotBencoded> {
         read(bytes).map_err(|_| NotBencoded)
     }
 }
@@ -57,9 +57,9 @@ pub enum Metadata {
     Offered(u32),
 }
 
-/// What we tell.
+/// What we tell a peer in our extended handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Hello<'a> {
+pub struct OurHandshake<'a> {
     /// The TCP port on which we can be reached; 0 if on none.
     pub port: u16,
     /// Requests that may wait here at a time.
@@ -74,8 +74,8 @@ pub struct Hello<'a> {
     pub client: &'a str,
 }
 
-impl Hello<'_> {
-    /// Writes the payload; answers with its length in bytes, at most [`HELLO_MAX`], or `None` when
+impl OurHandshake<'_> {
+    /// Writes the payload; answers with its length in bytes, at most [`OUR_HANDSHAKE_MAX`], or `None` when
     /// `out` has no room.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Bytes::new(out);
@@ -104,8 +104,8 @@ impl Hello<'_> {
 /// Bytes of our name that are told.
 pub const MAX_CLIENT: usize = 32;
 
-/// The longest [`Hello`] in bytes.
-pub const HELLO_MAX: usize = 176;
+/// The longest [`OurHandshake`] in bytes.
+pub const OUR_HANDSHAKE_MAX: usize = 176;
 
 /// As much of a name as is told, cut between characters.
 fn front(client: &str) -> &str {
@@ -116,8 +116,8 @@ fn front(client: &str) -> &str {
     client.get(..end.unwrap_or(0)).unwrap_or("")
 }
 
-fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
-    let mut handshake = Handshake::default();
+fn read(bytes: &[u8]) -> Result<PeerHandshake, Error<<&[u8] as ErrorType>::Error>> {
+    let mut handshake = PeerHandshake::default();
     let mut reader: Reader<_> = Reader::new(bytes);
     // Longer than any key that is known, so that none is taken for the start of another.
     let mut key_room = [0; 16];
@@ -146,7 +146,7 @@ fn read(bytes: &[u8]) -> Result<Handshake, Error<<&[u8] as ErrorType>::Error>> {
 /// The ids in the dictionary of a peer's extensions; 0 takes one back (BEP 10).
 fn extensions(
     reader: &mut Reader<&[u8]>,
-    handshake: &mut Handshake,
+    handshake: &mut PeerHandshake,
 ) -> Result<(), Error<<&'static [u8] as ErrorType>::Error>> {
     let mut room = [0; 16];
     reader.dict()?;
@@ -174,7 +174,7 @@ mod tests {
 
     extern crate std;
 
-    const HELLO: Hello<'static> = Hello {
+    const OURS: OurHandshake<'static> = OurHandshake {
         port: 6881,
         reqq: 250,
         upload_only: true,
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn both_ways() {
-        let table: [(Hello<'_>, &[u8]); 2] = [
+        let table: [(OurHandshake<'_>, &[u8]); 2] = [
             (
-                HELLO,
+                OURS,
                 b"d1:mde1:pi6881e4:reqqi250e11:upload_onlyi1e1:v14:everseed 0.1.0e",
             ),
             (
-                Hello {
+                OurHandshake {
                     port: 0,
                     reqq: 1,
                     upload_only: false,
@@ -202,42 +202,42 @@ mod tests {
                 b"d1:mde4:reqqi1e11:upload_onlyi0e1:v0:e",
             ),
         ];
-        for (hello, bytes) in table {
-            let mut out = [0; HELLO_MAX];
-            let len = hello.encode(&mut out).unwrap();
+        for (ours, bytes) in table {
+            let mut out = [0; OUR_HANDSHAKE_MAX];
+            let len = ours.encode(&mut out).unwrap();
             assert_eq!(&out[..len], bytes);
             for short in 0..len {
-                assert_eq!(hello.encode(&mut out[..short]), None);
+                assert_eq!(ours.encode(&mut out[..short]), None);
             }
-            let back = Handshake::decode(bytes).unwrap();
-            assert_eq!(back.port, (hello.port != 0).then_some(hello.port));
-            assert_eq!(back.reqq, Some(hello.reqq));
-            assert_eq!(back.upload_only, hello.upload_only);
-            assert_eq!(back.client.as_str(), hello.client);
+            let back = PeerHandshake::decode(bytes).unwrap();
+            assert_eq!(back.port, (ours.port != 0).then_some(ours.port));
+            assert_eq!(back.reqq, Some(ours.reqq));
+            assert_eq!(back.upload_only, ours.upload_only);
+            assert_eq!(back.client.as_str(), ours.client);
         }
     }
 
     #[test]
     fn metadata_is_offered() {
-        let hello = Hello {
+        let ours = OurHandshake {
             metadata: Metadata::Offered(u32::MAX),
             port: u16::MAX,
-            ..HELLO
+            ..OURS
         };
-        let mut out = [0; HELLO_MAX];
-        let len = hello.encode(&mut out).unwrap();
+        let mut out = [0; OUR_HANDSHAKE_MAX];
+        let len = ours.encode(&mut out).unwrap();
         assert!(out.starts_with(b"d1:md11:ut_metadatai1ee13:metadata_sizei4294967295e1:p"));
-        let back = Handshake::decode(&out[..len]).unwrap();
+        let back = PeerHandshake::decode(&out[..len]).unwrap();
         assert_eq!(
             (back.ut_metadata, back.metadata_size),
             (Some(OUR_ID), Some(u32::MAX))
         );
-        let wanted = Hello {
+        let wanted = OurHandshake {
             metadata: Metadata::Wanted,
-            ..HELLO
+            ..OURS
         };
         let len = wanted.encode(&mut out).unwrap();
-        let back = Handshake::decode(&out[..len]).unwrap();
+        let back = PeerHandshake::decode(&out[..len]).unwrap();
         assert_eq!((back.ut_metadata, back.metadata_size), (Some(OUR_ID), None));
         for (size, told) in [
             ("i0e", None),
@@ -246,7 +246,7 @@ mod tests {
             ("1:x", None),
         ] {
             let text = std::format!("d13:metadata_size{size}1:pi7ee");
-            let back = Handshake::decode(text.as_bytes()).unwrap();
+            let back = PeerHandshake::decode(text.as_bytes()).unwrap();
             assert_eq!((back.metadata_size, back.port), (told, Some(7)), "{size}");
         }
         for (m, id) in [
@@ -256,7 +256,7 @@ mod tests {
             ("1:x", None),
         ] {
             let text = std::format!("d1:md6:ut_pexi2e11:ut_metadata{m}e1:pi7ee");
-            let back = Handshake::decode(text.as_bytes()).unwrap();
+            let back = PeerHandshake::decode(text.as_bytes()).unwrap();
             assert_eq!((back.ut_metadata, back.port), (id, Some(7)), "{m}");
         }
     }
@@ -264,39 +264,39 @@ mod tests {
     #[test]
     fn long_names_are_cut_between_characters() {
         let name = "\u{20ac}".repeat(50);
-        let hello = Hello {
+        let ours = OurHandshake {
             port: u16::MAX,
             reqq: u16::MAX,
             client: &name,
-            ..HELLO
+            ..OURS
         };
-        let mut out = [0; HELLO_MAX];
-        let len = hello.encode(&mut out).unwrap();
-        let back = Handshake::decode(&out[..len]).unwrap();
+        let mut out = [0; OUR_HANDSHAKE_MAX];
+        let len = ours.encode(&mut out).unwrap();
+        let back = PeerHandshake::decode(&out[..len]).unwrap();
         assert_eq!(back.client.as_str(), "\u{20ac}".repeat(10));
         let name = "x".repeat(50);
-        let hello = Hello {
+        let ours = OurHandshake {
             client: &name,
-            ..hello
+            ..ours
         };
-        let len = hello.encode(&mut out).unwrap();
-        assert!(len <= HELLO_MAX);
-        assert_eq!(Handshake::decode(&out[..len]).unwrap().client.len(), 32);
+        let len = ours.encode(&mut out).unwrap();
+        assert!(len <= OUR_HANDSHAKE_MAX);
+        assert_eq!(PeerHandshake::decode(&out[..len]).unwrap().client.len(), 32);
     }
 
     #[test]
     fn peers_are_understood_as_far_as_possible() {
-        let none = Handshake::default();
+        let none = PeerHandshake::default();
         let libtorrent =
             b"d12:complete_agoi1e1:md11:upload_onlyi3e11:ut_metadatai2ee13:metadata_sizei5e\
             4:reqqi2000e11:upload_onlyi1e1:v5:a\x1bb\xff!6:yourip4:\x7f\0\0\x01e";
-        let told = Handshake::decode(libtorrent).unwrap();
+        let told = PeerHandshake::decode(libtorrent).unwrap();
         assert_eq!(
             (told.upload_only, told.reqq, told.port, told.metadata_size),
             (true, Some(2000), None, Some(5))
         );
         assert_eq!(told.client, "a?b?!");
-        let table: [(&[u8], Result<Handshake, NotBencoded>); 8] = [
+        let table: [(&[u8], Result<PeerHandshake, NotBencoded>); 8] = [
             (b"de", Ok(none.clone())),
             (
                 b"d1:mi1e1:pi0e4:reqqi-4e11:upload_only1:11:vlee",
@@ -304,7 +304,7 @@ mod tests {
             ),
             (
                 b"d4:reqqi99999999eejunk",
-                Ok(Handshake {
+                Ok(PeerHandshake {
                     reqq: Some(u16::MAX),
                     ..none
                 }),
@@ -316,7 +316,7 @@ mod tests {
             (b"di1ei1ee", Err(NotBencoded)),
         ];
         for (bytes, expected) in table {
-            assert_eq!(Handshake::decode(bytes), expected);
+            assert_eq!(PeerHandshake::decode(bytes), expected);
         }
     }
 
@@ -330,7 +330,7 @@ mod tests {
                 bytes[rng.below(good.len() as u32) as usize] = rng.below(256) as u8;
             }
             let len = rng.below(2 * good.len() as u32) as usize;
-            let _ = Handshake::decode(&bytes[..len.min(good.len())]);
+            let _ = PeerHandshake::decode(&bytes[..len.min(good.len())]);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{HASH, Peer, Setup, World};
-use everseed_core::extension::Hello;
+use everseed_core::extension::OurHandshake;
 use everseed_core::wire::Message;
 use everseed_node::{Event, Have, PeerSource, Reason};
 
@@ -70,7 +70,7 @@ fn calls_in_vain(world: &mut World, time: Duration) -> Vec<u64> {
 /// Says where the peer can be called.
 fn listen(world: &mut World, peer: usize, port: u16) {
     let mut out = [0; 160];
-    let hello = Hello {
+    let hello = OurHandshake {
         port,
         reqq: 250,
         upload_only: false,

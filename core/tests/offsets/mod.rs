@@ -89,7 +89,7 @@ fn torrents() {
 
 fn extensions() {
     at_each(b"d1:md11:ut_metadatai3ee4:reqqi250ee", &mut |bytes| {
-        assert!(extension::Handshake::decode(bytes).is_ok());
+        assert!(extension::PeerHandshake::decode(bytes).is_ok());
     });
 }
 

@@ -293,7 +293,7 @@ impl Download<'_> {
     }
 
     /// What a peer says does not fit what it said before: it is not asked again on this connection, unless it
-    /// says hello anew.
+    /// sends another extended handshake.
     fn contradicts(&mut self, cx: &mut Context<'_>, slot: usize) {
         log::debug!("{}: it contradicts itself", cx.peers[slot].link.addr);
         cx.peers[slot].extensions.metadata_size = 0;

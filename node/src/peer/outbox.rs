@@ -42,7 +42,7 @@ pub(crate) struct Outbox {
     pub(crate) owes_choke: bool,
     pub(crate) told_interested: bool,
     /// Whether it is to have another extension handshake, as there is more to say now (BEP 10).
-    pub(crate) owes_hello: bool,
+    pub(crate) owes_extended: bool,
     /// Whether it is to be told where our node of the DHT is.
     pub(crate) owes_port: bool,
     /// The number of the first piece of news that it was not told.
@@ -69,7 +69,7 @@ impl Outbox {
         told_unchoked: false,
         owes_choke: false,
         told_interested: false,
-        owes_hello: false,
+        owes_extended: false,
         owes_port: false,
         told: 0,
         walk: None,

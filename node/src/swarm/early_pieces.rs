@@ -53,7 +53,7 @@ impl Swarm<'_> {
             // There is more to say now to those who were told that we have nothing.
             let outbox = &mut conn.link.outbox;
             if matches!(outbox.stage, Stage::Extended | Stage::Ready) {
-                outbox.owes_hello = conn.link.features.extended && outbox.stage == Stage::Ready;
+                outbox.owes_extended = conn.link.features.extended && outbox.stage == Stage::Ready;
                 outbox.walk = Some(0);
             }
             // The rest of what it is told would be another one now.

@@ -106,19 +106,24 @@ impl Swarm<'_> {
         if have < Handshake::LEN {
             return Ok(());
         }
-        let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent)?;
-        self.handshake_complete(on, slot, hello)
+        let handshake = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent)?;
+        self.handshake_complete(on, slot, handshake)
     }
 
     /// The peer's handshake is complete.
-    fn handshake_complete(&mut self, on: &mut Parts<'_>, slot: usize, hello: Handshake) -> Verdict {
-        if hello.peer_id == self.identity.peer_id {
+    fn handshake_complete(
+        &mut self,
+        on: &mut Parts<'_>,
+        slot: usize,
+        handshake: Handshake,
+    ) -> Verdict {
+        if handshake.peer_id == self.identity.peer_id {
             return Err(Reason::Ourselves);
         }
         let id = on
             .cx
             .torrents
-            .find(hello.info_hash)
+            .find(handshake.info_hash)
             .ok_or(Reason::UnknownTorrent)?;
         let expected = on.cx.peers[slot].link.torrent;
         if expected.is_some_and(|expected| expected != id) {
@@ -131,10 +136,10 @@ impl Swarm<'_> {
         }
         let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
         let twin = on.cx.peers.iter().position(|c| {
-            c.is_open() && c.link.torrent == Some(id) && c.link.peer_id == hello.peer_id
+            c.is_open() && c.link.torrent == Some(id) && c.link.peer_id == handshake.peer_id
         });
         if let Some(twin) = twin {
-            let gives_way = self.gives_way(on, twin, slot, hello.peer_id);
+            let gives_way = self.gives_way(on, twin, slot, handshake.peer_id);
             let (stays, goes) = if gives_way {
                 (slot, twin)
             } else {
@@ -153,22 +158,22 @@ impl Swarm<'_> {
             torrent.conns += 1;
         }
         let second = torrent.info_hashes.second;
-        let dht = hello.features.dht && on.discovery.seeker.is_told(&on.cx, id);
+        let dht = handshake.features.dht && on.discovery.seeker.is_told(&on.cx, id);
         let tells_port = dht && on.discovery.seeker.tells_port();
         let port = self.identity.port;
         let conn = &mut on.cx.peers[slot];
         conn.link.torrent = Some(id);
         // Who calls names one of two, and is answered by the same; whom we call is told the first.
-        conn.link.by_second_hash = conn.link.incoming && second == Some(hello.info_hash);
-        conn.link.peer_id = hello.peer_id;
-        conn.link.features = hello.features.and(FEATURES);
+        conn.link.by_second_hash = conn.link.incoming && second == Some(handshake.info_hash);
+        conn.link.peer_id = handshake.peer_id;
+        conn.link.features = handshake.features.and(FEATURES);
         conn.link.features.dht = dht;
         conn.link.outbox.owes_port = tells_port && port != 0;
         conn.link.last_sent_at = on.cx.now;
         on.cx.peers.set_state(slot, State::Open);
         self.arrived(on, slot);
         let conn = &on.cx.peers[slot];
-        log::debug!("{}: connected, {}", conn.link.addr, hello.info_hash);
+        log::debug!("{}: connected, {}", conn.link.addr, handshake.info_hash);
         Ok(())
     }
 
@@ -182,8 +187,8 @@ impl Swarm<'_> {
                 continue;
             }
             conn.link.torrent = None;
-            let hello = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent);
-            match hello.and_then(|hello| self.handshake_complete(on, slot, hello)) {
+            let handshake = Handshake::decode(&conn.link.handshake).ok_or(Reason::NotBitTorrent);
+            match handshake.and_then(|handshake| self.handshake_complete(on, slot, handshake)) {
                 Ok(()) => on.cx.peers.make_ready(slot),
                 Err(reason) => self.close(on, slot, reason),
             }
@@ -486,15 +491,15 @@ impl Swarm<'_> {
     fn extended(&mut self, on: &mut Parts<'_>, slot: usize, id: u8, bytes: &[u8]) -> Verdict {
         match id {
             0 => {
-                if let Ok(hello) = extension::Handshake::decode(bytes) {
-                    on.cx.peers[slot].extensions.upload_only = hello.upload_only;
+                if let Ok(told) = extension::PeerHandshake::decode(bytes) {
+                    on.cx.peers[slot].extensions.upload_only = told.upload_only;
                     on.cx.peers[slot].download.reqq =
-                        hello.reqq.unwrap_or(on.cx.peers[slot].download.reqq).max(1);
-                    on.cx.peers[slot].extensions.ut_metadata = hello.ut_metadata.unwrap_or(0);
-                    on.cx.peers[slot].extensions.metadata_size = hello.metadata_size.unwrap_or(0);
-                    on.cx.peers[slot].extensions.ut_pex = hello.ut_pex.unwrap_or(0);
-                    on.cx.peers[slot].extensions.encryption = hello.encryption;
-                    on.cx.peers[slot].link.listen_port = hello.port.unwrap_or(0);
+                        told.reqq.unwrap_or(on.cx.peers[slot].download.reqq).max(1);
+                    on.cx.peers[slot].extensions.ut_metadata = told.ut_metadata.unwrap_or(0);
+                    on.cx.peers[slot].extensions.metadata_size = told.metadata_size.unwrap_or(0);
+                    on.cx.peers[slot].extensions.ut_pex = told.ut_pex.unwrap_or(0);
+                    on.cx.peers[slot].extensions.encryption = told.encryption;
+                    on.cx.peers[slot].link.listen_port = told.port.unwrap_or(0);
                     self.arrived(on, slot);
                     on.cx.wakes.add(Wake::TellPeers);
                 }

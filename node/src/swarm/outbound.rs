@@ -7,7 +7,7 @@
 // Buffers and messages are far below 4 GiB.
 #![allow(clippy::cast_possible_truncation)]
 
-use everseed_core::extension::{HELLO_MAX, Hello, Metadata};
+use everseed_core::extension::{Metadata, OUR_HANDSHAKE_MAX, OurHandshake};
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, Span};
 use everseed_core::metadata::{
     METADATA_PIECE, REPLY_MAX, REQUEST_MAX, Reply, encode_request, piece_len,
@@ -46,7 +46,7 @@ pub(crate) struct View<'a> {
 pub(crate) struct Greeting<'a> {
     pub(crate) handshake: Handshake,
     /// The extended handshake (BEP 10), but for the size of `info`.
-    pub(crate) hello: Hello<'a>,
+    pub(crate) extended: OurHandshake<'a>,
 }
 
 /// A walk along the messages that are due, starting with the unfinished one.
@@ -106,7 +106,7 @@ impl Cursor {
         if view.conn.upload.unchoked && !self.outbox.told_unchoked {
             return Some(Out::Unchoke);
         }
-        if self.outbox.owes_hello {
+        if self.outbox.owes_extended {
             return Some(Out::Extended);
         }
         if self.outbox.owes_port {
@@ -227,7 +227,7 @@ impl Cursor {
             }
             Out::HaveAll | Out::HaveNone | Out::Bitfield => self.outbox.stage = Stage::Ready,
             Out::Extended => {
-                (self.outbox.stage, self.outbox.owes_hello) = (Stage::Ready, false);
+                (self.outbox.stage, self.outbox.owes_extended) = (Stage::Ready, false);
             }
             Out::Choke => (self.outbox.told_unchoked, self.outbox.owes_choke) = (false, false),
             Out::Unchoke => self.outbox.told_unchoked = true,
@@ -292,7 +292,7 @@ impl View<'_> {
             },
             Out::Extended => Message::Extended {
                 id: 0,
-                len: self.hello().len() as u32,
+                len: self.extended_handshake().len() as u32,
             },
             Out::MetadataRequest(piece) => Message::Extended {
                 id: self.conn.extensions.ut_metadata,
@@ -312,7 +312,7 @@ impl View<'_> {
                     len: bytes.len() as u32,
                 }
             }
-            Out::Port => Message::Port(self.greeting.hello.port),
+            Out::Port => Message::Port(self.greeting.extended.port),
             Out::Choke => Message::Choke,
             Out::Interested => Message::Interested,
             Out::NotInterested => Message::NotInterested,
@@ -360,15 +360,15 @@ impl View<'_> {
     }
 
     /// The payload of the extended handshake.
-    fn hello(&self) -> heapless::Vec<u8, HELLO_MAX> {
+    fn extended_handshake(&self) -> heapless::Vec<u8, OUR_HANDSHAKE_MAX> {
         let mut payload = heapless::Vec::new();
         // What is encoded is no longer than this.
-        let _ = payload.resize_default(HELLO_MAX);
-        let hello = Hello {
+        let _ = payload.resize_default(OUR_HANDSHAKE_MAX);
+        let ours = OurHandshake {
             metadata: self.metadata(),
-            ..self.greeting.hello
+            ..self.greeting.extended
         };
-        let len = hello.encode(&mut payload).unwrap_or(0);
+        let len = ours.encode(&mut payload).unwrap_or(0);
         payload.truncate(len);
         payload
     }
@@ -440,7 +440,7 @@ impl View<'_> {
             Out::Handshake => put(&self.greeting.handshake.encode()),
             Out::Extended => {
                 put(self.head(out).encode().bytes());
-                put(&self.hello());
+                put(&self.extended_handshake());
             }
             Out::MetadataRequest(piece) => {
                 put(self.head(out).encode().bytes());

@@ -1,6 +1,6 @@
 //! What a connection needs of the host, and what becomes of its state when bytes went out.
 
-use everseed_core::extension::{Hello, Metadata};
+use everseed_core::extension::{Metadata, OurHandshake};
 use everseed_core::hash::InfoHash;
 use everseed_core::wire::{Features, Handshake};
 
@@ -107,7 +107,7 @@ impl Swarm<'_> {
         };
         let greeting = Greeting {
             handshake,
-            hello: Hello {
+            extended: OurHandshake {
                 port: self.identity.port,
                 reqq: request_queue::REQQ,
                 upload_only: conn

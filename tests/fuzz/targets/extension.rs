@@ -5,6 +5,6 @@ use everseed_core::{extension, metadata};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = extension::Handshake::decode(bytes);
+    let _ = extension::PeerHandshake::decode(bytes);
     let _ = metadata::decode(bytes);
 });
