@@ -291,7 +291,9 @@ impl core::fmt::Display for AddError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             AddError::Torrents => "there are as many torrents as this node was given room for",
-            AddError::Registry => "there are as many torrents as this node was given names for",
+            AddError::Registry => {
+                "there are as many torrents, awake or asleep, as this node was given room for"
+            }
             AddError::Bits => "no memory is left for the bitfield of another incomplete torrent",
             AddError::Blocks => "there is no memory to download pieces of this size",
             AddError::Duplicate => "this torrent is served already",

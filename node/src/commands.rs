@@ -149,7 +149,7 @@ impl<'m> Node<'m> {
 
     /// Makes a torrent known, asleep, see [`Node`].
     pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
-        self.parts.cx.torrents.names.add(info_hash)
+        self.parts.cx.torrents.registry.add(info_hash)
     }
 
     /// Has peers find a torrent, awake or asleep, by a second info-hash too: that of a hybrid torrent in the swarm of
@@ -258,7 +258,7 @@ impl<'m> Node<'m> {
     pub fn publish(&mut self, now: Instant, id: TorrentId, publicity: Publicity) {
         self.parts.cx.now = now;
         let before = self.parts.cx.torrents.publicity(id);
-        self.parts.cx.torrents.names.set_publicity(id, publicity);
+        self.parts.cx.torrents.registry.set_publicity(id, publicity);
         match publicity.lsd() {
             true if !before.lsd() => self.parts.discovery.lsd.add(now, id),
             true => {}
@@ -362,7 +362,7 @@ impl<'m> Node<'m> {
 
     /// How many torrents are known, awake and asleep.
     pub fn known(&self) -> usize {
-        self.parts.cx.torrents.names.count()
+        self.parts.cx.torrents.registry.count()
     }
 
     /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash

@@ -216,8 +216,8 @@ impl<'m> Node<'m> {
     pub fn stop(&mut self, now: Instant) {
         self.parts.cx.now = now;
         self.swarm.stopping = true;
-        let names = &self.parts.cx.torrents.names;
-        let awake = |torrent| names.place(torrent) != Some(Place::Asleep);
+        let registry = &self.parts.cx.torrents.registry;
+        let awake = |torrent| registry.place(torrent) != Some(Place::Asleep);
         self.parts.discovery.announcer.stop(now, awake);
         for slot in 0..self.parts.cx.peers.len() {
             self.swarm.close(&mut self.parts, slot, Reason::Stopping);
@@ -371,7 +371,7 @@ impl<'m> Node<'m> {
             self.swarm.finish_narrowed(&mut self.parts);
         }
         if self.parts.cx.wakes.take(Wake::Request) {
-            self.parts.download.ask_all(&mut self.parts.cx);
+            self.parts.download.request_from_all(&mut self.parts.cx);
         }
         self.swarm.tell_of_peers(&mut self.parts);
         while let Some(slot) = self.parts.cx.peers.next_ready() {
@@ -383,7 +383,7 @@ impl<'m> Node<'m> {
             return Some(action);
         }
         if !self.swarm.stopping
-            && (self.parts.discovery.lsd).poll(now, &self.parts.cx.torrents.names)
+            && (self.parts.discovery.lsd).poll(now, &self.parts.cx.torrents.registry)
         {
             return Some(Action::TellNearby);
         }

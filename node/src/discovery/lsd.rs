@@ -96,7 +96,7 @@ impl Lsd {
     pub(crate) fn hear(
         &mut self,
         now: Instant,
-        names: &Registry<'_>,
+        registry: &Registry<'_>,
         from: SocketAddr,
         packet: &[u8],
         mut on_peer: impl FnMut(TorrentId, SocketAddr),
@@ -112,8 +112,8 @@ impl Lsd {
         self.heard
             .retain(|heard| now - heard.at < ANSWER_EVERY || !heard.answered);
         for info_hash in search.info_hashes() {
-            let id = names.find(info_hash);
-            let Some(id) = id.filter(|&id| names.publicity(id).lsd()) else {
+            let id = registry.find(info_hash);
+            let Some(id) = id.filter(|&id| registry.publicity(id).lsd()) else {
                 continue;
             };
             on_peer(id, addr);
@@ -129,31 +129,31 @@ impl Lsd {
     }
 
     /// Puts the next packet together, if one is due.
-    pub(crate) fn poll(&mut self, now: Instant, names: &Registry<'_>) -> bool {
+    pub(crate) fn poll(&mut self, now: Instant, registry: &Registry<'_>) -> bool {
         if self.deadline().is_none_or(|at| at > now) {
             return false;
         }
         self.packet.clear();
         for heard in self.heard.iter_mut().filter(|heard| !heard.answered) {
-            if put(&mut self.packet, names, heard.id) {
+            if put(&mut self.packet, registry, heard.id) {
                 (heard.answered, heard.at) = (true, now);
             }
         }
         for fresh in self.fresh.iter_mut().filter(|fresh| fresh.at <= now) {
-            if put(&mut self.packet, names, fresh.id) {
+            if put(&mut self.packet, registry, fresh.id) {
                 fresh.told += 1;
                 fresh.at = now + AFTER.get(fresh.told).copied().unwrap_or_default();
             }
         }
         self.fresh.retain(|fresh| fresh.told < AFTER.len());
         if self.walk.is_some() || self.round_at <= now {
-            self.go_round(now, names);
+            self.go_round(now, registry);
         }
         !self.packet.is_empty()
     }
 
     /// Fills a packet with those whose turn it is.
-    fn go_round(&mut self, now: Instant, names: &Registry<'_>) {
+    fn go_round(&mut self, now: Instant, registry: &Registry<'_>) {
         if self.walk.is_none() {
             self.round_at = now + ROUND;
         } else if self.packet_at > now {
@@ -161,8 +161,8 @@ impl Lsd {
         }
         self.packet_at = now + PACE;
         let mut place = self.walk.unwrap_or(0);
-        while let Some(id) = names.next_from(place) {
-            if names.publicity(id).lsd() && !put(&mut self.packet, names, id) {
+        while let Some(id) = registry.next_from(place) {
+            if registry.publicity(id).lsd() && !put(&mut self.packet, registry, id) {
                 self.walk = Some(id.slot);
                 return;
             }
@@ -199,10 +199,12 @@ impl Lsd {
 /// Puts a torrent into a packet; answers whether it is in it, or is none that may be told of.
 fn put(
     packet: &mut heapless::Vec<InfoHash, PER_PACKET>,
-    names: &Registry<'_>,
+    registry: &Registry<'_>,
     id: TorrentId,
 ) -> bool {
-    let info_hash = names.info_hash(id).filter(|_| names.publicity(id).lsd());
+    let info_hash = registry
+        .info_hash(id)
+        .filter(|_| registry.publicity(id).lsd());
     info_hash.is_none_or(|hash| packet.contains(&hash) || packet.push(hash).is_ok())
 }
 
@@ -252,17 +254,22 @@ mod tests {
         InfoHash(hash)
     }
 
-    fn names(count: u16) -> Registry<'static> {
+    fn registry(count: u16) -> Registry<'static> {
         Registry::new(vec![Registered::EMPTY; usize::from(count)].leak())
     }
 
     /// What is told of within a time, with the second.
-    fn told(lsd: &mut Lsd, names: &Registry<'_>, now: &mut Instant, s: u64) -> Vec<(u64, usize)> {
+    fn told(
+        lsd: &mut Lsd,
+        registry: &Registry<'_>,
+        now: &mut Instant,
+        s: u64,
+    ) -> Vec<(u64, usize)> {
         let (begin, mut all) = (*now, Vec::new());
         let end = begin + Duration::from_secs(s);
         while lsd.deadline().is_some_and(|at| at < end) {
             *now = (*now).max(lsd.deadline().unwrap());
-            if lsd.poll(*now, names) {
+            if lsd.poll(*now, registry) {
                 all.push(((*now - begin).as_secs(), lsd.packet.len()));
                 let mut out = [0; everseed_core::lsd::LONGEST];
                 assert!(lsd.write(Family::V6, u16::MAX, &mut out).is_some());
@@ -274,28 +281,28 @@ mod tests {
 
     #[test]
     fn one_torrent() {
-        let (mut lsd, mut names) = (Lsd::new(1), names(4));
+        let (mut lsd, mut registry) = (Lsd::new(1), registry(4));
         let mut now = Instant::from_secs(1000);
         assert_eq!(lsd.deadline(), None, "nothing wakes up for nothing");
         for (n, publicity) in [(0, NEAR), (1, Publicity::PRIVATE), (2, Publicity::NONE)] {
-            let id = names.add(hash(n)).unwrap();
-            names.set_publicity(id, publicity);
+            let id = registry.add(hash(n)).unwrap();
+            registry.set_publicity(id, publicity);
         }
-        lsd.add(now, names.find(hash(0)).unwrap());
-        let all = told(&mut lsd, &names, &mut now, 1000);
+        lsd.add(now, registry.find(hash(0)).unwrap());
+        let all = told(&mut lsd, &registry, &mut now, 1000);
         assert_eq!(all, [(0, 1), (2, 1), (6, 1), (300, 1), (600, 1), (900, 1)]);
     }
 
     #[test]
     fn ten_thousand_in_turn() {
-        let (mut lsd, mut names) = (Lsd::new(1), names(11_000));
+        let (mut lsd, mut registry) = (Lsd::new(1), registry(11_000));
         let mut now = Instant::from_secs(1000);
         for n in 0..10_000 {
-            let id = names.add(hash(n)).unwrap();
-            names.set_publicity(id, NEAR);
+            let id = registry.add(hash(n)).unwrap();
+            registry.set_publicity(id, NEAR);
             lsd.add(now, id);
         }
-        let all = told(&mut lsd, &names, &mut now, 2100);
+        let all = told(&mut lsd, &registry, &mut now, 2100);
         let count: usize = all.iter().map(|&(_, count)| count).sum();
         assert!(count >= 10_000, "{count} were told of");
         let most = all
@@ -307,37 +314,39 @@ mod tests {
 
     #[test]
     fn who_is_heard_is_answered() {
-        let (mut lsd, mut names) = (Lsd::new(0xbeef), names(100));
+        let (mut lsd, mut registry) = (Lsd::new(0xbeef), registry(100));
         let mut now = Instant::from_secs(1000);
         for n in 0..60 {
-            let id = names.add(hash(n)).unwrap();
-            names.set_publicity(id, if n < 50 { NEAR } else { Publicity::PRIVATE });
+            let id = registry.add(hash(n)).unwrap();
+            registry.set_publicity(id, if n < 50 { NEAR } else { Publicity::PRIVATE });
             if n < 50 {
                 lsd.add(now, id);
             }
         }
-        told(&mut lsd, &names, &mut now, 250);
+        told(&mut lsd, &registry, &mut now, 250);
         let from: SocketAddr = "192.168.1.9:6771".parse().unwrap();
         let say = |lsd: &mut Lsd, now, cookie, torrents: &[u16]| {
             let torrents: Vec<InfoHash> = torrents.iter().map(|&n| hash(n)).collect();
             let mut out = [0; everseed_core::lsd::LONGEST];
             let len = write(Family::V4, 7000, cookie, &torrents, &mut out).unwrap();
             let mut peers = Vec::new();
-            lsd.hear(now, &names, from, &out[..len], |_, addr| peers.push(addr));
+            lsd.hear(now, &registry, from, &out[..len], |_, addr| {
+                peers.push(addr)
+            });
             peers
         };
         let addr = "192.168.1.9:7000".parse().unwrap();
         assert_eq!(say(&mut lsd, now, 5, &[3, 4, 55, 200]), [addr, addr]);
-        assert_eq!(told(&mut lsd, &names, &mut now, 1), [(0, 2)]);
+        assert_eq!(told(&mut lsd, &registry, &mut now, 1), [(0, 2)]);
         // Once a minute; our own packets are none.
         assert_eq!(say(&mut lsd, now, 5, &[3]), [addr]);
         assert_eq!(say(&mut lsd, now, 0xbeef, &[9]), []);
-        assert_eq!(told(&mut lsd, &names, &mut now, 10), []);
+        assert_eq!(told(&mut lsd, &registry, &mut now, 10), []);
         // A flood is answered for as many as are remembered.
         for n in 0..50 {
             say(&mut lsd, now, n.into(), &[n]);
         }
-        let all = told(&mut lsd, &names, &mut now, 20);
+        let all = told(&mut lsd, &registry, &mut now, 20);
         let count: usize = all.iter().map(|&(_, count)| count).sum();
         assert_eq!(count, HEARD - 2);
     }

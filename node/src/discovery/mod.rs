@@ -54,7 +54,7 @@ impl Discovery<'_> {
         // What is not awake finds him when it wakes up, as he calls us.
         let (candidates, seeker) = (&mut self.candidates, &mut self.seeker);
         self.lsd
-            .hear(now, &torrents.names, from, packet, |torrent, addr| {
+            .hear(now, &torrents.registry, from, packet, |torrent, addr| {
                 let named = Named {
                     torrent,
                     addr,
@@ -156,8 +156,8 @@ pub(crate) fn report(
     let torrent = torrents.get(job.torrent);
     // What sleeps is complete.
     let left = torrent.map_or(0, |torrent| torrents.left(torrent));
-    let (sent, got) = torrents.names.moved(job.torrent);
-    let info_hash = torrents.names.info_hash(job.torrent);
+    let (sent, got) = torrents.registry.moved(job.torrent);
+    let info_hash = torrents.registry.info_hash(job.torrent);
     Report {
         info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
         peer_id: identity.peer_id,

@@ -61,7 +61,7 @@ impl<'m> Seeker<'m> {
     /// A torrent is gone, or is not for the DHT any more.
     pub(crate) fn forget(&mut self, cx: &Context<'_>, id: TorrentId) {
         self.end(cx.now, usize::from(id.slot));
-        if let Some(info_hash) = cx.torrents.names.info_hash(id) {
+        if let Some(info_hash) = cx.torrents.registry.info_hash(id) {
             self.dht.forget(info_hash);
         }
     }
@@ -113,7 +113,7 @@ impl<'m> Seeker<'m> {
             return false;
         }
         let mut on_peer = |info_hash, addr| {
-            let id = cx.torrents.names.find(info_hash);
+            let id = cx.torrents.registry.find(info_hash);
             let public = id.filter(|&id| cx.torrents.publicity(id).dht());
             if let Some(torrent) = public.filter(|&id| cx.torrents.get(id).is_some()) {
                 let named = Named {
@@ -138,7 +138,7 @@ impl<'m> Seeker<'m> {
     ) -> Option<(SocketAddr, usize)> {
         while let Some(finished) = self.dht.poll_finished() {
             self.look_at = cx.now;
-            let id = cx.torrents.names.find(finished.info_hash);
+            let id = cx.torrents.registry.find(finished.info_hash);
             let turn = id.and_then(|id| self.turns.get_mut(usize::from(id.slot)));
             if let Some(turn) = turn {
                 // Whoever has no port has nothing to announce.
@@ -168,9 +168,9 @@ impl<'m> Seeker<'m> {
         let Some(turn) = self.turns.get_mut(slot) else {
             return false;
         };
-        let id = cx.torrents.names.at(slot);
+        let id = cx.torrents.registry.at(slot);
         let id = id.filter(|&id| cx.torrents.publicity(id).dht());
-        let info_hash = id.and_then(|id| cx.torrents.names.info_hash(id));
+        let info_hash = id.and_then(|id| cx.torrents.registry.info_hash(id));
         let Some((id, info_hash)) = id.zip(info_hash) else {
             self.end(cx.now, slot);
             return true;

@@ -182,7 +182,8 @@ impl Download<'_> {
     /// Looks after what was asked of a peer that hands out metadata.
     pub(crate) fn review_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
         let first = self.pending.get(cx.peers[slot].download.pending.head);
-        let late = first.is_some_and(|f| f.state != State::Reserved && cx.now - f.asked >= ANSWER);
+        let late =
+            first.is_some_and(|f| f.state != State::Reserved && cx.now - f.requested_at >= ANSWER);
         if late {
             self.hold(cx, slot, SILENCE_HOLD);
         }
@@ -202,12 +203,12 @@ impl Download<'_> {
         if !cx.lacks_metadata(slot) {
             return false;
         }
-        let asked = |f: &PendingBlock| f.state == State::Asked;
+        let asked = |f: &PendingBlock| f.state == State::Requested;
         let Some(at) = self.pending.find(&cx.peers[slot].download.pending, asked) else {
             return false;
         };
         if let Some(pending) = self.pending.get_mut(at) {
-            (pending.state, pending.got) = (State::Arriving, 0);
+            (pending.state, pending.got) = (State::Receiving, 0);
         }
         cx.peers[slot].download.receiving = at;
         cx.peers[slot].link.payload = Payload::MetadataHead;
@@ -245,7 +246,7 @@ impl Download<'_> {
             pending.got = head.len() as u32;
             return Ok(None);
         }
-        (pending.state, pending.got) = (State::Asked, 0);
+        (pending.state, pending.got) = (State::Requested, 0);
         cx.peers[slot].download.receiving = NONE;
         cx.peers[slot].link.payload = Payload::Skip;
         match decoded {
@@ -275,7 +276,7 @@ impl Download<'_> {
         total_size: Option<u32>,
         len: u32,
     ) -> Result<bool, Reason> {
-        let hit = |f: &PendingBlock| f.state == State::Asked && f.index == index;
+        let hit = |f: &PendingBlock| f.state == State::Requested && f.index == index;
         let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) else {
             self.unasked(cx, slot, len)?;
             return Ok(false);
@@ -286,7 +287,7 @@ impl Download<'_> {
             self.contradicts(cx, slot);
             return Ok(false);
         };
-        pending.state = State::Arriving;
+        pending.state = State::Receiving;
         cx.peers[slot].download.receiving = at;
         cx.peers[slot].link.payload = Payload::Block;
         Ok(true)

@@ -47,7 +47,7 @@ impl Download<'_> {
         block: BlockRef,
     ) -> Verdict {
         let hit = |pending: &PendingBlock| {
-            pending.state == State::Asked && self.block_ref(cx, pending) == Some(block)
+            pending.state == State::Requested && self.block_ref(cx, pending) == Some(block)
         };
         if let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) {
             let conn = &mut cx.peers[slot];

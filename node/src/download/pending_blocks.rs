@@ -1,7 +1,7 @@
-//! Blocks on their way: asked of a peer, coming in, and waiting to be written.
+//! Pending blocks: requested from a peer, being received, or waiting to be written.
 //!
-//! There is one [`PendingBlock`] for each slot of the block pool, of the same index, so what is asked for
-//! always has a place to land. A connection's pending blocks are a list in the order of asking; those that
+//! There is one [`PendingBlock`] for each slot of the block pool, of the same index, so a block that is requested
+//! always has memory. A connection's pending blocks are a list in the order of their requests; requests that
 //! are yet to be sent are at its end.
 //!
 //! Invariant: a pending block that is not `Free` is in exactly one list, a connection's or that of the
@@ -29,7 +29,7 @@ pub(crate) struct PendingBlock {
     pub(crate) len: u32,
     /// Bytes that have come.
     pub(crate) got: u32,
-    pub(crate) asked: Instant,
+    pub(crate) requested_at: Instant,
     pub(crate) next: u16,
 }
 
@@ -57,12 +57,12 @@ impl BlockSource {
 pub(crate) enum State {
     /// The slot is free.
     Free,
-    /// To be asked for.
+    /// Its request is to be sent.
     Reserved,
-    /// Asked for.
-    Asked,
-    /// It is coming in.
-    Arriving,
+    /// Its request was sent.
+    Requested,
+    /// Its bytes are being received.
+    Receiving,
     /// It is here, and the host is to write it.
     Write,
     /// The host writes it.
@@ -84,7 +84,7 @@ impl PendingBlock {
         index: 0,
         len: 0,
         got: 0,
-        asked: Instant::ZERO,
+        requested_at: Instant::ZERO,
         next: NONE,
     };
 }
@@ -219,7 +219,7 @@ mod tests {
         let mut list = List::EMPTY;
         for slot in 0..4 {
             pending.get_mut(slot).unwrap().state = if slot < 2 {
-                State::Asked
+                State::Requested
             } else {
                 State::Reserved
             };

@@ -1,4 +1,4 @@
-//! Blocks that come, and what becomes of them: written, verified, told to others.
+//! The receiver: a block from the first byte that a peer sends until it is written and its piece verified.
 
 use core::ops::Range;
 
@@ -30,12 +30,12 @@ impl<'m> Download<'m> {
     ) -> Result<(), Reason> {
         let conn = &cx.peers[slot];
         let hit = |pending: &PendingBlock| {
-            pending.state == State::Asked && self.block_ref(cx, pending) == Some(block)
+            pending.state == State::Requested && self.block_ref(cx, pending) == Some(block)
         };
         match self.pending.find(&conn.download.pending, hit) {
             Some(at) => {
                 if let Some(pending) = self.pending.get_mut(at) {
-                    pending.state = State::Arriving;
+                    pending.state = State::Receiving;
                 }
                 cx.peers[slot].download.receiving = at;
                 cx.peers[slot].link.payload = Payload::Block;
@@ -305,7 +305,7 @@ impl<'m> Download<'m> {
                         (pending.state, pending.partial) = (State::Dropped, NONE);
                     }
                 }
-                State::Reserved | State::Asked | State::Arriving => {
+                State::Reserved | State::Requested | State::Receiving => {
                     if let Some(slot) = pending.source.peer() {
                         self.cancel_pending(cx, slot, at);
                     }

@@ -1,4 +1,4 @@
-//! What to ask of whom: interest, how many blocks at a time, which ones, and the end of a download.
+//! The requester: which blocks are requested from which peer, how many at a time, and whether we are interested.
 
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, TorrentId};
 
@@ -26,7 +26,7 @@ const PIPELINE_MAX: u16 = 250;
 const RANDOM_FIRST: u32 = 4;
 
 impl Download<'_> {
-    /// Asks a peer for as many blocks as it should be asked for cx.now.
+    /// Requests as many blocks from a peer as should be pending there now.
     pub(crate) fn ask(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let Some(id) = conn.link.torrent.filter(|_| conn.is_open()) else {
@@ -84,7 +84,7 @@ impl Download<'_> {
     }
 
     /// Asks everybody who could be asked for more, beginning with another one each time.
-    pub(crate) fn ask_all(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn request_from_all(&mut self, cx: &mut Context<'_>) {
         let len = cx.peers.len();
         let first = cx.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
@@ -341,7 +341,7 @@ impl Download<'_> {
         }
     }
 
-    /// Gives a block that a peer is to be asked for its place.
+    /// Reserves memory for a block that is to be requested from a peer.
     pub(crate) fn reserve(&mut self, cx: &mut Context<'_>, slot: usize, partial: u16, index: u32) {
         let Some(piece) = self.in_progress.get_mut(partial) else {
             return broken("a piece in progress of a block to request");
@@ -363,7 +363,7 @@ impl Download<'_> {
             partial,
             index,
             len,
-            asked: cx.now,
+            requested_at: cx.now,
             ..PendingBlock::EMPTY
         };
         let download = &mut cx.peers[slot].download;
@@ -395,7 +395,7 @@ impl Download<'_> {
         if conn.download.receiving == at {
             conn.download.receiving = NONE;
             conn.link.payload = crate::peer::Payload::Unasked;
-        } else if pending.state == State::Asked {
+        } else if pending.state == State::Requested {
             conn.download.excused = conn.download.excused.saturating_add(1);
         }
         self.free_pending(cx, at, pending);
@@ -409,14 +409,14 @@ impl Download<'_> {
         if !self.blocks.release(pending.block) {
             broken("a block to release");
         }
-        self.fed(cx);
+        self.wake_for_free_blocks(cx);
         if pending.state == State::Dropped {
             // Its piece is given up already.
             return;
         }
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
-            State::Asked | State::Arriving => f
+            State::Requested | State::Receiving => f
                 .source
                 .peer()
                 .is_none_or(|slot| !cx.peers[slot].download.snubbed),
@@ -441,8 +441,8 @@ impl Download<'_> {
         }
     }
 
-    /// There is a free block: whoever went without may be asked cx.now, if it is worth the while.
-    pub(crate) fn fed(&mut self, cx: &mut Context<'_>) {
+    /// Wakes the peers that waited for a free block, once an eighth of all blocks is free.
+    pub(crate) fn wake_for_free_blocks(&mut self, cx: &mut Context<'_>) {
         if self.blocks.free() > self.blocks.len() / 8 {
             cx.wakes.turn(Wake::RequestAtFreeBlocks, Wake::Request);
         }
@@ -481,7 +481,7 @@ impl Download<'_> {
             return broken("a pending block to cancel");
         };
         // Of metadata nothing can be taken back.
-        if pending.state == State::Asked
+        if pending.state == State::Requested
             && !cx.lacks_metadata(slot)
             && let Some(block) = self.block_ref(cx, pending)
         {

@@ -113,7 +113,7 @@ impl Download<'_> {
             }
             return false;
         };
-        // Nobody is made hungry by it, or two would take it from each other.
+        // The peer that loses it is not asked for more now, or two would take it from each other.
         let last = cx.peers[slowest].download.pending.tail;
         self.cancel_pending(cx, slowest, last);
         self.blocks.free() > 0
@@ -172,9 +172,11 @@ impl Download<'_> {
         let endgame = begun >= torrent.missing;
         let me = cx.peers.id(slot);
         let is_late = |f: &PendingBlock| match f.state {
-            State::Asked | State::Reserved if endgame => true,
-            State::Arriving if endgame => cx.now - f.asked >= LAST_PATIENCE,
-            State::Asked | State::Reserved | State::Arriving => cx.now - f.asked >= PATIENCE,
+            State::Requested | State::Reserved if endgame => true,
+            State::Receiving if endgame => cx.now - f.requested_at >= LAST_PATIENCE,
+            State::Requested | State::Reserved | State::Receiving => {
+                cx.now - f.requested_at >= PATIENCE
+            }
             _ => false,
         };
         let fits = |f: &PendingBlock| {
@@ -190,7 +192,7 @@ impl Download<'_> {
         let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
         let oldest = late
             .filter(|f| self.is_asked_of_few(cx, slot, f))
-            .min_by_key(|f| f.asked)?;
+            .min_by_key(|f| f.requested_at)?;
         let found = (oldest.partial, oldest.index);
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.endgame = true;
@@ -277,7 +279,7 @@ impl Download<'_> {
         let Some(partial) = self.in_progress.get(at) else {
             return broken("a piece in progress of a block that was requested");
         };
-        if !partial.evidence.alone || cx.now - first.asked < ALONE_PATIENCE {
+        if !partial.evidence.alone || cx.now - first.requested_at < ALONE_PATIENCE {
             return;
         }
         let faster = |other: usize| cx.peers[other].download.recent() > 4 * conn.download.recent();

@@ -1,7 +1,7 @@
-//! Who gets a place, and who leaves when there is none for others.
+//! Which callers get a connection, and which connection is closed for a newcomer when all are taken.
 //!
-//! Whoever speaks the protocol and wants something is useful, and stays. But seeming so costs
-//! nothing, so no address keeps more places than others while others come: a crowd behind one
+//! A peer that speaks the protocol and is interested is useful, and stays. But seeming so costs
+//! nothing, so no address keeps more connections than others while others come: a crowd behind one
 //! address, be it one attacker or a NAT, shrinks until it has no more than the next.
 //!
 //! Among those who are all useful the canonical priority decides (BEP 40), which both ends of a connection compute
@@ -34,14 +34,14 @@ const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
 const PRIORITY_GRACE: Duration = Duration::from_secs(60);
 
 /// So many connections from one address are no crowd yet.
-const COMPANY: usize = 8;
+const CROWD_MIN: usize = 8;
 
 impl Swarm<'_> {
     /// See [`Node::accept`](crate::Node::accept).
     pub(crate) fn accept(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<ConnId> {
         let place = match self.stopping || self.bans.is_banned(on.cx.now, origin(from)) {
             true => None,
-            false => self.place_for(on, from),
+            false => self.slot_for(on, from),
         };
         let Some(slot) = place else {
             self.turned_away += 1;
@@ -51,8 +51,8 @@ impl Swarm<'_> {
     }
 
     /// A free slot, and who leaves for it.
-    fn place_for(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
-        self.part_with_silent(on);
+    fn slot_for(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
+        self.close_oldest_silent(on);
         let Some(slot) = on.cx.peers.vacant() else {
             // Calls of ours took the last one.
             if let Some(victim) = self.least_useful(on, from) {
@@ -61,18 +61,20 @@ impl Swarm<'_> {
             return None;
         };
         let after = usize::from(on.cx.peers.live) + 1;
-        let last = after >= self.places(on);
+        let last = after >= self.most_connections(on);
         let victim = last.then(|| self.least_useful(on, from)).flatten();
         match victim {
             Some(victim) => self.close(on, victim, Reason::Crowded),
-            None if after > self.places(on) || last && self.is_crowd(on, from) => return None,
+            None if after > self.most_connections(on) || last && self.is_crowd(on, from) => {
+                return None;
+            }
             None => {}
         }
         Some(slot)
     }
 
     /// Connections at a time, at most.
-    pub(crate) fn places(&self, on: &Parts<'_>) -> usize {
+    pub(crate) fn most_connections(&self, on: &Parts<'_>) -> usize {
         let wanted = usize::from(self.limits.peers.max(1));
         on.cx.peers.capacity().min(wanted)
     }
@@ -100,12 +102,12 @@ impl Swarm<'_> {
 
     /// Callers who have not finished their handshake, and how many they may be.
     fn silent(&self, on: &Parts<'_>) -> (usize, usize) {
-        let most = self.places(on).div_ceil(GREETING_SHARE);
+        let most = self.most_connections(on).div_ceil(GREETING_SHARE);
         (usize::from(on.cx.peers.handshaking), most)
     }
 
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
-    fn part_with_silent(&mut self, on: &mut Parts<'_>) {
+    fn close_oldest_silent(&mut self, on: &mut Parts<'_>) {
         let (silent, most) = self.silent(on);
         let late = |conn: &Conn| {
             conn.is_silent_caller() && on.cx.now - conn.link.opened_at >= HANDSHAKE_GRACE
@@ -135,7 +137,7 @@ impl Swarm<'_> {
 
     /// Whether there are many connections from this address.
     pub(crate) fn is_crowd(&self, on: &Parts<'_>, from: SocketAddr) -> bool {
-        self.neighbours(on, origin(from)) >= COMPANY
+        self.neighbours(on, origin(from)) >= CROWD_MIN
     }
 
     /// A connection from the address that has the most, if a newcomer's has fewer: one that is not
@@ -143,7 +145,7 @@ impl Swarm<'_> {
     fn of_a_crowd(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
         let (crowd, size) = self.largest_crowd(on, Conn::is_live)?;
         // The newcomer counts too: two addresses do not take places from each other in turns.
-        if size <= COMPANY || size <= self.neighbours(on, origin(from)) + 1 {
+        if size <= CROWD_MIN || size <= self.neighbours(on, origin(from)) + 1 {
             return None;
         }
         let of_it = |&slot: &usize| {

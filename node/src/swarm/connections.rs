@@ -105,7 +105,7 @@ impl Swarm<'_> {
 
     pub(crate) fn room_to_dial(&self, on: &Parts<'_>) -> bool {
         // Who has only called has no say in it: whoever is called comes before.
-        let (live, places) = (usize::from(on.cx.peers.live), self.places(on));
+        let (live, places) = (usize::from(on.cx.peers.live), self.most_connections(on));
         live < places && live - usize::from(on.cx.peers.handshaking) < (places / 2).max(1)
     }
 

@@ -157,7 +157,8 @@ impl Swarm<'_> {
                 let at = conn.download.pending.unsent;
                 conn.download.pending.unsent = on.download.pending.next(at);
                 if let Some(pending) = on.download.pending.get_mut(at) {
-                    (pending.state, pending.asked) = (pending_blocks::State::Asked, on.cx.now);
+                    (pending.state, pending.requested_at) =
+                        (pending_blocks::State::Requested, on.cx.now);
                 }
             }
             _ => {}

@@ -144,26 +144,30 @@ impl Torrent {
     }
 }
 
-/// All torrents that are awake and the bits that the mixed ones need, and the names of all.
+/// The registry of all torrents, those that are awake, and the bits that their mixed sets of pieces need.
 ///
-/// Invariant: a name says `Awake(i)` exactly if `slots[i]` is not vacant and has its id.
+/// Invariant: an entry of the registry says `Awake(i)` exactly if `slots[i]` is not vacant and has its id.
 #[derive(Debug)]
 pub(crate) struct Torrents<'m> {
-    pub(crate) names: Registry<'m>,
+    pub(crate) registry: Registry<'m>,
     slots: &'m mut [Torrent],
     bits: &'m mut [u8],
 }
 
 impl<'m> Torrents<'m> {
     pub(crate) fn new(
-        names: Registry<'m>,
+        registry: Registry<'m>,
         slots: &'m mut [Torrent],
         bits: &'m mut [u8],
     ) -> Torrents<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
         slots.fill(Torrent::EMPTY);
-        Torrents { names, slots, bits }
+        Torrents {
+            registry,
+            slots,
+            bits,
+        }
     }
 
     /// Whether no memory is reserved for how often each piece of a torrent is there.
@@ -173,12 +177,12 @@ impl<'m> Torrents<'m> {
 
     /// Whether a torrent is known and asleep.
     pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
-        self.names.place(id) == Some(Place::Asleep)
+        self.registry.place(id) == Some(Place::Asleep)
     }
 
     /// By what peers of a torrent may be found, awake or asleep.
     pub(crate) fn publicity(&self, id: TorrentId) -> Publicity {
-        self.names.publicity(id)
+        self.registry.publicity(id)
     }
 
     /// Whether something of a torrent is wanted and missing, though it may not be requested now.
@@ -209,10 +213,10 @@ impl<'m> Torrents<'m> {
         geometry: Geometry,
         have: Have<'_>,
     ) -> Result<TorrentId, AddError> {
-        let id = self.names.add(info_hash)?;
+        let id = self.registry.add(info_hash)?;
         let awake = self.wake(id, geometry, have);
         if awake.is_err() {
-            self.names.remove(id);
+            self.registry.remove(id);
         }
         awake.map(|()| id)
     }
@@ -233,8 +237,8 @@ impl<'m> Torrents<'m> {
         geometry: Option<Geometry>,
         have: Have<'_>,
     ) -> Result<(), AddError> {
-        let asleep = self.names.place(id) == Some(Place::Asleep);
-        let Some(info_hash) = self.names.info_hash(id).filter(|_| asleep) else {
+        let asleep = self.registry.place(id) == Some(Place::Asleep);
+        let Some(info_hash) = self.registry.info_hash(id).filter(|_| asleep) else {
             return Err(AddError::Duplicate);
         };
         let vacant = |t: &Torrent| t.state == State::Vacant;
@@ -244,7 +248,7 @@ impl<'m> Torrents<'m> {
             id,
             info_hashes: InfoHashes {
                 first: info_hash,
-                second: self.names.second(id),
+                second: self.registry.second(id),
             },
             geometry,
             ..Torrent::EMPTY
@@ -255,13 +259,13 @@ impl<'m> Torrents<'m> {
         }
         self.slots[slot].state = State::Active;
         #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
-        self.names.set_place(id, Place::Awake(slot as u16));
+        self.registry.set_place(id, Place::Awake(slot as u16));
         Ok(())
     }
 
-    /// Gives a torrent's slot back; its name stays.
+    /// Gives a torrent's slot back; its entry in the registry stays.
     pub(crate) fn sleep(&mut self, id: TorrentId) {
-        let Some(slot) = self.names.awake(id) else {
+        let Some(slot) = self.registry.awake(id) else {
             return;
         };
         let torrent = &self.slots[slot];
@@ -270,13 +274,13 @@ impl<'m> Torrents<'m> {
             torrent.downloaded,
         );
         self.slots[slot] = Torrent::EMPTY;
-        self.names.add_moved(id, sent, got);
-        self.names.set_place(id, Place::Asleep);
+        self.registry.add_moved(id, sent, got);
+        self.registry.set_place(id, Place::Asleep);
     }
 
     /// Replaces what is known of a torrent's pieces.
     pub(crate) fn set_have(&mut self, id: TorrentId, have: Have<'_>) -> Result<(), AddError> {
-        match self.names.awake(id) {
+        match self.registry.awake(id) {
             Some(slot) => self.set_slot(slot, have),
             None => Ok(()),
         }
@@ -323,8 +327,8 @@ impl<'m> Torrents<'m> {
         id: TorrentId,
         hash: InfoHash,
     ) -> Result<(), AddError> {
-        self.names.add_second(id, hash)?;
-        let second = self.names.second(id);
+        self.registry.add_second(id, hash)?;
+        let second = self.registry.second(id);
         if let Some(torrent) = self.get_mut(id) {
             torrent.info_hashes.second = second;
         }
@@ -333,21 +337,21 @@ impl<'m> Torrents<'m> {
 
     pub(crate) fn remove(&mut self, id: TorrentId) {
         self.sleep(id);
-        self.names.remove(id);
+        self.registry.remove(id);
     }
 
     /// The id of a torrent, awake or asleep.
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
-        self.names.find(info_hash)
+        self.registry.find(info_hash)
     }
 
     /// A torrent that is awake.
     pub(crate) fn get(&self, id: TorrentId) -> Option<&Torrent> {
-        self.slots.get(self.names.awake(id)?)
+        self.slots.get(self.registry.awake(id)?)
     }
 
     pub(crate) fn get_mut(&mut self, id: TorrentId) -> Option<&mut Torrent> {
-        self.slots.get_mut(self.names.awake(id)?)
+        self.slots.get_mut(self.registry.awake(id)?)
     }
 
     /// Ids of all torrents that are awake.

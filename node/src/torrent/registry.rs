@@ -1,4 +1,4 @@
-//! The torrents that this node is known to have: each has a name, awake or asleep.
+//! The torrents that this node is known to have: each has a entry, awake or asleep.
 //!
 //! A torrent that is awake has a [`Torrent`](crate::torrent::Torrent) besides, with all that serving it
 //! takes. One that is asleep has nothing but its name and its place at the trackers, so ten thousand of
@@ -15,7 +15,7 @@ use crate::api::AddError;
 use crate::broken::broken;
 use crate::torrent::publicity::Publicity;
 
-/// A lent slot for one torrent's name.
+/// A lent slot for one torrent's entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registered {
     info_hash: InfoHash,
@@ -69,7 +69,7 @@ impl Registered {
     }
 }
 
-/// All names.
+/// All registry.
 #[derive(Debug)]
 pub(crate) struct Registry<'m> {
     slots: &'m mut [Registered],
@@ -87,12 +87,12 @@ impl<'m> Registry<'m> {
     /// The id of the torrent with this info-hash, its first or second.
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
         for slot in self.probe(info_hash) {
-            let name = &self.slots[slot];
-            if name.place == Place::Never {
+            let entry = &self.slots[slot];
+            if entry.place == Place::Never {
                 return None;
             }
-            if !name.is_free() && name.info_hash == info_hash {
-                return match name.place {
+            if !entry.is_free() && entry.info_hash == info_hash {
+                return match entry.place {
                     Place::Alias(slot) => self.at(usize::from(slot)),
                     _ => Some(self.id(slot)),
                 };
@@ -119,8 +119,8 @@ impl<'m> Registry<'m> {
         }
         self.remove_alias(id);
         self.occupy(hash, Place::Alias(id.slot))?;
-        if let Some(name) = self.get_mut(id) {
-            name.has_alias = true;
+        if let Some(entry) = self.get_mut(id) {
+            entry.has_alias = true;
         }
         Ok(())
     }
@@ -153,22 +153,22 @@ impl<'m> Registry<'m> {
         if let Some(slot) = self.alias(id) {
             self.vacate(slot);
         }
-        if let Some(name) = self.get_mut(id) {
-            name.has_alias = false;
+        if let Some(entry) = self.get_mut(id) {
+            entry.has_alias = false;
         }
     }
 
     /// The slot of a torrent's second info-hash.
     fn alias(&self, id: TorrentId) -> Option<usize> {
         let has_one = self.get(id)?.has_alias;
-        let its = |name: &Registered| name.place == Place::Alias(id.slot);
+        let its = |entry: &Registered| entry.place == Place::Alias(id.slot);
         has_one.then(|| self.slots.iter().position(its)).flatten()
     }
 
     fn vacate(&mut self, slot: usize) {
-        let name = &mut self.slots[slot];
-        name.place = Place::Gone;
-        name.tenancy = name.tenancy.wrapping_add(1);
+        let entry = &mut self.slots[slot];
+        entry.place = Place::Gone;
+        entry.tenancy = entry.tenancy.wrapping_add(1);
         // Nobody looks past the end of a run, so what is gone at its end need not be passed.
         let len = self.slots.len();
         let mut slot = slot;
@@ -192,7 +192,7 @@ impl<'m> Registry<'m> {
 
     pub(crate) fn set_place(&mut self, id: TorrentId, place: Place) {
         match self.get_mut(id) {
-            Some(name) => name.place = place,
+            Some(entry) => entry.place = place,
             None => broken("a torrent that is awake in the registry"),
         }
     }
@@ -217,12 +217,13 @@ impl<'m> Registry<'m> {
 
     /// By what its peers may be found; those of one that is not known by nothing.
     pub(crate) fn publicity(&self, id: TorrentId) -> Publicity {
-        self.get(id).map_or(Publicity::NONE, |name| name.publicity)
+        self.get(id)
+            .map_or(Publicity::NONE, |entry| entry.publicity)
     }
 
     pub(crate) fn set_publicity(&mut self, id: TorrentId, publicity: Publicity) {
-        if let Some(name) = self.get_mut(id) {
-            name.publicity = publicity;
+        if let Some(entry) = self.get_mut(id) {
+            entry.publicity = publicity;
         }
     }
 
@@ -235,10 +236,10 @@ impl<'m> Registry<'m> {
 
     /// Bytes that went out and came in, in the times that it was awake before.
     pub(crate) fn moved(&self, id: TorrentId) -> (u64, u64) {
-        self.get(id).map_or((0, 0), |name| {
+        self.get(id).map_or((0, 0), |entry| {
             (
-                u64::from(name.sent_kib) << 10,
-                u64::from(name.got_kib) << 10,
+                u64::from(entry.sent_kib) << 10,
+                u64::from(entry.got_kib) << 10,
             )
         })
     }
@@ -246,9 +247,9 @@ impl<'m> Registry<'m> {
     /// Adds to them.
     pub(crate) fn add_moved(&mut self, id: TorrentId, sent: u64, got: u64) {
         let kib = |bytes: u64| u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        if let Some(name) = self.get_mut(id) {
-            name.sent_kib = name.sent_kib.saturating_add(kib(sent));
-            name.got_kib = name.got_kib.saturating_add(kib(got));
+        if let Some(entry) = self.get_mut(id) {
+            entry.sent_kib = entry.sent_kib.saturating_add(kib(sent));
+            entry.got_kib = entry.got_kib.saturating_add(kib(got));
         }
     }
 
@@ -258,13 +259,13 @@ impl<'m> Registry<'m> {
     }
 
     fn get(&self, id: TorrentId) -> Option<&Registered> {
-        let name = self.slots.get(usize::from(id.slot))?;
-        (name.is_known() && name.tenancy == id.tenancy).then_some(name)
+        let entry = self.slots.get(usize::from(id.slot))?;
+        (entry.is_known() && entry.tenancy == id.tenancy).then_some(entry)
     }
 
     fn get_mut(&mut self, id: TorrentId) -> Option<&mut Registered> {
-        let name = self.slots.get_mut(usize::from(id.slot))?;
-        (name.is_known() && name.tenancy == id.tenancy).then_some(name)
+        let entry = self.slots.get_mut(usize::from(id.slot))?;
+        (entry.is_known() && entry.tenancy == id.tenancy).then_some(entry)
     }
 
     #[allow(clippy::cast_possible_truncation)] // `new` cut the table to `u16::MAX` slots.
@@ -298,81 +299,84 @@ mod tests {
     #[test]
     fn entries_stay_where_they_are() {
         let mut slots = [Registered::EMPTY; 8];
-        let mut names = Registry::new(&mut slots);
+        let mut registry = Registry::new(&mut slots);
         // All of them belong to slot 6, and go round the end.
-        let ids = [1, 2, 3, 4].map(|n| names.add(hash(6, n)).unwrap());
+        let ids = [1, 2, 3, 4].map(|n| registry.add(hash(6, n)).unwrap());
         assert_eq!(ids.map(|id| id.slot), [6, 7, 0, 1]);
-        names.remove(ids[1]);
-        assert_eq!(names.find(hash(6, 2)), None);
-        assert_eq!(names.place(ids[1]), None);
-        assert_eq!(names.find(hash(6, 4)), Some(ids[3]));
-        assert_eq!(names.add(hash(6, 3)), Err(AddError::Duplicate));
-        let again = names.add(hash(6, 5)).unwrap();
+        registry.remove(ids[1]);
+        assert_eq!(registry.find(hash(6, 2)), None);
+        assert_eq!(registry.place(ids[1]), None);
+        assert_eq!(registry.find(hash(6, 4)), Some(ids[3]));
+        assert_eq!(registry.add(hash(6, 3)), Err(AddError::Duplicate));
+        let again = registry.add(hash(6, 5)).unwrap();
         assert_eq!((again.slot, again.tenancy), (7, 1));
-        assert_eq!(names.count(), 4);
+        assert_eq!(registry.count(), 4);
     }
 
     #[test]
     fn what_is_gone_is_not_passed_for_ever() {
         let mut slots = [Registered::EMPTY; 8];
-        let mut names = Registry::new(&mut slots);
-        let ids = [1, 2, 3].map(|n| names.add(hash(6, n)).unwrap());
+        let mut registry = Registry::new(&mut slots);
+        let ids = [1, 2, 3].map(|n| registry.add(hash(6, n)).unwrap());
         for id in [ids[1], ids[0], ids[2]] {
-            names.remove(id);
+            registry.remove(id);
         }
-        let never = names.slots.iter().all(|name| name.place == Place::Never);
-        assert!(never, "{:?}", names.slots);
+        let never = registry
+            .slots
+            .iter()
+            .all(|entry| entry.place == Place::Never);
+        assert!(never, "{:?}", registry.slots);
     }
 
     #[test]
     fn a_second_hash_names_the_same() {
         let mut slots = [Registered::EMPTY; 4];
-        let mut names = Registry::new(&mut slots);
-        let ids = [1, 2].map(|n| names.add(hash(n, n)).unwrap());
+        let mut registry = Registry::new(&mut slots);
+        let ids = [1, 2].map(|n| registry.add(hash(n, n)).unwrap());
         assert_eq!(
-            names.add_second(ids[0], hash(2, 2)),
+            registry.add_second(ids[0], hash(2, 2)),
             Err(AddError::Duplicate)
         );
-        assert_eq!((names.second(ids[0]), names.count()), (None, 2));
+        assert_eq!((registry.second(ids[0]), registry.count()), (None, 2));
         for n in [9, 9, 1, 8] {
-            names.add_second(ids[0], hash(n, n)).unwrap();
+            registry.add_second(ids[0], hash(n, n)).unwrap();
             let second = if n == 1 { hash(9, 9) } else { hash(n, n) };
-            assert_eq!(names.second(ids[0]), Some(second));
+            assert_eq!(registry.second(ids[0]), Some(second));
             for hash in [hash(1, 1), second] {
-                assert_eq!(names.find(hash), Some(ids[0]), "{n}");
-                assert_eq!(names.add(hash), Err(AddError::Duplicate), "{n}");
+                assert_eq!(registry.find(hash), Some(ids[0]), "{n}");
+                assert_eq!(registry.add(hash), Err(AddError::Duplicate), "{n}");
             }
         }
-        assert_eq!((names.find(hash(9, 9)), names.count()), (None, 2));
+        assert_eq!((registry.find(hash(9, 9)), registry.count()), (None, 2));
         // It takes an entry, and is no torrent of its own.
-        names.add_second(ids[1], hash(7, 7)).unwrap();
-        assert_eq!(names.add(hash(3, 3)), Err(AddError::Registry));
-        let all = || (0..4).filter_map(|slot| names.at(slot));
+        registry.add_second(ids[1], hash(7, 7)).unwrap();
+        assert_eq!(registry.add(hash(3, 3)), Err(AddError::Registry));
+        let all = || (0..4).filter_map(|slot| registry.at(slot));
         assert!(all().count() == 2 && all().all(|id| ids.contains(&id)));
-        names.remove(ids[0]);
+        registry.remove(ids[0]);
         assert_eq!(
-            (names.find(hash(1, 1)), names.find(hash(8, 8))),
+            (registry.find(hash(1, 1)), registry.find(hash(8, 8))),
             (None, None)
         );
         assert_eq!(
-            names.add_second(ids[0], hash(3, 3)),
+            registry.add_second(ids[0], hash(3, 3)),
             Err(AddError::Duplicate)
         );
-        assert_eq!(names.find(hash(7, 7)), Some(ids[1]));
-        names.remove(ids[1]);
-        assert!(names.slots.iter().all(Registered::is_free));
+        assert_eq!(registry.find(hash(7, 7)), Some(ids[1]));
+        registry.remove(ids[1]);
+        assert!(registry.slots.iter().all(Registered::is_free));
     }
 
     #[test]
     fn full() {
         let mut slots = [Registered::EMPTY; 2];
-        let mut names = Registry::new(&mut slots);
-        let ids = [1, 2].map(|n| names.add(hash(0, n)).unwrap());
-        assert_eq!(names.add(hash(0, 3)), Err(AddError::Registry));
-        assert_eq!(names.find(hash(0, 3)), None);
-        names.remove(ids[0]);
-        names.remove(ids[1]);
-        assert!(names.add(hash(0, 3)).is_ok());
+        let mut registry = Registry::new(&mut slots);
+        let ids = [1, 2].map(|n| registry.add(hash(0, n)).unwrap());
+        assert_eq!(registry.add(hash(0, 3)), Err(AddError::Registry));
+        assert_eq!(registry.find(hash(0, 3)), None);
+        registry.remove(ids[0]);
+        registry.remove(ids[1]);
+        assert!(registry.add(hash(0, 3)).is_ok());
         assert_eq!(
             Registry::new(&mut []).add(hash(0, 3)),
             Err(AddError::Registry)
@@ -384,7 +388,7 @@ mod tests {
     #[test]
     fn as_a_list_would() {
         let mut slots = [Registered::EMPTY; 16];
-        let mut names = Registry::new(&mut slots);
+        let mut registry = Registry::new(&mut slots);
         let mut list: [Option<TorrentId>; 40] = [None; 40];
         let mut rng = everseed_core::rng::Rng::new(1);
         for _ in 0..10_000 {
@@ -393,18 +397,18 @@ mod tests {
             let of = |n: u8| hash(n % 16, n);
             match list[usize::from(n)] {
                 Some(id) => {
-                    names.remove(id);
+                    registry.remove(id);
                     list[usize::from(n)] = None;
                 }
                 None => {
-                    let added = names.add(of(n));
+                    let added = registry.add(of(n));
                     assert_eq!(added.is_ok(), known < 16);
                     list[usize::from(n)] = added.ok();
                 }
             }
-            assert_eq!(names.count(), list.iter().flatten().count());
+            assert_eq!(registry.count(), list.iter().flatten().count());
             for (n, id) in (0..).zip(list) {
-                assert_eq!(names.find(of(n)), id);
+                assert_eq!(registry.find(of(n)), id);
             }
         }
     }

@@ -13,8 +13,8 @@ fn hash(n: u8) -> InfoHash {
 
 #[test]
 fn complete_torrents_cost_no_bits() {
-    let (mut names, mut slots) = ([Registered::EMPTY; 4], [Torrent::EMPTY; 3]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut []);
+    let (mut entries, mut slots) = ([Registered::EMPTY; 4], [Torrent::EMPTY; 3]);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut []);
     let a = torrents.add(hash(1), geometry(100), Have::All).unwrap();
     let b = torrents.add(hash(2), geometry(100), Have::Nothing).unwrap();
     assert_eq!(
@@ -32,9 +32,9 @@ fn complete_torrents_cost_no_bits() {
 
 #[test]
 fn lazily_verified_until_complete() {
-    let mut names = [Registered::EMPTY; 8];
+    let mut entries = [Registered::EMPTY; 8];
     let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut bits);
     let g = geometry(10);
     let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
     for piece in g.all_pieces() {
@@ -47,9 +47,9 @@ fn lazily_verified_until_complete() {
 
 #[test]
 fn a_bad_piece_is_no_longer_had() {
-    let mut names = [Registered::EMPTY; 8];
+    let mut entries = [Registered::EMPTY; 8];
     let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut bits);
     let g = geometry(10);
     let id = torrents.add(hash(1), g, Have::Unverified).unwrap();
     let piece = g.piece(3).unwrap();
@@ -63,9 +63,9 @@ fn a_bad_piece_is_no_longer_had() {
 
 #[test]
 fn bits_are_reused_and_never_shared() {
-    let mut names = [Registered::EMPTY; 8];
+    let mut entries = [Registered::EMPTY; 8];
     let (mut slots, mut bits) = ([Torrent::EMPTY; 4], [0u8; 6]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut bits);
     let some = Have::Some(&[0x80, 0]);
     let ids = [1, 2, 3].map(|n| torrents.add(hash(n), geometry(16), some).unwrap());
     assert_eq!(
@@ -87,9 +87,9 @@ fn bits_are_reused_and_never_shared() {
 
 #[test]
 fn presumed_pieces_are_had_and_not_good() {
-    let mut names = [Registered::EMPTY; 8];
+    let mut entries = [Registered::EMPTY; 8];
     let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 4]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut bits);
     let g = geometry(10);
     // The bits past the tenth piece are nonsense and must not be told to anybody.
     let presumed = Have::Presumed(&[0x81, 0x7f]);
@@ -110,9 +110,9 @@ fn presumed_pieces_are_had_and_not_good() {
 
 #[test]
 fn a_full_bitfield_is_all() {
-    let mut names = [Registered::EMPTY; 8];
+    let mut entries = [Registered::EMPTY; 8];
     let (mut slots, mut bits) = ([Torrent::EMPTY; 1], [0u8; 2]);
-    let mut torrents = Torrents::new(Registry::new(&mut names), &mut slots, &mut bits);
+    let mut torrents = Torrents::new(Registry::new(&mut entries), &mut slots, &mut bits);
     let id = torrents
         .add(hash(1), geometry(9), Have::Some(&[0xff, 0x80]))
         .unwrap();

@@ -39,10 +39,10 @@ impl Torrents<'_> {
         now: Instant,
         info_hash: InfoHash,
     ) -> Result<TorrentId, AddError> {
-        let id = self.names.add(info_hash)?;
+        let id = self.registry.add(info_hash)?;
         let awake = self.wake_unknown(now, id);
         if awake.is_err() {
-            self.names.remove(id);
+            self.registry.remove(id);
         }
         awake.map(|()| id)
     }
@@ -76,7 +76,7 @@ impl Torrents<'_> {
         geometry: Geometry,
         have: Have<'_>,
     ) -> Result<(), AddError> {
-        let Some(slot) = self.names.awake(id) else {
+        let Some(slot) = self.registry.awake(id) else {
             return Ok(());
         };
         let before = self.slots[slot];
