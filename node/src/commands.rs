@@ -607,6 +607,12 @@ impl<'m> Node<'m> {
         stats
     }
 
+    /// Whether a connection has a finished handshake.
+    pub fn is_open(&self, id: ConnId) -> bool {
+        let slot = self.parts.cx.peers.slot(id);
+        slot.is_some_and(|slot| self.parts.cx.peers[slot].is_open())
+    }
+
     /// Whether a peer is served: it is unchoked.
     pub fn serves(&self, id: ConnId) -> bool {
         self.parts

@@ -12,11 +12,15 @@ use rustix::fs::Stat;
 
 /// Open files of all torrents, the least recently used ones closed first.
 ///
-/// Shared by reference between the thread that serves and the one that reads cold disks. Its lock is
-/// held for a search among a few entries, never during a system call that may wait.
+/// Shared by reference between the thread that serves and the one that reads cold disks. Its locks are
+/// held for a search among a few entries, never during a system call that may wait. Closing may wait, as a network file
+/// system flushes: who only looks for a file, or forgets it, closes none, not even one that another thread
+/// takes out meanwhile.
 #[derive(Debug)]
 pub struct FileCache {
     entries: Mutex<Vec<Entry>>,
+    /// Files that are no entries any more and not closed yet.
+    forgotten: Mutex<Vec<Arc<Source>>>,
     limit: usize,
     sequential: bool,
     fresh: bool,
@@ -31,6 +35,7 @@ impl FileCache {
         let limit = limit.max(1);
         FileCache {
             entries: Mutex::new(Vec::with_capacity(limit)),
+            forgotten: Mutex::default(),
             limit,
             sequential: false,
             fresh: false,
@@ -85,23 +90,32 @@ impl FileCache {
             part,
         };
         let mut entries = self.lock();
-        let replaced = if entries.len() < self.limit {
-            entries.push(entry);
-            None
-        } else {
-            entries
-                .iter_mut()
-                .min_by_key(|entry| entry.used)
-                .map(|oldest| std::mem::replace(oldest, entry))
-        };
-        // Closing may wait (a network file system flushes), so it happens outside the lock.
+        if entries.len() < self.limit {
+            return entries.push(entry);
+        }
+        let oldest = entries.iter_mut().min_by_key(|entry| entry.used);
+        let replaced = oldest.map(|oldest| std::mem::replace(oldest, entry));
+        self.forgotten()
+            .extend(replaced.map(|entry| entry.part.source));
         drop(entries);
-        drop(replaced);
+        self.close_forgotten();
     }
 
-    /// Closes the files of one content.
+    /// Finds the files of one content no longer; [`close_forgotten`](Self::close_forgotten) closes them.
     pub(crate) fn forget(&self, content: ContentId) {
-        self.lock().retain(|entry| entry.content != content);
+        let mut entries = self.lock();
+        let gone = entries.extract_if(.., |entry| entry.content == content);
+        self.forgotten().extend(gone.map(|entry| entry.part.source));
+    }
+
+    /// Closes what was forgotten and nobody is reading at the moment. Closing may wait.
+    pub fn close_forgotten(&self) {
+        let mut forgotten = self.forgotten();
+        // Nobody finds it any more, so nobody else will have it once nobody has.
+        let free = |source: &mut Arc<Source>| Arc::strong_count(source) == 1;
+        let free: Vec<_> = forgotten.extract_if(.., free).collect();
+        drop(forgotten);
+        drop(free);
     }
 
     /// Closes files that were not used since the last call, so that an idle disk can sleep and be ejected.
@@ -110,21 +124,22 @@ impl FileCache {
         let mut entries = self.lock();
         let now = self.clock.load(Ordering::Relaxed);
         let before = self.looked_at.swap(now, Ordering::Relaxed);
-        let mut unused = Vec::new();
-        let mut at = 0;
-        while let Some(entry) = entries.get(at) {
-            match entry.used < before {
-                true => unused.push(entries.swap_remove(at)),
-                false => at += 1,
-            }
-        }
+        let unused = entries.extract_if(.., |entry| entry.used < before);
+        self.forgotten()
+            .extend(unused.map(|entry| entry.part.source));
         drop(entries);
-        drop(unused);
+        self.close_forgotten();
     }
 
     /// Whether no file is open.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().is_empty() && self.forgotten().is_empty()
+    }
+
+    fn forgotten(&self) -> MutexGuard<'_, Vec<Arc<Source>>> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -238,6 +253,32 @@ mod tests {
         assert!(files.find(a, 0).is_some() && files.find(a, 10).is_some());
         files.forget(a);
         assert!(files.find(a, 0).is_none());
+    }
+
+    /// Whoever reads a file that others forget does not close it, which may wait.
+    #[test]
+    fn a_reader_closes_nothing() {
+        let (a, b) = (ContentId::next(), ContentId::next());
+        type Forget = fn(&FileCache, ContentId, ContentId);
+        let ways: [Forget; 3] = [
+            |files, a, _| files.forget(a),
+            |files, _, b| files.insert(b, part(0, 10)),
+            |files, _, _| (0..2).for_each(|_| files.close_unused()),
+        ];
+        for (number, way) in ways.into_iter().enumerate() {
+            let files = FileCache::new(1);
+            files.insert(a, part(0, 10));
+            let read = files.find(a, 0).expect("it is open");
+            way(&files, a, b);
+            files.close_forgotten();
+            assert!(files.find(a, 0).is_none(), "{number}");
+            assert_eq!(Arc::strong_count(&read.source), 2, "{number}");
+            let weak = Arc::downgrade(&read.source);
+            drop(read);
+            assert!(weak.upgrade().is_some(), "{number}");
+            files.close_forgotten();
+            assert!(weak.upgrade().is_none(), "{number}");
+        }
     }
 
     #[test]

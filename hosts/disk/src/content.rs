@@ -40,8 +40,8 @@ use crate::unique::Renames;
 ///
 /// Reading has two halves. The thread that serves calls [`read_cached`](Content::read_cached), which
 /// never waits for a disk and needs no allocation. What it could not answer is read by another thread
-/// with [`read`](Content::read), or fetched into the page cache with [`warm`](Content::warm); both
-/// leave the file open in the shared [`FileCache`], so that the next `read_cached` finds it.
+/// with [`read`](Content::read) or [`warm`](Content::warm); both leave the file open in the shared
+/// [`FileCache`], so that the next `read_cached` finds it.
 ///
 /// Files are opened when they are first read and looked at no sooner: content may be missing in part
 /// or whole.
@@ -210,7 +210,7 @@ impl Content {
     /// page cache, or in a file that is not open), or not there at all: [`read`](Content::read) tells.
     ///
     /// On a file system that cannot read without waiting the answer is always 0, so a caller makes
-    /// progress only if it also serves what `read` has read.
+    /// progress only if it also serves what the other thread has read.
     pub fn read_cached(
         &self,
         files: &FileCache,
@@ -312,31 +312,26 @@ impl Content {
             .map_err(|error| self.torrent_error(TorrentError::Io(error)))
     }
 
-    /// Brings `len` bytes from `offset` on into the page cache by way of `scratch`, which must not be
-    /// empty; 64 KiB serve well. If that fails, the answer says from which byte on, to the block.
+    /// Fills `buf` from `offset` on as [`read`](Content::read) does, and has the kernel go on to `ahead` bytes from there.
+    /// If that fails, the answer says from which byte on, to the block.
     pub fn warm(
         &self,
         files: &FileCache,
         mut offset: u64,
-        mut len: u64,
-        scratch: &mut [u8],
+        mut buf: &mut [u8],
+        ahead: u64,
     ) -> Result<(), (u64, ReadError)> {
-        while len > 0 {
+        let end = offset.saturating_add(ahead.max(buf.len() as u64));
+        while !buf.is_empty() {
             let part = self.part(files, offset).map_err(|error| (offset, error))?;
-            let rest = len.min(part.end - offset);
-            part.advise(offset, rest, Advice::WillNeed);
-            let end = offset + rest;
-            while offset < end {
-                let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
-                let room = room.min(scratch.len());
-                let now = &mut scratch[..room];
-                if let Err(error) = part.read(offset, now) {
-                    let bad = part.first_unread(offset, now).unwrap_or(offset);
-                    return Err((bad, self.read_error(bad, error)));
-                }
-                offset += now.len() as u64;
+            part.advise(offset, end.min(part.end) - offset, Advice::WillNeed);
+            let (now, rest) = buf.split_at_mut(part.room(offset, buf.len()));
+            if let Err(error) = part.read(offset, now) {
+                let bad = part.first_unread(offset, now).unwrap_or(offset);
+                return Err((bad, self.read_error(bad, error)));
             }
-            len -= rest;
+            offset += now.len() as u64;
+            buf = rest;
         }
         Ok(())
     }
@@ -432,6 +427,13 @@ impl Content {
 
     /// Closes this content's files, so that the next read sees what is on disk now.
     pub fn close_files(&self, files: &FileCache) {
+        self.forget_files(files);
+        files.close_forgotten();
+    }
+
+    /// The same without waiting: they are closed by the next
+    /// [`close_forgotten`](FileCache::close_forgotten).
+    pub fn forget_files(&self, files: &FileCache) {
         files.forget(self.id);
     }
 

@@ -99,7 +99,10 @@ fn warm_bytes_are_read_without_waiting() {
     let mut buf = vec![0; 150_000];
     let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
     assert_eq!(read, 0, "no file is open yet");
-    content.warm(&files, 10, 150_000, &mut [0; 4096]).unwrap();
+    let mut warm = vec![0; 120_000];
+    content.warm(&files, 10, &mut warm, 150_000).unwrap();
+    assert_eq!(warm, bytes[10..120_010]);
+    content.read(&files, 10, &mut vec![0; 150_000]).unwrap();
     let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
     // A file system without RWF_NOWAIT answers 0 for ever.
     if read > 0 {
@@ -133,7 +136,9 @@ fn what_is_cached_is_sent_past_us() {
     assert_eq!(sent, 0);
     assert_eq!(stop.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 
-    content.warm(&files, 10, 299_000, &mut [0; 4096]).unwrap();
+    content
+        .warm(&files, 10, &mut vec![0; 299_000], 299_000)
+        .unwrap();
     let cached = content.cached(&files, 10, 299_000);
     // A file system without RWF_NOWAIT answers 0 for ever.
     assert!(cached == 299_000 || cached == 0, "{cached}");

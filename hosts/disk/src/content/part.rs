@@ -58,11 +58,11 @@ impl Part {
     }
 
     pub(super) fn cached(&self, offset: u64, len: u64) -> u64 {
-        let (fd, stamp) = match &*self.source {
-            Source::File { fd, stamp, .. } => (fd, stamp),
-            Source::Zeros => return len,
+        let Source::File { fd, .. } = &*self.source else {
+            return len;
         };
-        if !stamp.is_none_or(|stamp| stamp.is_of(fd)) {
+        // Which also looks whether the file is still as it was.
+        if self.read_now(offset, &mut [IoSliceMut::new(&mut [0])]) != 1 {
             return 0;
         }
         let there = |at: u64| {
@@ -71,14 +71,12 @@ impl Part {
             rustix::io::preadv2(fd, bufs, at - self.start, ReadWriteFlags::NOWAIT) == Ok(1)
         };
         let mut done = 0;
-        if there(offset) {
-            while done < len {
-                let now = (len - done).min(BLOCK.into());
-                if !there(offset + done + now - 1) {
-                    break;
-                }
-                done += now;
+        while done < len {
+            let now = (len - done).min(BLOCK.into());
+            if !there(offset + done + now - 1) {
+                break;
             }
+            done += now;
         }
         done
     }

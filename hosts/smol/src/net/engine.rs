@@ -1,21 +1,24 @@
 //! The node on real sockets and files: one thread, one loop, no allocation per block.
 //!
-//! [`Engine::turn`] waits for readiness, tells the node, and carries out its actions. What would
-//! block (cold reads, hashing) goes to the [`Worker`]; what is rare and slow (announces) to smol.
+//! The [`Reactor`] tells the node what is ready, and carries out its actions. It lives on a thread of its own, which
+//! waits for sockets and for nothing else: what would wait for a disk (cold reads, hashing, closing) goes to the
+//! [`Worker`], what is rare and slow is news for the session. Everybody else reaches it through the [`Engine`].
 //!
 //! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
 //! that the node gave it; a peer that waits for the worker sends nothing.
 
 mod connections;
 mod datagrams;
+mod handle;
 mod lending;
+mod node;
+mod report;
 mod sending;
 mod shares;
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +26,19 @@ use std::time::Duration;
 use everseed_core::geometry::{Span, TorrentId};
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
-use everseed_core::tracker::Report;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
 use everseed_node::discovery::dht::Mode;
-use everseed_node::discovery::udp_trackers::UdpOutcome;
-use everseed_node::{Action, Bodies, ConnId, Event, Have, Job, Publicity, Source, StorageError};
+use everseed_node::{Action, Bodies, ConnId, Event, Have, Source, StorageError};
 
+pub(crate) use self::handle::Engine;
+pub(crate) use self::report::{Announce, TurnReport};
 use self::shares::{Lending, Loan};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::memory::Plan;
 use crate::net::Sending;
-use crate::net::epoll::{Epoll, Watched};
+use crate::net::epoll::{Epoll, Waiter, Watched};
 use crate::net::lsd::Nearby;
 use crate::net::socket::Held;
 use crate::net::udp::Udp;
@@ -46,22 +49,18 @@ use crate::storage::worker::{Block, Done, Task, Unwritten, Worker};
 use crate::trace::Traced;
 
 /// The node, its sockets and its files.
-pub(crate) struct Engine {
-    pub(crate) node: Traced,
+struct Reactor {
+    node: Traced,
     clock: Clock,
     epoll: Epoll,
     /// A place stays empty when its listener has gone, until there is another one.
     listeners: Vec<Option<Listener>>,
     /// From where trackers and peers are called; that stays when the listeners go.
-    pub(crate) way_out: Way,
+    way_out: Way,
     /// Peers in the networks here, if they are looked for.
     nearby: Option<Nearby>,
-    /// By what peers of public torrents are found.
-    pub(crate) publicity: Publicity,
     /// How much it takes part in the distributed hash table.
     dht: Mode,
-    /// Nodes of it that torrents name, and not by address.
-    pub(crate) named_nodes: Vec<String>,
     udp: Udp,
     peers: Vec<Option<Peer>>,
     /// Peers that may have more to read, but have had their share of this turn.
@@ -74,9 +73,8 @@ pub(crate) struct Engine {
     /// Where metadata goes that is fetched.
     spools: Vec<(TorrentId, Arc<Spool>)>,
     files: Arc<FileCache>,
-    pub(crate) worker: Worker,
+    worker: Arc<Worker>,
     alarm: Arc<Alarm>,
-    signals: UnixStream,
     /// Whether the node may have more to do right away.
     busy: bool,
     held: Held,
@@ -86,46 +84,11 @@ pub(crate) struct Engine {
     /// When listeners that had to pause go on.
     listen_at: Option<Instant>,
     /// What others have to look after.
-    pub(crate) report: TurnReport,
-}
-
-/// What happened that is not the engine's business, until somebody takes it.
-#[derive(Default)]
-pub(crate) struct TurnReport {
-    /// Signals that asked to stop.
-    pub(crate) signals: u32,
-    /// The alarm was rung: futures may go on.
-    pub(crate) rung: bool,
-    /// Connections that speak HTTP.
-    pub(crate) web: Vec<(TcpStream, SocketAddr)>,
-    /// Torrents whose files could not be read, and why.
-    pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
-    /// Pieces that could not be read, while others can.
-    pub(crate) unread: Vec<(TorrentId, Unread)>,
-    /// Torrents whose files could not be written, and why.
-    pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
-    /// What the worker did for others.
-    pub(crate) done: Vec<Done>,
-    /// Torrents that are asleep and wanted, and peers of them that are known.
-    pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
-    /// Torrents whose metadata is here, and those for which that could not be kept.
-    pub(crate) fetched: Vec<TorrentId>,
-    pub(crate) unspooled: Vec<(TorrentId, io::Error)>,
-    /// Announces to make.
-    pub(crate) announces: Vec<Announce>,
-    /// Announces by UDP that have ended.
-    pub(crate) udp_outcomes: Vec<UdpOutcome>,
-    /// Somebody outside who called us.
-    pub(crate) caller: Option<IpAddr>,
-    /// Whether nobody is known in the distributed hash table.
-    pub(crate) finds_nodes: bool,
-}
-
-/// An announce that the node asked for, and what is to be told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Announce {
-    pub(crate) job: Job,
-    pub(crate) report: Report,
+    report: TurnReport,
+    /// Whether the session is to hear of something that is no news by itself: a finished handshake, a complete torrent.
+    tells: bool,
+    /// Whether everybody was gone after the end, when that was looked at last.
+    rests: bool,
 }
 
 struct Listener {
@@ -141,8 +104,10 @@ struct Peer {
     dialling: bool,
     /// It called us and has said nothing yet.
     fresh: bool,
+    /// Whether its handshake was finished when something came last.
+    open: bool,
     readable: bool,
-    /// Whether it is among [`Engine::unread`].
+    /// Whether it is among [`Reactor::unread`].
     queued: bool,
     writable: bool,
     /// Nothing will come after what can be read now.
@@ -156,41 +121,34 @@ struct Peer {
 enum Disk {
     /// Blocks are read from the page cache as they are sent.
     Ready,
-    /// The worker reads ahead for it.
+    /// The worker reads for it.
     Waits,
-    /// The worker has read what begins there: that read will not block now, even on a file
-    /// system that cannot promise so.
-    Warm(Source, u64),
 }
 
-impl Engine {
-    /// An engine that listens nowhere and serves nothing yet. `signals` becomes readable, a byte
-    /// each, when the process is asked to stop.
-    pub(crate) fn new(
-        node: Traced,
-        plan: &Plan,
-        way: Sending,
-        alarm: Arc<Alarm>,
-        signals: UnixStream,
-    ) -> io::Result<Engine> {
+/// What the worker has just read for a peer.
+struct Warm<'a> {
+    source: Source,
+    offset: u64,
+    bytes: &'a [u8],
+}
+
+impl Reactor {
+    /// One that listens nowhere and serves nothing yet. `alarm` is rung when it has to look what the worker did.
+    fn new(node: Traced, plan: &Plan, way: Sending, alarm: Arc<Alarm>) -> io::Result<Reactor> {
         let epoll = Epoll::new()?;
         epoll.add(&*alarm, Watched::Alarm)?;
-        signals.set_nonblocking(true)?;
-        epoll.add(&signals, Watched::Signal)?;
         let files = Arc::new(FileCache::new(OPEN_FILES));
         let (theirs, blocks) = (Arc::clone(&files), node.blocks());
         let (max_peers, held) = (plan.peers, plan.held());
         let worker = Worker::start(Arc::clone(&alarm), theirs, max_peers, blocks)?;
-        Ok(Engine {
+        Ok(Reactor {
             node,
             clock: Clock::new(),
             epoll,
             listeners: Vec::new(),
             way_out: Way::default(),
             nearby: None,
-            publicity: Publicity::NONE,
             dht: Mode::Off,
-            named_nodes: Vec::new(),
             udp: Udp::default(),
             peers: Vec::with_capacity(max_peers),
             unread: VecDeque::with_capacity(max_peers),
@@ -199,24 +157,22 @@ impl Engine {
             way,
             contents: Contents::default(),
             spools: Vec::new(),
-            worker,
+            worker: Arc::new(worker),
             files,
             alarm,
-            signals,
             busy: true,
             held,
             lending: Lending::new(plan.places, plan.lent, max_peers, plan.each_peer()),
             web_at_once: plan.web,
             listen_at: None,
-            report: TurnReport {
-                web: Vec::with_capacity(plan.web),
-                ..TurnReport::default()
-            },
+            report: TurnReport::default(),
+            tells: false,
+            rests: false,
         })
     }
 
     /// Takes the peers that come to this address from now on. Answers with its number.
-    pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
+    fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
         let count = 1 + self.listeners.iter().flatten().count();
         self.share_callers(count);
         self.held.listen(&socket, count)?;
@@ -233,7 +189,7 @@ impl Engine {
     }
 
     /// Takes none any more at the address of this number.
-    pub(crate) fn listen_no_longer(&mut self, number: u16) {
+    fn listen_no_longer(&mut self, number: u16) {
         if let Some(place) = self.listeners.get_mut(usize::from(number)) {
             *place = None;
         }
@@ -249,37 +205,28 @@ impl Engine {
         }
     }
 
-    /// Says whether a torrent is private, which decides by what its peers may be found (BEP 27).
-    pub(crate) fn publish(&mut self, torrent: TorrentId, private: bool) {
-        let publicity = match private {
-            true => Publicity::PRIVATE,
-            false => self.publicity,
-        };
-        self.node.publish(self.clock.now(), torrent, publicity);
-    }
-
-    /// Where the bytes of a torrent are.
-    pub(crate) fn attach(&mut self, torrent: TorrentId, content: Arc<Content>) {
-        self.contents.put(torrent, content);
+    /// Where the bytes of a torrent are; answers with where they were.
+    fn attach(&mut self, torrent: TorrentId, content: Arc<Content>) -> Option<Arc<Content>> {
         self.worker.ask(Task::StandBack);
         // Peers may have waited for it.
         self.busy = true;
+        self.contents.put(torrent, content)
     }
 
-    /// Puts a torrent to sleep, or lets go of those who wait for one that is.
-    pub(crate) fn sleep(&mut self, torrent: TorrentId) {
+    /// Puts a torrent to sleep, or lets go of those who wait for one that is; answers with where its bytes were.
+    fn sleep(&mut self, torrent: TorrentId) -> Option<Arc<Content>> {
         self.node.sleep(self.clock.now(), torrent);
-        self.contents.remove(torrent);
         self.busy = true;
+        self.contents.remove(torrent)
     }
 
-    /// The node needs the bytes of a torrent no longer.
-    pub(crate) fn detach(&mut self, torrent: TorrentId) {
-        self.contents.remove(torrent);
+    /// The node needs the bytes of a torrent no longer; answers with where they were.
+    fn detach(&mut self, torrent: TorrentId) -> Option<Arc<Content>> {
+        self.contents.remove(torrent)
     }
 
     /// Tells the node something, and carries out what follows in the next turn.
-    pub(crate) fn tell(&mut self, event: Event<'_>) {
+    fn tell(&mut self, event: Event<'_>) {
         if let Event::Restored(torrent, _) | Event::Changed(torrent, _) = event {
             self.worker.forget_pieces(torrent);
         }
@@ -288,47 +235,32 @@ impl Engine {
     }
 
     /// Whether everybody is gone and every block that came is written.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    fn is_at_rest(&self) -> bool {
         self.node.is_stopped() && self.node.blocks_free() == self.node.blocks()
     }
 
     /// Whether the node serves a torrent, as nothing went wrong with its files.
-    pub(crate) fn is_readable(&self, torrent: TorrentId) -> bool {
+    fn is_readable(&self, torrent: TorrentId) -> bool {
         self.node.torrent(torrent).is_some_and(|t| t.readable)
     }
 
-    /// Closes a torrent's files, so that what is there now is read.
-    pub(crate) fn forget_files(&self, content: &Content) {
-        content.close_files(&self.files);
-    }
-
     /// The torrent file of a torrent that is awake.
-    pub(crate) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
+    fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
         self.content(id)
             .map(|content| content.read_torrent_file().to_owned())
     }
 
-    /// The node was told something: what follows is carried out in the next turn.
-    pub(crate) fn wake_up(&mut self) {
-        self.busy = true;
-    }
-
-    /// The time that the node lives in.
-    pub(crate) fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    /// Waits until something happens, at most `limit`, and does what follows from it.
-    pub(crate) fn turn(&mut self, limit: Duration) -> io::Result<()> {
-        let ready = self.epoll.wait(Some(self.patience(limit)))?;
+    /// Does what follows from what is ready.
+    fn turn(&mut self, waiter: &Waiter, ready: usize) {
         let now = self.clock.now();
         for index in 0..ready {
-            let ready = self.epoll.ready(index);
+            let ready = waiter.ready(index);
             match ready.source {
                 Watched::Peer(id) => self.ready(now, id, ready),
                 Watched::Listener(number) => self.accept(now, number),
                 Watched::Alarm => self.rung(now),
-                Watched::Signal => self.signalled(),
+                // The session's.
+                Watched::Signal => {}
                 Watched::Datagrams(family) => self.receive_datagrams(now, family),
                 Watched::Nearby => self.hear_nearby(now),
             }
@@ -352,11 +284,10 @@ impl Engine {
         }
         self.act(now);
         self.send_datagrams(now);
-        Ok(())
     }
 
     /// Lets everybody go.
-    pub(crate) fn stop(&mut self) {
+    fn stop(&mut self) {
         let now = self.clock.now();
         self.node.stop(now);
         self.listeners.clear();
@@ -364,13 +295,21 @@ impl Engine {
         self.send_datagrams(now);
     }
 
-    fn patience(&self, limit: Duration) -> Duration {
-        if self.busy || !self.unread.is_empty() || !self.report.announces.is_empty() {
-            return Duration::ZERO;
+    /// How long it may wait for the next turn; `None` is without end.
+    fn patience(&self) -> Option<Duration> {
+        if self.busy || !self.unread.is_empty() {
+            return Some(Duration::ZERO);
         }
         let own = self.listen_at.into_iter().chain(self.lending.look_at);
         let due = self.node.deadline().into_iter().chain(own).min();
-        due.map_or(limit, |at| limit.min(at.since(self.clock.now())))
+        due.map(|at| at.since(self.clock.now()))
+    }
+
+    /// Whether there is something that the session is to look at now.
+    fn has_news(&mut self) -> bool {
+        let at_rest = self.is_at_rest();
+        let ended = at_rest && !std::mem::replace(&mut self.rests, at_rest);
+        std::mem::take(&mut self.tells) || ended || self.report.is_any()
     }
 
     /// Carries out what the node wants, as much as is fair to those who want to be heard.
@@ -451,15 +390,10 @@ impl Engine {
         Some(Arc::clone(spool))
     }
 
-    /// The metadata of a torrent goes there.
-    pub(crate) fn fetch(&mut self, torrent: TorrentId, spool: Spool) {
-        self.spools.push((torrent, Arc::new(spool)));
-        self.busy = true;
-    }
-
-    /// It is not fetched any more.
-    pub(crate) fn fetch_no_longer(&mut self, torrent: TorrentId) {
-        self.spools.retain(|(id, _)| *id != torrent);
+    /// It is not fetched any more; answers with where it went.
+    fn fetch_no_longer(&mut self, torrent: TorrentId) -> Option<Arc<Spool>> {
+        let at = self.spools.iter().position(|(id, _)| *id == torrent)?;
+        Some(self.spools.swap_remove(at).1)
     }
 
     fn content(&self, torrent: TorrentId) -> Option<&Arc<Content>> {
@@ -468,14 +402,19 @@ impl Engine {
 
     fn rung(&mut self, now: Instant) {
         self.alarm.silence();
-        self.report.rung = true;
         while let Some(done) = self.worker.done() {
             match done {
-                Done::Warmed(id, source, offset, Ok(())) => {
+                Done::Warmed(id, source, offset, Ok(bytes)) => {
                     if let Some(peer) = find(&mut self.peers, id) {
-                        peer.disk = Disk::Warm(source, offset);
-                        self.send(now, id);
+                        peer.disk = Disk::Ready;
+                        let warm = Warm {
+                            source,
+                            offset,
+                            bytes: &bytes,
+                        };
+                        self.send_warm(now, id, Some(&warm));
                     }
+                    self.worker.give_back(bytes);
                 }
                 Done::Warmed(id, _, _, Err((torrent, fault))) => {
                     if let Some(peer) = find(&mut self.peers, id) {
@@ -496,6 +435,7 @@ impl Engine {
                         log::debug!("{}: piece {piece} is damaged", root.display());
                     }
                     self.node.event(now, Event::Verified(torrent, piece, good));
+                    self.tells |= good && self.node.is_complete(torrent);
                 }
                 // After a change the next look has it verified again, which paces that.
                 Done::Verified(torrent, _, Err(fault)) => self.unread(now, torrent, fault),
@@ -523,12 +463,6 @@ impl Engine {
         }
     }
 
-    fn signalled(&mut self) {
-        let mut bytes = [0; 8];
-        let read = self.signals.read(&mut bytes).unwrap_or(0);
-        self.report.signals += u32::try_from(read).unwrap_or(0);
-    }
-
     fn unwritten(
         &mut self,
         now: Instant,
@@ -541,7 +475,7 @@ impl Engine {
             let (first, end) = (pieces.start, pieces.end);
             let reason = StorageError::Pieces { first, end };
             self.node.written(now, block, bytes, Err(reason));
-            return self.report.unwritable.push((torrent, fault));
+            return self.report.unwritable(torrent, fault);
         }
         let reason = match fault.error.is_no_space() {
             true => StorageError::Full,
@@ -552,14 +486,15 @@ impl Engine {
         self.node
             .written(now, block, bytes, Err(refused.unwrap_or(reason)));
         if refused.is_none() {
-            self.report.unwritable.push((torrent, fault));
+            self.report.unwritable(torrent, fault);
         }
     }
 
     /// A torrent's files were written to since they were opened: nothing is sent before it was verified again.
     fn changed(&mut self, torrent: TorrentId) {
         if let Some(content) = self.content(torrent) {
-            content.close_files(&self.files);
+            content.forget_files(&self.files);
+            self.worker.close_forgotten();
             self.tell(Event::Changed(torrent, Have::Unverified));
         }
     }
@@ -572,9 +507,9 @@ impl Engine {
             (Extent::Piece, Some(piece)) => {
                 self.node.event(now, Event::Unread(torrent, piece));
                 self.busy = true;
-                self.report.unread.push((torrent, fault));
+                self.report.unread(torrent, fault);
             }
-            (Extent::Change, _) => self.report.unread.push((torrent, fault)),
+            (Extent::Change, _) => self.report.unread(torrent, fault),
             _ => self.unreadable(now, torrent, fault.error),
         }
     }

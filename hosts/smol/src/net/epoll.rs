@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use everseed_core::tracker::Family;
@@ -41,8 +42,14 @@ pub(crate) struct Ready {
 }
 
 /// The set of watched sockets.
+#[derive(Clone)]
 pub(crate) struct Epoll {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
+}
+
+/// Who waits for those in a set, which others may change meanwhile.
+pub(crate) struct Waiter {
+    fd: Arc<OwnedFd>,
     events: Vec<Event>,
     ready: usize,
 }
@@ -50,15 +57,21 @@ pub(crate) struct Epoll {
 impl Epoll {
     /// An empty set.
     pub(crate) fn new() -> io::Result<Epoll> {
+        let fd = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        Ok(Epoll { fd })
+    }
+
+    /// Somebody who waits for those in it.
+    pub(crate) fn waiter(&self) -> Waiter {
         let nothing = Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(0),
         };
-        Ok(Epoll {
-            fd: epoll::create(CreateFlags::CLOEXEC)?,
+        Waiter {
+            fd: Arc::clone(&self.fd),
             events: vec![nothing; AT_ONCE],
             ready: 0,
-        })
+        }
     }
 
     /// Watches a socket until it is closed.
@@ -87,7 +100,9 @@ impl Epoll {
     pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.fd, socket)?)
     }
+}
 
+impl Waiter {
     /// Waits until something is ready or `timeout` is over; `None` waits without end. Answers how
     /// many there are, for [`ready`](Self::ready).
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {

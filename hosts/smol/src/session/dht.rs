@@ -133,7 +133,6 @@ impl Neighbours {
 fn tell(engine: &mut Engine, addr: SocketAddr) {
     let now = engine.now();
     engine.node.input(now, Input::DhtNode(addr));
-    engine.wake_up();
 }
 
 fn file(state: &StateFolder) -> PathBuf {

@@ -196,7 +196,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         checking: 0,
         away: 0,
         checked: (0, 0),
-        asleep: engine.node.known() - engine.node.torrents().count(),
+        asleep: engine.node.known() - engine.node.awake(),
         node: engine.node.stats(),
         uploaded: 0,
         content: 0,

@@ -86,13 +86,12 @@ impl Unknowns {
             let folder = self.state.folder().display().to_string();
             Trouble::Failed(format!("{folder}: {error}; its metadata cannot be kept"))
         })?;
-        let now = engine.now();
-        let id = engine.node.add_unknown(now, info_hash);
+        let id = engine.fetch(info_hash, spool);
         let id = id.map_err(|error| Trouble::Full(format!("{name}: {error}")))?;
         if magnet.also_version_2 {
             log::info!("{name}: it has a hash of version 2 too, which is not used");
         }
-        engine.fetch(id, spool);
+        let now = engine.now();
         engine.publish(id, false);
         for (tier, _) in (0..=u8::MAX).zip(&trackers) {
             if engine.node.announce(now, id, tier, 1).is_err() {

@@ -17,17 +17,20 @@ impl Contents {
         (*there == id).then_some(content)
     }
 
-    pub(crate) fn put(&mut self, id: TorrentId, content: Arc<Content>) {
+    /// Answers with what was in that place.
+    pub(crate) fn put(&mut self, id: TorrentId, content: Arc<Content>) -> Option<Arc<Content>> {
         match self.find(id) {
-            Ok(at) => self.all[at] = (id, content),
-            Err(at) => self.all.insert(at, (id, content)),
+            Ok(at) => Some(std::mem::replace(&mut self.all[at], (id, content)).1),
+            Err(at) => {
+                self.all.insert(at, (id, content));
+                None
+            }
         }
     }
 
-    pub(crate) fn remove(&mut self, id: TorrentId) {
-        if let Ok(at) = self.find(id) {
-            self.all.remove(at);
-        }
+    pub(crate) fn remove(&mut self, id: TorrentId) -> Option<Arc<Content>> {
+        let at = self.find(id).ok()?;
+        Some(self.all.remove(at).1)
     }
 
     fn find(&self, id: TorrentId) -> Result<usize, usize> {

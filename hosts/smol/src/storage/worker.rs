@@ -87,6 +87,11 @@ impl Worker {
         }
     }
 
+    /// Has files closed that are found no longer, before anything else is done.
+    pub(crate) fn close_forgotten(&self) {
+        self.change(|queues| queues.close_forgotten = true);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Queues)) {
         let mut queues = self.shared.lock();
         change(&mut queues);
@@ -96,6 +101,13 @@ impl Worker {
         if idle {
             self.shared.work.notify_one();
         }
+    }
+
+    /// Gives back what [`Done::Warmed`] came with.
+    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
+        self.shared.lock().returned = Some(bytes);
+        // Whether it waits for work or for this.
+        self.shared.work.notify_one();
     }
 
     /// Drops what was queued for a connection that is gone: it would keep others waiting for reads
@@ -142,6 +154,10 @@ impl Shared {
                     self.files.close_unused();
                     self.written.close_unused();
                 }
+                Work::Close(gone) => {
+                    drop(gone);
+                    self.files.close_forgotten();
+                }
                 Work::Long(job) => self.step(job, &mut scratch),
             }
         }
@@ -151,13 +167,19 @@ impl Shared {
     fn short(&self, task: Task, scratch: &mut Scratch) {
         match task {
             Task::Warm(content, conn, source, span) => {
-                let warmed = self.warm(&content, source, span, &mut scratch.bytes);
-                let warmed = warmed.map_err(|(at, error)| {
-                    let piece = content.geometry().piece_at(at);
-                    let piece = piece.map_or(0, PieceIndex::get);
-                    (span.torrent, Unread::judge(&content, piece, error))
-                });
+                let mut bytes = std::mem::take(&mut scratch.bytes);
+                bytes.truncate(span.len as usize);
+                let warmed = match self.warm(&content, source, span, &mut bytes) {
+                    Ok(()) => Ok(bytes),
+                    Err((at, error)) => {
+                        self.lock().returned = Some(bytes);
+                        let piece = content.geometry().piece_at(at);
+                        let piece = piece.map_or(0, PieceIndex::get);
+                        Err((span.torrent, Unread::judge(&content, piece, error)))
+                    }
+                };
                 self.tell(Done::Warmed(conn, source, span.offset, warmed));
+                scratch.bytes = self.take_back();
             }
             Task::Verify(content, torrent, piece) => {
                 let mut begun = scratch.take(torrent, piece);
@@ -328,6 +350,10 @@ impl Shared {
             if queues.stop {
                 return None;
             }
+            let forgotten = std::mem::take(&mut queues.close_forgotten);
+            if forgotten || !queues.gone.is_empty() {
+                return Some(Work::Close(std::mem::take(&mut queues.gone)));
+            }
             if let Some(task) = queues.pop_short() {
                 return Some(Work::Short(task));
             }
@@ -340,10 +366,7 @@ impl Shared {
             // Many are checked at the start, and few ever after.
             queues.jobs = Vec::new();
             queues.idle = true;
-            queues = self
-                .work
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+            queues = self.wait(queues);
         }
     }
 
@@ -352,18 +375,39 @@ impl Shared {
         self.alarm.ring();
     }
 
+    /// The buffer that the thread that serves was given, when it has sent what it needs of it, which is in a moment.
+    fn take_back(&self) -> Vec<u8> {
+        let mut queues = self.lock();
+        let mut bytes = loop {
+            if let Some(bytes) = queues.returned.take() {
+                break bytes;
+            }
+            if queues.stop {
+                break Vec::new();
+            }
+            queues = self.wait(queues);
+        };
+        drop(queues);
+        bytes.resize(check::CHUNK, 0);
+        bytes
+    }
+
+    fn wait<'a>(&self, queues: MutexGuard<'a, Queues>) -> MutexGuard<'a, Queues> {
+        let waited = self.work.wait(queues);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn warm(
         &self,
         content: &Content,
         source: Source,
         span: Span,
-        scratch: &mut [u8],
+        bytes: &mut [u8],
     ) -> Result<(), (u64, ReadError)> {
         match source {
-            Source::Content => content.warm(&self.files, span.offset, span.len.into(), scratch),
+            Source::Content => content.warm(&self.files, span.offset, bytes, span.len.into()),
             Source::Info => {
-                let len = scratch.len().min(span.len as usize);
-                let read = content.read_info(span.offset, &mut scratch[..len]);
+                let read = content.read_info(span.offset, bytes);
                 read.map_err(|error| (0, error))
             }
         }
@@ -437,10 +481,13 @@ fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
 }
 
 /// What the thread does next.
+#[allow(clippy::large_enum_variant)] // There is one at a time.
 enum Work {
     Short(Task),
     /// Close files that nobody uses.
     CloseUnused,
+    /// Let go of these, and close files that are found no longer.
+    Close(Vec<Arc<Content>>),
     Long(Job),
 }
 

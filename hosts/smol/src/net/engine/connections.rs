@@ -8,12 +8,12 @@ use everseed_core::time::Instant;
 use everseed_node::{ConnId, Event, Reason};
 
 use super::shares::{LOOK, Loan};
-use super::{ACCEPTS_PER_TURN, Disk, Engine, LISTEN_AGAIN, Peer, READS_PER_TURN, find};
+use super::{ACCEPTS_PER_TURN, Disk, LISTEN_AGAIN, Peer, READS_PER_TURN, Reactor, find};
 use crate::net::epoll::{Ready, Watched};
 use crate::net::scope::Scope;
 use crate::net::socket;
 
-impl Engine {
+impl Reactor {
     pub(super) fn accept(&mut self, now: Instant, number: u16) {
         for _ in 0..ACCEPTS_PER_TURN {
             let room = self.lending.has_room();
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Leaves callers waiting for so long, or no longer.
-    pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
+    pub(super) fn pause_listening(&mut self, pause: Option<Duration>) {
         let Some(pause) = pause else {
             return self.resume_listening();
         };
@@ -131,6 +131,7 @@ impl Engine {
             addr,
             dialling,
             fresh: !dialling,
+            open: false,
             readable: false,
             queued: false,
             writable: false,
@@ -244,6 +245,10 @@ impl Engine {
                     // The kernel's buffer is empty after a short read, and an edge will tell of more.
                     peer.readable = len == room || peer.ended;
                     self.node.received(now, id, len);
+                    // The session looks at the files before it is served.
+                    if !peer.open && self.node.is_open(id) {
+                        (peer.open, self.tells) = (true, true);
+                    }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => peer.readable = false,

@@ -9,21 +9,17 @@ use everseed_node::discovery::dht::Mode;
 use everseed_node::input::{Input, Output};
 use everseed_node::{Event, Job, PACKET_MAX};
 
-use super::{ACTIONS_PER_TURN, Engine};
+use super::{ACTIONS_PER_TURN, Reactor};
 use crate::net::epoll::Watched;
 use crate::net::listen::Listen;
 use crate::net::lsd::Nearby;
-use crate::net::scope::Scope;
 use crate::net::udp::Received;
 use crate::net::way::Way;
 
-impl Engine {
+impl Reactor {
     /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
     /// reached there on `port`.
-    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
-        if !self.publicity.lsd() {
-            return;
-        }
+    pub(super) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
         if self.nearby.is_none() {
             let nearby = Nearby::new();
             for socket in nearby.sockets() {
@@ -51,7 +47,7 @@ impl Engine {
 
     /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
     /// connect.
-    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
+    pub(super) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
         for family in self.udp.follow(&way, port) {
             let socket = self.udp.socket(family);
             let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
@@ -67,7 +63,7 @@ impl Engine {
 
     /// Takes part in the distributed hash table, by the families that there are sockets of: without any not at all. `kept`
     /// is who was known in the last run.
-    pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
+    pub(super) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
         self.dht = mode;
         self.udp.talk_to_many();
         let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
@@ -81,33 +77,8 @@ impl Engine {
         self.busy = true;
     }
 
-    /// Takes nodes that a torrent names. They may be in the house, like UDP trackers: nothing that is sent there is of the
-    /// torrent's choosing. What are names is only looked up when nobody else is known; of those the first
-    /// [`NAMED_NODES`] are remembered.
-    pub(crate) fn hear_of_nodes(&mut self, nodes: Vec<String>) {
-        if self.dht == Mode::Off {
-            return;
-        }
-        for node in nodes {
-            match node.parse::<SocketAddr>() {
-                Ok(addr) if Scope::of(addr.ip()) == Scope::Nowhere => {}
-                Ok(addr) => {
-                    self.node.input(self.clock.now(), Input::DhtNode(addr));
-                    self.busy = true;
-                }
-                Err(_)
-                    if self.named_nodes.len() < NAMED_NODES
-                        && !self.named_nodes.contains(&node) =>
-                {
-                    self.named_nodes.push(node);
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
     /// Has the node make an announce by UDP; answers whether it does.
-    pub(crate) fn announce_by_udp(
+    pub(super) fn announce_by_udp(
         &mut self,
         job: Job,
         addrs: [Option<SocketAddr>; 2],
@@ -147,9 +118,6 @@ impl Engine {
         }
     }
 }
-
-/// Names of nodes that torrents gave, at most.
-const NAMED_NODES: usize = 16;
 
 /// Datagrams of one socket that are read in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;

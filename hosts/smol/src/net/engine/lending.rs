@@ -9,12 +9,12 @@ use everseed_node::{ConnId, Event, Reason};
 use socket2::SockRef;
 
 use super::shares::{Loan, Share};
-use super::{Engine, Peer, find};
+use super::{Peer, Reactor, find};
 use crate::memory::MOST_HELD;
 use crate::net::socket::{Portion, UNACCEPTED, UNSERVED_WRITTEN};
 use crate::net::sockopt;
 
-impl Engine {
+impl Reactor {
     /// How many bytes may be written to a peer now; `None` if it has to wait for a share.
     pub(super) fn room(&mut self, now: Instant, id: ConnId) -> Option<usize> {
         let served = self.node.serves(id);

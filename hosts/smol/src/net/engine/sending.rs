@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use everseed_core::geometry::Span;
 use everseed_core::time::Instant;
-use everseed_disk::{Content, FileCache, ReadError};
+use everseed_disk::FileCache;
 use everseed_node::{Body, ConnId, Event, Source};
 use rustix::net::sockopt;
 
-use super::{Disk, Engine, Peer, find};
+use super::{Disk, Peer, Reactor, Warm, find};
 use crate::net::Sending;
 use crate::storage::contents::Contents;
 use crate::storage::worker::Task;
@@ -24,8 +24,13 @@ use crate::storage::worker::Task;
 /// What went out of what was to be sent, and what stopped it.
 type Sent = (usize, io::Result<()>);
 
-impl Engine {
+impl Reactor {
     pub(super) fn send(&mut self, now: Instant, id: ConnId) {
+        self.send_warm(now, id, None);
+    }
+
+    /// The same, if the worker has read something for that.
+    pub(super) fn send_warm(&mut self, now: Instant, id: ConnId, warm: Option<&Warm<'_>>) {
         let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
@@ -35,20 +40,16 @@ impl Engine {
         let Some(room) = self.room(now, id) else {
             return;
         };
-        let Some(peer) = find(&mut self.peers, id) else {
-            return;
-        };
-        let disk = std::mem::replace(&mut peer.disk, Disk::Ready);
         let room = room.min(self.buffer.len());
         let buffer = &mut self.buffer[..room];
         let len = self.node.transmit(now, id, buffer, &mut self.bodies);
-        // What the worker has just read may be in files that are closed again, and an `info` in none.
+        // What the worker has just read is in no file, nor is an `info`.
         let in_files = |body: &Body| body.source == Source::Content;
-        let way = match disk == Disk::Ready && self.bodies.iter().all(in_files) {
+        let way = match warm.is_none() && self.bodies.iter().all(in_files) {
             true => self.way,
             false => Sending::Copy,
         };
-        let len = self.prepare(id, way, len, disk);
+        let len = self.prepare(id, way, len, warm);
         if len == 0 {
             return self.return_unused(id);
         }
@@ -94,7 +95,7 @@ impl Engine {
 
     /// Puts the bodies into the buffer's gaps, or looks whether they can be had without waiting;
     /// answers how many of its `len` bytes can be sent.
-    fn prepare(&mut self, id: ConnId, way: Sending, len: usize, disk: Disk) -> usize {
+    fn prepare(&mut self, id: ConnId, way: Sending, len: usize, warm: Option<&Warm<'_>>) -> usize {
         let mut next = 0;
         while let Some(first) = self.bodies.get(next).copied() {
             let run = run_length(&self.bodies[next..]);
@@ -102,14 +103,18 @@ impl Engine {
                 return first.before;
             };
             let bodies = &self.bodies[next..next + run];
-            let missing = if disk == Disk::Warm(first.source, first.span.offset) {
-                let read = read_warm(content, &self.files, &mut self.buffer, bodies);
-                if let Err(error) = read {
-                    // The worker tries again, and finds out what that concerns.
-                    log::debug!("{error}");
-                    return self.wait_for_disk(id, next);
+            let begins =
+                |warm: &&Warm<'_>| (warm.source, warm.offset) == (first.source, first.span.offset);
+            let missing = if let Some(warm) = warm.filter(begins) {
+                let copied = copy(warm.bytes, &mut self.buffer, bodies);
+                match first_missing(bodies, copied as u64) {
+                    // What follows may be in the page cache by now.
+                    Some(read) if read > 0 => {
+                        next += read;
+                        continue;
+                    }
+                    missing => missing,
                 }
-                None
             } else if first.source == Source::Info {
                 Some(0)
             } else if way == Sending::Sendfile {
@@ -188,20 +193,16 @@ fn write(mut socket: &TcpStream, bytes: &[u8]) -> Sent {
     }
 }
 
-/// Fills the gaps with what the worker has just read.
-fn read_warm(
-    content: &Content,
-    files: &FileCache,
-    buffer: &mut [u8],
-    bodies: &[Body],
-) -> Result<(), ReadError> {
-    bodies.iter().try_for_each(|body| {
+/// Fills the gaps with these bytes as far as they reach; answers how many that are.
+fn copy(mut bytes: &[u8], buffer: &mut [u8], bodies: &[Body]) -> usize {
+    let all = bytes.len();
+    for body in bodies {
         let gap = &mut buffer[body.at..body.at + body.span.len as usize];
-        match body.source {
-            Source::Content => content.read(files, body.span.offset, gap),
-            Source::Info => content.read_info(body.span.offset, gap),
-        }
-    })
+        let (now, rest) = bytes.split_at(gap.len().min(bytes.len()));
+        gap[..now.len()].copy_from_slice(now);
+        bytes = rest;
+    }
+    all - bytes.len()
 }
 
 /// How many of the first bodies lie one after the other in the content.

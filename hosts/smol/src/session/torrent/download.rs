@@ -118,6 +118,7 @@ impl ManagedTorrent {
             return engine.node.torrent(id).map_or(0, |stats| stats.left);
         }
         let (geometry, good) = (self.content.geometry(), engine.node.good(id));
+        let good = good.have();
         let wanted = download.and_then(|download| download.wanted.as_deref());
         let lacks = |piece: &PieceIndex| {
             let is_good = match good {

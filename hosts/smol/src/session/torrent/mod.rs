@@ -424,16 +424,9 @@ impl ManagedTorrent {
 
     /// Hands the torrent to the node.
     fn join(&mut self, engine: &mut Engine, state: &StateFolder, have: Have<'_>) {
-        let geometry = self.content.geometry();
-        let (now, before) = (engine.now(), self.before);
-        let node = &mut engine.node;
-        let added = match self.known {
-            Some(id) => node.wake(now, id, geometry, have, before).map(|()| id),
-            None => node.add(now, self.info_hash(), geometry, have, before),
-        };
-        match added {
+        let now = engine.now();
+        match engine.add(self.known, &self.content, have, self.before) {
             Ok(id) => {
-                engine.attach(id, Arc::clone(&self.content));
                 engine.publish(id, self.content.metainfo().private);
                 self.phase = Phase::Serving(id);
                 let (metainfo, info) = (
@@ -575,7 +568,8 @@ impl ManagedTorrent {
         let Phase::Serving(id) = self.phase else {
             return;
         };
-        let Some(stats) = engine.node.torrent(id) else {
+        // Of a moment before the sync, which makes durable what was verified until then.
+        let Some((stats, good)) = engine.node.progress(id) else {
             return;
         };
         if self.is_downloading() && !self.settle() {
@@ -596,7 +590,7 @@ impl ManagedTorrent {
             info_hash: self.info_hash(),
             uploaded: stats.uploaded,
             fingerprint: now.fingerprint,
-            verified: match engine.node.good(id) {
+            verified: match good.have() {
                 _ if !settled => Verified::Nothing,
                 Have::All => Verified::All,
                 Have::Some(bits) => Verified::Some(bits),

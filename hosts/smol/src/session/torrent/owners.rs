@@ -61,7 +61,7 @@ impl ManagedTorrent {
     pub(super) fn good_pieces(&self, engine: &Engine, id: TorrentId) -> Vec<u8> {
         let geometry = self.content.geometry();
         let mut all = vec![0; geometry.bitfield_len() as usize];
-        match engine.node.good(id) {
+        match engine.node.good(id).have() {
             Have::All => (0..geometry.pieces()).for_each(|piece| _ = bits::set(&mut all, piece)),
             Have::Some(good) => {
                 let len = good.len().min(all.len());

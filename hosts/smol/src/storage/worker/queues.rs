@@ -30,8 +30,14 @@ pub(super) struct Queues {
     /// The torrent of which a piece is being hashed for somebody who still wants to know.
     pub(super) verifying: Option<TorrentId>,
     pub(super) done: VecDeque<Done>,
+    /// Of which tasks were dropped, each once.
+    pub(super) gone: Vec<Arc<Content>>,
+    /// What the thread that serves was given, when it needs it no longer.
+    pub(super) returned: Option<Vec<u8>>,
     /// Whether files that nobody uses are to be closed.
     pub(super) close_unused: bool,
+    /// Whether those are that are found no longer.
+    pub(super) close_forgotten: bool,
     /// The thread waits for a task, and nobody has woken it.
     pub(super) idle: bool,
     pub(super) stop: bool,
@@ -98,7 +104,10 @@ impl Queues {
             stepped: None,
             verifying: None,
             done: VecDeque::with_capacity(max_peers + blocks),
+            gone: Vec::new(),
+            returned: None,
             close_unused: false,
+            close_forgotten: false,
             idle: false,
             stop: false,
         }
@@ -195,16 +204,45 @@ impl Queues {
     }
 
     pub(super) fn forget(&mut self, gone: ConnId) {
-        self.urgent
-            .retain(|task| !matches!(task, Task::Warm(_, conn, ..) if *conn == gone));
+        let gone = |task: &mut Task| matches!(task, Task::Warm(_, conn, ..) if *conn == gone);
+        let gone = drop_tasks(&mut self.urgent, gone);
+        self.let_go_of(gone);
+    }
+
+    /// Has the worker drop these, as who is the last to have a content closes its files.
+    fn let_go_of(&mut self, contents: Vec<Arc<Content>>) {
+        for content in contents {
+            if !self.gone.iter().any(|known| Arc::ptr_eq(known, &content)) {
+                self.gone.push(content);
+            }
+        }
     }
 
     pub(super) fn forget_pieces(&mut self, of: TorrentId) {
-        self.soon.retain(|task| task.verifies() != Some(of));
+        let gone = drop_tasks(&mut self.soon, |task| task.verifies() == Some(of));
+        self.let_go_of(gone);
         self.done
             .retain(|done| !matches!(done, Done::Verified(torrent, ..) if *torrent == of));
         self.verifying = self.verifying.filter(|torrent| *torrent != of);
     }
+}
+
+/// Drops some tasks that read content; answers of which.
+fn drop_tasks(queue: &mut VecDeque<Task>, gone: impl Fn(&mut Task) -> bool) -> Vec<Arc<Content>> {
+    let mut contents = Vec::new();
+    queue.retain_mut(|task| {
+        if !gone(task) {
+            return true;
+        }
+        if let Task::Warm(content, ..)
+        | Task::Verify(content, ..)
+        | Task::VerifyFresh(content, ..) = task
+        {
+            contents.push(Arc::clone(content));
+        }
+        false
+    });
+    contents
 }
 
 /// The next of a queue, which begins anew in front when it is empty: as a ring it would go through all of its

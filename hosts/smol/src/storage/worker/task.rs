@@ -17,7 +17,7 @@ use crate::storage::spool::Spool;
 /// Something to do.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Read this into the page cache, for a connection.
+    /// Read this for a connection, as much as there is room for, and the rest into the page cache.
     Warm(Arc<Content>, ConnId, Source, Span),
     /// Hash a piece.
     Verify(Arc<Content>, TorrentId, PieceIndex),
@@ -72,7 +72,8 @@ impl Block {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Warmed(ConnId, Source, u64, Result<(), (TorrentId, Unread)>),
+    /// What was read, which is to be given back.
+    Warmed(ConnId, Source, u64, Result<Vec<u8>, (TorrentId, Unread)>),
     Verified(TorrentId, PieceIndex, Result<bool, Unread>),
     Checked(usize, Result<Found, ReadError>),
     Looked(usize, Result<Look, ReadError>),

@@ -121,6 +121,26 @@ fn who_is_gone_needs_no_reads() {
     assert!(queues.pop_short().is_none());
 }
 
+/// Who forgets tasks, the thread that serves, never has a content last: its end closes files, which may wait. However
+/// many come and go, it is kept once.
+#[test]
+fn who_forgets_closes_nothing() {
+    let content = content("worker-forgets");
+    let weak = Arc::downgrade(&content);
+    let mut queues = Queues::new(4, 4);
+    let piece = content.geometry().piece(0).unwrap();
+    for _ in 0..9 {
+        queues.push(warm(&content, 1));
+        queues.push(Task::Verify(Arc::clone(&content), T, piece));
+        queues.forget(conn(1));
+        queues.forget_pieces(T);
+    }
+    drop(content);
+    assert!(queues.pop_short().is_none());
+    assert_eq!(weak.strong_count(), 1);
+    assert_eq!(queues.gone.len(), 1);
+}
+
 #[test]
 fn what_was_found_before_a_change_is_not_told() {
     let content = content("worker-change");

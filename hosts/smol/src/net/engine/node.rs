@@ -1,0 +1,172 @@
+//! The node of an engine, as the session knows it: each call is a moment between two turns of the reactor.
+//!
+//! What is answered is of that moment, so that what belongs together is asked by one call.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
+use everseed_core::time::Instant;
+use everseed_node::discovery::announcer::Full;
+use everseed_node::input::{Input, Output};
+use everseed_node::{
+    AddError, Have, Limits, MetadataStats, Order, Publicity, Stats, Stuck, TorrentStats, Wanted,
+};
+
+use super::handle::Shared;
+use crate::trace::Traced;
+
+/// The node.
+pub(crate) struct SharedNode(Arc<Shared>);
+
+/// The pieces of a torrent that are good.
+pub(crate) enum Good {
+    All,
+    /// A bit for each piece, in wire order.
+    Some(Vec<u8>),
+}
+
+impl Good {
+    /// The same in the node's words.
+    pub(crate) fn have(&self) -> Have<'_> {
+        match self {
+            Good::All => Have::All,
+            Good::Some(bits) if bits.is_empty() => Have::Nothing,
+            Good::Some(bits) => Have::Some(bits),
+        }
+    }
+}
+
+/// What changes the node.
+impl SharedNode {
+    pub(super) fn new(shared: Arc<Shared>) -> SharedNode {
+        SharedNode(shared)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Traced) -> T) -> T {
+        self.0.change(|reactor| change(&mut reactor.node))
+    }
+
+    pub(crate) fn input(&self, now: Instant, input: Input<'_>) -> Output {
+        self.change(|node| node.input(now, input))
+    }
+
+    pub(crate) fn know(&self, now: Instant, info_hash: InfoHash) -> Result<TorrentId, AddError> {
+        self.change(|node| node.know(now, info_hash))
+    }
+
+    pub(crate) fn download(
+        &self,
+        now: Instant,
+        id: TorrentId,
+        wanted: Wanted<'_>,
+        order: Order,
+    ) -> Result<(), AddError> {
+        self.change(|node| node.download(now, id, wanted, order))
+    }
+
+    pub(crate) fn announce(
+        &self,
+        now: Instant,
+        id: TorrentId,
+        tier: u8,
+        trackers: u8,
+    ) -> Result<(), Full> {
+        self.change(|node| node.announce(now, id, tier, trackers))
+    }
+
+    pub(crate) fn announce_anew(&self, now: Instant) {
+        self.change(|node| node.announce_anew(now));
+    }
+
+    pub(crate) fn set_limits(&self, now: Instant, limits: Limits) {
+        self.change(|node| node.set_limits(now, limits));
+    }
+
+    pub(crate) fn offer_metadata(&self, now: Instant, id: TorrentId, len: u32) {
+        self.change(|node| node.offer_metadata(now, id, len));
+    }
+
+    pub(crate) fn forget_trackers(&self, now: Instant, id: TorrentId) {
+        self.change(|node| node.forget_trackers(now, id));
+    }
+
+    pub(crate) fn publish(&self, now: Instant, id: TorrentId, publicity: Publicity) {
+        self.change(|node| node.publish(now, id, publicity));
+    }
+
+    pub(crate) fn reached_at(&self, now: Instant, addr: SocketAddr) {
+        self.change(|node| node.reached_at(now, addr));
+    }
+
+    pub(crate) fn remove(&self, now: Instant, id: TorrentId) {
+        self.change(|node| node.remove(now, id));
+    }
+}
+
+/// What only asks.
+impl SharedNode {
+    fn ask<T>(&self, question: impl FnOnce(&Traced) -> T) -> T {
+        self.0.ask(|reactor| question(&reactor.node))
+    }
+
+    pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        self.ask(|node| node.find(info_hash))
+    }
+
+    pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
+        self.ask(|node| node.is_asleep(id))
+    }
+
+    pub(crate) fn is_complete(&self, id: TorrentId) -> bool {
+        self.ask(|node| node.is_complete(id))
+    }
+
+    /// How many torrents there are, awake and asleep.
+    pub(crate) fn known(&self) -> usize {
+        self.ask(|node| node.known())
+    }
+
+    /// How many of them are awake.
+    pub(crate) fn awake(&self) -> usize {
+        self.ask(|node| node.torrents().count())
+    }
+
+    pub(crate) fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
+        self.ask(|node| node.torrent(id))
+    }
+
+    pub(crate) fn good(&self, id: TorrentId) -> Good {
+        self.ask(|node| good(node, id))
+    }
+
+    /// Its numbers, and the pieces that are good, of one moment.
+    pub(crate) fn progress(&self, id: TorrentId) -> Option<(TorrentStats, Good)> {
+        self.ask(|node| Some((node.torrent(id)?, good(node, id))))
+    }
+
+    pub(crate) fn metadata(&self, id: TorrentId) -> Option<MetadataStats> {
+        self.ask(|node| node.metadata(id))
+    }
+
+    pub(crate) fn stuck(&self, id: TorrentId) -> Option<Stuck> {
+        self.ask(|node| node.stuck(id))
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.ask(|node| node.stats())
+    }
+
+    pub(crate) fn keep_dht(&self, out: &mut [u8]) -> Option<usize> {
+        self.ask(|node| node.keep_dht(out))
+    }
+}
+
+fn good(node: &Traced, id: TorrentId) -> Good {
+    match node.good(id) {
+        Have::All => Good::All,
+        Have::Some(bits) => Good::Some(bits.to_owned()),
+        _ => Good::Some(Vec::new()),
+    }
+}
