@@ -49,6 +49,17 @@ impl Process {
         self.child.id()
     }
 
+    /// The id of its thread of this name, once it has one.
+    pub fn thread(&self, name: &str) -> Option<u32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+        let mut tasks = tasks.flatten();
+        let named = |task: &fs::DirEntry| {
+            let comm = fs::read_to_string(task.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        };
+        tasks.find(named)?.file_name().to_str()?.parse().ok()
+    }
+
     /// Everything it printed so far.
     pub fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

@@ -53,13 +53,17 @@ struct State {
     open: HashMap<u64, File>,
     next_open: u64,
     calls: Vec<Call>,
-    holds: bool,
+    /// Which calls wait, if any do: all, or those with this name on what lies there.
+    holds: Option<Held>,
     /// Calls that wait.
     held: usize,
     /// No call takes longer than this, by chance.
     longest: Duration,
     chance: u64,
 }
+
+/// Calls that wait: all of them, or those of a name on paths that begin so.
+type Held = Option<(&'static str, PathBuf)>;
 
 impl SlowDisk {
     /// An empty disk, which keeps nobody waiting yet.
@@ -103,12 +107,17 @@ impl SlowDisk {
 
     /// Every call waits until [`release`](Self::release).
     pub fn hold(&self) {
-        self.shared.lock().holds = true;
+        self.shared.lock().holds = Some(None);
+    }
+
+    /// Calls of this name on paths that begin with these letters wait until [`release`](Self::release).
+    pub fn hold_at(&self, what: &'static str, path: impl AsRef<Path>) {
+        self.shared.lock().holds = Some(Some((what, path.as_ref().to_owned())));
     }
 
     /// Those that wait go on, and others after them.
     pub fn release(&self) {
-        self.shared.lock().holds = false;
+        self.shared.lock().holds = None;
         self.shared.changed.notify_all();
     }
 
@@ -151,6 +160,14 @@ struct Request {
     code: u32,
     thread: u32,
     body: Vec<u8>,
+}
+
+/// Why a call is not answered at once.
+#[derive(Clone, Copy)]
+struct Wait {
+    delay: Duration,
+    /// Whether it waits to be released.
+    holds: bool,
 }
 
 type Answer = Result<Vec<u8>, Errno>;
@@ -205,13 +222,21 @@ impl Shared {
     }
 
     /// Notes a call; answers whether it waits, and how long it takes.
-    fn note(&self, request: &Request, what: &'static str) -> Option<Duration> {
+    fn note(&self, request: &Request, what: &'static str) -> Option<Wait> {
         let mut state = self.lock();
         let mut path = state.path(request.node).unwrap_or_default();
         if let CREATE | LOOKUP | MKDIR | UNLINK | RMDIR | RENAME | RENAME2 = request.code {
             path = path.join(request.names(request.code).0);
         }
         let thread = request.thread;
+        let holds = match &state.holds {
+            None => false,
+            Some(None) => true,
+            Some(Some((held, at))) => {
+                let path = path.as_os_str().as_bytes();
+                what == *held && path.starts_with(at.as_os_str().as_bytes())
+            }
+        };
         state.calls.push(Call { thread, what, path });
         state.chance = state
             .chance
@@ -219,15 +244,20 @@ impl Shared {
             .wrapping_add(1);
         let part = u32::try_from(state.chance >> 48).unwrap_or(0);
         let delay = state.longest * part / (1 << 16);
-        (state.holds || !delay.is_zero()).then_some(delay)
+        (holds || !delay.is_zero()).then_some(Wait { delay, holds })
     }
 
-    fn wait(&self, delay: Option<Duration>) {
-        let Some(delay) = delay else { return };
+    fn wait(&self, wait: Option<Wait>) {
+        let Some(Wait { delay, holds }) = wait else {
+            return;
+        };
         thread::sleep(delay);
+        if !holds {
+            return;
+        }
         let mut state = self.lock();
         state.held += 1;
-        while state.holds {
+        while state.holds.is_some() {
             let waited = self.changed.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }

@@ -1,13 +1,22 @@
-//! What the thread that serves does not wait for.
+//! What the thread that serves does not wait for: a call is held by a disk, blocks are answered meanwhile, and at the end
+//! the disks tell that it asked nothing of them.
 //!
 //! They need a disk of their own, and so root and FUSE: `tests/run` has them as a step.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{Message, Peer};
+use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
 use everseed_tests::seeder::{Setup, make};
+use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
+use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
 
 /// A peer asks for what lies on a disk that does not answer: others get what lies elsewhere, and it gets its blocks
@@ -37,6 +46,315 @@ fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
     disk.release();
     while !matches!(waits.expect("its block"), Message::Piece { .. }) {}
     seeder.stop();
+}
+
+/// A service with its state, a watched folder and its downloads on disks that note who asks them, and with something
+/// that lies elsewhere, which a peer has.
+struct World {
+    listen: SocketAddr,
+    state: SlowDisk,
+    watched: SlowDisk,
+    downloads: SlowDisk,
+    service: Service,
+    /// What it does in any case.
+    config: String,
+    /// The thread that serves.
+    serves: u32,
+    peer: Peer,
+    hash: InfoHash,
+    fast: Content,
+    dir: Dir,
+    net: Net,
+}
+
+impl World {
+    fn new(more: &str) -> World {
+        let (net, dir) = (Net::new(), Dir::new("serving"));
+        let [state, watched, downloads] = [(); 3].map(|()| SlowDisk::new());
+        let fast = Content::file("fast.bin", 1 << 20, 2);
+        let torrent = dir.join("fast.torrent");
+        let hash = make(fast.path(), &torrent, &[]);
+        let listen = net.addr(Family::V4);
+        let config = format!(
+            "{more}watch = \"{}\"\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+            watched.at().display(),
+            torrent.display(),
+            fast.parent().display()
+        );
+        let folder = state.at().join("state");
+        let mut service = Service::start_at(&dir, &folder, listen, &config, &[]);
+        service.wait_for("seeding: fast.bin", 1);
+        let serves = wait("the thread that serves", PATIENCE, || {
+            service.process.thread("serve")
+        });
+        World {
+            peer: Peer::unchoked(listen, hash, true),
+            listen,
+            state,
+            watched,
+            downloads,
+            service,
+            config,
+            serves,
+            hash,
+            fast,
+            dir,
+            net,
+        }
+    }
+
+    /// Has calls of a disk wait that follow from something, and looks that peers do not.
+    fn held(
+        &mut self,
+        disk: impl Fn(&World) -> &SlowDisk,
+        (what, path): (&'static str, &str),
+        cause: impl FnOnce(&mut World),
+    ) {
+        disk(self).hold_at(what, path);
+        cause(self);
+        let why = format!("{what} of {path}");
+        wait(&why, PATIENCE, || {
+            self.service.process.assert_alive();
+            // All the time, as files that nobody reads are closed.
+            read(&mut self.peer, 0..1);
+            (disk(self).held() > 0).then_some(())
+        });
+        read(&mut self.peer, 0..64);
+        assert!(disk(self).held() > 0, "{why}");
+        disk(self).release();
+    }
+
+    /// A file and its torrent appear in the watched folder, as they were made long ago.
+    fn lay(&self, name: &str, seed: u64) -> InfoHash {
+        let content = Content::file(name, 1 << 20, seed);
+        content.copy_to(self.watched.behind());
+        let made = self.dir.join("made.torrent");
+        let hash = make(content.path(), &made, &[]);
+        age(&made);
+        let name = format!("{name}.torrent");
+        fs::rename(&made, self.watched.behind().join(name)).expect("a torrent");
+        hash
+    }
+
+    /// What the thread that serves asked of these disks: nothing.
+    fn end(mut self) {
+        self.service.stop();
+        drop(self.fast);
+        let disks = [&self.state, &self.watched, &self.downloads];
+        for disk in disks {
+            let calls = disk.take_calls();
+            let by_it: Vec<_> = calls.iter().filter(|c| c.thread == self.serves).collect();
+            assert!(by_it.is_empty(), "{by_it:?}");
+        }
+        let _ = self.net;
+    }
+}
+
+fn state(world: &World) -> &SlowDisk {
+    &world.state
+}
+
+fn watched(world: &World) -> &SlowDisk {
+    &world.watched
+}
+
+fn downloads(world: &World) -> &SlowDisk {
+    &world.downloads
+}
+
+/// Torrents and folders come and go, files are made, written and synced, what is kept is read and written: each waits
+/// for its disk, and peers of what lies elsewhere wait for nothing.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
+    let mut world = World::new("");
+    // A torrent that comes: it is looked at, read and copied, its content is looked at, what is known is kept.
+    for (number, disk, call) in [
+        (1, watched as fn(&World) -> &SlowDisk, ("readdir", "")),
+        (2, watched, ("open", "2.bin.torrent")),
+        (3, watched, ("read", "3.bin.torrent")),
+        (4, state, ("create", "state/given/")),
+        (5, state, ("rename", "state/.everseed-")),
+        (6, watched, ("lookup", "6.bin")),
+        (7, watched, ("open", "7.bin")),
+        (8, watched, ("read", "8.bin")),
+    ] {
+        let name = format!("{number}.bin");
+        world.held(disk, call, |world| {
+            world.lay(&name, number);
+        });
+        let seeding = format!("seeding: {name}");
+        world.service.wait_for(&seeding, 1);
+    }
+    // What lies there is served too, and its metadata.
+    let hash = world.lay("9.bin", 9);
+    world.service.wait_for("seeding: 9.bin", 1);
+    let mut peer = Peer::unchoked(world.listen, hash, true);
+    world.held(watched, ("getattr", "9.bin"), |_| {
+        peer.request(0, 0, 1 << 14)
+    });
+    while !matches!(peer.expect("its block"), Message::Piece { .. }) {}
+    let mut peer = Peer::connect(world.listen);
+    let mut greeting = handshake(hash, true);
+    greeting[25] |= 0x10;
+    peer.send(&greeting);
+    let mut answer = [0; 68];
+    peer.stream.read_exact(&mut answer).expect("a handshake");
+    world.held(state, ("open", "state/given/"), |_| {
+        ask_for_metadata(&mut peer);
+    });
+    while !matches!(peer.expect("metadata"), Message::Extended(said) if said.starts_with(&[1])) {}
+    // A torrent goes.
+    let gone = world.watched.behind().join("9.bin.torrent");
+    world.held(state, ("setattr", "state/"), |_| {
+        fs::remove_file(gone).expect("a torrent")
+    });
+    world.service.wait_for("stopped: 9.bin", 1);
+    // A folder comes, of which a torrent is made.
+    let tree = Content::folder("tree", &[("a/1", 5), ("b/2", 50_000), ("b/c/3", 7)]);
+    world.held(watched, ("readdir", "tree/b"), |world| {
+        drop(tree.copy_to(world.watched.behind()));
+    });
+    world.service.wait_for("seeding: tree", 1);
+    world.end();
+}
+
+/// The same for a download, from its first file to its last sync, whether it comes to its end or is given up.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
+    let mut world = World::new("");
+    let seeders = Dir::new("seeder");
+    let mut number = 0;
+    let mut begin = |world: &mut World, up: Option<u64>| {
+        number += 1;
+        let wanted = Content::file(&format!("wanted{number}.bin"), 1 << 20, 90 + number);
+        let addr = world.net.addr(Family::V4);
+        let mut config = world.config.clone();
+        let seeder = Setup::new(wanted.path(), addr).up_bps(up).start(&seeders);
+        let _ = write!(
+            config,
+            "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
+            seeder.torrent().display(),
+            world.downloads.at().display(),
+            seeder.addr()
+        );
+        world.service.reload(world.listen, &config);
+        (wanted, seeder)
+    };
+    // With the first one it starts anew, as that takes more memory.
+    let (wanted, mut seeder) = begin(&mut world, None);
+    let complete = format!("complete: {}", wanted.name());
+    world.service.wait_for(&complete, 1);
+    seeder.stop();
+    world.serves = wait("the thread that serves", PATIENCE, || {
+        world.service.process.thread("serve")
+    });
+    world.peer = Peer::unchoked(world.listen, world.hash, true);
+    for (disk, call) in [
+        (downloads as fn(&World) -> &SlowDisk, ("statfs", "")),
+        (downloads, ("create", "wanted")),
+        (downloads, ("write", "wanted")),
+        (downloads, ("open", "wanted")),
+        (state, ("fsync", "state/")),
+        (state, ("fsyncdir", "state")),
+        (state, ("rename", "state/.everseed-")),
+    ] {
+        let mut begun = None;
+        world.held(disk, call, |world| begun = Some(begin(world, None)));
+        let (wanted, mut seeder) = begun.expect("a download");
+        world
+            .service
+            .wait_for(&format!("complete: {}", wanted.name()), 1);
+        seeder.stop();
+    }
+    // Given up in the middle: what came is synced, and which pieces that are is written down.
+    let (wanted, mut seeder) = begin(&mut world, Some(100_000));
+    let name = wanted.name().to_owned();
+    world.service.wait_for(&format!("downloading: {name}"), 1);
+    wait("some of it", PATIENCE, || {
+        let calls = world.downloads.take_calls();
+        let mut calls = calls.iter().filter(|call| call.what == "write");
+        assert!(calls.all(|call| call.thread != world.serves));
+        let file = world.downloads.behind().join(&name);
+        (everseed_tests::content::allocated(&file) > 0).then_some(())
+    });
+    let record = format!("state/{}.download", seeder.info_hash());
+    world.held(state, ("fsync", &record), |world| {
+        let config = world.config.clone();
+        world.service.reload(world.listen, &config);
+    });
+    world.service.wait_for(&format!("stopped: {name}"), 1);
+    seeder.stop();
+    world.end();
+}
+
+/// What was seen: a torrent as large as there may be, and a larger file of such a name, in a watched folder, a tree of
+/// many files beside them, and a download that is synced.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
+    let mut world = World::new("");
+    let file = File::create(world.watched.behind().join("huge.torrent"));
+    let file = file.and_then(|file| file.set_len(3 << 30));
+    file.expect("a sparse file");
+    age(&world.watched.behind().join("huge.torrent"));
+    world.held(watched, ("read", "large.torrent"), |world| {
+        let made = world.dir.join("large.torrent");
+        large_torrent(&made).expect("a torrent");
+        age(&made);
+        fs::copy(&made, world.watched.behind().join("x.part")).expect("a torrent");
+        age(&world.watched.behind().join("x.part"));
+        let path = world.watched.behind().join("large.torrent");
+        fs::rename(world.watched.behind().join("x.part"), path).expect("a torrent");
+    });
+    // Its 64 MiB are copied.
+    world.held(state, ("write", "state/given/"), |_| {});
+    let tree = world.watched.behind().join("tree");
+    for folder in 0..100 {
+        let folder = tree.join(format!("{folder:02}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        for file in 0..30 {
+            fs::write(folder.join(format!("{file:02}")), [0; 100]).expect("a file");
+        }
+    }
+    world.held(watched, ("readdir", "tree/77"), |_| {});
+    world.held(watched, ("lookup", "tree/99/29"), |_| {});
+    world.service.wait_for("seeding: tree", 1);
+    world.end();
+}
+
+/// A valid torrent of one file, nearly as large as the largest that is read.
+fn large_torrent(path: &Path) -> std::io::Result<()> {
+    let pieces: u64 = (63 << 20) / 20;
+    let head = format!(
+        "d4:infod6:lengthi{}e4:name5:large12:piece lengthi16384e6:pieces{}:",
+        pieces * 16_384,
+        pieces * 20
+    );
+    let mut file = std::io::BufWriter::new(File::create(path)?);
+    file.write_all(head.as_bytes())?;
+    for number in 0..pieces {
+        let hash = [number.to_be_bytes(); 3].concat();
+        file.write_all(&hash[..20])?;
+    }
+    file.write_all(b"ee")?;
+    file.flush()
+}
+
+/// Asks for the first piece of a torrent's `info` (BEP 9), which is to come as extended message 1.
+fn ask_for_metadata(peer: &mut Peer) {
+    let said = loop {
+        if let Message::Extended(said) = peer.expect("an extended handshake") {
+            break String::from_utf8_lossy(&said).into_owned();
+        }
+    };
+    let (_, number) = said.split_once("ut_metadatai").expect("ut_metadata");
+    let (number, _) = number.split_once('e').expect("a number");
+    let number: u8 = number.parse().expect("a number");
+    peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
+    let request = [&[number][..], b"d8:msg_typei0e5:piecei0ee"].concat();
+    peer.send(&message(20, &request));
 }
 
 /// Reads blocks, of which each piece has one.
