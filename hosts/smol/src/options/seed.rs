@@ -123,6 +123,12 @@ of 30,000 every five minutes: changed ones are verified anew. What was on a disk
 that is not mounted is looked for every 10 s, and served again. SIGINT or
 SIGTERM stops cleanly, a second one at once.
 
+How fast a peer far away is served is also up to the system, whose settings are
+left alone: cubic (sysctl net.ipv4.tcp_congestion_control) fills a line that
+loses nothing, and a fraction of one that loses packets; with bbr, where the
+kernel has it, that got several times as much. It paces what it sends by itself,
+without another net.core.default_qdisc.
+
 Examples:
   everseed seed film.mkv                       share a file
   everseed seed photos/ -t http://t.example/announce
