@@ -106,6 +106,36 @@ fn a_peer_that_was_good_is_called_again() {
     assert!((3_000..4_000).contains(&last), "the last after {last} s");
 }
 
+/// A client may hang up on both calls when they crossed: it is called again soon, but once.
+#[test]
+fn calls_that_crossed_and_ended() {
+    for ours_is_answered in [false, true] {
+        let mut world = downloads();
+        name(&mut world, addr());
+        let &(ours, _) = world.dialled.last().expect("a call");
+        let first = ours_is_answered.then(|| answer(&mut world));
+        let from = SocketAddr::new(addr().ip(), 50_000);
+        let theirs = world.connect_from(from).expect("a place");
+        world.peers[theirs].greet_as(HASH, true, *b"-XX0000-the same one");
+        world.settle();
+        if world.peers[theirs].open {
+            hang_up(&mut world, theirs);
+        }
+        match first {
+            Some(first) if world.peers[first].open => hang_up(&mut world, first),
+            Some(_) => {}
+            None => world.node.event(world.now, Event::Closed(ours)),
+        }
+        world.settle();
+        world.dialled.clear();
+        let calls = calls_in_vain(&mut world, Duration::from_secs(300));
+        assert!(calls[0] <= 2, "{ours_is_answered}: {calls:?}");
+        // Who has what we want is no stranger any more.
+        let next = calls[1] - calls[0];
+        assert!(ours_is_answered || next >= 60, "{calls:?}");
+    }
+}
+
 /// One that hangs up again and again is called at once only if the connection lasted.
 #[test]
 fn nobody_is_hammered() {

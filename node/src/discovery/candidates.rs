@@ -8,6 +8,7 @@
 //! | was named by the user | the same | never |
 //! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain |
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
+//! | is the same, and its call and ours crossed | after 2 s, then the same | not on that account |
 //!
 //! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
 //! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same
@@ -140,6 +141,9 @@ pub(crate) enum Fate {
     Failed,
     /// There was a connection, over which nothing came or went that matters.
     Ended,
+    /// The same, but that it called us at the same time, and hung up on both calls: clients do not agree on which is to
+    /// stay.
+    Crossed,
     /// It was a good connection, and whether it lasted for [`STEADY`].
     Good { steady: bool },
     /// It cannot be called now, through no fault of its own.
@@ -333,7 +337,7 @@ impl<'m> Candidates<'m> {
                     candidate.failures = 0;
                 }
             }
-            Fate::Ended if candidate.standing == Standing::Stranger => {
+            Fate::Ended | Fate::Crossed if candidate.standing == Standing::Stranger => {
                 candidate.failures = candidate.failures.min(STRANGER_CALLS - 2);
             }
             _ => {}
@@ -351,6 +355,7 @@ impl<'m> Candidates<'m> {
         candidate.failures = failures.saturating_add(1).min(u8::MAX - 1);
         candidate.retry_at = now
             + match (candidate.standing, failures) {
+                (Standing::Stranger, 0) if fate == Fate::Crossed => UNCROSSED,
                 (Standing::Stranger, _) => BACK_OFF * (1 << failures.min(3)),
                 (_, 0) => Duration::ZERO,
                 _ => LONGEST_RECALL.min(Duration::from_secs(1 << (failures - 1).min(6))),
@@ -422,6 +427,9 @@ const GOOD_CALLS: u8 = 64;
 
 /// The wait after the first call of a stranger in vain, then it doubles.
 const BACK_OFF: Duration = Duration::from_secs(60);
+
+/// The wait before a stranger is called again whose call crossed ours.
+const UNCROSSED: Duration = Duration::from_secs(2);
 
 /// The longest wait before a peer that is more than a stranger is called again.
 const LONGEST_RECALL: Duration = Duration::from_secs(60);

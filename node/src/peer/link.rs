@@ -24,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) torrent: Option<TorrentId>,
     /// Whether it named its torrent by the second info-hash.
     pub(crate) by_second_hash: bool,
+    /// Whether its peer called us, too, at the same time.
+    pub(crate) crossed: bool,
     pub(crate) peer_id: PeerId,
     /// What both sides support.
     pub(crate) features: Features,
@@ -97,6 +99,7 @@ impl Link {
         candidate: None,
         torrent: None,
         by_second_hash: false,
+        crossed: false,
         peer_id: [0; 20],
         features: Features {
             fast: false,

@@ -168,6 +168,8 @@ impl Swarm<'_> {
         if place(&on.cx.peers[stays]) != place(&on.cx.peers[goes]) {
             return;
         }
+        on.cx.peers[stays].link.crossed |=
+            on.cx.peers[stays].link.incoming != on.cx.peers[goes].link.incoming;
         if on.cx.peers[stays].link.candidate.is_none() {
             on.cx.peers[stays].link.candidate = on.cx.peers[goes].link.candidate.take();
         }

@@ -151,6 +151,7 @@ impl Swarm<'_> {
             }
             self.close(on, twin, Reason::Duplicate);
         }
+        self.mark_crossed(on, slot, id);
         let Some(torrent) = on.cx.torrents.get_mut(id).filter(open) else {
             return Err(Reason::UnknownTorrent);
         };
@@ -175,6 +176,18 @@ impl Swarm<'_> {
         let conn = &on.cx.peers[slot];
         log::debug!("{}: connected, {}", conn.link.addr, handshake.info_hash);
         Ok(())
+    }
+
+    /// Our calls of whoever has just called us may be cut off for that.
+    fn mark_crossed(&self, on: &mut Parts<'_>, slot: usize, id: TorrentId) {
+        let link = &on.cx.peers[slot].link;
+        let (incoming, ip) = (link.incoming, link.addr.ip().to_canonical());
+        for other in 0..on.cx.peers.len() {
+            let conn = &mut on.cx.peers[other];
+            let underway = conn.is_live() && !conn.is_open() && !conn.link.incoming;
+            let its = conn.link.torrent == Some(id) && conn.link.addr.ip().to_canonical() == ip;
+            conn.link.crossed |= incoming && underway && its;
+        }
     }
 
     /// Goes on with those who waited for a torrent that is awake on.cx.now.
@@ -526,6 +539,7 @@ impl Swarm<'_> {
             Reason::Talk => Fate::Useless,
             // While it is banned it is not called.
             Reason::BadPieces => Fate::Failed,
+            _ if !conn.is_open() && conn.link.crossed => Fate::Crossed,
             _ if !conn.is_open() => Fate::Failed,
             Reason::Unkept => Fate::Good { steady: false },
             // We wanted to be rid of it.
@@ -537,6 +551,7 @@ impl Swarm<'_> {
                     steady: on.cx.now - conn.link.opened_at >= STEADY,
                 }
             }
+            _ if conn.link.crossed => Fate::Crossed,
             _ => Fate::Ended,
         }
     }

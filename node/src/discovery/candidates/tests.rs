@@ -205,10 +205,11 @@ fn whatever_is_named() {
                     let fates = [
                         Fate::Failed,
                         Fate::Ended,
+                        Fate::Crossed,
                         Fate::Good { steady: true },
                         Fate::Later,
                     ];
-                    let fate = fates[rng.below(4) as usize];
+                    let fate = fates[rng.below(5) as usize];
                     candidates.done(now, slot, fate, rng.below(2) == 0);
                 }
                 2 => now = now + Duration::from_secs(rng.below(100).into()),
