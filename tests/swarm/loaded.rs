@@ -4,13 +4,14 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 use std::time::SystemTime;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
-use everseed_tests::seeder::{info_hash, make};
+use everseed_tests::seeder::{Setup, info_hash, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
@@ -149,4 +150,78 @@ fn try_metadata(peer: &mut Peer, torrent: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The .torrent of a `[[get]]` is deleted while it is downloaded: that goes on, also after a restart.
+#[test]
+fn a_get_whose_torrent_file_is_deleted() {
+    let (net, theirs) = (Net::new(), Dir::new("seed"));
+    let content = Content::file("kept.bin", 4 << 20, 8);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let setup = setup.args(["-s", "64K"]).up_bps(Some(1 << 20));
+    let mut seeder = setup.start(&theirs);
+    let dir = Dir::new("run");
+    let (out, given) = (dir.sub("out"), dir.join("kept.torrent"));
+    fs::copy(seeder.torrent(), &given).unwrap();
+    let config = format!(
+        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
+        given.display(),
+        out.display()
+    );
+    let listen = net.addr(Family::V4);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("downloading: kept.bin", 1);
+    fs::remove_file(&given).unwrap();
+    let came = || fs::metadata(out.join("kept.bin")).map_or(0, |there| there.len()) > 1;
+    wait("some of it", PATIENCE, || came().then_some(()));
+    service.stop();
+    assert!(!service.process.output().contains("complete: kept.bin"));
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("complete: kept.bin", 1);
+    content.assert_same_in(&out, true);
+    service.stop();
+    // And once it is complete.
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("complete: kept.bin", 1);
+    service.stop();
+    seeder.stop();
+}
+
+/// A packed .torrent in a watched folder is written over in place, packed or not.
+#[test]
+fn a_packed_torrent_file_that_is_written_over() {
+    let (net, dir) = (Net::new(), Dir::new("run"));
+    let (share, made) = (dir.sub("share"), dir.sub("made"));
+    let content = Content::file("packed.bin", 300_000, 9);
+    content.copy_to(&share);
+    let [first, second] = [
+        "http://127.0.0.1:1/announce",
+        "http://127.0.0.1:1/another-one/announce",
+    ]
+    .map(|url| {
+        let torrent = made.join(format!("{}.torrent", url.len()));
+        make(content.path(), &torrent, &["-t", url, "-s", "16K"]);
+        let packed = Command::new("gzip")
+            .arg("-c")
+            .arg(&torrent)
+            .output()
+            .unwrap();
+        assert!(packed.status.success());
+        (fs::read(&torrent).unwrap(), packed.stdout)
+    });
+    let given = share.join("packed.torrent");
+    fs::write(&given, &first.1).unwrap();
+    let listen = net.addr(Family::V4);
+    let config = format!("watch = \"{}\"\n", share.display());
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: packed.bin", 1);
+    for (times, bytes) in (1..).zip([&second.1, &first.0, &second.1]) {
+        fs::write(&given, bytes).unwrap();
+        service.wait_for("it names other trackers now", times);
+    }
+    let hash = info_hash(&made.join("27.torrent"));
+    let mut peer = Peer::unchoked(listen, hash, true);
+    peer.request(1, 0, 16384);
+    while !matches!(peer.expect("a block"), Message::Piece { index: 1, .. }) {}
+    service.stop();
 }
