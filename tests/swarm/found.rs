@@ -8,10 +8,12 @@ use std::thread;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::rng::Rng;
 use everseed_tests::client::Client;
+use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Neighbour, Net};
+use everseed_tests::peer::{Message, Peer};
 use everseed_tests::process::Signal;
-use everseed_tests::seeder::{Getter, Setup, run};
+use everseed_tests::seeder::{Getter, Setup, make, run};
 use everseed_tests::{PATIENCE, wait};
 
 /// Where everseed listens.
@@ -202,4 +204,38 @@ fn moved_while_it_is_seeded() {
     assert_eq!(getter.end().0, 0);
     seeder.process.signal(Signal::TERM);
     assert_eq!(seeder.process.wait(PATIENCE), 0);
+}
+
+/// With `--check lazy` too what was renamed is searched for, and served when it was found.
+#[test]
+fn what_was_moved_is_found_without_a_check() {
+    let (net, dir) = (Net::new(), Dir::new("lazy"));
+    let content = Content::folder("pair", &[("a", 300_000), ("b", 200_000)]);
+    let torrent = dir.join("pair.torrent");
+    let hash = make(content.path(), &torrent, &["-s", "16K"]);
+    let data = dir.sub("data");
+    let copy = content.copy_to(&data);
+    fs::rename(copy.join("a"), copy.join("of another name")).unwrap();
+    let setup = Setup::new(&torrent, net.addr(Family::V4)).data(&data);
+    let mut seeder = setup.args(["--check", "lazy"]).start(&dir);
+    let bytes = fs::read(content.path().join("a")).unwrap();
+    wait("a piece of the file that was renamed", PATIENCE, || {
+        let mut peer = Peer::unchoked(seeder.addr(), hash, true);
+        peer.request(3, 0, 16384);
+        loop {
+            match peer.expect("a block or a reject") {
+                Message::Piece {
+                    index: 3,
+                    bytes: block,
+                    ..
+                } => {
+                    assert!(block == bytes[3 * 16384..4 * 16384]);
+                    return Some(());
+                }
+                Message::Reject(3, ..) => return None,
+                _ => {}
+            }
+        }
+    });
+    seeder.stop();
 }
