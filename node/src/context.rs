@@ -1,4 +1,4 @@
-//! What every subsystem needs besides what is its own.
+//! The context: what the functions of every subsystem are given besides its own state.
 
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;

@@ -1,4 +1,4 @@
-//! The subsystems below the swarm.
+//! The parts of a node below its swarm: the context, and the three subsystems that know nothing of each other.
 
 use everseed_core::pool::Pool;
 use everseed_core::rng::Rng;

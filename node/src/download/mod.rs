@@ -46,9 +46,9 @@ pub(crate) struct Download<'m> {
     pub(crate) writes: pending_blocks::List,
     pub(crate) in_progress: PiecesInProgress<'m>,
     pub(crate) availability: Availability<'m>,
-    /// What the sums of blocks are made with.
+    /// The key of the sums by which copies of a block are compared.
     pub(crate) secret: Secret,
-    /// Peers that share the blocks.
+    /// Peers among whom the blocks are shared out: those that serve us and are neither slow nor snub us.
     pub(crate) active_sources: u16,
     /// How much may be requested.
     pub(crate) rate: Bucket,

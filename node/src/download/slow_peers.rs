@@ -1,8 +1,8 @@
-//! Peers that are slow: blocks that do not come, and pieces that wait for them.
+//! Slow peers: what becomes of the blocks that they owe, and of the pieces that lack those.
 //!
-//! What counts is whole blocks, so that a byte now and then is no better than silence. A block that is late
-//! is asked of somebody else who has nothing else to give; the first that comes is taken, and the others are
-//! cancelled.
+//! Only whole blocks count, so that a byte now and then is no better than silence. A late block is requested
+//! from another peer too, if that has nothing else to send. The first that comes is taken, and the other requests
+//! are cancelled.
 
 use core::time::Duration;
 

@@ -31,7 +31,7 @@ impl Swarm<'_> {
     /// place; 0 is back-pressure.
     pub(crate) fn readable(&mut self, on: &mut Parts<'_>, slot: usize) -> usize {
         let conn = &on.cx.peers[slot];
-        // Who sends us blocks and wants nothing is read in long strides.
+        // Peers that only upload to us are read in large chunks.
         let may_ask = conn.upload.interested || conn.download.pending.len == 0;
         match conn.link.state {
             State::Greeting => Handshake::LEN - usize::from(conn.link.handshake_len),

@@ -1,7 +1,7 @@
-//! The torrents that this node is known to have: each has a entry, awake or asleep.
+//! The registry of all torrents that this node knows: each has an entry, awake or asleep.
 //!
 //! A torrent that is awake has a [`Torrent`](crate::torrent::Torrent) besides, with all that serving it
-//! takes. One that is asleep has nothing but its name and its place at the trackers, so ten thousand of
+//! takes. One that is asleep has nothing but its entry and its tiers of trackers, so ten thousand of
 //! them fit beside fifty that are awake.
 //!
 //! The table is addressed by the info-hash, and entries never move, so that a torrent's id is good
@@ -15,7 +15,7 @@ use crate::api::AddError;
 use crate::broken::broken;
 use crate::torrent::publicity::Publicity;
 
-/// A lent slot for one torrent's entry.
+/// A lent slot for one torrent's entry, or for its second info-hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registered {
     info_hash: InfoHash,
@@ -69,7 +69,7 @@ impl Registered {
     }
 }
 
-/// All registry.
+/// All entries.
 #[derive(Debug)]
 pub(crate) struct Registry<'m> {
     slots: &'m mut [Registered],

@@ -1,4 +1,4 @@
-//! Peers are served here: their requests wait, and the choker and the rate limits say who is next.
+//! The upload side: requests of peers wait in a queue; the choker and the rate limit decide which are served next.
 
 pub(crate) mod choker;
 pub(crate) mod choking;
