@@ -268,11 +268,11 @@ impl<'m> Node<'m> {
             self.part_with_all(id);
         }
         if publicity.dht() != before.dht() {
-            let port = self.swarm.identity.port;
+            let ports = self.swarm.ports;
             self.parts
                 .discovery
                 .seeker
-                .publish(&self.parts.cx, id, port);
+                .publish(&self.parts.cx, id, ports);
         }
     }
 
@@ -334,12 +334,11 @@ impl<'m> Node<'m> {
     }
 
     /// Says where the world reaches us, for an address of its family: by that and by their own addresses peers are
-    /// preferred when there is no room for all (BEP 40), among those to call and among those connected. The port of IPv4 is what trackers and peers are told.
+    /// preferred when there is no room for all (BEP 40), among those to call and among those connected. Its port is
+    /// what trackers and peers of that family are told.
     pub fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
         self.parts.cx.now = now;
-        if addr.is_ipv4() {
-            self.swarm.identity.port = addr.port();
-        }
+        self.swarm.ports[usize::from(addr.is_ipv6())] = addr.port();
         self.parts.discovery.candidates.set_ours(addr);
     }
 
@@ -508,7 +507,10 @@ impl<'m> Node<'m> {
     pub fn report(&self, job: &Job) -> Report {
         let num_want = self.swarm.num_want(&self.parts);
         let (torrents, key) = (&self.parts.cx.torrents, self.parts.discovery.key);
-        discovery::report(torrents, &self.swarm.identity, key, num_want, job)
+        let crate::swarm::Swarm {
+            identity, ports, ..
+        } = &self.swarm;
+        discovery::report(torrents, identity, *ports, key, num_want, job)
     }
 
     /// Makes an announce to a UDP tracker, which is found at one address of each family, in datagrams from now on;

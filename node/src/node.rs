@@ -412,8 +412,8 @@ impl<'m> Node<'m> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.parts.discovery.seeker.dht.is_due(now) {
             let Parts { cx, discovery, .. } = &mut self.parts;
-            let port = self.swarm.identity.port;
-            let sent = discovery.seeker.poll_datagram(cx, port, packet);
+            let ports = self.swarm.ports;
+            let sent = discovery.seeker.poll_datagram(cx, ports, packet);
             if sent.is_some() {
                 return sent;
             }
@@ -422,9 +422,15 @@ impl<'m> Node<'m> {
             return None;
         }
         let num_want = self.swarm.num_want(&self.parts);
-        let (cx, identity) = (&self.parts.cx, &self.swarm.identity);
+        let (
+            cx,
+            Swarm {
+                identity, ports, ..
+            },
+        ) = (&self.parts.cx, &self.swarm);
         let Discovery { udp, key, .. } = &mut self.parts.discovery;
-        let report = |job: &_| discovery::report(&cx.torrents, identity, *key, num_want, job);
+        let report =
+            |job: &_| discovery::report(&cx.torrents, identity, *ports, *key, num_want, job);
         udp.poll_datagram(now, packet, report)
     }
 

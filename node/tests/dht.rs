@@ -126,7 +126,7 @@ impl World {
     fn search(&mut self, host: usize, hash: InfoHash, announce: bool, urgent: bool) -> bool {
         let now = self.at();
         let announce = announce.then_some(Announce {
-            port: 7000,
+            ports: [7000; 2],
             seed: true,
         });
         self.dht(host).search(
@@ -135,6 +135,7 @@ impl World {
                 info_hash: hash,
                 announce,
                 urgent,
+                noseed: false,
             },
         )
     }

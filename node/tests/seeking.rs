@@ -5,7 +5,7 @@ mod heap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use everseed_core::geometry::Geometry;
+use everseed_core::geometry::{Geometry, TorrentId};
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_node::discovery::dht::Mode;
@@ -54,9 +54,35 @@ fn node(n: usize) -> Node<'static> {
     Node::new(Memory::lend(&sizes, &mut Heap), identity, limits, n as u64)
 }
 
+/// Sends what all of them send within a second; answers with what each of them has woken.
+fn wakes(nodes: &mut [Node<'static>], from: Instant) -> Vec<(usize, TorrentId)> {
+    let mut wakes = Vec::new();
+    pass(nodes, from, 1, &mut |n, action| {
+        if let Action::Wake { torrent } = action {
+            wakes.push((n, *torrent));
+        }
+    });
+    wakes
+}
+
 /// Sends what all of them send until a time; answers with whom each of them calls.
 fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, SocketAddr)> {
     let mut calls = Vec::new();
+    pass(nodes, from, secs, &mut |n, action| {
+        if let Action::Connect { addr, .. } = action {
+            calls.push((n, *addr));
+        }
+    });
+    calls
+}
+
+/// Lets time pass for all of them.
+fn pass(
+    nodes: &mut [Node<'static>],
+    from: Instant,
+    secs: u64,
+    on_action: &mut dyn FnMut(usize, &Action),
+) {
     for step in 0..secs * 100 {
         let now = from + Duration::from_millis(10 * step);
         for n in 0..nodes.len() {
@@ -64,8 +90,8 @@ fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, Soc
                 nodes[n].tick(now);
             }
             while let Some(action) = nodes[n].poll(now) {
-                if let Action::Connect { conn, addr } = action {
-                    calls.push((n, addr));
+                on_action(n, &action);
+                if let Action::Connect { conn, .. } = action {
                     nodes[n].event(now, everseed_node::Event::Closed(conn));
                 }
             }
@@ -77,7 +103,6 @@ fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, Soc
             }
         }
     }
-    calls
 }
 
 /// Without anything to announce a node of the DHT rests: so it announces something else.
@@ -178,6 +203,42 @@ fn peers_lead_in() {
         run(&mut nodes, now, 20);
         let known = nodes[1].dht_stats().nodes[0];
         assert_eq!(known, u16::from(leads), "{publicity:?}");
+    }
+}
+
+/// Of a torrent that sleeps a peer is found: it is woken and called if nobody can call us, as far as we know, and
+/// left asleep otherwise, as the peer calls.
+#[test]
+fn who_cannot_be_called_wakes_what_is_wanted() {
+    for reachable in [false, true] {
+        let mut now = Instant::from_secs(1);
+        let mut nodes: Vec<_> = (0..3).map(node).collect();
+        let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+        let public = Publicity::NONE.with_dht();
+        for node in &mut nodes {
+            node.join_dht(now, Mode::On, [true, false], &[]);
+            node.dht_node(now, address(0));
+        }
+        if reachable {
+            nodes[2].dht_reachable();
+        }
+        keep_awake(&mut nodes[0], now);
+        let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
+        let begun = nodes[1].download(now, wanted, Wanted::All, Order::Rarest);
+        begun.unwrap();
+        nodes[1].publish(now, wanted, public);
+        run(&mut nodes, now, 30);
+        now = now + Duration::from_secs(30);
+        let asleep = nodes[2].add(HASH, geometry, Have::All, 0).unwrap();
+        nodes[2].sleep(asleep);
+        nodes[2].publish(now, asleep, public);
+        let mut woken = Vec::new();
+        for _ in 0..60 {
+            woken.extend(wakes(&mut nodes, now));
+            now = now + Duration::from_secs(1);
+        }
+        let stats = nodes[2].dht_stats();
+        assert_eq!(woken.contains(&(2, asleep)), !reachable, "{stats:?}");
     }
 }
 

@@ -310,6 +310,7 @@ mod tests {
     use std::vec::Vec;
 
     const REPORT: Report = Report {
+        port_v6: 0,
         info_hash: InfoHash(*b"\x00\x01az09-._~\xff /?&=%+#!"),
         peer_id: *b"-ES0001-abcdefghijkl",
         port: 6881,

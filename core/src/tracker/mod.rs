@@ -42,8 +42,10 @@ pub struct Report {
     pub info_hash: InfoHash,
     /// Who reports.
     pub peer_id: PeerId,
-    /// The TCP port on which it can be reached.
+    /// The TCP port on which it can be reached, by IPv4 and by an address of no family that is known.
     pub port: u16,
+    /// The same by IPv6: a router may forward another port of IPv4.
+    pub port_v6: u16,
     /// Bytes of content sent since `started`.
     pub uploaded: u64,
     /// Bytes of content received since `started`.
@@ -60,6 +62,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// What a tracker is told that is called by an address of this family.
+    pub fn by(&self, family: Family) -> Report {
+        let port = match family {
+            Family::V4 => self.port,
+            Family::V6 => self.port_v6,
+        };
+        Report { port, ..*self }
+    }
+
     fn num_want(&self) -> u16 {
         match self.event {
             AnnounceEvent::Stopped => 0,

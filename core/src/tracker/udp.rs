@@ -197,6 +197,7 @@ mod tests {
     use std::vec::Vec;
 
     const REPORT: Report = Report {
+        port_v6: 0,
         info_hash: InfoHash([0xaa; 20]),
         peer_id: [0xbb; 20],
         port: 6881,

@@ -15,7 +15,8 @@ use smol::block_on;
 const REPORT: Report = Report {
     info_hash: InfoHash([0x61; 20]),
     peer_id: [0x62; 20],
-    port: 6881,
+    port: 7001,
+    port_v6: 7002,
     uploaded: 1,
     downloaded: 0,
     left: 0,
@@ -54,6 +55,9 @@ fn http_tracker(bind: &str, status: &'static str, body: Vec<u8>) -> SocketAddr {
             let head = str::from_utf8(&head[..len]).unwrap();
             let query = format!("GET /announce?info_hash={}&peer_id=", "a".repeat(20));
             assert!(head.starts_with(&query) && head.contains("&trackerid=an%20id "));
+            // A port that a router forwards by IPv4 is none of IPv6.
+            let port = if addr.is_ipv4() { 7001 } else { 7002 };
+            assert!(head.contains(&format!("&port={port}&")), "{head}");
             let head = format!(
                 "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
                 body.len()

@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
 };
 
 const REPORT: Report = Report {
+    port_v6: 0,
     info_hash: InfoHash(*b"aaaaaaaaaaaaaaaaaaaa"),
     peer_id: *b"-EV0100-bbbbbbbbbbbb",
     port: 6881,

@@ -375,6 +375,12 @@ impl<'m> Candidates<'m> {
         self.settle();
     }
 
+    /// Whether there are any of a torrent.
+    pub(crate) fn any_of(&self, torrent: TorrentId) -> bool {
+        let its = |c: &Candidate| c.entry.is_some_and(|(owner, _)| owner == torrent);
+        self.slots.iter().any(its)
+    }
+
     /// Forgets the candidates of a torrent.
     pub(crate) fn forget(&mut self, torrent: TorrentId) {
         for candidate in self.slots.iter_mut() {

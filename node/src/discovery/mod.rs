@@ -120,6 +120,11 @@ impl Discovery<'_> {
         if let Some(torrent) = self.udp.poll_wake() {
             return Some(Action::Wake { torrent });
         }
+        while let Some(torrent) = self.seeker.poll_ended() {
+            if cx.torrents.is_asleep(torrent) && self.candidates.any_of(torrent) {
+                return Some(Action::Wake { torrent });
+            }
+        }
         if self.seeker.dht.poll_names(cx.now) {
             return Some(Action::FindDhtNodes);
         }
@@ -149,6 +154,7 @@ impl Discovery<'_> {
 pub(crate) fn report(
     torrents: &Torrents<'_>,
     identity: &Identity,
+    ports: [u16; 2],
     key: u32,
     num_want: u16,
     job: &Job,
@@ -161,7 +167,8 @@ pub(crate) fn report(
     Report {
         info_hash: info_hash.unwrap_or(InfoHash([0; 20])),
         peer_id: identity.peer_id,
-        port: identity.port,
+        port: ports[0],
+        port_v6: ports[1],
         uploaded: sent + torrent.map_or(0, |t| t.uploaded - t.uploaded_before),
         downloaded: got + torrent.map_or(0, |t| t.downloaded),
         left,

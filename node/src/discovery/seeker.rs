@@ -3,6 +3,10 @@
 //! A download of which no peer was found yet does not wait for its turn: it is looked for at once, as soon as it is
 //! published, and with what nodes there are.
 //!
+//! A torrent that sleeps is complete, and whoever wants it calls us, as that is what was announced. As long as nobody is
+//! known to reach us, though, those who lack something of it are called: if such are found it is woken for them, as it
+//! is for those that a tracker knows of.
+//!
 //! Invariant: the DHT is asked for nothing but torrents whose publicity says so, which those that are private never do
 //! (BEP 27).
 
@@ -11,6 +15,7 @@ use core::time::Duration;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::time::Instant;
+use everseed_core::tracker::Family;
 
 use crate::context::Context;
 use crate::discovery::candidates::{Candidates, Named, PeerSource};
@@ -28,6 +33,8 @@ pub(crate) struct Seeker<'m> {
     published: u16,
     /// When it is looked whose turn it is next.
     look_at: Instant,
+    /// Torrents that sleep and were looked for.
+    ended: heapless::Deque<TorrentId, ENDED>,
 }
 
 impl<'m> Seeker<'m> {
@@ -38,11 +45,13 @@ impl<'m> Seeker<'m> {
             turns,
             published: 0,
             look_at: Instant::ZERO,
+            ended: heapless::Deque::new(),
         }
     }
 
-    /// A torrent may be known to the DHT from now on, or may not any more. Peers are told to call `port`, if it is not 0.
-    pub(crate) fn publish(&mut self, cx: &Context<'_>, id: TorrentId, port: u16) {
+    /// A torrent may be known to the DHT from now on, or may not any more. Peers are told to call `ports`, by IPv4 first,
+    /// if they are not 0.
+    pub(crate) fn publish(&mut self, cx: &Context<'_>, id: TorrentId, ports: [u16; 2]) {
         let slot = usize::from(id.slot);
         if !cx.torrents.publicity(id).dht() {
             return self.forget(cx, id);
@@ -54,7 +63,7 @@ impl<'m> Seeker<'m> {
         self.look_at = cx.now;
         let download = |id| cx.torrents.get(id).is_some_and(|t| cx.torrents.left(t) > 0);
         if download(id) {
-            self.seek(cx, slot, port);
+            self.seek(cx, slot, ports);
         }
     }
 
@@ -112,10 +121,17 @@ impl<'m> Seeker<'m> {
         if packet.first() != Some(&b'd') {
             return false;
         }
-        let mut on_peer = |info_hash, addr| {
+        let reachable = self.dht.is_reachable();
+        let ours = [Family::V4, Family::V6].map(|family| self.dht.external(family));
+        let mut on_peer = |info_hash, addr: SocketAddr| {
             let id = cx.torrents.registry.find(info_hash);
             let public = id.filter(|&id| cx.torrents.publicity(id).dht());
-            if let Some(torrent) = public.filter(|&id| cx.torrents.get(id).is_some()) {
+            let of_use = |&id: &TorrentId| match cx.torrents.get(id) {
+                Some(_) => true,
+                // We are among those that are told of.
+                None => cx.torrents.is_asleep(id) && !reachable && !ours.contains(&Some(addr.ip())),
+            };
+            if let Some(torrent) = public.filter(of_use) {
                 let named = Named {
                     torrent,
                     addr,
@@ -133,7 +149,7 @@ impl<'m> Seeker<'m> {
     pub(crate) fn poll_datagram(
         &mut self,
         cx: &mut Context<'_>,
-        port: u16,
+        ports: [u16; 2],
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
         while let Some(finished) = self.dht.poll_finished() {
@@ -142,20 +158,34 @@ impl<'m> Seeker<'m> {
             let turn = id.and_then(|id| self.turns.get_mut(usize::from(id.slot)));
             if let Some(turn) = turn {
                 // Whoever has no port has nothing to announce.
-                let announced = if port == 0 { 1 } else { finished.announced };
+                let announced = if ports == [0; 2] {
+                    1
+                } else {
+                    finished.announced
+                };
                 let waits = id.is_some_and(|id| lacks_peers(cx, id));
                 turn.ended(cx.now, announced, finished.peers, waits, cx.rng.bits32());
+            }
+            let asleep = id.filter(|&id| cx.torrents.is_asleep(id));
+            if let Some(id) = asleep.filter(|_| !self.dht.is_reachable()) {
+                // As many as can end at once have a place.
+                let _ = self.ended.push_back(id);
             }
         }
         if cx.now >= self.look_at && self.dht.is_ready() {
             self.look_at = cx.now + LOOK_EVERY;
             while let Some(slot) = turns::next(cx.now, self.turns) {
-                if !self.seek(cx, slot, port) {
+                if !self.seek(cx, slot, ports) {
                     break;
                 }
             }
         }
         self.dht.poll_datagram(cx.now, packet)
+    }
+
+    /// A torrent that sleeps and was looked for, to be woken if there are peers of it to call.
+    pub(crate) fn poll_ended(&mut self) -> Option<TorrentId> {
+        self.ended.pop_front()
     }
 
     /// When to poll again.
@@ -164,7 +194,7 @@ impl<'m> Seeker<'m> {
     }
 
     /// Has the torrent of a place looked for; `false` if there is no place for another search.
-    fn seek(&mut self, cx: &Context<'_>, slot: usize, port: u16) -> bool {
+    fn seek(&mut self, cx: &Context<'_>, slot: usize, ports: [u16; 2]) -> bool {
         let Some(turn) = self.turns.get_mut(slot) else {
             return false;
         };
@@ -179,15 +209,17 @@ impl<'m> Seeker<'m> {
             turn.put_off(cx.now);
             return true;
         }
+        let noseed = cx.torrents.is_asleep(id) && !self.dht.is_reachable();
         // What sleeps is complete.
         let left = cx.torrents.get(id).map_or(0, |t| cx.torrents.left(t));
         let search = Search {
             info_hash,
-            announce: (port != 0).then_some(Announce {
-                port,
+            announce: (ports != [0; 2]).then_some(Announce {
+                ports,
                 seed: left == 0,
             }),
             urgent: left > 0 && turn.found_nobody(),
+            noseed,
         };
         let begun = self.dht.search(cx.now, &search);
         if begun {
@@ -202,6 +234,9 @@ fn lacks_peers(cx: &Context<'_>, id: TorrentId) -> bool {
     let torrent = cx.torrents.get(id);
     torrent.is_some_and(|torrent| torrent.conns == 0 && cx.torrents.left(torrent) > 0)
 }
+
+/// Searches that may end at once: there are no more lookups.
+const ENDED: usize = 4;
 
 /// Of many torrents it is not looked whose turn it is more often than this, unless a search has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

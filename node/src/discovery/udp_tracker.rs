@@ -60,6 +60,11 @@ pub enum UdpError {
 }
 
 impl Exchange {
+    /// The family by whose address the tracker is asked.
+    pub(crate) fn family(&self) -> Family {
+        Family::of(self.tracker.ip())
+    }
+
     /// An exchange that begins at once. The transaction ids come from `rng`, whose seed a stranger must not
     /// know.
     pub(crate) fn new(now: Instant, tracker: SocketAddr, rng: &mut Rng) -> Exchange {
@@ -221,6 +226,7 @@ mod tests {
     use std::vec::Vec;
 
     const REPORT: Report = Report {
+        port_v6: 0,
         info_hash: InfoHash([1; 20]),
         peer_id: [2; 20],
         port: 6881,

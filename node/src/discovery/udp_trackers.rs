@@ -121,7 +121,7 @@ impl<'m> UdpTrackers<'m> {
         for announce in self.running() {
             let due = |e: &&mut Exchange| e.deadline().is_some_and(|at| at <= now);
             for exchange in announce.exchanges.iter_mut().flatten().filter(due) {
-                let report = report(&announce.job);
+                let report = report(&announce.job).by(exchange.family());
                 let sent = exchange.poll_datagram(now, &report, &announce.url_data, packet);
                 if sent.is_some() {
                     return sent;
@@ -354,6 +354,7 @@ mod tests {
 
     fn report(job: &Job) -> Report {
         Report {
+            port_v6: 0,
             info_hash: InfoHash([1; 20]),
             peer_id: [2; 20],
             port: 6881,

@@ -161,7 +161,7 @@ impl Swarm<'_> {
         let second = torrent.info_hashes.second;
         let dht = handshake.features.dht && on.discovery.seeker.is_told(&on.cx, id);
         let tells_port = dht && on.discovery.seeker.tells_port();
-        let port = self.identity.port;
+        let port = self.port_for(on.cx.peers[slot].link.addr);
         let conn = &mut on.cx.peers[slot];
         conn.link.torrent = Some(id);
         // Who calls names one of two, and is answered by the same; whom we call is told the first.

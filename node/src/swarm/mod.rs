@@ -28,6 +28,8 @@ pub(crate) mod traffic;
 #[cfg(test)]
 mod tests;
 
+use core::net::SocketAddr;
+
 use everseed_core::time::Instant;
 
 use crate::api::{Identity, Limits};
@@ -40,6 +42,8 @@ use crate::swarm::stash::Stash;
 #[derive(Debug)]
 pub(crate) struct Swarm<'m> {
     pub(crate) identity: Identity,
+    /// The ports at which we are reached from outside, by IPv4 first: that of a mapping may be another one.
+    pub(crate) ports: [u16; 2],
     pub(crate) limits: Limits,
     pub(crate) stopping: bool,
     /// What sockets are read into.
@@ -58,6 +62,7 @@ pub(crate) struct Swarm<'m> {
 impl<'m> Swarm<'m> {
     pub(crate) fn new(scratch: &'m mut [u8], identity: Identity, limits: Limits) -> Swarm<'m> {
         Swarm {
+            ports: [identity.port; 2],
             identity,
             limits,
             stopping: false,
@@ -69,5 +74,10 @@ impl<'m> Swarm<'m> {
             turned_away: 0,
             next_sweep: None,
         }
+    }
+
+    /// The port that somebody at an address is told to call.
+    pub(crate) fn port_for(&self, addr: SocketAddr) -> u16 {
+        self.ports[usize::from(addr.ip().to_canonical().is_ipv6())]
     }
 }

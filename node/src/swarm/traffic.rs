@@ -108,7 +108,7 @@ impl Swarm<'_> {
         let greeting = Greeting {
             handshake,
             extended: OurHandshake {
-                port: self.identity.port,
+                port: self.port_for(conn.link.addr),
                 reqq: request_queue::REQQ,
                 upload_only: conn
                     .link

@@ -139,7 +139,7 @@ pub async fn announce(
             return Err(AnnounceFault::Http(HttpFault::Shut));
         }
         let way = way.of(family).ok_or(AnnounceFault::NoAddress)?;
-        by_http(url, caller, report, tracker_id, &way, limits).await
+        by_http(url, caller, &report.by(family), tracker_id, &way, limits).await
     };
     let mut v4 = pin!(by(Family::V4));
     let mut v6 = pin!(by(Family::V6));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use everseed_disk::make::Options;
 use everseed_disk::{Content, make};
 
 use super::index::is_torrent;
@@ -14,6 +15,7 @@ use super::notice::{Notice, Notices};
 use super::opener::{OpenedTorrent, own_options};
 use super::reach::{Links, hosts, introduction};
 use super::torrents::Torrents;
+use crate::async_tasks::AsyncTasks;
 use crate::client::trackers;
 use crate::net::engine::Engine;
 
@@ -30,7 +32,7 @@ impl Library {
         log::warn!("the network is there with another address; all trackers are told");
         let now = engine.now();
         engine.node.announce_anew(now);
-        say_ours(engine, torrents.reach.told_port());
+        say_ours(engine, &torrents.reach);
         if torrents.reach.own_tracker == own_tracker {
             return;
         }
@@ -66,6 +68,21 @@ impl Library {
             }
         }));
     }
+}
+
+/// A router forwards callers to us, or does no longer: links that lead nowhere but to us name where that is (`x.pe`).
+pub(super) fn link_outside(torrents: &Torrents, tasks: &AsyncTasks) {
+    let (links, notices) = (torrents.reach.links(), torrents.notices.clone());
+    let contents = torrents.managed.iter().map(|t| Arc::clone(&t.content));
+    let contents: Vec<Arc<Content>> = contents.collect();
+    // It reads the disk.
+    tasks.spawn(smol::unblock(move || {
+        for content in contents {
+            if let Err(error) = link_anew(content, false, &Options::default(), &links, &notices) {
+                log::error!("{error}; its links do not name our address outside");
+            }
+        }
+    }));
 }
 
 /// Tells the links of a torrent for which the built-in tracker is the only one, after that was written into its

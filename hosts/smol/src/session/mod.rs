@@ -65,6 +65,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everseed_core::tracker::Family;
 use everseed_node::{Identity, Limits};
 
 use self::announcing::Failing;
@@ -219,7 +220,7 @@ impl Session {
         let reach = Reach::new(args, local);
         let identity = Identity {
             peer_id: peer_id(),
-            port: reach.told_port(),
+            port: reach.told_port(Family::V4),
             client: concat!("everseed ", env!("CARGO_PKG_VERSION")),
         };
         let notices = front.notices;
@@ -304,7 +305,7 @@ impl Session {
         let mut engine = self.engine.borrow_mut();
         self.listening.open_first(&mut engine);
         self.neighbours.begin(&mut engine, &self.torrents.state);
-        say_ours(&mut engine, self.torrents.reach.told_port());
+        say_ours(&mut engine, &self.torrents.reach);
     }
 }
 

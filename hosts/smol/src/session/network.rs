@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::tracker::Family;
 
+use super::reach::Reach;
 use crate::net::address::outgoing;
 use crate::net::engine::Engine;
 use crate::net::way::{Exit, Way};
@@ -61,9 +62,10 @@ impl Network {
 }
 
 /// Has peers preferred by the addresses at which the world may see us, as far as we know (BEP 40).
-pub(super) fn say_ours(engine: &mut Engine, port: u16) {
+pub(super) fn say_ours(engine: &mut Engine, reach: &Reach) {
     let at = engine.now();
     for ip in now(&engine.way_out).into_iter().flatten() {
+        let port = reach.told_port(Family::of(ip));
         engine.node.reached_at(at, SocketAddr::new(ip, port));
     }
 }

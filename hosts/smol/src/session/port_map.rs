@@ -12,6 +12,7 @@ use everseed_node::discovery::port_mapper::{Protocol, Refusal, Standing};
 use everseed_node::trace::Input;
 
 use super::identity::random;
+use super::links::link_outside;
 use super::listening::Listening;
 use super::network::say_ours;
 use super::notice::Notice;
@@ -139,6 +140,7 @@ impl PortMap {
             self.next_look = now + LOOK;
             self.find_routers(listening, torrents, tasks);
         }
+        let links = torrents.reach.links();
         for at in 0..self.families.len() {
             let family = &mut self.families[at];
             let standing = family.standing();
@@ -146,6 +148,9 @@ impl PortMap {
                 let before = std::mem::replace(&mut family.said, standing);
                 self.stands(engine, torrents, at, before);
             }
+        }
+        if torrents.reach.links() != links {
+            link_outside(torrents, tasks);
         }
         if !torrents.managed.is_empty() {
             self.complain(now);
@@ -176,16 +181,16 @@ impl PortMap {
             Some(Standing::Mapped { outside, .. }) => Some(outside),
             _ => None,
         };
-        torrents.reach.mapped = self.families[0].mapped().map(|addr| addr.port());
+        torrents.reach.mapped = self.families.each_ref().map(Beyond::mapped);
         match mapped {
             Some(outside) => engine.node.reached_at(now, outside),
-            None if before.is_some() => say_ours(engine, torrents.reach.told_port()),
+            None if before.is_some() => say_ours(engine, &torrents.reach),
             None => {}
         }
         let own = torrents.reach.port();
         let port = |addr: Option<SocketAddr>| addr.map_or(own, |addr| addr.port());
         let moved = before.zip(mapped).is_some_and(|(a, b)| a.ip() != b.ip());
-        if at == 0 && (moved || port(before) != port(mapped)) {
+        if moved || port(before) != port(mapped) {
             engine.node.announce_anew(now);
         }
         // Strangers who ask the built-in tracker hear of it.

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use everseed_core::tracker::Family;
+
 use super::notice::{Introduction, Notice, Notices};
 use super::opener::OpenedTorrent;
 use crate::async_tasks::AsyncTasks;
@@ -30,8 +32,8 @@ pub(super) struct Reach {
     pub(super) share_torrent: bool,
     /// The port that we listen on here.
     port: u16,
-    /// The port outside that a router forwards to it.
-    pub(super) mapped: Option<u16>,
+    /// Where routers forward callers from outside to it, by IPv4 first.
+    pub(super) mapped: [Option<SocketAddr>; 2],
     /// Whether we can be reached from outside, in words.
     pub(super) reachable: Option<&'static str>,
     /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
@@ -45,7 +47,7 @@ pub(super) struct Reach {
 }
 
 /// What links say of us.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Links {
     pub(super) own_tracker: String,
     /// Whether torrent files are given to whoever asks.
@@ -62,7 +64,7 @@ impl Reach {
             own_tracker: String::new(),
             share_torrent: args.share_torrent,
             port: local.port(),
-            mapped: None,
+            mapped: [None; 2],
             reachable: None,
             former: VecDeque::new(),
             said: None,
@@ -78,10 +80,25 @@ impl Reach {
         self.port
     }
 
-    /// The port that others are told.
-    pub(super) fn told_port(&self) -> u16 {
+    /// The port that others are told whom we meet by an address of this family.
+    pub(super) fn told_port(&self, family: Family) -> u16 {
         let public = self.public.as_ref().and_then(|public| public.port);
-        public.or(self.mapped).unwrap_or(self.port)
+        let mapped = self.mapped[usize::from(family == Family::V6)];
+        public
+            .or(mapped.map(|addr| addr.port()))
+            .unwrap_or(self.port)
+    }
+
+    /// Where the world reaches us: as the owner says, or else at the router's address.
+    fn outside(&self) -> Option<String> {
+        match &self.public {
+            Some(public) => Some(public.with_port(self.port)),
+            None => {
+                let public = |addr: &&SocketAddr| Scope::of(addr.ip()) == Scope::Public;
+                let mut mapped = self.mapped.iter().flatten();
+                mapped.find(public).map(SocketAddr::to_string)
+            }
+        }
     }
 
     /// Notes what the built-in tracker is no longer called.
@@ -107,11 +124,10 @@ impl Reach {
     }
 
     pub(super) fn links(&self) -> Links {
-        let public = self.public.as_ref();
         Links {
             own_tracker: self.own_tracker.clone(),
             share: self.share_torrent,
-            peer: public.map(|public| public.with_port(self.port)),
+            peer: self.outside(),
         }
     }
 
@@ -152,7 +168,7 @@ impl Reach {
             return;
         };
         self.next_look = now + LOOK_UP;
-        let (tracker, port) = (Rc::clone(tracker), self.told_port());
+        let (tracker, port) = (Rc::clone(tracker), self.told_port(Family::V4));
         if let Ok(ip) = public.host.parse::<IpAddr>() {
             return tracker
                 .borrow_mut()
@@ -238,6 +254,43 @@ const FORMER_MAX: usize = 16;
 mod tests {
     use super::*;
 
+    /// A port that is forwarded by IPv4 is none of IPv6, and links name an address of the world alone.
+    #[test]
+    fn what_a_router_forwards() {
+        for (v4, v6, told, peer) in [
+            (None, None, [6881, 6881], None),
+            (
+                Some("203.0.113.5:7001"),
+                None,
+                [7001, 6881],
+                Some("203.0.113.5:7001"),
+            ),
+            (Some("192.168.0.2:7001"), None, [7001, 6881], None),
+            (
+                Some("100.64.0.1:1"),
+                Some("[2001:db8::1]:2"),
+                [1, 2],
+                Some("[2001:db8::1]:2"),
+            ),
+            (
+                None,
+                Some("[2001:db8::1]:6881"),
+                [6881, 6881],
+                Some("[2001:db8::1]:6881"),
+            ),
+        ] {
+            let local = "192.168.1.2:6881".parse().unwrap();
+            let mut reach = Reach::new(&SeedArgs::default(), local);
+            reach.mapped = [v4, v6].map(|addr| addr.map(|addr: &str| addr.parse().unwrap()));
+            let ports = [Family::V4, Family::V6].map(|family| reach.told_port(family));
+            assert_eq!(
+                (ports, reach.links().peer.as_deref()),
+                (told, peer),
+                "{v4:?} {v6:?}"
+            );
+        }
+    }
+
     #[test]
     fn where_a_link_works() {
         for (url, scope) in [
@@ -276,7 +329,8 @@ mod tests {
             };
             let reach = Reach::new(&args, local);
             assert_eq!(reach.own_tracker, tracker);
-            assert_eq!((reach.told_port(), reach.port()), (port, 6881));
+            let told = [Family::V4, Family::V6].map(|family| reach.told_port(family));
+            assert_eq!((told, reach.port()), ([port; 2], 6881));
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Lookup {
     pub(crate) goal: Goal,
     pub(crate) target: NodeId,
     pub(crate) urgency: Urgency,
+    /// Peers that have all are not asked for.
+    pub(crate) noseed: bool,
     started_at: Instant,
     asked: u16,
     /// Peers that were told of.
@@ -66,8 +68,8 @@ pub(crate) enum Goal {
 /// What is told of us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Announce {
-    /// The TCP port on which peers reach us from outside.
-    pub port: u16,
+    /// The TCP ports on which peers reach us from outside, by IPv4 first.
+    pub ports: [u16; 2],
     /// We have all of it (BEP 33).
     pub seed: bool,
 }
@@ -119,6 +121,7 @@ impl Lookup {
         goal: Goal::Nodes,
         target: NodeId([0; 20]),
         urgency: Urgency::Later,
+        noseed: false,
         started_at: Instant::ZERO,
         asked: 0,
         peers: 0,
@@ -393,7 +396,7 @@ mod tests {
     const NOW: Instant = Instant::from_secs(10);
     const TARGET: NodeId = NodeId([0; 20]);
     const PORT: Announce = Announce {
-        port: 1,
+        ports: [1; 2],
         seed: false,
     };
 

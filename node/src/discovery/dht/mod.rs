@@ -129,6 +129,8 @@ pub struct Search {
     pub announce: Option<Announce>,
     /// A person waits for it.
     pub urgent: bool,
+    /// Peers that have all of it are of no use (BEP 33).
+    pub noseed: bool,
 }
 
 /// A search that is over.
@@ -342,7 +344,7 @@ impl<'m> Dht<'m> {
             return false;
         }
         for family in families.into_iter().flatten() {
-            self.begin(now, family, target, goal, urgency);
+            self.begin(now, family, target, goal, urgency, search.noseed);
         }
         true
     }
@@ -502,11 +504,13 @@ impl<'m> Dht<'m> {
         target: NodeId,
         goal: Goal,
         urgency: Urgency,
+        noseed: bool,
     ) {
         let Some(lookup) = self.lookups.iter_mut().find(|l| l.phase == Phase::Free) else {
             return;
         };
         lookup.begin(now, family, target, goal, urgency);
+        lookup.noseed = noseed;
         for (id, at) in self.nets[index(family)].routes.closest(target, false) {
             lookup.offer(id, at);
         }

@@ -44,7 +44,7 @@ impl<'m> Net<'m> {
 
     /// Counts what a node said about our address. A node whose id does not fit the address takes one that does.
     pub(crate) fn vote(&mut self, now: Instant, voter: Endpoint, ours: Endpoint, rng: &mut Rng) {
-        if ours.family() != voter.family() || !self.votes.vote(voter, ours.ip()) {
+        if ours.family() != voter.family() || !self.votes.vote(now, voter, ours.ip()) {
             return;
         }
         if !self.routes.own().fits(ours.ip()) {

@@ -26,7 +26,7 @@ impl Dht<'_> {
             let place = self.places(Urgency::Now) > 1 || self.places(Urgency::Later) > 0;
             if due && place && !self.lookups.iter().any(looks) {
                 let own = net.routes.own();
-                self.begin(now, family, own, Goal::Nodes, Urgency::Later);
+                self.begin(now, family, own, Goal::Nodes, Urgency::Later, false);
             }
         }
     }
@@ -80,13 +80,16 @@ impl Dht<'_> {
                     Purpose::Announce(id),
                     Query::AnnouncePeer {
                         info_hash: target,
-                        port: announce.port,
+                        port: announce.ports[index(to.family())],
                         implied_port: false,
                         token: &token[..len],
                         seed: announce.seed,
                     },
                 ),
-                (_, goal) => (Purpose::Step(id), self.ask(goal, target, to)),
+                (_, goal) => {
+                    let noseed = self.lookups[slot].noseed;
+                    (Purpose::Step(id), self.ask(goal, target, to, noseed))
+                }
             };
             self.lookups[slot].done(step);
             return self.send(now, Ask { to, purpose, query }, packet);
@@ -94,14 +97,14 @@ impl Dht<'_> {
         None
     }
 
-    fn ask(&self, goal: Goal, target: NodeId, to: Endpoint) -> Query<'static> {
+    fn ask(&self, goal: Goal, target: NodeId, to: Endpoint, noseed: bool) -> Query<'static> {
         let want = self.want(to.family());
         match goal {
             Goal::Nodes => Query::FindNode { target, want },
             Goal::Peers | Goal::Announce(_) => Query::GetPeers {
                 info_hash: target,
                 want,
-                noseed: false,
+                noseed,
                 scrape: false,
             },
         }
@@ -146,10 +149,10 @@ impl Dht<'_> {
                     slot: u8::try_from(slot).unwrap_or(u8::MAX),
                     tenancy: lookup.tenancy,
                 };
-                let query = self.ask(lookup.goal, lookup.target, to);
+                let query = self.ask(lookup.goal, lookup.target, to, lookup.noseed);
                 (Purpose::Step(id), query)
             }
-            None => (Purpose::Ping, self.ask(Goal::Nodes, own, to)),
+            None => (Purpose::Ping, self.ask(Goal::Nodes, own, to, false)),
         };
         self.send(now, Ask { to, purpose, query }, packet)
     }
@@ -187,7 +190,7 @@ impl Dht<'_> {
             wait.until(at);
             return None;
         }
-        let query = self.ask(Goal::Nodes, target, to);
+        let query = self.ask(Goal::Nodes, target, to, false);
         let purpose = Purpose::Ping;
         self.send(now, Ask { to, purpose, query }, packet)
     }
