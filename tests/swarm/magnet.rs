@@ -130,13 +130,59 @@ fn a_link_in_a_watched_folder() {
     let config = format!("watch = [\"{}\"]\n", watched.display());
     let mut service = Service::start(&home, net.addr(Family::V4), &config, &[]);
     service.wait_for(
-        "x.magnet: magnet links in watched folders are left alone",
+        "x.magnet: magnet links in watched folders are left alone, as nothing is downloaded there",
         1,
     );
     fs::write(watched.join("y"), "content").unwrap();
     service.wait_for("seeding: y", 1);
     assert!(!service.process.output().contains("seeding: x.magnet"));
     service.stop();
+}
+
+/// A file with a link is downloaded where torrents are: what it names of a folder alone. Another link in it is another
+/// download, and what nonsense is in it is said; without the file the download ends.
+#[test]
+fn files_with_links() {
+    let net = Net::new();
+    let files = [("a", 13 << 14), ("b", 17 << 14), ("c", 5 << 14)];
+    let (dir, other_dir) = (Dir::new("seed"), Dir::new("seed"));
+    let content = Content::folder("some", &files);
+    let other = Content::file("other.bin", 500_000, 175);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["-s", "16K"]);
+    let mut seeder = setup.start(&dir);
+    let mut other_seeder = Setup::new(other.path(), net.addr(Family::V4)).start(&other_dir);
+    let home = Dir::new("service");
+    let (watched, out) = (home.sub("watched"), home.sub("files"));
+    let file = watched.join("x.magnet");
+    let config = format!(
+        "watch = [\"{}\"]\ndownload = true\ndata = \"{}\"\n",
+        watched.display(),
+        out.display()
+    );
+    let here = net.addr(Family::V4);
+    let mut service = Service::start(&home, here, &config, &[]);
+    fs::write(&file, "magnet:?xt=urn:btih:1 magnet:?xt=urn:btih:2").unwrap();
+    service.wait_for("x.magnet: that is not one magnet link", 1);
+    let link = seeder.value("magnet");
+    fs::write(&file, format!("{link}&so=1\n")).unwrap();
+    service.wait_for("complete: some", 1);
+    let got = out.join("some");
+    let (theirs, ours) = (content.path().join("b"), got.join("b"));
+    assert_eq!(fs::read(ours).unwrap(), fs::read(theirs).unwrap());
+    assert!(!got.join("a").exists() && !got.join("c").exists());
+    // It goes on after a restart, without anybody.
+    seeder.stop();
+    service.stop();
+    let mut service = Service::start(&home, here, &config, &[]);
+    service.wait_for("complete: some", 1);
+    fs::write(&file, other_seeder.value("magnet")).unwrap();
+    service.wait_for("stopped: some", 1);
+    service.wait_for("complete: other.bin", 1);
+    other.assert_same_in(&out, true);
+    fs::remove_file(&file).unwrap();
+    service.wait_for("stopped: other.bin", 1);
+    service.stop();
+    other_seeder.stop();
 }
 
 /// What a peer does that has the metadata, or says so.

@@ -188,7 +188,7 @@ fn maps_by(protocol: &str, pcp: bool, natpmp: bool) {
         &format!("mapped: {OUTSIDE}:6881 (TCP and UDP) by {protocol}\n"),
     );
     wait_for(&mut seeder, "reachable: mapped, nobody has called yet");
-    wait_for(&mut seeder, &format!("&x.pe={OUTSIDE}%3A6881\n"));
+    wait_for(&mut seeder, &format!("&x.pe={OUTSIDE}:6881\n"));
     let dnat = |rules: &str| rules.matches("dnat ip to 172.16.5.1:6881").count();
     assert_eq!(dnat(&rules(&router)), 2, "{}", rules(&router));
     let peer = format!("{OUTSIDE}:6881");

@@ -12,7 +12,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_node::{Event, PeerSource, Publicity};
 
-use super::index::is_torrent;
+use super::index::{is_torrent, names_torrent};
 use super::item::{ItemStage, LibraryItem, Waking};
 use super::library::Library;
 use super::loader::LoadOutcome;
@@ -134,7 +134,7 @@ impl Library {
     ) {
         let room = self.waking.len() < WAKING_MAX;
         let sleeper = torrents.catalogue.borrow().read(id.slot).filter(|_| room);
-        let may_be_described = |sleeper: &DormantTorrent| !is_torrent(&sleeper.path());
+        let may_be_described = |sleeper: &DormantTorrent| !names_torrent(&sleeper.path());
         if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
             return engine.sleep(id);
         }

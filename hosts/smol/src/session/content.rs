@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::index::is_torrent;
+use super::index::names_torrent;
 use super::item::{ItemStage, wait};
 use super::library::{Library, stop};
 use super::torrents::Torrents;
@@ -64,7 +64,7 @@ impl Library {
                 continue;
             };
             let torrent = torrents.managed.iter().find(|t| t.number() == number);
-            let Some(torrent) = torrent.filter(|_| !is_torrent(&managed.item.path)) else {
+            let Some(torrent) = torrent.filter(|_| !names_torrent(&managed.item.path)) else {
                 continue;
             };
             let root = torrent.content.root();

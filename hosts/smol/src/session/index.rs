@@ -89,7 +89,7 @@ impl Index {
                 false => fs::metadata(&path)
                     .is_ok_and(|there| there.is_file() && mark(&there) != sleeper.mark),
             };
-            let described = || !is_torrent(&path) && describes(&sleeper.root());
+            let described = || !names_torrent(&path) && describes(&sleeper.root());
             if !seen || closely && changed() || described() {
                 missing.push((slot, sleeper.info_hash()));
             }
@@ -103,6 +103,17 @@ impl Index {
 pub(super) fn is_torrent(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("torrent")
+}
+
+/// Whether a name is that of a file with a magnet link.
+pub(super) fn is_link(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case("magnet")
+}
+
+/// Whether a name is that of a file which says what a torrent is, and no content to share.
+pub(super) fn names_torrent(path: &Path) -> bool {
+    is_torrent(path) || is_link(path)
 }
 
 fn hash(path: &Path) -> u64 {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 
-use super::index::is_torrent;
+use super::index::{is_torrent, names_torrent};
 use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use super::watch::Seen;
@@ -110,7 +110,7 @@ impl ItemStage {
 impl LibraryItem {
     /// Whether it is a file or folder that nobody named.
     pub(super) fn is_found_content(&self) -> bool {
-        self.folder.is_some() && !is_torrent(&self.item.path)
+        self.folder.is_some() && !names_torrent(&self.item.path)
     }
 
     /// Whether it is a torrent file that may describe anything.

@@ -12,7 +12,7 @@ use everseed_disk::Content;
 use tz::TimeZone;
 
 use super::fetch::{Download, UNFINISHED, worse};
-use super::index::is_torrent;
+use super::index::{is_link, is_torrent};
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
 use super::listening::Listening;
 use super::loader::{LoadOutcome, LoadRequest, Loaded, Loader};
@@ -396,7 +396,10 @@ impl Library {
         let started = outcome.and_then(|(source, mut download)| {
             managed.info_hash = Some(source.content.metainfo().info_hash);
             // It may have been asked for with another goal.
-            if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch) {
+            // What a file's link says of it is known to the loader.
+            if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch)
+                && !is_link(&managed.item.path)
+            {
                 download.goal = (**goal).clone();
             }
             start(torrents, engine, source, download, room)
@@ -414,10 +417,13 @@ impl Library {
                 self.items.swap_remove(at);
                 None
             }
-            Err(Trouble::Unknown(_)) => {
+            Err(Trouble::Unknown(link)) => {
                 let peers = managed.item.fetch.as_ref().map(|fetch| &fetch.peers);
                 let peers = peers.map_or(&[][..], Vec::as_slice);
-                match torrents.unknown.fetch(engine, &managed.item.path, peers) {
+                match torrents
+                    .unknown
+                    .fetch(engine, &managed.item.path, &link, peers)
+                {
                     Ok(()) => managed.stage = ItemStage::Waiting(Instant::now() + AWAY),
                     Err(trouble) => wait(managed, trouble, &torrents.notices),
                 }

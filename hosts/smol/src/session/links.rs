@@ -6,7 +6,7 @@ use std::sync::Arc;
 use everseed_disk::make::Options;
 use everseed_disk::{Content, make};
 
-use super::index::is_torrent;
+use super::index::names_torrent;
 use super::item::{ItemStage, LibraryItem};
 use super::library::Library;
 use super::listening::Listening;
@@ -55,7 +55,7 @@ impl Library {
             else {
                 continue;
             };
-            let made = item.fetch.is_none() && !is_torrent(&item.path) && !named;
+            let made = item.fetch.is_none() && !names_torrent(&item.path) && !named;
             let torrent = torrents.managed.iter().find(|t| t.number() == *number);
             linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
         }

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, Options};
-use everseed_disk::{Content, Links, check, read_torrent, resolve};
+use everseed_disk::{Content, Links, check, read_regular, read_torrent, resolve};
 
 use super::fetch::{self, DISK_FULL, Download};
-use super::index::is_torrent;
+use super::index::{is_link, is_torrent, names_torrent};
 use super::item::LibraryItem;
 use super::notice::Notices;
 use super::opener::{OpenedTorrent, Renewed, TorrentOpener, is_given};
@@ -179,6 +179,7 @@ impl Loader {
             } if fetch::is_remote(path) => FETCHED,
             Item { fetch: Some(_), .. } => OPENED,
             Item { path, .. } if is_torrent(path) => OPENED,
+            Item { path, .. } if is_link(path) => FETCHED,
             _ => HASHED,
         };
         self.queue(lane, order);
@@ -314,7 +315,7 @@ impl Loader {
         let state = &*self.state;
         let described = state.described().added();
         let path = &order.item.path;
-        let bad = is_torrent(path)
+        let bad = names_torrent(path)
             .then(|| settle_mark(path, || false))
             .flatten();
         let mut renewed = None;
@@ -433,18 +434,23 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     if let (Some(_), Some(folder)) = (fetch, &order.folder) {
         resolve(folder, path, order.links).map_err(|error| error.to_string())?;
     }
-    let kept = match fetch {
-        Some(_) if order.offline && fetch::is_remote(path) => {
-            let unknown = || Trouble::Unknown("it is not fetched yet".to_owned());
-            Some(fetch::kept(&loader.state, path).ok_or_else(unknown)?)
+    let link = match is_link(path) && path.is_absolute() {
+        true => Some(read_link(path)?),
+        false => None,
+    };
+    let given = link.as_ref().map_or(path.as_path(), Path::new);
+    let kept = match fetch.is_some() || link.is_some() {
+        true if order.offline && fetch::is_remote(given) => {
+            let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
+            Some(fetch::kept(&loader.state, given).ok_or_else(unknown)?)
         }
-        Some(_) => {
-            let kept = fetch::torrent(&loader.state, path, &order.way);
+        true => {
+            let kept = fetch::torrent(&loader.state, given, &order.way);
             let kept = kept.map_err(|refusal| refused(order, refusal))?;
-            let unknown = || Trouble::Unknown("its metadata is not here".to_owned());
+            let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
             Some(kept.ok_or_else(unknown)?)
         }
-        None => None,
+        false => None,
     };
     // Where it is a copy of something that is somewhere.
     let original = kept.as_ref().and(Some(path.as_path()));
@@ -468,8 +474,14 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
             Some(begun.map_err(|(text, code)| Trouble::Refused(text, code))?)
         }
         Some(fetch) => {
+            let mut fetch = (**fetch).clone();
+            if let Some(link) = &link {
+                let shown = path.display();
+                let heeded = fetch.heed(link);
+                heeded.map_err(|error| Trouble::Bad(format!("{shown}: {error}")))?;
+            }
             let mut plan =
-                fetch::plan(&loader.state, &source.content, fetch).map_err(|(text, _)| text)?;
+                fetch::plan(&loader.state, &source.content, &fetch).map_err(|(text, _)| text)?;
             // It may be a disk that is not mounted.
             plan.make_out = false;
             Some(plan)
@@ -478,6 +490,23 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     };
     Ok((source, download))
 }
+
+/// The magnet link in a file, which holds that and no more.
+fn read_link(path: &Path) -> Result<String, Trouble> {
+    let shown = path.display();
+    let bytes = read_regular(path, LINK_MAX).map_err(|error| format!("{shown}: {error}"))?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let link = text.trim();
+    match fetch::is_magnet(link) && !link.contains(char::is_whitespace) {
+        true => Ok(link.to_owned()),
+        false => Err(Trouble::Bad(format!(
+            "{shown}: that is not one magnet link; write magnet:?xt=urn:btih:… and nothing else into it"
+        ))),
+    }
+}
+
+/// The longest magnet link in a file, in bytes.
+const LINK_MAX: u64 = 64 * 1024;
 
 /// A local file that cannot be used stays so until it is changed; a server may answer otherwise another time.
 fn refused(order: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {

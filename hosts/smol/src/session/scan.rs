@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::index::is_torrent;
+use super::index::{is_link, is_torrent, names_torrent};
 use super::item::{ItemStage, LONGEST_PAUSE, LibraryItem};
 use super::library::{LONG_LOOK, Library, stop};
 use super::room::MOST_KNOWN;
@@ -62,6 +62,7 @@ impl Library {
             catalogue,
             room: self.places(engine),
             roots,
+            downloads: self.config.download.is_some(),
         };
         self.more_before = more;
         self.surveying = self.scout.ask(ScoutRequest::Survey(survey));
@@ -189,7 +190,7 @@ impl Library {
         for managed in &self.items {
             coming += usize::from(managed.stage.is_coming());
             if !matches!(managed.stage, ItemStage::Running(_)) {
-                counts[usize::from(is_torrent(&managed.item.path))] += 1;
+                counts[usize::from(names_torrent(&managed.item.path))] += 1;
             }
         }
         let names = self.most_known.saturating_sub(engine.node.known() + coming);
@@ -201,7 +202,7 @@ impl Library {
     /// waits for them.
     pub(super) fn takes_more(&self, engine: &Engine) -> bool {
         let torrents = self.watches.iter().any(|watch| watch.has_more_torrents);
-        let of_kind = |managed: &&LibraryItem| is_torrent(&managed.item.path) == torrents;
+        let of_kind = |managed: &&LibraryItem| names_torrent(&managed.item.path) == torrents;
         let items = self.items.iter().filter(of_kind);
         let coming = items.filter(|managed| managed.stage.is_coming()).count();
         let (room, room_for_others) = self.places(engine);
@@ -384,7 +385,7 @@ impl LibraryItem {
         match self.stage {
             ItemStage::Waiting(_) => true,
             ItemStage::Running(_) => true,
-            ItemStage::Ended(_) => is_torrent(&self.item.path),
+            ItemStage::Ended(_) => names_torrent(&self.item.path),
             _ => false,
         }
     }
@@ -393,7 +394,7 @@ impl LibraryItem {
 /// Something that appeared in a watched folder.
 fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> LibraryItem {
     let mark = seen.map(|(mark, _)| mark);
-    let fetch = config.download.clone().filter(|_| is_torrent(&path));
+    let fetch = config.download.clone().filter(|_| names_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {
             let beside = config.seed.data.as_deref().unwrap_or(folder);
@@ -402,7 +403,7 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> L
         Box::new(fetch)
     });
     let stage = match mark {
-        Some((_, s, ns, _)) if is_torrent(&path) && age((s, ns)) >= SETTLED => ItemStage::Ready,
+        Some((_, s, ns, _)) if names_torrent(&path) && age((s, ns)) >= SETTLED => ItemStage::Ready,
         _ => ItemStage::Found,
     };
     let data = config.seed.data.clone();
@@ -412,7 +413,13 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> L
         files: Vec::new(),
         fetch,
     };
-    LibraryItem::new(item, Some(folder.to_owned()), mark, stage)
+    let settles = stage == ItemStage::Found && is_link(&item.path);
+    let mut managed = LibraryItem::new(item, Some(folder.to_owned()), mark, stage);
+    // Of a link nobody knows whether it was seeded before until it is read.
+    if settles {
+        managed.settle(seen);
+    }
+    managed
 }
 
 /// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set

@@ -14,7 +14,7 @@ use std::thread;
 use everseed_core::hash::InfoHash;
 use everseed_disk::{Links, ReadError, resolve};
 
-use super::index::{Index, is_torrent};
+use super::index::{Index, is_link, is_torrent};
 use super::kept;
 use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
@@ -53,6 +53,8 @@ pub(super) struct Survey {
     pub(super) room: (usize, usize),
     /// The content of torrents that are awake, in order.
     pub(super) roots: Vec<PathBuf>,
+    /// Whether what they name is downloaded.
+    pub(super) downloads: bool,
 }
 
 /// Something in a watched folder that is looked after.
@@ -270,7 +272,7 @@ impl Survey {
             if paths.contains(path.as_path()) {
                 there.insert(path);
             } else if asleep || index.is_content(&path) {
-            } else if is_torrent(&path) {
+            } else if is_torrent(&path) || is_link(&path) && self.downloads {
                 match torrents.len() < room {
                     true => torrents.push(path),
                     false => more_torrents = true,
@@ -281,8 +283,8 @@ impl Survey {
                 let shown = path.display();
                 SAID.call_once(|| {
                     log::warn!(
-                        "{shown}: magnet links in watched folders are left alone; name them in the configuration: \
-                         [[get]] torrent = \"magnet:?…\"; this is said once"
+                        "{shown}: magnet links in watched folders are left alone, as nothing is downloaded there: \
+                         download = true would do it; this is said once"
                     );
                 });
             } else if state.described().holds(&path) {
@@ -328,9 +330,3 @@ impl Survey {
 
 /// Bytes of the thread's stack.
 const STACK: usize = 256 * 1024;
-
-/// Whether a file's name says that it holds a magnet link.
-fn is_link(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    extension.eq_ignore_ascii_case("magnet")
-}

@@ -15,7 +15,7 @@ pub(crate) enum Trouble {
     Failed(String),
     /// It is there, and is not what slept.
     Changed(String),
-    /// It is a magnet link whose metadata is not here.
+    /// It is this magnet link, and its metadata is not here.
     Unknown(String),
     /// It was to be begun once, and ends with this exit code.
     Refused(String, u8),

@@ -24,8 +24,9 @@ use crate::text::{escape, size};
 
 /// One whose metadata is fetched.
 pub(super) struct Unknown {
-    /// The link, as it was given.
+    /// What was given: the link, or a file with it.
     pub(super) given: PathBuf,
+    link: String,
     pub(super) info_hash: InfoHash,
     pub(super) id: TorrentId,
     name: String,
@@ -60,17 +61,19 @@ impl Unknowns {
         }
     }
 
-    /// Begins to fetch the metadata of a link, unless that has begun. Peers that the owner `named` are called too.
+    /// Begins to fetch the metadata of a link, unless that has begun. Where another link was `given` before, that is
+    /// forgotten. Peers that the owner `named` are called too.
     pub(super) fn fetch(
         &mut self,
         engine: &mut Engine,
         given: &Path,
+        link: &str,
         named: &[SocketAddr],
     ) -> Result<(), Trouble> {
-        if self.all.iter().any(|u| u.given == given) {
+        if self.all.iter().any(|u| u.given == given && u.link == link) {
             return Ok(());
         }
-        let link = given.to_str().unwrap_or_default();
+        self.keep(engine, |other| other != given);
         let magnet = Magnet::parse(link).map_err(|error| Trouble::Bad(error.to_string()))?;
         let info_hash = magnet.info_hash;
         let name = name(&magnet);
@@ -112,6 +115,7 @@ impl Unknowns {
         log::info!("{name}: its metadata is fetched");
         self.all.push(Unknown {
             given: given.to_owned(),
+            link: link.to_owned(),
             info_hash,
             id,
             name,
@@ -123,7 +127,8 @@ impl Unknowns {
         Ok(())
     }
 
-    /// Has the peers called that the link names.
+    /// Has the peers called that the link names, wherever they are: a link is taken as its owner's word, as those that are
+    /// made at home name addresses at home. Each gets a handshake and nothing of the link's choosing but the info-hash.
     fn call_named(&mut self, engine: &mut Engine, id: TorrentId, magnet: &Magnet<'_>) {
         for peer in urls(magnet.peers()) {
             if let Ok(addr) = peer.parse() {
@@ -192,7 +197,7 @@ impl Unknowns {
             // Without it a start fetches it again.
             let _ = self
                 .state
-                .remember(&fetch::key(&unknown.given), unknown.info_hash);
+                .remember(&fetch::key(Path::new(&unknown.link)), unknown.info_hash);
             done.push((unknown.given, unknown.info_hash));
         }
         // A torrent file of one of them may have come by another way.
