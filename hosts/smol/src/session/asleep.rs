@@ -275,7 +275,7 @@ impl Library {
 
     /// Lets those go back to sleep that were woken and turned out to be away.
     pub(super) fn put_away(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        let away = |torrent: &&ManagedTorrent| torrent.known().is_some() && torrent.is_away();
+        let away = |torrent: &&ManagedTorrent| torrent.dormant_as().is_some() && torrent.is_away();
         let away: Vec<_> = torrents
             .managed
             .iter()
@@ -287,7 +287,7 @@ impl Library {
                 .retain(|managed| managed.stage != ItemStage::Running(number));
             if let Some(at) = torrents.managed.iter().position(|t| t.number() == number) {
                 let torrent = torrents.managed.swap_remove(at);
-                if let Some(id) = torrent.known() {
+                if let Some(id) = torrent.dormant_as() {
                     torrent.sleep(engine, &torrents.state, id);
                 }
             }

@@ -317,3 +317,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Peers that the built-in tracker knows of at most, all torrents together.
 const TRACKED_PEERS: usize = 2000;
+
+#[cfg(test)]
+mod tests;

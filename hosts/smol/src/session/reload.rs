@@ -63,7 +63,8 @@ impl Library {
         let more = limits(config) != limits(now)
             && room(config)
                 .is_ok_and(|room| room.slots > self.room.slots || room.peers > self.room.peers);
-        let room = self.room.has_room_for(&needed) && !more;
+        // Where each torrent is counted it is looked whether it fits when it is opened.
+        let room = !self.is_service || self.room.has_room_for(&needed) && !more;
         fixed == *now && what(config) == what(now) && room
     }
 }

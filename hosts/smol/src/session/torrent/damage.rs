@@ -8,8 +8,8 @@ use std::time::Instant;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_node::{Event, Wanted};
 
+use super::ManagedTorrent;
 use super::faults::{DAY, HOUR, Naming};
-use super::{ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::storage::worker::{Task, Unwritten};
 
@@ -72,7 +72,7 @@ impl ManagedTorrent {
 
     /// Tries again what failed, if that is due.
     pub(crate) fn try_again(&mut self, engine: &mut Engine, now: Instant) {
-        let Phase::Serving(id) = self.phase else {
+        let Some(id) = self.stage.served() else {
             return;
         };
         let downloads = self.is_downloading();
@@ -101,7 +101,7 @@ impl ManagedTorrent {
 
     /// What was left out of a download is wanted again.
     fn want_all(&mut self, engine: &mut Engine) {
-        let (Phase::Serving(id), Some(download)) = (self.phase, &mut self.download) else {
+        let (Some(id), Some(download)) = (self.stage.served(), &mut self.download) else {
             return;
         };
         if !download.is_open() {

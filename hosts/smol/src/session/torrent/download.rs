@@ -9,7 +9,7 @@ use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Have, Wanted};
 
-use super::{AWAY, EVERY, ManagedTorrent, Phase};
+use super::{AWAY, EVERY, ManagedTorrent};
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
@@ -211,7 +211,7 @@ impl ManagedTorrent {
 
     /// Looks after a download; answers whether the node knows it and asks for its pieces.
     pub(crate) fn mind_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
-        let (Phase::Serving(id), Some(download)) = (self.phase, &mut self.download) else {
+        let (Some(id), Some(download)) = (self.stage.served(), &mut self.download) else {
             return false;
         };
         if !download.is_open() {
@@ -231,8 +231,7 @@ impl ManagedTorrent {
                     "{}: what was written is read again from the disk",
                     self.name()
                 );
-                self.rechecked = Some(id);
-                self.check(engine);
+                self.check(engine, Some(id));
                 return true;
             }
             download.syncing = true;
@@ -253,7 +252,7 @@ impl ManagedTorrent {
     }
 
     fn wait_to_write(&mut self, engine: &mut Engine, error: &WriteError) {
-        if let (Phase::Serving(id), true) = (self.phase, error.is_away()) {
+        if let (Some(id), true) = (self.stage.served(), error.is_away()) {
             // What was written may be gone with the disk, so it is checked when that is back.
             engine.tell(Event::Unreadable(id));
             engine.tell(Event::Writable(id));
@@ -301,7 +300,7 @@ impl ManagedTorrent {
                     name: self.content.name(),
                     but: Some((self.left(engine), LeftOut::Unusable)),
                 });
-                self.said = self.phase_have(engine);
+                self.said = self.pieces_here(engine);
                 self.save(engine, state);
             }
             Ok(_) if self.relocate(engine, state) => {}
@@ -320,6 +319,9 @@ impl ManagedTorrent {
         let before = state.seeded(self.content.metainfo().info_hash);
         download.seeded = (before, before);
         let kept = download.kept.is_some();
+        if let Some(id) = self.stage.served() {
+            self.serve(id);
+        }
         self.content.grows(false);
         engine.forget_files(&self.content);
         self.fingerprint = fingerprint;
@@ -328,7 +330,7 @@ impl ManagedTorrent {
             name: self.content.name(),
             but: kept.then(|| (self.left(engine), LeftOut::Kept)),
         });
-        self.said = self.phase_have(engine);
+        self.said = self.pieces_here(engine);
         self.save(engine, state);
     }
 
@@ -349,7 +351,7 @@ impl ManagedTorrent {
         );
     }
 
-    fn phase_have(&self, engine: &Engine) -> u32 {
+    fn pieces_here(&self, engine: &Engine) -> u32 {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         stats.map_or(0, |stats| stats.have)
     }

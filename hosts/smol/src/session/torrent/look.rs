@@ -8,7 +8,8 @@ use everseed_core::geometry::TorrentId;
 use everseed_disk::{ReadError, WriteError};
 use everseed_node::{Event, Have};
 
-use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, Phase, SOON};
+use super::stage::Stage;
+use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, SOON};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::session::fetch;
@@ -33,7 +34,7 @@ impl ManagedTorrent {
         if news {
             return self.leave(None, error);
         }
-        self.phase = Phase::Away(None);
+        self.stage = Stage::Away(None);
         self.next_look = Instant::now() + AWAY;
     }
 
@@ -44,7 +45,7 @@ impl ManagedTorrent {
             self.name(),
             AWAY.as_secs(),
         );
-        self.phase = Phase::Away(id);
+        self.stage = Stage::Away(id);
         self.next_look = Instant::now() + AWAY;
     }
 
@@ -52,7 +53,7 @@ impl ManagedTorrent {
     /// back.
     pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
         let ours = self.is_downloading() && !self.is_away();
-        if self.looking || self.phase == Phase::Checking || ours || now < self.next_look {
+        if self.looking || self.stage.is_checking() || ours || now < self.next_look {
             return;
         }
         if self.calm && !self.is_away() && now < self.asleep_until {
@@ -88,22 +89,21 @@ impl ManagedTorrent {
             false => Ok(()),
         };
         // What is to be downloaded need not be there yet.
-        if matches!(self.phase, Phase::Away(None)) && self.is_downloading() && placed.is_ok() {
+        if matches!(self.stage, Stage::Away(None)) && self.is_downloading() && placed.is_ok() {
             return self.begin_late(engine, state);
         }
         let nothing_yet = |id| engine.node.torrent(id).is_some_and(|stats| stats.good == 0);
-        if let Phase::Away(Some(id)) = self.phase
+        if let Stage::Away(Some(id)) = self.stage
             && self.is_downloading()
             && placed.is_ok()
             && nothing_yet(id)
         {
             self.keep_place(state);
-            self.rechecked = Some(id);
-            return self.check(engine);
+            return self.check(engine, Some(id));
         }
-        let look = match (placed.and(look), self.phase) {
+        let look = match (placed.and(look), self.stage.served()) {
             (Ok(look), _) => look,
-            (Err(error), Phase::Serving(id)) => {
+            (Err(error), Some(id)) => {
                 engine.tell(Event::Unreadable(id));
                 engine.forget_files(&self.content);
                 return self.leave(Some(id), &error);
@@ -113,49 +113,47 @@ impl ManagedTorrent {
         if self.is_away() {
             self.keep_place(state);
         }
-        if let (Phase::Away(Some(id)), true) = (self.phase, self.is_downloading()) {
+        if let (Stage::Away(Some(id)), true) = (&self.stage, self.is_downloading()) {
+            let id = *id;
             log::warn!(target: EVENT, "{}: its files are back, and are checked", self.name());
             engine.forget_files(&self.content);
-            self.rechecked = Some(id);
-            return self.check(engine);
+            return self.check(engine, Some(id));
         }
         let touched = std::mem::take(&mut self.touched);
         let unchanged = look.fingerprint == self.fingerprint && !touched;
-        match self.phase {
-            Phase::Serving(id) if unchanged && engine.is_readable(id) => {
+        match self.stage {
+            Stage::Serving(id) | Stage::Downloading(id) if unchanged && engine.is_readable(id) => {
                 self.look_for_damage(engine, id);
             }
-            Phase::Serving(id) if !engine.is_readable(id) => {
+            Stage::Serving(id) | Stage::Downloading(id) if !engine.is_readable(id) => {
                 self.has_changed = !unchanged;
                 // The node has no memory to note which pieces are verified and which are not.
                 log::info!("{}: all of it is checked, as memory is short", self.name());
                 engine.forget_files(&self.content);
                 self.fingerprint = look.fingerprint;
-                self.rechecked = Some(id);
-                self.check(engine);
+                self.check(engine, Some(id));
             }
-            Phase::Serving(id) | Phase::Away(Some(id)) => {
+            Stage::Serving(id) | Stage::Downloading(id) | Stage::Away(Some(id)) => {
                 self.has_changed = !unchanged;
                 self.come_back(engine, id, &look, unchanged);
             }
-            Phase::Away(None) => {
+            Stage::Away(None) => {
                 log::warn!(target: EVENT, "{}: its files are back", self.name());
                 self.begin(engine, state, None, Some(look.fingerprint));
             }
-            Phase::Checking => {}
+            Stage::Checking { .. } => {}
         }
     }
 
     /// Verifies all of it anew, as somebody asked for that. Nothing of it is sent before it is verified.
     pub(crate) fn verify(&mut self, engine: &mut Engine) {
-        let Phase::Serving(id) = self.phase else {
+        let Some(id) = self.stage.served() else {
             return;
         };
         log::warn!("{}: all of it is checked, as was asked for", self.name());
         engine.tell(Event::Unreadable(id));
         engine.forget_files(&self.content);
-        self.rechecked = Some(id);
-        self.check(engine);
+        self.check(engine, Some(id));
     }
 
     /// Begins a download for whose disk we had to wait.
@@ -211,7 +209,7 @@ impl ManagedTorrent {
             }
             self.fingerprint = look.fingerprint;
         }
-        self.phase = Phase::Serving(id);
+        self.serve(id);
         self.say_what_is_missing(engine, id);
     }
 }

@@ -10,6 +10,7 @@ mod look;
 mod owners;
 mod relocating;
 mod sleep;
+mod stage;
 pub(crate) mod stagnation;
 mod stuck;
 
@@ -27,6 +28,7 @@ use everseed_disk::{Content, ReadError, check};
 use everseed_node::{Event, Have};
 
 use self::faults::Faults;
+use self::stage::Stage;
 use super::fetch::Download;
 use super::notice::{Notice, Notices};
 use super::opener::Renewed;
@@ -50,7 +52,7 @@ pub(crate) struct ManagedTorrent {
     renewed: Option<Renewed>,
     /// When it is to be checked.
     when: Check,
-    phase: Phase,
+    stage: Stage,
     /// Of the files, when they were looked at last.
     fingerprint: u64,
     /// What the resume record says, so that it is not written for nothing.
@@ -59,8 +61,6 @@ pub(crate) struct ManagedTorrent {
     before: u64,
     /// Pieces that were served when it was last said how many are not.
     said: u32,
-    /// Of the check that runs.
-    progress: Option<Arc<Progress>>,
     next_look: Instant,
     looking: bool,
     /// When they were looked at last.
@@ -77,25 +77,12 @@ pub(crate) struct ManagedTorrent {
     asleep_until: Instant,
     /// What is downloaded, until it is complete and after.
     download: Option<Box<Download>>,
-    /// The node's id of it while it is checked anew.
-    rechecked: Option<TorrentId>,
-    /// The node's id of it if it was asleep, and its trackers are told already.
-    known: Option<TorrentId>,
+    /// The node's id of it if it was asleep when it was taken in, and its trackers are told already.
+    dormant_as: Option<TorrentId>,
     /// When somebody was connected last.
     used: Instant,
     /// Bytes that went either way, and when that was another number last.
     moved: (u64, Instant),
-}
-
-/// How far a torrent has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    /// The worker hashes all of it.
-    Checking,
-    /// The node serves it.
-    Serving(TorrentId),
-    /// Its files cannot be read; the node knows it, unless they could not since we started.
-    Away(Option<TorrentId>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,12 +109,11 @@ impl ManagedTorrent {
             tiers,
             renewed: None,
             when: Check::First,
-            phase: Phase::Away(None),
+            stage: Stage::Away(None),
             fingerprint: 0,
             saved: None,
             before: 0,
             said: 0,
-            progress: None,
             next_look: Instant::now(),
             looking: false,
             looked_at: Instant::now(),
@@ -137,8 +123,7 @@ impl ManagedTorrent {
             calm: false,
             asleep_until: Instant::now(),
             download: download.map(Box::new),
-            rechecked: None,
-            known: None,
+            dormant_as: None,
             used: Instant::now(),
             moved: (0, Instant::now()),
         }
@@ -146,11 +131,7 @@ impl ManagedTorrent {
 
     /// The node's id of it, once it was added.
     pub(crate) fn id(&self) -> Option<TorrentId> {
-        match self.phase {
-            Phase::Serving(id) | Phase::Away(Some(id)) => Some(id),
-            Phase::Checking => self.rechecked,
-            Phase::Away(None) => None,
-        }
+        self.stage.id()
     }
 
     /// Its name, fit to be shown.
@@ -216,14 +197,12 @@ impl ManagedTorrent {
     }
 
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self.phase, Phase::Away(_))
+        self.stage.is_away()
     }
 
     /// Bytes that a running check has behind it.
     pub(crate) fn checked(&self) -> Option<u64> {
-        let checking = self.phase == Phase::Checking;
-        let progress = self.progress.as_ref().filter(|_| checking)?;
-        Some(progress.load(Ordering::Relaxed))
+        self.stage.checked()
     }
 
     /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check
@@ -268,9 +247,10 @@ impl ManagedTorrent {
     pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
         self.save(engine, state);
         let moving = self.download.as_ref().and_then(|d| d.moving.as_ref());
-        for progress in self.progress.iter().chain(moving) {
+        if let Some(progress) = moving {
             progress.store(GIVEN_UP, Ordering::Relaxed);
         }
+        self.stage.give_up();
         if let Some(id) = self.id() {
             let now = engine.now();
             engine.node.remove(now, id);
@@ -350,7 +330,7 @@ impl ManagedTorrent {
             _ if self.when == Check::Lazy && !self.is_downloading() => {
                 self.join_unverified(engine, state)
             }
-            _ => self.check(engine),
+            _ => self.check(engine, None),
         }
     }
 
@@ -394,7 +374,7 @@ impl ManagedTorrent {
                 Verified::Some(bits) => Have::Presumed(bits),
             },
         );
-        if let Phase::Serving(id) = self.phase {
+        if let Some(id) = self.stage.served() {
             engine.tell(Event::Recheck(id));
         }
     }
@@ -405,9 +385,13 @@ impl ManagedTorrent {
         stats.is_some_and(|stats| stats.have == self.content.geometry().pieces())
     }
 
-    fn check(&mut self, engine: &mut Engine) {
-        self.phase = Phase::Checking;
-        let progress = Arc::clone(self.progress.insert(Arc::default()));
+    /// Has all of it hashed; if the node knows it already, as `served_as`.
+    fn check(&mut self, engine: &mut Engine, served_as: Option<TorrentId>) {
+        let progress = Arc::<Progress>::default();
+        self.stage = Stage::Checking {
+            progress: Arc::clone(&progress),
+            served_as,
+        };
         let content = Arc::clone(&self.content);
         engine
             .worker
@@ -422,13 +406,21 @@ impl ManagedTorrent {
         }
     }
 
+    /// The node serves it.
+    fn serve(&mut self, id: TorrentId) {
+        self.stage = match self.is_downloading() {
+            true => Stage::Downloading(id),
+            false => Stage::Serving(id),
+        };
+    }
+
     /// Hands the torrent to the node.
     fn join(&mut self, engine: &mut Engine, state: &StateFolder, have: Have<'_>) {
         let now = engine.now();
-        match engine.add(self.known, &self.content, have, self.before) {
+        match engine.add(self.dormant_as, &self.content, have, self.before) {
             Ok(id) => {
                 engine.publish(id, self.content.metainfo().private);
-                self.phase = Phase::Serving(id);
+                self.serve(id);
                 let (metainfo, info) = (
                     self.content.metainfo(),
                     self.content.metainfo().info_range(),
@@ -439,7 +431,7 @@ impl ManagedTorrent {
                 {
                     engine.node.offer_metadata(now, id, len);
                 }
-                if self.known.is_some() {
+                if self.dormant_as.is_some() {
                     return log::info!("{}: awake", self.name());
                 }
                 self.announce(engine, id);
@@ -451,7 +443,7 @@ impl ManagedTorrent {
             }
             Err(error) => {
                 log::error!("{}: {error}", self.name());
-                self.phase = Phase::Away(None);
+                self.stage = Stage::Away(None);
             }
         }
     }
@@ -498,11 +490,9 @@ impl ManagedTorrent {
 
     /// What the worker found out.
     pub(crate) fn done(&mut self, engine: &mut Engine, state: &StateFolder, done: Done) {
-        if let Done::Checked(..) = done {
-            self.progress = None;
-        }
         match done {
-            Done::Checked(_, Ok((bits, unread))) if self.phase == Phase::Checking => {
+            Done::Checked(_, Ok((bits, unread))) if self.stage.is_checking() => {
+                let served_as = self.stage.id();
                 // Files that went away meanwhile made pieces look bad that may be good.
                 if !self.is_downloading()
                     && let Err(error) = check::reachable(&self.content)
@@ -519,13 +509,13 @@ impl ManagedTorrent {
                     true => Have::All,
                     false => Have::Some(&bits),
                 };
-                if let Some(id) = self.rechecked.take_if(|_| self.download.is_none()) {
+                if let Some(id) = served_as.filter(|_| self.download.is_none()) {
                     engine.tell(Event::Restored(id, found));
-                    self.phase = Phase::Serving(id);
+                    self.serve(id);
                     self.say_what_is_missing(engine, id);
                     return self.save(engine, state);
                 }
-                if let Some(id) = self.rechecked.take() {
+                if let Some(id) = served_as {
                     // As one that is new, so that trackers are asked at once for the peers that left.
                     let stats = engine.node.torrent(id);
                     self.before = stats.map_or(self.before, |stats| stats.uploaded);
@@ -536,12 +526,12 @@ impl ManagedTorrent {
                 self.join(engine, state, found);
                 self.save(engine, state);
             }
-            Done::Checked(_, Err(error)) => {
-                let known = self.rechecked.take();
-                if let Some(id) = known {
+            Done::Checked(_, Err(error)) if self.stage.is_checking() => {
+                let served_as = self.stage.id();
+                if let Some(id) = served_as {
                     engine.tell(Event::Unreadable(id));
                 }
-                self.leave(known, &error);
+                self.leave(served_as, &error);
             }
             Done::Tried(_, writable) => self.tried(engine, writable),
             Done::Synced(_, synced) => self.synced(engine, state, synced),
@@ -565,7 +555,7 @@ impl ManagedTorrent {
     }
 
     fn save_now(&mut self, engine: &Engine, state: &StateFolder, in_haste: bool) {
-        let Phase::Serving(id) = self.phase else {
+        let Some(id) = self.stage.served() else {
             return;
         };
         // Of a moment before the sync, which makes durable what was verified until then.

@@ -7,8 +7,8 @@ use std::time::Instant;
 use everseed_disk::relocate::{Relocation, apart};
 use everseed_disk::{ReadError, WriteError};
 
+use super::ManagedTorrent;
 use super::download::DOUBT;
-use super::{ManagedTorrent, Phase};
 use crate::net::engine::Engine;
 use crate::session::notice::Notice;
 use crate::storage::mount_guard::{MountId, MountState, device};
@@ -46,7 +46,7 @@ impl ManagedTorrent {
 
     /// Has it moved to its place, now that it is complete and durable; answers whether it has to be.
     pub(super) fn relocate(&mut self, engine: &Engine, state: &StateFolder) -> bool {
-        let (Some((from, out)), Phase::Serving(id)) = (self.way(), self.phase) else {
+        let (Some((from, out)), Some(id)) = (self.way(), self.stage.served()) else {
             return false;
         };
         let before = state.target(self.info_hash(), &out);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 
-use super::{ManagedTorrent, Phase};
+use super::ManagedTorrent;
+use super::stage::Stage;
 use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::fetch::Download;
@@ -25,18 +26,18 @@ impl ManagedTorrent {
         notices: Notices,
     ) -> ManagedTorrent {
         let mut woken = ManagedTorrent::new(number, content, Box::default(), None, notices);
-        woken.known = Some(id);
+        woken.dormant_as = Some(id);
         woken
     }
 
     /// The node's id of it, if it was asleep.
-    pub(crate) fn known(&self) -> Option<TorrentId> {
-        self.known
+    pub(crate) fn dormant_as(&self) -> Option<TorrentId> {
+        self.dormant_as
     }
 
     /// Whether the node knows it as this one, awake or not.
     pub(crate) fn is_known_as(&self, id: TorrentId) -> bool {
-        self.known == Some(id) || self.id() == Some(id)
+        self.dormant_as == Some(id) || self.id() == Some(id)
     }
 
     /// Notes whether somebody is connected.
@@ -60,7 +61,7 @@ impl ManagedTorrent {
     /// The node's id of it, if it may sleep: all of it is there and verified, nobody is connected, and
     /// there is no goal that it is to reach.
     pub(crate) fn may_sleep(&self, engine: &Engine) -> Option<TorrentId> {
-        let Phase::Serving(id) = self.phase else {
+        let Stage::Serving(id) = self.stage else {
             return None;
         };
         let wants = |d: &Download| {
@@ -71,7 +72,6 @@ impl ManagedTorrent {
             .download
             .as_ref()
             .is_some_and(|download| wants(download))
-            || self.rechecked.is_some()
         {
             return None;
         }
@@ -89,9 +89,9 @@ impl ManagedTorrent {
         now: Instant,
         patience: Duration,
     ) -> Option<Instant> {
-        let id = match self.phase {
-            Phase::Away(_) => return Some(self.moved.1),
-            Phase::Serving(id) if self.rechecked.is_none() => id,
+        let id = match self.stage {
+            Stage::Away(_) => return Some(self.moved.1),
+            Stage::Serving(id) | Stage::Downloading(id) => id,
             _ => return None,
         };
         let stats = engine.node.torrent(id)?;
