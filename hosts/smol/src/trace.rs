@@ -268,11 +268,10 @@ impl Traced {
         packet: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
         let answer = self.node.poll_datagram(now, packet);
-        if answer.is_some() {
-            let room = len(packet.len());
-            let output = || Output::Datagram(answer.map(|(to, sent)| (to, len(sent))));
-            self.note(now, || Input::PollDatagram(room), output);
-        }
+        let room = len(packet.len());
+        let output = || Output::Datagram(answer.map(|(to, sent)| (to, len(sent))));
+        // Also if there is none: time passes in the node, and whoever is not worth asking is forgotten.
+        self.note(now, || Input::PollDatagram(room), output);
         answer
     }
 
