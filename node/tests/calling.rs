@@ -136,6 +136,24 @@ fn calls_that_crossed_and_ended() {
     }
 }
 
+/// The same with a peer that had called us before we heard where it can be called.
+#[test]
+fn a_call_of_whom_we_have_heard_from() {
+    let mut world = downloads();
+    let from = SocketAddr::new(addr().ip(), 50_000);
+    let theirs = world.connect_from(from).expect("a place");
+    world.peers[theirs].greet_as(HASH, true, *b"-XX0000-the same one");
+    world.settle();
+    name(&mut world, addr());
+    let &(ours, _) = world.dialled.last().expect("a call");
+    hang_up(&mut world, theirs);
+    world.node.event(world.now, Event::Closed(ours));
+    world.settle();
+    world.dialled.clear();
+    let calls = calls_in_vain(&mut world, Duration::from_secs(300));
+    assert!(calls[0] <= 2 && calls[1] >= 60, "{calls:?}");
+}
+
 /// One that hangs up again and again is called at once only if the connection lasted.
 #[test]
 fn nobody_is_hammered() {

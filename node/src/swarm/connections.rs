@@ -141,6 +141,13 @@ impl Swarm<'_> {
             } else if let Some(entry) = on.cx.torrents.get_mut(torrent).filter(active) {
                 entry.conns += 1;
                 self.open(on, slot, addr, false);
+                let ip = addr.ip().to_canonical();
+                let called_us = |c: &Conn| {
+                    let its = c.link.torrent == Some(torrent) && c.link.incoming;
+                    c.is_open() && its && c.link.addr.ip().to_canonical() == ip
+                };
+                let crossed = on.cx.peers.iter().any(called_us);
+                on.cx.peers[slot].link.crossed = crossed;
                 on.cx.peers[slot].link.candidate = Some(candidate);
                 on.cx.peers[slot].link.torrent = Some(torrent);
                 return self.action(on, slot);
