@@ -76,6 +76,7 @@ pub mod extension;
 pub mod geometry;
 pub mod hash;
 pub mod krpc;
+pub mod level;
 pub mod lsd;
 pub mod magnet;
 pub mod metadata;

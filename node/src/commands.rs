@@ -624,13 +624,13 @@ impl<'m> Node<'m> {
             .is_some_and(|slot| self.parts.cx.peers[slot].upload.unchoked)
     }
 
-    /// Whether blocks were asked of a peer, or are about to be.
-    pub fn asks(&self, id: ConnId) -> bool {
+    /// Blocks that were asked of a peer, or are about to be.
+    pub fn asked(&self, id: ConnId) -> u16 {
         self.parts
             .cx
             .peers
             .slot(id)
-            .is_some_and(|slot| self.parts.cx.peers[slot].download.pending.len > 0)
+            .map_or(0, |slot| self.parts.cx.peers[slot].download.pending.len)
     }
 }
 

@@ -536,7 +536,12 @@ impl Content {
             }
             let waits = AtomicBool::new(false);
             let stamp = (!self.grows.load(Ordering::Relaxed)).then(|| Stamp::of(&stat));
-            Source::File { fd, waits, stamp }
+            Source::File {
+                fd,
+                waits,
+                stamp,
+                looked_at: AtomicU64::new(0),
+            }
         };
         let part = Part {
             start: record.start,

@@ -12,7 +12,7 @@ fn modules() -> Modules {
 }
 
 /// Files that still import each other in a circle: this list may only become shorter.
-const STILL_IN_CIRCLES: &[&str] = &["net::engine", "net::engine::lending"];
+const STILL_IN_CIRCLES: &[&str] = &[];
 
 #[test]
 fn no_file_imports_another_in_a_circle() {

@@ -121,11 +121,21 @@ impl Held {
         sockopt::set_sent(socket, 0);
     }
 
-    /// Bytes that the kernel may hold of what one of so many `peers` sends that were asked for blocks. It is the
-    /// same for numbers up to the next power of two, so that it changes seldom.
-    pub(crate) fn of_blocks(&self, peers: usize) -> usize {
-        let share = self.blocks / peers.max(1).next_power_of_two();
-        share.clamp(UNACCEPTED, RECEIVED_MOST)
+    /// Bytes that the kernel may hold of blocks, of all who send them together.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes that it may have to hold of so many blocks from one peer: it adds as much again. It is the same for
+    /// numbers up to the next power of two, so that it changes seldom.
+    pub(crate) fn for_blocks(&self, asked: u16) -> usize {
+        match asked {
+            0 => 0,
+            asked => {
+                (2 * BLOCK * usize::from(asked.checked_next_power_of_two().unwrap_or(u16::MAX)))
+                    .min(RECEIVED_MOST)
+            }
+        }
     }
 }
 
@@ -295,7 +305,7 @@ mod tests {
             (128, 3),
             (200, 7),
             (240, 11),
-            (300, 11),
+            (300, 15),
             (512, 15),
         ] {
             let room = Portion::of(kib << 10).room(0, 0);
@@ -303,19 +313,22 @@ mod tests {
         }
     }
 
-    /// However many serve us, what the kernel may hold of all is what was set aside, or little for each.
+    /// What may come of blocks is never more than may be held of it.
     #[test]
-    fn those_who_serve_us_share() {
-        for blocks in [0, 100_000, 1 << 20, 5 << 20, 1 << 30] {
-            let held = Held::new(1, blocks);
-            for peers in 1..300 {
-                let all = peers * held.of_blocks(peers);
-                assert!(
-                    all <= blocks || held.of_blocks(peers) == UNACCEPTED,
-                    "{peers}"
-                );
-                assert!(all * 2 > blocks.min(peers * RECEIVED_MOST), "{peers}");
-            }
+    fn what_was_asked_for_has_room() {
+        let held = Held::new(1, 1 << 20);
+        for (asked, kib) in [
+            (0, 0),
+            (1, 32),
+            (4, 128),
+            (5, 256),
+            (100, 4099),
+            (250, 8192),
+        ] {
+            let room = held.for_blocks(asked);
+            assert_eq!(room >> 10, kib, "{asked} blocks");
+            assert!(room >= 2 * usize::from(asked) * 16 * 1024 || room == RECEIVED_MOST);
         }
+        assert_eq!(held.for_blocks(u16::MAX), RECEIVED_MOST);
     }
 }

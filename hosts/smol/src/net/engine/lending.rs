@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use everseed_core::level::level;
 use everseed_core::time::Instant;
 use everseed_node::{ConnId, Event, Reason};
 use socket2::SockRef;
 
-use super::shares::{Loan, Share};
+use super::shares::{Loan, REACH, Share};
 use super::{Peer, Reactor, find};
 use crate::memory::MOST_HELD;
 use crate::net::socket::{Portion, UNACCEPTED, UNSERVED_WRITTEN};
@@ -45,7 +46,7 @@ impl Reactor {
             peer.loan.waits.get_or_insert(now);
             return None;
         }
-        self.make_room_for_blocks(id);
+        self.make_room_for_blocks(now, id);
         match served && has == Share::Large {
             true => self.room_in(now, id, Portion::of(limit)),
             false => Some(UNSERVED_WRITTEN),
@@ -116,39 +117,56 @@ impl Reactor {
     }
 
     /// Has the kernel hold as much of what a peer sends as is to come: what is about to be sent may ask for it.
-    fn make_room_for_blocks(&mut self, id: ConnId) {
-        let asks = self.node.asks(id);
+    fn make_room_for_blocks(&mut self, now: Instant, id: ConnId) {
+        let need = self.held.for_blocks(self.node.asked(id));
         let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
-        let before = self.held.of_blocks(self.lending.givers);
-        if asks && !std::mem::replace(&mut peer.loan.gives, true) {
-            self.lending.givers += 1;
+        // What it needs less is free when others need more.
+        let grows = need > peer.loan.blocks;
+        let lacks = need > self.lending.level && now - self.lending.level_at >= ASK;
+        peer.loan.blocks = peer.loan.blocks.max(need);
+        if grows || lacks {
+            self.share_room_for_blocks(now);
         }
-        if self.held.of_blocks(self.lending.givers) == before {
-            return self.set_unread(id);
+        self.set_unread(id);
+    }
+
+    /// Shares what the kernel may hold of blocks by those who were asked for them.
+    fn share_room_for_blocks(&mut self, now: Instant) {
+        let before = self.lending.level;
+        let peers = self.peers.iter().flatten();
+        let all: usize = peers.map(|peer| peer.loan.blocks).sum();
+        if all > self.held.blocks() {
+            for peer in self.peers.iter_mut().flatten() {
+                peer.loan.blocks = self.held.for_blocks(self.node.asked(peer.id));
+            }
         }
-        for slot in 0..self.peers.len() {
-            if let Some(peer) = &mut self.peers[slot] {
-                let id = peer.id;
-                if peer.loan.gives && !self.node.asks(id) {
-                    peer.loan.gives = false;
-                    self.lending.givers -= 1;
+        let needs = || {
+            let peers = self.peers.iter().flatten();
+            peers.map(|peer| peer.loan.blocks as u64)
+        };
+        let level = level(self.held.blocks() as u64, needs);
+        self.lending.level = usize::try_from(level).unwrap_or(usize::MAX);
+        self.lending.level_at = now;
+        if self.lending.level != before {
+            for slot in 0..self.peers.len() {
+                if let Some(peer) = &self.peers[slot] {
+                    self.set_unread(peer.id);
                 }
-                self.set_unread(id);
             }
         }
     }
 
     fn set_unread(&mut self, id: ConnId) {
-        let of_blocks = self.held.of_blocks(self.lending.givers);
+        let level = self.lending.level;
         let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
-        let unread = match (peer.loan.gives, peer.loan.share) {
-            (true, _) => of_blocks,
-            (false, Share::Large) => Portion::of(peer.loan.limit).received,
-            (false, _) => UNACCEPTED,
+        let unread = match peer.loan.share {
+            _ if peer.loan.blocks > 0 => peer.loan.blocks.min(level).max(UNACCEPTED),
+            Share::Large => Portion::of(peer.loan.limit).received,
+            _ => UNACCEPTED,
         };
         if std::mem::replace(&mut peer.loan.unread, unread) != unread {
             sockopt::change_received(&peer.stream, unread);
@@ -171,7 +189,6 @@ impl Reactor {
         self.lending.change(peer.loan.share, Share::Nothing);
         self.lending.lent -= peer.loan.lent;
         self.lending.leave();
-        self.lending.givers -= usize::from(peer.loan.gives);
         if peer.loan.share != Share::Nothing
             && reason != Some(Reason::Stopping)
             && sockopt::unacknowledged(&peer.stream).is_none_or(|bytes| bytes > 0)
@@ -331,10 +348,6 @@ impl Reactor {
 fn patience(crowd: u16) -> Duration {
     (PATIENCE / u32::from(crowd.max(1))).max(LEAST_PATIENCE)
 }
-
-/// What a peer can use, in what is on its way to it at its rate: that in packets with what the kernel adds to them,
-/// the next write, and room to find out that it can have more.
-pub(super) const REACH: u64 = 4;
 
 /// The time between questions whether a peer can use more.
 const ASK: Duration = Duration::from_millis(20);

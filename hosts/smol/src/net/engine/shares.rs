@@ -19,12 +19,13 @@
 //!   part, or peers come, those who have more than that are cut down to it. What the kernel holds already stays lent
 //!   until it is acknowledged, that of choked peers too, so that the sum holds at every instant.
 //!
-//! Peers that were asked for blocks share what the kernel may hold of those in equal parts.
+//! The kernel may hold of blocks what those who were asked for them need, with what it adds to that. If that is more
+//! than it may hold of all, they have equal parts, but for those who need less: one that is far away may have nearly
+//! all beside others that send little.
 //!
 //! Invariant: `small` peers have a small share and `large` a large one; `lent` is the sum of what the latter have,
-//! and with what the peers themselves take at most `bytes`; `givers` peers have room for blocks.
-//!
-//! [`REACH`]: super::lending::REACH
+//! and with what the peers themselves take at most `bytes`; what peers have for
+//! blocks, at most `level` each, is no more than there is for all.
 
 use std::time::Duration;
 
@@ -63,8 +64,8 @@ pub(super) struct Loan {
     pub(super) taken: Instant,
     /// Bytes that may be there unread.
     pub(super) unread: usize,
-    /// Whether it is among the givers.
-    pub(super) gives: bool,
+    /// Bytes of blocks that it may be about to send.
+    pub(super) blocks: usize,
     /// Places that its address has, as of the last look.
     pub(super) crowd: u16,
 }
@@ -81,7 +82,7 @@ impl Loan {
         left: u32::MAX,
         taken: Instant::ZERO,
         unread: UNACCEPTED,
-        gives: false,
+        blocks: 0,
         crowd: 0,
     };
 
@@ -110,7 +111,9 @@ pub(super) struct Lending {
     pub(super) large: usize,
     /// Peers that are served and found no large share, as of the last look.
     pub(super) denied: usize,
-    pub(super) givers: usize,
+    /// Bytes of blocks that may come at most from one who was asked for them, and when that was reckoned.
+    pub(super) level: usize,
+    pub(super) level_at: Instant,
     /// Whether somebody makes do with less than is due to it.
     pub(super) short: bool,
     /// When to look whether somebody took what it was sent, if somebody waits for that.
@@ -131,7 +134,8 @@ impl Lending {
             small: 0,
             large: 0,
             denied: 0,
-            givers: 0,
+            level: usize::MAX,
+            level_at: Instant::ZERO,
             short: false,
             look_at: None,
         }
@@ -246,6 +250,10 @@ impl Lending {
 /// Bytes that do for a peer that is near: as many blocks as are written at a time, and once more what the kernel
 /// sends of them.
 const NEAR: usize = 512 * 1024;
+
+/// What a peer can use, in what is on its way to it at its rate: that in packets with what the kernel adds to them,
+/// the next write, and room to find out that it can have more.
+pub(super) const REACH: u64 = 4;
 
 /// Peers that may come before shares are cut down for them: as many as are accepted in two turns.
 const KEPT: usize = 64;
