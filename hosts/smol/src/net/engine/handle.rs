@@ -11,9 +11,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant as Moment};
+use std::time::Duration;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
@@ -25,7 +25,8 @@ use everseed_node::input::Input;
 use everseed_node::{AddError, Event, Have, Job, Publicity};
 
 use super::node::SharedNode;
-use super::{Reactor, TurnReport};
+use super::reactor::{Reactor, TurnReport};
+use super::shared::Shared;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::memory::Plan;
@@ -60,20 +61,6 @@ pub(crate) struct Engine {
     waiter: Waiter,
     alarm: Arc<Alarm>,
     signals: UnixStream,
-}
-
-/// What the reactor's thread and the session have in common.
-pub(super) struct Shared {
-    reactor: Mutex<Reactor>,
-    /// Held while the reactor is waited for, so that its thread does not take it again and again before somebody who
-    /// waits.
-    next: Mutex<()>,
-    /// Rung when the reactor has something to do.
-    alarm: Arc<Alarm>,
-    /// Rung when there is news.
-    bell: Arc<Alarm>,
-    ends: AtomicBool,
-    failed: Mutex<Option<io::Error>>,
 }
 
 impl Engine {
@@ -355,70 +342,6 @@ impl Drop for Engine {
     }
 }
 
-impl Shared {
-    /// Asks the reactor something.
-    pub(super) fn ask<T>(&self, question: impl FnOnce(&Reactor) -> T) -> T {
-        question(&self.lock())
-    }
-
-    /// Has the reactor do something, and carry out what follows from it.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Reactor) -> T) -> T {
-        let answer = {
-            let mut reactor = self.lock();
-            reactor.busy = true;
-            change(&mut reactor)
-        };
-        self.alarm.ring();
-        answer
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Reactor> {
-        let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reactor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the thread does.
-    fn serve(&self, mut waiter: Waiter) {
-        let _end = EndsAll;
-        let (mut patience, mut told) = (Some(Duration::ZERO), Moment::now());
-        loop {
-            let ready = waiter.wait(patience);
-            if self.ends.load(Ordering::Acquire) {
-                return;
-            }
-            let ready = match ready {
-                Ok(ready) => ready,
-                Err(error) => {
-                    let failed = self.failed.lock();
-                    *failed.unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return self.bell.ring();
-                }
-            };
-            let mut reactor = self.lock();
-            reactor.turn(&waiter, ready);
-            patience = reactor.patience();
-            let news = reactor.has_news();
-            drop(reactor);
-            // While something moves the session looks at it now and then.
-            if news || ready > 0 && told.elapsed() >= OFTEN {
-                told = Moment::now();
-                self.bell.ring();
-            }
-        }
-    }
-}
-
-/// If the thread panics nobody is served any more, and the process ends.
-struct EndsAll;
-
-impl Drop for EndsAll {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
-
 /// Names of nodes that torrents gave, at most.
 const NAMED_NODES: usize = 16;
 
@@ -427,6 +350,3 @@ const THREAD: &str = "serve";
 
 /// Bytes of its stack.
 const STACK: usize = 256 * 1024;
-
-/// How often the session is told while something moves that there may be something to look after.
-const OFTEN: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use everseed_node::{
     AddError, Have, Limits, MetadataStats, Order, Publicity, Stats, Stuck, TorrentStats, Wanted,
 };
 
-use super::handle::Shared;
+use super::shared::Shared;
 use crate::trace::Traced;
 
 /// The node.

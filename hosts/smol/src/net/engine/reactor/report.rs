@@ -80,7 +80,7 @@ impl TurnReport {
     }
 
     /// Whether there is anything.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         let TurnReport {
             signals,
             rung,

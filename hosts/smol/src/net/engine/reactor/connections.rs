@@ -49,7 +49,7 @@ impl Reactor {
     }
 
     /// Leaves callers waiting for so long, or no longer.
-    pub(super) fn pause_listening(&mut self, pause: Option<Duration>) {
+    pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
         let Some(pause) = pause else {
             return self.resume_listening();
         };

@@ -19,7 +19,7 @@ use crate::net::way::Way;
 impl Reactor {
     /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
     /// reached there on `port`.
-    pub(super) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
+    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
         if self.nearby.is_none() {
             let nearby = Nearby::new();
             for socket in nearby.sockets() {
@@ -47,7 +47,7 @@ impl Reactor {
 
     /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
     /// connect.
-    pub(super) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
+    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
         for family in self.udp.follow(&way, port) {
             let socket = self.udp.socket(family);
             let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
@@ -63,7 +63,7 @@ impl Reactor {
 
     /// Takes part in the distributed hash table, by the families that there are sockets of: without any not at all. `kept`
     /// is who was known in the last run.
-    pub(super) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
+    pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
         self.dht = mode;
         self.udp.talk_to_many();
         let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
@@ -78,7 +78,7 @@ impl Reactor {
     }
 
     /// Has the node make an announce by UDP; answers whether it does.
-    pub(super) fn announce_by_udp(
+    pub(crate) fn announce_by_udp(
         &mut self,
         job: Job,
         addrs: [Option<SocketAddr>; 2],
