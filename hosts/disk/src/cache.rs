@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Stat;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Open files of all torrents, the least recently used ones closed first.
 ///
@@ -178,8 +177,6 @@ pub(crate) enum Source {
         waits: AtomicBool,
         /// When it was opened; `None` while we write to it ourselves.
         stamp: Option<Stamp>,
-        /// The tick of the last look that found it as it was then.
-        looked_at: AtomicU64,
     },
 }
 
@@ -190,33 +187,8 @@ impl Source {
             fd,
             waits: AtomicBool::new(false),
             stamp: None,
-            looked_at: AtomicU64::new(0),
         }
     }
-}
-
-/// Whether a file is as it was when it had this `stamp`. It is looked at once in a tick of the kernel's clock, some
-/// ms, by which the kernel stamps changes, and not for each read: what `looked_at` says.
-pub(crate) fn is_unchanged(fd: &OwnedFd, stamp: Option<Stamp>, looked_at: &AtomicU64) -> bool {
-    let Some(stamp) = stamp else {
-        return true;
-    };
-    let tick = tick();
-    if looked_at.load(Ordering::Relaxed) == tick {
-        return true;
-    }
-    let same = stamp.is_of(fd);
-    if same {
-        looked_at.store(tick, Ordering::Relaxed);
-    }
-    same
-}
-
-/// The time of the kernel's last tick, which it tells without a call.
-#[allow(clippy::cast_sign_loss)] // Time since the machine was started.
-fn tick() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// What changes when a file is written to: its size and times. Whoever writes may set the time of its

@@ -536,12 +536,7 @@ impl Content {
             }
             let waits = AtomicBool::new(false);
             let stamp = (!self.grows.load(Ordering::Relaxed)).then(|| Stamp::of(&stat));
-            Source::File {
-                fd,
-                waits,
-                stamp,
-                looked_at: AtomicU64::new(0),
-            }
+            Source::File { fd, waits, stamp }
         };
         let part = Part {
             start: record.start,

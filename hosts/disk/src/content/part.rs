@@ -9,7 +9,7 @@ use everseed_core::geometry::BLOCK;
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::cache::{Part, Source, is_unchanged};
+use crate::cache::{Part, Source};
 
 impl Part {
     /// How many of `wanted` bytes from `offset` on lie in this part.
@@ -34,13 +34,8 @@ impl Part {
     }
 
     pub(super) fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {
-        let (fd, waits, stamp, looked_at) = match &*self.source {
-            Source::File {
-                fd,
-                waits,
-                stamp,
-                looked_at,
-            } => (fd, waits, *stamp, looked_at),
+        let (fd, waits, stamp) = match &*self.source {
+            Source::File { fd, waits, stamp } => (fd, waits, stamp),
             Source::Zeros => {
                 bufs.iter_mut().for_each(|buf| buf.fill(0));
                 return bufs.iter().map(|buf| buf.len()).sum();
@@ -52,7 +47,7 @@ impl Part {
         let offset = offset - self.start;
         match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
             // Looked at after the read: what was read is from before any change that comes later.
-            Ok(read) if is_unchanged(fd, stamp, looked_at) => read,
+            Ok(read) if stamp.is_none_or(|stamp| stamp.is_of(fd)) => read,
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 waits.store(true, Ordering::Relaxed);
                 0
