@@ -110,6 +110,8 @@ impl World {
         (what, path): (&'static str, &str),
         cause: impl FnOnce(&mut World),
     ) {
+        // What it reads is open then: opening it takes its torrent, which is in the state.
+        read(&mut self.peer, 0..1);
         disk(self).hold_at(what, path);
         cause(self);
         let why = format!("{what} of {path}");
@@ -286,6 +288,34 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
     });
     world.service.wait_for(&format!("stopped: {name}"), 1);
     seeder.stop();
+    world.end();
+}
+
+/// Those that sleep are woken by a peer, and others sleep in their places.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_what_sleeps_is_not_the_one_who_serves() {
+    let mut world = World::new("torrents = 1\n");
+    // Each has the place of the one before, whose turn is over.
+    let hashes = [1, 2].map(|number| {
+        let call = [("write", "state/catalogue"), ("create", "state/.everseed-")];
+        let mut hash = None;
+        let call = call[usize::from(number == 1)];
+        world.held(state, call, |world| {
+            hash = Some(world.lay(&format!("{number}.bin"), number));
+        });
+        world.service.wait_for(&format!("seeding: {number}.bin"), 1);
+        hash.expect("a torrent")
+    });
+    let mut peer = None;
+    world.held(state, ("open", "state/given/"), |world| {
+        let mut caller = Peer::connect(world.listen);
+        caller.send(&handshake(hashes[0], true));
+        peer = Some(caller);
+    });
+    let mut answer = [0; 68];
+    let mut peer = peer.expect("a peer");
+    peer.stream.read_exact(&mut answer).expect("a handshake");
     world.end();
 }
 
