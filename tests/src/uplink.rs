@@ -50,6 +50,8 @@ pub struct Taken {
     pub first: Option<Duration>,
     /// Bytes of content, each with the time at which they were read.
     pub came: Vec<(Duration, u64)>,
+    /// Whether the seeder hung up.
+    pub hung_up: bool,
 }
 
 impl Taken {
@@ -88,7 +90,7 @@ impl Party {
         };
         let mut buffer = vec![0; PART];
         let begun = Instant::now();
-        while start.elapsed() < self.time && !send(&mut stream, &mut download) {
+        while start.elapsed() < self.time && !taken.hung_up && !send(&mut stream, &mut download) {
             match guest.pace {
                 Pace::Stops if taken.first.is_some() => {
                     thread::sleep(TICK);
@@ -106,10 +108,10 @@ impl Party {
             }
             let before = download.bytes();
             match stream.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => taken.hung_up = true,
                 Ok(len) => download.take(&buffer[..len], None),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => break,
+                Err(_) => taken.hung_up = true,
             }
             let now = start.elapsed();
             if download.bytes() > before {

@@ -6,10 +6,32 @@ use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::download::{BLOCK, Wish};
 use everseed_tests::net::{Family, Net};
-use everseed_tests::seeder::{Setup, pieces};
+use everseed_tests::seeder::{Seeder, Setup, pieces};
 use everseed_tests::uplink::{Guest, Pace, Party, jain};
 
 const RATE: u64 = 2_500_000;
+
+/// Shares of memory are cut down when others come: who has been served for a while stays.
+#[test]
+fn nobody_leaves_when_others_come() {
+    let net = Net::new();
+    let dir = Dir::new("uplink");
+    let content = Content::file("shared.bin", 32 << 20, 92);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["--memory", "4M"]);
+    let mut seeder = setup.start(&dir);
+    let party = party(&seeder, Duration::from_secs(22));
+    // They take less than comes, so that each has as much in the kernel as it may.
+    let guest = |seconds| Guest {
+        calls: Duration::from_secs(seconds),
+        pace: Pace::Bps(150_000),
+    };
+    let guests = [vec![guest(0); 8], vec![guest(12); 30]].concat();
+    let taken = party.hold(&guests);
+    for (number, taken) in taken.iter().enumerate() {
+        assert!(!taken.hung_up, "{number} was let go");
+    }
+    seeder.stop();
+}
 
 /// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same; a newcomer has its
 /// first block before a second's worth went to all; and they never got more than the limit allows, but for what
@@ -21,20 +43,7 @@ fn forty_leechers_and_a_newcomer() {
     let content = Content::file("shared.bin", 32 << 20, 91);
     let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(RATE));
     let mut seeder = setup.start(&dir);
-    let torrent_pieces = pieces(&seeder.torrent()) as u64;
-    let party = Party {
-        to: seeder.addr(),
-        from: None,
-        wish: Wish {
-            hash: seeder.info_hash(),
-            piece_len: u32::try_from((32 << 20) / torrent_pieces).unwrap(),
-            blocks: (32 << 20) / BLOCK,
-            from: 0,
-            wanted: 1 << 20,
-            depth: 32,
-        },
-        time: Duration::from_secs(15),
-    };
+    let party = party(&seeder, Duration::from_secs(15));
     let pace = |number: u64| match number {
         0..5 => Pace::Stops,
         5..10 => Pace::Bps(10_000 * number),
@@ -71,4 +80,21 @@ fn forty_leechers_and_a_newcomer() {
         assert!(came as f64 <= allowed, "{came} bytes in {end:?}");
     }
     seeder.stop();
+}
+
+fn party(seeder: &Seeder, time: Duration) -> Party {
+    let torrent_pieces = pieces(&seeder.torrent()) as u64;
+    Party {
+        to: seeder.addr(),
+        from: None,
+        wish: Wish {
+            hash: seeder.info_hash(),
+            piece_len: u32::try_from((32 << 20) / torrent_pieces).unwrap(),
+            blocks: (32 << 20) / BLOCK,
+            from: 0,
+            wanted: 1 << 20,
+            depth: 32,
+        },
+        time,
+    }
 }

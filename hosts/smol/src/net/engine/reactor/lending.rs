@@ -273,7 +273,12 @@ impl Reactor {
         let loan = &mut peer.loan;
         let (has, served) = (loan.share, self.node.serves(peer.id));
         let is_cut = loan.lent > loan.limit;
-        if has == Share::Nothing || (has == Share::Large && served && !is_cut) {
+        if has == Share::Nothing {
+            return;
+        }
+        if has == Share::Large && served && !is_cut {
+            // Should it be cut down now, it has its time from now on.
+            (loan.left, loan.taken) = (u32::MAX, now);
             return;
         }
         // A kernel that does not tell is believed to hold nothing when it takes more.
