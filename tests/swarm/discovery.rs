@@ -88,6 +88,36 @@ fn through_opentracker(url: fn(&Opentracker) -> String) {
     drop(tracker);
 }
 
+/// The owner's trackers are for what names none too, but never for what is private.
+#[test]
+fn trackers_of_the_owner() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let public = Content::file("public.bin", 300_000, 50);
+    let private = Content::file("private.bin", 300_000, 51);
+    let torrents = [dir.join("public.torrent"), dir.join("private.torrent")];
+    let hash = make(public.path(), &torrents[0], &[]);
+    let hidden = make(private.path(), &torrents[1], &["-p"]);
+    let addr = net.addr(Family::V4);
+    let tracker = Opentracker::start(addr, &[hash, hidden]);
+    let files = dir.sub("files");
+    public.copy_to(&files);
+    private.copy_to(&files);
+    let setup = Setup::new(&torrents[1], net.addr(Family::V4)).data(&files);
+    let public = torrents[0].display().to_string();
+    let mut seeder = setup.args([&*public, "-t", &tracker.http()]).start(&dir);
+    wait("everseed to announce what is public", PATIENCE, || {
+        (http::seeds(addr, hash) == 1).then_some(())
+    });
+    assert_eq!(http::seeds(addr, hidden), 0);
+    seeder.stop();
+    assert_eq!(
+        http::seeds(addr, hash),
+        0,
+        "everseed did not tell that it leaves"
+    );
+}
+
 /// A client that only takes calls: everseed has to dial it.
 #[test]
 fn everseed_dials_whom_a_tracker_names() {

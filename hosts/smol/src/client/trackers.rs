@@ -1,4 +1,5 @@
-//! The trackers that a torrent file names, read from it when they are needed.
+//! The trackers that a torrent file names, read from it when they are needed; and those that the owner has for public
+//! torrents that name none.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -29,8 +30,11 @@ pub(crate) fn sum(tiers: &[Vec<String>]) -> u64 {
     hasher.finish()
 }
 
+/// The owner's trackers, by tier, for public torrents that name none.
+pub(crate) type Spare = [Vec<String>];
+
 /// How many trackers each tier has. Those that are left out, as there are more than [`MOST`], are told of.
-pub(crate) fn counts(path: &Path, metainfo: &Metainfo) -> Result<Box<[u8]>, String> {
+pub(crate) fn counts(path: &Path, metainfo: &Metainfo, spare: &Spare) -> Result<Box<[u8]>, String> {
     let (mut counts, mut number): (Vec<u8>, usize) = (Vec::new(), 0);
     each_tracker(path, metainfo, |tier, _| {
         number += 1;
@@ -48,14 +52,24 @@ pub(crate) fn counts(path: &Path, metainfo: &Metainfo) -> Result<Box<[u8]>, Stri
             "{path}: it names {number} trackers; the first {MOST} are used and {left_out} left out"
         );
     }
+    if number == 0 && !metainfo.private {
+        let len = |tier: &Vec<String>| u8::try_from(tier.len()).unwrap_or(u8::MAX);
+        counts = spare.iter().map(len).collect();
+    }
     Ok(counts.into())
 }
 
 /// The URL of one tracker of one tier.
-pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Option<String> {
-    let (mut found, mut before) = (None, 0);
+pub(crate) fn url(
+    path: &Path,
+    metainfo: &Metainfo,
+    (tier, tracker): (u8, u8),
+    spare: &Spare,
+) -> Option<String> {
+    let (mut found, mut before, mut any) = (None, 0, false);
     let wanted = usize::from(tier);
     let collect = |tier: usize, url: &str| {
+        any = true;
         if tier == wanted {
             if before == usize::from(tracker) {
                 found = Some(url.to_owned());
@@ -66,7 +80,16 @@ pub(crate) fn url(path: &Path, metainfo: &Metainfo, tier: u8, tracker: u8) -> Op
         ControlFlow::Continue(())
     };
     each_used(path, metainfo, collect).ok()?;
+    if !any && !metainfo.private {
+        return one_of(spare, (tier, tracker));
+    }
     found
+}
+
+/// One tracker of one tier.
+pub(crate) fn one_of(tiers: &Spare, (tier, tracker): (u8, u8)) -> Option<String> {
+    let tier = tiers.get(usize::from(tier))?;
+    tier.get(usize::from(tracker)).cloned()
 }
 
 /// The first [`MOST`], with their tiers.
@@ -157,12 +180,13 @@ mod tests {
             let path = std::env::temp_dir().join(name);
             std::fs::write(&path, torrent).unwrap();
             let metainfo = read_torrent(&path).unwrap();
-            let counts = counts(&path, &metainfo).unwrap();
+            let spare = [vec![url(77, 0)]];
+            let counts = counts(&path, &metainfo, &spare).unwrap();
             let tiers = tiers(&path, &metainfo).unwrap();
             let lengths = tiers.iter().map(|tier| u8::try_from(tier.len()).unwrap());
             assert!(lengths.eq(counts.iter().copied()), "{count}");
             assert_eq!((counts.len(), counts.last()), (tiers_used, Some(&last)));
-            let found = |tier, tracker| super::url(&path, &metainfo, tier, tracker);
+            let found = |tier, tracker| super::url(&path, &metainfo, (tier, tracker), &spare);
             assert_eq!(found(1, 2), Some(url(1, 2)));
             assert_eq!(found(33, 0), (count > 33).then(|| url(33, 0)));
             assert_eq!(found(33, 1), None);
@@ -178,6 +202,42 @@ mod tests {
             assert!(names(url(1, 1)));
             assert!(!names(url(40, 1)));
             std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    /// The owner's trackers are for public torrents that name none.
+    #[test]
+    fn spare_trackers() {
+        let spare = [
+            vec!["http://a/".to_owned(), "http://b/".to_owned()],
+            vec!["http://c/".to_owned()],
+        ];
+        let own = "8:announce9:http://d/";
+        for (n, (announce, private, expected)) in [
+            ("", "", &["http://a/", "http://b/", "http://c/"][..]),
+            ("", "7:privatei1e", &[]),
+            (own, "", &["http://d/"]),
+            (own, "7:privatei1e", &["http://d/"]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let info = format!(
+                "d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:{:20}{private}e",
+                ""
+            );
+            let name = format!("everseed-spare-{}-{n}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, format!("d{announce}4:info{info}e")).unwrap();
+            let metainfo = read_torrent(&path).unwrap();
+            let counts = counts(&path, &metainfo, &spare).unwrap();
+            let mut found = Vec::new();
+            for (tier, &count) in (0..).zip(&counts) {
+                let url = |tracker| super::url(&path, &metainfo, (tier, tracker), &spare).unwrap();
+                found.extend((0..count).map(url));
+            }
+            assert_eq!(found, expected, "{n}");
+            std::fs::remove_file(path).unwrap();
         }
     }
 }

@@ -41,9 +41,10 @@ Options:
                        searched for by size and hash, whatever it is called
       --rename NAME    the torrent's file or folder is called NAME there, as
                        others rename it; it is remembered
-  -t, --tracker URL    tracker for torrents made here: http, https or udp;
-                       repeat it for several, each a tier of its own, or join
-                       those of one tier by commas (default: the built-in one)
+  -t, --tracker URL    tracker for torrents made here, and for public ones that
+                       name none: http, https or udp; repeat it for several,
+                       each a tier of its own, or join those of one tier by
+                       commas (default: the built-in one for what is made here)
       --source TEXT    for torrents made here, as the following are, too: whom
                        it is for, which gives the files an info-hash of its own
       --exclude PATTERN, --include PATTERN, --all

@@ -85,7 +85,12 @@ pub(super) fn carry_out(
     }
     let (engine, failing) = (Rc::clone(engine), Rc::clone(failing));
     let way = engine.borrow().way_out.clone();
-    let caller = match torrents.named_trackers.contains(&url) {
+    let caller = match torrents
+        .named_trackers
+        .iter()
+        .flatten()
+        .any(|named| *named == url)
+    {
         true => Caller::Owner,
         false => Caller::Torrent,
     };

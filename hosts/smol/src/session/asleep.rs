@@ -55,7 +55,7 @@ impl Library {
                 false => Publicity::PRIVATE,
             };
             node.publish(now, id, publicity);
-            for (tier, trackers) in (0..=u8::MAX).zip(&sleeper.tiers) {
+            for (tier, trackers) in (0..=u8::MAX).zip(sleeper.tiers_or(&torrents.named_trackers)) {
                 trackers
                     .iter()
                     .for_each(|url| torrents.tracker.borrow_mut().learn(url));

@@ -36,7 +36,7 @@ impl Library {
         if torrents.reach.own_tracker == own_tracker {
             return;
         }
-        let names = hosts(&torrents.named_trackers, &own_tracker);
+        let names = hosts(&torrents.named_trackers.concat(), &own_tracker);
         torrents.tracker.borrow_mut().set_names(names);
         let former = std::mem::replace(&mut torrents.reach.own_tracker, own_tracker);
         torrents.reach.leave(former);

@@ -249,7 +249,13 @@ impl Session {
         engine.publicity = publicity(args);
         let signals = Rc::new(signals);
         let engine = Rc::new(RefCell::new(engine));
-        let unknown = Unknowns::new(Arc::clone(&state), Rc::clone(&engine), tasks.spawner());
+        let spare = args.make.trackers.concat();
+        let unknown = Unknowns::new(
+            Arc::clone(&state),
+            Rc::clone(&engine),
+            tasks.spawner(),
+            spare,
+        );
         let torrents = Torrents {
             state,
             alarm,
@@ -261,7 +267,7 @@ impl Session {
             unknown,
             tracker: Rc::new(RefCell::new(tracker)),
             reach,
-            named_trackers: args.make.trackers.concat(),
+            named_trackers: args.make.trackers.clone(),
             check: args.check,
             calm: false,
             checked: false,

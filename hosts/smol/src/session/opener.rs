@@ -26,7 +26,7 @@ use crate::text::escape;
 /// A torrent that can be seeded.
 pub(crate) struct OpenedTorrent {
     pub(crate) content: Arc<Content>,
-    /// How many trackers its file names in each tier.
+    /// How many trackers it has in each tier: those that its file names, or the owner's if it is public and that names none.
     pub(crate) tiers: Box<[u8]>,
     /// Nodes of the distributed hash table that its file names.
     pub(crate) nodes: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Renewed {
     /// A copy of it.
     pub(crate) file: PathBuf,
     pub(crate) metainfo: Metainfo,
-    /// How many trackers it names in each tier.
+    /// How many trackers it has in each tier, as in [`OpenedTorrent`].
     pub(crate) tiers: Box<[u8]>,
     /// The sum of their URLs.
     pub(crate) trackers: u64,
@@ -162,7 +162,7 @@ impl TorrentOpener<'_> {
         if metainfo.info_hash != running {
             return Ok(None);
         }
-        let tiers = trackers::counts(&file, &metainfo)?;
+        let tiers = trackers::counts(&file, &metainfo, &self.make.trackers)?;
         let trackers = trackers::sum(&trackers::tiers(&file, &metainfo)?);
         Ok(Some(Renewed {
             file,
@@ -191,7 +191,7 @@ impl TorrentOpener<'_> {
         }
         say_renamed(&content);
         look_around(&content);
-        Ok(source(content, None)?)
+        Ok(source(content, None, self.make)?)
     }
 
     /// The content of a torrent file in a folder.
@@ -337,7 +337,7 @@ impl TorrentOpener<'_> {
     fn made_before(&self, path: &Path) -> Result<Option<OpenedTorrent>, Trouble> {
         self.may_make(path)?;
         if let Some(content) = self.away(path) {
-            return Ok(Some(source(content, None)?));
+            return Ok(Some(source(content, None, self.make)?));
         }
         let path = self.real(path).map_err(|error| error.to_string())?;
         let Some(torrent) = self.state.made_of(&path) else {
@@ -349,7 +349,7 @@ impl TorrentOpener<'_> {
         self.retrack(&torrent, content.metainfo())?;
         let metainfo = read(&torrent)?;
         let content = self.open_at(&torrent, &metainfo, &path)?;
-        Ok(Some(source(content, None)?))
+        Ok(Some(source(content, None, self.make)?))
     }
 
     /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
@@ -369,7 +369,7 @@ impl TorrentOpener<'_> {
         let content = self.open_at(&torrent, &metainfo, &path)?;
         // Other sources may take hours to be made before this one is served.
         let fresh = check::fingerprint(&content).ok();
-        Ok(source(content, fresh)?)
+        Ok(source(content, fresh, self.make)?)
     }
 
     /// The content that was shared from here before and is away now, path and all or but for an empty
@@ -512,9 +512,10 @@ pub(crate) fn is_given(path: &Path) -> bool {
     extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
 }
 
-fn source(content: Content, fresh: Option<u64>) -> Result<OpenedTorrent, String> {
+fn source(content: Content, fresh: Option<u64>, make: &Options) -> Result<OpenedTorrent, String> {
+    let (file, metainfo) = (content.read_torrent_file(), content.metainfo());
     Ok(OpenedTorrent {
-        tiers: trackers::counts(content.read_torrent_file(), content.metainfo())?,
+        tiers: trackers::counts(file, metainfo, &make.trackers)?,
         nodes: trackers::dht_nodes(content.read_torrent_file(), content.metainfo())?,
         content: Arc::new(content),
         fresh,

@@ -19,7 +19,7 @@ use super::signals::Signals;
 use super::torrent::ManagedTorrent;
 use super::unknown::Unknowns;
 use crate::alarm::Alarm;
-use crate::client::trackers;
+use crate::client::trackers::{self, Spare, one_of};
 use crate::net::engine::Engine;
 use crate::options::seed::Check;
 use crate::storage::catalogue::Catalogue;
@@ -43,8 +43,8 @@ pub(super) struct Torrents {
     pub(super) unknown: Unknowns,
     pub(super) tracker: Rc<RefCell<PeerTable>>,
     pub(super) reach: Reach,
-    /// Trackers that the owner named.
-    pub(super) named_trackers: Vec<String>,
+    /// Trackers that the owner named, by tier, for what is made here and for public torrents that name none.
+    pub(super) named_trackers: Vec<Vec<String>>,
     pub(super) check: Check,
     /// Whether files that nobody reads are left alone, as a service does.
     pub(super) calm: bool,
@@ -165,17 +165,23 @@ impl Torrents {
     pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
         let mut managed = self.managed.iter();
         match managed.find(|t| t.id() == Some(job.torrent)) {
-            Some(torrent) => torrent.tracker_url(job.tier, job.tracker),
+            Some(torrent) => torrent.tracker_url((job.tier, job.tracker), &self.named_trackers),
             None => {
                 let unknown = self.unknown.tracker_url(job);
-                unknown.or_else(|| tracker_url(&self.catalogue.borrow(), &self.state, job))
+                let catalogue = self.catalogue.borrow();
+                unknown.or_else(|| tracker_url(&catalogue, &self.state, job, &self.named_trackers))
             }
         }
     }
 }
 
 /// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
-fn tracker_url(catalogue: &Catalogue, state: &StateFolder, job: &Job) -> Option<String> {
+fn tracker_url(
+    catalogue: &Catalogue,
+    state: &StateFolder,
+    job: &Job,
+    spare: &Spare,
+) -> Option<String> {
     let sleeper = catalogue.read(job.torrent.slot)?;
     let before = state.place(sleeper.info_hash(), &sleeper.root());
     match MountId::look(&sleeper.root(), before.as_ref()) {
@@ -186,8 +192,7 @@ fn tracker_url(catalogue: &Catalogue, state: &StateFolder, job: &Job) -> Option<
             return None;
         }
     }
-    let tier = sleeper.tiers.get(usize::from(job.tier))?;
-    tier.get(usize::from(job.tracker)).cloned()
+    one_of(sleeper.tiers_or(spare), (job.tier, job.tracker))
 }
 
 pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {

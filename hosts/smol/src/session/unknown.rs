@@ -45,6 +45,8 @@ pub(super) struct Unknowns {
     /// For answers that come later.
     engine: Rc<RefCell<Engine>>,
     spawner: Spawner,
+    /// The owner's trackers, for links that name none.
+    spare: Vec<String>,
 }
 
 impl Unknowns {
@@ -52,12 +54,14 @@ impl Unknowns {
         state: Arc<StateFolder>,
         engine: Rc<RefCell<Engine>>,
         spawner: Spawner,
+        spare: Vec<String>,
     ) -> Unknowns {
         Unknowns {
             all: Vec::new(),
             state,
             engine,
             spawner,
+            spare,
         }
     }
 
@@ -82,13 +86,17 @@ impl Unknowns {
                 "{name}: the same torrent is there already"
             )));
         }
-        let trackers = urls(magnet.trackers());
+        let mut trackers = urls(magnet.trackers());
         let torrent = self.state.torrent_file(info_hash);
         let spool = Spool::create(info_hash, torrent, &trackers, &urls(magnet.web_seeds()));
         let spool = spool.map_err(|error| {
             let folder = self.state.folder().display().to_string();
             Trouble::Failed(format!("{folder}: {error}; its metadata cannot be kept"))
         })?;
+        // The torrent itself may turn out to be private, and then has its own alone.
+        if trackers.is_empty() {
+            trackers.clone_from(&self.spare);
+        }
         let id = engine.fetch(info_hash, spool);
         let id = id.map_err(|error| Trouble::Full(format!("{name}: {error}")))?;
         if magnet.also_version_2 {

@@ -87,6 +87,14 @@ impl DormantTorrent {
         self.privacy == Privacy::Public
     }
 
+    /// Its trackers by tier, or the owner's if it is public and has none.
+    pub(crate) fn tiers_or<'a>(&'a self, spare: &'a [Vec<String>]) -> &'a [Vec<String>] {
+        match self.tiers.is_empty() && self.is_public() {
+            true => spare,
+            false => &self.tiers,
+        }
+    }
+
     /// The .torrent, file or folder in a watched folder.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.path))

@@ -144,9 +144,9 @@ impl ManagedTorrent {
     }
 
     /// The URL of a tracker, read from the torrent file.
-    pub(crate) fn tracker_url(&self, tier: u8, tracker: u8) -> Option<String> {
+    pub(crate) fn tracker_url(&self, at: (u8, u8), spare: &trackers::Spare) -> Option<String> {
         let (file, metainfo) = self.named_in();
-        let url = trackers::url(file, metainfo, tier, tracker);
+        let url = trackers::url(file, metainfo, at, spare);
         if url.is_none() {
             let shown = self.content.torrent_file().display();
             log::warn!("{shown}: the tracker's URL cannot be read");
