@@ -140,16 +140,18 @@ impl PortMap {
             self.next_look = now + LOOK;
             self.find_routers(listening, torrents, tasks);
         }
-        let links = torrents.reach.links();
+        // Nothing is allocated while all is as it was.
+        let mut links = None;
         for at in 0..self.families.len() {
             let family = &mut self.families[at];
             let standing = family.standing();
             if standing != family.said && standing != Some(Standing::Asking) {
                 let before = std::mem::replace(&mut family.said, standing);
+                links.get_or_insert_with(|| torrents.reach.links());
                 self.stands(engine, torrents, at, before);
             }
         }
-        if torrents.reach.links() != links {
+        if links.is_some_and(|links| torrents.reach.links() != links) {
             link_outside(torrents, tasks);
         }
         if !torrents.managed.is_empty() {
