@@ -65,8 +65,6 @@ impl<'m> Parts<'m> {
                 },
                 secret,
                 active_sources: 0,
-                level: u16::MAX,
-                level_at: Instant::ZERO,
                 rate: Bucket::new(limits.download_bps),
                 downloaded: 0,
                 none_slow_until: Instant::ZERO,

@@ -50,9 +50,6 @@ pub(crate) struct Download<'m> {
     pub(crate) secret: Secret,
     /// Peers among whom the blocks are shared out: those that serve us and are neither slow nor snub us.
     pub(crate) active_sources: u16,
-    /// Blocks that each of them may be asked for, so that all have room for those, and when that was reckoned.
-    pub(crate) level: u16,
-    pub(crate) level_at: Instant,
     /// How much may be requested.
     pub(crate) rate: Bucket,
     /// Bytes of blocks that came.

@@ -1,9 +1,6 @@
 //! The requester: which blocks are requested from which peer, how many at a time, and whether we are interested.
 
-use core::time::Duration;
-
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, TorrentId};
-use everseed_core::level::level;
 
 use crate::api::Order;
 use crate::broken::broken;
@@ -25,9 +22,6 @@ use crate::wake::Wake;
 /// Blocks that one peer is asked for at a time, at most.
 const PIPELINE_MAX: u16 = 250;
 
-/// When sources need more than others leave to them, it is reckoned anew after so long what that is.
-const LEVEL_AGAIN: Duration = Duration::from_millis(100);
-
 /// The first few pieces are any that come soon, to have something to trade (BEP 3).
 const RANDOM_FIRST: u32 = 4;
 
@@ -43,9 +37,6 @@ impl Download<'_> {
         }
         if !conn.download.interested {
             return;
-        }
-        if cx.now - self.level_at >= LEVEL_AGAIN && conn.download.pipeline > self.level {
-            self.share_blocks(cx);
         }
         let target = self.pipeline(cx, slot);
         // Not one at a time, as each message to send costs more than it carries.
@@ -102,36 +93,22 @@ impl Download<'_> {
     }
 
     /// How many blocks to ask a peer for at a time: what it sends in about two seconds, its share of
-    /// the blocks that there is memory for, and not more than it keeps. What others do not need of theirs it may
-    /// have.
+    /// the blocks that there is memory for, and not more than it keeps.
     fn pipeline(&self, cx: &Context<'_>, slot: usize) -> u16 {
         let conn = &cx.peers[slot];
         if conn.download.snubbed {
             return 1;
         }
-        let most = self.level.max(2).min(conn.download.reqq);
-        conn.download.pipeline.min(most.clamp(1, PIPELINE_MAX))
-    }
-
-    /// Reckons how many blocks each active source may be asked for.
-    fn share_blocks(&mut self, cx: &Context<'_>) {
-        let needs = || {
-            let active = cx.peers.iter().filter(|conn| conn.shares());
-            active.map(|conn| {
-                let need = conn.download.pipeline.min(conn.download.reqq);
-                u64::from(need.min(PIPELINE_MAX))
-            })
-        };
-        let level = level(self.blocks.len() as u64, needs);
-        self.level = u16::try_from(level).unwrap_or(u16::MAX);
-        self.level_at = cx.now;
+        let share = self.blocks.len() / usize::from(self.active_sources.max(1));
+        let share = u16::try_from(share).unwrap_or(u16::MAX).max(2);
+        let most = share.min(conn.download.reqq).clamp(1, PIPELINE_MAX);
+        conn.download.pipeline.min(most)
     }
 
     /// Counts those who share the blocks.
     pub(crate) fn count_active_sources(&mut self, cx: &mut Context<'_>) {
         let active_sources = cx.peers.iter().filter(|c| c.shares()).count();
         self.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
-        self.share_blocks(cx);
     }
 
     /// Finds out whether a peer has anything that we want (BEP 3, interested).
