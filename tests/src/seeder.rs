@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::client::Download;
 use crate::dir::{Dir, target};
 use crate::peer::InfoHash;
 use crate::process::{Process, Signal};
@@ -188,6 +189,18 @@ impl Getter {
     pub fn end(mut self) -> (i32, Dir) {
         let code = self.process.wait(PATIENCE);
         (code, self.dir)
+    }
+
+    /// [`end`](Getter::end), while it is seen to that the client lives from which it downloads.
+    pub fn end_beside(mut self, seeder: &mut Download) -> (i32, Dir) {
+        wait("everseed get to end", PATIENCE, || {
+            let ended = self.process.ended();
+            if ended.is_none() {
+                seeder.look_after();
+            }
+            ended
+        });
+        self.end()
     }
 
     /// Asks it to stop.

@@ -67,8 +67,8 @@ fn to_everseed(client: Client) {
     make(content.path(), &torrent, &["-t", &tracker]);
     let getter = Getter::start(&torrent, LISTEN, Dir::new("get"), &["--no-seed", "-v"]);
     let fill = |files: &Path| _ = content.copy_to(files);
-    let _seeder = client.seed_by_default(&torrent, &neighbour, &fill);
-    let (code, dir) = getter.end();
+    let mut seeder = client.seed_by_default(&torrent, &neighbour, &fill);
+    let (code, dir) = getter.end_beside(&mut seeder);
     assert_eq!(code, 0, "exit code of a download from {client:?}");
     content.assert_same_in(&dir.join("files"), true);
 }

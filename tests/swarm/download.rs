@@ -6,12 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread;
 
-use everseed_tests::client::Client;
+use everseed_tests::client::{Client, Download};
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{self, InfoHash, message};
 use everseed_tests::seeder::{Getter, Setup, make};
+use everseed_tests::{PATIENCE, wait};
 
 /// Makes a torrent whose tracker is the `everseed get` that will listen at `listen`.
 fn torrent_of(
@@ -39,8 +40,8 @@ fn from_each_client(content: &Content, args: &[&str]) {
                 let torrent = torrent_of(content, &dir, listen, args);
                 let getter = Getter::start(&torrent, listen, Dir::new("get"), &["--no-seed", "-v"]);
                 let fill = |files: &Path| _ = content.copy_to(files);
-                let _seeder = client.seed(&torrent, net.addr(Family::V4), &fill);
-                let (code, dir) = getter.end();
+                let mut seeder = client.seed(&torrent, net.addr(Family::V4), &fill);
+                let (code, dir) = getter.end_beside(&mut seeder);
                 assert_eq!(code, 0, "exit code of a download from {client:?}");
                 content.assert_same_in(&dir.join("files"), true);
             });
@@ -97,7 +98,14 @@ fn five_partial_peers_complete_each_other() {
         .map(|(client, name)| client.seed(&torrent_text, net.addr(Family::V4), &one(name)))
         .collect();
     for getter in &mut getters {
-        getter.wait_for("complete: five");
+        wait("everseed to have all five", PATIENCE, || {
+            clients.iter_mut().for_each(Download::look_after);
+            getter
+                .process
+                .output()
+                .contains("complete: five")
+                .then_some(())
+        });
     }
     for client in &mut clients {
         client.wait_until_complete(&content);

@@ -37,12 +37,12 @@ fn from_each_client() {
                 let hash = make(content.path(), &torrent, &["-t", nobody]);
                 let there = net.addr(Family::V4);
                 let fill = |files: &Path| _ = content.copy_to(files);
-                let _seeder = client.seed(&torrent, there, &fill);
+                let mut seeder = client.seed(&torrent, there, &fill);
                 let link = link(&hash, &[there]);
                 let args = ["--no-seed", "-v"];
                 let here = net.addr(Family::V4);
                 let getter = Getter::start(Path::new(&link), here, Dir::new("get"), &args);
-                let (code, dir) = getter.end();
+                let (code, dir) = getter.end_beside(&mut seeder);
                 assert_eq!(code, 0, "exit code of a download from {client:?}");
                 content.assert_same_in(&dir.join("files"), true);
             });
