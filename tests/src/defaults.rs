@@ -44,7 +44,7 @@ fn transmission(torrent: &Path, dir: &Dir, files: &str) -> Vec<String> {
     let daemon = program("transmission-daemon", "transmission-daemon");
     let remote = program("transmission-remote", "transmission-cli");
     let script = r#"
-        "$1" --foreground --config-dir "$2" &
+        setpriv --pdeathsig KILL "$1" --foreground --config-dir "$2" &
         while ! "$3" --auth transmission:transmission -a "$5" -w "$4"; do sleep 0.2; done
         wait
     "#;
