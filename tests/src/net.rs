@@ -240,10 +240,11 @@ fn run_ip(wrapper: &[String], lines: &str) {
 fn set_up() {
     // The first is where calls come from by default, and nobody is there: whoever forgets to call
     // from the address at which it listens is not found.
+    // `nodad`: without it a loaded machine lets nobody listen at an IPv6 address for a while.
     let mut batch = "link set lo up\naddress add 10.0.0.254/8 dev lo\n".to_owned();
     for host in 1..=HOSTS {
         batch += &format!("address add 10.0.0.{host}/8 dev lo\n");
-        batch += &format!("address add fd00::{host:x}/128 dev lo\n");
+        batch += &format!("address add fd00::{host:x}/128 dev lo nodad\n");
     }
     let ip = program("ip", "iproute2");
     let child = Command::new(&ip)

@@ -251,7 +251,7 @@ fn what_comes_by_a_reload() {
     world
         .service
         .reload(world.listen, &format!("{config}ratio = 0.0\n"));
-    world.service.wait_for("seeded enough", 1);
+    world.service.wait_for("it has reached its goal", 1);
     let output = world.service.process.output();
     assert_eq!(output.matches("it starts anew").count(), 1, "{output}");
     assert_eq!(output.matches("stopped: ").count(), 1, "{output}");

@@ -30,8 +30,8 @@ with --overwrite it goes on with it, and gives it its name when it is complete.
 
 Several torrents are downloaded at the same time, and what fails of one holds up
 no other: that is said at once, and the exit code is that of the worst. The
-options hold for each of them, the limits for all together; --file and --rename
-go with one torrent.
+options hold for each of them, the limits for all together, and all have to fit
+into --memory; --file and --rename go with one torrent.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
@@ -76,7 +76,7 @@ Options:
                        the networks here
       --dht HOW        on: peers are looked for in the distributed hash table,
                        as for seed; read-only: others are not answered there;
-                       off: they are not (default: on)
+                       off: the table is not used (default: on)
       --dht-node HOST:PORT
                        a node of it to begin with, as for seed
       --public-address HOST[:PORT]

@@ -75,7 +75,8 @@ Options:
                        alone that --listen names; off: not (default: on)
       --dht HOW        on: public torrents are looked for and announced in the
                        distributed hash table, by UDP, and others are answered;
-                       read-only: others are not; off: not (default: on)
+                       read-only: others are not; off: it is not used
+                       (default: on)
       --dht-node HOST:PORT
                        a node of it to begin with; repeat it for several
                        (default: those that it knew or peers name, then a few

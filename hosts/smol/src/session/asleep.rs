@@ -38,7 +38,7 @@ impl Library {
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &DormantTorrent| {
             torrents.signals.go_on()?;
-            let watched = |folder: &Path| self.config.watch.iter().any(|watch| watch == folder);
+            let watched = |folder: &Path| self.watches.iter().any(|watch| watch.folder == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 return Ok(None);
             }
@@ -198,6 +198,7 @@ impl Library {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
             return engine.sleep(id);
         }
+        let info_hash = source.content.metainfo().info_hash;
         let number = torrents.wake(engine, source, id);
         let folder = path.parent().map(Path::to_owned);
         let item = Item {
@@ -209,6 +210,7 @@ impl Library {
         let mut managed =
             LibraryItem::new(item, folder, Some(waking.mark), ItemStage::Running(number));
         managed.in_doubt = false;
+        managed.info_hash = Some(info_hash);
         self.items.push(managed);
         tell(engine, id, waking.peers);
         self.put_away(torrents, engine);
@@ -348,9 +350,9 @@ impl Library {
     /// Forgets what is asleep and in a folder that is watched no longer.
     pub(super) fn forget_unwatched(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let mut slots = Vec::new();
-        let watch = &self.config.watch;
+        let watches = &self.watches;
         let unwatched = torrents.catalogue.borrow().each(|slot, sleeper| {
-            let watched = |folder: &Path| watch.iter().any(|watch| watch == folder);
+            let watched = |folder: &Path| watches.iter().any(|watch| watch.folder == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 slots.push((slot, sleeper.info_hash()));
             }

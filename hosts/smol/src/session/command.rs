@@ -49,7 +49,7 @@ pub enum Command {
 pub enum Which {
     /// Everything.
     All,
-    /// The torrent with this info-hash, awake or asleep.
+    /// The torrent with this info-hash, if it is awake.
     Torrent(InfoHash),
     /// What was added so, whatever its goal is now.
     Item(Box<Item>),

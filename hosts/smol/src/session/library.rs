@@ -173,7 +173,10 @@ impl Library {
     ) {
         self.next_poll = now + POLL;
         let items = &self.items;
-        let wanted = |given: &Path| items.iter().any(|i| i.item.path == given);
+        let wanted = |given: &Path| {
+            let its = |i: &LibraryItem| i.item.path == given && i.stage != ItemStage::Paused;
+            items.iter().any(its)
+        };
         torrents.unknown.keep(engine, wanted);
         self.mind_rates(engine);
         self.put_away(torrents, engine);
@@ -430,6 +433,17 @@ impl Library {
                 None
             }
             Err(trouble) => {
+                // What came by a magnet link and cannot begin is not looked for any more.
+                if let Some(id) = managed.info_hash.and_then(|hash| engine.node.find(hash))
+                    && !engine.node.is_asleep(id)
+                    && !torrents
+                        .managed
+                        .iter()
+                        .any(|torrent| torrent.is_known_as(id))
+                {
+                    let now = engine.now();
+                    engine.node.remove(now, id);
+                }
                 wait(managed, trouble, &torrents.notices);
                 None
             }
@@ -463,6 +477,8 @@ impl Library {
             waits && done.iter().any(|(given, _)| *given == managed.item.path)
         };
         for managed in self.items.iter_mut().filter(its) {
+            let hash = done.iter().find(|(given, _)| *given == managed.item.path);
+            managed.info_hash = hash.map(|(_, info_hash)| *info_hash);
             managed.stage = ItemStage::Ready;
         }
     }
@@ -485,7 +501,11 @@ impl Library {
             if let Some(managed) = self.items.iter_mut().find(running) {
                 if code.is_none() {
                     let path = managed.item.path.display().to_string();
-                    log::warn!(target: EVENT, "{}: seeded enough", mask_urls(&path));
+                    log::warn!(target: EVENT, "{}: it has reached its goal", mask_urls(&path));
+                }
+                let torrent = torrents.managed.iter().find(|t| t.number() == number);
+                if let Some(torrent) = torrent.filter(|_| code.is_some()) {
+                    torrent.say_unfinished(engine);
                 }
                 stop(torrents, engine, managed);
                 managed.stage = ItemStage::Ended(code.unwrap_or(0));

@@ -33,8 +33,8 @@ impl Numbers {
     /// A line for people; bytes per second go up and down.
     pub(crate) fn line(&self, (up, down): (u64, u64)) -> String {
         match self.download {
-            _ if self.unknown.is_some() => self.unknown.clone().unwrap_or_default(),
             Some(progress) if self.checking == 0 => fetching(self, progress, down, up),
+            _ if self.unknown.is_some() => self.unknown.clone().unwrap_or_default(),
             _ => describe(self, up),
         }
     }

@@ -135,6 +135,8 @@ impl Library {
             managed.stage = ItemStage::Paused;
             torrents.notices.tell(Notice::Paused(&managed.item.path));
         });
+        // Links whose metadata is fetched are let go of at once, too.
+        self.next_poll = Instant::now();
     }
 
     fn resume(&mut self, torrents: &mut Torrents, which: &Which) {

@@ -226,8 +226,12 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         if stats.is_some() && torrent.is_downloading() {
             let wanted = torrent.wanted_len();
             let left = torrent.left(engine);
-            numbers.download = Some((wanted.saturating_sub(left), wanted));
-            numbers.stuck = torrent.stuck().map(str::to_owned);
+            // Of several it is said what they lack if none of them goes on.
+            let stuck = torrent.stuck().map(str::to_owned);
+            let first = numbers.download.is_none();
+            numbers.stuck = stuck.filter(|_| first || numbers.stuck.is_some());
+            let (here, all) = numbers.download.unwrap_or((0, 0));
+            numbers.download = Some((here + wanted.saturating_sub(left), all + wanted));
         }
         let uploaded = stats.map_or(0, |stats| stats.uploaded);
         numbers.uploaded = numbers.uploaded.saturating_add(uploaded);

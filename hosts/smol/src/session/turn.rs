@@ -237,7 +237,9 @@ impl Session {
                 torrent.save(engine, &self.torrents.state);
             }
         }
-        let unknown = self.torrents.unknown.say(engine, self.library.is_service);
+        if self.library.is_service {
+            self.torrents.unknown.say(engine, true);
+        }
         let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
         if self.manager.is_there() && now >= self.next_word {
@@ -251,7 +253,7 @@ impl Session {
         if let Some(interval) = self.numbers.filter(|_| now >= self.next_numbers) {
             self.next_numbers = now + interval;
             let numbers = Numbers {
-                unknown,
+                unknown: self.torrents.unknown.say(engine, false),
                 reachable,
                 ..numbers(engine, torrents)
             };

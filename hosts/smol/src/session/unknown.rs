@@ -237,13 +237,19 @@ impl Unknowns {
         let now = Instant::now();
         let mut line = None;
         for unknown in &mut self.all {
+            if is_service && now < unknown.say_at {
+                continue;
+            }
             let Some(stats) = engine.node.metadata(unknown.id) else {
                 continue;
             };
             let told = format!("{}: {}", unknown.name, waits_for(&stats));
-            if is_service && told != unknown.said && now >= unknown.say_at {
-                log::info!("{told}");
-                (unknown.said, unknown.say_at) = (told.clone(), now + SAY);
+            if is_service {
+                unknown.say_at = now + SAY;
+                if told != unknown.said {
+                    log::info!("{told}");
+                    unknown.said.clone_from(&told);
+                }
             }
             line = line.or(Some(told));
         }

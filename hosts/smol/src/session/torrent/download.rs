@@ -70,10 +70,18 @@ impl ManagedTorrent {
         }
     }
 
-    /// Seeds it for another time from now on, or calls others.
+    /// Seeds it for another time from now on, or calls others. Which files are wanted stays, as the link in a `.magnet` file
+    /// said it.
     pub(crate) fn set_goal(&mut self, goal: &Fetch) {
         if let Some(download) = &mut self.download {
-            download.goal = goal.clone();
+            if download.goal.peers != goal.peers {
+                download.told = None;
+            }
+            let only = std::mem::take(&mut download.goal.only);
+            download.goal = Fetch {
+                only,
+                ..goal.clone()
+            };
         }
     }
 

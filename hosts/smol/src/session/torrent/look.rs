@@ -172,8 +172,9 @@ impl ManagedTorrent {
     /// Says once how many pieces were found to be bad since the last look.
     pub(super) fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
         let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
-        if have < self.said {
-            self.say_what_is_missing(engine, id);
+        match have < self.said {
+            true => self.say_what_is_missing(engine, id),
+            false => self.said = have,
         }
     }
 
@@ -187,7 +188,8 @@ impl ManagedTorrent {
         unchanged: bool,
     ) {
         engine.forget_files(&self.content);
-        if self.is_away() {
+        let was_away = self.is_away();
+        if was_away {
             log::warn!(target: EVENT, "{}: its files are back", self.name());
         }
         if unchanged {
@@ -201,7 +203,7 @@ impl ManagedTorrent {
                 .present
                 .as_deref()
                 .map_or(Have::Unverified, Have::Presumed);
-            if self.is_away() {
+            if was_away {
                 engine.tell(Event::Restored(id, have));
                 engine.tell(Event::Recheck(id));
             } else {
@@ -210,6 +212,10 @@ impl ManagedTorrent {
             self.fingerprint = look.fingerprint;
         }
         self.serve(id);
-        self.say_what_is_missing(engine, id);
+        match was_away {
+            true => self.say_what_is_missing(engine, id),
+            // What was found counts once it is verified.
+            false => self.look_for_damage(engine, id),
+        }
     }
 }
