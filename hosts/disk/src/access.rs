@@ -1,4 +1,4 @@
-//! Who else may read and write the files and folders that we make.
+//! Permissions and group of the files and folders that everseed makes.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -6,21 +6,22 @@ use std::path::Path;
 use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, fstat};
 use rustix::io::Errno;
 
-/// What is made gets this, and nothing that was there before does.
+/// Permissions and group for what everseed makes. Files and folders that were there before keep theirs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Access {
-    /// Permissions that are taken away; otherwise those of the process.
+    /// Permissions that are taken away (a umask). `None`: the umask of the process.
     pub umask: Option<u32>,
-    /// The number of the group; otherwise what the system gives.
+    /// The number of the group. `None`: the group that the system gives.
     pub group: Option<u32>,
 }
 
-/// What a file and a folder have before anything is taken away.
+/// Permissions of a file and of a folder before the umask is taken away.
 pub(crate) const FILE: u32 = 0o666;
 pub(crate) const FOLDER: u32 = 0o777;
 
 impl Access {
-    /// Gives it to what was made a moment ago. A file system that knows no owners, like FAT, has its own for all.
+    /// Sets permissions and group of a file or folder that was just made. FAT and other file systems without owners
+    /// have one owner for all files: there this does nothing.
     pub(crate) fn give(self, made: &OwnedFd, mode: u32) -> Result<(), Errno> {
         let ignored = |error| match error {
             Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => Ok(()),
@@ -30,7 +31,7 @@ impl Access {
             fchown(made, None, Some(Gid::from_raw(group))).or_else(ignored)?;
         }
         if let Some(umask) = self.umask {
-            // A folder of a group hands its group on by a bit that stays.
+            // The set-group-ID bit makes what is created in the folder belong to the folder's group.
             let kept =
                 Mode::from_raw_mode(fstat(made)?.st_mode) & (Mode::SUID | Mode::SGID | Mode::SVTX);
             let mode = Mode::from_raw_mode(mode & !umask) | kept;
@@ -39,7 +40,7 @@ impl Access {
         Ok(())
     }
 
-    /// Makes a folder that the owner named, and those on its way.
+    /// Makes a folder that the owner named, and its missing parents.
     pub(crate) fn make_folder(self, folder: &Path) -> std::io::Result<()> {
         let missing = folder.ancestors();
         let missing = missing.take_while(|f| !f.as_os_str().is_empty() && !f.exists());

@@ -1,10 +1,10 @@
-//! Opening what lies beneath a folder that the owner named, without ever leaving it.
+//! Opening files beneath a folder that the owner named, without ever leaving it.
 //!
-//! Invariant: what is opened here lies beneath the given folder, however it is reached: a symbolic link that
-//! leads to another place in the folder is followed, one that leads out of it is [`OpenFailure::Leaves`], unless
-//! the owner said [`Links::Follow`]. Files are regular ones, and what was opened is what is used: nothing is
-//! looked at by its path first. Names were made safe when the torrent was parsed; this holds even if
-//! somebody plants links in the folder while we run.
+//! Invariant: what is opened here lies beneath the named folder. A symbolic link to another place in the folder is
+//! followed; one that leads out of it is [`OpenFailure::Leaves`], unless the owner said [`Links::Follow`]. Only
+//! regular files are opened, and each check is made on the opened file, not on its path beforehand. Names were made
+//! safe when the torrent was parsed; this module holds even if somebody plants links in the folder while everseed
+//! runs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,21 +20,21 @@ use crate::error::ReadError;
 /// Which symbolic links are followed beneath a folder that the owner named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Links {
-    /// Those that stay beneath it.
+    /// Links that stay beneath the folder.
     #[default]
     Beneath,
-    /// All, wherever they lead: the owner says that nobody else makes any.
+    /// All links, wherever they lead. The owner vouches that nobody else makes links there.
     Follow,
 }
 
-/// The path without links of something in `folder`, which has to stay beneath it.
+/// The link-free path of something in `folder` that has to stay beneath it.
 pub fn resolve(folder: &Path, path: &Path, links: Links) -> Result<PathBuf, ReadError> {
     let root = Root { folder, links };
     let relative = path.strip_prefix(folder).unwrap_or(path);
     let failed = |failure| ReadError::open(path.to_owned(), failure);
     let there = root.open(relative, OFlags::PATH);
     let there = there.map_err(|error| failed(error.into()))?;
-    // What was opened says where it is, unless there is no /proc.
+    // /proc names the file that was opened; without /proc the path is resolved once more.
     let link = format!("/proc/self/fd/{}", there.as_raw_fd());
     let real = std::fs::read_link(link).or_else(|_| std::fs::canonicalize(path));
     real.map_err(|error| ReadError::Io {
@@ -53,18 +53,18 @@ pub(crate) struct Root<'a> {
 /// Why a file was not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OpenFailure {
-    /// It or a folder on its way does not exist.
+    /// The file, or a folder on its way, does not exist.
     Missing,
-    /// It is a folder or a device, or a folder on its way is no folder.
+    /// A folder or a device stands there, or a folder on the way is not a folder.
     NotAFile,
     /// A link on the way leads out of the folder.
     Leaves,
-    /// The operating system said something else.
+    /// Another error of the operating system.
     Os(Errno),
 }
 
 impl OpenFailure {
-    /// Whether there is no such file, or cannot be as the file system refuses its name.
+    /// Whether the file does not exist, or cannot exist because the file system refuses its name.
     pub(crate) fn is_no_such_name(self) -> bool {
         let refused = [Errno::INVAL, Errno::ILSEQ, Errno::NAMETOOLONG];
         match self {
@@ -76,7 +76,7 @@ impl OpenFailure {
 }
 
 impl<'a> Root<'a> {
-    /// A folder beneath which only such links are followed as stay there.
+    /// A folder beneath which only links that stay there are followed.
     #[cfg(test)]
     pub(crate) fn new(folder: &'a Path) -> Root<'a> {
         let links = Links::Beneath;
@@ -90,23 +90,23 @@ impl<'a> Root<'a> {
         regular(self.open(path, flags)?)
     }
 
-    /// Opens a file that is there for reading and writing.
+    /// Opens an existing file for reading and writing.
     pub(crate) fn open_to_write(self, path: &Path) -> Result<(OwnedFd, Stat), OpenFailure> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
         regular(self.open(path, flags)?)
     }
 
-    /// What `path` is, without opening it for reading.
+    /// The metadata of a regular file, which is not opened for reading.
     pub(crate) fn stat_file(self, path: &Path) -> Result<Stat, OpenFailure> {
         self.find_file(path).map(|(_, stat)| stat)
     }
 
-    /// The same, and the file itself, which can be asked for more.
+    /// The metadata of a regular file, and a handle to it (`O_PATH`) for further questions.
     pub(crate) fn find_file(self, path: &Path) -> Result<(OwnedFd, Stat), OpenFailure> {
         regular(self.open(path, OFlags::PATH)?)
     }
 
-    /// Whether there is something of this name to the letter: some file systems open what differs in case.
+    /// Whether an entry has exactly this name. Some file systems also open names that differ in case.
     pub(crate) fn has_name(self, path: &Path) -> bool {
         let folder = path.parent().unwrap_or(Path::new(""));
         let (Ok(folder), Some(name)) = (self.open_folder(folder), path.file_name()) else {
@@ -117,18 +117,17 @@ impl<'a> Root<'a> {
         names.any(|one| one.file_name().to_bytes() == name.as_encoded_bytes())
     }
 
-    /// What is at `path`, whatever it is.
+    /// The metadata of whatever is at `path`.
     pub(crate) fn stat(self, path: &Path) -> Result<Stat, OpenFailure> {
         Ok(rustix::fs::fstat(self.open(path, OFlags::PATH)?)?)
     }
 
-    /// Opens a folder, to see what is in it; the folder itself if `path` is empty.
+    /// Opens a folder to list it; an empty `path` opens the root folder itself.
     pub(crate) fn open_folder(self, path: &Path) -> Result<OwnedFd, OpenFailure> {
         Ok(self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
     }
 
-    /// Makes the folder `path` and those on its way, as far as they are missing. The folder that the
-    /// owner named has to be there.
+    /// Makes the folder `path` and its missing parents. The folder that the owner named has to be there already.
     pub(crate) fn make_folder(self, path: &Path, access: Access) -> Result<OwnedFd, OpenFailure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.open(path, flags) {
@@ -150,7 +149,7 @@ impl<'a> Root<'a> {
                             access.give(&self.open(&way, look)?, access::FOLDER)?;
                             self.open(&way, flags)?
                         }
-                        // There is a link that leads nowhere, or somebody was faster.
+                        // Either a dangling link has this name, or somebody else made the folder first.
                         Err(Errno::EXIST) => self.open(&way, flags)?,
                         Err(error) => return Err(error.into()),
                     }
@@ -161,7 +160,7 @@ impl<'a> Root<'a> {
         Ok(here)
     }
 
-    /// Makes the file `name` in `folder`, which is open. There must be nothing of that name, not even a link.
+    /// Makes the file `name` in the open `folder`. Nothing may have that name yet, not even a link.
     pub(crate) fn make_file(folder: &OwnedFd, name: &OsStr) -> Result<(OwnedFd, Stat), Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o666);
@@ -186,8 +185,8 @@ impl<'a> Root<'a> {
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve) {
-            // Kernels before 5.6 lack the call, and some sandboxes refuse what they do not know. It takes
-            // each link that begins with / for one that leaves, and gives up if anything is renamed meanwhile.
+            // Kernels before 5.6 lack `openat2`, and some sandboxes refuse unknown calls. It also refuses every link
+            // that begins with `/`, and gives up when something is renamed meanwhile.
             Err(Errno::NOSYS | Errno::PERM | Errno::XDEV | Errno::AGAIN) => {
                 self.open_by_hand(folder.as_fd(), path, flags)
             }
@@ -195,8 +194,8 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// The same by hand: one name at a time, and none of them a link. Links are read, and their
-    /// names taken in turn; `..` goes back to a folder that is open, and never above the first.
+    /// The same without `openat2`: opens one name after another and never follows a link. The names in a link are
+    /// taken in turn; `..` goes back to an open folder, and never above the root.
     fn open_by_hand(
         self,
         folder: BorrowedFd<'_>,
@@ -231,7 +230,7 @@ impl<'a> Root<'a> {
                         push_names(&mut names, &target);
                     }
                 }
-                // If it is a link by now, this does not follow it.
+                // If the name became a link meanwhile, it is not followed.
                 _ if is_last => {
                     return rustix::fs::openat(at, &name, flags | OFlags::NOFOLLOW, Mode::empty());
                 }
@@ -243,7 +242,7 @@ impl<'a> Root<'a> {
         rustix::fs::openat(at, ".", flags, Mode::empty())
     }
 
-    /// Where in the folder a whole path leads, by its letters alone.
+    /// The part of an absolute path that lies beneath the folder, judged by its text alone.
     fn within(self, target: &Path) -> Option<&Path> {
         let named = std::path::absolute(self.folder).ok();
         let real = || std::fs::canonicalize(self.folder).ok();
@@ -252,7 +251,7 @@ impl<'a> Root<'a> {
     }
 }
 
-/// The names of a path, the first of them last.
+/// Pushes the names of a path in reverse order, so that the first one is popped first.
 fn push_names(names: &mut Vec<OsString>, path: &Path) {
     let parts = path.components().rev().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -270,7 +269,7 @@ fn regular(file: OwnedFd) -> Result<(OwnedFd, Stat), OpenFailure> {
     Ok((file, stat))
 }
 
-/// As many links on the way to one file as Linux follows.
+/// The number of links on the way to one file at which Linux gives up.
 const MOST_LINKS: u32 = 40;
 
 impl From<Errno> for OpenFailure {
@@ -278,7 +277,7 @@ impl From<Errno> for OpenFailure {
         match error {
             Errno::NOENT => OpenFailure::Missing,
             Errno::XDEV => OpenFailure::Leaves,
-            // NXIO: a FIFO or socket.
+            // ENXIO: a FIFO or socket.
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO => OpenFailure::NotAFile,
             other => OpenFailure::Os(other),
         }

@@ -1,8 +1,8 @@
 //! A bounded number of open files, shared by all torrents.
 //!
-//! Invariant: at most `limit` entries; the one that was used longest ago makes room. An entry knows
-//! which range of which torrent its file holds, so that serving a block from an open file asks
-//! neither the torrent file nor the index on disk.
+//! Invariant: at most `limit` entries; the least recently used one makes room. An entry knows which range of which
+//! torrent its file holds. So a block of an open file is served without a look at the torrent file or the index on
+//! disk.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,27 +10,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Stat;
 
-/// Open files of all torrents, the least recently used ones closed first.
+/// A cache of open files of all torrents. The least recently used file is closed first.
 ///
-/// Shared by reference between the thread that serves and the one that reads cold disks. Its locks are
-/// held for a search among a few entries, never during a system call that may wait. Closing may wait, as a network file
-/// system flushes: who only looks for a file, or forgets it, closes none, not even one that another thread
-/// takes out meanwhile.
+/// The serving thread and the storage thread share it by reference. Its locks are held while a few entries are
+/// searched, never during a system call that may wait. Closing may wait, because a network file system flushes. So
+/// looking a file up and forgetting it close nothing, not even a file that another thread takes out meanwhile.
 #[derive(Debug)]
 pub struct FileCache {
     entries: Mutex<Vec<Entry>>,
-    /// Files that are no entries any more and not closed yet.
+    /// Files that have no entry any more and are not closed yet.
     forgotten: Mutex<Vec<Arc<Source>>>,
     limit: usize,
     sequential: bool,
     fresh: bool,
     clock: AtomicU64,
-    /// What the clock was when files that nobody uses were looked for.
+    /// The cache's clock when unused files were last closed.
     looked_at: AtomicU64,
 }
 
 impl FileCache {
-    /// At most `limit` files open at a time, at least one. 16 serve a small machine well.
+    /// Keeps at most `limit` files open, at least one. 16 serve a small machine well.
     pub fn new(limit: usize) -> FileCache {
         let limit = limit.max(1);
         FileCache {
@@ -44,8 +43,8 @@ impl FileCache {
         }
     }
 
-    /// For reading from start to end: the kernel is told to read further ahead.
-    /// With `fresh`, as [`fresh`](Self::fresh) does.
+    /// A cache for reading from start to end: the kernel is told to read further ahead. `fresh` is as in
+    /// [`fresh`](Self::fresh).
     pub(crate) fn sequential(limit: usize, fresh: bool) -> FileCache {
         FileCache {
             sequential: true,
@@ -54,8 +53,7 @@ impl FileCache {
         }
     }
 
-    /// For reading what is on the disk: what the kernel holds in memory of a file is dropped when it is
-    /// opened, apart from what is still to be written.
+    /// A cache for reading what is on the disk. When a file is opened, the kernel drops its clean pages of that file.
     pub(crate) fn fresh(limit: usize) -> FileCache {
         FileCache {
             fresh: true,
@@ -81,7 +79,7 @@ impl FileCache {
         Some(entry.part.clone())
     }
 
-    /// Keeps a file open, closing the one that was used longest ago if there are too many.
+    /// Keeps a file open. If there are too many, the least recently used one is closed.
     pub(crate) fn insert(&self, content: ContentId, part: Part) {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         let entry = Entry {
@@ -101,25 +99,25 @@ impl FileCache {
         self.close_forgotten();
     }
 
-    /// Finds the files of one content no longer; [`close_forgotten`](Self::close_forgotten) closes them.
+    /// Removes the files of one content from the cache; [`close_forgotten`](Self::close_forgotten) closes them.
     pub(crate) fn forget(&self, content: ContentId) {
         let mut entries = self.lock();
         let gone = entries.extract_if(.., |entry| entry.content == content);
         self.forgotten().extend(gone.map(|entry| entry.part.source));
     }
 
-    /// Closes what was forgotten and nobody is reading at the moment. Closing may wait.
+    /// Closes forgotten files that nobody is reading. Closing may wait.
     pub fn close_forgotten(&self) {
         let mut forgotten = self.forgotten();
-        // Nobody finds it any more, so nobody else will have it once nobody has.
+        // Only this list and present readers hold such a file; without readers it is free.
         let free = |source: &mut Arc<Source>| Arc::strong_count(source) == 1;
         let free: Vec<_> = forgotten.extract_if(.., free).collect();
         drop(forgotten);
         drop(free);
     }
 
-    /// Closes files that were not used since the last call, so that an idle disk can sleep and be ejected.
-    /// Closing may wait.
+    /// Closes files that were not used since the last call, so that an idle disk can sleep and be ejected. Closing
+    /// may wait.
     pub fn close_unused(&self) {
         let mut entries = self.lock();
         let now = self.clock.load(Ordering::Relaxed);
@@ -147,7 +145,7 @@ impl FileCache {
     }
 }
 
-/// Tells the contents of one process apart. Never given twice.
+/// A number for each content of this process, never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ContentId(u64);
 
@@ -158,7 +156,7 @@ impl ContentId {
     }
 }
 
-/// A file's place in a torrent's content: `start <= offset < end`.
+/// One file's range in a torrent's content: `start <= offset < end`.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) start: u64,
@@ -166,16 +164,16 @@ pub(crate) struct Part {
     pub(crate) source: Arc<Source>,
 }
 
-/// Where the bytes of a part come from.
+/// The source of a part's bytes.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A padding file, which is not on disk (BEP 47).
+    /// A padding file: zeros that are not on disk (BEP 47).
     Zeros,
     File {
         fd: OwnedFd,
-        /// Whether the file system answered that it cannot read without waiting.
+        /// Whether the file system said that it cannot read without waiting.
         waits: AtomicBool,
-        /// When it was opened; `None` while we write to it ourselves.
+        /// The file's stamp when it was opened; `None` while we write to it ourselves.
         stamp: Option<Stamp>,
     },
 }
@@ -191,8 +189,8 @@ impl Source {
     }
 }
 
-/// What changes when a file is written to: its size and times. Whoever writes may set the time of its
-/// content back afterwards, but not that of its inode.
+/// The metadata that changes with every write: size and times. A writer can set the content's time back, but not the
+/// inode's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
     size: i64,
@@ -215,7 +213,7 @@ impl Stamp {
         }
     }
 
-    /// Whether the file is still as it was. One that cannot be asked is not.
+    /// Whether the file still has this stamp. If its metadata cannot be read, it counts as changed.
     pub(crate) fn is_of(self, fd: &OwnedFd) -> bool {
         rustix::fs::fstat(fd).is_ok_and(|stat| Stamp::of(&stat) == self)
     }

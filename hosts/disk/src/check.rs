@@ -1,4 +1,4 @@
-//! Whether the files hold what the torrent says: piece hashes, and fingerprints that save hashing.
+//! Checks of a torrent's files: piece hashes, and fingerprints that save hashing.
 
 use std::fs::File;
 use std::io;
@@ -18,12 +18,11 @@ use crate::fault::{Extent, Unread};
 use crate::find;
 use crate::hash::Fast;
 
-/// Bytes to read at a time while checking: long enough that system calls do not show, short enough
-/// to stay in a CPU's cache between reading and hashing.
+/// Bytes that a check reads at a time. System calls are few at this size, and a chunk stays in the CPU's cache
+/// between reading and hashing.
 pub const CHUNK: usize = 128 * 1024;
 
-/// Whether a piece has the hash that the torrent says. Data that is missing or too short is `false`,
-/// not an error.
+/// Whether a piece has the hash that the torrent says. Missing or too short data gives `false`, not an error.
 ///
 /// `scratch` must not be empty; [`CHUNK`] bytes serve well.
 pub fn verify_piece(
@@ -43,35 +42,35 @@ pub fn verify_piece(
     ))
 }
 
-/// The hash of a piece that is being written, as far as its bytes came one after another from its
-/// start on: they need not be read back to verify it.
+/// The hash of the beginning of a piece that is being written. Bytes that arrive in order are hashed at once and need
+/// not be read back.
 #[derive(Clone, Debug, Default)]
 pub struct Begun {
     sha1: Fast,
-    /// Bytes that were hashed.
+    /// Number of bytes that were hashed.
     len: u64,
 }
 
 impl Begun {
-    /// Bytes of the piece that were hashed.
+    /// The number of bytes of the piece that were hashed.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing was hashed.
+    /// Whether no byte was hashed yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Hashes the bytes that follow.
+    /// Hashes the bytes that follow those hashed so far.
     pub fn update(&mut self, bytes: &[u8]) {
         self.sha1.update(bytes);
         self.len += bytes.len() as u64;
     }
 }
 
-/// As [`verify_piece`], but reads only what was not hashed as it was written. While the content is written
-/// to, data that is missing is an error: whoever sent it is not to blame.
+/// Verifies a piece as [`verify_piece`] does, but reads only what was not hashed while it was written. While content
+/// is written, missing data is an error: the peers that sent the piece are not to blame.
 pub fn finish_piece(
     content: &Content,
     files: &FileCache,
@@ -83,18 +82,18 @@ pub fn finish_piece(
     verify(content, files, hash, piece, begun, scratch)
 }
 
-/// Checks every piece and answers with a bit for each (in the order of [`bits`]), or `None` if
-/// `progress` broke off.
+/// Checks every piece. Returns one bit for each (in the order of [`bits`]), or `None` if `progress` stopped the
+/// check.
 ///
-/// `progress` is told after each piece how many bytes were checked so far. A piece that cannot be read is
-/// none that is good, and `unread` is told; an error is what concerns all of the content, or that none of
-/// it can be read.
+/// After each piece `progress` gets the number of bytes checked so far. A piece that cannot be read counts as bad,
+/// and is given to `unread`. An error means that it concerns the whole content, or that none of the content can be
+/// read.
 ///
-/// The files are opened apart from those that are served. What a download has not written yet is a hole in
-/// its file, and is not read: an unfinished download is checked as fast as what is there. The rest of it is
-/// read from the disk, as what memory holds of a file may be what the disk did not take.
+/// The check opens files of its own, apart from those being served. What a download has not written yet is a hole in
+/// its file and is not read, so an unfinished download is checked quickly. The rest is read from the disk, because
+/// memory may hold writes that the disk did not take.
 ///
-/// Files of which nothing is good are then searched for elsewhere, see [`find::search`].
+/// Files without any good piece are then searched for elsewhere, see [`find::search`].
 pub fn check(
     content: &Content,
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
@@ -114,10 +113,10 @@ pub fn check(
     check.finish(content, &mut || progress(done).is_continue())
 }
 
-/// A check that is done piece by piece, so that something else can be done in between.
+/// A check that is done piece by piece, so that other work can be done in between.
 ///
-/// Call [`step`](Self::step) until nothing is [`left`](Self::left), always with the same content. While it is
-/// put off, [`pause`](Self::pause) leaves of it no more than its bits.
+/// Call [`step`](Self::step) until nothing is [`left`](Self::left), always with the same content. Between steps,
+/// [`pause`](Self::pause) frees everything except the bits of the good pieces.
 #[derive(Debug)]
 pub struct Check {
     good: Vec<u8>,
@@ -126,12 +125,12 @@ pub struct Check {
     failed: u32,
     zeros: Zeros,
     open: Option<(FileCache, File)>,
-    /// What the files were when it began.
+    /// The fingerprint of the files when the check began.
     fingerprint: Option<u64>,
 }
 
 impl Check {
-    /// From the first piece on.
+    /// Begins at the first piece.
     pub fn new(content: &Content) -> Check {
         Check {
             good: vec![0; content.geometry().bitfield_len() as usize],
@@ -144,7 +143,7 @@ impl Check {
         }
     }
 
-    /// From where a check of the same files was [kept](Self::keep), or from the first piece on.
+    /// Continues a check of the same files that was [kept](Self::keep), or begins at the first piece.
     pub fn resume(content: &Content) -> Check {
         let mut check = Check::new(content);
         check.fingerprint = fingerprint(content).ok();
@@ -160,7 +159,8 @@ impl Check {
         check
     }
 
-    /// Writes down how far it came, unless something could not be read, which is to be told anew.
+    /// Records the check's progress on disk. If something could not be read nothing is recorded, so that the next
+    /// check reports it again.
     pub fn keep(&self, content: &Content) -> io::Result<()> {
         match self.fingerprint.filter(|_| self.failed == 0) {
             Some(fingerprint) => Checkpoint {
@@ -173,7 +173,7 @@ impl Check {
         }
     }
 
-    /// Bytes that were checked.
+    /// Bytes that were checked so far.
     pub fn done(&self) -> u64 {
         self.done
     }
@@ -183,13 +183,13 @@ impl Check {
         content.geometry().total().saturating_sub(self.done)
     }
 
-    /// Closes its files.
+    /// Closes the check's files.
     pub fn pause(&mut self) {
         self.open = None;
     }
 
-    /// Searches elsewhere for files of which nothing is good, see [`find::search`]. Answers with a bit for each
-    /// piece, in the order of [`bits`], or `None` if `go_on`, which is asked between two looks, said no.
+    /// Searches elsewhere for files without any good piece, see [`find::search`]. Returns one bit for each piece in
+    /// the order of [`bits`], or `None` if `go_on`, which is asked again and again during the search, said no.
     pub fn finish(
         mut self,
         content: &Content,
@@ -221,7 +221,7 @@ impl Check {
         Ok((!stopped).then_some(self.good))
     }
 
-    /// Checks one piece, and says what of it could not be read. An error ends the check.
+    /// Checks one piece, and returns what could not be read of it. An error ends the check.
     ///
     /// `scratch` must not be empty; [`CHUNK`] bytes serve well.
     pub fn step(
@@ -267,7 +267,7 @@ impl Check {
             return Err(fault.error);
         }
         if fault.extent == Extent::Change {
-            // What is there now counts; whoever seeds it looks again in a moment.
+            // The changed file is opened anew, so that what is there now is checked. The seeder checks it again soon.
             content.close_files(files);
         }
         Ok(Some(fault))
@@ -281,7 +281,7 @@ fn is_hole(content: &Content, files: &FileCache, at: u64, len: u64) -> Result<bo
     }
 }
 
-/// The hash of so many zeros, which a torrent may well have.
+/// The hash of a piece of zeros, which a torrent may well have.
 #[derive(Debug, Default)]
 struct Zeros {
     known: Option<(u32, Digest)>,
@@ -308,11 +308,11 @@ impl Zeros {
     }
 }
 
-/// Whether at least one of the files is there. If none is, the disk is not mounted or the place is
-/// wrong, and the error names it: what was verified before says as much as ever.
+/// Fails if none of the files is there, and names the first one. Then the disk is not mounted or the folder is wrong,
+/// and what was verified before stays valid.
 pub fn reachable(content: &Content) -> Result<(), ReadError> {
     let path = content.root();
-    // Without the folder there is no need to ask for each of many files.
+    // Without the folder there is no need to look for each of many files.
     if path.symlink_metadata().is_err() && content.layout().placed.is_empty() {
         return Err(ReadError::Missing { path });
     }
@@ -331,7 +331,7 @@ pub fn reachable(content: &Content) -> Result<(), ReadError> {
     Err(link.unwrap_or(ReadError::Missing { path }))
 }
 
-/// The first file that is not read because a link leads out of the folder, and how many there are.
+/// The first file that is not read because a link leads out of the folder, and the number of such files.
 pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadError> {
     let mut first = None;
     let mut count = 0;
@@ -345,7 +345,7 @@ pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadErro
     Ok(first.map(|first| (first, count)))
 }
 
-/// Whether none of the files is there.
+/// Whether none of the files exists.
 pub fn is_nothing_there(content: &Content) -> bool {
     let mut entries = content.entries().into_iter().flatten().flatten();
     let is_there =
@@ -353,7 +353,7 @@ pub fn is_nothing_there(content: &Content) -> bool {
     !entries.any(|entry| is_there(&entry))
 }
 
-/// Pieces whose files reach far enough, without a look at their bytes; `None` is all of them.
+/// The pieces whose files are long enough to hold them; their bytes are not read. `None` means all pieces.
 pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
     let geometry = content.geometry();
     let mut bitfield: Option<Vec<u8>> = None;
@@ -361,7 +361,7 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         match content.probe(&entry) {
             Ok(()) => continue,
-            // What cannot be looked at is not there either.
+            // A file that cannot be looked at counts as missing.
             Err(ReadError::Torrent { path, error }) => {
                 return Err(ReadError::Torrent { path, error });
             }
@@ -381,11 +381,11 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
     Ok(bitfield)
 }
 
-/// A digest of the files' sizes, times and inodes. As long as it stays the same, pieces that were
-/// verified once need no second look.
+/// A digest of the files' sizes, times and inodes. As long as it stays the same, verified pieces need no second
+/// check.
 ///
-/// The time of the inode is that of the last change of any kind, which nobody can set back. Numbers of inodes
-/// count where they stay: FAT and some network file systems number anew at each mount.
+/// The inode's time is the last change of any kind, and nobody can set it back. Inode numbers count only where they
+/// last: FAT and some network file systems number anew at each mount.
 pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
     let numbered = keeps_numbers(content);
     digest(content, |sha1, stat| {
@@ -398,8 +398,8 @@ pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
     })
 }
 
-/// The digest as version 0.1.0 made it, of sizes and times of content alone. What it stands for was
-/// verified, and may have been changed since with its time set back.
+/// The digest as version 0.1.0 made it, of sizes and content times alone. The pieces were verified then, but may have
+/// been changed since with the time set back.
 pub fn first_fingerprint(content: &Content) -> Result<u64, ReadError> {
     digest(content, |_, _| {})
 }
@@ -416,7 +416,7 @@ fn keeps_numbers(content: &Content) -> bool {
     NUMBERED.contains(&kind)
 }
 
-/// Of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, UBIFS, JFFS2, tmpfs and NFS.
+/// The magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, UBIFS, JFFS2, tmpfs and NFS.
 const NUMBERED: [u32; 9] = [
     0xef53,
     0x5846_5342,

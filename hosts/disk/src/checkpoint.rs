@@ -1,7 +1,7 @@
-//! How far a check came, so that a stop does not cost what was done: `HASH.check` beside the torrent's index.
+//! The progress of a check on disk, so that a stopped check can go on: `HASH.check` beside the torrent's index.
 //!
-//! Invariant: it counts as long as no file has changed since the check began, as their fingerprint says. What cannot
-//! be read is as if it were not there.
+//! Invariant: a checkpoint is valid as long as the files' fingerprint is what it was when the check began. One that
+//! cannot be read counts as missing.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::hash::Fast;
 use crate::regular::read_regular;
 use crate::replace::replace_soon;
 
-/// The pieces before `next` were checked; those of them that are good have a bit.
+/// The progress: all pieces before `next` were checked, and the good ones of them have a bit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) fingerprint: u64,

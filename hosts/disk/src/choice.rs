@@ -1,8 +1,8 @@
-//! Which files of a folder become part of a torrent.
+//! The owner's choice of which files of a folder become part of a torrent.
 //!
-//! A pattern fits a file or folder if it fits its name, or its path within the folder that is shared; what
-//! fits a folder holds for all that is in it. In a pattern `*` is any text, `?` any letter, `[a-z]` one of
-//! these letters and `[!a-z]` none of them.
+//! A pattern matches a file or folder by its name, or by its path within the shared folder. A matched folder stands
+//! for everything in it. In a pattern `*` is any text, `?` any letter, `[a-z]` one of these letters and `[!a-z]` none
+//! of them.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,20 +11,19 @@ use everseed_core::metainfo::MAX_PATH;
 
 use crate::walk::Skipped;
 
-/// What of a folder is taken.
+/// Patterns that choose files of a folder.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Choice {
-    /// If there are any, only what fits one of these patterns.
+    /// If there are any, only files that match one of these patterns are taken.
     pub include: Vec<String>,
-    /// Nothing that fits one of these patterns, whatever is included.
+    /// Files that match one of these patterns are never taken, not even if they are included.
     pub exclude: Vec<String>,
-    /// Also what [`is_unwanted`] names.
+    /// Also take the files that [`is_unwanted`] names.
     pub all: bool,
 }
 
 impl Choice {
-    /// Why a file or folder is left out. `path` is relative to the folder that is shared, and no folder
-    /// above it was left out.
+    /// Why a file or folder is left out. `path` is relative to the shared folder; no folder above it was left out.
     pub(crate) fn leaves_out(&self, path: &Path, folder: bool) -> Option<Skipped> {
         let name = path.file_name().unwrap_or_default();
         let Some(text) = path.to_str() else {
@@ -51,16 +50,15 @@ impl Choice {
     }
 }
 
-/// Whether a name is one that file managers, NAS systems and unfinished downloads leave in folders, and
-/// that nobody wants to have. Letters count in any case.
+/// Whether file managers, NAS systems or unfinished downloads leave files of this name in folders, which nobody wants
+/// to have. The case of letters does not count.
 pub fn is_unwanted(name: &OsStr, folder: bool) -> bool {
     let name = name.to_string_lossy().to_ascii_lowercase();
     let list = if folder { FOLDERS } else { FILES };
     list.iter().any(|pattern| fits(pattern, &name))
 }
 
-/// Files that nobody wants: of macOS, Windows, KDE, NFS and FUSE, office programs, and downloads that are
-/// not finished.
+/// Files of macOS, Windows, KDE, NFS and FUSE, of office programs, and unfinished downloads.
 const FILES: &[&str] = &[
     ".ds_store",
     "._*",
@@ -79,7 +77,7 @@ const FILES: &[&str] = &[
     "*.filepart",
 ];
 
-/// Folders that nobody wants: of Synology and QNAP, macOS, Windows, bins and file systems.
+/// Folders of Synology and QNAP, macOS, Windows, recycle bins and file systems.
 const FOLDERS: &[&str] = &[
     "@eadir",
     "#recycle",
@@ -96,13 +94,13 @@ const FOLDERS: &[&str] = &[
     "lost+found",
 ];
 
-/// Whether `text` fits a pattern, or is the same letter for letter.
+/// Whether `text` matches a pattern, or is the same letter for letter.
 pub fn fits(pattern: &str, text: &str) -> bool {
     if pattern == text {
         return true;
     }
     let (mut pattern, mut text) = (pattern, text);
-    // After the last star: the rest of the pattern, and of the text where that is tried next.
+    // After the last star: the rest of the pattern, and the rest of the text at which it is tried next.
     let mut star: Option<(&str, &str)> = None;
     loop {
         if let Some(rest) = pattern.strip_prefix('*') {
@@ -128,7 +126,7 @@ pub fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// What of a pattern is left after a letter that fits its beginning.
+/// The rest of a pattern after `letter`, if its beginning matches that letter.
 fn one(pattern: &str, letter: char) -> Option<&str> {
     let mut rest = pattern.chars();
     let first = rest.next()?;
@@ -147,7 +145,7 @@ fn one(pattern: &str, letter: char) -> Option<&str> {
     (first == letter).then_some(rest.as_str())
 }
 
-/// The letters in brackets, and what follows them. A `]` that stands first is a letter.
+/// The letters in brackets, and the text after them. A `]` that stands first is a letter.
 fn set(text: &str) -> Option<(&str, &str)> {
     let skipped = usize::from(text.starts_with(['!', '^']));
     let first = text.get(skipped..)?.chars().next()?.len_utf8();

@@ -1,8 +1,8 @@
-//! One torrent's files, as one range of bytes.
+//! A torrent's content: its files as one range of bytes.
 //!
-//! Invariants: every byte below [`Geometry::total`] belongs to exactly one file; RAM does not grow
-//! with the number of files; nothing outside the folder that the owner named is opened. What the bytes are worth
-//! is decided by [`check`](crate::check), and whom they go to by the node.
+//! Invariants: every byte below [`Geometry::total`] belongs to exactly one file; RAM does not grow with the number of
+//! files; nothing outside the folder that the owner named is opened. [`check`](crate::check) decides which pieces are
+//! good, and the node decides which peers get them.
 
 mod part;
 mod places;
@@ -36,66 +36,66 @@ use crate::searched::Searched;
 use crate::stream::Stream;
 use crate::unique::Renames;
 
-/// A torrent's files.
+/// A torrent's files on disk.
 ///
-/// Reading has two halves. The thread that serves calls [`read_cached`](Content::read_cached), which
-/// never waits for a disk and needs no allocation. What it could not answer is read by another thread
-/// with [`read`](Content::read) or [`warm`](Content::warm); both leave the file open in the shared
-/// [`FileCache`], so that the next `read_cached` finds it.
+/// Reading has two halves. The serving thread calls [`read_cached`](Content::read_cached), which never waits for a
+/// disk and allocates nothing. What that could not read, another thread reads with [`read`](Content::read) or
+/// [`warm`](Content::warm). Both leave the file open in the shared [`FileCache`], so that the next `read_cached`
+/// finds it.
 ///
-/// Files are opened when they are first read and looked at no sooner: content may be missing in part
-/// or whole.
+/// Files are opened when they are first read, and not looked at before: some or all of them may be missing.
 #[derive(Debug)]
 pub struct Content {
     id: ContentId,
     torrent: Box<Path>,
-    /// The one that the owner knows, if that is a copy.
+    /// The torrent file as the owner knows it, if `torrent_file` is a copy of it.
     original: Option<Box<Path>>,
-    /// The torrent file whose `info` was found to have the info-hash.
+    /// Device, inode and stamp of the torrent file whose `info` was found to have the info-hash.
     known: Mutex<Option<(u64, u64, Stamp)>>,
     name: Box<str>,
     metainfo: Metainfo,
-    /// Where it was found, or is to be laid.
+    /// The layout with which the content was found, or is to be written.
     layout: Layout,
-    /// Where it was moved to since.
+    /// The layout after the content was moved.
     moved: OnceLock<Layout>,
     index: Index,
     renames: Arc<Renames>,
     renamed: Renamed,
-    /// The other spellings under which files are looked for.
+    /// Other spellings of the torrent's names, under which its files are looked for.
     spellings: Vec<Spelling>,
-    /// A file that was made under another name, as the file system refused its own, with that; and how many.
+    /// The number of files that were made under another name because the file system refused theirs, and the first of
+    /// them.
     refused: Mutex<(u64, Option<Refused>)>,
-    /// Whether we write to its files ourselves.
+    /// Whether we write to the files ourselves.
     grows: AtomicBool,
-    /// The device that its folder has to be on to be written to, plus one; 0 is any.
+    /// The device number, plus one, on which the folder has to be for writing; 0 means any device.
     device: AtomicU64,
-    /// Its folder, open from before the first write on: the kernel tells each holder once of a write
-    /// that failed later, and whoever opens the folder afterwards not at all.
+    /// The content's folder, opened before the first write. The kernel reports a failed later write once to each
+    /// handle that was open then, and never to handles that are opened afterwards.
     held: Mutex<Option<File>>,
-    /// Where it is written down which files lie elsewhere than the torrent says.
+    /// The record of files that lie elsewhere than the torrent says.
     places: Box<Path>,
-    /// When files that are missing were last searched for.
+    /// The last search for missing files.
     searched: Mutex<Searched>,
-    /// Which files may be written; without it all of them.
+    /// The record of files that may be written; without it all may be.
     ours: Mutex<Option<Arc<Ours>>>,
-    /// Who else may read and write what is made.
+    /// Permissions and group of what is made.
     access: Mutex<Access>,
 }
 
-/// A path that a file system refused, and the one that was made instead.
+/// A path that a file system refused, and the path that was made instead.
 type Refused = (PathBuf, PathBuf);
 
 impl Content {
-    /// Finds the files of `torrent_file`, which was parsed as `metainfo`, in `data`.
+    /// Opens the content of `torrent_file`, which was parsed as `metainfo`, and looks for its files in `data`.
     ///
-    /// `data` is the folder that holds the torrent's file or folder, as in other clients. If that is
-    /// not there, `data` may also be the file or folder itself: a file for a torrent of one file, or a
-    /// folder of the torrent's name or with the torrent's first file in it. If nothing is there at
-    /// all, the files are expected in `data` and missing.
+    /// `data` is the folder that holds the torrent's file or folder, as in other clients. If that is not there,
+    /// `data` may be the file or folder itself: a file for a torrent of one file, or a folder that has the torrent's
+    /// name or holds the torrent's first file. If nothing is there at all, the files are expected in `data` and count
+    /// as missing.
     ///
-    /// For a torrent of more than a few files an index is written to `index_dir`, which must exist and
-    /// belong to this process alone, under the name `<info-hash>.index`.
+    /// A torrent of more than a few files gets an index, `<info-hash>.index` in `index_dir`. That folder must exist
+    /// and belong to this process alone.
     pub fn open(
         torrent_file: &Path,
         metainfo: &Metainfo,
@@ -108,7 +108,7 @@ impl Content {
         Content::with(torrent_file, metainfo, &names, layout, index_dir)
     }
 
-    /// The same for a known place: `content` is the file or folder itself, whatever its name.
+    /// Opens content in a known place: `content` is the file or folder itself, whatever its name.
     pub fn open_at(
         torrent_file: &Path,
         metainfo: &Metainfo,
@@ -120,53 +120,53 @@ impl Content {
         Content::with(torrent_file, metainfo, &names, layout, index_dir)
     }
 
-    /// Follows other links than those that stay beneath the folder that `open` was given.
+    /// Sets which links are followed; otherwise only those that stay beneath the folder that `open` was given.
     #[must_use]
     pub fn follow(mut self, links: Links) -> Content {
         self.layout.follow(links);
         self
     }
 
-    /// Links may lead to other places of this folder too, if the content lies in it.
+    /// Also follows links to other places of this folder, if the content lies in it.
     #[must_use]
     pub fn within(mut self, folder: &Path) -> Content {
         self.layout.keep_within(folder);
         self
     }
 
-    /// The torrent file that it was opened with is a copy of this one, which is the one to be told of.
+    /// Names the `original` of the torrent file, which was opened as a copy. Messages name the original.
     #[must_use]
     pub fn copied_from(mut self, original: &Path) -> Content {
         self.original = Some(original.into());
         self
     }
 
-    /// How the content is cut.
+    /// The content's length and how it is cut into pieces.
     pub fn geometry(&self) -> Geometry {
         self.metainfo.geometry
     }
 
-    /// The torrent file as its owner knows it, which may be another one by now.
+    /// The torrent file as its owner knows it. The file of that name may have been replaced since.
     pub fn torrent_file(&self) -> &Path {
         self.original.as_deref().unwrap_or(&self.torrent)
     }
 
-    /// The torrent file that is read.
+    /// The torrent file that is read: the owner's own, or our copy of it.
     pub fn read_torrent_file(&self) -> &Path {
         &self.torrent
     }
 
-    /// What the torrent calls its file or folder.
+    /// The torrent's name for its file or folder.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What was parsed of the torrent file.
+    /// The parsed torrent file.
     pub fn metainfo(&self) -> &Metainfo {
         &self.metainfo
     }
 
-    /// The content's file or folder.
+    /// The path of the content's file or folder.
     pub fn root(&self) -> PathBuf {
         self.layout().root()
     }
@@ -178,18 +178,19 @@ impl Content {
             .map_err(|error| self.torrent_error(error))
     }
 
-    /// How many files have another name than the torrent gives them, as they cannot have that, and the first of them.
+    /// The number of files that cannot have the name that the torrent gives them and got another, and the first of
+    /// these.
     pub fn renamed(&self) -> Option<(u64, &Path)> {
         let (count, first) = self.renamed.as_ref()?;
         Some((*count, first))
     }
 
-    /// Where a file lies.
+    /// The path of a file on disk.
     pub fn path_of(&self, entry: &Entry) -> PathBuf {
         self.layout().whole(&self.place_of(entry))
     }
 
-    /// Whether a file is there and long enough; its bytes are not looked at.
+    /// Checks that a file exists and is long enough; its bytes are not read.
     pub fn probe(&self, entry: &Entry) -> Result<(), ReadError> {
         if entry.kind != FileKind::Data {
             return Ok(());
@@ -205,12 +206,12 @@ impl Content {
         }
     }
 
-    /// Reads what can be had without waiting, into `bufs` one after another from `offset` on; answers
-    /// with the number of bytes. Fewer than there is room for means that the rest is cold (not in the
-    /// page cache, or in a file that is not open), or not there at all: [`read`](Content::read) tells.
+    /// Reads into `bufs`, one after another from `offset` on, what can be read without waiting. Returns the number of
+    /// bytes. If `bufs` are not full, the rest is cold (not in the page cache, or in a file that is not open) or
+    /// missing: [`read`](Content::read) tells which.
     ///
-    /// On a file system that cannot read without waiting the answer is always 0, so a caller makes
-    /// progress only if it also serves what the other thread has read.
+    /// On a file system that cannot read without waiting the answer is always 0. So a caller makes progress only if
+    /// it also serves what the other thread has read.
     pub fn read_cached(
         &self,
         files: &FileCache,
@@ -227,8 +228,8 @@ impl Content {
         self.read_cached_across(files, offset, bufs)
     }
 
-    /// How many bytes from `offset` on, at most `len`, [`send`](Content::send) can send without waiting,
-    /// as far as the ends of each 16 KiB tell: 0 if the file is not open or not what it was.
+    /// The number of bytes from `offset` on, at most `len`, that [`send`](Content::send) can send without waiting.
+    /// Only the end of each 16 KiB is tried. 0 if the file is not open or was changed.
     pub fn cached(&self, files: &FileCache, offset: u64, len: u64) -> u64 {
         let mut done = 0;
         while done < len
@@ -244,9 +245,9 @@ impl Content {
         done
     }
 
-    /// Has the kernel send `len` bytes from `offset` on past our memory; answers how many `socket` took
-    /// and what stopped it, `UnexpectedEof` if the file is not what [`cached`](Content::cached) saw a
-    /// moment ago. Where that was not asked before, it waits for the disk.
+    /// Has the kernel send `len` bytes from `offset` on past our memory. Returns how many bytes `socket` took and
+    /// what stopped it: `UnexpectedEof` if the file is not what [`cached`](Content::cached) saw a moment ago. Without
+    /// a call of `cached` before, it waits for the disk.
     pub fn send(
         &self,
         files: &FileCache,
@@ -270,9 +271,8 @@ impl Content {
         (done, Ok(()))
     }
 
-    /// Fills `buf` from `offset` on, waiting for the disk where it has to. A file that was changed since
-    /// it was opened is an error until [`close_files`](Content::close_files), as what was verified of it
-    /// may not be there any more.
+    /// Fills `buf` from `offset` on, and waits for the disk if need be. A file that was changed since it was opened
+    /// is an error until [`close_files`](Content::close_files), because what was verified may be gone.
     pub fn read(
         &self,
         files: &FileCache,
@@ -290,8 +290,7 @@ impl Content {
         Ok(())
     }
 
-    /// Whether these bytes are a hole of one file: zeros that were never written. Where that cannot be
-    /// told it is `false`.
+    /// Whether these bytes are a hole of one file: zeros that were never written. `false` if that is not known.
     pub(crate) fn is_hole(
         &self,
         files: &FileCache,
@@ -302,8 +301,8 @@ impl Content {
         Ok(part.is_hole(offset, len))
     }
 
-    /// Fills `buf` from the torrent file's raw `info`, from `offset` of it on, waiting for the disk
-    /// where it has to (BEP 9).
+    /// Fills `buf` from the torrent file's raw `info`, from `offset` of it on, and waits for the disk if need be (BEP
+    /// 9).
     pub fn read_info(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let torrent = self.open_torrent()?;
         let at = self.metainfo.info_range().start.saturating_add(offset);
@@ -312,8 +311,8 @@ impl Content {
             .map_err(|error| self.torrent_error(TorrentError::Io(error)))
     }
 
-    /// Fills `buf` from `offset` on as [`read`](Content::read) does, and has the kernel go on to `ahead` bytes from there.
-    /// If that fails, the answer says from which byte on, to the block.
+    /// Fills `buf` from `offset` on as [`read`](Content::read) does, and has the kernel read ahead up to `ahead`
+    /// bytes from `offset`. An error comes with the start of the first block that could not be read.
     pub fn warm(
         &self,
         files: &FileCache,
@@ -336,7 +335,7 @@ impl Content {
         Ok(())
     }
 
-    /// Has the next read of these bytes come from the disk, apart from what is still to be written.
+    /// Makes the next read of these bytes come from the disk: the kernel drops its clean pages of them.
     pub fn cool(&self, files: &FileCache, mut offset: u64, len: u64) -> Result<(), ReadError> {
         let end = offset + len;
         while offset < end {
@@ -350,8 +349,8 @@ impl Content {
         Ok(())
     }
 
-    /// Whether we write to the content's files ourselves, which is then no reason not to read them.
-    /// Close its files whenever that changes.
+    /// Says whether we write to the content's files ourselves; then a changed file is no error. Close the content's
+    /// files whenever that changes.
     pub fn grows(&self, grows: bool) {
         self.grows.store(grows, Ordering::Relaxed);
         if !grows {
@@ -359,20 +358,20 @@ impl Content {
         }
     }
 
-    /// Whether it is written.
+    /// Whether we write to the content's files ourselves.
     pub fn is_growing(&self) -> bool {
         self.grows.load(Ordering::Relaxed)
     }
 
-    /// Writes only while the content's folder is on the device of this number (`st_dev`): below a disk
-    /// that is not mounted there may be a folder of the same name.
+    /// Writes only while the content's folder is on this device (`st_dev`). Beneath the mount point of an absent disk
+    /// there may be a folder of the same name.
     pub fn stay_on(&self, device: u64) {
         self.device
             .store(device.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// Writes only into files that it makes itself, or made before as the record at `path` says, and that
-    /// are not complete. `good` are the pieces that are there.
+    /// Writes only into incomplete files that everseed made: now, or earlier according to the record at `path`.
+    /// `good` are the pieces that are there.
     pub fn write_own(&self, path: &Path, good: Vec<u8>) -> io::Result<()> {
         let (hash, files) = (self.metainfo.info_hash, self.index.count());
         let ours = Ours::open(path, hash, &self.folder(), files, good)?;
@@ -380,7 +379,7 @@ impl Content {
         Ok(())
     }
 
-    /// The record of what may be written.
+    /// The record of the files that may be written.
     pub fn ours(&self) -> Option<Arc<Ours>> {
         self.lock_ours().clone()
     }
@@ -389,7 +388,7 @@ impl Content {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives what is made from now on to a group, or takes permissions away.
+    /// Sets the group and permissions of what is made from now on.
     pub fn give(&self, access: Access) {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
     }
@@ -402,12 +401,12 @@ impl Content {
         self.device.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Lets go of its folder, which is held while it is written to: its disk may then be unmounted.
+    /// Closes the content's folder, which is held open while it is written to: its disk may then be unmounted.
     pub fn let_go(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Does something with its folder, which is held from now on.
+    /// Calls `act` with the content's folder, which is held open from now on.
     pub(crate) fn with_folder<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = match held.take() {
@@ -431,8 +430,8 @@ impl Content {
         files.close_forgotten();
     }
 
-    /// The same without waiting: they are closed by the next
-    /// [`close_forgotten`](FileCache::close_forgotten).
+    /// As [`close_files`](Content::close_files), but without waiting: the next
+    /// [`close_forgotten`](FileCache::close_forgotten) closes them.
     pub fn forget_files(&self, files: &FileCache) {
         files.forget(self.id);
     }
@@ -450,7 +449,7 @@ impl Content {
             Some(_) => other_spellings(torrent_file, metainfo, &renames)?,
             None => Vec::new(),
         };
-        // A link that a person named is followed now, and none that takes its place later.
+        // A link that a person named is followed now, but not if it takes the file's place later.
         let is_link = std::fs::read_link(torrent_file).is_ok();
         let real = is_link.then(|| std::fs::canonicalize(torrent_file).ok());
         let mut content = Content {
@@ -550,7 +549,7 @@ impl Content {
     /// The file that holds the byte at `offset`, as the index knows it.
     pub(crate) fn record(&self, offset: u64) -> Result<index::Record, ReadError> {
         let found = self.index.find(offset).and_then(|record| {
-            // A node asks for nothing past the end, so the index is at fault.
+            // The node requests nothing past the end, so the index is at fault.
             record.ok_or_else(|| io::ErrorKind::InvalidData.into())
         });
         found.map_err(|error| ReadError::Io {
@@ -563,17 +562,17 @@ impl Content {
         self.id
     }
 
-    /// The folder that all its files are in.
+    /// The folder that holds all its files.
     pub fn folder(&self) -> PathBuf {
         self.layout().folder()
     }
 
-    /// Where it lies now.
+    /// The layout that is valid now.
     pub(crate) fn layout(&self) -> &Layout {
         self.moved.get().unwrap_or(&self.layout)
     }
 
-    /// It lies there from now on; it can be moved once. Close its files then.
+    /// Sets the content's new layout. It can be moved once; close its files afterwards.
     pub(crate) fn lies_in(&self, layout: Layout) {
         let _ = self.moved.set(layout);
         self.device.store(0, Ordering::Relaxed);
@@ -581,7 +580,7 @@ impl Content {
         self.remember_places();
     }
 
-    /// The file that holds the byte at `offset`, or the content's root if that cannot be told.
+    /// The path of the file that holds the byte at `offset`, or the content's root if that is not known.
     pub(crate) fn path_holding(&self, offset: u64) -> PathBuf {
         match self.record(offset).map(|record| self.place_at(&record)) {
             Ok(Ok(place)) => self.layout().whole(&place),
@@ -589,7 +588,7 @@ impl Content {
         }
     }
 
-    /// Where the file of a record lies beneath the named folder.
+    /// The path of a record's file beneath the named folder.
     pub(crate) fn place_at(&self, record: &index::Record) -> Result<PathBuf, ReadError> {
         let torrent = self.open_torrent()?;
         let (position, start) = (record.position, record.start);
@@ -628,7 +627,7 @@ impl Content {
             .map_err(|error| self.torrent_error(error.into()))
     }
 
-    /// Opens the torrent file, which may be another one by now: only if its `info` is what it was.
+    /// Opens the torrent file. It may have been replaced: it is an error unless its `info` is the same as before.
     pub(crate) fn open_torrent(&self) -> Result<File, ReadError> {
         let open = || {
             let file = reopen_torrent(&self.torrent)?;
@@ -648,7 +647,7 @@ impl Content {
         open().map_err(|error| self.torrent_error(error))
     }
 
-    /// Whether this file's `info` has the info-hash of the torrent, and stands where it stood.
+    /// Whether this file has the torrent's `info`, by its info-hash, at the same offset as before.
     fn is_info_of(&self, file: &File) -> io::Result<bool> {
         let range = self.metainfo.info_range();
         let (mut at, mut sha1) = (range.start, Fast::default());
@@ -671,10 +670,10 @@ impl Content {
     }
 }
 
-/// The longest stretch of a file that the kernel may hold as one.
+/// The longest stretch of a file that the kernel may keep as one unit.
 const STRETCH: u64 = 2 << 20;
 
-/// The first file of a torrent that has to be on disk.
+/// The first of the torrent's files that has to be on disk.
 fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {
     let mut entries = Entries::open(torrent_file, metainfo).ok()?;
     let on_disk = entries.find(|entry| {

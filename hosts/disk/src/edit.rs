@@ -1,8 +1,7 @@
-//! Changing what a torrent file says beside its files.
+//! Changing a torrent file's trackers, comment and other fields beside its files.
 //!
-//! Everything that is not changed stays byte for byte: keys that nobody knows, their order, how numbers are
-//! written, what stands before and after. So the info-hash stays too, unless `source` is changed, which is
-//! part of what is hashed.
+//! Everything else stays byte for byte: unknown keys, the order of keys, how numbers are written, what stands before
+//! and after. So the info-hash stays the same too, unless `source` is changed, which is part of what is hashed.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -18,16 +17,16 @@ use crate::make::{MakeError, copy_raw, write_list, write_tiers};
 use crate::replace::replace_for_all;
 use crate::stream::Stream;
 
-/// What is changed: `None` stays as it is, what is empty is taken away.
+/// The fields to change: `None` leaves a field as it is, an empty value removes it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Changes {
     /// Announce URLs in tiers (BEP 12).
     pub trackers: Option<Vec<Vec<String>>>,
     /// HTTP addresses of the same files (BEP 19).
     pub webseeds: Option<Vec<String>>,
-    /// Text for people.
+    /// A comment for people.
     pub comment: Option<String>,
-    /// Whom it is for; the info-hash changes with it.
+    /// The site that the torrent is for; the info-hash changes with it.
     pub source: Option<String>,
 }
 
@@ -48,7 +47,7 @@ pub fn edit(torrent: &Path, out: &Path, changes: &Changes) -> Result<(), MakeErr
     written.map_err(|error| failed(out, error))
 }
 
-/// What a torrent says that it is for, if it says so.
+/// The site that a torrent is for (`source`), if it names one.
 pub fn source_of(torrent: &Path, metainfo: &Metainfo) -> io::Result<Option<Vec<u8>>> {
     let file = File::open(torrent)?;
     let mut reader = reader(&file, metainfo.info_range().start);
@@ -64,11 +63,11 @@ pub fn source_of(torrent: &Path, metainfo: &Metainfo) -> io::Result<Option<Vec<u
     Ok(None)
 }
 
-/// A key and its new value, bencoded; empty if there is to be none.
+/// A key and its new value, bencoded; an empty value removes the key.
 type Change = (&'static [u8], Vec<u8>);
 
 impl Changes {
-    /// Those of the outer dictionary, sorted by key.
+    /// Changes of the outer dictionary, sorted by key.
     fn outer(&self) -> io::Result<Vec<Change>> {
         let mut outer: Vec<Change> = Vec::new();
         if let Some(tiers) = &self.trackers {
@@ -95,7 +94,7 @@ impl Changes {
         Ok(outer)
     }
 
-    /// Those of `info`.
+    /// Changes of `info`.
     fn info(&self) -> io::Result<Vec<Change>> {
         let source = self.source.iter();
         let change = |text: &String| Ok((&b"source"[..], string(text)?));
@@ -103,7 +102,7 @@ impl Changes {
     }
 }
 
-/// A string, or nothing for an empty one.
+/// A bencoded string; an empty text gives nothing.
 fn string(text: &str) -> io::Result<Vec<u8>> {
     match text {
         "" => Ok(Vec::new()),
@@ -119,8 +118,8 @@ fn encoded(
     Ok(out.into_inner().0)
 }
 
-/// Writes the dictionary that begins at `at`, and what stands before it since the start if that is 0; answers
-/// where it ends. Keys of `changes`, which are sorted, get their new values, where their order wants them;
+/// Writes the dictionary that begins at `at`, and returns where it ends; if `at` is 0, what stands before it in the
+/// file is written too. Keys of `changes`, which are sorted, get their new values, at their place in the order.
 /// `info` holds the changes of the first value of that name.
 fn rewrite<W: io::Write>(
     file: &File,
@@ -166,7 +165,7 @@ fn rewrite<W: io::Write>(
     }
 }
 
-/// Copies bytes of the file as they are, up to its end if the range goes beyond.
+/// Copies bytes of the file as they are, up to its end if the range reaches beyond.
 fn copy<W: io::Write>(
     file: &File,
     range: Range<u64>,
@@ -180,10 +179,10 @@ fn reader(file: &File, at: u64) -> Reader<Stream<BufReader<At<'_>>>, Fast> {
     Reader::resumed(Stream(BufReader::new(At(file, at))), at)
 }
 
-/// Longer than every key that is known here.
+/// Longer than every key that this module knows.
 const KEY: usize = 24;
 
-/// The bytes of a file from a place on.
+/// The bytes of a file from an offset on.
 struct At<'a>(&'a File, u64);
 
 impl Read for At<'_> {

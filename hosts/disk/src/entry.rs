@@ -1,4 +1,4 @@
-//! The torrent file on disk, and the files that it lists, one at a time.
+//! The torrent file on disk, and the files that it lists, read one at a time.
 
 use std::fmt;
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::unpack::Packing;
 /// Parses a torrent file.
 pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
     let parse = || {
-        // It may grow while it is read.
+        // The file may grow while it is read.
         let file = open_torrent(path)?.take(TORRENT_MAX);
         let file = BufReader::new(file);
         let read = Metainfo::read::<Fast, _>(Stream(file));
@@ -49,7 +49,7 @@ pub fn open_torrent(path: &Path) -> Result<File, TorrentError> {
     Ok(open_regular(path, TORRENT_MAX)?)
 }
 
-/// Opens one again that was no link when it was opened first, and may have become one.
+/// Opens a torrent file again. It was no link at the first time, and is refused if it is one now.
 pub fn reopen_torrent(path: &Path) -> Result<File, TorrentError> {
     Ok(open_in_place(path, TORRENT_MAX)?)
 }
@@ -71,21 +71,21 @@ pub const TORRENT_MAX: u64 = 64 << 20;
 /// One file as the torrent lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// Within the torrent's folder, and safe to use there; for a single file its name.
+    /// The path within the torrent's folder, safe to use there; for a single file its name.
     pub path: PathBuf,
-    /// Whether that is what the torrent says, to the byte.
+    /// Whether the path is the torrent's, byte for byte.
     pub exact: bool,
-    /// Where in the content it begins, in bytes.
+    /// Offset in the content at which the file begins, in bytes.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// What it is on disk.
+    /// Ordinary data, padding, or a link.
     pub kind: FileKind,
-    /// Where its entry stands in the torrent file, in bytes.
+    /// Offset of the file's entry in the torrent file, in bytes.
     pub(crate) position: u64,
 }
 
-/// The names that the torrent's file or folder may have on disk, in the order in which they are looked for.
+/// Names that the torrent's file or folder may have on disk, in the order in which they are looked for.
 pub(crate) fn read_names(torrent: &Path, metainfo: &Metainfo) -> Result<Vec<Name>, OpenError> {
     let mut names = Vec::new();
     for spelling in Spelling::ALL {
@@ -118,7 +118,7 @@ impl Entry {
         self.pieces_from(geometry, 0)
     }
 
-    /// The same for the bytes from this one of the file on.
+    /// The pieces that hold at least one byte of the file from its byte `from` on.
     pub(crate) fn pieces_from(&self, geometry: Geometry, from: u64) -> Range<u32> {
         let number = |offset| geometry.piece_at(offset).map(PieceIndex::get);
         let end = self.start.checked_add(self.len);
@@ -130,7 +130,7 @@ impl Entry {
         }
     }
 
-    /// The file whose entry stands at `position`, and that begins at `offset`.
+    /// The file whose entry stands at `position` in the torrent file, and that begins at `offset` in the content.
     pub(crate) fn at(
         torrent: File,
         metainfo: &Metainfo,
@@ -144,7 +144,7 @@ impl Entry {
         Ok(Entry::from(entry).renamed(renames))
     }
 
-    /// The path of this file in another spelling, if it had one in that.
+    /// The path of this file in another spelling, if it has one.
     pub(crate) fn spelled(
         &self,
         torrent: File,
@@ -187,12 +187,12 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// With the paths of the torrent, of which several may be the same.
+    /// Opens the list with the torrent's own paths, of which several may be the same.
     pub(crate) fn open(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, TorrentError> {
         Entries::of(open_torrent(torrent)?, metainfo, Arc::default())
     }
 
-    /// Of a torrent file that is open.
+    /// The list of a torrent file that is open already.
     pub(crate) fn of(
         file: File,
         metainfo: &Metainfo,
@@ -213,7 +213,7 @@ pub fn read_entries(torrent: &Path, metainfo: &Metainfo) -> Result<Entries, Open
     })
 }
 
-/// Which files need another path than the torrent's, as that is another file's.
+/// Finds the files that need another path than the torrent's, because another file has that path.
 pub(crate) fn find_renames(torrent: &Path, metainfo: &Metainfo) -> Result<Renames, OpenError> {
     if metainfo.single {
         return Ok(Renames::default());
@@ -232,7 +232,7 @@ pub(crate) fn find_renames(torrent: &Path, metainfo: &Metainfo) -> Result<Rename
     })
 }
 
-/// The other spellings in which no file has the path of another one as it is laid.
+/// The spellings in which no file gets the path that another file has on disk.
 pub(crate) fn other_spellings(
     torrent: &Path,
     metainfo: &Metainfo,
@@ -272,29 +272,29 @@ impl Iterator for Entries {
     }
 }
 
-/// What is wrong with a torrent file.
+/// Why a torrent file cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TorrentError {
     /// It cannot be read.
     Io(io::Error),
-    /// It is a folder, pipe or device.
+    /// A folder, pipe or device.
     NotAFile,
-    /// It is longer than [`TORRENT_MAX`].
+    /// Longer than [`TORRENT_MAX`].
     TooLong {
         /// Its length in bytes.
         len: u64,
     },
-    /// It is compressed by gzip, and read by its places as it stands.
+    /// Compressed by gzip: it cannot be read at offsets as it stands.
     Packed,
-    /// It is no torrent that can be used.
+    /// Not a torrent that everseed can use.
     Bad(MetainfoError<io::Error>),
-    /// It is not what it was when it was parsed.
+    /// Changed since it was parsed.
     Changed,
 }
 
 impl TorrentError {
-    /// Whether the disk is to blame, so that another time may be better.
+    /// Whether the disk is at fault, so that a later try may succeed.
     pub fn is_of_the_disk(&self) -> bool {
         match self {
             TorrentError::Io(_) => true,

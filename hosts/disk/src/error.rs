@@ -1,4 +1,4 @@
-//! What can go wrong with a torrent's files. Every error names the file.
+//! Errors of opening and reading a torrent's files. Every error names the file.
 
 use std::fmt;
 use std::io;
@@ -17,12 +17,12 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// The file ends before the torrent says that it does.
+    /// The file ends before its length in the torrent.
     Short {
         /// The file.
         path: PathBuf,
     },
-    /// The file was written to since it was opened.
+    /// The file was changed since it was opened.
     Changed {
         /// The file.
         path: PathBuf,
@@ -37,16 +37,16 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// A piece of the file is not good, and must not be written as the file is the owner's.
+    /// A piece of the file is bad, and must not be written because the file is the owner's.
     Owners {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system said something else.
+    /// Another error of the operating system.
     Io {
         /// The file, or the index of the content.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         error: io::Error,
     },
     /// The disk that the content lies on is not mounted, or another one is in its place.
@@ -56,18 +56,17 @@ pub enum ReadError {
         /// Where the disk should be mounted.
         mount: PathBuf,
     },
-    /// The torrent file is not what it was when the content was opened.
+    /// The torrent file was changed or removed since the content was opened.
     Torrent {
         /// The torrent file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The torrent file's error.
         error: TorrentError,
     },
 }
 
 impl ReadError {
-    /// Whether the data is simply not there, as it is in a download that is not complete: no reason
-    /// to stop.
+    /// Whether the data is just not there, as in an unfinished download: no reason to stop.
     pub fn is_absence(&self) -> bool {
         matches!(
             self,
@@ -78,7 +77,7 @@ impl ReadError {
         )
     }
 
-    /// What it is about.
+    /// The path that the error is about.
     pub fn path(&self) -> &Path {
         match self {
             ReadError::Missing { path }
@@ -136,7 +135,7 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// What to do about a link that is not followed.
+/// Writes what to do about a link that is not followed.
 pub(crate) fn leaves(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     write!(
         f,
@@ -146,7 +145,7 @@ pub(crate) fn leaves(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     )
 }
 
-/// What to do about a file that is not written over.
+/// Writes what to do about a file that is not written over.
 pub(crate) fn owners(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     write!(
         f,
@@ -160,11 +159,11 @@ pub(crate) fn owners(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The torrent file is not readable as such.
+    /// The torrent file cannot be read or used.
     Torrent {
         /// The torrent file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The torrent file's error.
         error: TorrentError,
     },
     /// The torrent gives the same path to thousands of files.
@@ -186,7 +185,7 @@ pub enum OpenError {
     Index {
         /// The index.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -220,7 +219,7 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// A path as people may see it: names come from strangers, so control characters are escaped.
+/// A path for display. Names come from strangers, so control characters are escaped.
 pub(crate) struct Shown<'a>(pub(crate) &'a Path);
 
 impl fmt::Display for Shown<'_> {

@@ -1,7 +1,7 @@
-//! How much a read error concerns: one piece, or the disk.
+//! The extent of a read error: one piece, or the whole disk.
 //!
-//! A bad sector, or a file that cannot be opened, is a matter of the pieces that lie there. A disk that is
-//! gone fails everywhere, so where an error does not say which it is, a few other places are read.
+//! A bad sector, or a file that cannot be opened, concerns the pieces that lie there. A disk that is gone fails
+//! everywhere. Where the error itself does not tell which it is, a few other places of the content are read.
 
 use std::fmt;
 use std::io;
@@ -15,30 +15,30 @@ use crate::check::reachable;
 use crate::content::Content;
 use crate::error::ReadError;
 
-/// How much a read error concerns.
+/// The extent of a read error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
-    /// The piece that was read.
+    /// Only the piece that was read.
     Piece,
-    /// What was verified of a file, as somebody changed it.
+    /// All verified pieces of a file, because somebody changed it.
     Change,
-    /// All of the content: its disk is gone, or fails everywhere.
+    /// The whole content: its disk is gone, or fails everywhere.
     Disk,
 }
 
 /// A piece that could not be read.
 #[derive(Debug)]
 pub struct Unread {
-    /// Which.
+    /// The piece's number.
     pub piece: u32,
-    /// Why.
+    /// The error of reading it.
     pub error: ReadError,
-    /// What it concerns.
+    /// How much the error concerns.
     pub extent: Extent,
 }
 
 impl Unread {
-    /// Finds out what an error concerns; it may wait for the disk.
+    /// Finds the extent of an error. It may wait for the disk.
     pub fn judge(content: &Content, piece: u32, error: ReadError) -> Unread {
         let extent = match &error {
             ReadError::Changed { .. } => Extent::Change,
@@ -70,14 +70,14 @@ impl fmt::Display for Unread {
     }
 }
 
-/// What the operating system's error says by itself.
+/// The extent that the operating system's error tells by itself.
 fn of_io(error: &io::Error) -> Option<Extent> {
     match Errno::from_io_error(error)? {
-        // Of the name or the file, and not of what it lies on.
+        // These errors are about the name or the file, not about the disk.
         Errno::ACCESS | Errno::PERM | Errno::NAMETOOLONG | Errno::ILSEQ | Errno::OVERFLOW => {
             Some(Extent::Piece)
         }
-        // No device, a server that is gone, or too few descriptors here.
+        // No device, a server that is gone, or too few file descriptors in this process.
         Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN | Errno::SHUTDOWN => {
             Some(Extent::Disk)
         }
@@ -88,8 +88,8 @@ fn of_io(error: &io::Error) -> Option<Extent> {
     }
 }
 
-/// Whether at least something of the content can be read from its disk, past what memory holds. `salt`
-/// varies where it looks.
+/// Reads a few places of the content from its disk, past the page cache; one success is enough. `salt` varies the
+/// places.
 pub fn probe(content: &Content, salt: u32) -> Result<(), ReadError> {
     reachable(content)?;
     let geometry = content.geometry();
@@ -112,7 +112,7 @@ pub fn probe(content: &Content, salt: u32) -> Result<(), ReadError> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Places that are read before a disk counts as gone.
+/// Number of places that are read before a disk counts as gone.
 const PLACES: usize = 6;
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Finding files that lie elsewhere than the torrent says: other clients spell names in other ways, people rename
-//! and move files.
+//! A search for files that lie elsewhere than the torrent says: other clients spell names in other ways, and people
+//! rename and move files.
 //!
-//! A file is known by its size, then by the hashes of its pieces, whatever it is called; its name only tells which of
-//! several is tried first. So no table of spellings is needed, and nothing is taken that the torrent does not have. The
-//! search looks at `LOOKED` names at most, keeps `CANDIDATES` of them, and ends when its caller has had enough.
+//! A file is recognized by its size, then by the hashes of its pieces, whatever its name. The name only decides which
+//! of several candidates is tried first. So no table of spellings is needed, and no file is taken that the torrent
+//! does not have. The search looks at `LOOKED` names at most, keeps `CANDIDATES` of them, and ends when the caller
+//! says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -23,19 +24,19 @@ use crate::error::ReadError;
 use crate::placed::{MOST, Place};
 use crate::relocate;
 
-/// A file that is not where it should be.
+/// A file that is not at its expected place.
 struct Lost {
     number: u64,
     entry: Entry,
-    /// Where it was found before, and is not any more.
+    /// The place where an earlier search found it, and where it is no more.
     before: Option<Place>,
     found: bool,
 }
 
-/// Searches for files that are missing or shorter than they should be, and if `good` pieces are told, for those of
-/// which no piece is good. Answers which pieces may be good now. `go_on` is asked between two looks.
+/// Searches for files that are missing or too short. If `good` pieces are given, it also searches for files without
+/// any good piece. Returns the pieces that may be good now. `go_on` is asked again and again during the search.
 ///
-/// What is found is remembered. What a download writes is not searched for.
+/// Found places are remembered. Files that a download writes are not searched for.
 pub fn search(
     content: &Content,
     good: Option<&[u8]>,
@@ -79,7 +80,7 @@ pub fn search(
     for lost in lost {
         let name = &lost.entry.path;
         match lost.before {
-            // It may come back.
+            // The file may come back to its former place.
             Some(before) if !lost.found => _ = placed.set(name, before),
             before => changed |= placed.get(name) != before,
         }
@@ -128,7 +129,7 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadE
     Ok(lost)
 }
 
-/// Regular files beneath the folder that have the size of one that is lost, those in the torrent's own folder first.
+/// Lists regular files beneath the folder that have the size of a lost file. The torrent's own folder comes first.
 fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Vec<(PathBuf, u64)> {
     let sizes: std::collections::HashSet<u64> = lost.iter().map(|lost| lost.entry.len).collect();
     let layout = content.layout();
@@ -141,7 +142,7 @@ fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Ve
     let mut looked = 0;
     let mut is_base = true;
     while let Some(folder) = folders.pop_front() {
-        // The torrent's own folder comes by once more.
+        // The torrent's own folder is met a second time.
         if !std::mem::take(&mut is_base) && !folder.as_os_str().is_empty() && folder == base {
             continue;
         }
@@ -164,12 +165,12 @@ fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Ve
             }
             let path = folder.join(name);
             match entry.file_type() {
-                // What is moved away in a moment.
+                // A folder whose content is being moved to its final place.
                 FileType::Directory if relocate::is_passing(name) => {}
                 FileType::Directory => inner.push_back(path),
                 FileType::RegularFile | FileType::Symlink | FileType::Unknown => {
                     let Ok(stat) = root.stat_file(&path) else {
-                        // Some file systems do not tell what an entry is.
+                        // Some file systems do not tell an entry's type.
                         if entry.file_type() == FileType::Unknown {
                             inner.push_back(path);
                         }
@@ -183,7 +184,7 @@ fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Ve
                 _ => {}
             }
         }
-        // Deep before wide within the torrent's own folder, so that all of it comes before the rest.
+        // Depth first within the torrent's own folder, so that all of it comes before the rest.
         if folder.starts_with(base) {
             inner
                 .into_iter()
@@ -198,18 +199,18 @@ fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Ve
 
 struct Finder<'a> {
     content: &'a Content,
-    /// Beneath the named folder, with their sizes.
+    /// Paths beneath the named folder, with their sizes.
     candidates: Vec<(PathBuf, u64)>,
     by_len: HashMap<u64, Vec<usize>>,
-    /// Those that were taken for a file.
+    /// Which candidates were taken for a file.
     used: Vec<bool>,
-    /// Whether some of them were not tried, as there were too many.
+    /// Whether some candidates were not tried because there were too many.
     untried: bool,
     scratch: Vec<u8>,
 }
 
 impl Finder<'_> {
-    /// Finds a file that has a piece of its own.
+    /// Finds a file that has at least one piece to itself.
     fn alone(&mut self, lost: &mut Lost, go_on: &mut dyn FnMut() -> bool) -> Result<(), ReadError> {
         let pieces = self.own_pieces(&lost.entry);
         if pieces.is_empty() {
@@ -238,7 +239,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Finds files that share their pieces with others, which may be lost too.
+    /// Finds files that share all their pieces with others, which may be lost too.
     fn together(
         &mut self,
         lost: &mut [Lost],
@@ -264,7 +265,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Tries candidates for all files of one piece that are still lost, the likeliest first.
+    /// Tries candidates for all lost files of one piece at once, the likeliest first.
     fn try_together(
         &mut self,
         members: &mut [Lost],
@@ -276,7 +277,7 @@ impl Finder<'_> {
         let mut first = Vec::new();
         for lost in &open {
             let mut ranked = self.ranked(&lost.entry, TOGETHER);
-            // Two files are seldom one.
+            // Two files of the torrent are seldom one file on disk.
             if let Some(free) = ranked.iter().position(|choice| !first.contains(choice)) {
                 ranked.swap(0, free);
             }
@@ -349,7 +350,7 @@ impl Finder<'_> {
         ranked
     }
 
-    /// Takes a candidate for a file; answers whether there was room to keep that in mind.
+    /// Takes a candidate for a file. Returns whether there was room to remember its place.
     fn place(&self, lost: &Lost, candidate: usize) -> bool {
         let layout = self.content.layout();
         let (name, path) = (&lost.entry.path, &self.candidates[candidate].0);
@@ -369,17 +370,17 @@ impl Finder<'_> {
         let Some(piece) = self.content.geometry().piece(piece) else {
             return Ok(false);
         };
-        // What was opened for the candidate before is another file.
+        // The cache is new each time, because another candidate's file may have been open under this offset.
         let files = FileCache::new(2);
         match verify_piece(self.content, &files, piece, &mut self.scratch) {
             Err(error @ ReadError::Torrent { .. }) => Err(error),
-            // One that cannot be read is none.
+            // A piece that cannot be read is not good.
             verified => Ok(verified.unwrap_or(false)),
         }
     }
 }
 
-/// The next choice for each; the first turns fastest.
+/// Advances to the next combination of choices; the first one turns fastest.
 fn next(turn: &mut [usize], choices: &[Vec<usize>]) -> bool {
     for (turn, choices) in turn.iter_mut().zip(choices) {
         *turn += 1;
@@ -391,7 +392,7 @@ fn next(turn: &mut [usize], choices: &[Vec<usize>]) -> bool {
     false
 }
 
-/// How much of two paths is the same: bytes at the start and at the end of their last names, and folders.
+/// The similarity of two paths: equal bytes at the start and the end of their last names, and equal folders.
 fn likeness(a: &Path, b: &Path) -> usize {
     let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_owned();
     let (x, y) = (name(a), name(b));
@@ -408,17 +409,17 @@ fn likeness(a: &Path, b: &Path) -> usize {
     start + end + 4 * same
 }
 
-/// Names that one search looks at.
+/// The most names that one search looks at.
 const LOOKED: usize = 100_000;
 
-/// Files of a size that is searched for that one search keeps in mind.
+/// The most files of a wanted size that one search keeps.
 const CANDIDATES: usize = 20_000;
 
-/// Candidates that are tried for one file.
+/// The most candidates that are tried for one file.
 const RANKED: usize = 1000;
 
-/// Candidates for each of several files that are tried together.
+/// The most candidates for each of several files that are tried together.
 const TOGETHER: usize = 8;
 
-/// Trials for the files of one piece.
+/// The most combinations that are tried for the files of one piece.
 const TRIALS: usize = 256;

@@ -1,19 +1,19 @@
-//! The names that a file gets on a file system that cannot have its own.
+//! Substitute names for files on a file system that refuses their own.
 //!
-//! FAT, exFAT and NTFS refuse some letters, encrypted folders allow no more than 143 bytes, and some mounts know no
-//! letters but ASCII. What is made of a name is fixed, so that the file is found again: letters that are refused
-//! somewhere become `_`, it is cut at [`MODEST`] bytes or is of ASCII and cut at [`SHORT`], and eight hex digits that
-//! stand for the name as it was keep it apart from others.
+//! FAT, exFAT and NTFS refuse some letters, encrypted folders (eCryptfs) names above 143 bytes, and some mounts all
+//! but ASCII. A substitute is a fixed function of the name, so that the file is found again. There are two: refused
+//! letters become `_`, and the name is cut at [`MODEST`] bytes; or it becomes ASCII and is cut at [`SHORT`]. Eight
+//! hex digits of the original name's hash keep it apart from other names.
 
 use std::path::{Path, PathBuf};
 
-/// The longest name of the first kind, in bytes: encrypted folders (eCryptfs) allow 143.
+/// The longest substitute of the first kind, in bytes. Encrypted folders (eCryptfs) allow 143.
 const MODEST: usize = 140;
 
-/// The longest of the second kind.
+/// The longest substitute of the second kind, in bytes.
 const SHORT: usize = 60;
 
-/// The paths by which a file is made where `path` is refused, in order; none that is like `path`.
+/// The paths to try in order for a file whose `path` is refused; none of them equals `path`.
 pub(crate) fn fitting(path: &Path) -> impl Iterator<Item = PathBuf> {
     let modest = with(path, |name| fit(name, MODEST, |_| true));
     let short = with(path, |name| fit(name, SHORT, |c| c.is_ascii()));
@@ -55,7 +55,7 @@ fn fit(name: &str, most: usize, is_known: impl Fn(char) -> bool) -> String {
     format!("{stem}.{:08x}{extension}", mark(name))
 }
 
-/// The start of a text, at most so many bytes of it.
+/// The beginning of a text, at most `most` bytes of it.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     let end = ends.take_while(|&end| end <= most).last();
@@ -65,7 +65,7 @@ pub(crate) fn cut(text: &str, most: usize) -> &str {
 /// The longest extension that is kept, in bytes with its dot.
 const EXTENSION: usize = 9;
 
-/// A dot and eight digits.
+/// Length of a dot and eight digits.
 const MARK: usize = 9;
 
 /// 32 bits of FNV-1a.
@@ -74,7 +74,7 @@ fn mark(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, step)
 }
 
-/// What is a device on Windows, and refused by its file systems.
+/// Device names of Windows, which its file systems refuse.
 const RESERVED: &[&str] = &[
     "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
     "com9", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",

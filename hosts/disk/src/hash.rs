@@ -1,11 +1,11 @@
-//! SHA-1 by the CPU's own instructions, where it has them.
+//! SHA-1 with the CPU's own instructions, where it has them.
 
 use std::fmt;
 
 use everseed_core::hash::{Digest, Sha1};
 use sha1::Digest as _;
 
-/// The crate `sha1`, which looks at run time for SHA instructions and falls back to plain code.
+/// SHA-1 of the crate `sha1`, which detects SHA instructions at run time and has plain code for other CPUs.
 #[derive(Clone, Default)]
 pub struct Fast(sha1::Sha1);
 

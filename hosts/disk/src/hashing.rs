@@ -1,4 +1,4 @@
-//! From files to piece hashes.
+//! Hashing files into piece hashes.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -11,16 +11,16 @@ use rustix::fs::Advice;
 use crate::check::CHUNK;
 use crate::hash::Fast;
 
-/// Cuts what it is given into pieces and hashes them.
+/// Cuts bytes into pieces and hashes each.
 pub(crate) struct Pieces {
     piece_len: u32,
-    /// Bytes that the current piece still lacks, at least 1.
+    /// Bytes that the current piece still lacks; at least 1.
     room: u32,
     running: Fast,
     done: Vec<Digest>,
 }
 
-/// How far [`Pieces`] were.
+/// A state of [`Pieces`] to return to.
 pub(crate) struct Mark {
     room: u32,
     running: Fast,
@@ -30,7 +30,7 @@ pub(crate) struct Mark {
 /// Why a file did not become part of a torrent.
 #[derive(Debug)]
 pub(crate) enum HashError {
-    /// It is not what it was when the folder was listed, or when its first byte was read.
+    /// The file changed since the folder was listed, or since its first byte was read.
     Changed(PathBuf),
     Io(PathBuf, io::Error),
 }
@@ -45,8 +45,8 @@ impl Pieces {
         }
     }
 
-    /// Adds a whole file, whose length was `len` bytes when it was listed. `path` is for errors;
-    /// `progress` is told of every few bytes that were hashed.
+    /// Adds a whole file that was `len` bytes long when it was listed. `path` is for errors; `progress` is called
+    /// every few bytes with the number that was hashed.
     pub(crate) fn add_file(
         &mut self,
         path: &Path,
@@ -79,7 +79,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Adds zeros that are in no file (BEP 47).
+    /// Adds zeros of a padding file (BEP 47).
     pub(crate) fn add_zeros(&mut self, mut len: u64) {
         const ZEROS: [u8; 4096] = [0; 4096];
         while len > 0 {
@@ -89,7 +89,7 @@ impl Pieces {
         }
     }
 
-    /// Where it stands, to come back to.
+    /// The present state, to return to later.
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             room: self.room,
@@ -98,7 +98,7 @@ impl Pieces {
         }
     }
 
-    /// Forgets what was added since.
+    /// Forgets everything that was added since `mark`.
     pub(crate) fn back_to(&mut self, mark: Mark) {
         self.room = mark.room;
         self.running = mark.running;
@@ -110,7 +110,7 @@ impl Pieces {
             let room = usize::try_from(self.room).unwrap_or(usize::MAX);
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
             self.running.update(now);
-            // No longer than `room`, which is a u32.
+            // At most `room`, which is a u32.
             self.room -= u32::try_from(now.len()).unwrap_or(self.room);
             if self.room == 0 {
                 self.room = self.piece_len;
@@ -120,7 +120,7 @@ impl Pieces {
         }
     }
 
-    /// The hash of every piece, the last one as short as it is.
+    /// The hashes of all pieces; the last piece may be shorter.
     pub(crate) fn finish(mut self) -> Vec<Digest> {
         if self.room < self.piece_len {
             self.done.push(self.running.finish());

@@ -1,13 +1,13 @@
-//! From an offset in the content to the file that holds it.
+//! The index of a content's files: which file holds the byte at an offset.
 //!
-//! A single file needs none. A torrent of few files keeps this table in RAM. A torrent of many keeps it in
-//! a file of its own, sorted records of a fixed size, so that RAM does not grow with the number of files.
-//! It is compared with the torrent whenever the content is opened and written anew if it differs, so it is never
-//! older than the torrent, and flash is spared. If it cannot be written, as its disk is full, a table that is not
-//! very long is kept in RAM all the same.
+//! A single file needs no table. A torrent of few files keeps its table in RAM. A torrent of many files keeps it in
+//! an index file of sorted records of fixed size, so that RAM does not grow with the number of files.
 //!
-//! Invariant: records are sorted by `start`, touch each other and cover the content; empty files have
-//! none.
+//! The index file is compared with the torrent whenever the content is opened, and written anew only if it differs.
+//! So it is never out of date, and flash is spared. If it cannot be written because the disk is full, a table that is
+//! not very long is kept in RAM.
+//!
+//! Invariant: records are sorted by `start`, leave no gap and cover the content; empty files have no record.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -23,31 +23,31 @@ use crate::regular::open_in_place;
 use crate::replace::replace;
 use crate::unique::Renames;
 
-/// One file that holds at least one byte.
+/// The record of one file that holds at least one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Record {
-    /// Where it starts in the content, in bytes.
+    /// Offset in the content at which it starts, in bytes.
     pub(crate) start: u64,
     /// Its length in bytes, below 2^63.
     pub(crate) len: u64,
-    /// Where its entry stands in the torrent file, in bytes.
+    /// Offset of its entry in the torrent file, in bytes.
     pub(crate) position: u64,
-    /// Whether it is padding: zeros that are not on disk.
+    /// Whether it is a padding file: zeros that are not on disk.
     pub(crate) zeros: bool,
-    /// Its number among those that hold a byte, as far as it was looked up.
+    /// Its number among files that hold a byte, if it was looked up by offset.
     pub(crate) number: u64,
 }
 
-/// As many files as are kept in RAM.
+/// The most files whose table is kept in RAM.
 pub(crate) const INLINE: usize = 16;
 
-/// As many are if there is no room for the file: they take 40 kB.
+/// The most files whose table is kept in RAM if the index file cannot be written: they take 40 kB.
 const INLINE_IF_FULL: u64 = 1000;
 
 /// The table of one content.
 #[derive(Debug)]
 pub(crate) enum Index {
-    /// A single file of so many bytes.
+    /// A single file of this length in bytes.
     Single(u64),
     Inline(Box<[Record]>),
     OnDisk {
@@ -57,7 +57,7 @@ pub(crate) enum Index {
 }
 
 impl Index {
-    /// How many files there are that hold a byte.
+    /// The number of files that hold at least one byte.
     pub(crate) fn count(&self) -> u64 {
         match self {
             Index::Single(_) => 1,
@@ -66,7 +66,7 @@ impl Index {
         }
     }
 
-    /// Where it is, if it is on disk.
+    /// The path of the index file, if there is one.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Index::Single(_) | Index::Inline(_) => None,
@@ -74,8 +74,7 @@ impl Index {
         }
     }
 
-    /// The file that holds the byte at `offset`; `None` past the end, and wherever an index that was
-    /// damaged behind our back has nothing to say.
+    /// The file that holds the byte at `offset`; `None` past the end, and where a damaged index file has no record.
     pub(crate) fn find(&self, offset: u64) -> io::Result<Option<Record>> {
         let record = match self {
             Index::Single(len) => Some(Record {
@@ -109,7 +108,7 @@ fn encode(record: &Record) -> [u8; RECORD] {
     bytes
 }
 
-/// Whether a file holds these records and nothing else.
+/// Whether a file holds exactly these records.
 fn holds(path: &Path, mut records: impl Iterator<Item = io::Result<Record>>) -> bool {
     let Ok(file) = open_in_place(path, u64::MAX) else {
         return false;
@@ -122,10 +121,10 @@ fn holds(path: &Path, mut records: impl Iterator<Item = io::Result<Record>>) -> 
     same && matches!(file.read(&mut bytes), Ok(0))
 }
 
-/// The files whose names are not what the torrent says: how many, and the first.
+/// The number of files whose names are not the torrent's, and the first of them.
 pub(crate) type Renamed = Option<(u64, PathBuf)>;
 
-/// Writes or fills the table of a torrent.
+/// Builds the table of a torrent, or writes its index file.
 pub(crate) fn build(
     torrent: &Path,
     metainfo: &Metainfo,
@@ -178,7 +177,7 @@ pub(crate) fn build(
     Ok((Index::OnDisk { path, count }, renamed))
 }
 
-/// Keeps a table in RAM that could not be written, unless it is long.
+/// Keeps a table in RAM whose index file could not be written, unless it is long.
 fn unwritten(
     path: PathBuf,
     error: io::Error,
@@ -194,25 +193,25 @@ fn unwritten(
     }
 }
 
-/// The record of a file, if it holds a byte.
+/// The record of a file, if it holds at least one byte.
 fn record(entry: &Entry) -> Option<Record> {
     (entry.len > 0).then_some(Record {
         start: entry.start,
         len: entry.len,
         position: entry.position,
-        // What a link would hold is nothing that we read.
+        // A link holds no bytes that we read.
         zeros: entry.kind != FileKind::Data,
         number: 0,
     })
 }
 
-/// Bytes of a record on disk.
+/// Length of a record on disk, in bytes.
 const RECORD: usize = 24;
 
-/// Marks padding in the length on disk.
+/// The bit that marks padding in the length on disk.
 const ZEROS: u64 = 1 << 63;
 
-/// How many records one read brings.
+/// Number of records that one read brings.
 const PAGE: usize = 160;
 
 fn last_before(records: &[Record], offset: u64) -> Option<Record> {
@@ -224,7 +223,7 @@ fn last_before(records: &[Record], offset: u64) -> Option<Record> {
     })
 }
 
-/// Halves the range until one read can bring the rest of it.
+/// Halves the range until one read can bring the rest of it, then searches there.
 fn search(file: &File, count: u64, offset: u64) -> io::Result<Option<Record>> {
     let (mut low, mut high) = (0, count);
     while high - low > PAGE as u64 {

@@ -1,4 +1,4 @@
-//! Where a torrent's files lie.
+//! The place of a torrent's content on disk.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -13,15 +13,15 @@ use crate::error::OpenError;
 use crate::fitting::fitting;
 use crate::placed::Placed;
 
-/// The folder that the owner named, which no path of the torrent leaves, and where in it the content is.
+/// The folder that the owner named, which no path of the torrent leaves, and the content's place in it.
 #[derive(Debug)]
 pub(crate) struct Layout {
     folder: Box<Path>,
-    /// The torrent's file or folder; empty if it is the named folder itself.
+    /// Path of the torrent's file or folder in the named folder; empty if it is the named folder itself.
     top: Box<Path>,
-    /// What is there instead, as the file system refused that name.
+    /// The substitute for `top`, if the file system refused that name.
     fitting: OnceLock<Box<Path>>,
-    /// How much of `top` is the torrent's to name, in components.
+    /// The number of components of `top` that the torrent may name.
     names: usize,
     single: bool,
     links: Links,
@@ -30,9 +30,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// See [`Content::open`](crate::Content::open). `first` is the path of the torrent's first file
-    /// that is not empty, asked for only if there is doubt. `names` are those that the content may have, the one
-    /// first that it gets.
+    /// Finds the content, see [`Content::open`](crate::Content::open). `first` gives the path of the torrent's first
+    /// file that is not empty, and is called only in doubt. `names` are the names that the content may have, the one
+    /// that it gets first.
     pub(crate) fn find(
         metainfo: &Metainfo,
         names: &[Name],
@@ -60,12 +60,12 @@ impl Layout {
         layout.fits()
     }
 
-    /// The content is exactly here. A link is followed, because a person named it.
+    /// The layout of content at exactly this path. A link is followed, because a person named it.
     pub(crate) fn at(metainfo: &Metainfo, content: &Path) -> Result<Layout, OpenError> {
         let content = fs::canonicalize(content).unwrap_or_else(|_| content.to_owned());
         let layout = match (content.parent(), content.file_name()) {
             (Some(folder), Some(name)) if metainfo.single => {
-                // The parent of a bare name is the empty path, which is no folder to the system.
+                // The parent of a bare name is the empty path, which the system does not accept as a folder.
                 let here = folder.as_os_str().is_empty();
                 let folder = if here { Path::new(".") } else { folder };
                 Layout::new(metainfo, folder, Path::new(name))
@@ -87,7 +87,7 @@ impl Layout {
         }
     }
 
-    /// The same content in another folder, where it is called `top`.
+    /// The layout of the same content in another folder, under the name `top`.
     pub(crate) fn in_folder(&self, folder: &Path, top: &OsStr) -> Layout {
         let placed = self.placed.moved(self.top(), Path::new(top));
         Layout {
@@ -101,12 +101,12 @@ impl Layout {
         }
     }
 
-    /// Which links are followed beneath the folder.
+    /// Sets which links are followed beneath the folder.
     pub(crate) fn follow(&mut self, links: Links) {
         self.links = links;
     }
 
-    /// No path leaves this folder, if the content lies in it.
+    /// Lets paths leave the content's folder for other places in `folder`, if the content lies in that.
     pub(crate) fn keep_within(&mut self, folder: &Path) {
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         if let Ok(top) = self.root().strip_prefix(&folder) {
@@ -123,7 +123,7 @@ impl Layout {
         Root { folder, links }
     }
 
-    /// What has to be there before a file is made: the content's folder, in that which the owner named.
+    /// The folder that has to be there before a file is made: the content's own, relative to the named folder.
     pub(crate) fn base(&self) -> &Path {
         match self.single {
             true => self.top().parent().unwrap_or(Path::new("")),
@@ -131,7 +131,7 @@ impl Layout {
         }
     }
 
-    /// The folder that all files are in.
+    /// The folder that holds all files.
     pub(crate) fn folder(&self) -> PathBuf {
         match self.base() {
             base if base.as_os_str().is_empty() => self.folder.to_path_buf(),
@@ -150,7 +150,7 @@ impl Layout {
         self.fitting.get().unwrap_or(&self.top)
     }
 
-    /// The names that the content may get where its own is refused. None if the owner named it.
+    /// The substitute names of the content, for a file system that refuses its own. Empty if the owner named it.
     pub(crate) fn fitting_tops(&self) -> Vec<PathBuf> {
         match (self.names, self.top.file_name()) {
             (1, Some(name)) => fitting(Path::new(name))
@@ -160,12 +160,12 @@ impl Layout {
         }
     }
 
-    /// The content lies there from now on.
+    /// Records that the content's name is `top` from now on, because its own was refused.
     pub(crate) fn lies_at(&self, top: &Path) {
         let _ = self.fitting.set(top.into());
     }
 
-    /// The content has this name from now on, whatever the torrent calls it.
+    /// Renames the content, whatever the torrent calls it.
     pub(crate) fn rename(&mut self, name: &OsStr) {
         self.top = self.top().with_file_name(name).into();
         (self.fitting, self.names) = (OnceLock::new(), 0);
@@ -175,7 +175,7 @@ impl Layout {
         self.single
     }
 
-    /// The path beneath the [`named`](Layout::named) folder of what the torrent calls `path`.
+    /// The path, beneath the [`named`](Layout::named) folder, of the torrent's `path`.
     pub(crate) fn relative<'a>(&'a self, path: &'a Path) -> Cow<'a, Path> {
         if self.single {
             Cow::Borrowed(self.top())
@@ -186,12 +186,12 @@ impl Layout {
         }
     }
 
-    /// The whole path of what lies at `relative` beneath the named folder.
+    /// The full path of what lies at `relative` beneath the named folder.
     pub(crate) fn whole(&self, relative: &Path) -> PathBuf {
         self.folder.join(relative)
     }
 
-    /// Refuses a file for a folder and the reverse; what is not there at all fits.
+    /// Refuses a file where the torrent has a folder, and a folder where it has a file; a missing one passes.
     fn fits(self) -> Result<Layout, OpenError> {
         let path = self.root();
         match fs::metadata(&path) {

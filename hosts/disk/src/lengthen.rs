@@ -1,8 +1,8 @@
-//! Making a file as long as it will be, a step at a time.
+//! Giving a file its full length, step by step.
 //!
-//! Where there are sparse files that takes no time. FAT and exFAT write zeros instead, for minutes on a
-//! stick, so that there each step is short and whoever waits for the disk can be served between two of them.
-//! What a former run has made of it stays.
+//! On file systems with sparse files that takes no time. FAT and exFAT write zeros instead, for minutes on a USB
+//! stick. So there each step is short, and other users of the disk are served between two steps. A later run goes on
+//! where an earlier one stopped.
 
 use std::os::fd::OwnedFd;
 
@@ -10,11 +10,11 @@ use rustix::fs::{FallocateFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// Bytes of one step: half a second of a slow stick.
+/// Bytes of one step: half a second on a slow stick.
 pub(crate) const STEP: u64 = 4 << 20;
 
-/// Refuses a length that the file system, or the limit of this process, has no room for in one file. Nothing is
-/// written to find out.
+/// Refuses a length that the file system or this process's limit does not allow for one file. Nothing is written to
+/// find out.
 pub(crate) fn fits(file: &OwnedFd, len: u64) -> Result<(), Errno> {
     if !is_allowed(len) {
         return Err(Errno::FBIG);
@@ -32,7 +32,7 @@ pub(crate) fn is_allowed(len: u64) -> bool {
     limit.is_none_or(|limit| len <= limit)
 }
 
-/// Makes a file of `size` bytes longer, by a step where that takes long. Answers with its length.
+/// Makes a file of `size` bytes longer, up to `len`; by one step only where that takes long. Returns its new length.
 pub(crate) fn lengthen(file: &OwnedFd, size: u64, len: u64) -> Result<u64, Errno> {
     if size >= len {
         return Ok(size);
@@ -43,15 +43,15 @@ pub(crate) fn lengthen(file: &OwnedFd, size: u64, len: u64) -> Result<u64, Errno
     if next == len {
         return Ok(len);
     }
-    // The first step tells what the file system does.
+    // The first step shows whether the file system writes the zeros.
     match is_dense(&rustix::fs::fstat(file)?) {
-        // Some note how long it is and write the zeros later.
+        // Some file systems note the length now and write the zeros later.
         true => dense(file, next),
         false => rustix::fs::ftruncate(file, len).map(|()| len),
     }
 }
 
-/// Takes the space of a whole file, as far as the file system can do so in no time; elsewhere it stays as it is.
+/// Reserves the disk space of a whole file where the file system can do that at once; elsewhere does nothing.
 pub(crate) fn take(file: &OwnedFd, len: u64) -> Result<(), Errno> {
     fits(file, len)?;
     // vfat would write zeros up to there.
@@ -65,7 +65,7 @@ pub(crate) fn take(file: &OwnedFd, len: u64) -> Result<(), Errno> {
     }
 }
 
-/// The file system's own number of its kind; 0 if it does not say.
+/// The magic number of the file's file system; 0 if it is unknown.
 fn kind(file: &OwnedFd) -> u32 {
     // The type of the field differs between architectures.
     #[allow(
@@ -78,8 +78,8 @@ fn kind(file: &OwnedFd) -> u32 {
 
 const MSDOS: u32 = 0x4d44;
 
-/// Writes the last byte, so that all before it is there: it is beyond what was written yet. Zeros do not pile up in
-/// memory, or a stop would wait for all of them.
+/// Writes the last byte of the step, so that the file system fills in the zeros before it; nothing was written there
+/// yet. Syncs them, because zeros that pile up in memory would delay a stop.
 fn dense(file: &OwnedFd, next: u64) -> Result<u64, Errno> {
     loop {
         match rustix::io::pwrite(file, &[0], next - 1) {
@@ -92,7 +92,7 @@ fn dense(file: &OwnedFd, next: u64) -> Result<u64, Errno> {
     rustix::fs::fdatasync(file).map(|()| next)
 }
 
-/// Whether space is taken for all of a file, though most of it was not written.
+/// Whether the file system has allocated all of a file, though most of it was not written.
 fn is_dense(stat: &Stat) -> bool {
     // The type of the field differs between architectures.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]

@@ -1,19 +1,18 @@
-//! Torrent content on a std file system: spans to files, checking, making torrents.
+//! Torrent content on a file system of std: reading, checking and writing it, and making torrents.
 //!
-//! - [`read_torrent`] parses a torrent file, and [`Content`] finds and reads its files: without
-//!   waiting from what is cached and open, or waiting on another thread. A [`FileCache`] bounds how
-//!   many files are open at a time.
-//! - [`check`] tells which pieces are good, and whether files have changed since.
-//! - [`fault`] tells what an error of reading concerns.
-//! - [`write`](mod@write) puts downloaded blocks where they belong.
-//! - [`unpack`](mod@unpack) takes gzip and deflate off torrents and answers.
-//! - [`owner`] tells which files are not ours to write.
-//! - [`make`] writes a torrent of a file or folder, [`edit`] changes one.
+//! - [`read_torrent`] parses a torrent file. [`Content`] finds and reads its files: cached bytes of open files
+//!   without waiting, everything else on a thread that may wait. A [`FileCache`] bounds the number of open files.
+//! - [`check`] finds out which pieces are good, and whether files have changed since.
+//! - [`fault`] finds out how much a read error concerns.
+//! - [`write`](mod@write) writes downloaded blocks to their files.
+//! - [`unpack`](mod@unpack) decompresses gzip and deflate of torrent files and HTTP answers.
+//! - [`owner`] finds the files of a download that we must not write.
+//! - [`make`] makes a torrent of a file or folder, [`edit`] changes one.
 //!
-//! RAM does not grow with the number of files or pieces of what is served; only `make` holds a list
-//! of its files and 20 bytes for each piece while it runs.
+//! RAM does not grow with the number of files or pieces that are served. Only `make` holds a list of its files, and
+//! 20 bytes for each piece, while it runs.
 //!
-//! It has no threads, no queues and no notion of peers: those are the host's. Linux is what it is built for.
+//! This crate has no threads, no queues and no notion of peers: those are the host's. It is built for Linux.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
 //! Making a torrent of a file or folder (BEP 3, 12, 19, 27, 47).
 //!
-//! The same files, names and options give the same bytes: files are listed in the order of their
-//! names' bytes, and no time of creation is written. A folder's files are those that are regular and that
-//! its [`Choice`] takes; hidden ones count, and links to files that lie in the folder. What cannot be read, or
-//! has a name that others could not, is left out and told, unless the options are strict.
+//! The same files, names and options give the same bytes: files are sorted by the bytes of their names, and no
+//! creation date is written. A folder's files are the regular ones that its [`Choice`] takes: hidden files too, and
+//! links to files in the folder. A file that cannot be read, or whose name others could not read, is left out and
+//! reported; with strict options it is an error.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,47 +30,46 @@ use crate::replace::{replace, replace_for_all};
 use crate::stream::Stream;
 use crate::walk::{self, Found, Skipped};
 
-/// What a torrent says beside its files.
+/// The fields of a new torrent beside its files, and how files are chosen and cut.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Options {
     /// Announce URLs in tiers: those of the first are asked first (BEP 12).
     pub trackers: Vec<Vec<String>>,
-    /// Whether to leave room so that another announce URL can take the place of the only one while the torrent
-    /// is used, see [`stays_put`].
+    /// Leave room for another announce URL in place of the only one while the torrent is in use, see [`stays_put`].
     pub roomy: bool,
     /// HTTP addresses of the same files (BEP 19).
     pub webseeds: Vec<String>,
-    /// Text for people.
+    /// A comment for people.
     pub comment: Option<String>,
-    /// The program that made it; `None` is this one, an empty text is none.
+    /// The program that made it. `None`: everseed; an empty text: the field is left out.
     pub created_by: Option<String>,
-    /// Only the trackers may tell of peers (BEP 27).
+    /// Only the trackers may name peers (BEP 27).
     pub private: bool,
-    /// Bytes of a piece, a power of two from 16 KiB; `None` is [`default_piece_len`].
+    /// Length of a piece in bytes, a power of two from 16 KiB on. `None`: [`default_piece_len`].
     pub piece_len: Option<u32>,
     /// Which links count as files.
     pub links: Links,
-    /// Whom it is for, as sites want it that share files of other sites: it stands in `info`, so that the
-    /// same files have an info-hash of their own there.
+    /// The site that the torrent is for, as sites that share other sites' files want it. It stands in `info`, so the
+    /// same files have another info-hash at each site.
     pub source: Option<String>,
-    /// Every file begins with a piece; what is between them is padding that nobody keeps (BEP 47).
+    /// Begin every file with a new piece, by padding that nobody stores (BEP 47).
     pub align: bool,
     /// Which files of a folder are taken.
     pub choice: Choice,
-    /// What cannot be taken ends it.
+    /// A file that cannot be taken is an error.
     pub strict: bool,
 }
 
-/// What is told while a torrent is made.
+/// A report while a torrent is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Report<'a> {
-    /// This is not part of the torrent.
+    /// The path that is left out, and why.
     Skipped(&'a Path, Skipped),
-    /// So many bytes of so many are hashed.
+    /// Progress of hashing.
     Hashed {
-        /// Bytes.
+        /// Bytes that were hashed.
         done: u64,
-        /// Bytes.
+        /// Bytes to hash in all.
         total: u64,
     },
 }
@@ -79,12 +78,12 @@ pub enum Report<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MakeError {
-    /// There is no file in it, or all are empty.
+    /// The folder has no file, or all its files are empty.
     Empty {
-        /// What was to be shared.
+        /// The path to share.
         path: PathBuf,
     },
-    /// A name that other systems could not read.
+    /// A name is not UTF-8, so other systems could not read it.
     NotUtf8 {
         /// The file.
         path: PathBuf,
@@ -94,19 +93,19 @@ pub enum MakeError {
         /// The file.
         path: PathBuf,
     },
-    /// The torrent would be written over the file that it is of.
+    /// The torrent file would overwrite the file that it is made of.
     Overwrites {
         /// The file.
         path: PathBuf,
     },
-    /// A device, socket or FIFO.
+    /// The path is a device, socket or FIFO.
     Special {
-        /// What was to be shared.
+        /// The path to share.
         path: PathBuf,
     },
-    /// It has no name that could be the torrent's.
+    /// The path has no name that the torrent could have.
     NoName {
-        /// What was to be shared.
+        /// The path to share.
         path: PathBuf,
     },
     /// A file was written to while it was hashed.
@@ -116,20 +115,20 @@ pub enum MakeError {
     },
     /// The content does not fit into a torrent of this piece length.
     Geometry(GeometryError),
-    /// A file could not be read, or the torrent not be written.
+    /// A file could not be read, or the torrent file could not be written.
     Io {
-        /// The file.
+        /// The path of that file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// What was to be read as a file is none any more.
+    /// A file is not a regular file any more, or a link now leads out of the folder.
     Read(ReadError),
 }
 
 /// Makes a torrent of `path`, a file or a folder, and writes it to `out`, replacing it as a whole.
 ///
-/// `out` may lie in the folder that is shared; it is not part of the torrent then.
+/// `out` may lie in the shared folder; it is then not part of the torrent.
 pub fn make(
     path: &Path,
     out: &Path,
@@ -159,15 +158,15 @@ pub fn make(
     })
 }
 
-/// Bytes that [`make`] would hash, if that can be told.
+/// The number of bytes that [`make`] would hash, if the files can be listed.
 pub fn total(path: &Path, options: &Options) -> Option<u64> {
     let source = Source::find(path, Path::new(""), options, &mut |_| {});
     source.ok().map(|source| source.total())
 }
 
-/// Whether a torrent made of `path` now would have the same info-hash as `content` has, were the bytes of
-/// the files the same; they are not looked at. But a few that it does not list are read, as what cannot be read
-/// was left out, and would be again.
+/// Whether a torrent made of `path` now would have the same info-hash as `content`, if the files' bytes are
+/// unchanged. These are not read. Only a few files that `content` does not list are read: what cannot be read was
+/// left out, and would be again.
 pub fn would_be_same(path: &Path, content: &Content, options: &Options) -> bool {
     let same = || -> Option<bool> {
         let mut source = Source::find(path, Path::new(""), options, &mut |_| {}).ok()?;
@@ -189,7 +188,7 @@ pub fn would_be_same(path: &Path, content: &Content, options: &Options) -> bool 
     same().unwrap_or(false)
 }
 
-/// A sink that hashes.
+/// A sink that computes the SHA-1 of what is written to it.
 #[derive(Default)]
 struct Hashed(Fast);
 
@@ -204,8 +203,8 @@ impl io::Write for Hashed {
     }
 }
 
-/// Replaces what a torrent file says beside its files by what `options` say, unless it says so already: the
-/// info-hash stays. Without a word about it, the program that made it stays the one that is named.
+/// Replaces the fields of a torrent file outside `info` by those of `options`, unless they are the same already; the
+/// info-hash stays. If `options` name no program, the torrent keeps the one that made it.
 pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result<(), MakeError> {
     let failed = |error| MakeError::Io {
         path: torrent.to_owned(),
@@ -216,7 +215,7 @@ pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result
     let mut options = options.clone();
     if options.created_by.is_none() {
         let changed = |error: &dyn fmt::Display| failed(io::Error::other(error.to_string()));
-        // Where it stands may have changed since `metainfo` was read.
+        // The file's `info` may have moved since `metainfo` was read.
         let now = read_torrent(torrent).map_err(|error| changed(&error))?;
         let mut room = [0; 256];
         let text = now.created_by(Stream(&file), &mut room);
@@ -236,20 +235,20 @@ pub fn retrack(torrent: &Path, metainfo: &Metainfo, options: &Options) -> Result
     .map_err(failed)
 }
 
-/// Whether [`retrack`] with these options would leave the info where it is in the file, so that whoever reads
-/// pieces' hashes and files' names from it need not know.
+/// Whether [`retrack`] with these options leaves `info` at its offset in the file. Then readers of piece hashes and
+/// file names in it need not be told.
 pub fn stays_put(metainfo: &Metainfo, options: &Options) -> bool {
     let mut file = Vec::new();
     let head = Options {
         webseeds: Vec::new(),
         ..options.clone()
     };
-    // What follows the key is the end of the outer dictionary.
+    // After the key there is only the end of the outer dictionary.
     let written = write(&mut file, &head, |_| Ok(()));
     written.is_ok() && metainfo.info_range().start + 1 == file.len() as u64
 }
 
-/// Whether what stands before and after `info` is what these options make.
+/// Whether the bytes before and after `info` are those that these options would make.
 fn says_so(mut file: &File, info: &Range<u64>, options: &Options) -> io::Result<bool> {
     let mut wanted = Vec::new();
     let mut before = 0;
@@ -282,9 +281,9 @@ pub(crate) fn copy_raw<W: io::Write>(
     }
 }
 
-/// The piece length for content of `total` bytes: a power of two from 16 KiB to 16 MiB that makes
-/// 1000 to 2000 pieces, if there is one. More pieces make the torrent file large, fewer make peers
-/// wait longer before they can share what they have.
+/// The piece length for content of `total` bytes: a power of two from 16 KiB to 16 MiB that gives 1000 to 2000
+/// pieces, if there is one. With more pieces the torrent file is large. With fewer, peers wait longer for their first
+/// complete piece, which they can share.
 pub fn default_piece_len(total: u64) -> u32 {
     const LEAST: u64 = 16 << 10;
     const MOST: u64 = 16 << 20;
@@ -293,11 +292,11 @@ pub fn default_piece_len(total: u64) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// What is to be shared, listed but not read yet.
+/// The files to share, listed but not read yet.
 struct Source {
     /// The torrent's name.
     name: String,
-    /// What `files` are relative to.
+    /// The folder to which the paths of `files` are relative.
     folder: PathBuf,
     links: Links,
     files: Vec<Found>,
@@ -380,7 +379,7 @@ impl Source {
         options.piece_len.unwrap_or_else(default)
     }
 
-    /// How the content is cut, padding included.
+    /// Length and pieces of the content, padding included.
     fn geometry(&self, path: &Path, piece_len: u32, align: bool) -> Result<Geometry, MakeError> {
         let padded = padded(&self.files, piece_len, align);
         let total = padded.map(|(padding, file)| padding + file.len).sum();
@@ -394,7 +393,7 @@ impl Source {
         }
     }
 
-    /// Hashes everything; marks what could not be read, which is no part of the pieces.
+    /// Hashes all files. A file that could not be read is marked, and its bytes are not part of the pieces.
     fn hash(
         &mut self,
         piece_len: u32,
@@ -439,7 +438,7 @@ impl Source {
         Ok(pieces.finish())
     }
 
-    /// Leaves out files that `content` does not list and that cannot be read to their end. Of very many
+    /// Leaves out files that `content` does not list and that cannot be read to their end. If there are very many,
     /// none is tried. `None` if the torrent cannot be read.
     fn leave_out_unreadable(&mut self, content: &Content) -> Option<()> {
         let (folder, links) = (&*self.folder, self.links);
@@ -468,7 +467,7 @@ impl Source {
         Some(())
     }
 
-    /// A file that came, went or changed between two looks.
+    /// A file that appeared, vanished or changed between two listings.
     fn difference(&self, later: &Source) -> Option<PathBuf> {
         let same = |(a, b): &(&Found, &Found)| a.path == b.path && a.stamp == b.stamp;
         let both = self.files.iter().zip(&later.files);
@@ -479,7 +478,7 @@ impl Source {
     }
 }
 
-/// What to say of something that cannot be taken when nothing may be left out for such a reason.
+/// The error for a skipped file if the options are strict; `None` for reasons that are no error then either.
 fn strict_error(path: &Path, why: Skipped) -> Option<MakeError> {
     let path = path.to_owned();
     match why {
@@ -493,7 +492,7 @@ fn strict_error(path: &Path, why: Skipped) -> Option<MakeError> {
     }
 }
 
-/// The bytes of padding before a file that is to begin with a piece.
+/// Length of the padding before a file that has to begin with a new piece.
 fn padding(offset: u64, len: u64, piece_len: u32, align: bool) -> u64 {
     if !align || len == 0 {
         return 0;
@@ -501,7 +500,7 @@ fn padding(offset: u64, len: u64, piece_len: u32, align: bool) -> u64 {
     offset.next_multiple_of(u64::from(piece_len)) - offset
 }
 
-/// Each file with the padding before it.
+/// Each file, and the length of the padding before it.
 fn padded(files: &[Found], piece_len: u32, align: bool) -> impl Iterator<Item = (u64, &Found)> {
     let mut offset = 0;
     files.iter().map(move |file| {
@@ -511,7 +510,7 @@ fn padded(files: &[Found], piece_len: u32, align: bool) -> impl Iterator<Item = 
     })
 }
 
-/// The torrent's name. A link that a person named gives it its own; `.` has only its real one.
+/// The torrent's name. For a link that a person named it is the link's name; for `.` the real folder's.
 fn name_of(path: &Path, real: &Path) -> Result<String, MakeError> {
     let shown = || path.to_owned();
     let name = path.file_name().or(real.file_name());
@@ -521,7 +520,7 @@ fn name_of(path: &Path, real: &Path) -> Result<String, MakeError> {
     Ok(name.to_owned())
 }
 
-/// The torrent file, its keys in the order of their bytes (BEP 3). `info` writes that key's value.
+/// Writes the torrent file, keys sorted by their bytes (BEP 3). `info` writes that key's value.
 fn write<W: io::Write>(
     out: W,
     options: &Options,
@@ -562,8 +561,8 @@ fn write<W: io::Write>(
     out.end()
 }
 
-/// Lengths of announce URLs that can take each other's place: with what fills the room up they are so long, and
-/// their lengths have the same number of digits.
+/// Lengths of announce URLs that can replace each other: filled up with padding they are equally long, and the
+/// numbers of their lengths have as many digits.
 const ROOM_FOR: std::ops::RangeInclusive<usize> = 10..=99;
 const ROOM: usize = 200;
 pub(crate) fn write_tiers<W: io::Write>(
@@ -586,12 +585,12 @@ pub(crate) fn write_list<W: io::Write>(
     out.end()
 }
 
-/// Files that could not be read when a torrent was made, and are tried again before it is made anew.
+/// The most files, unreadable when the torrent was made, that are tried again before it is made anew.
 const LEFT_OUT: usize = 16;
 
 const CREATED_BY: &str = concat!("everseed/", env!("CARGO_PKG_VERSION"));
 
-/// The value of `info`; `pieces` gives the hashes, `pieces_len` bytes of them.
+/// Writes the value of `info`; `pieces` gives `pieces_len` bytes of hashes.
 fn write_info<W: io::Write>(
     out: &mut Writer<Stream<W>>,
     source: &Source,
@@ -639,19 +638,19 @@ fn write_info<W: io::Write>(
 fn write_file<W: io::Write>(out: &mut Writer<Stream<W>>, file: &Found) -> io::Result<()> {
     out.dict()?;
     out.key(b"length")?;
-    // No longer than a torrent may be, which `Geometry` saw to.
+    // At most the longest content that a torrent may have; `Geometry` checked that.
     out.integer(file.len.cast_signed())?;
     out.key(b"path")?;
     out.list()?;
     for component in file.path.iter() {
-        // UTF-8, as `Choice` saw to.
+        // UTF-8; `Choice` checked that.
         out.string(component.as_encoded_bytes())?;
     }
     out.end()?;
     out.end()
 }
 
-/// Zeros that nobody keeps (BEP 47), named as libtorrent names them.
+/// Writes the entry of a padding file (BEP 47), with the name that libtorrent would give it.
 fn write_padding<W: io::Write>(out: &mut Writer<Stream<W>>, len: u64) -> io::Result<()> {
     out.dict()?;
     out.key(b"attr")?;

@@ -1,20 +1,21 @@
-//! Which files of a download are everseed's to write: those that it made itself and has not completed.
+//! The record of a download's own files: those that everseed made itself and has not completed. Only they are
+//! written.
 //!
-//! Everything else that stands where the torrent has a file is the owner's, and is read but never written:
-//! what was there before, what was completed and changed since, what somebody put in the place of a file.
+//! Every other file at a path of the torrent is the owner's, and is read but never written: a file that was there
+//! before, one that was changed after it was completed, one that somebody put in the place of ours.
 //!
-//! The record is a small file of the state, `HASH.download`: a head that says what torrent it is of, and four
-//! bytes for each of its files that holds a byte. They are nought unless the file was made here and is not
-//! complete; then they hold a mark of the file, so that another one in its place is told apart.
+//! The record is a small file of the state, `HASH.download`. Its head names the torrent; four bytes follow for each
+//! file that holds at least one byte. They are zero unless everseed made the file and it is incomplete. Then they
+//! hold a mark of the file, which tells it from another file in its place.
 //!
-//! In which order things happen makes each moment safe to die in:
-//! - A file is made empty, noted, the note is made durable, and only then does it get its length and its bytes. A file
-//!   without a byte may be taken by anybody, as nothing is lost by that.
-//! - A file whose last piece was verified is noted as complete at once, which is all that it takes if the process
-//!   is killed. If the machine loses its power it may have lost the end of that file too, so until the next sync the note
-//!   counts for as long as the machine is up: a boot is known by its id.
-//! - The record goes when the torrent is opened and nothing of it is missing. Without one, all that is there is
-//!   the owner's.
+//! The order of steps makes a crash at each moment safe:
+//! - A file is made empty; a note of it is made durable; only then does it get its length and its bytes. Anybody may
+//!   take an empty file, because nothing is lost with it.
+//! - When its last piece is verified, a file is noted as complete at once. That is enough if the process is killed. A
+//!   power cut may also take the end of the file. So until the next sync the note is valid only while the machine
+//!   stays up: the record holds the id of the boot.
+//! - The record is removed when the torrent is opened and no piece is missing. Without a record, all files are the
+//!   owner's.
 
 use std::fs::File;
 use std::io;
@@ -39,30 +40,30 @@ pub struct Ours {
     path: PathBuf,
     file: File,
     files: u64,
-    /// Pieces that are good, to know when a file is complete.
+    /// Pieces that are good; they tell when a file is complete.
     good: Mutex<Vec<u8>>,
 }
 
-/// What a record says of a file.
+/// The record's note about a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Note {
-    /// It is the owner's, or is not there.
+    /// The file is the owner's, or does not exist.
     Owners,
-    /// It was made here, and is to be written.
+    /// We made the file, and may write it.
     Ours(Mark),
-    /// All of it is good, though perhaps not on the disk yet.
+    /// All of the file is good, but it may not be on the disk yet.
     Complete(Mark),
-    /// The same, and a sync that has begun will see to that.
+    /// All of the file is good, and the running sync will bring it to the disk.
     Syncing(Mark),
 }
 
-/// Tells a file from another one of the same name; 0 where the file system does not let us.
+/// A mark that tells a file from another one of the same name; 0 where the file system offers none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mark(u32);
 
 impl Ours {
-    /// Opens the record at `path` of a torrent of so many files that hold a byte, or begins one. `good` are
-    /// the pieces that are there.
+    /// Opens the record at `path` for a torrent with this many files that hold a byte, or begins a new one. `good`
+    /// are the pieces that are there.
     pub fn open(
         path: &Path,
         info_hash: InfoHash,
@@ -83,7 +84,7 @@ impl Ours {
                 ..before
             }) == head
         {
-            // What was complete and not synced may have lost its end.
+            // A file that was complete but not synced may have lost its end.
             let ours = Ours::writable(path, files, good)?;
             ours.turn(|note| match note {
                 Note::Complete(mark) | Note::Syncing(mark) => Note::Ours(mark),
@@ -114,12 +115,12 @@ impl Ours {
         })
     }
 
-    /// Where it is.
+    /// The path of the record.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is noted of the file of this number. What cannot be read is the owner's.
+    /// The note about the file of this number. An unreadable note counts as the owner's.
     pub(crate) fn note(&self, number: u64) -> Note {
         let mut word = [0; 4];
         match self.file.read_exact_at(&mut word, at(number)) {
@@ -128,19 +129,19 @@ impl Ours {
         }
     }
 
-    /// Notes something of a file; durable after [`sync`](Self::sync).
+    /// Sets the note about a file; durable after [`sync`](Self::sync).
     pub(crate) fn put(&self, number: u64, note: Note) -> io::Result<()> {
-        // Not in the middle of a change to many.
+        // The lock keeps this out of a change to many notes.
         let _good = self.good();
         self.file.write_all_at(&note.encode(), at(number))
     }
 
-    /// Makes durable what was noted.
+    /// Makes all notes durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Notes that a piece is good; answers whether it was not known.
+    /// Notes that a piece is good. Returns whether that is new.
     pub(crate) fn is_news(&self, piece: PieceIndex) -> bool {
         let mut good = self.good();
         let news = !bits::get(&good, piece.get());
@@ -148,7 +149,7 @@ impl Ours {
         news
     }
 
-    /// Whether all pieces of these bytes are good.
+    /// Whether all pieces that hold these bytes are good.
     pub(crate) fn is_good(&self, geometry: Geometry, start: u64, len: u64) -> bool {
         let number = |offset| geometry.piece_at(offset).map(PieceIndex::get);
         let last = (start + len).checked_sub(1).and_then(number);
@@ -159,7 +160,7 @@ impl Ours {
         (first..=last).all(|piece| bits::get(&good, piece))
     }
 
-    /// A sync begins that sees to all that is complete by now.
+    /// Notes that a sync begins, which will make the complete files durable.
     pub fn begin_sync(&self) -> io::Result<()> {
         self.turn(|note| match note {
             Note::Complete(mark) => Note::Syncing(mark),
@@ -167,7 +168,7 @@ impl Ours {
         })
     }
 
-    /// It has come to its end: those files are the owner's.
+    /// Notes that the sync has ended: the files that it covered are the owner's now.
     pub fn synced(&self) -> io::Result<()> {
         self.turn(|note| match note {
             Note::Syncing(_) => Note::Owners,
@@ -176,7 +177,7 @@ impl Ours {
         self.sync()
     }
 
-    /// Some of what was written since the last sync may be lost, so that nothing of it is complete.
+    /// Notes that writes since the last sync may be lost: files that it would have covered count as incomplete again.
     pub fn doubt(&self) -> io::Result<()> {
         self.turn(|note| match note {
             Note::Complete(mark) | Note::Syncing(mark) => Note::Ours(mark),
@@ -186,7 +187,7 @@ impl Ours {
         self.sync()
     }
 
-    /// The content lies in another folder, where its files have other marks.
+    /// Notes that the content was moved to another folder, where its files have other marks.
     pub(crate) fn moved(
         &self,
         content: &Path,
@@ -264,7 +265,7 @@ const SYNCING: u32 = 2;
 const COMPLETE: u32 = 3;
 
 impl Mark {
-    /// Of a file that is open: when it was made, and its inode.
+    /// The mark of an open file, from its creation time and its inode.
     pub(crate) fn of(file: &OwnedFd) -> Mark {
         let kind = rustix::fs::fstatfs(file);
         // The type of the field differs between architectures.
@@ -293,17 +294,17 @@ impl Mark {
             }
         }
         let [a, b, c, d, ..] = sha1.finish();
-        // Never 0, which stands for any.
+        // Never 0, which matches any mark.
         Mark((u32::from_le_bytes([a, b, c, d]) >> 2).max(1))
     }
 
-    /// Whether this may be the file of the other mark.
+    /// Whether two marks may be those of the same file.
     pub(crate) fn fits(self, other: Mark) -> bool {
         self == other || self.0 == 0 || other.0 == 0
     }
 }
 
-/// File systems on which neither the inode nor the time of making is sure to stay: FAT, exFAT, FUSE, SMB.
+/// Magic numbers of file systems on which neither inode nor creation time is sure to last: FAT, exFAT, FUSE, SMB.
 const FORGETFUL: [u32; 6] = [
     0x4d44,
     0x2011_bab0,
@@ -316,9 +317,9 @@ const FORGETFUL: [u32; 6] = [
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Head {
     info_hash: InfoHash,
-    /// Of where the content is.
+    /// A digest of the content's place.
     place: u64,
-    /// Of the boot in which what is complete was noted.
+    /// A digest of the boot in which complete files were noted.
     boot: u64,
     files: u64,
 }
@@ -372,12 +373,12 @@ const MAGIC: [u8; 8] = *b"\x93evrown\x01";
 /// Magic, info-hash, place, boot, number of files, and a checksum of them.
 const HEAD: usize = 8 + 20 + 8 + 8 + 8 + 8;
 
-/// Where the word of a file stands.
+/// Offset of a file's note in the record.
 fn at(number: u64) -> u64 {
     HEAD as u64 + 4 * number
 }
 
-/// Where the content is, which has to be there.
+/// A digest of the content's place, which has to exist.
 fn place(content: &Path) -> u64 {
     let real = content
         .canonicalize()
@@ -387,11 +388,11 @@ fn place(content: &Path) -> u64 {
 }
 
 fn boot() -> u64 {
-    // Without an id each start counts as one after a loss of power.
+    // Without a boot id every start counts as one after a power cut.
     match std::fs::read("/proc/sys/kernel/random/boot_id") {
         Ok(id) => digest(&id),
         Err(_) => {
-            // Not std's time of day, which panics after January 2038 on some machines of 32 bits.
+            // std's clock panics after January 2038 on some 32-bit machines.
             let now = clock_gettime(ClockId::Realtime);
             digest(format!("{} {}", now.tv_sec, now.tv_nsec).as_bytes())
         }

@@ -1,7 +1,7 @@
-//! What of a download is the owner's: files that are there and that we may not write to, see `ours`.
+//! The owner's files in a download: files that exist already and that we must not write, see `ours`.
 //!
-//! Those that hold what the torrent says are as good as downloaded. Of the others it is found out here which they are,
-//! and which pieces cannot be had because of them.
+//! Those that hold what the torrent says count as downloaded. This module finds the others, and the pieces that
+//! cannot be downloaded because of them.
 
 use std::path::PathBuf;
 
@@ -15,42 +15,42 @@ use crate::error::ReadError;
 use crate::ours::{Mark, Note, Ours};
 use crate::write::{self, WriteError};
 
-/// The owner's files that are not what the torrent says.
+/// The owner's files whose content is not the torrent's.
 #[derive(Debug)]
 pub struct Differing {
-    /// The first of them.
+    /// The first few of them.
     pub files: Vec<PathBuf>,
-    /// How many there are.
+    /// The number of them.
     pub count: usize,
     /// Pieces that would have to be written into them, one bit each.
     pub pieces: Vec<u8>,
-    /// Files that are another file of the torrent too, as on a file system that ignores case; they are no
-    /// fault of the owner's.
+    /// Files that are also another file of the torrent, as on a file system that ignores case. That is no mistake of
+    /// the owner's.
     pub twins: Vec<PathBuf>,
-    /// The numbers of all files that differ, and their inodes.
+    /// Numbers and inodes of all files that differ.
     numbers: Vec<(u64, Inode)>,
 }
 
-/// A device and a file on it.
+/// The device and the number of an inode.
 type Inode = (u64, u64);
 
-/// How a file is.
+/// What may be done with a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// There is nothing that could be lost, or it is ours.
+    /// It may be written: there is nothing to lose, or it is ours.
     Open,
     /// It is the owner's.
     Kept,
-    /// And a piece that lies in it alone is bad.
+    /// It is the owner's, and a piece that lies in it alone is bad.
     Bad,
-    /// Padding.
+    /// It is padding.
     Zeros,
 }
 
-/// Finds the owner's files that are wanted and are not what the torrent says; `good` are the pieces that are there.
+/// Finds the owner's wanted files whose content is not the torrent's; `good` are the pieces that are there.
 ///
-/// A bad piece that lies in several files is the fault of those that have other bad pieces, or of all of them if
-/// there is none of these and none that is still to be written.
+/// A bad piece that lies in several files is charged to those that have other bad pieces. If none has, it is charged
+/// to all of them, unless one is still to be written.
 pub fn differing(
     content: &Content,
     good: &[u8],
@@ -122,7 +122,7 @@ pub fn differing(
 }
 
 impl Differing {
-    /// Names the files, and sets those aside that are other ones too.
+    /// Fills in the files' paths, and moves those that are also another file to `twins`.
     fn name(&mut self, content: &Content) -> Result<(), ReadError> {
         let mut inodes: Vec<Inode> = self.numbers.iter().map(|&(_, inode)| inode).collect();
         inodes.sort_unstable();
@@ -164,7 +164,7 @@ impl Differing {
     }
 }
 
-/// Makes these files ours, as the owner wants them to be written over.
+/// Makes these files ours, because the owner wants them to be overwritten.
 pub fn overwrite(content: &Content, differing: &Differing) -> Result<(), WriteError> {
     let Some(ours) = content.ours() else {
         return Ok(());
@@ -188,7 +188,7 @@ pub fn overwrite(content: &Content, differing: &Differing) -> Result<(), WriteEr
     write::sync_record(&ours)
 }
 
-/// Notes which files are complete, as a download begins.
+/// Notes which files are complete when a download begins.
 pub fn note_complete(content: &Content) -> Result<(), ReadError> {
     let Some(ours) = content.ours() else {
         return Ok(());
@@ -220,7 +220,7 @@ fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
         return (State::Zeros, (0, 0));
     }
     let layout = content.layout();
-    // What is in the way of a file is found when it is written.
+    // An obstacle at the file's path is found when the file is written.
     let Ok((file, stat)) = layout.named().find_file(&content.place_of(entry)) else {
         return (State::Open, (0, 0));
     };
@@ -238,11 +238,11 @@ fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
     (state, inode)
 }
 
-/// Files that are named.
+/// The most files that are named.
 const NAMED: usize = 8;
 
 impl Content {
-    /// Whether all that a piece consists of may be written.
+    /// Whether all files of a piece may be written.
     pub fn writes_all_of(&self, piece: PieceIndex) -> bool {
         let Some(ours) = self.ours() else {
             return true;
@@ -253,8 +253,8 @@ impl Content {
         self.records_of(piece, |record| is_ours(&record))
     }
 
-    /// A piece is good: files that are complete with it are the owner's from now on. Answers whether there are any,
-    /// which then have to be closed.
+    /// A piece is good: files that are now complete become the owner's. Returns whether there are any; close the
+    /// content's files then.
     pub fn completed(&self, piece: PieceIndex) -> bool {
         let Some(ours) = self.ours().filter(|ours| ours.is_news(piece)) else {
             return false;
@@ -271,11 +271,11 @@ impl Content {
         let Note::Ours(mark) = ours.note(number) else {
             return false;
         };
-        // Should the note fail, the file can be written to for longer than it need be.
+        // If the note fails, the file stays writable longer than it should.
         ours.is_good(self.geometry(), start, len) && ours.put(number, Note::Complete(mark)).is_ok()
     }
 
-    /// Which piece of the owner's cannot be had, if this one reaches into a file that is not ours.
+    /// An error that names the owner's file, if this piece reaches into a file that is not ours.
     pub fn owners_piece(&self, piece: PieceIndex) -> Option<ReadError> {
         if self.writes_all_of(piece) {
             return None;
@@ -292,7 +292,7 @@ impl Content {
         Some(ReadError::Owners { path })
     }
 
-    /// Whether something holds for all files of a piece.
+    /// Whether `holds` is true for all files of a piece.
     fn records_of(
         &self,
         piece: PieceIndex,

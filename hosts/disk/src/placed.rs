@@ -1,7 +1,8 @@
-//! Files that lie elsewhere than the torrent says, and what is remembered of them.
+//! The record of files that lie elsewhere than the torrent says.
 //!
-//! Invariant: a place is a relative path beneath the folder that the owner named, and is opened like any other, so
-//! that nothing written into the record leads out of it. At most [`MOST`] are kept, as each takes memory.
+//! Invariant: a place is a relative path beneath the folder that the owner named, and is opened like any other path.
+//! So nothing written into the record leads out of that folder. At most [`MOST`] places are kept, because each takes
+//! memory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,22 +14,22 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::regular::read_regular;
 use crate::replace::replace;
 
-/// Where one file lies.
+/// The actual place of one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// Its number in the torrent, from 1 on; 0 is the torrent's file or folder itself.
+    /// The file's number in the torrent, from 1 on; 0 is the torrent's file or folder itself.
     pub(crate) number: u64,
-    /// Beneath the folder that the owner named.
+    /// Its path beneath the folder that the owner named.
     pub(crate) path: PathBuf,
-    /// Whether the owner said so; otherwise it was found.
+    /// Whether the owner named the place; otherwise a search found it.
     pub(crate) by_owner: bool,
 }
 
-/// The places of one torrent's files, by what the torrent calls them; the empty name is the whole.
+/// Places of one torrent's files by their paths in the torrent; the empty path stands for the whole content.
 #[derive(Debug, Default)]
 pub(crate) struct Placed(RwLock<BTreeMap<PathBuf, Place>>);
 
-/// Files of one torrent that may lie elsewhere.
+/// The most files of one torrent that may lie elsewhere.
 pub(crate) const MOST: usize = 10_000;
 
 impl Placed {
@@ -36,7 +37,7 @@ impl Placed {
         self.read().get(name).cloned()
     }
 
-    /// Answers whether there was room.
+    /// Sets the place of a file. Returns whether there was room for it.
     pub(crate) fn set(&self, name: &Path, place: Place) -> bool {
         let mut places = self.write();
         let room = places.len() < MOST || places.contains_key(name);
@@ -54,7 +55,7 @@ impl Placed {
         self.read().is_empty()
     }
 
-    /// Whether the owner said where some of the files lie.
+    /// Whether the owner named the places of some files.
     pub(crate) fn has_named_files(&self) -> bool {
         let places = self.read();
         places
@@ -62,7 +63,7 @@ impl Placed {
             .any(|place| place.number > 0 && place.by_owner)
     }
 
-    /// The same places in content that was called `before` and is called `now`.
+    /// The same places for content that was called `before` and is now called `now`.
     pub(crate) fn moved(&self, before: &Path, now: &Path) -> Placed {
         let here = self.read();
         let places = here.iter().map(|(name, place)| {
@@ -80,14 +81,15 @@ impl Placed {
         Placed(RwLock::new(places.collect()))
     }
 
-    /// The folder was named differently: this is what lies between the new and the former.
+    /// Adds `between` to the front of every place: the named folder is now one further up, and `between` is the path
+    /// down from it.
     pub(crate) fn prefix(&self, between: &Path) {
         for place in self.write().values_mut() {
             place.path = between.join(&place.path);
         }
     }
 
-    /// Writes them all down; `folder` is the one that they lie in.
+    /// Saves all places; they lie in `folder`.
     pub(crate) fn save(&self, record: &Path, folder: &Path) -> io::Result<()> {
         let places = self.read();
         if places.is_empty() {
@@ -119,8 +121,8 @@ impl Placed {
     }
 }
 
-/// What was written down, for files in `folder`. What cannot be read is as if it were not there: the files are
-/// searched for again.
+/// Loads the record for files in `folder`. If it cannot be read it counts as missing, and the files are searched for
+/// again.
 pub(crate) fn load(record: &Path, folder: &Path) -> Vec<Place> {
     let bytes = read_regular(record, RECORD_MAX).unwrap_or_default();
     let Some(rest) = bytes.strip_prefix(HEAD) else {
@@ -130,7 +132,7 @@ pub(crate) fn load(record: &Path, folder: &Path) -> Vec<Place> {
     let before = fields.next().map_or(Path::new(""), path_of);
     let places = fields.filter_map(|field| {
         let mut place = parse(field)?;
-        // Beneath another folder of the same file system, or of one that is mounted elsewhere now.
+        // The files lie in another folder of the same file system, or that file system is mounted elsewhere now.
         if before != folder
             && let Ok(path) = before.join(&place.path).strip_prefix(folder)
         {
@@ -157,7 +159,7 @@ fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// What a record begins with.
+/// The first bytes of a record.
 const HEAD: &[u8] = b"everseed files 1\0";
 
 /// The longest record in bytes.

@@ -1,7 +1,7 @@
-//! Opening a file of which only its name is known: somebody may have put anything there.
+//! Opening a file by its path, where somebody may have put a FIFO, a device or a link.
 //!
-//! Invariant: nothing here waits for the other end of a FIFO, opens a device, or reads more bytes than
-//! the caller says that the file may have.
+//! Invariant: nothing here waits for the other end of a FIFO, opens a device, or reads more bytes than the caller
+//! allows.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,29 +14,29 @@ use rustix::fs::{Mode, OFlags};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegularError {
-    /// The operating system said so.
+    /// The operating system's error.
     Io(io::Error),
-    /// It is a folder, a FIFO, a socket or a device.
+    /// A folder, a FIFO, a socket or a device.
     NotAFile,
-    /// It is longer than such a file can be.
+    /// Longer than such a file may be.
     TooLong {
         /// Its length in bytes.
         len: u64,
-        /// The most that it may be.
+        /// The longest that it may be, in bytes.
         most: u64,
     },
 }
 
-/// Opens a regular file of at most so many bytes for reading. Links are followed, as the path was named.
+/// Opens a regular file of at most `most` bytes for reading. Links are followed, because a person named the path.
 pub fn open_regular(path: &Path, most: u64) -> Result<File, RegularError> {
-    // Before it is opened, as it does something to some devices.
+    // Checked before it is opened, because opening has effects on some devices.
     if !fs::metadata(path)?.is_file() {
         return Err(RegularError::NotAFile);
     }
     open(path, most, OFlags::empty())
 }
 
-/// The same for a file that was no link when it was looked at: if it is one by now, it is none of ours.
+/// Opens a file that was no link when it was listed. If it is a link by now, it is refused.
 pub fn open_in_place(path: &Path, most: u64) -> Result<File, RegularError> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(RegularError::NotAFile);
@@ -45,7 +45,8 @@ pub fn open_in_place(path: &Path, most: u64) -> Result<File, RegularError> {
 }
 
 fn open(path: &Path, most: u64, flags: OFlags) -> Result<File, RegularError> {
-    // It may be another one now; that a FIFO is not waited for means nothing to a file.
+    // Another file may have taken its place. `NONBLOCK` keeps a FIFO from being waited for, and does nothing for
+    // files.
     let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
     let file = File::from(file);
@@ -60,11 +61,11 @@ fn open(path: &Path, most: u64, flags: OFlags) -> Result<File, RegularError> {
     }
 }
 
-/// All bytes of a regular file of at most `most`, which is no link.
+/// Reads a regular file of at most `most` bytes, which must not be a link.
 pub fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>, RegularError> {
     let file = open_in_place(path, most)?;
     let mut bytes = Vec::new();
-    // It may grow while it is read.
+    // The file may grow while it is read.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     let len = bytes.len() as u64;
     match len > most {

@@ -1,10 +1,12 @@
-//! Content that lies apart while it is downloaded, and is moved to its place when it is complete.
+//! Moving a complete download from its temporary folder to its final place.
 //!
-//! Apart means in a folder of its own, see [`apart`], so that nothing else is in the way and all of it can be moved with
-//! one rename. To another file system it is copied, piece by piece and each verified, into a hidden folder beside its
-//! place, made durable, and then renamed. So each moment is safe to die in: until that rename the first copy is whole
-//! and the place is empty, and from then on what lies in the place is whole. What is left of the other one is
-//! removed then, or by [`Relocation`] when it is asked again.
+//! While it is downloaded, the content lies in a folder of its own, see [`apart`]. There nothing else is in the way,
+//! and all of it moves with one rename. To another file system it is copied instead, piece by piece and each
+//! verified, into a hidden folder beside its final place, made durable, and then renamed.
+//!
+//! So a crash at each moment is safe: until that rename the first copy is whole and the final place is empty;
+//! afterwards what lies in the final place is whole. The other copy is then removed, or later by [`Relocation`] when
+//! it is called again.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,13 +27,13 @@ use crate::hash::Fast;
 use crate::ours::Mark;
 use crate::write::{self, WriteError};
 
-/// The folder in `dir` in which the content of this torrent lies while it is downloaded. Its name is that of an
+/// The folder in `dir` that holds the content of this torrent while it is downloaded. It has the name of an
 /// unfinished file, so that nobody shares it.
 pub fn apart(dir: &Path, info_hash: InfoHash) -> PathBuf {
     dir.join(format!("{info_hash}{APART}"))
 }
 
-/// Whether a folder of this name holds content that is not in its place yet.
+/// Whether a folder of this name holds content on its way to its final place.
 pub(crate) fn is_passing(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     let hash = bytes
@@ -40,23 +42,23 @@ pub(crate) fn is_passing(name: &OsStr) -> bool {
     hash.is_some_and(|hash| InfoHash::from_hex(hash).is_some())
 }
 
-/// What the names of such folders begin or end with, beside the info-hash.
+/// The prefix and the suffix of such folders' names, beside the info-hash.
 const HIDDEN: &str = ".everseed-";
 const APART: &str = ".part";
 
-/// A move from the folder of a content to another one.
+/// A move of one content from its folder to another one.
 #[derive(Debug)]
 pub struct Relocation {
-    /// The folder that it comes from.
+    /// The present folder.
     from: PathBuf,
-    /// The folder that it goes to.
+    /// The final folder.
     to: PathBuf,
-    /// The pieces that are there.
+    /// The pieces that are good.
     good: Vec<u8>,
     copy: Option<Box<Copy>>,
 }
 
-/// A copy in another file system, as far as it came.
+/// A copy in another file system, and its progress.
 #[derive(Debug)]
 struct Copy {
     content: Content,
@@ -67,7 +69,8 @@ struct Copy {
 }
 
 impl Relocation {
-    /// Of content that lies [`apart`] in `from`, or is in its place already. `good` are the pieces that it has.
+    /// A move of content that lies [`apart`] in `from`, or is in its final place already. `good` are the pieces that
+    /// it has.
     pub fn new(from: PathBuf, to: PathBuf, good: Vec<u8>) -> Relocation {
         Relocation {
             from,
@@ -77,7 +80,7 @@ impl Relocation {
         }
     }
 
-    /// Bytes that are still to be copied at most; a rename has nothing to copy.
+    /// The most bytes that are still to be copied; a rename copies none.
     pub fn left(&self, content: &Content) -> u64 {
         let copy = self.copy.as_ref();
         copy.map_or(0, |copy| {
@@ -85,14 +88,14 @@ impl Relocation {
         })
     }
 
-    /// Bytes that were copied.
+    /// Bytes that were copied so far.
     pub fn done(&self) -> u64 {
         self.copy.as_ref().map_or(0, |copy| copy.done)
     }
 
-    /// Does one piece of it; answers whether the content lies in its place. Its files have to be closed then.
+    /// Does one step of the move. Returns whether the content lies in its final place; close its files then.
     ///
-    /// `scratch` must not be empty. After an error it begins anew.
+    /// `scratch` must not be empty. After an error the next step begins anew.
     pub fn step(&mut self, content: &Content, scratch: &mut [u8]) -> Result<bool, WriteError> {
         let done = self.try_step(content, scratch);
         if done.is_err() {
@@ -120,13 +123,13 @@ impl Relocation {
         Ok(true)
     }
 
-    /// Renames it if that does, and begins to copy it otherwise.
+    /// Renames the content if that is possible, and begins to copy it otherwise.
     fn begin(&mut self, content: &Content) -> Result<bool, WriteError> {
         if content.layout().named().folder != self.from {
             self.clear(content);
             return Ok(true);
         }
-        // It may be a disk that is not mounted, so it is never made here.
+        // The folder is never made here, because it may lie on a disk that is not mounted.
         if !self.to.is_dir() {
             let path = self.to.clone();
             return Err(WriteError::Place(ReadError::Missing { path }));
@@ -154,7 +157,7 @@ impl Relocation {
         Ok(false)
     }
 
-    /// Gives what lies at `whole` its place, where nothing may be; the content lies there from then on.
+    /// Renames what lies at `whole` to the final place, where nothing may be, and sets the content's layout.
     fn place(&self, content: &Content, whole: &Path) -> Result<(), WriteError> {
         let top = whole.file_name().unwrap_or_default();
         let target = self.to.join(top);
@@ -174,16 +177,16 @@ impl Relocation {
         };
         let from = open(whole.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
         let to = open(&self.to).map_err(failed)?;
-        // What is in the way is found first: between disks it would be copied for nothing.
+        // An obstacle is found first: between two disks everything would be copied for nothing.
         if target.symlink_metadata().is_ok() {
             return Err(failed(Errno::EXIST));
         }
         match renameat_with(&from, top, &to, top, RenameFlags::NOREPLACE) {
-            // FAT and others do not know that flag.
+            // FAT and others do not know the flag.
             Err(Errno::INVAL | Errno::NOSYS) => renameat(&from, top, &to, top).map_err(failed)?,
             done => done.map_err(failed)?,
         }
-        // Before anything of the other copy goes.
+        // The rename is made durable before anything of the other copy is removed.
         rustix::fs::fsync(&to).map_err(failed)?;
         let layout = content.layout().in_folder(&self.to, top);
         content.lies_in(layout);
@@ -199,7 +202,7 @@ impl Relocation {
         Ok(())
     }
 
-    /// Removes what is left of copies elsewhere, now that it is in its place.
+    /// Removes leftover copies elsewhere, now that the content is in its final place.
     fn clear(&self, content: &Content) {
         if let Err(error) = self
             .clear_from(content)
@@ -209,7 +212,7 @@ impl Relocation {
         }
     }
 
-    /// Removes the files of the content, and no others, and then the folders that are empty.
+    /// Removes the files of the content and no others, and then the folders that are empty.
     fn clear_from(&self, content: &Content) -> Result<(), WriteError> {
         if self.from.symlink_metadata().is_err() {
             return Ok(());
@@ -235,7 +238,7 @@ impl Relocation {
                 }
             }
         }
-        // Folders of unwanted files, and itself. What somebody else put there stays.
+        // Folders of unwanted files, and the folder itself. Files that somebody else put there stay.
         for folder in [
             self.from
                 .join(content.root().file_name().unwrap_or_default()),
@@ -282,7 +285,7 @@ fn copy_piece(
     }
 }
 
-/// The mark of the file of this number, where it lies now.
+/// The mark of the file of this number, at its present place.
 fn mark(content: &Content, number: u64) -> Option<Mark> {
     let entries = content.entries().ok()?.flatten();
     let entry = entries
@@ -295,12 +298,12 @@ fn mark(content: &Content, number: u64) -> Option<Mark> {
     found.ok().map(|(file, _)| Mark::of(&file))
 }
 
-/// Whether a rename failed as the other folder is on another file system.
+/// Whether a rename failed because the other folder is on another file system.
 fn is_elsewhere(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::XDEV)
 }
 
-/// Removes a folder of ours with all that is in it, if it is there.
+/// Removes one of our folders with all that is in it, if it exists.
 fn remove_all(folder: &Path) -> Result<(), WriteError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(folder, error)),

@@ -1,14 +1,13 @@
-//! Replacing a file so that a reader, or a power cut, finds the old one or the new one and nothing
-//! between.
+//! Replacing a file as a whole: a reader finds the old or the new one, also after a power cut.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Writes `path` through `write`, by way of a temporary file beside it that is synced and renamed.
-/// On an error the temporary file is removed and `path` is as before. Who may read it stays as it was; what was not
-/// there is for its owner alone.
+/// Writes `path` by way of a temporary file beside it, which `write` fills, and which is synced and renamed. On an
+/// error the temporary file is removed and `path` is as before. A replaced file keeps its permissions; a new one is
+/// for its owner alone.
 pub fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -16,7 +15,7 @@ pub fn replace(
     replace_with(path, OWNER, write)
 }
 
-/// The same, but that others may read what was not there, as the process's mask says.
+/// As [`replace`], but others may read a new file as far as the process's umask allows.
 pub(crate) fn replace_for_all(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -30,13 +29,13 @@ fn replace_with(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     swap(path, mode, true, write)?;
-    // The rename is durable once the folder is; a file system that cannot sync folders is let be.
+    // The rename is durable when the folder is synced. A file system that cannot sync folders is left as it is.
     let _ = sync_folder(folder_of(path));
     Ok(())
 }
 
-/// The same without waiting for a disk. A reader finds the old file or the new one; after a power cut within the
-/// next seconds it may be neither, so that what is in it has to show that it is whole.
+/// As [`replace`], but without waiting for the disk. A reader finds the old or the new file. After a power cut within
+/// the next seconds it may find neither, so the content has to show by itself that it is whole.
 pub fn replace_soon(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -44,7 +43,7 @@ pub fn replace_soon(
     swap(path, OWNER, false, write)
 }
 
-/// Makes the names in a folder durable.
+/// Syncs a folder, which makes the names in it durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -56,7 +55,7 @@ fn swap(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = beside(path)?;
-    // A process of the same id may have died here. Created anew, so that no link is written through.
+    // A process of the same id may have died here. The file is created anew, so that no link is written through.
     let _ = fs::remove_file(&temporary);
     let file = OpenOptions::new()
         .write(true)
@@ -66,7 +65,7 @@ fn swap(
     if let Ok(before) = fs::symlink_metadata(path)
         && before.is_file()
     {
-        // A file system that has no modes is let be.
+        // A file system without permissions is left as it is.
         let _ = file.set_permissions(before.permissions());
     }
     let done = fill(file, sync, write).and_then(|()| fs::rename(&temporary, path));
@@ -92,7 +91,7 @@ fn fill(
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // Cut, so that the longest name that a file may have can still be written.
+    // Cut, so that the temporary name of the longest possible name still fits.
     let bytes = name.as_encoded_bytes();
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -108,7 +107,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Who may read a file: its owner, or all that the process's mask leaves.
+/// Permissions of a new file: for its owner alone, or for all as far as the umask allows.
 const OWNER: u32 = 0o600;
 const ALL: u32 = 0o666;
 

@@ -1,4 +1,4 @@
-//! Whether what is to be downloaded fits, before the first byte comes.
+//! The disk space that a download needs, measured before its first byte arrives.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,20 @@ use crate::error::ReadError;
 use crate::lengthen;
 use crate::write::WriteError;
 
-/// What a download takes, and what there is.
+/// The disk space that a download needs, and the space that there is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Room {
-    /// Bytes of the file system that it will take yet: those that it has already, and holes of others, aside.
+    /// Bytes of disk space that it will still take; what its files have already and holes of other files are not
+    /// counted.
     pub needed: u64,
-    /// Bytes that this user may take.
+    /// Bytes that this user may still take.
     pub free: u64,
-    /// The shortest file, if even that is longer than any can be there.
+    /// The shortest file, and its length, if even that one is longer than any file can be there.
     pub too_long: Option<(PathBuf, u64)>,
 }
 
-/// Measures the files for which `wanted` holds, in the content's folder, which has to be there; `good` are the
-/// pieces that it has.
+/// Measures the files for which `wanted` holds, in the content's folder, which has to exist. `good` are the pieces
+/// that are there.
 pub fn measure(
     content: &Content,
     good: &[u8],
@@ -74,8 +75,8 @@ pub fn measure(
     })
 }
 
-/// Bytes of the files for which `wanted` holds, and those that this user may take in `folder`, if that is on another
-/// file system than the content.
+/// Bytes of the files for which `wanted` holds, and the bytes that this user may take in `folder`, if it is on
+/// another file system than the content.
 pub fn elsewhere(
     content: &Content,
     folder: &Path,
@@ -99,13 +100,13 @@ pub fn elsewhere(
 /// Bytes that this user may take.
 fn free(stat: StatVfs) -> u64 {
     match stat.f_blocks {
-        // It does not count.
+        // The file system does not count its blocks.
         0 => u64::MAX,
         _ => stat.f_bavail.saturating_mul(stat.f_frsize),
     }
 }
 
-/// Bytes of the disk that a file takes.
+/// Bytes of disk space that a file takes.
 fn taken(stat: &Stat) -> u64 {
     // The type of the field differs between architectures.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
@@ -113,8 +114,8 @@ fn taken(stat: &Stat) -> u64 {
     blocks.saturating_mul(512)
 }
 
-/// Whether a file of the folder can be so long; an empty one is made to find out. Who cannot make one is told when
-/// that is due.
+/// Whether a file in the folder can be this long; an empty file is made to find out. If none can be made, that is
+/// reported when the download needs it.
 fn holds(folder: &OwnedFd, len: u64) -> bool {
     if !lengthen::is_allowed(len) {
         return false;
@@ -130,5 +131,5 @@ fn holds(folder: &OwnedFd, len: u64) -> bool {
     lengthen::fits(&file, len).is_ok()
 }
 
-/// What a file can have in all file systems that are in use.
+/// The longest file that every file system in use allows.
 const EVERYWHERE: u64 = (2 << 30) - 1;

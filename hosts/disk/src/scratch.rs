@@ -1,4 +1,4 @@
-//! A folder for one test, gone when the test is.
+//! A folder for one test, removed at the test's end.
 
 use std::fs;
 use std::path::{Path, PathBuf};

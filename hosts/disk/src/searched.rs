@@ -1,17 +1,17 @@
-//! When files that are missing are searched for: at once, and then ever more seldom as long as some are.
+//! The schedule of searches for missing files: one at once, then ever more seldom as long as files are missing.
 
 use std::time::{Duration, Instant};
 
-/// The last search.
+/// Time and pause of the last search.
 #[derive(Default, Debug)]
 pub(crate) struct Searched {
     at: Option<Instant>,
-    /// Until the next one.
+    /// Pause until the next search.
     pause: Duration,
 }
 
 impl Searched {
-    /// Whether it is time for one, if so it begins. Told each time whether some are missing.
+    /// Whether a search is due; if so, it counts as begun. `missing` tells at each call whether files are missing.
     pub(crate) fn is_due(&mut self, missing: bool) -> bool {
         if !missing {
             *self = Searched::default();
@@ -26,8 +26,8 @@ impl Searched {
     }
 }
 
-/// From the first search on.
+/// The pause after the first search.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is missing for long may be missing for good, and a search wakes the disk.
+/// The longest pause. Files missing for long may be missing for good, and a search wakes the disk.
 const LAST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,10 +1,10 @@
-//! std streams as the core's parsers want them.
+//! Readers and writers of std behind the traits that core's parsers take.
 
 use std::io;
 
 use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
 
-/// A std reader or writer, for the traits of `embedded_io`. Interruptions by signals are retried.
+/// A reader or writer of std with the traits of `embedded_io`. Calls interrupted by signals are repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream<T>(pub T);
 
@@ -27,7 +27,7 @@ impl<T: io::Seek> Seek for Stream<T> {
 impl<T: io::Write> Write for Stream<T> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match retried(|| self.0.write(buf)) {
-            // The trait knows no write of nothing.
+            // An empty write is not an error to the trait.
             Ok(0) if !buf.is_empty() => Err(io::ErrorKind::WriteZero.into()),
             done => done,
         }

@@ -1,7 +1,7 @@
-//! Files that another client began: they have a suffix to their name until they are whole.
+//! Unfinished files of other clients, which carry a suffix until they are complete.
 //!
-//! They are its files, or the owner's: what is good of them is used, and they are written to only once the owner said
-//! that they may be. Then they get their own name when all of them is good.
+//! They belong to that client, or to the owner. Their good pieces are used; they are written only after the owner
+//! allowed it. Then each gets its own name when it is complete.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::error::ReadError;
 use crate::ours::{Mark, Note};
 use crate::placed::Place;
 
-/// Transmission's and KTorrent's, qBittorrent's, uTorrent's, BitTorrent's, BitComet's, Vuze's.
+/// Suffixes of Transmission and KTorrent, qBittorrent, uTorrent, BitTorrent, BitComet and Vuze.
 const SUFFIXES: [&str; 6] = [".part", ".!qB", ".!ut", ".!bt", ".bc!", ".az!"];
 
-/// Takes such a file for each one of the torrent that is missing, and answers where they are.
+/// Takes such a file for each missing file of the torrent, and returns their paths.
 pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
     let layout = content.layout();
     let named = layout.named();
@@ -67,7 +67,7 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
     Ok(found)
 }
 
-/// Gives those that are ours by now and complete their own names.
+/// Gives the complete ones that are ours by now their own names.
 pub fn finish(content: &Content) -> Result<(), ReadError> {
     let layout = content.layout();
     let Some(ours) = content.ours().filter(|_| !layout.placed.is_empty()) else {
@@ -109,7 +109,7 @@ pub fn finish(content: &Content) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Whether a file lies where another client has it as long as it is not whole.
+/// Whether a file lies under the name that another client gives it until it is complete.
 fn is_unfinished(content: &Content, entry: &Entry, place: &Path) -> bool {
     let own = content.layout().relative(&entry.path);
     with_suffixes(&own).any(|path| path == place)
@@ -123,7 +123,7 @@ fn with_suffixes(path: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Renames a file that is still the one of this mark, unless something has the name.
+/// Renames a file, if it still has this mark and nothing has the new name.
 fn rename(content: &Content, from: &Path, to: &Path, mark: Mark) -> Result<(), Errno> {
     let named = content.layout().named();
     let (file, _) = named.find_file(from).map_err(|_| Errno::NOENT)?;
@@ -135,13 +135,13 @@ fn rename(content: &Content, from: &Path, to: &Path, mark: Mark) -> Result<(), E
     let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
     let (old, new) = (name(from), name(to));
     match renameat_with(&folder, &old, &folder, &new, RenameFlags::NOREPLACE) {
-        // FAT and others do not know that flag.
+        // FAT and others do not know the flag.
         Err(Errno::INVAL | Errno::NOSYS) if named.stat(to).is_err() => {
             renameat(&folder, &old, &folder, &new)?;
         }
         done => done?,
     }
-    // What is lost of it with the power is found again.
+    // If a power cut undoes the rename, the file is found again under its old name.
     let _ = rustix::fs::fsync(&folder);
     Ok(())
 }

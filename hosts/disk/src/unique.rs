@@ -1,12 +1,12 @@
-//! Which files of a torrent need another name, as an earlier one has theirs.
+//! Other names for files of a torrent whose path an earlier file has already.
 //!
-//! The rule is libtorrent's: a file whose path is that of a file before it, or of any folder, gets `.1` before its
-//! extension, or the first number that is free, letters of both cases being the same. What else some disks take for
-//! the same is the same here too: letters of all scripts in both cases, or composed differently, and names with dots
-//! and spaces at their end.
+//! The rule is libtorrent's. A file whose path equals that of an earlier file or of any folder gets `.1` before its
+//! extension, or the first free number; upper and lower case are equal. Everseed also treats as equal what some disks
+//! do: letters of all scripts in both cases or composed differently, and names that differ in dots and spaces at
+//! their end.
 //!
-//! Paths are compared by 64 bits of hash, so many at a time: a torrent of a hundred thousand files takes
-//! no more memory while it is opened than one of some thousands, and is read more often instead.
+//! Paths are compared by 64-bit hashes, a limited number at a time. So a torrent of a hundred thousand files takes no
+//! more memory than one of some thousands while it is opened; it is read more often instead.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -22,33 +22,35 @@ use crate::fitting::cut;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Renames(Box<[Rename]>);
 
-/// One of them.
+/// A file that needs another name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rename {
-    /// Where its entry stands in the torrent file, in bytes.
+    /// Offset of its entry in the torrent file, in bytes.
     position: u64,
     number: u32,
-    /// Whether no other file has its name to the letter, so that it may lie there on some disks.
+    /// Whether its path equals others only by case or composition, so that on some disks it may lie under its own
+    /// name.
     pub(crate) differs: bool,
 }
 
-/// Why names were not found for all.
+/// Why names could not be found.
 #[derive(Debug)]
 pub(crate) enum UniqueError<E> {
-    /// More than [`MOST`] files need another name, or it takes too long to tell which.
+    /// More than [`MOST`] files need another name, or too many rounds would be needed.
     TooMany,
     /// The torrent could not be read.
     Read(E),
 }
 
-/// Files that may need another name. Nobody makes a torrent with so many of them but to do harm.
+/// The most files that may need another name. Nobody makes a torrent with more except to do harm.
 pub(crate) const MOST: usize = 4096;
 
-/// How often names are sought anew because a name that was chosen is that of a later file.
+/// The most rounds. Each begins anew because a chosen name turned out to be that of a later file.
 const ROUNDS: u32 = 16;
 
 impl Renames {
-    /// Finds them. `each` gives every file's position and path in order, and is called several times.
+    /// Finds the files that need another name. `each` gives every file's position and path in order, and is called
+    /// several times.
     pub(crate) fn find<E>(
         files: u32,
         mut each: impl FnMut(&mut dyn FnMut(u64, &Path)) -> Result<(), E>,
@@ -80,7 +82,7 @@ impl Renames {
         Err(UniqueError::TooMany)
     }
 
-    /// Whether two of the paths that `each` gives may be one on some disk.
+    /// Whether two of the paths that `each` gives may be the same on some disk.
     pub(crate) fn would_be_needed<E>(
         paths: u32,
         mut each: impl FnMut(&mut dyn FnMut(&Path)) -> Result<(), E>,
@@ -99,7 +101,7 @@ impl Renames {
         self.0.len()
     }
 
-    /// What is known of the file whose entry stands at `position`, if it needs another name.
+    /// The other name of the file whose entry stands at `position`, if it needs one.
     pub(crate) fn of(&self, position: u64) -> Option<Rename> {
         let found = self.0.binary_search_by_key(&position, |one| one.position);
         found.ok().and_then(|at| self.0.get(at)).copied()
@@ -112,17 +114,17 @@ impl Rename {
     }
 }
 
-/// Names being given, with an eye on the paths of these hashes only.
+/// One round of choosing names. Only paths with the watched hashes are looked at.
 struct Round {
     watched: HashSet<u64>,
     folders: HashSet<u64>,
     taken: HashSet<u64>,
-    /// To the letter.
+    /// Hashes of the exact paths.
     exact: HashSet<u64>,
     found: Vec<Rename>,
-    /// Whether a name was chosen of which it is not known yet whether it is free.
+    /// Whether a name was chosen that may still turn out to be taken.
     again: bool,
-    /// The first number to try for a path, by its hash.
+    /// The first number to try for a path, by the path's hash.
     next: HashMap<u64, u32>,
 }
 
@@ -147,7 +149,7 @@ impl Round {
 
     fn name(&mut self, position: u64, path: &Path) {
         let hash = hash_of(path);
-        // Of too many it is enough to know that they are.
+        // If there are too many, their exact number does not matter.
         if !self.watched.contains(&hash) || self.found.len() > MOST {
             return;
         }
@@ -187,7 +189,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     path.with_file_name(OsString::from(format!("{stem}{end}")))
 }
 
-/// A hash by which paths are equal that some disk takes for the same.
+/// A hash that is equal for paths that some disk treats as the same.
 fn hash_of(path: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.iter().for_each(|component| {
@@ -221,28 +223,28 @@ fn write_folded(hasher: &mut DefaultHasher, component: &[u8]) {
     hasher.write_u8(b'/');
 }
 
-/// The paths of one torrent, as hashes, a part of them at a time.
+/// Hashes of one torrent's paths, a part of them at a time.
 struct Clashes {
-    /// Which hashes are looked at: those with this remainder by the number of passes.
+    /// The part of this pass: hashes with this remainder by the number of passes.
     part: u32,
     passes: u32,
     files: Vec<u64>,
-    /// The folders of all files, without most repetitions.
+    /// Hashes of all files' folders, without most repetitions.
     folders: Vec<u64>,
-    /// The folders of the file before, from the outermost on.
+    /// Folders of the previous file, the outermost first.
     last: Vec<u64>,
 }
 
-/// Files whose hashes are held at a time, as far as chance spreads them evenly.
+/// Files whose hashes are held at a time, if chance spreads them evenly.
 const AT_ONCE: u32 = 16 * 1024;
 
 impl Clashes {
-    /// For so many files.
+    /// A table for this many files.
     fn new(files: u32) -> Clashes {
         Clashes {
             part: 0,
             passes: files.div_ceil(AT_ONCE).max(1),
-            // A list that grew would leave holes of its former sizes in the heap.
+            // A list that grows would leave holes of its former sizes in the heap.
             files: Vec::with_capacity(files.min(AT_ONCE) as usize),
             folders: Vec::new(),
             last: Vec::new(),
@@ -271,15 +273,15 @@ impl Clashes {
         }
     }
 
-    /// Adds the hashes of paths that are there twice, or are both a file and a folder, among those that were
-    /// added in this pass. Then begins the next pass, in which all paths are to be added again.
+    /// Collects, among the paths of this pass, the hashes of those that occur twice or are both a file and a folder.
+    /// Then the next pass begins, in which all paths have to be added again.
     fn find(&mut self, found: &mut HashSet<u64>) {
         self.files.sort_unstable();
         let pairs = self.files.windows(2).filter(|pair| pair[0] == pair[1]);
         let twice = pairs.map(|pair| pair[0]);
         let is_file = |folder: &&u64| self.files.binary_search(folder).is_ok();
         let both = self.folders.iter().filter(is_file).copied();
-        // One more than there may be tells enough.
+        // One more than allowed is enough to know.
         for hash in twice.chain(both) {
             if found.len() <= MOST {
                 found.insert(hash);

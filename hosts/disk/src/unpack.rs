@@ -1,8 +1,8 @@
-//! Taking gzip and deflate off what servers and people pack (RFC 1950, 1951, 1952).
+//! Decompression of gzip and deflate, which servers and people use for torrents and answers (RFC 1950, 1951, 1952).
 //!
-//! What comes out is bounded by the caller, and passes through a buffer: however little of it claims to be
-//! however much, it takes 50 KB. Checksums are not compared: what is unpacked here shows itself whether it is
-//! whole, and what a torrent says is hashed anyway.
+//! The caller bounds the output, which passes through a buffer. So 50 KB of memory are enough, whatever the input
+//! claims. Checksums are not compared: the formats that are unpacked here show by themselves whether they are whole,
+//! and a torrent's content is hashed anyway.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-/// How something is packed.
+/// A format of compression.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Packing {
     /// RFC 1952.
@@ -20,12 +20,12 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// What the first two bytes show: no torrent and no tracker's answer begins as gzip does.
+    /// The format that the first two bytes show. No torrent and no tracker's answer begins as gzip does.
     pub fn shown_by(start: &[u8]) -> Option<Packing> {
         start.starts_with(&GZIP).then_some(Packing::Gzip)
     }
 
-    /// What a server names: `gzip`, `x-gzip` or `deflate`.
+    /// The format that a server names: `gzip`, `x-gzip` or `deflate`.
     pub fn named(name: &str) -> Option<Packing> {
         match name.to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Some(Packing::Gzip),
@@ -35,21 +35,21 @@ impl Packing {
     }
 }
 
-/// Why something was not unpacked.
+/// Why something could not be unpacked.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UnpackError {
-    /// It could not be read.
+    /// The input could not be read.
     Read(io::Error),
-    /// It is not packed as it says.
+    /// The input is not in the format that it claims.
     Damaged,
-    /// It holds more than was allowed.
+    /// The output is longer than allowed.
     TooLong,
-    /// What came out could not be kept.
+    /// The output could not be written.
     Unkept(io::Error),
 }
 
-/// Gives what is packed in `from` to `sink`, at most `limit` bytes. What ends too soon gives what there is.
+/// Unpacks `from` into `sink`, at most `limit` bytes. Input that ends too soon gives the output so far.
 pub fn unpack(
     packing: Packing,
     from: impl Read,
@@ -96,7 +96,7 @@ fn is_zlib(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31)
 }
 
-/// Passes over the head of a gzip file: a name, a comment and more may stand there.
+/// Skips the head of a gzip file, with its optional name, comment and other fields.
 fn pass_head(from: &mut impl BufRead) -> Result<(), UnpackError> {
     let mut head = [0; 10];
     read(from, &mut head)?;

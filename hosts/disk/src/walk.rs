@@ -1,4 +1,4 @@
-//! The files of a folder, in the order in which a torrent lists them.
+//! The list of a folder's files, in the order of a torrent's.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -16,13 +16,13 @@ use crate::choice::Choice;
 /// A regular file found beneath the folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
-    /// Relative to the folder.
+    /// Path relative to the folder.
     pub(crate) path: PathBuf,
-    /// Bytes.
+    /// Length in bytes.
     pub(crate) len: u64,
-    /// How it looked.
+    /// Its size and times when it was found.
     pub(crate) stamp: Stamp,
-    /// Whether it turned out that its bytes cannot be read.
+    /// Whether its bytes turned out to be unreadable.
     pub(crate) unreadable: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Found {
 pub enum Skipped {
     /// A link that leads out of the folder, or to nothing that could be found.
     Symlink,
-    /// A link to a folder, whose files are there under their own names, or that is one of its own folders.
+    /// A link to a folder: the files are listed under their own names, or the folder contains the link.
     FolderLink,
     /// A device, socket or FIFO.
     Special,
@@ -39,15 +39,15 @@ pub enum Skipped {
     Output,
     /// A pattern of the owner excludes it.
     Excluded,
-    /// No pattern of those that include fits it.
+    /// It matches none of the patterns that include.
     NotIncluded,
-    /// Nobody wants it: see [`is_unwanted`](crate::is_unwanted).
+    /// Nobody wants such files: see [`is_unwanted`](crate::is_unwanted).
     Unwanted,
     /// Its name is not UTF-8, so others could not read it.
     NotUtf8,
     /// Its path within the folder is longer than clients accept.
     TooLong,
-    /// It cannot be read: the number of the system's error.
+    /// It cannot be read; the number of the system's error.
     Unreadable(i32),
 }
 
@@ -57,12 +57,12 @@ impl Skipped {
     }
 }
 
-/// Every regular file beneath `root`, hidden ones too, sorted component by component by their bytes,
-/// so that the same folder gives the same list on every machine. Links to files count as files, those to folders
-/// only if the owner wants all links followed: then each folder counts where it is met first.
+/// Every regular file beneath `root`, hidden ones too. They are sorted component by component by their bytes, so the
+/// same folder gives the same list on every machine. Links to files count as files. Links to folders are followed
+/// only if the owner wants all links followed; each folder then counts where it is met first.
 ///
-/// `skip` is told the full path of what is left out: what `choice` does not take, what cannot be read, and
-/// `output`, if it lies in the folder.
+/// `skip` gets the full path of each file that is left out: one that `choice` does not take, one that cannot be read,
+/// and `output` if it lies in the folder.
 pub(crate) fn walk(
     root: Root<'_>,
     output: Option<&Path>,
@@ -81,7 +81,7 @@ pub(crate) fn walk(
             Err(failure) if relative.as_os_str().is_empty() => {
                 return Err(failed(io_error(failure)));
             }
-            // It went while we looked.
+            // It was removed while we listed the folder.
             Err(OpenFailure::Missing) => continue,
             Err(failure) => {
                 skip(&here, Skipped::unreadable(&io_error(failure)));
@@ -138,7 +138,7 @@ pub(crate) fn walk(
     Ok(found)
 }
 
-/// As the one who we act as, not the one who started us.
+/// Access is asked for the effective user, not for the one who started the process.
 const EACCESS: AtFlags = AtFlags::EACCESS;
 
 enum There {
@@ -148,7 +148,7 @@ enum There {
     LinkedFolder,
 }
 
-/// What is at `path`, behind links that are followed.
+/// The kind of the entry at `path`, at the end of the links that are followed.
 fn look(root: Root<'_>, path: &Path, there: Stat) -> Result<There, Skipped> {
     let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
     match kind(&there) {

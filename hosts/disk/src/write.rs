@@ -1,19 +1,18 @@
-//! Writing what was downloaded: spans to files that we made ourselves.
+//! Writing downloaded blocks into files that we made ourselves.
 //!
 //! Rules:
-//! - Nothing is written into a file of the owner's: `ours` says which are not. [`prepare`] makes
-//!   those that are missing, with one byte; a file gets its full length, sparse, when the first block of it is
-//!   written. Bytes of a piece that lie in a file of the owner's are left out, and the piece is verified with
-//!   what stands there.
+//! - Nothing is written into the owner's files; `ours` says which files are not the owner's. [`prepare`] makes
+//!   missing files with one byte; a file gets its full length, sparse, when its first block is written. The bytes of
+//!   a piece that belong to one of the owner's files are left out, and the piece is verified with what is there.
 //! - Nothing outside the folder that the owner named is written, whatever links are in it.
-//! - The content's own folder is made by [`make_folder`] and never again, so that an unmounted disk is an error
-//!   and does not fill the one below it.
-//! - A piece that reaches into a file which was not asked for is written whole, as it could not be verified
-//!   otherwise. Padding files are not written (BEP 47).
+//! - [`make_folder`] makes the content's own folder, and nothing makes it again. So an unmounted disk is an error,
+//!   and the file system below its mount point is not filled.
+//! - A piece that reaches into an unwanted file is written whole, because it could not be verified otherwise. Padding
+//!   files are not written (BEP 47).
 //!
-//! What is written is durable after [`sync`], and no sooner. If that fails, some of what was written since the
-//! last time that it did not may be lost, though memory still shows it and the next `sync` says nothing of
-//! it: a [`check`](crate::check::check()) tells what the disk holds.
+//! Writes are durable after [`sync`], and no sooner. If that fails, writes since the last successful sync may be
+//! lost, although memory still shows them and the next `sync` reports nothing. Then a
+//! [`check`](crate::check::check()) tells what the disk holds.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -45,16 +44,16 @@ pub enum WriteError {
         /// The file.
         path: PathBuf,
     },
-    /// The user's share of the file system is used up.
+    /// The user's quota on the file system is used up.
     Quota {
         /// The file.
         path: PathBuf,
     },
-    /// No file may be so long there.
+    /// The file system allows no file that long.
     TooLong {
         /// The file.
         path: PathBuf,
-        /// What it would have, if that is known.
+        /// Its full length in bytes, if that is known.
         len: Option<u64>,
     },
     /// A folder or a device stands where the file should be.
@@ -67,48 +66,48 @@ pub enum WriteError {
         /// The file.
         path: PathBuf,
     },
-    /// It is the owner's: it was there before, or was completed.
+    /// The file is the owner's: it was there before, or was completed.
     Owners {
         /// The file.
         path: PathBuf,
     },
-    /// It has other names, whose content would be written over too.
+    /// The file has other hard links, whose content would be overwritten too.
     Linked {
         /// The file.
         path: PathBuf,
     },
-    /// Something of that name is where it is to be moved to.
+    /// Something has the name of the content in its final place.
     Taken {
         /// What stands there.
         path: PathBuf,
     },
-    /// It could not be noted that a file is ours.
+    /// The record of our files could not be written.
     Record {
-        /// Where it is noted.
+        /// The record's path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// The disk that the content lies on is not mounted, so nothing was made.
+    /// The disk of the content is not mounted, so nothing was made.
     NotMounted {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system said something else.
+    /// Another error of the operating system.
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Where to write could not be found out.
+    /// The place to write to could not be found.
     Place(ReadError),
-    /// It was not tried, as writing what stands before it failed.
+    /// Not tried, because the write before it failed.
     Again,
 }
 
 impl WriteError {
-    /// Whether the place itself is away: a disk that is not mounted any more, or broke.
+    /// Whether the whole disk is away: not mounted any more, or broken.
     pub fn is_away(&self) -> bool {
         match self {
             WriteError::NotMounted { .. } => true,
@@ -121,7 +120,7 @@ impl WriteError {
         }
     }
 
-    /// The file, or the folder.
+    /// The path of the file or folder that the error is about.
     pub fn path(&self) -> Option<&Path> {
         match self {
             WriteError::NoSpace { path }
@@ -140,12 +139,12 @@ impl WriteError {
         }
     }
 
-    /// Whether there is no space left.
+    /// Whether the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
         matches!(self, WriteError::NoSpace { .. } | WriteError::Quota { .. })
     }
 
-    /// Whether it is a matter of that one file: others may well be written.
+    /// Whether the error concerns only that file, so that others may still be written.
     pub fn is_of_file(&self) -> bool {
         match self {
             WriteError::NotAFile { .. }
@@ -154,7 +153,7 @@ impl WriteError {
             | WriteError::Linked { .. }
             | WriteError::TooLong { .. } => true,
             WriteError::Io { error, .. } => match Errno::from_io_error(error) {
-                // The disk, or we ourselves.
+                // The disk, or this process itself, is at fault.
                 Some(Errno::ROFS | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => false,
                 _ => !self.is_away(),
             },
@@ -257,7 +256,7 @@ impl fmt::Display for WriteError {
 
 impl std::error::Error for WriteError {}
 
-/// Makes a folder that the owner named, and those on its way.
+/// Makes a folder that the owner named, and its missing parents.
 pub fn make_named(content: &Content, folder: &Path) -> Result<(), WriteError> {
     let made = content.access().make_folder(folder);
     made.map_err(|error| WriteError::of(folder.to_owned(), error))
@@ -283,12 +282,12 @@ pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Makes the files for which `wanted` holds and that are missing, and notes that they are ours. One that cannot
-/// be made is left to whoever writes it.
+/// Makes the missing files for which `wanted` holds, and notes that they are ours. If one cannot be made, its first
+/// write reports that.
 ///
-/// A file is empty until it is noted for good, and has a byte from then on, so that nobody else takes it for one
-/// that is free. One that appears between the two looks here is somebody else's: on a file system that ignores
-/// case it is another file of this torrent.
+/// A file stays empty until its note is durable, and has one byte from then on, so that nobody takes it for a free
+/// one. A file that appears between the two looks here is somebody else's. On a file system that ignores case it is
+/// another file of this torrent.
 pub fn prepare(
     content: &Content,
     mut wanted: impl FnMut(&Entry) -> bool,
@@ -306,7 +305,7 @@ pub fn prepare(
     })?;
     let mut missing = missing.into_iter();
     each(content, |number, entry| {
-        // Without a record a file is made when it is written.
+        // Without a record a file is made when it is first written.
         if missing.next() != Some(true) || number.is_some() && ours.is_none() {
             return Ok(());
         }
@@ -336,7 +335,7 @@ pub fn prepare(
     })
 }
 
-/// Does something for each file, with its number if it holds a byte.
+/// Calls `act` for each file, with the file's number if it holds a byte.
 fn each(
     content: &Content,
     mut act: impl FnMut(Option<u64>, &Entry) -> Result<(), WriteError>,
@@ -351,7 +350,7 @@ fn each(
     Ok(())
 }
 
-/// Takes all space of the files for which `wanted` holds and that are ours, where that takes no time.
+/// Reserves the disk space of our files for which `wanted` holds, where that takes no time.
 pub fn reserve(
     content: &Content,
     mut wanted: impl FnMut(&Entry) -> bool,
@@ -371,8 +370,8 @@ pub fn reserve(
     })
 }
 
-/// Writes `blocks` one after another from `offset` on. `files` are those that are open for writing. If it
-/// fails, some of the blocks may be written.
+/// Writes `blocks` one after another from `offset` on. `files` holds files that are open for writing. After an error
+/// some of the blocks may be written.
 pub fn write(
     content: &Content,
     files: &FileCache,
@@ -389,7 +388,7 @@ pub fn write(
             }
         }
         let part = match part(content, files, offset) {
-            // The piece is verified with what stands there.
+            // The piece is verified with what is there.
             Err(WriteError::Owners { .. }) if is_shared(content, offset) => {
                 let record = content.record(offset).map_err(WriteError::Place)?;
                 part_of(&record, Source::Zeros)
@@ -420,16 +419,15 @@ pub fn write(
     }
 }
 
-/// Makes all that was written durable, names of files included. An error is also what the kernel could not
-/// write meanwhile, of whatever file on that disk: it does not say which (Linux 5.8 or later).
+/// Makes all writes durable, names of files included. An error may also be that of an earlier write to any file of
+/// that disk, because the kernel does not say which (Linux 5.8 or later).
 pub fn sync(content: &Content) -> Result<(), WriteError> {
     let synced = content.with_folder(|folder| Ok(rustix::fs::syncfs(folder)?));
     synced.map_err(|error| WriteError::of(content.folder(), error))
 }
 
-/// Makes the file that holds the byte at `offset` longer by a step, before something is written to it. Answers
-/// whether it is long enough by now, or takes no writes at all, as [`write()`] then says. Whoever does not call this waits
-/// longer in `write`.
+/// Makes the file that holds the byte at `offset` longer by a step, before it is written. Returns whether it is long
+/// enough, or cannot be written at all; [`write()`] then says why. Without this call `write` takes longer.
 pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
     if files.find(content.id(), offset).is_some() {
         return true;
@@ -439,7 +437,7 @@ pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
         if record.zeros {
             return Ok(true);
         }
-        // As before each first write.
+        // As before each first write: the folder is held open.
         let folder = content.with_folder(|_| Ok(()));
         folder.map_err(|error| WriteError::of(content.folder(), error))?;
         let path = content.place_at(&record);
@@ -451,8 +449,8 @@ pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
     step().unwrap_or(true)
 }
 
-/// Whether the file that holds the byte at `offset` can be opened for writing, and can be as long as it has to be.
-/// It is made if need be.
+/// Whether the file that holds the byte at `offset` can be opened for writing and have its full length. It is made if
+/// need be.
 pub fn is_writable(content: &Content, offset: u64) -> bool {
     let opened = || -> Result<bool, WriteError> {
         let record = content.record(offset).map_err(WriteError::Place)?;
@@ -464,12 +462,12 @@ pub fn is_writable(content: &Content, offset: u64) -> bool {
     opened().unwrap_or(false)
 }
 
-/// The pieces that have to be left out if the file that holds the byte at `offset` takes no writes.
+/// The pieces to leave out if the file that holds the byte at `offset` cannot be written.
 pub fn pieces_of_file(content: &Content, offset: u64) -> Option<Range<u32>> {
     content.pieces_around(offset)
 }
 
-/// Buffers of one system call.
+/// The most buffers of one system call.
 const AT_ONCE: usize = 32;
 
 fn write_all(fd: &OwnedFd, mut at: u64, mut bufs: &mut [IoSlice<'_>]) -> io::Result<()> {
@@ -493,7 +491,7 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
         return Ok(part);
     }
     let record = content.record(offset).map_err(WriteError::Place)?;
-    // Before the first write, so that no failure is told to somebody else.
+    // The folder is opened before the first write, so that a write's failure is reported to us.
     let folder = content.with_folder(|_| Ok(()));
     folder.map_err(|error| WriteError::of(content.folder(), error))?;
     let source = if record.zeros {
@@ -526,7 +524,7 @@ fn is_shared(content: &Content, offset: u64) -> bool {
     start < record.start || record.start + record.len < end
 }
 
-/// The content's folder has to be there, and on the disk where it should be.
+/// Checks that the content's folder exists, and is on the device where it should be.
 fn on_its_disk(content: &Content) -> Result<(), WriteError> {
     let layout = content.layout();
     let folder = layout.named().stat(layout.base());
@@ -542,8 +540,8 @@ fn on_its_disk(content: &Content) -> Result<(), WriteError> {
     }
 }
 
-/// Opens a file for writing, making it and the folders on its way. What is too short is made longer.
-/// `path` is beneath the folder that the owner named.
+/// Opens a file for writing, and makes it and its folders if they are missing. A short file is made longer. `path` is
+/// beneath the folder that the owner named.
 fn create(content: &Content, number: u64, path: &Path, len: u64) -> Result<OwnedFd, WriteError> {
     let (file, stat) = open(content, number, path)?;
     let mut now = size(&stat);
@@ -574,7 +572,7 @@ fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// Opens a file for writing, of whatever length it is.
+/// Opens a file for writing, whatever its length.
 fn open(content: &Content, number: u64, path: &Path) -> Result<(OwnedFd, Stat), WriteError> {
     on_its_disk(content)?;
     match content.ours() {
@@ -588,7 +586,7 @@ fn open(content: &Content, number: u64, path: &Path) -> Result<(OwnedFd, Stat), 
     }
 }
 
-/// Opens a file that is ours, or makes it ours if there is nothing that could be lost; `None` if there is.
+/// Opens a file that is ours. A file that holds nothing becomes ours; `None` if the file holds something.
 fn open_ours(
     content: &Content,
     ours: &Ours,
@@ -601,7 +599,7 @@ fn open_ours(
     let is_free = |stat: &Stat| stat.st_size == 0 && stat.st_nlink == 1;
     match layout.named().find_file(path) {
         Ok((file, stat)) if !is_ours(&file) && !is_free(&stat) => return Ok(None),
-        // The disk that it is on may have been taken away since: it would be made below the mount point.
+        // Its disk may have been unmounted since: the file would be made below the mount point.
         Err(failure) if failure.is_no_such_name() && ours.note(number) != Note::Owners => {
             return Err(WriteError::open(layout.whole(path), failure));
         }
@@ -609,7 +607,7 @@ fn open_ours(
     }
     let (file, stat) = open_or_make(content, path)?;
     if !is_ours(&file) {
-        // Somebody may have put something there since.
+        // Somebody may have written something into it since.
         if !is_free(&stat) {
             return Ok(None);
         }
@@ -619,7 +617,7 @@ fn open_ours(
     Ok(Some((file, stat)))
 }
 
-/// Makes a file ours, whatever is in it.
+/// Makes a file ours, whatever it holds.
 pub(crate) fn take(
     content: &Content,
     ours: &Ours,
@@ -639,7 +637,7 @@ fn note(ours: &Ours, number: u64, mark: Mark) -> Result<(), WriteError> {
     noted.map_err(|error| WriteError::record(ours, error))
 }
 
-/// Makes durable which files are ours, before anything is written into them.
+/// Makes the notes of our files durable, before anything is written into them.
 pub(crate) fn sync_record(ours: &Ours) -> Result<(), WriteError> {
     ours.sync().map_err(|error| WriteError::record(ours, error))
 }
@@ -653,15 +651,15 @@ fn open_or_make(content: &Content, path: &Path) -> Result<(OwnedFd, Stat), Write
                 .map_err(|failure| WriteError::open(content.layout().whole(path), failure));
         }
     }
-    // A link that leads nowhere is in the way.
+    // A dangling link is in the way.
     let in_the_way = || WriteError::NotAFile {
         path: content.layout().whole(path),
     };
     make(content, path)?.ok_or_else(in_the_way)
 }
 
-/// Makes a file and the folders on its way; `None` if there is something of its name. Where the file system refuses
-/// the name it gets another one.
+/// Makes a file and its folders; `None` if something has its name already. If the file system refuses the name, the
+/// file gets a substitute.
 fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, WriteError> {
     let (named, access) = (content.layout().named(), content.access());
     let failure = match make_at(named, path, access) {
@@ -669,7 +667,7 @@ fn make(content: &Content, path: &Path) -> Result<Option<(OwnedFd, Stat)>, Write
         Err(failure) => failure,
     };
     let fits = || content.make_fitting(path, |place| make_at(named, place, access).ok().flatten());
-    // Some say of a name that they refuse that it is not there, though its folder is.
+    // Some file systems report a name that they refuse as missing, though its folder exists.
     let made = failure.is_no_such_name().then(fits).flatten();
     made.map(Some)
         .ok_or_else(|| WriteError::open(content.layout().whole(path), failure))

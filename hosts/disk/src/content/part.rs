@@ -1,4 +1,4 @@
-//! Reading and sending what lies in one file.
+//! Reading and sending the bytes of one file.
 
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
@@ -12,7 +12,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use crate::cache::{Part, Source};
 
 impl Part {
-    /// How many of `wanted` bytes from `offset` on lie in this part.
+    /// The number of `wanted` bytes from `offset` on that lie in this part.
     pub(super) fn room(&self, offset: u64, wanted: usize) -> usize {
         usize::try_from(self.end - offset).map_or(wanted, |room| room.min(wanted))
     }
@@ -22,7 +22,7 @@ impl Part {
             return false;
         };
         let (at, end) = (offset - self.start, offset - self.start + len);
-        // A file that ends too soon has no hole there.
+        // A file that ends too soon has no hole at that place.
         let size =
             || rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
         offset + len <= self.end
@@ -46,13 +46,14 @@ impl Part {
         }
         let offset = offset - self.start;
         match rustix::io::preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
-            // Looked at after the read: what was read is from before any change that comes later.
+            // The stamp is compared after the read, so the bytes were read before any change that it misses.
             Ok(read) if stamp.is_none_or(|stamp| stamp.is_of(fd)) => read,
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 waits.store(true, Ordering::Relaxed);
                 0
             }
-            // Changed, not in the page cache, or an error: the reader who waits will find and name it.
+            // The file was changed, is not in the page cache, or cannot be read. The reader that may wait finds out
+            // which.
             _ => 0,
         }
     }
@@ -61,7 +62,7 @@ impl Part {
         let Source::File { fd, .. } = &*self.source else {
             return len;
         };
-        // Which also looks whether the file is still as it was.
+        // This read also tells whether the file was changed.
         if self.read_now(offset, &mut [IoSliceMut::new(&mut [0])]) != 1 {
             return 0;
         }
@@ -99,8 +100,8 @@ impl Part {
         Ok(sent?)
     }
 
-    /// Fills `buf`; a file that ends too soon is `UnexpectedEof`, and one that was changed since it was
-    /// opened `InvalidData`.
+    /// Fills `buf`. A file that ends too soon is `UnexpectedEof`; one that was changed since it was opened is
+    /// `InvalidData`.
     pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let Source::File { fd, stamp, .. } = &*self.source else {
             buf.fill(0);
@@ -122,11 +123,11 @@ impl Part {
         Ok(())
     }
 
-    /// Where the first block that cannot be read begins, of those that together could not.
+    /// Among blocks that could not be read together, the start of the first one that cannot be read alone.
     pub(super) fn first_unread(&self, offset: u64, buf: &mut [u8]) -> Option<u64> {
         let mut at = offset;
         while at < offset + buf.len() as u64 {
-            // Blocks are counted from the content's start on, so that none lies in two pieces.
+            // Blocks are counted from the content's start, so that none lies in two pieces.
             let end = (at + 1).next_multiple_of(BLOCK.into());
             let end = end.min(offset + buf.len() as u64);
             let len = usize::try_from(end - at).unwrap_or(buf.len());
@@ -140,7 +141,7 @@ impl Part {
 
     pub(super) fn advise(&self, offset: u64, len: u64, advice: Advice) {
         if let Source::File { fd, .. } = &*self.source {
-            // Advice that is not taken costs time, nothing else.
+            // Advice that is not taken costs time and nothing else.
             let _ = rustix::fs::fadvise(
                 fd.as_fd(),
                 offset - self.start,

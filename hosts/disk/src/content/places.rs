@@ -1,4 +1,4 @@
-//! Where the files of a content lie: as the torrent says, under another spelling, or elsewhere.
+//! The place of each file of a content: as the torrent says, under another spelling, or elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -12,8 +12,8 @@ use crate::fitting::fitting;
 use crate::placed::{self, Place};
 
 impl Content {
-    /// Where a file lies beneath the folder that the owner named: where it was found, or where it is laid, unless it is there under
-    /// another of its [`places`](Content::places) only.
+    /// The path of a file beneath the folder that the owner named: where it was found, or else the torrent's path. If
+    /// it is only there under one of its other [`places`](Content::places), the path is that one.
     pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
         if let Some(place) = self.layout().placed.get(&entry.path) {
             return place.path;
@@ -37,8 +37,9 @@ impl Content {
         there.unwrap_or(usual)
     }
 
-    /// Where else a file may lie, beneath the folder that the owner named, in the order in which it is looked for:
-    /// as others spell its name, and as it is made where the file system refuses its own.
+    /// Other paths that a file may have beneath the folder that the owner named, in the order in which they are
+    /// tried: other programs' spellings of its name, then the names that we give it where the file system refuses its
+    /// own.
     pub(super) fn places(&self, entry: &Entry) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         if self.layout().is_single() {
@@ -46,7 +47,7 @@ impl Content {
         }
         match self.renames.of(entry.position) {
             Some(rename) if rename.differs => {
-                // Another file differs from it in case only, which may be the one that opens.
+                // Another file differs from it in case only, and the file system may open that one.
                 let plain = self.spelled(entry, Spelling::Fixed).into_iter();
                 let named = self.layout().named();
                 paths.extend(plain.filter(|path| named.has_name(&self.layout().relative(path))));
@@ -68,7 +69,7 @@ impl Content {
         entry.spelled(torrent, &self.metainfo, spelling)
     }
 
-    /// Makes a file whose name was refused under those that fit, until one is not.
+    /// Tries the fitting names in turn for a file whose own name was refused, until one is accepted.
     pub(crate) fn make_fitting<T>(
         &self,
         relative: &Path,
@@ -101,15 +102,15 @@ impl Content {
             .get_or_insert_with(|| (whole(relative), whole(made)));
     }
 
-    /// How many files were made under another name since this was asked before, as the file system refused their
-    /// own, and the first of them with what it is now.
+    /// The number of files, since the last call, that the file system refused to make under their own name. With it
+    /// come the first one's refused path and its actual path.
     pub fn take_refused(&self) -> Option<(u64, PathBuf, PathBuf)> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, first) = std::mem::take(&mut *refused);
         first.map(|(own, made)| (count, own, made))
     }
 
-    /// Takes what was written down of where files lie.
+    /// Loads the record of files that lie elsewhere.
     pub(super) fn recall_places(&mut self) {
         let mut places = placed::load(&self.places, self.layout.named().folder);
         places.sort_unstable_by_key(|place| place.number);
@@ -132,17 +133,17 @@ impl Content {
         }
     }
 
-    /// Where something of this kind is written down about the torrent.
+    /// The path of the torrent's record of this kind.
     pub(crate) fn record_file(&self, kind: &str) -> PathBuf {
         self.places.with_extension(kind)
     }
 
-    /// The folder of what is written down about torrents.
+    /// The folder of the torrents' records.
     pub(crate) fn records(&self) -> &Path {
         self.places.parent().unwrap_or(Path::new(""))
     }
 
-    /// Writes down where files lie that lie elsewhere than the torrent says.
+    /// Saves the record of files that lie elsewhere than the torrent says.
     pub(crate) fn remember_places(&self) {
         let folder = self.layout().named().folder;
         if let Err(error) = self.layout().placed.save(&self.places, folder) {
@@ -154,9 +155,9 @@ impl Content {
         }
     }
 
-    /// Says where the files of these numbers lie, from 1 on, beneath the folder that the content is in, and by 0 what
-    /// the content itself is called; that is remembered. An error is the number of a file that the torrent does not have,
-    /// or for which there is no room.
+    /// Sets the paths of these files, by number from 1 on, beneath the content's folder; number 0 renames the content
+    /// itself. The record keeps that. An error is the number of a file that the torrent does not have, or for which
+    /// there is no room.
     pub fn place_files(&mut self, files: &[(u64, PathBuf)]) -> Result<(), u64> {
         let mut left: Vec<_> = files.iter().collect();
         let renamed = left.iter().rfind(|(number, _)| *number == 0);
@@ -171,7 +172,7 @@ impl Content {
             left.retain(|(number, _)| *number != 0);
         }
         for (number, entry) in (1..).zip(self.entries().into_iter().flatten().flatten()) {
-            // What was said last counts.
+            // The last path for a number counts.
             let Some((_, path)) = left.iter().rfind(|(wanted, _)| *wanted == number) else {
                 continue;
             };
@@ -194,19 +195,19 @@ impl Content {
         Ok(())
     }
 
-    /// Where a file lies beneath the named folder, if that is elsewhere than the torrent says.
+    /// The path of a file beneath the named folder, if it lies elsewhere than the torrent says.
     pub fn found_at(&self, entry: &Entry) -> Option<PathBuf> {
         let place = self.layout().placed.get(&entry.path);
         place.map(|place| place.path)
     }
 
-    /// Whether the owner said where some of its files lie.
+    /// Whether the owner named the paths of some files.
     pub fn has_named_files(&self) -> bool {
         self.layout().placed.has_named_files()
     }
 
-    /// Whether files that are missing are to be searched for now: at once, and then ever more seldom as long as some
-    /// are. Told each time whether some are.
+    /// Whether to search for missing files now. The first search is due at once, later ones ever more seldom as long
+    /// as files are `missing`.
     pub fn is_search_due(&self, missing: bool) -> bool {
         let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
         searched.is_due(missing)
