@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use everseed_tests::client::{Client, Download, name};
 use everseed_tests::content::{Content, allocated};
+use everseed_tests::dial::dial_from;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Neighbour, Net, set_up_ours};
-use everseed_tests::peer::{InfoHash, handshake};
+use everseed_tests::peer::{INTERESTED, InfoHash, handshake, message};
 use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Getter, Seeder, Setup, make};
 use everseed_tests::service::Service;
@@ -49,6 +50,49 @@ fn by_lsd_alone() {
 #[test]
 fn by_lsd_alone_over_ipv6() {
     meet(Way::Lsd, Family::V6);
+}
+
+/// Everseed knows one client alone, which tells it of another peer.
+#[test]
+fn clients_tell_us_by_pex() {
+    let net = Net::new();
+    let dir = Dir::new("trackerless");
+    let clients = Client::WITH_DEFAULTS.into_iter();
+    thread::scope(|scope| {
+        for (client, n) in clients
+            .filter(|client| client.knows(Way::Pex, Family::V4))
+            .zip(0..)
+        {
+            let shared = Shared::new(&dir, &format!("of {client:?}"), n);
+            let [hub, ours, told] = [(); 3].map(|()| net.addr(Family::V4));
+            scope.spawn(move || {
+                let task = Task {
+                    way: Way::Pex,
+                    listen: hub,
+                    nodes: &[],
+                    what: &[&shared.torrent],
+                    enter: &[],
+                };
+                let fill = |files: &Path| _ = shared.content.copy_to(files);
+                let _client = client.stay_by(&task, &fill);
+                let what = format!("{client:?} to answer");
+                wait(&what, PATIENCE, || answers(hub, shared.hash).ok());
+                let (known, down) = (hub.to_string(), ["--down", "1k"]);
+                let args = [&only(Way::Pex)[..], &["--peer", &known], &down].concat();
+                let mut getter = Getter::start(&shared.torrent, ours, Dir::new("get"), &args);
+                // aria2 tells of those alone who came after the one that is told.
+                getter.wait_for("| 1 peer");
+                let listener = TcpListener::bind(told).unwrap();
+                listener.set_nonblocking(true).unwrap();
+                let _told = call_by_pex(told, hub, shared.hash);
+                wait(&format!("{client:?} to tell of {told}"), PATIENCE, || {
+                    let (_, from) = listener.accept().ok()?;
+                    (from.ip() == ours.ip()).then_some(())
+                });
+                getter.stop();
+            });
+        }
+    });
 }
 
 /// The only tracker is killed while somebody downloads, who goes on; and who comes after that, everseed or libtorrent,
@@ -422,6 +466,24 @@ impl Hub {
             _dir: dir,
         }
     }
+}
+
+/// A peer that can be told of: it says where it listens, wants what the other has, and reads what it gets.
+fn call_by_pex(from: SocketAddr, to: SocketAddr, hash: InfoHash) -> TcpStream {
+    let SocketAddr::V4(listen) = from else {
+        panic!("{from} is no IPv4 address")
+    };
+    let mut stream = dial_from(*listen.ip(), to).unwrap();
+    let mut greeting = handshake(hash, false);
+    // It has the extension protocol (BEP 10).
+    greeting[25] |= 0x10;
+    let extended = format!("\0d1:md6:ut_pexi1ee1:pi{}ee", listen.port());
+    greeting.extend(message(20, extended.as_bytes()));
+    greeting.extend(message(INTERESTED, &[]));
+    stream.write_all(&greeting).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    stream
 }
 
 /// Whether somebody answers a handshake.
