@@ -1,4 +1,4 @@
-//! How other threads wake the one that drives the peers.
+//! The alarm by which other threads wake the thread that drives the peers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +8,7 @@ use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// An eventfd that is written once, however often it is rung before somebody looks.
+/// An eventfd that is written once, however often the alarm is rung before somebody looks.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     fd: OwnedFd,
@@ -16,7 +16,7 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm that nobody has rung.
+    /// An alarm that was not rung yet.
     pub(crate) fn new() -> io::Result<Arc<Alarm>> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Arc::new(Alarm {
@@ -33,8 +33,8 @@ impl Alarm {
         }
     }
 
-    /// Lets the alarm ring anew; to be called before looking at what it was rung for. The descriptor
-    /// is watched for edges, so nothing need be read from it.
+    /// Lets the alarm ring again. Call it before looking at what it was rung for. The descriptor is watched for
+    /// edges, so nothing need be read from it.
     pub(crate) fn silence(&self) {
         self.rung.swap(false, Ordering::AcqRel);
     }

@@ -1,8 +1,8 @@
-//! Where smol runs: everything that is rare and waits for the network (announces, names, the
-//! built-in tracker's clients), as futures on the engine's own thread.
+//! The executor of smol's futures: rare work that waits for the network (announces, lookups of names, clients of the
+//! built-in tracker), on the session's own thread.
 //!
-//! The engine polls this executor when its [`Alarm`] was rung and never else, so that serving
-//! blocks costs no scheduling. smol's reactor rings from its own thread.
+//! It is polled only when its [`Alarm`] was rung, so serving blocks costs no scheduling. smol's reactor rings from
+//! its own thread.
 
 use std::future::{Future, pending};
 use std::io;
@@ -23,28 +23,28 @@ pub(crate) struct AsyncTasks {
     waker: Waker,
 }
 
-/// Where futures are begun, for whoever does not poll them.
+/// Starts futures on the executor; given to code that does not poll it.
 #[derive(Clone)]
 pub(crate) struct Spawner(Rc<LocalExecutor<'static>>);
 
 impl Spawner {
-    /// Runs a future to its end, some time.
+    /// Runs a future to its end.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.0.spawn(future).detach();
     }
 }
 
 impl AsyncTasks {
-    /// To begin futures elsewhere.
+    /// A handle that starts futures from elsewhere.
     pub(crate) fn spawner(&self) -> Spawner {
         Spawner(Rc::clone(&self.executor))
     }
 
-    /// An executor without tasks that rings `alarm` when a task can go on.
+    /// An executor without tasks. It rings `alarm` when a task can go on.
     ///
     /// # Errors
-    /// When smol's reactor cannot start. It would start with the first socket or timer otherwise, and
-    /// end the process if descriptors are short just then.
+    /// If smol's reactor cannot start. Otherwise it would start with the first socket or timer, and end the process
+    /// if file descriptors are short at that moment.
     pub(crate) fn new(alarm: Arc<Alarm>) -> io::Result<AsyncTasks> {
         let (socket, _) = UnixStream::pair()?;
         drop(Async::new(socket)?);
@@ -57,19 +57,19 @@ impl AsyncTasks {
         })
     }
 
-    /// Runs a future to its end, some time.
+    /// Runs a future to its end.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.begin(future).detach();
     }
 
-    /// Runs a future until its end or until the task is dropped.
+    /// Runs a future to its end, or until the returned task is dropped.
     pub(crate) fn begin(&self, future: impl Future<Output = ()> + 'static) -> Task<()> {
         self.executor.spawn(future)
     }
 
-    /// Lets every task that can go on do so.
+    /// Runs every task that can go on.
     pub(crate) fn turn(&mut self) {
-        // It never ends: `pending` is what it waits for.
+        // `pending` never ends: the executor runs until no task can go on.
         let _ = self
             .run
             .as_mut()

@@ -1,12 +1,12 @@
-//! The engine's time: microseconds since the daemon started, by the monotonic clock; and the time of
-//! day, for the few that want it.
+//! The engine's time: microseconds of the monotonic clock since the daemon started. Also the time of day, which few
+//! parts need.
 
 use std::time::{Duration, SystemTime};
 
 use everseed_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Reads the time.
+/// The engine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(std::time::Instant);
 
@@ -23,23 +23,23 @@ impl Clock {
     }
 }
 
-/// The time of the system's monotonic clock, by which other processes tell what came before.
+/// The system's monotonic clock, which all processes share.
 pub(crate) fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     let (s, ns) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
     Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
 }
 
-/// The time of day as times of files are given.
+/// The time of day, in the type of file times.
 pub(crate) fn file_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + time_of_day()
 }
 
-/// The time of day, since 1970. Not from std, which panics after January 2038 on machines of
-/// 32 bits where the C library is musl; a clock without a battery may well say so.
+/// The time of day since 1970. std's clock panics after January 2038 on 32-bit machines with musl, and a clock
+/// without a battery may show such a date.
 pub(crate) fn time_of_day() -> Duration {
     let now = clock_gettime(ClockId::Realtime);
     let (s, ns) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
-    // Before 1970 is a clock that was never set.
+    // A time before 1970 means that the clock was never set.
     Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Why a command ended early, and its exit code.
+//! The failure of a command, and its exit code.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -6,26 +6,26 @@ use std::process::ExitCode;
 use crate::options::args::Stop;
 use crate::text::Output;
 
-/// Exit code when something did not work.
+/// Exit code of a command that failed.
 pub(crate) const FAILURE: u8 = 1;
-/// Exit code when the arguments make no sense.
+/// Exit code for arguments that make no sense.
 pub(crate) const USAGE: u8 = 2;
-/// Exit code of `check` when data is damaged or missing.
+/// Exit code of `check` if data is damaged or missing.
 pub(crate) const DAMAGED: u8 = 3;
 
-/// Why a command ended early. What it carries is shown to a person after `everseed: `.
+/// Why a command ended early. A person sees its text after `everseed: `.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// Help was asked for, or the arguments make no sense.
     Stop(Stop),
-    /// It did not work.
+    /// The command failed.
     Failed(String),
-    /// With an exit code of its own.
+    /// The command failed with an exit code of its own.
     Code(String, u8),
 }
 
 impl Failure {
-    /// For errors that name what they are about.
+    /// A failure from an error that names its file, peer or tracker.
     pub(crate) fn failed(error: impl Display) -> Failure {
         Failure::Failed(error.to_string())
     }
@@ -37,7 +37,7 @@ impl From<Stop> for Failure {
     }
 }
 
-/// The exit code, unless what was printed did not arrive where it was sent.
+/// Returns the exit code, or a failure if the output could not be written.
 pub(crate) fn finish(out: Output, code: ExitCode) -> Result<ExitCode, Failure> {
     match out.finish() {
         Ok(()) => Ok(code),

@@ -2,29 +2,28 @@
 //!
 //! # How it runs
 //!
-//! One thread drives all peers: it waits for sockets by epoll, tells the node of
-//! `everseed-node`, and carries out its actions; see `net::engine`. A second one does what waits for a
-//! disk; see `storage::worker`. Announces, names and the built-in tracker's clients are futures on smol, on
-//! the first thread; see `async_tasks`.
+//! One thread drives all peers: it waits for sockets with epoll, tells the node of `everseed-node` about them, and
+//! carries out its actions; see `net::engine`. A second thread does what waits for a disk; see `storage::worker`. The
+//! session has the main thread, and runs announces, lookups of names and clients of the built-in tracker there as
+//! smol's futures; see `async_tasks`.
 //!
-//! Peers' sockets are not in smol's reactor, by measurement: serving a block through it costs an
-//! allocation for the wakers of each wake-up and two more system calls for the timer and for arming
-//! the socket anew, where this loop allocates nothing at all and makes one read, one `preadv2` and
-//! one send.
+//! Peers' sockets are not in smol's reactor, for reasons that were measured. Serving a block through it costs an
+//! allocation for each wake-up, and two more system calls for the timer and for arming the socket again. This loop
+//! allocates nothing, and makes one read, one `preadv2` and one send.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
 //! | [`cli`] | the commands, and what they print |
-//! | [`options`] | what can be asked for: options, the configuration file |
-//! | [`session`] | the torrents that are shared, and what happens to them |
+//! | [`options`] | options of the command line, and the configuration file |
+//! | [`session`] | the torrents, and what is done with them |
 //! | [`net`] | the loop that drives the peers, and their sockets |
-//! | `storage` | the thread that waits for disks, and what outlives a run |
-//! | [`client`] | asking servers and routers: HTTP, announces, port mapping |
-//! | [`web`] | what is served by HTTP: the built-in tracker |
-//! | `memory`, `async_tasks`, `alarm`, `clock`, `trace` | what they all stand on |
-//! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | words for people |
+//! | `storage` | the thread that waits for disks, and the state that outlives a run |
+//! | [`client`] | requests to servers and routers: HTTP, announces, port mapping |
+//! | [`web`] | the HTTP server: the built-in tracker |
+//! | `memory`, `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
+//! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | texts for people |
 
-// But for the one module that calls the kernel by numbers.
+// Except in the one module that calls the kernel by numbers.
 #![deny(unsafe_code)]
 
 mod alarm;

@@ -1,4 +1,4 @@
-//! The log: how much of it there is, what stands before a line, and how often a line may come.
+//! The log: its level, the prefix of its lines, and limits on repeated lines.
 
 pub(crate) mod flood;
 
@@ -15,8 +15,8 @@ pub(crate) fn start_log(level: LevelFilter) {
     start(level, Mark::Level);
 }
 
-/// The same for a service. Lines have a time when they go to a file or a terminal, as otherwise
-/// somebody else adds one; the journal gets the level in its own form (sd-daemon(3)).
+/// Starts the log of a service. Lines to a file or terminal begin with a time; elsewhere whoever keeps the log adds
+/// one. The journal gets the level in its own form (sd-daemon(3)).
 pub(crate) fn start_service_log(level: LevelFilter) {
     let stderr = rustix::fs::fstat(std::io::stderr());
     let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -31,7 +31,7 @@ pub(crate) fn start_service_log(level: LevelFilter) {
     start(level, mark);
 }
 
-/// What stands before a line of the log.
+/// The prefix of a line of the log.
 #[derive(Clone, Copy)]
 enum Mark {
     Level,
@@ -39,26 +39,26 @@ enum Mark {
     Journal,
 }
 
-/// Logs as much as `level` from now on, unless the environment variable says otherwise.
+/// Changes the log's level while the program runs, unless the environment variable sets it.
 pub(crate) fn set_log(level: LevelFilter) {
     if std::env::var_os(LOG).is_none() {
         log::set_max_level(level);
     }
 }
 
-/// The environment variable for the log.
+/// The environment variable that sets the log's level.
 const LOG: &str = "EVERSEED_LOG";
 
 fn start(level: LevelFilter, mark: Mark) {
     let builder = &mut env_logger::Builder::new();
-    // How much it is may change while it runs: see `set_log`.
+    // Unless the environment sets the level, `set_log` may change it later: so the builder's filter lets all pass.
     let most = match std::env::var_os(LOG) {
         Some(_) => level,
         None => LevelFilter::Trace,
     };
     builder.filter_level(most).parse_env(LOG);
     builder.format(move |out, record| {
-        // What is logged may hold text of peers and trackers.
+        // A line may hold text of peers and trackers.
         let mut message = record.args().to_string();
         match flood::admit(record, &message) {
             None => return Ok(()),
@@ -85,7 +85,7 @@ fn start(level: LevelFilter, mark: Mark) {
         }
         writeln!(out, "{level}: {}", escape(&message))
     });
-    // A second start, in a test, changes nothing.
+    // A second start, as in a test, changes nothing.
     let _ = builder.try_init();
     set_log(level);
 }

@@ -3,8 +3,7 @@
 use everseed_core::hash::InfoHash;
 use everseed_core::magnet::{Parameters, write};
 
-/// The link for a torrent: its info-hash, its name, and where peers are found: at trackers, and one that is known,
-/// `HOST:PORT`.
+/// The magnet link of a torrent: info-hash, name, trackers, and one peer, `HOST:PORT`.
 pub fn magnet<'a>(
     info_hash: InfoHash,
     name: &str,

@@ -1,36 +1,35 @@
-//! The memory budget, `--memory`: how it is split, and the node's part of it, which is allocated once
-//! and lent for the rest of the process.
+//! The memory budget, `--memory`: its parts, and the node's part, which is allocated once and lent for the rest of
+//! the process.
 //!
-//! What is fixed is taken off first; what is left is shared out, so that every part has an end that is
-//! known at the start:
+//! Fixed parts are taken off first, and the rest is shared out. So the size of every part is known at the start:
 //!
 //! | part | bytes | when it does not fit |
 //! |---|---|---|
-//! | the program: stacks, the built-in tracker, its libraries' own | [`PROGRAM`] | refuse to start |
-//! | UDP: announces at a time, and what the kernel holds of two sockets | [`UDP_ANNOUNCES`], [`udp::held`] | refuse to start |
-//! | the distributed hash table, if it is on | its tables, larger sockets, [`TURN`] for each torrent | refuse to start |
-//! | the networks here, if they are asked | [`lsd::HELD`] | refuse to start |
-//! | torrents | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
-//! | torrents that are asleep | an eighth of what is left, [`ASLEEP`] each | fewer of them; one that is too many is refused |
-//! | downloads | 2 bits and a count of 16 bits a piece more, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
-//! | blocks on their way | half of what is left, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
-//! | what peers have | an eighth of what is left, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | others are asked for nothing unless they have all |
-//! | peers | 76 of 100 parts of what then is left, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
-//! | callers who wait to be accepted | an eighth of what then is left, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
-//! | what the kernel holds for others than peers that are served, HTTP clients among them | a quarter of what then is left, at most a [`PLACE`] for everybody | one who does not take what it was sent leaves |
-//! | what it holds of blocks that come, in a download | half of what then is left | smaller windows |
-//! | the buffer that is sent from | an eighth of what then is left, at most [`WRITTEN`](socket::WRITTEN) blocks | shorter writes |
-//! | what it holds for peers that are served | the rest | less for each, then fewer served |
+//! | the program: stacks, the built-in tracker, memory of its libraries | [`PROGRAM`] | refuse to start |
+//! | UDP: running announces, and what the kernel holds for two sockets | [`UDP_ANNOUNCES`], [`udp::held`] | refuse to start |
+//! | the DHT, if it is on | its tables, larger sockets, [`TURN`] for each torrent | refuse to start |
+//! | local service discovery, if it is on | [`lsd::HELD`] | refuse to start |
+//! | torrents that are awake | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
+//! | torrents that are asleep | [`ASLEEP`] each, at most an eighth of the rest | fewer of them; one beyond that is refused |
+//! | downloads | 2 bits and a count of 16 bits more a piece, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
+//! | blocks on their way | half of the rest, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
+//! | bitfields of peers | an eighth of the rest, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | nothing is requested of further peers unless they are complete |
+//! | peers | 76 of 100 parts of the rest then, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
+//! | callers that wait to be accepted | an eighth of the rest then, [`WAITING_PEER`] each | the kernel ignores a caller, who calls again |
+//! | what the kernel holds for peers that are not served, and for HTTP clients | a quarter of the rest then, at most a [`PLACE`] for each | one who does not take what it was sent is disconnected |
+//! | what the kernel holds of incoming blocks, in a download | half of the rest then | smaller windows |
+//! | the send buffer | an eighth of the rest then, at most [`WRITTEN`](socket::WRITTEN) blocks | shorter writes |
+//! | what the kernel holds for peers that are served | the rest | less for each, then fewer served |
 //!
-//! What the kernel holds is what TCP has taken and nobody has acknowledged yet, and what has come and was not
-//! read: see [`Held`]. Who has a share of it and who has to wait, `engine::lending` decides. One that is served
-//! alone may have nearly all that is for those who are served.
+//! The kernel holds bytes that TCP has taken and nobody has acknowledged, and bytes that have come and were not read:
+//! see [`Held`]. `engine::lending` decides which peers get a share of that memory and which wait. A peer that is
+//! served alone may have nearly all of the part for served peers.
 //!
-//! What others than those served send us has 4 KiB each in the kernel and is read as soon as it comes, so that
-//! it is not counted for each of them: it takes everybody at the same moment to fill that.
+//! Peers that are not served have 4 KiB each in the kernel for what they send. That is read as soon as it comes, so
+//! it is not counted for each: only all of them at the same moment could fill it.
 //!
-//! Not in it: the program's own pages, which the kernel reads from its file and drops when it likes, and
-//! the page cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
+//! Not in the budget: the program's own pages, which the kernel reads from its file and drops at will, and the page
+//! cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
 
 use std::fmt;
 
@@ -43,34 +42,34 @@ use crate::net::socket::{self, Held};
 use crate::net::{lsd, udp};
 use crate::text::size;
 
-/// How much of what the node needs.
+/// The sizes of all parts: how many peers, blocks, torrents and so on there is room for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plan {
-    /// Connections.
+    /// The most connections.
     pub(crate) peers: usize,
-    /// Peers that are served at a time.
+    /// The most peers that are served at a time.
     pub(crate) slots: usize,
-    /// Bytes that the kernel may hold for all of them together.
+    /// Bytes that the kernel may hold for all served peers together.
     pub(crate) lent: usize,
-    /// Bytes that are written at a time, at most.
+    /// The most bytes of one write.
     pub(crate) buffer: usize,
-    /// Callers that may wait to be accepted, at all addresses together.
+    /// The most callers that wait to be accepted, at all addresses together.
     pub(crate) waiting: usize,
-    /// Peers that are not served, but have something in the kernel, at a time.
+    /// The most unserved peers for which the kernel holds something at a time.
     pub(crate) places: usize,
-    /// HTTP clients at a time.
+    /// The most HTTP clients at a time.
     pub(crate) web: usize,
-    /// Bytes that the kernel may hold of blocks that come, of all peers together.
+    /// Bytes that the kernel may hold of incoming blocks, of all peers together.
     pub(crate) received: usize,
-    /// Blocks on their way.
+    /// The most blocks on their way.
     pub(crate) blocks: usize,
-    /// Requests of peers that can wait.
+    /// The most requests of peers that wait.
     pub(crate) requests: usize,
-    /// Torrents that are awake.
+    /// The most torrents that are awake.
     pub(crate) torrents: usize,
-    /// Torrents that may be asleep, at most: fewer if they take more than an eighth of what is left.
+    /// The most torrents that are asleep; fewer if they would take more than an eighth of the rest.
     pub(crate) asleep: usize,
-    /// Tiers of trackers of all torrents.
+    /// Tiers of trackers, of all torrents together.
     pub(crate) tiers: usize,
     /// Bytes of bitfields.
     pub(crate) bits: usize,
@@ -78,27 +77,27 @@ pub(crate) struct Plan {
     pub(crate) in_progress_bits: usize,
     /// Bytes of the longest bitfield of a download.
     pub(crate) bitfield: usize,
-    /// Bytes of bitfields of peers.
+    /// Bytes of peers' bitfields.
     pub(crate) peer_bitfields: usize,
-    /// Pieces of downloads.
+    /// Pieces of all downloads.
     pub(crate) counts: usize,
-    /// Whether it takes part in the distributed hash table.
+    /// Whether the DHT is on.
     pub(crate) dht: bool,
-    /// Whether it looks for peers in the networks here.
+    /// Whether local service discovery is on.
     pub(crate) lsd: bool,
 }
 
 impl Plan {
-    /// Makes room for one more torrent with so many tiers of trackers: two bits a piece, as it may
-    /// turn out that a piece is bad in a torrent that is not wholly verified.
+    /// Adds a torrent with this many tiers of trackers. It takes two bits a piece, because a piece of an incompletely
+    /// verified torrent may turn out to be bad.
     pub(crate) fn add(&mut self, geometry: &Geometry, tiers: usize) {
         self.torrents += 1;
         self.tiers += tiers;
         self.bits += 2 * geometry.bitfield_len() as usize;
     }
 
-    /// Makes room for a download too: two more bits a piece, how often each piece is there, a bit a
-    /// piece for each peer, and the bits of the blocks of some pieces in progress.
+    /// Adds what a download takes beyond that: two bits and a count a piece, a bit a piece for each peer, and the
+    /// bits of blocks of the pieces in progress.
     pub(crate) fn add_download(&mut self, geometry: &Geometry) {
         let bitfield = geometry.bitfield_len() as usize;
         self.bits += 2 * bitfield;
@@ -112,7 +111,7 @@ impl Plan {
         self.in_progress_bits = self.in_progress_bits.max(each * pieces);
     }
 
-    /// Whether all torrents of `other` have their place in this one.
+    /// Whether this plan has room for all torrents of `other`.
     pub(crate) fn has_room_for(&self, other: &Plan) -> bool {
         let needs = |plan: &Plan| {
             [
@@ -134,7 +133,7 @@ impl Plan {
         self.counts > 0
     }
 
-    /// Shares `budget` bytes out: the peers and slots that it has are the most that are wanted.
+    /// Shares out `budget` bytes. The plan's own numbers of peers and slots are the most that are wanted.
     pub(crate) fn fit(mut self, budget: u64) -> Result<Plan, TooSmall> {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let served = self.slots.min(self.peers);
@@ -143,8 +142,8 @@ impl Plan {
         let fixed = self.fixed();
         let least_blocks = if self.downloads() { LEAST_BLOCKS } else { 0 };
         let callers = LEAST_WAITING * WAITING_PEER + LEAST_PLACES * PLACE;
-        // Each part takes its share of what is left: in a download half of it are blocks, and half of what the
-        // kernel holds is received.
+        // Each part takes its share of the rest: in a download half of it are blocks, and half of what the kernel
+        // holds is received.
         let (least_kernel, factor) = match self.downloads() {
             true => (callers + 4 * LEAST_HELD, 4),
             false => (callers + socket::BLOCK + LEAST_HELD, 2),
@@ -187,13 +186,13 @@ impl Plan {
         Ok(self)
     }
 
-    /// What is taken whatever the budget.
+    /// Bytes of the fixed parts.
     fn fixed(&self) -> usize {
         let tiers = self.tiers * TIER;
         let requests = self.requests * REQUEST;
         let torrents = self.torrents * TORRENT + self.bits + tiers;
         let downloads = match self.downloads() {
-            // The last of it is a bit a piece that is known to be good, with the files that are ours.
+            // The last summand is a bit for each good piece, beside the record of our own files.
             true => {
                 let in_progress = IN_PROGRESS + self.in_progress_bits;
                 2 * self.counts + in_progress + self.counts.div_ceil(8)
@@ -210,7 +209,7 @@ impl Plan {
         PROGRAM + udp + torrents + downloads + requests + self.scratch()
     }
 
-    /// Bytes by which so many torrents have their turn in the distributed hash table.
+    /// Bytes that let this many torrents take turns in the DHT.
     fn turns(&self, torrents: usize) -> usize {
         if self.dht { TURN * torrents } else { 0 }
     }
@@ -223,7 +222,7 @@ impl Plan {
         }
     }
 
-    /// What a peer takes that is there.
+    /// Bytes that each present peer takes.
     pub(crate) fn each_peer(&self) -> PeerBytes {
         let slot = Sizes {
             conns: 1,
@@ -235,12 +234,12 @@ impl Plan {
         }
     }
 
-    /// How the kernel is told what it may hold.
+    /// The limits that the kernel is told.
     pub(crate) fn held(&self) -> Held {
         Held::new(self.waiting, self.received)
     }
 
-    /// Allocates it, for good.
+    /// Allocates the node's memory, for good.
     pub(crate) fn lend(&self) -> Memory<'static> {
         Memory::lend(&self.sizes(), &mut Heap)
     }
@@ -270,7 +269,7 @@ impl Plan {
         }
     }
 
-    /// Names of torrents, awake or asleep, and an eighth more so that one is found fast.
+    /// Slots for torrents' names, awake or asleep, with an eighth more so that lookups are fast.
     pub(crate) fn names(&self) -> usize {
         let known = self.torrents + self.asleep;
         (known + known / 8).min(usize::from(u16::MAX))
@@ -299,7 +298,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// The budget is too small for what is to be done.
+/// The budget is too small for what is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooSmall {
     budget: usize,
@@ -316,8 +315,7 @@ impl fmt::Display for TooSmall {
     }
 }
 
-/// Bytes that one peer may take when it is idle: its slot here and what goes with it, and its socket in
-/// the kernel.
+/// Bytes of one idle peer: its slot here with all that goes with it, and its socket in the kernel.
 fn peer() -> usize {
     let node = Sizes {
         conns: 1,
@@ -327,11 +325,11 @@ fn peer() -> usize {
     node.bytes() + HOST_PEER + KERNEL_PEER
 }
 
-/// Bytes of the program besides the tables: 340 KiB with 200 peers, up to twice that while many are served
-/// and others announce to the built-in tracker, or eight HTTPS trackers are called.
+/// Bytes of the program beside the tables. With 200 peers 340 KiB; up to twice that while many are served and others
+/// announce to the built-in tracker, or eight HTTPS trackers are called.
 const PROGRAM: usize = 672 * 1024;
 
-/// Bytes of a torrent's turn in the distributed hash table.
+/// Bytes of one torrent's turn in the DHT.
 const TURN: usize = (Sizes {
     dht: 1,
     registry: 1,
@@ -345,17 +343,17 @@ const TURN: usize = (Sizes {
     .bytes()
     - REGISTERED;
 
-/// Announces by UDP at a time.
+/// The most running announces by UDP.
 const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;
 
-/// Bytes of a torrent: names, paths and the state of its files; with 1,000 it is 1.2 KiB with musl, 1.5 with glibc.
+/// Bytes of a torrent: names, paths and the state of its files. Measured with 1,000 torrents: 1.2 KiB with musl, 1.5
+/// with glibc.
 const TORRENT: usize = 1792;
 
-/// Bytes of a torrent that is asleep: its name, a tier, its place in the catalogue, and what a look
-/// through the folders takes.
+/// Bytes of a sleeping torrent: its name, a tier, its entry in the catalogue, and its share of a scan of the folders.
 const ASLEEP: usize = 9 * REGISTERED / 8 + TIER + 24;
 
-/// Bytes of a block on its way, and of its places in the queues of the worker.
+/// Bytes of a block on its way, and of its entries in the worker's queues.
 const BLOCK_COST: usize = (Sizes {
     blocks: 1,
     ..Sizes::NONE
@@ -364,7 +362,7 @@ const BLOCK_COST: usize = (Sizes {
     + WORKER_BLOCK;
 const WORKER_BLOCK: usize = 256;
 
-/// Bytes that the node needs for one torrent that it knows, one tier of trackers, one request, and all pieces in progress.
+/// Bytes that the node needs for one known torrent, one tier of trackers, one request, and all pieces in progress.
 const REGISTERED: usize = (Sizes {
     registry: 1,
     ..Sizes::NONE
@@ -386,7 +384,7 @@ const IN_PROGRESS: usize = (Sizes {
 })
 .bytes();
 
-/// What a peer takes: of the kernel while it is there, and of this program from when one was there in its slot.
+/// Bytes of one peer: in the kernel while it is connected, in this program once its slot was used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PeerBytes {
     pub(crate) kernel: usize,
@@ -399,67 +397,67 @@ impl PeerBytes {
     }
 }
 
-/// Bytes of a slot's place in the node's tables, which are there from the start.
+/// Bytes of a slot in the node's tables, which exist from the start.
 const TABLE_PEER: usize = 16;
 
-/// The engine's own of a peer, and its places in the queues of the worker.
+/// Bytes of a peer in the engine, and of its entries in the worker's queues.
 const HOST_PEER: usize = 320;
 
-/// An idle TCP socket with its file and its place in epoll.
+/// Bytes of an idle TCP socket with its file and its entry in epoll.
 const KERNEL_PEER: usize = 3072;
 
-/// With less there is no use in starting.
+/// With fewer it makes no sense to start.
 const LEAST_PEERS: usize = 8;
 const LEAST_BLOCKS: usize = 16;
 
-/// Bytes that the kernel may hold for one peer that is served: with less there is no use in serving it, and with
-/// more nobody is so far away that it is served faster.
+/// Bytes that the kernel may hold for one served peer. With less, serving it makes no sense; with more, even the
+/// farthest peer is not served faster.
 pub(crate) const LEAST_HELD: usize = 48 * 1024;
 pub(crate) const MOST_HELD: usize = 6 * 1024 * 1024;
 
-/// Callers that may wait to be accepted, while a slow disk is read.
+/// Callers that may wait to be accepted while a slow disk is read.
 const LEAST_WAITING: usize = 14;
 const WAITING: usize = 64;
 
-/// Bytes that the kernel holds for one of them.
+/// Bytes that the kernel holds for one waiting caller.
 const WAITING_PEER: usize = KERNEL_PEER + socket::UNACCEPTED;
 
-/// Peers and HTTP clients that may have something in the kernel while nobody is served.
+/// Unserved peers and HTTP clients for which the kernel may hold something, at least.
 const LEAST_PLACES: usize = 8;
 
-/// With more of them nobody waits less.
+/// The most of them; more would shorten nobody's wait.
 const PLACES: usize = 64;
 
-/// HTTP clients at a time, at most.
+/// The most HTTP clients at a time.
 const WEB: usize = 32;
 
-/// Bytes that the kernel holds for one of them.
+/// Bytes that the kernel holds for one unserved peer or HTTP client.
 const PLACE: usize = socket::UNSERVED + socket::UNACCEPTED;
 
 const REQUESTS_PER_PEER: usize = 250;
 const MIN_REQUESTS: usize = 500;
 const MAX_REQUESTS: usize = 16 * 1024;
 
-/// They may take this part of the budget, or as much as so many need.
+/// Requests may take this part of the budget, or what so many requests need.
 const REQUESTS_PART: usize = 64;
 const ENOUGH_REQUESTS: usize = 16 * REQUESTS_PER_PEER;
 
-/// Bytes that are read from a socket at a time.
+/// Bytes that one read takes from a socket.
 const SCRATCH: usize = 16 * 1024;
 
-/// The same while blocks are downloaded: several of them at a time.
+/// Bytes of one read while blocks are downloaded: several blocks at a time.
 const LONG_SCRATCH: usize = 128 * 1024;
 
-/// The most blocks on their way, 16 KiB each: 4 MiB, a second of 33 Mbit/s from each of several peers.
+/// The most blocks on their way, 16 KiB each: 4 MiB, a second of 33 Mbit/s.
 const BLOCKS: usize = 256;
 
-/// Pieces in progress.
+/// The most pieces in progress.
 const PIECES_IN_PROGRESS: u32 = 64;
 
-/// Bytes for the bits of pieces in progress, as long as that is enough for two.
+/// The most bytes for the bits of pieces in progress, if two pieces fit into them.
 const MAX_IN_PROGRESS_BITS: usize = 64 * 1024;
 
-/// Peers whose pieces are remembered, a bit each.
+/// The most peers whose bitfields are kept, a bit a piece.
 const PEERS_WITH_BITS: usize = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `everseed check`: which pieces of which files are bad.
+//! `everseed check`: the bad pieces of each file.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -57,7 +57,7 @@ Examples:
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let (torrent, data, links, files) = parse(parser)?;
     start_log(LevelFilter::Warn);
-    // All of it missing is one thing, a slip in the folder's name or a disk not mounted another.
+    // If everything is missing, that is one finding. A mistyped folder or an unmounted disk is another.
     std::fs::metadata(&data).map_err(|error| {
         let shown = escape(data.as_os_str().as_encoded_bytes()).to_string();
         Failure::Failed(format!("{shown}: {error}"))
@@ -88,7 +88,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
             },
             |fault| unread.note(fault),
         );
-        // It never breaks off.
+        // This progress callback never stops the check.
         checked.map_err(Failure::failed)?.unwrap_or_default()
     };
     let mut out = Output::new();
@@ -128,11 +128,11 @@ fn parse(mut parser: Parser) -> Result<Arguments, Stop> {
     }
 }
 
-/// What could not be read.
+/// Pieces and files that could not be read.
 struct Unreadable {
-    /// A bit for each piece.
+    /// One bit for each piece.
     pieces: Vec<u8>,
-    /// Files, and why; not of more than [`REASONS`].
+    /// The error of each file, for at most [`REASONS`] files.
     reasons: HashMap<PathBuf, String>,
 }
 
@@ -157,7 +157,7 @@ impl Unreadable {
         }
     }
 
-    /// Why a file could not be read.
+    /// The error of reading a file.
     fn reason(&self, path: &Path) -> &str {
         let reason = self.reasons.get(path);
         reason.map_or(
@@ -167,10 +167,10 @@ impl Unreadable {
     }
 }
 
-/// Files of which it is kept why they cannot be read.
+/// The most files whose error is kept.
 const REASONS: usize = 1000;
 
-/// Prints what became of each file; answers whether everything is good.
+/// Prints the result for each file. Returns whether everything is good.
 fn report(
     content: &Content,
     good: &[u8],
@@ -227,7 +227,7 @@ fn report(
     Ok(intact && count == total)
 }
 
-/// Numbers in rising order as people write them: `3, 5-9, 12`.
+/// Rising numbers as people write them: `3, 5-9, 12`.
 fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut text = String::new();
     let mut open: Option<(u32, u32)> = None;
@@ -254,14 +254,13 @@ fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     text
 }
 
-/// A folder for the index, gone when the check is.
+/// A folder for the index, removed when the check is done.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> io::Result<Scratch> {
         let path = std::env::temp_dir().join(format!("everseed-check-{}", std::process::id()));
-        // A process of the same id may have been killed here. Somebody else's folder stays, and the
-        // next line fails.
+        // A killed process may have had this id. If the folder is somebody else's, it stays and the next line fails.
         let _ = fs::remove_dir_all(&path);
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Scratch(path))

@@ -1,4 +1,4 @@
-//! `everseed edit`: another tracker, web seed, comment or source in a torrent that is there.
+//! `everseed edit`: changes trackers, web seeds, comment or source of a torrent file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `everseed make`: a torrent of a file or folder.
+//! `everseed make`: makes a torrent of a file or folder.
 
 use std::fs;
 use std::io;
@@ -98,7 +98,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     print(&args.out, &metainfo)
 }
 
-/// Says that what is made will be public and was not: nothing is shared by making it, so that it is no reason to refuse.
+/// Warns that a public torrent is made of what was shared privately. Making it shares nothing, so it is not refused.
 fn say_if_private(path: &Path) {
     let Some(state) = seed::usual_state() else {
         return;
@@ -114,7 +114,7 @@ fn say_if_private(path: &Path) {
     }
 }
 
-/// Prints where a torrent is and how it is called.
+/// Prints a torrent's path, info-hash and magnet link.
 pub(crate) fn print(torrent: &Path, metainfo: &Metainfo) -> Result<ExitCode, Failure> {
     let name = read_name(torrent, metainfo).map_err(Failure::failed)?;
     let tiers = trackers::tiers(torrent, metainfo).map_err(Failure::Failed)?;
@@ -153,7 +153,7 @@ fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
     Ok(MakeArgs { path, out, options })
 }
 
-/// Refuses a place that the torrent cannot or should not be written to, before hours of hashing.
+/// Refuses, before hours of hashing, a path that the torrent cannot or should not be written to.
 pub(crate) fn writable(out: &Path) -> Result<(), String> {
     let shown = escape(out.as_os_str().as_encoded_bytes());
     match fs::symlink_metadata(out) {
@@ -162,7 +162,7 @@ pub(crate) fn writable(out: &Path) -> Result<(), String> {
                 "{shown} is a folder; name the file to write with -o"
             ));
         }
-        // A device would be replaced by a file, and a photo lost by a slip of the hand.
+        // A device would be replaced by a file, and a typing error could cost a photo.
         Ok(there) if !there.is_file() || (there.len() > 0 && read_torrent(out).is_err()) => {
             return Err(format!(
                 "{shown} is there already and is no torrent, so it is not replaced; name another file with -o"

@@ -1,4 +1,4 @@
-//! What a person is told while a torrent is made.
+//! Messages while a torrent is made.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use everseed_disk::make::Report;
 
 use crate::text::{Progress, escape, say};
 
-/// Tells a person what is left out and how far the hashing is.
+/// Prints the skipped files and the progress of hashing.
 #[derive(Default)]
 pub(crate) struct Making {
     progress: Option<Progress>,
@@ -17,10 +17,10 @@ pub(crate) struct Making {
 }
 
 impl Making {
-    /// Tells one thing.
+    /// Prints one report.
     pub(crate) fn report(&mut self, report: Report<'_>) {
         match report {
-            // Who names what is taken knows that the rest is not.
+            // Who chooses files by `--include` knows that the others are left out.
             Report::Skipped(_, Skipped::NotIncluded) => self.not_included += 1,
             Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
             Report::Hashed { done, total } => self
@@ -37,7 +37,7 @@ impl Drop for Making {
     }
 }
 
-/// Says how many files fit no pattern of `--include`.
+/// Prints the number of files that match no pattern of `--include`.
 pub(crate) fn not_included(count: u64) {
     match count {
         0 => {}
@@ -45,7 +45,7 @@ pub(crate) fn not_included(count: u64) {
     }
 }
 
-/// Says why something is not part of a torrent.
+/// The message about a file that is not part of a torrent.
 pub(crate) fn skipped(path: &Path, why: Skipped) -> String {
     let path = escape(path.as_os_str().as_encoded_bytes());
     match why {

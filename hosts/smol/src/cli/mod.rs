@@ -1,7 +1,7 @@
-//! The command line: which command, its exit code, and the log.
+//! The command line: finds the command, sets its exit code, and starts the log.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes are for scripts and
-//! do not change: see [`HELP`].
+//! Results go to standard output, everything else to standard error. Scripts rely on the exit codes, which do not
+//! change: see [`HELP`].
 
 mod check;
 mod edit;
@@ -27,7 +27,7 @@ use crate::options::{get, seed};
 use crate::session::{self, Attendance, Front, outlive_long_files};
 use crate::text::{Output, escape, say};
 
-/// What `everseed --help` prints.
+/// The text of `everseed --help`.
 pub const HELP: &str = "\
 everseed - a BitTorrent peer for machines that nobody looks at
 It keeps files available from a router, Raspberry Pi or NAS, in little memory.
@@ -58,7 +58,7 @@ those of get are in its own help.
 EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
 ";
 
-/// The commands, and what each prints as its help.
+/// The commands, each with its help text.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("seed", seed::HELP),
     ("get", get::HELP),
@@ -112,12 +112,12 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Does what a person asks for.
+/// Runs a session as `seed`, `get` or `run` configured it.
 fn run_session(config: Config) -> Result<ExitCode, Failure> {
     session::run(config, Attendance::Attended, front(status::interval))
 }
 
-/// Whoever started this process: it reads what is printed.
+/// The front end of a session: a person who reads what is printed, or a log.
 fn front(numbers: fn(bool) -> Option<Duration>) -> Front {
     Front {
         notices: notices::printed(),

@@ -1,4 +1,4 @@
-//! What a session tells, printed: results on standard output, the rest on standard error.
+//! Printing of a session's notices: results on standard output, the rest on standard error.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use crate::secrets::mask_urls;
 use crate::session::{Introduction, LeftOut, Notice, Notices};
 use crate::text::{clear_live_line, escape, live_line_stands, say, size};
 
-/// Prints each notice.
+/// A receiver that prints each notice.
 pub(crate) fn printed() -> Notices {
     let printer = Mutex::new(Printer {
         status: StatusLine::new(),
@@ -141,12 +141,12 @@ fn complete(name: &str, but: Option<(u64, LeftOut)>) -> io::Result<()> {
     }
 }
 
-/// A path, or the address of a torrent, which may hold a passkey.
+/// A path or a torrent's URL for display; the URL may hold a passkey, which is hidden.
 fn shown(path: &Path) -> String {
     escape(&mask_urls(&path.to_string_lossy())).to_string()
 }
 
-/// Prints a line on standard output. A reader that has gone away is no failure.
+/// Prints a line on standard output. A reader that has gone away is not an error.
 fn line(line: Arguments<'_>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     clear_live_line(&mut out);

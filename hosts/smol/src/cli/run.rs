@@ -1,4 +1,4 @@
-//! `everseed run`: the service, or what is wrong in its configuration.
+//! `everseed run`: runs the service, or checks its configuration.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::session::foresee::{foresee, refusals};
 use crate::session::{self, Attendance};
 use crate::text::{Output, escape};
 
-/// Carries out `--check-config` or runs.
+/// Runs the service, or checks its configuration for `--check-config`.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = RunArgs::parse(parser)?;
     let (config, lines, wrong) = Config::read(&args).map_err(Failure::Failed)?;

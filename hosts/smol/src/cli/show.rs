@@ -1,4 +1,4 @@
-//! `everseed show`: what a torrent file holds.
+//! `everseed show`: prints the contents of a torrent file.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -44,7 +44,7 @@ Examples:
   everseed show debian.torrent | grep ^magnet:
 ";
 
-/// The most of a comment that is shown, in bytes.
+/// The longest part of a comment that is shown, in bytes.
 const COMMENT: usize = 4096;
 
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
@@ -68,7 +68,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     finish(out, ExitCode::SUCCESS)
 }
 
-/// What a magnet link says.
+/// Prints the contents of a magnet link.
 fn print_link(link: &Magnet<'_>, secrets: bool, out: &mut Output) {
     let text = |value: Value<'_>| {
         let bytes: Vec<u8> = value.bytes().collect();
@@ -209,7 +209,7 @@ fn print_files(torrent: &Path, metainfo: &Metainfo, out: &mut Output) -> Printed
     Ok(())
 }
 
-/// The trackers that are used, which may be fewer than there are.
+/// The trackers that everseed uses, which may be fewer than the torrent names.
 fn first_trackers(
     metainfo: &Metainfo,
     torrent: BufReader<File>,

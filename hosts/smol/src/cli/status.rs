@@ -1,4 +1,4 @@
-//! How it stands, for a person: one live line on a terminal, plain lines elsewhere.
+//! The status line: one live line on a terminal, plain lines elsewhere.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use everseed_node::Stats;
 use crate::session::Numbers;
 use crate::text::{is_live, live_line, live_line_stands};
 
-/// How often a person is shown how it stands, if at all.
+/// The interval of status lines for a person; `None` if there are none.
 pub(crate) fn interval(quiet: bool) -> Option<Duration> {
     match quiet {
         true => None,
@@ -17,14 +17,14 @@ pub(crate) fn interval(quiet: bool) -> Option<Duration> {
     }
 }
 
-/// The same of a service: numbers every ten seconds are no news for a log.
+/// The interval for a service. Its log gets none: numbers every ten seconds are not worth logging.
 pub(crate) fn interval_of_service(quiet: bool) -> Option<Duration> {
     interval(quiet || !is_live(&io::stdout()))
 }
 
-/// The line as it was shown last.
+/// The status line as it was last shown.
 pub(crate) struct StatusLine {
-    /// What went up and down until when, for the rates.
+    /// The time of the last line, and the bytes sent and received until then.
     before: (Instant, u64, u64),
     last: String,
 }
@@ -37,7 +37,7 @@ impl StatusLine {
         }
     }
 
-    /// Shows the line if it says anything new.
+    /// Shows the line if it differs from the last one.
     pub(crate) fn show(&mut self, numbers: &Numbers) {
         let rates = self.rates(Instant::now(), &numbers.node);
         let line = numbers.line(rates);
@@ -47,7 +47,7 @@ impl StatusLine {
             return;
         }
         let mut out = io::stdout().lock();
-        // A reader that has gone away is no reason to stop seeding.
+        // A reader that has gone away does not stop seeding.
         match live {
             true => live_line(&mut out, &line),
             false => drop(writeln!(out, "{line}")),
@@ -55,7 +55,7 @@ impl StatusLine {
         self.last = line;
     }
 
-    /// Bytes per second since the last line, up and down.
+    /// Bytes per second since the last line: sent and received.
     fn rates(&mut self, now: Instant, node: &Stats) -> (u64, u64) {
         let fresh = (now, node.uploaded, node.downloaded);
         let (then, up, down) = std::mem::replace(&mut self.before, fresh);

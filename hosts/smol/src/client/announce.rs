@@ -1,9 +1,9 @@
-//! One announce to one tracker, by HTTP or HTTPS, over every address family that it has; and where a UDP tracker is,
-//! to which the node speaks.
+//! One announce to one HTTP or HTTPS tracker, over each of its address families. Also the lookup of UDP trackers'
+//! addresses; the node itself speaks to those.
 //!
-//! A tracker learns a peer's address from the packet, so a dual-stack peer must tell it twice (BEP 7).
-//! [`announce`] does both at the same time. One answer makes a success: not every name has both
-//! families, and not every house has IPv6.
+//! A tracker learns a peer's address from the packet's source, so a dual-stack peer must announce twice (BEP 7).
+//! [`announce`] does both at the same time. One answer is a success: not every tracker has both families, and not
+//! every home has IPv6.
 
 use std::fmt;
 use std::io;
@@ -23,56 +23,56 @@ use crate::net::way::Way;
 use crate::secrets::mask;
 use crate::url::{Url, UrlError};
 
-/// What a tracker answered.
+/// A tracker's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// When to announce again.
     pub intervals: Intervals,
-    /// Some peers, at most [`MAX_PEERS`], and none that is nearer to us than the tracker is.
+    /// Peers, at most [`MAX_PEERS`]. A public tracker cannot name addresses inside this network.
     pub peers: Vec<SocketAddr>,
-    /// Peers that are complete, if told.
+    /// The number of complete peers, if the tracker says.
     pub seeders: Option<u32>,
-    /// Peers that are downloading, if told.
+    /// The number of downloading peers, if the tracker says.
     pub leechers: Option<u32>,
-    /// What to send with the next announce; empty if there is nothing.
+    /// The tracker id for the next announce; empty if the tracker gave none.
     pub tracker_id: Vec<u8>,
-    /// What the tracker wants its users to know.
+    /// A warning that the tracker wants to be shown.
     pub warning: Option<Text>,
 }
 
-/// Why a tracker did not answer, and which.
+/// A failed announce: the tracker and the fault.
 #[derive(Debug)]
 pub struct AnnounceError {
-    /// The host as the URL names it; the URL itself if it names none.
+    /// The host as the URL names it; the whole URL if it names none.
     pub host: String,
-    /// What happened.
+    /// The cause.
     pub fault: AnnounceFault,
 }
 
-/// What can go wrong with an announce.
+/// Why an announce failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AnnounceFault {
-    /// There was no answer by HTTP, or the URL cannot be used.
+    /// No HTTP answer came, or the URL cannot be used.
     Http(HttpFault),
     /// The answer's status is neither success nor redirect.
     Status(u16),
-    /// What came is no tracker's answer.
+    /// The answer is not a tracker's.
     Malformed,
-    /// The tracker said no.
+    /// The tracker refused.
     Refused {
-        /// In its words, fit to be shown.
+        /// The tracker's reason, fit to be shown.
         reason: String,
-        /// For how long it does not want to be asked (BEP 31).
+        /// The time for which the tracker does not want to be asked (BEP 31).
         retry_in: Option<Duration>,
     },
-    /// The name of a UDP tracker has no address of a family, or we do not listen on that family.
+    /// The UDP tracker's name has no address of a family that we listen on.
     NoAddress,
-    /// There is a proxy, and the tracker speaks UDP.
+    /// A proxy is configured, and the tracker speaks UDP.
     Proxied,
-    /// No datagram gets to this tracker.
+    /// The network sends no datagram to this tracker.
     Unreachable,
-    /// Nothing came back by UDP.
+    /// No UDP answer came.
     Silent,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for AnnounceError {
 impl std::error::Error for AnnounceError {}
 
 impl AnnounceError {
-    /// For how long the tracker does not want to be asked, if it said so.
+    /// The time for which the tracker does not want to be asked, if it named one.
     pub fn retry_in(&self) -> Option<Duration> {
         match self.fault {
             AnnounceFault::Refused { retry_in, .. } => retry_in,
@@ -110,11 +110,11 @@ impl AnnounceError {
     }
 }
 
-/// Tells the HTTP tracker at `url`, which `caller` named, what `report` says. `tracker_id` is what its last answer gave, or
-/// empty; `way` tells from where to call, over each family that it has an address of.
+/// Announces `report` to the HTTP tracker at `url`, which `caller` named. `tracker_id` is the id of its last answer,
+/// or empty. `way` gives our own address of each family.
 ///
 /// # Errors
-/// If the tracker answers over neither family: what went wrong over the one that is more telling.
+/// If no family brings an answer; the error is that of the family that tells more.
 pub async fn announce(
     url: &str,
     caller: Caller,
@@ -129,7 +129,7 @@ pub async fn announce(
         fault,
     };
     if way.proxy().is_some() {
-        // It has one address, over which it calls whichever the tracker has.
+        // A proxy has one address, and itself calls the tracker over whichever family that has.
         return by_http(url, caller, report, tracker_id, way, limits)
             .await
             .map_err(failed);
@@ -154,14 +154,14 @@ pub async fn announce(
         }
     };
     let second = match first.is_ok() {
-        // A family that leads nowhere must not keep the answer of the other waiting.
+        // A family without a route must not delay the other one's answer.
         true => other.or(too_late()).await,
         false => other.await,
     };
     join(first, second).map_err(failed)
 }
 
-/// Reads a tracker's URL.
+/// Parses a tracker's URL.
 pub fn parse(url: &str) -> Result<Url<'_>, AnnounceError> {
     Url::parse(url).map_err(|error| AnnounceError {
         host: url.to_owned(),
@@ -174,7 +174,7 @@ async fn too_late() -> Result<Answer, AnnounceFault> {
     Err(AnnounceFault::Silent)
 }
 
-/// Makes one result of two.
+/// Combines the results of two families into one.
 fn join(
     first: Result<Answer, AnnounceFault>,
     second: Result<Answer, AnnounceFault>,
@@ -200,7 +200,7 @@ fn join(
     }
 }
 
-/// How much an error says about the tracker, and not about our own network.
+/// A rank of errors: those that are about the tracker rank above those about our own network.
 fn telling(fault: &AnnounceFault) -> u8 {
     let unreachable = |error: &io::Error| {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
@@ -234,7 +234,7 @@ async fn by_http(
         .await
         .map_err(|error| AnnounceFault::Http(error.fault))?;
     let mut peers = Vec::new();
-    // Where a name leads only the proxy knows.
+    // Only the proxy knows the tracker's address.
     let tracker = response.from.map_or(Scope::Public, Scope::of);
     let mut named: Vec<(String, u16)> = Vec::new();
     let read = Response::read(&response.body[..], &mut |peer| match peer {
@@ -257,7 +257,7 @@ async fn by_http(
             tracker_id: answer.tracker_id.to_vec(),
             warning: answer.warning,
         }),
-        // Some trackers send their reason with a status of failure.
+        // Some trackers send their reason with an HTTP status of failure.
         Err(ResponseError::Refused { reason, retry_in }) => Err(AnnounceFault::Refused {
             reason: reason.as_str().to_owned(),
             retry_in,
@@ -267,7 +267,7 @@ async fn by_http(
     }
 }
 
-/// Looks for the addresses of peers that have names, within a time for all of them.
+/// Looks up the addresses of peers that have host names, within one time limit for all.
 async fn resolve(named: Vec<(String, u16)>, tracker: Scope, peers: &mut Vec<SocketAddr>) {
     let work = async {
         for (name, port) in named {
@@ -283,18 +283,17 @@ async fn resolve(named: Vec<(String, u16)>, tracker: Scope, peers: &mut Vec<Sock
     work.or(slow).await;
 }
 
-/// Keeps a peer that a tracker names, if the tracker is near enough to be believed.
+/// Keeps a peer of a tracker's answer, unless the peer is inside this network and the tracker is not.
 fn keep(peers: &mut Vec<SocketAddr>, tracker: Scope, peer: SocketAddr) {
     if peers.len() < MAX_PEERS && tracker.may_name(peer.ip()) {
         peers.push(peer);
     }
 }
 
-/// Where the UDP tracker at `url` is, which `caller` named: an address of each family that it has and that `way` leads
-/// to.
+/// Finds the addresses of the UDP tracker at `url`, which `caller` named: one of each family that `way` can reach.
 ///
 /// # Errors
-/// If there is none that may be called.
+/// If no address of it may be called.
 pub async fn find_udp_tracker(
     url: &Url<'_>,
     caller: Caller,
@@ -342,7 +341,7 @@ async fn resolve_udp(
     Ok([of(Family::V4), of(Family::V6)])
 }
 
-/// Why a UDP tracker did not answer; `None` if nobody wants to know any more.
+/// The fault behind a failed UDP announce; `None` if it was cancelled.
 pub fn udp_fault(error: UdpError) -> Option<AnnounceFault> {
     Some(match error {
         UdpError::Silent => AnnounceFault::Silent,
@@ -355,14 +354,14 @@ pub fn udp_fault(error: UdpError) -> Option<AnnounceFault> {
     })
 }
 
-/// Peers of one answer that are kept.
+/// The most peers of one answer that are kept.
 pub const MAX_PEERS: usize = 200;
 
-/// Peers of one answer whose names are resolved, and addresses of each that are kept.
+/// The most peers of one answer whose names are looked up, and the most addresses that are kept of each.
 const MAX_NAMED: usize = 8;
 const MAX_ADDRESSES: usize = 2;
 
-/// How long the second family is waited for when the first has answered, and for names of peers.
+/// The wait for the second family after the first has answered, and the wait for peers' names.
 const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

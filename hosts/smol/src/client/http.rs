@@ -1,16 +1,14 @@
-//! A small HTTP/1.1 client: one GET, one bounded answer, for announces to trackers and for torrents.
+//! A small HTTP/1.1 client for announces and torrent files: one GET, one answer of bounded length.
 //!
-//! [`get`] resolves the name, connects by the address family that is asked for, follows redirects
-//! and reads the body, within the times and the size of [`Limits`]. It keeps no connection and no
-//! cookie and sends nothing but what a tracker needs. A user name and password in the URL are sent as such
-//! (RFC 7617), to that host alone.
+//! [`get`] looks up the name, connects by the wanted address family, follows redirects and reads the body, within the
+//! times and the length of [`Limits`]. It keeps no connection and no cookie, and sends only what a tracker needs.
+//! User name and password of the URL are sent to that host alone (RFC 7617).
 //!
-//! What is not needed spoils no answer: lines of the head that are not to the letter, a length that is not the
-//! body's, compression that nobody asked for. Whether a body is whole, its reader sees.
+//! Errors in what the client does not need are ignored: malformed header lines, a `Content-Length` that is wrong,
+//! compression that was not requested. The reader of a body finds out whether it is complete.
 //!
-//! A redirect from https to http is refused: it would send secrets where their owner may not expect them. So is
-//! an address inside this network, unless [`Caller`] allows it: that is looked at on every hop, after the name
-//! was resolved.
+//! A redirect from https to http is refused, because it would send secrets unencrypted. So is an address inside this
+//! network, unless [`Caller`] allows it. That is checked on every hop, after the name was looked up.
 
 mod fault;
 mod head;
@@ -43,19 +41,19 @@ use crate::net::way::Way;
 use crate::secrets::mask;
 use crate::url::{Scheme, Url, UrlError};
 
-/// How long a request may take and how much it may bring.
+/// Limits on a request's time and an answer's length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// For a connection to one address, TLS not included.
+    /// Time to connect to one address, without TLS.
     pub connect: Duration,
-    /// For everything, redirects included.
+    /// Time for everything, redirects included.
     pub total: Duration,
-    /// Bytes of the body.
+    /// Length of the body in bytes.
     pub body: usize,
 }
 
 impl Default for Limits {
-    /// A quarter of a minute, a minute, and 64 KiB: more than 3,000 peers.
+    /// 15 seconds, a minute, and 64 KiB, which hold more than 3,000 peers.
     fn default() -> Limits {
         Limits {
             connect: Duration::from_secs(15),
@@ -65,23 +63,23 @@ impl Default for Limits {
     }
 }
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// The status code, no redirect that could be followed.
+    /// The status code; never a redirect that could be followed.
     pub status: u16,
-    /// The body, free of encodings.
+    /// The body, unpacked.
     pub body: Vec<u8>,
-    /// The address that it came from; where a name leads is known to a proxy alone.
+    /// The server's address; `None` by way of a proxy, which alone knows it.
     pub from: Option<IpAddr>,
 }
 
-/// Why there is no answer, and from which host.
+/// A failed request: the host and the cause.
 #[derive(Debug)]
 pub struct HttpError {
-    /// The host as the URL names it; the URL itself if it names none.
+    /// The host as the URL names it; the whole URL if it names none.
     pub host: String,
-    /// What happened.
+    /// The cause.
     pub fault: HttpFault,
 }
 
@@ -93,10 +91,10 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-/// Asks for `url`, which `caller` named, the way that is to be gone.
+/// Gets `url`, which `caller` named, from the addresses or by the proxy of `way`.
 ///
 /// # Errors
-/// See [`HttpFault`]. An answer with a status of failure is an answer.
+/// See [`HttpFault`]. An answer with an error status is still an answer.
 pub async fn get(
     url: &str,
     caller: Caller,
@@ -133,23 +131,23 @@ fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Result<Vec<u8>, Unpa
     Ok(out)
 }
 
-/// How an answer began.
+/// The head of an answer whose body went to a sink.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// The status code, no redirect that could be followed.
+    /// The status code; never a redirect that could be followed.
     pub status: u16,
-    /// The address that it came from; where a name leads is known to a proxy alone.
+    /// The server's address; `None` by way of a proxy, which alone knows it.
     pub from: Option<IpAddr>,
-    /// The host that sent it.
+    /// The host that answered.
     pub host: String,
-    /// How the body is packed, as far as the head tells.
+    /// The body's compression, if the head names one.
     pub packing: Option<Packing>,
 }
 
-/// The same, but the body goes to `sink` as it comes, packed if the server packs it.
+/// Gets `url` as [`get`] does, but passes the body to `sink` as it comes, without unpacking it.
 ///
 /// # Errors
-/// Likewise, and [`HttpFault::Unkept`] if `sink` fails. What `sink` has then is a part of some answer.
+/// As for [`get`], and [`HttpFault::Unkept`] if `sink` fails. The sink then has a part of the body.
 pub async fn get_to(
     url: &str,
     caller: Caller,
@@ -188,8 +186,8 @@ pub async fn get_to(
     }
 }
 
-/// Sends a whole request to a server at `addr`, and answers with the status and body of what comes back. No redirect
-/// is followed.
+/// Sends a complete request to the server at `addr`, and returns the status and body of its answer. Redirects are not
+/// followed.
 pub(crate) async fn ask(
     addr: SocketAddr,
     request: &[u8],
@@ -219,17 +217,17 @@ pub(crate) async fn ask(
     Ok((status, body))
 }
 
-/// What takes a body, a part at a time.
+/// The receiver of a body, called with one part at a time.
 type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
-/// What one request came to.
+/// The outcome of one request.
 enum Step {
     Done(u16, Option<Packing>),
     Redirect(String),
 }
 
-/// The URL that a redirect leads to, which may be absolute or relative to where we were. Who we are is told again
-/// to the same host only.
+/// The URL of a redirect, which may be absolute or relative to the previous URL. User name and password are kept only
+/// for the same host.
 fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
     let scheme = match from.scheme {
         Scheme::Https => "https",
@@ -287,7 +285,7 @@ async fn request(
     }
 }
 
-/// Connects to an address of the host that may be called; answers with it.
+/// Connects to the first reachable address of the host that may be called, and returns it with the stream.
 async fn connect(
     url: &Url<'_>,
     (caller, before): (Caller, Option<Scope>),
@@ -320,7 +318,7 @@ async fn connect(
     Err(last)
 }
 
-/// The same by way of a proxy, which is given the name.
+/// Connects by way of a proxy, which gets the host's name.
 async fn connect_through(
     proxy: &Proxy,
     url: &Url<'_>,
@@ -364,7 +362,7 @@ async fn connect_through(
 }
 
 async fn dial(addr: SocketAddr, way: &Way, limits: &Limits) -> io::Result<Async<TcpStream>> {
-    // Little for a tracker's answer, and more for what is long.
+    // A small buffer for a tracker's answer, a larger one for long bodies.
     let held = (limits.body / 2).clamp(LEAST_HELD, HELD);
     let tune = |socket: &_| socket::hold_evenly(socket, held);
     let stream = Async::new(socket::dial(addr, way, tune)?)?;
@@ -415,7 +413,7 @@ async fn answer(
         BodyLen::UntilEnd => body.pass(u64::MAX).await.map(|_| ()),
     };
     match passed {
-        // Many servers end TLS without a farewell, and reset what they did not read all of.
+        // Many servers end TLS without a close_notify, or reset the connection after the answer.
         Err(HttpFault::Broken(error)) if body.came && is_end(&error) => {}
         passed => passed?,
     }
@@ -427,7 +425,8 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionReset | UnexpectedEof)
 }
 
-/// The head of a request, or of one to a proxy that passes it on, which takes the whole URL. HTTP/1.1 demands `Host`; the other lines say what we cannot do.
+/// The head of a request; a proxy that passes it on gets the whole URL. HTTP/1.1 demands `Host`; the other lines say
+/// what this client cannot do.
 fn request_head(url: &Url<'_>, proxy: Option<&Proxy>) -> String {
     use std::fmt::Write as _;
     let mut head = String::from("GET ");
@@ -460,7 +459,7 @@ fn request_head(url: &Url<'_>, proxy: Option<&Proxy>) -> String {
     head
 }
 
-/// The length at the start of a chunk's line; what follows a semicolon or a space is an extension.
+/// The length at the start of a chunk's line. An extension may follow after a semicolon or a space.
 fn chunk_len(line: &[u8]) -> Option<u64> {
     let text = str::from_utf8(line).ok()?.trim();
     let digits = text.split([';', ' ', '\t']).next()?;
@@ -468,18 +467,18 @@ fn chunk_len(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|_| hex)
 }
 
-/// A body on its way to a sink.
+/// A body that is being passed to a sink.
 struct Body<'a, R> {
     reader: R,
-    /// Bytes that may come still.
+    /// The number of bytes that the body may still have.
     room: usize,
     sink: Sink<'a>,
-    /// Whether any byte has come.
+    /// Whether any byte of the body has come.
     came: bool,
 }
 
 impl<R: AsyncBufRead + Unpin> Body<'_, R> {
-    /// Passes on so many bytes; answers whether the stream went on so long.
+    /// Passes on `len` bytes. Returns whether the stream had that many.
     async fn pass(&mut self, len: u64) -> Result<bool, HttpFault> {
         let mut left = usize::try_from(len).unwrap_or(usize::MAX);
         while left > 0 {
@@ -491,7 +490,7 @@ impl<R: AsyncBufRead + Unpin> Body<'_, R> {
         Ok(true)
     }
 
-    /// Passes on a body in chunks (RFC 9112, section 7.1); the trailer is left unread.
+    /// Passes on a chunked body (RFC 9112, section 7.1); the trailer is not read.
     async fn pass_chunks(&mut self) -> Result<(), HttpFault> {
         loop {
             let line = self.line().await?;
@@ -509,7 +508,7 @@ impl<R: AsyncBufRead + Unpin> Body<'_, R> {
         }
     }
 
-    /// A line with its end; empty at the end of the stream.
+    /// Reads a line with its line end; empty at the end of the stream.
     async fn line(&mut self) -> Result<Vec<u8>, HttpFault> {
         let mut line = Vec::new();
         let mut limited = (&mut self.reader).take(MAX_CHUNK_LINE);
@@ -518,7 +517,7 @@ impl<R: AsyncBufRead + Unpin> Body<'_, R> {
         Ok(line)
     }
 
-    /// Passes on what is there, at most so many bytes; 0 is the end.
+    /// Passes on the bytes that are there, at most `most`; 0 is the end of the stream.
     async fn pass_some(&mut self, most: usize) -> Result<usize, HttpFault> {
         let bytes = self.reader.fill_buf().await.map_err(HttpFault::Broken)?;
         let bytes = &bytes[..bytes.len().min(most)];
@@ -531,17 +530,17 @@ impl<R: AsyncBufRead + Unpin> Body<'_, R> {
     }
 }
 
-/// Redirects that are followed.
+/// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// Bytes that the kernel may hold for a connection.
+/// Bytes that the kernel may hold for a connection, from least to most.
 const LEAST_HELD: usize = 16 * 1024;
 const HELD: usize = 256 * 1024;
 
-/// Addresses of a name that are tried.
+/// The most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// Bytes of the line that begins a chunk.
+/// The longest line that begins a chunk, in bytes.
 const MAX_CHUNK_LINE: u64 = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Asking servers: HTTP requests, announces to trackers, and routers that forward a port.
+//! Clients of servers: HTTP requests, announces to trackers, and requests to routers for port forwarding.
 
 pub mod announce;
 pub mod http;

@@ -1,7 +1,7 @@
-//! One router that is asked to forward our port: the sockets and the time of a [`PortMapper`].
+//! The sockets and timers of a [`PortMapper`], which asks one router to forward our port.
 //!
-//! No socket is open while nothing is waited for, which is most of each hour. What a router says is read as far as 64
-//! KiB and five seconds go.
+//! No socket is open while nothing is waited for, which is most of the time. An HTTP answer of a router is read up to
+//! 64 KiB and for five seconds.
 
 use std::cell::Cell;
 use std::io;
@@ -26,24 +26,24 @@ use crate::client::http::{Limits, ask};
 use crate::clock::Clock;
 use crate::net::way::Way;
 
-/// A router that is asked; it is left alone when this is dropped.
+/// A router that is asked to forward our port; dropping this ends the requests.
 pub(crate) struct AskedRouter {
     pub(crate) gateway: Gateway,
-    /// The port that it is to forward, of TCP and UDP.
+    /// The port to forward, for TCP and UDP.
     pub(crate) port: u16,
     shared: Rc<Shared>,
     stop: Sender<()>,
     _task: Task<()>,
 }
 
-/// How it stands, which is known here too.
+/// The state that the task and [`AskedRouter`] share.
 struct Shared {
     standing: Cell<Standing>,
     done: Cell<bool>,
 }
 
 impl AskedRouter {
-    /// Begins to ask; `alarm` is rung when it stands otherwise. `seed` is not to be guessed.
+    /// Begins to ask the router; `alarm` is rung whenever its standing changes. `seed` must not be guessable.
     pub(crate) fn begin(
         gateway: Gateway,
         port: u16,
@@ -68,7 +68,7 @@ impl AskedRouter {
         };
         let (told, ring) = (Rc::clone(&shared), Arc::clone(&alarm));
         let task = tasks.begin(async move { asking.run(&told, &ring).await });
-        // The task begins when the executor is polled next.
+        // The task begins when the executor is next polled.
         alarm.ring();
         AskedRouter {
             gateway,
@@ -83,18 +83,18 @@ impl AskedRouter {
         self.shared.standing.get()
     }
 
-    /// Has it forward nothing any more.
+    /// Asks the router to end its forwarding.
     pub(crate) fn stop(&self) {
         self.stop.close();
     }
 
-    /// Whether it forwards nothing any more, or never did.
+    /// Whether the forwarding has ended, or never began.
     pub(crate) fn is_done(&self) -> bool {
         self.shared.done.get()
     }
 }
 
-/// What goes on.
+/// The task that talks to the router.
 struct Asking {
     mapper: PortMapper,
     gateway: Gateway,
@@ -105,10 +105,10 @@ struct Asking {
     stopping: bool,
 }
 
-/// A request by HTTP that is being made.
+/// A running HTTP request.
 type Call = Pin<Box<dyn Future<Output = Option<(u16, Vec<u8>)>>>>;
 
-/// What is waited for.
+/// The events for which the task waits.
 enum Event {
     Router(io::Result<usize>),
     Search(io::Result<(usize, SocketAddr)>),
@@ -123,7 +123,7 @@ impl Asking {
         loop {
             let now = self.clock.now();
             self.send(now);
-            // What becomes of both ports is told at once.
+            // TCP and UDP are reported together.
             let standing = match self.mapper.standing() {
                 Standing::Mapped { .. } if self.mapper.is_busy(now) => shared.standing.get(),
                 standing => standing,
@@ -164,7 +164,7 @@ impl Asking {
         }
     }
 
-    /// Sends all that is due.
+    /// Sends all packets and requests that are due.
     fn send(&mut self, now: Instant) {
         let mut room = [0; REQUEST_MAX];
         loop {
@@ -209,7 +209,7 @@ impl Asking {
             .ok_or(io::ErrorKind::NotConnected.into())
     }
 
-    /// Notes that a packet did not reach the router, if that means that nobody listens there.
+    /// Tells the mapper that the router refuses packets, if the error says that nobody listens there.
     fn deaf(&mut self, now: Instant, error: &io::Error) {
         log::debug!("the router {}: {error}", self.gateway.ip);
         if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -247,8 +247,8 @@ impl Asking {
     }
 }
 
-/// From where a router is asked: one socket is the router's alone, as the kernel lets nobody else in. The other takes
-/// what comes from anybody, as searches are answered.
+/// Sockets to a router. The kernel lets only the router's packets into the first one. The second takes packets from
+/// anybody, because any address may answer a search.
 struct Sockets {
     router: Async<UdpSocket>,
     search: Async<UdpSocket>,
@@ -283,7 +283,7 @@ impl Sockets {
         })
     }
 
-    /// The next packet. Of one that is longer than there is room for, the rest is lost.
+    /// Receives the next packet. Bytes beyond `packet`'s length are lost.
     async fn recv(&self, packet: &mut [u8]) -> Event {
         loop {
             match self.router.get_ref().recv(packet) {
@@ -300,19 +300,19 @@ impl Sockets {
     }
 }
 
-/// How far searches go, as UPnP wants it: no further than the router.
+/// The hop limit of searches that UPnP wants: no further than the router's network.
 const TTL: u32 = 2;
 
 /// The longest packet that is read. PCP has no longer ones.
 const ANSWER_MAX: usize = 1100;
 
-/// Sockets are closed when nothing happens for longer than this.
+/// Sockets are closed if nothing is due for longer than this.
 const REST: Duration = Duration::from_secs(20);
 
-/// The longest time without a look.
+/// The longest sleep of the task.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// For each request by HTTP.
+/// Limits of each HTTP request.
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(3),
     total: Duration::from_secs(5),

@@ -1,5 +1,5 @@
-//! The trackers that a torrent file names, read from it when they are needed; and those that the owner has for public
-//! torrents that name none.
+//! A torrent's trackers, read from its file when they are needed; and the owner's own for public torrents that name
+//! none.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use everseed_disk::{Stream, reopen_torrent};
 
 use crate::text::escape;
 
-/// The tiers of trackers.
+/// The torrent's trackers by tier.
 pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, String> {
     let mut tiers: Vec<Vec<String>> = Vec::new();
     each_used(path, metainfo, |tier, url| {
@@ -23,17 +23,17 @@ pub(crate) fn tiers(path: &Path, metainfo: &Metainfo) -> Result<Vec<Vec<String>>
     Ok(tiers)
 }
 
-/// Tells one list of trackers from another.
+/// A digest of a list of trackers.
 pub(crate) fn sum(tiers: &[Vec<String>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     tiers.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The owner's trackers, by tier, for public torrents that name none.
+/// The owner's trackers by tier, for public torrents that name none.
 pub(crate) type Spare = [Vec<String>];
 
-/// How many trackers each tier has. Those that are left out, as there are more than [`MOST`], are told of.
+/// The number of trackers in each tier. Trackers beyond the first [`MOST`] are left out, which is logged.
 pub(crate) fn counts(path: &Path, metainfo: &Metainfo, spare: &Spare) -> Result<Box<[u8]>, String> {
     let (mut counts, mut number): (Vec<u8>, usize) = (Vec::new(), 0);
     each_tracker(path, metainfo, |tier, _| {
@@ -59,7 +59,7 @@ pub(crate) fn counts(path: &Path, metainfo: &Metainfo, spare: &Spare) -> Result<
     Ok(counts.into())
 }
 
-/// The URL of one tracker of one tier.
+/// The URL of one tracker, by tier and number.
 pub(crate) fn url(
     path: &Path,
     metainfo: &Metainfo,
@@ -86,13 +86,13 @@ pub(crate) fn url(
     found
 }
 
-/// One tracker of one tier.
+/// One tracker of these tiers, by tier and number.
 pub(crate) fn one_of(tiers: &Spare, (tier, tracker): (u8, u8)) -> Option<String> {
     let tier = tiers.get(usize::from(tier))?;
     tier.get(usize::from(tracker)).cloned()
 }
 
-/// The first [`MOST`], with their tiers.
+/// Calls `each` with the first [`MOST`] trackers and their tiers.
 pub(crate) fn each_used(
     path: &Path,
     metainfo: &Metainfo,
@@ -126,8 +126,8 @@ fn each_tracker(
     Ok(())
 }
 
-/// The first [`MOST_NODES`] nodes of the distributed hash table that it names, each `HOST:PORT`. One that is private
-/// names none (BEP 27).
+/// The first [`MOST_NODES`] DHT nodes that the torrent names, each `HOST:PORT`. Nodes of a private torrent are not
+/// used (BEP 27).
 pub(crate) fn dht_nodes(path: &Path, metainfo: &Metainfo) -> Result<Vec<String>, String> {
     let shown = escape(path.as_os_str().as_encoded_bytes());
     let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
@@ -140,7 +140,7 @@ pub(crate) fn dht_nodes(path: &Path, metainfo: &Metainfo) -> Result<Vec<String>,
     while found.len() < MOST_NODES
         && let Some((host, port)) = nodes.next().map_err(|e| error(&e))?
     {
-        // An IPv6 address has brackets, before a port.
+        // An IPv6 address needs brackets before a port.
         found.push(match host.contains(':') && !host.starts_with('[') {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
@@ -149,10 +149,10 @@ pub(crate) fn dht_nodes(path: &Path, metainfo: &Metainfo) -> Result<Vec<String>,
     Ok(found)
 }
 
-/// Nodes of one torrent that are used.
+/// The most DHT nodes of one torrent that are used.
 const MOST_NODES: usize = 8;
 
-/// Trackers of one torrent that are used. Lists that are copied from torrent to torrent have up to some dozens.
+/// The most trackers of one torrent that are used. Lists that are copied from torrent to torrent have some dozens.
 pub(crate) const MOST: usize = 100;
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! What strangers can cause in the log has a rate and a count.
+//! Limits on the log's lines, because strangers can cause some of them.
 //!
-//! Every place in the program that logs has a budget of its own: so many lines at once, then one now and then.
-//! What is beyond it is counted, and the count is told with the next line, by [`tell`] if none comes. So it does
-//! not have to be known of each line whether a stranger can cause it, in the engine as in libraries.
+//! Every place in the program that logs has a budget: many lines at once, then one now and then. Lines beyond the
+//! budget are counted. The next line of that place gives the count, or [`tell`] if none comes. So no line needs to
+//! know whether a stranger can cause it, neither in the engine nor in libraries.
 //!
-//! And what is wrong for long is not said every ten seconds: the same warning or error from the same place, word for word,
-//! comes once, then after a minute at the earliest, and each time after a pause twice as long, up to a day. It is new again
-//! when it did not come for twice the last pause. How often it came meanwhile is told with it, or by [`tell`]. This
-//! is for all of the program, so that no place has to keep in mind what it said. What happens once each time that it is
-//! said, however often, has the target [`EVENT`].
+//! A lasting fault is not reported every ten seconds. The same warning or error of the same place, word for word,
+//! comes once, then after a minute at the earliest, then after pauses that double up to a day. It counts as new if it
+//! stayed away for twice the last pause. The number of repetitions is given with it, or by [`tell`]. This holds for
+//! the whole program, so no place has to remember what it logged. Lines with the target [`EVENT`] are logged each
+//! time.
 //!
 //! | level | at once | then one every |
 //! |---|---|---|
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 
 use log::{Level, Record};
 
-/// What is known of the places that log, for the whole process as the log is.
+/// The budgets of all places that log. They belong to the process, as the log does.
 static FLOODS: Mutex<Floods> = Mutex::new(Floods::new());
 
-/// Whether something was left out that was not told yet.
+/// Whether left-out lines were not counted in the log yet.
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
-/// Whether a line is written; if so, how many like it were left out before it.
+/// Decides whether a line is written. If so, returns how many lines like it were left out before.
 pub(super) fn admit(record: &Record<'_>, message: &str) -> Option<u64> {
     if record.target() == COUNT {
         return Some(0);
@@ -52,7 +52,7 @@ pub(super) fn admit(record: &Record<'_>, message: &str) -> Option<u64> {
     admitted
 }
 
-/// Tells how many lines were left out that no later line told of: those that are due, or all `at_the_end`.
+/// Logs the counts of left-out lines that no later line gave: those that are due, or all of them `at_the_end`.
 pub(crate) fn tell(at_the_end: bool) {
     if !LEFT_OUT.load(Ordering::Relaxed) {
         return;
@@ -64,41 +64,41 @@ pub(crate) fn tell(at_the_end: bool) {
     if !floods.keeps_any() {
         LEFT_OUT.store(false, Ordering::Relaxed);
     }
-    // Logging takes the lock.
+    // The lock is released, because logging takes it again.
     drop(floods);
     for (level, count, example) in due {
         log::log!(target: COUNT, level, "{count} more lines like this one: {example}");
     }
 }
 
-/// A place in the program: file and line.
+/// A place in the program that logs: file and line.
 type CodeSite = (Option<&'static str>, Option<u32>);
 
 struct Floods {
-    /// One for each place and level that logged: as many as there are in the program, at most.
+    /// One for each place and level that has logged: bounded by the number of such places in the program.
     places: Vec<Flood>,
-    /// Complaints of late, [`COMPLAINTS`] at most; then the one that may come again the soonest makes room.
+    /// Recent complaints, at most [`COMPLAINTS`]. The one that may be repeated soonest makes room.
     complaints: Vec<Complaint>,
 }
 
-/// Something that is wrong, and was said.
+/// A warning or error that was logged.
 struct Complaint {
-    /// Of the place, the level and the words.
+    /// A hash of place, level and words.
     key: u64,
     place: CodeSite,
     level: Level,
-    /// When it may be said again.
+    /// The earliest time of its repetition.
     again_at: Instant,
     pause: Duration,
     left_out: u64,
-    /// The beginning of it, once it was left out.
+    /// The beginning of the text, once a repetition was left out.
     example: String,
 }
 
 struct Flood {
     place: CodeSite,
     level: Level,
-    /// When all of its budget is free again.
+    /// The time at which the whole budget is free again.
     free_at: Instant,
     left_out: u64,
     /// The beginning of a line that was left out.
@@ -113,14 +113,14 @@ impl Floods {
         }
     }
 
-    /// Whether something was left out that was not told yet.
+    /// Whether left-out lines were not counted in the log yet.
     fn keeps_any(&self) -> bool {
         let places = self.places.iter().map(|place| place.left_out);
         let complaints = self.complaints.iter().map(|complaint| complaint.left_out);
         places.chain(complaints).any(|left_out| left_out > 0)
     }
 
-    /// The same as [`admit`](Self::admit) for what is wrong, and may be for long.
+    /// As [`admit`](Self::admit), for warnings and errors that may come again and again.
     fn complain(
         &mut self,
         now: Instant,
@@ -165,7 +165,7 @@ impl Floods {
         Some(before + flood)
     }
 
-    /// What was left out of a complaint that makes room is counted with the others of that place.
+    /// Moves the count of a complaint that makes room to its place's budget.
     fn count(&mut self, now: Instant, gone: Complaint) {
         if gone.left_out == 0 {
             return;
@@ -221,9 +221,9 @@ impl Floods {
 }
 
 impl Complaint {
-    /// It is said now; answers how often it was left out before.
+    /// The complaint is logged now. Returns how many repetitions were left out before.
     fn say(&mut self, now: Instant) -> u64 {
-        // One that did not come for long is new.
+        // A complaint that stayed away for long is new.
         self.pause = match now.saturating_duration_since(self.again_at) > self.pause {
             true if self.left_out == 0 => AGAIN,
             _ => (self.pause * 2).min(DAY),
@@ -234,7 +234,7 @@ impl Complaint {
 }
 
 impl Flood {
-    /// Takes one line from the budget, if there is one.
+    /// Takes one line from the budget, if there is one left.
     fn spend(&mut self, now: Instant) -> bool {
         let (at_once, every) = match self.level {
             Level::Error | Level::Warn => (100, Duration::from_secs(60)),
@@ -250,20 +250,20 @@ impl Flood {
     }
 }
 
-/// The target of what is said each time that it happens, in whatever words.
+/// The target of events that are logged each time.
 pub(crate) const EVENT: &str = "everseed::event";
 
-/// How long the same complaint is not said again, at first and at most.
+/// The first and the longest pause between repetitions of a complaint.
 const AGAIN: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Complaints that are kept in mind.
+/// The most complaints that are remembered.
 const COMPLAINTS: usize = 256;
 
-/// The target of lines that tell a count.
+/// The target of lines that give a count.
 const COUNT: &str = "everseed::logging::flood";
 
-/// Letters of a line that was left out that are kept.
+/// The most letters of a left-out line that are kept.
 const EXAMPLE: usize = 120;
 
 #[cfg(test)]

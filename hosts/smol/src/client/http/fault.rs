@@ -1,4 +1,4 @@
-//! What can go wrong with a request.
+//! The faults of an HTTP request.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::net::proxy::{Proxy, ProxyFault};
 use crate::url::UrlError;
 
-/// What can go wrong with a request.
+/// Why an HTTP request failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HttpFault {
@@ -15,31 +15,31 @@ pub enum HttpFault {
     Url(UrlError),
     /// The name could not be resolved.
     Resolve(io::Error),
-    /// The name has no address of the family that was asked for.
+    /// The name has no address of the wanted family.
     NoAddress,
-    /// The interface that everybody is called by has no address.
+    /// The interface that all calls go out by has no address.
     Shut,
-    /// No address of the name could be connected to; this is the last one's error.
+    /// No address of the name accepted the connection; this is the last one's error.
     Connect(io::Error),
     /// TLS failed, or this build has none.
     Tls(io::Error),
-    /// There is no connection by way of the proxy; which one it is comes first.
+    /// The proxy made no connection; the text names the proxy.
     Proxy(String, ProxyFault),
     /// The connection broke.
     Broken(io::Error),
-    /// It took longer than allowed.
+    /// The request took longer than allowed.
     Slow,
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
     /// The body is longer than allowed.
     TooLong,
-    /// What came could not be kept.
+    /// The body could not be stored.
     Unkept(io::Error),
-    /// There was one redirect after the other.
+    /// There were too many redirects.
     Redirects,
-    /// It wanted to send us from https to http.
+    /// A redirect led from https to http.
     Downgrade,
-    /// This address is inside, and nobody who may sent us there.
+    /// A redirect or name led to this address inside our network, and its origin may not send us there.
     Inside(IpAddr),
 }
 

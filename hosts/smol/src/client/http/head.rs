@@ -1,12 +1,12 @@
-//! The head of an answer (RFC 9112), read as leniently as curl and browsers read it: proxies and scripts write
-//! lines by hand, and what is not needed for the body cannot spoil it.
+//! The head of an HTTP answer (RFC 9112), read as leniently as curl and browsers read it. Proxies and scripts write
+//! heads by hand, and a line that is not needed for the body is ignored.
 
 use everseed_disk::unpack::Packing;
 use smol::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use super::fault::HttpFault;
 
-/// What the head of an answer says about the rest.
+/// The fields of an answer's head that this client uses.
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) location: Option<String>,
@@ -22,7 +22,7 @@ pub(super) enum BodyLen {
 }
 
 impl Head {
-    /// Reads a head, past those of the kind 1xx that come before it.
+    /// Reads a head, and skips interim answers (1xx) before it.
     pub(super) async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Head, HttpFault> {
         let mut bytes = Vec::new();
         for _ in 0..MAX_INTERIM {
@@ -31,7 +31,7 @@ impl Head {
                 let room = MAX_HEAD - bytes.len();
                 let mut limited = (&mut *reader).take(room as u64);
                 match limited.read_until(b'\n', &mut bytes).await {
-                    // The end of the stream, or of our patience.
+                    // The stream ended, or the head is too long.
                     Ok(0) => return Err(HttpFault::NotHttp),
                     Ok(_) => {}
                     Err(error) => return Err(HttpFault::Broken(error)),
@@ -48,7 +48,7 @@ impl Head {
     fn parse(bytes: &[u8]) -> Option<Head> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
-        // A script's byte order mark may stand even here.
+        // A script's byte order mark may even stand before the head.
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let parsed = lenient().parse_response(&mut response, bytes);
         if !parsed.ok()?.is_complete() {
@@ -78,7 +78,7 @@ impl Head {
                 "content-encoding" => {
                     head.packing = words.find_map(Packing::named).or(head.packing);
                 }
-                // A length that is none says nothing.
+                // A malformed length is ignored.
                 "content-length" if head.body != BodyLen::Chunked => {
                     if let Some(Ok(len)) = words.next().map(str::parse) {
                         head.body = BodyLen::Known(len);
@@ -94,7 +94,7 @@ impl Head {
     }
 }
 
-/// Takes what curl and browsers take, of proxies and scripts that write heads by hand.
+/// The parser's options for heads that scripts and proxies wrote by hand.
 fn lenient() -> httparse::ParserConfig {
     let mut config = httparse::ParserConfig::default();
     config
@@ -106,7 +106,7 @@ fn lenient() -> httparse::ParserConfig {
     config
 }
 
-/// Where a redirect leads to, with what has no place in a URL percent-encoded.
+/// The target of a redirect; bytes that a URL cannot have are percent-encoded.
 fn location(value: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut url = String::with_capacity(value.len());
@@ -120,11 +120,11 @@ fn location(value: &[u8]) -> String {
     url
 }
 
-/// Bytes and lines of a head.
+/// The most bytes and lines of a head.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 256;
 
-/// Heads of the kind 1xx before the real one.
+/// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 4;
 
 #[cfg(test)]

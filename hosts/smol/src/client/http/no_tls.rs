@@ -1,4 +1,4 @@
-//! In place of TLS.
+//! The substitute for TLS in builds without it.
 
 use std::io;
 use std::net::TcpStream;

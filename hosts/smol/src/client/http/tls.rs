@@ -1,4 +1,4 @@
-//! TLS by rustls with ring; trusted are Mozilla's roots.
+//! TLS by rustls with ring; the trusted roots are Mozilla's.
 
 use std::io;
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ fn config() -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Which certificates are valid depends on the time.
+/// The clock by which certificates are valid or not.
 #[derive(Debug)]
 struct OurClock;
 
