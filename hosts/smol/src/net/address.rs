@@ -1,14 +1,14 @@
-//! Which address of this machine others should use.
+//! The addresses under which others reach this machine, and from which it calls others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::text::number;
 
-/// Where others reach this machine from outside its network: a name or an IP address, and a port if it is another
-/// than that which we listen on.
+/// The public address of this machine: a host name or an IP address, and the port if it differs from the one that we
+/// listen on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicAddress {
-    /// An IPv6 address stands without brackets.
+    /// A name or an IP address; an IPv6 address has no brackets.
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
 }
@@ -43,7 +43,7 @@ impl PublicAddress {
         usable.then_some(PublicAddress { host, port })
     }
 
-    /// As it stands in a URL, with a port if it has none of its own.
+    /// The address for a URL; `port` is added if it has none of its own.
     pub(crate) fn with_port(&self, port: u16) -> String {
         let (host, port) = (&self.host, self.port.unwrap_or(port));
         match host.contains(':') {
@@ -53,7 +53,7 @@ impl PublicAddress {
     }
 }
 
-/// Whether a text can be the name of a host (RFC 1123). One of digits alone is an address that was mistyped.
+/// Whether a text can be a host name (RFC 1123). Digits alone are a mistyped address.
 fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let part = |part: &str| (1..=63).contains(&part.len()) && part.bytes().all(plain);
@@ -61,8 +61,8 @@ fn is_name(text: &str) -> bool {
     text.len() <= 253 && letters && text.split('.').all(part)
 }
 
-/// The address under which peers on the network reach a listener at `local`: itself, or if it
-/// listens everywhere, the address that this machine uses for the world outside.
+/// The address under which peers on the network reach a listener at `local`. If that listens on all addresses, it is
+/// this machine's address towards the internet.
 pub(crate) fn reachable(local: SocketAddr) -> SocketAddr {
     if !local.ip().is_unspecified() {
         return local;
@@ -74,9 +74,8 @@ pub(crate) fn reachable(local: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, local.port())
 }
 
-/// The addresses from which to call others, one for each family that is listened on: a tracker hands
-/// out the address that it was called from, so it must be one where we can be reached. An
-/// unspecified address leaves the choice to the system.
+/// The addresses to call others from, one for each family that we listen on. A tracker hands out the address that it
+/// was called from, so peers must be able to reach us there. An unspecified address leaves the choice to the system.
 pub(crate) fn sources(listening: impl IntoIterator<Item = SocketAddr>) -> Vec<IpAddr> {
     let mut sources: Vec<IpAddr> = Vec::new();
     for ip in listening.into_iter().map(|addr| addr.ip()) {
@@ -89,8 +88,8 @@ pub(crate) fn sources(listening: impl IntoIterator<Item = SocketAddr>) -> Vec<Ip
     sources
 }
 
-/// The source address of a packet to a public address. Connecting a UDP socket asks the kernel's
-/// routing table and sends nothing; the addresses are those reserved for documentation.
+/// The source address of a packet to a public address. Connecting a UDP socket asks the kernel's routing table and
+/// sends nothing; the targets are addresses reserved for documentation.
 pub(crate) fn outgoing(v4: bool) -> Option<IpAddr> {
     let (any, far): (IpAddr, IpAddr) = if v4 {
         (

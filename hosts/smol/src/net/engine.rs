@@ -1,7 +1,7 @@
 //! The engine: the node on real sockets and files, with a thread of its own.
 //!
-//! [`Engine`] is what the session holds. What it shares with the thread is in `shared`, and the loop that the thread
-//! drives is the `reactor`.
+//! The session holds the [`Engine`]. What that shares with its thread is in `shared`; the loop of the thread is the
+//! `reactor`.
 
 mod handle;
 mod node;

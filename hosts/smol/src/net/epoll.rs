@@ -1,8 +1,8 @@
-//! Which sockets are ready: epoll in the engine's own names.
+//! Epoll with the engine's own names for sockets.
 //!
-//! Peers are watched edge-triggered and registered once, so that a block costs no system call but
-//! its read and its send; the engine remembers what an edge told it. So is the alarm, as each ring is
-//! an edge. Everything else is level-triggered.
+//! Peers are watched edge-triggered and registered once. So a block costs its read and its send and no other system
+//! call; the engine remembers the edges. The alarm is edge-triggered too, because each ring is an edge. All others
+//! are level-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,30 +14,30 @@ use everseed_node::ConnId;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-/// Who is watched.
+/// The source of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Watched {
     /// A connection to a peer.
     Peer(ConnId),
-    /// The listener of this number.
+    /// The listener with this number.
     Listener(u16),
     /// The UDP socket of a family.
     Datagrams(Family),
-    /// A socket for the networks here.
+    /// A socket of local service discovery.
     Nearby,
-    /// Another thread has something for this one.
+    /// Another thread rang the alarm.
     Alarm,
     /// The process was asked to stop.
     Signal,
 }
 
-/// What became possible.
+/// An event: which source is ready for what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     pub(crate) source: Watched,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// Nothing more will come than what can be read now.
+    /// Nothing will follow after the bytes that can be read now.
     pub(crate) ended: bool,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Epoll {
     fd: Arc<OwnedFd>,
 }
 
-/// Who waits for those in a set, which others may change meanwhile.
+/// The waiting side of a set; others may change the set meanwhile.
 pub(crate) struct Waiter {
     fd: Arc<OwnedFd>,
     events: Vec<Event>,
@@ -61,7 +61,7 @@ impl Epoll {
         Ok(Epoll { fd })
     }
 
-    /// Somebody who waits for those in it.
+    /// A waiter for the sockets of this set.
     pub(crate) fn waiter(&self) -> Waiter {
         let nothing = Event {
             flags: EventFlags::empty(),
@@ -86,7 +86,7 @@ impl Epoll {
         Ok(epoll::add(&self.fd, socket, pack(source), flags)?)
     }
 
-    /// Watches a listener no more, or again.
+    /// Pauses or resumes watching a listener.
     pub(crate) fn pause(&self, socket: impl AsFd, source: Watched, pause: bool) -> io::Result<()> {
         let flags = if pause {
             EventFlags::empty()
@@ -96,15 +96,15 @@ impl Epoll {
         Ok(epoll::modify(&self.fd, socket, pack(source), flags)?)
     }
 
-    /// Stops watching a socket that lives on elsewhere.
+    /// Stops watching a socket that stays open.
     pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.fd, socket)?)
     }
 }
 
 impl Waiter {
-    /// Waits until something is ready or `timeout` is over; `None` waits without end. Answers how
-    /// many there are, for [`ready`](Self::ready).
+    /// Waits until something is ready or `timeout` is over; `None` waits without end. Returns the number of events
+    /// for [`ready`](Self::ready).
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         self.ready = match epoll::wait(&self.fd, &mut self.events[..], timeout.as_ref()) {
@@ -115,10 +115,10 @@ impl Waiter {
         Ok(self.ready)
     }
 
-    /// One of those that the last [`wait`](Self::wait) found.
+    /// One of the events that the last [`wait`](Self::wait) found.
     pub(crate) fn ready(&self, index: usize) -> Ready {
         let event = self.events[..self.ready][index];
-        // An error or a hang-up shows itself to whoever reads or writes next.
+        // The next read or write returns the error or hang-up.
         let ended = EventFlags::ERR | EventFlags::HUP;
         let flags = event.flags;
         Ready {
@@ -130,7 +130,7 @@ impl Waiter {
     }
 }
 
-/// Events taken from the kernel at a time.
+/// The most events that one wait takes from the kernel.
 const AT_ONCE: usize = 64;
 
 fn pack(source: Watched) -> EventData {

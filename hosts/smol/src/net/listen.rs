@@ -1,4 +1,4 @@
-//! Where peers connect: an address, or an interface by its name, whose addresses may change.
+//! The addresses on which peers connect: an address, or the addresses of a named interface, which may change.
 
 use std::fmt;
 use std::io;
@@ -12,16 +12,16 @@ use crate::text::number;
 /// One value of `--listen`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
-    /// An address of this machine, or all of a family.
+    /// An address of this machine, or all addresses of a family.
     At(SocketAddr),
-    /// The addresses of an interface, whichever they are, and this port. Everybody is called by it too.
+    /// All present addresses of an interface, and this port. Calls go out by it too.
     On(String, u16),
 }
 
 impl FromStr for Listen {
     type Err = ();
 
-    /// `IP:PORT`, `INTERFACE` or `INTERFACE:PORT`.
+    /// Parses `IP:PORT`, `INTERFACE` or `INTERFACE:PORT`.
     fn from_str(text: &str) -> Result<Listen, ()> {
         if let Ok(addr) = text.parse() {
             return Ok(Listen::At(addr));
@@ -46,8 +46,8 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Whether an interface may be called so. The kernel takes digits alone too, but whoever writes these means a port
-/// or an address.
+/// Whether an interface may have this name. The kernel allows digits alone too, but who writes digits means a port or
+/// an address.
 fn is_interface(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '[' | ']');
     let letter = name.bytes().any(|b| b.is_ascii_alphabetic());
@@ -55,20 +55,20 @@ fn is_interface(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len()) && letter && !option && name.chars().all(plain)
 }
 
-/// What an interface has while it is up.
+/// An interface that is up.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Interface {
-    /// Its number, which is another one when it was made anew.
+    /// Its number. An interface that was made anew has another one.
     pub(crate) index: u32,
-    /// Addresses that can be called from beyond the link, IPv4 first, in the order of the system.
+    /// Addresses that can be called from beyond the link, IPv4 first, in the system's order.
     pub(crate) ips: Vec<IpAddr>,
 }
 
-/// How an interface is now; without addresses if it is down or not there.
+/// The present state of an interface; it has no addresses if it is down or absent.
 pub(crate) fn interface(name: &str) -> io::Result<Interface> {
     let mut all = get_if_addrs()?;
     all.retain(|one| {
-        // An address of the link alone is good for nobody who does not name the link.
+        // A link-local address is useless to callers that do not name the link.
         let link = matches!(&one.addr, IfAddr::V6(v6) if v6.is_link_local());
         one.name == name && one.oper_status == IfOperStatus::Up && !link
     });
@@ -78,10 +78,10 @@ pub(crate) fn interface(name: &str) -> io::Result<Interface> {
     Ok(Interface { index, ips })
 }
 
-/// Letters of the kernel's names for interfaces.
+/// The longest interface name of the kernel, in bytes.
 const NAME_MAX: usize = 15;
 
-/// The port that is listened on when none is given.
+/// The port to listen on if none is given.
 pub const PORT: u16 = 6881;
 
 #[cfg(test)]

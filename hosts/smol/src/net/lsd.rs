@@ -1,7 +1,7 @@
-//! The sockets of local service discovery (BEP 14): one for each family, which is in its group on every interface that
-//! is up and that peers may use.
+//! The sockets of local service discovery (BEP 14). Each family has one, which joins its group on every interface
+//! that is up and that peers may use.
 //!
-//! Nobody but who is in a network of such an interface, or on its link, is heard. Interfaces come and go: see
+//! Only packets from the network of such an interface, or from its link, are heard. Interfaces come and go: see
 //! [`Nearby::follow`].
 
 use std::io;
@@ -16,28 +16,28 @@ use crate::net::listen::Listen;
 use crate::net::scope::Scope;
 use crate::net::sockopt;
 
-/// See the module.
+/// The sockets, and the interfaces whose groups they joined.
 #[derive(Debug)]
 pub(crate) struct Nearby {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     links: Vec<Link>,
-    /// The port on which peers reach us there.
+    /// The port on which peers reach us.
     port: u16,
 }
 
-/// An interface that is up, and its groups that we are in.
+/// An interface that is up, and the groups that we joined on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Link {
     name: String,
     index: u32,
-    /// Its addresses, with the length of the network of each.
+    /// Its addresses, each with its prefix length.
     nets: Vec<(IpAddr, u32)>,
     joined: [bool; 2],
 }
 
 impl Nearby {
-    /// Sockets that are in no group yet. Where a family cannot be had it is left out, and that is said.
+    /// Opens sockets that have joined no group yet. A family without a socket is left out, which is logged.
     pub(crate) fn new() -> Nearby {
         let said = |family: &str, socket: io::Result<UdpSocket>| {
             let failed = |error: &io::Error| {
@@ -58,8 +58,8 @@ impl Nearby {
         self.v4.iter().chain(&self.v6)
     }
 
-    /// Joins the groups on interfaces that came and leaves those that went, of the interfaces on which `wanted` has
-    /// us listen. Answers whether there is a new one. Peers reach us on `port`.
+    /// Joins the groups on new interfaces and leaves those on vanished ones, among the interfaces that `wanted`
+    /// listens on. Returns whether there is a new one. Peers reach us on `port`.
     pub(crate) fn follow(&mut self, wanted: &[Listen], port: u16) -> bool {
         match links() {
             Ok(links) => self.take(links, wanted, port),
@@ -91,7 +91,7 @@ impl Nearby {
         for link in former {
             let stays = |now: &Link| now.index == link.index && now.name == link.name;
             if !self.links.iter().any(stays) {
-                // If it is gone the kernel has left already.
+                // If the interface is gone the kernel has left the group already.
                 let _ = self.join(&link, Family::V4, false);
                 let _ = self.join(&link, Family::V6, false);
             }
@@ -141,10 +141,10 @@ impl Nearby {
         }
     }
 
-    /// The next packet of somebody in a network of ours, and its length.
+    /// Receives the next packet from one of our networks; returns its sender and length.
     pub(crate) fn receive(&self, packet: &mut [u8]) -> Option<(SocketAddr, usize)> {
         for socket in self.sockets() {
-            // Others are passed over, not without end.
+            // Packets of strangers are skipped, but not without end.
             for _ in 0..STRANGERS {
                 match socket.recv_from(packet) {
                     Ok((len, from)) if self.is_near(from.ip()) => return Some((from, len)),
@@ -156,7 +156,7 @@ impl Nearby {
         None
     }
 
-    /// Whether somebody is in a network of an interface that is used.
+    /// Whether an address is in the network of an interface in use.
     fn is_near(&self, ip: IpAddr) -> bool {
         let in_net = |&(ours, len): &(IpAddr, u32)| match (ours, ip) {
             (IpAddr::V4(ours), IpAddr::V4(ip)) => {
@@ -178,7 +178,7 @@ impl Link {
         self.nets.iter().any(of)
     }
 
-    /// Whether peers may come by it.
+    /// Whether peers may connect by it.
     fn is_wanted(&self, wanted: &[Listen]) -> bool {
         wanted.iter().any(|listen| match listen {
             Listen::On(name, _) => *name == self.name,
@@ -190,7 +190,7 @@ impl Link {
     }
 }
 
-/// The interfaces that are up, but for loopback.
+/// The interfaces that are up, except loopback.
 fn links() -> io::Result<Vec<Link>> {
     let mut links: Vec<Link> = Vec::new();
     for one in get_if_addrs()? {
@@ -215,7 +215,7 @@ fn links() -> io::Result<Vec<Link>> {
     Ok(links)
 }
 
-/// A socket for the group alone, which other programs may have as well.
+/// A socket bound to the group, which other programs may bind too.
 fn bind(group: IpAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(SocketAddr::new(group, PORT)),
@@ -253,15 +253,15 @@ fn send(socket: &UdpSocket, link: &Link, family: Family, packet: &[u8]) -> io::R
     socket.send_to(packet, to).map(|_| ())
 }
 
-/// Bytes that the kernel may hold of packets that came and were not read, and of one that is sent; further ones are
-/// lost, and come again.
+/// Bytes that the kernel may hold of unread packets, and of one that is being sent. Further packets are lost, and are
+/// repeated by their senders.
 const RECEIVED: usize = 4608;
 const SENT: usize = 4608;
 
 /// Bytes that both sockets may take.
 pub(crate) const HELD: usize = 2 * (RECEIVED + SENT);
 
-/// Packets of strangers that are passed over at a time.
+/// The most packets of strangers that one call skips.
 const STRANGERS: usize = 16;
 
 #[cfg(test)]

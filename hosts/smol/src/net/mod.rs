@@ -1,4 +1,4 @@
-//! The network: the loop that drives the peers, their sockets, and which way calls go.
+//! The network: the engine that drives the peers, their sockets, and the addresses from which others are called.
 
 pub(crate) mod address;
 pub(crate) mod engine;
@@ -13,14 +13,14 @@ mod sockopt;
 pub mod udp;
 pub mod way;
 
-/// How blocks come from the page cache into sockets.
+/// How blocks get from the page cache into sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sending {
-    /// Read into a buffer that all peers share, sixteen at a time, and sent from there.
+    /// Through a buffer that all peers share, sixteen blocks at a time.
     Copy,
-    /// Passed on by the kernel, `sendfile`. Whether the ends of a block are in the page cache and its
-    /// file is as it was is looked at just before, which leaves two differences: all peers wait if
-    /// the kernel dropped the middle of a block alone, and what somebody writes into the file while
-    /// a block is on its way may reach the peer, whose check finds it.
+    /// By the kernel's `sendfile`. Just before, the ends of each block are checked to be in the page cache, and the
+    /// file to be unchanged. Two differences remain. All peers wait if the kernel dropped only the middle of a block.
+    /// And bytes that somebody writes into the file while a block is on its way may reach the peer, whose hash check
+    /// finds them.
     Sendfile,
 }

@@ -1,7 +1,7 @@
-//! Trackers behind a proxy: SOCKS version 5 (RFC 1928, RFC 1929), or HTTP (RFC 9110, section 9.3.6).
+//! Calls to trackers through a proxy: SOCKS version 5 (RFC 1928, RFC 1929), or HTTP (RFC 9110, section 9.3.6).
 //!
-//! The proxy is given names, not addresses, so that nobody else is asked for them. Peers, and trackers over UDP, are
-//! none of its business.
+//! The proxy gets host names, not addresses, so no resolver here learns them. Peers and UDP trackers are never called
+//! through it.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -15,10 +15,10 @@ use crate::url::{Url, base64, percent_decoded};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     kind: ProxyProtocol,
-    /// A name, or an address without brackets.
+    /// A host name, or an address without brackets.
     host: String,
     port: u16,
-    /// Name and password.
+    /// User name and password.
     login: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -32,21 +32,21 @@ enum ProxyProtocol {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProxyFault {
-    /// Its name could not be resolved.
+    /// The proxy's name could not be resolved.
     Resolve(io::Error),
-    /// It has no address that we can call.
+    /// The proxy has no address of a family that we can call.
     NoAddress,
-    /// It could not be connected to.
+    /// The proxy could not be connected to.
     Connect(io::Error),
-    /// The connection to it broke.
+    /// The connection to the proxy broke.
     Broken(io::Error),
-    /// It wants a user name and password, or others.
+    /// The proxy wants a user name and password, or other ones.
     Login,
-    /// It will not or cannot connect us, in its words.
+    /// The proxy refused or failed to connect us; its reason.
     Refused(&'static str),
-    /// The same as a status of HTTP.
+    /// The proxy refused with this HTTP status.
     Status(u16),
-    /// It does not speak as it should.
+    /// The proxy's answer does not follow its protocol.
     Nonsense,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for ProxyFault {
     }
 }
 
-/// Where it is; what opens it is shown to nobody.
+/// The proxy's address; user name and password are never shown.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -82,7 +82,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads `socks5://[USER:PASSWORD@]HOST:PORT` or `http://…`. `socks5h` is the same as `socks5`.
+    /// Parses `socks5://[USER:PASSWORD@]HOST:PORT` or `http://…`. `socks5h` is the same as `socks5`.
     pub fn parse(text: &str) -> Option<Proxy> {
         let (scheme, rest) = text.split_once("://")?;
         let kind = match scheme.to_ascii_lowercase().as_str() {
@@ -94,7 +94,7 @@ impl Proxy {
         let (_, port) = rest.rsplit_once(':')?;
         let plain = format!("http://{rest}");
         let url = Url::parse(&plain).ok()?;
-        // There is no port that everybody takes for a proxy's, and nothing behind it.
+        // Proxies have no usual port, so one must be given; a path makes no sense.
         if port.parse() != Ok(url.port) || !url.target.is_empty() {
             return None;
         }
@@ -115,7 +115,7 @@ impl Proxy {
         })
     }
 
-    /// Its addresses, by the system's resolver.
+    /// The proxy's addresses, from the system's resolver.
     pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, ProxyFault> {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, self.port)]);
@@ -124,12 +124,12 @@ impl Proxy {
         found.map_err(ProxyFault::Resolve)
     }
 
-    /// Whether plain requests are made to it, which passes them on.
+    /// Whether plain HTTP requests are sent to the proxy itself, which passes them on.
     pub(crate) fn takes_requests(&self) -> bool {
         self.kind == ProxyProtocol::Http
     }
 
-    /// What says who we are in a head, as one of its lines.
+    /// The header line with user name and password; empty without them.
     pub(crate) fn authorization(&self) -> String {
         let Some((name, password)) = &self.login else {
             return String::new();
@@ -138,7 +138,7 @@ impl Proxy {
         format!("Proxy-Authorization: Basic {login}\r\n")
     }
 
-    /// Has it connect a stream, which leads to it, to a host.
+    /// Asks the proxy at the other end of `stream` to connect it to a host.
     pub(crate) async fn connect(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -167,7 +167,7 @@ impl Proxy {
             ([5, LOGIN], Some((name, password))) => {
                 let mut words = vec![1];
                 for word in [name, password] {
-                    // It was looked that each is short.
+                    // The lengths were checked before.
                     words.push(u8::try_from(word.len()).unwrap_or(u8::MAX));
                     words.extend(word);
                 }
@@ -206,7 +206,7 @@ impl Proxy {
             let why = REPLIES.get(usize::from(reply) - 1);
             return Err(ProxyFault::Refused(why.unwrap_or(&"it failed")));
         }
-        // From where it calls, which nobody needs to know.
+        // The reply names the proxy's own address, which nobody needs.
         let len = match kind {
             1 => 4,
             4 => 16,
@@ -230,7 +230,7 @@ impl Proxy {
         let login = self.authorization();
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n");
         say(stream, head.as_bytes()).await?;
-        // Not a byte more is read: what follows is for others.
+        // Not a byte more is read: what follows belongs to the connection's user.
         let mut answer = Vec::new();
         while !answer.ends_with(b"\n\r\n") && !answer.ends_with(b"\n\n") {
             if answer.len() == HEAD_MAX {
@@ -269,7 +269,7 @@ async fn hear_all(
     bytes: &mut [u8],
 ) -> Result<(), ProxyFault> {
     stream.read_exact(bytes).await.map_err(|error| {
-        // A proxy of another kind hangs up on what it does not understand.
+        // A proxy of another kind hangs up on a request that it does not understand.
         match error.kind() {
             ErrorKind::UnexpectedEof => ProxyFault::Nonsense,
             _ => ProxyFault::Broken(error),
@@ -277,22 +277,22 @@ async fn hear_all(
     })
 }
 
-/// The status by which a proxy asks who we are.
+/// The HTTP status by which a proxy asks for user name and password.
 pub(crate) const LOGIN_STATUS: u16 = 407;
 
-/// Ways to say who one is (RFC 1928, section 3): not at all, and by name and password.
+/// Methods of authentication (RFC 1928, section 3): none, and user name with password.
 const NO_LOGIN: u8 = 0;
 const LOGIN: u8 = 2;
 
-/// Bytes of a name or a password (RFC 1929).
+/// The longest user name or password in bytes (RFC 1929).
 const LOGIN_MAX: usize = 255;
 
-/// Bytes of a proxy's answer to CONNECT.
+/// The longest answer of a proxy to CONNECT, in bytes.
 const HEAD_MAX: usize = 8 * 1024;
 
 const LONG_NAME: &str = "the host's name is too long";
 
-/// What the replies from 1 on mean (RFC 1928, section 6).
+/// Meanings of the replies from 1 on (RFC 1928, section 6).
 const REPLIES: [&str; 8] = [
     "it failed",
     "its rules do not allow that",

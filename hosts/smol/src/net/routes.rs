@@ -1,7 +1,7 @@
-//! The routers that this machine's routes name for the world, and our address in the network of each.
+//! The routers of this machine's default routes, and our address in the network of each.
 //!
-//! Linux shows its routes as text, so that no netlink is needed. It is read as what it is, the kernel's, but no more
-//! than a part of it: a machine with ten thousand routes is a router itself.
+//! Linux shows its routes as text files, so no netlink is needed. The text is the kernel's own and is trusted, but
+//! only its beginning is read: a machine with ten thousand routes is a router itself.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -14,18 +14,18 @@ use if_addrs::{IfAddr, IfOperStatus, Interface, get_if_addrs};
 use super::address::outgoing;
 use super::scope::Scope;
 
-/// What there is between us and the world, in one family.
+/// The connection of this machine to the internet, in one address family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outside {
-    /// The routes name no router for the interface that we listen on.
+    /// No route names a router for the interface that we listen on.
     NoRouter,
-    /// We have a public IPv4 address ourselves.
+    /// This machine itself has a public IPv4 address.
     Public,
-    /// A router that may be asked.
+    /// A router that can be asked to forward a port.
     Router(Gateway),
 }
 
-/// A route to the world.
+/// A default route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Route {
     interface: String,
@@ -33,12 +33,12 @@ struct Route {
     gateway: IpAddr,
 }
 
-/// What there is beyond the address that we listen on, which may be unspecified, and beyond one interface if only
-/// that is to be used.
+/// The connection to the internet behind the address that we listen on, which may be unspecified; only by interface
+/// `device` if one is given.
 pub(crate) fn outside(listening: IpAddr, device: Option<&str>) -> Outside {
     let (family, addrs) = (Family::of(listening), get_if_addrs().unwrap_or_default());
     let read = |path| File::open(path).map(BufReader::new).ok();
-    // The folder of the process is there even where the rest of /proc is hidden from a service.
+    // The process's own folder is visible even where the rest of /proc is hidden from a service.
     let routes = match family {
         Family::V4 => read("/proc/self/net/route").map(routes_v4),
         Family::V6 => read("/proc/self/net/ipv6_route").map(routes_v6),
@@ -52,7 +52,7 @@ pub(crate) fn outside(listening: IpAddr, device: Option<&str>) -> Outside {
     )
 }
 
-/// The same if these are the routes, our addresses, and the address that we have for the world.
+/// The choice of [`outside`], made from these routes, our addresses, and our address towards the internet.
 fn choose(
     listening: IpAddr,
     device: Option<&str>,
@@ -74,7 +74,7 @@ fn choose(
         let ours: Vec<&Interface> = addrs.iter().filter(family).collect();
         let client = match listening.is_unspecified() {
             false => ours.iter().find(|one| one.ip() == listening),
-            // That which trackers see, then one in the router's network.
+            // The address that trackers see, or else one in the router's network.
             true => ours
                 .iter()
                 .find(|one| Some(one.ip()) == outgoing)
@@ -85,7 +85,7 @@ fn choose(
         let client = one.ip();
         match client {
             IpAddr::V4(_) if public(client) => return Outside::Public,
-            // Nobody can be let in to one that means nothing outside.
+            // A router cannot let callers in to an address that is not public.
             IpAddr::V6(_) if !public(client) => continue,
             _ => {}
         }
@@ -112,7 +112,7 @@ fn is_in(one: &Interface, ip: IpAddr) -> bool {
     }
 }
 
-/// The default routes of `/proc/net/route`: words in columns, addresses as the machine has them in memory.
+/// The default routes of `/proc/net/route`: columns of words, addresses in the machine's byte order.
 fn routes_v4(text: impl BufRead) -> Vec<Route> {
     let word = |word: &str| {
         let number = u32::from_str_radix(word, 16).ok();
@@ -180,7 +180,7 @@ fn routes_v6(text: impl BufRead) -> Vec<Route> {
     })
 }
 
-/// Whether a route is up, and by way of a router.
+/// Whether a route is up and leads through a router.
 fn leads_on(flags: &str) -> bool {
     const UP_BY_ROUTER: u32 = 3;
     let flags = u32::from_str_radix(flags, 16).unwrap_or(0);
@@ -190,12 +190,12 @@ fn leads_on(flags: &str) -> bool {
 fn lines(text: impl BufRead, read: impl Fn(&str) -> Option<Route>) -> Vec<Route> {
     let lines = text.take(READ_MAX).lines().map_while(Result::ok);
     let routes = lines.filter_map(|line| read(&line));
-    // One that is shown as unspecified leads nowhere.
+    // A route to an unspecified gateway leads nowhere.
     let routes = routes.filter(|route| !route.gateway.is_unspecified());
     routes.take(ROUTES_MAX).collect()
 }
 
-/// Bytes of the routes that are read, and default routes that are looked at.
+/// The most bytes that are read, and the most default routes that are considered.
 const READ_MAX: u64 = 256 * 1024;
 const ROUTES_MAX: usize = 16;
 

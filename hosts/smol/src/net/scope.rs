@@ -1,23 +1,23 @@
-//! Who may send us to which address: trackers that strangers name stand outside, or are known as trackers.
+//! The rule for addresses inside our network: URLs that strangers name may lead there only to trackers.
 //!
-//! How far an address reaches is a [`Scope`], which the node has.
+//! The reach of an address is a [`Scope`], which the node defines.
 
 use std::net::IpAddr;
 
 pub(crate) use everseed_node::discovery::scope::Scope;
 
-/// Who sends us to a URL.
+/// Who named a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
-    /// The owner named it, on the command line or in the configuration.
+    /// The owner, on the command line or in the configuration.
     Owner,
-    /// A torrent names it.
+    /// A torrent.
     Torrent,
 }
 
 impl Caller {
-    /// Whether `ip` may be called, to which the host of a URL leads whose path is `path`. `before` is how far
-    /// whoever redirected us there is, if anybody did.
+    /// Whether `ip`, to which the URL's host leads, may be called for `path`. `before` is the scope of the server
+    /// that redirected us, if one did.
     pub(crate) fn may_call(self, path: &str, ip: IpAddr, before: Option<Scope>) -> bool {
         let scope = Scope::of(ip);
         match scope {
@@ -29,8 +29,9 @@ impl Caller {
         step && (self == Caller::Owner || is_trackers(path))
     }
 
-    /// The same if a proxy at `proxy` calls it: where a name leads is known to the proxy alone. One that is inside may
-    /// lead us inside, where nothing but trackers is called, and whoever redirects is a stranger.
+    /// As [`may_call`](Self::may_call), for calls through the proxy at `proxy`, which alone knows where a name leads.
+    /// A proxy inside our network may lead inside, so only tracker paths are called; a redirecting server counts as a
+    /// stranger.
     pub(crate) fn may_call_through(
         self,
         proxy: IpAddr,
@@ -45,8 +46,8 @@ impl Caller {
         }
     }
 
-    /// The same for a UDP tracker. Nothing of its URL is sent before it has answered as one, so that any path of
-    /// plain words may be a tracker's.
+    /// As [`may_call`](Self::may_call), for a UDP tracker. Nothing of its URL is sent before it has answered as a
+    /// tracker, so any path of plain words is allowed.
     pub(crate) fn may_ask(self, path: &str, ip: IpAddr) -> bool {
         let words = path.strip_prefix('/').unwrap_or_default();
         let is_words = words.split('/').all(is_plain);
@@ -59,8 +60,8 @@ fn is_plain(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(allowed)
 }
 
-/// Whether a path is one that trackers have: `/announce`, with a passkey or two plain folders before it, or a
-/// passkey behind. Nothing else in a house is asked to do something by that.
+/// Whether a path is one of a tracker: `/announce`, with a passkey or two plain folders before it, or a passkey
+/// behind it. A call of such a path makes no other device in a home do something.
 fn is_trackers(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or("");
     let Some(path) = path.strip_prefix('/') else {

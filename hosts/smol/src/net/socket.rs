@@ -1,4 +1,4 @@
-//! TCP sockets as the engine wants them.
+//! TCP sockets with the engine's options: buffers, listening and dialling.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,39 +9,38 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::net::sockopt;
 use crate::net::way::Way;
 
-/// How the kernel is told what it may hold for peers, which bounds what one that stops reading or is not read
-/// pins there. Everybody begins with little; who is served, or serves us, gets more.
+/// Limits on the kernel's memory for peers. They bound what a peer pins there by not reading, or by sending faster
+/// than it is read. Every socket begins with little; peers that are served, or that send us blocks, get more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Bytes of blocks that came from all who serve us; 0 if nothing is downloaded.
+    /// Bytes of incoming blocks, for all peers together; 0 if nothing is downloaded.
     blocks: usize,
     /// Callers that may wait to be accepted, at all addresses together.
     waiting: usize,
 }
 
-/// How the bytes are used that the kernel may hold for a peer that is served.
+/// The parts of a served peer's bytes in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Portion {
-    /// Bytes that were sent to it and are not acknowledged, with what the kernel needs to keep them, with which
-    /// it takes nothing more.
+    /// The send buffer: bytes that are sent and not acknowledged, with the kernel's overhead. When they reach this,
+    /// the kernel takes no more.
     sent: usize,
-    /// The part of it that waits to be sent, likewise. It is only ours: the less of it there is, the sooner a request
-    /// is answered.
+    /// The part of the send buffer that is not sent yet. The less of it there is, the sooner a new request is
+    /// answered, because these bytes are first in line.
     unsent: usize,
-    /// Bytes that were sent, however they came there.
+    /// The most bytes that the kernel may hold of what was sent, with the overshoot of one write.
     all: usize,
-    /// Bytes that came from it and were not read, likewise.
+    /// The receive buffer: bytes that came and were not read, with the kernel's overhead.
     pub(crate) received: usize,
 }
 
 impl Portion {
-    /// Of `bytes` a quarter, if that is not much, is for what is received, in which hundreds of requests have
-    /// room.
+    /// The receive buffer gets a quarter of `bytes`, at most [`RECEIVED`], which holds hundreds of requests.
     ///
-    /// Of the rest as much as may be is written at a time, as long writes cost less. The kernel takes a write in
-    /// parts of 62 KiB at most as long as it has any room, so that it holds at most what it was told and one part.
-    /// An eighth is left for what it needs to keep them, as it does not know beforehand in how many packets they
-    /// leave; of a large share as much as the longest write.
+    /// Of the rest as much as possible is written at a time, because long writes cost less. While it has any room,
+    /// the kernel takes a write in parts of at most 62 KiB, so it holds at most its limit and one part. An eighth is
+    /// left for the kernel's overhead, because it does not know in how many packets the bytes will leave; of a large
+    /// share as much as the longest write.
     pub(crate) fn of(bytes: usize) -> Portion {
         let received = (bytes / 4).min(RECEIVED);
         let rest = bytes - received;
@@ -55,13 +54,13 @@ impl Portion {
         }
     }
 
-    /// Whether the kernel may not take more when it holds so many bytes, of which so many are unsent: before that
-    /// it says nothing of taking more either.
+    /// Whether the kernel may refuse more while it holds `held` bytes, of which `unsent` are not sent. Before that
+    /// point it does not signal that it takes more either.
     pub(crate) fn is_low(self, held: usize, unsent: usize) -> bool {
         3 * held > 2 * self.sent || 2 * unsent >= self.unsent
     }
 
-    /// Bytes that it takes whole then: a block at least, so that it is tried.
+    /// The bytes that the kernel then takes in one piece: a block at least, so that a write is tried.
     pub(crate) fn room(self, held: usize, unsent: usize) -> usize {
         let free = self.sent.saturating_sub(held);
         let free = free.min(self.unsent.saturating_sub(unsent));
@@ -71,36 +70,36 @@ impl Portion {
 }
 
 impl Held {
-    /// Those who serve us share `blocks` bytes.
+    /// Limits with which all peers that send us blocks share `blocks` bytes.
     pub(crate) fn new(waiting: usize, blocks: usize) -> Held {
         Held { blocks, waiting }
     }
 
-    /// Has a socket that is bound take connections, as one of so many. Who calls may send much before the call is
-    /// accepted, and what the listener has is what the caller has until then.
+    /// Makes a bound socket listen, as one of `of` listeners. A caller may send much before it is accepted, and the
+    /// buffers of the listener are those of its callers until then.
     pub(crate) fn listen(&self, socket: &TcpListener, of: usize) -> io::Result<()> {
         self.begin(socket);
         let _ = SockRef::from(socket).set_tcp_mss(SEGMENT);
         self.share(socket, of)
     }
 
-    /// The same for one that takes them already, when there are more or fewer.
+    /// Sets a listener's share of waiting callers again, when the number of listeners changes.
     pub(crate) fn share(&self, socket: &TcpListener, of: usize) -> io::Result<()> {
         let share = (self.waiting / of.max(1)).max(1);
         SockRef::from(socket).listen(i32::try_from(share).unwrap_or(i32::MAX))
     }
 
-    /// Sets what a socket has before it is connected: little.
+    /// Sets the small buffers of a socket that is not connected yet.
     pub(crate) fn begin(&self, socket: &impl AsFd) {
         sockopt::set_sent(socket, 0);
         sockopt::set_received(socket, UNACCEPTED);
         if self.blocks > 0 {
-            // How far its window can grow is settled when it is connected.
+            // The limit of its window's growth is set when it is connected.
             sockopt::unlock_received(socket);
         }
     }
 
-    /// Sets what a socket has that is connected.
+    /// Sets the buffers of a connected socket.
     pub(crate) fn tune(&self, socket: &impl AsFd) {
         if self.blocks > 0 {
             sockopt::set_received(socket, UNACCEPTED);
@@ -108,26 +107,26 @@ impl Held {
         let _ = SockRef::from(socket).set_tcp_nodelay(true);
     }
 
-    /// Gives a peer that is served so much, which may be less than it had: what is there stays until the peer takes
-    /// it.
+    /// Sets the buffers of a served peer. They may be smaller than before: what the kernel holds stays until the peer
+    /// takes it.
     pub(crate) fn serve(&self, socket: &impl AsFd, portion: Portion) {
         sockopt::set_sent(socket, portion.sent);
         let unsent = u32::try_from(portion.unsent).unwrap_or(u32::MAX);
         let _ = SockRef::from(socket).set_tcp_notsent_lowat(unsent);
     }
 
-    /// Takes that away again; what is there already stays until the peer takes it.
+    /// Sets the small buffers again. What the kernel holds stays until the peer takes it.
     pub(crate) fn serve_no_longer(&self, socket: &impl AsFd) {
         sockopt::set_sent(socket, 0);
     }
 
-    /// Bytes that the kernel may hold of blocks, of all who send them together.
+    /// Bytes that the kernel may hold of incoming blocks, for all peers together.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Bytes that it may have to hold of so many blocks from one peer: it adds as much again. It is the same for
-    /// numbers up to the next power of two, so that it changes seldom.
+    /// Bytes that the kernel may need for this many blocks from one peer: it adds as much again. Numbers are rounded
+    /// up to a power of two, so that it changes seldom.
     pub(crate) fn for_blocks(&self, asked: u16) -> usize {
         match asked {
             0 => 0,
@@ -139,43 +138,42 @@ impl Held {
     }
 }
 
-/// The most bytes that the kernel may hold unsent for one peer; with less, a fast one waits for us, as no more than
-/// this and one part of it are taken at a time.
+/// The most unsent bytes in the kernel for one peer. With less, a fast peer waits for us, because one part beyond
+/// this is taken at a time.
 const UNSENT: usize = 200 * 1024;
 
-/// The most bytes that the kernel may hold unread of a peer that nothing is downloaded from.
+/// The most unread bytes in the kernel of a peer that we request nothing from.
 const RECEIVED: usize = 16 * 1024;
 
-/// A block with its head, and the most of them that are written at a time: as many as
-/// [`Bodies`](everseed_node::Bodies) can name.
+/// A block with its head, and the most blocks of one write: as many as [`Bodies`](everseed_node::Bodies) can name.
 pub(crate) const BLOCK: usize = 16 * 1024 + 13;
 pub(crate) const WRITTEN: usize = 16;
 
-/// Bytes that the kernel takes at a time.
+/// Bytes of a part in which the kernel takes a write.
 const PART: usize = 62 * 1024;
 
-/// The longest segment in bytes. On loopback one may have 64 KiB, which is all that there is on its way to a peer
-/// if little may be held for it, and a lone one is acknowledged 40 ms late.
+/// The longest segment in bytes. On loopback it may be 64 KiB. That would be all that is on its way to a peer with a
+/// small buffer, and a lone segment is acknowledged 40 ms late.
 const SEGMENT: u32 = 32_000;
 
-/// Bytes that the kernel may hold of a caller who was not accepted yet, and of everybody who is not served: a
-/// greeting and some words.
+/// Bytes that the kernel may hold for a caller that is not accepted yet, and received bytes of an unserved peer: a
+/// handshake and a few messages.
 pub(crate) const UNACCEPTED: usize = 4 * 1024;
 
-/// Bytes that the kernel holds at most of what was sent to one who is not served: the least that it can be told,
-/// with which it takes nothing more, and one write with what it needs to keep that.
+/// The most sent bytes that the kernel holds for an unserved peer: the smallest buffer that it allows, and one more
+/// write with its overhead.
 pub(crate) const UNSERVED: usize = 8 * 1024;
 
-/// Bytes that are written at a time to one who is not served.
+/// The most bytes of one write to an unserved peer.
 pub(crate) const UNSERVED_WRITTEN: usize = 2 * 1024;
 
-/// The most bytes that the kernel may hold of blocks from one peer; more is not asked for at a time.
+/// The most bytes in the kernel of blocks from one peer; we request no more at a time.
 const RECEIVED_MOST: usize = 8 * 1024 * 1024;
 
-/// A socket that has its address and takes no connection before [`Held::listen`]. An IPv6 one serves IPv6
-/// alone, so that both families can share a port.
+/// A socket that is bound but accepts no connection before [`Held::listen`]. An IPv6 socket serves IPv6 alone, so
+/// that both families can share a port.
 ///
-/// With an interface it serves who comes by that alone.
+/// With an interface it serves only callers by that.
 pub(crate) fn bind(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(device) = device {
@@ -191,7 +189,7 @@ pub(crate) fn bind(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-/// A socket that is being connected, the way that is to be gone; it becomes writable when the outcome is known.
+/// A socket that is being connected by this way; it becomes writable when the outcome is known.
 pub(crate) fn dial(
     addr: SocketAddr,
     way: &Way,
@@ -214,13 +212,13 @@ pub(crate) fn dial(
     Ok(socket.into())
 }
 
-/// Has the kernel hold at most `bytes` for a connection that is no peer's, half of it for each way.
+/// Limits the kernel to `bytes` for a connection to someone who is no peer, half for each direction.
 pub(crate) fn hold_evenly(socket: &impl AsFd, bytes: usize) {
     sockopt::set_sent(socket, bytes / 2);
     sockopt::set_received(socket, bytes / 2);
 }
 
-/// Whether an error means that descriptors or memory ran out, which passes when peers leave.
+/// Whether an error means that file descriptors or memory ran out, which passes when peers leave.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let shortage = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

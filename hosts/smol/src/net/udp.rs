@@ -1,6 +1,6 @@
 //! The UDP sockets: one for each family, on the port where peers connect.
 //!
-//! Invariant: datagrams leave the [`Way`] that calls are to go. Through a proxy there are none.
+//! Invariant: datagrams leave by the [`Way`] of all calls. With a proxy no datagrams are sent.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -13,11 +13,11 @@ use socket2::{Domain, Socket, Type};
 use super::sockopt;
 use super::way::{Exit, Way};
 
-/// The sockets, which never block.
+/// The UDP sockets; they never block.
 #[derive(Debug)]
 pub struct Udp {
     sockets: [Option<Bound>; 2],
-    /// Whether there are many to talk to.
+    /// Whether they talk to many hosts: the nodes of the DHT.
     many: bool,
     packet: Box<[u8]>,
 }
@@ -26,16 +26,16 @@ pub struct Udp {
 struct Bound {
     socket: UdpSocket,
     exit: Exit,
-    /// The port that was wanted.
+    /// The wanted port.
     port: u16,
 }
 
-/// What a socket had.
+/// What a UDP socket received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received<'a> {
-    /// A datagram, and whom it is from.
+    /// A datagram and its sender.
     From(SocketAddr, &'a [u8]),
-    /// Word that a datagram to there did not arrive.
+    /// A report that a datagram to this address did not arrive.
     Unreachable(SocketAddr),
 }
 
@@ -50,9 +50,8 @@ impl Default for Udp {
 }
 
 impl Udp {
-    /// Has a socket for each family that calls may leave by, and none for others. `port` is where peers connect
-    /// to that family; if another program has it, any other will do. Answers with the families whose socket is
-    /// new.
+    /// Opens a socket for each family that calls may use, and closes the others. `port` gives the port where peers of
+    /// a family connect; if another program has it, any free one is used. Returns the families whose socket is new.
     pub fn follow(&mut self, way: &Way, port: impl Fn(Family) -> u16) -> Vec<Family> {
         let mut new = Vec::new();
         for family in [Family::V4, Family::V6] {
@@ -66,7 +65,7 @@ impl Udp {
             if matches!(bound, Some(b) if b.exit == *exit && b.port == port) {
                 continue;
             }
-            // The former one may have the same port.
+            // The former socket may have the same port.
             *bound = None;
             let opened = open(exit, port).or_else(|error| {
                 log::info!("UDP port {port}: {error}; another one is used");
@@ -85,7 +84,7 @@ impl Udp {
         new
     }
 
-    /// There are many to talk to from now on.
+    /// Enlarges the buffers, because many hosts will be talked to.
     pub fn talk_to_many(&mut self) {
         self.many = true;
         let sockets = self.sockets.iter().flatten();
@@ -98,11 +97,11 @@ impl Udp {
         Some(&bound.socket)
     }
 
-    /// Sends a datagram. It may be lost, without an error too.
+    /// Sends a datagram. It may be lost without an error.
     pub fn send(&self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
         let socket = self.socket(Family::of(to.ip()));
         let socket = socket.ok_or(ErrorKind::NetworkUnreachable)?;
-        // An error may be that of an earlier one, of which the socket also tells otherwise.
+        // The error may be that of an earlier datagram, which the error queue reports too.
         let sent = (0..2).map(|_| socket.send_to(packet, to));
         match sent.reduce(|first, again| if first.is_ok() { first } else { again }) {
             Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => Err(error),
@@ -110,8 +109,7 @@ impl Udp {
         }
     }
 
-    /// The next thing that the socket of a family has. Of a datagram that is longer than there is room for, the
-    /// rest is lost.
+    /// Receives from the socket of a family. Bytes of a datagram beyond the buffer's length are lost.
     pub fn receive(&mut self, family: Family) -> Option<Received<'_>> {
         let Bound { socket, .. } = self.sockets[index(family)].as_ref()?;
         if let Some(addr) = unreachable(socket) {
@@ -121,7 +119,7 @@ impl Udp {
             match socket.recv_from(&mut self.packet) {
                 Ok((len, from)) => return Some(Received::From(from, &self.packet[..len])),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                // It is told once, and what it is about is in the queue of errors.
+                // The error is reported once, and its cause is in the error queue.
                 Err(_) => {}
             }
         }
@@ -129,7 +127,7 @@ impl Udp {
     }
 }
 
-/// What the kernel may hold for a socket.
+/// Sets the limits of a socket's buffers.
 fn limit(socket: &UdpSocket, many: bool) {
     let (received, sent) = match many {
         true => (RECEIVED_OF_MANY, SENT_TO_MANY),
@@ -158,9 +156,9 @@ fn open(exit: &Exit, port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Where a datagram went that did not arrive, if the kernel knows of another one.
+/// The target of an undelivered datagram, if the kernel knows of one.
 fn unreachable(socket: &UdpSocket) -> Option<SocketAddr> {
-    // The start of the datagram is there too, and of no use.
+    // The error queue also returns the datagram's first bytes, which are not used.
     let mut start = [0; 64];
     loop {
         let mut slices = [IoSliceMut::new(&mut start)];
@@ -176,22 +174,21 @@ fn unreachable(socket: &UdpSocket) -> Option<SocketAddr> {
     }
 }
 
-/// The longest datagram that is read: a tracker's 200 IPv6 peers and some more.
+/// The longest datagram that is read: a tracker's 200 IPv6 peers and a little more.
 const PACKET: usize = 4096;
 
-/// Errors of a socket that are passed over at a time.
+/// The most errors of a socket that one call skips.
 const ERRORS: usize = 8;
 
-/// Bytes that the kernel may hold of what came and was not read, and of what is to be sent: as much as a few trackers
-/// take, which are asked one after the other.
+/// Buffers for unread and unsent bytes that are enough for a few trackers, which are asked one after the other.
 const RECEIVED: usize = 10 * 1024;
 const SENT: usize = 4608;
 
-/// The same while nodes of the distributed hash table are asked, eight at once.
+/// Buffers for the DHT, whose nodes are asked eight at a time.
 const RECEIVED_OF_MANY: usize = 13 * 1024;
 const SENT_TO_MANY: usize = 7 * 1024;
 
-/// Bytes that both sockets may take, for many nodes or a few trackers.
+/// Bytes that both sockets may take, with the DHT (`many`) or without.
 pub(crate) const fn held(many: bool) -> usize {
     match many {
         true => 2 * (RECEIVED_OF_MANY + SENT_TO_MANY) + PACKET,

@@ -1,7 +1,7 @@
-//! Which way calls leave this machine: from which of our addresses, by which interface, through which proxy.
+//! The way by which calls leave this machine: from which address, by which interface, through which proxy.
 //!
-//! Invariant: if an interface was named, nothing is called another way. While it is away nobody is called at
-//! all; see `Way::is_shut`.
+//! Invariant: if an interface was named, every call leaves by it. While it is absent nobody is called; see
+//! `Way::is_shut`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,24 +13,24 @@ use socket2::Socket;
 use crate::net::proxy::Proxy;
 use crate::net::scope::Scope;
 
-/// From where others are called. A tracker hands out the address that it was called from, so it must be one where
-/// we can be reached.
+/// The addresses from which others are called. A tracker hands out the address that it was called from, so peers must
+/// be able to reach us there.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Way {
-    /// One for each family at most.
+    /// At most one for each family.
     exits: Vec<Exit>,
-    /// Whether nobody is called from elsewhere.
+    /// Whether no other address may be used.
     only: bool,
-    /// Who calls trackers for us.
+    /// The proxy that calls trackers for us.
     proxy: Option<Arc<Proxy>>,
 }
 
 /// An address of ours to call from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exit {
-    /// An unspecified one leaves the choice to the system.
+    /// The address; an unspecified one leaves the choice to the system.
     ip: IpAddr,
-    /// The interface that nothing leaves but by. Without one the routes decide.
+    /// The only interface that may be used. `None`: the routes decide.
     device: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Exit {
         Exit { ip, device }
     }
 
-    /// Ties a socket to the interface and to the address, with this port.
+    /// Binds a socket to the interface, the address and this port.
     pub(crate) fn tie(&self, socket: &Socket, port: u16) -> io::Result<()> {
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;
@@ -47,7 +47,7 @@ impl Exit {
         socket.bind(&SocketAddr::new(self.ip, port).into())
     }
 
-    /// The same for a socket that has no port yet and needs none.
+    /// Binds a socket to the interface and the address, without a port of its own.
     pub(crate) fn tie_any(&self, socket: &Socket) -> io::Result<()> {
         match self.ip.is_unspecified() && self.device.is_none() {
             true => Ok(()),
@@ -62,13 +62,13 @@ impl Exit {
 }
 
 impl Way {
-    /// From these addresses of ours and no others, by whichever interface the routes say.
+    /// A way from these addresses only, by whichever interface the routes say.
     pub fn from(ips: &[IpAddr]) -> Way {
         let exits = ips.iter().map(|&ip| Exit::new(ip, None));
         Way::by(exits.collect(), true)
     }
 
-    /// By these exits, of which the first of each family counts, and if `only` is set never otherwise.
+    /// A way by the first of these exits for each family. With `only`, families without an exit are not called.
     pub(crate) fn by(mut all: Vec<Exit>, only: bool) -> Way {
         let mut seen = Vec::with_capacity(2);
         all.retain(|exit| {
@@ -84,17 +84,17 @@ impl Way {
         }
     }
 
-    /// The same, but trackers are called through a proxy.
+    /// The same way with a proxy for calls to trackers.
     pub fn through(self, proxy: Option<Arc<Proxy>>) -> Way {
         Way { proxy, ..self }
     }
 
-    /// Who calls trackers for us, if that is not us.
+    /// The proxy that calls trackers for us, if there is one.
     pub(crate) fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_deref()
     }
 
-    /// The way to a proxy: one on this machine is reached whichever way calls leave it.
+    /// The way to the proxy itself. A proxy on this machine is reached whichever way calls leave.
     pub(crate) fn to_proxy(&self, ip: IpAddr) -> Way {
         match Scope::of(ip) {
             Scope::Loopback => Way::default(),
@@ -102,12 +102,12 @@ impl Way {
         }
     }
 
-    /// Whether nobody is called from elsewhere.
+    /// Whether only the interface may be used.
     pub(crate) fn is_tied(&self) -> bool {
         self.only
     }
 
-    /// Whether nobody can be called.
+    /// Whether nobody can be called now.
     pub(crate) fn is_shut(&self) -> bool {
         self.only && self.exits.is_empty()
     }
@@ -127,7 +127,7 @@ impl Way {
         })
     }
 
-    /// Whether an address may be called, and from where if that is not left to the system.
+    /// Whether an address may be called: `None` if not. The exit to use; without one the system chooses.
     pub(crate) fn to(&self, ip: IpAddr) -> Option<Option<&Exit>> {
         match self.exit(Family::of(ip)) {
             None if self.only => None,

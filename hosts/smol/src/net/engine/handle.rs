@@ -1,10 +1,10 @@
-//! The engine, as everybody but its own thread knows it.
+//! The engine as the session holds it.
 //!
-//! The [`Reactor`] has a thread of its own from the session's first turn on. The session reaches it between two of its
-//! turns, by the calls that are here, and hears of what happened from [`Engine::turn`].
+//! From the session's first turn on the [`Reactor`] runs on a thread of its own. The session calls it between two of
+//! its turns through the methods here, and [`Engine::turn`] brings its reports.
 //!
-//! Invariant: nobody waits for anything while he holds the reactor, above all for no disk: what holds it is in this
-//! file, and only computes. What is dropped, and may close files, is dropped afterwards.
+//! Invariant: nobody who holds the reactor waits for anything, least of all a disk. All code that locks it is in this
+//! folder, and only computes. Values whose drop may close files are dropped after the lock.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -39,33 +39,33 @@ use crate::storage::spool::Spool;
 use crate::storage::worker::Worker;
 use crate::trace::Traced;
 
-/// The engine and its thread, which ends with it.
+/// The engine; dropping it ends its thread.
 pub(crate) struct Engine {
     pub(crate) node: SharedNode,
     pub(crate) worker: Arc<Worker>,
-    /// From where trackers and peers are called; that stays when the listeners go.
+    /// The addresses from which trackers and peers are called. They stay when the listeners go.
     pub(crate) way_out: Way,
-    /// By what peers of public torrents are found.
+    /// The ways to find peers of public torrents.
     pub(crate) publicity: Publicity,
-    /// How much it takes part in the distributed hash table.
+    /// Whether the DHT is used, and how.
     dht: Mode,
-    /// Nodes of it that torrents name, and not by address.
+    /// DHT nodes that torrents name by host name.
     pub(crate) named_nodes: Vec<String>,
-    /// What others have to look after.
+    /// Reports of the reactor that the session has to look at.
     pub(crate) report: TurnReport,
     files: Arc<FileCache>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     clock: Clock,
-    /// For the session: its alarm, and the signals.
+    /// Waits for the session's alarm and for signals.
     waiter: Waiter,
     alarm: Arc<Alarm>,
     signals: UnixStream,
 }
 
 impl Engine {
-    /// An engine that listens nowhere and serves nothing yet. `bell` is rung when there is news, or something to do for
-    /// whoever takes its turns. `signals` becomes readable, a byte each, when the process is asked to stop.
+    /// An engine without listeners and torrents. `bell` is rung when there are reports, or when tasks of the session
+    /// can go on. `signals` becomes readable when the process is asked to stop, one byte for each signal.
     pub(crate) fn new(
         node: Traced,
         plan: &Plan,
@@ -107,7 +107,8 @@ impl Engine {
         })
     }
 
-    /// Waits until there is news, at most `limit`, and takes it. Peers are served meanwhile, and until the next turn.
+    /// Waits at most `limit` until there are reports, and takes them. Peers are served meanwhile, and until the next
+    /// turn.
     pub(crate) fn turn(&mut self, limit: Duration) -> io::Result<()> {
         if self.thread.is_none() {
             self.thread = Some(self.begin()?);
@@ -131,7 +132,7 @@ impl Engine {
         let before = std::mem::replace(&mut self.report, fresh);
         self.report.signals += before.signals;
         self.report.rung |= before.rung;
-        // The session itself knows of others.
+        // Wakes that were not looked at yet stay; the session knows about everything else.
         self.report.wakes.extend(before.wakes);
         Ok(())
     }
@@ -151,41 +152,41 @@ impl Engine {
         self.report.signals += u32::try_from(read).unwrap_or(0);
     }
 
-    /// The time that the node lives in.
+    /// The node's present time.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }
 
-    /// Tells the node something, and carries out what follows in the next turn.
+    /// Tells the node an event; its actions are carried out in the reactor's next turn.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
         self.shared.change(|reactor| reactor.tell(event));
     }
 
-    /// Takes the peers that come to this address from now on. Answers with its number.
+    /// Accepts peers at this listener from now on. Returns the listener's number.
     pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
         self.shared.change(|reactor| reactor.listen(socket))
     }
 
-    /// Takes none any more at the address of this number.
+    /// Stops listening at the listener of this number.
     pub(crate) fn listen_no_longer(&mut self, number: u16) {
         self.shared
             .change(|reactor| reactor.listen_no_longer(number));
     }
 
-    /// Leaves callers waiting for so long, or no longer.
+    /// Accepts nobody for this long, or accepts again.
     pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
         self.shared.change(|reactor| reactor.pause_listening(pause));
     }
 
-    /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
-    /// connect.
+    /// Calls others by this way from now on. `port` gives, for each family, the port where peers connect; datagrams
+    /// leave from the same one.
     pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
         self.way_out = way.clone();
         self.shared.change(|reactor| reactor.go_by(way, port));
     }
 
-    /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
-    /// reached there on `port`.
+    /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us
+    /// there on `port`.
     pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
         if self.publicity.lsd() {
             self.shared
@@ -193,16 +194,16 @@ impl Engine {
         }
     }
 
-    /// Takes part in the distributed hash table, by the families that there are sockets of: without any not at all. `kept`
-    /// is who was known in the last run.
+    /// Joins the DHT for the families that have a UDP socket, or for none. `kept` are the nodes known in the last
+    /// run.
     pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
         self.dht = mode;
         self.shared.change(|reactor| reactor.join_dht(mode, kept));
     }
 
-    /// Takes nodes that a torrent names. They may be in the house, like UDP trackers: nothing that is sent there is of the
-    /// torrent's choosing. What are names is only looked up when nobody else is known; of those the first
-    /// [`NAMED_NODES`] are remembered.
+    /// Takes DHT nodes that a torrent names. They may have private addresses, like UDP trackers, because a torrent
+    /// does not choose what is sent to them. Host names are looked up only while no other node is known; the first
+    /// [`NAMED_NODES`] are kept.
     pub(crate) fn hear_of_nodes(&mut self, nodes: Vec<String>) {
         if self.dht == Mode::Off {
             return;
@@ -224,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// Has the node make an announce by UDP; answers whether it does.
+    /// Starts an announce by UDP in the node. Returns whether it could.
     pub(crate) fn announce_by_udp(
         &mut self,
         job: Job,
@@ -236,7 +237,7 @@ impl Engine {
             .change(|reactor| reactor.announce_by_udp(job, addrs, url_data, seed))
     }
 
-    /// Says whether a torrent is private, which decides by what its peers may be found (BEP 27).
+    /// Says whether a torrent is private, which decides how its peers may be found (BEP 27).
     pub(crate) fn publish(&mut self, torrent: TorrentId, private: bool) {
         let publicity = match private {
             true => Publicity::PRIVATE,
@@ -245,7 +246,7 @@ impl Engine {
         self.node.publish(self.now(), torrent, publicity);
     }
 
-    /// Serves a torrent whose bytes are in `content`, which is new to the node or sleeps under the id `known`.
+    /// Adds a torrent whose bytes are in `content`. It is new to the node, or sleeps under the id `known`.
     pub(crate) fn add(
         &mut self,
         known: Option<TorrentId>,
@@ -268,19 +269,19 @@ impl Engine {
         Ok(id)
     }
 
-    /// Puts a torrent to sleep, or lets go of those who wait for one that is.
+    /// Puts a torrent to sleep. If it sleeps already, the peers that wait for it are disconnected.
     pub(crate) fn sleep(&mut self, torrent: TorrentId) {
         let before = self.shared.change(|reactor| reactor.sleep(torrent));
         drop(before);
     }
 
-    /// The node needs the bytes of a torrent no longer.
+    /// Detaches a torrent's content from the node.
     pub(crate) fn detach(&mut self, torrent: TorrentId) {
         let before = self.shared.change(|reactor| reactor.detach(torrent));
         drop(before);
     }
 
-    /// Fetches the metadata of a torrent, which goes there.
+    /// Fetches the metadata of a torrent into `spool`.
     pub(crate) fn fetch(
         &mut self,
         info_hash: InfoHash,
@@ -296,7 +297,7 @@ impl Engine {
         })
     }
 
-    /// It is not fetched any more.
+    /// Stops fetching a torrent's metadata.
     pub(crate) fn fetch_no_longer(&mut self, torrent: TorrentId) {
         let before = self
             .shared
@@ -304,35 +305,35 @@ impl Engine {
         drop(before);
     }
 
-    /// Has a torrent's files opened anew, so that what is there now is read.
+    /// Closes a torrent's files, so that the next read opens them anew.
     pub(crate) fn forget_files(&self, content: &Content) {
         content.forget_files(&self.files);
         self.worker.close_forgotten();
     }
 
-    /// The torrent file of a torrent that is awake.
+    /// The path of an awake torrent's file.
     pub(crate) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
         self.shared.ask(|reactor| reactor.torrent_file(id))
     }
 
-    /// Whether the node serves a torrent, as nothing went wrong with its files.
+    /// Whether the node serves a torrent: it does not after an error with its files.
     pub(crate) fn is_readable(&self, torrent: TorrentId) -> bool {
         self.shared.ask(|reactor| reactor.is_readable(torrent))
     }
 
-    /// Whether everybody is gone and every block that came is written.
+    /// Whether all peers are gone and every received block is written.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.shared.ask(|reactor| reactor.is_at_rest())
     }
 
-    /// Lets everybody go.
+    /// Disconnects all peers.
     pub(crate) fn stop(&mut self) {
         self.shared.change(Reactor::stop);
     }
 }
 
 impl Drop for Engine {
-    /// The thread waits for nothing but sockets, so that it is not waited for long.
+    /// The thread waits for sockets only, so joining it takes no long time.
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Release);
         self.shared.alarm.ring();
@@ -342,11 +343,11 @@ impl Drop for Engine {
     }
 }
 
-/// Names of nodes that torrents gave, at most.
+/// The most host names of DHT nodes that are kept.
 const NAMED_NODES: usize = 16;
 
-/// The thread's name, by which tests know it.
+/// The thread's name; tests know it by that.
 const THREAD: &str = "serve";
 
-/// Bytes of its stack.
+/// Stack of the thread in bytes.
 const STACK: usize = 256 * 1024;

@@ -1,6 +1,6 @@
-//! The node of an engine, as the session knows it: each call is a moment between two turns of the reactor.
+//! The engine's node as the session calls it: each call happens between two turns of the reactor.
 //!
-//! What is answered is of that moment, so that what belongs together is asked by one call.
+//! Each answer is of that moment. So questions whose answers must fit together are one call.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use everseed_node::{
 use super::shared::Shared;
 use crate::trace::Traced;
 
-/// The node.
+/// A handle to the node.
 pub(crate) struct SharedNode(Arc<Shared>);
 
-/// The pieces of a torrent that are good.
+/// The good pieces of a torrent.
 pub(crate) enum Good {
     All,
-    /// A bit for each piece, in wire order.
+    /// One bit for each piece, in wire order.
     Some(Vec<u8>),
 }
 
 impl Good {
-    /// The same in the node's words.
+    /// The same as the node's type.
     pub(crate) fn have(&self) -> Have<'_> {
         match self {
             Good::All => Have::All,
@@ -38,7 +38,7 @@ impl Good {
     }
 }
 
-/// What changes the node.
+/// Calls that change the node.
 impl SharedNode {
     pub(super) fn new(shared: Arc<Shared>) -> SharedNode {
         SharedNode(shared)
@@ -105,7 +105,7 @@ impl SharedNode {
     }
 }
 
-/// What only asks.
+/// Calls that only read.
 impl SharedNode {
     fn ask<T>(&self, question: impl FnOnce(&Traced) -> T) -> T {
         self.0.ask(|reactor| question(&reactor.node))
@@ -123,12 +123,12 @@ impl SharedNode {
         self.ask(|node| node.is_complete(id))
     }
 
-    /// How many torrents there are, awake and asleep.
+    /// The number of torrents, awake and asleep.
     pub(crate) fn known(&self) -> usize {
         self.ask(|node| node.known())
     }
 
-    /// How many of them are awake.
+    /// The number of torrents that are awake.
     pub(crate) fn awake(&self) -> usize {
         self.ask(|node| node.torrents().count())
     }
@@ -141,7 +141,7 @@ impl SharedNode {
         self.ask(|node| good(node, id))
     }
 
-    /// Its numbers, and the pieces that are good, of one moment.
+    /// A torrent's numbers and its good pieces, of the same moment.
     pub(crate) fn progress(&self, id: TorrentId) -> Option<(TorrentStats, Good)> {
         self.ask(|node| Some((node.torrent(id)?, good(node, id))))
     }

@@ -1,11 +1,11 @@
 //! The node on real sockets and files: one thread, one loop, no allocation per block.
 //!
-//! The [`Reactor`] tells the node what is ready, and carries out its actions. It lives on a thread of its own, which
-//! waits for sockets and for nothing else: what would wait for a disk (cold reads, hashing, closing) goes to the
-//! [`Worker`], what is rare and slow is news for the session. Everybody else reaches it through the engine.
+//! The [`Reactor`] tells the node about ready sockets and carries out the node's actions. It has a thread of its own
+//! that waits for sockets and for nothing else. Work that waits for a disk (cold reads, hashing, closing files) goes
+//! to the [`Worker`]. Rare and slow work is reported to the session. All others reach the reactor through the engine.
 //!
-//! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the id
-//! that the node gave it; a peer that waits for the worker sends nothing.
+//! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the node's id for it. A
+//! peer that waits for the worker sends nothing.
 
 mod connections;
 mod datagrams;
@@ -50,41 +50,41 @@ pub(super) struct Reactor {
     pub(super) node: Traced,
     pub(super) clock: Clock,
     pub(super) epoll: Epoll,
-    /// A place stays empty when its listener has gone, until there is another one.
+    /// An entry is empty after its listener has gone, until a new one takes it.
     listeners: Vec<Option<Listener>>,
-    /// From where trackers and peers are called; that stays when the listeners go.
+    /// The addresses from which trackers and peers are called. They stay when the listeners go.
     way_out: Way,
-    /// Peers in the networks here, if they are looked for.
+    /// Local service discovery, if it is on.
     nearby: Option<Nearby>,
-    /// How much it takes part in the distributed hash table.
+    /// Whether the DHT is used, and how.
     dht: Mode,
     udp: Udp,
     peers: Vec<Option<Peer>>,
-    /// Peers that may have more to read, but have had their share of this turn.
+    /// Peers that may have more to read, but had their share of this turn.
     unread: VecDeque<ConnId>,
-    /// What is sent is put together here, for one peer at a time.
+    /// The send buffer, used for one peer at a time.
     buffer: Box<[u8]>,
     bodies: Bodies,
     way: Sending,
     contents: Contents,
-    /// Where metadata goes that is fetched.
+    /// Files that receive metadata which is being fetched.
     pub(super) spools: Vec<(TorrentId, Arc<Spool>)>,
     pub(super) files: Arc<FileCache>,
     pub(super) worker: Arc<Worker>,
     alarm: Arc<Alarm>,
-    /// Whether the node may have more to do right away.
+    /// Whether the node may have more actions right away.
     pub(super) busy: bool,
     held: Held,
     lending: Lending,
-    /// HTTP clients that are taken in one turn.
+    /// The most HTTP clients accepted in one turn.
     web_at_once: usize,
-    /// When listeners that had to pause go on.
+    /// The time at which paused listeners accept again.
     listen_at: Option<Instant>,
-    /// What others have to look after.
+    /// Reports for the session.
     pub(super) report: TurnReport,
-    /// Whether the session is to hear of something that is no news by itself: a finished handshake, a complete torrent.
+    /// Whether the session has to be told of something that is no report: a finished handshake, a complete torrent.
     tells: bool,
-    /// Whether everybody was gone after the end, when that was looked at last.
+    /// Whether all peers were gone after the stop, at the last look.
     rests: bool,
 }
 
@@ -97,32 +97,32 @@ struct Peer {
     id: ConnId,
     stream: TcpStream,
     addr: SocketAddr,
-    /// It is being dialled.
+    /// The connection is being made by us.
     dialling: bool,
-    /// It called us and has said nothing yet.
+    /// The peer called us and has sent nothing yet.
     fresh: bool,
-    /// Whether its handshake was finished when something came last.
+    /// Whether its handshake was finished at the last read.
     open: bool,
     readable: bool,
-    /// Whether it is among [`Reactor::unread`].
+    /// Whether it is in [`Reactor::unread`].
     queued: bool,
     writable: bool,
-    /// Nothing will come after what can be read now.
+    /// Nothing will follow after the bytes that can be read now.
     ended: bool,
     disk: Disk,
     loan: Loan,
 }
 
-/// How a peer stands with the disk.
+/// What a peer's reads wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Disk {
-    /// Blocks are read from the page cache as they are sent.
+    /// Nothing: blocks are read from the page cache when they are sent.
     Ready,
-    /// The worker reads for it.
+    /// The worker, which reads for this peer.
     Waits,
 }
 
-/// What the worker has just read for a peer.
+/// Bytes that the worker has just read for a peer.
 struct Warm<'a> {
     source: Source,
     offset: u64,
@@ -130,7 +130,7 @@ struct Warm<'a> {
 }
 
 impl Reactor {
-    /// One that listens nowhere and serves nothing yet. `alarm` is rung when it has to look what the worker did.
+    /// A reactor without listeners and torrents. `alarm` is rung when the worker has finished something.
     pub(super) fn new(
         node: Traced,
         plan: &Plan,
@@ -173,7 +173,7 @@ impl Reactor {
         })
     }
 
-    /// Takes the peers that come to this address from now on. Answers with its number.
+    /// Accepts peers at this listener from now on. Returns the listener's number.
     pub(super) fn listen(&mut self, socket: TcpListener) -> io::Result<u16> {
         let count = 1 + self.listeners.iter().flatten().count();
         self.share_callers(count);
@@ -190,7 +190,7 @@ impl Reactor {
         Ok(number)
     }
 
-    /// Takes none any more at the address of this number.
+    /// Stops listening at the listener of this number.
     pub(super) fn listen_no_longer(&mut self, number: u16) {
         if let Some(place) = self.listeners.get_mut(usize::from(number)) {
             *place = None;
@@ -198,7 +198,7 @@ impl Reactor {
         self.share_callers(self.listeners.iter().flatten().count());
     }
 
-    /// Lets as many callers wait at each address as are its share of so many.
+    /// Gives each of `count` listeners an equal share of the callers that may wait.
     fn share_callers(&self, count: usize) {
         for listener in self.listeners.iter().flatten() {
             if let Err(error) = self.held.share(&listener.socket, count) {
@@ -207,7 +207,7 @@ impl Reactor {
         }
     }
 
-    /// Where the bytes of a torrent are; answers with where they were.
+    /// Sets the content of a torrent, and returns the former one.
     pub(super) fn attach(
         &mut self,
         torrent: TorrentId,
@@ -219,19 +219,19 @@ impl Reactor {
         self.contents.put(torrent, content)
     }
 
-    /// Puts a torrent to sleep, or lets go of those who wait for one that is; answers with where its bytes were.
+    /// Puts a torrent to sleep; if it sleeps, disconnects the peers that wait for it. Returns its content.
     pub(super) fn sleep(&mut self, torrent: TorrentId) -> Option<Arc<Content>> {
         self.node.sleep(self.clock.now(), torrent);
         self.busy = true;
         self.contents.remove(torrent)
     }
 
-    /// The node needs the bytes of a torrent no longer; answers with where they were.
+    /// Detaches a torrent's content, and returns it.
     pub(super) fn detach(&mut self, torrent: TorrentId) -> Option<Arc<Content>> {
         self.contents.remove(torrent)
     }
 
-    /// Tells the node something, and carries out what follows in the next turn.
+    /// Tells the node an event; its actions are carried out in the next turn.
     pub(super) fn tell(&mut self, event: Event<'_>) {
         if let Event::Restored(torrent, _) | Event::Changed(torrent, _) = event {
             self.worker.forget_pieces(torrent);
@@ -240,23 +240,23 @@ impl Reactor {
         self.busy = true;
     }
 
-    /// Whether everybody is gone and every block that came is written.
+    /// Whether all peers are gone and every received block is written.
     pub(super) fn is_at_rest(&self) -> bool {
         self.node.is_stopped() && self.node.blocks_free() == self.node.blocks()
     }
 
-    /// Whether the node serves a torrent, as nothing went wrong with its files.
+    /// Whether the node serves a torrent: it does not after an error with its files.
     pub(super) fn is_readable(&self, torrent: TorrentId) -> bool {
         self.node.torrent(torrent).is_some_and(|t| t.readable)
     }
 
-    /// The torrent file of a torrent that is awake.
+    /// The path of an awake torrent's file.
     pub(super) fn torrent_file(&self, id: TorrentId) -> Option<PathBuf> {
         self.content(id)
             .map(|content| content.read_torrent_file().to_owned())
     }
 
-    /// Does what follows from what is ready.
+    /// Handles the ready sockets, then carries out the node's actions.
     pub(super) fn turn(&mut self, waiter: &Waiter, ready: usize) {
         let now = self.clock.now();
         for index in 0..ready {
@@ -265,7 +265,7 @@ impl Reactor {
                 Watched::Peer(id) => self.ready(now, id, ready),
                 Watched::Listener(number) => self.accept(now, number),
                 Watched::Alarm => self.rung(now),
-                // The session's.
+                // Signals are the session's.
                 Watched::Signal => {}
                 Watched::Datagrams(family) => self.receive_datagrams(now, family),
                 Watched::Nearby => self.hear_nearby(now),
@@ -292,7 +292,7 @@ impl Reactor {
         self.send_datagrams(now);
     }
 
-    /// Lets everybody go.
+    /// Disconnects all peers.
     pub(super) fn stop(&mut self) {
         let now = self.clock.now();
         self.node.stop(now);
@@ -301,7 +301,7 @@ impl Reactor {
         self.send_datagrams(now);
     }
 
-    /// How long it may wait for the next turn; `None` is without end.
+    /// The time until the next turn is due; `None` if only a socket can bring one.
     pub(super) fn patience(&self) -> Option<Duration> {
         if self.busy || !self.unread.is_empty() {
             return Some(Duration::ZERO);
@@ -311,14 +311,14 @@ impl Reactor {
         due.map(|at| at.since(self.clock.now()))
     }
 
-    /// Whether there is something that the session is to look at now.
+    /// Whether there are reports for the session.
     pub(super) fn has_news(&mut self) -> bool {
         let at_rest = self.is_at_rest();
         let ended = at_rest && !std::mem::replace(&mut self.rests, at_rest);
         std::mem::take(&mut self.tells) || ended || self.report.is_any()
     }
 
-    /// Carries out what the node wants, as much as is fair to those who want to be heard.
+    /// Carries out the node's actions, at most so many in one turn that sockets are heard too.
     fn act(&mut self, now: Instant) {
         for _ in 0..ACTIONS_PER_TURN {
             match self.node.poll(now) {
@@ -367,7 +367,7 @@ impl Reactor {
         self.busy = true;
     }
 
-    /// Has a block written.
+    /// Gives a block to the worker to be written.
     fn write(&mut self, now: Instant, id: BlockId, span: Span) {
         let Some(bytes) = self.node.take_block(now, id) else {
             return;
@@ -385,18 +385,18 @@ impl Reactor {
                     bytes,
                 }));
             }
-            // Nobody knows where it belongs.
+            // The torrent is gone, and with it the place of the block.
             None => self.node.written(now, id, bytes, Err(StorageError::Failed)),
         }
     }
 
-    /// Where the metadata of a torrent goes, while that is fetched.
+    /// The file that receives a torrent's metadata while that is fetched.
     fn spool(&self, torrent: TorrentId) -> Option<Arc<Spool>> {
         let (_, spool) = self.spools.iter().find(|(id, _)| *id == torrent)?;
         Some(Arc::clone(spool))
     }
 
-    /// It is not fetched any more; answers with where it went.
+    /// Stops fetching a torrent's metadata, and returns its file.
     pub(super) fn fetch_no_longer(&mut self, torrent: TorrentId) -> Option<Arc<Spool>> {
         let at = self.spools.iter().position(|(id, _)| *id == torrent)?;
         Some(self.spools.swap_remove(at).1)
@@ -427,15 +427,15 @@ impl Reactor {
                         peer.disk = Disk::Ready;
                     }
                     if fault.extent == Extent::Change {
-                        // What waits is verified, which opens the file anew.
+                        // The pieces are verified again, which opens the files anew.
                         self.changed(torrent);
                     }
                     self.unread(now, torrent, fault);
-                    // What else it waits for may be had.
+                    // The other bytes that it waits for may be readable.
                     self.send(now, id);
                 }
                 Done::Verified(torrent, piece, Ok(good)) => {
-                    // Their number is told by whoever looks after the torrent.
+                    // The torrent reports the number of bad pieces itself.
                     if !good && let Some(content) = self.content(torrent) {
                         let (root, piece) = (content.root(), piece.get());
                         log::debug!("{}: piece {piece} is damaged", root.display());
@@ -443,7 +443,7 @@ impl Reactor {
                     self.node.event(now, Event::Verified(torrent, piece, good));
                     self.tells |= good && self.node.is_complete(torrent);
                 }
-                // After a change the next look has it verified again, which paces that.
+                // After a change the next check of the torrent verifies the piece again, at that check's pace.
                 Done::Verified(torrent, _, Err(fault)) => self.unread(now, torrent, fault),
                 Done::Wrote(block, bytes, Ok(())) => self.node.written(now, block, bytes, Ok(())),
                 Done::Wrote(block, bytes, Err((torrent, fault))) => {
@@ -487,7 +487,7 @@ impl Reactor {
             true => StorageError::Full,
             false => StorageError::Failed,
         };
-        // One report is enough: those that came with it say nothing more.
+        // One report is enough: other failed writes of the same moment add nothing.
         let refused = self.node.torrent(torrent).and_then(|t| t.refused);
         self.node
             .written(now, block, bytes, Err(refused.unwrap_or(reason)));
@@ -496,7 +496,8 @@ impl Reactor {
         }
     }
 
-    /// A torrent's files were written to since they were opened: nothing is sent before it was verified again.
+    /// A torrent's files were written to after they were opened: nothing of them is sent before they are verified
+    /// again.
     fn changed(&mut self, torrent: TorrentId) {
         if let Some(content) = self.content(torrent) {
             content.forget_files(&self.files);
@@ -505,7 +506,7 @@ impl Reactor {
         }
     }
 
-    /// A piece could not be read, or more than that.
+    /// Handles a failed read, which may concern more than one piece.
     fn unread(&mut self, now: Instant, torrent: TorrentId, fault: Unread) {
         let piece = self.content(torrent).map(|content| content.geometry());
         let piece = piece.and_then(|geometry| geometry.piece(fault.piece));
@@ -529,19 +530,19 @@ impl Reactor {
     }
 }
 
-/// The peer of this id, if it is still there.
+/// The peer with this id, if it is still connected.
 fn find(peers: &mut [Option<Peer>], id: ConnId) -> Option<&mut Peer> {
     let peer = peers.get_mut(usize::from(id.slot))?.as_mut()?;
     (peer.id == id).then_some(peer)
 }
 
-/// How long listeners pause when descriptors or memory run out.
+/// The pause of listeners when file descriptors or memory run out.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Files that are kept open at a time.
+/// The most files that are kept open.
 const OPEN_FILES: usize = 32;
 
-/// What one turn does at most of each kind before it looks at the sockets anew.
+/// The most that one turn does of each kind before it looks at the sockets again.
 const ACTIONS_PER_TURN: usize = 64;
 const ACCEPTS_PER_TURN: usize = 32;
 const READS_PER_TURN: usize = 4;

@@ -1,6 +1,6 @@
-//! What the reactor's thread and the session have in common.
+//! The state that the reactor's thread and the session share.
 //!
-//! Invariant: nobody waits for anything while he holds the reactor, above all for no disk.
+//! Invariant: nobody who holds the reactor waits for anything, least of all a disk.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,26 @@ use super::reactor::Reactor;
 use crate::alarm::Alarm;
 use crate::net::epoll::Waiter;
 
-/// See the module.
+/// The state of the module's description.
 pub(super) struct Shared {
     pub(super) reactor: Mutex<Reactor>,
-    /// Held while the reactor is waited for, so that its thread does not take it again and again before somebody who
-    /// waits.
+    /// Held by whoever waits for the reactor, so that its thread cannot take the reactor again and again before them.
     pub(super) next: Mutex<()>,
     /// Rung when the reactor has something to do.
     pub(super) alarm: Arc<Alarm>,
-    /// Rung when there is news.
+    /// Rung when there are reports for the session.
     pub(super) bell: Arc<Alarm>,
     pub(super) ends: AtomicBool,
     pub(super) failed: Mutex<Option<io::Error>>,
 }
 
 impl Shared {
-    /// Asks the reactor something.
+    /// Reads something from the reactor.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Reactor) -> T) -> T {
         question(&self.lock())
     }
 
-    /// Has the reactor do something, and carry out what follows from it.
+    /// Changes the reactor, and has its thread carry out the consequences.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Reactor) -> T) -> T {
         let answer = {
             let mut reactor = self.lock();
@@ -48,7 +47,7 @@ impl Shared {
         self.reactor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread does.
+    /// The thread's loop.
     pub(super) fn serve(&self, mut waiter: Waiter) {
         let _end = EndsAll;
         let (mut patience, mut told) = (Some(Duration::ZERO), Moment::now());
@@ -70,7 +69,7 @@ impl Shared {
             patience = reactor.patience();
             let news = reactor.has_news();
             drop(reactor);
-            // While something moves the session looks at it now and then.
+            // While there is traffic the session is woken now and then.
             if news || ready > 0 && told.elapsed() >= OFTEN {
                 told = Moment::now();
                 self.bell.ring();
@@ -79,7 +78,7 @@ impl Shared {
     }
 }
 
-/// If the thread panics nobody is served any more, and the process ends.
+/// Ends the process if the thread panics, because nobody would be served any more.
 struct EndsAll;
 
 impl Drop for EndsAll {
@@ -90,5 +89,5 @@ impl Drop for EndsAll {
     }
 }
 
-/// How often the session is told while something moves that there may be something to look after.
+/// The interval at which the session is woken while there is traffic.
 const OFTEN: Duration = Duration::from_secs(1);

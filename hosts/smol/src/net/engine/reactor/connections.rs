@@ -1,4 +1,4 @@
-//! Connections: how they begin, what comes by them, and how they end.
+//! Connections to peers: accepting, dialling, reading and closing.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -28,7 +28,7 @@ impl Reactor {
                 return;
             }
             if !room {
-                // Until others have taken what they were sent.
+                // Nobody is accepted until others have taken what they were sent.
                 return self.pause_listening(Some(LOOK));
             }
             match listener.socket.accept() {
@@ -48,7 +48,7 @@ impl Reactor {
         }
     }
 
-    /// Leaves callers waiting for so long, or no longer.
+    /// Accepts nobody for this long, or accepts again.
     pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
         let Some(pause) = pause else {
             return self.resume_listening();
@@ -81,7 +81,7 @@ impl Reactor {
             self.report.caller = Some(addr.ip());
         }
         let id = self.node.accept(now, addr).or_else(|| {
-            // The place of somebody who left may only have to be cleared.
+            // A free slot may only have to be cleared of the peer that left.
             self.act(now);
             self.node.accept(now, addr)
         });
@@ -120,7 +120,7 @@ impl Reactor {
             return;
         }
         let slot = usize::from(id.slot);
-        // The node takes the first that is free, so what was never needed is never touched.
+        // The node takes the first free slot, so memory of slots that were never needed is never touched.
         if slot >= self.peers.len() {
             self.peers.resize_with(slot + 1, || None);
         }
@@ -150,8 +150,8 @@ impl Reactor {
                 self.take_back(now, &peer, Some(reason));
             }
             if self.peers.iter().all(Option::is_none) {
-                // The kernel has its pages back until somebody is served again; there is room for the
-                // new one where the old one was.
+                // The kernel gets the buffer's pages back until somebody is served again. The new buffer fits where
+                // the old one was.
                 let len = std::mem::take(&mut self.buffer).len();
                 self.buffer = vec![0; len].into_boxed_slice();
             }
@@ -176,7 +176,7 @@ impl Reactor {
         }
     }
 
-    /// Whether a connection that was being made is there now.
+    /// Finishes a dialled connection. Returns whether it is connected.
     pub(super) fn dialled(&mut self, now: Instant, id: ConnId) -> bool {
         let Some(peer) = find(&mut self.peers, id) else {
             return false;
@@ -198,7 +198,7 @@ impl Reactor {
         }
     }
 
-    /// Who speaks HTTP came for the built-in tracker, not for the peer wire: the first byte tells.
+    /// Whether a caller speaks HTTP, which its first byte tells: it then goes to the built-in tracker.
     pub(super) fn is_web(&mut self, now: Instant, id: ConnId) -> bool {
         let Some(peer) = find(&mut self.peers, id) else {
             return false;
@@ -242,10 +242,10 @@ impl Reactor {
                     return;
                 }
                 Ok(len) => {
-                    // The kernel's buffer is empty after a short read, and an edge will tell of more.
+                    // After a short read the kernel's buffer is empty, and an edge will tell of more.
                     peer.readable = len == room || peer.ended;
                     self.node.received(now, id, len);
-                    // The session looks at the files before it is served.
+                    // The session checks the torrent's files before the new peer is served.
                     if !peer.open && self.node.is_open(id) {
                         (peer.open, self.tells) = (true, true);
                     }

@@ -1,4 +1,4 @@
-//! What comes and goes by UDP: trackers, the distributed hash table, and the networks here.
+//! UDP: announces to trackers, the DHT, and local service discovery.
 
 use std::net::SocketAddr;
 
@@ -17,8 +17,8 @@ use crate::net::udp::Received;
 use crate::net::way::Way;
 
 impl Reactor {
-    /// Looks for peers in the networks of the interfaces on which `wanted` has us listen, as they are now; we are
-    /// reached there on `port`.
+    /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us
+    /// there on `port`.
     pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
         if self.nearby.is_none() {
             let nearby = Nearby::new();
@@ -45,8 +45,8 @@ impl Reactor {
         }
     }
 
-    /// Calls others the way that is given from now on, with datagrams from the `port` where peers of a family
-    /// connect.
+    /// Calls others by this way from now on. `port` gives, for each family, the port where peers connect; datagrams
+    /// leave from the same one.
     pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
         for family in self.udp.follow(&way, port) {
             let socket = self.udp.socket(family);
@@ -61,8 +61,8 @@ impl Reactor {
         }
     }
 
-    /// Takes part in the distributed hash table, by the families that there are sockets of: without any not at all. `kept`
-    /// is who was known in the last run.
+    /// Joins the DHT for the families that have a UDP socket, or for none. `kept` are the nodes known in the last
+    /// run.
     pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
         self.dht = mode;
         self.udp.talk_to_many();
@@ -77,7 +77,7 @@ impl Reactor {
         self.busy = true;
     }
 
-    /// Has the node make an announce by UDP; answers whether it does.
+    /// Starts an announce by UDP in the node. Returns whether it could.
     pub(crate) fn announce_by_udp(
         &mut self,
         job: Job,
@@ -119,5 +119,5 @@ impl Reactor {
     }
 }
 
-/// Datagrams of one socket that are read in one turn.
+/// The most datagrams of one socket that one turn reads.
 const DATAGRAMS_PER_TURN: usize = 64;

@@ -1,5 +1,5 @@
-//! What the [rule](super::shares) of shares means for sockets: who may write how much now, and whose share comes
-//! back.
+//! The loans of the kernel's memory to each peer's socket, by the rule in [`shares`](super::shares): how much may be
+//! written now, and when a share returns.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::net::socket::{Portion, UNACCEPTED, UNSERVED_WRITTEN};
 use crate::net::sockopt;
 
 impl Reactor {
-    /// How many bytes may be written to a peer now; `None` if it has to wait for a share.
+    /// The number of bytes that may be written to a peer now; `None` if it has to wait for a share.
     pub(super) fn room(&mut self, now: Instant, id: ConnId) -> Option<usize> {
         let served = self.node.serves(id);
         let peer = find(&mut self.peers, id)?;
@@ -53,11 +53,11 @@ impl Reactor {
         }
     }
 
-    /// How many bytes the kernel takes whole now, or `None` until it says that it takes many: what is read and
-    /// not taken was read for nothing.
+    /// The number of bytes that the kernel takes now in one piece. `None` until it says that it takes many, because
+    /// bytes that are read and not taken were read for nothing.
     fn room_in(&mut self, now: Instant, id: ConnId, portion: Portion) -> Option<usize> {
         let peer = find(&mut self.peers, id)?;
-        // A kernel that does not tell is tried.
+        // If the kernel does not tell, the write is tried.
         let held = sockopt::unacknowledged(&peer.stream).map_or(0, |bytes| bytes as usize);
         let unsent = match held {
             0 => 0,
@@ -71,7 +71,7 @@ impl Reactor {
         Some(portion.room(held, unsent))
     }
 
-    /// A peer's socket is full: it may have more if it can use it.
+    /// A peer's socket is full: its share may grow if the peer can use more.
     pub(super) fn full(&mut self, now: Instant, id: ConnId) {
         let served = self.node.serves(id);
         let Some(peer) = find(&mut self.peers, id) else {
@@ -95,7 +95,7 @@ impl Reactor {
         };
         let wanted = usize::try_from(bytes.saturating_mul(REACH)).unwrap_or(usize::MAX);
         let grown = self.lending.grown(limit, wanted);
-        // A little more is not worth the calls.
+        // A small growth is not worth the calls.
         if grown >= limit + limit / 8 {
             self.set_limit(id, grown);
         } else if wanted > limit && limit < self.lending.equal(self.lending.large) / 2 {
@@ -104,7 +104,7 @@ impl Reactor {
         }
     }
 
-    /// Has a large share be so many bytes from now on; those that the kernel holds already stay lent.
+    /// Sets the bytes of a large share. Bytes that the kernel holds already stay lent.
     fn set_limit(&mut self, id: ConnId, limit: usize) {
         let Some(peer) = find(&mut self.peers, id) else {
             return;
@@ -116,13 +116,13 @@ impl Reactor {
         self.set_unread(id);
     }
 
-    /// Has the kernel hold as much of what a peer sends as is to come: what is about to be sent may ask for it.
+    /// Raises the receive buffer of a peer to hold the blocks that we requested, before a request is sent.
     fn make_room_for_blocks(&mut self, now: Instant, id: ConnId) {
         let need = self.held.for_blocks(self.node.asked(id));
         let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
-        // What it needs less is free when others need more.
+        // Bytes that it needs no more are free for others.
         let grows = need > peer.loan.blocks;
         let lacks = need > self.lending.level && now - self.lending.level_at >= ASK;
         peer.loan.blocks = peer.loan.blocks.max(need);
@@ -132,7 +132,7 @@ impl Reactor {
         self.set_unread(id);
     }
 
-    /// Shares what the kernel may hold of blocks by those who were asked for them.
+    /// Divides the kernel's memory for incoming blocks among the peers that we requested blocks from.
     fn share_room_for_blocks(&mut self, now: Instant) {
         let before = self.lending.level;
         let peers = self.peers.iter().flatten();
@@ -173,7 +173,7 @@ impl Reactor {
         }
     }
 
-    /// Nothing was to be written, so that a share is not needed that was not there before.
+    /// Returns a new share of a peer to whom nothing was written.
     pub(super) fn return_unused(&mut self, id: ConnId) {
         if let Some(peer) = find(&mut self.peers, id)
             && peer.loan.share == Share::Small
@@ -184,7 +184,8 @@ impl Reactor {
         }
     }
 
-    /// A peer is gone: its share is free. What it did not take is not kept for it either, but at the end of all.
+    /// Takes the share of a peer that left. Bytes that it did not take are not kept for it, except at the program's
+    /// end.
     pub(super) fn take_back(&mut self, now: Instant, peer: &Peer, reason: Option<Reason>) {
         self.lending.change(peer.loan.share, Share::Nothing);
         self.lending.lent -= peer.loan.lent;
@@ -200,7 +201,7 @@ impl Reactor {
         }
     }
 
-    /// Looks who has taken what it was sent, and gives its share to who waits.
+    /// Looks which peers have taken what they were sent, and gives their shares to those that wait.
     pub(super) fn look(&mut self, now: Instant) {
         self.lending.look_at = None;
         for slot in 0..self.peers.len() {
@@ -232,7 +233,7 @@ impl Reactor {
         self.lending.look_soon(now);
     }
 
-    /// Cuts down those who are served and have more than an equal part, and gives what is due to those who have less:
+    /// Cuts the shares of served peers that have more than an equal part, and raises those of peers that have less:
     /// at once, or as the former take what they were sent.
     fn even_out(&mut self) {
         for peer in self.peers.iter_mut().flatten() {
@@ -265,7 +266,7 @@ impl Reactor {
         }
     }
 
-    /// Takes a share back whose owner has taken what it was sent.
+    /// Takes back a share if its peer has taken what it was sent.
     fn collect(&mut self, now: Instant, slot: usize) {
         let Some(peer) = &mut self.peers[slot] else {
             return;
@@ -277,11 +278,11 @@ impl Reactor {
             return;
         }
         if has == Share::Large && served && !is_cut {
-            // Should it be cut down now, it has its time from now on.
+            // If the share is cut later, the peer's patience begins then.
             (loan.left, loan.taken) = (u32::MAX, now);
             return;
         }
-        // A kernel that does not tell is believed to hold nothing when it takes more.
+        // If the kernel does not tell, it is believed to hold nothing once it takes more.
         let left = sockopt::unacknowledged(&peer.stream);
         let left = left.unwrap_or(u32::from(!peer.writable));
         if is_cut {
@@ -307,7 +308,7 @@ impl Reactor {
         self.set_unread(id);
     }
 
-    /// Counts the shares of each address.
+    /// Counts the shares of each IP address.
     fn count_crowds(&mut self) {
         for peer in self.peers.iter_mut().flatten() {
             peer.loan.crowd = 0;
@@ -328,7 +329,7 @@ impl Reactor {
         }
     }
 
-    /// Parts with those who take nothing while others wait for their share.
+    /// Disconnects peers that take nothing while others wait for their share.
     fn part_with_the_stuck(&mut self, now: Instant) {
         for slot in 0..self.peers.len() {
             let Some(peer) = &self.peers[slot] else {
@@ -349,15 +350,15 @@ impl Reactor {
     }
 }
 
-/// How long who has a share may take nothing while others wait, as one of so many of its address.
+/// The time for which a peer may take nothing while others wait, if `crowd` peers share its IP address.
 fn patience(crowd: u16) -> Duration {
     (PATIENCE / u32::from(crowd.max(1))).max(LEAST_PATIENCE)
 }
 
-/// The time between questions whether a peer can use more.
+/// The pause between two questions whether a peer can use more.
 const ASK: Duration = Duration::from_millis(20);
 
-/// As long as a packet may be lost and sent again a few times; and once, for a crowd.
+/// Long enough for a packet to be lost and sent again a few times; the shorter one, for a crowd, once.
 const PATIENCE: Duration = Duration::from_secs(8);
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! What the reactor tells the session.
+//! The reactor's reports to the session.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,42 +12,42 @@ use everseed_node::discovery::udp_trackers::UdpOutcome;
 
 use crate::storage::worker::{Done, Unwritten};
 
-/// What happened that is not the engine's business, until somebody takes it.
+/// Events that the session has to handle, collected until it takes them.
 ///
-/// Nobody may take it for a long time, as the session may wait for a disk. Each torrent is told of once until the
-/// session has answered, each announce is made once, and of faults [`FAULTS`] are kept.
+/// The session may take long, as it may be waiting. So the report is bounded: each torrent is named once until the
+/// session has answered, each announce is there once, and at most [`FAULTS`] faults of a kind are kept.
 #[derive(Default)]
 pub(crate) struct TurnReport {
     /// Signals that asked to stop.
     pub(crate) signals: u32,
-    /// The alarm was rung: futures may go on.
+    /// The alarm was rung: futures can go on.
     pub(crate) rung: bool,
-    /// Connections that speak HTTP.
+    /// Connections of HTTP clients.
     pub(crate) web: Vec<(TcpStream, SocketAddr)>,
-    /// Torrents whose files could not be read, and why.
+    /// Torrents whose files could not be read, and the errors.
     pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
-    /// Pieces that could not be read, while others can.
+    /// Pieces that could not be read while others can.
     pub(crate) unread: Vec<(TorrentId, Unread)>,
-    /// Torrents whose files could not be written, and why.
+    /// Torrents whose files could not be written, and the errors.
     pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
-    /// What the worker did for others.
+    /// Finished tasks of the worker for others than the reactor.
     pub(crate) done: Vec<Done>,
-    /// Torrents that are asleep and wanted, and peers of them that are known.
+    /// Sleeping torrents that peers ask for, and peers of them that are known.
     pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
-    /// Torrents whose metadata is here, and those for which that could not be kept.
+    /// Torrents whose metadata is complete, and those whose metadata could not be stored.
     pub(crate) fetched: Vec<TorrentId>,
     pub(crate) unspooled: Vec<(TorrentId, io::Error)>,
     /// Announces to make.
     pub(crate) announces: Vec<Announce>,
     /// Announces by UDP that have ended.
     pub(crate) udp_outcomes: Vec<UdpOutcome>,
-    /// Somebody outside who called us.
+    /// A caller from outside this network.
     pub(crate) caller: Option<IpAddr>,
-    /// Whether nobody is known in the distributed hash table.
+    /// Whether the DHT knows no node.
     pub(crate) finds_nodes: bool,
 }
 
-/// An announce that the node asked for, and what is to be told.
+/// An announce that the node asks for, and its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announce {
     pub(crate) job: Job,
@@ -55,7 +55,7 @@ pub(crate) struct Announce {
 }
 
 impl TurnReport {
-    /// A piece could not be read, or a file was changed, which leads to a look at all of the torrent.
+    /// Adds an unreadable piece, or a changed file, which makes the session check the whole torrent.
     pub(super) fn unread(&mut self, torrent: TorrentId, fault: Unread) {
         let is_known = match fault.extent {
             Extent::Change => self
@@ -69,7 +69,7 @@ impl TurnReport {
         }
     }
 
-    /// A block could not be written. Of one file, one fault is enough.
+    /// Adds a failed write. One fault for each file is enough.
     pub(super) fn unwritable(&mut self, torrent: TorrentId, fault: Unwritten) {
         let same = |(other, known): &(TorrentId, Unwritten)| {
             *other == torrent && known.pieces == fault.pieces
@@ -79,7 +79,7 @@ impl TurnReport {
         }
     }
 
-    /// Whether there is anything.
+    /// Whether there is any report.
     pub(crate) fn is_any(&self) -> bool {
         let TurnReport {
             signals,
@@ -106,5 +106,5 @@ impl TurnReport {
     }
 }
 
-/// Faults that are kept of a kind; the next look or the next try finds out about more.
+/// The most faults of a kind that are kept; the next check or the next try finds the others.
 const FAULTS: usize = 256;

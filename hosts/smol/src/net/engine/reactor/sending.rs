@@ -1,10 +1,10 @@
-//! From files into sockets: what a peer is owed goes out, by way of our buffer or past it.
+//! Sending blocks from files into peers' sockets, by way of our buffer or by `sendfile`.
 //!
-//! Serving from the page cache on loopback, two x86-64 cores, sixteen blocks at a time: copying took 0.21
-//! CPU s per GiB to one peer and 0.30 to fifty, `sendfile` 0.44 and 0.47, most of the difference for the
-//! looks whether it would wait and for three calls a block. A C program that only calls `sendfile`,
-//! without those looks, took 0.26 and 0.26. With other programs pressing on the CPU's caches copying to
-//! fifty took 0.55 and `sendfile` 0.49. So copying is what is done unless somebody says otherwise.
+//! Measured from the page cache on loopback, on two x86-64 cores, sixteen blocks at a time. Copying took 0.21 CPU s
+//! per GiB to one peer and 0.30 to fifty; `sendfile` took 0.44 and 0.47. Most of the difference are the checks
+//! whether a call would wait, and three calls a block: a C program that calls `sendfile` without the checks took 0.26
+//! and 0.26. With other programs in the CPU's caches, copying to fifty took 0.55 and `sendfile` 0.49. So copying is
+//! the default.
 
 use std::io::{self, IoSliceMut, Write};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ use crate::net::Sending;
 use crate::storage::contents::Contents;
 use crate::storage::worker::Task;
 
-/// What went out of what was to be sent, and what stopped it.
+/// The number of bytes that were sent, and what stopped the rest.
 type Sent = (usize, io::Result<()>);
 
 impl Reactor {
@@ -29,7 +29,7 @@ impl Reactor {
         self.send_warm(now, id, None);
     }
 
-    /// The same, if the worker has read something for that.
+    /// As [`send`](Self::send), with the bytes that the worker has read for it, if any.
     pub(super) fn send_warm(&mut self, now: Instant, id: ConnId, warm: Option<&Warm<'_>>) {
         let Some(peer) = find(&mut self.peers, id) else {
             return;
@@ -43,7 +43,7 @@ impl Reactor {
         let room = room.min(self.buffer.len());
         let buffer = &mut self.buffer[..room];
         let len = self.node.transmit(now, id, buffer, &mut self.bodies);
-        // What the worker has just read is in no file, nor is an `info`.
+        // Neither the worker's bytes nor an `info` can be sent from a file.
         let in_files = |body: &Body| body.source == Source::Content;
         let way = match warm.is_none() && self.bodies.iter().all(in_files) {
             true => self.way,
@@ -60,7 +60,7 @@ impl Reactor {
             Sending::Copy => write(&peer.stream, &self.buffer[..len]),
             Sending::Sendfile if self.bodies.is_empty() => write(&peer.stream, &self.buffer[..len]),
             Sending::Sendfile => {
-                // So that blocks share packets.
+                // Corked, so that blocks share packets.
                 let _ = sockopt::set_tcp_cork(&peer.stream, true);
                 let sent = pass_on(
                     peer,
@@ -85,7 +85,7 @@ impl Reactor {
                 }
                 self.full(now, id);
             }
-            // The next turn tries again, and finds what became of the file.
+            // The next turn tries again, and finds out what happened to the file.
             Err(io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof) => {
                 self.node.transmitted(now, id, 0)
             }
@@ -93,8 +93,8 @@ impl Reactor {
         }
     }
 
-    /// Puts the bodies into the buffer's gaps, or looks whether they can be had without waiting;
-    /// answers how many of its `len` bytes can be sent.
+    /// Reads the bodies into the buffer's gaps, or checks that they can be sent without waiting. Returns how many of
+    /// the `len` bytes can be sent.
     fn prepare(&mut self, id: ConnId, way: Sending, len: usize, warm: Option<&Warm<'_>>) -> usize {
         let mut next = 0;
         while let Some(first) = self.bodies.get(next).copied() {
@@ -134,7 +134,7 @@ impl Reactor {
         len
     }
 
-    /// Asks the worker for the bodies from this one on; what is before it can be sent meanwhile.
+    /// Asks the worker to read the bodies from number `from` on. Those before it can be sent meanwhile.
     fn wait_for_disk(&mut self, id: ConnId, from: usize) -> usize {
         let bodies = &self.bodies[from..];
         let Some(first) = bodies.first().copied() else {
@@ -154,7 +154,7 @@ impl Reactor {
     }
 }
 
-/// Sends bodies from their files, and what is between them from the buffer.
+/// Sends bodies from their files, and the heads between them from the buffer.
 fn pass_on(
     peer: &Peer,
     contents: &Contents,
@@ -181,7 +181,7 @@ fn pass_on(
     (sent + rest, stop)
 }
 
-/// Sends the bytes; not all of them means that the socket is full.
+/// Sends the bytes. If not all were sent, the socket is full.
 fn write(mut socket: &TcpStream, bytes: &[u8]) -> Sent {
     if bytes.is_empty() {
         return (0, Ok(()));
@@ -193,7 +193,7 @@ fn write(mut socket: &TcpStream, bytes: &[u8]) -> Sent {
     }
 }
 
-/// Fills the gaps with these bytes as far as they reach; answers how many that are.
+/// Copies bytes into the gaps as far as they reach. Returns how many were copied.
 fn copy(mut bytes: &[u8], buffer: &mut [u8], bodies: &[Body]) -> usize {
     let all = bytes.len();
     for body in bodies {
@@ -205,7 +205,7 @@ fn copy(mut bytes: &[u8], buffer: &mut [u8], bodies: &[Body]) -> usize {
     all - bytes.len()
 }
 
-/// How many of the first bodies lie one after the other in the content.
+/// The number of leading bodies that are contiguous in the content.
 fn run_length(bodies: &[Body]) -> usize {
     let joined = |pair: &[Body]| {
         let (a, b) = (pair[0].span, pair[1].span);
@@ -217,7 +217,7 @@ fn run_length(bodies: &[Body]) -> usize {
     (pairs + 1).min(bodies.len())
 }
 
-/// The first body that `read` bytes from the first one's start do not fill.
+/// The first body that is not complete with `read` bytes, counted from the first body's start.
 fn first_missing(bodies: &[Body], read: u64) -> Option<usize> {
     let mut end = 0;
     bodies.iter().position(|body| {
@@ -226,7 +226,7 @@ fn first_missing(bodies: &[Body], read: u64) -> Option<usize> {
     })
 }
 
-/// The places in `buffer` where the bodies go.
+/// The gaps in `buffer` for the bodies.
 fn gaps<'a>(buffer: &'a mut [u8], bodies: &[Body]) -> heapless::Vec<IoSliceMut<'a>, 16> {
     let mut gaps = heapless::Vec::new();
     let (mut rest, mut at) = (buffer, 0);
@@ -235,7 +235,7 @@ fn gaps<'a>(buffer: &'a mut [u8], bodies: &[Body]) -> heapless::Vec<IoSliceMut<'
         let (gap, tail) = tail.split_at_mut(body.span.len as usize);
         rest = tail;
         at = body.at + body.span.len as usize;
-        // There is room: `Bodies` holds no more either.
+        // There is room: `Bodies` holds at most as many.
         let _ = gaps.push(IoSliceMut::new(gap));
     }
     gaps

@@ -1,31 +1,30 @@
-//! Who may have the kernel hold how much, so that all together stay within the budget: the rule. What follows of it
-//! for sockets is `lending`'s.
+//! The rule that divides the kernel's memory among peers, so that all together stay within the budget. `lending`
+//! applies it to the sockets.
 //!
-//! A peer that is served has a large share. Everybody else has a small one, called a place, from when something
-//! is written to it until the kernel says that it took that. Who finds none waits, and there is a look at those
-//! who have one all the time that somebody waits: who takes nothing leaves, the sooner the more places its address
-//! has.
+//! A served peer has a large share. Every other peer has a small share, called a place, from a write until the kernel
+//! says that the peer took it. A peer that finds no place waits. While one waits, those with places are looked at all
+//! the time, and one that takes nothing is disconnected: the sooner, the more places its IP address has.
 //!
-//! There is a number of places, and a number of bytes for all peers themselves and all large shares together. What
-//! peers who are not there would take is lent to those who are served, but for what the next [`KEPT`] of them need.
-//! When they come, shares are cut down, and who finds no memory waits to be accepted until that was taken. Of the
-//! bytes for large shares
+//! The number of places is fixed, and so is the number of bytes for all peers and large shares together. Bytes that
+//! absent peers would take are lent to served ones, except what the next [`KEPT`] peers need. When they come, shares
+//! are cut, and a caller without memory waits to be accepted until it is free. The bytes for large shares are lent by
+//! these rules:
 //!
-//! - a peer begins with [`NEAR`], which do for one that is near, or with an equal part of all if that is less.
-//! - When its socket is full and what is on its way to it at its rate would fill more ([`REACH`] times its rate and
-//!   its round trip), its share grows, twofold at most, out of what is free. Somebody served alone may have nearly
-//!   all; an eighth is kept for those who are served next.
-//! - When somebody who is served finds less than it may begin with, or could use more and has less than an equal
-//!   part, or peers come, those who have more than that are cut down to it. What the kernel holds already stays lent
-//!   until it is acknowledged, that of choked peers too, so that the sum holds at every instant.
+//! - A peer begins with [`NEAR`], which is enough for a near one, or with an equal part of all if that is less.
+//! - A share grows when its socket is full and the peer could use more ([`REACH`] times its rate and its round trip).
+//!   It at most doubles, from what is free. A peer that is served alone may have nearly all; an eighth is kept for
+//!   those served next.
+//! - Shares above an equal part are cut to it in three cases: a served peer finds less than it may begin with; it
+//!   could use more and has less than an equal part; or peers come. What the kernel holds already stays lent until it
+//!   is acknowledged, also that of choked peers. So the sum holds at every instant.
 //!
-//! The kernel may hold of blocks what those who were asked for them need, with what it adds to that. If that is more
-//! than it may hold of all, they have equal parts, but for those who need less: one that is far away may have nearly
-//! all beside others that send little.
+//! For incoming blocks the kernel may hold what the peers need that we requested them from, with the kernel's
+//! overhead. If that exceeds the budget for them, peers have equal parts, or less where they need less. So a far peer
+//! may have nearly all beside others that send little.
 //!
-//! Invariant: `small` peers have a small share and `large` a large one; `lent` is the sum of what the latter have,
-//! and with what the peers themselves take at most `bytes`; what peers have for
-//! blocks, at most `level` each, is no more than there is for all.
+//! Invariant: `small` peers have a small share and `large` a large one. `lent` is the sum of the large shares; with
+//! the memory of the peers themselves it is at most `bytes`. The peers' parts for incoming blocks, at most `level`
+//! each, are together at most the budget for them.
 
 use std::time::Duration;
 
@@ -34,39 +33,39 @@ use everseed_core::time::Instant;
 use crate::memory::{LEAST_HELD, MOST_HELD, PeerBytes};
 use crate::net::socket::UNACCEPTED;
 
-/// What a peer has of the kernel's memory.
+/// A peer's share of the kernel's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Share {
-    /// Nothing is there.
+    /// No share: nothing is on its way.
     Nothing,
     Small,
     Large,
 }
 
-/// How a peer stands with its share.
+/// A peer's loan of the kernel's memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loan {
     pub(super) share: Share,
-    /// Bytes of a large share that may be there from now on, and those that are not free for others, as the kernel
-    /// may still hold them.
+    /// The bytes that a large share may have from now on, and the bytes that are not free for others because the
+    /// kernel may still hold them.
     pub(super) limit: usize,
     pub(super) lent: usize,
-    /// Whether it was served, and found no large share.
+    /// Whether it was served, but found no large share.
     pub(super) denied: bool,
-    /// When it was asked last whether it can use more.
+    /// When it was last asked whether it can use more.
     pub(super) asked: Instant,
-    /// Since when it waits for one, if it does.
+    /// When it began to wait for a share, if it waits.
     pub(super) waits: Option<Instant>,
     /// Whether something was written since the share was lent.
     pub(super) used: bool,
-    /// Bytes that were there at the last look, and when they became fewer last.
+    /// Bytes that the kernel held at the last look, and the last time at which they became fewer.
     pub(super) left: u32,
     pub(super) taken: Instant,
-    /// Bytes that may be there unread.
+    /// Bytes of its receive buffer.
     pub(super) unread: usize,
-    /// Bytes of blocks that it may be about to send.
+    /// Bytes of blocks that we requested, and that it may be about to send.
     pub(super) blocks: usize,
-    /// Places that its address has, as of the last look.
+    /// Places of its IP address, as of the last look.
     pub(super) crowd: u16,
 }
 
@@ -86,42 +85,42 @@ impl Loan {
         crowd: 0,
     };
 
-    /// Notes that something was written with it.
+    /// Notes that something was written with the share.
     pub(super) fn wrote(&mut self) {
         self.left = u32::MAX;
         self.used = true;
     }
 }
 
-/// The shares that there are.
+/// All shares.
 #[derive(Debug)]
 pub(super) struct Lending {
     pub(super) places: usize,
     /// Bytes for peers and their large shares.
     bytes: usize,
-    /// What a peer takes of them itself.
+    /// Bytes that each peer takes itself.
     each: PeerBytes,
-    /// Peers that may be there, that are, and that were at a time at most.
+    /// The most peers that may be connected; the number that is; and the highest number so far.
     most: usize,
     here: usize,
     ever: usize,
-    /// Bytes that are lent to those who are served.
+    /// Bytes that are lent to served peers.
     pub(super) lent: usize,
     pub(super) small: usize,
     pub(super) large: usize,
-    /// Peers that are served and found no large share, as of the last look.
+    /// Served peers without a large share, as of the last look.
     pub(super) denied: usize,
-    /// Bytes of blocks that may come at most from one who was asked for them, and when that was reckoned.
+    /// The most bytes of blocks that one peer may have on its way to us, and when that was computed.
     pub(super) level: usize,
     pub(super) level_at: Instant,
-    /// Whether somebody makes do with less than is due to it.
+    /// Whether a peer has less than its due.
     pub(super) short: bool,
-    /// When to look whether somebody took what it was sent, if somebody waits for that.
+    /// The time of the next look whether peers took what they were sent, if one waits for that.
     pub(super) look_at: Option<Instant>,
 }
 
 impl Lending {
-    /// Shares of `lent` bytes when all of `most` peers are there, who then take `each` so much.
+    /// Shares of `lent` bytes, for the case that all `most` peers are connected and take `each` so much.
     pub(super) fn new(places: usize, lent: usize, most: usize, each: PeerBytes) -> Lending {
         Lending {
             places,
@@ -141,14 +140,14 @@ impl Lending {
         }
     }
 
-    /// Whether there is memory for a peer who comes. If not, shares are to be cut down.
+    /// Whether there is memory for one more peer. If not, shares have to be cut.
     pub(super) fn has_room(&mut self) -> bool {
         let free = self.bytes.saturating_sub(self.taken() + self.lent);
         self.short |= free < self.kept() / 2;
         free >= self.needs(1)
     }
 
-    /// A peer is there, in a slot below `end`: those are used from the first one on.
+    /// A peer has come, in a slot below `end`. Slots are used from the first one on.
     pub(super) fn come(&mut self, end: usize) {
         self.here += 1;
         self.ever = self.ever.max(end);
@@ -158,23 +157,23 @@ impl Lending {
         self.here -= 1;
     }
 
-    /// Bytes that peers take themselves: what the program had for one stays with it.
+    /// Bytes that peers take themselves. Memory that the program took for a slot stays with it.
     fn taken(&self) -> usize {
         self.here * self.each.kernel + self.ever * self.each.program
     }
 
-    /// Bytes for the next so many who come, as far as they may.
+    /// Bytes for the next `peers` that may come.
     fn needs(&self, peers: usize) -> usize {
         let new = peers.min(self.most.saturating_sub(self.ever));
         peers.min(self.most.saturating_sub(self.here)) * self.each.kernel + new * self.each.program
     }
 
-    /// Bytes that are kept for the next who come.
+    /// Bytes that are kept for the next peers.
     fn kept(&self) -> usize {
         self.needs(KEPT)
     }
 
-    /// Bytes that may be lent in all while so many are there, and those that are free.
+    /// Bytes that may be lent in all with the present peers, and those of them that are free.
     fn lendable(&self) -> usize {
         self.bytes.saturating_sub(self.taken() + self.kept())
     }
@@ -183,8 +182,8 @@ impl Lending {
         self.lendable().saturating_sub(self.lent)
     }
 
-    /// The share that a peer has from now on that has this one and is served, or not; and the bytes of a large one
-    /// that is new.
+    /// The new share of a peer that has share `has` and is `served` or not; and the bytes of a large share that is
+    /// new.
     pub(super) fn claim(&mut self, has: Share, served: bool) -> (Share, usize) {
         let free = self.free();
         let first = self.first(self.large + self.denied.max(1));
@@ -205,26 +204,26 @@ impl Lending {
         (gets, bytes)
     }
 
-    /// An equal part for each of so many.
+    /// An equal part for each of `served` peers.
     pub(super) fn equal(&self, served: usize) -> usize {
         self.lendable() / served.max(1)
     }
 
-    /// What each of so many begins with.
+    /// The bytes with which each of `served` peers begins.
     pub(super) fn first(&self, served: usize) -> usize {
         self.equal(served).min(NEAR)
     }
 
-    /// Whether a large share of `limit` bytes that is full could become more.
+    /// Whether a full large share of `limit` bytes could grow.
     pub(super) fn can_grow(&self, limit: usize) -> bool {
         self.grown(limit, MOST_HELD) >= limit + limit / 8 || limit < self.equal(self.large) / 2
     }
 
-    /// The bytes that a large share of `limit` grows to when it is full and could have `wanted`.
+    /// The size to which a full large share of `limit` bytes grows, if the peer can use `wanted`.
     pub(super) fn grown(&self, limit: usize, wanted: usize) -> usize {
         let free = self.free().saturating_sub(self.lendable() / 8);
         let most = (limit + free).min(2 * limit).min(MOST_HELD);
-        // One that is near was cut down when others were there.
+        // The share of a near peer may have been cut while others were there.
         let wanted = wanted.max(self.first(self.large));
         wanted.min(most).max(limit)
     }
@@ -247,18 +246,17 @@ impl Lending {
     }
 }
 
-/// Bytes that do for a peer that is near: as many blocks as are written at a time, and once more what the kernel
-/// sends of them.
+/// Bytes that are enough for a near peer: the blocks of one write, and as much again that the kernel is sending.
 const NEAR: usize = 512 * 1024;
 
-/// What a peer can use, in what is on its way to it at its rate: that in packets with what the kernel adds to them,
-/// the next write, and room to find out that it can have more.
+/// Multiple of the bytes on their way to a peer at its rate that it can use: those bytes in packets with the kernel's
+/// overhead, the next write, and room to find out that it can have more.
 pub(super) const REACH: u64 = 4;
 
-/// Peers that may come before shares are cut down for them: as many as are accepted in two turns.
+/// Peers that may come before shares are cut for them: as many as two turns accept.
 const KEPT: usize = 64;
 
-/// The time between looks while somebody waits.
+/// The pause between looks while a peer waits.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
