@@ -1,16 +1,16 @@
-//! Secrets in URLs: user names and passwords, and the passkeys by which private trackers know their users.
+//! Masking of secrets in URLs: user names, passwords, and the passkeys by which private trackers know their users.
 //!
-//! What is printed, logged or said to others goes through [`mask`]. They are shown where their owner
-//! asks for them only: `everseed show --secrets`, and the torrent file itself.
+//! Every text that is printed, logged or sent to others goes through [`mask`]. Secrets are shown only where their
+//! owner asks for them: by `everseed show --secrets`, and in the torrent file itself.
 
 use std::fmt::{self, Write as _};
 
-/// Shows a URL, or a text in which there may be some, with `***` for each secret.
+/// A URL, or a text that may hold some, for display with `***` in place of each secret.
 pub(crate) fn mask(text: &str) -> Masked<'_> {
     Masked(text)
 }
 
-/// The same for what the owner wrote, in which nothing but URLs has secrets.
+/// As [`mask`], for a text of the owner's, in which only URLs can hold secrets.
 pub(crate) fn mask_urls(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace);
     let shown = words.map(|word| match word.contains("://") {
@@ -20,7 +20,7 @@ pub(crate) fn mask_urls(text: &str) -> String {
     shown.collect()
 }
 
-/// The answer of [`mask`].
+/// The displayable result of [`mask`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Masked<'a>(&'a str);
 
@@ -45,7 +45,7 @@ impl fmt::Display for Masked<'_> {
     }
 }
 
-/// What follows a URL's `://`.
+/// Masks the part of a URL after `://`.
 fn url(f: &mut fmt::Formatter<'_>, rest: &str) -> fmt::Result {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
@@ -58,7 +58,7 @@ fn url(f: &mut fmt::Formatter<'_>, rest: &str) -> fmt::Result {
     let Some(query) = query.strip_prefix('?') else {
         return Ok(());
     };
-    // Which of a tracker's own fields are secrets only it knows: those with such a name, and long ones.
+    // Only the tracker knows which query fields are secret: fields with such a name, and long values, are masked.
     let (query, after) = query.split_at(query.find(char::is_whitespace).unwrap_or(query.len()));
     for (n, field) in query.split('&').enumerate() {
         f.write_char(if n == 0 { '?' } else { '&' })?;
@@ -82,7 +82,7 @@ fn names_a_secret(key: &str) -> bool {
     secret.iter().any(|part| key.contains(part))
 }
 
-/// A path, or words: each run of letters, digits, `-` and `_` that looks random is hidden.
+/// Masks a path or words: each run of letters, digits, `-` and `_` that looks random is hidden.
 fn path(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let mut rest = text;
@@ -97,7 +97,7 @@ fn path(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// Whether this is no word that a person would write: long and with digits in between, hexadecimal, or
+/// Whether a run does not look like a word that a person would write: long with digits in between, hexadecimal, or
 /// longer than words are.
 fn is_random(token: &str) -> bool {
     let letters = token.bytes().filter(u8::is_ascii_alphabetic).count();
@@ -115,7 +115,7 @@ fn is_random(token: &str) -> bool {
 
 const HIDDEN: &str = "***";
 
-/// Letters of a field of a query that may be a secret whatever its name.
+/// The length from which a query field may be a secret, whatever its name.
 const LONG: usize = 6;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What people read: sizes, times, text from strangers, progress.
+//! Texts for people: sizes, times, progress, and text that strangers chose.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
 
-/// Shows text that a stranger chose without letting it reach the terminal's control: control
-/// characters, bytes that are no UTF-8 and marks that reorder a line are shown as escapes.
+/// Text that a stranger chose, for display. Control characters, bytes that are not UTF-8 and marks that reorder a
+/// line are shown as escapes, so that it cannot control the terminal.
 pub fn escape(text: &(impl AsRef<[u8]> + ?Sized)) -> Escaped<'_> {
     Escaped(text.as_ref())
 }
 
-/// The answer of [`escape`].
+/// The displayable result of [`escape`].
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(&'a [u8]);
 
@@ -37,7 +37,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Marks that are invisible or change the direction in which a line is shown.
+/// Whether a character is invisible or changes the direction in which a line is shown.
 fn reorders(c: char) -> bool {
     matches!(
         c,
@@ -50,9 +50,9 @@ fn reorders(c: char) -> bool {
     )
 }
 
-/// A number of `least..=most`.
+/// Parses a number in `least..=most`.
 pub fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
-    // `parse` accepts a leading plus sign, which no number of ours has.
+    // `parse` accepts a leading plus sign; this function does not.
     let number = text.parse().ok().filter(|_| !text.starts_with('+'))?;
     (least <= number && number <= most).then_some(number)
 }
@@ -65,7 +65,7 @@ pub fn size(bytes: u64) -> String {
     }
     let mut unit = 0;
     let mut scale = 1024_u64;
-    // Moves on a little early, so that nothing rounds up to 1024 of a unit.
+    // The unit changes a little early, so that no number rounds up to 1024.
     while bytes / 1000 >= scale && unit + 1 < UNITS.len() {
         unit += 1;
         scale <<= 10;
@@ -80,7 +80,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A share in percent, `100%` only when it is all of it.
+/// A share in percent; `100%` only for all of it.
 pub fn percent(part: u64, whole: u64) -> String {
     if part >= whole {
         return "100%".to_owned();
@@ -100,8 +100,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// A time in seconds since 1970 as `2026-11-24 02:33:52 UTC`; the bare number if it is out of the
-/// years 1970 to 9999.
+/// A time in seconds since 1970, as `2026-11-24 02:33:52 UTC`; the bare number outside the years 1970 to 9999.
 pub fn date(time: i64) -> String {
     // 9999-12-31 23:59:59.
     let Some(s) = u64::try_from(time).ok().filter(|&s| s < 253_402_300_800) else {
@@ -132,8 +131,7 @@ fn days_of(year: u64) -> u64 {
     if leap { 366 } else { 365 }
 }
 
-/// Standard output for results. A reader that has gone away is no failure: `everseed show x | head`
-/// ends in peace, and what could not be printed is dropped.
+/// Standard output for results. A reader that has gone away is not an error: `everseed show x | head` ends quietly.
 #[derive(Debug)]
 pub struct Output {
     out: io::StdoutLock<'static>,
@@ -163,12 +161,12 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads any more, so that printing on is a waste.
+    /// Whether the reader has gone away, so that printing more is useless.
     pub fn closed(&self) -> bool {
         self.error.is_some()
     }
 
-    /// Whether everything was printed that somebody wanted to read.
+    /// Flushes the output. An error means that a reader is there and did not get everything.
     pub fn finish(mut self) -> io::Result<()> {
         let error = self.error.take().or_else(|| self.out.flush().err());
         match error {
@@ -184,11 +182,11 @@ impl Default for Output {
     }
 }
 
-/// Whether a live line stands on the terminal.
+/// Whether a live line is on the terminal.
 static LIVE_LINE: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line over the live one before it, cut to the terminal's width, as a line that wraps could
-/// not be written over.
+/// Writes a live line over the previous one. It is cut to the terminal's width, because a wrapped line could not be
+/// overwritten.
 pub fn live_line(out: &mut (impl Write + AsFd), line: &str) {
     let columns = tcgetwinsize(&*out).map_or(0, |size| usize::from(size.ws_col));
     let cut = cut(line, columns);
@@ -197,7 +195,7 @@ pub fn live_line(out: &mut (impl Write + AsFd), line: &str) {
     let _ = out.flush();
 }
 
-/// What of a line fits on a terminal so wide, one column free; 0 columns are as many as it takes.
+/// The part of a line that fits on a terminal of `columns`, one column left free; 0 columns means no limit.
 fn cut(line: &str, columns: usize) -> &str {
     let end = columns
         .checked_sub(1)
@@ -205,12 +203,12 @@ fn cut(line: &str, columns: usize) -> &str {
     end.map_or(line, |(end, _)| &line[..end])
 }
 
-/// Whether a live line stands and nothing was printed after it.
+/// Whether a live line is on the terminal and nothing was printed after it.
 pub fn live_line_stands() -> bool {
     LIVE_LINE.load(Ordering::Relaxed)
 }
 
-/// Takes the live line away, so that another line starts on a clean one.
+/// Removes the live line, so that another line starts on a clean one.
 pub fn clear_live_line(out: &mut impl Write) {
     if LIVE_LINE.swap(false, Ordering::Relaxed) {
         let _ = write!(out, "\r\x1b[K");
@@ -218,18 +216,18 @@ pub fn clear_live_line(out: &mut impl Write) {
     }
 }
 
-/// Prints a line for people on standard error, and does not mind if it is closed.
+/// Prints a line for people on standard error; errors are ignored.
 pub fn say(line: fmt::Arguments<'_>) {
     clear_live_line(&mut io::stdout());
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Whether lines on this stream can be written over: it is a terminal, and one that can.
+/// Whether lines on this stream can be overwritten: it is a terminal that can do so.
 pub fn is_live(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// How far a long job is: a live line on a terminal, now and then a plain line elsewhere.
+/// The progress of a long job: a live line on a terminal, a plain line now and then elsewhere.
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
@@ -241,11 +239,11 @@ pub struct Progress {
 
 /// The live line changes at most five times a second.
 const LIVE: Duration = Duration::from_millis(200);
-/// Plain lines come at this interval.
+/// The interval of plain lines.
 const PLAIN: Duration = Duration::from_secs(10);
 
 impl Progress {
-    /// A job on `total` bytes; `what` is the verb that stands before the numbers.
+    /// A job on `total` bytes; `what` is the verb before the numbers.
     pub fn new(what: &'static str, total: u64) -> Progress {
         let now = Instant::now();
         let live = is_live(&io::stderr());
@@ -258,7 +256,7 @@ impl Progress {
         }
     }
 
-    /// `done` bytes of the job are done.
+    /// Shows that `done` bytes of the job are done.
     pub fn update(&mut self, done: u64) {
         let now = Instant::now();
         if now < self.next {
@@ -288,7 +286,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Takes the live line away, so that results start on a clean one.
+    /// Removes the live line, so that results start on a clean one.
     fn drop(&mut self) {
         clear_live_line(&mut io::stderr());
     }

@@ -1,8 +1,8 @@
-//! The node as the engine knows it, which can write down all that it is told: `--trace`.
+//! The node as the engine uses it, which can record everything that it is told: `--trace`.
 //!
-//! All that changes the node goes through [`Traced::input`], but for what moves bytes and what is done for every block,
-//! which is written down on the way; what only asks comes through `Deref`. So nothing can be told to the node that is
-//! missing in its trace.
+//! Every change of the node goes through [`Traced::input`]. The exceptions, which move bytes or happen for every
+//! block, are recorded on their way. Questions go through `Deref`. So the node cannot be told anything that its trace
+//! lacks.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -22,7 +22,7 @@ use everseed_node::{
     Publicity, StorageError, Wanted,
 };
 
-/// A node and, if it is recorded, its tape.
+/// A node and, if it is recorded, its trace file.
 pub(crate) struct Traced {
     node: Node<'static>,
     tape: Option<Tape>,
@@ -37,7 +37,7 @@ impl Deref for Traced {
 }
 
 impl Traced {
-    /// A node whose life is written to the file `to`, if there is one to be.
+    /// A node, recorded in the file `to` if there is one.
     pub(crate) fn new(
         memory: Memory<'static>,
         identity: Identity,
@@ -54,7 +54,7 @@ impl Traced {
         Ok(Traced { node, tape })
     }
 
-    /// Tells the node something, and writes it down.
+    /// Gives the node an input, and records it.
     pub(crate) fn input(&mut self, now: Instant, input: Input<'_>) -> Output {
         let output = self.node.input(now, input);
         self.note(now, || input, || output);
@@ -210,7 +210,7 @@ impl Traced {
 
     pub(crate) fn received(&mut self, now: Instant, id: ConnId, len: usize) {
         if let Some(tape) = &mut self.tape {
-            // The same call gives the same room, with what was read into it.
+            // The same call returns the same space, now with the bytes that were read into it.
             let space = self.node.recv_space(id).unwrap_or_default();
             let bytes = space.get(..len).unwrap_or_default();
             tape.write(now, Input::Received(id, bytes), Output::Done);
@@ -270,7 +270,8 @@ impl Traced {
         let answer = self.node.poll_datagram(now, packet);
         let room = len(packet.len());
         let output = || Output::Datagram(answer.map(|(to, sent)| (to, len(sent))));
-        // Also if there is none: time passes in the node, and whoever is not worth asking is forgotten.
+        // Recorded even without a datagram: the call lets time pass in the node, and drops nodes that are not worth
+        // asking.
         self.note(now, || Input::PollDatagram(room), output);
         answer
     }
@@ -287,17 +288,17 @@ impl Traced {
     }
 }
 
-/// A file to which a trace goes, until that fails.
+/// A trace file, which is written until a write fails.
 struct Tape {
     path: PathBuf,
     file: Option<BufWriter<File>>,
-    /// An entry as it goes there.
+    /// The buffer of an encoded entry.
     encoded: Vec<u8>,
 }
 
 impl Tape {
     fn new(path: &Path, head: &Head<'_>) -> io::Result<Tape> {
-        // What peers sent is nobody else's business.
+        // Only the owner may read it, because it holds what peers sent.
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut tape = Tape {
@@ -326,5 +327,5 @@ impl Tape {
     }
 }
 
-/// Bytes of the longest entry: what is read at a time, or a bitfield of a large torrent, and a little.
+/// Bytes of the longest entry: one read from a socket, or the bitfield of a large torrent, and a little more.
 const LONGEST_ENTRY: usize = 512 * 1024;

@@ -1,7 +1,6 @@
 //! Trackers' URLs (RFC 3986, as far as trackers need it).
 //!
-//! A [`Url`] is a view of a text that was checked: what comes out of it can stand in a request's head
-//! without breaking it.
+//! A [`Url`] is a view of a text that was checked: its parts can stand in a request's head without breaking it.
 
 use std::fmt;
 use std::io;
@@ -12,19 +11,19 @@ use everseed_core::tracker::http::percent_decode;
 /// The parts of a URL that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Url<'a> {
-    /// What comes before `://`.
+    /// The part before `://`.
     pub scheme: Scheme,
-    /// User name and password as they stand, percent-encoded, without the `@`; for HTTP only.
+    /// User name and password as they stand, percent-encoded, without the `@`; only for HTTP.
     pub user: Option<&'a str>,
-    /// A name, or an address without its brackets.
+    /// A host name, or an address without brackets.
     pub host: &'a str,
-    /// The port, given or the scheme's own.
+    /// The port; if none is given, the scheme's own.
     pub port: u16,
-    /// Path and query as they stand, or empty.
+    /// Path and query as they stand; may be empty.
     pub target: &'a str,
 }
 
-/// What a tracker speaks.
+/// The protocol of a tracker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {
     /// HTTP.
@@ -38,17 +37,17 @@ pub enum Scheme {
 /// Why a URL cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UrlError {
-    /// It begins with neither `http://`, `https://` nor `udp://`.
+    /// It does not begin with `http://`, `https://` or `udp://`.
     Scheme,
-    /// It carries a user name or password, for which UDP has no place.
+    /// It has a user name or password, which UDP cannot send.
     UserInfo,
-    /// It has no host, or one that cannot be.
+    /// Its host is missing or malformed.
     Host,
-    /// Its port is no number from 1 to 65535, or misses where it is needed.
+    /// Its port is not a number from 1 to 65535, or is missing where one is needed.
     Port,
-    /// A character in it has no place in a URL.
+    /// It has a character that a URL cannot have.
     Character,
-    /// It is too long for what it is to be sent in.
+    /// It is too long for a request.
     Length,
 }
 
@@ -66,7 +65,7 @@ impl fmt::Display for UrlError {
 }
 
 impl<'a> Url<'a> {
-    /// Reads a tracker's URL (RFC 3986, as far as trackers need it).
+    /// Parses a tracker's URL (RFC 3986, as far as trackers need it).
     pub fn parse(url: &'a str) -> Result<Url<'a>, UrlError> {
         if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
             return Err(UrlError::Character);
@@ -106,7 +105,7 @@ impl<'a> Url<'a> {
         })
     }
 
-    /// The addresses of the host, by the system's resolver.
+    /// Looks up the host's addresses with the system's resolver.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, self.port)]);
@@ -114,7 +113,7 @@ impl<'a> Url<'a> {
         smol::net::resolve((self.host, self.port)).await
     }
 
-    /// What stands for the user in a head (RFC 7617): name and password in base 64.
+    /// The credentials for a head (RFC 7617): user name and password in base 64.
     pub(crate) fn basic(&self) -> Option<String> {
         let user = self.user.filter(|user| !user.is_empty())?;
         let mut bytes = percent_decoded(user);
@@ -124,7 +123,7 @@ impl<'a> Url<'a> {
         Some(base64(&bytes))
     }
 
-    /// The host and, if it is not the scheme's own, the port, as a head names them.
+    /// The host for a head, with the port if that is not the scheme's own.
     pub(crate) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),
@@ -137,10 +136,10 @@ impl<'a> Url<'a> {
     }
 }
 
-/// A part of a URL that is no query, or itself if it is badly encoded.
+/// Decodes a part of a URL other than the query; badly encoded text is returned as it is.
 pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut room = vec![0; text.len() + 1];
-    // A plus sign is itself here.
+    // A plus sign stands for itself here.
     let plain = text.replace('+', "%2B");
     let len = percent_decode(plain.as_bytes(), &mut room).map(<[u8]>::len);
     match len {
@@ -168,7 +167,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Host, and port or nothing. An IPv6 address stands in brackets.
+/// Splits host and port; the port may be empty. An IPv6 address has brackets.
 fn split_port(authority: &str) -> Result<(&str, &str), UrlError> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or(UrlError::Host)?;

@@ -1,4 +1,4 @@
-//! What the commands share in reading their arguments.
+//! Parsing of arguments, shared by all commands.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -16,25 +16,25 @@ use crate::url::{Scheme, Url};
 /// Why a command does not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// Help or version was asked for: print this on standard output and succeed.
+    /// Help or version was asked for: print this text on standard output and succeed.
     Print(&'static str),
-    /// The arguments are no good: say this and which help tells more, exit code 2.
+    /// The arguments are invalid: print this text, which names the help that tells more; exit code 2.
     Usage(String),
 }
 
-/// What `--version` prints.
+/// The text of `--version`.
 pub const VERSION: &str = concat!("everseed ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// One argument, on its own so that the parser is free to be asked for its value.
+/// One argument. It borrows nothing from the parser, so that the parser can be asked for its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Given {
-    /// An option by its name, also where its letter was given: `--listen`.
+    /// An option by its long name, also if its letter was given: `--listen`.
     Option(&'static str),
-    /// Anything else.
+    /// Any other argument.
     Value(OsString),
 }
 
-/// The next argument; options are those of the help, of which every command has two.
+/// Returns the next argument. The options are those in the help text, and the two that every command has.
 pub fn next(parser: &mut Parser, help: &'static str) -> Result<Option<Given>, Stop> {
     match parser.next().map_err(usage)? {
         None => Ok(None),
@@ -52,7 +52,7 @@ pub fn next(parser: &mut Parser, help: &'static str) -> Result<Option<Given>, St
     }
 }
 
-/// The next option of a command that takes one path, which goes into `path` wherever it stands.
+/// Returns the next option of a command that takes one path. The path may stand anywhere, and goes into `path`.
 pub fn next_option(
     parser: &mut Parser,
     help: &'static str,
@@ -73,7 +73,7 @@ pub fn value(parser: &mut Parser) -> Result<OsString, Stop> {
     parser.value().map_err(usage)
 }
 
-/// The value of an option, which has to be text.
+/// The value of an option, as text.
 pub fn text(parser: &mut Parser, option: &str) -> Result<String, Stop> {
     let value = value(parser)?;
     value.into_string().map_err(|value| {
@@ -82,7 +82,7 @@ pub fn text(parser: &mut Parser, option: &str) -> Result<String, Stop> {
     })
 }
 
-/// The value of `--file`: the number of a file, from 1 on, and where it lies beneath the folder of the content.
+/// The value of `--file`: a file's number, from 1 on, and its path beneath the content's folder.
 pub fn placed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
     let value = value(parser)?;
     read_placed(&value).ok_or_else(|| {
@@ -93,7 +93,7 @@ pub fn placed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
     })
 }
 
-/// The value of `--rename`, as [`placed`] has it: the whole is number 0.
+/// The value of `--rename`, in the form of [`placed`]: number 0 stands for the whole content.
 pub fn renamed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
     let value = value(parser)?;
     let path = PathBuf::from(&value);
@@ -108,7 +108,7 @@ pub fn renamed(parser: &mut Parser) -> Result<(u64, PathBuf), Stop> {
     }
 }
 
-/// Reads `N=PATH`.
+/// Parses `N=PATH`.
 pub fn read_placed(value: &OsStr) -> Option<(u64, PathBuf)> {
     let bytes = value.as_bytes();
     let at = bytes.iter().position(|&byte| byte == b'=')?;
@@ -129,7 +129,7 @@ pub fn switch(parser: &mut Parser, name: &str) -> Result<bool, Stop> {
     parsed(parser, name, "on or off", read)
 }
 
-/// A host, by name or address, and a port.
+/// A host, by name or address, with a port.
 pub fn host_port(parser: &mut Parser, name: &str) -> Result<String, Stop> {
     let read = |text: &str| {
         let (host, port) = text.rsplit_once(':')?;
@@ -154,7 +154,7 @@ pub fn links(parser: &mut Parser, name: &str) -> Result<Links, Stop> {
     parsed(parser, name, "beneath or follow", read)
 }
 
-/// The value of an option, read by `read`; `what` says what it should have been.
+/// The value of an option, parsed by `read`; `what` says what it should have been.
 pub fn parsed<T>(
     parser: &mut Parser,
     option: &str,
@@ -163,14 +163,14 @@ pub fn parsed<T>(
 ) -> Result<T, Stop> {
     let text = text(parser, option)?;
     read(&text).ok_or_else(|| {
-        // It may be a URL with a passkey, and go to a service's log.
+        // The value may be a URL with a passkey, and this text goes to a service's log.
         let masked = mask_urls(&text);
         let shown = escape(&masked);
         Stop::Usage(format!("{option}: \"{shown}\" is not {what}"))
     })
 }
 
-/// A number that may have decimals, like `1.5`, as thousandths.
+/// A number such as `1.5`, in thousandths.
 pub fn thousandths(text: &str) -> Option<u64> {
     scaled(text, 1000)
 }
@@ -215,7 +215,7 @@ pub fn piece_len(text: &str) -> Option<u32> {
     (len.is_power_of_two() && (16 << 10..=512 << 20).contains(&len)).then_some(len)
 }
 
-/// The complaint about an option that the command does not know, with the nearest that it does.
+/// The error for an unknown option, with the nearest known one.
 pub fn unknown(help: &'static str, option: &str) -> Stop {
     let shown = escape(option);
     let command = table::command(help);
@@ -226,13 +226,13 @@ pub fn unknown(help: &'static str, option: &str) -> Stop {
     })
 }
 
-/// The complaint about an argument too many.
+/// The error for a superfluous argument.
 pub fn surplus(command: &str, value: &OsStr) -> Stop {
     let shown = escape(value.as_encoded_bytes());
     Stop::Usage(format!("{command} has no use for \"{shown}\""))
 }
 
-/// The one of `known` that is nearest to what was typed, if any is near enough to be meant.
+/// The one of `known` that is nearest to what was typed, if one is near enough.
 pub fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
     let allowed = (typed.chars().count() / 3).min(3);
     known
@@ -243,12 +243,12 @@ pub fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, known)| known)
 }
 
-/// The complaint when something that has to be given was not.
+/// The error for a missing argument.
 pub fn missing(command: &str, what: &str) -> Stop {
     Stop::Usage(format!("{command} needs {what}"))
 }
 
-/// The value of an option that takes a path.
+/// The value of an option, as a path.
 pub fn path_of(parser: &mut Parser, option: &str) -> Result<PathBuf, Stop> {
     match value(parser)? {
         empty if empty.is_empty() => Err(Stop::Usage(format!("{option}: the path is empty"))),
@@ -256,7 +256,7 @@ pub fn path_of(parser: &mut Parser, option: &str) -> Result<PathBuf, Stop> {
     }
 }
 
-/// A path, which may be anything but empty.
+/// A path: anything but empty.
 pub fn path(value: OsString) -> Result<PathBuf, Stop> {
     if value == OsStr::new("") {
         return Err(Stop::Usage("an empty path names nothing".to_owned()));
@@ -264,17 +264,17 @@ pub fn path(value: OsString) -> Result<PathBuf, Stop> {
     Ok(value.into())
 }
 
-/// An announce URL whose scheme we speak.
+/// An announce URL of a scheme that everseed speaks.
 pub fn tracker(text: &str) -> Option<String> {
     url(text, &[Scheme::Http, Scheme::Https, Scheme::Udp])
 }
 
-/// An address of files on the web.
+/// The URL of a web seed.
 pub fn webseed(text: &str) -> Option<String> {
     url(text, &[Scheme::Http, Scheme::Https])
 }
 
-/// Several announce URLs with commas between them. A comma within a URL is followed by no scheme.
+/// Announce URLs separated by commas. A comma that no scheme follows belongs to its URL.
 pub fn trackers(text: &str) -> Option<Vec<String>> {
     let mut urls: Vec<String> = Vec::new();
     for part in text.split(',') {
@@ -290,7 +290,7 @@ pub fn trackers(text: &str) -> Option<Vec<String>> {
     known.then_some(urls)
 }
 
-/// The same URL, if we would use it too.
+/// The URL, if everseed would use it.
 fn url(text: &str, spoken: &[Scheme]) -> Option<String> {
     let url = Url::parse(text).ok()?;
     spoken.contains(&url.scheme).then(|| text.to_owned())
@@ -308,14 +308,14 @@ fn usage(error: lexopt::Error) -> Stop {
     Stop::Usage(escape(&text).to_string())
 }
 
-/// Permissions that are taken away, in octal digits; never our own.
+/// A umask in octal digits. It may not take the owner's own permissions away.
 pub(crate) fn umask(text: &str) -> Option<u32> {
     let digits = (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
     let mask = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
     (mask <= 0o077).then_some(mask)
 }
 
-/// The number of a group, by its name or as a number, if we may give files to it.
+/// The number of a group, given by name or number, if this process may give files to it.
 pub(crate) fn group(text: &str) -> Result<u32, Stop> {
     let groups = std::fs::read("/etc/group").unwrap_or_default();
     let Some(number) = group_number(&groups, text) else {
@@ -344,7 +344,7 @@ fn group_number(groups: &[u8], text: &str) -> Option<u32> {
         let number = std::str::from_utf8(fields.nth(1)?).ok();
         number.filter(|_| is_it)?.parse().ok()
     });
-    // The highest is nobody's: it means no change.
+    // The highest number means "no change", and belongs to no group.
     of_name.or_else(|| number(text, 0, u32::MAX - 1))
 }
 
@@ -365,7 +365,7 @@ fn is_start(typed: &str, known: &str) -> bool {
     typed.len() >= 4 && known.starts_with(typed)
 }
 
-/// How many letters have to be changed, added, dropped or swapped with their neighbour.
+/// The edit distance: letters to change, add, drop or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

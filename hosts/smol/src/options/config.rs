@@ -1,43 +1,43 @@
-//! The syntax of the configuration file: a part of TOML, a line at a time.
+//! The syntax of the configuration file: a subset of TOML, read line by line.
 //!
-//! Understood are comments, `key = value`, `[[tables]]`, strings, numbers, `true` and `false`, and lists
-//! of these, which may go over several lines. What a key means is not decided here. Every file that is
-//! read is TOML; not every TOML is read, and what is not is named with its line.
+//! The subset has comments, `key = value`, `[[tables]]`, strings, numbers, `true` and `false`, and lists of these
+//! over several lines. Every file that is read is TOML, but not every TOML file is read; what cannot be read is
+//! reported with its line. The meaning of keys is not decided here.
 
-/// `key = value`, where it stood.
+/// A line `key = value`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setting {
-    /// Counted from 1.
+    /// The line's number, from 1 on.
     pub line: usize,
-    /// What stands left of the equals sign.
+    /// The key.
     pub key: String,
-    /// What stands right of it: several values are a list.
+    /// The value; several if it is a list.
     pub values: Vec<String>,
     /// Whether it was written as a list.
     pub list: bool,
 }
 
-/// Settings that belong together.
+/// A table: settings that belong together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Table {
-    /// The line of its head, counted from 1.
+    /// The number of its head's line, from 1 on.
     pub line: usize,
-    /// Its name; empty for what stands before the first head.
+    /// The table's name; empty for the settings before the first head.
     pub name: String,
-    /// In the order of the file.
+    /// Its settings in the order of the file.
     pub settings: Vec<Setting>,
 }
 
-/// What is wrong, and in which line.
+/// An error in the file, and its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
-    /// Counted from 1.
+    /// The line's number, from 1 on.
     pub line: usize,
-    /// For people.
+    /// The message for people.
     pub text: String,
 }
 
-/// Reads a file; the first table is the one without a name. Lines that cannot be read are left out and told.
+/// Parses a file; the first table is the one without a name. Lines that cannot be read are left out and reported.
 pub fn parse(text: &str) -> (Vec<Table>, Vec<ConfigError>) {
     let mut errors = Vec::new();
     let mut tables = vec![Table {
@@ -77,7 +77,7 @@ pub fn parse(text: &str) -> (Vec<Table>, Vec<ConfigError>) {
     (tables, errors)
 }
 
-/// `key = value`, whose value may be a list that goes on in the next lines.
+/// Parses `key = value`, whose value may be a list that goes on in the next lines.
 fn setting<'t>(
     line: usize,
     bare: &str,
@@ -95,7 +95,7 @@ fn setting<'t>(
     let mut before = lines.clone();
     let (values, list) = loop {
         let read = read_value(&value).inspect_err(|_| {
-            // The line that does not fit into the list may be one that stands alone.
+            // A line that does not continue the list may be a setting of its own.
             lines.clone_from(&before);
         });
         match read? {
@@ -114,7 +114,7 @@ fn setting<'t>(
     })
 }
 
-/// The next line; `before` is where it begins.
+/// Returns the next line; `before` gets the position at which it begins.
 fn next_line<L: Iterator + Clone>(lines: &mut L, before: &mut L) -> Option<L::Item> {
     before.clone_from(lines);
     lines.next()
@@ -133,7 +133,7 @@ fn strip_comment(text: &str) -> &str {
     text.split_once('#').map_or(text, |(text, _)| text).trim()
 }
 
-/// The values and whether they are a list; `None` if the list goes on.
+/// The values, and whether they are a list; `None` if the list goes on in the next line.
 fn read_value(text: &str) -> Result<Option<(Vec<String>, bool)>, String> {
     let mut rest = text.trim_start();
     let Some(inside) = rest.strip_prefix('[') else {
@@ -161,7 +161,7 @@ fn read_value(text: &str) -> Result<Option<(Vec<String>, bool)>, String> {
     }
 }
 
-/// Blank space, line ends and comments in a list.
+/// Skips blanks, line ends and comments in a list.
 fn skip(mut text: &str) -> &str {
     loop {
         text = text.trim_start();
@@ -179,7 +179,7 @@ fn end(rest: &str) -> Result<(), String> {
     }
 }
 
-/// One value, and what stands after it.
+/// One value, and the text after it.
 fn scalar(text: &str) -> Result<(String, &str), String> {
     if let Some(rest) = text.strip_prefix('"') {
         return quoted(rest);
@@ -202,7 +202,7 @@ fn scalar(text: &str) -> Result<(String, &str), String> {
     }
 }
 
-/// The rest of a string in double quotes.
+/// The content of a string in double quotes, and the text after it.
 fn quoted(text: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -1,22 +1,22 @@
-//! What is wrong in a configuration, or cannot be carried out.
+//! Findings about a configuration: errors, and things that cannot be done.
 
-/// One thing that is not as it should be.
+/// One finding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Finding {
-    /// Where in the file, counted from 1.
+    /// Its line in the file, from 1 on.
     pub(crate) line: usize,
-    /// For people.
+    /// The message for people.
     pub(crate) text: String,
     pub(crate) weight: Weight,
 }
 
-/// How much it matters.
+/// The consequence of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Weight {
-    /// It is waited for, at a start as well.
+    /// everseed waits for it, at a start too.
     Waits,
-    /// It cannot be carried out, and everything else can: a start goes on without it.
+    /// This one thing cannot be done; a start goes on without it.
     Wrong,
-    /// Nothing can be carried out.
+    /// Nothing can be done: a start fails.
     Fatal,
 }

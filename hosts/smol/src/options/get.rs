@@ -1,4 +1,4 @@
-//! `everseed get`: its arguments.
+//! The arguments of `everseed get`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use lexopt::Parser;
 use crate::options::args::{self, Given, Stop};
 use crate::options::seed::SeedArgs;
 
-/// What `everseed get --help` prints.
+/// The text of `everseed get --help`.
 pub const HELP: &str = "\
 everseed get - download torrents, then keep seeding them
 
@@ -118,37 +118,37 @@ Examples:
   everseed get a.torrent b.torrent --down 2M --no-seed
 ";
 
-/// How to download, and when to stop.
+/// The options of a download, and its goal: when to stop seeding.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Fetch {
-    /// Where the content's file or folder goes.
+    /// The folder that the content's file or folder goes to.
     pub out: PathBuf,
-    /// Where it lies until it is complete.
+    /// The folder that it lies in until it is complete.
     pub incomplete: Option<PathBuf>,
-    /// Files that are wanted, as they were named; none is all.
+    /// The wanted files, by number, path or pattern; empty means all.
     pub only: Vec<String>,
-    /// From the first piece to the last.
+    /// Whether pieces are downloaded in order.
     pub sequential: bool,
-    /// Whether all space is taken at the start.
+    /// Whether all disk space is reserved at the start.
     pub full: bool,
-    /// Whether files that are there and differ are written over.
+    /// Whether existing files that differ are overwritten.
     pub overwrite: bool,
-    /// Who else may read and write what is made.
+    /// Permissions and group of the files.
     pub access: Access,
     /// Stop when it is complete.
     pub no_seed: bool,
-    /// Stop when so many thousandths of its size were sent.
+    /// Stop at this upload ratio, in thousandths.
     pub ratio: Option<u64>,
-    /// Stop after seeding for so long.
+    /// Stop after seeding for this time.
     pub time: Option<Duration>,
-    /// Peers to begin with.
+    /// Peers to call at the start.
     pub peers: Vec<SocketAddr>,
     /// Download limit in bytes per second.
     pub down: Option<u64>,
 }
 
 impl Fetch {
-    /// What is downloaded and where to, without how long it is seeded and who has it.
+    /// The same download without its goal and its peers.
     pub(crate) fn what(&self) -> Fetch {
         Fetch {
             no_seed: false,
@@ -159,7 +159,7 @@ impl Fetch {
         }
     }
 
-    /// Reads what follows `everseed get`.
+    /// Parses the arguments after `everseed get`.
     pub fn parse(mut parser: Parser) -> Result<(SeedArgs, Fetch), Stop> {
         let mut seed = SeedArgs::default();
         let mut fetch = Fetch {
@@ -185,7 +185,7 @@ impl Fetch {
                 },
             }
         }
-        // What a link says holds for its torrent alone.
+        // The file selection in a link holds for its torrent alone.
         for path in &seed.paths {
             let mut its = fetch.clone();
             let heeded = its.heed(path.to_str().unwrap_or_default());
@@ -196,8 +196,8 @@ impl Fetch {
         Ok((seed, fetch))
     }
 
-    /// Heeds what a magnet link says of files (BEP 53), unless some were named, and of peers. Anything else is no
-    /// matter.
+    /// Takes the file selection of a magnet link (BEP 53), unless files were named, and its peers. All else in the
+    /// link is left to others.
     pub(crate) fn heed(&mut self, link: &str) -> Result<(), String> {
         let is_magnet = link
             .get(..7)
@@ -208,7 +208,7 @@ impl Fetch {
         let magnet = Magnet::parse(link).map_err(|error| error.to_string())?;
         if let Some(files) = magnet.files().filter(|_| self.only.is_empty()) {
             for range in files {
-                // Files are numbered from 0 there, and from 1 here.
+                // Files are numbered from 0 in the link, and from 1 here.
                 let numbers = range.map(|number| (u64::from(number) + 1).to_string());
                 self.only
                     .extend(numbers.take(MOST_FILES + 1 - self.only.len()));
@@ -231,7 +231,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// The options that have a value.
+    /// Parses an option that has a value.
     pub(crate) fn option(
         &mut self,
         name: &str,
@@ -289,7 +289,7 @@ impl Fetch {
 /// Nineteen years.
 const MAX_MINUTES: u64 = 10_000_000;
 
-/// Files that a magnet link may name, and peers of it that are called.
+/// The most files that a magnet link may select, and the most peers of it that are called.
 const MOST_FILES: usize = 4096;
 const MOST_PEERS: usize = 16;
 

@@ -1,14 +1,14 @@
-//! The options for torrents that are made, the same for `make`, `seed` and a configuration file.
+//! The options for making torrents, the same in `make`, `seed` and the configuration file.
 
 use everseed_disk::make::Options;
 use lexopt::Parser;
 
 use crate::options::args::{self, Stop};
 
-/// Those without a value.
+/// Options without a value.
 pub(crate) const FLAGS: &[&str] = &["--private", "--align", "--all", "--strict", "--no-date"];
 
-/// Reads the value of an option; false if there is no such option.
+/// Parses the value of an option; false if it is not one of these.
 pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> Result<bool, Stop> {
     match name {
         "--tracker" => options.trackers.push(tier(name, parser)?),
@@ -31,21 +31,21 @@ pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> 
     Ok(true)
 }
 
-/// Sets an option that has no value; false if there is no such option.
+/// Sets an option without a value; false if it is not one of these.
 pub(crate) fn flag(options: &mut Options, name: &str, on: bool) -> bool {
     match name {
         "--private" => options.private = on,
         "--align" => options.align = on,
         "--all" => options.choice.all = on,
         "--strict" => options.strict = on,
-        // No date is ever written: the same files give the same bytes.
+        // No creation date is ever written: the same files give the same bytes.
         "--no-date" => {}
         _ => return false,
     }
     true
 }
 
-/// The trackers of one tier, with commas between them.
+/// The trackers of one tier, separated by commas.
 pub(crate) fn tier(name: &str, parser: &mut Parser) -> Result<Vec<String>, Stop> {
     let what = "an http, https or udp URL, or several with commas between them";
     args::parsed(parser, name, what, args::trackers)
@@ -55,7 +55,7 @@ pub(crate) fn web_seed(name: &str, parser: &mut Parser) -> Result<String, Stop> 
     args::parsed(parser, name, "an http or https URL", args::webseed)
 }
 
-/// The same, or nothing for an empty text.
+/// The trackers of one tier; none for an empty text.
 pub(crate) fn tier_or_none(name: &str, parser: &mut Parser) -> Result<Vec<String>, Stop> {
     let what = "an http, https or udp URL, or an empty text for none";
     args::parsed(parser, name, what, |text| match text {
@@ -75,7 +75,7 @@ pub(crate) fn web_seed_or_none(name: &str, parser: &mut Parser) -> Result<Option
 fn pattern(name: &str, parser: &mut Parser) -> Result<String, Stop> {
     let what = "a pattern like '*.nfo' or a path within the folder";
     let read = |text: &str| {
-        // Paths are relative to the folder, and without a slash at the end, as a shell may complete them.
+        // Paths are relative to the folder. A slash at the end is dropped, because shells add one.
         let text = text
             .strip_prefix("./")
             .unwrap_or(text)

@@ -1,6 +1,6 @@
-//! What can be asked for: the options of each command, and the keys of the configuration file.
+//! The options of each command, and the keys of the configuration file.
 //!
-//! The text of a command's `--help` is the one table of its options; see [`table`].
+//! The text of a command's `--help` is the only table of its options; see [`table`].
 
 pub mod args;
 pub mod config;

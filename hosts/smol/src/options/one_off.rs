@@ -1,12 +1,12 @@
-//! What `everseed seed` and `everseed get` ask for, said as a configuration says it: the three verbs are three lists of
-//! what a session is to do.
+//! `everseed seed` and `everseed get` as configurations. So all three verbs give a session the same kind of first
+//! commands.
 
 use crate::options::get::Fetch;
 use crate::options::run::{Config, Item};
 use crate::options::seed::SeedArgs;
 
 impl Config {
-    /// What `seed` asks for.
+    /// The configuration of a `seed` command.
     pub fn of_seed(args: SeedArgs) -> Config {
         let items = args.paths.iter().map(|path| Item {
             path: path.clone(),
@@ -18,13 +18,13 @@ impl Config {
         Config::one_off(args, items, None)
     }
 
-    /// What `get` asks for: each torrent goes to the same folder, with the same goal.
+    /// The configuration of a `get` command: every torrent goes to the same folder, with the same goal.
     pub fn of_get(args: SeedArgs, fetch: &Fetch) -> Config {
         let items = args.paths.iter().map(|path| {
             let mut fetch = fetch.clone();
-            // What is wrong in a link was found when the arguments were read.
+            // Errors in a link were found when the arguments were parsed.
             let _ = fetch.heed(path.to_str().unwrap_or_default());
-            // The limit is of all downloads together.
+            // The download limit is for all downloads together.
             fetch.down = None;
             Item {
                 path: path.clone(),
@@ -50,7 +50,7 @@ impl Config {
         }
     }
 
-    /// The same of which nothing was asked yet.
+    /// The same configuration without any items.
     pub(crate) fn without_items(&self) -> Config {
         Config {
             watch: Vec::new(),

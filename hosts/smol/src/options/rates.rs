@@ -1,7 +1,7 @@
-//! Limits of rates by the hour and the day, in local time.
+//! Rate limits by hour and day, in local time.
 //!
-//! What the clock says is what counts: while it is wrong, as it is on machines without a battery until they have asked
-//! others, so are the hours.
+//! They follow the system's clock. While that is wrong, as on machines without a battery before they have asked a
+//! time server, the hours are wrong too.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tz::TimeZone;
 
 use crate::options::args::number;
 
-/// Limits that hold at some hours of some days.
+/// Rate limits for some hours of some days.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rates {
-    /// Upload limit in bytes per second; `None` is the one that always holds.
+    /// Upload limit in bytes per second; `None`: the general limit.
     pub up: Option<u64>,
-    /// Download limit, likewise.
+    /// Download limit in bytes per second; `None`: the general limit.
     pub down: Option<u64>,
-    /// Minutes of a day, from and up to; those that end earlier than they begin end the next day.
+    /// Minutes of a day: begin and end. If the end is earlier than the begin, it is on the next day.
     hours: (u16, u16),
-    /// A bit for each day on which they begin, Monday the lowest.
+    /// A bit for each day on which the hours begin; Monday is the lowest bit.
     days: u8,
 }
 
 impl Default for Rates {
-    /// At any time.
+    /// Every hour of every day.
     fn default() -> Rates {
         Rates {
             up: None,
@@ -35,14 +35,14 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Reads hours like `08:00-23:00` or `22:30-06:00`.
+    /// Parses hours such as `08:00-23:00` or `22:30-06:00`.
     pub(crate) fn set_hours(&mut self, text: &str) -> Option<()> {
         let (from, to) = text.split_once('-')?;
         let (from, to) = (minute(from.trim())?, minute(to.trim())?);
         (from < DAY && to > 0 && from != to).then(|| self.hours = (from, to))
     }
 
-    /// Reads days like `mon-fri` or `sat, sun`.
+    /// Parses days such as `mon-fri` or `sat, sun`.
     pub(crate) fn set_days(&mut self, text: &str) -> Option<()> {
         let mut days = 0;
         for part in text.split(',') {
@@ -72,7 +72,7 @@ impl Rates {
     }
 }
 
-/// The limits up and down at a moment: the first that hold, and otherwise `usual`.
+/// The upload and download limits at a moment: those of the first matching `Rates`, or else `usual`.
 pub(crate) fn at(
     rates: &[Rates],
     at: Moment,
@@ -88,13 +88,13 @@ pub(crate) fn at(
 /// A minute of a week, in local time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Moment {
-    /// Monday is 0.
+    /// The day of the week; Monday is 0.
     day: u8,
     minute: u16,
 }
 
 impl Moment {
-    /// The moment so long after 1970 began in Greenwich, where a zone is.
+    /// The local time at `since_1970` (UTC) in a time zone.
     pub(crate) fn new(since_1970: Duration, zone: &TimeZone) -> Moment {
         let s = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
         let offset = zone
@@ -109,12 +109,12 @@ impl Moment {
     }
 }
 
-/// The zone that this machine is in: as TZ says, or as the system does.
+/// This machine's time zone: from the variable TZ, or the system's.
 pub(crate) fn zone() -> TimeZone {
     let named = match std::env::var("TZ") {
         Ok(zone) if zone.is_empty() => return TimeZone::utc(),
         Ok(zone) => TimeZone::from_posix_tz(&zone),
-        // Where there are no files of zones, as on OpenWrt, the rule itself is in one.
+        // Systems without zone files, such as OpenWrt, keep the zone's rule in a file.
         Err(_) => TimeZone::local().or_else(|error| {
             let rule = std::fs::read_to_string("/etc/TZ").map_err(|_| error)?;
             TimeZone::from_posix_tz(rule.trim())

@@ -1,7 +1,7 @@
-//! `everseed run`: its arguments, and what the keys of its configuration file mean.
+//! The arguments of `everseed run`, and the keys of its configuration file.
 //!
-//! Invariant: a key has the name of the option on the command line, and its value is read by the same
-//! code, so that every option is there and none means two things.
+//! Invariant: a key has the name of its option on the command line, and its value is parsed by the same code. So
+//! every option is a key, and means the same in both places.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::options::table::options;
 use crate::secrets::mask_urls;
 use crate::text::escape;
 
-/// What `everseed run --help` prints.
+/// The text of `everseed run --help`.
 pub const HELP: &str = "\
 everseed run - the service: seed and download what a configuration file says
 
@@ -60,24 +60,24 @@ Examples:
   everseed run -c everseed.toml
 ";
 
-/// The file that is read when none is named.
+/// The configuration file if none is named.
 pub const FILE: &str = "/etc/everseed.toml";
 
-/// Where the state is when nobody says.
+/// The state folder if none is named.
 const STATE: &str = "/var/lib/everseed";
 
-/// What `everseed run` was asked to do.
+/// The arguments of `everseed run`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunArgs {
     /// The configuration file.
     pub config: PathBuf,
-    /// Only look whether it is good.
+    /// Only check the configuration.
     pub check: bool,
-    /// How much more to log than the file says.
+    /// Number of levels to log beyond the file's.
     pub verbose: usize,
 }
 
-/// What a configuration file says.
+/// The contents of a configuration file.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// The options that hold for everything.
@@ -86,33 +86,33 @@ pub struct Config {
     pub download: Option<Fetch>,
     /// Download limit in bytes per second.
     pub down: Option<u64>,
-    /// Limits that hold at some hours; the first that do count.
+    /// Limits by hour; the first that matches counts.
     pub rates: Vec<Rates>,
-    /// Folders whose torrents, files and folders are seeded.
+    /// Watched folders: their torrents, files and folders are seeded.
     pub watch: Vec<PathBuf>,
-    /// Torrents of watched folders that may be awake at a time, 1 to 20,000.
+    /// The most torrents of watched folders that are awake, 1 to 20,000.
     pub torrents: u16,
-    /// Whether the state may lie in memory.
+    /// Whether the state may be kept in memory (tmpfs).
     pub state_in_ram: bool,
-    /// What is named one by one.
+    /// The `[[seed]]` and `[[get]]` entries.
     pub items: Vec<Item>,
 }
 
 /// One thing to seed or get.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
-    /// A file, folder or torrent, or the URL of one.
+    /// A file, folder, torrent file or magnet link, or the URL of a torrent file.
     pub path: PathBuf,
-    /// Where the data of a torrent lies; `None` is beside it.
+    /// The folder of a torrent's data; `None`: beside the torrent file.
     pub data: Option<PathBuf>,
-    /// Where files of the torrent lie, by their numbers, see `--file`.
+    /// Paths of the torrent's files by number, see `--file`.
     pub files: Vec<(u64, PathBuf)>,
-    /// How to download it, if it is.
+    /// How to download it; `None`: it is only seeded.
     pub fetch: Option<Box<Fetch>>,
 }
 
 impl RunArgs {
-    /// Reads what follows `everseed run`.
+    /// Parses the arguments after `everseed run`.
     pub fn parse(mut parser: Parser) -> Result<RunArgs, Stop> {
         let mut run = RunArgs {
             config: PathBuf::from(FILE),
@@ -133,7 +133,7 @@ impl RunArgs {
         Ok(run)
     }
 
-    /// What is wrong in the file, with its name and the line.
+    /// The text of a finding, with the file's name and the line.
     pub(crate) fn tell(&self, finding: &Finding) -> String {
         let waits = match finding.weight {
             Weight::Waits => "; it is waited for",
@@ -144,12 +144,12 @@ impl RunArgs {
 
     fn locate(&self, line: usize, text: &str) -> String {
         let shown = escape(self.config.as_os_str().as_encoded_bytes());
-        // A tracker's passkey is in the file, and this goes to a log.
+        // The file may hold a tracker's passkey, and this text goes to a log.
         format!("{shown}:{line}: {}", escape(&mask_urls(text)))
     }
 }
 
-/// Where in the file things stand.
+/// The lines of keys and entries in the file.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Lines {
     keys: Vec<(String, usize)>,
@@ -165,13 +165,13 @@ impl Lines {
         }
     }
 
-    /// The line of a key that holds for everything; the first if it is not there.
+    /// The line of a general key; the first line if it is absent.
     pub(crate) fn key(&self, key: &str) -> usize {
         let found = self.keys.iter().find(|(name, _)| name == key);
         found.map_or(1, |(_, line)| *line)
     }
 
-    /// The line of a key of one of [`Config::items`]; its first if it is not there.
+    /// The line of a key of one of [`Config::items`]; the entry's first line if it is absent.
     pub(crate) fn item(&self, number: usize, key: &str) -> usize {
         let table = self.items.get(number);
         let setting = table.and_then(|t| t.settings.iter().find(|s| s.key == key));
@@ -183,7 +183,7 @@ impl Lines {
 }
 
 impl Config {
-    /// Reads the file. What is wrong in it is left out and told, so that the rest can be looked at too.
+    /// Reads the file. Its errors are left out and reported, so that the rest can be checked too.
     pub(crate) fn read(args: &RunArgs) -> Result<(Config, Lines, Vec<Finding>), String> {
         let shown = escape(args.config.as_os_str().as_encoded_bytes()).to_string();
         let text = std::fs::read(&args.config).map_err(|error| {
@@ -241,7 +241,7 @@ impl Config {
             wrong.push((1, text.to_owned()));
         }
         (0..verbose).for_each(|_| seed.log = seed.log.increment_severity());
-        // Where systemd made a folder for it, or where it would.
+        // The folder that systemd made for the state, or would make.
         let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
         let given = given.filter(|state| state.is_absolute());
         let state = own.state.or(given).unwrap_or_else(|| STATE.into());
@@ -249,7 +249,7 @@ impl Config {
             state,
             ..seed.listening()
         };
-        // The limit is of all downloads together.
+        // The download limit is for all downloads together.
         let down = fetch.down.take();
         let config = Config {
             seed,
@@ -267,7 +267,7 @@ impl Config {
 }
 
 impl Item {
-    /// Whether two are the same, though perhaps seeded for another time.
+    /// Whether two items are the same, apart from their goals.
     pub(crate) fn is_same(&self, other: &Item) -> bool {
         let what = |item: &Item| Item {
             fetch: item.fetch.as_ref().map(|fetch| Box::new(fetch.what())),
@@ -277,10 +277,10 @@ impl Item {
     }
 }
 
-/// The line, and what is wrong there.
+/// A line, and the error in it.
 type Wrong = (usize, String);
 
-/// Keys that are no option of another command.
+/// Keys that are not options of another command.
 struct Own {
     watch: Vec<PathBuf>,
     state: Option<PathBuf>,
@@ -310,10 +310,10 @@ const OWN: &[&str] = &[
     "log",
 ];
 
-/// Options of the command line that have another form here, or no sense.
+/// Options of the command line that have no key, or another form of key.
 const NOT_HERE: &[&str] = &["help", "version", "verbose"];
 
-/// Options that may be given several times, and so have lists here.
+/// Options that may be repeated; their keys have lists.
 const REPEATED: &[&str] = &[
     "--tracker",
     "--web-seed",
@@ -326,7 +326,7 @@ const REPEATED: &[&str] = &[
     "--dht-node",
 ];
 
-/// Options that hold for one torrent, and so may stand in its table.
+/// Options of one torrent, which may stand in its entry.
 const OF_ONE: &[&str] = &[
     "data",
     "file",
@@ -345,7 +345,7 @@ const OF_ONE: &[&str] = &[
     "peer",
 ];
 
-/// Those of them that go with what is there already.
+/// Those of them that make sense for data that exists already.
 const OF_SEED: &[&str] = &["data", "file", "rename"];
 
 fn global(table: &Table, seed: &mut SeedArgs, fetch: &mut Fetch, own: &mut Own) -> Vec<Wrong> {
@@ -386,7 +386,7 @@ fn global_one(
                 })?;
         }
         "quiet" => seed.quiet = flag(setting)?,
-        // Two torrents that have a file of the same path would take it from each other.
+        // Two torrents with a file of the same path would take it from each other.
         "overwrite" => return Err(wrong(setting, "it belongs to one torrent, in its [[get]]")),
         "file" => return Err(wrong(setting, "it belongs to one torrent, in its [[seed]]")),
         _ => option(setting, seed, fetch)?,
@@ -394,7 +394,7 @@ fn global_one(
     Ok(())
 }
 
-/// Limits for some hours.
+/// Parses limits by hour.
 fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
     let mut rates = Rates::default();
     let mut read = |setting: &Setting| -> Result<(), Vec<Wrong>> {
@@ -429,7 +429,7 @@ fn rates(table: &Table) -> Result<Rates, Vec<Wrong>> {
     }
 }
 
-/// What is to be done, as far as it can be read, and what is wrong there.
+/// Parses an entry as far as possible, and returns its errors.
 fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
     let download = table.name == "get";
     let mut fetch = Fetch {
@@ -489,7 +489,7 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
     (item, wrong)
 }
 
-/// Sets what is an option on the command line too, read as there.
+/// Sets an option that the command line has too, parsed by the same code.
 fn option(setting: &Setting, seed: &mut SeedArgs, fetch: &mut Fetch) -> Result<(), Vec<Wrong>> {
     let name = format!("--{}", setting.key);
     let here = !NOT_HERE.contains(&setting.key.as_str());
@@ -581,7 +581,7 @@ fn paths(setting: &Setting) -> Result<Vec<PathBuf>, Vec<Wrong>> {
     }
 }
 
-/// A service has no folder of its own that paths could begin at.
+/// Paths must be absolute, because a service has no folder of its own.
 fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Vec<Wrong>> {
     match Path::new(text).is_absolute() {
         true => Ok(PathBuf::from(text)),

@@ -1,4 +1,4 @@
-//! `everseed seed`: its arguments.
+//! The arguments of `everseed seed`.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ use crate::net::proxy::Proxy;
 use crate::options::args::{self, Given, Stop};
 use crate::options::making;
 
-/// What `everseed seed --help` prints.
+/// The text of `everseed seed --help`.
 pub const HELP: &str = "\
 everseed seed - share files, folders and torrents until stopped
 
@@ -139,41 +139,41 @@ Examples:
   everseed seed --up 500k --check lazy *.iso   many files, at most 500 kB/s
 ";
 
-/// The memory budget when none is given: a quarter of a small router's.
+/// The default memory budget: a quarter of a small router's memory.
 const MEMORY: u64 = 16 << 20;
 
-/// What `everseed seed` was asked to do.
+/// The arguments of `everseed seed`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeedArgs {
-    /// Files, folders and torrent files, at least one.
+    /// Files, folders and torrent files; at least one.
     pub paths: Vec<PathBuf>,
-    /// Where the data of given torrent files lies; `None` is beside each.
+    /// The folder of the data of given torrent files; `None`: beside each.
     pub data: Option<PathBuf>,
-    /// Where files of the one torrent lie, by their numbers, beneath the folder of its data.
+    /// Paths of the torrent's files by number, beneath its data's folder.
     pub files: Vec<(u64, PathBuf)>,
-    /// Where to listen, TCP, at least one. Port 0 is any free one.
+    /// TCP addresses to listen on; at least one. Port 0 is any free one.
     pub listen: Vec<Listen>,
-    /// Whether `listen` is the default, so that a machine without IPv6 is no failure.
+    /// Whether `listen` is the default. Then a machine without IPv6 is not an error.
     pub listen_default: bool,
-    /// Through whom trackers are called.
+    /// The proxy through which trackers are called.
     pub proxy: Option<Arc<Proxy>>,
-    /// Whether peers of public torrents hear of each other (BEP 11).
+    /// Whether peers of public torrents exchange addresses (PEX, BEP 11).
     pub pex: bool,
-    /// Whether public torrents are made known in the networks here (BEP 14).
+    /// Whether public torrents are announced in the local networks (LSD, BEP 14).
     pub lsd: bool,
-    /// How much it takes part in the distributed hash table, for public torrents.
+    /// Whether the DHT is used for public torrents, and how.
     pub dht: Mode,
-    /// Nodes of it to begin with.
+    /// DHT nodes to begin with.
     pub dht_nodes: Vec<String>,
-    /// Where others reach us from outside our network.
+    /// The address at which we can be reached from outside our network.
     pub public_address: Option<PublicAddress>,
     /// Whether the router is asked to forward our port.
     pub port_map: bool,
     /// The folder of the state; it may not exist yet.
     pub state: PathBuf,
-    /// Peers served at a time, 1 to 5000; `None` follows the upload capacity.
+    /// Peers served at a time, 1 to 5000; `None`: follows the upload capacity.
     pub slots: Option<u16>,
-    /// Peers connected at a time: 1 to 20,000.
+    /// Peers connected at a time, 1 to 20,000.
     pub max_peers: u16,
     /// Memory for everything, in bytes.
     pub memory: u64,
@@ -181,32 +181,32 @@ pub struct SeedArgs {
     pub up: Option<u64>,
     /// When data is verified.
     pub check: Check,
-    /// For torrents made here; no tracker is the built-in one.
+    /// Options of torrents that are made; without trackers they get the built-in one.
     pub make: Options,
-    /// Whether torrent files are given to whoever asks by HTTP.
+    /// Whether everybody may download the torrent files by HTTP.
     pub share_torrent: bool,
-    /// How blocks come from files into sockets.
+    /// How blocks get from files into sockets.
     pub send: Sending,
     /// Which symbolic links are followed.
     pub links: Links,
-    /// Where all that the engine is told is written.
+    /// The file to which everything that the engine is told is written.
     pub trace: Option<PathBuf>,
-    /// Print no progress.
+    /// Whether no progress is printed.
     pub quiet: bool,
-    /// What to log, unless `EVERSEED_LOG` says otherwise.
+    /// The log's level, unless `EVERSEED_LOG` sets it.
     pub log: LevelFilter,
 }
 
 /// When data is verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Check {
-    /// All of it before any is served.
+    /// All of it, before any is served.
     First,
-    /// Each piece before it is served for the first time.
+    /// Each piece, before it is first served.
     Lazy,
 }
 
-/// What is not said.
+/// The defaults.
 impl Default for SeedArgs {
     fn default() -> SeedArgs {
         SeedArgs {
@@ -240,7 +240,7 @@ impl Default for SeedArgs {
 }
 
 impl SeedArgs {
-    /// Reads what follows `everseed seed`.
+    /// Parses the arguments after `everseed seed`.
     pub fn parse(mut parser: Parser) -> Result<SeedArgs, Stop> {
         let mut seed = SeedArgs::default();
         let mut state = None;
@@ -263,7 +263,7 @@ impl SeedArgs {
         seed.finish("seed", "a file, a folder or a .torrent", state)
     }
 
-    /// The options that have a value.
+    /// Parses an option that has a value.
     pub(crate) fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), Stop> {
         match name {
             "--file" => self.files.push(args::placed(parser)?),
@@ -275,7 +275,7 @@ impl SeedArgs {
                 self.listen.push(listen);
             }
             "--proxy" => {
-                // Not shown: without its scheme nobody knows where in it the password is.
+                // The value is not shown: without a scheme nobody can tell where the password stands in it.
                 let proxy = Proxy::parse(&args::text(parser, name)?).ok_or_else(|| {
                     Stop::Usage(format!(
                         "{name}: that is no proxy; write socks5://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ \
@@ -373,7 +373,7 @@ impl SeedArgs {
         Ok(self.listening())
     }
 
-    /// Where to listen when nobody says.
+    /// Sets the default addresses to listen on, if none was given.
     pub(crate) fn listening(mut self) -> SeedArgs {
         if self.listen.is_empty() {
             self.listen_default = true;
@@ -386,7 +386,7 @@ impl SeedArgs {
     }
 }
 
-/// Where state is when nobody says.
+/// The default state folder of the user.
 pub(crate) fn usual_state() -> Option<PathBuf> {
     default_state(
         std::env::var_os("XDG_STATE_HOME"),
@@ -395,9 +395,9 @@ pub(crate) fn usual_state() -> Option<PathBuf> {
     )
 }
 
-/// Where state goes by the XDG base directory rules, and for root where a service keeps it.
+/// The state folder by the XDG base directory rules; for root the one of a service.
 fn default_state(xdg: Option<OsString>, home: Option<OsString>, root: bool) -> Option<PathBuf> {
-    // Relative paths in these variables are to be ignored, say the same rules.
+    // These rules say to ignore relative paths in these variables.
     let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|p| p.is_absolute());
     if let Some(state) = absolute(xdg) {
         Some(state.join("everseed"))

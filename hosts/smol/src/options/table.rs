@@ -1,6 +1,6 @@
-//! The options of a command. What its `--help` prints is the one table of them: arguments are read by it, and the
-//! keys of the configuration file, suggestions, man pages and completions come from it. So none of these can have
-//! an option that the help has not.
+//! The options of a command, read from the text of its `--help`, which is their only table. Arguments are parsed by
+//! it; the configuration file's keys, suggestions, man pages and completions come from it. So none of them can have
+//! an option that the help lacks.
 //!
 //! ```text
 //! Options:
@@ -9,26 +9,26 @@
 //!                        what these do
 //! ```
 //!
-//! Lines that begin with a dash name options, each with its value if it has one, with commas between them; what
-//! follows after them, and in the lines below, is their text. A blank line ends the list.
+//! Lines that begin with a dash name options, each with its value if it has one, separated by commas. The text
+//! follows on the same line and on the lines below. A blank line ends the list.
 
 /// One option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CliOption {
     /// Its letter, as in `-o`.
     pub short: Option<char>,
-    /// Its name with the dashes: `--out`.
+    /// Its name with dashes: `--out`.
     pub name: &'static str,
-    /// What its value is called; empty if it has none.
+    /// The name of its value in the help; empty if it has none.
     pub value: &'static str,
-    /// What it does; empty if that is said with the options after it.
+    /// The text about it; empty if the next options share the text.
     pub text: &'static str,
 }
 
-/// Other names, as transmission-create has them.
+/// Other names of options, as transmission-create has them.
 const ALIASES: &[(&str, &str)] = &[("webseed", "web-seed"), ("piecesize", "piece-size")];
 
-/// The command that a help is of: `everseed get - ...`; that of all of them is what `help` prints.
+/// The command of a help text: `everseed get - ...`. The general help belongs to the command `help`.
 pub fn command(help: &'static str) -> &'static str {
     match help.split(' ').nth(1) {
         None | Some("-") => "help",
@@ -36,14 +36,14 @@ pub fn command(help: &'static str) -> &'static str {
     }
 }
 
-/// The options of a help, in its order.
+/// The options of a help text, in its order.
 pub fn options(help: &'static str) -> Options {
     let list = help.split_once("\nOptions:\n").map_or("", |(_, list)| list);
     let list = list.split_once("\n\n").map_or(list, |(list, _)| list);
     Options { list, more: false }
 }
 
-/// The option with this name without dashes, or another name of it.
+/// The option with this name or alias, written without dashes.
 pub(crate) fn by_name(help: &'static str, name: &str) -> Option<CliOption> {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
     let name = alias.map_or(name, |(_, name)| name);
@@ -55,11 +55,11 @@ pub(crate) fn by_letter(help: &'static str, letter: char) -> Option<CliOption> {
     options(help).find(|option| option.short == Some(letter))
 }
 
-/// The answer of [`options`].
+/// The iterator of [`options`].
 #[derive(Clone, Debug)]
 pub struct Options {
     list: &'static str,
-    /// Whether another option follows in the same line.
+    /// Whether another option follows on the same line.
     more: bool,
 }
 
@@ -119,7 +119,7 @@ impl Iterator for Options {
 }
 
 impl Options {
-    /// Takes what stands before the next comma, space or end of line.
+    /// Takes the text up to the next comma, space or end of line.
     fn word(&mut self) -> &'static str {
         let end = self.list.find([',', ' ', '\n']).unwrap_or(self.list.len());
         let (word, rest) = self.list.split_at(end);

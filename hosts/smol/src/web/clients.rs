@@ -1,7 +1,7 @@
-//! Who is served by HTTP, when more come than there are places.
+//! The HTTP clients that are being served, limited in number.
 //!
-//! Invariant: at most `most` connections. When there are more, the oldest one of the address
-//! that has the most ends, so that whoever opens many and says nothing pushes out only itself.
+//! Invariant: at most `most` connections. Beyond that the oldest connection of the address with the most is closed,
+//! so an address that opens many idle connections displaces only its own.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ impl Clients {
         }
     }
 
-    /// Takes one more, whose connection is dropped with its task.
+    /// Adds a connection, which is dropped with its task.
     pub(crate) fn admit(&mut self, from: IpAddr, task: Task<()>) {
         self.clients.retain(|(_, task)| !task.is_finished());
         if self.clients.len() >= self.most
@@ -41,7 +41,7 @@ impl Clients {
                 .count()
         };
         let all = self.clients.iter().enumerate();
-        // Of equals `max_by_key` takes the last, which in reverse is the oldest.
+        // Of equal ones `max_by_key` takes the last, which in reverse order is the oldest.
         all.rev()
             .max_by_key(|(_, (ip, _))| of_same(*ip))
             .map(|(at, _)| at)

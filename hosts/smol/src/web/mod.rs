@@ -1,4 +1,4 @@
-//! What is served by HTTP: the built-in tracker.
+//! The HTTP server: the built-in tracker.
 
 pub(crate) mod clients;
 pub mod tracker;

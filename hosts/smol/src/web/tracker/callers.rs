@@ -1,9 +1,8 @@
-//! Who may ask the built-in tracker, and how often.
+//! Rules for the built-in tracker's callers: which requests are refused, and how often one may announce.
 //!
-//! A web page can have a browser in the house send any GET to any address (the page cannot read the
-//! answer, but an announce has done its work by then), or it can have its own name lead to us (DNS
-//! rebinding). So what a browser sends is refused, as is a request for a name that a stranger may own.
-//! No answer has a CORS header.
+//! A web page can make a browser at home send a GET to any address. The page cannot read the answer, but an announce
+//! has had its effect by then. A page can also make its own name lead to us (DNS rebinding). So requests of browsers
+//! are refused, and requests for a host name that a stranger may own. No answer has a CORS header.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use everseed_core::time::Instant;
 use httparse::Header;
 
-/// Why a request is refused, if it is. `names` are those by which we are known.
+/// The reason to refuse a request, if there is one. `names` are our own host names.
 pub(super) fn refusal(headers: &[Header<'_>], names: &[&[String]]) -> Option<&'static str> {
     if headers.iter().any(is_browsers) {
         return Some(NO_BROWSERS);
@@ -23,12 +22,12 @@ pub(super) fn refusal(headers: &[Header<'_>], names: &[&[String]]) -> Option<&'s
     stranger.then_some(NOT_OUR_NAME)
 }
 
-/// What counts as one origin: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
+/// The origin of a request: an IPv4 address, or the /64 in which an IPv6 host chooses its address.
 pub(super) fn origin(ip: IpAddr) -> [u8; 8] {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();
-            // Multicast under IPv6, which no peer's address is.
+            // Multicast in IPv6, which is no peer's address.
             [0xff, 0, 0, 0, a, b, c, d]
         }
         IpAddr::V6(ip) => {
@@ -38,8 +37,8 @@ pub(super) fn origin(ip: IpAddr) -> [u8; 8] {
     }
 }
 
-/// Whether a header is one that browsers send and BitTorrent clients do not. The last ones are for an
-/// image in a page that hides where it stands: browsers send them whatever the page wants.
+/// Whether browsers send this header and BitTorrent clients do not. The last ones are for an image in a page that
+/// hides its own address: browsers send them whatever the page wants.
 fn is_browsers(header: &Header<'_>) -> bool {
     let is = |name: &str| header.name.eq_ignore_ascii_case(name);
     let begins = |text: &[u8], with: &[u8]| {
@@ -73,13 +72,13 @@ fn is_ours(host: &str, names: &[&[String]]) -> bool {
     {
         return true;
     }
-    // RFC 6761, 6762, 8375, and what ICANN keeps for private use; nobody can own a name without a dot.
+    // RFC 6761, 6762, 8375, and the name that ICANN reserves for private use. Nobody can own a name without a dot.
     let local = [".localhost", ".local", ".home.arpa", ".internal"];
     let name = name.to_ascii_lowercase();
     !name.is_empty() && (!name.contains('.') || local.iter().any(|end| name.ends_with(end)))
 }
 
-/// How often each origin announces. When there are too many, the one that announced the longest ago is
+/// The announce rate of each origin. If there are too many origins, the one that has been silent longest is
 /// forgotten.
 #[derive(Debug)]
 pub(super) struct Rates {
@@ -89,7 +88,7 @@ pub(super) struct Rates {
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     origin: [u8; 8],
-    /// When all that it may announce at once is free again.
+    /// The time at which its whole budget is free again.
     free_at: Instant,
 }
 
@@ -100,8 +99,7 @@ impl Rates {
         }
     }
 
-    /// Whether another announce of this address is answered: [`AT_ONCE`] are, and then one every
-    /// [`EVERY`].
+    /// Whether another announce of this address is answered: [`AT_ONCE`] are at once, and then one every [`EVERY`].
     pub(super) fn admit(&mut self, now: Instant, from: IpAddr) -> bool {
         let origin = origin(from);
         let known = self.origins.iter().position(|rate| rate.origin == origin);
@@ -118,13 +116,13 @@ impl Rates {
     }
 }
 
-/// Announces of one origin at once: as many as it may have peers here, a few times over.
+/// Announces of one origin that are answered at once: a few times as many as it may have peers here.
 const AT_ONCE: u32 = 256;
 
-/// The time for one more, on the average.
+/// The average time between further announces.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Origins whose rate is known.
+/// The most origins whose rate is remembered.
 const ORIGINS: usize = 256;
 
 const NO_BROWSERS: &str = "This is for BitTorrent clients. Browsers are refused, as any web page could \

@@ -1,23 +1,23 @@
-//! The built-in tracker: makes a torrent work with nothing else installed (BEP 3, 7, 23, 48).
+//! The built-in tracker, with which a torrent works without any other program (BEP 3, 7, 23, 48).
 //!
-//! It knows the torrents that are being seeded here and no others, so nobody can use it for their
-//! own. All memory is taken at the start:
+//! It serves only torrents that are seeded here, so nobody can use it for their own. All memory is allocated at the
+//! start:
 //!
 //! | table | when it is full |
 //! |---|---|
-//! | torrents | one without peers leaves, and comes back when somebody names it; else [`PeerTable::add`] refuses |
-//! | peers of all torrents | the one that has been silent longest leaves |
-//! | peers of one address (or one IPv6 /64) | the one of them that has been silent longest leaves |
+//! | torrents | one without peers is removed, and added again when somebody asks for it; else [`PeerTable::add`] refuses |
+//! | peers of all torrents | the one that has been silent longest is removed |
+//! | peers of one address (or one IPv6 /64) | the one of them that has been silent longest is removed |
 //!
-//! A peer is an address and a port; it is forgotten when it has missed two announces. Its address is
-//! where its request came from, whatever the request says, and it is told to those only who are as near
-//! to it as we are: see `scope`. So is the seeder itself, under the address by which
-//! the asker reached it, and to everybody under its public address if it has one.
+//! A peer is an address and a port; it is forgotten after missing two announces. Its address is the source of its
+//! request, whatever the request says. It is told only to peers that are as near to it as we are: see `scope`. The
+//! same holds for the seeder itself, under the address by which the client reached it; its public address, if it has
+//! one, is told to everybody.
 //!
-//! Which torrents there are is told to nobody. Private ones are not among them (BEP 27), unless they name
-//! this tracker. Torrent files are given out where the owner says so. Browsers are refused: see `callers`.
+//! Nobody is told which torrents there are. Private ones are served only if they name this tracker (BEP 27). Torrent
+//! files are given out only if the owner allows it. Browsers are refused: see `callers`.
 //!
-//! [`PeerTable`] is a function of requests to responses; [`serve`] moves them.
+//! [`PeerTable`] is a function of requests to responses; [`serve`] moves them over a connection.
 
 mod callers;
 mod share;

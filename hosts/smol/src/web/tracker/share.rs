@@ -1,6 +1,6 @@
-//! A torrent file for whoever asks, if its owner says so.
+//! Torrent files for everybody, if the owner allows it.
 //!
-//! Invariant: what is sent is the file that was looked at, and it is neither private nor holds a secret.
+//! Invariant: the file that is sent is the one that was checked, and it is neither private nor holds a secret.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
@@ -12,8 +12,8 @@ use everseed_disk::{Stream, reopen_torrent};
 
 use crate::secrets::has_secret;
 
-/// Opens the file, with its length, unless it is not this torrent (any more) or not for everybody. It
-/// may take as long as the file is long.
+/// Opens the torrent file and returns its length. `None` if it is not this torrent (any more), or not for everybody.
+/// The time grows with the file's length.
 pub(super) fn open(path: &Path, info_hash: InfoHash) -> Option<(File, u64)> {
     let file = reopen_torrent(path).ok()?;
     let len = file.metadata().ok()?.len();

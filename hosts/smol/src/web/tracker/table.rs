@@ -1,4 +1,4 @@
-//! The torrents and peers that the built-in tracker knows, and who is told of whom.
+//! The built-in tracker's table of torrents and peers, and the choice of peers for an answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,22 +12,22 @@ use super::callers::{Rates, origin};
 use crate::net::scope::Scope;
 use crate::url::{Scheme, Url};
 
-/// What the tracker knows.
+/// The tracker's torrents and peers.
 #[derive(Debug)]
 pub struct PeerTable {
     torrents: Vec<Torrent>,
     pub(super) peers: Vec<Peer>,
     max_torrents: usize,
     max_peers: usize,
-    /// The TCP port on which the seeder itself takes peers.
+    /// The TCP port on which the seeder itself accepts peers.
     port: u16,
-    /// Whether some peer may not have been handed to [`PeerTable::call`].
+    /// Whether a peer may not have been given to [`PeerTable::call`] yet.
     uncalled: bool,
-    /// Where the seeder is reached from outside its network.
+    /// The seeder's addresses from outside its network.
     public: Vec<SocketAddr>,
-    /// Names by which requests may call us.
+    /// Host names by which requests may call us.
     pub(super) names: Vec<String>,
-    /// Those that torrents have for us.
+    /// Host names that torrents use for us.
     pub(super) learned: Vec<String>,
     pub(super) rates: Rates,
     rng: Rng,
@@ -40,7 +40,7 @@ pub struct Full;
 #[derive(Clone, Copy, Debug)]
 struct Torrent {
     info_hash: InfoHash,
-    /// How many peers became complete.
+    /// The number of peers that became complete.
     downloaded: u32,
     /// Whether we have all of it ourselves.
     complete: bool,
@@ -52,7 +52,7 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     complete: bool,
     seen: Instant,
-    /// Whether it was handed to [`PeerTable::call`] since.
+    /// Whether it was given to [`PeerTable::call`] since its announce.
     called: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Announce {
     pub(super) event: AnnounceEvent,
 }
 
-/// Compact peers for an answer, by family.
+/// The compact peers of an answer, by family.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Chosen {
     pub(super) v4: Vec<u8>,
@@ -74,8 +74,8 @@ pub(super) struct Chosen {
 }
 
 impl PeerTable {
-    /// A tracker for so many torrents and peers, on behalf of a seeder that takes peers on `port`.
-    /// `seed` decides which peers are named to whom.
+    /// A tracker for this many torrents and peers, for a seeder that accepts peers on `port`. `seed` decides which
+    /// peers are named to whom.
     pub fn new(max_torrents: usize, max_peers: usize, port: u16, seed: u64) -> PeerTable {
         PeerTable {
             torrents: Vec::with_capacity(max_torrents),
@@ -92,14 +92,14 @@ impl PeerTable {
         }
     }
 
-    /// Tells that the seeder is reached at these addresses from outside: the first of each family.
+    /// Sets the seeder's addresses from outside: the first of each family counts.
     pub(crate) fn set_public(&mut self, addrs: &[SocketAddr]) {
         let first = |v4| addrs.iter().find(|addr| addr.is_ipv4() == v4).copied();
         self.public = first(true).into_iter().chain(first(false)).collect();
     }
 
-    /// Takes requests that call us by the host of a torrent's tracker, if that may be this one by its port and
-    /// path. When too many were learned the earliest is forgotten.
+    /// Accepts the host name in a torrent's tracker URL as ours, if port and path could be this tracker's. If there
+    /// are too many names, the earliest is forgotten.
     pub(crate) fn learn(&mut self, tracker: &str) {
         let Ok(url) = Url::parse(tracker) else {
             return;
@@ -116,12 +116,12 @@ impl PeerTable {
         self.learned.push(name.to_owned());
     }
 
-    /// Takes requests that call us by these names too; addresses and local names are always ours.
+    /// Accepts these host names as ours. Addresses and local names are always accepted.
     pub(crate) fn set_names(&mut self, names: Vec<String>) {
         self.names = names;
     }
 
-    /// Answers for a torrent from now on.
+    /// Serves a torrent from now on.
     pub fn add(&mut self, info_hash: InfoHash) -> Result<(), Full> {
         if self.find(info_hash).is_some() {
             return Ok(());
@@ -139,21 +139,20 @@ impl PeerTable {
         Ok(())
     }
 
-    /// Notes whether we have all of a torrent ourselves, as we are taken to until this is called.
+    /// Sets whether we have all of a torrent ourselves. A torrent counts as complete until this is called.
     pub fn set_complete(&mut self, info_hash: InfoHash, complete: bool) {
         if let Some(torrent) = self.find(info_hash) {
             self.torrents[torrent].complete = complete;
         }
     }
 
-    /// Whether some peer waits to be handed to [`call`](Self::call).
+    /// Whether a peer waits to be given to [`call`](Self::call).
     pub(crate) fn has_uncalled(&self) -> bool {
         self.uncalled
     }
 
-    /// Hands out the peers that announced, for us to call them: each once for each time that it did so,
-    /// when it had [`GRACE`] to call us. `call` is told the torrent, the address and whether the peer is
-    /// complete; if it says false, it is asked again later.
+    /// Gives out peers for us to call, once for each of their announces, after they had [`GRACE`] to call us. `call`
+    /// gets the torrent, the address and whether the peer is complete. If it returns false, it is asked again later.
     pub(crate) fn call(
         &mut self,
         now: Instant,
@@ -170,19 +169,19 @@ impl PeerTable {
         }
     }
 
-    /// Answers for a torrent no longer.
+    /// Stops serving a torrent.
     pub fn remove(&mut self, info_hash: InfoHash) {
         self.torrents.retain(|t| t.info_hash != info_hash);
         self.peers.retain(|p| p.info_hash != info_hash);
     }
 
-    /// Peers that are known now, the seeder itself not among them.
+    /// The number of known peers, without the seeder itself.
     pub fn peers(&self) -> usize {
         self.peers.len()
     }
 
-    /// Takes an announce and chooses peers for it. `local` is where the request reached us. `None`
-    /// when the torrent is not ours.
+    /// Takes an announce and chooses peers for the answer. `local` is the address that the request reached. `None` if
+    /// the torrent is not ours.
     pub(super) fn announce(
         &mut self,
         now: Instant,
@@ -207,7 +206,7 @@ impl PeerTable {
         Some((self.numbers(self.torrents[torrent]), chosen))
     }
 
-    /// Numbers about a torrent, the seeder itself included; `None` when it is not ours.
+    /// The numbers of a torrent, the seeder itself included; `None` if it is not ours.
     pub(super) fn scrape(&self, info_hash: InfoHash) -> Option<Scrape> {
         self.find(info_hash)
             .map(|torrent| self.numbers(self.torrents[torrent]))
@@ -242,15 +241,15 @@ impl PeerTable {
             .retain(|p| now.since(p.seen).as_secs() <= 2 * u64::from(INTERVAL_S));
     }
 
-    /// Takes the peer that announces out of the table; answers whether it was complete.
+    /// Removes the announcing peer from the table. Returns whether it was complete, if it was there.
     fn forget(&mut self, announce: &Announce) -> Option<bool> {
         let same = |p: &Peer| p.info_hash == announce.info_hash && p.addr == announce.addr;
         let at = self.peers.iter().position(same)?;
         Some(self.peers.remove(at).complete)
     }
 
-    /// Puts the peer that announces into the table, in the place of another if need be. Who came
-    /// last stands last, so the first is the one that has been silent longest.
+    /// Puts the announcing peer at the end of the table, in place of another if need be. So the first one has been
+    /// silent longest.
     fn keep(&mut self, now: Instant, announce: &Announce) {
         let its = origin(announce.addr.ip());
         let neighbour = |p: &Peer| origin(p.addr.ip()) == its;
@@ -276,11 +275,10 @@ impl PeerTable {
         self.uncalled = true;
     }
 
-    /// Peers for the one that announces: ourselves, at the address that it called if it means the same to it, and at
-    /// the public one; then others of its own address family from a
-    /// random place on, then others of the other family. Seeds have no use for seeds, but who has only
-    /// just started with a magnet link may say that nothing is left because it does not know better:
-    /// aria2 does.
+    /// Peers for the announcing one. First ourselves: at the address that it called, if that means the same to it,
+    /// and at the public one. Then others of its own address family from a random position on, then those of the
+    /// other family. Seeds get no seeds; but a client that has just started with a magnet link may say that nothing
+    /// is left, as aria2 does.
     fn choose(&mut self, announce: &Announce, local: SocketAddr) -> Chosen {
         let own = Family::of(announce.addr.ip());
         let complete = announce.complete && announce.event != AnnounceEvent::Started;
@@ -296,7 +294,7 @@ impl PeerTable {
         let seeding = self
             .find(announce.info_hash)
             .is_none_or(|t| self.torrents[t].complete);
-        // A router that leads callers to us may have changed where the call was to.
+        // A router that forwards callers to us may have changed the destination address.
         let local = SocketAddr::new(local.ip().to_canonical(), self.port);
         let near =
             Some(local).filter(|addr| asker.may_name(addr.ip()) && !self.public.contains(addr));
@@ -317,23 +315,23 @@ impl PeerTable {
     }
 }
 
-/// Who announces is told of us and calls us, as a rule: only who has not done so within this time is called.
+/// A peer that announces is told of us and usually calls us. It is called only if it has not done so within this
+/// time.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Seconds between announces that peers are asked for. Short, because a small swarm wants to know of
-/// newcomers soon and costs little.
+/// Seconds between announces that clients are asked for. Short, because a small swarm wants to know newcomers soon.
 pub(super) const INTERVAL_S: u32 = 120;
 
-/// Seconds below which peers are asked not to announce.
+/// The shortest interval in seconds that clients are asked to keep.
 pub(super) const MIN_INTERVAL_S: u32 = 30;
 
-/// Names that are learned from torrents.
+/// The most host names that are learned from torrents.
 pub(super) const LEARNED: usize = 64;
 
-/// Peers of one origin.
+/// The most peers of one origin.
 pub(super) const MAX_PER_ORIGIN: usize = 64;
 
-/// Peers told in one answer, and when the asker does not say.
+/// The most peers in one answer, and the number if the client names none.
 pub(super) const MAX_PEERS_TOLD: usize = 200;
 pub(super) const DEFAULT_PEERS_TOLD: usize = 50;
 

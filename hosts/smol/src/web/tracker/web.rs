@@ -1,4 +1,4 @@
-//! The tracker's HTTP: a request's head to a response, one for each connection.
+//! The tracker's HTTP: from a request's head to a response, one for each connection.
 
 use std::cell::RefCell;
 use std::io::{self, Read as _};
@@ -24,10 +24,10 @@ use crate::net::scope::Scope;
 use crate::net::socket::UNSERVED_WRITTEN;
 
 impl PeerTable {
-    /// Answers a request, of which `head` is everything up to the empty line, from a peer at
-    /// `from`, which reached us at `local`. `out` holds the response afterwards. If a torrent file is
-    /// asked for, its info-hash is the answer and `out` is empty: the file is the caller's to send.
-    /// `ours` tells of torrents that are seeded here though the table does not hold them.
+    /// Answers a request from a peer at `from`, which reached us at `local`; `head` is everything up to the empty
+    /// line. The response is put into `out`. If a torrent file is requested, its info-hash is returned, `out` is
+    /// empty, and the caller sends the file. `ours` tells whether a torrent is seeded here that the table does not
+    /// hold.
     pub fn respond(
         &mut self,
         now: Instant,
@@ -50,7 +50,7 @@ impl PeerTable {
             return None;
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        // People may follow a link to a torrent file, and nothing follows from their asking for it.
+        // People may follow a link to a torrent file; a request for one has no effects.
         if let Some(info_hash) = torrent_file(path) {
             return Some(info_hash);
         }
@@ -73,7 +73,7 @@ impl PeerTable {
         None
     }
 
-    /// Reads an announce, unless this address may not make it now.
+    /// Parses an announce, unless this address may not announce now.
     fn heard(
         &mut self,
         now: Instant,
@@ -81,7 +81,7 @@ impl PeerTable {
         local: SocketAddr,
         query: &str,
     ) -> Result<Announce, &'static str> {
-        // Others are told of it, and we call it: so it has to be where they and we can mean the same by it.
+        // Others are told this address and we call it, so they and we must mean the same by it.
         let (theirs, ours) = (Scope::of(from), Scope::of(local.ip()));
         if theirs == Scope::Nowhere || theirs <= Scope::Link && theirs != ours {
             return Err("peers at such an address cannot be reached from here");
@@ -92,7 +92,7 @@ impl PeerTable {
         parse(from, query)
     }
 
-    /// Takes in a torrent of ours that the table does not hold.
+    /// Adds a torrent of ours that the table does not hold.
     fn admit(&mut self, info_hash: InfoHash, ours: &dyn Fn(InfoHash) -> bool) {
         if self.find(info_hash).is_none() && ours(info_hash) && self.add(info_hash).is_err() {
             log::warn!("the built-in tracker has no room for {info_hash} now");
@@ -114,8 +114,7 @@ impl PeerTable {
         }
     }
 
-    /// Numbers about the torrents that are asked for by name, as far as there is room. Which ones there are is
-    /// told to nobody.
+    /// The numbers of the requested torrents, as far as there is room. Nobody is told which torrents there are.
     fn respond_scrape(&mut self, query: &str, out: &mut Vec<u8>) {
         let asked = fields(query).filter(|(key, _)| *key == "info_hash");
         let mut info_hashes: Vec<_> = asked.filter_map(|(_, value)| hash(value)).collect();
@@ -133,12 +132,12 @@ impl PeerTable {
     }
 }
 
-/// Takes one request from a connection, answers it, and closes. `now` is the time, `ours` tells of
-/// torrents that the table does not hold, and `shared` where the torrent file of an info-hash is, if it
-/// may be given out. How many connections there are at a time is bounded by the caller.
+/// Takes one request from a connection, answers it, and closes. `now` is the time. `ours` tells whether a torrent is
+/// seeded here that the table does not hold, and `shared` returns the path of a torrent file that may be given out.
+/// The caller limits the number of connections.
 ///
 /// # Errors
-/// When the connection breaks or the peer is slow.
+/// If the connection breaks or the peer is slow.
 pub async fn serve(
     mut stream: Async<TcpStream>,
     table: &RefCell<PeerTable>,
@@ -167,7 +166,7 @@ pub async fn serve(
         stream.get_ref().shutdown(Shutdown::Write)
     };
     within(ANSWER_TIMEOUT, answer).await?;
-    // Closing a socket that holds unread bytes would tear the answer out of the peer's hands.
+    // Closing a socket that holds unread bytes would destroy the answer on its way.
     let mut rest = [0; 512];
     let drain = async {
         for _ in 0..MAX_DRAIN {
@@ -189,7 +188,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     work.or(slow).await
 }
 
-/// Reads up to the empty line; what is longer than a head may be is cut, and no request then.
+/// Reads up to the empty line. A head that is too long is cut, and is then no request.
 async fn read_head(stream: &mut Async<TcpStream>) -> io::Result<Vec<u8>> {
     let mut head = vec![0; USUAL_HEAD];
     let mut len = 0;
@@ -210,9 +209,9 @@ async fn read_head(stream: &mut Async<TcpStream>) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Sends a torrent file in pieces, so that a big one is never in memory; false if there is none.
+/// Sends a torrent file in parts, so that a long one is never in memory; false if there is none.
 ///
-/// What waits for the disk does so on a thread of smol's, one at a time, however many clients there are.
+/// Reads happen on a thread of smol's, one at a time, however many clients there are.
 async fn send_file(
     stream: &mut Async<TcpStream>,
     path: PathBuf,
@@ -252,7 +251,7 @@ async fn send_file(
     Ok(true)
 }
 
-/// Writes so little at a time that the kernel holds no more for a client than for a peer that is not served.
+/// Writes in parts so small that the kernel holds no more for a client than for an unserved peer.
 async fn write(stream: &mut Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     for part in bytes.chunks(UNSERVED_WRITTEN) {
         stream.write_all(part).await?;
@@ -260,7 +259,7 @@ async fn write(stream: &mut Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads an announce's query; the error is the reason that the peer is told.
+/// Parses the query of an announce; the error is the reason that the client is told.
 fn parse(from: IpAddr, query: &str) -> Result<Announce, &'static str> {
     let mut info_hash = None;
     let mut port = 0;
@@ -276,7 +275,7 @@ fn parse(from: IpAddr, query: &str) -> Result<Announce, &'static str> {
             "info_hash" => info_hash = hash(value),
             "port" => port = value.parse().unwrap_or(0),
             "left" => announce.complete = value == "0",
-            // Some send -1 for "as many as you like".
+            // Some clients send -1 for "as many as you like".
             "numwant" => announce.num_want = value.parse().unwrap_or(DEFAULT_PEERS_TOLD),
             "event" => {
                 announce.event = match value {
@@ -358,10 +357,10 @@ const NOT_FOUND: &str = "There is nothing here of that name.\n";
 
 const UNKNOWN: &str = "this tracker does not know the torrent";
 
-/// Room for any answer to an announce.
+/// The longest answer to an announce.
 const MAX_BODY: usize = ANNOUNCED_BASE + MAX_PEERS_TOLD * 18;
 
-/// Bytes of a request's head that are usual, and the most; and its lines.
+/// The usual and the longest head of a request in bytes, and the most lines of it.
 const USUAL_HEAD: usize = 1024;
 const MAX_HEAD: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -372,7 +371,7 @@ const FILE_CHUNK: usize = 4 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long, and for how many reads, the peer's own end is waited for.
+/// The time, and the number of reads, for which we wait until the client closes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DRAIN: usize = 64;
 
