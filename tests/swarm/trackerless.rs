@@ -477,10 +477,12 @@ fn call_by_pex(from: SocketAddr, to: SocketAddr, hash: InfoHash) -> TcpStream {
     let mut greeting = handshake(hash, false);
     // It has the extension protocol (BEP 10).
     greeting[25] |= 0x10;
-    let extended = format!("\0d1:md6:ut_pexi1ee1:pi{}ee", listen.port());
-    greeting.extend(message(20, extended.as_bytes()));
-    greeting.extend(message(INTERESTED, &[]));
     stream.write_all(&greeting).unwrap();
+    // aria2 hangs up if more comes before it has answered.
+    stream.read_exact(&mut [0; 68]).unwrap();
+    let extended = format!("\0d1:md6:ut_pexi1ee1:pi{}ee", listen.port());
+    let said = [message(20, extended.as_bytes()), message(INTERESTED, &[])].concat();
+    stream.write_all(&said).unwrap();
     let mut reader = stream.try_clone().unwrap();
     thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
     stream
