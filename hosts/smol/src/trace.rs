@@ -26,6 +26,8 @@ use everseed_node::{
 pub(crate) struct Traced {
     node: Node<'static>,
     tape: Option<Tape>,
+    /// When it was told something last: time does not go back.
+    told_at: Instant,
 }
 
 impl Deref for Traced {
@@ -51,7 +53,11 @@ impl Traced {
             Some(path) => Some(Tape::new(path, &head)?),
         };
         let node = Node::new(memory, identity, limits, seed);
-        Ok(Traced { node, tape })
+        Ok(Traced {
+            node,
+            tape,
+            told_at: Instant::ZERO,
+        })
     }
 
     /// Gives the node an input, and records it.
@@ -201,6 +207,7 @@ impl Traced {
     }
 
     pub(crate) fn recv_space(&mut self, now: Instant, id: ConnId) -> Option<&mut [u8]> {
+        self.passes(now);
         if let Some(tape) = &mut self.tape {
             let room = self.node.recv_space(id).map_or(0, |space| space.len());
             tape.write(now, Input::RecvSpace(id), Output::Len(len(room)));
@@ -209,6 +216,7 @@ impl Traced {
     }
 
     pub(crate) fn received(&mut self, now: Instant, id: ConnId, len: usize) {
+        self.passes(now);
         if let Some(tape) = &mut self.tape {
             // The same call returns the same space, now with the bytes that were read into it.
             let space = self.node.recv_space(id).unwrap_or_default();
@@ -282,9 +290,16 @@ impl Traced {
         input: impl FnOnce() -> Input<'a>,
         output: impl FnOnce() -> Output,
     ) {
+        self.passes(now);
         if let Some(tape) = &mut self.tape {
             tape.write(now, input(), output());
         }
+    }
+
+    /// It is told something at this time.
+    fn passes(&mut self, now: Instant) {
+        debug_assert!(self.told_at <= now, "{:?}, then {now:?}", self.told_at);
+        self.told_at = now;
     }
 }
 

@@ -7,6 +7,8 @@ mod handle;
 mod node;
 mod reactor;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::handle::Engine;
 pub(crate) use self::reactor::{Announce, TurnReport};

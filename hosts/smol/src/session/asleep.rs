@@ -33,7 +33,7 @@ impl Library {
     /// needs no catalogue.
     pub(super) fn load_catalogue(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let mut catalogue = torrents.catalogue.borrow_mut();
-        let (mut left_out, mut tiers_left_out, now) = (0_usize, 0_usize, engine.now());
+        let (mut left_out, mut tiers_left_out) = (0_usize, 0_usize);
         let public = engine.publicity;
         let node = std::cell::RefCell::new(&mut engine.node);
         let take = |sleeper: &DormantTorrent| {
@@ -46,28 +46,27 @@ impl Library {
             if let Some(id) = node.find(sleeper.info_hash()) {
                 return Ok(Some(id));
             }
-            let Ok(id) = node.know(now, sleeper.info_hash()) else {
-                left_out += 1;
-                return Ok(None);
-            };
             let publicity = match sleeper.is_public() {
                 true => public,
                 false => Publicity::PRIVATE,
             };
-            node.publish(now, id, publicity);
+            let Ok(id) = node.know(sleeper.info_hash(), publicity) else {
+                left_out += 1;
+                return Ok(None);
+            };
             for (tier, trackers) in (0..=u8::MAX).zip(sleeper.tiers_or(&torrents.named_trackers)) {
                 trackers
                     .iter()
                     .for_each(|url| torrents.tracker.borrow_mut().learn(url));
                 let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
-                tiers_left_out += usize::from(node.announce(now, id, tier, trackers).is_err());
+                tiers_left_out += usize::from(node.announce(id, tier, trackers).is_err());
             }
             Ok(Some(id))
         };
         let drop = |info_hash| {
             let node = &mut *node.borrow_mut();
             let id = node.find(info_hash)?;
-            node.remove(now, id);
+            node.remove(id);
             Some(id)
         };
         let path = torrents.state.catalogue_file();
@@ -94,7 +93,7 @@ impl Library {
             .filter_map(|sleeper| engine.node.find(sleeper.info_hash()))
             .collect();
         for id in ids {
-            engine.node.remove(now, id);
+            engine.remove(id);
         }
         if let Err(error) = catalogue.clear() {
             log::warn!("{}: {error}", path.display());
@@ -337,8 +336,7 @@ impl Library {
             }
             let shown = path.as_os_str().as_encoded_bytes();
             torrents.notices.tell(Notice::Stopped(shown));
-            let now = engine.now();
-            engine.node.remove(now, id);
+            engine.remove(id);
             torrents.state.parted_with(info_hash);
             torrents.catalogue.borrow_mut().remove(id);
             torrents.tracker.borrow_mut().remove(sleeper.info_hash());

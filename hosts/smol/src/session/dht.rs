@@ -131,8 +131,7 @@ impl Neighbours {
 }
 
 fn tell(engine: &mut Engine, addr: SocketAddr) {
-    let now = engine.now();
-    engine.node.input(now, Input::DhtNode(addr));
+    engine.node.input(Input::DhtNode(addr));
 }
 
 fn file(state: &StateFolder) -> PathBuf {

@@ -441,8 +441,7 @@ impl Library {
                         .iter()
                         .any(|torrent| torrent.is_known_as(id))
                 {
-                    let now = engine.now();
-                    engine.node.remove(now, id);
+                    engine.remove(id);
                 }
                 wait(managed, trouble, &torrents.notices);
                 None

@@ -30,8 +30,7 @@ impl Library {
         let addr = SocketAddr::new(listening.local().ip(), torrents.reach.port());
         let own_tracker = torrents.reach.tracker(addr);
         log::warn!("the network is there with another address; all trackers are told");
-        let now = engine.now();
-        engine.node.announce_anew(now);
+        engine.node.announce_anew();
         say_ours(engine, &torrents.reach);
         if torrents.reach.own_tracker == own_tracker {
             return;

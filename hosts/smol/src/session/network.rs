@@ -63,10 +63,9 @@ impl Network {
 
 /// Has peers preferred by the addresses at which the world may see us, as far as we know (BEP 40).
 pub(super) fn say_ours(engine: &mut Engine, reach: &Reach) {
-    let at = engine.now();
     for ip in now(&engine.way_out).into_iter().flatten() {
         let port = reach.told_port(Family::of(ip));
-        engine.node.reached_at(at, SocketAddr::new(ip, port));
+        engine.node.reached_at(SocketAddr::new(ip, port));
     }
 }
 

@@ -129,8 +129,7 @@ impl PortMap {
         };
         let called = caller.is_some_and(|ip| !ours(ip));
         if called && !self.called {
-            let now = engine.now();
-            engine.node.input(now, Input::DhtReachable);
+            engine.node.input(Input::DhtReachable);
         }
         self.called |= called;
         if !self.wanted {
@@ -168,7 +167,7 @@ impl PortMap {
         before: Option<Standing>,
     ) {
         let family = &self.families[at];
-        let (now, mapped) = (engine.now(), family.mapped());
+        let mapped = family.mapped();
         if let (Some(standing), Some(router)) = (family.said, &family.router) {
             let text = describe(standing, router.gateway.ip, router.port);
             match mapped {
@@ -185,7 +184,7 @@ impl PortMap {
         };
         torrents.reach.mapped = self.families.each_ref().map(Beyond::mapped);
         match mapped {
-            Some(outside) => engine.node.reached_at(now, outside),
+            Some(outside) => engine.node.reached_at(outside),
             None if before.is_some() => say_ours(engine, &torrents.reach),
             None => {}
         }
@@ -193,7 +192,7 @@ impl PortMap {
         let port = |addr: Option<SocketAddr>| addr.map_or(own, |addr| addr.port());
         let moved = before.zip(mapped).is_some_and(|(a, b)| a.ip() != b.ip());
         if moved || port(before) != port(mapped) {
-            engine.node.announce_anew(now);
+            engine.node.announce_anew();
         }
         // Strangers who ask the built-in tracker hear of it.
         let public: Vec<SocketAddr> = (self.families.iter())

@@ -112,7 +112,7 @@ impl Library {
             download_bps: self.rates.1,
             ..limits(&self.config.seed, &self.room)
         };
-        engine.node.set_limits(engine.now(), limits);
+        engine.node.set_limits(limits);
     }
 }
 

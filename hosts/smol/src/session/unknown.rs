@@ -102,10 +102,8 @@ impl Unknowns {
         if magnet.also_version_2 {
             log::info!("{name}: it has a hash of version 2 too, which is not used");
         }
-        let now = engine.now();
-        engine.publish(id, false);
         for (tier, _) in (0..=u8::MAX).zip(&trackers) {
-            if engine.node.announce(now, id, tier, 1).is_err() {
+            if engine.node.announce(id, tier, 1).is_err() {
                 log::warn!("{name}: no room to announce to all of its trackers");
                 break;
             }
@@ -198,9 +196,8 @@ impl Unknowns {
             };
             let unknown = self.all.remove(at);
             engine.fetch_no_longer(unknown.id);
-            let now = engine.now();
             // They are told anew of what it turns out to be.
-            engine.node.forget_trackers(now, unknown.id);
+            engine.node.forget_trackers(unknown.id);
             log::info!("{}: its metadata is here", unknown.name);
             // Without it a start fetches it again.
             let _ = self
@@ -224,9 +221,7 @@ impl Unknowns {
         self.all.retain(|unknown| {
             let stays = wanted(&unknown.given);
             if !stays {
-                let now = engine.now();
-                engine.fetch_no_longer(unknown.id);
-                engine.node.remove(now, unknown.id);
+                engine.remove(unknown.id);
             }
             stays
         });

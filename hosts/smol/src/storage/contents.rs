@@ -30,7 +30,7 @@ impl Contents {
 
     pub(crate) fn remove(&mut self, id: TorrentId) -> Option<Arc<Content>> {
         let at = self.find(id).ok()?;
-        Some(self.all.remove(at).1)
+        (self.all[at].0 == id).then(|| self.all.remove(at).1)
     }
 
     fn find(&self, id: TorrentId) -> Result<usize, usize> {

@@ -54,8 +54,8 @@ pub(crate) struct Engine {
     /// Reports of the reactor that the session has to look at.
     pub(crate) report: TurnReport,
     files: Arc<FileCache>,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Option<JoinHandle<()>>,
     clock: Clock,
     /// Waits for the session's alarm and for signals.
     waiter: Waiter,
@@ -159,7 +159,8 @@ impl Engine {
 
     /// Tells the node an event; its actions are carried out in the reactor's next turn.
     pub(crate) fn tell(&mut self, event: Event<'_>) {
-        self.shared.change(|reactor| reactor.tell(event));
+        self.shared
+            .change(|reactor| reactor.tell(reactor.clock.now(), event));
     }
 
     /// Accepts peers at this listener from now on. Returns the listener's number.
@@ -212,7 +213,7 @@ impl Engine {
             match node.parse::<SocketAddr>() {
                 Ok(addr) if Scope::of(addr.ip()) == Scope::Nowhere => {}
                 Ok(addr) => {
-                    self.node.input(self.clock.now(), Input::DhtNode(addr));
+                    self.node.input(Input::DhtNode(addr));
                 }
                 Err(_)
                     if self.named_nodes.len() < NAMED_NODES
@@ -237,16 +238,9 @@ impl Engine {
             .change(|reactor| reactor.announce_by_udp(job, addrs, url_data, seed))
     }
 
-    /// Says whether a torrent is private, which decides how its peers may be found (BEP 27).
-    pub(crate) fn publish(&mut self, torrent: TorrentId, private: bool) {
-        let publicity = match private {
-            true => Publicity::PRIVATE,
-            false => self.publicity,
-        };
-        self.node.publish(self.now(), torrent, publicity);
-    }
-
-    /// Adds a torrent whose bytes are in `content`. It is new to the node, or sleeps under the id `known`.
+    /// Adds a torrent whose bytes are in `content`. It is new to the node, or sleeps under the id `known`. Whether it is
+    /// private decides how its peers may be found, and a private torrent's metadata is given to nobody (BEP 27). All of
+    /// this is one change, because peers may wait for the torrent and are answered at once.
     pub(crate) fn add(
         &mut self,
         known: Option<TorrentId>,
@@ -254,15 +248,23 @@ impl Engine {
         have: Have<'_>,
         uploaded: u64,
     ) -> Result<TorrentId, AddError> {
-        let now = self.now();
-        let (hash, geometry) = (content.metainfo().info_hash, content.geometry());
+        let (metainfo, geometry) = (content.metainfo(), content.geometry());
+        let (hash, info) = (metainfo.info_hash, metainfo.info_range());
+        let (publicity, offered) = match metainfo.private {
+            true => (Publicity::PRIVATE, None),
+            false => (self.publicity, u32::try_from(info.end - info.start).ok()),
+        };
         let content = Arc::clone(content);
         let (id, before) = self.shared.change(|reactor| {
-            let node = &mut reactor.node;
+            let (node, now) = (&mut reactor.node, reactor.clock.now());
             let id = match known {
                 Some(id) => node.wake(now, id, geometry, have, uploaded).map(|()| id),
                 None => node.add(now, hash, geometry, have, uploaded),
             }?;
+            node.publish(now, id, publicity);
+            if let Some(len) = offered {
+                node.offer_metadata(now, id, len);
+            }
             Ok((id, reactor.attach(id, content)))
         })?;
         drop(before);
@@ -275,23 +277,24 @@ impl Engine {
         drop(before);
     }
 
-    /// Detaches a torrent's content from the node.
-    pub(crate) fn detach(&mut self, torrent: TorrentId) {
-        let before = self.shared.change(|reactor| reactor.detach(torrent));
+    /// Removes a torrent for good, whether it is served, sleeps, or its metadata is fetched.
+    pub(crate) fn remove(&mut self, torrent: TorrentId) {
+        let before = self.shared.change(|reactor| reactor.remove(torrent));
         drop(before);
     }
 
-    /// Fetches the metadata of a torrent into `spool`.
+    /// Fetches the metadata of a torrent into `spool`. The torrent counts as public until its metadata is known.
     pub(crate) fn fetch(
         &mut self,
         info_hash: InfoHash,
         spool: Spool,
     ) -> Result<TorrentId, AddError> {
-        let now = self.now();
-        let spool = Arc::new(spool);
+        let (spool, publicity) = (Arc::new(spool), self.publicity);
         let theirs = Arc::clone(&spool);
         self.shared.change(|reactor| {
+            let now = reactor.clock.now();
             let id = reactor.node.add_unknown(now, info_hash)?;
+            reactor.node.publish(now, id, publicity);
             reactor.spools.push((id, theirs));
             Ok(id)
         })

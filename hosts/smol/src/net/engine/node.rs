@@ -1,6 +1,7 @@
 //! The engine's node as the session calls it: each call happens between two turns of the reactor.
 //!
-//! Each answer is of that moment. So questions whose answers must fit together are one call.
+//! Each answer is of that moment. So questions whose answers must fit together are one call. Each change happens at the
+//! time of that moment, too: a time that the caller read earlier would make time go back in the node.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,64 +45,61 @@ impl SharedNode {
         SharedNode(shared)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Traced) -> T) -> T {
-        self.0.change(|reactor| change(&mut reactor.node))
+    fn change<T>(&self, change: impl FnOnce(&mut Traced, Instant) -> T) -> T {
+        self.0.change(|reactor| {
+            let now = reactor.clock.now();
+            change(&mut reactor.node, now)
+        })
     }
 
-    pub(crate) fn input(&self, now: Instant, input: Input<'_>) -> Output {
-        self.change(|node| node.input(now, input))
+    pub(crate) fn input(&self, input: Input<'_>) -> Output {
+        self.change(|node, now| node.input(now, input))
     }
 
-    pub(crate) fn know(&self, now: Instant, info_hash: InfoHash) -> Result<TorrentId, AddError> {
-        self.change(|node| node.know(now, info_hash))
+    /// Takes in a torrent that is asleep, whose peers may be found by this.
+    pub(crate) fn know(
+        &self,
+        info_hash: InfoHash,
+        publicity: Publicity,
+    ) -> Result<TorrentId, AddError> {
+        self.change(|node, now| {
+            let id = node.know(now, info_hash)?;
+            node.publish(now, id, publicity);
+            Ok(id)
+        })
     }
 
     pub(crate) fn download(
         &self,
-        now: Instant,
         id: TorrentId,
         wanted: Wanted<'_>,
         order: Order,
     ) -> Result<(), AddError> {
-        self.change(|node| node.download(now, id, wanted, order))
+        self.change(|node, now| node.download(now, id, wanted, order))
     }
 
-    pub(crate) fn announce(
-        &self,
-        now: Instant,
-        id: TorrentId,
-        tier: u8,
-        trackers: u8,
-    ) -> Result<(), Full> {
-        self.change(|node| node.announce(now, id, tier, trackers))
+    pub(crate) fn announce(&self, id: TorrentId, tier: u8, trackers: u8) -> Result<(), Full> {
+        self.change(|node, now| node.announce(now, id, tier, trackers))
     }
 
-    pub(crate) fn announce_anew(&self, now: Instant) {
-        self.change(|node| node.announce_anew(now));
+    pub(crate) fn announce_anew(&self) {
+        self.change(|node, now| node.announce_anew(now));
     }
 
-    pub(crate) fn set_limits(&self, now: Instant, limits: Limits) {
-        self.change(|node| node.set_limits(now, limits));
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.change(|node, now| node.set_limits(now, limits));
     }
 
-    pub(crate) fn offer_metadata(&self, now: Instant, id: TorrentId, len: u32) {
-        self.change(|node| node.offer_metadata(now, id, len));
+    pub(crate) fn forget_trackers(&self, id: TorrentId) {
+        self.change(|node, now| node.forget_trackers(now, id));
     }
 
-    pub(crate) fn forget_trackers(&self, now: Instant, id: TorrentId) {
-        self.change(|node| node.forget_trackers(now, id));
+    pub(crate) fn reached_at(&self, addr: SocketAddr) {
+        self.change(|node, now| node.reached_at(now, addr));
     }
 
-    pub(crate) fn publish(&self, now: Instant, id: TorrentId, publicity: Publicity) {
-        self.change(|node| node.publish(now, id, publicity));
-    }
-
-    pub(crate) fn reached_at(&self, now: Instant, addr: SocketAddr) {
-        self.change(|node| node.reached_at(now, addr));
-    }
-
-    pub(crate) fn remove(&self, now: Instant, id: TorrentId) {
-        self.change(|node| node.remove(now, id));
+    pub(crate) fn remove(&self, id: TorrentId) {
+        self.change(|node, now| node.remove(now, id));
     }
 }
 

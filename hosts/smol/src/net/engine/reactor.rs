@@ -226,17 +226,22 @@ impl Reactor {
         self.contents.remove(torrent)
     }
 
-    /// Detaches a torrent's content, and returns it.
-    pub(super) fn detach(&mut self, torrent: TorrentId) -> Option<Arc<Content>> {
-        self.contents.remove(torrent)
+    /// Removes a torrent, and returns its content and the spool of its metadata.
+    pub(super) fn remove(
+        &mut self,
+        torrent: TorrentId,
+    ) -> (Option<Arc<Content>>, Option<Arc<Spool>>) {
+        self.node.remove(self.clock.now(), torrent);
+        self.busy = true;
+        (self.contents.remove(torrent), self.fetch_no_longer(torrent))
     }
 
     /// Tells the node an event; its actions are carried out in the next turn.
-    pub(super) fn tell(&mut self, event: Event<'_>) {
+    pub(super) fn tell(&mut self, now: Instant, event: Event<'_>) {
         if let Event::Restored(torrent, _) | Event::Changed(torrent, _) = event {
             self.worker.forget_pieces(torrent);
         }
-        self.node.event(self.clock.now(), event);
+        self.node.event(now, event);
         self.busy = true;
     }
 
@@ -428,7 +433,7 @@ impl Reactor {
                     }
                     if fault.extent == Extent::Change {
                         // The pieces are verified again, which opens the files anew.
-                        self.changed(torrent);
+                        self.changed(now, torrent);
                     }
                     self.unread(now, torrent, fault);
                     // The other bytes that it waits for may be readable.
@@ -498,11 +503,11 @@ impl Reactor {
 
     /// A torrent's files were written to after they were opened: nothing of them is sent before they are verified
     /// again.
-    fn changed(&mut self, torrent: TorrentId) {
+    fn changed(&mut self, now: Instant, torrent: TorrentId) {
         if let Some(content) = self.content(torrent) {
             content.forget_files(&self.files);
             self.worker.close_forgotten();
-            self.tell(Event::Changed(torrent, Have::Unverified));
+            self.tell(now, Event::Changed(torrent, Have::Unverified));
         }
     }
 

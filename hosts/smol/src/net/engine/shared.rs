@@ -51,12 +51,10 @@ impl Shared {
     pub(super) fn serve(&self, mut waiter: Waiter) {
         let _end = EndsAll;
         let (mut patience, mut told) = (Some(Duration::ZERO), Moment::now());
-        loop {
-            let ready = waiter.wait(patience);
-            if self.ends.load(Ordering::Acquire) {
-                return;
-            }
-            let ready = match ready {
+        // Looked at between a turn, which silences the alarm, and the next wait: the ring that told of the end was either
+        // silenced by that turn, and the end is seen here, or it ends the wait.
+        while !self.ends.load(Ordering::Acquire) {
+            let ready = match waiter.wait(patience) {
                 Ok(ready) => ready,
                 Err(error) => {
                     let failed = self.failed.lock();

@@ -114,8 +114,7 @@ impl ManagedTorrent {
         };
         (download.narrowed, download.partly) = (false, false);
         self.faults.unwritable.clear();
-        let now = engine.now();
-        let again = engine.node.download(now, id, wanted, download.order);
+        let again = engine.node.download(id, wanted, download.order);
         if let Err(error) = again {
             log::error!("{}: {error}", self.name());
         }

@@ -200,8 +200,7 @@ impl ManagedTorrent {
             None => Wanted::All,
             Some(bits) => Wanted::Some(bits),
         };
-        let now = engine.now();
-        if let Err(error) = engine.node.download(now, id, wanted, download.order) {
+        if let Err(error) = engine.node.download(id, wanted, download.order) {
             log::error!("{}: {error}", self.name());
             return;
         }

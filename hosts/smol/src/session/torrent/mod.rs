@@ -179,8 +179,7 @@ impl ManagedTorrent {
             return false;
         }
         if let Some(id) = self.id() {
-            let now = engine.now();
-            engine.node.forget_trackers(now, id);
+            engine.node.forget_trackers(id);
             self.announce(engine, id);
         }
         true
@@ -252,9 +251,7 @@ impl ManagedTorrent {
         }
         self.stage.give_up();
         if let Some(id) = self.id() {
-            let now = engine.now();
-            engine.node.remove(now, id);
-            engine.detach(id);
+            engine.remove(id);
         }
         engine.forget_files(&self.content);
     }
@@ -416,21 +413,9 @@ impl ManagedTorrent {
 
     /// Hands the torrent to the node.
     fn join(&mut self, engine: &mut Engine, state: &StateFolder, have: Have<'_>) {
-        let now = engine.now();
         match engine.add(self.dormant_as, &self.content, have, self.before) {
             Ok(id) => {
-                engine.publish(id, self.content.metainfo().private);
                 self.serve(id);
-                let (metainfo, info) = (
-                    self.content.metainfo(),
-                    self.content.metainfo().info_range(),
-                );
-                // Who has no torrent file of a private torrent does not get one here (BEP 27).
-                if let Ok(len) = u32::try_from(info.end - info.start)
-                    && !metainfo.private
-                {
-                    engine.node.offer_metadata(now, id, len);
-                }
                 if self.dormant_as.is_some() {
                     return log::info!("{}: awake", self.name());
                 }
@@ -449,10 +434,9 @@ impl ManagedTorrent {
     }
 
     fn announce(&self, engine: &mut Engine, id: TorrentId) {
-        let now = engine.now();
         let tiers = (0..=u8::MAX).zip(&*self.tiers);
         let refused = |&(tier, &trackers): &(u8, &u8)| {
-            let told = engine.node.announce(now, id, tier, trackers);
+            let told = engine.node.announce(id, tier, trackers);
             told.is_err()
         };
         let left_out = tiers.filter(refused).count();
@@ -519,8 +503,7 @@ impl ManagedTorrent {
                     // As one that is new, so that trackers are asked at once for the peers that left.
                     let stats = engine.node.torrent(id);
                     self.before = stats.map_or(self.before, |stats| stats.uploaded);
-                    let now = engine.now();
-                    engine.node.remove(now, id);
+                    engine.remove(id);
                     return self.join(engine, state, found);
                 }
                 self.join(engine, state, found);

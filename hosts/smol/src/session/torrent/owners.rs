@@ -49,9 +49,7 @@ impl ManagedTorrent {
                     let full = error.is_no_space();
                     download.refused = Some(if full { DISK_FULL } else { 1 });
                 }
-                let now = engine.now();
-                engine.node.remove(now, id);
-                engine.detach(id);
+                engine.remove(id);
                 self.wait_for_files(&error, news);
                 false
             }
