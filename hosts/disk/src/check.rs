@@ -124,9 +124,16 @@ pub struct Check {
     done: u64,
     failed: u32,
     zeros: Zeros,
-    open: Option<(FileCache, File)>,
+    open: Option<OpenFiles>,
     /// The fingerprint of the files when the check began.
     fingerprint: Option<u64>,
+}
+
+/// The files that a check has open.
+#[derive(Debug)]
+pub struct OpenFiles {
+    files: FileCache,
+    torrent: File,
 }
 
 impl Check {
@@ -183,9 +190,9 @@ impl Check {
         content.geometry().total().saturating_sub(self.done)
     }
 
-    /// Closes the check's files.
-    pub fn pause(&mut self) {
-        self.open = None;
+    /// Gives away the check's open files. Dropping them closes them, which may wait for the disk.
+    pub fn pause(&mut self) -> Option<OpenFiles> {
+        self.open.take()
     }
 
     /// Searches elsewhere for files without any good piece, see [`find::search`]. Returns one bit for each piece in
@@ -233,12 +240,12 @@ impl Check {
         let Some(piece) = geometry.piece(self.next) else {
             return Ok(None);
         };
-        let (files, torrent) = match &mut self.open {
+        let OpenFiles { files, torrent } = match &mut self.open {
             Some(open) => open,
-            none => none.insert((
-                FileCache::sequential(2, content.is_growing()),
-                content.open_torrent()?,
-            )),
+            none => none.insert(OpenFiles {
+                files: FileCache::sequential(2, content.is_growing()),
+                torrent: content.open_torrent()?,
+            }),
         };
         let (start, size) = (geometry.piece_offset(piece), geometry.piece_size(piece));
         let hash = content.piece_hash(torrent, piece)?;

@@ -375,7 +375,9 @@ impl Content {
     pub fn write_own(&self, path: &Path, good: Vec<u8>) -> io::Result<()> {
         let (hash, files) = (self.metainfo.info_hash, self.index.count());
         let ours = Ours::open(path, hash, &self.folder(), files, good)?;
-        *self.lock_ours() = Some(Arc::new(ours));
+        // Closed when others can look again.
+        let before = self.lock_ours().replace(Arc::new(ours));
+        drop(before);
         Ok(())
     }
 
@@ -403,7 +405,10 @@ impl Content {
 
     /// Closes the content's folder, which is held open while it is written to: its disk may then be unmounted.
     pub fn let_go(&self) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = held.take();
+        drop(held);
+        drop(folder);
     }
 
     /// Calls `act` with the content's folder, which is held open from now on.

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
-use everseed_disk::check::{Begun, Check};
+use everseed_disk::check::{Begun, Check, OpenFiles};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
@@ -158,7 +158,10 @@ impl Shared {
                     drop(gone);
                     self.files.close_forgotten();
                 }
-                Work::Long(job) => self.step(job, &mut scratch),
+                Work::Long(job, open) => {
+                    drop(open);
+                    self.step(job, &mut scratch);
+                }
             }
         }
     }
@@ -360,8 +363,8 @@ impl Shared {
             if std::mem::take(&mut queues.close_unused) {
                 return Some(Work::CloseUnused);
             }
-            if let Some(job) = queues.pop_job() {
-                return Some(Work::Long(job));
+            if let Some((job, open)) = queues.pop_job() {
+                return Some(Work::Long(job, open));
             }
             // Many are checked at the start, and few ever after.
             queues.jobs = Vec::new();
@@ -488,7 +491,8 @@ enum Work {
     CloseUnused,
     /// Let go of these, and close files that are found no longer.
     Close(Vec<Arc<Content>>),
-    Long(Job),
+    /// Take a step, and close the files of the one before.
+    Long(Job, Vec<OpenFiles>),
 }
 
 fn look(content: &Content) -> Result<Look, ReadError> {

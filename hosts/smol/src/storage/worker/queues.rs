@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
-use everseed_disk::check::Check;
+use everseed_disk::check::{Check, OpenFiles};
 use everseed_disk::fault::Unread;
 use everseed_disk::relocate::Relocation;
 use everseed_node::ConnId;
@@ -159,8 +159,9 @@ impl Queues {
     }
 
     /// The check whose turn it is: the one with the least to do, so that what is small need not wait for what is
-    /// long, and now and then the oldest, so that it comes to its end however many small ones follow.
-    pub(super) fn pop_job(&mut self) -> Option<Job> {
+    /// long, and now and then the oldest, so that it comes to its end however many small ones follow. With it come
+    /// the files of the one before, which waits and keeps none open: they are closed when the queues are free again.
+    pub(super) fn pop_job(&mut self) -> Option<(Job, Vec<OpenFiles>)> {
         self.turns = self.turns.wrapping_add(1);
         let indices = 0..self.jobs.len();
         let at = match self.turns.is_multiple_of(TURN_OF_OLDEST) {
@@ -168,15 +169,15 @@ impl Queues {
             false => indices.min_by_key(|&at| (self.jobs[at].left(), self.jobs[at].asked_at)),
         };
         let job = self.jobs.swap_remove(at?);
+        let mut open = Vec::new();
         if self.stepped.replace(job.number) != Some(job.number) {
-            // Those that wait keep no files open.
             for job in &mut self.jobs {
                 if let Long::Check(Some(check)) = &mut job.work {
-                    check.pause();
+                    open.extend(check.pause());
                 }
             }
         }
-        Some(job)
+        Some((job, open))
     }
 
     pub(super) fn put_back(&mut self, job: Job) {

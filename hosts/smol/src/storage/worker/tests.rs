@@ -63,6 +63,27 @@ fn zeros(folder: &std::path::Path, name: &str, len: usize) -> Arc<Content> {
     Arc::new(Content::open_at(&torrent, &metainfo, &file, folder).unwrap())
 }
 
+/// A check that has to wait keeps no files open, and whoever holds the queues closes none: that may wait.
+#[test]
+fn who_changes_over_to_another_check_closes_nothing_yet() {
+    let folder = std::env::temp_dir().join(format!("everseed-over-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let [long, small] =
+        [("long", 3), ("small", 1)].map(|(name, pieces)| zeros(&folder, name, pieces * 16384));
+    let mut queues = Queues::new(4, 4);
+    queues.push(Task::Check(Arc::clone(&long), 0, Arc::default()));
+    let (mut job, open) = queues.pop_job().unwrap();
+    assert!(open.is_empty());
+    let mut check = everseed_disk::check::Check::new(&long);
+    check.step(&long, &mut [0; 16384]).unwrap();
+    job.work = Long::Check(Some(check));
+    queues.put_back(job);
+    queues.push(Task::Check(small, 1, Arc::default()));
+    let (job, open) = queues.pop_job().unwrap();
+    assert_eq!((job.number, open.len()), (1, 1));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
     let folder = std::env::temp_dir().join(format!("everseed-turns-{}", std::process::id()));
@@ -88,7 +109,8 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
         // A small one more at each step: it is done in this step or the next.
         let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
         shared.lock().push(task);
-        let job = shared.lock().pop_job().unwrap();
+        let (job, open) = shared.lock().pop_job().unwrap();
+        drop(open);
         shared.step(job, &mut scratch);
         let done = pop(&mut shared.lock().done);
         if let Some(Done::Checked(number, found)) = done {
