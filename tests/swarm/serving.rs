@@ -1,12 +1,13 @@
 //! What the thread that serves does not wait for: a call is held by a disk, blocks are answered meanwhile, and at the end
-//! the disks tell that it asked nothing of them.
+//! the disks tell that it asked nothing of them. Nor does it wait for whoever reads the log.
 //!
-//! They need a disk of their own, and so root and FUSE: `tests/run` has them as a step.
+//! Most need a disk of their own, and so root and FUSE: `tests/run` has them as a step.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use everseed_tests::content::Content;
@@ -18,6 +19,7 @@ use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
 use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
 /// A peer asks for what lies on a disk that does not answer: others get what lies elsewhere, and it gets its blocks
 /// when the disk answers again.
@@ -47,6 +49,66 @@ fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
     while !matches!(waits.expect("its block"), Message::Piece { .. }) {}
     seeder.stop();
 }
+
+/// The terminal on which all is logged was stopped: who is connected is served, others come and go. When it goes on, all of
+/// that is said, and what was too much of it is counted.
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let (net, dir) = (Net::new(), Dir::new("serving"));
+    let pipe = dir.join("log");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    let open = |nonblocking: bool| {
+        let mut options = File::options();
+        options.read(true).write(true);
+        let flags = if nonblocking {
+            OFlags::NONBLOCK
+        } else {
+            OFlags::empty()
+        };
+        options.custom_flags(flags.bits().cast_signed());
+        options.open(&pipe).expect("a pipe")
+    };
+    let mut log = open(true);
+    let content = Content::file("fast.bin", 1 << 20, 2);
+    let to_pipe = format!("exec \"$@\" 2> '{}'", pipe.display());
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["-vv"]);
+    let mut seeder = setup.under(["sh", "-c", &to_pipe, "sh"]).start(&dir);
+    let (addr, hash) = (seeder.addr(), seeder.info_hash());
+    let mut served = Peer::unchoked(addr, hash, true);
+    read(&mut served, 0..64);
+    // To the last byte.
+    for len in [4096, 1] {
+        while log.write(&[b'\n'; 4096][..len]).is_ok() {}
+    }
+    for _ in 0..400 {
+        let mut caller = Peer::connect(addr);
+        caller.send(&handshake(hash, true));
+        let mut answer = [0; 68];
+        caller.stream.read_exact(&mut answer).expect("a handshake");
+    }
+    read(&mut served, 0..64);
+    // All that was said since is read by a thread, until it ends.
+    let said = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut log, mut said) = (open(false), Vec::new());
+            let mut bytes = [0; 4096];
+            while !said.ends_with(END) {
+                let len = log.read(&mut bytes).expect("a log");
+                said.extend_from_slice(&bytes[..len]);
+            }
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        read(&mut served, 0..64);
+        seeder.stop();
+        open(false).write_all(END).expect("a pipe");
+        reader.join().expect("what was said")
+    });
+    assert!(said.contains(": connected, "), "{said}");
+    assert!(said.contains(" more lines "), "{said}");
+}
+
+/// The end of a log.
+const END: &[u8] = b"the end";
 
 /// A service with its state, a watched folder and its downloads on disks that note who asks them, and with something
 /// that lies elsewhere, which a peer has.

@@ -1,10 +1,11 @@
 //! The log: its level, the prefix of its lines, and limits on repeated lines.
 
 pub(crate) mod flood;
+pub(crate) mod later;
 
 use std::io::{IsTerminal, Write};
 
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::FileType;
 
 use crate::clock::time_of_day;
@@ -57,21 +58,60 @@ fn start(level: LevelFilter, mark: Mark) {
         None => LevelFilter::Trace,
     };
     builder.filter_level(most).parse_env(LOG);
-    builder.format(move |out, record| {
+    let filter = builder.build();
+    let all = filter.filter();
+    // A second start, as in a test, changes nothing.
+    if log::set_boxed_logger(Box::new(Logger { filter, mark })).is_ok() {
+        log::set_max_level(all);
+    }
+    set_log(level);
+}
+
+/// Writes the lines to standard error.
+struct Logger {
+    /// Decides which lines are written.
+    filter: env_logger::Logger,
+    mark: Mark,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        match self.line(record) {
+            Some(line) if later::is_busy() => later::keep(&line),
+            Some(line) => {
+                write_kept();
+                write(&line);
+            }
+            None => {}
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Logger {
+    /// Formats the line, unless it is left out as one of too many.
+    fn line(&self, record: &Record<'_>) -> Option<String> {
         // A line may hold text of peers and trackers.
         let mut message = record.args().to_string();
-        match flood::admit(record, &message) {
-            None => return Ok(()),
-            Some(0) => {}
-            Some(more) => message += &format!(" (and {more} more like this before)"),
+        match flood::admit(record, &message)? {
+            0 => {}
+            more => message += &format!(" (and {more} more like this before)"),
         }
-        clear_live_line(&mut std::io::stdout());
+        let message = escape(&message);
         let level = record.level().as_str().to_ascii_lowercase();
-        match mark {
-            Mark::Level => {}
+        Some(match self.mark {
+            Mark::Level => format!("{level}: {message}\n"),
             Mark::Time => {
                 let s = i64::try_from(time_of_day().as_secs()).unwrap_or(0);
-                write!(out, "{} ", date(s))?;
+                format!("{} {level}: {message}\n", date(s))
             }
             Mark::Journal => {
                 let priority = match record.level() {
@@ -80,12 +120,28 @@ fn start(level: LevelFilter, mark: Mark) {
                     Level::Info => 6,
                     Level::Debug | Level::Trace => 7,
                 };
-                return writeln!(out, "<{priority}>{}", escape(&message));
+                format!("<{priority}>{message}\n")
             }
-        }
-        writeln!(out, "{level}: {}", escape(&message))
-    });
-    // A second start, as in a test, changes nothing.
-    let _ = builder.try_init();
-    set_log(level);
+        })
+    }
+}
+
+/// Writes the lines of threads that may not wait, unless this thread may not wait either.
+pub(crate) fn write_kept() {
+    if !later::is_any() || later::is_busy() {
+        return;
+    }
+    let (lines, left_out) = later::take();
+    write(&lines);
+    if left_out > 0 {
+        write(&format!(
+            "{left_out} more lines were said while nobody read these\n"
+        ));
+    }
+}
+
+/// Writes lines to standard error, and ignores errors.
+fn write(lines: &str) {
+    clear_live_line(&mut std::io::stdout());
+    let _ = std::io::stderr().write_all(lines.as_bytes());
 }

@@ -30,6 +30,7 @@ use everseed_node::{ConnId, Source};
 use self::queues::{BATCH, Job, Long, Queues, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
+use crate::logging::later::Busy;
 
 /// The thread, as the engine sees it.
 #[derive(Debug)]
@@ -142,6 +143,8 @@ impl Shared {
     }
 
     fn work(&self) {
+        // Peers wait for what it reads.
+        let _busy = Busy::begin();
         let mut scratch = Scratch {
             bytes: vec![0; check::CHUNK],
             begun: Vec::with_capacity(BEGUN),

@@ -4,7 +4,8 @@
 //! its turns through the methods here, and [`Engine::turn`] brings its reports.
 //!
 //! Invariant: nobody who holds the reactor waits for anything, least of all a disk. All code that locks it is in this
-//! folder, and only computes. Values whose drop may close files are dropped after the lock.
+//! folder, and makes no system calls but those for sockets. Values whose drop may close files are dropped after the
+//! lock, and lines of the log are written then.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -29,6 +30,7 @@ use super::reactor::{Reactor, TurnReport};
 use super::shared::Shared;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
+use crate::logging::write_kept;
 use crate::memory::Plan;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Waiter, Watched};
@@ -124,6 +126,7 @@ impl Engine {
             }
         }
         self.alarm.silence();
+        write_kept();
         let failed = self.shared.failed.lock();
         if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
@@ -343,6 +346,7 @@ impl Drop for Engine {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        write_kept();
     }
 }
 

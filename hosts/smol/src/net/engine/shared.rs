@@ -1,8 +1,9 @@
 //! The state that the reactor's thread and the session share.
 //!
-//! Invariant: nobody who holds the reactor waits for anything, least of all a disk.
+//! Invariant: nobody who holds the reactor waits for anything, least of all a disk or a reader of the log.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant as Moment};
 
 use super::reactor::Reactor;
 use crate::alarm::Alarm;
+use crate::logging::later::{self, Busy};
 use crate::net::epoll::Waiter;
 
 /// The state of the module's description.
@@ -42,17 +44,21 @@ impl Shared {
         answer
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Reactor> {
+    pub(super) fn lock(&self) -> HeldReactor<'_> {
         let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reactor.lock().unwrap_or_else(PoisonError::into_inner)
+        let reactor = self.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        HeldReactor {
+            reactor,
+            _busy: Busy::begin(),
+        }
     }
 
     /// The thread's loop.
     pub(super) fn serve(&self, mut waiter: Waiter) {
-        let _end = EndsAll;
+        let (_end, _busy) = (EndsAll, Busy::begin());
         let (mut patience, mut told) = (Some(Duration::ZERO), Moment::now());
-        // Looked at between a turn, which silences the alarm, and the next wait: the ring that told of the end was either
-        // silenced by that turn, and the end is seen here, or it ends the wait.
+        // The end is looked for between the turn, which silences the alarm, and the next wait. If the turn silenced the ring
+        // that came with the end, the end is seen here; otherwise that ring ends the wait.
         while !self.ends.load(Ordering::Acquire) {
             let ready = match waiter.wait(patience) {
                 Ok(ready) => ready,
@@ -65,7 +71,7 @@ impl Shared {
             let mut reactor = self.lock();
             reactor.turn(&waiter, ready);
             patience = reactor.patience();
-            let news = reactor.has_news();
+            let news = reactor.has_news() || later::is_any();
             drop(reactor);
             // While there is traffic the session is woken now and then.
             if news || ready > 0 && told.elapsed() >= OFTEN {
@@ -73,6 +79,27 @@ impl Shared {
                 self.bell.ring();
             }
         }
+    }
+}
+
+/// The locked reactor. Lines that are logged meanwhile are written after it is free.
+pub(super) struct HeldReactor<'a> {
+    reactor: MutexGuard<'a, Reactor>,
+    /// The last field, because fields are dropped in their order.
+    _busy: Busy,
+}
+
+impl Deref for HeldReactor<'_> {
+    type Target = Reactor;
+
+    fn deref(&self) -> &Reactor {
+        &self.reactor
+    }
+}
+
+impl DerefMut for HeldReactor<'_> {
+    fn deref_mut(&mut self) -> &mut Reactor {
+        &mut self.reactor
     }
 }
 
