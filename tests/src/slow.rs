@@ -57,6 +57,8 @@ struct State {
     holds: Option<Held>,
     /// Calls that wait.
     held: usize,
+    /// Calls of this name on paths that begin so fail.
+    fails: Option<(&'static str, PathBuf, Errno)>,
     /// No call takes longer than this, by chance.
     longest: Duration,
     chance: u64,
@@ -119,6 +121,16 @@ impl SlowDisk {
     pub fn release(&self) {
         self.shared.lock().holds = None;
         self.shared.changed.notify_all();
+    }
+
+    /// Calls of this name on paths that begin with these letters fail from now on.
+    pub fn fail_at(&self, what: &'static str, path: impl AsRef<Path>, error: Errno) {
+        self.shared.lock().fails = Some((what, path.as_ref().to_owned(), error));
+    }
+
+    /// None fails any more.
+    pub fn heal(&self) {
+        self.shared.lock().fails = None;
     }
 
     /// How many calls wait.
@@ -200,10 +212,10 @@ impl Shared {
                 (FORGET | BATCH_FORGET | INTERRUPT, _) => continue,
                 (_, Some(what)) => {
                     let (mine, device) = (Arc::clone(&self), Arc::clone(device));
-                    let waits = self.note(&request, what);
+                    let (waits, fails) = self.note(&request, what);
                     let answer = move || {
                         mine.wait(waits);
-                        let answered = mine.answer(&request);
+                        let answered = fails.map_or_else(|| mine.answer(&request), Err);
                         reply(&device, request.number, answered);
                     };
                     match waits {
@@ -221,22 +233,25 @@ impl Shared {
         }
     }
 
-    /// Notes a call; answers whether it waits, and how long it takes.
-    fn note(&self, request: &Request, what: &'static str) -> Option<Wait> {
+    /// Notes a call; answers whether it waits, and how long it takes, and whether it fails.
+    fn note(&self, request: &Request, what: &'static str) -> (Option<Wait>, Option<Errno>) {
         let mut state = self.lock();
         let mut path = state.path(request.node).unwrap_or_default();
         if let CREATE | LOOKUP | MKDIR | UNLINK | RMDIR | RENAME | RENAME2 = request.code {
             path = path.join(request.names(request.code).0);
         }
         let thread = request.thread;
+        let is_at = |call: &'static str, at: &Path| {
+            let path = path.as_os_str().as_bytes();
+            what == call && path.starts_with(at.as_os_str().as_bytes())
+        };
         let holds = match &state.holds {
             None => false,
             Some(None) => true,
-            Some(Some((held, at))) => {
-                let path = path.as_os_str().as_bytes();
-                what == *held && path.starts_with(at.as_os_str().as_bytes())
-            }
+            Some(Some((held, at))) => is_at(held, at),
         };
+        let fails = state.fails.as_ref();
+        let fails = fails.and_then(|(call, at, error)| is_at(call, at).then_some(*error));
         state.calls.push(Call { thread, what, path });
         state.chance = state
             .chance
@@ -244,7 +259,8 @@ impl Shared {
             .wrapping_add(1);
         let part = u32::try_from(state.chance >> 48).unwrap_or(0);
         let delay = state.longest * part / (1 << 16);
-        (holds || !delay.is_zero()).then_some(Wait { delay, holds })
+        let waits = (holds || !delay.is_zero()).then_some(Wait { delay, holds });
+        (waits, fails)
     }
 
     fn wait(&self, wait: Option<Wait>) {
@@ -295,7 +311,7 @@ impl Shared {
                 self.lock().numbers.remove(&relative.join(name));
                 Ok(Vec::new())
             }
-            RENAME | RENAME2 => self.rename(&relative.join(name), body, &other),
+            RENAME | RENAME2 => self.rename(&relative.join(name), request, &other),
             OPEN => self.open(request, &relative),
             CREATE => self.open(request, &relative.join(name)),
             OPENDIR => Ok(opened(0)),
@@ -384,7 +400,12 @@ impl Shared {
         file.try_clone().map_err(errno)
     }
 
-    fn rename(&self, from: &Path, body: Fields<'_>, name: &OsStr) -> Answer {
+    fn rename(&self, from: &Path, request: &Request, name: &OsStr) -> Answer {
+        let body = Fields(&request.body);
+        // As many do not know the flag that keeps what is there.
+        if request.code == RENAME2 && body.u32(8) != 0 {
+            return Err(Errno::INVAL);
+        }
         let folder = self.lock().path(body.u64(0)).ok_or(Errno::STALE)?;
         let to = folder.join(name);
         let [old, new] = [from, &to].map(|path| self.behind.join(path));

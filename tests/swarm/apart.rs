@@ -1,6 +1,7 @@
 //! `incomplete`: a download lies apart until it is complete, and is then moved to its place.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,9 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{Message, Peer};
 use everseed_tests::seeder::{Getter, Seeder, Setup, sent};
 use everseed_tests::service::Service;
+use everseed_tests::slow::SlowDisk;
 use everseed_tests::{PATIENCE, wait};
+use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
 
@@ -111,6 +114,56 @@ fn it_is_moved_when_it_is_complete() {
         world.seeder.stop();
         let sent = sent(&world.dir, &world.seeder.info_hash());
         assert!(sent < 9 * MIB, "{sent}");
+    }
+}
+
+/// The folder of its place cannot be synced, and its disk does not know how to rename without writing over something:
+/// it is served from where it lies, from another disk or the same one, and what it was copied from stays until the next
+/// start.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_place_that_cannot_be_synced_is_its_place() {
+    for apart in ["on the same disk", "on another one"] {
+        let disk = SlowDisk::new();
+        let (out, same) = (disk.at().join("out"), disk.at().join("apart"));
+        fs::create_dir(&out).unwrap();
+        let mut world = World::new(Dir::new("incomplete"));
+        if apart == "on the same disk" {
+            fs::create_dir(&same).unwrap();
+            world.apart = same.join(world.apart.file_name().unwrap());
+        }
+        disk.fail_at("fsyncdir", "out", Errno::IO);
+        let dir = Dir::new("get");
+        symlink(&out, dir.join("files")).unwrap();
+        let mut getter = world.get(dir, &[]);
+        getter.wait_for("complete: album");
+        getter.wait_for("may be undone by a power cut");
+        world.content.assert_same_in(&out, true);
+        let output = getter.process.output();
+        let addr = output.lines().find_map(|l| l.strip_prefix("listening: "));
+        let addr = addr.expect("an address").parse().expect("an address");
+        let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
+        peer.request(3, 0, 16384);
+        while !matches!(peer.expect("a block"), Message::Piece { index: 3, .. }) {}
+        assert_eq!(
+            world.apart.join("album/a").exists(),
+            apart == "on another one"
+        );
+        let (code, dir) = getter.stop();
+        assert_eq!(code, 0);
+        // The next start finds it in its place, and nothing is left elsewhere.
+        disk.heal();
+        let mut getter = world.get(dir, &[]);
+        wait("it to be complete again", PATIENCE, || {
+            getter.process.assert_alive();
+            let output = getter.process.output();
+            (output.matches("complete: album").count() == 2).then_some(())
+        });
+        assert!(!world.apart.exists(), "{apart}");
+        let (code, _dir) = getter.stop();
+        assert_eq!(code, 0);
+        world.content.assert_same_in(&out, true);
+        world.seeder.stop();
     }
 }
 

@@ -40,6 +40,7 @@ pub mod owner;
 mod placed;
 mod regular;
 pub mod relocate;
+mod rename;
 mod replace;
 pub mod room;
 mod searched;

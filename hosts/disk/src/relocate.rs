@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
 use everseed_core::hash::{InfoHash, Sha1};
-use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::beneath::{Links, OpenFailure, Root};
@@ -25,6 +25,8 @@ use crate::content::Content;
 use crate::error::ReadError;
 use crate::hash::Fast;
 use crate::ours::Mark;
+use crate::rename::rename_new;
+use crate::replace::sync_folder;
 use crate::write::{self, WriteError};
 
 /// The folder in `dir` that holds the content of this torrent while it is downloaded. It has the name of an
@@ -126,7 +128,9 @@ impl Relocation {
     /// Renames the content if that is possible, and begins to copy it otherwise.
     fn begin(&mut self, content: &Content) -> Result<bool, WriteError> {
         if content.layout().named().folder != self.from {
-            self.clear(content);
+            if self.is_anything_left(content) && self.is_durable() {
+                self.clear(content);
+            }
             return Ok(true);
         }
         // The folder is never made here, because it may lie on a disk that is not mounted.
@@ -181,13 +185,9 @@ impl Relocation {
         if target.symlink_metadata().is_ok() {
             return Err(failed(Errno::EXIST));
         }
-        match renameat_with(&from, top, &to, top, RenameFlags::NOREPLACE) {
-            // FAT and others do not know the flag.
-            Err(Errno::INVAL | Errno::NOSYS) => renameat(&from, top, &to, top).map_err(failed)?,
-            done => done.map_err(failed)?,
-        }
-        // The rename is made durable before anything of the other copy is removed.
-        rustix::fs::fsync(&to).map_err(failed)?;
+        rename_new(&from, top, &to, top).map_err(failed)?;
+        let durable = self.is_durable();
+        // From here on it lies in the new place, whether or not that could be made durable.
         let layout = content.layout().in_folder(&self.to, top);
         content.lies_in(layout);
         if let Some(ours) = content.ours()
@@ -198,8 +198,32 @@ impl Relocation {
                 ours.path().display()
             );
         }
-        self.clear(content);
+        if durable {
+            self.clear(content);
+        }
         Ok(())
+    }
+
+    /// Makes the content's new place durable. If that fails, a power cut may undo the move, so the other copy has to stay.
+    fn is_durable(&self) -> bool {
+        let Err(error) = sync_folder(&self.to) else {
+            return true;
+        };
+        // Some file systems cannot sync folders.
+        if let Some(Errno::INVAL | Errno::NOSYS) = Errno::from_io_error(&error) {
+            return true;
+        }
+        log::warn!(
+            "{}: {error}: the move there may be undone by a power cut, so what is left in {} stays until the next start",
+            self.to.display(),
+            self.from.display()
+        );
+        false
+    }
+
+    fn is_anything_left(&self, content: &Content) -> bool {
+        let left = [&self.from, &self.hidden(content)];
+        left.iter().any(|path| path.symlink_metadata().is_ok())
     }
 
     /// Removes leftover copies elsewhere, now that the content is in its final place.

@@ -7,14 +7,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use everseed_core::metainfo::FileKind;
-use rustix::fs::{RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 
 use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::ReadError;
-use crate::ours::{Mark, Note};
+use crate::ours::{Mark, Note, Ours};
 use crate::placed::Place;
+use crate::rename::rename_new;
 
 /// Suffixes of Transmission and KTorrent, qBittorrent, uTorrent, BitTorrent, BitComet and Vuze.
 const SUFFIXES: [&str; 6] = [".part", ".!qB", ".!ut", ".!bt", ".bc!", ".az!"];
@@ -69,11 +69,21 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
 
 /// Gives the complete ones that are ours by now their own names.
 pub fn finish(content: &Content) -> Result<(), ReadError> {
-    let layout = content.layout();
-    let Some(ours) = content.ours().filter(|_| !layout.placed.is_empty()) else {
+    let ours = content.ours();
+    let Some(ours) = ours.filter(|_| !content.layout().placed.is_empty()) else {
         return Ok(());
     };
     let mut renamed = false;
+    let done = finish_each(content, &ours, &mut renamed);
+    // Also if that came to its end in the middle.
+    if renamed {
+        content.remember_places();
+    }
+    done
+}
+
+fn finish_each(content: &Content, ours: &Ours, renamed: &mut bool) -> Result<(), ReadError> {
+    let layout = content.layout();
     let mut next = 0;
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
@@ -95,16 +105,13 @@ pub fn finish(content: &Content) -> Result<(), ReadError> {
         match rename(content, &place.path, &own, mark) {
             Ok(()) => {
                 layout.placed.remove(&entry.path);
-                renamed = true;
+                *renamed = true;
             }
             Err(error) => log::warn!(
                 "{}: {error}: it is complete and keeps that name",
                 layout.whole(&place.path).display()
             ),
         }
-    }
-    if renamed {
-        content.remember_places();
     }
     Ok(())
 }
@@ -134,13 +141,7 @@ fn rename(content: &Content, from: &Path, to: &Path, mark: Mark) -> Result<(), E
     let folder = named.open_folder(folder).map_err(|_| Errno::NOENT)?;
     let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
     let (old, new) = (name(from), name(to));
-    match renameat_with(&folder, &old, &folder, &new, RenameFlags::NOREPLACE) {
-        // FAT and others do not know the flag.
-        Err(Errno::INVAL | Errno::NOSYS) if named.stat(to).is_err() => {
-            renameat(&folder, &old, &folder, &new)?;
-        }
-        done => done?,
-    }
+    rename_new(&folder, &old, &folder, &new)?;
     // If a power cut undoes the rename, the file is found again under its old name.
     let _ = rustix::fs::fsync(&folder);
     Ok(())
