@@ -87,13 +87,23 @@ impl Reactor {
             return;
         }
         peer.loan.asked = now;
-        if !self.lending.can_grow(limit) {
+        if !self.lending.can_grow(limit) && !self.is_any_idle() {
             return;
         }
-        let Some(bytes) = sockopt::on_their_way(&peer.stream) else {
+        let peer = find(&mut self.peers, id);
+        let Some(bytes) = peer.and_then(|peer| sockopt::on_their_way(&peer.stream)) else {
             return;
         };
         let wanted = usize::try_from(bytes.saturating_mul(REACH)).unwrap_or(usize::MAX);
+        self.give_more(now, id, wanted);
+    }
+
+    /// Raises the large share of a peer whose socket is full and that could use `wanted` bytes, as far as bytes are free.
+    pub(super) fn give_more(&mut self, now: Instant, id: ConnId, wanted: usize) {
+        let Some(peer) = find(&mut self.peers, id) else {
+            return;
+        };
+        let limit = peer.loan.limit;
         let grown = self.lending.grown(limit, wanted);
         // A small growth is not worth the calls.
         if grown >= limit + limit / 8 {
@@ -102,6 +112,16 @@ impl Reactor {
             self.lending.short = true;
             self.lending.look_soon(now);
         }
+        if grown < wanted.min(MOST_HELD) && self.is_any_idle() {
+            self.lending.look_soon(now);
+        }
+    }
+
+    /// Whether a peer that is not served any more has a large share. A look takes it back once the peer has taken what it
+    /// was sent.
+    fn is_any_idle(&self) -> bool {
+        let mut peers = self.peers.iter().flatten();
+        peers.any(|peer| peer.loan.share == Share::Large && !self.node.serves(peer.id))
     }
 
     /// Sets the bytes of a large share. Bytes that the kernel holds already stay lent.
@@ -233,8 +253,8 @@ impl Reactor {
         self.lending.look_soon(now);
     }
 
-    /// Cuts the shares of served peers that have more than an equal part, and raises those of peers that have less:
-    /// at once, or as the former take what they were sent.
+    /// Cuts all large shares of more than an equal part, and raises those of less as far as bytes are free. Bytes that
+    /// the kernel still holds of a cut share become free at a later look.
     fn even_out(&mut self) {
         for peer in self.peers.iter_mut().flatten() {
             peer.loan.denied &= self.node.serves(peer.id);
@@ -364,7 +384,66 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use everseed_node::Have;
+
     use super::*;
+    use crate::net::engine::tests;
+
+    /// Large shares of peers that are not served any more go to a peer that can use more.
+    #[test]
+    fn what_lies_idle_goes_to_who_can_use_it() {
+        let mut engine = tests::engine();
+        let content = tests::content(false);
+        engine.add(None, &content, Have::All, 0).unwrap();
+        let reactor = &mut *engine.shared.lock();
+        let now = reactor.clock.now();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..7)
+            .map(|_| {
+                let client = TcpStream::connect(addr).unwrap();
+                let (stream, from) = listener.accept().unwrap();
+                reactor.welcome(now, stream, from);
+                client
+            })
+            .collect();
+        let served = reactor.peers[0].as_mut().unwrap();
+        served.writable = true;
+        let served = served.id;
+        let hello = tests::hello(content.metainfo().info_hash);
+        tests::says(&mut reactor.node, now, served, &hello);
+        // Interested.
+        tests::says(&mut reactor.node, now, served, &[0, 0, 0, 1, 2]);
+        reactor.node.tick(now);
+        reactor.act(now);
+        assert!(reactor.node.serves(served));
+        for slot in 1..clients.len() {
+            let (share, bytes) = reactor.lending.claim(Share::Nothing, true);
+            let loan = &mut reactor.peers[slot].as_mut().unwrap().loan;
+            (loan.share, loan.limit, loan.lent) = (share, bytes, bytes);
+        }
+        let limit = |reactor: &Reactor| reactor.peers[0].as_ref().unwrap().loan.limit;
+        let (before, large) = (limit(reactor), reactor.lending.large);
+        assert!(before > 0 && large > 1);
+        reactor.lending.look_at = None;
+        reactor.give_more(now, served, MOST_HELD);
+        let idle = reactor.lending.look_at.expect("a look");
+        reactor.look(idle);
+        assert_eq!(reactor.lending.large, 1);
+        for _ in 0..9 {
+            reactor.give_more(idle, served, MOST_HELD);
+        }
+        // But for an eighth.
+        let (most, has) = (reactor.lending.equal(1), limit(reactor));
+        assert!(
+            has >= most / 8 * 7 - 8 && has > 2 * before,
+            "{has} of {most}"
+        );
+        // Nothing lies idle any more, and nobody looks.
+        assert_eq!(reactor.lending.look_at, None);
+    }
 
     #[test]
     fn a_crowd_has_less_patience() {
