@@ -15,7 +15,8 @@ use crate::storage::worker::{Done, Unwritten};
 /// Events that the session has to handle, collected until it takes them.
 ///
 /// The session may take long, as it may be waiting. So the report is bounded: each torrent is named once until the
-/// session has answered, each announce is there once, and at most [`FAULTS`] faults of a kind are kept.
+/// session has answered, each announce is there once, and at most [`FAULTS`] faults of a kind are kept, and one of each
+/// torrent.
 #[derive(Default)]
 pub(crate) struct TurnReport {
     /// Signals that asked to stop.
@@ -62,7 +63,12 @@ impl TurnReport {
                 .unread
                 .iter()
                 .any(|(other, known)| *other == torrent && known.extent == Extent::Change),
-            _ => self.unread.len() >= FAULTS,
+            _ => {
+                let same = |(other, known): &(TorrentId, Unread)| {
+                    *other == torrent && known.extent != Extent::Change
+                };
+                self.unread.len() >= FAULTS && self.unread.iter().any(same)
+            }
         };
         if !is_known {
             self.unread.push((torrent, fault));
@@ -74,7 +80,9 @@ impl TurnReport {
         let same = |(other, known): &(TorrentId, Unwritten)| {
             *other == torrent && known.pieces == fault.pieces
         };
-        if self.unwritable.len() < FAULTS && !self.unwritable.iter().any(same) {
+        let of_it = |(other, _): &(TorrentId, Unwritten)| *other == torrent;
+        let is_full = self.unwritable.len() >= FAULTS && self.unwritable.iter().any(of_it);
+        if !is_full && !self.unwritable.iter().any(same) {
             self.unwritable.push((torrent, fault));
         }
     }
@@ -106,5 +114,53 @@ impl TurnReport {
     }
 }
 
-/// The most faults of a kind that are kept; the next check or the next try finds the others.
-const FAULTS: usize = 256;
+/// The most faults of a kind that are kept, beside one of each torrent. The session itself keeps at most 17 files of a
+/// torrent in mind, and the next try finds the others.
+const FAULTS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use everseed_disk::WriteError;
+
+    use super::*;
+
+    /// Many faults of one torrent leave room for one of each other torrent.
+    #[test]
+    fn some_of_each_torrent() {
+        let torrent = |slot| TorrentId { slot, tenancy: 1 };
+        let mut report = TurnReport::default();
+        for slot in 0..4 {
+            for number in 0..1000 {
+                let path = PathBuf::from(format!("{number}"));
+                let extent = if number % 100 == 50 {
+                    Extent::Change
+                } else {
+                    Extent::Piece
+                };
+                let (piece, error) = (number, ReadError::Missing { path: path.clone() });
+                let unread = Unread {
+                    piece,
+                    extent,
+                    error,
+                };
+                report.unread(torrent(slot), unread);
+                let (error, pieces) = (WriteError::Taken { path }, Some(number..number + 1));
+                report.unwritable(torrent(slot), Unwritten { error, pieces });
+            }
+        }
+        let of = |slot| {
+            let unread = report.unread.iter().filter(|(id, _)| *id == torrent(slot));
+            let (changes, pieces): (Vec<_>, Vec<_>) =
+                unread.partition(|(_, known)| known.extent == Extent::Change);
+            let unwritable = report.unwritable.iter();
+            let unwritable = unwritable.filter(|(id, _)| *id == torrent(slot)).count();
+            (changes.len(), pieces.len(), unwritable)
+        };
+        assert_eq!(of(0), (1, FAULTS, FAULTS));
+        for slot in 1..4 {
+            assert_eq!(of(slot), (1, 1, 1), "{slot}");
+        }
+    }
+}
