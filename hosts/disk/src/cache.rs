@@ -12,8 +12,8 @@ use rustix::fs::Stat;
 
 /// A cache of open files of all torrents. The least recently used file is closed first.
 ///
-/// The serving thread and the storage thread share it by reference. Its locks are held while a few entries are
-/// searched, never during a system call that may wait. Closing may wait, because a network file system flushes. So
+/// The serving thread, the storage thread and the session share it by reference. Its locks are held while a few entries
+/// are searched, never during a system call that may wait. Closing may wait, because a network file system flushes. So
 /// looking a file up and forgetting it close nothing, not even a file that another thread takes out meanwhile.
 #[derive(Debug)]
 pub struct FileCache {
@@ -29,7 +29,8 @@ pub struct FileCache {
 }
 
 impl FileCache {
-    /// Keeps at most `limit` files open, at least one. 16 serve a small machine well.
+    /// Keeps at most `limit` files, at least one. Forgotten files stay open beside them until they are closed. 16 serve a
+    /// small machine well.
     pub fn new(limit: usize) -> FileCache {
         let limit = limit.max(1);
         FileCache {

@@ -22,8 +22,8 @@
 //! | what the kernel holds for peers that are served | the rest | less for each, then fewer served |
 //!
 //! The kernel holds bytes that TCP has taken and nobody has acknowledged, and bytes that have come and were not read:
-//! see [`Held`]. `engine::lending` decides which peers get a share of that memory and which wait. A peer that is
-//! served alone may have nearly all of the part for served peers.
+//! see [`Held`]. `net::engine::reactor::shares` says which peers get a share of that memory and which wait. A peer that
+//! is served alone may have nearly all of the part for served peers.
 //!
 //! Peers that are not served have 4 KiB each in the kernel for what they send. That is read as soon as it comes, so
 //! it is not counted for each: only all of them at the same moment could fill it.

@@ -1,4 +1,4 @@
-//! The one other thread: whatever waits for a disk or takes long.
+//! The worker, a thread beside that of the session and the one that serves: whatever waits for a disk or takes long.
 //!
 //! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
 //! files. Reading ahead comes first, then single pieces and looks, then writes, then checks, which are done piece by

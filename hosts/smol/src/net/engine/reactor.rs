@@ -1,8 +1,9 @@
-//! The node on real sockets and files: one thread, one loop, no allocation per block.
+//! The node on real sockets and files: what happens in one turn, without an allocation per block.
 //!
-//! The [`Reactor`] tells the node about ready sockets and carries out the node's actions. It has a thread of its own
-//! that waits for sockets and for nothing else. Work that waits for a disk (cold reads, hashing, closing files) goes
-//! to the [`Worker`]. Rare and slow work is reported to the session. All others reach the reactor through the engine.
+//! The [`Reactor`] tells the node about ready sockets and carries out the node's actions. Its turns are taken by a thread
+//! of its own that waits for sockets and for nothing else. Work that waits for a disk (cold reads, hashing, closing
+//! files) goes to the [`Worker`]. Rare and slow work is reported to the session. All others reach the reactor through
+//! the engine.
 //!
 //! Invariants: `peers[i]` holds the socket of the connection in the node's slot `i`, under the node's id for it. A
 //! peer that waits for the worker sends nothing.
@@ -185,7 +186,10 @@ impl Reactor {
         if free.is_none() {
             self.listeners.push(None);
         }
-        let paused = false;
+        let paused = self.listen_at.is_some();
+        if paused {
+            self.epoll.pause(&socket, Watched::Listener(number), true)?;
+        }
         self.listeners[place] = Some(Listener { socket, paused });
         Ok(number)
     }

@@ -36,11 +36,7 @@ impl Reactor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if socket::is_shortage(&error) => {
                     log::warn!("no new connections for some seconds: {error}");
-                    listener.paused = true;
-                    self.listen_at = Some(now + LISTEN_AGAIN);
-                    let source = Watched::Listener(number);
-                    let _ = self.epoll.pause(&listener.socket, source, true);
-                    return;
+                    return self.pause_listening(Some(LISTEN_AGAIN));
                 }
                 // That connection ended before it was accepted.
                 Err(error) => log::debug!("accept: {error}"),
@@ -48,12 +44,13 @@ impl Reactor {
         }
     }
 
-    /// Accepts nobody for this long, or accepts again.
+    /// Accepts nobody for at least this long, or accepts again.
     pub(crate) fn pause_listening(&mut self, pause: Option<Duration>) {
         let Some(pause) = pause else {
             return self.resume_listening();
         };
-        self.listen_at = Some(self.clock.now() + pause);
+        // A longer pause goes on.
+        self.listen_at = self.listen_at.max(Some(self.clock.now() + pause));
         for (number, listener) in (0..).zip(&mut self.listeners) {
             let Some(listener) = listener else { continue };
             listener.paused = true;
@@ -266,5 +263,29 @@ impl Reactor {
         {
             self.unread.push_back(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::engine::tests;
+
+    /// A short pause does not end a longer one, and a listener that is added during a pause is paused too.
+    #[test]
+    fn the_longer_pause_counts() {
+        let engine = tests::engine();
+        let reactor = &mut *engine.shared.lock();
+        let listener = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        reactor.listen(listener()).unwrap();
+        reactor.pause_listening(Some(LISTEN_AGAIN));
+        let until = reactor.listen_at;
+        reactor.pause_listening(Some(LOOK));
+        assert!(until.is_some() && reactor.listen_at == until);
+        reactor.listen(listener()).unwrap();
+        assert!(reactor.listeners.iter().flatten().all(|l| l.paused));
+        reactor.pause_listening(None);
+        assert!(!reactor.listeners.iter().flatten().any(|l| l.paused));
+        assert_eq!(reactor.listen_at, None);
     }
 }
