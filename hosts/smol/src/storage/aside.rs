@@ -1,15 +1,15 @@
-//! A file of the state that cannot be read is kept under another name.
+//! Renaming of state files that cannot be read, which keeps them as `NAME.damaged`.
 
 use std::fs;
 use std::path::Path;
 
-/// Gives what cannot be what it should be another name, so that it is not looked at again, and what it told is
+/// Renames a file of the state that is damaged or not a file at all. It is then not read again, and its contents are
 /// found out anew.
 pub(crate) fn set_aside(path: &Path, why: &str) {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".damaged");
     let shown = path.display();
-    // What was set aside before may be in the way.
+    // An earlier damaged file may have this name.
     let _ = fs::remove_file(&aside).or_else(|_| fs::remove_dir(&aside));
     match fs::rename(path, &aside) {
         Ok(()) => log::warn!(

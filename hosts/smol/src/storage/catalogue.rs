@@ -1,12 +1,12 @@
-//! Torrents that are asleep: on disk what it takes to wake them, in memory four bytes each.
+//! The catalogue of sleeping torrents: what it takes to wake them is on disk, four bytes each are in memory.
 //!
-//! The catalogue is a file of lines that are only ever added to, `STATE/catalogue`. A line is its length
-//! and a check of its bytes, four bytes each, and what it says in postcard: that a torrent is asleep, and
-//! how to open and to announce it, or that it is gone. It is made anew at the start when most of its lines say
-//! nothing any more. It is not precious: what is missing in it is found in the watched folders again, so it
-//! is not synced, and it ends where a line is damaged.
+//! The catalogue is the file `STATE/catalogue`, to which lines are only appended. A line begins with its length and a
+//! checksum, four bytes each; its content is in postcard. It says that a torrent sleeps, and how to open and announce
+//! it, or that it is gone. At a start the file is rewritten if most of its lines are out of date. It is not precious:
+//! torrents that it lacks are found in the watched folders again. So it is not synced, and reading ends at a damaged
+//! line.
 //!
-//! Invariant: `lines[id.slot]` is where the line of the torrent with that id begins, or [`NOWHERE`].
+//! Invariant: `lines[id.slot]` is the offset of the line of the torrent with that id, or [`NOWHERE`].
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -23,18 +23,18 @@ use serde::{Deserialize, Serialize};
 use crate::storage::aside::set_aside;
 use crate::storage::state::StateFolder;
 
-/// What is known of a torrent that is asleep.
+/// A sleeping torrent, as its line describes it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct DormantTorrent {
     info_hash: [u8; 20],
     path: Vec<u8>,
     data: Option<Vec<u8>>,
     root: Vec<u8>,
-    /// How the file or folder looked that it was made or read from.
+    /// The mark of the file or folder from which it was read or made.
     pub(crate) mark: Mark,
     /// Its trackers, by tier.
     pub(crate) tiers: Vec<Vec<String>>,
-    /// The kind of its line says it.
+    /// Whether it is private, which the kind of its line says.
     #[serde(skip)]
     privacy: Privacy,
 }
@@ -42,18 +42,18 @@ pub(crate) struct DormantTorrent {
 /// Whether a torrent is private.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Privacy {
-    /// Its line is from 0.1.0.
+    /// Its line is from version 0.1.0, which did not say it.
     #[default]
     Unknown,
     Public,
     Private,
 }
 
-/// What tells whether something was changed: its length, time of change and number of files.
+/// A mark that tells whether a file or folder was changed: length, time of change and number of files.
 pub(crate) type Mark = (u64, i64, i64, u64);
 
 impl DormantTorrent {
-    /// The torrent of `path`, whose content is at `root`, found by way of `data` if that was given.
+    /// The torrent of `path`, whose content is at `root`; it was found in `data` if that was given.
     pub(crate) fn new(
         info_hash: InfoHash,
         path: &Path,
@@ -82,12 +82,12 @@ impl DormantTorrent {
         InfoHash(self.info_hash)
     }
 
-    /// Whether it is known not to be private: what 0.1.0 wrote does not say so.
+    /// Whether it is known to be public. Lines of version 0.1.0 do not say so.
     pub(crate) fn is_public(&self) -> bool {
         self.privacy == Privacy::Public
     }
 
-    /// Its trackers by tier, or the owner's if it is public and has none.
+    /// Its trackers by tier; if it is public and has none, the owner's.
     pub(crate) fn tiers_or<'a>(&'a self, spare: &'a [Vec<String>]) -> &'a [Vec<String>] {
         match self.tiers.is_empty() && self.is_public() {
             true => spare,
@@ -95,12 +95,12 @@ impl DormantTorrent {
         }
     }
 
-    /// The .torrent, file or folder in a watched folder.
+    /// Its .torrent, file or folder in a watched folder.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.path))
     }
 
-    /// Where the data of the .torrent is; `None` is beside it.
+    /// The folder of its .torrent's data; `None`: beside the .torrent.
     pub(crate) fn data(&self) -> Option<PathBuf> {
         let data = self.data.as_deref()?;
         Some(PathBuf::from(OsStr::from_bytes(data)))
@@ -114,7 +114,7 @@ impl DormantTorrent {
 
 #[derive(Serialize, Deserialize)]
 enum Line {
-    /// As 0.1.0 wrote it.
+    /// A sleeping torrent, as version 0.1.0 wrote it.
     Asleep(DormantTorrent),
     Gone([u8; 20]),
     Public(DormantTorrent),
@@ -130,7 +130,7 @@ impl Line {
         }
     }
 
-    /// What is asleep, or the info-hash of what is gone.
+    /// The sleeping torrent, or the info-hash of one that is gone.
     fn sleeper(self) -> Result<DormantTorrent, InfoHash> {
         let (sleeper, privacy) = match self {
             Line::Gone(info_hash) => return Err(InfoHash(info_hash)),
@@ -142,11 +142,11 @@ impl Line {
     }
 }
 
-/// The file, and where in it each torrent's line is.
+/// The catalogue: the file, and the offset of each torrent's line.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     path: PathBuf,
-    /// Opened when it is first needed.
+    /// The file, once it was needed.
     file: Option<File>,
     lines: Vec<u32>,
     end: u64,
@@ -154,7 +154,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// The catalogue at `path`, of at most `room` ids, with nothing in it.
+    /// An empty catalogue at `path`, for at most `room` ids.
     pub(crate) fn new(path: PathBuf, room: usize) -> Catalogue {
         Catalogue {
             path,
@@ -165,9 +165,8 @@ impl Catalogue {
         }
     }
 
-    /// Reads what former runs left. What it says, one after the other, goes to `take`, which answers with the
-    /// id that a torrent gets, if it is to stay; a torrent that is gone again goes to `drop`. An error of `take` ends
-    /// it, and nothing is changed.
+    /// Reads the lines of former runs in order. `take` gets each sleeping torrent and returns its new id if it is to
+    /// stay; `drop` gets each torrent that is gone again. An error of `take` ends this, and nothing is changed.
     pub(crate) fn load(
         &mut self,
         mut take: impl FnMut(&DormantTorrent) -> io::Result<Option<TorrentId>>,
@@ -190,7 +189,7 @@ impl Catalogue {
                 }
             }
         }
-        // What is damaged goes, so that nothing behind it comes back to life.
+        // The damaged rest is cut off, so that no line after it counts again later.
         let end = reader.at;
         self.end = end;
         let file = self.open()?;
@@ -209,7 +208,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Notes that a torrent is asleep, unless that is written already.
+    /// Writes that a torrent sleeps, unless the file says so already.
     pub(crate) fn add(&mut self, id: TorrentId, sleeper: &DormantTorrent) -> io::Result<()> {
         if self.read(id.slot).as_ref() == Some(sleeper) {
             return Ok(());
@@ -220,7 +219,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Forgets a torrent.
+    /// Writes that a torrent is gone.
     pub(crate) fn remove(&mut self, id: TorrentId) {
         let sleeper = self.read(id.slot);
         self.take(id);
@@ -231,7 +230,7 @@ impl Catalogue {
         }
     }
 
-    /// What is known of the torrent in this slot of the node's names.
+    /// The sleeping torrent in this slot of the node's registry.
     pub(crate) fn read(&self, slot: u16) -> Option<DormantTorrent> {
         let at = *self.lines.get(usize::from(slot))?;
         let file = self.file.as_ref().filter(|_| at != NOWHERE)?;
@@ -244,7 +243,7 @@ impl Catalogue {
         decode(&bytes, check)?.sleeper().ok()
     }
 
-    /// All that are asleep, in the order in which they are written: slot and what is known. An error of `each`
+    /// Calls `each` with the slot and content of every sleeping torrent, in the order of the file. An error of `each`
     /// ends it.
     pub(crate) fn each(
         &self,
@@ -271,7 +270,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// It as it is now, for somebody who reads it while it changes.
+    /// A snapshot, which another thread can read while the catalogue changes.
     pub(crate) fn snapshot(&self) -> io::Result<Catalogue> {
         Ok(Catalogue {
             path: self.path.clone(),
@@ -282,32 +281,32 @@ impl Catalogue {
         })
     }
 
-    /// How many are written down.
+    /// The number of sleeping torrents.
     pub(crate) fn count(&self) -> usize {
         self.lines.iter().filter(|&&line| line != NOWHERE).count()
     }
 
-    /// Slots that there are lines for, one more than the highest.
+    /// One more than the highest slot that has a line.
     pub(crate) fn slots(&self) -> usize {
         self.lines.len()
     }
 
-    /// The torrent file of a torrent that is here.
+    /// The torrent file of a torrent in the catalogue.
     pub(crate) fn torrent_file(&self, id: TorrentId, state: &StateFolder) -> Option<PathBuf> {
         let sleeper = self.read(id.slot)?;
         let made = state.torrent_file(sleeper.info_hash());
         Some(if made.is_file() { made } else { sleeper.path() })
     }
 
-    /// Whether the tracker at `own` is one of this torrent's: it is every public one's, and private ones have
-    /// to name it (BEP 27).
+    /// Whether the tracker at `own` is this torrent's. It is every public torrent's; private ones have to name it
+    /// (BEP 27).
     pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
         let named = |s: &DormantTorrent| s.tiers.iter().flatten().any(|url| url == own);
         let sleeper = self.read(id.slot);
         sleeper.is_some_and(|s| s.is_public() || named(&s))
     }
 
-    /// Forgets all, on disk too.
+    /// Removes all torrents, on disk too.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.lines.clear();
         self.end = 0;
@@ -321,7 +320,7 @@ impl Catalogue {
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
-            // It is never waited for the other end of a FIFO.
+            // Opening never waits for the other end of a FIFO.
             options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
             options.mode(0o600);
             let is_good = |there: &Metadata| there.is_file() && there.len() <= CATALOGUE_MAX;
@@ -348,7 +347,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Notes where a torrent's line is; answers with where it was.
+    /// Sets the offset of a torrent's line, and returns the former one.
     fn put(&mut self, id: TorrentId, at: u32) -> Option<u32> {
         let slot = usize::from(id.slot);
         if self.lines.len() <= slot {
@@ -366,7 +365,7 @@ impl Catalogue {
         (before != NOWHERE).then_some(before)
     }
 
-    /// Writes anew the lines that still say something.
+    /// Rewrites the file with only the lines that are up to date.
     fn rewrite(&mut self) -> io::Result<()> {
         let mut moved = Vec::new();
         let mut end = 0_u64;
@@ -387,10 +386,10 @@ impl Catalogue {
     }
 }
 
-/// The lines of a file, until one is damaged.
+/// The lines of a file, up to the first damaged one.
 struct Lines {
     reader: BufReader<FromStart>,
-    /// Where the next one begins.
+    /// The offset of the next line.
     at: u64,
 }
 
@@ -416,7 +415,7 @@ impl Lines {
     }
 }
 
-/// A file that is read from its start on, wherever others who have it open are.
+/// A file that is read from its start with its own position, although others have it open too.
 struct FromStart {
     file: File,
     at: u64,
@@ -464,19 +463,19 @@ fn check_of(bytes: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// Length and check.
+/// Bytes of a line's length and checksum.
 const HEAD: usize = 8;
 
-/// No line is longer, in bytes: some paths, and hundreds of trackers.
+/// The longest line in bytes: some paths, and hundreds of trackers.
 const LONGEST: usize = 64 * 1024;
 
-/// The catalogue is not longer, in bytes: lines of some hundred bytes for each torrent, and as many that say nothing.
+/// The longest catalogue in bytes: some hundred for each torrent, and as many in outdated lines.
 const CATALOGUE_MAX: u64 = 1 << 30;
 
-/// No torrent's line.
+/// The offset of a torrent that has no line.
 const NOWHERE: u32 = u32::MAX;
 
-/// So many lines that say nothing are no reason to write the others anew.
+/// The number of outdated lines up to which the file is not rewritten.
 const STALE_MAX: usize = 100;
 
 #[cfg(test)]

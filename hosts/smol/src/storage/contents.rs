@@ -1,11 +1,11 @@
-//! The content of each torrent that is awake, by the node's id of it.
+//! The content of each awake torrent, by the node's id.
 
 use std::sync::Arc;
 
 use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 
-/// Ordered by the id's slot, in which there is one torrent at a time.
+/// Sorted by the slot of the id; a slot holds one torrent at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     all: Vec<(TorrentId, Arc<Content>)>,
@@ -17,7 +17,7 @@ impl Contents {
         (*there == id).then_some(content)
     }
 
-    /// Answers with what was in that place.
+    /// Sets a torrent's content, and returns what was in its slot.
     pub(crate) fn put(&mut self, id: TorrentId, content: Arc<Content>) -> Option<Arc<Content>> {
         match self.find(id) {
             Ok(at) => Some(std::mem::replace(&mut self.all[at], (id, content)).1),

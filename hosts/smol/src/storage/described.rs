@@ -1,15 +1,15 @@
-//! What torrents describe: which files and folders are the content of a .torrent that was ever seen.
+//! The record of all content that a .torrent describes or ever described.
 //!
-//! Such content is never made a torrent of its own unless its owner asks for it by name, as that would be a public
-//! one: not while its .torrent is awake, asleep, refused or failed, and not when the .torrent is gone. So this
-//! outlives the torrents, in `STATE/described`: a line for each, which is only ever added, and says where the content
-//! is, which .torrent says so and whether that is private. To have something forgotten, remove its line.
+//! Such content never becomes a torrent of its own, which would be public, unless its owner names it. That holds
+//! while its .torrent is awake, asleep, refused or failed, and when the .torrent is gone. So the record outlives the
+//! torrents, in `STATE/described`. It has a line for each, which is only appended: the path of the content, the
+//! .torrent, and whether that is private. To have everseed forget one, remove its line.
 //!
-//! In memory there are 16 bytes for each while something is looked for, and nothing at rest. Paths are told apart
-//! by 64 bits of a hash, without regard to upper and lower case, as some file systems have none.
+//! A lookup takes 16 bytes of memory for each line; at rest there is none. Paths are compared by 64 bits of a hash,
+//! without regard to upper and lower case, because some file systems ignore it.
 //!
-//! Invariant: a line is written before its torrent is seeded, and on the disk some seconds later: until then its
-//! .torrent has to go and the power too for it to be lost.
+//! Invariant: a line is written before its torrent is seeded, and is on the disk some seconds later. It can be lost
+//! only if both the .torrent is removed and the power fails before then.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -26,42 +26,42 @@ use everseed_disk::{RegularError, open_regular};
 
 use crate::storage::aside::set_aside;
 
-/// What one .torrent says.
+/// The description of content in one .torrent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Description {
-    /// The file or folder that it is of; it need not be there.
+    /// The content's file or folder; it need not exist.
     pub(crate) root: PathBuf,
     pub(crate) torrent: PathBuf,
-    /// Whether it is private, or may be.
+    /// Whether the torrent is private, or may be.
     pub(crate) private: bool,
 }
 
-/// All that is known, by way of the file that holds it.
+/// The record, read from its file when needed.
 #[derive(Debug)]
 pub(crate) struct Described {
     path: PathBuf,
     known: Mutex<Option<Known>>,
-    /// How many lines were added in this run.
+    /// The number of lines added in this run.
     added: AtomicU64,
-    /// Whether some may not be on the disk yet.
+    /// Whether some lines may not be on the disk yet.
     unsynced: AtomicBool,
 }
 
-/// Hashes, in order.
+/// Sorted hashes of the record's lines and paths.
 #[derive(Debug, Default)]
 struct Known {
-    /// Of lines.
+    /// Hashes of the lines.
     lines: Vec<u64>,
-    /// Of files and folders that are described.
+    /// Hashes of described files and folders.
     roots: Vec<u64>,
-    /// Of folders that hold such.
+    /// Hashes of the folders above them.
     above: Vec<u64>,
-    /// Whether some of the file was damaged, or there is no room for more, so that anything may be described.
+    /// Whether anything may be described, because the file was damaged or is full.
     doubtful: bool,
 }
 
 impl Described {
-    /// By way of the file at `path`, which need not be there.
+    /// The record in the file at `path`, which need not exist.
     pub(crate) fn new(path: PathBuf) -> Described {
         Described {
             path,
@@ -71,7 +71,7 @@ impl Described {
         }
     }
 
-    /// Remembers it; answers whether it is new.
+    /// Adds a description. Returns whether it is new.
     pub(crate) fn add(&self, description: &Description) -> io::Result<bool> {
         let (text, hash) = line(description);
         let mut known = self.lock();
@@ -101,7 +101,7 @@ impl Described {
         Ok(true)
     }
 
-    /// Has the disk keep what was added.
+    /// Syncs the lines that were added.
     pub(crate) fn sync(&self) {
         if !self.unsynced.swap(false, Ordering::AcqRel) {
             return;
@@ -113,19 +113,19 @@ impl Described {
         }
     }
 
-    /// How many were added in this run: whoever decided by an older number has to look again.
+    /// The number of lines added in this run. A decision that was made at a smaller number has to be made again.
     pub(crate) fn added(&self) -> u64 {
         self.added.load(Ordering::Acquire)
     }
 
-    /// Whether `path` is described, lies in what is, or holds such: by its name and by what its links lead to. What
-    /// cannot be told counts as described.
+    /// Whether `path` is described, lies in described content, or holds some: by its name or by the target of its
+    /// links. If this cannot be found out, it counts as described.
     pub(crate) fn holds(&self, path: &Path) -> bool {
         let real = path.canonicalize().ok();
         real.is_some_and(|real| self.holds_real(&real)) || self.holds_real(path)
     }
 
-    /// The same for a path without links. Nothing of it is looked at on the disk.
+    /// As [`holds`](Self::holds), for a path without links. It is not looked up on the disk.
     pub(crate) fn holds_real(&self, path: &Path) -> bool {
         let mut known = self.lock();
         match self.loaded(&mut known) {
@@ -137,7 +137,7 @@ impl Described {
         }
     }
 
-    /// Why anything may be described, if some of the file was damaged or there is no room for more.
+    /// The reason why anything may be described: the file was damaged, or is full.
     pub(crate) fn doubt(&self) -> Option<String> {
         let mut known = self.lock();
         let doubtful = self.loaded(&mut known).map_or(true, |known| known.doubtful);
@@ -157,8 +157,8 @@ impl Described {
         })
     }
 
-    /// A description of `path`, of what holds it or of what is in it: a private one whose .torrent is there, else
-    /// any private one, else any.
+    /// A description of `path`, of something above it or of something in it. A private one whose .torrent exists is
+    /// preferred, then any private one.
     pub(crate) fn find(&self, path: &Path) -> Option<Description> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if !self.holds_real(&path) {
@@ -168,7 +168,7 @@ impl Described {
         find_in(&self.path, &path)
     }
 
-    /// A description of the same file by another name, if it has several.
+    /// A description of the same file under another of its names (hard links).
     pub(crate) fn find_link(&self, path: &Path) -> Option<Description> {
         let there = path.metadata().ok()?;
         if !there.is_file() || there.nlink() < 2 {
@@ -189,7 +189,7 @@ impl Described {
         found
     }
 
-    /// Frees the memory, until something is looked for again.
+    /// Frees the memory until the next lookup.
     pub(crate) fn rest(&self) {
         *self.lock() = None;
     }
@@ -212,7 +212,7 @@ impl Described {
             known.roots.push(hash(&description.root));
             let above = description.root.ancestors().skip(1).map(hash);
             known.above.extend(above);
-            // Most have the same folder.
+            // Most descriptions have the same folder.
             if known.above.len() > known.roots.len() + 1000 {
                 tidy(&mut known.above);
             }
@@ -220,7 +220,7 @@ impl Described {
         if damage.lines {
             self.mend()?;
         } else if damage.rest > 0 {
-            // So that the next line does not go on with it.
+            // The incomplete line is cut off, so that the next line does not continue it.
             let file = OpenOptions::new().write(true).open(&self.path)?;
             let end = file.metadata()?.len().saturating_sub(damage.rest);
             file.set_len(end)?;
@@ -246,7 +246,7 @@ impl Described {
         }
     }
 
-    /// Keeps what is damaged as another file, and what is whole in this one.
+    /// Moves the damaged lines to another file, and keeps the others.
     fn mend(&self) -> io::Result<()> {
         let mut whole = String::new();
         self.read(|description| {
@@ -257,8 +257,8 @@ impl Described {
     }
 }
 
-/// What the file of a state that may be in use says about `path`, which is a path without links: a description of it,
-/// of what holds it or of what is in it.
+/// A description of `path`, of something above it or of something in it, from the file of a state that may be in use.
+/// `path` must be without links.
 pub(crate) fn find_in(file: &Path, path: &Path) -> Option<Description> {
     let path = folded(path);
     let mut best: Option<(u8, Description)> = None;
@@ -291,7 +291,7 @@ impl Known {
 }
 
 impl Description {
-    /// Whether its .torrent is there, as far as can be told: its disk may be away.
+    /// Whether its .torrent exists, or may exist on a disk that is away.
     pub(crate) fn is_there(&self) -> bool {
         let folder = self.torrent.parent().unwrap_or(Path::new("/"));
         match self.torrent.symlink_metadata() {
@@ -301,16 +301,16 @@ impl Description {
     }
 }
 
-/// What some of the lines were not.
+/// The damage of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Damage {
     /// Whether there are damaged lines.
     lines: bool,
-    /// Bytes that a power cut left of the last line. They count for nothing: nobody has acted on them.
+    /// Bytes of a last line that a power cut left incomplete. It counts for nothing, because nobody has acted on it.
     rest: u64,
 }
 
-/// Reads all lines that are whole.
+/// Reads all undamaged lines.
 fn read(file: File, mut each: impl FnMut(Description)) -> io::Result<Damage> {
     let mut damage = Damage::default();
     let mut reader = BufReader::with_capacity(16 * 1024, file);
@@ -364,7 +364,7 @@ fn parse(bytes: &[u8]) -> Option<Description> {
     })
 }
 
-/// A path as text without blanks: every byte that is not plain is `%` and two digits.
+/// Writes a path without blanks: every byte that is not plain becomes `%` and two digits.
 fn write_path(text: &mut String, path: &Path) {
     for &byte in path.as_os_str().as_bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {
@@ -408,7 +408,7 @@ fn insert(hashes: &mut Vec<u64>, hash: u64) {
     }
 }
 
-/// A path as file systems without upper and lower case see it.
+/// The path with upper and lower case made equal.
 fn folded(path: &Path) -> PathBuf {
     match path.to_str() {
         Some(text) => PathBuf::from(text.to_lowercase()),
@@ -427,13 +427,13 @@ fn hash_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Lines at most: 1.5 MB of memory while something is looked for.
+/// The most lines: 1.5 MB of memory during a lookup.
 const LINES_MAX: usize = 100_000;
 
-/// No line is longer, in bytes: two paths.
+/// The longest line in bytes: two paths.
 const LINE_MAX: u64 = 32 * 1024;
 
-/// The file is not longer, in bytes.
+/// The longest file in bytes.
 const FILE_MAX: u64 = 128 << 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The disk: the thread that waits for it, and what outlives a run.
+//! The disk: the thread that waits for it, and the state that outlives a run.
 
 mod aside;
 pub(crate) mod catalogue;

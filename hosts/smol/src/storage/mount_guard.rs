@@ -1,9 +1,8 @@
-//! Which disk content belongs to, so that a disk that is not mounted is not taken for an empty one.
+//! The mount guard: remembers the disk of each content, so that an unmounted disk is not taken for an empty one.
 //!
-//! Invariant: nothing is made or written at a place that was on a mounted disk before and is not now.
-//! A place is known by its mount point, and by the file system's id beside it. Ids alone would not do:
-//! some file systems take theirs from the number of the device, which changes with the slot that it
-//! is plugged into.
+//! Invariant: nothing is made or written at a place that was on a mounted disk before and is not now. A place is
+//! known by its mount point and the id of its file system. The id alone is not enough: some file systems derive it
+//! from the device number, which changes with the slot into which the disk is plugged.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,28 +10,28 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{fstatfs, statvfs};
 
-/// Where something lies.
+/// The mount of a path: its mount point and file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct MountId {
-    /// Where its file system is mounted.
+    /// The mount point.
     pub(crate) mount: PathBuf,
-    /// The file system's own id, as far as it has one.
+    /// The file system's own id, if it has one.
     pub(crate) id: u64,
 }
 
-/// How a place is now.
+/// The present state of a place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum MountState {
-    /// As it should be; remember this.
+    /// As it should be; this is to be remembered.
     There(MountId),
-    /// This file system is not mounted.
+    /// The file system of this mount point is not mounted.
     NotMounted(PathBuf),
-    /// Another one is mounted here.
+    /// Another file system is mounted at this mount point.
     Another(PathBuf),
 }
 
 impl MountId {
-    /// Where `path` lies now; it need not be there.
+    /// The mount of `path` now; `path` need not exist.
     pub(crate) fn of(path: &Path) -> MountId {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mount = mounted_at(&mounts, &resolve(path));
@@ -40,14 +39,14 @@ impl MountId {
         MountId { mount, id }
     }
 
-    /// Whether what lay at `path` when it was remembered as `before` can be there now.
+    /// Whether what was at `path` when `before` was remembered can be there now.
     pub(crate) fn look(path: &Path, before: Option<&MountId>) -> MountState {
         let now = MountId::of(path);
         let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
         judge(path, before, now, &fstab)
     }
 
-    /// As text, for the state: the place of what lies at `path`.
+    /// The text for the state: the mount, and the path `path` that lies on it.
     pub(crate) fn encode(&self, path: &Path) -> Vec<u8> {
         let head = format!("{:016x} ", self.id);
         let (mount, path) = (self.mount.as_os_str(), absolute(path));
@@ -55,15 +54,15 @@ impl MountId {
         [head.as_bytes(), mount.as_bytes(), b"\0", path].concat()
     }
 
-    /// Whether bytes are what [`encode`](Self::encode) makes.
+    /// Whether bytes have the form of [`encode`](Self::encode).
     pub(crate) fn is_whole(bytes: &[u8]) -> bool {
         let id = bytes.split_at_checked(16).map(|(id, _)| id);
         let id = id.and_then(|id| std::str::from_utf8(id).ok());
         id.is_some_and(|id| u64::from_str_radix(id, 16).is_ok()) && bytes.get(16) == Some(&b' ')
     }
 
-    /// The reverse; `None` too if it says where something lay that is not at `path` or below it. Who
-    /// names another place does not look for what was at the former one.
+    /// Decodes the text. `None` also if it is about a path that is neither `path` nor beneath it: who names another
+    /// folder does not want the content of the former one.
     pub(crate) fn decode(bytes: &[u8], path: &Path) -> Option<MountId> {
         let (id, rest) = bytes.split_at_checked(16)?;
         let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
@@ -100,7 +99,7 @@ fn judge(path: &Path, before: Option<&MountId>, now: MountId, fstab: &[u8]) -> M
     }
 }
 
-/// The id of the device that holds `folder`, which stays while it is mounted.
+/// The id of the device that holds `folder`; it stays while the device is mounted.
 pub(crate) fn device(folder: &Path) -> Option<u64> {
     // The type of the field differs between architectures.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
@@ -119,12 +118,12 @@ pub(crate) fn is_in_ram(folder: &std::fs::File) -> bool {
     kind == TMPFS || kind == RAMFS
 }
 
-/// The path from the root on. Links stay, as they may lead to a disk that is not there.
+/// The absolute path. Links stay in it, because they may lead to a disk that is absent.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The path without links, as far as it is there.
+/// The path without links, as far as it exists.
 fn resolve(path: &Path) -> PathBuf {
     let mut missing: Vec<OsString> = Vec::new();
     let mut here = path.to_owned();
@@ -145,8 +144,8 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// Where the file system that holds `path` is mounted. A service manager that protects a service
-/// mounts folders onto themselves; such a mount is not one that could be missing.
+/// The mount point of the file system that holds `path`. A service manager that protects a service mounts folders
+/// onto themselves; such a mount cannot be missing and does not count.
 fn mounted_at(mountinfo: &[u8], path: &Path) -> PathBuf {
     let mut here = path;
     loop {
@@ -170,7 +169,7 @@ fn mounted_at(mountinfo: &[u8], path: &Path) -> PathBuf {
 /// A line of /proc/self/mountinfo.
 struct Mount {
     device: Vec<u8>,
-    /// Which folder of the file system it shows.
+    /// The folder of the file system that is mounted there.
     root: PathBuf,
     point: PathBuf,
 }
@@ -192,7 +191,7 @@ fn deepest(mountinfo: &[u8], path: &Path) -> Option<Mount> {
             continue;
         };
         let point = unescape(point);
-        // Of two at the same place the later one lies above the other.
+        // Of two mounts at the same point the later one covers the earlier.
         let deeper = |best: &Mount| point.starts_with(&best.point);
         if path.starts_with(&point) && best.as_ref().is_none_or(deeper) {
             best = Some(Mount {
@@ -205,7 +204,7 @@ fn deepest(mountinfo: &[u8], path: &Path) -> Option<Mount> {
     best
 }
 
-/// The column of a table like /etc/fstab that holds mount points.
+/// The mount points in this column of a table such as /etc/fstab.
 fn mount_points(table: &[u8], column: usize) -> impl Iterator<Item = PathBuf> {
     let lines = table.split(|b| *b == b'\n');
     let lines = lines.filter(|line| !line.trim_ascii().starts_with(b"#"));
@@ -218,13 +217,13 @@ fn mount_points(table: &[u8], column: usize) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The deepest mount point over `path`.
+/// The deepest mount point above `path`.
 fn covering(mounts: impl Iterator<Item = PathBuf>, path: &Path) -> Option<PathBuf> {
     let over = mounts.filter(|mount| path.starts_with(mount));
     over.max_by_key(|mount| mount.components().count())
 }
 
-/// Blanks and the like are written as octal numbers in these tables: `\040`.
+/// Decodes a field of these tables, where blanks and some other bytes are octal numbers: `\040`.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

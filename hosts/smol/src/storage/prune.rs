@@ -1,7 +1,7 @@
-//! Removes from the state what belongs to torrents that are gone.
+//! Removal of the state of torrents that are gone.
 //!
-//! Invariant: what was written within [`KEPT`] stays, what a known torrent has, what a download noted, and
-//! `described`. The rest can be found out anew by verifying files once more.
+//! Invariant: files stay that were written within [`KEPT`], that belong to a known torrent, or that record a
+//! download; and `described` stays. Everything else can be found out again by verifying files once more.
 
 use std::collections::HashMap;
 use std::fs::{self, DirEntry};
@@ -14,20 +14,20 @@ use everseed_disk::read_torrent;
 
 use crate::storage::state::{KINDS, StateFolder};
 
-/// How long what belongs to no torrent that is known is kept after it was written last.
+/// The time for which state of an unknown torrent is kept after its last write.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Torrents that are looked at in one go; others follow a day later.
+/// The most torrents that one run looks at; others follow a day later.
 const AT_A_TIME: usize = 10_000;
 
-/// What is known of a torrent that nobody names.
+/// The state of a torrent that nobody knows.
 struct Unknown {
     written: SystemTime,
     downloaded: bool,
 }
 
 impl StateFolder {
-    /// Removes what belongs to no torrent in `known`, which is in order; answers with the number of files.
+    /// Removes the state of torrents that are not in `known`, which is sorted. Returns the number of removed files.
     pub(crate) fn prune(&self, known: &[InfoHash], now: SystemTime) -> io::Result<usize> {
         let is_known = |hash: InfoHash| known.binary_search(&hash).is_ok();
         let is_old = |written| now.duration_since(written).is_ok_and(|age| age > KEPT);
@@ -54,7 +54,7 @@ impl StateFolder {
             let name = entry.file_name();
             let name = name.as_bytes();
             let aside = name.ends_with(b".damaged") || name.starts_with(b".everseed-");
-            // It may have come back meanwhile.
+            // The torrent may have come back meanwhile.
             if (its || aside) && is_old(written(&entry)?) {
                 removed += usize::from(fs::remove_file(entry.path()).is_ok());
             }
@@ -73,13 +73,13 @@ impl StateFolder {
         Ok(removed)
     }
 
-    /// Whether the copy of a .torrent is of one that is known, or being downloaded.
+    /// Whether the copy of a .torrent belongs to a known torrent or to a download.
     fn is_wanted(&self, given: &DirEntry, is_known: impl Fn(InfoHash) -> bool) -> bool {
         let hash = read_torrent(&given.path()).map(|metainfo| metainfo.info_hash);
         hash.is_ok_and(|hash| is_known(hash) || self.download_file(hash).exists())
     }
 
-    /// Whether the torrent that was made of a path is still here.
+    /// Whether the torrent that was made of a path still exists.
     fn is_of_some_torrent(&self, made: &DirEntry) -> bool {
         let text = fs::read(made.path()).unwrap_or_default();
         let hash = InfoHash::from_hex(text.trim_ascii());
@@ -87,7 +87,7 @@ impl StateFolder {
     }
 }
 
-/// Of which torrent a file is, and which of its files.
+/// The torrent and the kind of one of its state files.
 fn split(entry: &DirEntry) -> Option<(InfoHash, Vec<u8>)> {
     let name = entry.file_name();
     let (hash, kind) = name.as_bytes().split_at_checked(40)?;

@@ -1,7 +1,7 @@
-//! The metadata of a torrent of which only the info-hash is known, on its way into a file (BEP 9).
+//! The spool: a file that receives a torrent's metadata, of which only the info-hash is known (BEP 9).
 //!
-//! It is written as it comes. When its hash is right, a torrent file is made of it, with the trackers and web seeds
-//! that the magnet link named around it. After a crash it is fetched anew: it is small.
+//! Metadata is written as it comes. When its hash is right, a torrent file is made of it, with the trackers and web
+//! seeds of the magnet link around it. After a crash it is fetched again, because it is small.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,20 +14,20 @@ use everseed_disk::replace;
 
 use crate::storage::state::close_to_others;
 
-/// See the module.
+/// The file, and the torrent file that will be made of it.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
     path: PathBuf,
     info_hash: InfoHash,
-    /// The torrent file that is made of it, and what stands there before and after the metadata.
+    /// The torrent file to make, and the bytes to put before and after the metadata.
     torrent: PathBuf,
     before: Vec<u8>,
     after: Vec<u8>,
 }
 
 impl Spool {
-    /// An empty one, for a torrent file with these trackers, each a tier, and web seeds.
+    /// An empty spool, for a torrent file with these web seeds and trackers, each of which is a tier.
     pub(crate) fn create(
         info_hash: InfoHash,
         torrent: PathBuf,
@@ -52,7 +52,7 @@ impl Spool {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// Whether the first `len` bytes have the right hash; then the torrent file is there.
+    /// Makes the torrent file if the first `len` bytes have the right hash. Returns whether they have.
     pub(crate) fn finish(&self, len: u64) -> io::Result<bool> {
         let mut hash = Fast::default();
         self.each(len, |bytes| {
@@ -90,7 +90,7 @@ impl Drop for Spool {
     }
 }
 
-/// Bytes that are read at a time.
+/// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
 
 fn string(out: &mut Vec<u8>, text: &str) {

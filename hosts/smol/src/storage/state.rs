@@ -1,32 +1,32 @@
-//! What outlives a run: the state folder.
+//! The state folder, which outlives a run.
 //!
 //! ```text
 //! lock                 held while a daemon uses the folder
 //! HASH.torrent         torrents that were made here
-//! HASH.resume          which pieces were verified, and how much was sent
-//! HASH.index           where the files of a torrent of many files begin
-//! HASH.place           on which disk its content is
-//! HASH.target          on which disk the folder is that it is moved to when it is complete
-//! HASH.check           how far a check of it came that was stopped
-//! HASH.files           which of its files lie elsewhere than it says
-//! HASH.download        which files of a download are ours to write, see `everseed_disk::Ours`
+//! HASH.resume          the pieces that were verified, and the bytes that were sent
+//! HASH.index           the offset of each file, of a torrent of many files
+//! HASH.place           the disk of its content
+//! HASH.target          the disk of the folder that it is moved to when it is complete
+//! HASH.check           the progress of a check that was stopped
+//! HASH.files           those of its files that lie elsewhere than it says
+//! HASH.download        files of a download that are ours to write, see `everseed_disk::Ours`
 //! catalogue            the torrents that are asleep
-//! made/PATHHASH        which torrent was made of a path
+//! made/PATHHASH        the torrent that was made of a path
 //! given/PATHHASH.*     copies of the .torrent files that are seeded, see `session::kept`
-//! dht                  nodes of the distributed hash table that were known
-//! described            which content belongs to a torrent that was ever seen
+//! dht                  DHT nodes that were known
+//! described            content of every torrent that was ever seen
 //! ```
 //!
-//! Each of them may be damaged, or be another thing than a file: it is read only if it is a regular file that
-//! is no longer than it can be, and otherwise set aside, by the name of `NAME.damaged`.
+//! Each of these may be damaged, or not be a file at all. It is read only if it is a regular file of a possible
+//! length, and otherwise renamed to `NAME.damaged`.
 //!
-//! What belongs to a torrent that nobody has any more is removed some time later, see `prune`.
+//! The state of torrents that are gone is removed some time later, see `prune`.
 //!
-//! It is for its owner alone, 0700 and 0600, as trackers' passkeys are in it.
+//! Only its owner may read it (0700 and 0600), because it holds trackers' passkeys.
 //!
-//! Nothing in it but `described` is precious: without it, or with a damaged part of it, files are verified again. So what is
-//! first known of a torrent whose content was there is left to the kernel to write: should the power go
-//! within seconds, it is as if it had gone before.
+//! Only `described` is precious: without the rest, or a damaged part of it, files are verified again. So the first
+//! record of a torrent whose content existed is not synced: if the power fails within seconds, the files are verified
+//! once more.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -46,7 +46,7 @@ use crate::storage::aside::set_aside;
 use crate::storage::described::Described;
 use crate::storage::mount_guard::{MountId, MountState, is_in_ram};
 
-/// The state folder, held by this process alone.
+/// The state folder, locked by this process.
 #[derive(Debug)]
 pub(crate) struct StateFolder {
     folder: PathBuf,
@@ -57,13 +57,13 @@ pub(crate) struct StateFolder {
 /// Why the state folder cannot be used.
 #[derive(Debug)]
 pub(crate) enum StateError {
-    /// Another process holds it.
+    /// Another process uses it.
     InUse(PathBuf),
     /// It cannot be made or written.
     Io(PathBuf, io::Error),
-    /// It would be gone after a reboot.
+    /// It lies in memory, and would be gone after a reboot.
     InRam(PathBuf),
-    /// The disk that it is on is not mounted.
+    /// Its disk is not mounted: the folder and the mount point.
     NotMounted(PathBuf, PathBuf),
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for StateError {
 }
 
 impl StateFolder {
-    /// Takes the folder, which is made if need be.
+    /// Locks the folder, and makes it if it is missing.
     pub(crate) fn open(folder: &Path) -> Result<StateFolder, StateError> {
         for part in ["made", "given"] {
             let part = folder.join(part);
@@ -116,7 +116,7 @@ impl StateFolder {
         }
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse(folder.to_owned())),
-            // A file system without locks: the warning in the manual has to do.
+            // The file system has no locks; the manual warns of that.
             _ => Ok(StateFolder {
                 folder: folder.to_owned(),
                 described: Described::new(folder.join("described")),
@@ -125,7 +125,7 @@ impl StateFolder {
         }
     }
 
-    /// The same for a service, whose state has to survive a reboot unless `in_ram` allows it not to.
+    /// Opens the state of a service, which has to survive a reboot unless `in_ram` allows that it does not.
     pub(crate) fn open_lasting(folder: &Path, in_ram: bool) -> Result<StateFolder, StateError> {
         if let MountState::NotMounted(mount) = MountId::look(folder, None) {
             return Err(StateError::NotMounted(folder.to_owned(), mount));
@@ -137,7 +137,7 @@ impl StateFolder {
         StateFolder::open(folder)
     }
 
-    /// On which disk a torrent's content was when it was at `path` last.
+    /// The mount of a torrent's content when it was last at `path`.
     pub(crate) fn place(&self, info_hash: InfoHash, path: &Path) -> Option<MountId> {
         let file = self.place_file(info_hash);
         let bytes = read(&file, PLACE_MAX)?;
@@ -148,7 +148,7 @@ impl StateFolder {
         MountId::decode(&bytes, path)
     }
 
-    /// Remembers it; `in_haste` without waiting for the disk.
+    /// Remembers the mount of a torrent's content; `in_haste` without waiting for the disk.
     pub(crate) fn remember_place(
         &self,
         info_hash: InfoHash,
@@ -160,18 +160,18 @@ impl StateFolder {
         put(&self.place_file(info_hash), &bytes, in_haste)
     }
 
-    /// Where it is remembered.
+    /// The file that holds the mount of a torrent's content.
     pub(crate) fn place_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.place"))
     }
 
-    /// On which disk the folder was that a torrent is moved to when it is complete, when it was begun.
+    /// The mount of the folder that a complete torrent is moved to, as it was when the download began.
     pub(crate) fn target(&self, info_hash: InfoHash, folder: &Path) -> Option<MountId> {
         let bytes = read(&self.target_file(info_hash), PLACE_MAX)?;
         MountId::decode(&bytes, folder).filter(|_| MountId::is_whole(&bytes))
     }
 
-    /// Remembers it.
+    /// Remembers the mount of the folder that a complete torrent is moved to.
     pub(crate) fn remember_target(&self, info_hash: InfoHash, folder: &Path) -> io::Result<()> {
         let bytes = MountId::of(folder).encode(folder);
         put(&self.target_file(info_hash), &bytes, false)
@@ -181,7 +181,7 @@ impl StateFolder {
         self.folder.join(format!("{info_hash}.target"))
     }
 
-    /// What torrents describe.
+    /// The record of content that torrents describe.
     pub(crate) fn described(&self) -> &Described {
         &self.described
     }
@@ -191,17 +191,17 @@ impl StateFolder {
         &self.folder
     }
 
-    /// Where a torrent that was made here is kept.
+    /// The path of a torrent file that was made here.
     pub(crate) fn torrent_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.torrent"))
     }
 
-    /// Where the torrents that are asleep are written down.
+    /// The path of the catalogue of sleeping torrents.
     pub(crate) fn catalogue_file(&self) -> PathBuf {
         self.folder.join("catalogue")
     }
 
-    /// The torrent that was made of `content`, if it is still there.
+    /// The torrent file that was made of `content`, if it still exists.
     pub(crate) fn made_of(&self, content: &Path) -> Option<PathBuf> {
         let text = read(&self.made_file(content), HEX_MAX)?;
         let info_hash = InfoHash::from_hex(text.trim_ascii())?;
@@ -214,7 +214,7 @@ impl StateFolder {
         everseed_disk::replace(&self.made_file(content), |out| writeln!(out, "{info_hash}"))
     }
 
-    /// The bytes of the resume record of a torrent of so many pieces, if there is one and it is whole.
+    /// The resume record of a torrent with this many pieces, if it exists and is undamaged.
     pub(crate) fn resume(&self, info_hash: InfoHash, pieces: u32) -> Option<Vec<u8>> {
         let file = self.resume_file(info_hash);
         let bytes = read(&file, ENCODED_BASE as u64 + u64::from(pieces.div_ceil(8)))?;
@@ -236,9 +236,9 @@ impl StateFolder {
         self.resume_file(info_hash).is_file()
     }
 
-    /// Makes durable what was saved in haste, as far as one look at the folder does.
+    /// Syncs what was saved in haste, as far as syncing the folder does that.
     pub(crate) fn sync(&self) {
-        // A file system that cannot sync folders is let be.
+        // A file system that cannot sync folders is left as it is.
         let _ = everseed_disk::sync_folder(&self.folder);
     }
 
@@ -252,7 +252,7 @@ impl StateFolder {
         put(&path, &bytes[..len], in_haste)
     }
 
-    /// For how long a download was seeded after it was complete, in all runs.
+    /// The time for which a complete download was seeded, in all runs.
     pub(crate) fn seeded(&self, info_hash: InfoHash) -> Duration {
         let bytes = read(&self.seeded_file(info_hash), 20).unwrap_or_default();
         let text = std::str::from_utf8(&bytes).ok();
@@ -260,7 +260,7 @@ impl StateFolder {
         Duration::from_secs(seconds.unwrap_or(0))
     }
 
-    /// Notes that.
+    /// Remembers the time for which a complete download was seeded.
     pub(crate) fn remember_seeded(
         &self,
         info_hash: InfoHash,
@@ -275,15 +275,15 @@ impl StateFolder {
         self.folder.join(format!("{info_hash}.seeded"))
     }
 
-    /// Where it is noted which files of a download are ours.
+    /// The path of the record of a download's own files.
     pub(crate) fn download_file(&self, info_hash: InfoHash) -> PathBuf {
         self.folder.join(format!("{info_hash}.download"))
     }
 
-    /// A torrent is seeded no longer: what is known of it is kept for some time from now.
+    /// Notes that a torrent is no longer seeded: from now on its state is kept for some time.
     pub(crate) fn parted_with(&self, info_hash: InfoHash) {
         let file = open_for_times(&self.resume_file(info_hash));
-        // Without it files are verified once more if it comes back.
+        // Without the new time its files are verified once more if it comes back.
         let _ = file.and_then(|file| file.set_modified(file_time()));
     }
 
@@ -295,13 +295,13 @@ impl StateFolder {
         self.folder.join("made").join(hash_of(content))
     }
 
-    /// Where the copy of a .torrent of this path is kept.
+    /// The path of our copy of the .torrent at `path`.
     pub(crate) fn given_file(&self, path: &Path) -> PathBuf {
         let name = format!("{}.torrent", hash_of(path));
         self.folder.join("given").join(name)
     }
 
-    /// The same of what was written over it while it was in use.
+    /// The path of the copy of what was written over that .torrent while it was in use.
     pub(crate) fn renewed_file(&self, path: &Path) -> PathBuf {
         self.given_file(path).with_extension("renewed")
     }
@@ -313,7 +313,7 @@ fn hash_of(path: &Path) -> String {
     InfoHash(sha1.finish()).to_string()
 }
 
-/// Opens the file that is locked, which is made if need be. It is never waited for the other end of a FIFO.
+/// Opens the lock file, and makes it if it is missing. Opening never waits for the other end of a FIFO.
 fn lock_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -326,8 +326,8 @@ fn lock_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Closes a state to others that is open to them, as 0.1.0 left it. A folder that holds other things too stays
-/// as it is, but for our files.
+/// Closes a state to others if it is open to them, as 0.1.0 left it. If a folder holds other files too, only our own
+/// files are closed.
 fn tighten(folder: &Path) -> io::Result<()> {
     let about = fs::metadata(folder)?;
     if about.permissions().mode() & 0o077 == 0 {
@@ -351,7 +351,7 @@ fn tighten(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens what may be no regular file, and is not waited for.
+/// Opens something that may not be a regular file, without waiting.
 fn open_for_times(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = File::options();
@@ -359,7 +359,7 @@ fn open_for_times(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// What the names of a torrent's files end with, after its info-hash.
+/// The endings of the names of a torrent's state files, after the info-hash.
 pub(crate) const KINDS: [&str; 9] = [
     ".torrent",
     ".seeded",
@@ -372,7 +372,7 @@ pub(crate) const KINDS: [&str; 9] = [
     ".download",
 ];
 
-/// Whether a file in the state folder is of the state, by its name.
+/// Whether a file in the state folder belongs to the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
     let known: [&[u8]; 8] = [
         b"lock",
@@ -393,7 +393,7 @@ fn is_ours(name: &[u8]) -> bool {
     known.contains(&name) || name.starts_with(b".everseed-") || of_torrent() == Some(true)
 }
 
-/// Has only its owner read and write a file.
+/// Lets only the owner read and write a file.
 pub(crate) fn close_to_others(path: &Path) -> io::Result<()> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = File::options();
@@ -409,7 +409,7 @@ fn put(path: &Path, bytes: &[u8], in_haste: bool) -> io::Result<()> {
     }
 }
 
-/// All bytes of a file of the state that can have `most` of them. What cannot be read is as if it were not there.
+/// Reads a file of the state of at most `most` bytes. One that cannot be read counts as missing.
 fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     match read_regular(path, most) {
         Ok(bytes) => Some(bytes),
@@ -426,10 +426,10 @@ fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     }
 }
 
-/// No file that says on which disk something lies is longer, in bytes: two paths and a number.
+/// The longest file that names a mount, in bytes: two paths and a number.
 const PLACE_MAX: u64 = 2 * 4096 + 32;
 
-/// No file that holds an info-hash is.
+/// The longest file that holds an info-hash, in bytes.
 const HEX_MAX: u64 = 64;
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! The worker, a thread beside that of the session and the one that serves: whatever waits for a disk or takes long.
+//! The worker: a thread beside the session's and the serving one, for everything that waits for a disk or takes
+//! long.
 //!
-//! It writes what was downloaded, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks after
-//! files. Reading ahead comes first, then single pieces and looks, then writes, then checks, which are done piece by
-//! piece: a check of terabytes delays nobody for longer than one piece, smaller checks neither. It stands back
-//! behind the thread that serves, from the first torrent that is served on.
+//! It writes downloaded blocks, reads ahead for peers whose blocks are not in the page cache, hashes pieces and looks
+//! at files. Reading ahead comes first, then single pieces and looks, then writes, then checks. Checks are done piece
+//! by piece, so a check of terabytes delays nobody for longer than one piece, not even a smaller check. From the
+//! first served torrent on the worker has a lower priority than the serving thread.
 //!
-//! Invariant: a connection has at most one read-ahead in the queue, which leaves with it, and a
-//! torrent at most one task of each other kind, but for writes, of which there are no more than blocks, so that the queues have a bound and do not grow while
-//! blocks are served.
+//! Invariant: a connection has at most one read-ahead in the queue, which is dropped with the connection. A torrent
+//! has at most one task of each other kind. Only writes may be more, at most one for each block. So the queues are
+//! bounded, and do not grow while blocks are served.
 
 mod queues;
 mod task;
@@ -32,7 +33,7 @@ pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritt
 use crate::alarm::Alarm;
 use crate::logging::later::Busy;
 
-/// The thread, as the engine sees it.
+/// A handle to the thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -49,7 +50,7 @@ struct Shared {
 }
 
 impl Worker {
-    /// Starts the thread; `alarm` is rung when something is done.
+    /// Starts the thread; `alarm` is rung when a task is done.
     pub(crate) fn start(
         alarm: Arc<Alarm>,
         files: Arc<FileCache>,
@@ -81,14 +82,14 @@ impl Worker {
         !(self.shared.files.is_empty() && self.shared.written.is_empty())
     }
 
-    /// Has files closed that were not used since the last call. Nobody is woken if none are open.
+    /// Has files closed that were not used since the last call. The thread is not woken if none are open.
     pub(crate) fn close_unused(&self) {
         if self.has_open_files() {
             self.change(|queues| queues.close_unused = true);
         }
     }
 
-    /// Has files closed that are found no longer, before anything else is done.
+    /// Has forgotten files closed before any other task.
     pub(crate) fn close_forgotten(&self) {
         self.change(|queues| queues.close_forgotten = true);
     }
@@ -98,39 +99,38 @@ impl Worker {
         change(&mut queues);
         let idle = std::mem::take(&mut queues.idle);
         drop(queues);
-        // A system call that is only worth it if somebody waits.
+        // Notifying is a system call, made only if the thread waits.
         if idle {
             self.shared.work.notify_one();
         }
     }
 
-    /// Gives back what [`Done::Warmed`] came with.
+    /// Returns the buffer that came with [`Done::Warmed`].
     pub(crate) fn give_back(&self, bytes: Vec<u8>) {
         self.shared.lock().returned = Some(bytes);
-        // Whether it waits for work or for this.
+        // The thread may wait for a task or for this buffer.
         self.shared.work.notify_one();
     }
 
-    /// Drops what was queued for a connection that is gone: it would keep others waiting for reads
-    /// that nobody needs.
+    /// Drops the queued tasks of a closed connection, whose reads would delay others.
     pub(crate) fn forget(&self, conn: ConnId) {
         self.shared.lock().forget(conn);
     }
 
-    /// No piece of this torrent is reported that was asked for until now: its files have changed, so
-    /// what the pieces were found to be says nothing.
+    /// Drops the queued and unreported pieces of this torrent. Its files have changed, so what was found about them
+    /// is no longer true.
     pub(crate) fn forget_pieces(&self, torrent: TorrentId) {
         self.shared.lock().forget_pieces(torrent);
     }
 
-    /// The next outcome, if there is one.
+    /// The next finished task, if there is one.
     pub(crate) fn done(&self) -> Option<Done> {
         pop(&mut self.shared.lock().done)
     }
 }
 
 impl Drop for Worker {
-    /// The thread ends after what it does at the moment; nobody waits for it, as a disk may hang.
+    /// The thread ends after its present task. It is not joined, because a disk may hang.
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.work.notify_one();
@@ -169,7 +169,7 @@ impl Shared {
         }
     }
 
-    /// Everything but a check.
+    /// Carries out any task but a check or a move.
     fn short(&self, task: Task, scratch: &mut Scratch) {
         match task {
             Task::Warm(content, conn, source, span) => {
@@ -189,7 +189,7 @@ impl Shared {
             }
             Task::Verify(content, torrent, piece) => {
                 let mut begun = scratch.take(torrent, piece);
-                // What lies in files of the owner's was not written.
+                // Bytes that belong to the owner's files were not written.
                 let owners = content.owners_piece(piece);
                 if owners.is_some() {
                     begun = Begun::default();
@@ -197,7 +197,7 @@ impl Shared {
                 let bytes = &mut scratch.bytes;
                 let good = check::finish_piece(&content, &self.files, piece, begun, bytes);
                 let good = match (good, owners) {
-                    // Nobody who sent it is to blame.
+                    // The peers that sent the piece are not to blame.
                     (Ok(false), Some(error)) if content.is_growing() => Err(error),
                     (good, _) => good,
                 };
@@ -213,7 +213,7 @@ impl Shared {
                 self.found(&content, torrent, piece, good);
             }
             Task::Look(content, number, deep) => {
-                // A look may find what was moved.
+                // A look may find files that were moved.
                 let looked = look(&content).and_then(|look| match deep {
                     true => fault::probe(&content, 0).map(|()| look),
                     false => Ok(look),
@@ -242,8 +242,8 @@ impl Shared {
                 self.tell(Done::Finished(torrent, piece, good));
             }
             Task::StandBack => {
-                // On Linux that is this thread alone. Where the CPU is short, hashing then has a quarter of
-                // it and peers the rest; the disk heeds it too if its scheduler knows priorities.
+                // On Linux this sets the priority of this thread alone. If the CPU is busy, hashing gets a quarter of
+                // it and peers the rest. The disk's scheduler heeds it too if it has priorities.
                 let _ = rustix::process::setpriority_process(None, NICE);
             }
             Task::Check(..) | Task::Relocate(..) => {}
@@ -265,7 +265,7 @@ impl Shared {
         self.tell(Done::Verified(torrent, piece, good));
     }
 
-    /// Checks or copies one piece, and tells what came of it if it was the last.
+    /// Checks or copies one piece, and reports the result after the last one.
     fn step(&self, mut job: Job, scratch: &mut Scratch) {
         match std::mem::replace(&mut job.work, Long::Check(None)) {
             Long::Check(check) => self.check(job, check, scratch),
@@ -287,7 +287,7 @@ impl Shared {
             job.work = Long::Relocate(relocation);
             return self.lock().put_back(job);
         }
-        // What is open lies where it lay.
+        // Open files are at the former place.
         content.close_files(&self.files);
         content.close_files(&self.written);
         let place = |_| check::fingerprint(content).map_err(WriteError::Place);
@@ -305,7 +305,7 @@ impl Shared {
         }
         match stepped {
             Err(error) => return self.tell(Done::Checked(job.number, Err(error))),
-            // Each file is named once.
+            // Each file is reported once.
             Ok(Some(fault)) => {
                 let known = |u: &Unread| u.error.path() == fault.error.path();
                 if job.unread.len() < UNREAD && !job.unread.iter().any(known) {
@@ -329,7 +329,7 @@ impl Shared {
         }
     }
 
-    /// Does what is short in the middle of a search; false when that should be given up.
+    /// Carries out short tasks in the middle of a search. False if the search has to stop.
     fn between(&self, scratch: &mut Scratch) -> bool {
         loop {
             let mut queues = self.lock();
@@ -339,7 +339,7 @@ impl Shared {
             let Some(task) = queues.pop_short() else {
                 return true;
             };
-            // A block that has to wait for its file is back in the queue, and another turn is due.
+            // A block whose file is still growing goes back into the queue, and waits for the next call.
             let again = matches!(task, Task::Write(_));
             drop(queues);
             self.short(task, scratch);
@@ -349,7 +349,7 @@ impl Shared {
         }
     }
 
-    /// What to do next; `None` when the thread should end.
+    /// The next work; `None` when the thread has to end.
     fn next(&self) -> Option<Work> {
         let mut queues = self.lock();
         loop {
@@ -369,7 +369,7 @@ impl Shared {
             if let Some((job, open)) = queues.pop_job() {
                 return Some(Work::Long(job, open));
             }
-            // Many are checked at the start, and few ever after.
+            // Many torrents are checked at the start, and few afterwards.
             queues.jobs = Vec::new();
             queues.idle = true;
             queues = self.wait(queues);
@@ -381,7 +381,7 @@ impl Shared {
         self.alarm.ring();
     }
 
-    /// The buffer that the thread that serves was given, when it has sent what it needs of it, which is in a moment.
+    /// Takes back the buffer that the serving thread was given, which will return it in a moment.
     fn take_back(&self) -> Vec<u8> {
         let mut queues = self.lock();
         let mut bytes = loop {
@@ -419,12 +419,12 @@ impl Shared {
         }
     }
 
-    /// Writes a block, and those that wait and follow it, with one call.
+    /// Writes a block, and those in the queue that follow it, with one call.
     fn write(&self, first: Block, scratch: &mut Scratch) {
         let mut batch = std::mem::take(&mut scratch.batch);
         batch.push(first);
         let content = Arc::clone(&batch[0].content);
-        // A file that grows for minutes keeps nobody else waiting.
+        // A file that grows for minutes must not delay others.
         if !write::lengthen(&content, &self.written, batch[0].span.offset) {
             self.lock().writes.extend(batch.drain(..));
             scratch.batch = batch;
@@ -451,9 +451,9 @@ impl Shared {
         self.alarm.ring();
     }
 
-    /// Writes blocks that could not be written together: one of them is at fault, or the disk.
+    /// Writes blocks one by one after writing them together failed: one of them is at fault, or the disk.
     fn write_singly(&self, content: &Content, batch: &mut Vec<Block>, scratch: &mut Scratch) {
-        // What was opened may be of a disk that is gone.
+        // The open files may be on a disk that is gone.
         content.close_files(&self.written);
         let mut refused = false;
         for block in batch.drain(..) {
@@ -463,7 +463,7 @@ impl Shared {
                 true => Err(WriteError::Again),
             };
             let written = written.map_err(|error| {
-                // A file's fault is no reason not to write others.
+                // A fault of one file does not stop writes to others.
                 let pieces = error.is_of_file();
                 let pieces = pieces.then(|| write::pieces_of_file(content, at)).flatten();
                 refused |= pieces.is_none();
@@ -478,7 +478,7 @@ impl Shared {
     }
 }
 
-/// A piece is bad only while at least something can be read: a disk that is gone says nothing.
+/// A piece counts as bad only while some other bytes can be read, because a disk that is gone proves nothing.
 fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
     if !good {
         check::reachable(content)?;
@@ -486,13 +486,13 @@ fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
     Ok(good)
 }
 
-/// What the thread does next.
+/// The next work of the thread.
 #[allow(clippy::large_enum_variant)] // There is one at a time.
 enum Work {
     Short(Task),
     /// Close files that nobody uses.
     CloseUnused,
-    /// Let go of these, and close files that are found no longer.
+    /// Drop these contents, and close forgotten files.
     Close(Vec<Arc<Content>>),
     /// Take a step, and close the files of the one before.
     Long(Job, Vec<OpenFiles>),
@@ -519,22 +519,22 @@ fn look(content: &Content) -> Result<Look, ReadError> {
     })
 }
 
-/// A search for files that were moved takes so long at most: others wait for it.
+/// The longest search for moved files: others wait for it.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// Files that cannot be read that a check names.
+/// The most unreadable files that a check reports.
 const UNREAD: usize = 16;
 
-/// What the thread needs again and again.
+/// Buffers that the thread uses again and again.
 struct Scratch {
     bytes: Vec<u8>,
-    /// Pieces of which the first blocks were hashed as they were written, the latest last.
+    /// Pieces whose first blocks were hashed while they were written, the latest last.
     begun: Vec<(TorrentId, PieceIndex, Begun)>,
     batch: Vec<Block>,
 }
 
 impl Scratch {
-    /// Hashes a block that was written, if those before it in its piece were hashed too.
+    /// Hashes a written block, if the blocks before it in its piece were hashed too.
     fn hash(&mut self, block: &Block) {
         let geometry = block.content.geometry();
         let Some(piece) = geometry.piece_at(block.span.offset) else {
@@ -546,7 +546,7 @@ impl Scratch {
         };
         let known = self.begun.iter_mut().find(same);
         match known {
-            // From its start again: it was bad, or given up.
+            // The piece begins again: it was bad, or given up.
             Some((_, _, begun)) if at == 0 => *begun = Begun::default(),
             Some((_, _, begun)) if begun.len() == at => {}
             None if at == 0 => {
@@ -564,7 +564,7 @@ impl Scratch {
         }
     }
 
-    /// What was hashed of a piece.
+    /// The partial hash of a piece.
     fn take(&mut self, torrent: TorrentId, piece: PieceIndex) -> Begun {
         let same = |(t, p, _): &(TorrentId, PieceIndex, Begun)| *t == torrent && *p == piece;
         match self.begun.iter().position(same) {
@@ -574,14 +574,14 @@ impl Scratch {
     }
 }
 
-/// Pieces that are hashed as they are written; of others the bytes are read back.
+/// The most pieces that are hashed while they are written. Others are read back.
 const BEGUN: usize = 32;
 
-/// Files that are open for writing.
+/// The most files that are open for writing.
 const OPEN_FOR_WRITING: usize = 8;
 
-/// How far the thread stands back: a third of the weight of one that does not.
+/// The nice value of the thread, which has a third of the weight of one without it.
 const NICE: i32 = 5;
 
-/// Enough for reading and hashing, with room to spare.
+/// Stack of the thread in bytes, enough for reading and hashing.
 const STACK: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! What the worker has to do, and in which order.
+//! The worker's queues, and the order of its tasks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,40 +19,40 @@ pub(super) struct Queues {
     pub(super) urgent: VecDeque<Task>,
     pub(super) soon: VecDeque<Task>,
     pub(super) writes: VecDeque<Block>,
-    /// Checks and moves, in the order in which they were asked for.
+    /// Checks and moves, in the order in which they were requested.
     pub(super) jobs: Vec<Job>,
-    /// Checks that were asked for.
+    /// The number of checks requested so far.
     pub(super) asked: u64,
-    /// Steps of checks that were done.
+    /// The number of steps of checks done so far.
     pub(super) turns: u32,
     /// The torrent whose check has its files open.
     pub(super) stepped: Option<usize>,
-    /// The torrent of which a piece is being hashed for somebody who still wants to know.
+    /// The torrent of which a piece is being hashed; `None` if the result is no longer wanted.
     pub(super) verifying: Option<TorrentId>,
     pub(super) done: VecDeque<Done>,
-    /// Of which tasks were dropped, each once.
+    /// Contents of dropped tasks, each once.
     pub(super) gone: Vec<Arc<Content>>,
-    /// What the thread that serves was given, when it needs it no longer.
+    /// The buffer that the serving thread returned.
     pub(super) returned: Option<Vec<u8>>,
-    /// Whether files that nobody uses are to be closed.
+    /// Whether unused files are to be closed.
     pub(super) close_unused: bool,
-    /// Whether those are that are found no longer.
+    /// Whether forgotten files are to be closed.
     pub(super) close_forgotten: bool,
-    /// The thread waits for a task, and nobody has woken it.
+    /// The thread waits for a task and was not notified yet.
     pub(super) idle: bool,
     pub(super) stop: bool,
 }
 
-/// What is done in steps.
+/// Work that is done in steps.
 #[derive(Debug)]
 pub(super) enum Long {
-    /// A check, begun at its first turn.
+    /// A check; it begins at its first step.
     Check(Option<Check>),
     /// A move to another folder.
     Relocate(Box<Relocation>),
 }
 
-/// A check or a move, as far as it came.
+/// A check or a move, and its progress.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) content: Arc<Content>,
@@ -60,13 +60,13 @@ pub(super) struct Job {
     pub(super) progress: Arc<Progress>,
     pub(super) asked_at: u64,
     pub(super) work: Long,
-    /// When it was written down how far it came.
+    /// The last time at which the check's progress was saved.
     pub(super) kept: Instant,
     pub(super) unread: Vec<Unread>,
 }
 
 impl Job {
-    /// Writes down how far it came, if that is worth it by now.
+    /// Saves the check's progress, if enough was done since the last time.
     pub(super) fn keep(&mut self, check: &Check) {
         if self.kept.elapsed() < KEEP {
             return;
@@ -79,7 +79,7 @@ impl Job {
     }
 
     pub(super) fn left(&self) -> u64 {
-        // What was given up is out of the way first.
+        // Jobs that were given up come first, to be removed.
         if self.progress.load(Ordering::Relaxed) == GIVEN_UP {
             return 0;
         }
@@ -92,7 +92,7 @@ impl Job {
 }
 
 impl Queues {
-    /// As long as they can become, but for tasks that are rare.
+    /// Queues with their full capacity, apart from rare tasks.
     pub(super) fn new(max_peers: usize, blocks: usize) -> Queues {
         Queues {
             urgent: VecDeque::with_capacity(max_peers),
@@ -148,7 +148,7 @@ impl Queues {
         });
     }
 
-    /// The next task that is no check.
+    /// The next task that is not a job.
     pub(super) fn pop_short(&mut self) -> Option<Task> {
         let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
         let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
@@ -158,9 +158,9 @@ impl Queues {
         Some(task)
     }
 
-    /// The check whose turn it is: the one with the least to do, so that what is small need not wait for what is
-    /// long, and now and then the oldest, so that it comes to its end however many small ones follow. With it come
-    /// the files of the one before, which waits and keeps none open: they are closed when the queues are free again.
+    /// The job whose turn it is. Usually that is the shortest one, so that small ones need not wait for long ones. Now
+    /// and then it is the oldest, so that it ends however many small ones follow. With it come the open files of the
+    /// job before, which waits: they are closed when the queues are unlocked.
     pub(super) fn pop_job(&mut self) -> Option<(Job, Vec<OpenFiles>)> {
         self.turns = self.turns.wrapping_add(1);
         let indices = 0..self.jobs.len();
@@ -193,7 +193,7 @@ impl Queues {
         self.done.push_back(done);
     }
 
-    /// Adds the blocks that wait and follow the batch without a gap.
+    /// Adds the queued blocks that follow the batch without a gap.
     pub(super) fn neighbours(&mut self, batch: &mut Vec<Block>) {
         while batch.len() < BATCH
             && let (Some(last), Some(next)) = (batch.last(), self.writes.front())
@@ -210,7 +210,7 @@ impl Queues {
         self.let_go_of(gone);
     }
 
-    /// Has the worker drop these, as who is the last to have a content closes its files.
+    /// Leaves dropping these contents to the worker, because whoever drops a content last closes its files.
     fn let_go_of(&mut self, contents: Vec<Arc<Content>>) {
         for content in contents {
             if !self.gone.iter().any(|known| Arc::ptr_eq(known, &content)) {
@@ -228,7 +228,7 @@ impl Queues {
     }
 }
 
-/// Drops some tasks that read content; answers of which.
+/// Drops the tasks that match and returns their contents.
 fn drop_tasks(queue: &mut VecDeque<Task>, gone: impl Fn(&mut Task) -> bool) -> Vec<Arc<Content>> {
     let mut contents = Vec::new();
     queue.retain_mut(|task| {
@@ -246,8 +246,8 @@ fn drop_tasks(queue: &mut VecDeque<Task>, gone: impl Fn(&mut Task) -> bool) -> V
     contents
 }
 
-/// The next of a queue, which begins anew in front when it is empty: as a ring it would go through all of its
-/// memory, however few there are at a time.
+/// Takes the first entry of a queue. An empty queue begins again at its start; as a ring it would go through all of
+/// its memory, however few entries it holds.
 pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     let next = queue.pop_front();
     if queue.is_empty() {
@@ -256,14 +256,14 @@ pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     next
 }
 
-/// How much of a check is done again at most after a stop: what is written is a bit for each piece.
+/// The interval at which a check's progress is saved, one bit for each piece. A stop costs at most this much of it.
 const KEEP: Duration = Duration::from_secs(10);
 
-/// Pieces and looks that wait, as a rule.
+/// The usual number of pieces and looks that wait.
 const SOON: usize = 64;
 
-/// Of so many steps of checks one is for the oldest.
+/// One in this many steps is the oldest job's.
 pub(super) const TURN_OF_OLDEST: u32 = 8;
 
-/// Blocks that are written with one call.
+/// The most blocks that one call writes.
 pub(super) const BATCH: usize = 16;

@@ -1,4 +1,4 @@
-//! What the worker is asked for, and what it answers.
+//! The worker's tasks and their results.
 
 use std::io;
 use std::ops::Range;
@@ -14,38 +14,38 @@ use everseed_node::{ConnId, Source};
 
 use crate::storage::spool::Spool;
 
-/// Something to do.
+/// A task.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Read this for a connection, as much as there is room for, and the rest into the page cache.
+    /// Read these bytes for a connection as far as the buffer reaches, and the rest into the page cache.
     Warm(Arc<Content>, ConnId, Source, Span),
     /// Hash a piece.
     Verify(Arc<Content>, TorrentId, PieceIndex),
-    /// The same, as it is on the disk, past what memory holds.
+    /// Hash a piece as it is on the disk, not in the page cache.
     VerifyFresh(Arc<Content>, TorrentId, PieceIndex),
-    /// Hash all pieces of the torrent of this number.
+    /// Hash all pieces of the torrent with this number.
     Check(Arc<Content>, usize, Arc<Progress>),
-    /// Move the torrent of this number to its place.
+    /// Move the torrent with this number to its final place.
     Relocate(Arc<Content>, usize, Arc<Progress>, Box<Relocation>),
-    /// Look whether the files of the torrent of this number are as they were, and if so asked, whether
-    /// anything can be read.
+    /// Look whether the files of the torrent with this number have changed; if asked, also whether anything can be
+    /// read.
     Look(Arc<Content>, usize, bool),
     /// Write a block.
     Write(Block),
-    /// Make durable what was written for the torrent of this number.
+    /// Make the writes of the torrent with this number durable.
     Sync(Arc<Content>, usize),
-    /// Try whether some of the files that hold these bytes take writes again.
+    /// Try whether some of the files that hold these bytes can be written again.
     Try(Arc<Content>, usize, Vec<u64>),
     /// Write a block of metadata.
     Spool(Arc<Spool>, BlockId, Span, &'static mut [u8]),
-    /// Hash metadata of so many bytes, and make a torrent file of it if it is right.
+    /// Hash this many bytes of metadata, and make a torrent file of them if the hash is right.
     Finish(Arc<Spool>, TorrentId, PieceIndex, u32),
-    /// Stand back behind the thread that serves, for good.
+    /// Lower the thread's priority below the serving thread's, for good.
     StandBack,
 }
 
 impl Task {
-    /// The torrent of which it hashes one piece.
+    /// The torrent of which this task hashes one piece.
     pub(super) fn verifies(&self) -> Option<TorrentId> {
         match self {
             Task::Verify(_, torrent, _) | Task::VerifyFresh(_, torrent, _) => Some(*torrent),
@@ -54,7 +54,7 @@ impl Task {
     }
 }
 
-/// A block that is to be written, or was.
+/// A block to write, or one that was written.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) content: Arc<Content>,
@@ -69,10 +69,10 @@ impl Block {
     }
 }
 
-/// What became of it.
+/// The result of a task.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// What was read, which is to be given back.
+    /// The bytes that were read; the buffer has to be returned.
     Warmed(ConnId, Source, u64, Result<Vec<u8>, (TorrentId, Unread)>),
     Verified(TorrentId, PieceIndex, Result<bool, Unread>),
     Checked(usize, Result<Found, ReadError>),
@@ -88,32 +88,32 @@ pub(crate) enum Done {
     Finished(TorrentId, PieceIndex, io::Result<bool>),
     Synced(usize, Result<u64, WriteError>),
     Tried(usize, bool),
-    /// The fingerprint of the files in their new place.
+    /// The fingerprint of the files at their new place.
     Relocated(usize, Result<u64, WriteError>),
 }
 
-/// What a check finds: the pieces that are good, and some of those that could not be read.
+/// The result of a check: the good pieces, and some of the unreadable ones.
 pub(crate) type Found = (Vec<u8>, Vec<Unread>);
 
-/// Why a block was not written.
+/// A failed write of a block.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
     pub(crate) error: WriteError,
-    /// The pieces that it concerns, if it is a matter of one file.
+    /// The pieces that it concerns, if only one file is at fault.
     pub(crate) pieces: Option<Range<u32>>,
 }
 
-/// How a torrent's files look, without their bytes being read.
+/// The state of a torrent's files, without reading their bytes.
 #[derive(Debug)]
 pub(crate) struct Look {
-    /// Of sizes and times of change.
+    /// The fingerprint of sizes and times of change.
     pub(crate) fingerprint: u64,
-    /// Pieces whose files reach far enough; `None` is all.
+    /// The pieces whose files are long enough; `None` means all.
     pub(crate) present: Option<Vec<u8>>,
 }
 
-/// Bytes that a check has behind it, or [`GIVEN_UP`].
+/// Bytes that a check has done, or [`GIVEN_UP`].
 pub(crate) type Progress = AtomicU64;
 
-/// Nobody wants to know any more what a check finds out.
+/// Nobody wants the result of the check any more.
 pub(crate) const GIVEN_UP: u64 = u64::MAX;

@@ -11,7 +11,7 @@ fn conn(slot: u16) -> ConnId {
     ConnId { slot, tenancy: 1 }
 }
 
-/// The torrent of a small file; the folder is gone afterwards, as nothing here reads it.
+/// The torrent of a small file. The folder is removed, because nothing here reads it.
 fn content(name: &str) -> Arc<Content> {
     let folder = std::env::temp_dir().join(format!("everseed-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -50,7 +50,7 @@ fn a_check_keeps_nobody_waiting() {
     assert!(queues.pop_short().is_none());
 }
 
-/// A torrent of `len` zeros in pieces of 16 KiB, whose file is there.
+/// A torrent of `len` zeros in pieces of 16 KiB, whose file exists.
 fn zeros(folder: &std::path::Path, name: &str, len: usize) -> Arc<Content> {
     let (file, torrent) = (folder.join(name), folder.join(format!("{name}.torrent")));
     std::fs::write(&file, vec![0; len]).unwrap();
@@ -106,7 +106,7 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
     let mut smalls = 0;
     let mut ended = false;
     for step in 0..400 {
-        // A small one more at each step: it is done in this step or the next.
+        // Each step adds a small check: it is done in this step or the next.
         let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
         shared.lock().push(task);
         let (job, open) = shared.lock().pop_job().unwrap();
@@ -143,8 +143,8 @@ fn who_is_gone_needs_no_reads() {
     assert!(queues.pop_short().is_none());
 }
 
-/// Who forgets tasks, the thread that serves, never has a content last: its end closes files, which may wait. However
-/// many come and go, it is kept once.
+/// The serving thread, which forgets tasks, must never be the last owner of a content, because closing its files may
+/// wait. Each content is kept once, however many tasks are dropped.
 #[test]
 fn who_forgets_closes_nothing() {
     let content = content("worker-forgets");
@@ -170,7 +170,7 @@ fn what_was_found_before_a_change_is_not_told() {
     let other = TorrentId { slot: 1, ..T };
     let mut queues = Queues::new(4, 4);
     let ask = |queues: &mut Queues, of| queues.push(Task::Verify(content.clone(), of, piece));
-    // One is found and not told yet, one is being hashed, one waits.
+    // One result is unreported, one piece is being hashed, one task waits.
     for _ in 0..3 {
         ask(&mut queues, T);
     }
