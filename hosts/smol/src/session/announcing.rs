@@ -1,4 +1,4 @@
-//! Announces that the node asked for, and what is said about trackers that do not answer.
+//! Announces that the node asks for, and the log's lines about trackers that fail.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,25 +22,25 @@ use crate::net::engine::{Announce, Engine};
 use crate::secrets::mask;
 use crate::url::Scheme;
 
-/// Trackers that do not answer or that refuse, the latest last: each is complained of once, and not for each of
-/// ten thousand torrents. When there are too many the earliest is forgotten, and complained of again.
+/// Trackers that do not answer or that refuse, the latest last. Each is logged once, and not for each of ten thousand
+/// torrents. If there are too many, the earliest is forgotten, and logged again when it fails again.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
     urls: VecDeque<(String, TrackerFault)>,
-    /// Announces by UDP that the node makes: of which torrent, and to which tracker.
+    /// Running announces by UDP: the torrent and the tracker of each.
     by_udp: Vec<(AnnounceId, InfoHash, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TrackerFault {
-    /// It does not answer.
+    /// The tracker does not answer.
     Silent,
-    /// It knows some torrent not, or not us; others it may know.
+    /// The tracker refuses some torrent, or us. It may accept others.
     Refuses,
 }
 
 impl Failing {
-    /// Notes that a tracker did not answer; answers whether that is news.
+    /// Notes that a tracker failed. Returns whether that is new.
     fn add(&mut self, url: &str, kind: TrackerFault) -> bool {
         if self
             .urls
@@ -56,7 +56,7 @@ impl Failing {
         true
     }
 
-    /// Notes that one answered; answers whether that is news.
+    /// Notes that a tracker answered. Returns whether it had failed before.
     fn remove(&mut self, url: &str) -> bool {
         let before = self.urls.len();
         self.urls
@@ -65,7 +65,7 @@ impl Failing {
     }
 }
 
-/// Makes an announce, and tells the node how it went.
+/// Makes an announce, and tells the node the result.
 pub(super) fn carry_out(
     task: Announce,
     torrents: &Torrents,
@@ -79,7 +79,7 @@ pub(super) fn carry_out(
         return engine.borrow_mut().tell(event);
     };
     if url == torrents.reach.own_tracker || torrents.reach.was_ours(&url) {
-        // Whoever asks the built-in tracker is told of us anyway.
+        // The built-in tracker names us to every client anyway.
         let event = Event::Announced(job.id, Intervals::told(None, None));
         return engine.borrow_mut().tell(event);
     }
@@ -121,7 +121,7 @@ pub(super) fn carry_out(
     });
 }
 
-/// Says how an announce went that the node made by UDP.
+/// Logs the result of an announce by UDP that the node made.
 pub(super) fn announced_by_udp(failing: &mut Failing, outcome: UdpOutcome) {
     let its = |(id, ..): &(AnnounceId, InfoHash, String)| *id == outcome.job.id;
     let Some(at) = failing.by_udp.iter().position(its) else {
@@ -145,7 +145,7 @@ pub(super) fn announced_by_udp(failing: &mut Failing, outcome: UdpOutcome) {
     }
 }
 
-/// What is said of a tracker's answer.
+/// The parts of a tracker's answer that are logged.
 struct Told<'a> {
     peers: usize,
     warning: Option<&'a str>,
@@ -160,7 +160,7 @@ impl Told<'_> {
     }
 }
 
-/// Logs what is news about a tracker.
+/// Logs a tracker's answer or failure, if it is new.
 fn say(
     failing: &mut Failing,
     info_hash: InfoHash,
@@ -202,13 +202,13 @@ fn answered(engine: &mut Engine, Announce { job, .. }: Announce, answer: Answer)
             engine.tell(Event::Peer(job.torrent, peer, PeerSource::Tracker));
         }
     } else if !answer.peers.is_empty() && answer.leechers != Some(0) {
-        // Perhaps they cannot call us.
+        // Those peers may be unable to call us.
         engine.report.wakes.push((job.torrent, answer.peers));
     }
     engine.tell(Event::Announced(job.id, answer.intervals));
 }
 
-/// Trackers that are remembered not to answer.
+/// The most failing trackers that are remembered.
 const FAILING_MAX: usize = 32;
 
 #[cfg(test)]

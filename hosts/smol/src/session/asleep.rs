@@ -1,9 +1,8 @@
-//! Torrents of watched folders take turns to be awake.
+//! Sleeping torrents of watched folders, which take turns to be awake.
 //!
-//! Those that nobody is connected to sleep when others need their places, the one first that had
-//! no peers for the longest. What is asleep is woken when a peer names it, or when a tracker knows of peers that
-//! download it. If every torrent that is awake has peers, whoever names another one is let go, to come
-//! again.
+//! When others need their places, torrents without peers go to sleep: first the one that has had none for the
+//! longest. A sleeping torrent is woken when a peer names it, or when a tracker knows peers that download it. If all
+//! awake torrents have peers, peers that name another one are disconnected, to come again later.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,8 +28,8 @@ use crate::storage::described::Description;
 use crate::text::escape;
 
 impl Library {
-    /// Takes in what slept in the last run, so that none of it has to be opened. What all can be awake at a time
-    /// needs no catalogue.
+    /// Loads the torrents that slept in the last run, so that they need not be opened. If every torrent fits in
+    /// memory, no catalogue is kept.
     pub(super) fn load_catalogue(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let mut catalogue = torrents.catalogue.borrow_mut();
         let (mut left_out, mut tiers_left_out) = (0_usize, 0_usize);
@@ -100,7 +99,7 @@ impl Library {
         }
     }
 
-    /// Has what is wanted opened.
+    /// Has the loader open the sleeping torrents that are wanted.
     pub(super) fn rouse(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         for (id, peers) in std::mem::take(&mut torrents.wakes) {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
@@ -161,7 +160,7 @@ impl Library {
         });
     }
 
-    /// Begins with what was opened, if it is still what slept.
+    /// Starts a sleeping torrent that was opened, if it has not changed.
     pub(super) fn opened_again(
         &mut self,
         torrents: &mut Torrents,
@@ -215,7 +214,7 @@ impl Library {
         self.put_away(torrents, engine);
     }
 
-    /// Makes sure that another torrent may be awake; false if each one that is has to be.
+    /// Makes room for another awake torrent. False if every awake one has to stay awake.
     pub(super) fn make_room(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
         if torrents.managed.len() < self.awake() {
             return true;
@@ -274,7 +273,7 @@ impl Library {
         true
     }
 
-    /// Lets those go back to sleep that were woken and turned out to be away.
+    /// Puts torrents back to sleep that were woken and whose files turned out to be away.
     pub(super) fn put_away(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let away = |torrent: &&ManagedTorrent| torrent.dormant_as().is_some() && torrent.is_away();
         let away: Vec<_> = torrents
@@ -295,7 +294,7 @@ impl Library {
         }
     }
 
-    /// Forgets what is asleep in these slots and in no folder any more, or has changed.
+    /// Forgets sleeping torrents in these slots that have changed or left their folder.
     pub(super) fn forget(
         &mut self,
         torrents: &mut Torrents,
@@ -307,20 +306,20 @@ impl Library {
                 return;
             }
             let sleeper = torrents.catalogue.borrow().read(slot);
-            // There may be another one by now.
+            // Another torrent may have the slot by now.
             let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
                 continue;
             };
             let Some(id) = engine.node.find(sleeper.info_hash()) else {
                 continue;
             };
-            // What is awake is looked after as one of `items`.
+            // If the torrent was woken, it is one of `items`, which are handled elsewhere.
             if !engine.node.is_asleep(id) || torrents.managed.iter().any(|t| t.is_known_as(id)) {
                 continue;
             }
             let path = sleeper.path();
             if is_torrent(&path) {
-                // Those of earlier versions are not known yet to describe it.
+                // Earlier versions recorded no descriptions for their sleeping torrents.
                 let description = Description {
                     root: sleeper.root(),
                     torrent: path.clone(),
@@ -340,12 +339,12 @@ impl Library {
             torrents.state.parted_with(info_hash);
             torrents.catalogue.borrow_mut().remove(id);
             torrents.tracker.borrow_mut().remove(sleeper.info_hash());
-            // If it is there, it is something new.
+            // If it still exists, it counts as new.
             self.more = true;
         }
     }
 
-    /// Forgets what is asleep and in a folder that is watched no longer.
+    /// Forgets sleeping torrents of folders that are no longer watched.
     pub(super) fn forget_unwatched(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let mut slots = Vec::new();
         let watches = &self.watches;
@@ -369,8 +368,8 @@ fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
     }
 }
 
-/// Torrents that are opened at a time because they are wanted; further ones are wanted again later.
+/// The most torrents that are being woken; peers of others come again later.
 const WAKING_MAX: usize = 16;
 
-/// Peers that are kept for a torrent while it is opened.
+/// The most peers that are kept for a torrent while it is opened.
 const PEERS_MAX: usize = 50;

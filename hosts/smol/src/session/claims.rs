@@ -1,5 +1,5 @@
-//! What a .torrent that cannot be used says that its content is: its owner did not mean that content to be shared
-//! without it.
+//! The content that an unusable .torrent claims by name. Its owner did not mean that content to be shared without the
+//! torrent.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,18 +10,18 @@ use everseed_core::bencode::{Error, ErrorKind, Reader, Type};
 use everseed_core::metainfo::MAX_NAME;
 use everseed_disk::{RegularError, Stream, TORRENT_MAX, open_regular};
 
-/// What such a file says.
+/// The content that such a file claims.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Claims {
-    /// It is no torrent, and does not look like a part of one.
+    /// None: it is not a torrent, and does not look like a part of one.
     Nothing,
-    /// These names of its file or folder.
+    /// Files or folders of these names.
     Names(Vec<PathBuf>),
-    /// It cannot be read, or not as far as its name.
+    /// Unknown: it cannot be read, or not as far as its name.
     Unknown,
 }
 
-/// Reads as much of a .torrent as there is.
+/// Reads the names in a .torrent, even if it is damaged or cut off.
 pub(super) fn claims(torrent: &Path) -> Claims {
     let file = match open_regular(torrent, u64::MAX) {
         Ok(file) => file,
@@ -74,7 +74,7 @@ fn read(reader: &mut Document, names: &mut Vec<PathBuf>) -> Result<(), Error<io:
     Ok(())
 }
 
-/// A name that stays in its folder.
+/// The name as a path, if it stays in its folder.
 fn plain(name: &[u8]) -> Option<PathBuf> {
     let path = PathBuf::from(std::ffi::OsString::from_vec(name.to_owned()));
     let mut components = path.components();

@@ -1,7 +1,7 @@
-//! What a session can be asked to do, while it runs or as its first commands.
+//! Commands to a session, as its first ones or while it runs.
 //!
-//! Whoever is in front of it (the three verbs, SIGHUP, watched folders) sends these and hears
-//! [notices](super::Notice); none reaches around them.
+//! All front ends (the three verbs, SIGHUP, watched folders) send commands and hear [notices](super::Notice). None
+//! reaches around them.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -14,66 +14,66 @@ use crate::options::get::Fetch;
 use crate::options::rates::Rates;
 use crate::options::run::{Config, Item};
 
-/// One thing to do.
+/// A command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
-    /// Seed something, or download it first if it says so. What is there already stays as it is.
+    /// Seed an item, or download it first if it says so. An item that is there already stays as it is.
     Add(Box<Item>),
-    /// Be done with something. Its data stays.
+    /// Stop an item and forget it. Its data stays.
     Remove(Which),
-    /// Send and ask for nothing of it: nobody is told of it until [`Resume`](Command::Resume).
+    /// Pause an item: nothing is sent or requested, and nobody is told of it until [`Resume`](Command::Resume).
     Pause(Which),
-    /// Go on with something that was paused.
+    /// Go on with a paused item.
     Resume(Which),
-    /// Read all of it from the disk and compare it with its hashes. What is wrong is downloaded again if it is a
-    /// download.
+    /// Read all of an item from the disk and compare it with its hashes. Bad pieces of a download are downloaded
+    /// again.
     Verify(Which),
-    /// Seed something for another time, or call other peers for it.
+    /// Change an item's goal, or call other peers for it.
     SetGoal(Which, Box<Fetch>),
-    /// Download the torrents of watched folders with another goal.
+    /// Change the goal of downloads in watched folders.
     SetFolderGoal(Box<Fetch>),
-    /// Seed what is in a folder and what will be.
+    /// Seed what is in a folder, now and later.
     Watch(PathBuf),
-    /// Be done with a folder and with all that is in it.
+    /// Stop watching a folder, and stop everything in it.
     Unwatch(PathBuf),
-    /// Other limits, which hold at once.
+    /// Change the limits, at once.
     SetLimits(Box<SessionLimits>),
-    /// Go on with another configuration: what differs is done, or it starts anew.
+    /// Change to another configuration: in place where that is possible, otherwise by starting anew.
     Reload(Box<Config>),
-    /// End as SIGTERM ends it.
+    /// Stop, as SIGTERM does.
     Stop,
 }
 
-/// What a command is about.
+/// The items that a command is about.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Which {
-    /// Everything.
+    /// All items.
     All,
-    /// The torrent with this info-hash, if it is awake.
+    /// The awake torrent with this info-hash.
     Torrent(InfoHash),
-    /// What was added so, whatever its goal is now.
+    /// The item that was added like this, whatever its goal is now.
     Item(Box<Item>),
-    /// What is at this path.
+    /// The item at this path.
     Path(PathBuf),
 }
 
-/// The limits of a session.
+/// A session's limits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionLimits {
-    /// Bytes per second up, at most.
+    /// Upload limit in bytes per second.
     pub up: Option<u64>,
-    /// Bytes per second down, at most.
+    /// Download limit in bytes per second.
     pub down: Option<u64>,
-    /// Others that hold at some hours; the first that do count.
+    /// Rates for some hours; the first that matches counts.
     pub rates: Vec<Rates>,
-    /// Peers served at a time; `None` follows the upload capacity.
+    /// Peers served at a time; `None`: follows the upload capacity.
     pub slots: Option<u16>,
     /// Peers connected at a time.
     pub peers: u16,
 }
 
 impl SessionLimits {
-    /// Those of a configuration.
+    /// The limits in a configuration.
     pub(super) fn of(config: &Config) -> SessionLimits {
         SessionLimits {
             up: config.seed.up,
@@ -84,7 +84,7 @@ impl SessionLimits {
         }
     }
 
-    /// Makes them those of a configuration.
+    /// Writes these limits into a configuration.
     pub(super) fn hold_in(self, config: &mut Config) {
         config.seed.up = self.up;
         config.down = self.down;
@@ -94,7 +94,7 @@ impl SessionLimits {
     }
 }
 
-/// The commands that lead from one configuration to another. Those of a start lead from one that asks for nothing.
+/// The commands that lead from one configuration to another. A start begins from an empty one.
 pub(super) fn commands(from: &Config, to: &Config) -> Vec<Command> {
     let mut commands = Vec::new();
     if SessionLimits::of(from) != SessionLimits::of(to) {
@@ -130,7 +130,7 @@ pub(super) fn commands(from: &Config, to: &Config) -> Vec<Command> {
     commands
 }
 
-/// Where commands are left for a session that runs, from any thread.
+/// The sender of commands to a running session, usable on any thread.
 #[derive(Clone, Debug)]
 pub struct Commands {
     waiting: Arc<Mutex<VecDeque<Command>>>,
@@ -145,7 +145,7 @@ impl Commands {
         }
     }
 
-    /// Has a command done at the session's next turn, which comes at once.
+    /// Sends a command. The session carries it out in its next turn, which comes at once.
     pub fn send(&self, command: Command) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push_back(command);
@@ -153,7 +153,7 @@ impl Commands {
         self.alarm.ring();
     }
 
-    /// The next one.
+    /// The next command.
     pub(super) fn next(&self) -> Option<Command> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()

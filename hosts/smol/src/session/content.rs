@@ -1,7 +1,7 @@
-//! Files and folders in watched folders that are content of no torrent, and those that are.
+//! Files and folders in watched folders: which of them belong to a torrent and which are shared by themselves.
 //!
-//! Invariant: what a torrent describes that is known, or was, is not shared by itself unless its owner names it. What
-//! may be described by a torrent that is not known yet waits.
+//! Invariant: content that a torrent describes or ever described is not shared by itself unless its owner names it.
+//! Content that a torrent may describe which is not known yet has to wait.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::net::engine::Engine;
 use crate::text::escape;
 
 impl Library {
-    /// Whether content has to wait for torrents that are not known yet. What may last is said once.
+    /// Whether content has to wait for torrents that are not known yet. A wait that may last is logged once.
     pub(super) fn content_waits(&mut self) -> bool {
         let shown = |path: &Path| escape(path.as_os_str().as_encoded_bytes()).to_string();
         let mut items = self.items.iter();
@@ -48,14 +48,14 @@ impl Library {
         true
     }
 
-    /// Stops what turned out to be the content of a torrent.
+    /// Stops sharing content that turned out to belong to a torrent.
     pub(super) fn stop_described(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let added = torrents.state.described().added();
         if added == self.described {
             return;
         }
         self.described = added;
-        // What sleeps is looked at by the next scan.
+        // The next scan handles sleeping ones.
         self.more = true;
         let mut at = 0;
         while let Some(managed) = self.items.get_mut(at) {

@@ -1,8 +1,8 @@
-//! The distributed hash table, as far as it takes more than datagrams: names are looked up for it, and the nodes that
-//! it knows are kept from one run to the next, in `STATE/dht`.
+//! The DHT's nodes: lookups of their host names, and the file `STATE/dht`, which keeps known nodes from one run to
+//! the next.
 //!
-//! Invariant: no name is looked up while calls must not leave here by themselves, with a proxy or tied to an
-//! interface, nor while only this machine is listened to.
+//! Invariant: no name is looked up with a proxy, while calls are tied to an interface, or while only this machine can
+//! reach us.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -20,14 +20,14 @@ use crate::net::engine::Engine;
 use crate::options::seed::SeedArgs;
 use crate::storage::state::StateFolder;
 
-/// See the module.
+/// The nodes that the DHT begins with.
 pub(super) struct Neighbours {
     mode: Mode,
-    /// Those that the owner named.
+    /// Nodes that the owner named.
     names: Vec<String>,
     next_keep: Instant,
     kept: Vec<u8>,
-    /// Whether it was said that nobody was found.
+    /// Whether it was logged that no node was found.
     said: Rc<Cell<bool>>,
 }
 
@@ -42,7 +42,7 @@ impl Neighbours {
         }
     }
 
-    /// Begins with the nodes that the last run knew, and those that the owner named by address.
+    /// Adds the nodes that the last run knew, and those that the owner named by address.
     pub(super) fn begin(&mut self, engine: &mut Engine, state: &StateFolder) {
         if self.mode == Mode::Off {
             return;
@@ -60,8 +60,8 @@ impl Neighbours {
         }
     }
 
-    /// Looks names up if nobody is known who answers, and keeps now and then who is. `beyond` is whether more than this
-    /// machine is listened to.
+    /// Looks names up if no known node answers, and saves the known nodes now and then. `beyond` tells whether more
+    /// than this machine can reach us.
     pub(super) fn mind(
         &mut self,
         engine: &mut Engine,
@@ -112,7 +112,7 @@ impl Neighbours {
         }
     }
 
-    /// Keeps who is known, unless that is as it was.
+    /// Saves the known nodes, if they have changed.
     pub(super) fn keep(&mut self, engine: &Engine, state: &StateFolder) {
         let mut out = vec![0; KEPT_MAX];
         let len = engine.node.keep_dht(&mut out);
@@ -138,15 +138,15 @@ fn file(state: &StateFolder) -> PathBuf {
     state.folder().join("dht")
 }
 
-/// Nodes of several operators, for whoever knows no other.
+/// Nodes of several operators, for whoever knows no others.
 const USUAL: [&str; 3] = [
     "dht.libtorrent.org:25401",
     "dht.transmissionbt.com:6881",
     "router.bittorrent.com:6881",
 ];
 
-/// Addresses that are taken of a name.
+/// The most addresses that are taken of a name.
 const EACH: usize = 4;
 
-/// How often it is kept who is known.
+/// The interval at which known nodes are saved.
 const KEEP: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! How a session ends: what is known is kept, everybody is let go, and trackers are told.
+//! The end of a session: its state is saved, peers are disconnected, and trackers are told.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::{SAVE, Session};
 
 impl Session {
-    /// Keeps the state, lets everybody go and tells the trackers, within a time that is
-    /// set; nothing new is begun. Another signal ends it at once.
+    /// Saves the state, disconnects all peers and tells the trackers, within a time limit. Nothing new is begun.
+    /// Another signal ends this at once.
     pub(super) fn farewell(&mut self) -> io::Result<ExitCode> {
         log::info!("it stops");
         self.ending = true;
-        // What its threads are in the middle of ends with the process.
+        // Unfinished work of its threads ends with the process.
         self.library.give_up();
         if !self.again {
             self.manager.stopping();
@@ -32,7 +32,7 @@ impl Session {
         state.sync();
         engine.borrow_mut().stop();
         self.port_map.stop();
-        // The routers' tasks hear of it.
+        // The routers' tasks have to hear of it.
         self.torrents.alarm.ring();
         let begin = Instant::now();
         self.next_save = begin + SAVE;
@@ -53,7 +53,7 @@ impl Session {
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }
-        // Its last blocks had to be written first.
+        // The last blocks had to be written first.
         let engine = engine.borrow();
         for torrent in self
             .torrents
@@ -64,7 +64,7 @@ impl Session {
             torrent.save(&engine, &self.torrents.state);
         }
         if self.library.is_service {
-            // A service is never complete, so that being stopped is no failure.
+            // A service is never complete, so stopping it is no failure.
             return Ok(ExitCode::SUCCESS);
         }
         self.torrents
@@ -76,11 +76,11 @@ impl Session {
     }
 }
 
-/// How long a router has to hear that it need not forward our port any more.
+/// The time that a router has to hear that it need not forward our port any more.
 const ROUTER: Duration = Duration::from_millis(900);
 
-/// One press of Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
+/// One Ctrl-C may arrive twice: from the terminal, and passed on by `sudo` or `timeout`.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// The exit code when a second signal came.
+/// The exit code after a second signal.
 const INTERRUPTED: u8 = 130;

@@ -1,5 +1,5 @@
-//! What `get` adds: where the torrent comes from, which of its files are wanted, and the life of a
-//! download until it is complete and durable.
+//! Downloads: the source of the torrent, the choice of its files, and a download's state until it is complete and
+//! durable.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,27 +31,27 @@ use crate::storage::state::StateFolder;
 use crate::storage::worker::Progress;
 use crate::text::{escape, size};
 
-/// Why a download does not begin: what to say, and the exit code.
+/// Why a download does not begin: the message and the exit code.
 pub(crate) type Refusal = (String, u8);
 
-/// aria2's codes: no bencoding, a bad torrent.
+/// aria2's exit codes for a file that is not bencoded, and for a bad torrent.
 const NOT_BENCODED: u8 = 25;
 const BAD_TORRENT: u8 = 26;
-/// aria2's code for a full disk.
+/// aria2's exit code for a full disk.
 pub(crate) const DISK_FULL: u8 = 9;
-/// aria2's code for downloads that were not finished.
+/// aria2's exit code for unfinished downloads.
 pub(crate) const UNFINISHED: u8 = 7;
-/// aria2's code for data that has the wrong hash.
+/// aria2's exit code for data with the wrong hash.
 pub(crate) const CHECKSUM: u8 = 32;
 
-/// Which of two exit codes says that it went worse.
+/// The worse one of two exit codes.
 pub(super) fn worse(a: u8, b: u8) -> u8 {
     let rank = |code| WORST_FIRST.iter().position(|&worst| worst == code);
     let badness = |code| rank(code).map_or(0, |rank| WORST_FIRST.len() - rank);
     if badness(b) > badness(a) { b } else { a }
 }
 
-/// Those that a download may end with, but for that of a success.
+/// The exit codes of failed downloads, the worst first.
 const WORST_FIRST: [u8; 7] = [
     FAILURE,
     USAGE,
@@ -62,71 +62,71 @@ const WORST_FIRST: [u8; 7] = [
     UNFINISHED,
 ];
 
-/// A download that is not complete, or was not when we started.
+/// A download that is incomplete, or was when everseed started.
 #[derive(Debug)]
 pub(crate) struct Download {
-    /// How, and when it is enough.
+    /// How to download, and when it is enough.
     pub(crate) goal: Fetch,
-    /// Where it is noted which files are ours.
+    /// The path of the record of our files.
     record: PathBuf,
-    /// Pieces that are wanted; `None` is all.
+    /// The wanted pieces; `None` means all.
     pub(crate) wanted: Option<Vec<u8>>,
-    /// Pieces that cannot be had, as they would be written into files of the owner's.
+    /// Pieces that cannot be downloaded, because they would be written into the owner's files.
     pub(crate) kept: Option<Vec<u8>>,
     /// The exit code with which it ends before it has begun.
     pub(crate) refused: Option<u8>,
-    /// Why it could not begin the last time.
+    /// Why it could not begin at the last try.
     pub(crate) said: String,
     pub(crate) order: Order,
-    /// Whether it was found out what is whose, and the files were made.
+    /// Whether the owner's files were found and the missing ones made.
     pub(crate) prepared: bool,
-    /// Whether the folder that it goes to may be made.
+    /// Whether its output folder may be made.
     pub(crate) make_out: bool,
-    /// When writing is tried again.
+    /// The time of the next try to write.
     pub(crate) retry: Option<Instant>,
-    /// Whether the last write failed for want of space.
+    /// Whether the last write failed for lack of space.
     pub(crate) full: bool,
-    /// Whether what is complete is being made durable.
+    /// Whether the complete content is being synced.
     pub(crate) syncing: bool,
-    /// How far it is moved to its place, while it is.
+    /// The progress of the move to its final place.
     pub(crate) moving: Option<Arc<Progress>>,
-    /// Whether it lies in its place, if it had to be moved there.
+    /// Whether it was moved to its final place, if it had to be.
     pub(crate) moved: bool,
-    /// Whether that failed, so that what was written has to be read again before it counts.
+    /// Whether a sync failed, so that everything written has to be read again before it counts.
     pub(crate) doubt: bool,
-    /// How long to wait before that.
+    /// The pause before that.
     pub(crate) pause: Duration,
-    /// Whether something is left out, as it could not be read or written.
+    /// Whether pieces are left out because they could not be read or written.
     pub(crate) narrowed: bool,
-    /// Whether all but that is durable, and that was said.
+    /// Whether all other pieces are durable, and that was said.
     pub(crate) partly: bool,
-    /// The node's id of it when it was told of the peers that the user named.
+    /// The node's id that was told of the peers that the user named.
     pub(crate) told: Option<TorrentId>,
-    /// Whether nobody has what is missing.
+    /// Whether no peer has what is missing.
     pub(crate) stuck: Stagnation,
-    /// When it was complete and durable.
+    /// The time at which it was complete and durable.
     pub(crate) done: Option<Instant>,
-    /// For how long it was seeded before this run, and what was noted of it last.
+    /// The seeding time before this run, and the time that was last recorded.
     pub(crate) seeded: (Duration, Duration),
 }
 
 impl Download {
-    /// For how long it has been seeded, in all runs.
+    /// The seeding time in all runs.
     pub(crate) fn seeded(&self) -> Option<Duration> {
         Some(self.seeded.0 + self.done?.elapsed())
     }
 
-    /// Whether files are still written.
+    /// Whether its files are still written.
     pub(crate) fn is_open(&self) -> bool {
         self.done.is_none()
     }
 
-    /// Where it is noted which files are ours.
+    /// The path of the record of our files.
     pub(crate) fn record(&self) -> &Path {
         &self.record
     }
 
-    /// Pieces that are wanted and can be had; `None` is all.
+    /// The pieces that are wanted and can be downloaded; `None` means all.
     pub(crate) fn obtainable(&self, pieces: u32) -> Option<Vec<u8>> {
         let Some(kept) = &self.kept else {
             return self.wanted.clone();
@@ -140,8 +140,8 @@ impl Download {
     }
 }
 
-/// The torrent file: a copy in the state, so that the original may go. None for a magnet link whose metadata is not
-/// here yet.
+/// The torrent file of a download: a copy in the state, so that the original may go. `None` for a magnet link whose
+/// metadata is not here yet.
 pub(crate) fn torrent(
     state: &StateFolder,
     given: &Path,
@@ -151,18 +151,18 @@ pub(crate) fn torrent(
     if let Some(link) = given.to_str().filter(|text| is_magnet(text)) {
         let magnet = Magnet::parse(link).map_err(|error| (error.to_string(), 1))?;
         let file = state.torrent_file(magnet.info_hash);
-        // It may be here by another way.
+        // Its metadata may be here already from another source.
         let kept = before().or(Some(file)).filter(|file| file.is_file());
         return Ok(kept);
     }
     match copy(state, given, way) {
         Ok(info_hash) => {
-            // Without it a start needs the original.
+            // Without this note a start needs the original.
             let _ = state.remember(&key(given), info_hash);
             Ok(Some(state.torrent_file(info_hash)))
         }
         Err((text, code)) => {
-            // What is there and is no torrent is another matter than a server that is away, or a file.
+            // A file that is there and is no torrent is worse than an absent file or server.
             let away = code == FAILURE || given.is_absolute() && !given.exists();
             let Some(kept) = before().filter(|_| away) else {
                 return Err((text, code));
@@ -173,18 +173,18 @@ pub(crate) fn torrent(
     }
 }
 
-/// Whether what was given is the address of a .torrent.
+/// Whether a path is really the URL of a .torrent.
 pub(super) fn is_remote(given: &Path) -> bool {
     let text = given.to_str().unwrap_or_default();
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// The copy of a .torrent that was fetched before.
+/// The copy of a .torrent that was fetched earlier.
 pub(super) fn kept(state: &StateFolder, given: &Path) -> Option<PathBuf> {
     state.made_of(&key(given)).filter(|file| file.is_file())
 }
 
-/// Whether what was given is meant as a magnet link.
+/// Whether a text is meant as a magnet link.
 pub(crate) fn is_magnet(text: &str) -> bool {
     let start = text.get(..MAGNET.len()).unwrap_or_default();
     start.eq_ignore_ascii_case(MAGNET)
@@ -192,7 +192,7 @@ pub(crate) fn is_magnet(text: &str) -> bool {
 
 const MAGNET: &str = "magnet:";
 
-/// What the state knows the copy by; no content that is shared has such a path.
+/// The key of the copy in the state; no shared content has such a path.
 pub(super) fn key(given: &Path) -> PathBuf {
     let text = given.to_string_lossy();
     if let Ok(magnet) = Magnet::parse(&text) {
@@ -204,7 +204,7 @@ pub(super) fn key(given: &Path) -> PathBuf {
 
 fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusal> {
     let text = given.to_str().unwrap_or_default();
-    // It may be a URL with a passkey.
+    // The text may be a URL with a passkey.
     let shown = escape(&mask_urls(text)).to_string();
     let remote = is_remote(given);
     if !remote && text.contains("://") && !given.exists() {
@@ -250,7 +250,7 @@ fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusa
             error => (format!("{shown}: {error}"), BAD_TORRENT),
         })?;
     } else {
-        // Nothing is copied that is no torrent.
+        // Only a torrent is copied.
         let refused = |error: &OpenError| (told(error, &shown), code(error));
         read_torrent(given).map_err(|error| refused(&error))?;
         let file = open_torrent(given).map_err(|error| (format!("{shown}: {error}"), 1))?;
@@ -270,7 +270,8 @@ fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusa
     Ok(info_hash)
 }
 
-/// Writes what is at an HTTP address to `out`; answers how it is packed, if it says so. The error is what to say, unless `out` is what failed.
+/// Downloads `url` to `out`, and returns the compression that the server names. The error is the message, unless
+/// `out` failed.
 fn download(
     url: &str,
     shown: &str,
@@ -294,14 +295,14 @@ fn download(
                 "{shown}: what the server sends is longer than a torrent may be, {}",
                 size(TORRENT_MAX)
             )),
-            // Before a host is known the error names the whole address, as we do.
+            // Before a host is known, the error names the whole URL, as the message does.
             fault if host == url => failed(format!("{shown}: {fault}")),
             fault => failed(format!("{shown}: {}", HttpError { host, fault })),
         }),
     }
 }
 
-/// The error, of the torrent that the user named.
+/// The error, worded about the torrent that the user named.
 fn told(error: &OpenError, shown: &str) -> String {
     match error {
         OpenError::Torrent { error, .. } => format!("{shown}: {error}"),
@@ -309,7 +310,7 @@ fn told(error: &OpenError, shown: &str) -> String {
     }
 }
 
-/// Whether this is the code of a torrent file that cannot be used, however often it is read.
+/// Whether this exit code means that the torrent file cannot be used, however often it is read.
 pub(crate) fn is_of_the_file(code: u8) -> bool {
     code == NOT_BENCODED || code == BAD_TORRENT
 }
@@ -330,7 +331,7 @@ fn code(error: &OpenError) -> u8 {
     }
 }
 
-/// Finds out what is wanted. Nothing is made yet.
+/// Finds the wanted pieces. Nothing is made yet.
 pub(crate) fn plan(
     state: &StateFolder,
     content: &Content,
@@ -401,7 +402,7 @@ pub(crate) fn plan(
     })
 }
 
-/// Makes the folder, unless it may be on a disk that is not mounted.
+/// Makes the output folder, unless it may be on an unmounted disk.
 pub(crate) fn make_folder(content: &Content, download: &Download) -> Result<(), WriteError> {
     let fetch = &download.goal;
     for folder in [Some(&fetch.out), fetch.incomplete.as_ref()]
@@ -418,15 +419,15 @@ pub(crate) fn make_folder(content: &Content, download: &Download) -> Result<(), 
     write::make_folder(content)
 }
 
-/// What may come of the files that are there.
+/// The result of looking at the existing files.
 pub(crate) enum Verdict {
-    /// All that is missing can be written.
+    /// Everything that is missing can be written.
     Begin,
-    /// These files are not written over.
+    /// These files are the owner's and are not overwritten.
     Keep(Differing),
 }
 
-/// Finds out what is whose, and makes what is missing; `good` are the pieces that are there.
+/// Finds the owner's files, and makes the missing ones; `good` are the pieces that are there.
 pub(crate) fn prepare(
     content: &Content,
     download: &mut Download,
@@ -477,7 +478,7 @@ pub(crate) fn prepare(
     Ok(verdict)
 }
 
-/// Says which names the disk refused.
+/// Logs the names that the disk refused.
 fn say_refused(content: &Content) {
     if let Some((count, own, made)) = content.take_refused() {
         let [own, made] =
@@ -490,7 +491,7 @@ fn say_refused(content: &Content) {
     }
 }
 
-/// What of `only` names no file of a torrent, in words.
+/// Messages about the entries of `only` that match no file of the torrent.
 pub(super) fn not_held(torrent: &Path, metainfo: &Metainfo, only: &[String]) -> Vec<String> {
     let mut used = vec![false; only.len()];
     let entries = match read_entries(torrent, metainfo) {
@@ -512,8 +513,8 @@ fn says_no_file(wish: &str) -> String {
     format!("only {shown}: the torrent holds no such file; `everseed show` lists them")
 }
 
-/// Says beforehand what will not fit. A file that is too long is left out while there are others; a service goes on
-/// even without.
+/// Reports beforehand what will not fit. A file that is too long is left out while there are others; a service goes
+/// on even without any.
 fn measure(
     content: &Content,
     download: &Download,
@@ -553,7 +554,7 @@ fn say_no_room(content: &Content, needed: u64, free: u64, folder: &Path) {
     );
 }
 
-/// Whether each file, in their order, was named.
+/// Answers for each file, in their order, whether it is wanted.
 fn wanted_files(fetch: &Fetch) -> impl FnMut(&Entry) -> bool {
     let mut used = vec![false; fetch.only.len()];
     let mut number = 0;
@@ -563,7 +564,7 @@ fn wanted_files(fetch: &Fetch) -> impl FnMut(&Entry) -> bool {
     }
 }
 
-/// Whether a file was named: by number, path or pattern.
+/// Whether a file is wanted by number, path or pattern.
 fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> bool {
     if entry.kind != FileKind::Data {
         return false;
@@ -581,8 +582,8 @@ fn chosen(only: &[String], number: u64, entry: &Entry, used: &mut [bool]) -> boo
     any
 }
 
-/// How long a torrent may take to come.
+/// The longest time to fetch a torrent file.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long to wait before what failed is tried again, to begin with.
+/// The first pause before a failed step is tried again.
 pub(crate) const RETRY: Duration = Duration::from_secs(10);

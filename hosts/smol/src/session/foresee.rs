@@ -1,5 +1,5 @@
-//! What a start would find out about a configuration, found out before: by `--check-config`, and before a running
-//! service leaves the configuration that it has. Nothing is changed by it.
+//! The check of a configuration before it is used: by `--check-config`, and before a running service leaves its
+//! present configuration. It changes nothing.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -20,11 +20,11 @@ use crate::options::run::{Config, Item, Lines};
 use crate::storage::mount_guard::{MountId, MountState, is_in_ram};
 use crate::storage::state::StateError;
 
-/// A configuration and what a start would find out about it; or what is wrong in its file.
+/// A configuration and the findings about it; or an error that concerns the whole file.
 pub(super) type ReadConfig = Result<(Config, Vec<Finding>), String>;
 
-/// Everything that a start would find, in the order of the file, what is `wrong` in it included. What a service already
-/// does, as `running` says, is no news.
+/// All findings that a start would make, in the order of the file, including the errors `wrong`. What `running`
+/// already uses is not reported.
 pub(crate) fn foresee(
     config: &Config,
     lines: &Lines,
@@ -45,7 +45,7 @@ pub(crate) fn foresee(
     found.and(wrong)
 }
 
-/// What a start refuses: the rest shows itself once it runs.
+/// The findings for which a start fails; it makes the others later.
 pub(crate) fn refusals(config: &Config, lines: &Lines, wrong: Vec<Finding>) -> Vec<Finding> {
     Findings::fatal(config, lines, None).and(wrong)
 }
@@ -69,7 +69,7 @@ impl<'a> Findings<'a> {
         found
     }
 
-    /// With what is wrong in the file. What was found of a key that could not be read is of its default, so no news.
+    /// Adds the errors in the file. A finding about a key with an error is about its default value, and is dropped.
     fn and(mut self, wrong: Vec<Finding>) -> Vec<Finding> {
         let is_wrong = |found: &Finding| wrong.iter().any(|wrong| wrong.line == found.line);
         self.found.retain(|found| !is_wrong(found));
@@ -93,7 +93,7 @@ impl<'a> Findings<'a> {
         } else if let Err(error) = try_folder(folder) {
             Err(StateError::Io(folder.clone(), error))
         } else if running.is_some_and(|now| now.seed.state != *folder) && is_locked(folder) {
-            // Who only asks is not the service that uses it.
+            // A mere check must not collide with the service that uses the state.
             Err(StateError::InUse(folder.clone()))
         } else {
             Ok(())
@@ -112,7 +112,7 @@ impl<'a> Findings<'a> {
         }
         let parent = path.parent().unwrap_or(Path::new("/"));
         let writable = match path.symlink_metadata() {
-            // A FIFO that nobody reads would be waited for.
+            // A FIFO without a reader would block.
             Ok(_) => File::options()
                 .write(true)
                 .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -145,9 +145,9 @@ impl<'a> Findings<'a> {
                 continue;
             };
             let weight = match error.kind() {
-                // Who only asks may ask about a service that runs and has it.
+                // A mere check may be about a running service that has the port.
                 ErrorKind::AddrInUse if running.is_none() => Weight::Waits,
-                // A machine without IPv6 is no trouble unless IPv6 was asked for.
+                // A machine without IPv6 is no finding unless IPv6 was configured.
                 _ if config.seed.listen_default && addr.is_ipv6() => continue,
                 ErrorKind::AddrNotAvailable => Weight::Waits,
                 _ => Weight::Wrong,
@@ -177,17 +177,17 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// A key of an item, and what of it is not as it should be.
+/// A key of an item, and the finding about it.
 type Odd = (&'static str, Weight, String);
 
-/// Looks at what is named one by one.
+/// Checks one entry.
 fn look_at(item: &Item) -> Vec<Odd> {
     let fetch = item.fetch.as_deref();
     let (key, data) = match fetch {
         Some(fetch) => ("out", Some(&fetch.out)),
         None => ("data", item.data.as_ref()),
     };
-    // It is empty if the file does not say.
+    // The path is empty if the file names none.
     let data = data.filter(|data| !data.as_os_str().is_empty());
     let data = data.map_or(Ok(()), |data| look_at_data(key, data, fetch.is_some()));
     let data = data.err().map(|(weight, text)| (key, weight, text));
@@ -222,9 +222,9 @@ fn look_at_data(key: &str, data: &Path, download: bool) -> Result<(), (Weight, S
     }
 }
 
-/// Answers what the torrent is, if it is one that can be read now.
+/// Checks an entry's path. Returns the torrent, if it is one that can be read now.
 fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight, String)> {
-    // What a server has is found out when it is asked.
+    // What a server has shows when it is asked.
     if !path.is_absolute() {
         return Ok(None);
     }
@@ -236,7 +236,7 @@ fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight
     }
     let opened = match there.is_dir() {
         true => fs::read_dir(path).map(drop),
-        // A FIFO would be waited for.
+        // A FIFO would block.
         false if !there.is_file() => {
             let text = format!("{} is neither a file nor a folder", path.display());
             return Err((Weight::Wrong, text));
@@ -257,7 +257,7 @@ fn is_mounted(path: &Path) -> Result<(), String> {
     }
 }
 
-/// What is not there may come; what is there and cannot be used will not mend by itself.
+/// A missing path may come later; an existing one that cannot be used will not mend by itself.
 fn weigh(path: &Path, error: &io::Error) -> (Weight, String) {
     let weight = match error.kind() {
         ErrorKind::NotFound => Weight::Waits,
@@ -266,7 +266,7 @@ fn weigh(path: &Path, error: &io::Error) -> (Weight, String) {
     (weight, format!("{}: {error}", path.display()))
 }
 
-/// Whether a folder can be made, if need be, and files in it: what is tried leaves nothing behind.
+/// Tries to make a folder if it is missing, and a file in it. Nothing of this stays.
 fn try_folder(folder: &Path) -> io::Result<()> {
     match fs::metadata(folder) {
         Ok(there) if there.is_dir() => try_file(folder),
@@ -287,7 +287,7 @@ fn try_file(folder: &Path) -> io::Result<()> {
     unless_full(made.and_then(|_| fs::remove_file(&tried)))
 }
 
-/// A full disk is waited for.
+/// Ignores a full disk, which everseed waits for.
 fn unless_full(tried: io::Result<()>) -> io::Result<()> {
     match tried {
         Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),

@@ -1,20 +1,20 @@
-//! Who is in front of a session: it sends commands and hears notices.
+//! The front end of a session, which sends commands and hears notices.
 
 use std::time::Duration;
 
 use super::notice::Notices;
 
-/// See the module.
+/// The receiver of a session's notices.
 #[derive(Clone, Debug)]
 pub struct Front {
-    /// What it hears.
+    /// The receiver.
     pub notices: Notices,
-    /// How often it wants to hear how everything stands, if at all; `quiet` or not.
+    /// The interval at which it wants the session's numbers, if at all; the argument is whether `--quiet` was given.
     pub numbers: fn(bool) -> Option<Duration>,
 }
 
 impl Front {
-    /// Nobody is there.
+    /// A front end that hears nothing.
     pub fn nobody() -> Front {
         Front {
             notices: Notices::nobody(),

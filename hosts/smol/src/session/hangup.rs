@@ -1,7 +1,7 @@
-//! SIGHUP: the configuration is read anew, and a session that runs is asked to go on with it.
+//! SIGHUP: reads the configuration again, and asks the running session to change to it.
 //!
-//! Invariant: the session hears only of a configuration of which everything can be carried out; what is wrong in
-//! another one is said, each with its line.
+//! Invariant: the session gets only a configuration that can be carried out as a whole. The errors of any other one
+//! are logged, each with its line.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ use crate::logging::flood::EVENT;
 use crate::options::finding::Weight;
 use crate::options::run::{Config, RunArgs};
 
-/// Reads the configuration file of a service.
+/// The reader of a service's configuration file.
 pub(super) struct Hangup {
     args: RunArgs,
     commands: Commands,
     alarm: Arc<Alarm>,
     spawner: Spawner,
-    /// A configuration that was read and looked at.
+    /// The configuration that was read and checked.
     read: Rc<Cell<Option<ReadConfig>>>,
 }
 
@@ -41,7 +41,7 @@ impl Hangup {
         }
     }
 
-    /// Has the file read, and what it names looked at, beside those who are served.
+    /// Reads and checks the file on another thread, while peers are served.
     pub(super) fn read(&self, running: &Config) {
         let (args, running) = (self.args.clone(), running.clone());
         let (place, alarm) = (Rc::clone(&self.read), Arc::clone(&self.alarm));
@@ -56,7 +56,7 @@ impl Hangup {
         });
     }
 
-    /// Sends what was read on its way; answers whether something was read and is not.
+    /// Sends the session the configuration that was read, or logs its errors. Returns whether it had errors.
     pub(super) fn mind(&self) -> bool {
         match self.read.take().map(|read| self.judge(read)) {
             None => false,
@@ -74,7 +74,7 @@ impl Hangup {
         }
     }
 
-    /// The configuration if it can be carried out; or all that is wrong.
+    /// The configuration, or all findings against it.
     fn judge(&self, read: ReadConfig) -> Result<Config, Vec<String>> {
         let (config, found) = read.map_err(|text| vec![text])?;
         let (waits, wrong): (Vec<_>, Vec<_>) =

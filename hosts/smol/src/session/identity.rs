@@ -1,12 +1,12 @@
-//! Who we are to others: a peer id, and numbers that nobody can guess.
+//! Our identity towards others: the peer id, and unguessable numbers.
 
 use everseed_core::rng::Rng;
 use everseed_core::wire::PeerId;
 
-/// A number that nobody can guess.
+/// An unguessable number.
 pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
-    // It cannot fail for so few bytes once the system is up; before that, time has to do.
+    // This cannot fail for so few bytes once the system is up; before that, the time is used.
     let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if read.is_err() {
         let since = crate::clock::time_of_day();
@@ -15,7 +15,7 @@ pub(super) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// A new one for each run (BEP 20): the client's code, its version, and chance.
+/// A new peer id for each run (BEP 20): the client's code, its version, and random letters.
 pub(super) fn peer_id() -> PeerId {
     let mut id = *b"-EV0100-............";
     let mut rng = Rng::new(random());

@@ -1,7 +1,6 @@
-//! What is asleep, by its paths: made for one look through the watched folders, so that nothing of a path
-//! has to stay in memory.
+//! An index of the catalogue by path, made for one scan of the watched folders. So paths need not stay in memory.
 //!
-//! A path is 48 bits of its hash. Two paths out of ten thousand share them once in millions of
+//! A path is represented by 48 bits of its hash. Among ten thousand paths two share these bits in one of millions of
 //! folders; then the newer one is not seeded.
 
 use std::fs;
@@ -14,19 +13,19 @@ use everseed_core::hash::{InfoHash, Sha1, Smol};
 use super::watch::{mark, settle_mark};
 use crate::storage::catalogue::Catalogue;
 
-/// The paths of all that is in the catalogue.
+/// The paths of all torrents in the catalogue.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// The hash of the path, and the slot in the node's names, in order.
+    /// The hash of each path with its slot in the node's registry, sorted.
     torrents: Vec<u64>,
-    /// Hashes of their contents' paths, in order.
+    /// Hashes of the paths of their contents, sorted.
     contents: Vec<u64>,
-    /// Which slots were seen.
+    /// Whether each slot was seen in a folder.
     seen: Vec<bool>,
 }
 
 impl Index {
-    /// `go_on` is asked for each torrent; its error ends it.
+    /// An index of the catalogue. `go_on` is called for each torrent; an error of it ends this.
     pub(super) fn new(
         catalogue: &Catalogue,
         go_on: impl Fn() -> io::Result<()>,
@@ -47,7 +46,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Notes that something is there; answers whether it is in the catalogue.
+    /// Notes that a path exists. Returns whether it is in the catalogue.
     pub(super) fn see(&mut self, path: &Path) -> bool {
         let hash = hash(path);
         let at = self.torrents.partition_point(|&entry| entry < hash);
@@ -61,13 +60,13 @@ impl Index {
         true
     }
 
-    /// Whether this is the content of a torrent in the catalogue.
+    /// Whether a path is the content of a torrent in the catalogue.
     pub(super) fn is_content(&self, path: &Path) -> bool {
         self.contents.binary_search(&hash(path)).is_ok()
     }
 
-    /// Slots and info-hashes of what should be in `folder` and was not seen, or, if `closely`, is a torrent file that has
-    /// changed, or another file that has, and of content that a torrent `describes`. `go_on` is asked for each.
+    /// Slots and info-hashes of torrents in `folder` that were not seen. With `closely`, also of torrent files and
+    /// other files that have changed, and of content that a torrent `describes`. `go_on` is called for each.
     pub(super) fn missing(
         &self,
         catalogue: &Catalogue,
@@ -85,7 +84,7 @@ impl Index {
             let seen = self.seen.get(usize::from(slot)) == Some(&true);
             let changed = || match is_torrent(&path) {
                 true => settle_mark(&path, || false) != Some(sleeper.mark),
-                // A folder is looked at when it is woken, as it may hold very many files.
+                // A folder, which may hold very many files, is checked when it is woken.
                 false => fs::metadata(&path)
                     .is_ok_and(|there| there.is_file() && mark(&there) != sleeper.mark),
             };
@@ -99,19 +98,19 @@ impl Index {
     }
 }
 
-/// Whether a name is that of a torrent file.
+/// Whether a path has the name of a torrent file.
 pub(super) fn is_torrent(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("torrent")
 }
 
-/// Whether a name is that of a file with a magnet link.
+/// Whether a path has the name of a file with a magnet link.
 pub(super) fn is_link(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("magnet")
 }
 
-/// Whether a name is that of a file which says what a torrent is, and no content to share.
+/// Whether a path has the name of a file that names a torrent, and so is not content to share.
 pub(super) fn names_torrent(path: &Path) -> bool {
     is_torrent(path) || is_link(path)
 }
@@ -123,7 +122,7 @@ fn hash(path: &Path) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h]) & HASH
 }
 
-/// The bits of a hash; the others are a slot's.
+/// The bits of a hash; the other bits are the slot.
 const HASH: u64 = !0xffff;
 
 #[cfg(test)]

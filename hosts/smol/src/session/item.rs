@@ -1,4 +1,4 @@
-//! What a session was asked to share, one by one or by a watched folder, and how far it has come.
+//! The items of a session, named by the owner or found in a watched folder, with the stage of each.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,41 +14,42 @@ use super::watch::Seen;
 use crate::options::run::Item;
 use crate::storage::catalogue::Mark;
 
-/// Something that is seeded, or is to be.
+/// An item that is seeded, or will be.
 pub(super) struct LibraryItem {
     pub(super) item: Item,
-    /// The watched folder that it is in.
+    /// The watched folder in which it was found.
     pub(super) folder: Option<PathBuf>,
-    /// How it looked when it was opened or looked at last.
+    /// Its mark when it was last opened or looked at.
     pub(super) mark: Option<Mark>,
-    /// What was said about it last.
+    /// The last message about it.
     pub(super) said: String,
-    /// How often in a row it could not be opened.
+    /// The number of failed attempts in a row to open it.
     pub(super) failures: u32,
-    /// How it looked when it could not be used: it is not read again until it is another one.
+    /// Its mark when it could not be used. It is read again only when that has changed.
     pub(super) bad: Option<Mark>,
-    /// Whether it is a torrent file of which nobody knows yet what it describes.
+    /// Whether it is a torrent file whose content could not be determined yet.
     pub(super) in_doubt: bool,
-    /// Whether the scout was asked how it looks.
+    /// Whether the scout was asked for its mark.
     pub(super) looking: bool,
-    /// How often the folders had begun to be looked at when it was complete: its torrent may have come since.
+    /// The number of scans begun when it was complete: its torrent may have come since.
     pub(super) complete_at: u64,
-    /// Of content in a watched folder that is served: when it is looked at whether it has changed, and the pause before.
+    /// For served content of a watched folder: the next look whether it has changed, and the pause before that.
     pub(super) next_look: Instant,
     pub(super) pause: Duration,
-    /// How often it changed after it had been taken for complete.
+    /// The number of changes after it had been taken for complete.
     pub(super) changes: u32,
     pub(super) stage: ItemStage,
-    /// Its torrent, once it was opened.
+    /// Its info-hash, once it was opened.
     pub(super) info_hash: Option<InfoHash>,
-    /// Whether it is opened once, as the command that named it ends with it: what fails then is not tried again.
+    /// Whether it is opened only once, because the command that named it ends with it. A failure is then not tried
+    /// again.
     pub(super) once: bool,
-    /// Of the file of a torrent that is seeded.
+    /// The state of a torrent file that may be overwritten while it is seeded.
     pub(super) renewal: Renewal,
 }
 
 impl LibraryItem {
-    /// Something that is to be seeded.
+    /// A new item.
     pub(super) fn new(
         item: Item,
         folder: Option<PathBuf>,
@@ -76,26 +77,26 @@ impl LibraryItem {
     }
 }
 
-/// How far it has come.
+/// The stage of an item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ItemStage {
-    /// Nobody knows whether it was seeded before.
+    /// It was found, and may have been seeded before.
     Found,
-    /// The loader looks whether it was.
+    /// The loader looks whether it was seeded before.
     Probing(u64),
-    /// It may still be written, and is looked at again then.
+    /// It may still be being written; this is the time of the next look.
     Settling(Instant),
     /// It can be opened.
     Ready,
-    /// The loader has it.
+    /// The loader is opening it, under this ticket.
     Loading(u64),
     /// It is the torrent of this number.
     Running(usize),
-    /// It cannot be opened for the reason that was said.
+    /// It cannot be opened for the reason that was logged; this is the time of the next try.
     Waiting(Instant),
-    /// Nothing is sent or asked for until it is resumed.
+    /// It is paused: nothing is sent or requested.
     Paused,
-    /// It was downloaded and seeded enough, or it failed for good: with this exit code.
+    /// It was seeded enough, or failed for good, with this exit code.
     Ended(u8),
 }
 
@@ -108,34 +109,34 @@ impl ItemStage {
 }
 
 impl LibraryItem {
-    /// Whether it is a file or folder that nobody named.
+    /// Whether it is content that was found in a watched folder and not named.
     pub(super) fn is_found_content(&self) -> bool {
         self.folder.is_some() && !names_torrent(&self.item.path)
     }
 
-    /// Whether it is a torrent file that may describe anything.
+    /// Whether it is a torrent file whose content is not known.
     pub(super) fn may_describe(&self) -> bool {
         self.in_doubt && !matches!(self.stage, ItemStage::Ended(_))
     }
 }
 
-/// How far it is known what the file is now.
+/// What is known of a torrent file that may be overwritten.
 #[derive(Debug)]
 pub(super) struct Renewal {
-    /// How the file looked last.
+    /// Its last state.
     pub(super) seen: Option<Seen>,
-    /// When it is looked at next.
+    /// The time of the next look.
     pub(super) next_look: Instant,
     pub(super) state: Renewing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Renewing {
-    /// It is what was loaded, or nothing that can be.
+    /// It is the file that was loaded, or one that cannot be loaded.
     Not,
     /// It has changed, and is opened at this time.
     Settles(Instant),
-    /// The loader has it.
+    /// The loader is reading it, under this ticket.
     Loads(u64),
 }
 
@@ -149,19 +150,19 @@ impl Default for Renewal {
     }
 }
 
-/// A torrent that is asleep and being opened.
+/// A sleeping torrent that is being opened.
 pub(super) struct Waking {
     pub(super) ticket: u64,
     pub(super) id: TorrentId,
     pub(super) path: PathBuf,
     pub(super) data: Option<PathBuf>,
     pub(super) mark: Mark,
-    /// Peers that a tracker knows of.
+    /// Peers that a tracker named.
     pub(super) peers: Vec<SocketAddr>,
 }
 
-/// Has something tried again: what may have changed itself soon, and what failed less and less often. A file that
-/// cannot be used is then looked at, and read only if it is another one.
+/// Schedules the next try: soon for what may have changed itself, ever more seldom for what failed. A file that
+/// cannot be used is looked at then, and read only if it has changed.
 pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notices) {
     if managed.once {
         let code = trouble.exit_code();
@@ -183,7 +184,7 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
         managed.failures = managed.failures.saturating_add(1);
     }
     let reason = trouble.text();
-    // It has no text if it is what was said already.
+    // A reason that was logged already has no text.
     if managed.said != reason && !reason.is_empty() {
         log::error!("{reason}; {when}");
         managed.said = reason;
@@ -191,12 +192,12 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     managed.stage = ItemStage::Waiting(Instant::now() + pause);
 }
 
-/// How long content in a watched folder that is served is left alone at most, before it is looked at whether it has
-/// changed. What has just come is looked at after ten seconds, and then after pauses twice as long each time.
+/// The longest pause between two looks at served content of a watched folder. New content is looked at after ten
+/// seconds, then after pauses that double.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// How often what is on a disk that is away is tried again.
+/// The interval of tries while a disk is away.
 pub(super) const AWAY: Duration = Duration::from_secs(10);
 
-/// How soon what could not be opened is, the first time; an hour at last.
+/// The first pause after a failure; the longest is an hour.
 const FAILED: Duration = Duration::from_secs(60);

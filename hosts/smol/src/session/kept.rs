@@ -1,8 +1,8 @@
-//! A copy of each .torrent that is seeded, in the state: what was parsed of it is good for these bytes alone, and the
-//! owner may write over the file, or remove it, at any time.
+//! Our copies, in the state, of all seeded .torrent files. What was parsed of a file holds only for these bytes, and
+//! the owner may overwrite or remove the file at any time.
 //!
-//! Invariant: a copy is replaced only by a whole torrent, and only while no torrent reads it. What is written over
-//! while it is seeded is copied to a place beside it, for its trackers.
+//! Invariant: a copy is replaced only by a complete torrent, and only while no torrent reads it. If a .torrent is
+//! overwritten while it is seeded, the new one is copied to another file, for its trackers.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -17,8 +17,8 @@ use everseed_disk::{
 use super::trouble::Trouble;
 use crate::storage::state::StateFolder;
 
-/// Copies `original`, whose name is `named`, unless the copy is the same already. Answers where it is: if it cannot be
-/// kept, the file itself.
+/// Copies `original`, whose own path is `named`, unless the copy is the same already. Returns the copy, or the file
+/// itself if it cannot be copied.
 pub(super) fn keep(
     state: &StateFolder,
     named: &Path,
@@ -28,7 +28,7 @@ pub(super) fn keep(
     copy(state, original, state.given_file(named))
 }
 
-/// The same beside the copy that is in use.
+/// As [`keep`], into a file beside the copy in use.
 pub(super) fn keep_beside(
     state: &StateFolder,
     named: &Path,
@@ -37,14 +37,14 @@ pub(super) fn keep_beside(
     copy(state, original, state.renewed_file(named))
 }
 
-/// The copy that was kept, whatever became of the file.
+/// The existing copy, whatever became of the file.
 pub(super) fn kept(state: &StateFolder, named: &Path) -> Option<(PathBuf, Metainfo)> {
     let copy = state.given_file(named);
     let metainfo = read_torrent(&copy).ok()?;
     Some((copy, metainfo))
 }
 
-/// Forgets what was copied of a file that is gone.
+/// Removes the copy of a file that is gone.
 pub(super) fn forget(state: &StateFolder, named: &Path) {
     for copy in [state.given_file(named), state.renewed_file(named)] {
         let _ = fs::remove_file(copy);
@@ -70,7 +70,7 @@ fn copy(state: &StateFolder, original: &Path, to: PathBuf) -> Result<(PathBuf, M
             match replace_soon(&fresh, |out| io::copy(&mut file, out).map(|_| ())) {
                 Ok(()) => Ok(()),
                 Err(error) => {
-                    // That is no reason not to seed it.
+                    // A missing copy is no reason not to seed it.
                     log::warn!("{}", unkept(state, &error));
                     return Ok((original.to_owned(), metainfo));
                 }
@@ -78,7 +78,7 @@ fn copy(state: &StateFolder, original: &Path, to: PathBuf) -> Result<(PathBuf, M
         }
     };
     let parsed = written.and_then(|()| {
-        // It may have been written to since.
+        // The file may have been overwritten meanwhile.
         let parsed = read_torrent(&fresh).map_err(|error| match error {
             OpenError::Torrent { error, .. } => trouble(OpenError::Torrent {
                 path: original.to_owned(),
@@ -103,14 +103,14 @@ fn unkept(state: &StateFolder, error: &dyn std::fmt::Display) -> String {
     format!("{folder}: {error}: no copy of a .torrent can be kept; make room there")
 }
 
-/// How a file is packed, if it is.
+/// The compression of a file, if it has one.
 pub(super) fn packing_of(file: &Path) -> Option<Packing> {
     let mut start = [0; 2];
     open_torrent(file).ok()?.read_exact(&mut start).ok()?;
     Packing::shown_by(&start)
 }
 
-/// Unpacks a file into another, or the same one.
+/// Unpacks a file into another one, or into itself.
 pub(super) fn unpack_file(packing: Packing, from: &Path, to: &Path) -> Result<(), UnpackError> {
     let mut outcome = Ok(());
     let file = open_torrent(from).map_err(|error| UnpackError::Read(io::Error::other(error)))?;

@@ -1,8 +1,8 @@
-//! What is to be shared and how far each of it has come: torrents come and go while it runs, another configuration is
-//! taken (see `reload`), and the network may be late, leave or change (see `network`).
+//! The library: all items of a session with their stages. Items come and go while it runs. `reload` changes its
+//! configuration, and `network` handles a network that is late, absent or changed.
 //!
-//! Invariant: something is stopped only when its place was looked at and it was not in it; a folder
-//! that is away takes nothing with it.
+//! Invariant: an item is stopped only if its folder was looked at and it was not there. If the folder itself is away,
+//! its items stay.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,58 +36,58 @@ use crate::options::run::{Config, Item};
 use crate::secrets::mask_urls;
 use crate::storage::catalogue::Mark;
 
-/// Everything that is looked after, awake or not.
+/// All items of a session, awake or not.
 pub(super) struct Library {
-    /// Whether nobody looks at it, and it goes on whatever happens: see [`Attendance`](super::Attendance).
+    /// Whether this is a service, which goes on whatever happens: see [`Attendance`](super::Attendance).
     pub(super) is_service: bool,
     pub(super) config: Config,
     pub(super) items: Vec<LibraryItem>,
     pub(super) watches: Vec<Watch>,
     pub(super) scout: Scout,
-    /// Which watched folders these are, as they change.
+    /// The number of the present set of watched folders; it changes with them.
     pub(super) survey: u64,
-    /// Whether the scout looks at them.
+    /// Whether the scout is scanning them.
     pub(super) surveying: bool,
-    /// How often they began to, and how often that was heard.
+    /// The number of scans begun, and of scans whose report has arrived.
     pub(super) surveys: (u64, u64),
-    /// When they began to last, unless it was said that it takes long.
+    /// The begin of the present scan, unless it was logged that it takes long.
     pub(super) surveying_since: Option<Instant>,
-    /// What `more` was then.
+    /// The value of `more` at that time.
     pub(super) more_before: bool,
-    /// Whether there is more in the folders than was taken in.
+    /// Whether the folders hold more than was added so far.
     pub(super) more: bool,
-    /// Why that is not taken in, as it was said last.
+    /// The logged reason why no more is added.
     pub(super) full: String,
-    /// Why content waits, as it was said last.
+    /// The logged reason why content waits.
     pub(super) said_why_content_waits: String,
-    /// How many descriptions had been added in this run when it was looked what they are of.
+    /// The number of descriptions added in this run when content was last compared with them.
     pub(super) described: u64,
-    /// Torrents that are asleep and being opened.
+    /// Sleeping torrents that are being opened.
     pub(super) waking: Vec<Waking>,
-    /// Torrents that are known at most, awake and asleep.
+    /// The most torrents that are known, awake and asleep.
     pub(super) most_known: usize,
     pub(super) loader: Loader,
-    /// Where what writes to the disk, or waits for it, is begun.
+    /// Starts work that writes to the disk or waits for it.
     pub(super) spawner: Spawner,
     pub(super) next_ticket: u64,
     pub(super) next_poll: Instant,
-    /// When the state is looked through for what is not needed any more.
+    /// The next removal of unneeded state.
     pub(super) next_prune: Instant,
-    /// Until when callers wait, as what is known is still being opened.
+    /// Until this time callers wait, because known torrents are still being opened.
     starting: Option<Instant>,
-    /// The memory that was lent.
+    /// The memory plan.
     pub(super) room: Plan,
-    /// Whether what was named takes more of it than could be known at the start.
+    /// Whether named items need more memory than was known at the start.
     pub(super) outgrown: bool,
     network: Network,
-    /// The limits up and down that hold, in bytes per second.
+    /// The present limits up and down, in bytes per second.
     pub(super) rates: (Option<u64>, Option<u64>),
-    /// In which the hours of rates are, once that was asked for.
+    /// The time zone of rates by hour, once it was needed.
     pub(super) zone: Option<TimeZone>,
 }
 
 impl Library {
-    /// Nothing is looked after yet.
+    /// A library without items.
     pub(super) fn new(
         config: Config,
         room: Plan,
@@ -127,8 +127,8 @@ impl Library {
         }
     }
 
-    /// Looks after everything; called once a turn. Whatever may take long here gives up when a signal asks
-    /// to stop, and what it would have come to is left as it was.
+    /// Handles everything that is due; called once a turn. Work that may take long stops when a signal asks to stop,
+    /// and leaves its state as it was.
     pub(super) fn mind(
         &mut self,
         torrents: &mut Torrents,
@@ -163,7 +163,7 @@ impl Library {
         self.let_in(engine, now);
     }
 
-    /// What is looked at now and then.
+    /// Handles what is due every ten seconds.
     fn poll(
         &mut self,
         torrents: &mut Torrents,
@@ -188,16 +188,16 @@ impl Library {
             self.prune(torrents, now);
         }
         self.begin(torrents, engine, now);
-        // After many came it has room for as many again.
+        // After many items it keeps room for as many again.
         self.items.shrink_to(self.awake());
     }
 
-    /// What its threads do is not waited for any more.
+    /// Does not wait for its threads any longer.
     pub(super) fn give_up(&self) {
         self.scout.give_up();
     }
 
-    /// How long it may be left alone, at most `limit`.
+    /// The time for which it may be left alone, at most `limit`.
     pub(super) fn patience(&self, limit: Duration) -> Duration {
         let settled = self.items.iter().filter_map(|managed| match managed.stage {
             ItemStage::Settling(at) if !managed.looking => Some(at),
@@ -213,13 +213,13 @@ impl Library {
         })
     }
 
-    /// Takes callers from when all that is known is there: before, peers and the built-in tracker's clients would be
-    /// told that it is not.
+    /// Accepts callers once all known torrents are open. Earlier, peers and clients of the built-in tracker would be
+    /// told that a torrent is unknown.
     fn let_in(&mut self, engine: &mut Engine, now: Instant) {
         let Some(until) = self.starting else { return };
         let unsure = |LibraryItem { item, stage, .. }: &LibraryItem| match stage {
             ItemStage::Found | ItemStage::Probing(_) => true,
-            // Others are made, or asked for at a server.
+            // Items in other stages are being made, or fetched from a server.
             ItemStage::Ready | ItemStage::Loading(_) => {
                 is_torrent(&item.path) && item.path.is_absolute()
             }
@@ -232,20 +232,20 @@ impl Library {
         }
     }
 
-    /// Callers wait until what is known is open, as otherwise they would be told that it is not.
+    /// Lets callers wait until known torrents are open, because they would be told that those are unknown.
     pub(super) fn keep_callers_waiting(&mut self, engine: &mut Engine) {
         self.starting = Some(Instant::now() + STARTING);
         engine.pause_listening(Some(STARTING));
     }
 
-    /// Torrents that may be awake: those that are named one by one never sleep.
+    /// The most torrents that are awake. Those that are named one by one never sleep.
     pub(super) fn awake(&self) -> usize {
         let named = self.items.iter().filter(|item| item.folder.is_none());
         let most = usize::from(self.config.torrents) + named.count();
         most.min(self.room.torrents)
     }
 
-    /// Has the loader open what is ready.
+    /// Has the loader open the items that are ready.
     fn begin(&mut self, torrents: &Torrents, engine: &Engine, now: Instant) {
         let content_waits = self.content_waits();
         let count = |of: fn(&ItemStage) -> bool| self.items.iter().filter(|m| of(&m.stage)).count();
@@ -257,7 +257,7 @@ impl Library {
             .saturating_sub(torrents.managed.iter().filter(stays).count());
         let checking = torrents.managed.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
-            // One that is checked may sleep afterwards, so that there is a place to wait for.
+            // A torrent may sleep after its check, so its place will be free.
             if checking && loading + probing >= places || torrents.signals.asked() {
                 return;
             }
@@ -290,8 +290,7 @@ impl Library {
         }
     }
 
-    /// Has the loader open something that was as `mark` says when it went to sleep; answers with its
-    /// ticket.
+    /// Has the loader open a sleeping item whose mark was `mark`. Returns its ticket.
     pub(super) fn open_again(&mut self, torrents: &Torrents, item: Item, mark: Mark) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -309,7 +308,7 @@ impl Library {
             running: None,
             bad: None,
             own_tracker: torrents.reach.own_tracker.clone(),
-            // What was awake is here.
+            // The torrent is here already, so nothing is fetched.
             way: Way::default(),
         });
         ticket
@@ -338,7 +337,7 @@ impl Library {
         let mine = |managed: &&mut LibraryItem| {
             [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
-        // What was removed meanwhile is not begun.
+        // An item that was removed meanwhile is not started.
         let Some(managed) = self.items.iter_mut().find(mine) else {
             return;
         };
@@ -387,7 +386,7 @@ impl Library {
         };
         let room = match outcome.as_ref().map(outgrows) {
             Ok(true) if self.items[at].once => {
-                // What it takes is known now, so that it begins anew with that.
+                // Its size is known now, so the session starts anew with enough memory.
                 self.outgrown = true;
                 self.items[at].stage = ItemStage::Ready;
                 return None;
@@ -398,8 +397,7 @@ impl Library {
         let managed = &mut self.items[at];
         let started = outcome.and_then(|(source, mut download)| {
             managed.info_hash = Some(source.content.metainfo().info_hash);
-            // It may have been asked for with another goal.
-            // What a file's link says of it is known to the loader.
+            // The goal may have changed meanwhile. For a file with a link the loader knows what the link selects.
             if let (Some(download), Some(goal)) = (&mut download, &managed.item.fetch)
                 && !is_link(&managed.item.path)
             {
@@ -433,7 +431,7 @@ impl Library {
                 None
             }
             Err(trouble) => {
-                // What came by a magnet link and cannot begin is not looked for any more.
+                // Metadata of a magnet link that cannot begin is no longer fetched.
                 if let Some(id) = managed.info_hash.and_then(|hash| engine.node.find(hash))
                     && !engine.node.is_asleep(id)
                     && !torrents
@@ -449,7 +447,7 @@ impl Library {
         }
     }
 
-    /// Whether the memory that was lent is too little for all that was named together with what was opened now.
+    /// Whether the memory is too small for all named items together with the one that was opened now.
     fn outgrows(&self, torrents: &Torrents, source: &OpenedTorrent, downloads: bool) -> bool {
         if self.is_service {
             return false;
@@ -468,10 +466,10 @@ impl Library {
         !self.room.has_room_for(&needed)
     }
 
-    /// The metadata of magnet links is here: they are loaded at once.
+    /// The metadata of these magnet links is here: they are loaded at once.
     pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
         let its = |managed: &&mut LibraryItem| {
-            // What is being loaded was looked for before the metadata was here.
+            // An item that is loading was looked for before the metadata came.
             let waits = matches!(managed.stage, ItemStage::Waiting(_) | ItemStage::Loading(_));
             waits && done.iter().any(|(given, _)| *given == managed.item.path)
         };
@@ -482,10 +480,10 @@ impl Library {
         }
     }
 
-    /// Is done with what was downloaded and seeded enough.
+    /// Stops downloads that were seeded enough.
     fn end_what_is_enough(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         if self.is_all_done(torrents, engine) {
-            // The session ends with it.
+            // The session ends with them.
             return;
         }
         let enough = |t: &&ManagedTorrent| t.is_enough(engine) == Some(true);
@@ -512,7 +510,7 @@ impl Library {
         }
     }
 
-    /// Whether nothing is left to do for a session that ends then.
+    /// Whether nothing is left to do for a session that then ends.
     pub(super) fn is_all_done(&self, torrents: &Torrents, engine: &Engine) -> bool {
         let is_enough = |number: usize| {
             let mut managed = torrents.managed.iter();
@@ -528,7 +526,7 @@ impl Library {
             })
     }
 
-    /// The exit code if it ends now: that of the worst.
+    /// The exit code if the session ends now: the worst one.
     pub(super) fn exit_code(&self, torrents: &Torrents, engine: &Engine) -> u8 {
         let codes = self.items.iter().map(|managed| match managed.stage {
             ItemStage::Ended(code) => code,
@@ -544,7 +542,7 @@ impl Library {
     }
 }
 
-/// Whether the node knows what was opened by name already.
+/// Whether the node already knows the opened torrent by its info-hash.
 fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
     let opened = outcome
         .as_ref()
@@ -552,7 +550,7 @@ fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
     opened.is_ok_and(|metainfo| engine.node.find(metainfo.info_hash).is_some())
 }
 
-/// Begins with what was opened.
+/// Starts an opened torrent.
 fn start(
     torrents: &mut Torrents,
     engine: &mut Engine,
@@ -564,7 +562,7 @@ fn start(
     let shown = source.content.torrent_file().display().to_string();
     let mut managed = torrents.managed.iter();
     let twin = managed.any(|t| t.info_hash() == metainfo.info_hash);
-    // One whose metadata was fetched goes on.
+    // A torrent whose metadata was fetched goes on with its peers.
     let known = engine.node.find(metainfo.info_hash);
     if twin || known.is_some_and(|id| engine.node.metadata(id).is_none()) {
         return Err(format!("{shown}: the same torrent is there already").into());
@@ -590,17 +588,17 @@ pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &Libra
     }
 }
 
-/// How often folders and the network are looked at: 360 times an hour, from memory.
+/// The interval at which folders and the network are looked at: 360 times an hour, from memory.
 pub(super) const POLL: Duration = Duration::from_secs(10);
 
-/// How long watched folders may be looked at before that is said.
+/// The duration of a scan after which it is logged.
 pub(super) const LONG_LOOK: Duration = Duration::from_secs(120);
 
-/// How long after the start the state is first looked through for what is not needed any more.
+/// The time after a start at which unneeded state is first removed.
 const PRUNE_AFTER: Duration = Duration::from_secs(20);
 
-/// How long callers wait for what is known at a start, at most.
+/// The longest time for which callers wait at a start.
 pub(super) const STARTING: Duration = Duration::from_secs(5);
 
-/// Things that are opened at a time.
+/// The most items that are opened at a time.
 const LOADING_MAX: usize = 16;

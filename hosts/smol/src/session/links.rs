@@ -1,4 +1,4 @@
-//! Another address of ours: trackers hear of it, and links and torrents that were made here name it.
+//! Changes of our own address, of which trackers are told, and which links and torrents made here name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::client::trackers;
 use crate::net::engine::Engine;
 
 impl Library {
-    /// Our address has changed: trackers hear of it, and links and torrents that were made here name it.
+    /// Our address has changed: tells trackers, and updates links and torrents that were made here.
     pub(super) fn renew(
         &mut self,
         torrents: &mut Torrents,
@@ -43,7 +43,7 @@ impl Library {
         torrents.reach.say_where_again(&torrents.notices);
     }
 
-    /// Has the links of what is seeded name the address that we have now.
+    /// Updates the links of seeded items to our present address.
     pub(super) fn link_anew(&self, torrents: &Torrents, which: impl Fn(&LibraryItem) -> bool) {
         let (links, notices) = (torrents.reach.links(), torrents.notices.clone());
         let make = self.config.seed.make.clone();
@@ -69,12 +69,13 @@ impl Library {
     }
 }
 
-/// A router forwards callers to us, or does no longer: links that lead nowhere but to us name where that is (`x.pe`).
+/// A router forwards callers to us, or does not any longer: links that lead only to us name the address outside
+/// (`x.pe`).
 pub(super) fn link_outside(torrents: &Torrents, tasks: &AsyncTasks) {
     let (links, notices) = (torrents.reach.links(), torrents.notices.clone());
     let contents = torrents.managed.iter().map(|t| Arc::clone(&t.content));
     let contents: Vec<Arc<Content>> = contents.collect();
-    // It reads the disk.
+    // It reads from the disk.
     tasks.spawn(smol::unblock(move || {
         for content in contents {
             if let Err(error) = link_anew(content, false, &Options::default(), &links, &notices) {
@@ -84,8 +85,8 @@ pub(super) fn link_outside(torrents: &Torrents, tasks: &AsyncTasks) {
     }));
 }
 
-/// Tells the links of a torrent for which the built-in tracker is the only one, after that was written into its
-/// file if it was `made` here.
+/// Announces the new links of a torrent whose only tracker is the built-in one. If the torrent was `made` here, its
+/// file is updated first.
 fn link_anew(
     content: Arc<Content>,
     made: bool,

@@ -1,8 +1,8 @@
-//! Where peers connect, and from where others are called: addresses that may be late or taken, and interfaces
-//! whose addresses come, go and change.
+//! The addresses on which peers connect, and from which others are called. An address may be late or taken; an
+//! interface's addresses may come, go and change.
 //!
-//! Invariant: as soon as an interface is named, nobody is called but from its addresses and by it. An address that
-//! it has no longer is left; whoever is connected stays until the link ends by itself.
+//! Invariant: if an interface is named, all calls go out by it and from its addresses. An address that it has lost is
+//! given up; its connections stay until they end by themselves.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -23,41 +23,41 @@ use crate::net::socket;
 use crate::net::way::{Exit, Way};
 use crate::options::seed::SeedArgs;
 
-/// All places where it listens or will.
+/// All addresses that we listen on, or will.
 pub(super) struct Listening {
     wanted: Vec<Listen>,
-    /// Whether nobody chose them.
+    /// Whether they are the defaults.
     default: bool,
     proxy: Option<Arc<Proxy>>,
     places: Vec<ListenAddress>,
-    /// Whether sockets may not be tied to interfaces, but to their addresses alone.
+    /// Whether sockets cannot be tied to interfaces, but only to their addresses.
     untied: bool,
     notices: Notices,
     next_look: Instant,
 }
 
-/// One address.
+/// One address to listen on.
 struct ListenAddress {
     wish: Wish,
-    /// The same with the port that it got.
+    /// The address with its actual port.
     addr: SocketAddr,
     stage: Binding,
 }
 
-/// What is wanted: the address, and of which interface it is.
+/// A wanted address, and the interface that it belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Wish {
     addr: SocketAddr,
-    /// Its name and number.
+    /// Name and number of the interface.
     of: Option<(String, u32)>,
 }
 
 enum Binding {
-    /// It could not be had.
+    /// The address could not be bound.
     Refused(io::Error),
-    /// It is ours, and nobody is let in yet.
+    /// The address is bound, and nobody is accepted yet.
     Bound(TcpListener),
-    /// The engine has it, under this number.
+    /// The engine accepts peers, under this number.
     Open(u16),
 }
 
@@ -74,14 +74,14 @@ impl Listening {
         }
     }
 
-    /// Takes all addresses that can be had now.
+    /// Binds all addresses that are available now.
     pub(super) fn take(&mut self) {
         self.follow(&mut |name| interface(name).unwrap_or_default());
     }
 
-    /// The same for a command that cannot do without: it waits for an interface that is away, and ends for an address
-    /// that cannot be had. A machine without one of the two families does with the other, unless the addresses were
-    /// chosen. If nobody chose the port, and `may_move`, another one will do.
+    /// Binds the addresses for a command that cannot do without: it waits for an absent interface, and fails for an
+    /// address that cannot be bound. A machine without one of the two families uses the other, unless addresses were
+    /// chosen. If the port is the default, and `may_move`, another one is taken.
     pub(super) fn insist(&mut self, may_move: bool) -> Result<(), String> {
         loop {
             self.take();
@@ -111,14 +111,14 @@ impl Listening {
         }
     }
 
-    /// Whether somebody else has the port.
+    /// Whether another program has the port.
     fn is_taken(&self) -> bool {
         self.places.iter().any(|place| {
             matches!(&place.stage, Binding::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
         })
     }
 
-    /// Takes the next port that nobody has, for all addresses.
+    /// Takes the next free port, for all addresses.
     fn move_on(&mut self) {
         let before = self.wanted.clone();
         for port in PORT + 1..=PORT + PORTS {
@@ -141,7 +141,7 @@ impl Listening {
         self.take();
     }
 
-    /// From where others are called.
+    /// The way of calls to others.
     pub(super) fn way(&self) -> Way {
         let tied = self.wanted.iter().any(|w| matches!(w, Listen::On(..)));
         if !tied {
@@ -161,7 +161,7 @@ impl Listening {
         Way::by(exits.collect(), true).through(self.proxy.clone())
     }
 
-    /// Where it listens for others than this machine in a family, and the interface that everybody is called by.
+    /// The address of a family that others than this machine can reach, and the interface for all calls.
     pub(super) fn of(&self, family: Family) -> Option<(SocketAddr, Option<String>)> {
         let beyond = |place: &&ListenAddress| {
             let ip = place.addr.ip();
@@ -172,18 +172,18 @@ impl Listening {
         Some((place.addr, device))
     }
 
-    /// Whether it listens for others than this machine.
+    /// Whether others than this machine can reach us.
     pub(super) fn is_beyond(&self) -> bool {
         [Family::V4, Family::V6]
             .iter()
             .any(|&family| self.of(family).is_some())
     }
 
-    /// Where others in our network reach us, or will: the first address, as far as it is known.
+    /// The address under which others in our network reach us, or will: the first one, as far as it is known.
     pub(super) fn local(&self) -> SocketAddr {
         let first = self.wanted.first().map(|wanted| match wanted {
             Listen::At(addr) => *addr,
-            // Nobody reaches us but who is here.
+            // Without an address only this machine reaches us.
             Listen::On(_, port) => (Ipv4Addr::LOCALHOST, *port).into(),
         });
         let had = self.places.iter().find(|place| place.is_had());
@@ -191,8 +191,8 @@ impl Listening {
         reachable(addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))
     }
 
-    /// Follows what the interfaces have, as `look` tells, and takes what could not be had before. Answers with the
-    /// numbers of listeners whose addresses are gone.
+    /// Follows the addresses of the interfaces, which `look` returns, and binds those that were not available before.
+    /// Returns the numbers of listeners whose addresses are gone.
     fn follow(&mut self, look: &mut dyn FnMut(&str) -> Interface) -> Vec<u16> {
         let mut former = std::mem::take(&mut self.places);
         for wish in self.wishes(&former, look) {
@@ -271,7 +271,7 @@ impl Listening {
         ListenAddress { wish, addr, stage }
     }
 
-    /// Lets the engine have what is ours, and call from there.
+    /// Gives the bound listeners to the engine, and calls others from their addresses.
     fn open(&mut self, engine: &mut Engine, said: bool) {
         engine.go_by(self.way(), |family| {
             let its =
@@ -293,18 +293,18 @@ impl Listening {
                     }
                     self.notices.tell(Notice::Listening(addr));
                 }
-                // Somebody else listens there since it was bound.
+                // Another program has listened there since it was bound.
                 Err(error) => place.stage = Binding::Refused(error),
             }
         }
     }
 
-    /// Has peers looked for on the interfaces that it listens on, as they are now.
+    /// Uses local service discovery on the interfaces that we listen on, as they are now.
     fn follow_nearby(&self, engine: &mut Engine) {
         engine.follow_nearby(&self.wanted, self.local().port());
     }
 
-    /// Says which interfaces are waited for.
+    /// Logs the interfaces that are waited for.
     fn say_away(&mut self) {
         for wanted in &self.wanted {
             let Listen::On(name, _) = wanted else {
@@ -321,7 +321,7 @@ impl Listening {
         }
     }
 
-    /// Says which addresses cannot be had, and that they are waited for.
+    /// Logs the addresses that cannot be bound and are waited for.
     fn say_refused(&mut self) {
         let level = match self.places.iter().any(ListenAddress::is_had) {
             false => Level::Error,
@@ -331,7 +331,7 @@ impl Listening {
             let (Binding::Refused(error), addr) = (stage, wish.addr) else {
                 continue;
             };
-            // A machine without IPv6 is no trouble unless IPv6 was asked for.
+            // A machine without IPv6 is not worth a message unless IPv6 was asked for.
             let taken = error.kind() == io::ErrorKind::AddrInUse;
             if self.default && !taken && addr.is_ipv6() {
                 log::info!("cannot listen on {addr}: {error}");
@@ -345,7 +345,7 @@ impl Listening {
         }
     }
 
-    /// Lets peers in at all addresses that were taken.
+    /// Accepts peers at all bound addresses.
     pub(super) fn open_first(&mut self, engine: &mut Engine) {
         self.open(engine, false);
         self.follow_nearby(engine);
@@ -353,7 +353,7 @@ impl Listening {
         self.say_away();
     }
 
-    /// Looks after the addresses now and then; answers whether others are called another way since.
+    /// Looks at the addresses now and then. Returns whether calls to others go another way since.
     pub(super) fn look_after(&mut self, engine: &mut Engine, now: Instant) -> bool {
         if now < self.next_look {
             return false;
@@ -377,8 +377,8 @@ impl ListenAddress {
     }
 }
 
-/// Which of an interface's addresses are listened on, in their order. One that is replaced now and then (RFC 8981) does
-/// not drive out the others: those that were listened on stay.
+/// The addresses of an interface to listen on, in their order. Temporary addresses (RFC 8981) do not displace others:
+/// those that we listen on already stay.
 fn choose(ips: &[IpAddr], had: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     let mut chosen: Vec<IpAddr> = Vec::with_capacity(ips.len());
     for again in [true, false] {
@@ -403,16 +403,16 @@ fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
 }
 
-/// Addresses of a family that are listened on of an interface; what the kernel holds for callers is shared among all.
+/// The most addresses of a family that we listen on for an interface; all share the kernel's memory for callers.
 const OF_A_FAMILY: usize = 4;
 
-/// How often addresses are looked at.
+/// The interval of looks at the addresses.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The same as long as there is none at a start.
+/// The interval while there is no address after a start.
 const LOOK_FIRST: Duration = Duration::from_secs(1);
 
-/// Ports after the usual one that are tried.
+/// The number of ports after the usual one that are tried.
 const PORTS: u16 = 99;
 
 #[cfg(test)]
