@@ -1,8 +1,8 @@
-//! Opens and makes torrents for a service beside the thread that serves, as hashing a disk takes hours.
+//! The loader opens and makes torrents on threads of its own, because hashing a disk may take hours.
 //!
-//! There is a thread for each [`Lane`], so that what is only opened waits for no disk to be hashed and for no
-//! server to answer, and what somebody asked for who wants to be served comes first. What is hashed is interleaved:
-//! in the middle of something long what is shorter than its rest is made. A thread ends when there is nothing left to do.
+//! Each [`Lane`] has a thread. So opening waits neither for hashing nor for a server, and a torrent that a peer waits
+//! for comes first. Hashing is interleaved: in the middle of a long item, an item shorter than the rest of it is
+//! made. A thread ends when nothing is left to do.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -33,39 +33,39 @@ use crate::storage::catalogue::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
 
-/// What is to be opened.
+/// A request to open an item.
 #[derive(Debug)]
 pub(super) struct LoadRequest {
-    /// Given back with the outcome.
+    /// The ticket that comes back with the outcome.
     pub(super) ticket: u64,
     pub(super) item: Item,
-    /// The watched folder that it is in.
+    /// The watched folder in which it was found.
     pub(super) folder: Option<PathBuf>,
     /// Which links are followed.
     pub(super) links: Links,
-    /// Whether it is opened this once: what cannot be begun is told, and nothing is waited for.
+    /// Whether it is opened only once: a failure is returned, and nothing is waited for.
     pub(super) once: bool,
-    /// Whether servers are not asked: what is not here is [`Trouble::Unknown`].
+    /// Whether servers are not asked. What is not here is then [`Trouble::Unknown`].
     pub(super) offline: bool,
     /// Whether to open it only if it was seeded before and has not changed.
     pub(super) known: bool,
-    /// Whether the owner named it, and it is not just something in a watched folder.
+    /// Whether the owner named it; otherwise it was found in a watched folder.
     pub(super) asked: bool,
-    /// How it must look, if it was asleep: otherwise it is something else now.
+    /// The mark that it must have, if it was asleep. Otherwise it has changed.
     pub(super) mark: Option<Mark>,
-    /// The torrent that it is seeded as, if it was written over meanwhile.
+    /// The torrent that is seeded, if its file was overwritten.
     pub(super) running: Option<InfoHash>,
-    /// How it looked when it could not be used: if it is the same still it is not read again.
+    /// The mark with which it could not be used. With the same mark it is not read again.
     pub(super) bad: Option<Mark>,
-    /// For torrents that are made.
+    /// Options of torrents that are made.
     pub(super) make: Options,
     pub(super) own_tracker: String,
-    /// For what is fetched.
+    /// The way of calls to servers.
     pub(super) way: Way,
 }
 
 impl LoadRequest {
-    /// For something that is looked after, as it is now.
+    /// The request for an item in its present state.
     pub(super) fn new(
         ticket: u64,
         managed: &LibraryItem,
@@ -91,32 +91,32 @@ impl LoadRequest {
         }
     }
 
-    /// Whether it is asleep and somebody wants to be served.
+    /// Whether it is asleep and a peer waits for it.
     fn is_wake_up(&self) -> bool {
         self.mark.is_some()
     }
 }
 
-/// What became of it.
+/// The outcome of a request.
 pub(super) struct Loaded {
     pub(super) ticket: u64,
-    /// What the built-in tracker was when it was asked for.
+    /// The built-in tracker's URL at the time of the request.
     pub(super) own_tracker: String,
-    /// How many descriptions had been added in this run when it was begun.
+    /// The number of descriptions added in this run when it was begun.
     pub(super) described: u64,
-    /// Whether it is a torrent file of which nobody knows what it describes.
+    /// Whether it is a torrent file whose content could not be determined.
     pub(super) in_doubt: bool,
-    /// How it looked, if it is [`Trouble::Bad`].
+    /// The item's mark, if it is [`Trouble::Bad`].
     pub(super) bad: Option<Mark>,
-    /// If it was written over and is the same torrent still.
+    /// The new contents, if the file was overwritten with the same torrent.
     pub(super) renewed: Option<Renewed>,
-    /// `None` if only what is known was asked for, and it is not, or it is `renewed`.
+    /// `None` if only a known torrent was requested and it is not known, or if it is `renewed`.
     pub(super) outcome: Option<LoadOutcome>,
 }
 
 pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Download>), Trouble>;
 
-/// The threads, as the session sees them and as they see it.
+/// The loader's threads, as the session and the threads themselves see them.
 #[derive(Clone)]
 pub(super) struct Loader {
     state: Arc<StateFolder>,
@@ -131,26 +131,25 @@ struct Shared {
     loaded: VecDeque<Loaded>,
 }
 
-/// What is done in one after the other: what is only opened, what has to be fetched from a server, what is
-/// hashed.
+/// A lane: its requests are carried out one after the other. One lane opens, one fetches from servers, one hashes.
 #[derive(Default)]
 struct Lane {
     orders: VecDeque<Queued>,
     running: bool,
-    /// How many of what it does wait in the middle for another.
+    /// The number of interrupted requests that wait for a shorter one.
     depth: usize,
 }
 
 struct Queued {
     order: LoadRequest,
-    /// Bytes that are to be hashed for it, once that was looked at.
+    /// Bytes to hash for it, once they were counted.
     total: Option<u64>,
 }
 
-/// How often it is looked whether something shorter waits.
+/// The interval of looks for a shorter request.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How many wait at most in the middle, each for one that is shorter.
+/// The most interrupted requests, each waiting for a shorter one.
 const DEEPEST: usize = 4;
 
 const LANES: usize = 3;
@@ -168,7 +167,7 @@ impl Loader {
         }
     }
 
-    /// Has something opened.
+    /// Queues a request.
     pub(super) fn ask(&self, order: LoadRequest) {
         let lane = match &order.item {
             _ if order.known || order.running.is_some() || order.is_wake_up() => OPENED,
@@ -210,7 +209,7 @@ impl Loader {
         let started = thread::Builder::new().name("load".into()).spawn(work);
         match started {
             Ok(_) => lane.running = true,
-            // The next order tries again.
+            // The next request tries again.
             Err(error) => log::error!("no thread to open torrents: {error}"),
         }
     }
@@ -227,7 +226,7 @@ impl Loader {
             };
             let Item { path, fetch, .. } = &order.item;
             if at == OPENED && !order.known && fetch.is_none() && !is_given(path) {
-                // A folder of such a name, or what has to be made anew though it slept.
+                // A folder with the name of a torrent file, or a sleeping item that has to be made anew.
                 if !order.is_wake_up() || !self.is_still_known(&order) {
                     self.queue(HASHED, order);
                     continue;
@@ -243,7 +242,7 @@ impl Loader {
         self.alarm.ring();
     }
 
-    /// Whether what slept can be opened without being hashed, or needs not be opened at all.
+    /// Whether a sleeping item can be opened without hashing, or need not be opened at all.
     fn is_still_known(&self, order: &LoadRequest) -> bool {
         let path = &order.item.path;
         order.mark != settle_mark(path, || false)
@@ -251,8 +250,8 @@ impl Loader {
             || opener(self, order, None).known(path).is_some()
     }
 
-    /// In the middle of something of which so many bytes are left to be hashed: makes what is shorter and waits,
-    /// if that is due. Then the former goes on for an eighth of the time that took at least.
+    /// Called in the middle of hashing, with `left` bytes still to hash: makes a shorter waiting item, if that is
+    /// due. Afterwards the long one goes on for at least an eighth of the time that took.
     fn between(&self, left: u64, next: &Cell<Instant>) {
         let begin = Instant::now();
         if begin < next.get() {
@@ -268,7 +267,7 @@ impl Loader {
         next.set(now + (now - begin) / 8);
     }
 
-    /// The shortest that waits to be hashed, if it is shorter than `left`.
+    /// The shortest item that waits to be hashed, if it is shorter than `left`.
     fn shorter(&self, left: u64) -> Option<LoadRequest> {
         loop {
             let unknown = {
@@ -295,7 +294,7 @@ impl Loader {
                     }
                 }
             };
-            // The lock is not held while a disk is looked at.
+            // The lock is not held while a disk is read.
             let (ticket, path, options) = unknown;
             let total = make::total(&path, &options).unwrap_or(u64::MAX);
             let lane = &mut lock(&self.shared).lanes[HASHED];
@@ -306,7 +305,7 @@ impl Loader {
         }
     }
 
-    /// Opens something at once.
+    /// Opens an item at once.
     pub(super) fn open_now(&self, order: &LoadRequest) -> LoadOutcome {
         open_any(self, order)
     }
@@ -320,7 +319,7 @@ impl Loader {
             .flatten();
         let mut renewed = None;
         let outcome = match order.bad.is_some() && order.bad == bad {
-            // What was said about it holds.
+            // The earlier message about it still holds.
             true => Some(Err(Trouble::Bad(String::new()))),
             false => match renew(self, &order) {
                 Ok(None) => open(self, &order),
@@ -343,7 +342,7 @@ impl Loader {
     }
 }
 
-/// Whether nobody knows what a torrent file describes, though everything was done to find out.
+/// Whether the content of a torrent file is unknown, although everything was done to find out.
 fn is_in_doubt(loader: &Loader, order: &LoadRequest, outcome: Option<&LoadOutcome>) -> bool {
     let path = &order.item.path;
     if !is_torrent(path) || !path.is_absolute() {
@@ -386,7 +385,7 @@ fn opener<'a>(
     }
 }
 
-/// What a torrent file that is seeded says now, unless it is of another torrent.
+/// The present contents of a seeded torrent's file; `None` if it is another torrent.
 fn renew(loader: &Loader, order: &LoadRequest) -> Result<Option<Renewed>, Trouble> {
     match order.running {
         Some(running) => opener(loader, order, None).renewed(&order.item.path, running),
@@ -407,7 +406,7 @@ fn open(loader: &Loader, order: &LoadRequest) -> Option<LoadOutcome> {
     Some(source.map(|source| (looked_at(source), None)))
 }
 
-/// A folder of very many files is looked at here and not beside those who are served.
+/// A folder of very many files is looked at here, not on the session's thread.
 fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
     source.found = check::fingerprint(&source.content).ok();
     source
@@ -417,7 +416,7 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     let Item { path, fetch, .. } = &order.item;
     if let Some(before) = order.mark {
         let now = settle_mark(path, || false);
-        // What a torrent file is now is heeded when it stays so.
+        // A torrent file that changes just now is loaded when it has settled.
         if now != Some(before)
             && is_torrent(path)
             && let Some(source) = opener(loader, order, None).as_before(path)
@@ -452,7 +451,7 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
         }
         false => None,
     };
-    // Where it is a copy of something that is somewhere.
+    // The original, if this is our copy of a file.
     let original = kept.as_ref().and(Some(path.as_path()));
     let original = original.filter(|path| path.is_absolute() || path.is_file());
     let original = original.map(std::path::absolute).and_then(Result::ok);
@@ -482,7 +481,7 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
             }
             let mut plan =
                 fetch::plan(&loader.state, &source.content, &fetch).map_err(|(text, _)| text)?;
-            // It may be a disk that is not mounted.
+            // The folder may belong to an unmounted disk.
             plan.make_out = false;
             Some(plan)
         }
@@ -491,7 +490,7 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     Ok((source, download))
 }
 
-/// The magnet link in a file, which holds that and no more.
+/// The magnet link in a file that holds only that.
 fn read_link(path: &Path) -> Result<String, Trouble> {
     let shown = path.display();
     let bytes = read_regular(path, LINK_MAX).map_err(|error| format!("{shown}: {error}"))?;
@@ -505,10 +504,10 @@ fn read_link(path: &Path) -> Result<String, Trouble> {
     }
 }
 
-/// The longest magnet link in a file, in bytes.
+/// The longest file with a magnet link, in bytes.
 const LINK_MAX: u64 = 64 * 1024;
 
-/// A local file that cannot be used stays so until it is changed; a server may answer otherwise another time.
+/// A local file that cannot be used stays so until it is changed; a server may answer differently another time.
 fn refused(order: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {
     if order.once {
         return Trouble::Refused(text, code);
@@ -519,7 +518,7 @@ fn refused(order: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {
     }
 }
 
-/// What a download does before anything is asked for, where nobody waits for anything.
+/// The beginning of a download, done here because it may wait for a disk.
 fn begin_download(
     state: &StateFolder,
     content: &Content,
@@ -528,7 +527,7 @@ fn begin_download(
     let mut plan = fetch::plan(state, content, fetch)?;
     let root = content.root();
     let before = state.place(content.metainfo().info_hash, &root);
-    // A disk that is not mounted is waited for; any other trouble is better told at once.
+    // An unmounted disk is waited for; other trouble is better reported at once.
     if let MountState::There(_) = MountId::look(&root, before.as_ref())
         && check::is_nothing_there(content)
     {
@@ -541,7 +540,7 @@ fn begin_download(
     Ok(plan)
 }
 
-/// Whether what is to be opened can be looked for, as the disks that it needs are there.
+/// Whether the disks that an item needs are mounted, so that it can be looked for.
 fn is_there(item: &Item, state: &StateFolder) -> Result<(), String> {
     let path = &item.path;
     let remote = item.fetch.is_some() && !path.is_absolute();

@@ -1,19 +1,19 @@
-//! The torrents that are shared, and what happens to them: `everseed seed`, `get` and `run`.
+//! The session: the torrents of `everseed seed`, `get` and `run`, and all that is done with them.
 //!
-//! A `Session` owns its parts side by side: `Torrents`, those that are awake and asleep; the `Library` of a
-//! service, what is to be shared and how far each of it has come; where it listens; what is shown. A part is told what
-//! it needs of the others, and names none that is above it.
+//! A `Session` owns its parts side by side: `Torrents`, the awake and sleeping torrents; the `Library`, all items
+//! with their stages; the addresses to listen on; and the front end. A part is told what it needs of the others, and
+//! names none that is above it.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `opening` | how a session begins |
-//! | `command`, `notice`, `front`; `obey`, `hangup` | what it can be asked for and tells; what each command does; SIGHUP |
-//! | `turn`, `farewell` | one round of everything, and the end |
-//! | `torrents`, `torrent` | all torrents, and one from its first check to its end |
-//! | `library`, `item` | what a service looks after; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change it |
+//! | `opening` | the start of a session |
+//! | `command`, `notice`, `front`; `obey`, `hangup` | commands and notices; what each command does; SIGHUP |
+//! | `turn`, `farewell` | one turn of the session, and its end |
+//! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
+//! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change them |
 //! | `loader`, `opener`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
-//! | `watch`, `scout`, `index` | watched folders, on a thread of their own |
-//! | `listening`, `network`, `reach` | where we listen, and what others are told of it |
+//! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
+//! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
 
 mod announcing;
 mod asleep;
@@ -100,18 +100,18 @@ use crate::trace::Traced;
 use crate::web::clients::Clients;
 use crate::web::tracker::PeerTable;
 
-/// Who attends to a session, and so when it ends and how it meets trouble.
+/// How a session is attended, which decides when it ends and what it does about trouble.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Attendance {
-    /// A person who started it for some things: what cannot be opened is told at once and ends it, or its download;
-    /// it ends when all downloads are done.
+    /// A person started it for some items. An item that cannot be opened is reported at once and ends the session, or
+    /// its download. The session ends when all downloads are done.
     Attended,
-    /// Nobody. What is away, late or damaged is waited for; .torrent files are looked after, disks are left asleep, the
-    /// state is kept small, SIGHUP has the configuration read anew, and the service manager is told how it stands.
+    /// Nobody attends. What is away, late or damaged is waited for; .torrent files are watched; disks may sleep; the
+    /// state is kept small; SIGHUP reads the configuration again; and the service manager is told the status.
     Service(RunArgs),
 }
 
-/// Does what a configuration asks for, until it is told to stop or all of it is done.
+/// Runs a session with this configuration, until it is told to stop or everything is done.
 pub fn run(config: Config, attendance: Attendance, front: Front) -> Result<ExitCode, Failure> {
     let mut session = match attendance {
         Attendance::Service(args) => Session::open_service(args, config, front)?,
@@ -132,7 +132,7 @@ fn broken(error: io::Error) -> Failure {
     Failure::Failed(format!("the event loop failed: {error}"))
 }
 
-/// What a session stands on.
+/// The parts that exist before a session has torrents.
 struct Base {
     state: Arc<StateFolder>,
     alarm: Arc<Alarm>,
@@ -162,16 +162,16 @@ fn cannot_start(error: io::Error) -> String {
     format!("cannot start: {error}")
 }
 
-/// Everything that runs.
+/// A running session.
 struct Session {
     signals: Rc<Signals>,
     engine: Rc<RefCell<Engine>>,
     tasks: AsyncTasks,
     torrents: Torrents,
-    /// What it was asked for, and how far each of it has come.
+    /// All items with their stages.
     library: Library,
     commands: Commands,
-    /// For a service.
+    /// The reader of the configuration, for a service.
     hangup: Option<Hangup>,
     manager: Manager,
     listening: Listening,
@@ -181,24 +181,24 @@ struct Session {
     failing: Rc<RefCell<Failing>>,
     /// HTTP connections that are being served.
     web: Clients,
-    /// How often a notice says how everything stands.
+    /// The interval of notices with the numbers, if there are any.
     numbers: Option<Duration>,
     interval: fn(bool) -> Option<Duration>,
     next_numbers: Instant,
-    /// When the service manager is told how it stands.
+    /// The next time at which the service manager is told the status.
     next_word: Instant,
     next_save: Instant,
-    /// When files that nobody uses are looked for.
+    /// The next time at which unused files are closed.
     next_close: Instant,
-    /// When the built-in tracker's peers are called next.
+    /// The next time at which peers of the built-in tracker are called.
     next_peers: Instant,
-    /// How long trackers have to hear the farewell.
+    /// The time that trackers have to hear the farewell.
     farewell: Duration,
-    /// Whether to begin anew after the end, as the configuration asks for it.
+    /// Whether the program starts anew after the end, because the configuration needs that.
     again: bool,
     /// Whether a command asked to stop.
     stopped: bool,
-    /// Whether it is stopping, so that nothing is begun.
+    /// Whether the session is stopping, so that nothing is begun.
     ending: bool,
 }
 
@@ -232,7 +232,7 @@ impl Session {
             download_bps: config.down,
             ..limits(args, &plan)
         };
-        // Some of those that are asleep have peers too.
+        // Some sleeping torrents have peers too.
         let mut tracker = PeerTable::new(2 * plan.torrents, TRACKED_PEERS, reach.port(), random());
         tracker.set_names(hosts(&args.make.trackers.concat(), &reach.own_tracker));
         let catalogue = Catalogue::new(state.catalogue_file(), plan.names());
@@ -306,7 +306,7 @@ impl Session {
         })
     }
 
-    /// Lets peers in at all addresses that were taken.
+    /// Accepts peers at all bound addresses.
     fn open_listeners(&mut self) {
         let mut engine = self.engine.borrow_mut();
         self.listening.open_first(&mut engine);
@@ -315,13 +315,13 @@ impl Session {
     }
 }
 
-/// How often the state is kept while it changes.
+/// The interval at which changed state is saved.
 const SAVE: Duration = Duration::from_secs(600);
 
-/// How long trackers have to hear the farewell.
+/// The longest time that trackers have to hear the farewell.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Peers that the built-in tracker knows of at most, all torrents together.
+/// The most peers that the built-in tracker knows, of all torrents together.
 const TRACKED_PEERS: usize = 2000;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The address that this machine has for the world, which may come late, go and change.
+//! This machine's addresses towards the internet, which may come late, vanish and change.
 //!
-//! Nobody is parted with when it does: a link that does not work ends by itself.
+//! No connection is closed when they do: one that does not work any more ends by itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::net::address::outgoing;
 use crate::net::engine::Engine;
 use crate::net::way::{Exit, Way};
 
-/// Under which addresses this machine reaches the world.
+/// This machine's addresses towards the internet.
 pub(super) struct Network {
-    /// Those that trackers were told of last.
+    /// The addresses that trackers were last told.
     known: [Option<IpAddr>; 2],
-    /// Since when each is gone.
+    /// The time since which each is gone.
     gone: [Option<Instant>; 2],
-    /// When they may be told again: a line that comes and goes is no reason to call them every few seconds.
+    /// The next time at which trackers may be told. A line that comes and goes must not call them every few seconds.
     next: Instant,
 }
 
@@ -34,8 +34,8 @@ impl Network {
         self.is_news(now(way), at)
     }
 
-    /// Whether there is another address, or one again that was gone for long. That one is gone is no
-    /// news: it may come back before anybody notices.
+    /// Whether there is a new address, or one again that was gone for long. A vanished address alone does not count:
+    /// it may come back before anybody notices.
     fn is_news(&mut self, ips: [Option<IpAddr>; 2], now: Instant) -> bool {
         let mut news = false;
         for (at, ip) in ips.into_iter().enumerate() {
@@ -61,7 +61,7 @@ impl Network {
     }
 }
 
-/// Has peers preferred by the addresses at which the world may see us, as far as we know (BEP 40).
+/// Tells the node the addresses at which the internet may see us, for the preference of peers (BEP 40).
 pub(super) fn say_ours(engine: &mut Engine, reach: &Reach) {
     for ip in now(&engine.way_out).into_iter().flatten() {
         let port = reach.told_port(Family::of(ip));
@@ -69,7 +69,7 @@ pub(super) fn say_ours(engine: &mut Engine, reach: &Reach) {
     }
 }
 
-/// Those that there are now: of the interfaces that everybody is called by, or those that the routes say.
+/// The present addresses: of the interfaces that calls go out by, or those that the routes give.
 fn now(way: &Way) -> [Option<IpAddr>; 2] {
     [Family::V4, Family::V6].map(|family| match way.is_tied() {
         true => way.exit(family).map(Exit::ip),
@@ -77,10 +77,10 @@ fn now(way: &Way) -> [Option<IpAddr>; 2] {
     })
 }
 
-/// After so long without a network trackers may have forgotten us, and have long pauses behind them.
+/// After this time without a network trackers may have forgotten us, and our retries have long pauses.
 const LONG_GONE: Duration = Duration::from_secs(60);
 
-/// How long trackers are left alone after they were told of an address.
+/// The time for which trackers are not told again.
 const PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a session tells whoever is in front of it: `cli` prints it, tests collect it.
+//! Notices of a session to its front end: `cli` prints them, tests collect them.
 
 use std::fmt::{self, Debug, Formatter};
 use std::io;
@@ -11,39 +11,38 @@ use everseed_disk::Skipped;
 
 use super::numbers::Numbers;
 
-/// One thing that happened, or how something stands. Names are as the torrent has them: they are for the listener to
-/// escape.
+/// A notice: an event or a state. Names stand as in the torrent; the listener has to escape them.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
-    /// How the memory is shared out: so many bytes at most, in these parts.
+    /// The division of the memory.
     Memory {
-        /// Bytes at most.
+        /// The most bytes.
         most: u64,
-        /// The parts.
+        /// The parts, in words.
         plan: &'a str,
     },
-    /// What others need to know of a torrent.
+    /// The links and files by which others find a torrent.
     Torrent(&'a Introduction),
-    /// Links that name this tracker alone work here only; others need this port forwarded.
+    /// Links that name only this tracker work within the network; others need this port forwarded.
     WorksOnly {
         /// The tracker's announce URL.
         tracker: &'a str,
-        /// Where it works, in words.
+        /// Within which network, in words.
         within: &'static str,
         /// The TCP port.
         port: u16,
     },
-    /// Peers connect here.
+    /// Peers connect at this address.
     Listening(SocketAddr),
-    /// A router forwards our port, in words.
+    /// A router forwards our port; the text says how.
     Forwarded(&'a str),
-    /// A torrent is served.
+    /// The torrent of this name is served.
     Seeding(&'a str),
-    /// Of a torrent that is seeded some is missing or damaged.
+    /// Pieces of a seeded torrent are missing or damaged.
     Missing {
         /// Its name.
         name: &'a str,
-        /// Pieces that are missing, and pieces in all.
+        /// Missing pieces, and all pieces.
         pieces: (u32, u32),
         /// Its .torrent.
         torrent: &'a Path,
@@ -54,108 +53,108 @@ pub enum Notice<'a> {
     Downloading {
         /// Its name.
         name: &'a str,
-        /// Bytes that are to come, and bytes that are wanted.
+        /// Bytes still missing, and bytes that are wanted.
         left: (u64, u64),
     },
     /// A download is complete and on the disk.
     Complete {
         /// Its name.
         name: &'a str,
-        /// Bytes that are left out, and why.
+        /// Bytes that are left out, and the reason.
         but: Option<(u64, LeftOut)>,
     },
-    /// A download is complete, and copied to its place on another disk.
+    /// A complete download is being copied to its final place on another disk.
     Moving {
         /// Its name.
         name: &'a str,
-        /// The folder that it goes to.
+        /// The folder of its final place.
         to: &'a Path,
     },
-    /// A download is left before it is complete.
+    /// A download stops before it is complete.
     Unfinished {
         /// Its name.
         name: &'a str,
-        /// Bytes that are to come.
+        /// Bytes still missing.
         left: u64,
-        /// Why it is left, in words.
+        /// The reason, in words.
         why: &'static str,
     },
-    /// Of what is here nothing is sent or asked for until it is resumed.
+    /// The item at this path is paused: nothing is sent or requested until it is resumed.
     Paused(&'a Path),
-    /// It goes on.
+    /// The item at this path is resumed.
     Resumed(&'a Path),
-    /// A torrent is not seeded any more.
+    /// The torrent of this name is no longer seeded.
     Stopped(&'a [u8]),
-    /// So many torrents are known and asleep at the start.
+    /// The number of torrents that are known and asleep at the start.
     Asleep(usize),
-    /// What was shared from here has changed, so its torrent is another one than this former one.
+    /// The file or folder has changed, so it has a new torrent in place of this former one.
     Replaced {
         /// The file or folder.
         path: &'a Path,
         /// The name of the former torrent's file.
         former: &'a [u8],
     },
-    /// Something is left out of a torrent that is made.
+    /// A file is left out of a torrent that is being made.
     LeftOut(&'a Path, Skipped),
-    /// So many files fit no pattern of `--include`.
+    /// The number of files that match no pattern of `--include`.
     NotIncluded(u64),
-    /// So many bytes of a torrent that is made are hashed, of so many.
+    /// Bytes of a torrent being made that are hashed, and all its bytes.
     Hashed(u64, u64),
-    /// The hashing has ended.
+    /// Hashing has ended.
     HashingEnded,
-    /// It stops.
+    /// The session is stopping.
     Ending,
-    /// How everything stands.
+    /// The numbers of the session.
     Numbers(&'a Numbers),
-    /// Something that was asked for cannot be done, in words.
+    /// Something that was asked for cannot be done, for this reason.
     Failed(&'a str),
 }
 
-/// What of a download is complete all the same.
+/// Why bytes of a complete download are left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeftOut {
-    /// It cannot be written or read.
+    /// Their file or piece cannot be written or read.
     Unusable,
-    /// It is in files that are kept as they are.
+    /// They belong to files that are kept as they are.
     Kept,
 }
 
-/// What others need to know of a torrent.
+/// The links and files by which others find a torrent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Introduction {
     /// The path of its .torrent.
     pub torrent: Vec<u8>,
     /// Its info-hash.
     pub info_hash: InfoHash,
-    /// Where its .torrent is given out.
+    /// The URL at which its .torrent is given out.
     pub url: Option<String>,
     /// Its magnet link, unless it is private.
     pub magnet: Option<String>,
 }
 
-/// Who hears the notices of a session, on whatever thread something happens.
+/// The receiver of a session's notices, called on the thread of the event.
 #[derive(Clone)]
 pub struct Notices(Arc<Hear>);
 
 type Hear = dyn Fn(Notice<'_>) -> io::Result<()> + Send + Sync;
 
 impl Notices {
-    /// Has `hear` called with each.
+    /// A receiver that calls `hear` with each notice.
     pub fn to(hear: impl Fn(Notice<'_>) -> io::Result<()> + Send + Sync + 'static) -> Notices {
         Notices(Arc::new(hear))
     }
 
-    /// Nobody hears them.
+    /// A receiver that ignores all notices.
     pub fn nobody() -> Notices {
         Notices::to(|_| Ok(()))
     }
 
-    /// Tells one. A listener that has gone away is no reason to stop seeding.
+    /// Gives a notice to the receiver. A receiver that has gone away does not stop seeding.
     pub(crate) fn tell(&self, notice: Notice<'_>) {
         let _ = self.insist(notice);
     }
 
-    /// The same where it is one.
+    /// As [`tell`](Self::tell), but returns the receiver's error.
     pub(crate) fn insist(&self, notice: Notice<'_>) -> io::Result<()> {
         (self.0)(notice)
     }

@@ -1,36 +1,36 @@
-//! How a session stands, in numbers and in words.
+//! The numbers of a session, and the status line made of them.
 
 use everseed_node::Stats;
 
 use crate::text::{percent, size};
 
-/// How everything stands.
+/// The numbers of a session.
 #[derive(Clone, Debug)]
 pub struct Numbers {
-    /// Torrents that are served, checked and away.
+    /// Torrents that are served, that are being checked, and whose files are away.
     pub(crate) serving: usize,
     pub(crate) checking: usize,
     pub(crate) away: usize,
     /// Torrents that are asleep.
     pub(crate) asleep: usize,
-    /// Bytes checked, and in all, of the torrents that are being checked.
+    /// Bytes checked and all bytes, of the torrents that are being checked.
     pub(crate) checked: (u64, u64),
     pub(crate) node: Stats,
     /// Bytes sent in all runs, and bytes of content.
     pub(crate) uploaded: u64,
     pub(crate) content: u64,
-    /// Bytes that are here and that are wanted, while something is downloaded.
+    /// Bytes that are here and bytes that are wanted, while something is downloaded.
     pub(crate) download: Option<(u64, u64)>,
-    /// What it lacks and nobody has.
+    /// What a download lacks that no peer has.
     pub(crate) stuck: Option<String>,
-    /// Whether we can be reached from outside, unless that is not meant.
+    /// Whether we can be reached from outside; `None` if we are not meant to be.
     pub(crate) reachable: Option<&'static str>,
-    /// What is to be said of a torrent whose metadata is fetched, and nothing else.
+    /// The status of a torrent whose metadata is being fetched, shown alone.
     pub(crate) unknown: Option<String>,
 }
 
 impl Numbers {
-    /// A line for people; bytes per second go up and down.
+    /// The status line, with the present upload and download in bytes per second.
     pub(crate) fn line(&self, (up, down): (u64, u64)) -> String {
         match self.download {
             Some(progress) if self.checking == 0 => fetching(self, progress, down, up),
@@ -40,7 +40,7 @@ impl Numbers {
     }
 }
 
-/// Which torrents there are, and how many peers.
+/// The numbers of torrents and of peers.
 pub(crate) fn in_short(numbers: &Numbers) -> String {
     let Numbers { node, .. } = numbers;
     let peers = if node.peers == 1 { "peer" } else { "peers" };
@@ -98,7 +98,7 @@ fn describe(numbers: &Numbers, rate: u64) -> String {
     line
 }
 
-/// The line while something is downloaded.
+/// The status line while something is downloaded.
 fn fetching(numbers: &Numbers, (here, wanted): (u64, u64), down: u64, up: u64) -> String {
     if let Some(stuck) = &numbers.stuck {
         return format!("{} of {} | {stuck}", percent(here, wanted), size(wanted));
@@ -119,7 +119,7 @@ fn fetching(numbers: &Numbers, (here, wanted): (u64, u64), down: u64, up: u64) -
     )
 }
 
-/// A time as people say it, in the two largest units.
+/// A time in words, in its two largest units.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -129,7 +129,7 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// How often everything was sent, with two decimals.
+/// The upload ratio, with two decimals.
 fn ratio(uploaded: u64, content: u64) -> String {
     let hundredths = u128::from(uploaded) * 100 / u128::from(content.max(1));
     format!("{}.{:02}", hundredths / 100, hundredths % 100)

@@ -1,4 +1,4 @@
-//! What each command does.
+//! Carrying out commands.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::secrets::mask_urls;
 use crate::text::escape;
 
 impl Session {
-    /// Does what was asked for since the last turn.
+    /// Carries out the commands that came since the last turn.
     pub(super) fn obey_all(&mut self, engine: &mut Engine) {
         while !self.signals.asked()
             && let Some(command) = self.commands.next()
@@ -29,7 +29,7 @@ impl Session {
         }
     }
 
-    /// Does one thing.
+    /// Carries out one command.
     pub(super) fn obey(&mut self, engine: &mut Engine, command: Command) {
         let (library, torrents) = (&mut self.library, &mut self.torrents);
         match command {
@@ -48,7 +48,7 @@ impl Session {
         }
     }
 
-    /// Goes on with another configuration, or starts anew if something in it is fixed at a start.
+    /// Changes to another configuration, or starts anew if a changed key is fixed at the start.
     fn reload(&mut self, engine: &mut Engine, config: Config) {
         if !self.library.takes(&config) {
             if let Err(error) = program() {
@@ -56,7 +56,7 @@ impl Session {
                 return self.manager.ready();
             }
             log::warn!(target: EVENT, "the configuration has changed, so it starts anew with it");
-            // Who starts anew says that it is ready when it has.
+            // A service that starts anew reports that it is ready afterwards.
             self.again = true;
             return;
         }
@@ -64,7 +64,7 @@ impl Session {
         for command in commands(&self.library.config, &config) {
             self.obey(engine, command);
         }
-        // The limits have to be looked at anew, as their hours may be others.
+        // The limits are computed again, because their hours may have changed.
         let limits = SessionLimits::of(&config);
         self.library.config = config;
         self.library.set_limits(engine, limits);
@@ -78,7 +78,7 @@ impl Session {
 }
 
 impl Library {
-    /// Looks after something from now on, unless it does.
+    /// Adds an item, unless it is there already.
     pub(super) fn add(&mut self, item: Item) {
         if self.items.iter().any(|known| known.item == item) {
             return;
@@ -91,7 +91,7 @@ impl Library {
         self.next_poll = Instant::now();
     }
 
-    /// Has `each` done with all that is meant. Whoever asks for something that is not there hears of it.
+    /// Calls `each` for all items that are meant. If there are none, a notice says so.
     fn each_of(
         &mut self,
         torrents: &mut Torrents,
@@ -113,7 +113,7 @@ impl Library {
     fn remove(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
         self.each_of(torrents, which, |managed, torrents| {
             if managed.folder.is_some() {
-                // It would be found there again.
+                // It would be found in its folder again.
                 let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
                 return log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
             }
@@ -135,7 +135,7 @@ impl Library {
             managed.stage = ItemStage::Paused;
             torrents.notices.tell(Notice::Paused(&managed.item.path));
         });
-        // Links whose metadata is fetched are let go of at once, too.
+        // Links whose metadata is fetched are given up at once, too.
         self.next_poll = Instant::now();
     }
 
@@ -155,7 +155,7 @@ impl Library {
     fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
         self.each_of(torrents, which, |managed, torrents| {
             let ItemStage::Running(number) = managed.stage else {
-                // What is not served is looked at when it is opened, or when it is back.
+                // A torrent that is not served is checked when it is opened, or when its files are back.
                 return;
             };
             let mut torrents = torrents.managed.iter_mut();
@@ -197,7 +197,7 @@ impl Library {
         self.watches_changed();
     }
 
-    /// What is being looked at counts no longer.
+    /// The running scan no longer counts.
     fn watches_changed(&mut self) {
         (self.survey, self.surveying) = (self.survey + 1, false);
         self.next_poll = Instant::now();
@@ -205,7 +205,7 @@ impl Library {
 }
 
 impl LibraryItem {
-    /// Whether it is meant.
+    /// Whether this item is meant.
     fn is(&self, which: &Which) -> bool {
         match which {
             Which::All => true,

@@ -1,4 +1,4 @@
-//! From what the user named to torrents with their content: given ones are opened, others made.
+//! The opener makes torrents with content of the paths that the owner named: torrent files are opened, others made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,28 +26,28 @@ use crate::text::escape;
 /// A torrent that can be seeded.
 pub(crate) struct OpenedTorrent {
     pub(crate) content: Arc<Content>,
-    /// How many trackers it has in each tier: those that its file names, or the owner's if it is public and that names none.
+    /// The number of trackers in each tier: those that its file names, or the owner's if it is public and names none.
     pub(crate) tiers: Box<[u8]>,
-    /// Nodes of the distributed hash table that its file names.
+    /// DHT nodes that its file names.
     pub(crate) nodes: Vec<String>,
-    /// If every piece was hashed just now, the fingerprint that the files had then.
+    /// The files' fingerprint, if every piece was hashed just now.
     pub(crate) fresh: Option<u64>,
-    /// The fingerprint that they had when somebody looked, just before they are seeded.
+    /// The files' fingerprint at a look just before seeding.
     pub(crate) found: Option<u64>,
 }
 
-/// What a torrent file says now that was written over while its torrent is seeded.
+/// The new contents of a torrent file that was overwritten while its torrent is seeded.
 pub(crate) struct Renewed {
-    /// A copy of it.
+    /// Our copy of the new file.
     pub(crate) file: PathBuf,
     pub(crate) metainfo: Metainfo,
-    /// How many trackers it has in each tier, as in [`OpenedTorrent`].
+    /// The number of trackers in each tier, as in [`OpenedTorrent`].
     pub(crate) tiers: Box<[u8]>,
-    /// The sum of their URLs.
+    /// A digest of their URLs.
     pub(crate) trackers: u64,
 }
 
-/// Searches for files of a torrent of which none is where it should be. Others are searched for when they are checked.
+/// Searches for the files of a torrent if none is at its place. If some are missing, the check searches for them.
 fn look_around(content: &Content) {
     let until = Instant::now() + SEARCH;
     if check::reachable(content).is_err()
@@ -59,37 +59,37 @@ fn look_around(content: &Content) {
     }
 }
 
-/// For so long at most.
+/// The longest search.
 const SEARCH: Duration = Duration::from_secs(30);
 
-/// What every source needs to know.
+/// The settings with which paths are opened.
 pub(crate) struct TorrentOpener<'a> {
     pub(crate) state: &'a StateFolder,
-    /// Whether the owner named it, and it is not just something in a watched folder.
+    /// Whether the owner named the path; otherwise it was found in a watched folder.
     pub(crate) asked: bool,
-    /// The .torrent that what is given is a copy of.
+    /// The original .torrent, if the path is our copy of it.
     pub(crate) original: Option<&'a Path>,
-    /// Where the data of given torrents is.
+    /// The folder of given torrents' data.
     pub(crate) data: Option<&'a Path>,
-    /// Where a download lies until it is complete.
+    /// The folder in which a download lies until it is complete.
     pub(crate) incomplete: Option<&'a Path>,
-    /// Where files of a given torrent lie, by their numbers.
+    /// Paths of a given torrent's files by number.
     pub(crate) files: &'a [(u64, PathBuf)],
-    /// The watched folder that it is in, which it has to stay in.
+    /// The watched folder that the path has to stay in.
     pub(crate) within: Option<&'a Path>,
     /// Which links are followed.
     pub(crate) links: Links,
-    /// For torrents that are made; without a tracker they get the built-in one.
+    /// Options of torrents that are made; without trackers they get the built-in one.
     pub(crate) make: &'a Options,
     /// The built-in tracker's announce URL.
     pub(crate) own_tracker: &'a str,
     pub(crate) notices: &'a Notices,
-    /// Called again and again while a torrent is made, with the bytes that are still to be hashed.
+    /// Called again and again while a torrent is made, with the bytes still to be hashed.
     pub(crate) between: Option<&'a dyn Fn(u64)>,
 }
 
 impl TorrentOpener<'_> {
-    /// Opens or makes the torrent that `path` stands for.
+    /// Opens or makes the torrent of `path`.
     pub(crate) fn open(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         self.stays(path)?;
         match is_given(path) {
@@ -98,8 +98,8 @@ impl TorrentOpener<'_> {
         }
     }
 
-    /// Opens the torrent that `path` stands for if it was seeded before: a file or folder if it has not changed
-    /// since or is away, a torrent file that is whole.
+    /// Opens the torrent of `path` only if it was seeded before: a file or folder if it has not changed or is away, a
+    /// torrent file if it is whole.
     pub(crate) fn known(&self, path: &Path) -> Option<Result<OpenedTorrent, Trouble>> {
         if let Err(error) = self.stays(path) {
             return Some(Err(error.into()));
@@ -111,7 +111,7 @@ impl TorrentOpener<'_> {
         self.made_before(path).transpose()
     }
 
-    /// Refuses a link that leads out of the watched folder. What is not there is somebody else's business.
+    /// Refuses a link that leads out of the watched folder. A missing file is reported elsewhere.
     fn stays(&self, path: &Path) -> Result<(), String> {
         match self.real(path) {
             Err(error @ ReadError::Leaves { .. }) => Err(error.to_string()),
@@ -119,7 +119,8 @@ impl TorrentOpener<'_> {
         }
     }
 
-    /// The path without links: those that a person named are followed, those in a watched folder if they stay in it.
+    /// The path without links. Links that a person named are followed; those in a watched folder only if they stay in
+    /// it.
     fn real(&self, path: &Path) -> Result<PathBuf, ReadError> {
         match self.within {
             Some(folder) => resolve(folder, path, self.links),
@@ -130,11 +131,11 @@ impl TorrentOpener<'_> {
         }
     }
 
-    /// A torrent file that the user has.
+    /// Opens a torrent file that the owner named.
     fn given(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let data = self.data_of(&path)?;
-        // It is opened again and again, and never again through a link.
+        // The file will be opened again and again, but never again through a link.
         let named = path.clone();
         let path = self.real(&path).map_err(|error| error.to_string())?;
         let (copy, metainfo) = match self.original {
@@ -144,14 +145,14 @@ impl TorrentOpener<'_> {
         self.opened(&named, &path, &copy, &metainfo, &data)
     }
 
-    /// A torrent file as it was when it was seeded last, as somebody is writing to it.
+    /// Opens our copy of a torrent file as it was last seeded, because the file is being written.
     pub(crate) fn as_before(&self, path: &Path) -> Option<Result<OpenedTorrent, Trouble>> {
         let (copy, metainfo) = kept::kept(self.state, path)?;
         let data = self.data_of(path).ok()?;
         Some(self.opened(path, path, &copy, &metainfo, &data))
     }
 
-    /// What is said in the torrent file `path` now, if it is the torrent that is seeded still.
+    /// The new contents of the torrent file `path`, if it is still the torrent that is seeded.
     pub(crate) fn renewed(
         &self,
         path: &Path,
@@ -194,7 +195,7 @@ impl TorrentOpener<'_> {
         Ok(source(content, None, self.make)?)
     }
 
-    /// The content of a torrent file in a folder.
+    /// Opens the content of a torrent file in a folder.
     fn laid(
         &self,
         named: &Path,
@@ -217,14 +218,14 @@ impl TorrentOpener<'_> {
         Ok(content)
     }
 
-    /// Whether a download lies in the folder for those that are not complete: `content` is what is in its place. What
-    /// was begun there goes on there, and so does what was there before, or was named file by file.
+    /// Whether a download lies in the folder for incomplete ones; `content` is its final place. A download stays
+    /// where it was begun. Content that was there before, or whose files were named one by one, stays too.
     fn lies_apart(&self, content: &Content, apart: &Path) -> bool {
         if content.has_named_files() {
             return false;
         }
         if apart.is_dir() {
-            // It may be the first of two copies, if the power went when it was moved.
+            // If the power failed during the move, this may be the first of two copies.
             let is_whole = check::reachable(content).is_ok()
                 && check::present(content).is_ok_and(|lacking| lacking.is_none());
             return !is_whole;
@@ -236,7 +237,7 @@ impl TorrentOpener<'_> {
         matches!(found, MountState::There(_)) && check::reachable(content).is_err()
     }
 
-    /// Where the data of a torrent file is.
+    /// The folder of a torrent file's data.
     fn data_of(&self, path: &Path) -> Result<PathBuf, String> {
         let beside = self.original.unwrap_or(path).parent();
         let beside = beside.unwrap_or(Path::new("/"));
@@ -244,7 +245,7 @@ impl TorrentOpener<'_> {
         data.map_err(|e| format!("--data: {e}"))
     }
 
-    /// Remembers what a torrent file describes that cannot be opened; answers whether that is known.
+    /// Records the content that an unusable torrent file claims. Returns whether its content is known.
     pub(crate) fn claim(&self, path: &Path) -> Result<bool, String> {
         let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let data = self.data_of(&path)?;
@@ -266,7 +267,7 @@ impl TorrentOpener<'_> {
     fn describe(&self, torrent: &Path, root: &Path, private: bool) -> Result<(), String> {
         let described = self.state.described();
         let torrent = self.original.unwrap_or(torrent);
-        // By the name that it has, and by what its links lead to.
+        // By its own path, and by the target of its links.
         let real = root.canonicalize().ok();
         for root in [Some(root), real.as_deref()].into_iter().flatten() {
             let description = Description {
@@ -286,7 +287,7 @@ impl TorrentOpener<'_> {
         Ok(())
     }
 
-    /// Refuses what belongs to a torrent: a torrent made of it would be another one, and public.
+    /// Refuses content that belongs to a torrent: a torrent made of it would be another one, and public.
     fn may_make(&self, path: &Path) -> Result<(), Trouble> {
         let described = self.state.described();
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
@@ -311,13 +312,13 @@ impl TorrentOpener<'_> {
                     "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \
                      \"{shown}\""
                 );
-                // By its name nobody would know, so that it is looked after.
+                // It was found by a link's target, not by its own name.
                 Err(match is_link {
                     true => Trouble::Failed(why),
                     false => Trouble::Described(why),
                 })
             }
-            // What is made of it is private too.
+            // A torrent made of it would be private too.
             _ if self.make.private => Ok(()),
             Some(found) if found.private && found.is_there() => Err(Trouble::Failed(format!(
                 "{shown} belongs to {torrent}, which is private, and a torrent that is made of it would be public; \
@@ -352,7 +353,7 @@ impl TorrentOpener<'_> {
         Ok(Some(source(content, None, self.make)?))
     }
 
-    /// The torrent of a file or folder: the one that was made before if it still fits, or a new one.
+    /// The torrent of a file or folder: the one made before if it still fits, or a new one.
     fn made(&self, path: &Path) -> Result<OpenedTorrent, Trouble> {
         if let Some(before) = self.made_before(path)? {
             return Ok(before);
@@ -360,20 +361,20 @@ impl TorrentOpener<'_> {
         let path = self.real(path).map_err(|error| error.to_string())?;
         let before = self.state.made_of(&path);
         let torrent = self.make(&path)?;
-        // Its torrent may have come meanwhile.
+        // A torrent of it may have come meanwhile.
         self.may_make(&path)?;
         let metainfo = read(&torrent)?;
         if let Some(before) = before.filter(|before| *before != torrent) {
             self.say_it_is_another(&path, &before);
         }
         let content = self.open_at(&torrent, &metainfo, &path)?;
-        // Other sources may take hours to be made before this one is served.
+        // It may take hours until other items are made and this one is served.
         let fresh = check::fingerprint(&content).ok();
         Ok(source(content, fresh, self.make)?)
     }
 
-    /// The content that was shared from here before and is away now, path and all or but for an empty
-    /// mount point: it is waited for, as a machine may start us before it mounts its disks.
+    /// The content that was shared from here before and is away now: everything, or all but an empty mount point. It
+    /// is waited for, because the machine may start everseed before it mounts its disks.
     fn away(&self, path: &Path) -> Option<Content> {
         let path = match (path.canonicalize(), path.parent(), path.file_name()) {
             (Ok(path), _, _) if fs::read_dir(&path).ok()?.next().is_none() => path,
@@ -392,7 +393,7 @@ impl TorrentOpener<'_> {
         self.open_at(&torrent, &metainfo, &path).ok()
     }
 
-    /// Whoever got a link to what was there before has to know.
+    /// Tells people with a link to the former content that it has changed.
     fn say_it_is_another(&self, path: &Path, before: &Path) {
         let former = before.file_stem().unwrap_or_default().as_encoded_bytes();
         self.notices.tell(Notice::Replaced { path, former });
@@ -407,19 +408,19 @@ impl TorrentOpener<'_> {
             .resume(metainfo.info_hash, metainfo.geometry.pieces())?;
         let record = everseed_core::resume::Record::decode(&bytes).ok()?;
         let is = |fingerprint| fingerprint == record.fingerprint;
-        // What version 0.1.0 verified is verified again while it is seeded.
+        // Content that version 0.1.0 verified is verified again while it is seeded.
         let same = is(check::fingerprint(&content).ok()?)
             || check::first_fingerprint(&content).is_ok_and(is);
         (same && self.lists_same(path, &content)).then_some(content)
     }
 
-    /// Whether a torrent that is made now would be the same one.
+    /// Whether a torrent made now would be the same one.
     fn lists_same(&self, path: &Path, content: &Content) -> bool {
         let mut options = self.options();
         if make::would_be_same(path, content, &options) {
             return true;
         }
-        // What nobody wants was part of torrents once; whoever has a link to one keeps it.
+        // Torrents of earlier versions include unwanted files. They stay as they are for those who have a link.
         let chosen = options.choice != Choice::default();
         options.choice.all = true;
         !chosen && make::would_be_same(path, content, &options)
@@ -443,7 +444,7 @@ impl TorrentOpener<'_> {
             &unnamed,
             &self.options(),
             &mut |report| match report {
-                // Who names what is taken knows that the rest is not.
+                // Who chooses files by `--include` knows that the others are left out.
                 Report::Skipped(_, Skipped::NotIncluded) => not_included += 1,
                 Report::Skipped(path, why) => self.notices.tell(Notice::LeftOut(path, why)),
                 Report::Hashed { done, total } => {
@@ -471,13 +472,13 @@ impl TorrentOpener<'_> {
         Ok(torrent)
     }
 
-    /// Replaces what a made torrent says beside its files by what is wanted now.
+    /// Updates the fields of a made torrent beside its files.
     fn retrack(&self, torrent: &Path, metainfo: &Metainfo) -> Result<(), String> {
         let done = make::retrack(torrent, metainfo, &self.options());
         done.map_err(|error| self.advise(torrent, &error))
     }
 
-    /// What to do when it is the state that cannot be written.
+    /// The message of a failed write, with advice if it is the state that cannot be written.
     fn advise(&self, written: &Path, error: &MakeError) -> String {
         match error {
             MakeError::Io { path, .. } if path == written => {
@@ -497,7 +498,7 @@ impl TorrentOpener<'_> {
     }
 }
 
-/// What a torrent says whose tracker is the one built in, whose address may change.
+/// The options of a torrent with the built-in tracker, whose address may change.
 pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
     Options {
         trackers: vec![vec![own_tracker.to_owned()]],
@@ -506,7 +507,7 @@ pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
     }
 }
 
-/// Whether a path is that of a torrent file, and not of what is to be shared.
+/// Whether a path is a torrent file, and not something to share.
 pub(crate) fn is_given(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
@@ -527,7 +528,7 @@ fn read(torrent: &Path) -> Result<Metainfo, String> {
     read_torrent(torrent).map_err(|error| error.to_string())
 }
 
-/// Says which names could not be kept.
+/// Logs the names that could not be kept.
 fn say_renamed(content: &Content) {
     if let Some((count, first)) = content.renamed() {
         let (name, first) = (

@@ -1,7 +1,8 @@
-//! How a session begins.
+//! The start of a session.
 //!
-//! What a person named is opened before memory is shared out and before anybody is let in, so that it takes no more
-//! than it needs and trouble is told at once. The torrents of a service are opened while others are served.
+//! Items that a person named are opened before memory is shared out and before anybody is accepted. So no more memory
+//! is taken than they need, and trouble is reported at once. A service opens its torrents while others are served
+//! already.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -32,7 +33,7 @@ use crate::options::run::{Config, Item, RunArgs};
 use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
 
-/// What was named, and how far it has come before anybody is let in.
+/// A named item and its state before anybody is accepted.
 struct Named {
     item: Item,
     came: Came,
@@ -40,20 +41,20 @@ struct Named {
 
 enum Came {
     Opened(OpenedTorrent, Option<Box<Download>>),
-    /// It has to be fetched, or its metadata.
+    /// Its torrent or metadata has to be fetched.
     Unknown,
-    /// It cannot be downloaded: with this exit code.
+    /// It cannot be downloaded; the exit code.
     Failed(u8),
 }
 
 impl Session {
-    /// Everything that a person named, ready to run; or the exit code if none of it can be.
+    /// A session with everything that a person named, ready to run; or the exit code if none of it can be done.
     pub(super) fn open(config: Config, front: Front) -> Result<Result<Session, u8>, Failure> {
         let failed = Failure::Failed;
         let args = &config.seed;
         let state = StateFolder::open(&args.state).map_err(Failure::failed)?;
         let mut listening = Listening::new(args, front.notices.clone());
-        // Links name the port of what is made here, and routers forward one that was chosen.
+        // Links to torrents made here name the port, and routers forward a chosen one.
         let gets = config.items.iter().any(|item| item.fetch.is_some());
         let may_move = gets && args.public_address.is_none();
         listening.insist(may_move).map_err(failed)?;
@@ -83,7 +84,7 @@ impl Session {
         Ok(Ok(session))
     }
 
-    /// Begins with something that was opened, or leaves it to the first turn.
+    /// Starts an item that was opened, or leaves it to the first turn.
     fn begin_with(&mut self, named: Named) {
         let engine = Rc::clone(&self.engine);
         let engine = &mut engine.borrow_mut();
@@ -106,7 +107,7 @@ impl Session {
         }
     }
 
-    /// A service: listens, says that it is ready, and has yet to open its torrents.
+    /// A service: listens and reports that it is ready, before it opens its torrents.
     pub(super) fn open_service(
         args: RunArgs,
         config: Config,
@@ -148,11 +149,11 @@ impl Session {
     }
 }
 
-/// Opens what was named, the same torrent once.
+/// Opens all named items, each torrent once.
 fn open_all(config: &Config, base: &Base, listening: &Listening) -> Result<Vec<Named>, Failure> {
     let mut named: Vec<(usize, Named)> = Vec::with_capacity(config.items.len());
     let mut order: Vec<usize> = (0..config.items.len()).collect();
-    // What torrents describe has to be known before any is made.
+    // Content that torrents describe must be known before torrents are made.
     order.sort_by_key(|&number| {
         let item = &config.items[number];
         item.fetch.is_none() && !is_given(&item.path)
@@ -182,7 +183,7 @@ fn open_all(config: &Config, base: &Base, listening: &Listening) -> Result<Vec<N
 }
 
 impl Named {
-    /// As far as that is known.
+    /// The info-hash, if it is known.
     fn info_hash(&self) -> Option<InfoHash> {
         match &self.came {
             Came::Opened(source, _) => Some(source.content.metainfo().info_hash),
@@ -192,7 +193,7 @@ impl Named {
     }
 }
 
-/// Opens one thing. What cannot be seeded ends everything; a download that cannot be begun leaves the others alone.
+/// Opens one item. If it cannot be seeded, everything fails; if a download cannot begin, the others go on.
 fn open_one(
     config: &Config,
     base: &Base,
@@ -206,7 +207,7 @@ fn open_one(
         folder: None,
         links: args.links,
         once: true,
-        // A server that does not answer holds up no other download.
+        // A server that does not answer must not delay other downloads.
         offline: config.items.len() > 1,
         known: false,
         asked: true,
@@ -229,7 +230,7 @@ fn open_one(
     }
 }
 
-/// Shares out the memory: what was opened is counted, and of what is yet unknown something large is presumed.
+/// Shares out the memory. Opened torrents are counted; unknown ones are presumed to be large.
 fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
     let args = &config.seed;
     let mut exact = plan(args);
@@ -265,7 +266,7 @@ fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
     })
 }
 
-/// How many tiers of trackers something has that is yet unknown.
+/// The number of tiers of trackers of an item that is not known yet.
 fn tiers(given: &Path) -> usize {
     link(given).map_or(SOME, |magnet| magnet.trackers().count().min(MOST))
 }
@@ -275,11 +276,11 @@ fn link(given: &Path) -> Option<Magnet<'_>> {
     Magnet::parse(link).ok()
 }
 
-/// Tiers of trackers that a .torrent is presumed to have before it is fetched.
+/// The tiers that a .torrent is presumed to have before it is fetched.
 const SOME: usize = 8;
 
-/// Pieces and bytes of each that there is room for before it is known; of those that fit the first. If it turns out to
-/// be too little, `get` begins anew with what it takes.
+/// Pieces, and the length of each, for which there is room before a torrent is known; the first pair that fits
+/// counts. If it turns out too small, `get` starts anew with what the torrent takes.
 const GUESSES: [(u64, u64); 4] = [
     (32 * 1024, 16 << 20),
     (8 * 1024, 8 << 20),

@@ -1,8 +1,8 @@
-//! The routers between us and the world: each is asked to forward our port, and what that comes to is said in words
-//! that a person can act on.
+//! Port mapping: each router between us and the internet is asked to forward our port. Messages say what became of
+//! it, and what a person can do.
 //!
-//! Invariant: trackers and peers are told of a port that leads to us, as far as a router says so, and of our own
-//! otherwise. "Reachable" is said when somebody from outside has called, and never before.
+//! Invariant: trackers and peers are told a port that a router says leads to us, and our own otherwise. "Reachable"
+//! is reported only after somebody from outside has called.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -24,26 +24,26 @@ use crate::net::routes::{Outside, outside};
 use crate::net::scope::Scope;
 use crate::options::seed::SeedArgs;
 
-/// See the module.
+/// The routers of both families, and whether somebody has called.
 pub(super) struct PortMap {
     wanted: bool,
     families: [Beyond; 2],
     next_look: Instant,
-    /// Whether somebody outside has called.
+    /// Whether somebody from outside has called.
     called: bool,
-    /// Since when a port is forwarded at which a stranger could call.
+    /// The time since which a port is forwarded at which a stranger could call.
     mapped_at: Option<Instant>,
-    /// Whether it was said that nobody calls.
+    /// Whether it was logged that nobody calls.
     complained: bool,
 }
 
-/// What there is in one family.
+/// The router and the routes of one family.
 #[derive(Default)]
 struct Beyond {
-    /// What the routes say; `None` while only this machine is listened to.
+    /// The connection that the routes give; `None` while only this machine can reach us.
     outside: Option<Outside>,
     router: Option<AskedRouter>,
-    /// How the router stood when that was said last.
+    /// The router's standing when it was last logged.
     said: Option<Standing>,
 }
 
@@ -52,7 +52,7 @@ impl Beyond {
         self.router.as_ref().map(AskedRouter::standing)
     }
 
-    /// Where callers come in, if that is forwarded.
+    /// The address outside at which callers come in, if it is forwarded.
     fn mapped(&self) -> Option<SocketAddr> {
         match self.standing() {
             Some(Standing::Mapped { outside, .. }) => Some(outside),
@@ -64,7 +64,7 @@ impl Beyond {
 impl PortMap {
     pub(super) fn new(args: &SeedArgs) -> PortMap {
         PortMap {
-            // Whoever names the address outside has seen to it, and says what others are told.
+            // Whoever named the public address has set up the forwarding, too.
             wanted: args.port_map && args.public_address.is_none(),
             families: Default::default(),
             next_look: Instant::now(),
@@ -74,9 +74,9 @@ impl PortMap {
         }
     }
 
-    /// Whether we can be reached from outside, as far as it is known; `None` if only this machine is listened to.
+    /// Whether we can be reached from outside, as far as it is known; `None` if only this machine can reach us.
     pub(super) fn reachable(&self) -> Option<&'static str> {
-        // Without a way out nobody is outside.
+        // Without a way to the internet nobody is outside.
         let way = |f: &Beyond| matches!(f.outside, Some(Outside::Public | Outside::Router(_)));
         if !self.called && !self.families.iter().any(way) {
             return None;
@@ -85,14 +85,14 @@ impl PortMap {
         Some(reachable(self.called, mapped))
     }
 
-    /// Has the routers forward nothing any more.
+    /// Asks the routers to end their forwarding.
     pub(super) fn stop(&mut self) {
         self.wanted = false;
         let routers = self.families.iter().filter_map(|f| f.router.as_ref());
         routers.for_each(AskedRouter::stop);
     }
 
-    /// Whether they forward nothing any more.
+    /// Whether all forwarding has ended.
     pub(super) fn is_done(&self) -> bool {
         let mut routers = self.families.iter().filter_map(|f| f.router.as_ref());
         routers.all(AskedRouter::is_done)
@@ -106,14 +106,14 @@ fn reachable(called: bool, mut mapped: impl Iterator<Item = SocketAddr>) -> &'st
     match known {
         _ if called => "yes (a stranger called)",
         Some(addr) if public(addr) || mapped.any(public) => "mapped, nobody has called yet",
-        // A NAT beyond the router, and no other way in.
+        // There is a NAT beyond the router, and no other way in.
         Some(_) => "no",
         None => "unknown",
     }
 }
 
 impl PortMap {
-    /// Looks now and then which routers there are, and what has become of each.
+    /// Looks for routers now and then, and handles their standings.
     pub(super) fn mind(
         &mut self,
         engine: &mut Engine,
@@ -139,7 +139,7 @@ impl PortMap {
             self.next_look = now + LOOK;
             self.find_routers(listening, torrents, tasks);
         }
-        // Nothing is allocated while all is as it was.
+        // Allocates nothing while nothing has changed.
         let mut links = None;
         for at in 0..self.families.len() {
             let family = &mut self.families[at];
@@ -158,7 +158,7 @@ impl PortMap {
         }
     }
 
-    /// Says how the router of a family stands, which stood otherwise before, and tells others where we are.
+    /// Logs the new standing of a family's router, and tells others our address.
     fn stands(
         &mut self,
         engine: &mut Engine,
@@ -194,7 +194,7 @@ impl PortMap {
         if moved || port(before) != port(mapped) {
             engine.node.announce_anew();
         }
-        // Strangers who ask the built-in tracker hear of it.
+        // Strangers who ask the built-in tracker get it.
         let public: Vec<SocketAddr> = (self.families.iter())
             .filter_map(Beyond::mapped)
             .filter(|addr| Scope::of(addr.ip()) == Scope::Public)
@@ -202,7 +202,7 @@ impl PortMap {
         torrents.tracker.borrow_mut().set_public(&public);
     }
 
-    /// Looks which routers there are, and begins with those that are new.
+    /// Looks for routers, and begins with new ones.
     fn find_routers(&mut self, listening: &Listening, torrents: &Torrents, tasks: &AsyncTasks) {
         for (at, family) in [Family::V4, Family::V6].into_iter().enumerate() {
             let listens = listening.of(family);
@@ -218,7 +218,7 @@ impl PortMap {
             };
             let same = |router: &AskedRouter| router.gateway == gateway && router.port == port;
             if !beyond.router.as_ref().is_some_and(same) {
-                // What the former one forwarded ends with its lease.
+                // The forwarding of the former router ends with its lease.
                 let alarm = torrents.alarm.clone();
                 let router = AskedRouter::begin(gateway, port, random(), tasks, alarm);
                 beyond.router = Some(router);
@@ -226,7 +226,7 @@ impl PortMap {
         }
     }
 
-    /// Says once if a port is forwarded and nobody has called for long.
+    /// Logs once that a port is forwarded and nobody has called for long.
     fn complain(&mut self, now: Instant) {
         let public = |addr: &SocketAddr| Scope::of(addr.ip()) == Scope::Public;
         let mut mapped = self.families.iter().filter_map(Beyond::mapped);
@@ -246,7 +246,7 @@ impl PortMap {
     }
 }
 
-/// What a router came to.
+/// A router's standing in words.
 fn describe(standing: Standing, router: IpAddr, port: u16) -> String {
     let by = |protocol| match protocol {
         Protocol::Pcp => "PCP",
@@ -297,7 +297,7 @@ fn describe(standing: Standing, router: IpAddr, port: u16) -> String {
     }
 }
 
-/// What to do if the address outside is none of the world's.
+/// What to do if the router's address outside is not public.
 fn nat_beyond(outside: SocketAddr, router: IpAddr) -> Option<String> {
     let (ip, port) = (outside.ip(), outside.port());
     match (Scope::of(ip), ip) {
@@ -313,10 +313,10 @@ fn nat_beyond(outside: SocketAddr, router: IpAddr) -> Option<String> {
     }
 }
 
-/// How often it is looked which routers there are.
+/// The interval of looks for routers.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// When it is said that nobody calls.
+/// The time after which it is logged that nobody calls.
 const LONELY: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

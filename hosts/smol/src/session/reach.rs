@@ -1,7 +1,7 @@
-//! Where others reach us, what links say of it, and where such links work.
+//! The addresses at which others reach us, for links and for messages about where these links work.
 //!
-//! Invariant: what is printed is true. An address of our network means nothing outside, so a link with such an
-//! address is never printed without a word on it; `--public-address` names one that means the same everywhere.
+//! Invariant: printed links are true. An address of our network means nothing outside, so a link with one is never
+//! printed without a note. `--public-address` names an address that means the same everywhere.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,41 +23,41 @@ use crate::secrets::has_secret;
 use crate::url::Url;
 use crate::web::tracker::PeerTable;
 
-/// What is known of it.
+/// Our addresses as others see them.
 pub(super) struct Reach {
     public: Option<PublicAddress>,
     /// The built-in tracker's announce URL.
     pub(super) own_tracker: String,
-    /// Whether torrent files are given to whoever asks.
+    /// Whether everybody may download torrent files.
     pub(super) share_torrent: bool,
-    /// The port that we listen on here.
+    /// The port that we listen on.
     port: u16,
-    /// Where routers forward callers from outside to it, by IPv4 first.
+    /// The addresses at which routers forward callers to it, IPv4 first.
     pub(super) mapped: [Option<SocketAddr>; 2],
     /// Whether we can be reached from outside, in words.
     pub(super) reachable: Option<&'static str>,
-    /// What the built-in tracker was before our address changed: torrents that are asleep may still name it.
+    /// Former URLs of the built-in tracker: sleeping torrents may still name them.
     former: VecDeque<String>,
-    /// Where links work, as it was said last.
+    /// The reach of links as it was last reported.
     said: Option<Scope>,
-    /// When the name is looked up next.
+    /// The time of the next lookup of the public name.
     next_look: Instant,
-    /// Whether it was found the last time; that it was not is said once.
+    /// Whether the last lookup succeeded; a failure is logged once.
     found: Rc<Cell<bool>>,
 }
 
-/// What links say of us.
+/// What links need to know about us.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Links {
     pub(super) own_tracker: String,
-    /// Whether torrent files are given to whoever asks.
+    /// Whether everybody may download torrent files.
     share: bool,
-    /// Ourselves, as a peer.
+    /// Our own address, as a peer.
     peer: Option<String>,
 }
 
 impl Reach {
-    /// `local` is where others in our network reach us.
+    /// `local` is our address for others in our network.
     pub(super) fn new(args: &SeedArgs, local: SocketAddr) -> Reach {
         let mut reach = Reach {
             public: args.public_address.clone(),
@@ -75,12 +75,12 @@ impl Reach {
         reach
     }
 
-    /// The port that we listen on here.
+    /// The port that we listen on.
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
-    /// The port that others are told whom we meet by an address of this family.
+    /// The port to tell a peer whose address is of this family.
     pub(super) fn told_port(&self, family: Family) -> u16 {
         let public = self.public.as_ref().and_then(|public| public.port);
         let mapped = self.mapped[usize::from(family == Family::V6)];
@@ -89,7 +89,7 @@ impl Reach {
             .unwrap_or(self.port)
     }
 
-    /// Where the world reaches us: as the owner says, or else at the router's address.
+    /// Our address for the internet: the owner's choice, or else the router's address.
     fn outside(&self) -> Option<String> {
         match &self.public {
             Some(public) => Some(public.with_port(self.port)),
@@ -101,7 +101,7 @@ impl Reach {
         }
     }
 
-    /// Notes what the built-in tracker is no longer called.
+    /// Remembers a former URL of the built-in tracker.
     pub(super) fn leave(&mut self, url: String) {
         self.former.retain(|other| *other != url);
         if self.former.len() == FORMER_MAX {
@@ -110,7 +110,7 @@ impl Reach {
         self.former.push_back(url);
     }
 
-    /// Whether the built-in tracker was called so since we started.
+    /// Whether this was a URL of the built-in tracker since the start.
     pub(super) fn was_ours(&self, url: &str) -> bool {
         self.former.iter().any(|other| other == url)
     }
@@ -131,7 +131,7 @@ impl Reach {
         }
     }
 
-    /// Says once where links work that name the built-in tracker alone.
+    /// Reports once where links work that name only the built-in tracker.
     pub(super) fn say_where(&mut self, notices: &Notices) {
         let scope = scope_of(&self.own_tracker);
         if self.said == Some(scope) {
@@ -150,14 +150,14 @@ impl Reach {
         });
     }
 
-    /// Says it again if it was said and is something else now.
+    /// Reports it again if it was reported and has changed.
     pub(super) fn say_where_again(&mut self, notices: &Notices) {
         if self.said.is_some() {
             self.say_where(notices);
         }
     }
 
-    /// Looks the public address up when that is due, for the built-in tracker to tell it.
+    /// Looks the public name up when that is due, for the built-in tracker's answers.
     pub(super) fn look_up(
         &mut self,
         now: Instant,
@@ -181,7 +181,7 @@ impl Reach {
             let said = !before.replace(found.is_ok());
             match found {
                 Ok(found) => tracker.borrow_mut().set_public(&found),
-                // It says nothing about what was found before.
+                // A failed lookup leaves the former result valid.
                 Err(error) if !said => {
                     let s = LOOK_UP.as_secs();
                     log::warn!(
@@ -194,21 +194,21 @@ impl Reach {
     }
 }
 
-/// The names by which the built-in tracker may be called.
+/// The host names by which the built-in tracker may be called.
 pub(super) fn hosts(named: &[String], own_tracker: &str) -> Vec<String> {
     let urls = named.iter().map(String::as_str).chain([own_tracker]);
     let hosts = urls.filter_map(|url| Some(Url::parse(url).ok()?.host.to_owned()));
     hosts.collect()
 }
 
-/// How far those are away who can use a URL.
+/// The reach of a URL: from how far away it can be used.
 fn scope_of(url: &str) -> Scope {
     let host = Url::parse(url).map_or("", |url| url.host);
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
     ip.map_or(Scope::Public, Scope::of)
 }
 
-/// What others need to know of a torrent, and whether the built-in tracker is the only one that is named.
+/// The introduction of a torrent, and whether the built-in tracker is the only one that it names.
 pub(super) fn introduction(
     source: &OpenedTorrent,
     links: &Links,
@@ -227,7 +227,7 @@ pub(super) fn introduction(
         magnet: None,
     };
     let only_ours = trackers.iter().all(|url| *url == own_tracker);
-    // A private torrent is joined with its torrent file alone, and secrets are given to nobody.
+    // A private torrent is joined with its torrent file alone, and nobody is given secrets.
     if metainfo.private {
         return Ok((introduction, only_ours));
     }
@@ -244,10 +244,10 @@ pub(super) fn introduction(
     Ok((introduction, only_ours))
 }
 
-/// How often the name is looked up, as it may be that of a line whose address changes every day.
+/// The interval of lookups. The name may be a dynamic one, whose address changes every day.
 const LOOK_UP: Duration = Duration::from_secs(300);
 
-/// Former URLs that are remembered.
+/// The most former URLs that are remembered.
 const FORMER_MAX: usize = 16;
 
 #[cfg(test)]
