@@ -24,7 +24,9 @@ use everseed_node::{
 
 /// A node and, if it is recorded, its trace file.
 pub(crate) struct Traced {
-    node: Node<'static>,
+    /// On the heap: whoever takes it on at the start would have a copy of some kilobytes on the stack, which nobody
+    /// gives back.
+    node: Box<Node<'static>>,
     tape: Option<Tape>,
     /// When it was told something last: time does not go back.
     told_at: Instant,
@@ -52,7 +54,7 @@ impl Traced {
             None => None,
             Some(path) => Some(Tape::new(path, &head)?),
         };
-        let node = Node::new(memory, identity, limits, seed);
+        let node = Box::new(Node::new(memory, identity, limits, seed));
         Ok(Traced {
             node,
             tape,
