@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
 use everseed_core::metainfo::MAX_NAME;
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::{canonical_combining_class, decompose_canonical};
 
 use crate::fitting::cut;
 
@@ -215,12 +215,25 @@ fn write_folded(hasher: &mut DefaultHasher, component: &[u8]) {
     } else {
         let mut bytes = [0; 4];
         let text = String::from_utf8_lossy(component);
-        for c in text.nfd().flat_map(char::to_lowercase).nfd() {
+        let small = decomposed(text.chars()).into_iter();
+        for c in decomposed(small.flat_map(char::to_lowercase)) {
             let bytes = c.encode_utf8(&mut bytes).as_bytes();
             bytes.iter().for_each(|&byte| hasher.write_u8(byte));
         }
     }
     hasher.write_u8(b'/');
+}
+
+/// Unicode's form NFD: letters without their marks, and then the marks in one order. The crate's own iterator brings
+/// the tables of all other forms into the program, which are larger.
+fn decomposed(text: impl Iterator<Item = char>) -> Vec<char> {
+    let mut chars = Vec::new();
+    text.for_each(|c| decompose_canonical(c, |part| chars.push(part)));
+    let is_mark = |c: &char| canonical_combining_class(*c) != 0;
+    for letter in chars.chunk_by_mut(|_, next| is_mark(next)) {
+        letter.sort_by_key(|c| canonical_combining_class(*c));
+    }
+    chars
 }
 
 /// Hashes of one torrent's paths, a part of them at a time.
@@ -301,7 +314,40 @@ impl Clashes {
 
 #[cfg(test)]
 mod tests {
+    use unicode_normalization::UnicodeNormalization;
+
     use super::*;
+
+    /// Each letter that has parts, and marks in any order behind letters and alone.
+    #[test]
+    fn decomposed_is_nfd() {
+        let all: Vec<char> = (0..0x0002_fa20).filter_map(char::from_u32).collect();
+        assert!(
+            decomposed(all.iter().copied())
+                .into_iter()
+                .eq(all.iter().copied().nfd())
+        );
+        let is_mark = |c: &&char| canonical_combining_class(**c) != 0;
+        let marks: Vec<char> = all.iter().filter(is_mark).copied().collect();
+        let mut chance = 1_u64;
+        let mut below = |end: usize| {
+            chance = chance
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (chance >> 33) as usize % end
+        };
+        for _ in 0..2000 {
+            let mut letter = |_| match below(3) {
+                0 => all[below(all.len())],
+                _ => marks[below(marks.len())],
+            };
+            let text: String = (0..12).map(&mut letter).collect();
+            assert!(
+                decomposed(text.chars()).into_iter().eq(text.nfd()),
+                "{text:?}"
+            );
+        }
+    }
 
     /// The paths that these get, looked through as many times as `files` would need.
     fn named(paths: &[&str], files: u32) -> Vec<String> {
