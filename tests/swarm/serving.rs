@@ -226,23 +226,13 @@ fn downloads(world: &World) -> &SlowDisk {
     &world.downloads
 }
 
-/// Torrents and folders come and go, files are made, written and synced, what is kept is read and written: each waits
-/// for its disk, and peers of what lies elsewhere wait for nothing.
-#[test]
-#[ignore = "needs root and FUSE"]
-fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
+/// A torrent of this number comes, and of this disk a call of a kind with a path waits.
+type Held = (u64, fn(&World) -> &SlowDisk, (&'static str, &'static str));
+
+/// Has torrents come to the watched folder, and calls wait that this brings about.
+fn come(calls: [Held; 4]) {
     let mut world = World::new("");
-    // A torrent that comes: it is looked at, read and copied, its content is looked at, what is known is kept.
-    for (number, disk, call) in [
-        (1, watched as fn(&World) -> &SlowDisk, ("readdir", "")),
-        (2, watched, ("open", "2.bin.torrent")),
-        (3, watched, ("read", "3.bin.torrent")),
-        (4, state, ("create", "state/given/")),
-        (5, state, ("rename", "state/.everseed-")),
-        (6, watched, ("lookup", "6.bin")),
-        (7, watched, ("open", "7.bin")),
-        (8, watched, ("read", "8.bin")),
-    ] {
+    for (number, disk, call) in calls {
         let name = format!("{number}.bin");
         world.held(disk, call, |world| {
             world.lay(&name, number);
@@ -250,6 +240,40 @@ fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
         let seeding = format!("seeding: {name}");
         world.service.wait_for(&seeding, 1);
     }
+    world.end();
+}
+
+/// A torrent that comes is looked at, read and copied: each waits for its disk, and peers of what lies elsewhere wait for
+/// nothing.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_a_torrent_is_not_the_one_who_serves() {
+    come([
+        (1, watched, ("readdir", "")),
+        (2, watched, ("open", "2.bin.torrent")),
+        (3, watched, ("read", "3.bin.torrent")),
+        (4, state, ("create", "state/given/")),
+    ]);
+}
+
+/// The same when its content is looked at, and what is known of it is kept.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_content_is_not_the_one_who_serves() {
+    come([
+        (5, state, ("rename", "state/.everseed-")),
+        (6, watched, ("lookup", "6.bin")),
+        (7, watched, ("open", "7.bin")),
+        (8, watched, ("read", "8.bin")),
+    ]);
+}
+
+/// Torrents and folders are served, go, and are made: each waits for its disk, and peers of what lies elsewhere wait for
+/// nothing.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
+    let mut world = World::new("");
     // What lies there is served too, and its metadata.
     let hash = world.lay("9.bin", 9);
     world.service.wait_for("seeding: 9.bin", 1);
