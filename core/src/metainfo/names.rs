@@ -5,9 +5,10 @@
 //! nothing lies outside the folder that it is joined to, where `/` alone separates folders.
 //!
 //! No name costs the torrent: each is spelled by a fixed rule, libtorrent's where it has one, so that data
-//! which it laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `/`, `\`, NUL and the
+//! which it laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `\`, NUL and the
 //! marks that turn the direction of text are left out; other control characters and what is no UTF-8
-//! become `_`. A component is cut at 240 bytes, and keeps an extension of up to eight letters. A path that is
+//! become `_`. So does `/`, which libtorrent leaves out and Transmission replaces, so that a name stays readable.
+//! A component is cut at 240 bytes, and keeps an extension of up to eight letters. A path that is
 //! still too long keeps the folders that fit in [`KEPT`] bytes, then has one folder of 16 hex digits that
 //! stand for the others, then the file's name.
 //!
@@ -34,7 +35,7 @@ pub type Name = String<MAX_NAME>;
 pub enum Spelling {
     /// As files are laid here: the rule of this module.
     Fixed,
-    /// As libtorrent 1.2 and 2.0 spell it, which drop what comes to nothing.
+    /// As libtorrent 1.2 and 2.0 spell it, which drop what comes to nothing, and `/`.
     Libtorrent2,
     /// As everseed 0.1.0 spelled it: `/` and NUL became `_`, what was no UTF-8 U+FFFD, and all else stayed.
     Everseed01,
@@ -195,45 +196,48 @@ impl Spelling {
             (Spelling::Everseed01, b"") => None,
             (Spelling::Everseed01, _) => spell_01(raw),
             (_, b"") => Some(stand_in()),
+            (_, raw) if raw.iter().all(|byte| b"/\\\0".contains(byte)) => None,
             _ => {
-                let name = spell(raw, false).or_else(|| spell(raw, true));
+                let name = self.spell_with(raw, false);
+                let name = name.or_else(|| self.spell_with(raw, true));
                 // What comes to nothing but up to two dots is no name.
                 name.filter(|name| !matches!(name.as_str(), "" | "." | ".."))
             }
         }
     }
-}
 
-/// Spells a component. libtorrent cuts it only behind a character that was good, so that one of bad bytes can
-/// become too long, which is `None`; then it is cut behind any, with `strict`.
-fn spell(raw: &[u8], strict: bool) -> Option<Name> {
-    let mut name = Name::new();
-    let mut rest = raw;
-    let mut found_extension = false;
-    while let Some((c, len)) = decode(rest) {
-        let here = rest;
-        rest = rest.get(len..).unwrap_or_default();
-        let c = match c {
-            Some('\0' | '/' | '\\') => continue,
-            Some('\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}') => continue,
-            Some('\u{1}'..='\u{1f}') | None => None,
-            good => good,
-        };
-        name.push(c.unwrap_or('_')).ok()?;
-        if name.len() >= CUT && !found_extension && (strict || c.is_some()) {
-            // Behind the character that was just taken, and among the last nine bytes.
-            let behind = here.get(1..).unwrap_or_default();
-            let last = behind.len().min(EXTENSION);
-            let tail = behind.get(behind.len().saturating_sub(last)..);
-            let tail = tail.unwrap_or_default();
-            let Some(dot) = tail.iter().rposition(|&byte| byte == b'.') else {
-                break;
+    /// Spells a component. libtorrent cuts it only behind a character that was good, so that one of bad bytes can
+    /// become too long, which is `None`; then it is cut behind any, with `strict`.
+    fn spell_with(self, raw: &[u8], strict: bool) -> Option<Name> {
+        let mut name = Name::new();
+        let mut rest = raw;
+        let mut found_extension = false;
+        while let Some((c, len)) = decode(rest) {
+            let here = rest;
+            rest = rest.get(len..).unwrap_or_default();
+            let c = match c {
+                Some('/') if self == Spelling::Fixed => None,
+                Some('\0' | '/' | '\\') => continue,
+                Some('\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}') => continue,
+                Some('\u{1}'..='\u{1f}') | None => None,
+                good => good,
             };
-            found_extension = true;
-            rest = tail.get(dot..).unwrap_or_default();
+            name.push(c.unwrap_or('_')).ok()?;
+            if name.len() >= CUT && !found_extension && (strict || c.is_some()) {
+                // Behind the character that was just taken, and among the last nine bytes.
+                let behind = here.get(1..).unwrap_or_default();
+                let last = behind.len().min(EXTENSION);
+                let tail = behind.get(behind.len().saturating_sub(last)..);
+                let tail = tail.unwrap_or_default();
+                let Some(dot) = tail.iter().rposition(|&byte| byte == b'.') else {
+                    break;
+                };
+                found_extension = true;
+                rest = tail.get(dot..).unwrap_or_default();
+            }
         }
+        Some(name)
     }
-    Some(name)
 }
 
 /// The first character and the bytes that it takes, which may be more than there are. What is no UTF-8 takes as
@@ -315,15 +319,17 @@ mod tests {
     #[test]
     fn components() {
         let long = |n: usize, end: &str| [&std::vec![b'n'; n][..], end.as_bytes()].concat();
-        let cases: [(&[u8], &str); 33] = [
+        let cases: [(&[u8], &str); 34] = [
             (b"film.mkv", "film.mkv"),
             (b".hidden", ".hidden"),
             (b"...", "..."),
             (b" ", " "),
             (b"a. ", "a. "),
-            (b"a/b", "ab"),
-            (b"/etc/passwd", "etcpasswd"),
-            (b"../x", "..x"),
+            // `/` is ours; it leaves it out.
+            (b"a/b", "a_b"),
+            (b"/etc/passwd", "_etc_passwd"),
+            (b"../x", ".._x"),
+            (b"./.", "._."),
             (b"a\0b", "ab"),
             (b"a\\b", "ab"),
             (b"\x1b[2J\n\x7f", "_[2J_\x7f"),
@@ -361,7 +367,7 @@ mod tests {
             (b"", "_"),
             (b".", "_"),
             (b"..", "_"),
-            (b"./.", "_"),
+            (b".\\.", "_"),
             (b"/", "_"),
         ];
         for (raw, expected) in cases {
@@ -384,6 +390,7 @@ mod tests {
         assert_eq!(all(&[b"a", b"..", b"b"]), dots);
         assert_eq!(all(&[]), [Some("_".into()), Some("_".into()), None]);
         assert_eq!(all(&[b"a\0", b"\xff"]), some(["a/_", "a/_", "a_/\u{fffd}"]));
+        assert_eq!(all(&[b"a/b", b"/c"]), some(["a_b/_c", "ab/c", "a_b/_c"]));
     }
 
     #[test]
@@ -409,8 +416,9 @@ mod tests {
     #[test]
     fn the_whole() {
         let hex = "ab".repeat(20);
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
             (b"a", "a"),
+            (b"studio/game.tar.gz", "studio_game.tar.gz"),
             (b"", &hex),
             (b".", &hex),
             (b"..", &hex),

@@ -45,11 +45,18 @@ pub fn search(
     if content.is_growing() {
         return Ok(Vec::new());
     }
-    let mut lost = lost_files(content, good)?;
+    let (mut lost, more) = lost_files(content, good)?;
     if lost.is_empty() {
         return Ok(Vec::new());
     }
     let candidates = walk(content, &lost, go_on);
+    // Nothing is there before a download begins, and there is nothing to say.
+    if more && !candidates.is_empty() {
+        log::warn!(
+            "{}: more than {MOST} files are missing; the others are not searched for elsewhere",
+            content.name()
+        );
+    }
     let mut by_len: HashMap<u64, Vec<usize>> = HashMap::new();
     for (at, (_, len)) in candidates.iter().enumerate() {
         by_len.entry(*len).or_default().push(at);
@@ -94,7 +101,8 @@ pub fn search(
     Ok(pieces)
 }
 
-fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadError> {
+/// The first [`MOST`] of them, and whether there are more.
+fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<(Vec<Lost>, bool), ReadError> {
     let placed = &content.layout().placed;
     let mut lost = Vec::new();
     for (number, entry) in (1..).zip(content.entries()?) {
@@ -112,11 +120,7 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadE
             continue;
         }
         if lost.len() == MOST {
-            log::warn!(
-                "{}: more than {MOST} files are missing; the others are not searched for elsewhere",
-                content.name()
-            );
-            break;
+            return Ok((lost, true));
         }
         placed.remove(&entry.path);
         lost.push(Lost {
@@ -126,7 +130,7 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<Lost>, ReadE
             found: false,
         });
     }
-    Ok(lost)
+    Ok((lost, false))
 }
 
 /// Lists regular files beneath the folder that have the size of a lost file. The torrent's own folder comes first.

@@ -325,6 +325,8 @@ fn torrents_reach_no_pages_in_the_house() {
     }
     assert_eq!(*heard.lock().unwrap(), [""; 0]);
     assert_eq!(ask(torrent, "127.0.0.1", "/y/announce").unwrap(), 200);
+    assert_eq!(ask(torrent, "127.0.0.1", "?passkey=k").unwrap(), 200);
+    assert_eq!(heard.lock().unwrap().last().unwrap(), "/?passkey=k");
     assert_eq!(ask(owner, "127.0.0.1", "/x/announce").unwrap(), 200);
     heard.lock().unwrap().clear();
     let fault = ask(torrent, "127.0.0.1", "/x/announce").unwrap_err().fault;

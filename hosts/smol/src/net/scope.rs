@@ -61,9 +61,13 @@ fn is_plain(part: &str) -> bool {
 }
 
 /// Whether a path is one of a tracker: `/announce`, with a passkey or two plain folders before it, or a passkey
-/// behind it. A call of such a path makes no other device in a home do something.
+/// behind it; or none, if the query is an announce with a passkey. A call of such a path makes no other device in a
+/// home do something.
 fn is_trackers(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or("");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if matches!(path, "" | "/") {
+        return is_announce(query);
+    }
     let Some(path) = path.strip_prefix('/') else {
         return false;
     };
@@ -77,6 +81,31 @@ fn is_trackers(target: &str) -> bool {
     };
     parts[..at].iter().chain(&parts[at + 1..]).all(plain)
 }
+
+/// Whether a query has a passkey, and nothing beside but what an announce has. Each is checked: the torrent may say
+/// some of them.
+fn is_announce(query: &str) -> bool {
+    let mut fields = query.split('&').map(|field| field.split_once('='));
+    let has_passkey = fields.next().flatten().is_some_and(|(name, value)| {
+        matches!(name, "passkey" | "authkey" | "torrent_pass") && is_plain(value)
+    });
+    has_passkey && fields.all(|field| field.is_some_and(|(name, _)| ANNOUNCES.contains(&name)))
+}
+
+/// The fields of an announce (BEP 3, 7, 23), as everseed sends them.
+const ANNOUNCES: [&str; 11] = [
+    "info_hash",
+    "peer_id",
+    "port",
+    "uploaded",
+    "downloaded",
+    "left",
+    "compact",
+    "numwant",
+    "key",
+    "event",
+    "trackerid",
+];
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +203,10 @@ mod tests {
             "/tracker/announce",
             "/a/0123456789abcdef/announce",
             "/announce/x?y=/z",
+            "?passkey=0123",
+            "/?passkey=0123",
+            "?torrent_pass=k&info_hash=%01&peer_id=-ES&port=1&uploaded=0&downloaded=0&left=0&compact=1\
+                &numwant=9&key=1&event=started&trackerid=x",
         ] {
             assert!(is_trackers(path), "{path}");
         }
@@ -194,7 +227,21 @@ mod tests {
             "//announce",
             "/..%2fannounce",
             "?/announce",
+            "?",
+            "/?passkey=",
+            "?passkey",
+            "?passkey=../x",
+            "?passkey=a%20b",
+            "?passkey=a&action=reboot",
+            "?passkey=a&info_hash=%01&cmd=x",
+            "?passkey=a&",
+            "?action=reboot&passkey=a",
+            "?info_hash=%01&passkey=a",
+            "/index.php?passkey=a",
+            "//?passkey=a",
             "#/announce",
+            "?passkey=a#",
+            "#?passkey=a",
             "/a\\b/announce",
         ] {
             assert!(!is_trackers(path), "{path}");
