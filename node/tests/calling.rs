@@ -24,6 +24,17 @@ fn downloads() -> World {
     World::downloading(&setup, 0)
 }
 
+/// Others that are known and were never reached, so that one is not the only one.
+fn others(world: &mut World) {
+    for last in 1..=4 {
+        name(world, SocketAddr::from(([198, 51, 100, last], 7)));
+    }
+    for (id, _) in std::mem::take(&mut world.dialled) {
+        world.node.event(world.now, Event::Closed(id));
+        world.settle();
+    }
+}
+
 /// Tells the node of a peer.
 fn name(world: &mut World, addr: SocketAddr) {
     let event = Event::Peer(world.torrent, addr, PeerSource::Tracker);
@@ -43,6 +54,15 @@ fn answer(world: &mut World) -> usize {
     peer
 }
 
+/// Waits for a call, a minute at most.
+fn until_called(world: &mut World) {
+    let end = world.now + Duration::from_secs(61);
+    while world.dialled.is_empty() {
+        assert!(world.now < end, "called within a minute");
+        world.pass(Duration::from_millis(500));
+    }
+}
+
 fn hang_up(world: &mut World, peer: usize) {
     let id = world.peers[peer].id;
     world.peers[peer].open = false;
@@ -54,8 +74,10 @@ fn hang_up(world: &mut World, peer: usize) {
 fn calls_in_vain(world: &mut World, time: Duration) -> Vec<u64> {
     let (begin, mut calls) = (world.now, Vec::new());
     let fail = |world: &mut World, calls: &mut Vec<u64>| {
-        for (id, _) in std::mem::take(&mut world.dialled) {
-            calls.push((world.now - begin).as_secs());
+        for (id, to) in std::mem::take(&mut world.dialled) {
+            if to == addr() {
+                calls.push((world.now - begin).as_secs());
+            }
             world.node.event(world.now, Event::Closed(id));
             world.settle();
         }
@@ -111,6 +133,7 @@ fn a_peer_that_was_good_is_called_again() {
 fn calls_that_crossed_and_ended() {
     for ours_is_answered in [false, true] {
         let mut world = downloads();
+        others(&mut world);
         name(&mut world, addr());
         let &(ours, _) = world.dialled.last().expect("a call");
         let first = ours_is_answered.then(|| answer(&mut world));
@@ -140,6 +163,7 @@ fn calls_that_crossed_and_ended() {
 #[test]
 fn a_call_of_whom_we_have_heard_from() {
     let mut world = downloads();
+    others(&mut world);
     let from = SocketAddr::new(addr().ip(), 50_000);
     let theirs = world.connect_from(from).expect("a place");
     world.peers[theirs].greet_as(HASH, true, *b"-XX0000-the same one");
@@ -186,6 +210,7 @@ fn nobody_is_hammered() {
 #[test]
 fn a_peer_that_is_named_again() {
     let mut world = downloads();
+    others(&mut world);
     name(&mut world, addr());
     assert_eq!(calls_in_vain(&mut world, Duration::from_secs(30)), [0]);
     name(&mut world, addr());
@@ -197,6 +222,129 @@ fn a_peer_that_is_named_again() {
     name(&mut world, addr());
     let calls = calls_in_vain(&mut world, Duration::from_secs(40));
     assert_eq!(calls, [10], "not within 15 s of the last call");
+}
+
+/// A stranger that is the only source is called within seconds, then slower, to a minute, whether it cannot be reached or
+/// hangs up. If it was forgotten after an hour, its tracker names it again within half an hour. It comes, and all comes.
+#[test]
+fn the_only_source_is_away_for_days() {
+    for takes_the_call in [false, true] {
+        let mut world = downloads();
+        let (mut calls, mut longest, mut last) = (0, [Duration::ZERO; 2], world.now);
+        let days = Duration::from_secs(3 * 24 * 3600);
+        let (begin, mut named_at) = (world.now, world.now);
+        while world.now - begin < days {
+            if named_at <= world.now {
+                name(&mut world, addr());
+                named_at = world.now + Duration::from_secs(1800);
+            }
+            for (id, _) in std::mem::take(&mut world.dialled) {
+                calls += 1;
+                let within_an_hour = world.now - begin < Duration::from_secs(3600);
+                let longest = &mut longest[usize::from(within_an_hour)];
+                *longest = (*longest).max(world.now - last);
+                last = world.now;
+                if takes_the_call {
+                    world.peers.push(Peer::new(id, addr()));
+                    let peer = world.peers.len() - 1;
+                    world.node.event(world.now, Event::Connected(id));
+                    world.peers[peer].greet_as(HASH, true, *b"-XX0000-the same one");
+                    world.settle();
+                    world.peers[peer].open = false;
+                    world.peers.clear();
+                }
+                world.node.event(world.now, Event::Closed(id));
+                world.settle();
+            }
+            world.pass(Duration::from_millis(500));
+        }
+        let [later, within_an_hour] = longest;
+        assert!(within_an_hour <= Duration::from_secs(61), "{longest:?}");
+        assert!(later <= Duration::from_secs(1800), "{longest:?}");
+        assert!((3_000..5_000).contains(&calls), "{calls} calls");
+        name(&mut world, addr());
+        until_called(&mut world);
+        let peer = answer(&mut world);
+        while !world.peers[peer].asked.is_empty() {
+            world.peers[peer].give();
+            world.settle();
+            world.pass(Duration::from_secs(1));
+        }
+        assert_eq!(world.verified.len(), 20, "all of it");
+    }
+}
+
+/// A source that comes and goes for three days gives some each time it is there.
+#[test]
+fn the_only_source_comes_and_goes_for_days() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    let mut calls = Vec::new();
+    for _ in 0..72 {
+        // Away for an hour less a minute.
+        calls.extend(calls_in_vain(&mut world, Duration::from_secs(3540)));
+        name(&mut world, addr());
+        until_called(&mut world);
+        let peer = answer(&mut world);
+        world.dialled.clear();
+        world.pass(Duration::from_secs(1));
+        if world.peers[peer].asked.is_empty() {
+            break;
+        }
+        for _ in 0..2 {
+            world.peers[peer].give();
+            world.settle();
+        }
+        hang_up(&mut world, peer);
+        world.peers.clear();
+    }
+    assert!(calls.len() > 100, "{}", calls.len());
+    assert_eq!(world.verified.len(), 20, "all of it");
+}
+
+/// A peer that has nothing at first stays connected, and what it gets later is taken; one that hangs up meanwhile is
+/// called again.
+#[test]
+fn the_only_source_has_nothing_for_hours() {
+    for hangs_up in [false, true] {
+        let mut world = downloads();
+        name(&mut world, addr());
+        let &(id, to) = world.dialled.last().expect("a call");
+        let greet = |world: &mut World, id| {
+            world.dialled.clear();
+            world.peers.push(Peer::new(id, to));
+            world.node.event(world.now, Event::Connected(id));
+            let peer = world.peers.len() - 1;
+            world.peers[peer].greet_as(HASH, true, *b"-XX0000-the same one");
+            world.peers[peer].say(&[Message::HaveNone]);
+            world.settle();
+            peer
+        };
+        let mut peer = greet(&mut world, id);
+        for minute in 0..300 {
+            world.pass(Duration::from_secs(60));
+            if hangs_up && minute % 30 == 29 {
+                hang_up(&mut world, peer);
+                until_called(&mut world);
+                let &(id, _) = world.dialled.last().expect("a call");
+                peer = greet(&mut world, id);
+            }
+            world.peers[peer].say(&[Message::KeepAlive]);
+            world.settle();
+            assert!(world.peers[peer].open, "let go after {minute} minutes");
+        }
+        for index in 0..20 {
+            world.peers[peer].say(&[Message::Have(index)]);
+        }
+        world.peers[peer].say(&[Message::Unchoke]);
+        world.settle();
+        while !world.peers[peer].asked.is_empty() {
+            world.peers[peer].give();
+            world.settle();
+            world.pass(Duration::from_secs(1));
+        }
+        assert_eq!(world.verified.len(), 20, "all of it");
+    }
 }
 
 /// A peer that the user named is called for ever.

@@ -9,7 +9,10 @@
 //! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain |
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
 //! | is the same, and its call and ours crossed | after 2 s, then the same | not on that account |
+//! | is a stranger, and there is nobody else to ask | after 1, 2, 4 .. 60 s | as if it had been good |
 //!
+//! There is nobody else to ask if no peer that is connected has what we want, and not more than [`FEW`] addresses are
+//! known. Then others that failed before do not wait longer than a minute either.
 //! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
 //! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same
 //! minute, the one that has the highest canonical priority (BEP 40) is called first.
@@ -152,6 +155,17 @@ pub(crate) enum Fate {
     Rests,
     /// It is ourselves, a seed as we are, or not worth another call.
     Useless,
+}
+
+/// How a torrent needs those that can be called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Need {
+    /// We have all of it that is wanted.
+    Seeds,
+    /// Somebody is connected who has what we want.
+    IsServed,
+    /// Nobody is.
+    HasNobody,
 }
 
 /// All candidates.
@@ -315,11 +329,16 @@ impl<'m> Candidates<'m> {
         Some((slot as u16, torrent, addr))
     }
 
-    /// Gives a candidate back. `seeds` is whether we have all that is wanted of its torrent.
-    pub(crate) fn done(&mut self, now: Instant, slot: u16, fate: Fate, seeds: bool) {
-        let Some(candidate) = self.slots.get_mut(usize::from(slot)) else {
+    /// Gives a candidate back.
+    pub(crate) fn done(&mut self, now: Instant, slot: u16, fate: Fate, need: Need) {
+        let Some(&Candidate {
+            entry, standing, ..
+        }) = self.slots.get(usize::from(slot))
+        else {
             return broken("a candidate that was called");
         };
+        let is_last = need == Need::HasNobody && self.are_few(entry);
+        let candidate = &mut self.slots[usize::from(slot)];
         candidate.in_use = false;
         if fate == Fate::Later {
             candidate.retry_at = now + LATER;
@@ -330,40 +349,62 @@ impl<'m> Candidates<'m> {
             return self.settle();
         }
         candidate.ended_at = Some(now);
+        if let Fate::Good { .. } = fate {
+            candidate.standing = standing.max(Standing::Good);
+        }
+        let is_stranger = candidate.standing == Standing::Stranger;
+        let calls = match candidate.standing {
+            Standing::Named => u8::MAX,
+            Standing::Good if need != Need::Seeds => GOOD_CALLS,
+            Standing::Stranger if is_last => GOOD_CALLS,
+            _ => STRANGER_CALLS,
+        };
         match fate {
-            Fate::Good { steady } => {
-                candidate.standing = candidate.standing.max(Standing::Good);
-                if steady {
-                    candidate.failures = 0;
-                }
-            }
-            Fate::Ended | Fate::Crossed if candidate.standing == Standing::Stranger => {
-                candidate.failures = candidate.failures.min(STRANGER_CALLS - 2);
+            Fate::Good { steady: true } => candidate.failures = 0,
+            Fate::Ended | Fate::Crossed if is_stranger => {
+                candidate.failures = candidate.failures.min(calls - 2);
             }
             _ => {}
         }
-        let calls = match candidate.standing {
-            Standing::Named => u8::MAX,
-            Standing::Good if !seeds => GOOD_CALLS,
-            _ => STRANGER_CALLS,
-        };
-        let failures = match (candidate.standing, fate) {
-            (Standing::Stranger, _) | (_, Fate::Good { .. }) => candidate.failures,
+        let waits_long = is_stranger && !is_last;
+        let first_crossed = is_stranger && candidate.failures == 0 && fate == Fate::Crossed;
+        let failures = match fate {
+            Fate::Good { .. } => candidate.failures,
+            _ if waits_long => candidate.failures,
             // At once is for those whose connection ended.
             _ => candidate.failures.max(1),
         };
         candidate.failures = failures.saturating_add(1).min(u8::MAX - 1);
         candidate.retry_at = now
-            + match (candidate.standing, failures) {
-                (Standing::Stranger, 0) if fate == Fate::Crossed => UNCROSSED,
-                (Standing::Stranger, _) => BACK_OFF * (1 << failures.min(3)),
-                (_, 0) => Duration::ZERO,
+            + match failures {
+                _ if first_crossed => UNCROSSED,
+                _ if waits_long => BACK_OFF * (1 << failures.min(3)),
+                0 => Duration::ZERO,
                 _ => LONGEST_RECALL.min(Duration::from_secs(1 << (failures - 1).min(6))),
             };
         if fate == Fate::Useless || candidate.failures >= calls {
             *candidate = Candidate::EMPTY;
         }
+        if let Some((torrent, _)) = entry.filter(|_| is_last) {
+            self.hasten(now, torrent);
+        }
         self.settle();
+    }
+
+    /// Whether few addresses of its torrent are known.
+    fn are_few(&self, entry: Option<(TorrentId, SocketAddr)>) -> bool {
+        let torrent = |entry: Option<(TorrentId, SocketAddr)>| entry.map(|(torrent, _)| torrent);
+        let its = |c: &&Candidate| torrent(c.entry) == torrent(entry);
+        self.slots.iter().filter(its).take(FEW + 1).count() <= FEW
+    }
+
+    /// Those of a torrent that failed do not wait longer than the good.
+    fn hasten(&mut self, now: Instant, torrent: TorrentId) {
+        let its = |c: &&mut Candidate| c.entry.is_some_and(|(owner, _)| owner == torrent);
+        let failed = self.slots.iter_mut().filter(its).filter(|c| c.failures > 0);
+        for candidate in failed {
+            candidate.retry_at = candidate.retry_at.min(now + LONGEST_RECALL);
+        }
     }
 
     /// Has the candidates of a torrent called at once.
@@ -430,6 +471,9 @@ const MINUTE_US: u64 = 60_000_000;
 /// while we seed; and that of a peer that gave us some of what we download.
 const STRANGER_CALLS: u8 = 5;
 const GOOD_CALLS: u8 = 64;
+
+/// So few addresses are called like good ones if there is nobody else to ask.
+pub(crate) const FEW: usize = 4;
 
 /// The wait after the first call of a stranger in vain, then it doubles.
 const BACK_OFF: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use everseed_core::geometry::TorrentId;
 
 use crate::api::Action;
 use crate::discovery::NUM_WANT;
-use crate::discovery::candidates::{Fate, Named, PeerSource};
+use crate::discovery::candidates::{Fate, Named, Need, PeerSource};
 use crate::parts::Parts;
 use crate::peer::origin;
 use crate::peer::{Conn, ConnId, Reason, State};
@@ -66,14 +66,14 @@ impl Swarm<'_> {
         if served_us {
             on.download.count_active_sources(&mut on.cx);
         }
-        let downloads = torrent.is_some_and(|id| on.cx.torrents.is_downloading(id));
+        let need = torrent.map_or(Need::Seeds, |id| self.need(on, id));
         match (candidate, fate, torrent.zip(callable)) {
             (Some(candidate), ..) => on
                 .discovery
                 .candidates
-                .done(on.cx.now, candidate, fate, !downloads),
+                .done(on.cx.now, candidate, fate, need),
             // Whoever called us and gave us something is worth a call, if it can be called.
-            (None, Fate::Good { .. }, Some((torrent, addr))) if downloads => {
+            (None, Fate::Good { .. }, Some((torrent, addr))) if need != Need::Seeds => {
                 let named = Named {
                     torrent,
                     addr,
@@ -88,6 +88,19 @@ impl Swarm<'_> {
             torrent.conns -= 1;
         }
         on.cx.peers.make_ready(slot);
+    }
+
+    /// How a torrent needs peers that can be called.
+    fn need(&self, on: &Parts<'_>, torrent: TorrentId) -> Need {
+        if !on.cx.torrents.is_downloading(torrent) {
+            return Need::Seeds;
+        }
+        let serves =
+            |c: &Conn| c.is_open() && c.link.torrent == Some(torrent) && c.download.interested;
+        match on.cx.peers.iter().any(serves) {
+            true => Need::IsServed,
+            false => Need::HasNobody,
+        }
     }
 
     pub(crate) fn close_all(&mut self, on: &mut Parts<'_>, torrent: TorrentId, reason: Reason) {
@@ -134,7 +147,7 @@ impl Swarm<'_> {
             if self.bans.is_banned(on.cx.now, origin(addr)) {
                 on.discovery
                     .candidates
-                    .done(on.cx.now, candidate, Fate::Failed, true);
+                    .done(on.cx.now, candidate, Fate::Failed, Need::Seeds);
             } else if let Some(known) = self.connection_to(on, torrent, addr) {
                 // It is called when that ends.
                 on.cx.peers[known].link.candidate = Some(candidate);
@@ -154,7 +167,7 @@ impl Swarm<'_> {
             } else {
                 on.discovery
                     .candidates
-                    .done(on.cx.now, candidate, Fate::Later, true);
+                    .done(on.cx.now, candidate, Fate::Later, Need::Seeds);
             }
         }
     }

@@ -59,11 +59,75 @@ fn retries_later_and_gives_up() {
         let (slot, _, to) = candidates.take(now).unwrap();
         assert_eq!(to, addr(1));
         assert_eq!(candidates.take(now), None);
-        candidates.done(now, slot, Fate::Failed, false);
+        candidates.done(now, slot, Fate::Failed, Need::IsServed);
         calls += 1;
     }
     assert_eq!(calls, STRANGER_CALLS);
     assert!(now > Instant::from_secs(600));
+}
+
+/// The seconds after which the only address is called in vain, as long as it is known or for so many calls.
+fn waits(fates: &[Fate], need: Need, most: usize) -> Vec<u64> {
+    let mut candidates = table(8);
+    candidates.add(NOW, told(1));
+    let (mut now, mut waits) = (NOW, Vec::new());
+    while let Some(due) = candidates.deadline().filter(|_| waits.len() < most) {
+        waits.push((due - now).as_secs());
+        now = due;
+        let (slot, ..) = candidates.take(now).unwrap();
+        let fate = fates[(waits.len() - 1).min(fates.len() - 1)];
+        candidates.done(now, slot, fate, need);
+    }
+    waits
+}
+
+/// With nobody else to ask a stranger is called within seconds, and to a minute; otherwise it waits for minutes.
+#[test]
+fn the_only_one_is_called_soon() {
+    use Fate::{Crossed, Ended, Failed};
+    use Need::{HasNobody, IsServed, Seeds};
+    let soon = [0, 1, 2, 4, 8, 16, 32, 60, 60];
+    let slow = [0, 60, 120, 240, 480];
+    for (fates, need, expected, calls) in [
+        (&[Failed][..], HasNobody, &soon[..], 63),
+        (&[Ended], HasNobody, &soon, 200),
+        (&[Crossed, Ended], HasNobody, &[0, 2, 2, 4, 8], 200),
+        (&[Failed], IsServed, &slow, 5),
+        (&[Failed], Seeds, &slow, 5),
+        (&[Ended], IsServed, &slow, 200),
+        (&[Crossed, Failed], IsServed, &[0, 2, 120, 240, 480], 5),
+    ] {
+        let waits = waits(fates, need, 200);
+        assert_eq!(waits[..expected.len()], *expected, "{fates:?} {need:?}");
+        assert_eq!(waits.len(), calls, "{fates:?} {need:?}");
+    }
+}
+
+/// Of many that cannot be reached none is called so often; when few are left, those that waited long do no more.
+#[test]
+fn few_are_called_soon() {
+    for count in [4, 5] {
+        let mut candidates = table(8);
+        (1..=count).for_each(|port| candidates.add(NOW, told(port)));
+        let mut now = NOW;
+        while now < NOW + Duration::from_secs(70) {
+            while let Some((slot, ..)) = candidates.take(now) {
+                candidates.done(now, slot, Fate::Failed, Need::HasNobody);
+            }
+            now = now + Duration::from_secs(1);
+        }
+        let next = candidates.deadline().unwrap() - now;
+        assert_eq!(next > LONGEST_RECALL, count == 5, "{count}: {next:?}");
+    }
+    let mut candidates = table(8);
+    (1..3).for_each(|port| candidates.add(NOW, told(port)));
+    let [(one, ..), (two, ..)] = [NOW; 2].map(|now| candidates.take(now).unwrap());
+    for need in [Need::IsServed; 4] {
+        candidates.done(NOW, one, Fate::Ended, need);
+    }
+    candidates.done(NOW, two, Fate::Failed, Need::HasNobody);
+    let waits = [one, two].map(|slot| candidates.slots[slot.into()].retry_at - NOW);
+    assert_eq!(waits, [LONGEST_RECALL, Duration::from_secs(1)]);
 }
 
 #[test]
@@ -72,7 +136,7 @@ fn a_full_table_prefers_the_unknown_to_the_failed() {
     candidates.add(NOW, told(1));
     candidates.add(NOW, told(2));
     let (slot, _, first) = candidates.take(NOW).unwrap();
-    candidates.done(NOW, slot, Fate::Failed, false);
+    candidates.done(NOW, slot, Fate::Failed, Need::IsServed);
     candidates.add(NOW, told(4));
     let mut seen = heapless::Vec::<SocketAddr, 4>::new();
     while let Some((_, _, to)) = candidates.take(NOW) {
@@ -210,7 +274,8 @@ fn whatever_is_named() {
                         Fate::Later,
                     ];
                     let fate = fates[rng.below(5) as usize];
-                    candidates.done(now, slot, fate, rng.below(2) == 0);
+                    let needs = [Need::Seeds, Need::IsServed, Need::HasNobody];
+                    candidates.done(now, slot, fate, needs[rng.below(3) as usize]);
                 }
                 2 => now = now + Duration::from_secs(rng.below(100).into()),
                 _ => {
