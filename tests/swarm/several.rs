@@ -1,6 +1,7 @@
 //! Several downloads in one `everseed get`: what fails of one holds up no other, and the exit code is that of the worst.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -109,4 +110,41 @@ fn each_has_its_end() {
     assert_eq!(code, 1, "the worst: it is not there");
     let (code, _) = world.get(&[junk, torrent, "--rename=x"]).end();
     assert_eq!(code, 2, "--rename goes with one");
+}
+
+/// Four servers are asked at the same time: each answers when all have been. Two of them have the same torrent, which is
+/// one torrent and no failure.
+#[test]
+fn several_servers_are_asked_at_once() {
+    let world = World::new();
+    let server = TcpListener::bind(world.net.addr(Family::V4)).unwrap();
+    let addr = server.local_addr().unwrap();
+    let torrents = world.torrents.clone();
+    let serves = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        while asked.len() < 4 {
+            let (stream, _) = server.accept().unwrap();
+            let head = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head = head.map(Result::unwrap).take_while(|line| !line.is_empty());
+            let first = head.fold(0, |first, line| match line.strip_prefix("GET /") {
+                Some(path) => path.as_bytes()[0],
+                None => first,
+            });
+            asked.push((first, stream));
+        }
+        for (first, mut stream) in asked {
+            let torrent = &torrents[usize::from(first == b'b')];
+            let body = fs::read(torrent).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let urls = ["a1", "a2", "b", "a3"].map(|name| format!("http://{addr}/{name}.torrent"));
+    let urls = urls.each_ref().map(String::as_str);
+    let getter = world.get(&[&urls[..], &["--no-seed"]].concat());
+    let (code, dir) = getter.end();
+    assert_eq!(code, 0);
+    serves.join().unwrap();
+    world.assert_both_in(&dir.join("files"));
 }

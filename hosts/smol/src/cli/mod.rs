@@ -24,7 +24,7 @@ use crate::logging::start_log;
 use crate::options::args::{self, Stop};
 use crate::options::run::Config;
 use crate::options::{get, seed};
-use crate::session::{self, Attendance, Front, outlive_long_files};
+use crate::session::{self, Attendance, Commands, Front, outlive_long_files};
 use crate::text::{Output, escape, say};
 
 /// The text of `everseed --help`.
@@ -122,6 +122,7 @@ fn front(numbers: fn(bool) -> Option<Duration>) -> Front {
     Front {
         notices: notices::printed(),
         numbers,
+        commands: Commands::default(),
     }
 }
 

@@ -50,6 +50,7 @@ impl Printer {
             Notice::Listening(addr) => return line(format_args!("listening: {addr}")),
             Notice::Forwarded(text) => return line(format_args!("{text}")),
             Notice::Seeding(name) => return line(format_args!("seeding: {}", escape(name))),
+            Notice::NoRoom(text) => log::error!("{text}"),
             Notice::Stopped(name) => return line(format_args!("stopped: {}", escape(name))),
             Notice::Paused(path) => return line(format_args!("paused: {}", shown(path))),
             Notice::Resumed(path) => return line(format_args!("resumed: {}", shown(path))),

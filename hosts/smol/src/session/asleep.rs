@@ -9,7 +9,7 @@ use std::path::Path;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_node::{Event, PeerSource, Publicity};
+use everseed_node::{Event, PeerSource};
 
 use super::index::{is_torrent, names_torrent};
 use super::item::{ItemStage, LibraryItem, Waking};
@@ -17,6 +17,7 @@ use super::library::Library;
 use super::loader::LoadOutcome;
 use super::notice::Notice;
 use super::room::awake;
+use super::sleepers::publicity;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
@@ -30,42 +31,30 @@ use crate::text::escape;
 impl Library {
     /// Loads the torrents that slept in the last run, so that they need not be opened. If every torrent fits in
     /// memory, no catalogue is kept.
-    pub(super) fn load_catalogue(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+    pub(super) fn load_catalogue(&mut self, torrents: &Torrents, engine: &mut Engine) {
         let mut catalogue = torrents.catalogue.borrow_mut();
         let (mut left_out, mut tiers_left_out) = (0_usize, 0_usize);
-        let public = engine.publicity;
-        let node = std::cell::RefCell::new(&mut engine.node);
+        let known = &*engine;
         let take = |sleeper: &DormantTorrent| {
             torrents.signals.go_on()?;
             let watched = |folder: &Path| self.watches.iter().any(|watch| watch.folder == folder);
             if !sleeper.path().parent().is_some_and(watched) {
                 return Ok(None);
             }
-            let node = &mut *node.borrow_mut();
-            if let Some(id) = node.find(sleeper.info_hash()) {
+            if let Some(id) = known.node.find(sleeper.info_hash()) {
                 return Ok(Some(id));
             }
-            let publicity = match sleeper.is_public() {
-                true => public,
-                false => Publicity::PRIVATE,
-            };
-            let Ok(id) = node.know(sleeper.info_hash(), publicity) else {
+            let publicity = publicity(known, sleeper);
+            let Ok(id) = known.node.know(sleeper.info_hash(), publicity) else {
                 left_out += 1;
                 return Ok(None);
             };
-            for (tier, trackers) in (0..=u8::MAX).zip(sleeper.tiers_or(&torrents.named_trackers)) {
-                trackers
-                    .iter()
-                    .for_each(|url| torrents.tracker.borrow_mut().learn(url));
-                let trackers = u8::try_from(trackers.len()).unwrap_or(u8::MAX);
-                tiers_left_out += usize::from(node.announce(id, tier, trackers).is_err());
-            }
+            tiers_left_out += torrents.announce_sleeper(known, id, sleeper);
             Ok(Some(id))
         };
         let drop = |info_hash| {
-            let node = &mut *node.borrow_mut();
-            let id = node.find(info_hash)?;
-            node.remove(id);
+            let id = known.node.find(info_hash)?;
+            known.node.remove(id);
             Some(id)
         };
         let path = torrents.state.catalogue_file();
@@ -118,29 +107,37 @@ impl Library {
                 .iter()
                 .any(|torrent| torrent.is_known_as(id))
             {
-                self.open(torrents, engine, id, peers);
+                self.open(torrents, engine, id, peers, false);
             }
         }
     }
 
-    fn open(
+    /// Has what sleeps opened, to be served or to `verify` it; answers whether that has begun.
+    pub(super) fn open(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
         id: TorrentId,
         peers: Vec<SocketAddr>,
-    ) {
+        verify: bool,
+    ) -> bool {
+        if torrents.catalogue.borrow().is_paused(id) {
+            engine.sleep(id);
+            return false;
+        }
         let room = self.waking.len() < WAKING_MAX;
         let sleeper = torrents.catalogue.borrow().read(id.slot).filter(|_| room);
         let may_be_described = |sleeper: &DormantTorrent| !names_torrent(&sleeper.path());
         if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
-            return engine.sleep(id);
+            engine.sleep(id);
+            return false;
         }
         let Some(sleeper) = sleeper else {
             log::info!(
                 "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
             );
-            return engine.sleep(id);
+            engine.sleep(id);
+            return false;
         };
         let (path, data) = (sleeper.path(), sleeper.data());
         let item = Item {
@@ -157,7 +154,9 @@ impl Library {
             data,
             mark: sleeper.mark,
             peers,
+            verify,
         });
+        true
     }
 
     /// Starts a sleeping torrent that was opened, if it has not changed.
@@ -192,8 +191,14 @@ impl Library {
         if !engine.node.is_asleep(id) {
             return tell(engine, id, waking.peers);
         }
+        if torrents.catalogue.borrow().is_paused(id) {
+            // It was paused meanwhile.
+            return engine.sleep(id);
+        }
         if !self.make_room(torrents, engine) {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
+            // It is verified later.
+            self.to_verify.extend(waking.verify.then_some(id));
             return engine.sleep(id);
         }
         let info_hash = source.content.metainfo().info_hash;
@@ -211,6 +216,9 @@ impl Library {
         managed.info_hash = Some(info_hash);
         self.items.push(managed);
         tell(engine, id, waking.peers);
+        if let Some(torrent) = torrents.managed.last_mut().filter(|_| waking.verify) {
+            torrent.verify(engine);
+        }
         self.put_away(torrents, engine);
     }
 
@@ -314,7 +322,7 @@ impl Library {
                 continue;
             };
             // If the torrent was woken, it is one of `items`, which are handled elsewhere.
-            if !engine.node.is_asleep(id) || torrents.managed.iter().any(|t| t.is_known_as(id)) {
+            if !torrents.is_asleep(engine, id) {
                 continue;
             }
             let path = sleeper.path();
@@ -341,23 +349,6 @@ impl Library {
             torrents.tracker.borrow_mut().remove(sleeper.info_hash());
             // If it still exists, it counts as new.
             self.more = true;
-        }
-    }
-
-    /// Forgets sleeping torrents of folders that are no longer watched.
-    pub(super) fn forget_unwatched(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        let mut slots = Vec::new();
-        let watches = &self.watches;
-        let unwatched = torrents.catalogue.borrow().each(|slot, sleeper| {
-            let watched = |folder: &Path| watches.iter().any(|watch| watch.folder == folder);
-            if !sleeper.path().parent().is_some_and(watched) {
-                slots.push((slot, sleeper.info_hash()));
-            }
-            Ok(())
-        });
-        match unwatched {
-            Ok(()) => self.forget(torrents, engine, &slots),
-            Err(error) => log::error!("the catalogue cannot be read: {error}"),
         }
     }
 }

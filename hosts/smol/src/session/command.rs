@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use everseed_core::hash::InfoHash;
 
+use super::watch::Seen;
 use crate::alarm::Alarm;
 use crate::options::get::Fetch;
 use crate::options::rates::Rates;
@@ -18,8 +19,9 @@ use crate::options::run::{Config, Item};
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// Seed an item, or download it first if it says so. An item that is there already stays as it is.
-    Add(Box<Item>),
-    /// Stop an item and forget it. Its data stays.
+    Add(Box<Addition>),
+    /// Stop an item and forget it. Its data stays. An item in a watched folder has to be removed there, as it would be
+    /// found again.
     Remove(Which),
     /// Pause an item: nothing is sent or requested, and nobody is told of it until [`Resume`](Command::Resume).
     Pause(Which),
@@ -44,17 +46,54 @@ pub enum Command {
     Stop,
 }
 
-/// The items that a command is about.
+impl Command {
+    /// Adds an item that somebody named.
+    pub fn add(item: Item) -> Command {
+        Command::Add(Box::new(Addition { item, found: None }))
+    }
+}
+
+/// An item to add.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Addition {
+    /// The item.
+    pub item: Item,
+    /// The watched folder that it is in, unless somebody named it.
+    pub found: Option<Found>,
+}
+
+/// The watched folder in which an item was found, and how the item looked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Found {
+    /// The watched folder.
+    pub(super) folder: PathBuf,
+    /// The item's size and times.
+    pub(super) seen: Option<Seen>,
+}
+
+/// The items that a command is about, awake or asleep.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Which {
     /// All items.
     All,
-    /// The awake torrent with this info-hash.
+    /// The torrent with this info-hash.
     Torrent(InfoHash),
     /// The item that was added like this, whatever its goal is now.
     Item(Box<Item>),
     /// The item at this path.
     Path(PathBuf),
+    /// All items in this watched folder.
+    Folder(PathBuf),
+    /// Items that a watched folder no longer holds.
+    Gone(Box<Gone>),
+}
+
+/// Items that were found in a watched folder, and are no longer there or have changed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Gone {
+    pub(super) paths: Vec<PathBuf>,
+    /// Sleeping torrents, each with its slot.
+    pub(super) asleep: Vec<(u16, InfoHash)>,
 }
 
 /// A session's limits.
@@ -126,31 +165,40 @@ pub(super) fn commands(from: &Config, to: &Config) -> Vec<Command> {
         let mut items = from.items.iter();
         !items.any(|other| other.is_same(item))
     });
-    commands.extend(new.map(|item| Command::Add(Box::new(item.clone()))));
+    commands.extend(new.cloned().map(Command::add));
     commands
 }
 
-/// The sender of commands to a running session, usable on any thread.
-#[derive(Clone, Debug)]
+/// The sender of commands to a session, usable on any thread. Commands that are sent before the session runs are
+/// carried out first.
+#[derive(Clone, Debug, Default)]
 pub struct Commands {
     waiting: Arc<Mutex<VecDeque<Command>>>,
-    alarm: Arc<Alarm>,
+    /// The alarm that wakes the session.
+    alarm: Arc<OnceLock<Arc<Alarm>>>,
 }
 
 impl Commands {
-    pub(super) fn new(alarm: Arc<Alarm>) -> Commands {
-        Commands {
-            waiting: Arc::default(),
-            alarm,
-        }
-    }
-
-    /// Sends a command. The session carries it out in its next turn, which comes at once.
-    pub fn send(&self, command: Command) {
+    /// Sends a command. The session carries it out in its next turn, which comes at once. Returns false, and drops the
+    /// command, if [`MOST_WAITING`] wait: then send it again later.
+    #[must_use]
+    pub fn send(&self, command: Command) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MOST_WAITING {
+            return false;
+        }
         waiting.push_back(command);
         drop(waiting);
-        self.alarm.ring();
+        if let Some(alarm) = self.alarm.get() {
+            alarm.ring();
+        }
+        true
+    }
+
+    /// Sets the alarm that wakes the session.
+    pub(super) fn wake_by(&self, alarm: Arc<Alarm>) {
+        let alarm = self.alarm.get_or_init(|| alarm);
+        alarm.ring();
     }
 
     /// The next command.
@@ -159,6 +207,9 @@ impl Commands {
         waiting.pop_front()
     }
 }
+
+/// Commands that wait at a time.
+pub const MOST_WAITING: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +246,7 @@ mod tests {
         let (a, b) = (item("a", None), item("b", Some(false)));
         let enough = item("b", Some(true));
         let which = |item: &Item| Which::Item(Box::new(item.clone()));
-        let add = |item: &Item| Command::Add(Box::new(item.clone()));
+        let add = |item: &Item| Command::add(item.clone());
         let before = config(1, &["x", "y"], &[a.clone(), b.clone()]);
         let limits = |config: &Config| Command::SetLimits(Box::new(SessionLimits::of(config)));
         let faster = config(2, &["x", "y"], &[a.clone(), b.clone()]);
@@ -226,15 +277,23 @@ mod tests {
 
     #[test]
     fn commands_come_in_their_order_from_any_thread() {
-        let commands = Commands::new(Alarm::new().unwrap());
+        let commands = Commands::default();
         let theirs = commands.clone();
         let sent = std::thread::spawn(move || {
-            theirs.send(Command::Pause(Which::All));
-            theirs.send(Command::Resume(Which::All));
+            theirs.send(Command::Pause(Which::All)) && theirs.send(Command::Resume(Which::All))
         });
-        sent.join().unwrap();
+        assert!(sent.join().unwrap());
+        commands.wake_by(Alarm::new().unwrap());
         let got = [commands.next(), commands.next(), commands.next()];
         let (pause, resume) = (Command::Pause(Which::All), Command::Resume(Which::All));
         assert_eq!(got, [Some(pause), Some(resume), None]);
+    }
+
+    #[test]
+    fn who_sends_too_many_hears_of_it() {
+        let commands = Commands::default();
+        let sent = (0..=MOST_WAITING).map(|_| commands.send(Command::Stop));
+        assert_eq!(sent.filter(|&taken| taken).count(), MOST_WAITING);
+        assert!(commands.next().is_some() && commands.send(Command::Stop));
     }
 }

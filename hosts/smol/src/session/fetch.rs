@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use everseed_core::bits;
@@ -215,7 +216,10 @@ fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusa
         let text = format!("{shown} is a folder; give the .torrent file or its URL");
         return Err((text, 1));
     }
-    let fresh = state.folder().join("fetched.torrent");
+    // Others are fetched at the same time.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let fresh = state.folder().join(format!(".everseed-fetched-{number}"));
     let unkept = |error| {
         let place = state.folder().display().to_string();
         (

@@ -61,8 +61,14 @@ impl Hangup {
         match self.read.take().map(|read| self.judge(read)) {
             None => false,
             Some(Ok(config)) => {
-                self.commands.send(Command::Reload(Box::new(config)));
-                false
+                let sent = self.commands.send(Command::Reload(Box::new(config)));
+                if !sent {
+                    log::error!(
+                        target: EVENT,
+                        "too many commands wait, so it goes on with the configuration as it was; send SIGHUP again"
+                    );
+                }
+                !sent
             }
             Some(Err(wrong)) => {
                 wrong

@@ -159,6 +159,8 @@ pub(super) struct Waking {
     pub(super) mark: Mark,
     /// Peers that a tracker named.
     pub(super) peers: Vec<SocketAddr>,
+    /// Whether it is verified when it is there.
+    pub(super) verify: bool,
 }
 
 /// Schedules the next try: soon for what may have changed itself, ever more seldom for what failed. A file that
@@ -183,10 +185,14 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     if let Trouble::Bad(_) | Trouble::Failed(_) = trouble {
         managed.failures = managed.failures.saturating_add(1);
     }
+    let is_full = matches!(trouble, Trouble::Full(_));
     let reason = trouble.text();
     // A reason that was logged already has no text.
     if managed.said != reason && !reason.is_empty() {
-        log::error!("{reason}; {when}");
+        match is_full {
+            true => notices.tell(Notice::NoRoom(&format!("{reason}; {when}"))),
+            false => log::error!("{reason}; {when}"),
+        }
         managed.said = reason;
     }
     managed.stage = ItemStage::Waiting(Instant::now() + pause);

@@ -7,10 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
 use tz::TimeZone;
 
+use super::command::Commands;
 use super::fetch::{Download, UNFINISHED, worse};
 use super::index::{is_link, is_torrent};
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, Waking, wait};
@@ -67,6 +69,10 @@ pub(super) struct Library {
     /// The most torrents that are known, awake and asleep.
     pub(super) most_known: usize,
     pub(super) loader: Loader,
+    /// Sleeping torrents that are to be verified.
+    pub(super) to_verify: Vec<TorrentId>,
+    /// The sender of commands for what is found in watched folders.
+    pub(super) commands: Commands,
     /// Starts work that writes to the disk or waits for it.
     pub(super) spawner: Spawner,
     pub(super) next_ticket: u64,
@@ -95,6 +101,7 @@ impl Library {
         loader: Loader,
         way_out: &Way,
         spawner: Spawner,
+        commands: Commands,
     ) -> Library {
         Library {
             is_service: false,
@@ -113,6 +120,8 @@ impl Library {
             waking: Vec::new(),
             most_known: room.torrents + room.asleep,
             loader,
+            to_verify: Vec::new(),
+            commands,
             spawner,
             next_ticket: 0,
             next_poll: Instant::now(),
@@ -127,14 +136,9 @@ impl Library {
         }
     }
 
-    /// Handles everything that is due; called once a turn. Work that may take long stops when a signal asks to stop,
-    /// and leaves its state as it was.
-    pub(super) fn mind(
-        &mut self,
-        torrents: &mut Torrents,
-        engine: &mut Engine,
-        listening: &Listening,
-    ) {
+    /// Hears the loader and the scout; called once a turn. Loaded torrents are started; what came to the watched folders
+    /// and left them is sent as commands. Returns whether there was any news.
+    pub(super) fn hear_all(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
         let mut any = std::mem::take(&mut torrents.checked);
         while !torrents.signals.asked()
             && let Some(loaded) = self.loader.next()
@@ -144,8 +148,19 @@ impl Library {
         }
         self.rouse(torrents, engine);
         self.end_what_is_enough(torrents, engine);
+        any | self.hear(torrents, engine)
+    }
+
+    /// Handles everything that is due; called once a turn, after [`hear_all`](Self::hear_all) and the commands. Work
+    /// that may take long stops when a signal asks to stop, and leaves its state as it was.
+    pub(super) fn mind(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        listening: &Listening,
+        any: bool,
+    ) {
         let now = Instant::now();
-        any |= self.hear(torrents, engine);
         self.mind_changed(torrents, engine);
         self.settle(now);
         if self.is_service {
@@ -153,6 +168,7 @@ impl Library {
         }
         if any {
             self.begin(torrents, engine, now);
+            self.verify_sleepers(torrents, engine);
         }
         if self.takes_more(engine) {
             self.next_poll = now;
@@ -188,6 +204,7 @@ impl Library {
             self.prune(torrents, now);
         }
         self.begin(torrents, engine, now);
+        self.verify_sleepers(torrents, engine);
         // After many items it keeps room for as many again.
         self.items.shrink_to(self.awake());
     }
@@ -371,6 +388,13 @@ impl Library {
         let mine = |managed: &LibraryItem| {
             [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
+        let opened = outcome.as_ref().ok().map(|(source, _)| &source.content);
+        if let Some(content) = opened.filter(|content| is_there(torrents, engine, content)) {
+            let at = self.items.iter().position(mine)?;
+            let name = content.torrent_file().display().to_string();
+            self.meet_twin(torrents, at, &name);
+            return None;
+        }
         let room = match self.make_room(torrents, engine) {
             false => Err(
                 "every place for a torrent is taken; it has its turn once another is of no use for half a minute; or raise torrents =",
@@ -391,7 +415,9 @@ impl Library {
                 self.items[at].stage = ItemStage::Ready;
                 return None;
             }
-            Ok(true) => Err("no memory for it; raise memory ="),
+            Ok(true) => Err(
+                "there is no memory for it; remove another one, or start again with it or with more --memory",
+            ),
             _ => room,
         };
         let managed = &mut self.items[at];
@@ -426,6 +452,7 @@ impl Library {
                     .fetch(engine, &managed.item.path, &link, peers)
                 {
                     Ok(()) => managed.stage = ItemStage::Waiting(Instant::now() + AWAY),
+                    Err(Trouble::Twin(name)) => self.meet_twin(torrents, at, &name),
                     Err(trouble) => wait(managed, trouble, &torrents.notices),
                 }
                 None
@@ -445,6 +472,17 @@ impl Library {
                 None
             }
         }
+    }
+
+    /// Handles an item whose torrent is there already. In `seed` and `get` it is left out; a service keeps it, to go on
+    /// with it if the other one goes.
+    fn meet_twin(&mut self, torrents: &Torrents, at: usize, name: &str) {
+        if self.is_service {
+            let reason = format!("{name}: the same torrent is there already");
+            return wait(&mut self.items[at], reason.into(), &torrents.notices);
+        }
+        log::warn!("{name}: the same torrent was named before, so this one is left out");
+        self.items.remove(at);
     }
 
     /// Whether the memory is too small for all named items together with the one that was opened now.
@@ -550,6 +588,15 @@ fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
     opened.is_ok_and(|metainfo| engine.node.find(metainfo.info_hash).is_some())
 }
 
+/// Whether a torrent is there already. A torrent whose metadata was fetched goes on with its peers.
+fn is_there(torrents: &Torrents, engine: &Engine, content: &Content) -> bool {
+    let info_hash = content.metainfo().info_hash;
+    let known = engine.node.find(info_hash);
+    let mut managed = torrents.managed.iter();
+    managed.any(|torrent| torrent.info_hash() == info_hash)
+        || known.is_some_and(|id| engine.node.metadata(id).is_none())
+}
+
 /// Starts an opened torrent.
 fn start(
     torrents: &mut Torrents,
@@ -558,15 +605,7 @@ fn start(
     download: Option<Download>,
     room: Result<(), &str>,
 ) -> Result<usize, Trouble> {
-    let metainfo = source.content.metainfo();
     let shown = source.content.torrent_file().display().to_string();
-    let mut managed = torrents.managed.iter();
-    let twin = managed.any(|t| t.info_hash() == metainfo.info_hash);
-    // A torrent whose metadata was fetched goes on with its peers.
-    let known = engine.node.find(metainfo.info_hash);
-    if twin || known.is_some_and(|id| engine.node.metadata(id).is_none()) {
-        return Err(format!("{shown}: the same torrent is there already").into());
-    }
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;
     torrents.notices.tell(Notice::Torrent(&introduction));

@@ -1,8 +1,9 @@
 //! The loader opens and makes torrents on threads of its own, because hashing a disk may take hours.
 //!
-//! Each [`Lane`] has a thread. So opening waits neither for hashing nor for a server, and a torrent that a peer waits
-//! for comes first. Hashing is interleaved: in the middle of a long item, an item shorter than the rest of it is
-//! made. A thread ends when nothing is left to do.
+//! Each [`Lane`] has threads of its own. So opening waits neither for hashing nor for a server, and a torrent that a
+//! peer waits for comes first. Four servers are asked at a time, as each may take long to answer. Hashing is
+//! interleaved: in the middle of a long item, an item shorter than the rest of it is made. A thread ends when nothing is
+//! left to do.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -135,7 +136,8 @@ struct Shared {
 #[derive(Default)]
 struct Lane {
     orders: VecDeque<Queued>,
-    running: bool,
+    /// The number of its threads.
+    running: usize,
     /// The number of interrupted requests that wait for a shorter one.
     depth: usize,
 }
@@ -156,6 +158,9 @@ const LANES: usize = 3;
 const OPENED: usize = 0;
 const FETCHED: usize = 1;
 const HASHED: usize = 2;
+
+/// The most threads of each lane.
+const THREADS: [usize; LANES] = [1, 4, 1];
 
 impl Loader {
     pub(super) fn new(state: Arc<StateFolder>, alarm: Arc<Alarm>, notices: Notices) -> Loader {
@@ -201,14 +206,14 @@ impl Loader {
             }
             false => lane.orders.push_back(queued),
         }
-        if lane.running {
+        if lane.running >= THREADS[at] {
             return;
         }
         let theirs = self.clone();
         let work = move || theirs.work(at);
         let started = thread::Builder::new().name("load".into()).spawn(work);
         match started {
-            Ok(_) => lane.running = true,
+            Ok(_) => lane.running += 1,
             // The next request tries again.
             Err(error) => log::error!("no thread to open torrents: {error}"),
         }
@@ -219,7 +224,7 @@ impl Loader {
             let order = {
                 let lane = &mut lock(&self.shared).lanes[at];
                 let Some(queued) = lane.orders.pop_front() else {
-                    lane.running = false;
+                    lane.running -= 1;
                     return;
                 };
                 queued.order

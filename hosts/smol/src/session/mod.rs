@@ -10,7 +10,7 @@
 //! | `command`, `notice`, `front`; `obey`, `hangup` | commands and notices; what each command does; SIGHUP |
 //! | `turn`, `farewell` | one turn of the session, and its end |
 //! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
-//! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `turns`, `renewal`, `content` and `links` change them |
+//! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `turns`, `renewal`, `content` and `links` change them |
 //! | `loader`, `opener`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
 //! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
 //! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
@@ -48,6 +48,7 @@ mod room;
 mod scan;
 mod scout;
 mod signals;
+mod sleepers;
 mod systemd;
 mod torrent;
 mod torrents;
@@ -69,7 +70,9 @@ use everseed_core::tracker::Family;
 use everseed_node::{Identity, Limits};
 
 use self::announcing::Failing;
-pub use self::command::{Command, Commands, SessionLimits, Which};
+pub use self::command::{
+    Addition, Command, Commands, Found, Gone, MOST_WAITING, SessionLimits, Which,
+};
 use self::dht::Neighbours;
 pub use self::front::Front;
 use self::hangup::Hangup;
@@ -275,14 +278,23 @@ impl Session {
         };
         let way = engine.borrow().way_out.clone();
         let spawner = tasks.spawner();
-        let commands = Commands::new(Arc::clone(&torrents.alarm));
+        let commands = front.commands;
+        commands.wake_by(Arc::clone(&torrents.alarm));
         let (port_map, neighbours) = (PortMap::new(args), Neighbours::new(args));
         let numbers = (front.numbers)(args.quiet);
         Ok(Session {
             signals,
             engine,
             tasks,
-            library: Library::new(config, plan, &torrents, loader, &way, spawner),
+            library: Library::new(
+                config,
+                plan,
+                &torrents,
+                loader,
+                &way,
+                spawner,
+                commands.clone(),
+            ),
             torrents,
             commands,
             hangup: None,

@@ -83,6 +83,8 @@ pub enum Notice<'a> {
     Paused(&'a Path),
     /// The item at this path is resumed.
     Resumed(&'a Path),
+    /// There is no room for a torrent, in words; it is tried again later.
+    NoRoom(&'a str),
     /// The torrent of this name is no longer seeded.
     Stopped(&'a [u8]),
     /// The number of torrents that are known and asleep at the start.

@@ -1,21 +1,22 @@
 //! Carrying out commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Session;
-use super::command::{Command, SessionLimits, Which, commands};
+use super::command::{Addition, Command, Gone, SessionLimits, Which, commands};
 use super::item::{ItemStage, LibraryItem};
 use super::library::{Library, stop};
 use super::notice::Notice;
 use super::reload::program;
+use super::scan;
 use super::torrents::Torrents;
 use super::watch::Watch;
 use crate::logging::flood::EVENT;
 use crate::logging::set_log;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
-use crate::options::run::{Config, Item};
+use crate::options::run::Config;
 use crate::secrets::mask_urls;
 use crate::text::escape;
 
@@ -36,9 +37,9 @@ impl Session {
             Command::Add(item) => library.add(*item),
             Command::Remove(which) => library.remove(torrents, engine, &which),
             Command::Pause(which) => library.pause(torrents, engine, &which),
-            Command::Resume(which) => library.resume(torrents, &which),
+            Command::Resume(which) => library.resume(torrents, engine, &which),
             Command::Verify(which) => library.verify(torrents, engine, &which),
-            Command::SetGoal(which, goal) => library.set_goal(torrents, &which, &goal),
+            Command::SetGoal(which, goal) => library.set_goal(torrents, engine, &which, &goal),
             Command::SetFolderGoal(goal) => library.set_folder_goal(torrents, &goal),
             Command::Watch(folder) => library.watch(folder),
             Command::Unwatch(folder) => library.unwatch(torrents, engine, folder),
@@ -79,16 +80,26 @@ impl Session {
 
 impl Library {
     /// Adds an item, unless it is there already.
-    pub(super) fn add(&mut self, item: Item) {
-        if self.items.iter().any(|known| known.item == item) {
+    pub(super) fn add(&mut self, Addition { item, found }: Addition) {
+        let mut items = self.items.iter();
+        let is_there = match &found {
+            Some(_) => items.any(|known| known.item.path == item.path),
+            None => items.any(|known| known.item == item),
+        };
+        if is_there {
             return;
         }
         let stage = match item.fetch {
             Some(_) => ItemStage::Ready,
             None => ItemStage::Found,
         };
-        self.items.push(LibraryItem::new(item, None, None, stage));
-        self.next_poll = Instant::now();
+        self.items.push(match found {
+            Some(found) => scan::found(item, found),
+            None => {
+                self.next_poll = Instant::now();
+                LibraryItem::new(item, None, None, stage)
+            }
+        });
     }
 
     /// Calls `each` for all items that are meant. If there are none, a notice says so.
@@ -96,9 +107,10 @@ impl Library {
         &mut self,
         torrents: &mut Torrents,
         which: &Which,
+        sleepers: usize,
         mut each: impl FnMut(&mut LibraryItem, &mut Torrents),
     ) {
-        let mut any = *which == Which::All;
+        let mut any = sleepers > 0 || *which == Which::All;
         for managed in &mut self.items {
             if managed.is(which) {
                 any = true;
@@ -106,26 +118,67 @@ impl Library {
             }
         }
         if !any {
-            log::warn!(target: EVENT, "{}: nothing like that is looked after here", shown(which));
+            say_nothing_there(which);
         }
     }
 
     fn remove(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        self.each_of(torrents, which, |managed, torrents| {
-            if managed.folder.is_some() {
-                // It would be found in its folder again.
-                let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
-                return log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
+        let sleepers = match which {
+            // Which they are is said.
+            Which::Gone(gone) => {
+                self.forget(torrents, engine, &gone.asleep);
+                Vec::new()
+            }
+            _ => torrents.sleepers(engine, which),
+        };
+        let mut any = matches!(which, Which::All | Which::Folder(_) | Which::Gone(_));
+        let mut at = 0;
+        while let Some(managed) = self.items.get(at) {
+            if !managed.is(which) {
+                at += 1;
+                continue;
+            }
+            any = true;
+            if self.would_be_found(managed.folder.as_deref(), which) {
+                say_where(&managed.item.path);
+                at += 1;
+                continue;
             }
             stop(torrents, engine, managed);
-            managed.stage = ItemStage::Ended(0);
-        });
-        self.items
-            .retain(|managed| managed.folder.is_some() || !managed.is(which));
+            self.items.remove(at);
+        }
+        let mut stay = 0;
+        for (id, info_hash) in sleepers {
+            any = true;
+            let sleeper = torrents.catalogue.borrow().read(id.slot);
+            let path = sleeper.map(|sleeper| sleeper.path()).unwrap_or_default();
+            if !self.would_be_found(path.parent(), which) {
+                self.forget(torrents, engine, &[(id.slot, info_hash)]);
+            } else if *which == Which::All {
+                stay += 1;
+            } else {
+                say_where(&path);
+            }
+        }
+        if stay > 0 {
+            log::warn!(target: EVENT, "{stay} torrents asleep are in watched folders; remove them there");
+        }
+        if !any {
+            say_nothing_there(which);
+        }
+        // Links whose metadata is fetched are given up at once, too.
+        self.next_poll = Instant::now();
+    }
+
+    /// Whether what is in this folder would be found there again if it was removed.
+    fn would_be_found(&self, folder: Option<&Path>, which: &Which) -> bool {
+        let is_watched = |folder| self.watches.iter().any(|watch| watch.folder == folder);
+        !matches!(which, Which::Gone(_)) && folder.is_some_and(is_watched)
     }
 
     fn pause(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        self.each_of(torrents, which, |managed, torrents| {
+        let sleepers = torrents.sleepers(engine, which);
+        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
             if matches!(managed.stage, ItemStage::Paused | ItemStage::Ended(_)) {
                 return;
             }
@@ -135,12 +188,18 @@ impl Library {
             managed.stage = ItemStage::Paused;
             torrents.notices.tell(Notice::Paused(&managed.item.path));
         });
+        for (id, _) in sleepers {
+            if let Some(path) = torrents.pause_sleeper(engine, id) {
+                torrents.notices.tell(Notice::Paused(&path));
+            }
+        }
         // Links whose metadata is fetched are given up at once, too.
         self.next_poll = Instant::now();
     }
 
-    fn resume(&mut self, torrents: &mut Torrents, which: &Which) {
-        self.each_of(torrents, which, |managed, torrents| {
+    fn resume(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
+        let sleepers = torrents.sleepers(engine, which);
+        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
             if managed.stage == ItemStage::Paused {
                 managed.stage = match managed.item.fetch {
                     Some(_) => ItemStage::Ready,
@@ -149,11 +208,17 @@ impl Library {
                 torrents.notices.tell(Notice::Resumed(&managed.item.path));
             }
         });
+        for (id, _) in sleepers {
+            if let Some(path) = torrents.resume_sleeper(engine, id) {
+                torrents.notices.tell(Notice::Resumed(&path));
+            }
+        }
         self.next_poll = Instant::now();
     }
 
     fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        self.each_of(torrents, which, |managed, torrents| {
+        let sleepers = torrents.sleepers(engine, which);
+        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
             let ItemStage::Running(number) = managed.stage else {
                 // A torrent that is not served is checked when it is opened, or when its files are back.
                 return;
@@ -163,10 +228,25 @@ impl Library {
                 torrent.verify(engine);
             }
         });
+        let sleepers = sleepers.into_iter().map(|(id, _)| id);
+        self.to_verify.extend(sleepers);
+        self.to_verify
+            .sort_unstable_by_key(|id| (id.slot, id.tenancy));
+        self.to_verify.dedup();
+        self.next_poll = Instant::now();
     }
 
-    fn set_goal(&mut self, torrents: &mut Torrents, which: &Which, goal: &Fetch) {
-        self.each_of(torrents, which, |managed, torrents| {
+    /// What sleeps is complete and has no goal, so that it is seeded whatever is asked for.
+    fn set_goal(&mut self, torrents: &mut Torrents, engine: &Engine, which: &Which, goal: &Fetch) {
+        let sleepers = torrents.sleepers(engine, which).len();
+        if sleepers > 0 {
+            log::warn!(
+                target: EVENT,
+                "{}: {sleepers} asleep are complete and are seeded on, as a goal is for what is downloaded",
+                shown(which)
+            );
+        }
+        self.each_of(torrents, which, sleepers, |managed, torrents| {
             managed.set_goal(torrents, goal);
         });
     }
@@ -187,13 +267,8 @@ impl Library {
     }
 
     fn unwatch(&mut self, torrents: &mut Torrents, engine: &mut Engine, folder: PathBuf) {
-        let of_it = |managed: &LibraryItem| managed.folder.as_ref() == Some(&folder);
-        for managed in self.items.iter().filter(|managed| of_it(managed)) {
-            stop(torrents, engine, managed);
-        }
-        self.items.retain(|managed| !of_it(managed));
         self.watches.retain(|watch| watch.folder != folder);
-        self.forget_unwatched(torrents, engine);
+        self.remove(torrents, engine, &Which::Folder(folder));
         self.watches_changed();
     }
 
@@ -212,8 +287,25 @@ impl LibraryItem {
             Which::Torrent(info_hash) => self.info_hash == Some(*info_hash),
             Which::Item(item) => self.folder.is_none() && item.is_same(&self.item),
             Which::Path(path) => self.item.path == *path,
+            Which::Folder(folder) => self.folder.as_ref() == Some(folder),
+            Which::Gone(gone) => self.folder.is_some() && gone.paths.contains(&self.item.path),
         }
     }
+}
+
+impl Gone {
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.asleep.is_empty()
+    }
+}
+
+fn say_nothing_there(which: &Which) {
+    log::warn!(target: EVENT, "{}: nothing like that is looked after here", shown(which));
+}
+
+fn say_where(path: &Path) {
+    let shown = escape(path.as_os_str().as_encoded_bytes());
+    log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
 }
 
 fn shown(which: &Which) -> String {
@@ -221,6 +313,9 @@ fn shown(which: &Which) -> String {
         Which::All => "everything".to_owned(),
         Which::Torrent(info_hash) => info_hash.to_string(),
         Which::Item(item) => mask_urls(&item.path.display().to_string()).to_string(),
-        Which::Path(path) => mask_urls(&path.display().to_string()).to_string(),
+        Which::Path(path) | Which::Folder(path) => {
+            mask_urls(&path.display().to_string()).to_string()
+        }
+        Which::Gone(gone) => format!("{} files", gone.paths.len() + gone.asleep.len()),
     }
 }

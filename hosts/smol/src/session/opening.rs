@@ -22,7 +22,7 @@ use super::loader::LoadRequest;
 use super::notice::Notice;
 use super::opener::{OpenedTorrent, is_given};
 use super::reach::Reach;
-use super::room::{plan, room, say_if_few};
+use super::room::{fit, plan, room, say_if_few};
 use super::systemd::Manager;
 use super::trouble::Trouble;
 use super::unknown::MOST;
@@ -88,7 +88,7 @@ impl Session {
     fn begin_with(&mut self, named: Named) {
         let engine = Rc::clone(&self.engine);
         let engine = &mut engine.borrow_mut();
-        self.obey(engine, Command::Add(Box::new(named.item.clone())));
+        self.obey(engine, Command::add(named.item.clone()));
         let mut items = self.library.items.iter_mut();
         let Some(managed) = items.find(|managed| managed.item == named.item) else {
             return;
@@ -140,9 +140,7 @@ impl Session {
         for command in commands(&config.without_items(), &config) {
             session.obey(engine, command);
         }
-        session
-            .library
-            .load_catalogue(&mut session.torrents, engine);
+        session.library.load_catalogue(&session.torrents, engine);
         session.manager = Manager::of_this_process();
         session.manager.ready();
         Ok(session)
@@ -230,7 +228,8 @@ fn open_one(
     }
 }
 
-/// Shares out the memory. Opened torrents are counted; unknown ones are presumed to be large.
+/// Shares out the memory. Opened torrents are counted; unknown ones are presumed to be large; some room is left for
+/// torrents that are added later.
 fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
     let args = &config.seed;
     let mut exact = plan(args);
@@ -249,7 +248,7 @@ fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
         }
     }
     if links.is_empty() {
-        return exact.fit(args.memory).map_err(Failure::failed);
+        return fit(exact, args.memory).map_err(Failure::failed);
     }
     let lent = GUESSES.iter().find_map(|&(pieces, piece_len)| {
         let guess = Geometry::new(pieces * piece_len, piece_len).ok()?;
@@ -258,7 +257,7 @@ fn share_out(config: &Config, named: &[Named]) -> Result<Plan, Failure> {
             plan.add(&guess, tiers);
             plan.add_download(&guess);
         }
-        plan.fit(args.memory).ok()
+        fit(plan, args.memory).ok()
     });
     lent.ok_or_else(|| {
         let memory = size(args.memory);

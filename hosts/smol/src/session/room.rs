@@ -69,6 +69,36 @@ pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
     }
 }
 
+/// Shares out the memory of what a person named, and room for what is added while it runs: [`SPARE`] torrents more or, if
+/// there is less memory, fewer. What was named comes first: it loses no peer and no slot to what may come, or a sixteenth
+/// of them where there is no memory for all that are wanted anyway. Downloads are added where something
+/// is downloaded; otherwise no memory is set aside for them.
+pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
+    let least = named.fit(memory)?;
+    let keeps =
+        |wanted: usize, had: usize, has: usize| has == had || had < wanted && has * 16 >= had * 15;
+    let is_enough = |plan: &Plan| {
+        keeps(named.peers, least.peers, plan.peers) && keeps(named.slots, least.slots, plan.slots)
+    };
+    let with = |torrents: usize| {
+        let mut plan = named;
+        plan.torrents += torrents;
+        plan.tiers += TIERS * torrents;
+        plan.bits += BITS * torrents;
+        let usual = Geometry::new(u64::from(SPARE_PIECES) * LONG_PIECE, LONG_PIECE);
+        if let Ok(usual) = usual
+            && plan.counts > 0
+        {
+            plan.add_download(&usual);
+        }
+        plan.fit(memory).ok().filter(is_enough)
+    };
+    Ok([SPARE, SPARE / 4, 1]
+        .into_iter()
+        .find_map(with)
+        .unwrap_or(least))
+}
+
 /// Torrents that may be awake: those that are named one by one never sleep.
 pub(super) fn awake(config: &Config) -> usize {
     usize::from(config.torrents) + config.items.len()
@@ -113,6 +143,9 @@ pub(super) const MOST_KNOWN: usize = 58_000;
 
 /// Places for what is named one by one later, so that it need not begin anew for each.
 const SPARE: usize = 16;
+
+/// Pieces of downloads that are added to others, all together, while these go on.
+const SPARE_PIECES: u32 = 8 * 1024;
 
 /// Tiers of trackers for each torrent that there is room for.
 const TIERS: usize = 2;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::command::{Addition, Command, Found, Gone, Which};
 use super::index::{is_link, is_torrent, names_torrent};
 use super::item::{ItemStage, LONGEST_PAUSE, LibraryItem};
 use super::library::{LONG_LOOK, Library, stop};
@@ -128,20 +129,25 @@ impl Library {
         any
     }
 
-    /// Takes in what appeared in the watched folders, and lets go of what is there no longer.
+    /// Has what appeared in the watched folders added, and removed what is there no longer.
     fn surveyed(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
         folders: Vec<(Watch, Result<Option<FolderChanges>, String>)>,
     ) {
+        let coming = |m: &LibraryItem| m.stage.is_coming() && is_torrent(&m.item.path);
+        let mut coming = self.items.iter().any(coming);
         for (number, (mut watch, found)) in folders.into_iter().enumerate() {
             match found {
                 Ok(Some(found)) => {
                     watch.said.clear();
                     self.more |= found.more;
-                    self.say_left_out(&mut watch, &found);
-                    self.look_into(torrents, engine, &watch.folder, found);
+                    coming |= !found.new.is_empty();
+                    if !coming {
+                        say_left_out(&mut watch, &found);
+                    }
+                    self.heed(torrents, engine, &watch.folder, found);
                 }
                 Ok(None) => self.more |= self.more_before,
                 Err(error) => {
@@ -216,48 +222,33 @@ impl Library {
         torrents.max(others) > 0
     }
 
-    fn look_into(
+    /// What came to a folder and went are commands like those that anybody sends.
+    fn heed(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
         folder: &Path,
         found: FolderChanges,
     ) {
-        for path in &found.gone {
-            let gone =
-                |managed: &LibraryItem| managed.folder.is_some() && managed.item.path == *path;
-            if let Some(at) = self.items.iter().position(gone) {
-                stop(torrents, engine, &self.items[at]);
-                self.items.remove(at);
-            }
-        }
-        self.forget(torrents, engine, &found.missing);
+        let gone = Gone {
+            paths: found.gone,
+            asleep: found.missing,
+        };
         for (path, seen) in found.seen {
             self.seen(torrents, engine, &path, seen);
         }
-        for (path, seen) in found.new {
-            if !self.items.iter().any(|managed| managed.item.path == path) {
-                self.items.push(fresh(&self.config, folder, path, seen));
-            }
-        }
-    }
-
-    /// Says once how much is not shared because it belongs to torrents.
-    fn say_left_out(&self, watch: &mut Watch, found: &FolderChanges) {
-        let mut items = self.items.iter();
-        let coming = items.any(|m| m.stage.is_coming() && is_torrent(&m.item.path));
-        let count = found.left_out;
-        if coming || !found.new.is_empty() || count == watch.left_out {
-            return;
-        }
-        watch.left_out = count;
-        if let Some(example) = &found.example {
-            let shown = escape(example.as_os_str().as_encoded_bytes());
-            log::warn!(
-                "{}: {count} in it not shared by themselves, as they belong to torrents that are not there or not \
-                 used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
-                watch.folder.display()
-            );
+        let gone = (!gone.is_empty()).then(|| Command::Remove(Which::Gone(Box::new(gone))));
+        let new = found.new.into_iter().map(|(path, seen)| {
+            let found = Some(Found {
+                folder: folder.to_owned(),
+                seen,
+            });
+            let item = item(&self.config, folder, path);
+            Command::Add(Box::new(Addition { item, found }))
+        });
+        for command in gone.into_iter().chain(new) {
+            // Otherwise the folder is read again.
+            self.more |= !self.commands.send(command);
         }
     }
 
@@ -391,9 +382,25 @@ impl LibraryItem {
     }
 }
 
-/// Something that appeared in a watched folder.
-fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> LibraryItem {
-    let mark = seen.map(|(mark, _)| mark);
+/// Says once how much is not shared because it belongs to torrents.
+fn say_left_out(watch: &mut Watch, found: &FolderChanges) {
+    let count = found.left_out;
+    if count == watch.left_out {
+        return;
+    }
+    watch.left_out = count;
+    if let Some(example) = &found.example {
+        let shown = escape(example.as_os_str().as_encoded_bytes());
+        log::warn!(
+            "{}: {count} in it not shared by themselves, as they belong to torrents that are not there or not \
+             used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
+            watch.folder.display()
+        );
+    }
+}
+
+/// What is to be looked after of something that appeared in a watched folder.
+fn item(config: &Config, folder: &Path, path: PathBuf) -> Item {
     let fetch = config.download.clone().filter(|_| names_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {
@@ -402,19 +409,24 @@ fn fresh(config: &Config, folder: &Path, path: PathBuf, seen: Option<Seen>) -> L
         }
         Box::new(fetch)
     });
-    let stage = match mark {
-        Some((_, s, ns, _)) if names_torrent(&path) && age((s, ns)) >= SETTLED => ItemStage::Ready,
-        _ => ItemStage::Found,
-    };
-    let data = config.seed.data.clone();
-    let item = Item {
+    Item {
         path,
-        data,
+        data: config.seed.data.clone(),
         files: Vec::new(),
         fetch,
+    }
+}
+
+/// Something that was found in a watched folder.
+pub(super) fn found(item: Item, Found { folder, seen }: Found) -> LibraryItem {
+    let mark = seen.map(|(mark, _)| mark);
+    let names_torrent = names_torrent(&item.path);
+    let stage = match mark {
+        Some((_, s, ns, _)) if names_torrent && age((s, ns)) >= SETTLED => ItemStage::Ready,
+        _ => ItemStage::Found,
     };
     let settles = stage == ItemStage::Found && is_link(&item.path);
-    let mut managed = LibraryItem::new(item, Some(folder.to_owned()), mark, stage);
+    let mut managed = LibraryItem::new(item, Some(folder), mark, stage);
     // Of a link nobody knows whether it was seeded before until it is read.
     if settles {
         managed.settle(seen);

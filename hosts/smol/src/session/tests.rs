@@ -1,13 +1,19 @@
 //! Commands in, notices out: a session by itself, at a port of its own, with nobody else.
 
+mod get;
+mod service;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::command::{Command, SessionLimits, Which};
+use everseed_core::hash::InfoHash;
+
+use super::command::{Command, Commands, SessionLimits, Which};
 use super::front::Front;
+use super::item::ItemStage;
 use super::notice::{Notice, Notices};
 use super::{Attendance, Session, run};
 use crate::options::get::Fetch;
@@ -61,6 +67,12 @@ impl World {
                 Notice::Paused(path) => format!("paused {}", name(path)),
                 Notice::Resumed(path) => format!("resumed {}", name(path)),
                 Notice::Missing { name, pieces, .. } => format!("missing {name} {pieces:?}"),
+                Notice::Downloading { name, .. } => format!("downloading {name}"),
+                Notice::Complete { name, .. } => format!("complete {name}"),
+                Notice::NoRoom(text) => {
+                    let (of, why) = text.rsplit_once(": ").unwrap();
+                    format!("no room {}: {why}", name(Path::new(of)))
+                }
                 Notice::Failed(text) => format!("failed {text}"),
                 _ => return Ok(()),
             };
@@ -69,7 +81,7 @@ impl World {
         });
         Front {
             notices,
-            numbers: |_| None,
+            ..Front::nobody()
         }
     }
 
@@ -85,6 +97,24 @@ impl World {
             files: Vec::new(),
             fetch: None,
         }
+    }
+
+    /// Makes torrents of files, as `to/FILE.torrent`, which have not changed for a while.
+    fn make(&self, files: &[&str], to: &Path) -> Vec<InfoHash> {
+        let mut session = self.open(files);
+        let seeding: Vec<String> = files.iter().map(|f| format!("seeding {f}")).collect();
+        let seeding: Vec<&str> = seeding.iter().map(String::as_str).collect();
+        self.hears(&mut session, &seeding);
+        let managed = session.torrents.managed.iter();
+        let hashes: Vec<InfoHash> = managed.map(|torrent| torrent.info_hash()).collect();
+        for (file, hash) in files.iter().zip(&hashes) {
+            let torrent = to.join(format!("{file}.torrent"));
+            fs::copy(session.torrents.state.torrent_file(*hash), &torrent).unwrap();
+            let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+            let opened = fs::File::options().write(true).open(&torrent).unwrap();
+            opened.set_modified(hour_ago).unwrap();
+        }
+        hashes
     }
 
     fn which(&self, file: &str) -> Which {
@@ -109,6 +139,24 @@ impl Drop for World {
     }
 }
 
+/// What waits is tried again at once.
+fn hurry(session: &mut Session) {
+    for item in &mut session.library.items {
+        if let ItemStage::Waiting(at) = &mut item.stage {
+            *at = Instant::now();
+            session.library.next_poll = Instant::now();
+        }
+    }
+}
+
+fn turns_until(session: &mut Session, done: impl Fn(&Session) -> bool) {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !done(session) {
+        assert!(Instant::now() < until);
+        session.turn(Duration::from_millis(100)).unwrap();
+    }
+}
+
 #[test]
 fn commands_in_and_notices_out() {
     let world = World::new("commands");
@@ -116,7 +164,7 @@ fn commands_in_and_notices_out() {
     world.hears(&mut session, &["seeding a", "seeding b"]);
     let table = [
         // What is there is not added again.
-        (Command::Add(Box::new(world.item("a"))), &[][..], 2),
+        (Command::add(world.item("a")), &[][..], 2),
         (Command::Pause(world.which("a")), &["paused a"], 1),
         (Command::Pause(world.which("a")), &[], 1),
         (Command::Pause(Which::All), &["paused b"], 0),
@@ -127,10 +175,10 @@ fn commands_in_and_notices_out() {
         ),
         (Command::Remove(world.which("a")), &["stopped a"], 1),
         (Command::Remove(world.which("a")), &[], 1),
-        (Command::Add(Box::new(world.item("a"))), &["seeding a"], 2),
+        (Command::add(world.item("a")), &["seeding a"], 2),
     ];
     for (command, heard, running) in table {
-        session.commands.send(command.clone());
+        assert!(session.commands.send(command.clone()));
         session.turn(Duration::ZERO).unwrap();
         world.hears(&mut session, heard);
         let engine = session.engine.borrow();
@@ -156,7 +204,7 @@ fn what_is_damaged_is_found_when_somebody_asks() {
         .open(&path)
         .and_then(|file| file.set_modified(times))
         .unwrap();
-    session.commands.send(Command::Verify(Which::Torrent(hash)));
+    assert!(session.commands.send(Command::Verify(Which::Torrent(hash))));
     world.hears(&mut session, &["missing a (4, 4)"]);
     assert_eq!(session.torrents.managed.len(), 1);
 }
@@ -172,7 +220,7 @@ fn limits_change_while_it_runs() {
         slots: Some(3),
         peers: 7,
     };
-    session.commands.send(Command::SetLimits(Box::new(limits)));
+    assert!(session.commands.send(Command::SetLimits(Box::new(limits))));
     session.turn(Duration::ZERO).unwrap();
     let args = &session.library.config.seed;
     assert_eq!(session.library.rates, (Some(1000), Some(2000)));
@@ -182,13 +230,13 @@ fn limits_change_while_it_runs() {
     config.seed.up = None;
     config.items = vec![world.item("b")];
     session.library.config = world.config(&["a"]);
-    session.commands.send(Command::Reload(Box::new(config)));
+    assert!(session.commands.send(Command::Reload(Box::new(config))));
     world.hears(&mut session, &["seeding a", "stopped a", "seeding b"]);
     assert_eq!(session.library.rates.0, None);
     // One with another memory takes a new start.
     let mut config = world.config(&["a"]);
     config.seed.memory *= 2;
-    session.commands.send(Command::Reload(Box::new(config)));
+    assert!(session.commands.send(Command::Reload(Box::new(config))));
     session.turn(Duration::ZERO).unwrap();
     assert!(session.again && session.torrents.managed.len() == 1);
 }
@@ -197,7 +245,7 @@ fn limits_change_while_it_runs() {
 fn it_stops_when_it_is_told() {
     let world = World::new("stop");
     let mut session = world.open(&["a"]);
-    session.commands.send(Command::Stop);
+    assert!(session.commands.send(Command::Stop));
     session.run().unwrap();
     assert!(session.stopped);
 }
@@ -231,7 +279,7 @@ fn a_paused_torrent_is_known_to_nobody() {
     let hash = session.torrents.managed[0].info_hash();
     let engine = Rc::clone(&session.engine);
     assert!(engine.borrow().node.find(hash).is_some());
-    session.commands.send(Command::Pause(Which::Torrent(hash)));
+    assert!(session.commands.send(Command::Pause(Which::Torrent(hash))));
     world.hears(&mut session, &["paused a"]);
     assert!(engine.borrow().node.find(hash).is_none());
     assert!(
@@ -239,6 +287,65 @@ fn a_paused_torrent_is_known_to_nobody() {
             .library
             .is_all_done(&session.torrents, &engine.borrow())
     );
-    session.commands.send(Command::Resume(Which::Torrent(hash)));
+    assert!(session.commands.send(Command::Resume(Which::Torrent(hash))));
     world.hears(&mut session, &["resumed a", "seeding a"]);
+}
+
+/// There is room for sixteen more than were named, and who adds another one hears that there is none.
+#[test]
+fn what_is_added_has_room() {
+    let world = World::new("room");
+    let mut session = world.open(&["a", "b"]);
+    world.hears(&mut session, &["seeding a", "seeding b"]);
+    for n in 0..17_u8 {
+        let name = format!("more{n}");
+        fs::write(world.folder.join(&name), vec![n; 20_000 + usize::from(n)]).unwrap();
+        let add = Command::add(world.item(&name));
+        assert!(session.commands.send(add));
+        if n < 16 {
+            world.hears(&mut session, &[&format!("seeding {name}")]);
+        }
+    }
+    turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
+    let heard = std::mem::take(&mut *world.heard.lock().unwrap());
+    assert!(
+        heard[0].contains("there is no memory for it; remove another one"),
+        "{heard:?}"
+    );
+    // It has one when another goes.
+    let remove = Command::Remove(world.which("a"));
+    assert!(session.commands.send(remove));
+    hurry(&mut session);
+    world.hears(&mut session, &["stopped a", "seeding more16"]);
+}
+
+/// Whoever runs a session on a thread of its own sends it commands from another one.
+#[test]
+fn commands_from_outside() {
+    let world = World::new("outside");
+    let commands = Commands::default();
+    // Those that are there before it starts are its first ones.
+    let add = Command::add(world.item("b"));
+    assert!(commands.send(add));
+    let (theirs, remove) = (commands.clone(), Command::Remove(world.which("a")));
+    let next = Mutex::new(vec![Command::Stop, remove]);
+    let notices = Notices::to(move |notice| {
+        let is_due = match notice {
+            Notice::Seeding(name) => name == "b",
+            Notice::Stopped(name) => name == b"a",
+            _ => false,
+        };
+        let command = is_due.then(|| next.lock().unwrap().pop()).flatten();
+        assert!(command.is_none_or(|command| theirs.send(command)));
+        Ok(())
+    });
+    let front = Front {
+        notices,
+        commands,
+        ..Front::nobody()
+    };
+    let config = world.config(&["a"]);
+    let session = std::thread::spawn(|| run(config, Attendance::Attended, front));
+    let code = session.join().unwrap().unwrap();
+    assert_eq!(code, std::process::ExitCode::SUCCESS);
 }

@@ -19,6 +19,8 @@ pub(crate) enum Trouble {
     Unknown(String),
     /// It was to be begun once, and ends with this exit code.
     Refused(String, u8),
+    /// The same torrent is there already, by another name.
+    Twin(String),
     /// It belongs to a torrent, and nobody asked for it by name.
     Described(String),
 }
@@ -41,6 +43,7 @@ impl Trouble {
         | Trouble::Changed(text)
         | Trouble::Unknown(text)
         | Trouble::Refused(text, _)
+        | Trouble::Twin(text)
         | Trouble::Described(text)) = self;
         text
     }

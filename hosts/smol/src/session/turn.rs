@@ -179,12 +179,14 @@ impl Session {
                 self.manager.ready();
             }
         }
+        // What it found in watched folders are commands, too.
+        let any = self.library.hear_all(&mut self.torrents, engine);
         self.obey_all(engine);
         if self.again || self.stopped {
             return;
         }
         let (torrents, listening) = (&mut self.torrents, &self.listening);
-        self.library.mind(torrents, engine, listening);
+        self.library.mind(torrents, engine, listening, any);
         self.again |= self.library.outgrown;
     }
 

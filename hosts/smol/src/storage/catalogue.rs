@@ -8,6 +8,7 @@
 //!
 //! Invariant: `lines[id.slot]` is the offset of the line of the torrent with that id, or [`NOWHERE`].
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -151,6 +152,8 @@ pub(crate) struct Catalogue {
     lines: Vec<u32>,
     end: u64,
     room: usize,
+    /// Slots of torrents that are paused, which is not written down.
+    paused: BTreeSet<u16>,
 }
 
 impl Catalogue {
@@ -162,6 +165,7 @@ impl Catalogue {
             lines: Vec::new(),
             end: 0,
             room,
+            paused: BTreeSet::new(),
         }
     }
 
@@ -278,7 +282,21 @@ impl Catalogue {
             lines: self.lines.clone(),
             end: self.end,
             room: self.room,
+            paused: BTreeSet::new(),
         })
+    }
+
+    /// Notes that a torrent is paused, or no longer; returns whether that is a change.
+    pub(crate) fn pause(&mut self, id: TorrentId, paused: bool) -> bool {
+        match paused {
+            true => self.paused.insert(id.slot),
+            false => self.paused.remove(&id.slot),
+        }
+    }
+
+    /// Whether a torrent is paused: then nobody is told of it.
+    pub(crate) fn is_paused(&self, id: TorrentId) -> bool {
+        self.paused.contains(&id.slot)
     }
 
     /// The number of sleeping torrents.
@@ -293,7 +311,7 @@ impl Catalogue {
 
     /// The torrent file of a torrent in the catalogue.
     pub(crate) fn torrent_file(&self, id: TorrentId, state: &StateFolder) -> Option<PathBuf> {
-        let sleeper = self.read(id.slot)?;
+        let sleeper = self.read(id.slot).filter(|_| !self.is_paused(id))?;
         let made = state.torrent_file(sleeper.info_hash());
         Some(if made.is_file() { made } else { sleeper.path() })
     }
@@ -302,13 +320,14 @@ impl Catalogue {
     /// (BEP 27).
     pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
         let named = |s: &DormantTorrent| s.tiers.iter().flatten().any(|url| url == own);
-        let sleeper = self.read(id.slot);
+        let sleeper = self.read(id.slot).filter(|_| !self.is_paused(id));
         sleeper.is_some_and(|s| s.is_public() || named(&s))
     }
 
     /// Removes all torrents, on disk too.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.lines.clear();
+        self.paused.clear();
         self.end = 0;
         match &self.file {
             Some(file) => file.set_len(0),
@@ -360,6 +379,7 @@ impl Catalogue {
     }
 
     fn take(&mut self, id: TorrentId) -> Option<u32> {
+        self.paused.remove(&id.slot);
         let line = self.lines.get_mut(usize::from(id.slot))?;
         let before = std::mem::replace(line, NOWHERE);
         (before != NOWHERE).then_some(before)

@@ -94,6 +94,11 @@ impl SharedNode {
         self.change(|node, now| node.forget_trackers(now, id));
     }
 
+    /// Says by what peers of a torrent that sleeps may be found from now on.
+    pub(crate) fn publish(&self, id: TorrentId, publicity: Publicity) {
+        self.change(|node, now| node.publish(now, id, publicity));
+    }
+
     pub(crate) fn reached_at(&self, addr: SocketAddr) {
         self.change(|node, now| node.reached_at(now, addr));
     }

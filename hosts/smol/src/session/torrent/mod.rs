@@ -417,7 +417,8 @@ impl ManagedTorrent {
             Ok(id) => {
                 self.serve(id);
                 if self.dormant_as.is_some() {
-                    return log::info!("{}: awake", self.name());
+                    log::info!("{}: awake", self.name());
+                    return self.say_what_is_missing(engine, id);
                 }
                 self.announce(engine, id);
                 if self.is_downloading() {

@@ -1,0 +1,94 @@
+//! Downloads, by commands alone.
+
+use std::fs;
+use std::time::Duration;
+
+use super::{World, turns_until};
+use crate::options::get::Fetch;
+use crate::options::run::{Config, Item};
+use crate::options::seed::SeedArgs;
+use crate::session::Session;
+use crate::session::command::{Command, SessionLimits, Which};
+
+#[test]
+fn a_get_is_driven_by_commands() {
+    let world = World::new("get-commands");
+    let given = world.folder.join("given");
+    fs::create_dir(&given).unwrap();
+    let hashes = world.make(&["a", "b"], &given);
+    let fetch = Fetch {
+        out: world.folder.join("out"),
+        ..Fetch::default()
+    };
+    let args = SeedArgs {
+        paths: vec![given.join("a.torrent")],
+        state: world.folder.join("other state"),
+        ..world.config(&[]).seed
+    };
+    let opened = Session::open(Config::of_get(args, &fetch), world.front());
+    let mut session = opened.unwrap().unwrap_or_else(|code| panic!("{code}"));
+    world.hears(&mut session, &["downloading a"]);
+    let download = |name: &str| Item {
+        path: given.join(format!("{name}.torrent")),
+        data: None,
+        files: Vec::new(),
+        fetch: Some(Box::new(fetch.clone())),
+    };
+    fs::create_dir_all(&fetch.out).unwrap();
+    let (a, b) = (Which::Torrent(hashes[0]), Which::Torrent(hashes[1]));
+    let limits = SessionLimits {
+        up: None,
+        down: Some(5000),
+        rates: Vec::new(),
+        slots: None,
+        peers: 9,
+    };
+    let goal = Fetch {
+        ratio: Some(2000),
+        ..fetch.clone()
+    };
+    let table = [
+        (Command::add(download("b")), &["downloading b"][..], 2),
+        // One torrent, however it is named.
+        (
+            Command::add(Item {
+                files: vec![(1, "x".into())],
+                ..download("b")
+            }),
+            &[],
+            2,
+        ),
+        (Command::Pause(a.clone()), &["paused a.torrent"], 1),
+        (
+            Command::Resume(a.clone()),
+            &["resumed a.torrent", "downloading a"],
+            2,
+        ),
+        (Command::Verify(a.clone()), &["downloading a"], 2),
+        (Command::SetLimits(Box::new(limits)), &[], 2),
+        (Command::SetGoal(a.clone(), Box::new(goal)), &[], 2),
+        (Command::Remove(b), &["stopped b"], 1),
+        // What is only seeded goes with what is downloaded.
+        (Command::add(world.item("b")), &["seeding b"], 2),
+        (Command::Remove(Which::All), &["stopped a", "stopped b"], 0),
+    ];
+    for (command, heard, running) in table {
+        let shown = format!("{command:?}");
+        assert!(session.commands.send(command));
+        session.turn(Duration::ZERO).unwrap();
+        world.hears(&mut session, heard);
+        assert_eq!(session.torrents.managed.len(), running, "{shown}");
+        turns_until(&mut session, |session| {
+            session
+                .library
+                .items
+                .iter()
+                .all(|item| !item.stage.is_coming())
+        });
+        if shown.starts_with("SetGoal") {
+            assert_eq!(session.library.rates.1, Some(5000));
+            let item = &session.library.items[0].item;
+            assert_eq!(item.fetch.as_ref().unwrap().ratio, Some(2000));
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A service: what its watched folders say are commands, and commands reach what sleeps.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use everseed_core::hash::InfoHash;
+
+use super::{World, hurry, turns_until};
+use crate::options::run::{Config, RunArgs};
+use crate::options::seed::SeedArgs;
+use crate::session::Session;
+use crate::session::command::{Command, SessionLimits, Which};
+
+/// Two torrents in a watched folder, and a place for one of them to be awake.
+struct Watched {
+    world: World,
+    folder: PathBuf,
+    hashes: Vec<InfoHash>,
+}
+
+impl Watched {
+    fn new(name: &str) -> Watched {
+        let world = World::new(name);
+        let folder = world.folder.join("watched");
+        fs::create_dir(&folder).unwrap();
+        let hashes = world.make(&["a", "b"], &folder);
+        Watched {
+            world,
+            folder,
+            hashes,
+        }
+    }
+
+    fn config(&self) -> Config {
+        let args = SeedArgs {
+            state: self.world.folder.join("other state"),
+            data: Some(self.world.folder.clone()),
+            ..self.world.config(&[]).seed
+        };
+        Config {
+            watch: vec![self.folder.clone()],
+            torrents: 1,
+            state_in_ram: true,
+            ..Config::of_seed(args)
+        }
+    }
+
+    fn open(&self) -> Session {
+        let args = RunArgs {
+            config: self.folder.join("everseed.toml"),
+            check: false,
+            verbose: 0,
+        };
+        let opened = Session::open_service(args, self.config(), self.world.front());
+        opened.unwrap_or_else(|_| panic!("it has to start"))
+    }
+
+    /// With `a` asleep and `b` awake.
+    fn open_all(&self) -> Session {
+        let mut session = self.open();
+        let seeding = |heard: &String| heard.starts_with("seeding ");
+        // Until the first is checked there is no place for the other.
+        while self
+            .world
+            .heard
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|h| seeding(h))
+            .count()
+            < 2
+        {
+            hurry(&mut session);
+            session.turn(Duration::from_millis(100)).unwrap();
+        }
+        self.world.heard.lock().unwrap().retain(seeding);
+        self.world.hears(&mut session, &["seeding a", "seeding b"]);
+        session
+    }
+
+    /// Has what sleeps woken, as a tracker knows of a peer, and turns until `done`.
+    fn wake(&self, session: &mut Session, n: usize) {
+        let id = session.engine.borrow().node.find(self.hashes[n]).unwrap();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        session.torrents.wakes.push((id, vec![peer]));
+        session.torrents.alarm.ring();
+    }
+
+    fn awake(session: &Session) -> Vec<InfoHash> {
+        let awake = session.torrents.managed.iter();
+        awake.map(|torrent| torrent.info_hash()).collect()
+    }
+}
+
+#[test]
+fn a_watched_folder_sends_commands() {
+    let watched = Watched::new("folder-commands");
+    let mut session = watched.open();
+    let engine = Rc::clone(&session.engine);
+    let until = Instant::now() + Duration::from_secs(120);
+    session.library.scan(&session.torrents, &engine.borrow());
+    let heard = |session: &mut Session| loop {
+        let engine = &mut engine.borrow_mut();
+        session.library.hear_all(&mut session.torrents, engine);
+        assert!(session.library.items.is_empty() && Instant::now() < until);
+        if let Some(command) = session.commands.next() {
+            return command;
+        }
+        std::thread::yield_now();
+    };
+    for name in ["a.torrent", "b.torrent"] {
+        match heard(&mut session) {
+            Command::Add(addition) => {
+                assert_eq!(addition.item.path, watched.folder.join(name));
+                assert_eq!(addition.found.unwrap().folder, watched.folder);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What is in a watched folder goes when its file goes, awake or asleep, and not because somebody asks for it.
+#[test]
+fn what_a_folder_holds_is_removed_there() {
+    let watched = Watched::new("folder-remove");
+    let mut session = watched.open_all();
+    for hash in &watched.hashes {
+        let which = Which::Torrent(*hash);
+        assert!(session.commands.send(Command::Remove(which)));
+    }
+    assert!(session.commands.send(Command::Remove(Which::All)));
+    session.turn(Duration::ZERO).unwrap();
+    assert_eq!(session.engine.borrow().node.known(), 2);
+    for (name, stopped) in [("a", "watched/a.torrent"), ("b", "b")] {
+        fs::remove_file(watched.folder.join(format!("{name}.torrent"))).unwrap();
+        session.library.next_poll = Instant::now();
+        let stopped = match name {
+            "a" => format!("stopped {}", watched.world.folder.join(stopped).display()),
+            _ => format!("stopped {stopped}"),
+        };
+        turns_until(&mut session, |session| {
+            session.engine.borrow().node.known() == usize::from(name == "a")
+        });
+        watched.world.hears(&mut session, &[&stopped]);
+    }
+}
+
+/// A reload that ends the watching of a folder forgets what sleeps of it, too.
+#[test]
+fn a_folder_that_is_watched_no_longer_takes_its_sleepers_along() {
+    let watched = Watched::new("unwatched");
+    let mut session = watched.open_all();
+    let config = Config {
+        watch: Vec::new(),
+        ..watched.config()
+    };
+    let reload = Command::Reload(Box::new(config));
+    assert!(session.commands.send(reload));
+    session.turn(Duration::ZERO).unwrap();
+    assert!(!session.again);
+    assert_eq!(session.engine.borrow().node.known(), 0);
+    assert_eq!(session.torrents.catalogue.borrow().count(), 0);
+    let a = watched.folder.join("a.torrent");
+    let a = format!("stopped {}", a.display());
+    watched.world.hears(&mut session, &["stopped b", &a]);
+}
+
+#[test]
+fn what_sleeps_is_paused_and_goes_on() {
+    let watched = Watched::new("sleeper-paused");
+    let mut session = watched.open_all();
+    assert_eq!(Watched::awake(&session), [watched.hashes[1]]);
+    let a = || Which::Torrent(watched.hashes[0]);
+    let is_tracked = |session: &Session| {
+        let engine = session.engine.borrow();
+        let id = engine.node.find(watched.hashes[0]).unwrap();
+        let catalogue = session.torrents.catalogue.borrow();
+        catalogue.is_tracked(id, "")
+    };
+    assert!(is_tracked(&session));
+    let table = [
+        (Command::Pause(a()), &["paused a.torrent"][..]),
+        (Command::Pause(a()), &[]),
+        (Command::Resume(a()), &["resumed a.torrent"]),
+        (Command::Resume(a()), &[]),
+        (
+            Command::Pause(Which::All),
+            &["paused b.torrent", "paused a.torrent"],
+        ),
+        (
+            Command::Resume(Which::All),
+            &["resumed b.torrent", "resumed a.torrent", "seeding b"],
+        ),
+        (
+            Command::Pause(Which::Path(watched.folder.join("a.torrent"))),
+            &["paused a.torrent"],
+        ),
+    ];
+    for (command, heard) in table {
+        assert!(session.commands.send(command));
+        session.turn(Duration::ZERO).unwrap();
+        watched.world.hears(&mut session, heard);
+    }
+    // Nobody wakes it.
+    assert!(!is_tracked(&session));
+    watched.wake(&mut session, 0);
+    for _ in 0..20 {
+        session.turn(Duration::from_millis(10)).unwrap();
+    }
+    assert_eq!(Watched::awake(&session), [watched.hashes[1]]);
+    assert!(session.library.waking.is_empty());
+    // Limits that were set meanwhile hold for what is woken.
+    let limits = SessionLimits {
+        up: Some(1000),
+        down: None,
+        rates: Vec::new(),
+        slots: Some(3),
+        peers: 7,
+    };
+    assert!(session.commands.send(Command::SetLimits(Box::new(limits))));
+    assert!(session.commands.send(Command::Resume(a())));
+    session.turn(Duration::ZERO).unwrap();
+    watched.world.hears(&mut session, &["resumed a.torrent"]);
+    assert!(is_tracked(&session));
+    watched.wake(&mut session, 0);
+    turns_until(&mut session, |session| {
+        Watched::awake(session) == [watched.hashes[0]]
+    });
+    assert_eq!(session.library.rates, (Some(1000), None));
+}
+
+#[test]
+fn what_sleeps_is_verified() {
+    let watched = Watched::new("sleeper-verified");
+    let mut session = watched.open_all();
+    let path = watched.world.folder.join("a");
+    let times = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, vec![3; 50_000]).unwrap();
+    set_time(&path, times);
+    let verify = Command::Verify(Which::All);
+    assert!(session.commands.send(verify));
+    watched.world.hears(&mut session, &["missing a (4, 4)"]);
+    assert!(Watched::awake(&session).contains(&watched.hashes[0]));
+    assert!(session.library.to_verify.is_empty());
+}
+
+fn set_time(path: &std::path::Path, time: SystemTime) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
