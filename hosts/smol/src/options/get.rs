@@ -29,9 +29,11 @@ What another client has not finished (NAME.part, NAME.!qB) is used likewise;
 with --overwrite it goes on with it, and gives it its name when it is complete.
 
 Several torrents are downloaded at the same time, and what fails of one holds up
-no other: that is said at once, and the exit code is that of the worst. The
-options hold for each of them, the limits for all together, and all have to fit
-into --memory; --file and --rename go with one torrent.
+no other: that is said at once, and the exit code is that of the worst. Up to
+four servers are asked for their .torrent at a time. A torrent that is named
+twice, by whatever names, is downloaded once. The options hold for each of them,
+the limits for all together, and all have to fit into --memory; --file and
+--rename go with one torrent.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)

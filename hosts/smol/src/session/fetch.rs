@@ -63,6 +63,25 @@ const WORST_FIRST: [u8; 7] = [
     UNFINISHED,
 ];
 
+/// How far a download has come.
+#[derive(Debug)]
+pub(crate) enum DownloadStage {
+    /// The owner's files are not known yet, and no file was made.
+    Begins,
+    /// It cannot begin, and ends with this exit code.
+    Refused(u8),
+    /// Its files are made, and missing pieces are requested.
+    Fetching,
+    /// The complete content is being synced.
+    Syncing,
+    /// All pieces that can be written and read are durable, and that was said.
+    Partly,
+    /// It is being moved to its final place; with the progress.
+    Moving(Arc<Progress>),
+    /// It is complete, durable and in its final place, since this time.
+    Done(Instant),
+}
+
 /// A download that is incomplete, or was when everseed started.
 #[derive(Debug)]
 pub(crate) struct Download {
@@ -74,23 +93,16 @@ pub(crate) struct Download {
     pub(crate) wanted: Option<Vec<u8>>,
     /// Pieces that cannot be downloaded, because they would be written into the owner's files.
     pub(crate) kept: Option<Vec<u8>>,
-    /// The exit code with which it ends before it has begun.
-    pub(crate) refused: Option<u8>,
+    pub(crate) stage: DownloadStage,
     /// Why it could not begin at the last try.
     pub(crate) said: String,
     pub(crate) order: Order,
-    /// Whether the owner's files were found and the missing ones made.
-    pub(crate) prepared: bool,
     /// Whether its output folder may be made.
     pub(crate) make_out: bool,
     /// The time of the next try to write.
     pub(crate) retry: Option<Instant>,
     /// Whether the last write failed for lack of space.
     pub(crate) full: bool,
-    /// Whether the complete content is being synced.
-    pub(crate) syncing: bool,
-    /// The progress of the move to its final place.
-    pub(crate) moving: Option<Arc<Progress>>,
     /// Whether it was moved to its final place, if it had to be.
     pub(crate) moved: bool,
     /// Whether a sync failed, so that everything written has to be read again before it counts.
@@ -99,14 +111,10 @@ pub(crate) struct Download {
     pub(crate) pause: Duration,
     /// Whether pieces are left out because they could not be read or written.
     pub(crate) narrowed: bool,
-    /// Whether all other pieces are durable, and that was said.
-    pub(crate) partly: bool,
     /// The node's id that was told of the peers that the user named.
     pub(crate) told: Option<TorrentId>,
     /// Whether no peer has what is missing.
     pub(crate) stuck: Stagnation,
-    /// The time at which it was complete and durable.
-    pub(crate) done: Option<Instant>,
     /// The seeding time before this run, and the time that was last recorded.
     pub(crate) seeded: (Duration, Duration),
 }
@@ -114,12 +122,31 @@ pub(crate) struct Download {
 impl Download {
     /// The seeding time in all runs.
     pub(crate) fn seeded(&self) -> Option<Duration> {
-        Some(self.seeded.0 + self.done?.elapsed())
+        match self.stage {
+            DownloadStage::Done(since) => Some(self.seeded.0 + since.elapsed()),
+            _ => None,
+        }
     }
 
     /// Whether its files are still written.
     pub(crate) fn is_open(&self) -> bool {
-        self.done.is_none()
+        !matches!(self.stage, DownloadStage::Done(_))
+    }
+
+    /// Whether the owner's files were found and the missing ones made.
+    pub(crate) fn is_prepared(&self) -> bool {
+        !matches!(
+            self.stage,
+            DownloadStage::Begins | DownloadStage::Refused(_)
+        )
+    }
+
+    /// The exit code with which it ends before it has begun.
+    pub(crate) fn refused(&self) -> Option<u8> {
+        match self.stage {
+            DownloadStage::Refused(code) => Some(code),
+            _ => None,
+        }
     }
 
     /// The path of the record of our files.
@@ -385,23 +412,18 @@ pub(crate) fn plan(
         record: state.download_file(content.metainfo().info_hash),
         wanted,
         kept: None,
-        refused: None,
+        stage: DownloadStage::Begins,
         said: String::new(),
         order,
-        prepared: false,
         make_out: true,
         retry: None,
         full: false,
-        syncing: false,
-        moving: None,
         moved: fetch.incomplete.is_none(),
         doubt: false,
         pause: RETRY,
         narrowed: false,
-        partly: false,
         told: None,
         stuck: Stagnation::default(),
-        done: None,
         seeded: (Duration::ZERO, Duration::ZERO),
     })
 }
@@ -478,7 +500,7 @@ pub(crate) fn prepare(
     if download.goal.full && !is_whole {
         write::reserve(content, wanted_files(&download.goal))?;
     }
-    download.prepared = true;
+    download.stage = DownloadStage::Fetching;
     Ok(verdict)
 }
 

@@ -11,6 +11,7 @@ use everseed_node::{Event, Wanted};
 use super::ManagedTorrent;
 use super::faults::{DAY, HOUR, Naming};
 use crate::net::engine::Engine;
+use crate::session::fetch::DownloadStage;
 use crate::storage::worker::{Task, Unwritten};
 
 impl ManagedTorrent {
@@ -112,7 +113,10 @@ impl ManagedTorrent {
             None => Wanted::All,
             Some(bits) => Wanted::Some(bits),
         };
-        (download.narrowed, download.partly) = (false, false);
+        download.narrowed = false;
+        if let DownloadStage::Partly = download.stage {
+            download.stage = DownloadStage::Fetching;
+        }
         self.faults.unwritable.clear();
         let again = engine.node.download(id, wanted, download.order);
         if let Err(error) = again {

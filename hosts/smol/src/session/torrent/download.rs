@@ -12,7 +12,7 @@ use everseed_node::{Event, Have, Wanted};
 use super::{AWAY, EVERY, ManagedTorrent};
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
-use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
+use crate::session::fetch::{CHECKSUM, DISK_FULL, DownloadStage, UNFINISHED};
 use crate::session::notice::{LeftOut, Notice};
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Task, Unwritten};
@@ -40,7 +40,7 @@ impl ManagedTorrent {
         };
         let done = download.seeded();
         Some(
-            download.refused.is_some()
+            download.refused().is_some()
                 || done.is_some_and(|done| {
                     goal.no_seed
                         || goal.time.is_some_and(|time| done >= time)
@@ -143,8 +143,8 @@ impl ManagedTorrent {
     /// The exit code, if it is not that of a success.
     pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
         let download = self.download.as_ref().filter(|d| d.is_open())?;
-        if download.refused.is_some() {
-            return download.refused;
+        if let Some(code) = download.refused() {
+            return Some(code);
         }
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         if download.full {
@@ -161,7 +161,10 @@ impl ManagedTorrent {
         let Some(code) = self.exit_code(engine) else {
             return;
         };
-        let refused = self.download.as_ref().is_some_and(|d| d.refused.is_some());
+        let refused = self
+            .download
+            .as_ref()
+            .is_some_and(|d| d.refused().is_some());
         let why = match code {
             DISK_FULL => "the disk is full",
             CHECKSUM if refused => "nothing was written",
@@ -228,11 +231,8 @@ impl ManagedTorrent {
             download.retry = None;
             engine.tell(Event::Writable(id));
         }
-        let waits = download.syncing
-            || download.moving.is_some()
-            || download.retry.is_some()
-            || download.partly;
-        if engine.node.is_complete(id) && !waits {
+        let fetches = matches!(download.stage, DownloadStage::Fetching);
+        if fetches && download.retry.is_none() && engine.node.is_complete(id) {
             if download.doubt {
                 log::warn!(
                     "{}: what was written is read again from the disk",
@@ -241,7 +241,7 @@ impl ManagedTorrent {
                 self.check(engine, Some(id));
                 return true;
             }
-            download.syncing = true;
+            download.stage = DownloadStage::Syncing;
             self.note_sync(true);
             let task = Task::Sync(Arc::clone(&self.content), self.number);
             engine.worker.ask(task);
@@ -293,7 +293,7 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return;
         };
-        download.syncing = false;
+        download.stage = DownloadStage::Fetching;
         if synced.is_ok() {
             self.note_sync(false);
         }
@@ -302,7 +302,7 @@ impl ManagedTorrent {
         };
         match synced {
             Ok(_) if download.narrowed => {
-                download.partly = true;
+                download.stage = DownloadStage::Partly;
                 self.notices.tell(Notice::Complete {
                     name: self.content.name(),
                     but: Some((self.left(engine), LeftOut::Unusable)),
@@ -322,7 +322,7 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return;
         };
-        download.done = Some(Instant::now());
+        download.stage = DownloadStage::Done(Instant::now());
         let before = state.seeded(self.content.metainfo().info_hash);
         download.seeded = (before, before);
         let kept = download.kept.is_some();

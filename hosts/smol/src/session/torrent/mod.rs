@@ -29,7 +29,7 @@ use everseed_node::{Event, Have};
 
 use self::faults::Faults;
 use self::stage::Stage;
-use super::fetch::Download;
+use super::fetch::{Download, DownloadStage};
 use super::notice::{Notice, Notices};
 use super::opener::Renewed;
 use crate::client::trackers;
@@ -245,8 +245,8 @@ impl ManagedTorrent {
     /// Ends: what is known of it is kept, and the node forgets it.
     pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
         self.save(engine, state);
-        let moving = self.download.as_ref().and_then(|d| d.moving.as_ref());
-        if let Some(progress) = moving {
+        let stage = self.download.as_ref().map(|download| &download.stage);
+        if let Some(DownloadStage::Moving(progress)) = stage {
             progress.store(GIVEN_UP, Ordering::Relaxed);
         }
         self.stage.give_up();

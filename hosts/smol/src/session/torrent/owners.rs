@@ -9,7 +9,7 @@ use everseed_node::Have;
 
 use super::ManagedTorrent;
 use crate::net::engine::Engine;
-use crate::session::fetch::{self, CHECKSUM, DISK_FULL, Verdict};
+use crate::session::fetch::{self, CHECKSUM, DISK_FULL, DownloadStage, Verdict};
 use crate::text::escape;
 
 impl ManagedTorrent {
@@ -20,7 +20,7 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return false;
         };
-        if download.prepared {
+        if download.is_prepared() {
             // They may have been checked anew.
             if self.content.ours().is_some()
                 && let Err(error) = self.content.write_own(download.record(), good)
@@ -33,10 +33,10 @@ impl ManagedTorrent {
         match fetch::prepare(&self.content, download, good, self.calm) {
             Ok(Verdict::Begin) => true,
             Ok(Verdict::Keep(differing)) => {
-                let goes_on = download.prepared;
+                let goes_on = download.is_prepared();
                 match goes_on {
                     true => download.kept = Some(differing.pieces.clone()),
-                    false => download.refused = Some(CHECKSUM),
+                    false => download.stage = DownloadStage::Refused(CHECKSUM),
                 }
                 self.name_owners(&differing);
                 goes_on
@@ -47,7 +47,7 @@ impl ManagedTorrent {
                 download.said = text;
                 if !self.calm && !error.is_away() {
                     let full = error.is_no_space();
-                    download.refused = Some(if full { DISK_FULL } else { 1 });
+                    download.stage = DownloadStage::Refused(if full { DISK_FULL } else { 1 });
                 }
                 engine.remove(id);
                 self.wait_for_files(&error, news);

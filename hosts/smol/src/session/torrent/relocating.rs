@@ -10,10 +10,11 @@ use everseed_disk::{ReadError, WriteError};
 use super::ManagedTorrent;
 use super::download::DOUBT;
 use crate::net::engine::Engine;
+use crate::session::fetch::DownloadStage;
 use crate::session::notice::Notice;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;
-use crate::storage::worker::Task;
+use crate::storage::worker::{Progress, Task};
 use crate::text::escape;
 
 impl ManagedTorrent {
@@ -72,7 +73,8 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return false;
         };
-        let progress = Arc::clone(download.moving.insert(Arc::default()));
+        let progress = Arc::<Progress>::default();
+        download.stage = DownloadStage::Moving(Arc::clone(&progress));
         let content = Arc::clone(&self.content);
         let task = Task::Relocate(content, self.number, progress, relocation);
         engine.worker.ask(task);
@@ -89,7 +91,7 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return;
         };
-        download.moving = None;
+        download.stage = DownloadStage::Fetching;
         match relocated {
             Ok(fingerprint) => {
                 download.moved = true;

@@ -12,7 +12,7 @@ use super::ManagedTorrent;
 use super::stage::Stage;
 use crate::client::trackers;
 use crate::net::engine::Engine;
-use crate::session::fetch::Download;
+use crate::session::fetch::{Download, DownloadStage};
 use crate::session::notice::Notices;
 use crate::storage::catalogue::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
@@ -96,7 +96,10 @@ impl ManagedTorrent {
         };
         let stats = engine.node.torrent(id)?;
         let whole = stats.have == self.content.geometry().pieces();
-        let writes = self.download.as_ref().is_some_and(|d| d.syncing);
+        let writes = self
+            .download
+            .as_ref()
+            .is_some_and(|d| matches!(d.stage, DownloadStage::Syncing));
         let alone = stats.conns == 0 || now.saturating_duration_since(self.moved.1) >= patience;
         (alone && !whole && !writes).then_some(self.moved.1)
     }
