@@ -28,7 +28,7 @@ pub(crate) struct Nearby {
 
 /// An interface that is up, and the groups that we joined on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Link {
+pub(crate) struct Link {
     name: String,
     index: u32,
     /// Its addresses, each with its prefix length.
@@ -58,19 +58,9 @@ impl Nearby {
         self.v4.iter().chain(&self.v6)
     }
 
-    /// Joins the groups on new interfaces and leaves those on vanished ones, among the interfaces that `wanted`
+    /// Joins the groups on new interfaces and leaves those on vanished ones, among those of `links` that `wanted`
     /// listens on. Returns whether there is a new one. Peers reach us on `port`.
-    pub(crate) fn follow(&mut self, wanted: &[Listen], port: u16) -> bool {
-        match links() {
-            Ok(links) => self.take(links, wanted, port),
-            Err(error) => {
-                log::debug!("interfaces cannot be told: {error}");
-                false
-            }
-        }
-    }
-
-    fn take(&mut self, links: Vec<Link>, wanted: &[Listen], port: u16) -> bool {
+    pub(crate) fn follow(&mut self, links: Vec<Link>, wanted: &[Listen], port: u16) -> bool {
         self.port = port;
         let former = std::mem::take(&mut self.links);
         let mut news = false;
@@ -191,7 +181,7 @@ impl Link {
 }
 
 /// The interfaces that are up, except loopback.
-fn links() -> io::Result<Vec<Link>> {
+pub(crate) fn links() -> io::Result<Vec<Link>> {
     let mut links: Vec<Link> = Vec::new();
     for one in get_if_addrs()? {
         let Some(index) = one.index else { continue };

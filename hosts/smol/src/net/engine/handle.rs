@@ -35,6 +35,7 @@ use crate::memory::Plan;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Waiter, Watched};
 use crate::net::listen::Listen;
+use crate::net::lsd;
 use crate::net::scope::Scope;
 use crate::net::way::Way;
 use crate::storage::spool::Spool;
@@ -192,9 +193,13 @@ impl Engine {
     /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us
     /// there on `port`.
     pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
-        if self.publicity.lsd() {
-            self.shared
-                .change(|reactor| reactor.follow_nearby(wanted, port));
+        if !self.publicity.lsd() {
+            return;
+        }
+        // The kernel may keep whoever asks waiting, so it is asked before the reactor is locked.
+        match lsd::links() {
+            Ok(links) => (self.shared).change(|reactor| reactor.follow_nearby(links, wanted, port)),
+            Err(error) => log::debug!("interfaces cannot be told: {error}"),
         }
     }
 

@@ -12,14 +12,14 @@ use everseed_node::{Event, Job, PACKET_MAX};
 use super::{ACTIONS_PER_TURN, Reactor};
 use crate::net::epoll::Watched;
 use crate::net::listen::Listen;
-use crate::net::lsd::Nearby;
+use crate::net::lsd::{Link, Nearby};
 use crate::net::udp::Received;
 use crate::net::way::Way;
 
 impl Reactor {
-    /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us
-    /// there on `port`.
-    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
+    /// Uses local service discovery on those of the present interfaces, `links`, that `wanted` listens on. Peers reach
+    /// us there on `port`.
+    pub(crate) fn follow_nearby(&mut self, links: Vec<Link>, wanted: &[Listen], port: u16) {
         if self.nearby.is_none() {
             let nearby = Nearby::new();
             for socket in nearby.sockets() {
@@ -30,7 +30,7 @@ impl Reactor {
             self.nearby = Some(nearby);
         }
         let nearby = self.nearby.as_mut();
-        if nearby.is_some_and(|nearby| nearby.follow(wanted, port)) {
+        if nearby.is_some_and(|nearby| nearby.follow(links, wanted, port)) {
             self.node.tell_nearby_anew(self.clock.now());
             self.busy = true;
         }
