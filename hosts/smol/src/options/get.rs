@@ -95,7 +95,7 @@ Options:
       --send HOW       copy or sendfile, as for seed
       --links WHICH    beneath or follow, as for seed
       --trace FILE     write all that the engine is told there, to look at a
-                       bug: as many bytes as peers send
+                       bug: as many bytes as peers send; peers wait for its disk
       --state DIR      where the torrent and check results are kept
                        (default: as for seed)
   -q, --quiet          print no progress, log only errors

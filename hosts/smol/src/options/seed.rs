@@ -109,7 +109,7 @@ Options:
       --links WHICH    beneath: links in a folder are followed if they stay in
                        it; follow: wherever they lead (default: beneath)
       --trace FILE     write all that the engine is told there, to look at a
-                       bug: as many bytes as peers send
+                       bug: as many bytes as peers send; peers wait for its disk
       --state DIR      where made torrents and check results are kept
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)
