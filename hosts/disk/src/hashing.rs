@@ -11,6 +11,9 @@ use rustix::fs::Advice;
 use crate::check::CHUNK;
 use crate::hash::Fast;
 
+/// What padding files are made of (BEP 47): some at a time, as it takes room in the program.
+pub(crate) static ZEROS: [u8; 1024] = [0; 1024];
+
 /// Cuts bytes into pieces and hashes each.
 pub(crate) struct Pieces {
     piece_len: u32,
@@ -81,7 +84,6 @@ impl Pieces {
 
     /// Adds zeros of a padding file (BEP 47).
     pub(crate) fn add_zeros(&mut self, mut len: u64) {
-        const ZEROS: [u8; 4096] = [0; 4096];
         while len > 0 {
             let now = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
             self.add(&ZEROS[..now]);

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::cache::{Part, Source};
+use crate::hashing::ZEROS;
 
 impl Part {
     /// The number of `wanted` bytes from `offset` on that lie in this part.
@@ -89,9 +90,7 @@ impl Part {
         len: usize,
     ) -> io::Result<usize> {
         let sent = match &*self.source {
-            Source::Zeros => {
-                rustix::io::write(socket, &[0; BLOCK as usize][..len.min(BLOCK as usize)])
-            }
+            Source::Zeros => rustix::io::write(socket, &ZEROS[..len.min(ZEROS.len())]),
             Source::File { fd, .. } => {
                 let mut at = offset - self.start;
                 rustix::fs::sendfile(socket, fd, Some(&mut at), len)
