@@ -83,7 +83,17 @@ fn pass(
     secs: u64,
     on_action: &mut dyn FnMut(usize, &Action),
 ) {
-    for step in 0..secs * 100 {
+    pass_steps(nodes, from, secs * 100, on_action);
+}
+
+/// The same, in steps of ten milliseconds.
+fn pass_steps(
+    nodes: &mut [Node<'static>],
+    from: Instant,
+    steps: u64,
+    on_action: &mut dyn FnMut(usize, &Action),
+) {
+    for step in 0..steps {
         let now = from + Duration::from_millis(10 * step);
         for n in 0..nodes.len() {
             if nodes[n].deadline().is_some_and(|at| at <= now) {
@@ -240,6 +250,51 @@ fn who_cannot_be_called_wakes_what_is_wanted() {
         let stats = nodes[2].dht_stats();
         assert_eq!(woken.contains(&(2, asleep)), !reachable, "{stats:?}");
     }
+}
+
+/// While a torrent that sleeps is looked for, it turns out that others can call us: whoever was found before that has
+/// it woken, and nobody stays in the table of those to be called for a torrent that nobody wakes.
+#[test]
+fn nobody_is_kept_for_a_torrent_that_sleeps_on() {
+    let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+    let mut woken_once = false;
+    for at in 0..20 {
+        let mut now = Instant::from_secs(1);
+        let mut nodes: Vec<_> = (0..3).map(node).collect();
+        let public = Publicity::NONE.with_dht();
+        for node in &mut nodes {
+            node.join_dht(now, Mode::On, [true, false], &[]);
+            node.dht_node(now, address(0));
+        }
+        keep_awake(&mut nodes[0], now);
+        let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
+        let begun = nodes[1].download(now, wanted, Wanted::All, Order::Rarest);
+        begun.unwrap();
+        nodes[1].publish(now, wanted, public);
+        run(&mut nodes, now, 30);
+        now = now + Duration::from_secs(30);
+        let asleep = nodes[2].add(HASH, geometry, Have::All, 0).unwrap();
+        nodes[2].sleep(asleep);
+        nodes[2].publish(now, asleep, public);
+        let mut woken = false;
+        for step in 0..1000 {
+            if step == at {
+                nodes[2].dht_reachable();
+            }
+            pass_steps(&mut nodes, now, 1, &mut |n, action| {
+                woken |= n == 2 && matches!(action, Action::Wake { .. });
+            });
+            now = now + Duration::from_millis(10);
+        }
+        woken_once |= woken;
+        if !woken {
+            let have = Have::All;
+            nodes[2].wake(now, asleep, geometry, have, 0).unwrap();
+            let calls = run(&mut nodes, now, 2);
+            assert!(!calls.contains(&(2, address(1))), "{at}: {calls:?}");
+        }
+    }
+    assert!(woken_once);
 }
 
 /// Who is found is gone: it is looked again, ever more seldom, until somebody stays.

@@ -167,7 +167,7 @@ impl<'m> Seeker<'m> {
                 turn.ended(cx.now, announced, finished.peers, waits, cx.rng.bits32());
             }
             let asleep = id.filter(|&id| cx.torrents.is_asleep(id));
-            if let Some(id) = asleep.filter(|_| !self.dht.is_reachable()) {
+            if let Some(id) = asleep {
                 // As many as can end at once have a place.
                 let _ = self.ended.push_back(id);
             }
