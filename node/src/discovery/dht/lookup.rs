@@ -332,17 +332,18 @@ impl Lookup {
     }
 
     /// Goes on to the next phase if this one is over; answers whether it went on. Nodes that are to be asked or have not
-    /// answered yet may know of `more`: a search that has few does not end before, or whoever answers first could end
-    /// it by naming nobody of use.
+    /// answered yet may know of `more`: a search that has few waits for them for [`FIRST_NODE`], or whoever answers first
+    /// could end it by naming nobody of use.
     pub(crate) fn settle(&mut self, now: Instant, more: bool) -> bool {
         let waits = |c: &Candidate| matches!(c.state, State::Asked | State::Told);
         let before = self.phase;
         match self.phase {
             Phase::Searching => {
-                let nobody = self.candidates.is_empty() && now - self.started_at < FIRST_NODE;
+                let early = now - self.started_at < FIRST_NODE;
+                let few = self.candidates.is_empty() || (more && self.is_short());
                 let enough = self.asked >= MOST_ASKED;
                 let open = |c: &Candidate| waits(c) || (c.state == State::Fresh && !enough);
-                if nobody || (more && self.is_short()) || self.front().any(open) {
+                if (early && few) || self.front().any(open) {
                     return false;
                 }
                 self.phase = match self.goal {
@@ -474,6 +475,10 @@ mod tests {
         }
         assert_eq!(lookup.next(), None, "all of one network");
         assert!(!lookup.settle(NOW, true));
+        // There are always others to ask, of whom nobody is of use.
+        let mut alone = lookup.clone();
+        assert!(alone.settle(NOW + FIRST_NODE, true));
+        assert_eq!(alone.phase, Phase::Done);
         // Somebody else names enough.
         (2..=8).for_each(|n| lookup.offer(id(n), at(n, 1)));
         assert_eq!(lookup.next(), Some(Step::Ask(at(2, 1))));
