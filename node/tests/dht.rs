@@ -525,6 +525,46 @@ fn kept_nodes_lead_back() {
     assert_eq!(asked, [0, 1, 3, 7, 15, 31]);
 }
 
+/// Names are the last resort after a rest, too: others have a few seconds to name somebody first.
+#[test]
+fn names_come_last_after_a_rest() {
+    let mut world = World::new(9);
+    let alone = world.add(public(0), node(1, world.now));
+    for _ in 0..3 {
+        let now = world.at();
+        world.dht(alone).rest(now, true);
+        assert!(!world.dht(alone).poll_names(now));
+        world.now += 3_600_000_000;
+        let now = world.at();
+        world.dht(alone).rest(now, false);
+        // Another torrent is published: that is no end of a rest.
+        world.dht(alone).rest(now, false);
+        assert!(!world.dht(alone).poll_names(now));
+        let later = now + Duration::from_secs(5);
+        assert!(world.dht(alone).poll_names(later));
+    }
+}
+
+/// Whoever knows few nodes asks another one each second, and has no use for being polled before.
+#[test]
+fn few_nodes_are_no_reason_to_poll_early() {
+    let mut world = World::new(9);
+    let alone = world.add(public(0), node(1, world.now));
+    let now = world.at();
+    for n in 1..4 {
+        world.dht(alone).guess(now, public(n));
+    }
+    (world.watched, world.queries) = (Some(alone), Vec::new());
+    for _ in 0..500 {
+        let (now, before) = (world.at(), world.queries.len());
+        world.drive(alone);
+        let asked = world.queries.len() - before;
+        assert!(asked <= 1 && !world.dht(alone).is_due(now), "{now:?}");
+        world.now += 10_000;
+    }
+    assert_eq!(world.queries.len(), 3);
+}
+
 /// Peers are asked whether they are nodes too while few are known, and not for ever when none of them is.
 #[test]
 fn guesses_lead_in_and_do_not_flood() {

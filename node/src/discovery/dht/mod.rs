@@ -222,7 +222,11 @@ impl<'m> Dht<'m> {
     }
 
     /// While there is nothing to be found or announced nobody is asked or answered; hints are kept for later.
+    /// Afterwards peers and trackers have their few seconds to name nodes again, before names are resolved.
     pub fn rest(&mut self, now: Instant, rests: bool) {
+        if self.at_rest && !rests {
+            self.names_at = self.names_at.max(now + NAMES_AFTER_OTHERS);
+        }
         self.at_rest = rests;
         self.wake_at = now;
     }
@@ -307,7 +311,12 @@ impl<'m> Dht<'m> {
     /// Whether polling is of use now: that is so a little before the [`deadline`](Self::deadline) too, so that whoever is
     /// awake anyway need not wake up again for what has time.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.is_on() && (self.wake_at <= now || self.upkeep_at <= now + EARLY)
+        let early = if self.is_poor() {
+            Duration::ZERO
+        } else {
+            EARLY
+        };
+        self.is_on() && (self.wake_at <= now || self.upkeep_at <= now + early)
     }
 
     /// Looks for peers of a torrent, in each family; `false` if there is no place for another search now. One that
