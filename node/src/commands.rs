@@ -109,13 +109,13 @@ impl<'m> Node<'m> {
     /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
         self.parts.cx.now = now;
+        let slots_before = self.parts.upload.suitable_slots(&self.swarm.limits);
         self.swarm.limits = limits;
         self.parts.upload.rate.set_rate(now, limits.upload_bps);
         self.parts.download.rate.set_rate(now, limits.download_bps);
         self.wake_senders();
         (self.parts.cx.wakes).turn(Wake::RequestAtRate, Wake::Request);
-        let upload = &self.parts.upload;
-        if upload.suitable_slots(&limits) != upload.slots {
+        if self.parts.upload.suitable_slots(&limits) != slots_before {
             self.parts
                 .upload
                 .choking_round(&mut self.parts.cx, &limits, false);

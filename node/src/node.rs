@@ -458,6 +458,10 @@ impl<'m> Node<'m> {
         let (len, throttled) =
             outbound::fill(&self.swarm.view(&self.parts, slot), budget, buf, bodies);
         self.parts.cx.wakes.add_if(Wake::SendAtRate, throttled);
+        if throttled && len == 0 {
+            // Others took what the limit allows: this peer was offered nothing.
+            self.parts.cx.peers[slot].upload.offered_at = None;
+        }
         len
     }
 
@@ -527,6 +531,10 @@ impl<'m> Node<'m> {
     /// Lets time pass.
     pub fn tick(&mut self, now: Instant) {
         self.parts.cx.now = now;
+        // Before the senders are woken: until then it is known that they wait for the limit.
+        if self.swarm.next_sweep.is_some_and(|at| at <= now) {
+            self.swarm.sweep(&mut self.parts);
+        }
         if self.parts.upload.rate.level(now) >= QUANTUM {
             self.wake_senders();
         }
@@ -534,9 +542,6 @@ impl<'m> Node<'m> {
             (self.parts.cx.wakes).turn(Wake::RequestAtRate, Wake::Request);
         }
         self.parts.discovery.tick(now);
-        if self.swarm.next_sweep.is_some_and(|at| at <= now) {
-            self.swarm.sweep(&mut self.parts);
-        }
     }
 }
 

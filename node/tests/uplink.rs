@@ -221,6 +221,48 @@ fn who_reads_nothing_holds_no_slot() {
     assert_eq!(crowd.world.closed.len(), stuck.len());
 }
 
+/// Many have slots under a small limit: who had nothing because others took what was allowed refused nothing.
+#[test]
+fn who_has_nothing_for_the_limit_refuses_nothing() {
+    let mut crowd = crowd(Some(32 * 1024), Some(100));
+    let peers: Vec<_> = (0..100)
+        .map(|number| crowd.join(Pace::Every(1 + number % 3)))
+        .collect();
+    crowd.run(Duration::from_secs(2));
+    let mut choked = 0;
+    for _ in 0..150 {
+        crowd.run(Duration::from_secs(1));
+        choked = choked.max(peers.len() - usize::from(crowd.world.node.stats().unchoked));
+    }
+    assert_eq!((choked, &crowd.world.closed), (0, &Default::default()));
+    let fair = jain(&crowd.received(&peers));
+    assert!(fair > 0.9, "{fair}");
+}
+
+/// Limits that are set again as they were are no choking round.
+#[test]
+fn the_same_limits_change_nothing() {
+    let mut crowd = crowd(None, None);
+    for _ in 0..70 {
+        crowd.join(Pace::Every(10));
+    }
+    crowd.run(Duration::from_secs(6));
+    assert_eq!(crowd.world.node.stats().unchoked, 70);
+    // Fewer would suit what is sent then; the next round is after 15 s.
+    crowd.paces[1..].fill(Pace::Every(u32::MAX));
+    crowd.paces[0] = Pace::Every(15);
+    crowd.run(Duration::from_secs(8));
+    assert_eq!(crowd.world.node.stats().unchoked, 70);
+    let (now, limits) = (crowd.world.now, crowd.world.node.limits());
+    crowd.world.node.set_limits(now, limits);
+    crowd.world.settle();
+    assert_eq!(crowd.world.node.stats().unchoked, 70);
+    let slots = Some(5);
+    (crowd.world.node).set_limits(now, Limits { slots, ..limits });
+    crowd.world.settle();
+    assert_eq!(crowd.world.node.stats().unchoked, 5);
+}
+
 /// Newcomers who come all the time leave their turn to those who were there before, and crowds of one address have
 /// no turn before others.
 #[test]
