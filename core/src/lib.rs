@@ -10,24 +10,25 @@
 //! | [`krpc`] | messages between nodes of the distributed hash table | BEP 5, 32, 33, 42, 43, 51 |
 //! | [`metadata`] | `info` handed to peers that came by a magnet link | BEP 9 |
 //! | [`magnet`] | magnet links | BEP 9, 53 |
-//! | [`metainfo`] | torrent files | BEP 3, 12, 19, 27, 47 |
+//! | [`metainfo`] | torrent files | BEP 3, 5, 12, 19, 27, 47 |
 //! | [`bits`] | one bit per piece, in wire order | BEP 3 |
-//! | [`hash`] | SHA-1 behind one seam, info-hashes | BEP 3 |
+//! | [`hash`] | SHA-1 behind one trait, info-hashes | BEP 3 |
 //! | [`wire`] | handshake and messages between peers | BEP 3, 6, 10 |
 //! | [`extension`] | the extended handshake | BEP 10, 21 |
-//! | [`pex`] | peers that peers tell of | BEP 11 |
-//! | [`lsd`] | torrents that are made known in a network | BEP 14 |
-//! | [`priority`] | who is preferred when there is no room for all | BEP 40 |
+//! | [`pex`] | addresses of peers that peers send each other | BEP 11 |
+//! | [`lsd`] | multicast packets that name torrents to the local network | BEP 14 |
+//! | [`priority`] | which peer is preferred when there is no room for all | BEP 40 |
 //! | [`tracker`] | what peers and trackers say to each other | BEP 3, 7, 15, 23, 41 |
-//! | [`portmap`] | what is said to a router so that it forwards a port | RFC 6886, 6887, UPnP |
-//! | [`resume`] | what is known of a torrent's files from the last run | |
-//! | [`text`] | strangers' words made fit to be shown | |
+//! | [`portmap`] | PCP, NAT-PMP and UPnP: a router is asked to forward a port | RFC 6886, 6887, UPnP |
+//! | [`resume`] | the record of which pieces were verified, kept between runs | |
+//! | [`text`] | text from strangers, made safe to print | |
 //! | [`time`], [`rng`] | a moment and a seed, passed in | |
-//! | [`sums`] | copies of a piece compared, though none is kept | |
+//! | [`sums`] | sums by which copies of a piece are compared | |
+//! | [`pool`] | a pool of block buffers | |
 //!
 //! # Example
 //!
-//! A torrent file is read as a stream: nothing of it is kept but what is asked for.
+//! A torrent file is read as a stream; only the fields of [`Metainfo`](metainfo::Metainfo) are kept.
 //!
 //! ```
 //! use everseed_core::hash::Smol;
@@ -76,7 +77,6 @@ pub mod extension;
 pub mod geometry;
 pub mod hash;
 pub mod krpc;
-pub mod level;
 pub mod lsd;
 pub mod magnet;
 pub mod metadata;

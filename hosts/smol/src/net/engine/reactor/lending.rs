@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use everseed_core::level::level;
 use everseed_core::time::Instant;
 use everseed_node::{ConnId, Event, Reason};
 use socket2::SockRef;
@@ -375,6 +374,29 @@ fn patience(crowd: u16) -> Duration {
     (PATIENCE / u32::from(crowd.max(1))).max(LEAST_PATIENCE)
 }
 
+/// The most that each may have of `total`, so that all together have no more, and nothing is left over while
+/// somebody needs more; [`u64::MAX`] if everybody may have what it needs.
+fn level<I: Iterator<Item = u64>>(total: u64, needs: impl Fn() -> I) -> u64 {
+    let mut level = 0;
+    loop {
+        let (mut left, mut more) = (total, 0_u64);
+        for need in needs() {
+            match need <= level {
+                true => left = left.saturating_sub(need),
+                false => more = more.saturating_add(1),
+            }
+        }
+        // Those who need less than an equal part leave more for the others each time.
+        let Some(next) = left.checked_div(more) else {
+            return u64::MAX;
+        };
+        if next <= level {
+            return level;
+        }
+        level = next;
+    }
+}
+
 /// The pause between two questions whether a peer can use more.
 const ASK: Duration = Duration::from_millis(20);
 
@@ -450,5 +472,49 @@ mod tests {
         assert_eq!(patience(0), PATIENCE);
         assert_eq!(patience(2), PATIENCE / 2);
         assert_eq!(patience(1000), LEAST_PATIENCE);
+    }
+
+    #[test]
+    fn what_some_do_not_need_the_others_have() {
+        for (total, needs, most) in [
+            (100, &[][..], u64::MAX),
+            (100, &[0], u64::MAX),
+            (100, &[100], u64::MAX),
+            (100, &[101], 100),
+            (100, &[50, 50], u64::MAX),
+            (100, &[60, 50], 50),
+            (100, &[1000, 10], 90),
+            (100, &[1000, 1000, 10], 45),
+            (100, &[30, 40, 1000], 35),
+            (100, &[1000, 1, 20, 30], 49),
+            (3, &[5, 5, 5, 5], 0),
+            (0, &[5], 0),
+            (u64::MAX, &[u64::MAX, u64::MAX], u64::MAX / 2),
+        ] {
+            assert_eq!(
+                level(total, || needs.iter().copied()),
+                most,
+                "{total} for {needs:?}"
+            );
+        }
+    }
+
+    /// Whatever they need: all is used, or everybody has enough.
+    #[test]
+    fn all_is_used_and_no_more() {
+        let mut seed = 1_u64;
+        for _ in 0..2000 {
+            let mut next = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed >> 40
+            };
+            let needs: [u64; 8] = core::array::from_fn(|_| next() >> (next() % 20));
+            let total = next();
+            let most = level(total, || needs.iter().copied());
+            let all: u64 = needs.iter().map(|need| need.min(&most)).sum();
+            assert!(all <= total, "{total} for {needs:?}");
+            let enough = needs.iter().all(|need| *need <= most);
+            assert!(enough || total - all < 8, "{total} for {needs:?}");
+        }
     }
 }
