@@ -1,4 +1,4 @@
-//! A DHT for hosts to be in: nodes of which some are real, some silent, some lie, and some are a gang.
+//! [`Crowd`]: the DHT around the hosts, of honest nodes, silent ones, liars and a gang.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -65,8 +65,8 @@ fn of_gang(n: u8) -> SocketAddr {
     SocketAddr::from(([66, 250, 66, n], PORT))
 }
 
-/// An id that shares 152 bits with a torrent's.
-fn near(target: InfoHash, n: u8) -> NodeId {
+/// An id that shares 152 bits with a torrent's info-hash.
+pub fn near(target: InfoHash, n: u8) -> NodeId {
     let mut id = target.0;
     id[19] = n;
     NodeId(id)
@@ -203,8 +203,9 @@ fn last(addr: SocketAddr) -> u8 {
     }
 }
 
-/// Answers a query with nodes that `name` names, and with peers that are none.
-fn lie(
+/// The answer of a liar to a query: nodes that `name` makes up, and addresses at which there is no peer. `None` if the
+/// packet is no query.
+pub fn lie(
     id: NodeId,
     query: &[u8],
     mut name: impl FnMut() -> (NodeId, SocketAddr),

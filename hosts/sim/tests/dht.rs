@@ -3,23 +3,19 @@
 
 #![allow(clippy::cast_possible_truncation)]
 
-mod heap;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use everseed_core::hash::InfoHash;
-use everseed_core::krpc::{
-    Body, Message, NodeId, Nodes, Query, Response, Values, put_node, put_value,
-};
+use everseed_core::krpc::{Body, Message, NodeId, Query};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
+use everseed_heap::Heap;
 use everseed_node::discovery::dht::memory::{Memory, Sizes};
 use everseed_node::discovery::dht::{Announce, Dht, Finished, Mode, PACKET_MAX, Search};
-
-use heap::Heap;
+use everseed_sim::crowd::{lie, near};
 
 /// Who is at an address.
 enum Host {
@@ -186,16 +182,16 @@ impl World {
             }
             Host::Silent => None,
             Host::Liar(id) => {
-                let id = *id;
-                self.lie(id, packet, |rng| {
+                let rng = &mut self.rng;
+                lie(*id, packet, || {
                     (NodeId::random(rng), public(rng.below(60_000) as usize))
                 })
             }
             Host::Attacker(id) => {
-                let id = *id;
-                self.lie(id, packet, |rng| {
+                let rng = &mut self.rng;
+                lie(*id, packet, || {
                     let n = rng.below(100) as u8;
-                    (near(n), SocketAddr::from(([66, 6, 6, n], 6881)))
+                    (near(HASH, n), SocketAddr::from(([66, 6, 6, n], 6881)))
                 })
             }
         };
@@ -210,44 +206,6 @@ impl World {
             None if matches!(self.hosts[to].1, Host::Node(_)) => self.drive(to),
             None => {}
         }
-    }
-
-    fn lie(
-        &mut self,
-        id: NodeId,
-        packet: &[u8],
-        mut name: impl FnMut(&mut Rng) -> (NodeId, SocketAddr),
-    ) -> Option<Vec<u8>> {
-        let message = Message::decode(packet).ok()?;
-        let Body::Query(_, query) = message.body else {
-            return None;
-        };
-        let (mut nodes, mut len) = ([0; 26 * 8], 0);
-        for _ in 0..8 {
-            let (id, addr) = name(&mut self.rng);
-            len = put_node(id, addr, &mut nodes, len)?;
-        }
-        let (mut values, mut valued) = ([0; 80], 0);
-        if matches!(query, Query::GetPeers { .. }) {
-            for _ in 0..4 {
-                valued = put_value(public(50_000), &mut values, valued)?;
-            }
-        }
-        let response = Response {
-            nodes: Nodes::v4(&nodes[..len]),
-            values: Values::new(&values[..valued]),
-            token: Some(b"token"),
-            ..Response::empty(id)
-        };
-        let answer = Message {
-            body: Body::Response(response),
-            version: b"",
-            observed: Some(public(50_000)),
-            ..message
-        };
-        let mut out = [0; 1000];
-        let len = answer.encode(&mut out)?;
-        Some(out[..len].to_vec())
     }
 
     /// Lets time pass.
@@ -311,20 +269,6 @@ impl World {
 }
 
 const HASH: InfoHash = InfoHash([0x77; 20]);
-
-/// An id that shares 152 bits with the torrent's.
-fn near(n: u8) -> NodeId {
-    let mut id = HASH.0;
-    id[19] = n;
-    NodeId(id)
-}
-
-#[test]
-fn it_fits_into_40_kib() {
-    let inside = size_of::<Dht<'_>>();
-    let all = Sizes::FULL.bytes() + inside;
-    assert!(all <= 40 * 1024, "{all} bytes, {inside} of them inside");
-}
 
 /// From nothing but one known address.
 #[test]
@@ -394,7 +338,7 @@ fn an_eclipse_by_one_network() {
     let mut world = World::grown(3, 150, 0, 0);
     for n in 0..100 {
         let at = SocketAddr::from(([66, 6, 6, n], 6881));
-        world.add(at, Host::Attacker(near(n)));
+        world.add(at, Host::Attacker(near(HASH, n)));
         let now = world.at();
         for host in 0..150 {
             if (host + usize::from(n)) % 5 == 0 {
