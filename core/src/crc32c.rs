@@ -1,4 +1,4 @@
-//! CRC-32C, by which BEP 40 and BEP 42 tell addresses apart.
+//! CRC-32C, the checksum that BEP 40 and BEP 42 make of addresses.
 
 /// The CRC-32C (Castagnoli) of some bytes, which are few: no table is kept for it.
 pub(crate) fn crc32c(bytes: impl IntoIterator<Item = u8>) -> u32 {

@@ -1,9 +1,8 @@
 //! The extended handshake (BEP 10), with `upload_only` (BEP 21).
 //!
-//! Each side sends one dictionary after the handshake. Ours, an [`OurHandshake`], names the extensions by which `info`
-//! is handed out (BEP 9) and peers tell of peers (BEP 11). Of a peer's, a [`PeerHandshake`] keeps what is used here.
-//! Unknown keys, and known ones with a value of the wrong type, are passed over: a peer that says one
-//! thing badly may be fine otherwise.
+//! Each side sends one dictionary after the handshake. Ours is an [`OurHandshake`]; it offers `ut_metadata`
+//! (BEP 9) and `ut_pex` (BEP 11). A [`PeerHandshake`] keeps what is used here of a peer's. Unknown keys, and values of
+//! the wrong type, are skipped: a peer that says one thing badly may be fine otherwise.
 
 use core::fmt::Write as _;
 
@@ -25,9 +24,9 @@ pub struct PeerHandshake {
     pub ut_pex: Option<u8>,
     /// It prefers encrypted connections.
     pub encryption: bool,
-    /// Bytes of `info`, of which it says that they can be had from it (BEP 9).
+    /// The length of `info` in bytes, which it offers (BEP 9).
     pub metadata_size: Option<u32>,
-    /// Requests that it lets wait at a time.
+    /// Requests that it queues at a time.
     pub reqq: Option<u16>,
     /// The TCP port on which it can be reached.
     pub port: Option<u16>,
@@ -53,7 +52,7 @@ pub enum Metadata {
     Silent,
     /// It is wanted.
     Wanted,
-    /// It can be had from us, so many bytes.
+    /// We hand it out; its length in bytes.
     Offered(u32),
 }
 
@@ -62,7 +61,7 @@ pub enum Metadata {
 pub struct OurHandshake<'a> {
     /// The TCP port on which we can be reached; 0 if on none.
     pub port: u16,
-    /// Requests that may wait here at a time.
+    /// Requests of a peer that we queue at a time.
     pub reqq: u16,
     /// We will never download.
     pub upload_only: bool,

@@ -1,7 +1,6 @@
 //! Pieces, blocks and spans: the only index arithmetic in the project (BEP 3).
 //!
-//! Everything that arrives as a number is turned into a [`PieceIndex`] or a [`Span`] here, once,
-//! and is in range from then on.
+//! Numbers from outside become a [`PieceIndex`] or a [`Span`] here, once, and are in range from then on.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! SHA-1 behind one narrow seam, and the two kinds of hash that BEP 3 names.
+//! SHA-1 behind one trait, and the two kinds of hash that BEP 3 names: of a piece and of `info`.
 //!
 //! [`Smol`] is always there. A host with a faster implementation (CPU instructions, a peripheral)
 //! implements [`Sha1`] for it; nothing else changes.

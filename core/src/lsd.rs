@@ -1,4 +1,4 @@
-//! Local service discovery (BEP 14): packets to all machines of a network, which say who has which torrents.
+//! LSD, local service discovery (BEP 14): multicast packets that name the torrents of their sender.
 //!
 //! A packet looks like an HTTP request, and names the port on which its sender takes peers and any number of
 //! info-hashes. A cookie tells a sender its own packets, which come back to it.
@@ -17,15 +17,15 @@ pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x98
 /// The port of both.
 pub const PORT: u16 = 6771;
 
-/// The longest packet that is written, in bytes: no network here cuts it in two.
-pub const LONGEST: usize = 1400;
+/// The longest packet that is written, in bytes: short enough that no local network fragments it.
+pub const PACKET_MAX: usize = 1400;
 
-/// What somebody says.
+/// A `BT-SEARCH` packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
     /// The port on which its sender takes peers, not 0.
     pub port: u16,
-    /// What tells its sender that it is from him; empty if it has none.
+    /// By this the sender knows its own packets; empty if there is none.
     pub cookie: &'a [u8],
     packet: &'a [u8],
 }
@@ -53,13 +53,13 @@ impl<'a> Search<'a> {
         (search.port > 0).then_some(search)
     }
 
-    /// The torrents that it names, at most [`MOST`]. What is no info-hash is passed over.
+    /// The torrents that it names, at most [`INFO_HASHES_MAX`]. What is no info-hash is passed over.
     pub fn info_hashes(self) -> impl Iterator<Item = InfoHash> + 'a {
         let named = |(name, _): &(&[u8], _)| name.eq_ignore_ascii_case(b"infohash");
         let named = self.headers().filter(named);
         named
             .filter_map(|(_, value)| InfoHash::from_hex(value))
-            .take(MOST)
+            .take(INFO_HASHES_MAX)
     }
 
     /// Names and values.
@@ -81,15 +81,16 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Info-hashes of a packet that count.
-pub const MOST: usize = 64;
+/// Info-hashes that are read of a packet, at most.
+pub const INFO_HASHES_MAX: usize = 64;
 
 /// Torrents that there is room for in a packet.
 pub const PER_PACKET: usize = 25;
 
-/// Writes a packet for the group of a family: who takes peers on `port`, and knows himself by `cookie`, has these
-/// torrents, at most [`PER_PACKET`]. Answers with its length in bytes, at most [`LONGEST`], or `None` when `out` has no
-/// room.
+/// Writes a packet for the group of a family. It names at most [`PER_PACKET`] torrents, the `port` on which we take
+/// peers, and the `cookie` by which we know our own packets.
+///
+/// Answers with its length in bytes, at most [`PACKET_MAX`], or `None` when `out` has no room.
 pub fn write(
     family: Family,
     port: u16,
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn as_it_is_written() {
-        let mut out = [0; LONGEST];
+        let mut out = [0; PACKET_MAX];
         let len = write(Family::V4, 6881, 0xab, &[hash(0xc0)], &mut out).unwrap();
         let text = "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\n\
             Infohash: c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0\r\ncookie: 000000ab\r\n\r\n\r\n";
@@ -165,7 +166,7 @@ mod tests {
             let (port, cookie, hashes) = heard(&out[..len]).unwrap();
             assert_eq!((port, &cookie[..]), (u16::MAX, &b"ffffffff"[..]));
             assert_eq!(hashes, [hash(1); PER_PACKET]);
-            assert!(len + 52 > LONGEST, "one more would not fit");
+            assert!(len + 52 > PACKET_MAX, "one more would not fit");
         }
         let host = b"Host: [ff15::efc0:988f]:6771\r\n";
         assert!(out.windows(host.len()).any(|part| part == host));
@@ -216,12 +217,12 @@ mod tests {
             "BT-SEARCH * HTTP/1.1\nPort: 7\n{}",
             std::format!("Infohash: {hex}\n").repeat(1000)
         );
-        assert_eq!(heard(many.as_bytes()).unwrap().2.len(), MOST);
+        assert_eq!(heard(many.as_bytes()).unwrap().2.len(), INFO_HASHES_MAX);
     }
 
     #[test]
     fn damage_never_panics() {
-        let mut out = [0; LONGEST];
+        let mut out = [0; PACKET_MAX];
         let len = write(Family::V6, 1, 2, &[hash(3), hash(4)], &mut out).unwrap();
         let mut rng = Rng::new(14);
         for _ in 0..20_000 {

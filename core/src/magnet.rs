@@ -1,11 +1,11 @@
-//! Magnet links (BEP 9, BEP 53): a torrent's name for people who have no torrent file.
+//! Magnet links (BEP 9, BEP 53), which name a torrent by its info-hash.
 //!
 //! [`Magnet::parse`] checks a link once and keeps nothing but a reference to it; trackers, peers and the
 //! rest are found in it as they are asked for, and decoded one by one. [`write`](fn@write) is the way back.
 //!
 //! Parameters come in any order, any number of times, with keys in either case and perhaps numbered (`tr.1`).
-//! `&amp;` separates them too, as links are copied out of web pages. Those that are not known say nothing, and
-//! a value that cannot be used (a tracker that is no URL, a peer without a port) is left to whoever asks for it.
+//! `&amp;` separates them too, as links are copied out of web pages. Unknown parameters are skipped. Values are not
+//! checked here: whoever asks for them meets a tracker that is no URL, or a peer without a port.
 
 use core::fmt;
 use core::iter::from_fn;

@@ -1,4 +1,4 @@
-//! A torrent's `info`, from peers to those that have only its info-hash (BEP 9, `ut_metadata`).
+//! Messages by which a peer that has only the info-hash gets a torrent's `info` (BEP 9, `ut_metadata`).
 //!
 //! A peer asks for pieces of 16 KiB, and gets each after a small dictionary in the same extended
 //! message. That is all a magnet link needs of a seed.
@@ -13,14 +13,13 @@ use crate::text::Bytes;
 /// Bytes of every piece of `info` but the last.
 pub const METADATA_PIECE: u32 = 16 * 1024;
 
-/// The id by which peers call these messages when they send them to us (BEP 10); it is told in our
-/// extended handshake.
+/// The id of these messages when peers send them to us (BEP 10). Our extended handshake names it.
 pub const OUR_ID: u8 = 1;
 
 /// The longest dictionary before a piece of `info` that is understood, in bytes.
 pub const HEAD_MAX: usize = 256;
 
-/// What a peer says.
+/// A `ut_metadata` message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message {
     /// It asks for a piece.

@@ -1,4 +1,4 @@
-//! Peers tell each other of peers (BEP 11, `ut_pex`).
+//! PEX, peer exchange (BEP 11, `ut_pex`): messages with the addresses of peers that came and left.
 //!
 //! A message is a dictionary in an extended message: peers that were added since the last one, with a byte of
 //! flags each, and peers that left. At most [`MOST`] of those that were added are read or written, and nothing of a
@@ -13,14 +13,13 @@ use crate::bencode::{Error, Reader, Type};
 use crate::text::Bytes;
 use crate::tracker::{CompactPeers, Family, write_compact};
 
-/// The id by which peers call these messages when they send them to us (BEP 10); it is told in our
-/// extended handshake.
+/// The id of these messages when peers send them to us (BEP 10). Our extended handshake names it.
 pub const OUR_ID: u8 = 2;
 
-/// Peers of a message that count, of both families together, and that we tell of at a time.
+/// Added peers that are read of a message, or written into one: both families together, at most.
 pub const MOST: usize = 50;
 
-/// What is said of a peer besides its address.
+/// The byte of flags that comes with an added peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flags(u8);
 
@@ -49,7 +48,7 @@ impl Flags {
     }
 }
 
-/// A peer that somebody tells of.
+/// An added peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// Where it can be called.
@@ -58,8 +57,8 @@ pub struct Peer {
     pub flags: Flags,
 }
 
-/// Reads a message, and hands out the peers that were added, at most [`MOST`]. Of a message that breaks off, or has
-/// something in it that makes no sense, those before it.
+/// Reads a message, and hands out the peers that were added, at most [`MOST`]. A message that is cut off or malformed
+/// counts up to the fault.
 pub fn read(message: impl Read, mut on_added: impl FnMut(Peer)) {
     let mut lists = Lists::EMPTY;
     // What was read before an error is as good as ever.

@@ -1,9 +1,8 @@
 //! A pool of fixed-size block buffers over memory that is lent once.
 //!
 //! A slot holds one block of at most [`BLOCK`] bytes. Ids carry the slot's tenancy, so the answer of
-//! a slow disk that comes after the slot was given to somebody else touches nothing. The buffer of a
-//! block that is being written is handed to whoever writes it, and comes back: until then the slot
-//! is nobody's.
+//! a slow disk that comes after the slot was given to somebody else touches nothing. While a
+//! block is being written, its buffer is with whoever writes it, and the slot cannot be taken.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +47,8 @@ impl<'m> BlockSlot<'m> {
 
 /// Blocks by id.
 ///
-/// Invariant: a slot is either taken or in the list that begins with `first_free`, `free` is the
-/// length of that list, and only a taken slot's buffer may be away.
+/// Invariants: a slot is either taken or in the list that begins with `first_free`; `free` is the length of that
+/// list; only a taken slot's buffer may be away.
 #[derive(Debug)]
 pub struct Pool<'m> {
     slots: &'m mut [BlockSlot<'m>],

@@ -1,14 +1,14 @@
 //! Canonical peer priority (BEP 40): which of two addresses is preferred when there is no room for both.
 //!
-//! Both ends of a connection compute the same number, so a full peer and its caller agree on who gives way, and
-//! nobody can choose an address that everybody prefers.
+//! Both ends of a connection compute the same number, so a full peer and its caller agree on who gives way. Nobody
+//! can choose an address that everybody prefers.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::crc32c::crc32c;
 
-/// The priority of a connection between two addresses, the same from both ends; the greater one is preferred. Addresses
-/// of two families have none in the BEP, and get one from chance that both ends share.
+/// The priority of a connection between two addresses, the same from both ends; the greater one is preferred. BEP 40
+/// defines none for addresses of two families: they get one from a hash that both ends compute alike.
 pub fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
     match (a.ip().to_canonical(), b.ip().to_canonical()) {
         (IpAddr::V4(ip), IpAddr::V4(other)) if ip != other => {

@@ -1,9 +1,8 @@
 //! The resume record: what the last run knew about a torrent's files.
 //!
-//! It only ever saves work: a record that is damaged, cut off, of a later version or about other
-//! files means "verify again", so every error of [`Record::decode`] has the same answer. When to write
-//! one (never before what it claims is durable), and how to replace the old one so that no half of it
-//! is ever seen, is the host's.
+//! It only saves work. A record that is damaged, cut off, of a later version or about other files means "verify
+//! again": every error of [`Record::decode`] has that answer. Left to the host: to write one only when what it claims
+//! is durable, and to replace the old one as a whole.
 //!
 //! The bytes are a magic (4), a version (1), the length of the body (4, little-endian), the body in
 //! postcard's encoding, and the first 8 bytes of the SHA-1 of everything before.

@@ -1,10 +1,10 @@
-//! Sums of blocks by which two copies of a piece are compared though neither is kept.
+//! Sums of blocks, by which two copies of a piece are compared without keeping either.
 //!
-//! A sum is a polynomial over the block's words in a secret point, modulo the prime 2^61 - 1, times a
-//! secret weight to the power of the block's number. Sums add up: equal totals of the same blocks mean
-//! equal bytes, as whoever does not know the secret hits a false match once in 2^48 tries.
+//! A sum is a polynomial over the block's words in a secret point, modulo the prime 2^61 - 1. It is multiplied by a
+//! secret weight to the power of the block's number. Sums add up: equal totals of the same blocks mean equal bytes.
+//! Without the secret, a false match takes 2^48 tries.
 
-/// The secret that makes sums of a kind.
+/// The secret key of sums: only sums of one key can be compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Secret {
     point: u64,

@@ -1,10 +1,9 @@
-//! Strangers' words made fit to be shown, and words written into fixed room.
+//! Text from strangers, made safe to print; and text written into a buffer of fixed size.
 
 use core::fmt::{self, Write as _};
 
-/// Makes a stranger's bytes fit to be shown, as much of them as there is room for: no character is
-/// left that would move a terminal's cursor, change its colours or turn its direction of writing.
-/// What is not printable or not UTF-8 becomes `?`.
+/// Makes a stranger's bytes safe to print, as many as there is room for. No character is left that moves a terminal's
+/// cursor, changes its colours or turns its direction of writing. What is not printable or not UTF-8 becomes `?`.
 pub fn printable<const N: usize>(bytes: &[u8]) -> heapless::String<N> {
     let mut text = heapless::String::new();
     for chunk in bytes.utf8_chunks() {

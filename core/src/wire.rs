@@ -1,11 +1,11 @@
-//! The peer wire: handshake and messages (BEP 3), Fast extension (BEP 6), extended frames (BEP 10).
+//! The peer wire protocol: handshake and messages (BEP 3), Fast extension (BEP 6), extended messages (BEP 10).
 //!
 //! [`Decoder`] takes the byte stream in any split and gives back [`Item`]s. It holds one message
 //! head of at most 17 bytes and no payload: a block, a bitfield or an extended message passes
 //! through in whatever slices the bytes arrived. [`Message::encode`] is the way back; payloads are
 //! sent by the caller after the head.
 //!
-//! What is checked here is what can be checked without a torrent: ids, lengths, the handshake's
+//! Only what needs no torrent is checked here: ids, lengths, the handshake's
 //! magic. Indices are still bare numbers; [`Geometry`](crate::geometry::Geometry) turns them into
 //! valid ones.
 
@@ -19,8 +19,7 @@ use crate::hash::InfoHash;
 /// A peer id (BEP 3, BEP 20): 20 bytes of the client's choice.
 pub type PeerId = [u8; 20];
 
-/// The longest message accepted besides bitfields, in bytes after the length prefix: 1 MiB. Nothing
-/// that is spoken here comes near it.
+/// The longest message that is accepted, bitfields aside, in bytes after the length prefix: 1 MiB.
 pub const MAX_MESSAGE: u32 = 1 << 20;
 
 /// The first message of both sides (BEP 3).
@@ -289,7 +288,7 @@ impl fmt::Display for WireError {
     }
 }
 
-/// What comes out of the byte stream.
+/// One step of decoding: a message head, or bytes of a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Item<'b> {
     /// A message; if it has a payload, that follows as [`Item::Payload`].

@@ -1,5 +1,5 @@
-//! What a host and its node tell each other: who it is, what it may use, what it wants done, what
-//! happened, and numbers.
+//! The types that a host and its node exchange: [`Identity`] and [`Limits`] at the start, then [`Action`]s out,
+//! [`Event`]s in, and statistics.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -26,17 +26,18 @@ pub struct Identity {
     pub client: &'static str,
 }
 
-/// What this node may use.
+/// Limits on what a node uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Peers that are served at a time, at least 1; `None` follows the upload capacity: two blocks a second for
-    /// each, up to 64, or the square root of 0.6 times the kB/s; between 4 and 250.
+    /// each, up to 64, or the square root of 0.6 times the kB/s. That is 4 to 250, and without an upload limit at
+    /// least 8.
     pub slots: Option<u16>,
     /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
     /// for.
     pub most_slots: u16,
-    /// Connections at a time, at least 1: no more than there is memory for. Who is there already when it becomes less
-    /// stays, until somebody is more useful.
+    /// Connections at a time, at least 1, as far as there is memory. When it is lowered, open connections stay until
+    /// a more useful peer comes.
     pub peers: u16,
     /// Bytes of content per second to all peers together; `None` is no limit.
     pub upload_bps: Option<u64>,
@@ -64,7 +65,7 @@ pub enum Action {
         /// The connection.
         conn: ConnId,
     },
-    /// Drop the socket. The id is stale from now on.
+    /// Close the socket. The id is stale from now on.
     Close {
         /// The connection.
         conn: ConnId,
@@ -79,51 +80,51 @@ pub enum Action {
         /// The torrent.
         torrent: TorrentId,
     },
-    /// Hash a piece, or all of a torrent's metadata while that is fetched; answer with [`Event::Verified`], [`Event::Unread`] or [`Event::Unreadable`].
+    /// Hash a piece, or all of a torrent's metadata while that is fetched. Answer with [`Event::Verified`],
+    /// [`Event::Unread`] or [`Event::Unreadable`].
     Verify {
         /// The torrent.
         torrent: TorrentId,
         /// The piece.
         piece: PieceIndex,
-        /// Whether to read it from the disk, past what memory holds of it: what peers do makes it
-        /// look damaged there.
+        /// Whether to read it from the disk itself, not from a cache: a peer seems to have found it damaged.
         fresh: bool,
     },
-    /// Write a block that came, of a torrent's content or of its metadata while that is fetched: take its bytes with [`Node::take_block`](crate::Node::take_block), and give them back with
-    /// [`Node::written`](crate::Node::written).
+    /// Write a received block of a torrent's content, or of its metadata while that is fetched. Take its bytes with
+    /// [`Node::take_block`](crate::Node::take_block), and give them back with [`Node::written`](crate::Node::written).
     Write {
         /// The block.
         block: BlockId,
         /// Where it belongs; its bytes are the first `span.len` of the buffer.
         span: Span,
     },
-    /// The metadata of a torrent that was added by its info-hash is here, written and verified, `len` bytes: make a
-    /// torrent of it and call [`Node::begin_content`](crate::Node::begin_content).
+    /// All metadata of a torrent that was added by its info-hash is written and verified: make a torrent of it, and call
+    /// [`Node::begin_content`](crate::Node::begin_content).
     Fetched {
         /// The torrent.
         torrent: TorrentId,
         /// Bytes of its `info`.
         len: u32,
     },
-    /// Send what [`Node::nearby_packet`](crate::Node::nearby_packet) has for each family to its group, by every
+    /// Send the packet of [`Node::lsd_packet`](crate::Node::lsd_packet) to the LSD group of each family, by every
     /// interface (BEP 14).
-    TellNearby,
+    SendLsd,
     /// Make this announce, with what [`Node::report`](crate::Node::report) says; answer with [`Event::Announced`] or
     /// [`Event::AnnounceFailed`]. If the tracker speaks UDP, [`Node::announce_by_udp`](crate::Node::announce_by_udp)
     /// does the rest.
     Announce(Job),
-    /// Nobody is known in the distributed hash table who answers: resolve the names that the owner gave, and tell what they
-    /// mean by [`Node::dht_node`](crate::Node::dht_node). It is asked again later.
+    /// No node of the DHT answers: resolve the names that the owner gave, and pass their addresses to
+    /// [`Node::dht_node`](crate::Node::dht_node). The node asks again later.
     FindDhtNodes,
-    /// An announce by UDP has ended, as [`Node::udp_outcome`](crate::Node::udp_outcome) says: that can be told to a
-    /// person, and all else is done.
+    /// An announce by UDP has ended; [`Node::udp_outcome`](crate::Node::udp_outcome) has its result, for people to see.
+    /// Nothing is left to do.
     UdpAnnounced {
         /// Which.
         id: AnnounceId,
     },
 }
 
-/// What the host tells.
+/// Something that happened, which the host tells its node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Event<'a> {
     /// The connection that [`Action::Connect`] asked for is there.
@@ -132,8 +133,7 @@ pub enum Event<'a> {
     Closed(ConnId),
     /// Whether a piece has the hash that it should have.
     Verified(TorrentId, PieceIndex, bool),
-    /// A piece cannot be read: it is not offered any more, nor downloaded by itself, until it is
-    /// found to be good. All else goes on.
+    /// A piece cannot be read. It is neither offered nor downloaded again until it is verified as good.
     Unread(TorrentId, PieceIndex),
     /// A torrent's storage cannot be read: its peers are let go until it is restored.
     Unreadable(TorrentId),
@@ -144,19 +144,19 @@ pub enum Event<'a> {
     /// A torrent's storage was changed by somebody, and presumably holds this. Peers stay; each piece is
     /// verified again before more of it is sent, and all of them one after the other.
     Changed(TorrentId, #[serde(borrow)] Have<'a>),
-    /// What is not known to be good is to be verified, one piece after the other, as what could not be
-    /// read may be readable again. Of a download only what should be there.
+    /// Pieces that could not be read may be readable again: every piece that is not known to be good is verified, one
+    /// after the other; of a download only those that should be there.
     Recheck(TorrentId),
     /// A torrent's storage, which refused a write, may take writes again.
     Writable(TorrentId),
-    /// Somebody says that there is a peer of the torrent. One that the user named is called for ever.
+    /// The address of a peer of the torrent, and who named it. One that the user named is called for ever.
     Peer(TorrentId, SocketAddr, PeerSource),
     /// A tracker has answered, and wants to be asked again after so long.
     Announced(AnnounceId, Intervals),
     /// A tracker did not answer, answered nonsense, or refused; it may have said for how long it
     /// does not want to be asked.
     AnnounceFailed(AnnounceId, Option<Duration>),
-    /// Datagrams do not get to this address.
+    /// The host's socket reports that no datagram reaches this address.
     Unreachable(SocketAddr),
 }
 
@@ -175,13 +175,13 @@ pub struct TorrentStats {
     pub good: u32,
     /// Whether its storage can be read.
     pub readable: bool,
-    /// Bytes of content that came, those of pieces that turned out to be bad included.
+    /// Bytes of content received, those of bad pieces included.
     pub downloaded: u64,
-    /// Pieces that are to be downloaded or are there, of those that are wanted.
+    /// Wanted pieces, those that are here included.
     pub wanted: u32,
     /// Bytes of wanted pieces that are not there yet.
     pub left: u64,
-    /// Pieces that came and did not have the hash that they should have.
+    /// Downloaded pieces that had a wrong hash.
     pub bad_pieces: u32,
     /// Why nothing is asked for, if writing failed.
     pub refused: Option<StorageError>,
@@ -194,8 +194,8 @@ pub struct MetadataStats {
     pub peers: u16,
     /// Those of them that hand out its metadata.
     pub offers: u16,
-    /// The largest size that one of them tells which is not believed: it is above
-    /// [`METADATA_MAX`](everseed_core::metadata::METADATA_MAX), or there is no memory for it. 0 if none does.
+    /// The largest size that one of them told and that was refused: it is above
+    /// [`METADATA_MAX`](everseed_core::metadata::METADATA_MAX), or there is no memory for it. 0 for none.
     pub too_large: u32,
     /// The size that is tried in bytes; 0 for none yet.
     pub size: u32,
@@ -207,7 +207,7 @@ pub struct MetadataStats {
     pub refused: Option<StorageError>,
 }
 
-/// What a download lacks and nobody who is connected has.
+/// The pieces that a download lacks and no connected peer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stuck {
     /// Pieces that are wanted and missing.
@@ -265,10 +265,10 @@ pub struct Stats {
     pub unchoked: u16,
     /// Bytes of content sent.
     pub uploaded: u64,
-    /// Bytes of content that came.
+    /// Bytes of content received.
     pub downloaded: u64,
-    /// Peers that were refused, or let go for others, as places or torrents that may be awake were too
-    /// few, or as they are banned.
+    /// Peers that were refused or disconnected because connections or awake torrents were too few, or as they are
+    /// banned.
     pub turned_away: u64,
 }
 
@@ -305,19 +305,18 @@ impl core::fmt::Display for AddError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Body {
     /// Which bytes of the torrent it is of.
-    pub source: Source,
+    pub source: BodySource,
     /// Where the gap for it is, in bytes from the start of the buffer; it is `span.len` long.
     pub at: usize,
-    /// How many bytes of the buffer can be sent without it: the message that it belongs to begins
-    /// there, or goes on.
+    /// Where its message begins in the buffer, or goes on: so many bytes can be sent without this body.
     pub before: usize,
     /// What belongs there.
     pub span: Span,
 }
 
-/// Which bytes of a torrent a [`Body`]'s span means.
+/// What a [`Body`]'s span is a part of: content, or `info`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum BodySource {
     /// Its content.
     Content,
     /// The raw `info` of its torrent file (BEP 9); only of torrents for which

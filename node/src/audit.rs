@@ -1,13 +1,13 @@
-//! The books of a node, added up: what must hold between any two calls.
+//! The audit: it checks the invariants of a node that must hold between any two calls.
 //!
 //! Simulators and tests call [`Node::audit`](crate::Node::audit) as often as they can afford; a host has no need to.
 
 use everseed_core::bits;
 
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::parts::Parts;
 use crate::peer::Has;
-use crate::peer::State as Conn;
+use crate::peer::LinkState as Conn;
 use crate::torrent::Bits;
 
 /// See [`Node::audit`](crate::Node::audit).
@@ -77,7 +77,7 @@ impl Parts<'_> {
             in_use,
             "blocks"
         );
-        let away = |f: &PendingBlock| matches!(f.state, State::Writing | State::Dropped);
+        let away = |f: &PendingBlock| matches!(f.state, BlockState::Writing | BlockState::Dropped);
         let mut listed = self
             .download
             .pending
@@ -87,7 +87,11 @@ impl Parts<'_> {
         let mut to_write = 0;
         let mut at = self.download.writes.head;
         while let Some(pending) = self.download.pending.get(at) {
-            assert_eq!(pending.state, State::Write, "the state of a block to write");
+            assert_eq!(
+                pending.state,
+                BlockState::Write,
+                "the state of a block to write"
+            );
             to_write += 1;
             at = pending.next;
         }
@@ -103,7 +107,11 @@ impl Parts<'_> {
             while let Some(pending) = self.download.pending.get(at) {
                 assert_eq!(pending.source.peer(), Some(slot), "whose pending it is");
                 unsent |= at == conn.download.pending.unsent;
-                assert_eq!(pending.state == State::Reserved, unsent, "what is sent");
+                assert_eq!(
+                    pending.state == BlockState::Reserved,
+                    unsent,
+                    "what is sent"
+                );
                 len += 1;
                 at = pending.next;
             }

@@ -1,4 +1,4 @@
-//! What is said when an invariant of this crate does not hold.
+//! [`broken`] reports that an invariant of this crate does not hold.
 
 /// Names what should have been there. With debug assertions, as in tests and simulations, that is a panic. Without,
 /// it is logged and the one thing at hand is left out: no peer may end the process.

@@ -1,4 +1,4 @@
-//! What a host has its node do with torrents, and what it may ask about them.
+//! The host's commands about torrents, limits and discovery, and its queries.
 
 use core::net::SocketAddr;
 
@@ -25,8 +25,8 @@ use crate::torrent::publicity::Publicity;
 use crate::wake::Wake;
 
 impl<'m> Node<'m> {
-    /// Tells the node anything that has no bytes to be moved, see [`Input`]: the one door, by which a trace is written
-    /// and told again. Each of these is also a method of its own.
+    /// Takes any [`Input`] that moves no bytes. Traces are recorded and replayed by this one function; each input is
+    /// also a method of its own.
     ///
     /// # Panics
     /// If it has bytes to be moved.
@@ -76,8 +76,8 @@ impl<'m> Node<'m> {
             Input::ForgetTrackers(id) => self.forget_trackers(now, id),
             Input::Publish(id, publicity) => self.publish(now, id, publicity),
             Input::ReachedAt(addr) => self.reached_at(now, addr),
-            Input::HeardNearby(from, packet) => self.heard_nearby(now, from, packet),
-            Input::TellNearbyAnew => self.tell_nearby_anew(now),
+            Input::LsdReceived(from, packet) => self.lsd_received(now, from, packet),
+            Input::RenewLsd => self.renew_lsd(now),
             Input::JoinDht(mode, families, kept) => self.join_dht(now, mode, families, kept),
             Input::DhtNode(addr) => self.dht_node(now, addr),
             Input::DhtReachable => self.dht_reachable(),
@@ -92,8 +92,8 @@ impl<'m> Node<'m> {
         Output::Done
     }
 
-    /// Looks whether every slot is with somebody and every count is right. Simulators and tests call it as
-    /// often as they can afford; a host has no need to.
+    /// Checks that every slot has its owner and every count is right. Simulators and tests call it as often as they can
+    /// afford; a host has no need to.
     ///
     /// # Panics
     /// If not: that is a mistake in this crate, whatever peers and the host did.
@@ -101,12 +101,12 @@ impl<'m> Node<'m> {
         audit(&self.parts);
     }
 
-    /// What it may use.
+    /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.swarm.limits
     }
 
-    /// Goes on within other limits. Whoever is served and has a slot no more is choked; nobody is parted with.
+    /// Changes the limits. Peers whose upload slot is gone are choked; no connection is closed.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
         self.parts.cx.now = now;
         let slots_before = self.parts.upload.suitable_slots(&self.swarm.limits);
@@ -147,14 +147,14 @@ impl<'m> Node<'m> {
         Ok(id)
     }
 
-    /// Makes a torrent known, asleep, see [`Node`].
+    /// Adds a torrent that is asleep; see [`Node`].
     pub fn know(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
         self.parts.cx.torrents.registry.add(info_hash)
     }
 
-    /// Has peers find a torrent, awake or asleep, by a second info-hash too: that of a hybrid torrent in the swarm of
-    /// version 2, cut to 20 bytes (BEP 52). It takes a place in the registry. Trackers and peers that we call are told
-    /// the first.
+    /// Adds a second info-hash to a torrent, awake or asleep: that of a hybrid torrent in the swarm of version 2, cut to
+    /// 20 bytes (BEP 52). Peers that call may name either; trackers, and peers that we call, are told the first. It takes
+    /// an entry of the registry.
     ///
     /// # Errors
     /// [`AddError::Duplicate`] if another torrent has it or this one is not known, [`AddError::Registry`] if there is
@@ -163,8 +163,7 @@ impl<'m> Node<'m> {
         self.parts.cx.torrents.add_second_hash(id, info_hash)
     }
 
-    /// Makes a torrent known, awake, of which nothing is known but its info-hash, and fetches its metadata; see
-    /// [`Node`].
+    /// Adds an awake torrent of which only the info-hash is known, and fetches its metadata; see [`Node`].
     pub fn add_unknown(
         &mut self,
         now: Instant,
@@ -177,7 +176,7 @@ impl<'m> Node<'m> {
         self.parts.cx.torrents.add_unknown(now, info_hash)
     }
 
-    /// Wakes such a torrent that is asleep, and whoever waits for it.
+    /// Wakes a torrent whose metadata is not known, and goes on with the peers that wait for it.
     pub fn wake_unknown(&mut self, now: Instant, id: TorrentId) -> Result<(), AddError> {
         self.parts.cx.now = now;
         self.parts.cx.torrents.wake_unknown(now, id)?;
@@ -224,7 +223,7 @@ impl<'m> Node<'m> {
         })
     }
 
-    /// Serves a torrent that is asleep from now on, as [`add`](Self::add) does, and whoever waits for it.
+    /// Wakes a torrent that is asleep: serves it as [`add`](Self::add) does, and goes on with the peers that wait for it.
     pub fn wake(
         &mut self,
         now: Instant,
@@ -244,8 +243,8 @@ impl<'m> Node<'m> {
         Ok(())
     }
 
-    /// Takes all from a torrent but its name and its place at the trackers, and lets its peers go. One
-    /// that is asleep stays so, and whoever waits for it is let go.
+    /// Puts a torrent to sleep: its peers are disconnected, and only its info-hash and its announces remain. Peers that
+    /// wait for one that is asleep already are disconnected, too.
     pub fn sleep(&mut self, id: TorrentId) {
         self.swarm.close_all(&mut self.parts, id, Reason::Asleep);
         self.parts.download.forget_partials(&mut self.parts.cx, id);
@@ -253,8 +252,8 @@ impl<'m> Node<'m> {
         self.parts.cx.torrents.sleep(id);
     }
 
-    /// Says by what peers of a torrent may be found, awake or asleep: before, they are found by nothing but what
-    /// the host tells of. Who is there of one that turns out to be private leaves, and may come again by its tracker.
+    /// Says by which means peers of a torrent may be found, awake or asleep. Before this, only the host names peers. The
+    /// peers of a torrent that turns out to be private are disconnected, and may come again by its tracker.
     pub fn publish(&mut self, now: Instant, id: TorrentId, publicity: Publicity) {
         self.parts.cx.now = now;
         let before = self.parts.cx.torrents.publicity(id);
@@ -268,6 +267,9 @@ impl<'m> Node<'m> {
             self.part_with_all(id);
         }
         if publicity.dht() != before.dht() {
+            if !publicity.dht() && self.is_asleep(id) {
+                self.parts.discovery.candidates.forget(id);
+            }
             let ports = self.swarm.ports;
             self.parts
                 .discovery
@@ -276,9 +278,8 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// Takes part in the distributed hash table from now on, more or less, by the families that datagrams can be sent
-    /// to, IPv4 first. It needs room, `Sizes::dht`; until this is called none is spoken. `kept` is
-    /// what [`keep_dht`](Self::keep_dht) wrote in the last run, or nothing.
+    /// Joins the DHT in this mode, by the `families` that datagrams can be sent to, IPv4 first. It needs memory
+    /// (`Sizes::dht`). `kept` is what [`keep_dht`](Self::keep_dht) wrote in the last run, or empty.
     pub fn join_dht(&mut self, now: Instant, mode: DhtMode, families: [bool; 2], kept: &[u8]) {
         self.parts.cx.now = now;
         let dht = &mut self.parts.discovery.seeker.dht;
@@ -288,61 +289,59 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// There may be a node of the distributed hash table at this address: the owner said so, a name that
-    /// [`Action::FindDhtNodes`](crate::Action::FindDhtNodes) asked for means it, or a torrent or magnet link names it.
+    /// Adds the address of a possible DHT node: from the owner, from a name that
+    /// [`Action::FindDhtNodes`](crate::Action::FindDhtNodes) had resolved, from a torrent or a magnet link.
     pub fn dht_node(&mut self, now: Instant, addr: SocketAddr) {
         self.parts.cx.now = now;
         self.parts.discovery.seeker.dht.hint(now, addr);
     }
 
-    /// A stranger has called, or a router forwards our port: others may call us in the distributed hash table.
+    /// Notes that we can be reached from outside: a stranger has called, or a router forwards our port.
     pub fn dht_reachable(&mut self) {
         self.parts.discovery.seeker.dht.reachable();
     }
 
-    /// Writes what the next run should know of the distributed hash table, at most
-    /// [`KEPT_MAX`](crate::discovery::dht::KEPT_MAX) bytes: worth it at a stop, else hourly at most.
+    /// Writes the DHT's ids and good nodes for the next run, at most [`KEPT_MAX`](crate::discovery::dht::KEPT_MAX)
+    /// bytes. Worth calling at a stop, else hourly at most.
     pub fn keep_dht(&self, out: &mut [u8]) -> Option<usize> {
         self.parts.discovery.seeker.dht.keep(out)
     }
 
-    /// Numbers about the distributed hash table.
+    /// Numbers about the DHT.
     pub fn dht_stats(&self) -> DhtStats {
         self.parts.discovery.seeker.dht.stats()
     }
 
-    /// Has the networks here told of all torrents anew, as there is another one.
-    pub fn tell_nearby_anew(&mut self, now: Instant) {
+    /// Begins a new round of LSD packets about all torrents, as this machine joined another network.
+    pub fn renew_lsd(&mut self, now: Instant) {
         self.parts.cx.now = now;
         self.parts.discovery.lsd.renew(now);
     }
 
-    /// Takes a packet to the group of a family (BEP 14) that came from a network of ours: the host sees to that.
-    pub fn heard_nearby(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+    /// Takes a packet that came to an LSD group (BEP 14). The host checks that its sender is in a network of ours.
+    pub fn lsd_received(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         self.parts.cx.now = now;
         if !self.swarm.stopping {
             let torrents = &self.parts.cx.torrents;
-            (self.parts.discovery).hear_nearby(now, torrents, from, packet);
+            (self.parts.discovery).lsd_received(now, torrents, from, packet);
         }
     }
 
-    /// Writes the packet that [`Action::TellNearby`](crate::Action::TellNearby) asks for, for a group: peers reach us on
-    /// `port` there. Answers with its length in bytes; `out` has room for any if it has
-    /// [`LONGEST`](everseed_core::lsd::LONGEST).
-    pub fn nearby_packet(&self, family: Family, port: u16, out: &mut [u8]) -> Option<usize> {
+    /// Writes the packet that [`Action::SendLsd`](crate::Action::SendLsd) asks for, for the group of a family, in which
+    /// peers reach us on `port`. Answers with its length, at most [`PACKET_MAX`](everseed_core::lsd::PACKET_MAX) bytes.
+    pub fn lsd_packet(&self, family: Family, port: u16, out: &mut [u8]) -> Option<usize> {
         self.parts.discovery.lsd.write(family, port, out)
     }
 
-    /// Says where the world reaches us, for an address of its family: by that and by their own addresses peers are
-    /// preferred when there is no room for all (BEP 40), among those to call and among those connected. Its port is
-    /// what trackers and peers of that family are told.
+    /// Says at which address, of each family, we are reached from outside. Trackers and peers of that family are told its
+    /// port. When there is no room for all peers, the canonical priority of its address and theirs decides (BEP 40).
     pub fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
         self.parts.cx.now = now;
         self.swarm.ports[usize::from(addr.is_ipv6())] = addr.port();
         self.parts.discovery.candidates.set_ours(addr);
     }
 
-    /// Parts with all peers of a torrent, and forgets where others could be called.
+    /// Closes all connections of a torrent, and forgets its candidates.
     fn part_with_all(&mut self, id: TorrentId) {
         self.swarm
             .close_all(&mut self.parts, id, Reason::OtherTracker);
@@ -365,7 +364,7 @@ impl<'m> Node<'m> {
     }
 
     /// Hands out the raw `info` of a torrent, `len` bytes, to peers that have only its info-hash
-    /// (BEP 9): a [`Body`](crate::Body) may then be of [`Source::Info`](crate::Source::Info).
+    /// (BEP 9): a [`Body`](crate::Body) may then be of [`BodySource::Info`](crate::BodySource::Info).
     pub fn offer_metadata(&mut self, id: TorrentId, len: u32) {
         if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             torrent.metadata_len = Some(len);
@@ -458,7 +457,7 @@ impl<'m> Node<'m> {
         self.parts.download.blocks.len()
     }
 
-    /// Whether all that is wanted of a download is here and verified.
+    /// Whether every wanted piece of a download is here and verified.
     pub fn is_complete(&self, id: TorrentId) -> bool {
         self.parts
             .cx
@@ -487,14 +486,14 @@ impl<'m> Node<'m> {
             .add(now, id, tier, trackers, &mut self.parts.cx.rng)
     }
 
-    /// Tells all trackers anew, as our address has changed: at its pace, and as if for the first time.
+    /// Announces to all trackers again with `started`, one after the other, as our address has changed.
     pub fn announce_anew(&mut self, now: Instant) {
         self.parts.cx.now = now;
         self.parts.discovery.announcer.renew(now);
     }
 
-    /// Announces a torrent to none of its trackers any more, as it has others now: tell of those next.
-    /// One that is private parts with its peers, who were named by those (BEP 27).
+    /// Forgets all tiers of a torrent, whose trackers were replaced: [`announce`](Self::announce) to the new ones next. A
+    /// private torrent loses the peers that the old trackers named (BEP 27).
     pub fn forget_trackers(&mut self, now: Instant, id: TorrentId) {
         self.parts.cx.now = now;
         self.parts.discovery.announcer.forget(now, id);
@@ -503,7 +502,7 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// What a tracker is told about a torrent. Peers are asked for while there is room for them.
+    /// The report of a job to its tracker. It asks for peers while there is room for them.
     pub fn report(&self, job: &Job) -> Report {
         let num_want = self.swarm.num_want(&self.parts);
         let (torrents, key) = (&self.parts.cx.torrents, self.parts.discovery.key);
@@ -513,11 +512,12 @@ impl<'m> Node<'m> {
         discovery::report(torrents, identity, *ports, key, num_want, job)
     }
 
-    /// Makes an announce to a UDP tracker, which is found at one address of each family, in datagrams from now on;
-    /// see [`datagram`](Self::datagram). `url_data` is path and query of its URL. `seed` is chance that no
-    /// stranger knows, fresh for each call. [`Action::UdpAnnounced`](crate::Action::UdpAnnounced) says when it has ended.
+    /// Begins an announce to a UDP tracker, which has an address of one family or both. Its datagrams go through
+    /// [`datagram`](Self::datagram) and [`poll_datagram`](Self::poll_datagram), and
+    /// [`Action::UdpAnnounced`](crate::Action::UdpAnnounced) says when it has ended. `url_data` is path and query of the
+    /// tracker's URL. `seed` is fresh for each call, and no stranger can guess it.
     ///
-    /// Answers whether that is so: not if there is no place or no address, or if `url_data` is longer than
+    /// False if there is no slot or no address, or if `url_data` is longer than
     /// [`URL_MAX`](crate::discovery::udp_trackers::URL_MAX).
     pub fn announce_by_udp(
         &mut self,
@@ -537,7 +537,7 @@ impl<'m> Node<'m> {
         self.parts.discovery.udp.outcome(id)
     }
 
-    /// Serves a torrent no longer. Its trackers are not told, and forget it in time.
+    /// Removes a torrent. Its trackers are not told; they forget it in time.
     pub fn remove(&mut self, now: Instant, id: TorrentId) {
         self.parts.cx.now = now;
         self.swarm
@@ -559,7 +559,7 @@ impl<'m> Node<'m> {
             conns: torrent.conns,
             have: self.parts.cx.torrents.count(torrent.have, pieces),
             good: self.parts.cx.torrents.count(torrent.good, pieces),
-            readable: torrent.state == torrent::State::Active,
+            readable: torrent.state == torrent::TorrentState::Active,
             downloaded: torrent.downloaded,
             wanted: self.parts.cx.torrents.count(torrent.wanted, pieces),
             left: self.parts.cx.torrents.missing(torrent).1,
@@ -584,7 +584,7 @@ impl<'m> Node<'m> {
         self.parts.cx.torrents.ids()
     }
 
-    /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
+    /// What a download lacks, if no connected peer has any of it. Looks at every piece.
     pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
         self.parts
             .download
@@ -624,8 +624,8 @@ impl<'m> Node<'m> {
             .is_some_and(|slot| self.parts.cx.peers[slot].upload.unchoked)
     }
 
-    /// Blocks that were asked of a peer, or are about to be.
-    pub fn asked(&self, id: ConnId) -> u16 {
+    /// Blocks that were requested from a peer, or are about to be.
+    pub fn blocks_requested(&self, id: ConnId) -> u16 {
         self.parts
             .cx
             .peers
@@ -634,5 +634,5 @@ impl<'m> Node<'m> {
     }
 }
 
-/// Why there is no other way than the method.
+/// The panic of [`Node::input`] for inputs that move bytes.
 const BYTES: &str = "what has bytes to be moved has a method";

@@ -1,4 +1,4 @@
-//! The context: what the functions of every subsystem are given besides its own state.
+//! [`Context`]: what the functions of every subsystem are given besides the subsystem's own state.
 
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
@@ -7,7 +7,7 @@ use crate::peer::Peers;
 use crate::torrent::{Torrent, Torrents};
 use crate::wake::Wakes;
 
-/// The time, chance, the connections, the torrents, and what the functions that it is given to want woken.
+/// The time, random numbers, the connections, the torrents, and the wake-ups that functions add.
 #[derive(Debug)]
 pub(crate) struct Context<'m> {
     /// The time that the host told last.

@@ -1,7 +1,6 @@
-//! The one door in: what a node can be told, and what it answers.
+//! [`Input`]: every call that changes a node, as a value; and [`Output`], its answer.
 //!
-//! A host that keeps what goes through it has a [trace](crate::trace), and a node that is told the same again gives the
-//! same answers.
+//! A host that records them has a [trace](crate::trace): a node that gets the same inputs gives the same outputs.
 
 use core::net::SocketAddr;
 
@@ -16,8 +15,8 @@ use crate::discovery::dht::Mode as DhtMode;
 use crate::peer::ConnId;
 use crate::torrent::publicity::Publicity;
 
-/// Everything that changes a node. What has no bytes to be moved is told by [`Node::input`](crate::Node::input); the
-/// others, which name the buffers that they fill or empty, by the method that each names.
+/// A call that changes a node. [`Node::input`](crate::Node::input) takes those that move no bytes. The others name the
+/// length of the buffer that they fill or empty; the method that each names takes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Input<'a> {
     /// [`Node::add`](crate::Node::add).
@@ -104,10 +103,10 @@ pub enum Input<'a> {
     Publish(TorrentId, Publicity),
     /// [`Node::reached_at`](crate::Node::reached_at).
     ReachedAt(SocketAddr),
-    /// `Node::heard_nearby`.
-    HeardNearby(SocketAddr, &'a [u8]),
-    /// `Node::tell_nearby_anew`.
-    TellNearbyAnew,
+    /// `Node::lsd_received`.
+    LsdReceived(SocketAddr, &'a [u8]),
+    /// `Node::renew_lsd`.
+    RenewLsd,
     /// [`Node::join_dht`](crate::Node::join_dht).
     JoinDht(DhtMode, [bool; 2], &'a [u8]),
     /// [`Node::dht_node`](crate::Node::dht_node).
@@ -118,11 +117,11 @@ pub enum Input<'a> {
     AnnounceByUdp {
         /// The job.
         job: Job,
-        /// Where the tracker is.
+        /// The tracker's addresses, one of each family.
         addrs: [Option<SocketAddr>; 2],
         /// Path and query of its URL.
         url_data: &'a str,
-        /// Chance.
+        /// See there.
         seed: u64,
     },
     /// [`Node::datagram`](crate::Node::datagram).

@@ -1,21 +1,20 @@
 //! The engine: BitTorrent as a function of time and input to actions.
 //!
-//! [`Node`] owns no socket, file, clock or thread, and no heap: it lives in [`Memory`] that the host
-//! lends, so its memory bound is a fact of its types. The same engine runs under smol, under
-//! async-std and in a simulation.
+//! [`Node`] owns no socket, file, clock, thread or heap. It lives in [`Memory`] that the host lends, so its memory
+//! bound is a fact of its types. The same engine runs under smol, under async-std and in a simulation.
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`api`] | what a host and its node tell each other |
-//! | [`input`] | the one door in |
+//! | [`api`] | actions, events, limits, statistics |
+//! | [`input`] | every call that changes a node, as a value |
 //! | `swarm` | connections: who is let in, what is said, when they end |
 //! | `upload` | requests of peers, the choker, the rate limits |
 //! | `download` | blocks that are requested and received, until their piece is verified |
-//! | [`discovery`] | whom to call, and when each tracker is told what |
+//! | [`discovery`] | trackers, the DHT, PEX, LSD, port mapping, and the candidates to call |
 //! | `peer` | the state of one connection |
 //! | `torrent` | the torrents that are known, and the pieces of those that are awake |
 //! | [`memory`] | the lent slices, and what happens when each is full |
-//! | [`trace`] | what a node was told and answered, to be told again |
+//! | [`trace`] | recorded calls of a node, to be replayed |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -41,8 +40,8 @@ mod upload;
 mod wake;
 
 pub use crate::api::{
-    Action, AddError, Bodies, Body, Event, Have, Identity, Limits, MetadataStats, Order, Source,
-    Stats, StorageError, Stuck, TorrentStats, Wanted,
+    Action, AddError, Bodies, Body, BodySource, Event, Have, Identity, Limits, MetadataStats,
+    Order, Stats, StorageError, Stuck, TorrentStats, Wanted,
 };
 pub use crate::discovery::announcer::{AnnounceId, Job};
 pub use crate::discovery::candidates::PeerSource;

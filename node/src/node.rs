@@ -1,4 +1,4 @@
-//! The node: what a host drives.
+//! [`Node`]: the type that a host drives, and its calls that move bytes or time.
 
 use core::net::SocketAddr;
 
@@ -9,13 +9,13 @@ use everseed_core::tracker::udp::REQUEST_MAX;
 use crate::discovery::candidates::Named;
 use crate::discovery::{self, Discovery};
 use crate::parts::Parts;
-use crate::peer::State;
+use crate::peer::LinkState;
 use crate::peer::outbox::Out;
 use crate::rate::{Bucket, QUANTUM};
 use crate::swarm::Swarm;
 use crate::swarm::outbound;
 use crate::swarm::outbound::Cursor;
-use crate::torrent::registry::Place;
+use crate::torrent::registry::EntryState;
 use crate::wake::Wake;
 
 use crate::api::{Action, Bodies, Event, Identity, Limits, StorageError};
@@ -51,24 +51,23 @@ use crate::torrent;
 ///
 /// # Sleep
 ///
-/// A torrent that nobody talks about need not be awake: [`know`](Node::know) gives it a name and nothing
-/// else, or [`sleep`](Node::sleep) takes the rest from it. Its trackers are told as before. When a peer
-/// names it, [`Action::Wake`] asks the host for it, which opens its files and calls
-/// [`wake`](Node::wake), or `sleep` again if it cannot; the peer waits meanwhile, as long as a
-/// handshake may take. Whose turn it is to sleep is for the host to say.
+/// A torrent that no peer asks for need not be awake. [`know`](Node::know) adds one that sleeps, and
+/// [`sleep`](Node::sleep) puts one to sleep: only its info-hash and its announces remain. When a peer names it,
+/// [`Action::Wake`] asks the host to open its files and to call [`wake`](Node::wake), or `sleep` if that fails. The peer
+/// waits meanwhile, as long as a handshake may take. The host decides which torrents sleep.
 ///
 /// # Magnet links
 ///
-/// Of a torrent that [`add_unknown`](Node::add_unknown) makes known nothing is known but its info-hash. Its peers are
-/// called and its trackers told as of any other; [`Action::Write`] and [`Action::Verify`] mean its metadata, as one
-/// piece from byte 0 on whose hash is the info-hash. [`Action::Fetched`] says that it is here. The host makes a torrent
-/// of it, and calls [`begin_content`](Node::begin_content), [`offer_metadata`](Node::offer_metadata) and
-/// [`download`](Node::download): the connections go on.
+/// [`add_unknown`](Node::add_unknown) adds a torrent by its info-hash alone. Its peers are called and its trackers told
+/// as usual. [`Action::Write`] and [`Action::Verify`] then mean its metadata: one piece from byte 0 on, whose hash is the
+/// info-hash. After [`Action::Fetched`] the host makes a torrent of it, and calls
+/// [`begin_content`](Node::begin_content), [`offer_metadata`](Node::offer_metadata) and [`download`](Node::download). The
+/// connections go on.
 ///
 /// # What it does not do
 ///
-/// It reads no content: what is to be sent is named by [`Body`](crate::Body) and read by the host. It does not
-/// hash: [`Action::Verify`] asks for that. Nothing is sent of a piece that was not verified.
+/// It reads no content: a [`Body`](crate::Body) names what is to be sent, and the host reads it. It does not hash:
+/// [`Action::Verify`] asks the host to. Nothing is sent of a piece that was not verified.
 ///
 /// # Example
 ///
@@ -149,7 +148,7 @@ use crate::torrent;
 ///                 // Two that have all need nothing of each other any more.
 ///                 Action::Close { .. } => conns = [None, None],
 ///                 Action::Receive { .. } | Action::Wake { .. } | Action::Fetched { .. } => {}
-///                 Action::Announce(_) | Action::TellNearby => {}
+///                 Action::Announce(_) | Action::SendLsd => {}
 ///                 Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
 ///             }
 ///         }
@@ -211,13 +210,13 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// Lets everybody go and nobody in, and tells the trackers of torrents that are awake.
+    /// Closes all connections, refuses new ones, and tells the trackers of torrents that are awake.
     /// [`is_stopped`](Self::is_stopped) says when that is done; the host need not wait for it.
     pub fn stop(&mut self, now: Instant) {
         self.parts.cx.now = now;
         self.swarm.stopping = true;
         let registry = &self.parts.cx.torrents.registry;
-        let awake = |torrent| registry.place(torrent) != Some(Place::Asleep);
+        let awake = |torrent| registry.state(torrent) != Some(EntryState::Asleep);
         self.parts.discovery.announcer.stop(now, awake);
         for slot in 0..self.parts.cx.peers.len() {
             self.swarm.close(&mut self.parts, slot, Reason::Stopping);
@@ -233,15 +232,20 @@ impl<'m> Node<'m> {
 
     /// Takes a connection that a peer made. `None` when there is no place: drop the socket.
     ///
-    /// Callers who have not finished their handshake may have a quarter of the places, and for two seconds
-    /// whatever is free: of more than that the oldest leaves. The last free place goes to the newcomer, and
-    /// the least useful connection leaves for the next one: who has not finished its handshake for two
-    /// seconds, then one of the address with the most such callers if there are more than a quarter, then
-    /// who has not been interested for a minute, the longest first. If there is nobody of the kind, an address (IPv6: a /64) with
-    /// more than its share of the connections loses one to an address with fewer. If there is none
-    /// either, the connection of the lowest canonical priority (BEP 40) leaves for a newcomer of a higher one: none that
-    /// is served or serves us, or began less than a minute ago, and only when [`reached_at`](Self::reached_at) was told.
-    /// Later ones are refused, and a newcomer from a crowded address leaves the last place to others. Who sent bad pieces again and again is refused too. A refusal may be a matter of carrying out what [`poll`](Self::poll) asks for.
+    /// Callers that have not finished their handshake may have a quarter of the places, and for two seconds whatever is
+    /// free; beyond that the oldest of them is closed. When the last free place is taken, the least useful connection is
+    /// closed for the next caller. It is, in this order:
+    ///
+    /// 1. one that has not finished its handshake for two seconds;
+    /// 2. if callers without a handshake have more than their quarter: one of the address that has most of them;
+    /// 3. one that has not been interested for a minute, the longest first;
+    /// 4. one of an address (IPv6: a /64) with more than its share of the connections, for an address with fewer;
+    /// 5. the one of the lowest canonical priority (BEP 40), for a newcomer of a higher one. It is none that is served or
+    ///    serves us, or began less than a minute ago; and only if [`reached_at`](Self::reached_at) was told.
+    ///
+    /// If there is none of these, the newcomer is refused. So is an address that is banned for bad pieces, and one with
+    /// many connections when a single place is left. A place may become free once [`poll`](Self::poll) has no actions
+    /// left.
     pub fn accept(&mut self, now: Instant, from: SocketAddr) -> Option<ConnId> {
         self.parts.cx.now = now;
         self.swarm.accept(&mut self.parts, from)
@@ -282,8 +286,8 @@ impl<'m> Node<'m> {
         let scratch = core::mem::take(&mut self.swarm.scratch);
         let bytes = &scratch[..len];
         let verdict = match self.parts.cx.peers[slot].link.state {
-            State::Greeting => self.swarm.handshake_bytes(&mut self.parts, slot, bytes),
-            State::Open => self.swarm.messages(&mut self.parts, slot, bytes),
+            LinkState::Greeting => self.swarm.handshake_bytes(&mut self.parts, slot, bytes),
+            LinkState::Open => self.swarm.messages(&mut self.parts, slot, bytes),
             _ => Ok(()),
         };
         self.swarm.scratch = scratch;
@@ -296,7 +300,7 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// Takes what happened elsewhere.
+    /// Takes an event.
     pub fn event(&mut self, now: Instant, event: Event<'_>) {
         self.parts.cx.now = now;
         match event {
@@ -314,7 +318,7 @@ impl<'m> Node<'m> {
             Event::Unreadable(torrent) => self.swarm.unreadable(&mut self.parts, torrent),
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.parts.cx.torrents.get_mut(torrent) {
-                    torrent.state = torrent::State::Active;
+                    torrent.state = torrent::TorrentState::Active;
                     self.parts.cx.wakes.add(Wake::Recheck);
                 }
             }
@@ -348,7 +352,7 @@ impl<'m> Node<'m> {
         }
     }
 
-    /// The next thing to do, or `None` until something else happens.
+    /// The next action for the host to carry out, or `None` until something else happens.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.parts.cx.now = now;
         if self.parts.cx.wakes.take(Wake::FillSlots) {
@@ -385,7 +389,7 @@ impl<'m> Node<'m> {
         if !self.swarm.stopping
             && (self.parts.discovery.lsd).poll(now, &self.parts.cx.torrents.registry)
         {
-            return Some(Action::TellNearby);
+            return Some(Action::SendLsd);
         }
         let dial = self.swarm.dial(&mut self.parts);
         dial.or_else(|| self.parts.discovery.action(&mut self.parts.cx))
@@ -520,7 +524,7 @@ impl<'m> Node<'m> {
         all.into_iter().flatten().min()
     }
 
-    /// Wakes those who wait for the upload limit.
+    /// Makes the connections ready that wait for the upload limit.
     pub(crate) fn wake_senders(&mut self) {
         if self.parts.cx.wakes.take(Wake::SendAtRate) {
             let last = self.parts.upload.last_served;

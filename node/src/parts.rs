@@ -1,4 +1,4 @@
-//! The parts of a node below its swarm: the context, and the three subsystems that know nothing of each other.
+//! [`Parts`] of a node below its swarm: the context, and three subsystems that know nothing of each other.
 
 use everseed_core::pool::Pool;
 use everseed_core::rng::Rng;
@@ -37,7 +37,7 @@ pub(crate) struct Parts<'m> {
 }
 
 impl<'m> Parts<'m> {
-    /// Subsystems in `memory`, and the scratch that is in it, too; `seed` decides all that is left to chance.
+    /// The parts, made in `memory`; and the scratch that is in it, too. `seed` decides all that is left to chance.
     pub(crate) fn new(memory: Memory<'m>, limits: &Limits, seed: u64) -> (Parts<'m>, &'m mut [u8]) {
         let mut chance = Rng::new(seed.rotate_left(32));
         let secret = Secret::new(chance.bits(), chance.bits());
@@ -57,7 +57,7 @@ impl<'m> Parts<'m> {
             download: Download {
                 blocks: Pool::new(memory.blocks),
                 pending: PendingBlocks::new(memory.pending),
-                writes: pending_blocks::List::EMPTY,
+                writes: pending_blocks::PendingList::EMPTY,
                 in_progress: PiecesInProgress::new(memory.in_progress, memory.in_progress_bits),
                 availability: Availability {
                     bytes: memory.peer_bitfields,
@@ -99,7 +99,7 @@ pub(crate) mod small {
     use super::*;
     use crate::api::Have;
     use crate::memory::{Lender, Sizes};
-    use crate::peer::State;
+    use crate::peer::LinkState;
 
     struct Heap;
 
@@ -175,7 +175,7 @@ pub(crate) mod small {
         cx.peers.open(cx.now, slot, (ip, 6881).into(), true);
         cx.peers[slot].link.torrent = Some(id);
         cx.peers[slot].link.features.fast = fast;
-        cx.peers.set_state(slot, State::Open);
+        cx.peers.set_state(slot, LinkState::Open);
         slot
     }
 }

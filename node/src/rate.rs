@@ -1,11 +1,10 @@
-//! The rate limits: a token bucket that is read without being changed. One is for what is sent, the
-//! other for what is asked for.
+//! [`Bucket`]: the token bucket of a rate limit, one for uploads and one for downloads. Reading it does not change it.
 
 use core::time::Duration;
 
 use everseed_core::time::Instant;
 
-/// How much may be sent now.
+/// A token bucket.
 ///
 /// Invariant: `level <= burst` at `filled_at`.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,8 @@
-//! What a host told its node, and what the node answered: written down by a host, told again to
-//! another node by a simulator.
+//! Traces: the calls of a node and its answers, recorded by a host and replayed by a simulator.
 //!
-//! A trace is a [`Head`] and then any number of [`Entry`]s. Everything here is plain data with serde's
-//! data model; hosts encode it with postcard. A node that is made from the same head and told the same
-//! gives the same answers, on any machine: the first answer that differs is where a bug shows.
+//! A trace is a [`Head`] and then any number of [`Call`]s. Everything here is plain data with serde's data model;
+//! hosts encode it with postcard. A node that is made from the same head and gets the same calls gives the same
+//! answers, on any machine. The first answer that differs shows a bug.
 
 use everseed_core::time::Instant;
 use everseed_core::wire::PeerId;
@@ -51,9 +50,9 @@ impl<'a> Head<'a> {
     }
 }
 
-/// One call.
+/// One recorded call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Entry<'a> {
+pub struct Call<'a> {
     /// When.
     pub at: Instant,
     /// What was told.
@@ -63,7 +62,7 @@ pub struct Entry<'a> {
     pub output: Output,
 }
 
-/// Tells a node what another one was told.
+/// Replays recorded calls to a node.
 #[derive(Debug)]
 pub struct Player<'p, 'm> {
     /// The blocks that are away, by slot: as many as the node has.
@@ -73,7 +72,7 @@ pub struct Player<'p, 'm> {
 }
 
 impl<'m> Player<'_, 'm> {
-    /// Tells it one thing, and answers with its answer.
+    /// Makes one recorded call, and answers with its output.
     pub fn play(&mut self, node: &mut Node<'m>, now: Instant, input: &Input<'_>) -> Output {
         match *input {
             Input::RecvSpace(id) => Output::Len(len(node.recv_space(id).map_or(0, |s| s.len()))),

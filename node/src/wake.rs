@@ -1,7 +1,7 @@
 //! Wake-ups: what the functions of a subsystem want done once they have returned.
 //!
-//! They add to the [`Wakes`] of the context that they were given. [`Node`](crate::Node) alone acts on them: in `poll`
-//! on what is due, in `tick` on what waited for a rate limit.
+//! Functions add to the [`Wakes`] of the context that they were given. A wake-up is taken out where its work is done:
+//! by [`Node`](crate::Node) in `poll` and `tick`, or by a function of a subsystem that these call.
 
 /// Work that is due at the next poll, or that waits for something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

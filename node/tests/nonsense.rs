@@ -320,7 +320,7 @@ impl World {
                 Action::Close { conn, .. } => self.peers.retain(|peer| peer.id != conn),
                 Action::Connect { conn, .. } => self.node.event(self.now, Event::Closed(conn)),
                 Action::Receive { .. } | Action::Wake { .. } => {}
-                Action::Announce(_) | Action::TellNearby => {}
+                Action::Announce(_) | Action::SendLsd => {}
                 Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
                 Action::Fetched { .. } => unreachable!("no metadata is fetched"),
             }

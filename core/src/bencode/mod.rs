@@ -1,9 +1,9 @@
 //! Bencode (BEP 3): integers, byte strings, lists, dictionaries.
 //!
 //! [`Reader`] pulls a document from a stream or a slice, piece by piece, and holds none of it;
-//! [`Writer`] writes the canonical form. What real torrents get wrong and other clients accept is
-//! accepted: keys that are not sorted, and keys that come twice, of which the first counts. All else
-//! that BEP 3 forbids is an error of its own with its place.
+//! [`Writer`] writes the canonical form. Two faults of real torrents are accepted, as
+//! other clients accept them: keys that are not sorted, and a key that comes twice, of which the first counts.
+//! All else that BEP 3 forbids is an error that names its place.
 
 mod read;
 #[cfg(test)]

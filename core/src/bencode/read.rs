@@ -1,4 +1,4 @@
-//! The pull reader.
+//! [`Reader`] takes a bencoded document from a stream or a slice, one value at a time.
 
 use core::fmt;
 
@@ -19,12 +19,13 @@ use crate::hash::{Digest, Sha1, Smol};
 ///   and [`chunk`](Self::chunk)s until there are none.
 /// - At the end: [`finish`](Self::finish).
 ///
-/// Numbers may be written in another way than the canonical one, `i007e` or `i-0e`, as programs in use
-/// write them: nothing is hashed but the bytes as they stand, so no document has two meanings.
+/// Numbers need not be canonical, as programs in use write `i007e` or `i-0e`. Only the bytes as they stand are
+/// hashed, so no document has two meanings.
 ///
 /// Bytes that pass can be hashed: see [`start_hash`](Self::start_hash).
 ///
-/// Invariants: `mark <= at <= end <= BUFFER`; at most [`DEPTH`] containers are `open`; `rest` bytes of a byte string were announced and not taken.
+/// Invariants: `mark <= at <= end <= BUFFER`; at most [`DEPTH`] containers are `open`; `rest` bytes of the current
+/// byte string were not taken yet.
 #[derive(Debug)]
 pub struct Reader<R, H = Smol> {
     input: R,
@@ -66,7 +67,7 @@ pub enum Type {
 /// What is wrong with a document, and where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error<E> {
-    /// What.
+    /// What is wrong.
     pub kind: ErrorKind<E>,
     /// Bytes from the start of the document.
     pub offset: u64,
@@ -336,7 +337,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         self.settle()
     }
 
-    /// Demands that the document is over.
+    /// Ends the document: an error if anything follows it.
     pub fn finish(&mut self) -> Result<(), R> {
         self.settle()?;
         if self.at == self.end && !self.refill()? {

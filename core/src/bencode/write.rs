@@ -1,15 +1,15 @@
-//! The canonical writer.
+//! [`Writer`] writes bencode in its canonical form.
 
 use embedded_io::Write;
 
-/// Writes bencode to `W`. The caller opens and closes containers and gives a dictionary's keys in
-/// the order of their bytes. Debug builds check the order of neighbours that fit in 32 bytes, and that
-/// no more than [`DEPTH`](super::DEPTH) containers are open, as more could not be read again.
+/// Writes bencode to `W`. The caller opens and closes containers and gives a dictionary's keys in the order of their
+/// bytes. Debug builds check the order of keys that fit in 32 bytes, and that at most [`DEPTH`](super::DEPTH)
+/// containers are open: more could not be read again.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
     #[cfg(debug_assertions)]
-    order: order::Order,
+    order: order::KeyOrder,
 }
 
 impl<W: Write> Writer<W> {
@@ -18,7 +18,7 @@ impl<W: Write> Writer<W> {
         Writer {
             out,
             #[cfg(debug_assertions)]
-            order: order::Order::default(),
+            order: order::KeyOrder::default(),
         }
     }
 
@@ -111,9 +111,9 @@ mod order {
 
     /// The last key that fits of each open container.
     #[derive(Debug, Default)]
-    pub(super) struct Order(Vec<Vec<u8, 32>, DEPTH>);
+    pub(super) struct KeyOrder(Vec<Vec<u8, 32>, DEPTH>);
 
-    impl Order {
+    impl KeyOrder {
         pub(super) fn open(&mut self) {
             let pushed = self.0.push(Vec::new());
             debug_assert!(pushed.is_ok(), "containers are nested too deeply");

@@ -1,11 +1,11 @@
-//! Peers counted without being named (BEP 33).
+//! Bloom filters that count the peers of a torrent without naming them (BEP 33).
 
 use core::fmt;
 use core::net::IpAddr;
 
 use crate::hash::{Sha1, Smol};
 
-/// A set of addresses of which only the size can be told.
+/// A set of addresses. Only its size can be estimated.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bloom([u8; Bloom::BYTES]);
 

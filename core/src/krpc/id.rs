@@ -1,4 +1,4 @@
-//! Ids of nodes.
+//! [`NodeId`]: the id of a DHT node, its distance to others, and which ids an address may have (BEP 42).
 
 use core::fmt;
 use core::net::IpAddr;
@@ -7,7 +7,7 @@ use crate::crc32c::crc32c;
 use crate::hash::{Digest, InfoHash};
 use crate::rng::Rng;
 
-/// The id of a node, or a point between them: info-hashes are of the same space.
+/// The id of a node, or an info-hash as a point in the same space.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub Digest);
 

@@ -1,14 +1,14 @@
-//! What nodes of the distributed hash table say to each other (BEP 5), a datagram at a time.
+//! KRPC: the messages between nodes of the distributed hash table (BEP 5), one in each datagram.
 //!
 //! | module | what it is | source |
 //! |---|---|---|
 //! | `read`, `write` | messages from and to datagrams | BEP 5, 32, 33, 42, 43, 51 |
 //! | `id` | ids of nodes, their distance, and those that belong to an address | BEP 5, 42 |
-//! | `bloom` | peers counted without being named | BEP 33 |
+//! | `bloom` | sets that count peers without naming them | BEP 33 |
 //!
-//! A message borrows from its datagram; nothing is copied. What clients in use get wrong is passed over:
-//! unknown keys, keys in any order, values of a wrong type where the rest makes sense, and bytes after
-//! the message. A query whose method is unknown, but which names a target, is asking for nodes near it.
+//! A message borrows from its datagram; nothing is copied. Faults of clients in use are tolerated: unknown keys,
+//! keys in any order, values of a wrong type where the rest makes sense, and bytes after the message. A query of an
+//! unknown method that names a target is answered like `find_node`.
 
 mod bloom;
 mod id;
@@ -33,7 +33,7 @@ pub struct Message<'a> {
     pub version: &'a [u8],
     /// The sender answers no queries and wants to be in nobody's table (BEP 43).
     pub read_only: bool,
-    /// The address that an answer was sent to, which is the receiver's own as others see it (BEP 42).
+    /// The address that this answer was sent to: the receiver's own, as the sender sees it (BEP 42).
     pub observed: Option<SocketAddr>,
     /// What is said.
     pub body: Body<'a>,

@@ -1,4 +1,4 @@
-//! Messages from datagrams.
+//! The decoder: a [`Message`] from a datagram.
 
 use core::net::SocketAddr;
 
@@ -75,7 +75,7 @@ struct Returned<'a> {
 type Fault = Error<<&'static [u8] as ErrorType>::Error>;
 
 /// A reader that knows where it is in the datagram.
-struct Source<'a> {
+struct Cursor<'a> {
     bytes: &'a [u8],
     reader: Reader<&'a [u8]>,
 }
@@ -83,7 +83,7 @@ struct Source<'a> {
 impl<'a> Fields<'a> {
     fn read(bytes: &'a [u8]) -> Result<Fields<'a>, Fault> {
         let mut fields = Fields::default();
-        let mut source = Source {
+        let mut source = Cursor {
             bytes,
             reader: Reader::new(bytes),
         };
@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn read(source: &mut Source<'a>) -> Result<Arguments<'a>, Fault> {
+    fn read(source: &mut Cursor<'a>) -> Result<Arguments<'a>, Fault> {
         let mut found = Arguments::default();
         let mut room = KEY;
         source.reader.dict()?;
@@ -206,7 +206,7 @@ impl<'a> Arguments<'a> {
 }
 
 impl<'a> Returned<'a> {
-    fn read(source: &mut Source<'a>) -> Result<Returned<'a>, Fault> {
+    fn read(source: &mut Cursor<'a>) -> Result<Returned<'a>, Fault> {
         let mut found = Returned::default();
         let mut room = KEY;
         source.reader.dict()?;
@@ -249,7 +249,7 @@ impl<'a> Returned<'a> {
     }
 }
 
-impl<'a> Source<'a> {
+impl<'a> Cursor<'a> {
     /// Where the reader is.
     fn at(&self) -> usize {
         usize::try_from(self.reader.offset()).unwrap_or(usize::MAX)

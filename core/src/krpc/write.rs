@@ -1,4 +1,4 @@
-//! Messages into datagrams.
+//! The encoder: a [`Message`] into a datagram.
 
 use core::net::SocketAddr;
 

@@ -10,8 +10,8 @@ use crate::hash::Sha1;
 /// A file of a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileEntry<'a> {
-    /// Within the torrent's folder, components joined by `/`; for a single file its name. Safe, but another
-    /// file may have the same. Empty if the file had no path in this [`Spelling`].
+    /// The path within the torrent's folder, components joined by `/`; for a single file its name. It is safe, but
+    /// not unique. Empty if the file has no path in this [`Spelling`].
     pub path: &'a str,
     /// Whether the path is what the torrent says, to the byte.
     pub exact: bool,
@@ -54,12 +54,12 @@ pub struct Files<R> {
     offset: u64,
     end: u64,
     spelling: Spelling,
-    entry: Entry,
+    entry: ParsedFile,
 }
 
 /// An entry as it is parsed.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ParsedFile {
     pub(super) path: SafePath,
     pub(super) len: u64,
     pub(super) attributes: Attributes,
@@ -95,7 +95,7 @@ impl<R: Read + Seek> Files<R> {
         offset: u64,
         spelling: Spelling,
     ) -> Result<Files<R>, RereadError<R::Error>> {
-        let mut entry = Entry::new(spelling);
+        let mut entry = ParsedFile::new(spelling);
         let reader = if metainfo.single {
             let (name, exact) = metainfo.whole(torrent, spelling)?;
             entry.path = SafePath::of(name, exact, spelling);
@@ -181,9 +181,9 @@ fn at_entry<R: Read>(reader: &mut Reader<R>, in_list: bool) -> Result<bool, Rere
     }
 }
 
-impl Entry {
-    pub(super) fn new(spelling: Spelling) -> Entry {
-        Entry {
+impl ParsedFile {
+    pub(super) fn new(spelling: Spelling) -> ParsedFile {
+        ParsedFile {
             path: SafePath::new(spelling),
             len: 0,
             attributes: Attributes::default(),
@@ -196,7 +196,7 @@ impl Entry {
         reader: &mut Reader<R, H>,
         spelling: Spelling,
     ) -> Result<(), MetainfoError<R::Error>> {
-        *self = Entry::new(spelling);
+        *self = ParsedFile::new(spelling);
         let (mut len, mut path, mut utf8) = (None, false, false);
         let mut room = [0; 16];
         reader.dict()?;

@@ -1,14 +1,14 @@
-//! Torrent files (BEP 3, 12, 19, 27, 47), read as a stream and never held.
+//! Torrent files (BEP 3, 5, 12, 19, 27, 47), read as a stream and never held.
 //!
-//! [`Metainfo::read`] goes through the file once, hashes the raw bytes of `info` on the way, checks
-//! that everything fits together, and keeps a few numbers: where the piece hashes and the file list
-//! are. [`piece_hash`](Metainfo::piece_hash), [`name`](Metainfo::name), [`files`](Metainfo::files) and
-//! [`trackers`](Metainfo::trackers) go back to the file for the rest, so a torrent of a million
-//! pieces or files costs the same memory as a small one.
+//! [`Metainfo::read`] goes through the file once, hashes the raw bytes of `info`, and checks that everything fits
+//! together. It keeps a few numbers, such as where the piece hashes and the file list are.
+//! [`piece_hash`](Metainfo::piece_hash), [`name`](Metainfo::name), [`files`](Metainfo::files) and
+//! [`trackers`](Metainfo::trackers) go back to the file for the rest. So a torrent of a million pieces or files takes
+//! no more memory than a small one.
 //!
-//! What is not needed cannot spoil the rest: optional keys of a wrong type, numbers that do not fit where
-//! none is needed, what stands before and after the dictionary. What is needed has to be there and to fit
-//! together, or it is refused. No name is: what cannot be a file's name is spelled so that it can.
+//! Faults in what is not needed are ignored: optional keys of a wrong type, numbers that are too large, bytes before
+//! and after the dictionary. A torrent is refused if something needed is missing or does not fit the rest. It is
+//! never refused for a name: one that cannot be a file's name is spelled so that it can.
 //!
 //! Of a torrent that is version 1 and 2 at once (BEP 52) the version 1 half is used.
 //!
@@ -37,7 +37,7 @@ pub use names::{MAX_NAME, MAX_PATH, Name, Spelling};
 pub use nodes::DhtNodes;
 pub use urls::{MAX_URL, Trackers, WebSeeds};
 
-/// What a torrent file says, but for what is read from it on demand.
+/// The parsed head of a torrent file: a few numbers, and where the rest is to be found in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Metainfo {
     /// The torrent's name among peers and trackers.
@@ -164,7 +164,7 @@ impl Metainfo {
         name.ok_or(RereadError::Changed)
     }
 
-    /// The same in a spelling, if it had a name in that.
+    /// The same in a [`Spelling`]; `None` if it has no name in that.
     pub fn name_spelled<R: Read + Seek>(
         &self,
         torrent: R,

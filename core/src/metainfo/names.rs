@@ -1,16 +1,15 @@
-//! Names from torrents, made fit to be file names.
+//! Names from torrents, spelled so that they are safe as names of files.
 //!
-//! Invariant: a path that comes out is relative, UTF-8, at most [`MAX_PATH`] bytes long, and none of
-//! its components is empty, `.`, `..`, longer than [`MAX_NAME`] bytes or has a NUL or `/` in it. So
-//! nothing lies outside the folder that it is joined to, where `/` alone separates folders.
+//! Invariant: a path is relative, UTF-8 and at most [`MAX_PATH`] bytes long. No component is empty, `.`, `..` or
+//! longer than [`MAX_NAME`] bytes, or has a NUL or `/` in it. So nothing lies outside the folder that it is joined
+//! to, where `/` alone separates folders.
 //!
-//! No name costs the torrent: each is spelled by a fixed rule, libtorrent's where it has one, so that data
-//! which it laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `\`, NUL and the
-//! marks that turn the direction of text are left out; other control characters and what is no UTF-8
-//! become `_`. So does `/`, which libtorrent leaves out and Transmission replaces, so that a name stays readable.
-//! A component is cut at 240 bytes, and keeps an extension of up to eight letters. A path that is
-//! still too long keeps the folders that fit in [`KEPT`] bytes, then has one folder of 16 hex digits that
-//! stand for the others, then the file's name.
+//! No name costs the torrent: each is spelled by a fixed rule, libtorrent's where it has one, so that data which it
+//! laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `\`, NUL and the marks that turn the
+//! direction of text are left out; other control characters and what is no UTF-8 become `_`. So does `/`, which
+//! libtorrent leaves out and Transmission replaces, so that a name stays readable. A component is cut at 240 bytes, and
+//! keeps an extension of up to eight letters. A path that is still too long keeps the folders that fit in [`KEPT`]
+//! bytes. One folder of 16 hex digits stands for the others; the file's name follows.
 //!
 //! Other programs, and this one before, spell some names differently: see [`Spelling`]. Left to the host:
 //! two files that come to have one path.

@@ -1,8 +1,8 @@
-//! Going through a torrent file once.
+//! The parser of [`Metainfo::read`]: one pass over a torrent file.
 
 use embedded_io::Read;
 
-use super::files::{Entry, length};
+use super::files::{ParsedFile, length};
 use super::names::{LAST, ROOM, Spelling, is_usable};
 use super::urls::usable;
 use super::{Field, Metainfo, MetainfoError, Position};
@@ -241,7 +241,7 @@ fn files<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<(u64, u32, u64),
     reader.peek()?;
     let at = reader.offset();
     let (mut count, mut total) = (0u32, 0u64);
-    let mut entry = Entry::new(Spelling::Fixed);
+    let mut entry = ParsedFile::new(Spelling::Fixed);
     reader.list()?;
     while reader.more()? {
         let offset = reader.offset();

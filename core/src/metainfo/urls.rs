@@ -1,8 +1,7 @@
 //! Trackers and web seeds, one at a time.
 //!
-//! White space around a URL is cut off, as torrents typed by hand have it. A URL that is empty, longer
-//! than [`MAX_URL`] bytes, no UTF-8 or has a control character in it is passed over: it could end a
-//! line of an HTTP request.
+//! White space around a URL is cut off, as torrents typed by hand have it. A URL is skipped that is empty, longer
+//! than [`MAX_URL`] bytes or no UTF-8. So is one with a control character, which could end a line of an HTTP request.
 
 use core::ops::Range;
 
@@ -20,7 +19,7 @@ pub const MAX_URL: usize = 2048;
 pub struct Trackers<R> {
     /// `None` when there are none, or no more.
     reader: Option<Reader<R>>,
-    place: Place,
+    place: Level,
     /// The number of the next tier, and whether the current one has had a URL.
     tier: u16,
     used: bool,
@@ -28,7 +27,7 @@ pub struct Trackers<R> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum Level {
     /// At a single URL.
     One,
     /// In the list of tiers.
@@ -43,11 +42,11 @@ impl<R: Read + Seek> Trackers<R> {
         torrent: R,
     ) -> Result<Trackers<R>, RereadError<R::Error>> {
         let (at, place) = match metainfo.announce_list_at {
-            Some(at) => (Some(at), Place::Tiers),
-            None => (metainfo.announce_at, Place::One),
+            Some(at) => (Some(at), Level::Tiers),
+            None => (metainfo.announce_at, Level::One),
         };
         let mut reader = at.map(|at| value_at(torrent, at.get())).transpose()?;
-        if let (Some(reader), Place::Tiers) = (&mut reader, place) {
+        if let (Some(reader), Level::Tiers) = (&mut reader, place) {
             reader.list()?;
         }
         Ok(Trackers {
@@ -67,7 +66,7 @@ impl<R: Read + Seek> Trackers<R> {
                 return Ok(None);
             };
             match self.place {
-                Place::One => {
+                Level::One => {
                     let found = usable(reader, &mut self.url)?;
                     self.reader = None;
                     match found {
@@ -75,11 +74,11 @@ impl<R: Read + Seek> Trackers<R> {
                         None => return Ok(None),
                     }
                 }
-                Place::Tiers if !reader.more()? => self.reader = None,
-                Place::Tiers => match reader.peek()? {
+                Level::Tiers if !reader.more()? => self.reader = None,
+                Level::Tiers => match reader.peek()? {
                     Type::List => {
                         reader.list()?;
-                        self.place = Place::Tier;
+                        self.place = Level::Tier;
                     }
                     // Some torrents list trackers without tiers: each is one of its own.
                     Type::String => {
@@ -90,20 +89,20 @@ impl<R: Read + Seek> Trackers<R> {
                     }
                     _ => reader.skip()?,
                 },
-                Place::Tier if reader.more()? => {
+                Level::Tier if reader.more()? => {
                     if let Some(place) = usable(reader, &mut self.url)? {
                         self.used = true;
                         break place;
                     }
                 }
-                Place::Tier => {
-                    self.place = Place::Tiers;
+                Level::Tier => {
+                    self.place = Level::Tiers;
                     self.close_tier();
                 }
             }
         };
         let tier = self.tier;
-        if self.place == Place::Tiers {
+        if self.place == Level::Tiers {
             self.close_tier();
         }
         let url = self.url.get(place).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is said to a router so that it forwards a port to us.
+//! The protocols by which a router is asked to forward a port to us: PCP, NAT-PMP and UPnP.
 //!
 //! | module | what it is | source |
 //! |---|---|---|
@@ -7,7 +7,7 @@
 //! | [`ssdp`] | how a router is found that speaks UPnP | UPnP Device Architecture, section 1 |
 //! | [`upnp`] | its description, and the calls to it | UPnP WANIPConnection 1 and 2, WANIPv6FirewallControl 1 |
 //!
-//! Whatever comes back was written by whoever sits in the same network, so it is read as any stranger's words.
+//! Anybody in the same network can forge an answer, so it is read as any stranger's bytes.
 //! When to ask, and what to believe, is the business of the node's `port_mapper`.
 
 pub mod natpmp;
@@ -23,7 +23,7 @@ use crate::time::Instant;
 /// The port on which a router hears PCP and NAT-PMP.
 pub const ROUTER_PORT: u16 = 5351;
 
-/// What a port is of.
+/// The transport protocol of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// Peers call by it.
@@ -50,7 +50,7 @@ impl Transport {
     }
 }
 
-/// For how long a router has kept its table, as it said last.
+/// The age of a router's table of forwarded ports, as the router said last.
 ///
 /// A router that was restarted has lost what it forwarded, and its time since then shows it (RFC 6887, section 8.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,10 +78,10 @@ impl Epoch {
     }
 }
 
-/// For how many seconds a port is asked for.
+/// The lease that is asked for a port, in seconds.
 pub const LEASE_S: u32 = 3600;
 
-/// The same.
+/// The same as a [`Duration`].
 pub const LEASE: Duration = Duration::from_secs(LEASE_S as u64);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! How a router is found that speaks UPnP: a question to a multicast group or to the router alone, and the answers
-//! to it (UPnP Device Architecture 1.1, section 1.3).
+//! SSDP, by which a UPnP router is found: a search is sent to a multicast group or to the router alone (UPnP Device
+//! Architecture 1.1, section 1.3).
 
 use core::fmt::Write as _;
 use core::net::SocketAddr;
@@ -55,7 +55,7 @@ impl core::fmt::Display for Host {
     }
 }
 
-/// The address of the description that an answer names, as it stands there; `None` if it is no answer, or of no device.
+/// The URL of the description that an answer names; `None` if the packet is no answer of a device.
 pub fn location(packet: &[u8]) -> Option<&str> {
     let mut lines = packet.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
     let mut words = lines

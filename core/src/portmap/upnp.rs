@@ -1,5 +1,5 @@
-//! The calls to a router that speaks UPnP: its description, and actions of WANIPConnection 1 and 2, WANPPPConnection 1
-//! and WANIPv6FirewallControl 1, as HTTP requests and the bodies of their answers.
+//! HTTP requests to a UPnP router, and the bodies of their answers: its description, and actions of three services
+//! (WANIPConnection 1 and 2, WANPPPConnection 1, WANIPv6FirewallControl 1).
 //!
 //! Names are not resolved: a router that is to be believed names itself by its address.
 
@@ -25,7 +25,7 @@ pub type Path = heapless::String<PATH_MAX>;
 
 /// What a router offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum ServiceKind {
     /// Forwards ports of IPv4.
     Ip,
     /// The same where it dials its provider.
@@ -38,7 +38,7 @@ pub enum Kind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// Which one.
-    pub kind: Kind,
+    pub kind: ServiceKind,
     /// Its version, from 1.
     pub version: u8,
     /// Where it is called.
@@ -50,15 +50,14 @@ pub struct Service {
 impl Service {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Ip => "WANIPConnection",
-            Kind::Ppp => "WANPPPConnection",
-            Kind::Firewall => "WANIPv6FirewallControl",
+            ServiceKind::Ip => "WANIPConnection",
+            ServiceKind::Ppp => "WANPPPConnection",
+            ServiceKind::Firewall => "WANIPv6FirewallControl",
         }
     }
 }
 
-/// Takes an address apart that a router names, which has to be an address of its own and HTTP: its IP address, port
-/// and path. The number of an interface is left out, as it is the router's and not ours.
+/// Splits a URL that a router names into IP address, port and path. It has to be HTTP, and to name its host by address. The number of an interface is left out, as it is the router's and not ours.
 pub fn parse_url(url: &str) -> Option<(IpAddr, u16, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") {
@@ -150,14 +149,14 @@ fn control(url: &str, ip: IpAddr) -> Option<(Path, Option<u16>)> {
 }
 
 /// Which service a type names, and of which version.
-fn service_type(text: &[u8]) -> Option<(Kind, u8)> {
+fn service_type(text: &[u8]) -> Option<(ServiceKind, u8)> {
     let text = str::from_utf8(text).ok()?;
     let name = text.strip_prefix("urn:schemas-upnp-org:service:")?;
     let (name, version) = name.split_once(':')?;
     let kind = match name {
-        "WANIPConnection" => Kind::Ip,
-        "WANPPPConnection" => Kind::Ppp,
-        "WANIPv6FirewallControl" => Kind::Firewall,
+        "WANIPConnection" => ServiceKind::Ip,
+        "WANPPPConnection" => ServiceKind::Ppp,
+        "WANIPv6FirewallControl" => ServiceKind::Firewall,
         _ => return None,
     };
     let version = version.parse().ok().filter(|version| *version > 0)?;
@@ -396,7 +395,7 @@ mod tests {
         )
     }
 
-    fn described(xml: &str) -> Vec<(Kind, u8, String, Option<u16>)> {
+    fn described(xml: &str) -> Vec<(ServiceKind, u8, String, Option<u16>)> {
         let services = services(xml.as_bytes(), GATEWAY);
         let plain = services.into_iter();
         plain
@@ -442,7 +441,7 @@ mod tests {
     #[test]
     fn descriptions_and_nonsense() {
         let ip = service("WANIPConnection:1", "/ctl/IPConn");
-        let expected = |path: &str, port| [(Kind::Ip, 1, path.to_string(), port)].to_vec();
+        let expected = |path: &str, port| [(ServiceKind::Ip, 1, path.to_string(), port)].to_vec();
         for (xml, path, port) in [
             (ip.clone(), "/ctl/IPConn", None),
             (service("WANIPConnection:1", "ctl"), "/ctl", None),
@@ -483,7 +482,14 @@ mod tests {
         ];
         let kinds = described(&all.concat()).into_iter().map(|s| (s.0, s.1));
         let kinds: Vec<_> = kinds.collect();
-        assert_eq!(kinds, [(Kind::Ip, 2), (Kind::Ppp, 1), (Kind::Firewall, 1)]);
+        assert_eq!(
+            kinds,
+            [
+                (ServiceKind::Ip, 2),
+                (ServiceKind::Ppp, 1),
+                (ServiceKind::Firewall, 1)
+            ]
+        );
         assert_eq!(described(&ip.repeat(100_000 / ip.len())).len(), SERVICES);
         for xml in [
             String::new(),
@@ -511,7 +517,7 @@ mod tests {
     #[test]
     fn calls() {
         let service = Service {
-            kind: Kind::Ip,
+            kind: ServiceKind::Ip,
             version: 2,
             path: Path::try_from("/ctl").unwrap(),
             port: None,
@@ -560,7 +566,7 @@ mod tests {
         // The longest path has room.
         let service = Service {
             path: Path::try_from("/a".repeat(PATH_MAX / 2).as_str()).unwrap(),
-            kind: Kind::Firewall,
+            kind: ServiceKind::Firewall,
             ..service
         };
         let host = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"

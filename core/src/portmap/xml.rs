@@ -1,7 +1,7 @@
-//! As much of XML as routers' answers need: elements by their names, and the text in them.
+//! A small XML reader for the answers of routers: elements by their names, and the text in them.
 //!
-//! Nothing is expanded but the five entities that XML has by itself, no document type is read, and nothing is
-//! remembered of what encloses an element, so that no document costs more than a walk over its bytes.
+//! Only the five entities that XML defines itself are expanded, and no document type is read. Nothing is remembered
+//! of what encloses an element, so that no document costs more than a walk over its bytes.
 
 /// A document, an element's begin or end at a time.
 pub(super) struct Xml<'a> {

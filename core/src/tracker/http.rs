@@ -115,10 +115,10 @@ pub struct Response {
     pub warning: Option<Text>,
 }
 
-/// Why there is no answer in what a tracker sent.
+/// Why a tracker's answer is no success.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ResponseError {
-    /// It is not a bencoded dictionary, or one that is broken off, be it because the stream failed.
+    /// It is no bencoded dictionary, or is cut off, perhaps as the stream failed.
     Malformed,
     /// The tracker refuses.
     Refused {
@@ -136,9 +136,9 @@ impl<E> From<Error<E>> for ResponseError {
 }
 
 impl Response {
-    /// Reads the body of an answer, which may be a slice or still on its way. Peers of every form are
-    /// handed to `on_peer` in the order in which they come: compact ones (BEP 23, BEP 7) and
-    /// dictionaries with an address or a name (BEP 3). Some may be handed over before an error is met.
+    /// Reads the body of an answer, which may be a slice or still on its way. Peers are handed to `on_peer` in the
+    /// order in which they come, in any form: compact (BEP 23, BEP 7), or dictionaries with an address or a name (BEP
+    /// 3). Some may be handed over before an error is met.
     ///
     /// Unknown keys, and values of a wrong type, are passed over, and so is what stands before and after the
     /// dictionary. A number that does not fit becomes the nearest that does.

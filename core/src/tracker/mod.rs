@@ -1,4 +1,4 @@
-//! What is said between a peer and a tracker, over HTTP and UDP.
+//! The tracker protocols: requests of peers and answers of trackers, over HTTP and UDP.
 //!
 //! | module | what it is | source |
 //! |---|---|---|
@@ -42,9 +42,9 @@ pub struct Report {
     pub info_hash: InfoHash,
     /// Who reports.
     pub peer_id: PeerId,
-    /// The TCP port on which it can be reached, by IPv4 and by an address of no family that is known.
+    /// The TCP port on which it can be reached by IPv4; also told to a tracker whose family is not known.
     pub port: u16,
-    /// The same by IPv6: a router may forward another port of IPv4.
+    /// The same by IPv6, which differs where a router forwards another port for IPv4.
     pub port_v6: u16,
     /// Bytes of content sent since `started`.
     pub uploaded: u64,
@@ -62,7 +62,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What a tracker is told that is called by an address of this family.
+    /// The report for a tracker that is called by an address of this family.
     pub fn by(&self, family: Family) -> Report {
         let port = match family {
             Family::V4 => self.port,
@@ -155,9 +155,9 @@ impl Iterator for CompactPeers<'_> {
 
 /// How long to wait between announces, in seconds.
 ///
-/// A tracker may say anything; what is kept is sane, by this rule: no interval means
-/// [`DEFAULT_INTERVAL_S`](Intervals::DEFAULT_INTERVAL_S), and both numbers are brought between
-/// [`MIN_INTERVAL_S`](Intervals::MIN_INTERVAL_S) and [`MAX_INTERVAL_S`](Intervals::MAX_INTERVAL_S).
+/// A tracker may say anything. A missing interval counts as [`DEFAULT_INTERVAL_S`](Intervals::DEFAULT_INTERVAL_S), and
+/// both numbers are clamped to [`MIN_INTERVAL_S`](Intervals::MIN_INTERVAL_S) and
+/// [`MAX_INTERVAL_S`](Intervals::MAX_INTERVAL_S).
 ///
 /// Invariant: `MIN_INTERVAL_S <= min_interval_s <= interval_s <= MAX_INTERVAL_S`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -174,7 +174,7 @@ impl Intervals {
     /// The longest interval that is believed: a day.
     pub const MAX_INTERVAL_S: u32 = 86_400;
 
-    /// What remains of the numbers that a tracker told, in seconds. An interval that is shorter
+    /// The intervals that are used, from the numbers that a tracker told in seconds. An interval that is shorter
     /// than the minimum that came with it is raised to that.
     pub fn told(interval: Option<i64>, min_interval: Option<i64>) -> Intervals {
         let sane = |told: i64| {

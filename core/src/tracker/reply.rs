@@ -1,4 +1,4 @@
-//! What a tracker answers over HTTP: the way back of what [`http`](super::http) reads.
+//! The HTTP answers of a tracker, written for the built-in one: what [`http`](super::http) reads.
 //!
 //! The dictionaries are few and fixed, so they are written out here with their keys in order; each
 //! function answers with the length in bytes, or `None` when `out` has no room.

@@ -176,7 +176,7 @@ impl Engine {
                     task::spawn_blocking(move || engine.verify(piece));
                 }
                 // There are no trackers to announce to, nothing sleeps, and nothing is downloaded.
-                Action::Announce(_) | Action::TellNearby => {}
+                Action::Announce(_) | Action::SendLsd => {}
                 Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
                 Action::Wake { .. } | Action::Write { .. } => {}
                 // Every torrent is known here.

@@ -195,8 +195,8 @@ fn fetch(world: &mut World, profiles: impl Iterator<Item = Profile>) -> Vec<usiz
     hosts
 }
 
-/// Nothing but an info-hash: how long until a peer, the metadata and a piece are there, through each kind of router,
-/// in a DHT with silent and lying nodes that loses one datagram of a hundred.
+/// From an info-hash alone: how long until a peer, the metadata and a piece are there, through each kind of router.
+/// The DHT has silent and lying nodes, and loses one datagram of a hundred.
 ///
 /// # Panics
 /// If one does not find the seed.

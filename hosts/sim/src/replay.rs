@@ -7,7 +7,7 @@ use std::time::Duration;
 use everseed_core::time::Instant;
 use everseed_heap::Heap;
 use everseed_node::memory::{SCRATCH_MIN, Sizes};
-use everseed_node::trace::{Entry, Head, Input, Output, Player, VERSION};
+use everseed_node::trace::{Call, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node};
 
 /// What became of a trace.
@@ -76,7 +76,7 @@ pub fn replay(trace: &[u8]) -> Result<Replay, String> {
     let mut last = VecDeque::new();
     let mut first = None;
     while !rest.is_empty() {
-        let entry: Entry<'_> = match postcard::take_from_bytes(rest) {
+        let entry: Call<'_> = match postcard::take_from_bytes(rest) {
             Ok((entry, tail)) => {
                 rest = tail;
                 entry

@@ -1,4 +1,4 @@
-//! Swarms to look at, and what must be true of each.
+//! Scenarios: swarms to look at, and what must be true of each.
 
 use crate::chart::{Chart, Line};
 use crate::finding;
@@ -207,9 +207,8 @@ pub fn flash_crowd(settings: Settings) -> Outcome {
     }
 }
 
-/// A fifth of the leechers never upload: those who do finish earlier. The origin sends eight times as
-/// fast as the others, so that it is their sharing that decides, and who is complete leaves, as a
-/// crowd of seeds would serve everybody.
+/// A fifth of the leechers never upload: those who do finish earlier. The origin sends eight times as fast as the
+/// others, so that their sharing decides. Who is complete leaves, as a crowd of seeds would serve everybody.
 pub fn free_riders(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     let origin = Profile {
@@ -358,9 +357,9 @@ pub fn churn(settings: Settings) -> Outcome {
     }
 }
 
-/// Half as many poisoners as leechers have everything, send one bad block of eight, and hang up now and
-/// then to come back: everybody finishes, and nobody is banned who did not lie (the world looks at
-/// that). The same swarm without them is what it is compared with.
+/// Poisoners, half as many as leechers, have everything, send one bad block of eight, and reconnect now and then.
+/// Everybody finishes, and nobody is banned who did not lie: the world asserts that. The same swarm without them is
+/// what it is compared with.
 pub fn poison(settings: Settings) -> Outcome {
     let count = settings.peers.clamp(4, 60);
     let run = |poisoners: usize| {
@@ -421,9 +420,8 @@ pub fn poison(settings: Settings) -> Outcome {
     }
 }
 
-/// Everything that can go wrong: connections break, machines crash and lose what was not synced, disks
-/// are full, slow or spoil what is written, a peer lies, the network falls apart, half of all cannot be
-/// dialled.
+/// Everything that can go wrong. Connections break, machines crash and lose what was not synced, disks are full, slow
+/// or spoil what is written. A peer lies, the network falls apart, half of all cannot be dialled.
 pub fn faults(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     world.add(profile(&settings), true);

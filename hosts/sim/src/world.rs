@@ -1,4 +1,4 @@
-//! The nodes, the clock, and what happens next.
+//! [`World`]: the hosts and their nodes, the clock, and the queue of what happens next.
 
 mod datagrams;
 mod traffic;
@@ -642,7 +642,7 @@ impl World {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
             // There is no network that has no tracker.
-            Action::TellNearby => {}
+            Action::SendLsd => {}
             Action::Announce(job) if self.tracker_runs => {
                 self.at(self.now + 2 * LATENCY, Happening::Answer(host, job));
             }

@@ -16,7 +16,7 @@ use everseed_core::hash::InfoHash;
 use everseed_core::pool::BlockId;
 use everseed_core::time::Instant;
 use everseed_node::discovery::announcer::Full;
-use everseed_node::trace::{Entry, Head, Input, Output, len};
+use everseed_node::trace::{Call, Head, Input, Output, len};
 use everseed_node::{
     Action, AddError, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,
     Publicity, StorageError, Wanted,
@@ -169,12 +169,12 @@ impl Traced {
         self.input(now, Input::Publish(id, publicity));
     }
 
-    pub(crate) fn heard_nearby(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        self.input(now, Input::HeardNearby(from, packet));
+    pub(crate) fn lsd_received(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.input(now, Input::LsdReceived(from, packet));
     }
 
-    pub(crate) fn tell_nearby_anew(&mut self, now: Instant) {
-        self.input(now, Input::TellNearbyAnew);
+    pub(crate) fn renew_lsd(&mut self, now: Instant) {
+        self.input(now, Input::RenewLsd);
     }
 
     pub(crate) fn reached_at(&mut self, now: Instant, addr: SocketAddr) {
@@ -328,7 +328,7 @@ impl Tape {
     }
 
     fn write(&mut self, at: Instant, input: Input<'_>, output: Output) {
-        if let Err(error) = self.put(&Entry { at, input, output }) {
+        if let Err(error) = self.put(&Call { at, input, output }) {
             let path = self.path.display();
             log::warn!("{path}: {error}; the trace ends here");
             self.file = None;

@@ -1,9 +1,8 @@
-//! When which tracker is told what (BEP 3, BEP 12, BEP 31).
+//! The announcer decides when which tracker is told what (BEP 3, BEP 12, BEP 31).
 //!
-//! A slot is one tier of one torrent. The announcer knows no URLs and holds none: a [`Job`] says
-//! which torrent, tier and tracker, and the host reads the URL from the torrent file, speaks HTTP or
-//! UDP, and tells how it went. A tracker of both address families is still one tracker: the host
-//! tells it by both, and one answer is enough.
+//! A slot is one tier of one torrent. The announcer knows no URLs: a [`Job`] names torrent, tier and tracker. The
+//! host reads the URL from the torrent file, speaks HTTP or UDP, and tells how it went. A tracker of both address
+//! families is still one tracker: the host tells it by both, and one answer is enough.
 //!
 //! The rules:
 //!
@@ -12,13 +11,12 @@
 //! - Within a tier one tracker is used. The first is chosen by chance; when it fails the next one
 //!   follows at once, and the one that answers stays the first from then on. Compared with BEP 12,
 //!   this turns the list instead of reordering it.
-//! - When a whole tier has failed it is left alone for 15 seconds, then twice as long each time up
-//!   to half an hour, or for as long as the tracker that failed last asks (BEP 31). It is never given
-//!   up.
-//! - A tracker is told `started` first, and `stopped` only if it has answered before. When the node stops,
-//!   those of torrents that are asleep are told nothing and forget them in time, so that ten thousand torrents make no
-//!   longer farewell than those that are awake.
-//!   `completed` is told once, to the tracker that is used then.
+//! - When a whole tier has failed it is left alone for 15 seconds, then twice as long each time, up to half an hour.
+//!   The tracker that failed last may ask for another wait (BEP 31). It is never given up.
+//! - A tracker is told `started` first, and `stopped` only if it has answered before. `completed` is told once, to the
+//!   tracker that is used then.
+//! - When the node stops, trackers of sleeping torrents are told nothing and forget them in time. So ten thousand
+//!   torrents take no longer to stop than those that are awake.
 //! - All waits vary by a tenth, so that torrents added together drift apart, and the first
 //!   announces leave [`PACE`] apart.
 //!
@@ -35,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 /// A lent slot for one tier of one torrent.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub struct TierSlot {
     torrent: Option<TorrentId>,
     /// How many jobs the slot has given out: the tenancy of the current one.
     job: u16,
@@ -57,9 +55,9 @@ pub struct Slot {
     next_at: Instant,
 }
 
-impl Slot {
+impl TierSlot {
     /// An unused slot.
-    pub const EMPTY: Slot = Slot {
+    pub const EMPTY: TierSlot = TierSlot {
         torrent: None,
         job: 0,
         tier: 0,
@@ -75,7 +73,7 @@ impl Slot {
     };
 }
 
-const _: () = assert!(size_of::<Slot>() <= 32);
+const _: () = assert!(size_of::<TierSlot>() <= 32);
 
 /// A job's slot and the tenancy that it was given for; a stale id matches nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -86,8 +84,8 @@ pub struct AnnounceId {
     pub tenancy: u16,
 }
 
-/// An announce to be made. The host must answer each by [`Announcer::answered`] or
-/// [`Announcer::failed`], within a time that it bounds itself.
+/// An announce to be made. The host answers each by [`Announcer::answered`] or [`Announcer::failed`], and sets the time
+/// limit itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// What the answer is to be given for.
@@ -112,7 +110,7 @@ pub struct Full;
 /// poll again at the [`deadline`](Self::deadline) and after each answer.
 #[derive(Debug)]
 pub struct Announcer<'m> {
-    slots: &'m mut [Slot],
+    slots: &'m mut [TierSlot],
     used: usize,
     /// Regular jobs under way, and `stopped` ones.
     in_flight: [usize; 2],
@@ -124,10 +122,10 @@ pub struct Announcer<'m> {
 
 impl<'m> Announcer<'m> {
     /// An announcer of as many tiers as there are slots, at most 65,535.
-    pub fn new(slots: &'m mut [Slot]) -> Announcer<'m> {
+    pub fn new(slots: &'m mut [TierSlot]) -> Announcer<'m> {
         let len = slots.len().min(usize::from(u16::MAX));
         let (slots, _) = slots.split_at_mut(len);
-        slots.fill(Slot::EMPTY);
+        slots.fill(TierSlot::EMPTY);
         Announcer {
             slots,
             used: 0,
@@ -149,16 +147,16 @@ impl<'m> Announcer<'m> {
         if trackers == 0 {
             return Ok(());
         }
-        let free = |slot: &&mut Slot| slot.torrent.is_none();
+        let free = |slot: &&mut TierSlot| slot.torrent.is_none();
         let slot = self.slots.iter_mut().find(free).ok_or(Full)?;
-        *slot = Slot {
+        *slot = TierSlot {
             torrent: Some(torrent),
             job: slot.job,
             tier,
             trackers,
             current: u8::try_from(rng.below(trackers.into())).unwrap_or(0),
             next_at: now,
-            ..Slot::EMPTY
+            ..TierSlot::EMPTY
         };
         self.used += 1;
         self.wake_by(now);
@@ -179,7 +177,7 @@ impl<'m> Announcer<'m> {
 
     /// Tells all trackers anew, with `started`.
     pub fn renew(&mut self, now: Instant) {
-        let regular = |s: &&mut Slot| s.torrent.is_some() && !s.leaving;
+        let regular = |s: &&mut TierSlot| s.torrent.is_some() && !s.leaving;
         for slot in self.slots.iter_mut().filter(regular) {
             (slot.known, slot.next_at) = (None, now);
             (slot.tried, slot.rounds) = (0, 0);
@@ -241,7 +239,7 @@ impl<'m> Announcer<'m> {
         if self.wake? > now {
             return None;
         }
-        let due = |slot: &Slot| self.due_at(slot);
+        let due = |slot: &TierSlot| self.due_at(slot);
         let all = self.slots.iter().enumerate();
         let next = all
             .filter_map(|(i, slot)| Some((due(slot)?, slot.next_at, i)))
@@ -292,7 +290,7 @@ impl<'m> Announcer<'m> {
         self.settle(now, index, event);
     }
 
-    /// Takes the failure of a job, be it that nobody answered, nonsense, or a refusal. `retry_in` is
+    /// Takes the failure of a job: silence, nonsense, or a refusal. `retry_in` is
     /// for how long the tracker does not want to be asked (BEP 31); more than a day counts as a day.
     pub fn failed(
         &mut self,
@@ -326,7 +324,7 @@ impl<'m> Announcer<'m> {
     }
 
     /// When a slot's next job may be given out, as things stand.
-    fn due_at(&self, slot: &Slot) -> Option<Instant> {
+    fn due_at(&self, slot: &TierSlot) -> Option<Instant> {
         slot.torrent?;
         let kind = if slot.leaving { STOPPED } else { REGULAR };
         if slot.in_flight.is_some() || self.in_flight[kind] >= MAX_IN_FLIGHT {
@@ -384,9 +382,9 @@ impl<'m> Announcer<'m> {
 
     fn release(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        *slot = Slot {
+        *slot = TierSlot {
             job: slot.job,
-            ..Slot::EMPTY
+            ..TierSlot::EMPTY
         };
         self.used -= 1;
     }
@@ -396,7 +394,7 @@ impl<'m> Announcer<'m> {
     }
 }
 
-impl Slot {
+impl TierSlot {
     fn is_of(&self, torrent: TorrentId) -> bool {
         self.torrent == Some(torrent)
     }

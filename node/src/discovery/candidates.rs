@@ -1,4 +1,4 @@
-//! Addresses of peers that could be dialled, for all torrents in one table.
+//! Candidates: addresses of peers that could be dialled, in one table for all torrents.
 //!
 //! How soon an address is called again depends on what is known of it:
 //!
@@ -18,8 +18,8 @@
 //! minute, the one that has the highest canonical priority (BEP 40) is called first.
 //!
 //! Every address has a [`PeerSource`], and every source a share of the table. While there is room, a source may have
-//! more than its share, but one peer or machine that names others never has more than a quarter of the table. When the
-//! table is full, a new address takes the place of one that is not in use:
+//! more than its share. A single peer that names others never has more than a quarter of the table. When the table is
+//! full, a new address takes the place of one that is not in use:
 //!
 //! 1. of a stranger that failed, the one that did most often, then of another that failed;
 //! 2. of one from a source that has more than its share, the one of the lowest canonical priority;
@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::broken::broken;
 use crate::memory::lazy_table::LazyTable;
 
-/// How an address came to be known. Of several that name one the first in this order counts.
+/// Who named a peer. If several did, the first in this order counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum PeerSource {
     /// The user named it.
@@ -144,14 +144,13 @@ pub(crate) enum Fate {
     Failed,
     /// There was a connection, over which nothing came or went that matters.
     Ended,
-    /// The same, but that it called us at the same time, and hung up on both calls: clients do not agree on which is to
-    /// stay.
+    /// The same, but it called us at the same time and hung up on both calls, as clients do not agree on which one stays.
     Crossed,
     /// It was a good connection, and whether it lasted for [`STEADY`].
     Good { steady: bool },
     /// It cannot be called now, through no fault of its own.
     Later,
-    /// It has what is left out of our download for now: it is called when that is wanted again.
+    /// It has only pieces that are left out of our download: it is called when they are wanted again.
     Rests,
     /// It is ourselves, a seed as we are, or not worth another call.
     Useless,

@@ -1,10 +1,10 @@
-//! Local service discovery (BEP 14): when the networks here are told of which torrents, and who there is heard.
+//! LSD, local service discovery (BEP 14): which torrents are named to the local networks when, and who is heard there.
 //!
 //! - A torrent is told of when it is published, and 2 and 6 s later, as packets get lost.
 //! - All are told of once in five minutes, [`PER_PACKET`] in a packet, and a packet every five seconds: ten thousand take
 //!   35 minutes, then it begins anew.
-//! - Who tells of a torrent that is here is told of it, so that it can call us too; once a minute at most. For that
-//!   [`HEARD`] torrents are remembered: of more than these in a minute nobody is told again.
+//! - When somebody names a torrent that is here, it is named in answer, once a minute at most, so that he can call us
+//!   too. [`HEARD`] such torrents are remembered; more than these in a minute get no answer.
 //!
 //! Sockets, groups and interfaces are the host's, and so is whether a sender is in a network of ours. Our own packets
 //! come back and are known by a cookie.
@@ -92,7 +92,7 @@ impl Lsd {
         self.heard.retain(|heard| heard.id != id);
     }
 
-    /// Takes what somebody in our networks says; hands out the torrents that are here, and where he can be called.
+    /// Takes a packet; hands out those of its torrents that are here, and the address at which its sender can be called.
     pub(crate) fn hear(
         &mut self,
         now: Instant,
@@ -271,7 +271,7 @@ mod tests {
             *now = (*now).max(lsd.deadline().unwrap());
             if lsd.poll(*now, registry) {
                 all.push(((*now - begin).as_secs(), lsd.packet.len()));
-                let mut out = [0; everseed_core::lsd::LONGEST];
+                let mut out = [0; everseed_core::lsd::PACKET_MAX];
                 assert!(lsd.write(Family::V6, u16::MAX, &mut out).is_some());
             }
         }
@@ -327,7 +327,7 @@ mod tests {
         let from: SocketAddr = "192.168.1.9:6771".parse().unwrap();
         let say = |lsd: &mut Lsd, now, cookie, torrents: &[u16]| {
             let torrents: Vec<InfoHash> = torrents.iter().map(|&n| hash(n)).collect();
-            let mut out = [0; everseed_core::lsd::LONGEST];
+            let mut out = [0; everseed_core::lsd::PACKET_MAX];
             let len = write(Family::V4, 7000, cookie, &torrents, &mut out).unwrap();
             let mut peers = Vec::new();
             lsd.hear(now, &registry, from, &out[..len], |_, addr| {

@@ -1,4 +1,4 @@
-//! Peers are found here: whom to call, and when each tracker is told what.
+//! Discovery finds peers: by trackers, the DHT, PEX and LSD; and keeps the candidates to call.
 
 pub mod announcer;
 pub mod candidates;
@@ -43,8 +43,8 @@ pub(crate) struct Discovery<'m> {
 }
 
 impl Discovery<'_> {
-    /// Takes what somebody in a network of ours says (BEP 14).
-    pub(crate) fn hear_nearby(
+    /// Takes an LSD packet of somebody in a network of ours (BEP 14).
+    pub(crate) fn lsd_received(
         &mut self,
         now: Instant,
         torrents: &Torrents<'_>,
@@ -68,8 +68,8 @@ impl Discovery<'_> {
             });
     }
 
-    /// Takes an address that somebody named, if its torrent is awake and may have peers from there: a private one has
-    /// those alone that its trackers name (BEP 27).
+    /// Takes an address that somebody named, if its torrent is awake. A private torrent takes those alone that its
+    /// trackers name (BEP 27).
     pub(crate) fn hear_of(&mut self, now: Instant, torrents: &Torrents<'_>, named: Named) {
         let private = torrents.publicity(named.torrent).is_private();
         let welcome = !private || named.source == PeerSource::Tracker;
@@ -180,3 +180,44 @@ pub(crate) fn report(
 
 /// Peers that a tracker is asked for: as many as could be called until the next announce.
 pub(crate) const NUM_WANT: u16 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::parts;
+    use crate::torrent::publicity::Publicity;
+
+    #[test]
+    fn whose_word_counts_for_which_torrent() {
+        // A private one has those alone that its trackers name (BEP 27), and one that sleeps needs none.
+        for (publicity, awake, source, taken) in [
+            (Publicity::NONE, true, PeerSource::Tracker, true),
+            (Publicity::NONE, true, PeerSource::Pex, true),
+            (Publicity::NONE, false, PeerSource::Tracker, false),
+            (Publicity::PRIVATE, true, PeerSource::Tracker, true),
+            (Publicity::PRIVATE, true, PeerSource::User, false),
+            (Publicity::PRIVATE, true, PeerSource::Caller, false),
+            (Publicity::PRIVATE, true, PeerSource::Dht, false),
+            (Publicity::PRIVATE, true, PeerSource::Lsd, false),
+            (Publicity::PRIVATE, true, PeerSource::Pex, false),
+            (Publicity::PRIVATE, true, PeerSource::Magnet, false),
+        ] {
+            let (mut parts, torrent) = parts(Have::All);
+            let (discovery, torrents) = (&mut parts.discovery, &mut parts.cx.torrents);
+            torrents.registry.set_publicity(torrent, publicity);
+            if !awake {
+                torrents.sleep(torrent);
+            }
+            let named = Named {
+                torrent,
+                addr: ([192, 0, 2, 1], 6881).into(),
+                source,
+                by: None,
+            };
+            discovery.hear_of(parts.cx.now, torrents, named);
+            let is = discovery.candidates.any_of(torrent);
+            assert_eq!(is, taken, "{publicity:?} {awake} {source:?}");
+        }
+    }
+}

@@ -1,8 +1,7 @@
-//! Messages by which peers are told of others (BEP 11), while they are on their way.
+//! PEX messages (BEP 11) that are being sent.
 //!
-//! What a message says changes as peers come and go, so one that is to be sent is put together once. There is room for
-//! [`AT_A_TIME`]; who else is due waits until one was sent. A peer that does not read its message holds that room until it
-//! is let go for that.
+//! A message would change as peers come and go, so it is put together once and kept until it is sent. There is room for
+//! [`AT_A_TIME`]; other peers that are due wait. A peer that does not read its message is closed for that in time.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -14,8 +13,8 @@ use crate::peer::ConnId;
 /// A peer is told once in so long at most (BEP 11).
 pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// What a peer tells sooner than so long after it told us is passed over: a minute, and what its clock and the network
-/// may make of that.
+/// A message that comes sooner than this after the last one of the same peer is ignored: a minute (BEP 11), less what
+/// its clock and the network may take away.
 pub(crate) const HEAR_EVERY: Duration = Duration::from_secs(55);
 
 /// Messages that are on their way at a time.
@@ -110,5 +109,64 @@ impl First {
 
     pub(crate) fn peers(&self) -> heapless::Vec<Peer, MOST> {
         self.peers.iter().map(|&(_, peer)| peer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everseed_core::pex::Flags;
+
+    const fn conn(slot: u16) -> ConnId {
+        ConnId { slot, tenancy: 0 }
+    }
+
+    fn peer(port: u16) -> Peer {
+        Peer {
+            addr: ([192, 0, 2, 1], port).into(),
+            flags: Flags::NONE,
+        }
+    }
+
+    #[test]
+    fn a_message_stays_until_it_was_sent() {
+        let mut messages = Outgoing::new();
+        for slot in 0..AT_A_TIME as u16 {
+            assert!(messages.has_room());
+            messages.put(conn(slot), 3, &[peer(1 + slot)], &[]);
+        }
+        assert!(!messages.has_room());
+        // Without room nothing is put anywhere.
+        messages.put(conn(9), 3, &[peer(9)], &[]);
+        assert!(messages.to(conn(9)).is_none());
+        let (id, bytes) = messages.to(conn(1)).unwrap();
+        let mut read = None;
+        pex::read(bytes, |peer| read = Some(peer));
+        assert_eq!((id, read), (3, Some(peer(2))));
+        // A former tenant of the slot has none.
+        let other = ConnId {
+            slot: 1,
+            tenancy: 1,
+        };
+        assert!(messages.to(other).is_none() && !messages.done(other));
+        assert!(messages.done(conn(1)) && messages.has_room() && !messages.done(conn(1)));
+    }
+
+    #[test]
+    fn the_first_to_come_are_told_of_first() {
+        let mut first = First::default();
+        let most = MOST as u32;
+        for arrival in (0..most - 1).rev() {
+            first.take(10 + arrival, peer(arrival as u16 + 1));
+        }
+        assert_eq!(first.last(), None, "there is room for one more");
+        // The last of those that there is room for goes when an earlier one comes, a later one changes nothing.
+        first.take(1000, peer(1000));
+        assert_eq!(first.last(), Some(1000));
+        first.take(1001, peer(1001));
+        first.take(5, peer(5));
+        assert_eq!(first.last(), Some(10 + most - 2));
+        assert_eq!(first.peers()[0], peer(5));
+        assert_eq!(first.peers().len(), MOST);
     }
 }

@@ -1,13 +1,13 @@
-//! Has the DHT look for the peers of torrents that it may know, each in its turn, and hands them on.
+//! The seeker: it has the DHT search for the peers of each public torrent in turn, and adds them to the candidates.
 //!
-//! A download of which no peer was found yet does not wait for its turn: it is looked for at once, as soon as it is
-//! published, and with what nodes there are.
+//! A download of which no peer was found yet does not wait for its turn: its search begins as soon as it is
+//! published, with the nodes that are known.
 //!
-//! A torrent that sleeps is complete, and whoever wants it calls us, as that is what was announced. As long as nobody is
-//! known to reach us, though, those who lack something of it are called: if such are found it is woken for them, as it
-//! is for those that a tracker knows of.
+//! A torrent that sleeps is complete; peers that want it find our announce and call us. If nobody is known to reach
+//! us, though, we have to call them: the torrent is woken when the search finds peers that lack something. The same
+//! holds for peers that a tracker names.
 //!
-//! Invariant: the DHT is asked for nothing but torrents whose publicity says so, which those that are private never do
+//! Invariant: the DHT is asked only for torrents whose publicity allows it, which that of a private one never does
 //! (BEP 27).
 
 use core::net::SocketAddr;

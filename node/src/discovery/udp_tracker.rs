@@ -1,10 +1,10 @@
 //! One exchange with one address of a UDP tracker (BEP 15): connect, announce, and again when nobody answers.
 //!
-//! What does not carry the transaction id that was drawn for this exchange, or is not the answer that is waited
-//! for, is ignored: it could be anybody's. A tracker of several addresses may answer from another one than was
-//! asked, so the address is no sign; but whoever guesses ids from elsewhere is heard [`GUESSES`] times. A silent
-//! tracker is asked [`TRIES`] times and given up after at most two minutes, where BEP 15 would go on
-//! for an hour: the announcer has its own patience.
+//! A packet is ignored that has not the transaction id of this exchange, or is not the answer that is waited for: it
+//! could be anybody's. A tracker of several addresses may answer from another one than was asked, so the address is
+//! no sign; but whoever guesses ids from elsewhere is heard [`GUESSES`] times. A silent tracker is asked [`TRIES`]
+//! times and given up after two minutes at most. BEP 15 would go on for an hour, but the announcer tries again
+//! itself.
 
 use core::net::SocketAddr;
 use core::time::Duration;

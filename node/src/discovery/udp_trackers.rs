@@ -1,7 +1,7 @@
 //! Announces to UDP trackers that are under way, each with one `Exchange` for each address family.
 //!
 //! An [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::discovery::announcer). The host resolves
-//! the tracker's name, moves datagrams and tells the outcome to a person; the rest is said here. A tracker learns
+//! the tracker's name, moves datagrams and shows the outcome to people; the rest is done here. A tracker learns
 //! a peer's address from the packet, so that a dual-stack peer tells it twice (BEP 7). One answer makes a success:
 //! not every name has both families, and not every house has IPv6. The other family then has `GRACE` to answer.
 //!

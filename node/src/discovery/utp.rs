@@ -1,7 +1,7 @@
-//! Calls by uTP (BEP 29) are refused: it is not spoken here.
+//! uTP (BEP 29), which is not spoken here: its calls are refused.
 //!
-//! A client that tries uTP first hears at once from a machine without our UDP socket that nobody is there, and calls
-//! by TCP. With the socket it would wait for a time-out instead, so it is told.
+//! A client that tries uTP first would wait for a time-out, as our UDP socket takes its packets. So it gets a RESET, and
+//! calls by TCP at once.
 
 use core::net::SocketAddr;
 

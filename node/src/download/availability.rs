@@ -1,4 +1,4 @@
-//! What peers of incomplete torrents have, and how often each piece is there.
+//! Availability: which pieces the peers of incomplete torrents have, and how many peers have each piece.
 //!
 //! A bit a piece for each peer that has some pieces and not all, in lent memory; seeds cost nothing
 //! and are not counted. If no memory is left, a peer's pieces are not remembered: it counts as having
@@ -73,8 +73,8 @@ impl Availability<'_> {
         }
     }
 
-    /// Keeps a bitfield of so many bytes that is about to come, though it is not known how many pieces there
-    /// are. False if there is no memory for it: one takes at most a sixteenth, and all of them half.
+    /// Reserves memory for a bitfield of `len` bytes that comes before the metadata. False if there is none: one bitfield
+    /// takes at most a sixteenth, and all such together half.
     pub(crate) fn keep_early(&mut self, cx: &mut Context<'_>, slot: usize, len: u32) -> bool {
         self.forget_bits(cx, slot);
         let early = |slot: usize| cx.lacks_metadata(slot).then(|| range_of(&cx.peers[slot]));

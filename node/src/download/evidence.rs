@@ -1,13 +1,12 @@
-//! Who gave what of a piece, so that who spoils it is found out, and nobody else.
+//! Evidence: who sent which part of a piece, so that the peer that spoils it is found out, and nobody else.
 //!
 //! The first copy of a piece comes from whoever has it. If it is bad that proves nothing against any of
-//! several, so each further copy comes from one origin alone, until one is good. Then it is known what
-//! every block should have been: whoever gave anything else is proven to have done so, and whoever gave
-//! the same is not to blame, be it that our own disk spoiled what it gave.
+//! several, so each further copy comes from one origin alone, until one is good. Then every
+//! block is known: an origin that gave anything else is proven guilty. One that gave the same is not to blame: perhaps
+//! our own disk spoiled it.
 //!
-//! Nothing is kept but sums: one for each origin over the blocks that it gave, and one over the same
-//! blocks of the copy that is fetched. From the first bad piece of a torrent on they are made; before,
-//! nobody is suspected, and nothing proven.
+//! Only sums are kept: one for each origin over the blocks that it gave, and one over the same blocks of the copy that
+//! is fetched. They are made from the first bad piece of a torrent on; before that, nobody is suspected.
 
 use everseed_core::sums::Sum;
 

@@ -5,8 +5,8 @@
 //!
 //! - The size that the first peer tells is tried, and those who tell the same are asked, [`REQUESTS`] blocks at a
 //!   time each; the last blocks, and those of a piece of a few, are asked of several.
-//! - Another size is tried once nobody is left who tells this one, or when it takes too long while others tell
-//!   another ([`PATIENCE`], [`SLOWEST_BPS`]): the one that most tell.
+//! - Another size, the one that most peers tell, is tried once no peer is left that tells this one; or when this one
+//!   takes too long ([`PATIENCE`], [`SLOWEST_BPS`]).
 //! - Who rejects is not asked for [`HOLD`], who does not answer within [`ANSWER`] for [`SILENCE_HOLD`], and who
 //!   contradicts itself not before its next handshake.
 //! - If the hash is wrong, the next copy comes from one origin alone, and whoever gave all of a bad copy is
@@ -22,7 +22,7 @@ use crate::api::MetadataStats;
 use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::memory::ids::NONE;
 use crate::peer::{Conn, Payload, Reason, origin};
 use crate::torrent::Torrent;
@@ -182,8 +182,8 @@ impl Download<'_> {
     /// Looks after what was asked of a peer that hands out metadata.
     pub(crate) fn review_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
         let first = self.pending.get(cx.peers[slot].download.pending.head);
-        let late =
-            first.is_some_and(|f| f.state != State::Reserved && cx.now - f.requested_at >= ANSWER);
+        let late = first
+            .is_some_and(|f| f.state != BlockState::Reserved && cx.now - f.requested_at >= ANSWER);
         if late {
             self.hold(cx, slot, SILENCE_HOLD);
         }
@@ -203,12 +203,12 @@ impl Download<'_> {
         if !cx.lacks_metadata(slot) {
             return false;
         }
-        let asked = |f: &PendingBlock| f.state == State::Requested;
+        let asked = |f: &PendingBlock| f.state == BlockState::Requested;
         let Some(at) = self.pending.find(&cx.peers[slot].download.pending, asked) else {
             return false;
         };
         if let Some(pending) = self.pending.get_mut(at) {
-            (pending.state, pending.got) = (State::Receiving, 0);
+            (pending.state, pending.got) = (BlockState::Receiving, 0);
         }
         cx.peers[slot].download.receiving = at;
         cx.peers[slot].link.payload = Payload::MetadataHead;
@@ -246,7 +246,7 @@ impl Download<'_> {
             pending.got = head.len() as u32;
             return Ok(None);
         }
-        (pending.state, pending.got) = (State::Requested, 0);
+        (pending.state, pending.got) = (BlockState::Requested, 0);
         cx.peers[slot].download.receiving = NONE;
         cx.peers[slot].link.payload = Payload::Skip;
         match decoded {
@@ -276,7 +276,7 @@ impl Download<'_> {
         total_size: Option<u32>,
         len: u32,
     ) -> Result<bool, Reason> {
-        let hit = |f: &PendingBlock| f.state == State::Requested && f.index == index;
+        let hit = |f: &PendingBlock| f.state == BlockState::Requested && f.index == index;
         let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) else {
             self.unasked(cx, slot, len)?;
             return Ok(false);
@@ -287,7 +287,7 @@ impl Download<'_> {
             self.contradicts(cx, slot);
             return Ok(false);
         };
-        pending.state = State::Receiving;
+        pending.state = BlockState::Receiving;
         cx.peers[slot].download.receiving = at;
         cx.peers[slot].link.payload = Payload::Block;
         Ok(true)

@@ -1,4 +1,4 @@
-//! Blocks are requested and received here, until the piece that they belong to is verified.
+//! The download side: it requests blocks and receives them, until the piece that they belong to is verified.
 //!
 //! | module | what it holds or decides |
 //! |---|---|
@@ -43,7 +43,7 @@ pub(crate) struct Download<'m> {
     pub(crate) blocks: Pool<'m>,
     pub(crate) pending: PendingBlocks<'m>,
     /// Blocks that the host is to write.
-    pub(crate) writes: pending_blocks::List,
+    pub(crate) writes: pending_blocks::PendingList,
     pub(crate) in_progress: PiecesInProgress<'m>,
     pub(crate) availability: Availability<'m>,
     /// The key of the sums by which copies of a block are compared.

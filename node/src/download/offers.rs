@@ -1,14 +1,13 @@
-//! What peers say about serving us: choke, unchoke, and the messages of the Fast extension (BEP 6).
+//! Messages of peers about serving us: choke, unchoke, and those of the Fast extension (BEP 6).
 //!
-//! Whoever offers and takes back again and again, by rejecting what is asked of it while it unchokes us
-//! or by choking us, would be asked as fast as it can do that. So it is counted until a block comes,
-//! and beyond [`RETRACTIONS_MAX`] nothing is asked before the next sweep.
+//! A peer that retracts its offers again and again, by rejects or chokes, would get requests as fast as it can do that.
+//! So retractions are counted until a block comes. Beyond [`RETRACTIONS_MAX`] it gets no request before the next sweep.
 
 use everseed_core::geometry::BlockRef;
 
 use crate::context::Context;
 use crate::download::Download;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::peer::Reason;
 use crate::wake::Wake;
 
@@ -47,7 +46,7 @@ impl Download<'_> {
         block: BlockRef,
     ) -> Verdict {
         let hit = |pending: &PendingBlock| {
-            pending.state == State::Requested && self.block_ref(cx, pending) == Some(block)
+            pending.state == BlockState::Requested && self.block_ref(cx, pending) == Some(block)
         };
         if let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) {
             let conn = &mut cx.peers[slot];

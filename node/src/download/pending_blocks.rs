@@ -4,8 +4,8 @@
 //! always has memory. A connection's pending blocks are a list in the order of their requests; requests that
 //! are yet to be sent are at its end.
 //!
-//! Invariant: a pending block that is not `Free` is in exactly one list, a connection's or that of the
-//! blocks to write, but for those that are being written.
+//! Invariant: a pending block that is neither `Free` nor being written is in exactly one list: a connection's, or
+//! that of the blocks to write.
 
 use core::ops::Range;
 
@@ -18,7 +18,7 @@ use crate::memory::ids::NONE;
 /// A lent slot for what is known of a block on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingBlock {
-    pub(crate) state: State,
+    pub(crate) state: BlockState,
     pub(crate) block: BlockId,
     pub(crate) source: BlockSource,
     /// The piece in progress that it is of.
@@ -54,7 +54,7 @@ impl BlockSource {
 
 /// How far a block has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum BlockState {
     /// The slot is free.
     Free,
     /// Its request is to be sent.
@@ -74,7 +74,7 @@ pub(crate) enum State {
 impl PendingBlock {
     /// An unused slot.
     pub(crate) const EMPTY: PendingBlock = PendingBlock {
-        state: State::Free,
+        state: BlockState::Free,
         block: BlockId {
             slot: 0,
             tenancy: 0,
@@ -98,7 +98,7 @@ impl PendingBlock {
 
 /// A list of pending blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct List {
+pub(crate) struct PendingList {
     pub(crate) head: u16,
     pub(crate) tail: u16,
     pub(crate) len: u16,
@@ -106,8 +106,8 @@ pub(crate) struct List {
     pub(crate) unsent: u16,
 }
 
-impl List {
-    pub(crate) const EMPTY: List = List {
+impl PendingList {
+    pub(crate) const EMPTY: PendingList = PendingList {
         head: NONE,
         tail: NONE,
         len: 0,
@@ -150,16 +150,16 @@ impl<'m> PendingBlocks<'m> {
     pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &PendingBlock)> {
         (0..)
             .zip(&*self.slots)
-            .filter(|(_, f)| f.state != State::Free)
+            .filter(|(_, f)| f.state != BlockState::Free)
     }
 
     /// Appends a pending block to a list.
-    pub(crate) fn push(&mut self, list: &mut List, slot: u16) {
+    pub(crate) fn push(&mut self, list: &mut PendingList, slot: u16) {
         let Some(pending) = self.get_mut(slot) else {
             return broken("a pending block to append");
         };
         pending.next = NONE;
-        let unsent = pending.state == State::Reserved;
+        let unsent = pending.state == BlockState::Reserved;
         match self.get_mut(list.tail) {
             Some(tail) => tail.next = slot,
             None => list.head = slot,
@@ -172,7 +172,7 @@ impl<'m> PendingBlocks<'m> {
     }
 
     /// Takes a pending block out of a list; false if it is not in it.
-    pub(crate) fn unlink(&mut self, list: &mut List, slot: u16) -> bool {
+    pub(crate) fn unlink(&mut self, list: &mut PendingList, slot: u16) -> bool {
         let (mut before, mut at) = (NONE, list.head);
         while at != slot {
             if at == NONE {
@@ -196,7 +196,11 @@ impl<'m> PendingBlocks<'m> {
     }
 
     /// The first pending block of a list for which `hit` holds.
-    pub(crate) fn find(&self, list: &List, hit: impl Fn(&PendingBlock) -> bool) -> Option<u16> {
+    pub(crate) fn find(
+        &self,
+        list: &PendingList,
+        hit: impl Fn(&PendingBlock) -> bool,
+    ) -> Option<u16> {
         let mut at = list.head;
         while let Some(pending) = self.get(at) {
             if hit(pending) {
@@ -216,12 +220,12 @@ mod tests {
     fn lists_keep_their_order_and_know_what_is_unsent() {
         let mut slots = [PendingBlock::EMPTY; 5];
         let mut pending = PendingBlocks::new(&mut slots);
-        let mut list = List::EMPTY;
+        let mut list = PendingList::EMPTY;
         for slot in 0..4 {
             pending.get_mut(slot).unwrap().state = if slot < 2 {
-                State::Requested
+                BlockState::Requested
             } else {
-                State::Reserved
+                BlockState::Reserved
             };
             pending.push(&mut list, slot);
         }
@@ -231,8 +235,8 @@ mod tests {
             assert!(pending.unlink(&mut list, slot));
             assert_eq!((list.head, list.unsent), (head, unsent), "without {slot}");
         }
-        assert_eq!(list, List::EMPTY);
-        pending.get_mut(4).unwrap().state = State::Reserved;
+        assert_eq!(list, PendingList::EMPTY);
+        pending.get_mut(4).unwrap().state = BlockState::Reserved;
         pending.push(&mut list, 4);
         assert_eq!((list.head, list.unsent, list.len), (4, 4, 1));
     }

@@ -1,9 +1,9 @@
-//! Which piece to begin: plain functions over slices.
+//! The picker chooses which piece to begin: plain functions over slices.
 //!
-//! The rarest piece first keeps every piece available, and a random one among equals keeps peers from
-//! asking for the same. Until there is something to trade, any piece will do, and a random one is had
-//! sooner than a rare one. A scan is bounded: of a torrent with very many pieces, a window of
-//! 32,768 from a random place on is looked at, and the next one if there is nothing in it.
+//! The rarest piece first keeps every piece available, and a random one among equals keeps peers from asking for the
+//! same. Until there is something to trade, any piece will do, and a random one is had sooner than a rare one. A scan
+//! is bounded: a window of 32,768 pieces from a random place on is looked at, and the next one if there is nothing in
+//! it.
 
 use everseed_core::bits;
 use everseed_core::rng::Rng;

@@ -1,4 +1,4 @@
-//! Pieces in progress: which of their blocks were asked for, and which are written.
+//! Pieces in progress: which of their blocks were requested, and which are written.
 //!
 //! When no slot or no memory for the blocks' bits is free, no further piece is begun until one is
 //! finished; one without blocks on their way gives way if a peer could not be asked otherwise.
@@ -19,7 +19,7 @@ use crate::peer::ConnId;
 pub(crate) struct PieceInProgress {
     pub(crate) torrent: Option<TorrentId>,
     pub(crate) piece: u32,
-    pub(crate) state: State,
+    pub(crate) state: PieceState,
     /// Bytes of the piece.
     size: u32,
     /// A bit a block that was asked for, then one that is written, then two for who gave it first.
@@ -41,7 +41,7 @@ pub const BITS_PER_BLOCK: u32 = 4;
 
 /// What happens to a piece in progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum PieceState {
     /// Its blocks are fetched.
     Fetching,
     /// All are written: it is to be verified.
@@ -55,7 +55,7 @@ impl PieceInProgress {
     pub(crate) const EMPTY: PieceInProgress = PieceInProgress {
         torrent: None,
         piece: 0,
-        state: State::Fetching,
+        state: PieceState::Fetching,
         size: 0,
         bits: LentRange::EMPTY,
         open: 0,
@@ -133,7 +133,7 @@ impl<'m> PiecesInProgress<'m> {
     /// is suspected, so they come last.
     pub(crate) fn idlest(&self) -> Option<u16> {
         let idle = |(_, p): &(u16, &PieceInProgress)| {
-            p.torrent.is_some() && p.pending == 0 && p.state == State::Fetching
+            p.torrent.is_some() && p.pending == 0 && p.state == PieceState::Fetching
         };
         let all = (0..).zip(&*self.slots).filter(idle);
         let least = |(_, p): &(u16, &PieceInProgress)| (!p.evidence.alone, p.missing);
@@ -146,19 +146,21 @@ impl<'m> PiecesInProgress<'m> {
         &mut self,
         may: impl Fn(TorrentId) -> bool,
     ) -> Option<PieceInProgress> {
-        let due =
-            |p: &&mut PieceInProgress| p.state == State::Written && p.torrent.is_some_and(&may);
+        let due = |p: &&mut PieceInProgress| {
+            p.state == PieceState::Written && p.torrent.is_some_and(&may)
+        };
         let partial = self.slots.iter_mut().find(due)?;
-        partial.state = State::Verifying;
+        partial.state = PieceState::Verifying;
         Some(*partial)
     }
 
     /// What was being verified has to be verified again.
     pub(crate) fn verify_again(&mut self, torrent: TorrentId) {
-        let its =
-            |p: &&mut PieceInProgress| p.torrent == Some(torrent) && p.state == State::Verifying;
+        let its = |p: &&mut PieceInProgress| {
+            p.torrent == Some(torrent) && p.state == PieceState::Verifying
+        };
         for partial in self.slots.iter_mut().filter(its) {
-            partial.state = State::Written;
+            partial.state = PieceState::Written;
         }
     }
 
@@ -200,7 +202,7 @@ impl<'m> PiecesInProgress<'m> {
     /// that gave all of them and the strikes that it deserves, see [`Evidence::bad`].
     pub(crate) fn again(&mut self, slot: u16) -> Option<(u64, u8)> {
         let partial = self.slots.get_mut(usize::from(slot))?;
-        partial.state = State::Fetching;
+        partial.state = PieceState::Fetching;
         partial.exclusive = None;
         let blame = partial.evidence.bad();
         self.empty(slot);
@@ -319,8 +321,8 @@ impl<'m> PiecesInProgress<'m> {
         if bits::set(written, index) {
             partial.missing -= 1;
         }
-        if partial.missing == 0 && partial.state == State::Fetching {
-            partial.state = State::Written;
+        if partial.missing == 0 && partial.state == PieceState::Fetching {
+            partial.state = PieceState::Written;
         }
     }
 }
@@ -362,7 +364,7 @@ mod tests {
         (0..10).for_each(|index| in_progress.written(slot, index));
         in_progress.unask(slot, 4);
         let partial = in_progress.get(slot).unwrap();
-        assert_eq!((partial.open, partial.state), (0, State::Written));
+        assert_eq!((partial.open, partial.state), (0, PieceState::Written));
         in_progress.again(slot);
         assert_eq!(in_progress.ask(slot), Some(0));
         let piece = Geometry::new(80 * u64::from(BLOCK), u64::from(9 * BLOCK + 5)).unwrap();

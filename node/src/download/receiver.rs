@@ -10,7 +10,7 @@ use crate::api::{Action, StorageError};
 use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::memory::ids::NONE;
 use crate::peer::origin;
 use crate::peer::{Payload, Reason};
@@ -30,12 +30,12 @@ impl<'m> Download<'m> {
     ) -> Result<(), Reason> {
         let conn = &cx.peers[slot];
         let hit = |pending: &PendingBlock| {
-            pending.state == State::Requested && self.block_ref(cx, pending) == Some(block)
+            pending.state == BlockState::Requested && self.block_ref(cx, pending) == Some(block)
         };
         match self.pending.find(&conn.download.pending, hit) {
             Some(at) => {
                 if let Some(pending) = self.pending.get_mut(at) {
-                    pending.state = State::Receiving;
+                    pending.state = BlockState::Receiving;
                 }
                 cx.peers[slot].download.receiving = at;
                 cx.peers[slot].link.payload = Payload::Block;
@@ -135,7 +135,7 @@ impl<'m> Download<'m> {
             let pending = *pending;
             return self.free_pending(cx, at, pending);
         }
-        pending.state = State::Write;
+        pending.state = BlockState::Write;
         let pending = *pending;
         self.pending.push(&mut self.writes, at);
         let (bytes, secret) = (self.blocks.bytes_mut(pending.block), &self.secret);
@@ -178,7 +178,7 @@ impl<'m> Download<'m> {
             self.pending.unlink(&mut self.writes, at);
             let span = self.span(cx, &pending);
             if let (Some(span), Some(slot)) = (span, self.pending.get_mut(at)) {
-                slot.state = State::Writing;
+                slot.state = BlockState::Writing;
                 return Some(Action::Write {
                     block: pending.block,
                     span,
@@ -194,7 +194,7 @@ impl<'m> Download<'m> {
         let active = |id| {
             torrents
                 .get(id)
-                .is_some_and(|t| t.state == torrent::State::Active)
+                .is_some_and(|t| t.state == torrent::TorrentState::Active)
         };
         if let Some(partial) = self.in_progress.take_written(active) {
             let geometry = |id| torrents.get(id).and_then(|t| t.geometry);
@@ -240,11 +240,11 @@ impl<'m> Download<'m> {
         }
         let pending = self.pending.get(block.slot).copied()?;
         match (pending.state, result) {
-            (State::Writing, Ok(())) => {
+            (BlockState::Writing, Ok(())) => {
                 self.in_progress.written(pending.partial, pending.index);
                 cx.wakes.add(Wake::Verify);
             }
-            (State::Writing, Err(StorageError::Pieces { first, end })) => {
+            (BlockState::Writing, Err(StorageError::Pieces { first, end })) => {
                 let id = self
                     .in_progress
                     .get(pending.partial)
@@ -252,8 +252,8 @@ impl<'m> Download<'m> {
                 self.free_pending(cx, block.slot, pending);
                 return id.map(|id| (id, first..end));
             }
-            (State::Writing, Err(error)) => self.refused(cx, &pending, error),
-            (State::Dropped, _) => {}
+            (BlockState::Writing, Err(error)) => self.refused(cx, &pending, error),
+            (BlockState::Dropped, _) => {}
             _ => broken("a block that is being written"),
         }
         self.free_pending(cx, block.slot, pending);
@@ -295,17 +295,17 @@ impl<'m> Download<'m> {
                 continue;
             };
             match pending.state {
-                State::Free | State::Dropped => {}
-                State::Write => {
+                BlockState::Free | BlockState::Dropped => {}
+                BlockState::Write => {
                     self.pending.unlink(&mut self.writes, at);
                     self.free_pending(cx, at, pending);
                 }
-                State::Writing => {
+                BlockState::Writing => {
                     if let Some(pending) = self.pending.get_mut(at) {
-                        (pending.state, pending.partial) = (State::Dropped, NONE);
+                        (pending.state, pending.partial) = (BlockState::Dropped, NONE);
                     }
                 }
-                State::Reserved | State::Requested | State::Receiving => {
+                BlockState::Reserved | BlockState::Requested | BlockState::Receiving => {
                     if let Some(slot) = pending.source.peer() {
                         self.cancel_pending(cx, slot, at);
                     }
@@ -326,13 +326,13 @@ impl<'m> Download<'m> {
                 continue;
             };
             match pending.state {
-                State::Write => {
+                BlockState::Write => {
                     self.pending.unlink(&mut self.writes, at);
                     self.free_pending(cx, at, pending);
                 }
-                State::Writing => {
+                BlockState::Writing => {
                     if let Some(pending) = self.pending.get_mut(at) {
-                        pending.state = State::Dropped;
+                        pending.state = BlockState::Dropped;
                         pending.partial = NONE;
                     }
                 }

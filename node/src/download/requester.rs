@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::download::Download;
 
 use crate::download::offers::RETRACTIONS_MAX;
-use crate::download::pending_blocks::{BlockSource, PendingBlock, State};
+use crate::download::pending_blocks::{BlockSource, BlockState, PendingBlock};
 use crate::download::picker::{Choice, Rule};
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::pieces_in_progress::{self, PieceInProgress};
@@ -19,7 +19,7 @@ use crate::rate::QUANTUM;
 use crate::torrent::Torrents;
 use crate::wake::Wake;
 
-/// Blocks that one peer is asked for at a time, at most.
+/// Blocks that are requested from one peer at a time, at most.
 const PIPELINE_MAX: u16 = 250;
 
 /// The first few pieces are any that come soon, to have something to trade (BEP 3).
@@ -92,8 +92,8 @@ impl Download<'_> {
         }
     }
 
-    /// How many blocks to ask a peer for at a time: what it sends in about two seconds, its share of
-    /// the blocks that there is memory for, and not more than it keeps.
+    /// How many blocks to request from a peer at a time: as many as it sends in about two seconds, within its share
+    /// of the block memory and the number of requests that it queues.
     fn pipeline(&self, cx: &Context<'_>, slot: usize) -> u16 {
         let conn = &cx.peers[slot];
         if conn.download.snubbed {
@@ -153,8 +153,8 @@ impl Download<'_> {
         })
     }
 
-    /// The block to ask a peer for next: of a piece in progress, of a new piece, or in the endgame one
-    /// that another peer was asked for.
+    /// The block to request from a peer next: of a piece in progress, of a new piece, or in the endgame one that was
+    /// requested from another peer.
     fn choose(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) -> Option<(u16, u32)> {
         let me = cx.peers.id(slot);
         let last = cx.peers[slot].download.last_partial;
@@ -213,7 +213,7 @@ impl Download<'_> {
         partial: &PieceInProgress,
     ) -> bool {
         partial.torrent == Some(id)
-            && partial.state == pieces_in_progress::State::Fetching
+            && partial.state == pieces_in_progress::PieceState::Fetching
             && partial.open > 0
             && partial.is_for(cx.peers.id(slot))
             && self.may_ask(cx, slot, partial.piece)
@@ -357,7 +357,7 @@ impl Download<'_> {
             return broken("a pending block for each block");
         };
         *pending = PendingBlock {
-            state: State::Reserved,
+            state: BlockState::Reserved,
             block,
             source: BlockSource::Peer(conn),
             partial,
@@ -395,7 +395,7 @@ impl Download<'_> {
         if conn.download.receiving == at {
             conn.download.receiving = NONE;
             conn.link.payload = crate::peer::Payload::Unasked;
-        } else if pending.state == State::Requested {
+        } else if pending.state == BlockState::Requested {
             conn.download.excused = conn.download.excused.saturating_add(1);
         }
         self.free_pending(cx, at, pending);
@@ -410,13 +410,13 @@ impl Download<'_> {
             broken("a block to release");
         }
         self.wake_for_free_blocks(cx);
-        if pending.state == State::Dropped {
+        if pending.state == BlockState::Dropped {
             // Its piece is given up already.
             return;
         }
         // What somebody is asked for who snubbed us is open to others.
         let counts = |f: &PendingBlock| match f.state {
-            State::Requested | State::Receiving => f
+            BlockState::Requested | BlockState::Receiving => f
                 .source
                 .peer()
                 .is_none_or(|slot| !cx.peers[slot].download.snubbed),
@@ -453,7 +453,7 @@ impl Download<'_> {
         let mut at = cx.peers[slot].download.pending.head;
         while let Some(pending) = self.pending.get(at) {
             let (state, next) = (pending.state, self.pending.next(at));
-            if !(but_asked && state != State::Reserved) {
+            if !(but_asked && state != BlockState::Reserved) {
                 self.drop_pending(cx, slot, at);
                 cx.wakes.add(Wake::Request);
             }
@@ -481,7 +481,7 @@ impl Download<'_> {
             return broken("a pending block to cancel");
         };
         // Of metadata nothing can be taken back.
-        if pending.state == State::Requested
+        if pending.state == BlockState::Requested
             && !cx.lacks_metadata(slot)
             && let Some(block) = self.block_ref(cx, pending)
         {

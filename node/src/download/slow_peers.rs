@@ -12,28 +12,28 @@ use crate::broken::broken;
 use crate::context::Context;
 use crate::download::Download;
 use crate::download::offers::RETRACTIONS_MAX;
-use crate::download::pending_blocks::{PendingBlock, State};
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::download::pieces_in_progress;
 use crate::peer::origin;
 use crate::peer::{Conn, PIPELINE_MIN, Payload};
 use crate::wake::Wake;
 
-/// A peer that sent no whole block for so long, though asked, has snubbed us: it is asked for one block at a
-/// time, which others may be asked for too.
+/// A peer that sent no whole block for so long, though requested, has snubbed us. One block at a time is requested
+/// from it, and from others too.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 
 /// And after so long it has few blocks left that it is asked for, and no share of them.
 const SLOW_AFTER: Duration = Duration::from_secs(20);
 
-/// A block that does not come within this time is asked of another peer that has nothing else to give: one
-/// of the last blocks, of which some has come, and any other.
+/// A block that does not come within this time is requested from another peer too, which has nothing else to send:
+/// the first holds for the last blocks of a download, the second for any other.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All who snubbed us have together no more than this part of the blocks, while others give.
 const SNUBBERS_SHARE: usize = 8;
 
-/// While all blocks are on their way and nobody is slow, it is looked for somebody so often.
+/// How often slow peers are looked for while all blocks are on their way and none was found.
 const LOOK_FOR_SLOW: Duration = Duration::from_secs(1);
 
 /// After so long without its block a peer may lose a piece that only it is asked for.
@@ -122,7 +122,7 @@ impl Download<'_> {
     /// Whether somebody who snubbed us is asked for a block all the same.
     pub(crate) fn may_try(&self, cx: &Context<'_>, slot: usize) -> bool {
         let conn = &cx.peers[slot];
-        // What it sends cx.now is not wanted any more.
+        // What it sends now is not wanted any more.
         if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
             return false;
         }
@@ -159,8 +159,8 @@ impl Download<'_> {
         }
     }
 
-    /// A block that others are asked for already: one of the last, or one that does not come, so that
-    /// nobody who is slow holds up the end or a piece.
+    /// A block that was requested from others already: one of the last, or one that does not come. So a slow peer
+    /// holds up neither the end nor a piece.
     pub(crate) fn again(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,9 +172,9 @@ impl Download<'_> {
         let endgame = begun >= torrent.missing;
         let me = cx.peers.id(slot);
         let is_late = |f: &PendingBlock| match f.state {
-            State::Requested | State::Reserved if endgame => true,
-            State::Receiving if endgame => cx.now - f.requested_at >= LAST_PATIENCE,
-            State::Requested | State::Reserved | State::Receiving => {
+            BlockState::Requested | BlockState::Reserved if endgame => true,
+            BlockState::Receiving if endgame => cx.now - f.requested_at >= LAST_PATIENCE,
+            BlockState::Requested | BlockState::Reserved | BlockState::Receiving => {
                 cx.now - f.requested_at >= PATIENCE
             }
             _ => false,

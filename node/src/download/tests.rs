@@ -2,9 +2,13 @@
 
 use core::time::Duration;
 
-use everseed_core::geometry::{BLOCK, BlockRef};
+use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
 
 use crate::api::Have;
+use crate::download::pending_blocks::BlockState;
+use crate::download::receiver::next_set;
+use crate::memory::ids::NONE;
+use crate::parts::Parts;
 use crate::parts::small::{parts, peer};
 use crate::peer::Reason;
 use crate::wake::{Wake, Wakes};
@@ -165,5 +169,76 @@ fn what_is_woken() {
         step(download, cx, slot);
         assert_eq!(cx.wakes.take(Wake::Request), woken, "{name}");
         assert_eq!(cx.wakes, Wakes::default(), "{name}");
+    }
+}
+
+/// A peer that was asked for four blocks, and the requests are sent.
+fn asked(parts: &mut Parts<'static>, id: TorrentId) -> usize {
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let slot = peer(cx, id, true);
+    download.availability.peer_has_all(cx, slot);
+    download.review(cx, slot);
+    download.unchoked_us(cx, slot).unwrap();
+    download.ask(cx, slot);
+    let mut at = cx.peers[slot].download.pending.head;
+    while let Some(pending) = download.pending.get_mut(at) {
+        pending.state = BlockState::Requested;
+        at = pending.next;
+    }
+    cx.peers[slot].download.pending.unsent = NONE;
+    assert_eq!(cx.peers[slot].download.pending.len, 4);
+    slot
+}
+
+#[test]
+fn retractions_are_counted_until_the_sweep() {
+    let (mut parts, id) = parts(Have::Nothing);
+    let slot = asked(&mut parts, id);
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    for counted in 1..=4 {
+        let at = cx.peers[slot].download.pending.head;
+        let pending = *download.pending.get(at).unwrap();
+        let block = download.block_ref(cx, &pending).unwrap();
+        download.rejected(cx, slot, block).unwrap();
+        assert_eq!(cx.peers[slot].download.retractions, counted);
+        // The same again retracts nothing.
+        download.rejected(cx, slot, block).unwrap();
+        assert_eq!(cx.peers[slot].download.retractions, counted);
+    }
+    download.choked_us(cx, slot).unwrap();
+    assert_eq!(cx.peers[slot].download.retractions, 8);
+    download.review_pending(cx, slot, Duration::from_secs(5));
+    assert_eq!(cx.peers[slot].download.retractions, 0);
+}
+
+#[test]
+fn who_sends_no_block_is_slow_and_then_snubs_us() {
+    // Seconds since the last block: whether the peer is slow, whether it snubs us, and its pending blocks.
+    for (seconds, slow, snubbed, pending) in [
+        (19, false, false, 4),
+        (20, true, false, 4),
+        (59, true, false, 4),
+        (60, false, true, 1),
+    ] {
+        let (mut parts, id) = parts(Have::Nothing);
+        let slot = asked(&mut parts, id);
+        let (download, cx) = (&mut parts.download, &mut parts.cx);
+        cx.now = cx.now + Duration::from_secs(seconds);
+        download.review_pending(cx, slot, Duration::from_secs(5));
+        let side = &cx.peers[slot].download;
+        let is = (side.slow, side.snubbed, side.pending.len);
+        assert_eq!(is, (slow, snubbed, pending), "{seconds} s");
+    }
+}
+
+#[test]
+fn the_next_piece_of_a_set() {
+    for (bits, from, expected) in [
+        ([0x80, 0x01], 0, Some(0)),
+        ([0x80, 0x01], 1, None),
+        ([0x80, 0x40], 1, Some(9)),
+        ([0x00, 0x00], 0, None),
+    ] {
+        assert_eq!(next_set(&bits, from, 12), expected, "{bits:?} {from}");
     }
 }

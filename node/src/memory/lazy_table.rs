@@ -1,5 +1,5 @@
-//! A table whose places are made one by one, when they are needed for the first time: the memory of those
-//! that never are stays as the host lent it, which under an operating system is none.
+//! A table whose slots are initialised one by one, when each is needed for the first time. The memory of the others is
+//! not touched, so that an operating system does not provide it.
 
 use core::mem::MaybeUninit;
 use core::ops::{Index, IndexMut};

@@ -1,8 +1,8 @@
-//! Where memory comes from.
+//! [`Lender`]: the source of a node's memory.
 
 use core::mem::MaybeUninit;
 
-/// Where memory comes from: the heap of a daemon, or statics on bare metal. What is lent is never taken back.
+/// A source of memory: the heap of a daemon, or statics on bare metal. What is lent is never taken back.
 pub trait Lender<'m> {
     /// `len` copies of a value.
     fn filled<T: Clone + 'm>(&mut self, value: T, len: usize) -> &'m mut [T];

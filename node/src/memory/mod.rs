@@ -1,4 +1,4 @@
-//! What the node lives in: slices and tables that the host lends once, at the start.
+//! The memory of a node: slices and tables that the host lends once, at the start.
 
 pub(crate) mod ids;
 pub(crate) mod lazy_table;
@@ -57,7 +57,7 @@ pub struct Memory<'m> {
     pub(crate) pending: &'m mut [PendingBlock],
     /// Pieces in progress.
     pub(crate) in_progress: &'m mut [PieceInProgress],
-    /// Some bits for each block of a piece in progress, see [`BITS_PER_BLOCK`].
+    /// [`BITS_PER_BLOCK`] bits for each block of a piece in progress.
     pub(crate) in_progress_bits: &'m mut [u8],
     /// A bit a piece for each peer of an incomplete download that has some pieces.
     pub(crate) peer_bitfields: &'m mut [u8],
@@ -71,10 +71,10 @@ pub struct Memory<'m> {
     /// and of downloads (one more, and one if not everything is wanted).
     pub(crate) bits: &'m mut [u8],
     /// One for each tier of trackers of each torrent.
-    pub(crate) tiers: &'m mut [announcer::Slot],
+    pub(crate) tiers: &'m mut [announcer::TierSlot],
     /// Announces to UDP trackers at a time.
     pub(crate) udp_announces: LazyTable<'m, UdpAnnounce>,
-    /// What the distributed hash table lives in.
+    /// The memory of the DHT.
     pub(crate) dht: dht::memory::Memory<'m>,
     /// With it, one for each of `registry`.
     pub(crate) turns: &'m mut [Turn],
@@ -153,7 +153,7 @@ impl Sizes {
             + self.registry as usize * size_of::<Registered>()
             + self.torrents as usize * size_of::<Torrent>()
             + self.bits as usize
-            + self.tiers as usize * size_of::<announcer::Slot>()
+            + self.tiers as usize * size_of::<announcer::TierSlot>()
             + self.udp_announces as usize * lazy_table::bytes_each::<UdpAnnounce>()
             + self.dht().bytes()
             + self.turns() * size_of::<Turn>()
@@ -219,7 +219,7 @@ impl<'m> Memory<'m> {
             registry: lender.filled(Registered::EMPTY, sizes.registry as usize),
             torrents: lender.filled(Torrent::EMPTY, sizes.torrents as usize),
             bits: lender.filled(0, sizes.bits as usize),
-            tiers: lender.filled(announcer::Slot::EMPTY, sizes.tiers as usize),
+            tiers: lender.filled(announcer::TierSlot::EMPTY, sizes.tiers as usize),
             udp_announces: table(sizes.udp_announces as usize, lender),
             dht: dht::memory::Memory::lend(&sizes.dht(), lender),
             turns: lender.filled(Turn::OFF, sizes.turns()),

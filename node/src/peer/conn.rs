@@ -1,4 +1,4 @@
-//! The slot of one connection, and what tells it from others.
+//! [`Conn`]: the slot of one connection, made of its parts; and [`ConnId`], its id.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::peer::download::DownloadSide;
 use crate::peer::extensions::Extensions;
-use crate::peer::link::{Link, State};
+use crate::peer::link::{Link, LinkState};
 use crate::peer::upload::UploadSide;
 
 /// A connection's slot and the tenancy that it was given for; a stale id matches nothing.
@@ -52,8 +52,8 @@ impl Conn {
         conn.link.addr = addr;
         conn.link.incoming = incoming;
         conn.link.state = match incoming {
-            true => State::Greeting,
-            false => State::Dial,
+            true => LinkState::Greeting,
+            false => LinkState::Dial,
         };
         conn.link.opened_at = now;
         conn.link.last_received_at = now;
@@ -64,16 +64,16 @@ impl Conn {
 
     /// Whether there is a socket, or soon will be.
     pub(crate) fn is_live(&self) -> bool {
-        !matches!(self.link.state, State::Free | State::Closing(_))
+        !matches!(self.link.state, LinkState::Free | LinkState::Closing(_))
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.link.state == State::Open
+        self.link.state == LinkState::Open
     }
 
     /// Whether it called us and has not finished its handshake.
     pub(crate) fn is_silent_caller(&self) -> bool {
-        self.link.incoming && self.link.state == State::Greeting
+        self.link.incoming && self.link.state == LinkState::Greeting
     }
 
     /// Whether it has a share of the blocks that are on their way.

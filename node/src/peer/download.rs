@@ -1,4 +1,4 @@
-//! What we request from a peer, and what it sends us.
+//! [`DownloadSide`] of a connection: what the peer has, what we requested from it, what it sends.
 
 use everseed_core::geometry::BlockRef;
 use everseed_core::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) struct DownloadSide {
     /// Whether it serves us.
     pub(crate) unchoked: bool,
     /// Blocks that were requested from it.
-    pub(crate) pending: pending_blocks::List,
+    pub(crate) pending: pending_blocks::PendingList,
     /// The pending block that it is sending.
     pub(crate) receiving: u16,
     /// The piece in progress that was requested from it last.
@@ -87,7 +87,7 @@ impl DownloadSide {
         unkept: false,
         interested: false,
         unchoked: false,
-        pending: pending_blocks::List::EMPTY,
+        pending: pending_blocks::PendingList::EMPTY,
         receiving: NONE,
         last_partial: NONE,
         pipeline: PIPELINE_MIN,

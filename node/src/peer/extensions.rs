@@ -1,4 +1,4 @@
-//! What the extension handshake of a peer said (BEP 10).
+//! [`Extensions`] of a connection: what the peer said in its extended handshake (BEP 10), and the state of PEX.
 
 use everseed_core::time::Instant;
 

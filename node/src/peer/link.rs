@@ -1,4 +1,4 @@
-//! A connection's socket: its address, how far the handshake has come, what is being read and written.
+//! [`Link`] of a connection: its address, the progress of the handshake, what is being read and written.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::peer::reason::Reason;
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    pub(crate) state: State,
+    pub(crate) state: LinkState,
     pub(crate) addr: SocketAddr,
     /// Whether the peer dialled us.
     pub(crate) incoming: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Link {
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum LinkState {
     /// No connection.
     Free,
     /// The host is to dial.
@@ -92,7 +92,7 @@ pub(crate) enum Payload {
 
 impl Link {
     pub(crate) const EMPTY: Link = Link {
-        state: State::Free,
+        state: LinkState::Free,
         addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         incoming: false,
         listen_port: 0,

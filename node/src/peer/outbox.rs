@@ -1,4 +1,4 @@
-//! What was said on a connection, and how much of the current message is on its way.
+//! [`Outbox`] of a connection: what the peer was told, and how much of the current message is sent.
 
 use everseed_core::geometry::{BlockRef, PieceIndex};
 

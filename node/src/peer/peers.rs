@@ -1,4 +1,4 @@
-//! All connections, and the list of those that need something of the host.
+//! [`Peers`]: all connections, and the list of those that are ready for an action of the host.
 //!
 //! Invariants: `live` slots are not free, and `dialling` of them are being called; a connection is in the ready
 //! list exactly if its `ready` is set.
@@ -11,7 +11,7 @@ use everseed_core::time::Instant;
 use crate::memory::ids::NONE;
 use crate::memory::lazy_table::LazyTable;
 use crate::peer::conn::{Conn, ConnId, origin};
-use crate::peer::link::State;
+use crate::peer::link::LinkState;
 
 /// See the module.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl<'m> Peers<'m> {
 
     /// The first slot that is free.
     pub(crate) fn vacant(&mut self) -> Option<usize> {
-        let free = self.iter().position(|c| c.link.state == State::Free);
+        let free = self.iter().position(|c| c.link.state == LinkState::Free);
         free.or_else(|| self.conns.push(Conn::EMPTY))
     }
 
@@ -146,7 +146,7 @@ impl<'m> Peers<'m> {
     }
 
     /// A connection goes on to another state.
-    pub(crate) fn set_state(&mut self, slot: usize, state: State) {
+    pub(crate) fn set_state(&mut self, slot: usize, state: LinkState) {
         self.count(slot, false);
         self.conns[slot].link.state = state;
         self.count(slot, true);
@@ -154,7 +154,7 @@ impl<'m> Peers<'m> {
 
     fn count(&mut self, slot: usize, is: bool) {
         let conn = &self.conns[slot];
-        let dialling = matches!(conn.link.state, State::Dial | State::Dialling);
+        let dialling = matches!(conn.link.state, LinkState::Dial | LinkState::Dialling);
         let counts = [
             (&mut self.dialling, dialling),
             (&mut self.handshaking, conn.is_silent_caller()),

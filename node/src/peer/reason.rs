@@ -1,4 +1,4 @@
-//! Why a connection ends.
+//! [`Reason`]: why a connection ends.
 
 use core::fmt;
 

@@ -1,9 +1,9 @@
-//! What a peer requests from us, and what we send it.
+//! [`UploadSide`] of a connection: what the peer requests from us, and what we sent it.
 
 use everseed_core::geometry::PieceIndex;
 use everseed_core::time::Instant;
 
-use crate::upload::request_queue::List;
+use crate::upload::request_queue::RequestList;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct UploadSide {
     /// When `unchoked` changed last, or when it became interested.
     pub(crate) choke_changed_at: Instant,
     /// Its requests that wait to be served.
-    pub(crate) requests: List,
+    pub(crate) requests: RequestList,
     /// Whether reading waits until some request is served.
     pub(crate) queue_full: bool,
     /// The piece that has to be verified before anything more can be sent.
@@ -48,7 +48,7 @@ impl UploadSide {
         optimistic: false,
         unchoked_from_same_ip: 0,
         choke_changed_at: Instant::ZERO,
-        requests: List::EMPTY,
+        requests: RequestList::EMPTY,
         queue_full: false,
         awaits_verify: None,
         offered_at: None,

@@ -1,14 +1,13 @@
 //! Which callers get a connection, and which connection is closed for a newcomer when all are taken.
 //!
-//! A peer that speaks the protocol and is interested is useful, and stays. But seeming so costs
-//! nothing, so no address keeps more connections than others while others come: a crowd behind one
-//! address, be it one attacker or a NAT, shrinks until it has no more than the next.
+//! A peer that speaks the protocol and is interested is useful, and stays. But seeming so costs nothing, so no
+//! address keeps more connections than others while others come. A crowd behind one address, an attacker's or a
+//! NAT's, shrinks until it has no more than the next.
 //!
-//! Among those who are all useful the canonical priority decides (BEP 40), which both ends of a connection compute
-//! alike: it keeps a swarm of full nodes from falling apart into those who came first and those who came late. It
-//! needs to be known where the world reaches us, and holds for all torrents, private ones too, as addresses alone
-//! decide. Nobody leaves on this account who is served or serves us, whom the user named, or who came less than a
-//! minute ago.
+//! Among useful peers the canonical priority decides (BEP 40), which both ends of a connection compute alike. It
+//! keeps a swarm of full nodes from falling apart into those that came first and those that came late. It needs our
+//! address as seen from outside. It holds for private torrents too, as addresses alone decide. No peer leaves on this
+//! account that is served or serves us, that the user named, or that came less than a minute ago.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -19,7 +18,7 @@ use core::time::Duration;
 use everseed_core::time::Instant;
 
 use crate::parts::Parts;
-use crate::peer::{Conn, ConnId, Reason, State, origin};
+use crate::peer::{Conn, ConnId, LinkState, Reason, origin};
 use crate::swarm::Swarm;
 
 /// Callers who have not finished their handshake have this part of the places. While there are more, the one
@@ -89,7 +88,7 @@ impl Swarm<'_> {
                 .map(|(_, slot)| slot)
         };
         let greeting: fn(&Conn) -> Option<Instant> =
-            |c| (c.link.state == State::Greeting).then_some(c.link.opened_at);
+            |c| (c.link.state == LinkState::Greeting).then_some(c.link.opened_at);
         let uninterested: fn(&Conn) -> Option<Instant> =
             |c| (c.is_open() && !c.upload.interested).then_some(c.upload.choke_changed_at);
         let uninterested = oldest(uninterested, UNINTERESTED_GRACE);
@@ -120,8 +119,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// While callers who have not finished their handshake are too many, the oldest of the address that has
-    /// most of them, however young: who floods us so pushes out itself.
+    /// While too many callers have not finished their handshake: the oldest of the address that has most of them. So
+    /// a flood pushes out itself.
     fn of_many_silent(&mut self, on: &mut Parts<'_>) -> Option<usize> {
         let (silent, most) = self.silent(on);
         if silent < most {
@@ -140,8 +139,8 @@ impl Swarm<'_> {
         self.neighbours(on, origin(from)) >= CROWD_MIN
     }
 
-    /// A connection from the address that has the most, if a newcomer's has fewer: one that is not
-    /// served, and of those the one that was sent least.
+    /// A connection from the address that has the most, if a newcomer's has fewer: one that is choked first, and of
+    /// those the one that was sent least.
     fn of_a_crowd(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
         let (crowd, size) = self.largest_crowd(on, Conn::is_live)?;
         // The newcomer counts too: two addresses do not take places from each other in turns.
@@ -167,7 +166,7 @@ impl Swarm<'_> {
     /// and its address has not many already.
     fn of_lower_priority(&self, on: &Parts<'_>, from: SocketAddr) -> Option<usize> {
         let candidates = &on.discovery.candidates;
-        let ours = candidates.priority_if_known(from)?;
+        let newcomer = candidates.priority_if_known(from)?;
         if self.is_crowd(on, from) {
             return None;
         }
@@ -187,7 +186,7 @@ impl Swarm<'_> {
             Some((candidates.priority_if_known(addr)?, slot))
         });
         let (lowest, slot) = ranked.min()?;
-        (lowest < ours).then_some(slot)
+        (lowest < newcomer).then_some(slot)
     }
 
     /// The origin with the most connections of a kind, and how many. The choker's scratch serves to sort them.

@@ -1,8 +1,8 @@
-//! Who gave bad pieces: origins that are charged, and those that are banned.
+//! Bans: the origins that sent bad pieces, and for how long each is refused.
 //!
 //! An origin is an IPv4 address or an IPv6 /64, as ports and peer ids cost nothing. It is banned at
-//! [`BANNED_AT`] strikes, for [`BAN`]. [`CREDIT`] good pieces that it had a share in take a strike away, and
-//! so long without one takes all. When the table is full, a new one takes the place of the one that was
+//! [`BANNED_AT`] strikes, for [`BAN`]. [`CREDIT`] good pieces that it had a share in take a strike away;
+//! [`BAN`] without a new strike takes all. When the table is full, a new one takes the place of the one that was
 //! charged longest ago, those that are not banned first.
 
 use core::time::Duration;

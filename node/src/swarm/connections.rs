@@ -1,4 +1,4 @@
-//! Connections from the first to the last: the slot that each has, calls to others, ends.
+//! The life of a connection: its slot, calls to candidates, and its end.
 
 use core::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::discovery::NUM_WANT;
 use crate::discovery::candidates::{Fate, Named, Need, PeerSource};
 use crate::parts::Parts;
 use crate::peer::origin;
-use crate::peer::{Conn, ConnId, Reason, State};
+use crate::peer::{Conn, ConnId, LinkState, Reason};
 use crate::swarm::Swarm;
 use crate::swarm::timers;
 use crate::torrent;
@@ -32,8 +32,8 @@ impl Swarm<'_> {
         let Some(slot) = on.cx.peers.slot(id) else {
             return;
         };
-        if on.cx.peers[slot].link.state == State::Dialling {
-            on.cx.peers.set_state(slot, State::Greeting);
+        if on.cx.peers[slot].link.state == LinkState::Dialling {
+            on.cx.peers.set_state(slot, LinkState::Greeting);
             let conn = &mut on.cx.peers[slot];
             conn.link.opened_at = on.cx.now;
             conn.link.last_received_at = on.cx.now;
@@ -62,7 +62,7 @@ impl Swarm<'_> {
         conn.upload.unchoked = false;
         conn.upload.interested = false;
         let served_us = core::mem::take(&mut conn.download.unchoked);
-        on.cx.peers.set_state(slot, State::Closing(reason));
+        on.cx.peers.set_state(slot, LinkState::Closing(reason));
         if served_us {
             on.download.count_active_sources(&mut on.cx);
         }
@@ -143,7 +143,7 @@ impl Swarm<'_> {
         let slot = on.cx.peers.vacant()?;
         loop {
             let (candidate, torrent, addr) = on.discovery.candidates.take(on.cx.now)?;
-            let active = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+            let active = |t: &&mut torrent::Torrent| t.state == torrent::TorrentState::Active;
             if self.bans.is_banned(on.cx.now, origin(addr)) {
                 on.discovery
                     .candidates

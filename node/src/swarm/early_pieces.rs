@@ -1,4 +1,4 @@
-//! What peers say of their pieces while nobody knows how many a torrent has, as its metadata is not here.
+//! Bitfields and haves that come before the metadata, when the number of pieces is not known.
 //!
 //! A bitfield is kept as it comes, in the memory for bitfields, and looked at when the metadata is here. Whoever
 //! said something that could not be kept is called again then: that costs a connection, and no memory.

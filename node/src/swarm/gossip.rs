@@ -1,9 +1,9 @@
-//! Peers hear of each other from us, and we from them (BEP 11).
+//! PEX (BEP 11): peers are told the addresses of others, and tell us of theirs.
 //!
-//! Of a torrent that is published so, every peer is told where the others can be called, as soon as there is
-//! something to tell and a minute later at the earliest after that, at most 50 at a time in the order in which they
-//! came. It is told of those alone that mean the same to it as to us, see [`Scope`]: strangers outside learn nothing of
-//! the house. What a peer tells is believed as far as it is itself.
+//! If the torrent's publicity allows it, every peer is told where the others can be called: at once when there is
+//! something to tell, then once a minute at most. A message names at most 50, in the order in which they came. It is
+//! told only addresses that mean the same to it as to us, see [`Scope`]: strangers outside learn nothing of the
+//! house. The same rule decides which addresses a peer may name.
 
 use core::net::SocketAddr;
 

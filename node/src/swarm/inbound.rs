@@ -1,4 +1,4 @@
-//! What peers send: one function per message.
+//! Received messages: one function for each.
 //!
 //! Every function answers with the reason to hang up, if there is one; the caller acts on it.
 
@@ -18,7 +18,7 @@ use everseed_core::wire::{Handshake, Item, Message, PROTOCOL, PeerId};
 use crate::discovery::candidates::{Fate, STEADY};
 use crate::memory::ids::NONE;
 use crate::parts::Parts;
-use crate::peer::{Payload, Reason, State};
+use crate::peer::{LinkState, Payload, Reason};
 use crate::swarm::Swarm;
 use crate::swarm::stash::Stash;
 use crate::torrent;
@@ -34,8 +34,8 @@ impl Swarm<'_> {
         // Peers that only upload to us are read in large chunks.
         let may_ask = conn.upload.interested || conn.download.pending.len == 0;
         match conn.link.state {
-            State::Greeting => Handshake::LEN - usize::from(conn.link.handshake_len),
-            State::Open if may_ask && (conn.upload.unchoked || conn.link.features.fast) => {
+            LinkState::Greeting => Handshake::LEN - usize::from(conn.link.handshake_len),
+            LinkState::Open if may_ask && (conn.upload.unchoked || conn.link.features.fast) => {
                 let held = conn.link.decoder.held();
                 let payload = conn.link.decoder.payload_left() as usize;
                 match self.quota(on, slot) {
@@ -45,7 +45,7 @@ impl Swarm<'_> {
                 }
             }
             // Its requests are ignored, or answered if there is room, so they need no place.
-            State::Open => usize::MAX,
+            LinkState::Open => usize::MAX,
             _ => 0,
         }
     }
@@ -131,10 +131,10 @@ impl Swarm<'_> {
         }
         if on.cx.torrents.is_asleep(id) {
             on.cx.peers[slot].link.torrent = Some(id);
-            on.cx.peers.set_state(slot, State::Wake);
+            on.cx.peers.set_state(slot, LinkState::Wake);
             return Ok(());
         }
-        let open = |t: &&mut torrent::Torrent| t.state == torrent::State::Active;
+        let open = |t: &&mut torrent::Torrent| t.state == torrent::TorrentState::Active;
         let twin = on.cx.peers.iter().position(|c| {
             c.is_open() && c.link.torrent == Some(id) && c.link.peer_id == handshake.peer_id
         });
@@ -171,7 +171,7 @@ impl Swarm<'_> {
         conn.link.features.dht = dht;
         conn.link.outbox.owes_port = tells_port && port != 0;
         conn.link.last_sent_at = on.cx.now;
-        on.cx.peers.set_state(slot, State::Open);
+        on.cx.peers.set_state(slot, LinkState::Open);
         self.arrived(on, slot);
         let conn = &on.cx.peers[slot];
         log::debug!("{}: connected, {}", conn.link.addr, handshake.info_hash);
@@ -190,12 +190,12 @@ impl Swarm<'_> {
         }
     }
 
-    /// Goes on with those who waited for a torrent that is awake on.cx.now.
+    /// Goes on with those who waited for a torrent that is awake now.
     pub(crate) fn let_in(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         for slot in 0..on.cx.peers.len() {
             let conn = &mut on.cx.peers[slot];
             if conn.link.torrent != Some(id)
-                || !matches!(conn.link.state, State::Wake | State::Waking)
+                || !matches!(conn.link.state, LinkState::Wake | LinkState::Waking)
             {
                 continue;
             }
@@ -257,8 +257,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// Lets go of who talks without end: what comes besides blocks has to be in some proportion to the
-    /// torrent's size, to the blocks that were sent either way, and to the time.
+    /// Limits the bytes that come besides blocks, in proportion to the torrent's size, to the blocks that were sent
+    /// either way, and to the time. A peer beyond the limit is closed.
     fn talks_enough(&self, on: &Parts<'_>, slot: usize) -> Verdict {
         let conn = &on.cx.peers[slot];
         let of_pieces = match on.cx.lacks_metadata(slot) {

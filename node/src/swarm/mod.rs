@@ -1,4 +1,4 @@
-//! Connections live here: who is let in, what is said on them, and when they end.
+//! The swarm: the connections of all torrents, from their admission to their end.
 //!
 //! | module | what it does |
 //! |---|---|

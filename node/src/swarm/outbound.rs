@@ -1,8 +1,8 @@
-//! What a connection is owed, in order. Nothing is queued: the next message follows from the state.
+//! Messages to send, in order. None is queued: the next one is derived from the state of the connection.
 //!
-//! `Outbox` remembers what was said and how much of the current message is on its way. A message
-//! that has begun is finished as it began, whatever changes meanwhile, but for a block whose piece is not
-//! known to be good any more: it goes on when that was verified. All others are derived anew each time.
+//! `Outbox` remembers what was said and how much of the current message is on its way. A message that has begun is
+//! finished as it began, whatever changes meanwhile. Only a block waits whose piece is not known to be good any more,
+//! until that was verified. All others are derived anew each time.
 
 // Buffers and messages are far below 4 GiB.
 #![allow(clippy::cast_possible_truncation)]
@@ -15,17 +15,17 @@ use everseed_core::metadata::{
 use everseed_core::time::Instant;
 use everseed_core::wire::{Handshake, Message};
 
-use crate::api::{Bodies, Body, Source};
+use crate::api::{Bodies, Body, BodySource};
 use crate::broken::broken;
 use crate::download::pending_blocks::PendingBlocks;
 use crate::download::pieces_in_progress::PiecesInProgress;
 use crate::download::receiver::next_set;
 use crate::memory::ids::NONE;
 use crate::peer::outbox::{Out, Outbox, Stage};
-use crate::peer::{Conn, State};
+use crate::peer::{Conn, LinkState};
 use crate::swarm::have_log::HaveLog;
 use crate::torrent::{Bits, Torrent, Torrents};
-use crate::upload::request_queue::{Kind, Queue};
+use crate::upload::request_queue::{ReplyKind, RequestQueue};
 
 /// What decides about a connection's next message.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub(crate) struct View<'a> {
     pub(crate) conn: &'a Conn,
     pub(crate) torrent: Option<&'a Torrent>,
     pub(crate) torrents: &'a Torrents<'a>,
-    pub(crate) queue: &'a Queue<'a>,
+    pub(crate) queue: &'a RequestQueue<'a>,
     pub(crate) pending: &'a PendingBlocks<'a>,
     pub(crate) in_progress: &'a PiecesInProgress<'a>,
     pub(crate) news: &'a HaveLog,
@@ -86,15 +86,17 @@ impl Cursor {
         let conn = view.conn;
         match (self.outbox.stage, conn.link.state) {
             // Who was dialled names the torrent first; the answer follows (BEP 3).
-            (Stage::Handshake, State::Greeting) if !conn.link.incoming => Some(Out::Handshake),
-            (Stage::Handshake, State::Open) => Some(Out::Handshake),
+            (Stage::Handshake, LinkState::Greeting) if !conn.link.incoming => Some(Out::Handshake),
+            (Stage::Handshake, LinkState::Open) => Some(Out::Handshake),
             // Without Fast nothing can be said of pieces that nobody has counted.
-            (Stage::Pieces, State::Open) if view.lacks_metadata() && !conn.link.features.fast => {
+            (Stage::Pieces, LinkState::Open)
+                if view.lacks_metadata() && !conn.link.features.fast =>
+            {
                 conn.link.features.extended.then_some(Out::Extended)
             }
-            (Stage::Pieces, State::Open) => Some(view.pieces()),
-            (Stage::Extended, State::Open) => Some(Out::Extended),
-            (Stage::Ready, State::Open) => self.next(view),
+            (Stage::Pieces, LinkState::Open) => Some(view.pieces()),
+            (Stage::Extended, LinkState::Open) => Some(Out::Extended),
+            (Stage::Ready, LinkState::Open) => self.next(view),
             _ => None,
         }
     }
@@ -120,9 +122,9 @@ impl Cursor {
         }
         if let Some((block, kind, _)) = view.queue.at(self.front) {
             return match kind {
-                Kind::Reject => Some(Out::Reject(block)),
-                Kind::Metadata => Some(Out::Metadata(block.index)),
-                Kind::Piece => view.is_good(block).then_some(Out::Piece(block)),
+                ReplyKind::Reject => Some(Out::Reject(block)),
+                ReplyKind::Metadata => Some(Out::Metadata(block.index)),
+                ReplyKind::Piece => view.is_good(block).then_some(Out::Piece(block)),
             };
         }
         self.outbox.keep_alive.then_some(Out::KeepAlive)
@@ -188,7 +190,7 @@ impl Cursor {
             return view.geometry_piece(block);
         }
         let (block, kind, _) = view.queue.at(self.front)?;
-        if kind != Kind::Piece || view.is_good(block) {
+        if kind != ReplyKind::Piece || view.is_good(block) {
             None
         } else {
             view.geometry_piece(block)
@@ -480,14 +482,14 @@ impl View<'_> {
     }
 
     /// Where the bytes are that follow a message's head.
-    fn body(&self, out: Out) -> Option<(Source, Span)> {
+    fn body(&self, out: Out) -> Option<(BodySource, Span)> {
         let torrent = self.conn.link.torrent?;
         match out {
             Out::Piece(block) => {
                 let (_, offset) = self.torrent?.geometry?.locate(block)?;
                 let len = block.len;
                 Some((
-                    Source::Content,
+                    BodySource::Content,
                     Span {
                         torrent,
                         offset,
@@ -499,7 +501,7 @@ impl View<'_> {
                 let len = self.metadata_len(piece)?;
                 let offset = u64::from(piece) * u64::from(METADATA_PIECE);
                 Some((
-                    Source::Info,
+                    BodySource::Info,
                     Span {
                         torrent,
                         offset,

@@ -1,5 +1,4 @@
-//! What a piece that was verified means for everybody: peers are told, senders of bad blocks are banned, a
-//! download ends.
+//! The outcome of a verified piece: peers are told, senders of bad blocks are banned, a download ends.
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
 
@@ -27,7 +26,7 @@ impl Swarm<'_> {
             return false;
         };
         if on.download.in_progress.get(slot).map(|p| p.state)
-            != Some(pieces_in_progress::State::Verifying)
+            != Some(pieces_in_progress::PieceState::Verifying)
         {
             return false;
         }

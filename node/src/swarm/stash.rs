@@ -1,8 +1,8 @@
-//! An extended message that comes in pieces (BEP 10).
+//! [`Stash`]: the buffer of an extended message that arrives in parts (BEP 10).
 
 use crate::peer::ConnId;
 
-/// An extended message that comes in pieces, of one connection at a time.
+/// The bytes so far of an extended message, of one connection at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Stash {
     pub(crate) owner: Option<ConnId>,

@@ -1,4 +1,4 @@
-//! What the host tells about a torrent's storage.
+//! Events of the host about a torrent's storage.
 
 use core::ops::Range;
 
@@ -82,7 +82,7 @@ impl Swarm<'_> {
             return on.download.forget_partials(&mut on.cx, id);
         }
         let verifying = |p: &pieces_in_progress::PieceInProgress| {
-            p.state == pieces_in_progress::State::Verifying
+            p.state == pieces_in_progress::PieceState::Verifying
         };
         if let Some(slot) = on.download.in_progress.find(id, piece)
             && on.download.in_progress.get(slot).is_some_and(verifying)
@@ -178,7 +178,9 @@ impl Swarm<'_> {
         }
         while on.cx.wakes.has(Wake::Recheck) {
             let due = |t: &&torrent::Torrent| {
-                t.state == torrent::State::Active && t.recheck.is_some() && t.verifying.is_none()
+                t.state == torrent::TorrentState::Active
+                    && t.recheck.is_some()
+                    && t.verifying.is_none()
             };
             let next = on.cx.torrents.all().find(due).map(|t| t.id());
             let Some(id) = next else { break };
@@ -199,7 +201,7 @@ impl Swarm<'_> {
 
     pub(crate) fn unreadable(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
-            torrent.state = torrent::State::Suspended;
+            torrent.state = torrent::TorrentState::Suspended;
             torrent.verifying = None;
             self.close_all(on, id, Reason::TorrentGone);
             on.download.in_progress.verify_again(id);
@@ -241,9 +243,9 @@ impl Swarm<'_> {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.verifying = None;
             torrent.state = if enough {
-                torrent::State::Active
+                torrent::TorrentState::Active
             } else {
-                torrent::State::Suspended
+                torrent::TorrentState::Suspended
             };
         }
         self.count_missing(on, id);

@@ -4,11 +4,17 @@ extern crate std;
 
 use core::time::Duration;
 
+use everseed_core::geometry::{BLOCK, BlockRef};
+
 use crate::api::{Have, Identity};
 use crate::discovery::candidates::{Named, PeerSource};
+use crate::parts::Parts;
 use crate::parts::small::{LIMITS, parts, peer};
-use crate::peer::{Conn, Reason, State};
+use crate::peer::outbox::Stage;
+use crate::peer::{Conn, LinkState, Reason};
 use crate::swarm::Swarm;
+use crate::swarm::outbound::Cursor;
+use crate::upload::request_queue::ReplyKind;
 use crate::wake::Wake;
 
 fn swarm() -> Swarm<'static> {
@@ -65,13 +71,13 @@ fn a_close_gives_everything_back() {
     assert_eq!(parts.cx.torrents.get(id).unwrap().conns, 0);
     assert_eq!(
         parts.cx.peers[slot].link.state,
-        State::Closing(Reason::Gone)
+        LinkState::Closing(Reason::Gone)
     );
     // Twice is as good as once.
     swarm().close(&mut parts, slot, Reason::Idle);
     assert_eq!(
         parts.cx.peers[slot].link.state,
-        State::Closing(Reason::Gone)
+        LinkState::Closing(Reason::Gone)
     );
 }
 
@@ -190,4 +196,75 @@ fn the_lowest_priority_gives_way() {
         let other = "[2001:db8::1]:1".parse().unwrap();
         assert_eq!(swarm.least_useful(&mut parts, other), None, "{name}");
     }
+}
+
+/// The messages that a peer is sent, in order.
+fn messages(parts: &mut Parts<'static>, slot: usize) -> std::vec::Vec<std::string::String> {
+    let swarm = swarm();
+    let view = swarm.view(parts, slot);
+    let mut cursor = Cursor::new(view.conn);
+    let mut names = std::vec::Vec::new();
+    while let Some(out) = cursor.peek(&view) {
+        let name = std::format!("{out:?}");
+        names.push(name.split(['(', ' ']).next().unwrap().into());
+        let len = view.len(out);
+        assert!(cursor.advance(&view, out, len, len));
+    }
+    names
+}
+
+#[test]
+fn a_peer_is_greeted_by_what_we_have() {
+    for (have, fast, expected) in [
+        (Have::All, true, ["Handshake", "HaveAll"]),
+        (Have::All, false, ["Handshake", "Bitfield"]),
+        (Have::Nothing, true, ["Handshake", "HaveNone"]),
+        (Have::Nothing, false, ["Handshake", "Bitfield"]),
+        (Have::Some(&[0x80]), true, ["Handshake", "Bitfield"]),
+    ] {
+        let (mut parts, id) = parts(have);
+        let slot = peer(&mut parts.cx, id, fast);
+        assert_eq!(
+            messages(&mut parts, slot),
+            expected,
+            "{have:?}, fast {fast}"
+        );
+    }
+}
+
+#[test]
+fn what_is_short_goes_before_blocks() {
+    let (mut parts, id) = parts(Have::All);
+    let slot = peer(&mut parts.cx, id, true);
+    let block = |index| BlockRef {
+        index,
+        begin: 0,
+        len: BLOCK,
+    };
+    let conn = &mut parts.cx.peers[slot];
+    conn.link.outbox.stage = Stage::Ready;
+    conn.link.outbox.owes_choke = true;
+    conn.link.outbox.owes_extended = true;
+    conn.link.outbox.owes_port = true;
+    conn.link.outbox.keep_alive = true;
+    conn.upload.unchoked = true;
+    conn.upload.to_suggest = Some(3);
+    conn.download.interested = true;
+    conn.download.cancels.push(block(2)).unwrap();
+    let (queue, requests) = (&mut parts.upload.queue, &mut conn.upload.requests);
+    queue.push(requests, block(0), ReplyKind::Piece);
+    queue.push(requests, block(1), ReplyKind::Reject);
+    let expected = [
+        "Choke",
+        "Unchoke",
+        "Extended",
+        "Port",
+        "Interested",
+        "Cancel",
+        "Suggest",
+        "Piece",
+        "Reject",
+        "KeepAlive",
+    ];
+    assert_eq!(messages(&mut parts, slot), expected);
 }

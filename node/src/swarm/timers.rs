@@ -1,4 +1,4 @@
-//! What time alone brings about: choking rounds, timeouts, keep-alives.
+//! The sweep, every five seconds: choking rounds, timeouts, keep-alives.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use crate::parts::Parts;
-use crate::peer::{Reason, State};
+use crate::peer::{LinkState, Reason};
 use crate::swarm::Swarm;
 use crate::swarm::outbound::keep_alive_due;
 use crate::upload::choking::refuses;
@@ -52,27 +52,31 @@ impl Swarm<'_> {
         self.next_sweep = any.then(|| on.cx.now + PERIOD);
     }
 
-    /// Why a connection should end on.cx.now.
+    /// Why a connection should end now.
     fn overdue(&self, on: &Parts<'_>, slot: usize) -> Option<Reason> {
         let conn = &on.cx.peers[slot];
         let owed = conn.upload.requests.len() > 0
             || conn.link.outbox.mid_message()
             || self.pex.to(on.cx.peers.id(slot)).is_some();
         match conn.link.state {
-            State::Dial | State::Dialling if on.cx.now - conn.link.opened_at > DIAL_TIMEOUT => {
+            LinkState::Dial | LinkState::Dialling
+                if on.cx.now - conn.link.opened_at > DIAL_TIMEOUT =>
+            {
                 Some(Reason::Gone)
             }
-            State::Greeting if on.cx.now - conn.link.opened_at > HANDSHAKE_TIMEOUT => {
+            LinkState::Greeting if on.cx.now - conn.link.opened_at > HANDSHAKE_TIMEOUT => {
                 Some(Reason::SlowHandshake)
             }
-            State::Wake | State::Waking if on.cx.now - conn.link.opened_at > WAKE_TIMEOUT => {
+            LinkState::Wake | LinkState::Waking
+                if on.cx.now - conn.link.opened_at > WAKE_TIMEOUT =>
+            {
                 Some(Reason::Asleep)
             }
-            State::Open if on.cx.now - conn.link.last_received_at > IDLE_TIMEOUT => {
+            LinkState::Open if on.cx.now - conn.link.last_received_at > IDLE_TIMEOUT => {
                 Some(Reason::Idle)
             }
             // A rate limit or a slow disk is our fault, not the peer's.
-            State::Open
+            LinkState::Open
                 if owed
                     && on.cx.now - conn.link.last_sent_at > STALL_TIMEOUT
                     && (!on.cx.wakes.has(Wake::SendAtRate)

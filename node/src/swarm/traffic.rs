@@ -1,4 +1,4 @@
-//! What a connection needs of the host, and what becomes of its state when bytes went out.
+//! The next action for a connection, and the accounting of bytes that were sent on it.
 
 use everseed_core::extension::{Metadata, OurHandshake};
 use everseed_core::hash::InfoHash;
@@ -9,7 +9,7 @@ use crate::broken::broken;
 use crate::download::pending_blocks;
 use crate::parts::Parts;
 use crate::peer::outbox::Out;
-use crate::peer::{ConnId, State};
+use crate::peer::{ConnId, LinkState};
 use crate::rate::QUANTUM;
 use crate::swarm::Swarm;
 use crate::swarm::inbound;
@@ -23,29 +23,29 @@ impl Swarm<'_> {
     pub(crate) fn action(&mut self, on: &mut Parts<'_>, slot: usize) -> Option<Action> {
         let conn = on.cx.peers.id(slot);
         match on.cx.peers[slot].link.state {
-            State::Free => None,
-            State::Closing(reason) => {
+            LinkState::Free => None,
+            LinkState::Closing(reason) => {
                 let addr = on.cx.peers[slot].link.addr;
                 on.cx.peers.free(slot);
                 Some(Action::Close { conn, addr, reason })
             }
-            State::Dial => {
-                on.cx.peers.set_state(slot, State::Dialling);
+            LinkState::Dial => {
+                on.cx.peers.set_state(slot, LinkState::Dialling);
                 Some(Action::Connect {
                     conn,
                     addr: on.cx.peers[slot].link.addr,
                 })
             }
-            State::Wake => {
-                on.cx.peers.set_state(slot, State::Waking);
+            LinkState::Wake => {
+                on.cx.peers.set_state(slot, LinkState::Waking);
                 let torrent = on.cx.peers[slot].link.torrent;
                 if torrent.is_none() {
                     broken("a torrent that a peer waits for");
                 }
                 torrent.map(|torrent| Action::Wake { torrent })
             }
-            State::Dialling | State::Waking => None,
-            State::Greeting | State::Open => self.traffic(on, slot, conn),
+            LinkState::Dialling | LinkState::Waking => None,
+            LinkState::Greeting | LinkState::Open => self.traffic(on, slot, conn),
         }
     }
 
@@ -158,7 +158,7 @@ impl Swarm<'_> {
                 conn.download.pending.unsent = on.download.pending.next(at);
                 if let Some(pending) = on.download.pending.get_mut(at) {
                     (pending.state, pending.requested_at) =
-                        (pending_blocks::State::Requested, on.cx.now);
+                        (pending_blocks::BlockState::Requested, on.cx.now);
                 }
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! Who came and who left of a torrent's peers, for others to be told (BEP 11).
+//! [`Gossip`]: the peers of a torrent that came and left, numbered for PEX (BEP 11).
 //!
 //! Arrivals have numbers, from 1 on, and so have departures. What a peer was told is two numbers, however many others
 //! there are: all arrivals up to one, all departures up to the other. The latest [`RING`] departures are remembered. A seed

@@ -1,4 +1,4 @@
-//! Torrents: what each consists of and which pieces of it may be sent.
+//! [`Torrents`]: the registry of all, and the state of those that are awake: their pieces, and what is fetched.
 
 pub(crate) mod gossip;
 pub(crate) mod info_hashes;
@@ -17,7 +17,7 @@ use crate::memory::ranges::LentRange;
 use crate::torrent::gossip::Gossip;
 use crate::torrent::info_hashes::InfoHashes;
 use crate::torrent::publicity::Publicity;
-use crate::torrent::registry::{Place, Registry};
+use crate::torrent::registry::{EntryState, Registry};
 use crate::torrent::stage::Stage;
 
 /// A lent slot for one torrent.
@@ -25,7 +25,7 @@ use crate::torrent::stage::Stage;
 pub(crate) struct Torrent {
     /// Meaningless while the slot is vacant.
     id: TorrentId,
-    pub(crate) state: State,
+    pub(crate) state: TorrentState,
     pub(crate) info_hashes: InfoHashes,
     /// What is fetched of it.
     pub(crate) stage: Stage,
@@ -75,7 +75,7 @@ pub(crate) struct Torrent {
 
 /// Whether a torrent can be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum TorrentState {
     /// The slot is free.
     Vacant,
     /// Peers are welcome.
@@ -103,7 +103,7 @@ impl Torrent {
             slot: 0,
             tenancy: 0,
         },
-        state: State::Vacant,
+        state: TorrentState::Vacant,
         info_hashes: InfoHashes::one(InfoHash([0; 20])),
         stage: Stage::Content,
         geometry: None,
@@ -177,7 +177,7 @@ impl<'m> Torrents<'m> {
 
     /// Whether a torrent is known and asleep.
     pub(crate) fn is_asleep(&self, id: TorrentId) -> bool {
-        self.registry.place(id) == Some(Place::Asleep)
+        self.registry.state(id) == Some(EntryState::Asleep)
     }
 
     /// By what peers of a torrent may be found, awake or asleep.
@@ -193,7 +193,7 @@ impl<'m> Torrents<'m> {
     /// Whether something of a torrent is missing, wanted and can be written.
     pub(crate) fn fetches(&self, id: TorrentId) -> bool {
         self.get(id).is_some_and(|t| {
-            t.is_active_download() && t.refused.is_none() && t.state == State::Active
+            t.is_active_download() && t.refused.is_none() && t.state == TorrentState::Active
         })
     }
 
@@ -237,11 +237,11 @@ impl<'m> Torrents<'m> {
         geometry: Option<Geometry>,
         have: Have<'_>,
     ) -> Result<(), AddError> {
-        let asleep = self.registry.place(id) == Some(Place::Asleep);
+        let asleep = self.registry.state(id) == Some(EntryState::Asleep);
         let Some(info_hash) = self.registry.info_hash(id).filter(|_| asleep) else {
             return Err(AddError::Duplicate);
         };
-        let vacant = |t: &Torrent| t.state == State::Vacant;
+        let vacant = |t: &Torrent| t.state == TorrentState::Vacant;
         let slot = self.slots.iter().position(vacant);
         let slot = slot.ok_or(AddError::Torrents)?;
         self.slots[slot] = Torrent {
@@ -257,9 +257,9 @@ impl<'m> Torrents<'m> {
             self.slots[slot] = Torrent::EMPTY;
             return Err(error);
         }
-        self.slots[slot].state = State::Active;
+        self.slots[slot].state = TorrentState::Active;
         #[allow(clippy::cast_possible_truncation)] // At most `u16::MAX` slots.
-        self.registry.set_place(id, Place::Awake(slot as u16));
+        self.registry.set_state(id, EntryState::Awake(slot as u16));
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl<'m> Torrents<'m> {
         );
         self.slots[slot] = Torrent::EMPTY;
         self.registry.add_moved(id, sent, got);
-        self.registry.set_place(id, Place::Asleep);
+        self.registry.set_state(id, EntryState::Asleep);
     }
 
     /// Replaces what is known of a torrent's pieces.
@@ -451,7 +451,9 @@ impl<'m> Torrents<'m> {
 
     /// All that are awake.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Torrent> {
-        self.slots.iter().filter(|t| t.state != State::Vacant)
+        self.slots
+            .iter()
+            .filter(|t| t.state != TorrentState::Vacant)
     }
 
     /// Notes the outcome of verifying a piece. False when it needed bits and there were none left.

@@ -1,8 +1,8 @@
-//! By what peers of a torrent may be found.
+//! [`Publicity`]: by which means peers of a torrent may be found.
 
 use serde::{Deserialize, Serialize};
 
-/// By what peers of a torrent may be found besides what its host knows of: by nothing, unless the host says so.
+/// The means by which peers of a torrent may be found, besides those that the host names: none, unless the host says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Publicity(u8);
 

@@ -6,7 +6,7 @@
 //!
 //! The table is addressed by the info-hash, and entries never move, so that a torrent's id is good
 //! for as long as the torrent is known. Invariant: from where an info-hash belongs to where its entry is,
-//! no entry is `Place::Never`.
+//! no entry is `EntryState::Never`.
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
@@ -20,9 +20,9 @@ use crate::torrent::publicity::Publicity;
 pub(crate) struct Registered {
     info_hash: InfoHash,
     tenancy: u16,
-    place: Place,
+    place: EntryState,
     publicity: Publicity,
-    /// Whether another entry, an [`Alias`](Place::Alias), has a second info-hash of it.
+    /// Whether another entry, an [`Alias`](EntryState::Alias), has a second info-hash of it.
     has_alias: bool,
     /// KiB of content that went to peers and came from them, in the times that it was awake before
     /// this one; a tracker needs it no finer.
@@ -32,9 +32,9 @@ pub(crate) struct Registered {
 
 const _: () = assert!(size_of::<Registered>() <= 36);
 
-/// Where the rest of it is.
+/// The state of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum EntryState {
     /// The slot was never used.
     Never,
     /// The torrent was removed.
@@ -52,7 +52,7 @@ impl Registered {
     pub(crate) const EMPTY: Registered = Registered {
         info_hash: InfoHash([0; 20]),
         tenancy: 0,
-        place: Place::Never,
+        place: EntryState::Never,
         publicity: Publicity::NONE,
         has_alias: false,
         sent_kib: 0,
@@ -61,11 +61,11 @@ impl Registered {
 
     /// Whether it is a torrent's.
     fn is_known(&self) -> bool {
-        matches!(self.place, Place::Asleep | Place::Awake(_))
+        matches!(self.place, EntryState::Asleep | EntryState::Awake(_))
     }
 
     fn is_free(&self) -> bool {
-        matches!(self.place, Place::Never | Place::Gone)
+        matches!(self.place, EntryState::Never | EntryState::Gone)
     }
 }
 
@@ -88,12 +88,12 @@ impl<'m> Registry<'m> {
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
         for slot in self.probe(info_hash) {
             let entry = &self.slots[slot];
-            if entry.place == Place::Never {
+            if entry.place == EntryState::Never {
                 return None;
             }
             if !entry.is_free() && entry.info_hash == info_hash {
                 return match entry.place {
-                    Place::Alias(slot) => self.at(usize::from(slot)),
+                    EntryState::Alias(slot) => self.at(usize::from(slot)),
                     _ => Some(self.id(slot)),
                 };
             }
@@ -103,7 +103,7 @@ impl<'m> Registry<'m> {
 
     /// Makes a torrent known, asleep.
     pub(crate) fn add(&mut self, info_hash: InfoHash) -> Result<TorrentId, AddError> {
-        let slot = self.occupy(info_hash, Place::Asleep)?;
+        let slot = self.occupy(info_hash, EntryState::Asleep)?;
         self.known += 1;
         Ok(self.id(slot))
     }
@@ -118,14 +118,14 @@ impl<'m> Registry<'m> {
             return Ok(());
         }
         self.remove_alias(id);
-        self.occupy(hash, Place::Alias(id.slot))?;
+        self.occupy(hash, EntryState::Alias(id.slot))?;
         if let Some(entry) = self.get_mut(id) {
             entry.has_alias = true;
         }
         Ok(())
     }
 
-    fn occupy(&mut self, info_hash: InfoHash, place: Place) -> Result<usize, AddError> {
+    fn occupy(&mut self, info_hash: InfoHash, place: EntryState) -> Result<usize, AddError> {
         if self.find(info_hash).is_some() {
             return Err(AddError::Duplicate);
         }
@@ -161,21 +161,21 @@ impl<'m> Registry<'m> {
     /// The slot of a torrent's second info-hash.
     fn alias(&self, id: TorrentId) -> Option<usize> {
         let has_one = self.get(id)?.has_alias;
-        let its = |entry: &Registered| entry.place == Place::Alias(id.slot);
+        let its = |entry: &Registered| entry.place == EntryState::Alias(id.slot);
         has_one.then(|| self.slots.iter().position(its)).flatten()
     }
 
     fn vacate(&mut self, slot: usize) {
         let entry = &mut self.slots[slot];
-        entry.place = Place::Gone;
+        entry.place = EntryState::Gone;
         entry.tenancy = entry.tenancy.wrapping_add(1);
         // Nobody looks past the end of a run, so what is gone at its end need not be passed.
         let len = self.slots.len();
         let mut slot = slot;
-        while self.slots[(slot + 1) % len].place == Place::Never
-            && self.slots[slot].place == Place::Gone
+        while self.slots[(slot + 1) % len].place == EntryState::Never
+            && self.slots[slot].place == EntryState::Gone
         {
-            self.slots[slot].place = Place::Never;
+            self.slots[slot].place = EntryState::Never;
             slot = (slot + len - 1) % len;
         }
     }
@@ -186,11 +186,11 @@ impl<'m> Registry<'m> {
     }
 
     /// Where a torrent is; `None` if it is not known any more.
-    pub(crate) fn place(&self, id: TorrentId) -> Option<Place> {
+    pub(crate) fn state(&self, id: TorrentId) -> Option<EntryState> {
         Some(self.get(id)?.place)
     }
 
-    pub(crate) fn set_place(&mut self, id: TorrentId, place: Place) {
+    pub(crate) fn set_state(&mut self, id: TorrentId, place: EntryState) {
         match self.get_mut(id) {
             Some(entry) => entry.place = place,
             None => broken("a torrent that is awake in the registry"),
@@ -199,8 +199,8 @@ impl<'m> Registry<'m> {
 
     /// The slot of a torrent that is awake.
     pub(crate) fn awake(&self, id: TorrentId) -> Option<usize> {
-        match self.place(id) {
-            Some(Place::Awake(slot)) => Some(usize::from(slot)),
+        match self.state(id) {
+            Some(EntryState::Awake(slot)) => Some(usize::from(slot)),
             _ => None,
         }
     }
@@ -234,7 +234,7 @@ impl<'m> Registry<'m> {
         Some(self.id(slot))
     }
 
-    /// Bytes that went out and came in, in the times that it was awake before.
+    /// Bytes of content sent and received in the times that a torrent was awake before.
     pub(crate) fn moved(&self, id: TorrentId) -> (u64, u64) {
         self.get(id).map_or((0, 0), |entry| {
             (
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(ids.map(|id| id.slot), [6, 7, 0, 1]);
         registry.remove(ids[1]);
         assert_eq!(registry.find(hash(6, 2)), None);
-        assert_eq!(registry.place(ids[1]), None);
+        assert_eq!(registry.state(ids[1]), None);
         assert_eq!(registry.find(hash(6, 4)), Some(ids[3]));
         assert_eq!(registry.add(hash(6, 3)), Err(AddError::Duplicate));
         let again = registry.add(hash(6, 5)).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         let never = registry
             .slots
             .iter()
-            .all(|entry| entry.place == Place::Never);
+            .all(|entry| entry.place == EntryState::Never);
         assert!(never, "{:?}", registry.slots);
     }
 

@@ -1,14 +1,14 @@
-//! What is fetched of a torrent: its metadata, as long as only its info-hash is known, then its content.
+//! [`Stage`] of a torrent: its metadata is fetched, as long as only the info-hash is known; then its content.
 
 use everseed_core::time::Instant;
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// It is fetched, since then with the size that is tried.
+    /// The metadata is fetched; since when the current size is tried.
     Metadata { since: Instant },
-    /// It is here and has the right hash; whether the host was told.
+    /// The metadata is here and has the right hash; whether the host was told.
     Fetched { told: bool },
-    /// It is known.
+    /// The metadata is known: content is fetched and served.
     Content,
 }

@@ -1,8 +1,8 @@
 //! Torrents of which nothing but the info-hash is known, until their metadata is here.
 //!
-//! Metadata is a torrent of one piece whose hash is the info-hash (BEP 9): while it is fetched, the torrent's
-//! `geometry` is that of its metadata, of the size that some peer told, and none before. It counts as a download
-//! with one piece missing until the host has made a torrent of it.
+//! Metadata is one piece whose hash is the info-hash (BEP 9). While it is fetched, the torrent's `geometry` is that
+//! of its metadata, of the size that some peer told; before that it has none. It counts as a download with one piece
+//! missing until the host has made a torrent of it.
 
 use everseed_core::geometry::{Geometry, PieceIndex, TorrentId};
 use everseed_core::hash::InfoHash;

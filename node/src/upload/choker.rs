@@ -1,11 +1,10 @@
-//! Whom to unchoke: a plain function that puts a slice in order.
+//! The choker decides which peers to unchoke: a plain function that puts a slice in order.
 //!
-//! Tit for tat: as long as a torrent is incomplete, those of its peers who gave most in the last two
-//! rounds are served first (BEP 3), before the peers of torrents that are only seeded. A seed serves
-//! whom it can serve fastest, which brings most copies into the swarm in the least
-//! time; a rotating optimistic slot goes to whoever has waited longest, so nobody starves (the idea
-//! is BEP 3's, section on choking). Of those who wait, the ones whose address has the fewest slots
-//! already come first, so that nobody waits for a crowd.
+//! Tit for tat (BEP 3): while a torrent is incomplete, the peers that gave most in the last two rounds are served
+//! first. Peers of torrents that are only seeded come after them. A seed serves the peers that it can serve fastest,
+//! which brings most copies into the swarm in the least time. A rotating optimistic slot goes to the peer that has
+//! waited longest, so that none starves (BEP 3, choking). Of waiting peers, those whose address has the fewest slots
+//! come first, so that nobody waits for a crowd.
 
 use core::cmp::Reverse;
 
@@ -46,9 +45,10 @@ pub(crate) fn optimistic_slots(slots: usize) -> usize {
     if slots < 2 { 0 } else { (slots / 8).max(1) }
 }
 
-/// How many upload slots suit this capacity in bytes per second: as many as get two blocks a second each, up to
-/// [`MODEST`]; or the square root of 0.6 times as many kB/s, as the first clients did it, if that is more, so that each
-/// peer gets more when there is more. At least 4, and at most 250. While it is not known, 8 find it out.
+/// How many upload slots suit this capacity in bytes per second; 8 while it is not known (0).
+///
+/// Up to [`MODEST`], each slot gets two blocks a second. The square root of 0.6 times the kB/s, as the first clients had
+/// it, is taken if that is more: so each peer gets more when there is more. The answer is between 4 and 250.
 pub(crate) fn automatic_slots(capacity_bps: u64) -> u16 {
     if capacity_bps == 0 {
         return 8;
@@ -60,8 +60,7 @@ pub(crate) fn automatic_slots(capacity_bps: u64) -> u16 {
         .clamp(4, 250)
 }
 
-/// As many are served by a slow uplink at most. They all get enough there to ask for more in time, and nobody has to
-/// wait for a turn.
+/// The most slots for which two blocks a second each are enough; more slots need a capacity of which each gets more.
 const MODEST: u64 = 64;
 
 /// Decides who of `peers` holds the `slots` upload slots from now on, by putting them first.

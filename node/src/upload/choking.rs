@@ -1,4 +1,4 @@
-//! Which peers are served: the choking rounds (BEP 3). What happens between them is in `slots`.
+//! The choking rounds, which decide which peers are served (BEP 3). What happens between them is in `slots`.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -134,8 +134,8 @@ pub(crate) fn refuses(now: Instant, conn: &Conn, time: Duration) -> bool {
     (conn.upload.offered_at).is_some_and(|offered_at| now - offered_at >= time)
 }
 
-/// Since when a peer waits, as far as its turn is concerned: for newcomers time counts three times, so
-/// that they soon have something to trade (BEP 3).
+/// Since when a peer waits for its turn. For newcomers time counts three times, so that they soon have something to
+/// trade (BEP 3).
 fn waiting_since(now: Instant, conn: &Conn) -> Instant {
     let extra = if !conn.upload.unchoked && is_new(now, conn) {
         2 * (now - conn.upload.choke_changed_at)
@@ -158,3 +158,74 @@ pub(super) fn is_new(now: Instant, conn: &Conn) -> bool {
 
 /// How long a peer is a newcomer.
 const NEWCOMER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::outbox::Out;
+
+    const NOW: Instant = Instant::from_secs(1000);
+
+    fn ago(seconds: u64) -> Instant {
+        Instant::from_secs(1000 - seconds)
+    }
+
+    fn conn() -> Conn {
+        Conn::new(NOW, 0, ([10, 0, 0, 1], 6881).into(), true)
+    }
+
+    #[test]
+    fn who_takes_nothing() {
+        // Unchoked since, bytes taken in this round, asks, throttled, offered a block since: whether that is nothing.
+        let cases = [
+            (20, 0, false, false, None, true),
+            (19, 0, false, false, None, false),
+            (20, 1, false, false, None, false),
+            (20, 0, true, false, None, true),
+            // It may be waiting for the rate limit, unless it does not take what it is offered.
+            (20, 0, true, true, None, false),
+            (20, 0, true, true, Some(9), false),
+            (20, 0, true, true, Some(10), true),
+            (20, 0, false, true, None, true),
+        ];
+        for (since, bytes, asks, throttled, offered, expected) in cases {
+            let mut conn = conn();
+            conn.upload.unchoked = true;
+            conn.upload.choke_changed_at = ago(since);
+            conn.upload.uploaded = bytes;
+            conn.upload.offered_at = offered.map(ago);
+            conn.link.outbox.current = asks.then_some(Out::Unchoke);
+            let nothing = takes_nothing(NOW, &conn, throttled);
+            assert_eq!(
+                nothing, expected,
+                "{since} {bytes} {asks} {throttled} {offered:?}"
+            );
+        }
+        assert!(!takes_nothing(NOW, &conn(), false), "it is choked");
+    }
+
+    #[test]
+    fn newcomers_wait_three_times_as_long() {
+        // Choked since, connected since, bytes that it has from us: how long it counts as waiting.
+        for (since, connected, bytes, waited) in [
+            (10, 10, 0, 30),
+            (10, 59, 0, 30),
+            (10, 60, 0, 10),
+            (10, 10, 1, 10),
+        ] {
+            let mut conn = conn();
+            conn.upload.choke_changed_at = ago(since);
+            conn.link.opened_at = ago(connected);
+            conn.upload.uploaded = bytes;
+            assert_eq!(
+                waiting_since(NOW, &conn),
+                ago(waited),
+                "{since} {connected} {bytes}"
+            );
+        }
+        let mut served = conn();
+        served.upload.unchoked = true;
+        served.upload.choke_changed_at = ago(10);
+        assert_eq!(waiting_since(NOW, &served), ago(10));
+    }
+}

@@ -16,13 +16,13 @@ use everseed_core::time::Instant;
 
 use crate::api::Limits;
 use crate::rate::Bucket;
-use crate::upload::request_queue::{Queue, Request};
+use crate::upload::request_queue::{Request, RequestQueue};
 use crate::upload::slots::Speed;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Upload<'m> {
-    pub(crate) queue: Queue<'m>,
+    pub(crate) queue: RequestQueue<'m>,
     /// Scratch of the choker.
     pub(crate) ranks: &'m mut [u16],
     /// How much may be sent.
@@ -49,7 +49,7 @@ impl<'m> Upload<'m> {
         limits: &Limits,
     ) -> Upload<'m> {
         let mut upload = Upload {
-            queue: Queue::new(requests),
+            queue: RequestQueue::new(requests),
             ranks,
             rate: Bucket::new(limits.upload_bps),
             slots: 1,

@@ -1,7 +1,7 @@
 //! Requests that wait to be served: one pool for all connections, a list for each.
 //!
 //! A slot is 16 bytes, so a few thousand requests cost less than one peer's socket buffers. Whoever
-//! is slow to read fills only its share, see `Queue::quota`.
+//! is slow to read fills only its share, see `RequestQueue::quota`.
 
 use crate::memory::ids::NONE;
 use everseed_core::geometry::BlockRef;
@@ -12,15 +12,15 @@ pub(crate) type Request = [u32; 4];
 
 /// What is in a slot.
 #[derive(Clone, Copy)]
-struct Entry {
+struct QueuedRequest {
     block: BlockRef,
-    kind: Kind,
+    kind: ReplyKind,
     next: u16,
 }
 
 /// What a peer is to get for a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ReplyKind {
     /// The block.
     Piece,
     /// A reject of the block (BEP 6).
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Metadata,
 }
 
-impl Entry {
+impl QueuedRequest {
     fn pack(self) -> Request {
         let BlockRef { index, begin, len } = self.block;
         [
@@ -40,13 +40,13 @@ impl Entry {
         ]
     }
 
-    fn unpack([index, begin, len, rest]: Request) -> Entry {
-        Entry {
+    fn unpack([index, begin, len, rest]: Request) -> QueuedRequest {
+        QueuedRequest {
             block: BlockRef { index, begin, len },
             kind: match rest >> 16 {
-                0 => Kind::Piece,
-                1 => Kind::Reject,
-                _ => Kind::Metadata,
+                0 => ReplyKind::Piece,
+                1 => ReplyKind::Reject,
+                _ => ReplyKind::Metadata,
             },
             next: (rest & 0xffff) as u16,
         }
@@ -55,14 +55,14 @@ impl Entry {
 
 /// The requests of one connection, oldest first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct List {
+pub(crate) struct RequestList {
     head: u16,
     tail: u16,
     len: u16,
 }
 
-impl List {
-    pub(crate) const EMPTY: List = List {
+impl RequestList {
+    pub(crate) const EMPTY: RequestList = RequestList {
         head: NONE,
         tail: NONE,
         len: 0,
@@ -72,7 +72,7 @@ impl List {
         self.len
     }
 
-    /// Where the list begins, for [`Queue::at`].
+    /// Where the list begins, for [`RequestQueue::at`].
     pub(crate) fn front(&self) -> u16 {
         self.head
     }
@@ -90,7 +90,7 @@ pub(crate) const REQQ: u16 = 2000;
 ///
 /// Invariant: the lengths of all lists and `free` add up to `slots.len()`.
 #[derive(Debug)]
-pub(crate) struct Queue<'m> {
+pub(crate) struct RequestQueue<'m> {
     slots: &'m mut [Request],
     /// The first slot that was never used; those before it that are free are a list.
     unused: u16,
@@ -98,11 +98,11 @@ pub(crate) struct Queue<'m> {
     free: u16,
 }
 
-impl<'m> Queue<'m> {
-    pub(crate) fn new(slots: &'m mut [Request]) -> Queue<'m> {
+impl<'m> RequestQueue<'m> {
+    pub(crate) fn new(slots: &'m mut [Request]) -> RequestQueue<'m> {
         let len = slots.len().min(usize::from(NONE));
         let (slots, _) = slots.split_at_mut(len);
-        Queue {
+        RequestQueue {
             slots,
             unused: 0,
             vacant: NONE,
@@ -111,10 +111,9 @@ impl<'m> Queue<'m> {
         }
     }
 
-    /// How many more requests the owner of `list` may queue now, `slots` being the number of upload
-    /// slots: up to [`MAX_PER_PEER`] in all while half of the pool is free, and an equal share of
-    /// half the pool after that.
-    pub(crate) fn quota(&self, list: &List, slots: u16) -> u16 {
+    /// How many more requests the owner of `list` may queue now: up to [`MAX_PER_PEER`] in all while half of the pool
+    /// is free, then an equal share of half the pool. `slots` is the number of upload slots.
+    pub(crate) fn quota(&self, list: &RequestList, slots: u16) -> u16 {
         #[allow(clippy::cast_possible_truncation)] // Cut to `NONE` in `new`.
         let half = (self.slots.len() / 2) as u16;
         let cap = if self.free >= half {
@@ -141,7 +140,12 @@ impl<'m> Queue<'m> {
     }
 
     /// Appends a request; false when no slot is left.
-    pub(crate) fn push(&mut self, list: &mut List, block: BlockRef, kind: Kind) -> bool {
+    pub(crate) fn push(
+        &mut self,
+        list: &mut RequestList,
+        block: BlockRef,
+        kind: ReplyKind,
+    ) -> bool {
         if self.free == 0 {
             return false;
         }
@@ -153,7 +157,7 @@ impl<'m> Queue<'m> {
                 self.unused - 1
             }
         };
-        let entry = Entry {
+        let entry = QueuedRequest {
             block,
             kind,
             next: NONE,
@@ -168,7 +172,7 @@ impl<'m> Queue<'m> {
     }
 
     /// Takes the oldest request.
-    pub(crate) fn pop(&mut self, list: &mut List) {
+    pub(crate) fn pop(&mut self, list: &mut RequestList) {
         let slot = list.head;
         let Some(request) = self.get(slot) else {
             return;
@@ -182,17 +186,17 @@ impl<'m> Queue<'m> {
     }
 
     /// The request at `slot` and the slot of the one after it.
-    pub(crate) fn at(&self, slot: u16) -> Option<(BlockRef, Kind, u16)> {
-        let Entry { block, kind, next } = self.get(slot)?;
+    pub(crate) fn at(&self, slot: u16) -> Option<(BlockRef, ReplyKind, u16)> {
+        let QueuedRequest { block, kind, next } = self.get(slot)?;
         Some((block, kind, next))
     }
 
     /// Takes the oldest request that names `block` out of the list.
-    pub(crate) fn remove(&mut self, list: &mut List, block: BlockRef) -> bool {
+    pub(crate) fn remove(&mut self, list: &mut RequestList, block: BlockRef) -> bool {
         let mut before = NONE;
         let mut slot = list.head;
         while let Some((found, kind, next)) = self.at(slot) {
-            if found == block && kind != Kind::Metadata {
+            if found == block && kind != ReplyKind::Metadata {
                 if !self.change(before, |request| request.next = next) {
                     list.head = next;
                 }
@@ -209,12 +213,12 @@ impl<'m> Queue<'m> {
     }
 
     /// Turns requests into rejects (BEP 6): those that name `block`, or all.
-    pub(crate) fn reject(&mut self, list: &List, block: Option<BlockRef>) -> bool {
+    pub(crate) fn reject(&mut self, list: &RequestList, block: Option<BlockRef>) -> bool {
         let mut slot = list.head;
         let mut found = false;
         while let Some((named, kind, next)) = self.at(slot) {
-            if block.is_none_or(|block| block == named) && kind != Kind::Metadata {
-                self.change(slot, |request| request.kind = Kind::Reject);
+            if block.is_none_or(|block| block == named) && kind != ReplyKind::Metadata {
+                self.change(slot, |request| request.kind = ReplyKind::Reject);
                 found = true;
             }
             slot = next;
@@ -223,18 +227,18 @@ impl<'m> Queue<'m> {
     }
 
     /// Turns the requests for one piece into rejects.
-    pub(crate) fn reject_piece(&mut self, list: &List, piece: u32) {
+    pub(crate) fn reject_piece(&mut self, list: &RequestList, piece: u32) {
         let mut slot = list.head;
         while let Some((block, kind, next)) = self.at(slot) {
-            if kind == Kind::Piece && block.index == piece {
-                self.change(slot, |request| request.kind = Kind::Reject);
+            if kind == ReplyKind::Piece && block.index == piece {
+                self.change(slot, |request| request.kind = ReplyKind::Reject);
             }
             slot = next;
         }
     }
 
     /// Gives all of a list's slots back.
-    pub(crate) fn clear(&mut self, list: &mut List) {
+    pub(crate) fn clear(&mut self, list: &mut RequestList) {
         while list.len > 0 {
             self.pop(list);
         }
@@ -248,19 +252,19 @@ impl<'m> Queue<'m> {
         }
     }
 
-    fn get(&self, slot: u16) -> Option<Entry> {
+    fn get(&self, slot: u16) -> Option<QueuedRequest> {
         self.slots
             .get(usize::from(slot))
             .copied()
-            .map(Entry::unpack)
+            .map(QueuedRequest::unpack)
     }
 
     /// Changes what is in a slot; false if there is none of that number.
-    fn change(&mut self, slot: u16, change: impl FnOnce(&mut Entry)) -> bool {
+    fn change(&mut self, slot: u16, change: impl FnOnce(&mut QueuedRequest)) -> bool {
         let Some(request) = self.slots.get_mut(usize::from(slot)) else {
             return false;
         };
-        let mut entry = Entry::unpack(*request);
+        let mut entry = QueuedRequest::unpack(*request);
         change(&mut entry);
         *request = entry.pack();
         true
@@ -282,11 +286,11 @@ mod tests {
         }
     }
 
-    fn indices(queue: &Queue<'_>, list: &List) -> heapless::Vec<(u32, bool), 16> {
+    fn indices(queue: &RequestQueue<'_>, list: &RequestList) -> heapless::Vec<(u32, bool), 16> {
         let mut out = heapless::Vec::new();
         let mut slot = list.front();
         while let Some((block, kind, next)) = queue.at(slot) {
-            out.push((block.index, kind == Kind::Reject)).unwrap();
+            out.push((block.index, kind == ReplyKind::Reject)).unwrap();
             slot = next;
         }
         assert_eq!(out.len(), usize::from(list.len()));
@@ -296,17 +300,17 @@ mod tests {
     #[test]
     fn order_removal_and_conservation() {
         let mut slots = [[0; 4]; 8];
-        let mut queue = Queue::new(&mut slots);
-        let (mut a, mut b) = (List::EMPTY, List::EMPTY);
+        let mut queue = RequestQueue::new(&mut slots);
+        let (mut a, mut b) = (RequestList::EMPTY, RequestList::EMPTY);
         for i in 0..4 {
-            assert!(queue.push(&mut a, block(i), Kind::Piece));
-            assert!(queue.push(&mut b, block(10 + i), Kind::Piece));
+            assert!(queue.push(&mut a, block(i), ReplyKind::Piece));
+            assert!(queue.push(&mut b, block(10 + i), ReplyKind::Piece));
         }
-        assert!(!queue.push(&mut a, block(9), Kind::Piece));
+        assert!(!queue.push(&mut a, block(9), ReplyKind::Piece));
         assert!(queue.remove(&mut a, block(3)));
         assert!(queue.remove(&mut a, block(0)));
         assert!(!queue.remove(&mut a, block(0)));
-        assert!(queue.push(&mut a, block(4), Kind::Piece));
+        assert!(queue.push(&mut a, block(4), ReplyKind::Piece));
         assert!(queue.reject(&a, Some(block(2))));
         assert_eq!(indices(&queue, &a), [(1, false), (2, true), (4, false)]);
         queue.reject_piece(&b, 13);
@@ -322,19 +326,19 @@ mod tests {
     #[test]
     fn a_greedy_peer_leaves_room_for_the_others() {
         let mut slots = [[0; 4]; 1000];
-        let mut queue = Queue::new(&mut slots);
-        let mut lists = [List::EMPTY; 16];
+        let mut queue = RequestQueue::new(&mut slots);
+        let mut lists = [RequestList::EMPTY; 16];
         assert_eq!(queue.quota(&lists[0], 16), MAX_PER_PEER);
         for list in &mut lists[..4] {
             while queue.quota(list, 16) > 0 {
-                assert!(queue.push(list, block(0), Kind::Piece));
+                assert!(queue.push(list, block(0), ReplyKind::Piece));
             }
         }
         for list in &mut lists[4..] {
             let quota = queue.quota(list, 16);
             assert!(quota >= 31, "{quota}");
             for _ in 0..quota {
-                assert!(queue.push(list, block(0), Kind::Piece));
+                assert!(queue.push(list, block(0), ReplyKind::Piece));
             }
         }
     }

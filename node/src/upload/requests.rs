@@ -1,4 +1,4 @@
-//! Requests of peers for blocks (BEP 3, BEP 6) and for pieces of the metadata (BEP 9).
+//! Received requests for blocks (BEP 3, BEP 6) and for pieces of the metadata (BEP 9).
 
 use everseed_core::geometry::BlockRef;
 use everseed_core::metadata;
@@ -6,7 +6,7 @@ use everseed_core::metadata;
 use crate::context::Context;
 use crate::peer::Reason;
 use crate::upload::Upload;
-use crate::upload::request_queue::{Kind, MAX_PER_PEER};
+use crate::upload::request_queue::{MAX_PER_PEER, ReplyKind};
 use crate::upload::suggest::suggest;
 
 type Verdict = Result<(), Reason>;
@@ -49,7 +49,11 @@ impl Upload<'_> {
         if !conn.upload.interested && conn.upload.requests.len() >= MAX_PER_PEER {
             return Ok(());
         }
-        let kind = if reject { Kind::Reject } else { Kind::Piece };
+        let kind = if reject {
+            ReplyKind::Reject
+        } else {
+            ReplyKind::Piece
+        };
         self.queue.push(&mut conn.upload.requests, block, kind);
         if again {
             self.suspect(cx, slot, piece);
@@ -90,6 +94,6 @@ impl Upload<'_> {
         };
         // If the pool is used up it is ignored too: who needs `info` asks again.
         self.queue
-            .push(&mut conn.upload.requests, block, Kind::Metadata);
+            .push(&mut conn.upload.requests, block, ReplyKind::Metadata);
     }
 }

@@ -1,10 +1,10 @@
-//! How many peers are served at a time, and who gets a slot between the choking rounds.
+//! Upload slots: how many there are, and who gets one between the choking rounds.
 //!
 //! If nobody said how many, their number follows the capacity: the upload limit, or what was sent in the last seconds.
 //! It grows as soon as more was sent, and falls at a choking round.
 //!
-//! A newcomer has a block soon, however many are served: if no slot is free it takes over an optimistic one, from
-//! who has had it for the longest time.
+//! A newcomer has a block soon, however many are served: if no slot is free it takes over the optimistic one that was
+//! held the longest.
 
 use core::time::Duration;
 

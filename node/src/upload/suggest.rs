@@ -1,11 +1,11 @@
-//! Which piece an origin suggests to a peer (BEP 6).
+//! Suggestions: which piece an origin suggests to a peer (BEP 6).
 
 use crate::context::Context;
 use crate::torrent::Bits;
 
-/// Until the first whole copy went out, an origin suggests to each peer that it serves a piece that
-/// it suggested to nobody else (BEP 6), so that it sends none twice while others are missing. Peers
-/// choose for themselves all the same, and mind it only if the piece is rare.
+/// Until the first whole copy went out, an origin suggests to each peer a piece that it suggested to nobody else (BEP
+/// 6). So it sends none twice while others are missing. Peers choose for themselves all the same, and mind it only if
+/// the piece is rare.
 pub(crate) fn suggest(cx: &mut Context<'_>, slot: usize) {
     let conn = &cx.peers[slot];
     let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {

@@ -1,5 +1,5 @@
-//! What peers do when a piece that we sent was damaged: they hang up soon after its last block, or ask for
-//! it again. Rot below a file system shows in no other way, as files look as they did.
+//! Suspicion: a peer that hangs up soon after the last block of a piece, or requests it again, may have found it damaged.
+//! Rot below a file system shows in no other way, as files look as they did.
 //!
 //! Such a piece is verified as it is on the disk, one a minute at most: whoever asks for the same again and
 //! again costs no more than that.

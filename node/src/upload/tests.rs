@@ -2,11 +2,14 @@
 
 extern crate std;
 
+use core::time::Duration;
+
 use everseed_core::geometry::{BLOCK, BlockRef};
 
 use crate::api::Have;
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::Reason;
+use crate::upload::suggest::suggest;
 
 fn block(index: u32, begin: u32, len: u32) -> BlockRef {
     BlockRef { index, begin, len }
@@ -97,4 +100,73 @@ fn a_piece_that_is_asked_for_again_is_looked_at() {
         .suspect
         .map(|(torrent, piece)| (torrent, piece.get()));
     assert_eq!(suspect, Some((id, 3)));
+}
+
+#[test]
+fn each_piece_is_suggested_once() {
+    // What we have, whether the peer speaks Fast, bytes that went out before: what two peers are suggested.
+    let all = 16 * u64::from(BLOCK);
+    for (have, fast, uploaded, expected) in [
+        (Have::All, true, 0, [Some(0), Some(1)]),
+        (Have::All, false, 0, [None, None]),
+        (Have::All, true, all, [None, None]),
+        (Have::Some(&[0x80]), true, 0, [None, None]),
+    ] {
+        let (mut parts, id) = parts(have);
+        let cx = &mut parts.cx;
+        cx.torrents.get_mut(id).unwrap().uploaded = uploaded;
+        let suggested = [0, 1].map(|_| {
+            let slot = peer(cx, id, fast);
+            suggest(cx, slot);
+            cx.peers[slot].upload.to_suggest
+        });
+        assert_eq!(suggested, expected, "{have:?} {fast} {uploaded}");
+    }
+}
+
+#[test]
+fn who_hangs_up_soon_suspects_the_last_piece() {
+    // Seconds between a piece's last block and the end, whether the piece is good: whether it is verified again.
+    for (seconds, have, suspected) in [
+        (10, Have::All, true),
+        (11, Have::All, false),
+        (0, Have::Some(&[0x80]), false),
+    ] {
+        let (mut parts, id) = parts(have);
+        let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+        let slot = peer(cx, id, true);
+        // The first block of a piece is no end of it.
+        upload.note_given(cx, slot, block(2, 0, BLOCK));
+        upload.suspect_last(cx, slot);
+        assert_eq!(upload.suspect, None);
+        upload.note_given(cx, slot, block(3, BLOCK, BLOCK));
+        cx.now = cx.now + Duration::from_secs(seconds);
+        upload.suspect_last(cx, slot);
+        assert_eq!(upload.suspect.is_some(), suspected, "{seconds} {have:?}");
+    }
+}
+
+#[test]
+fn metadata_is_handed_out_four_times() {
+    // The id by which the peer wants it, bytes of it: requests that are taken of a hundred.
+    for (id_told, len, taken) in [
+        (3, Some(40_000), 16),
+        (3, Some(1), 8),
+        (3, None, 4),
+        (0, Some(1), 0),
+    ] {
+        let (mut parts, id) = parts(Have::All);
+        let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+        cx.torrents.get_mut(id).unwrap().metadata_len = len;
+        let slot = peer(cx, id, true);
+        cx.peers[slot].extensions.ut_metadata = id_told;
+        for _ in 0..100 {
+            upload.metadata_request(cx, slot, 0);
+        }
+        assert_eq!(
+            cx.peers[slot].upload.requests.len(),
+            taken,
+            "{id_told} {len:?}"
+        );
+    }
 }

@@ -18,7 +18,7 @@ use everseed_core::wire::{Decoder, Features, Handshake, Item, Message, PeerId};
 use everseed_node::discovery::announcer::Job;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason, Source,
+    Action, Bodies, BodySource, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, Reason,
     StorageError, Wanted,
 };
 
@@ -365,7 +365,7 @@ impl World {
             }
             Action::Announce(job) => self.announces.push(job),
             Action::UdpAnnounced { .. } => {}
-            Action::TellNearby | Action::FindDhtNodes => {}
+            Action::SendLsd | Action::FindDhtNodes => {}
             Action::Wake { torrent } => self.asked_for.push(torrent),
             Action::Receive { conn } => {
                 for peer in self.peers.iter_mut().filter(|p| p.id == conn) {
@@ -414,8 +414,8 @@ impl World {
             let gap = &mut buf[body.at..body.at + body.span.len as usize];
             for (byte, offset) in gap.iter_mut().zip(body.span.offset..) {
                 *byte = match body.source {
-                    Source::Content => content(offset),
-                    Source::Info => !content(offset),
+                    BodySource::Content => content(offset),
+                    BodySource::Info => !content(offset),
                 };
             }
         }

@@ -19,8 +19,8 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_node::memory::Sizes;
 use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
-    Publicity, Source, StorageError, TorrentStats, Wanted,
+    Action, Bodies, BodySource, ConnId, Event, Have, Identity, Limits, Memory, Node, Order,
+    PeerSource, Publicity, StorageError, TorrentStats, Wanted,
 };
 
 use heap::Heap;
@@ -370,7 +370,7 @@ impl Swarm {
             }
             // Bytes are brought while there is room.
             Action::Receive { .. } | Action::Wake { .. } => {}
-            Action::Announce(_) | Action::TellNearby => {}
+            Action::Announce(_) | Action::SendLsd => {}
             Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
             Action::Fetched { torrent, len } => self.fetched(n, torrent, len),
         }
@@ -427,7 +427,7 @@ impl Swarm {
         for body in &bodies {
             let (start, len) = (body.span.offset as usize, body.span.len as usize);
             let gap = &mut buf[body.at..body.at + len];
-            if body.source == Source::Info {
+            if body.source == BodySource::Info {
                 let bytes = (body.span.offset..).map(|at| !content(at));
                 gap.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
                 if peer.corrupt {

@@ -2,7 +2,7 @@
 
 use everseed_core::geometry::{BLOCK, PieceIndex};
 use everseed_core::time::Instant;
-use everseed_node::{ConnId, Event, Have, Source};
+use everseed_node::{BodySource, ConnId, Event, Have};
 
 use super::{Happening, JITTER, LATENCY, SEND_BUFFER, World};
 use crate::link::{End, Link, Pipe};
@@ -101,7 +101,11 @@ impl World {
             if len == 0 {
                 return;
             }
-            for body in self.bodies.iter().filter(|b| b.source == Source::Content) {
+            for body in self
+                .bodies
+                .iter()
+                .filter(|b| b.source == BodySource::Content)
+            {
                 let offset = body.span.offset;
                 let piece = self.geometry.piece_at(offset).map_or(0, PieceIndex::get);
                 let verified = match host.node.good(host.torrent) {

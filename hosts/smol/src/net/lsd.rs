@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use everseed_core::lsd::{GROUP_V4, GROUP_V6, LONGEST, PORT};
+use everseed_core::lsd::{GROUP_V4, GROUP_V6, PACKET_MAX, PORT};
 use everseed_core::tracker::Family;
 use if_addrs::{IfAddr, IfOperStatus, get_if_addrs};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
@@ -115,7 +115,7 @@ impl Nearby {
 
     /// Sends a packet to all groups. `write` writes it for a family and a port.
     pub(crate) fn send(&self, write: impl Fn(Family, u16, &mut [u8]) -> Option<usize>) {
-        let mut packet = [0; LONGEST];
+        let mut packet = [0; PACKET_MAX];
         for link in &self.links {
             for (family, socket) in [(Family::V4, &self.v4), (Family::V6, &self.v6)] {
                 let (Some(socket), true) = (socket, link.has(family)) else {

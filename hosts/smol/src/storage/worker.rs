@@ -26,7 +26,7 @@ use everseed_disk::check::{Begun, Check, OpenFiles};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
-use everseed_node::{ConnId, Source};
+use everseed_node::{BodySource, ConnId};
 
 use self::queues::{BATCH, Job, Long, Queues, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
@@ -406,13 +406,13 @@ impl Shared {
     fn warm(
         &self,
         content: &Content,
-        source: Source,
+        source: BodySource,
         span: Span,
         bytes: &mut [u8],
     ) -> Result<(), (u64, ReadError)> {
         match source {
-            Source::Content => content.warm(&self.files, span.offset, bytes, span.len.into()),
-            Source::Info => {
+            BodySource::Content => content.warm(&self.files, span.offset, bytes, span.len.into()),
+            BodySource::Info => {
                 let read = content.read_info(span.offset, bytes);
                 read.map_err(|error| (0, error))
             }

@@ -22,7 +22,7 @@ struct World<'m> {
 }
 
 impl<'m> World<'m> {
-    fn new(slots: &'m mut [Slot], tiers: &[u8]) -> World<'m> {
+    fn new(slots: &'m mut [TierSlot], tiers: &[u8]) -> World<'m> {
         let mut announcer = Announcer::new(slots);
         let (now, mut rng) = (Instant::from_secs(100), Rng::new(12));
         for (tier, &trackers) in tiers.iter().enumerate() {
@@ -62,7 +62,7 @@ impl<'m> World<'m> {
 
 #[test]
 fn started_then_regular_then_stopped() {
-    let mut slots = [Slot::EMPTY; 2];
+    let mut slots = [TierSlot::EMPTY; 2];
     let mut world = World::new(&mut slots, &[1]);
     let (wait, job) = world.next();
     assert_eq!((wait, job.event), (0, AnnounceEvent::Started));
@@ -87,7 +87,7 @@ fn started_then_regular_then_stopped() {
 
 #[test]
 fn jitter_keeps_above_the_trackers_minimum() {
-    let mut slots = [Slot::EMPTY; 1];
+    let mut slots = [TierSlot::EMPTY; 1];
     let mut world = World::new(&mut slots, &[1]);
     let strict = Intervals::told(Some(1800), Some(1790));
     for round in 0..50 {
@@ -102,7 +102,7 @@ fn jitter_keeps_above_the_trackers_minimum() {
 
 #[test]
 fn failures_back_off_and_never_give_up() {
-    let mut slots = [Slot::EMPTY; 1];
+    let mut slots = [TierSlot::EMPTY; 1];
     let mut world = World::new(&mut slots, &[1]);
     let expected = [0, 15, 30, 60, 120, 240, 480, 960, 1800, 1800];
     for about in expected.into_iter().chain([1800; 300]) {
@@ -131,7 +131,7 @@ fn a_tracker_may_ask_to_be_left_alone() {
         (u64::MAX / 2, 86_400),
     ];
     for (asked, kept) in table {
-        let mut slots = [Slot::EMPTY; 1];
+        let mut slots = [TierSlot::EMPTY; 1];
         let mut world = World::new(&mut slots, &[1]);
         let (_, job) = world.next();
         world.fail(job, Some(Duration::from_secs(asked)));
@@ -141,7 +141,7 @@ fn a_tracker_may_ask_to_be_left_alone() {
 
 #[test]
 fn a_tier_turns_to_the_tracker_that_works() {
-    let mut slots = [Slot::EMPTY; 1];
+    let mut slots = [TierSlot::EMPTY; 1];
     let mut world = World::new(&mut slots, &[3]);
     let (_, first) = world.next();
     world.fail(first, None);
@@ -182,7 +182,7 @@ fn a_tier_turns_to_the_tracker_that_works() {
 
 #[test]
 fn the_first_tracker_of_a_tier_is_chance() {
-    let mut slots = [Slot::EMPTY; 100];
+    let mut slots = [TierSlot::EMPTY; 100];
     let mut world = World::new(&mut slots, &[4; 100]);
     let mut seen = [0; 4];
     for _ in 0..100 {
@@ -195,7 +195,7 @@ fn the_first_tracker_of_a_tier_is_chance() {
 
 #[test]
 fn tiers_do_not_wait_for_each_other() {
-    let mut slots = [Slot::EMPTY; 3];
+    let mut slots = [TierSlot::EMPTY; 3];
     let mut world = World::new(&mut slots, &[1, 0, 2]);
     let (_, dead) = world.next();
     let (wait, live) = world.next();
@@ -210,7 +210,7 @@ fn tiers_do_not_wait_for_each_other() {
 
 #[test]
 fn completed_is_told_once() {
-    let mut slots = [Slot::EMPTY; 1];
+    let mut slots = [TierSlot::EMPTY; 1];
     let mut world = World::new(&mut slots, &[1]);
     let (_, job) = world.next();
     world.announcer.completed(world.now, T);
@@ -231,7 +231,7 @@ fn completed_is_told_once() {
 
 #[test]
 fn leaving_is_told_to_those_who_know_us_only() {
-    let mut slots = [Slot::EMPTY; 4];
+    let mut slots = [TierSlot::EMPTY; 4];
     let mut world = World::new(&mut slots, &[1, 1, 1, 1]);
     let jobs: Vec<Job> = (0..4).map(|_| world.next().1).collect();
     world.answer(jobs[0]);
@@ -265,7 +265,7 @@ fn leaving_is_told_to_those_who_know_us_only() {
 
 #[test]
 fn stale_answers_change_nothing() {
-    let mut slots = [Slot::EMPTY; 1];
+    let mut slots = [TierSlot::EMPTY; 1];
     let mut world = World::new(&mut slots, &[1]);
     let (_, old) = world.next();
     world.answer(old);
@@ -289,7 +289,7 @@ fn stale_answers_change_nothing() {
 
 #[test]
 fn a_new_address_is_told_to_all() {
-    let mut slots = [Slot::EMPTY; 2];
+    let mut slots = [TierSlot::EMPTY; 2];
     let mut world = World::new(&mut slots, &[1, 1]);
     let (_, first) = world.next();
     world.answer(first);
@@ -307,7 +307,7 @@ fn a_new_address_is_told_to_all() {
 #[test]
 fn nobody_starves_when_the_pace_is_too_slow() {
     const MANY: usize = 3000;
-    let mut slots = std::vec![Slot::EMPTY; MANY];
+    let mut slots = std::vec![TierSlot::EMPTY; MANY];
     let mut world = World::new(&mut slots, &[1; 0]);
     for slot in 0..MANY as u16 {
         let torrent = TorrentId { slot, tenancy: 0 };
@@ -334,7 +334,7 @@ fn nobody_starves_when_the_pace_is_too_slow() {
 #[test]
 fn many_start_spread_and_few_at_a_time() {
     const MANY: usize = 1200;
-    let mut slots = std::vec![Slot::EMPTY; MANY];
+    let mut slots = std::vec![TierSlot::EMPTY; MANY];
     let mut world = World::new(&mut slots, &[1; 0]);
     let start = world.now;
     for slot in 0..MANY as u16 {

@@ -1,4 +1,4 @@
-//! The budget of packets: what a home router's table of connections can bear.
+//! The budget: how many datagrams are sent, so that the connection table of a home router bears it.
 //!
 //! | what is sent | at most |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | distinct destinations (address and port) of queries in [`WINDOW`] | as many as there are lent slots, 200 |
 //! | answers | [`REPLIES_PER_S`] a second, [`REPLY_BURST`] at once after a pause |
 //!
-//! What is beyond it waits if it is a query, and is dropped if it is an answer.
+//! A query beyond the budget waits; an answer beyond it is dropped.
 
 use core::time::Duration;
 
@@ -65,7 +65,7 @@ impl<'m> Budget<'m> {
         }
     }
 
-    /// Takes a query to `to` from the budget. If it must wait, the error says until when it is no use to try again.
+    /// Takes a query to `to` from the budget. If it has to wait, the error says until when at least.
     pub(crate) fn query(
         &mut self,
         now: Instant,
@@ -82,7 +82,7 @@ impl<'m> Budget<'m> {
         Ok(())
     }
 
-    /// Whether a query of any destination would have to wait, and until when.
+    /// Whether a query may be sent, to any destination; the error says until when it has to wait.
     pub(crate) fn ready(&self, now: Instant, urgency: Urgency) -> Result<(), Instant> {
         self.queries.ready(now, reserve(urgency))
     }

@@ -1,8 +1,8 @@
-//! Queries that we sent and that are not answered yet.
+//! Calls: our queries that were sent and not answered yet.
 //!
 //! A transaction id is 4 bytes: the slot and 16 random bits. An answer counts if it has the id and comes from the
-//! address that was asked. After [`PATIENCE`] a query counts as failed and in flight no more, but an answer that comes
-//! until [`MEMORY`] is still welcome. When all slots are taken by those that wait, nothing more is asked.
+//! address that was asked. After [`PATIENCE`] a query counts as failed and as in flight no more; an answer within [`MEMORY`]
+//! is still taken. When all slots wait for an answer, no further query is sent.
 
 use core::time::Duration;
 
@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 pub(crate) struct Call {
     to: Endpoint,
     random: u16,
-    state: State,
+    state: CallState,
     purpose: Purpose,
     sent_at: Instant,
 }
@@ -26,14 +26,14 @@ impl Call {
     pub(crate) const EMPTY: Call = Call {
         to: Endpoint::NONE,
         random: 0,
-        state: State::Free,
+        state: CallState::Free,
         purpose: Purpose::Ping,
         sent_at: Instant::ZERO,
     };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum CallState {
     Free,
     InFlight,
     /// It was given up.
@@ -72,7 +72,7 @@ impl<'m> Calls<'m> {
 
     /// Whether another query may be sent.
     pub(crate) fn may_begin(&self) -> bool {
-        let in_flight = |c: &&Call| c.state == State::InFlight;
+        let in_flight = |c: &&Call| c.state == CallState::InFlight;
         let waiting = self.0.iter().filter(in_flight).count();
         waiting < IN_FLIGHT.min(self.0.len())
     }
@@ -85,15 +85,15 @@ impl<'m> Calls<'m> {
         purpose: Purpose,
         rng: &mut Rng,
     ) -> Option<[u8; 4]> {
-        let usable = |c: &&Call| c.state != State::InFlight;
-        let oldest = |&slot: &usize| (self.0[slot].state == State::Late, self.0[slot].sent_at);
+        let usable = |c: &&Call| c.state != CallState::InFlight;
+        let oldest = |&slot: &usize| (self.0[slot].state == CallState::Late, self.0[slot].sent_at);
         let slots = (0..self.0.len()).filter(|&slot| usable(&&self.0[slot]));
         let slot = slots.min_by_key(oldest)?;
         let [high, low, ..] = rng.bits32().to_be_bytes();
         self.0[slot] = Call {
             to,
             random: u16::from_be_bytes([high, low]),
-            state: State::InFlight,
+            state: CallState::InFlight,
             purpose,
             sent_at: now,
         };
@@ -106,38 +106,38 @@ impl<'m> Calls<'m> {
             return None;
         };
         let call = self.0.get_mut(usize::from(slot))?;
-        let ours = call.state != State::Free
+        let ours = call.state != CallState::Free
             && call.random == u16::from_be_bytes([high, low])
             && call.to == from;
         if !ours {
             return None;
         }
-        call.state = State::Free;
+        call.state = CallState::Free;
         Some(call.purpose)
     }
 
     /// A query that has just become late, if there is one.
     pub(crate) fn give_up(&mut self, now: Instant) -> Option<(Endpoint, Purpose)> {
-        let old = |c: &&mut Call| c.state == State::Late && now - c.sent_at >= MEMORY;
+        let old = |c: &&mut Call| c.state == CallState::Late && now - c.sent_at >= MEMORY;
         self.0
             .iter_mut()
             .filter(old)
-            .for_each(|c| c.state = State::Free);
-        let late = |c: &&mut Call| c.state == State::InFlight && now - c.sent_at >= PATIENCE;
+            .for_each(|c| c.state = CallState::Free);
+        let late = |c: &&mut Call| c.state == CallState::InFlight && now - c.sent_at >= PATIENCE;
         let call = self.0.iter_mut().find(late)?;
-        call.state = State::Late;
+        call.state = CallState::Late;
         Some((call.to, call.purpose))
     }
 
     /// Whether an answer is waited for that has this purpose.
     pub(crate) fn await_answer(&self, purpose: Purpose) -> bool {
-        let waits = |c: &Call| c.state == State::InFlight && c.purpose == purpose;
+        let waits = |c: &Call| c.state == CallState::InFlight && c.purpose == purpose;
         self.0.iter().any(waits)
     }
 
     /// When the next query becomes late.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let waiting = self.0.iter().filter(|c| c.state == State::InFlight);
+        let waiting = self.0.iter().filter(|c| c.state == CallState::InFlight);
         waiting.map(|c| c.sent_at + PATIENCE).min()
     }
 }

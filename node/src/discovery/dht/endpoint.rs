@@ -1,4 +1,4 @@
-//! Addresses as the tables keep them: 18 bytes, of either family.
+//! [`Endpoint`]: an address and port in 18 bytes, of either family, as the tables of the DHT keep it.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -44,8 +44,8 @@ impl Endpoint {
         self.port != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
     }
 
-    /// Whether whoever is here is believed when it names somebody there, and is told of somebody there: an address
-    /// that means something else inside than outside is a matter of those who are as far inside.
+    /// Whether a node at this address is believed when it names `other`, and may be told of it, see
+    /// [`Scope::may_name`](crate::discovery::scope::Scope::may_name).
     pub(crate) fn may_name(self, other: Endpoint) -> bool {
         Scope::of(self.ip()).may_name(other.ip())
     }

@@ -1,8 +1,8 @@
-//! Who asks too much is not answered.
+//! The flood filter: askers that send too many queries are ignored for a while.
 //!
-//! A source is an address, or a /64 of IPv6 outside of private networks. It may ask [`MOST`] times in [`SPAN`]; whoever asks more is not heard for
-//! [`SILENCE`]. When more sources ask than there are slots, the one that asked least gives way, so a flood from many
-//! addresses is bounded by the budget of answers alone.
+//! An asker is an address, or a /64 of IPv6 outside of private networks. It may ask [`MOST`] times in [`SPAN`]; one that
+//! asks more is ignored for [`SILENCE`]. When all slots are taken, the asker that asked least gives way. So a flood from
+//! many addresses is bounded by the budget of answers alone.
 
 use core::time::Duration;
 
@@ -10,17 +10,17 @@ use everseed_core::time::Instant;
 
 use super::endpoint::Endpoint;
 
-/// A lent slot for one source.
+/// A lent slot for one asker.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source {
+pub(crate) struct Asker {
     key: u32,
     asked: u32,
     since: Instant,
 }
 
-impl Source {
+impl Asker {
     /// Nobody.
-    pub(crate) const EMPTY: Source = Source {
+    pub(crate) const EMPTY: Asker = Asker {
         key: 0,
         asked: 0,
         since: Instant::ZERO,
@@ -34,12 +34,12 @@ impl Source {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Sources<'m>(&'m mut [Source]);
+pub(crate) struct Askers<'m>(&'m mut [Asker]);
 
-impl<'m> Sources<'m> {
-    pub(crate) fn new(slots: &'m mut [Source]) -> Sources<'m> {
-        slots.fill(Source::EMPTY);
-        Sources(slots)
+impl<'m> Askers<'m> {
+    pub(crate) fn new(slots: &'m mut [Asker]) -> Askers<'m> {
+        slots.fill(Asker::EMPTY);
+        Askers(slots)
     }
 
     /// Whether a query from `from` is to be heard.
@@ -59,7 +59,7 @@ impl<'m> Sources<'m> {
             .iter_mut()
             .min_by_key(|s| (!s.is_over(now), s.asked, s.since));
         if let Some(slot) = least {
-            *slot = Source {
+            *slot = Asker {
                 key,
                 asked: 1,
                 since: now,
@@ -69,13 +69,13 @@ impl<'m> Sources<'m> {
     }
 }
 
-/// Queries of one source that are heard in [`SPAN`].
+/// Queries of one asker that are heard in [`SPAN`].
 pub(crate) const MOST: u32 = 50;
 
 /// Queries are counted over this time.
 pub(crate) const SPAN: Duration = Duration::from_secs(10);
 
-/// For so long a source that asked more is not heard.
+/// For so long an asker that asked more is ignored.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_not_heard_and_others_are() {
-        let mut room = [Source::EMPTY; 4];
-        let mut sources = Sources::new(&mut room);
+        let mut room = [Asker::EMPTY; 4];
+        let mut sources = Askers::new(&mut room);
         let start = Instant::from_secs(7);
         let heard = (0..500).filter(|n| sources.admit(start, at(1, 1000 + n)));
         assert_eq!(heard.count(), MOST as usize);
@@ -102,11 +102,11 @@ mod tests {
 
     #[test]
     fn whoever_asks_now_and_then_is_heard() {
-        let mut room = [Source::EMPTY; 4];
-        let mut sources = Sources::new(&mut room);
+        let mut room = [Asker::EMPTY; 4];
+        let mut sources = Askers::new(&mut room);
         for n in 0..1000 {
             assert!(sources.admit(Instant::from_micros(n * 250_000), at(1, 1)));
         }
-        assert!(Sources::new(&mut []).admit(Instant::ZERO, at(1, 1)));
+        assert!(Askers::new(&mut []).admit(Instant::ZERO, at(1, 1)));
     }
 }

@@ -1,8 +1,8 @@
-//! Addresses at which there may be a node, though nothing else is known of it.
+//! Hints: addresses at which there may be a node that is not in the routing table.
 //!
-//! Those that somebody gave (configured, resolved, by PORT) are asked as soon as the budget allows; those that asked
-//! us something, or were named by others, when there is time. When all places are taken a given one takes the place of
-//! the oldest of the others, then of the oldest; the others are dropped.
+//! A given one (configured, resolved, by `PORT`) is asked as soon as the budget allows. One that was heard of (it asked
+//! us something, or others named it) is asked when there is time. When all places are taken, a given one replaces the
+//! oldest that was heard of, then the oldest; one that was heard of is dropped.
 
 use super::endpoint::Endpoint;
 

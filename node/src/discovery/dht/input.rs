@@ -1,4 +1,4 @@
-//! What a datagram changes.
+//! The handling of received datagrams: queries of others, and answers to ours.
 
 use super::*;
 
@@ -15,7 +15,7 @@ impl Dht<'_> {
     ) {
         let at = Endpoint::from(from);
         let net = &self.nets[index(at.family())];
-        if self.mode != Mode::On || id == net.routes.own() || !self.sources.admit(now, at) {
+        if self.mode != Mode::On || id == net.routes.own() || !self.askers.admit(now, at) {
             return;
         }
         let sent_lately = self.budget.sent_lately(now, at);
@@ -43,11 +43,11 @@ impl Dht<'_> {
                 let port = if implied_port { from.port() } else { port };
                 let peer = SocketAddr::new(from.ip(), port).into();
                 if !self.tokens.accept(now, from.ip(), token) {
-                    What::Refusal(ERROR_PROTOCOL)
+                    ReplyBody::Refusal(ERROR_PROTOCOL)
                 } else if self.store.announce(now, info_hash, peer, seed) {
-                    What::Pong
+                    ReplyBody::Pong
                 } else {
-                    What::Refusal(ERROR_GENERIC)
+                    ReplyBody::Refusal(ERROR_GENERIC)
                 }
             }
             other => Reply::to_query(other),
@@ -70,7 +70,7 @@ impl Dht<'_> {
             return;
         };
         self.stats.answers += 1;
-        self.vain = 0;
+        self.unanswered_hints = 0;
         let family = at.family();
         let net = &mut self.nets[index(family)];
         if let Some(ours) = message.observed {

@@ -1,4 +1,4 @@
-//! What is kept from one run to the next: our ids and good nodes, at most [`KEPT_MAX`] bytes.
+//! The record that is kept from one run to the next: our ids and good nodes, at most [`KEPT_MAX`] bytes.
 //!
 //! It is written as an answer of BEP 5 to nobody: `id` is our id by IPv4, `token` the one by IPv6, then the nodes.
 

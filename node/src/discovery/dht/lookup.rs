@@ -1,11 +1,10 @@
-//! One iterative lookup in one family (BEP 5): the nodes closest to a target are asked for closer ones, until the
-//! [`K`] closest that answer have answered; then they are told that we are a peer, if that was wanted.
+//! One iterative lookup in one family (BEP 5). The nodes closest to a target are asked for closer ones, until the [`K`]
+//! closest that answer have answered. Then we announce ourselves to them, if that was wanted.
 //!
-//! It is made for speed: each answer is used at once, peers are handed out as they come, and nobody who is silent holds
-//! up others.
+//! It is fast: each answer is used at once, peers are handed out as they come, and a silent node holds up nobody.
 //!
-//! It is hard to lead astray: of a /24 (IPv6: /64) one node takes part, whoever answers by another id than the
-//! one that was told has the place of that id, and who failed gives its place to anybody else. After [`MOST_ASKED`] queries it ends
+//! It is hard to lead astray. Only one node of a /24 (IPv6: /64) takes part. A node's place is that of the id by
+//! which it answers. One that failed gives its place to any other. After [`MOST_ASKED`] queries the lookup ends
 //! wherever it is.
 
 use core::time::Duration;
@@ -35,7 +34,7 @@ pub(crate) struct Lookup {
     pub(crate) peers: u16,
     /// Nodes that took the announce.
     pub(crate) announced: u8,
-    candidates: heapless::Vec<Candidate, CANDIDATES>,
+    candidates: heapless::Vec<LookupNode, CANDIDATES>,
     tokens: [Token; K],
 }
 
@@ -75,18 +74,18 @@ pub struct Announce {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct LookupNode {
     id: NodeId,
     at: Endpoint,
-    state: State,
+    state: NodeState,
     /// The slot of its token, or [`NO_TOKEN`].
     token: u8,
 }
 
-const _: () = assert!(size_of::<Candidate>() <= 40);
+const _: () = assert!(size_of::<LookupNode>() <= 40);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum NodeState {
     Fresh,
     Asked,
     Answered,
@@ -174,28 +173,31 @@ impl Lookup {
         if self.phase != Phase::Searching || at.family() != self.family || !at.is_possible() {
             return;
         }
-        self.insert(id, at, State::Fresh);
+        self.insert(id, at, NodeState::Fresh);
     }
 
     /// Puts a node into its place by distance; answers where.
-    fn insert(&mut self, id: NodeId, at: Endpoint, state: State) -> Option<usize> {
-        let same = |c: &Candidate| c.id == id || c.at.same_host(at);
+    fn insert(&mut self, id: NodeId, at: Endpoint, state: NodeState) -> Option<usize> {
+        let same = |c: &LookupNode| c.id == id || c.at.same_host(at);
         if self.candidates.iter().any(same) {
             return None;
         }
         let distance = id.distance(self.target);
-        let closer = |c: &Candidate| c.id.distance(self.target) < distance;
+        let closer = |c: &LookupNode| c.id.distance(self.target) < distance;
         let crowd = self.candidates.iter().position(|c| c.at.same_network(at));
         if let Some(other) = crowd {
             // Of a network the one that answers, or the one that is closer.
-            let other_waits = matches!(self.candidates[other].state, State::Fresh | State::Failed);
-            if !other_waits || (closer(&self.candidates[other]) && state == State::Fresh) {
+            let other_waits = matches!(
+                self.candidates[other].state,
+                NodeState::Fresh | NodeState::Failed
+            );
+            if !other_waits || (closer(&self.candidates[other]) && state == NodeState::Fresh) {
                 return None;
             }
             self.candidates.remove(other);
         }
         if self.candidates.is_full() {
-            let failed = |c: &Candidate| c.state == State::Failed;
+            let failed = |c: &LookupNode| c.state == NodeState::Failed;
             let victim = self.candidates.iter().rposition(failed);
             let last = self.candidates.len() - 1;
             let victim = victim.or_else(|| (!closer(&self.candidates[last])).then_some(last))?;
@@ -204,7 +206,7 @@ impl Lookup {
         let place = self
             .candidates
             .partition_point(|c| c.id.distance(self.target) < distance);
-        let candidate = Candidate {
+        let candidate = LookupNode {
             id,
             at,
             state,
@@ -220,29 +222,33 @@ impl Lookup {
             Urgency::Now => K,
             Urgency::Later => CALM,
         };
-        let waiting = |c: &&Candidate| matches!(c.state, State::Asked | State::Told);
+        let waiting = |c: &&LookupNode| matches!(c.state, NodeState::Asked | NodeState::Told);
         if self.candidates.iter().filter(waiting).count() >= at_a_time {
             return None;
         }
         match self.phase {
             Phase::Searching if self.asked < MOST_ASKED => {
-                let fresh = |c: &&Candidate| c.state == State::Fresh;
+                let fresh = |c: &&LookupNode| c.state == NodeState::Fresh;
                 self.front().find(fresh).map(|c| Step::Ask(c.at))
             }
             Phase::Announcing => {
-                let untold = |c: &&Candidate| c.state == State::Answered && c.token != NO_TOKEN;
+                let untold =
+                    |c: &&LookupNode| c.state == NodeState::Answered && c.token != NO_TOKEN;
                 self.front().find(untold).map(|c| Step::Tell(c.at))
             }
             _ => None,
         }
     }
 
-    /// The candidates up to the one with which the closest [`K`] that answer are together.
-    fn front(&self) -> impl Iterator<Item = &Candidate> {
+    /// The candidates from the closest on, up to the [`K`]th that answered.
+    fn front(&self) -> impl Iterator<Item = &LookupNode> {
         let mut answered = 0;
         self.candidates.iter().take_while(move |c| {
             let before = answered;
-            let answers = matches!(c.state, State::Answered | State::Told | State::Closed);
+            let answers = matches!(
+                c.state,
+                NodeState::Answered | NodeState::Told | NodeState::Closed
+            );
             answered += usize::from(answers);
             before < K
         })
@@ -251,8 +257,8 @@ impl Lookup {
     /// Notes that a step was done.
     pub(crate) fn done(&mut self, step: Step) {
         let (at, state) = match step {
-            Step::Ask(at) => (at, State::Asked),
-            Step::Tell(at) => (at, State::Told),
+            Step::Ask(at) => (at, NodeState::Asked),
+            Step::Tell(at) => (at, NodeState::Told),
         };
         self.asked = self.asked.saturating_add(1);
         if let Some(candidate) = self.candidate(at) {
@@ -267,8 +273,8 @@ impl Lookup {
         token.map_or(&[], |t| t.bytes.get(..t.len.into()).unwrap_or_default())
     }
 
-    /// A node has answered a query of the search. Its place is the one of the id by which it answers: it may have another
-    /// than the one that was told, or none was known.
+    /// A node has answered a query of the search. Its place is that of the id by which it answers, whatever id was named
+    /// before.
     pub(crate) fn answered(&mut self, id: NodeId, at: Endpoint, token: Option<&[u8]>) {
         if self.phase != Phase::Searching {
             return;
@@ -278,9 +284,9 @@ impl Lookup {
             self.candidates.remove(place);
             known = None;
         }
-        let place = known.or_else(|| self.insert(id, at, State::Answered));
+        let place = known.or_else(|| self.insert(id, at, NodeState::Answered));
         let Some(place) = place else { return };
-        self.candidates[place].state = State::Answered;
+        self.candidates[place].state = NodeState::Answered;
         if let Some(token) = token {
             self.keep_token(place, token);
         }
@@ -310,8 +316,8 @@ impl Lookup {
 
     /// A node has answered an announce, and taken it or not.
     pub(crate) fn told(&mut self, at: Endpoint, taken: bool) {
-        if let Some(candidate) = self.candidate(at).filter(|c| c.state == State::Told) {
-            candidate.state = State::Closed;
+        if let Some(candidate) = self.candidate(at).filter(|c| c.state == NodeState::Told) {
+            candidate.state = NodeState::Closed;
             self.announced = self.announced.saturating_add(u8::from(taken));
         }
     }
@@ -320,29 +326,30 @@ impl Lookup {
     pub(crate) fn failed(&mut self, at: Endpoint) {
         if let Some(candidate) = self.candidate(at) {
             candidate.state = match candidate.state {
-                State::Told => State::Closed,
-                State::Asked => State::Failed,
+                NodeState::Told => NodeState::Closed,
+                NodeState::Asked => NodeState::Failed,
                 other => other,
             };
         }
     }
 
-    fn candidate(&mut self, at: Endpoint) -> Option<&mut Candidate> {
+    fn candidate(&mut self, at: Endpoint) -> Option<&mut LookupNode> {
         self.candidates.iter_mut().find(|c| c.at == at)
     }
 
-    /// Goes on to the next phase if this one is over; answers whether it went on. Nodes that are to be asked or have not
-    /// answered yet may know of `more`: a search that has few waits for them for [`FIRST_NODE`], or whoever answers first
-    /// could end it by naming nobody of use.
+    /// Goes on to the next phase if this one is over; answers whether it went on.
+    ///
+    /// `more` says that other nodes are still to be asked or to answer. A search with few candidates waits for them, up
+    /// to [`FIRST_NODE`]; else the first node to answer could end it by naming nobody of use.
     pub(crate) fn settle(&mut self, now: Instant, more: bool) -> bool {
-        let waits = |c: &Candidate| matches!(c.state, State::Asked | State::Told);
+        let waits = |c: &LookupNode| matches!(c.state, NodeState::Asked | NodeState::Told);
         let before = self.phase;
         match self.phase {
             Phase::Searching => {
                 let early = now - self.started_at < FIRST_NODE;
                 let few = self.candidates.is_empty() || (more && self.is_short());
                 let enough = self.asked >= MOST_ASKED;
-                let open = |c: &Candidate| waits(c) || (c.state == State::Fresh && !enough);
+                let open = |c: &LookupNode| waits(c) || (c.state == NodeState::Fresh && !enough);
                 if (early && few) || self.front().any(open) {
                     return false;
                 }
@@ -352,8 +359,9 @@ impl Lookup {
                 };
             }
             Phase::Announcing => {
-                let open =
-                    |c: &Candidate| waits(c) || (c.state == State::Answered && c.token != NO_TOKEN);
+                let open = |c: &LookupNode| {
+                    waits(c) || (c.state == NodeState::Answered && c.token != NO_TOKEN)
+                };
                 if !self.front().any(open) {
                     self.phase = Phase::Done;
                 }

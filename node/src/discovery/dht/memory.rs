@@ -1,11 +1,11 @@
-//! What the DHT lives in.
+//! The memory of the DHT: slices that the host lends.
 
 use super::budget::Destination;
 use super::calls::Call;
-use super::flood::Source;
+use super::flood::Asker;
 use super::lookup::Lookup;
 use super::routes::Route;
-use super::store::Entry;
+use super::store::StoredPeer;
 use crate::memory::lender::Lender;
 
 /// Slices that the host lends once. Every length is a limit, whose rule stands in the module named.
@@ -17,16 +17,16 @@ use crate::memory::lender::Lender;
 /// | `store` | peers that others announced | no token is given (`store`) |
 /// | `calls` | queries without an answer | nothing more is asked (`calls`) |
 /// | `destinations` | addresses asked in two minutes | queries to others wait (`budget`) |
-/// | `sources` | addresses that ask us | whoever asked least gives way (`flood`) |
+/// | `askers` | addresses that ask us | whoever asked least gives way (`flood`) |
 #[derive(Debug)]
 pub struct Memory<'m> {
     pub(crate) routes_v4: &'m mut [Route],
     pub(crate) routes_v6: &'m mut [Route],
     pub(crate) lookups: &'m mut [Lookup],
-    pub(crate) store: &'m mut [Entry],
+    pub(crate) store: &'m mut [StoredPeer],
     pub(crate) calls: &'m mut [Call],
     pub(crate) destinations: &'m mut [Destination],
-    pub(crate) sources: &'m mut [Source],
+    pub(crate) askers: &'m mut [Asker],
 }
 
 /// The lengths of what is in [`Memory`], in elements.
@@ -45,7 +45,7 @@ pub struct Sizes {
     /// Addresses asked in two minutes.
     pub destinations: u32,
     /// Addresses that ask us.
-    pub sources: u32,
+    pub askers: u32,
 }
 
 impl Sizes {
@@ -57,7 +57,7 @@ impl Sizes {
         store: 400,
         calls: 20,
         destinations: 200,
-        sources: 20,
+        askers: 20,
     };
 
     /// What a node has that does not.
@@ -68,17 +68,17 @@ impl Sizes {
         store: 0,
         calls: 0,
         destinations: 0,
-        sources: 0,
+        askers: 0,
     };
 
     /// Bytes of memory of these sizes.
     pub const fn bytes(&self) -> usize {
         (self.routes_v4 + self.routes_v6) as usize * size_of::<Route>()
             + self.lookups as usize * size_of::<Lookup>()
-            + self.store as usize * size_of::<Entry>()
+            + self.store as usize * size_of::<StoredPeer>()
             + self.calls as usize * size_of::<Call>()
             + self.destinations as usize * size_of::<Destination>()
-            + self.sources as usize * size_of::<Source>()
+            + self.askers as usize * size_of::<Asker>()
     }
 }
 
@@ -94,10 +94,23 @@ impl<'m> Memory<'m> {
             routes_v4: lender.filled(Route::EMPTY, sizes.routes_v4 as usize),
             routes_v6: lender.filled(Route::EMPTY, sizes.routes_v6 as usize),
             lookups: lender.filled(Lookup::EMPTY, sizes.lookups as usize),
-            store: lender.filled(Entry::EMPTY, sizes.store as usize),
+            store: lender.filled(StoredPeer::EMPTY, sizes.store as usize),
             calls: lender.filled(Call::EMPTY, sizes.calls as usize),
             destinations: lender.filled(Destination::EMPTY, sizes.destinations as usize),
-            sources: lender.filled(Source::EMPTY, sizes.sources as usize),
+            askers: lender.filled(Asker::EMPTY, sizes.askers as usize),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::dht::Dht;
+
+    #[test]
+    fn it_fits_into_40_kib() {
+        let inside = size_of::<Dht<'_>>();
+        let all = Sizes::FULL.bytes() + inside;
+        assert!(all <= 40 * 1024, "{all} bytes, {inside} of them inside");
     }
 }

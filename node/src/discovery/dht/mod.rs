@@ -1,4 +1,4 @@
-//! The distributed hash table: peers of a torrent are found without a tracker (BEP 5, 32, 33, 42, 43, 51).
+//! The DHT, the distributed hash table in which peers are found without a tracker (BEP 5, 32, 33, 42, 43, 51).
 //!
 //! | module | what it is |
 //! |---|---|
@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 use self::budget::{Budget, Urgency, Wait};
 use self::calls::{Calls, LookupId, Purpose};
 use self::endpoint::{Endpoint, FAMILIES, index};
-use self::flood::Sources;
+use self::flood::Askers;
 use self::hints::{Hints, Origin};
 pub use self::kept::KEPT_MAX;
 pub use self::lookup::Announce;
@@ -56,7 +56,7 @@ use self::lookup::{Goal, Lookup, Phase, Step};
 use self::memory::Memory;
 use self::net::{Net, PLENTY};
 use self::reach::Reach;
-use self::replies::{Library, Reply, What};
+use self::replies::{Reply, ReplyBody, ReplyData};
 use self::routes::{K, Routes};
 use self::store::Store;
 use self::tokens::{Secrets, Tokens};
@@ -65,33 +65,35 @@ use self::tokens::{Secrets, Tokens};
 ///
 /// # How to drive it
 ///
-/// Hand over what arrives with [`datagram`](Self::datagram). After that, after a [`search`](Self::search) and after a
-/// [`hint`](Self::hint), and when the [`deadline`](Self::deadline) has come, send what
-/// [`poll_datagram`](Self::poll_datagram) gives until there is nothing more. Addresses of IPv4 are told as such, never as IPv6
-/// that stands for it.
+/// Hand over datagrams that arrive with [`datagram`](Self::datagram). Send what [`poll_datagram`](Self::poll_datagram)
+/// gives, until it gives nothing more: after each `datagram`, [`search`](Self::search), [`hint`](Self::hint) and
+/// [`guess`](Self::guess), and when the [`deadline`](Self::deadline) has come. Whoever is awake anyway looks at
+/// [`is_due`](Self::is_due), which may be so a little earlier. While no torrent needs the DHT, [`rest`](Self::rest)
+/// silences it. IPv4 addresses are passed as such, never mapped into IPv6.
 ///
 /// Peers are handed out while a search goes on, as soon as they are known. When it is over,
 /// [`poll_finished`](Self::poll_finished) says so once; until then it keeps its place.
 ///
-/// A torrent that is private must not be named here in any way (BEP 27): that is for the caller to see to.
+/// The caller must not name private torrents here in any way (BEP 27).
 ///
 /// # How it gets in
 ///
-/// By nodes that were [kept](Self::keep) from the last run, and [hints](Self::hint). If none of them leads anywhere
-/// [`poll_names`](Self::poll_names) asks the host to resolve the names that it was given and to hint at what they mean.
+/// By nodes that were [kept](Self::keep) from the last run, by [hints](Self::hint) and by [guesses](Self::guess). If none
+/// of them answers, [`poll_names`](Self::poll_names) asks the host to resolve the names that it was given, and to hint at
+/// their addresses.
 #[derive(Debug)]
 pub struct Dht<'m> {
     mode: Mode,
     /// Nothing is to be found or announced.
     at_rest: bool,
-    /// Nodes that were heard of and asked since anybody answered.
-    vain: u8,
+    /// Hints that were asked since any node answered.
+    unanswered_hints: u8,
     /// By family, IPv4 first.
     nets: [Net<'m>; 2],
     lookups: &'m mut [Lookup],
     calls: Calls<'m>,
     budget: Budget<'m>,
-    sources: Sources<'m>,
+    askers: Askers<'m>,
     store: Store<'m>,
     tokens: Tokens,
     hints: Hints,
@@ -108,7 +110,7 @@ pub struct Dht<'m> {
     stats: Stats,
 }
 
-/// How much a node takes part.
+/// How far a node takes part in the DHT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// Nothing is sent, nothing answered.
@@ -120,12 +122,12 @@ pub enum Mode {
     ReadOnly,
 }
 
-/// What is to be looked for.
+/// A search for the peers of a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Search {
     /// The torrent, which is not private.
     pub info_hash: InfoHash,
-    /// What is told to the closest nodes, if anything.
+    /// What is announced to the closest nodes, if anything.
     pub announce: Option<Announce>,
     /// A person waits for it.
     pub urgent: bool,
@@ -184,12 +186,12 @@ impl<'m> Dht<'m> {
         Dht {
             mode,
             at_rest: false,
-            vain: 0,
+            unanswered_hints: 0,
             nets: [Net::new(now, v4, by_v4), Net::new(now, v6, by_v6)],
             lookups: memory.lookups.split_at_mut(most).0,
             calls: Calls::new(memory.calls),
             budget: Budget::new(memory.destinations),
-            sources: Sources::new(memory.sources),
+            askers: Askers::new(memory.askers),
             store: Store::new(memory.store),
             tokens: Tokens::new(now, secrets.seed()),
             hints: Hints::new(),
@@ -205,8 +207,7 @@ impl<'m> Dht<'m> {
         }
     }
 
-    /// Takes part more or less from now on, with the families that the host can send to, IPv4 first. Without memory there
-    /// is no more than [`Mode::Off`].
+    /// Sets the mode, and the families that the host can send to, IPv4 first. Without memory the mode is [`Mode::Off`].
     pub fn configure(&mut self, now: Instant, mode: Mode, families: [bool; 2]) {
         self.mode = match self.lookups.is_empty() {
             true => Mode::Off,
@@ -221,8 +222,8 @@ impl<'m> Dht<'m> {
         self.wake_at = now;
     }
 
-    /// While there is nothing to be found or announced nobody is asked or answered; hints are kept for later.
-    /// Afterwards peers and trackers have their few seconds to name nodes again, before names are resolved.
+    /// Begins or ends a rest, in which no query is sent and none answered; hints are kept for later. After a rest, peers
+    /// and trackers have a few seconds to name nodes before names are resolved.
     pub fn rest(&mut self, now: Instant, rests: bool) {
         if self.at_rest && !rests {
             self.names_at = self.names_at.max(now + NAMES_AFTER_OTHERS);
@@ -284,7 +285,7 @@ impl<'m> Dht<'m> {
         self.pass_time(now);
         while let Some(reply) = self.replies.pop_front() {
             let [v4, v6] = &self.nets;
-            let mut library = Library {
+            let mut library = ReplyData {
                 routes: [&v4.routes, &v6.routes],
                 store: &self.store,
                 tokens: &mut self.tokens,
@@ -308,8 +309,8 @@ impl<'m> Dht<'m> {
         self.is_on().then_some(self.wake_at)
     }
 
-    /// Whether polling is of use now: that is so a little before the [`deadline`](Self::deadline) too, so that whoever is
-    /// awake anyway need not wake up again for what has time.
+    /// Whether polling is of use now. It is from a little before the [`deadline`](Self::deadline) on: a host that is awake
+    /// anyway need not wake up again.
     pub fn is_due(&self, now: Instant) -> bool {
         let early = if self.is_poor() {
             Duration::ZERO
@@ -319,8 +320,8 @@ impl<'m> Dht<'m> {
         self.is_on() && (self.wake_at <= now || self.upkeep_at <= now + early)
     }
 
-    /// Looks for peers of a torrent, in each family; `false` if there is no place for another search now. One that
-    /// is underway already goes on, more urgently if need be. Those that are not urgent leave half of the places.
+    /// Begins a search for the peers of a torrent, in each family; `false` if there is no place for another one. One that
+    /// is underway goes on, and becomes urgent if this is. Searches that are not urgent leave half of the places free.
     pub fn search(&mut self, now: Instant, search: &Search) -> bool {
         if !self.is_on() {
             return false;
@@ -391,8 +392,7 @@ impl<'m> Dht<'m> {
         })
     }
 
-    /// Whether a search that is not urgent would find a place and nodes to ask: then the host names the torrent whose
-    /// turn it is.
+    /// Whether there are a place and nodes for a search that is not urgent: then begin the next torrent's.
     pub fn is_ready(&self) -> bool {
         let ready = |net: &Net<'_>| net.is_on && net.is_ready();
         let families = self
@@ -404,7 +404,8 @@ impl<'m> Dht<'m> {
             && self.places(Urgency::Later) >= families.count()
     }
 
-    /// There may be a node at this address: it was configured, resolved, told by a peer (BEP 5, `PORT`) or in a torrent.
+    /// Adds an address at which there should be a node: configured, resolved, told by a peer (BEP 5, `PORT`) or in a
+    /// torrent.
     pub fn hint(&mut self, now: Instant, addr: SocketAddr) {
         let at = Endpoint::from(addr);
         let net = &self.nets[index(at.family())];
@@ -418,8 +419,8 @@ impl<'m> Dht<'m> {
         self.wake_at = now;
     }
 
-    /// There is a peer at this address, and there may be a node too: most have both on one port. It is asked in its turn,
-    /// as long as few nodes are known.
+    /// Adds the address of a peer, as most peers have a node on the same port. It is asked in its turn, as long as few
+    /// nodes are known.
     pub fn guess(&mut self, now: Instant, addr: SocketAddr) {
         let at = Endpoint::from(addr);
         let net = &self.nets[index(at.family())];
@@ -433,8 +434,8 @@ impl<'m> Dht<'m> {
         }
     }
 
-    /// Whether the host is to resolve the names that it was given, and to hint at what they mean: nobody else is known.
-    /// Others have a few seconds to name somebody first, unless a person waits. It is asked again after a minute, then
+    /// Whether the host is to resolve the names that it was given, and to hint at their addresses: no node answers. Peers
+    /// and trackers have a few seconds to name nodes first, unless a person waits. It is asked again after a minute, then
     /// after twice as long each time, up to an hour.
     pub fn poll_names(&mut self, now: Instant) -> bool {
         let due = now >= self.names_at || self.names_now;
@@ -447,13 +448,13 @@ impl<'m> Dht<'m> {
         true
     }
 
-    /// Nobody is known who answers, and nobody is left to ask.
+    /// Whether no known node answers, and none is left to ask.
     fn is_lost(&self) -> bool {
         let dead = |net: &Net<'_>| net.routes.good() == 0;
         self.nets.iter().all(dead) && self.hints.is_empty() && self.calls.deadline().is_none()
     }
 
-    /// Whether strangers can reach us is known by other means: a port is mapped, or a stranger called.
+    /// Notes that strangers can reach us: a port is mapped, or a stranger called.
     pub fn reachable(&mut self) {
         self.reach.reached();
     }
@@ -478,8 +479,8 @@ impl<'m> Dht<'m> {
         }
     }
 
-    /// Writes what the next run should know, at most [`KEPT_MAX`] bytes; it is worth keeping at a stop, and
-    /// hourly at most.
+    /// Writes our ids and good nodes for the next run, at most [`KEPT_MAX`] bytes. Worth calling at a stop, else hourly at
+    /// most.
     pub fn keep(&self, out: &mut [u8]) -> Option<usize> {
         let [v4, v6] = &self.nets;
         kept::write([&v4.routes, &v6.routes], out)

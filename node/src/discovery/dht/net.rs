@@ -1,4 +1,4 @@
-//! The network of one family: its nodes, our address in it, and when we look for our neighbours again.
+//! [`Net`]: the state of the DHT in one address family: its nodes, our address, and when we look for neighbours again.
 
 use core::time::Duration;
 

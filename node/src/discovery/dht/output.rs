@@ -1,4 +1,4 @@
-//! What is to be sent, and when.
+//! The sending of queries: which one is next, and when.
 
 use super::*;
 
@@ -177,7 +177,7 @@ impl Dht<'_> {
         let (to, target) = match hint {
             Some(to) => {
                 self.hints.remove(to);
-                self.vain = self.vain.saturating_add(1);
+                self.unanswered_hints = self.unanswered_hints.saturating_add(1);
                 (to, self.nets[index(to.family())].routes.own())
             }
             None => {
@@ -195,11 +195,12 @@ impl Dht<'_> {
         self.send(now, Ask { to, purpose, query }, packet)
     }
 
-    /// Few are known, while there are others to ask, of whom not too many have been silent: not every peer has a node.
+    /// Whether few nodes are known while hints are left to ask. If too many of them were silent it is not: not every peer
+    /// has a node.
     pub(super) fn is_poor(&self) -> bool {
         let poor = |net: &Net<'_>| net.routes.good() < K;
         let some = self.hints.next(Origin::Heard).is_some();
-        some && self.vain < MOST_VAIN && self.nets.iter().all(poor)
+        some && self.unanswered_hints < UNANSWERED_HINTS_MAX && self.nets.iter().all(poor)
     }
 
     /// Writes a query that is within the budget.
@@ -242,8 +243,8 @@ impl Dht<'_> {
     }
 }
 
-/// After so many without an answer those that were heard of are asked as seldom as others.
-const MOST_VAIN: u8 = 16;
+/// After so many hints without an answer, further ones are asked as seldom as known nodes.
+const UNANSWERED_HINTS_MAX: u8 = 16;
 
 /// What is due but has no place is looked at again after this time.
 const BLOCKED: Duration = Duration::from_millis(500);

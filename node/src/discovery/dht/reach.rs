@@ -1,9 +1,9 @@
-//! Whether strangers can reach us, and so whether we may stand in the tables of others (BEP 43).
+//! [`Reach`] finds out whether strangers can reach us, and so whether others may keep us in their tables (BEP 43).
 //!
-//! Whoever cannot be reached says so in its queries (`ro`), and nobody wastes a packet on it. But nobody would ever
-//! call who always says so: then a DHT that begins with a few of us would never grow. So a node does not say so at first, and
-//! is known to be reachable when somebody calls to whom it has not sent for two minutes, or when the host says so.
-//! If nobody did within [`TRIAL`], it says that it only reads, but for another trial every [`TRIAL_EVERY`].
+//! A node that cannot be reached says so in its queries (`ro`), and nobody wastes a packet on it. But nobody ever calls
+//! a node that says so, and a DHT of a few new nodes would never grow. So a node does not say so at first. It is
+//! reachable when somebody calls to whom it has not sent for two minutes, or when the host says so. If nobody calls
+//! within [`TRIAL`], it sets `ro`, but for another trial every [`TRIAL_EVERY`].
 
 use core::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Answers to the queries of others.
+//! Replies to the queries of others.
 //!
-//! An answer is at most twice as long as the query, whoever asks: addresses can be forged, and nobody shall be hit by
-//! more through us than the forger spends. Nodes, peers and samples are left out until it fits. The one exception are
-//! the 512 bytes of BEP 33, if they are asked for by a node that answered a query of ours within 15 minutes.
+//! A reply is at most twice as long as the query: addresses can be forged, and a forger must not multiply its traffic
+//! through us. Nodes, peers and samples are left out until it fits. The one exception are the 512 bytes of BEP 33, for
+//! a node that answered a query of ours within 15 minutes.
 
 use core::net::SocketAddr;
 
@@ -26,12 +26,12 @@ pub(crate) struct Reply {
     transaction: heapless::Vec<u8, TRANSACTION_MAX>,
     /// Bytes that it may have.
     limit: usize,
-    what: What,
+    what: ReplyBody,
 }
 
-/// What is answered.
+/// What a reply says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum What {
+pub(crate) enum ReplyBody {
     /// That we are there.
     Pong,
     /// Nodes.
@@ -51,7 +51,7 @@ pub(crate) enum What {
 
 impl Reply {
     /// An answer to a query of `asked` bytes.
-    pub(crate) fn new(to: SocketAddr, transaction: &[u8], asked: usize, what: What) -> Reply {
+    pub(crate) fn new(to: SocketAddr, transaction: &[u8], asked: usize, what: ReplyBody) -> Reply {
         Reply {
             to,
             transaction: heapless::Vec::from_slice(transaction).unwrap_or_default(),
@@ -61,24 +61,24 @@ impl Reply {
     }
 
     /// The answer to a query that changes nothing here.
-    pub(crate) fn to_query(query: Query<'_>) -> What {
+    pub(crate) fn to_query(query: Query<'_>) -> ReplyBody {
         match query {
-            Query::Ping => What::Pong,
-            Query::FindNode { target, want } => What::Nodes { target, want },
-            Query::SampleInfohashes { target, want } => What::Samples { target, want },
+            Query::Ping => ReplyBody::Pong,
+            Query::FindNode { target, want } => ReplyBody::Nodes { target, want },
+            Query::SampleInfohashes { target, want } => ReplyBody::Samples { target, want },
             Query::GetPeers {
                 info_hash,
                 want,
                 noseed,
                 scrape,
-            } => What::Peers {
+            } => ReplyBody::Peers {
                 info_hash,
                 want,
                 noseed,
                 scrape,
             },
-            Query::AnnouncePeer { .. } => What::Refusal(everseed_core::krpc::ERROR_PROTOCOL),
-            Query::Unknown => What::Refusal(everseed_core::krpc::ERROR_METHOD),
+            Query::AnnouncePeer { .. } => ReplyBody::Refusal(everseed_core::krpc::ERROR_PROTOCOL),
+            Query::Unknown => ReplyBody::Refusal(everseed_core::krpc::ERROR_METHOD),
         }
     }
 
@@ -88,15 +88,15 @@ impl Reply {
     }
 }
 
-/// What answers are made of.
-pub(crate) struct Library<'a, 'm> {
+/// The tables that replies are made from.
+pub(crate) struct ReplyData<'a, 'm> {
     pub(crate) routes: [&'a Routes<'m>; 2],
     pub(crate) store: &'a Store<'m>,
     pub(crate) tokens: &'a mut Tokens,
     pub(crate) rng: &'a mut Rng,
 }
 
-impl Library<'_, '_> {
+impl ReplyData<'_, '_> {
     /// Writes an answer; answers with its length, or `None` if not even the least of it is short enough.
     pub(crate) fn write(&mut self, now: Instant, reply: &Reply, out: &mut [u8]) -> Option<usize> {
         let from = Endpoint::from(reply.to);
@@ -104,20 +104,20 @@ impl Library<'_, '_> {
         let mut parts = Parts::default();
         let mut limit = reply.limit;
         match reply.what {
-            What::Pong => {}
-            What::Refusal(code) => {
+            ReplyBody::Pong => {}
+            ReplyBody::Refusal(code) => {
                 let message = reply.message(Body::Error { code, reason: b"" });
                 return message.encode(out).filter(|&len| len <= limit);
             }
-            What::Nodes { target, want } => self.nodes(from, target, want, &mut parts),
-            What::Samples { target, want } => {
+            ReplyBody::Nodes { target, want } => self.nodes(from, target, want, &mut parts),
+            ReplyBody::Samples { target, want } => {
                 self.nodes(from, target, want, &mut parts);
                 let mut found = [NodeId([0; 20]); SAMPLES];
                 let (len, known) = self.store.sample(self.rng, &mut found);
                 parts.samples.extend(found.into_iter().take(len));
                 parts.known = Some(known);
             }
-            What::Peers {
+            ReplyBody::Peers {
                 info_hash,
                 want,
                 noseed,
@@ -192,7 +192,7 @@ impl Reply {
     }
 }
 
-/// What an answer may have, before it is made to fit.
+/// What a reply could hold, before it is made to fit.
 #[derive(Default)]
 struct Parts {
     nodes: [Closest; 2],
@@ -281,7 +281,7 @@ const SCRAPE_MAX: usize = 1000;
 mod tests {
     use super::*;
     use crate::discovery::dht::routes::Route;
-    use crate::discovery::dht::store::Entry;
+    use crate::discovery::dht::store::StoredPeer;
 
     const NOW: Instant = Instant::from_secs(1000);
     const HASH: NodeId = NodeId([0x55; 20]);
@@ -294,7 +294,7 @@ mod tests {
         look: &mut dyn FnMut(Option<Response<'_>>),
     ) -> (usize, usize) {
         let (mut v4, mut v6) = ([Route::EMPTY; 160], [Route::EMPTY; 64]);
-        let mut entries = [Entry::EMPTY; 128];
+        let mut entries = [StoredPeer::EMPTY; 128];
         let mut rng = Rng::new(1);
         let mut routes = [
             Routes::new(NodeId([1; 20]), &mut v4),
@@ -318,7 +318,7 @@ mod tests {
             routes[0].answered(NOW, NodeId([3; 20]), from.into());
             assert!(routes[0].is_proven(NOW, from.into()));
         }
-        let mut library = Library {
+        let mut library = ReplyData {
             routes: [&routes[0], &routes[1]],
             store: &store,
             tokens: &mut Tokens::new(NOW, 1),

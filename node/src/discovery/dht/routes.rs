@@ -225,8 +225,8 @@ impl<'m> Routes<'m> {
         closest
     }
 
-    /// Whom to ask next, so that the table stays true: who has not been heard of for longest, and not for
-    /// [`STALE`]; or who failed. With it an id of its bucket, so that the answer may fill that.
+    /// The node to ask next, to check whether it still answers: one that failed, or the one that was silent the longest, for
+    /// [`STALE`] at least. With it an id of its bucket, so that the answer may fill that.
     pub(crate) fn stalest(&self, now: Instant, rng: &mut Rng) -> Option<(Endpoint, NodeId)> {
         let now_s = seconds(now);
         let stale = |r: &&Route| {
@@ -279,8 +279,8 @@ impl<'m> Routes<'m> {
         good.map(|r| (r.id, r.at))
     }
 
-    /// The good ones, then those that were kept before and have not answered yet: whoever begins without a network must
-    /// not forget whom it knew.
+    /// The good nodes, then those kept from the last run that have not answered yet: a start without a network must not
+    /// lose them.
     pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (NodeId, Endpoint)> {
         let mute = self.slots.iter().rev();
         let mute = mute.filter(|r| r.used && r.heard_s == 0);

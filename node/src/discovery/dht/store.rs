@@ -1,4 +1,4 @@
-//! Peers that others announced to us (BEP 5), for a while.
+//! The store of peers that others announced to us (BEP 5).
 //!
 //! | there are at most | when there are as many |
 //! |---|---|
@@ -19,18 +19,18 @@ use super::endpoint::Endpoint;
 
 /// A lent slot for one peer of one torrent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct StoredPeer {
     info_hash: NodeId,
     at: Endpoint,
     /// Minutes modulo 2^15, and whether it is a seed.
     stamp: u16,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 40);
+const _: () = assert!(size_of::<StoredPeer>() <= 40);
 
-impl Entry {
+impl StoredPeer {
     /// An unused slot.
-    pub(crate) const EMPTY: Entry = Entry {
+    pub(crate) const EMPTY: StoredPeer = StoredPeer {
         info_hash: NodeId([0; 20]),
         at: Endpoint::NONE,
         stamp: 0,
@@ -46,12 +46,12 @@ impl Entry {
 /// Invariant: the first `len` entries are in use, and sorted by info-hash.
 #[derive(Debug)]
 pub(crate) struct Store<'m> {
-    entries: &'m mut [Entry],
+    entries: &'m mut [StoredPeer],
     len: usize,
 }
 
 impl<'m> Store<'m> {
-    pub(crate) fn new(entries: &'m mut [Entry]) -> Store<'m> {
+    pub(crate) fn new(entries: &'m mut [StoredPeer]) -> Store<'m> {
         Store { entries, len: 0 }
     }
 
@@ -67,7 +67,7 @@ impl<'m> Store<'m> {
             return true;
         }
         let network = from.network();
-        let of_network = |e: &&Entry| e.at.network() == network;
+        let of_network = |e: &&StoredPeer| e.at.network() == network;
         self.len < self.entries.len()
             && torrent.len() < PER_TORRENT
             && torrent.iter().filter(of_network).count() < PER_NETWORK
@@ -100,7 +100,7 @@ impl<'m> Store<'m> {
             return false;
         }
         self.entries[range.end..=self.len].rotate_right(1);
-        self.entries[range.end] = Entry {
+        self.entries[range.end] = StoredPeer {
             info_hash,
             at,
             stamp,
@@ -110,14 +110,14 @@ impl<'m> Store<'m> {
     }
 
     /// Peers of a torrent.
-    pub(crate) fn peers(&self, info_hash: NodeId) -> &[Entry] {
+    pub(crate) fn peers(&self, info_hash: NodeId) -> &[StoredPeer] {
         &self.entries[self.range(info_hash)]
     }
 
     /// Some torrents by chance, up to the room that there is, and how many there are in all (BEP 51).
     pub(crate) fn sample(&self, rng: &mut Rng, out: &mut [NodeId]) -> (usize, u32) {
         let starts =
-            |all: &[Entry], at: usize| at == 0 || all[at - 1].info_hash != all[at].info_hash;
+            |all: &[StoredPeer], at: usize| at == 0 || all[at - 1].info_hash != all[at].info_hash;
         let all = self.all();
         let (mut filled, mut seen) = (0, 0);
         for at in (0..all.len()).filter(|&at| starts(all, at)) {
@@ -147,7 +147,7 @@ impl<'m> Store<'m> {
         self.len = kept;
     }
 
-    fn all(&self) -> &[Entry] {
+    fn all(&self) -> &[StoredPeer] {
         &self.entries[..self.len]
     }
 
@@ -158,7 +158,7 @@ impl<'m> Store<'m> {
     }
 }
 
-impl Entry {
+impl StoredPeer {
     /// Where the peer is.
     pub(crate) fn at(&self) -> Endpoint {
         self.at
@@ -229,7 +229,7 @@ mod tests {
             ("all", 200, |n| (n, [20, n, 0, 1], 6881), 64),
         ];
         for (name, count, nth, kept) in table {
-            let mut room = [Entry::EMPTY; 64];
+            let mut room = [StoredPeer::EMPTY; 64];
             let mut store = Store::new(&mut room);
             for n in 1..=count {
                 let (torrent, ip, port) = nth(n);
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn who_is_there_may_come_again() {
-        let mut room = [Entry::EMPTY; 4];
+        let mut room = [StoredPeer::EMPTY; 4];
         let mut store = Store::new(&mut room);
         for n in 1..=4 {
             assert!(store.takes(hash(1), at([20, n, 0, 1], 1)));
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn minutes_go_round() {
-        let mut room = [Entry::EMPTY; 4];
+        let mut room = [StoredPeer::EMPTY; 4];
         let mut store = Store::new(&mut room);
         let late = Instant::from_secs(0x7fff * 60);
         store.announce(late, hash(1), at([20, 0, 0, 1], 1), false);
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn samples() {
-        let mut room = [Entry::EMPTY; 200];
+        let mut room = [StoredPeer::EMPTY; 200];
         let mut store = Store::new(&mut room);
         let mut rng = Rng::new(1);
         for n in 0..60 {

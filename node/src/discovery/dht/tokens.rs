@@ -1,4 +1,4 @@
-//! Tokens: whoever announces shows what it was given, so nobody announces an address that is not its own (BEP 5).
+//! Tokens (BEP 5): an announce shows the token that its address was given, so that nobody announces another's address.
 //!
 //! A token is the first 8 bytes of the SHA-1 of a secret and the address, so none is kept. The secret is a new one
 //! every [`LIFETIME`]; tokens by the one before are accepted.

@@ -1,11 +1,12 @@
-//! Whose turn it is to be announced, if there are more torrents than the budget bears.
+//! Turns: which torrent is announced next, as there may be more than the budget bears.
 //!
-//! A torrent is due some 25 minutes after its last announce. Of those that are due, the one comes next that has
-//! waited longest for the peers that are known of it: one without any after a minute is as urgent as one with nine after
-//! ten. So torrents that nobody finds come first, and none is left out for ever. An announce that reached nobody
-//! is made again after 5 s, then twice as long each time. One that reached only a few is made again after 30 s, then twice
-//! as long each time: the DHT is small, and if it grows, others will not ask those few. So does a download look again that
-//! found peers, unless one of them stays: they may all be gone.
+//! A torrent is due some 25 minutes after its last announce. Of those that are due, the next is the one whose wait,
+//! divided by its known peers plus one, is the longest. One without peers after a minute is as urgent as one with
+//! nine after ten. So torrents that nobody finds come first, and none is left out for ever.
+//!
+//! An announce that reached nobody is made again after 5 s, then twice as long each time. One that reached only a few
+//! is made again after 30 s, then twice as long each time: once the DHT grows, others will not ask those few. A
+//! download that found peers looks again in the same way, unless one of them stays: they may all be gone.
 
 use core::time::Duration;
 
@@ -20,13 +21,13 @@ pub struct Turn {
     due: u16,
     /// Peers that were found last time.
     peers: u8,
-    state: State,
+    state: TurnState,
 }
 
 const _: () = assert!(size_of::<Turn>() <= 6);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum TurnState {
     /// It is not announced.
     Off,
     /// It waits for its turn; so often in a row it reached nobody, or found nobody who stayed.
@@ -42,17 +43,17 @@ impl Turn {
     pub const OFF: Turn = Turn {
         due: 0,
         peers: 0,
-        state: State::Off,
+        state: TurnState::Off,
     };
 
     /// It is to be announced from now on; answers whether that is news.
     pub fn start(&mut self, now: Instant) -> bool {
-        let starts = self.state == State::Off;
+        let starts = self.state == TurnState::Off;
         if starts {
             *self = Turn {
                 due: units(now),
                 peers: 0,
-                state: State::Waits(0),
+                state: TurnState::Waits(0),
             };
         }
         starts
@@ -65,38 +66,38 @@ impl Turn {
 
     /// Its announce has begun.
     pub fn begun(&mut self) {
-        if let State::Waits(failures) | State::Hopes(failures) = self.state {
-            self.state = State::Underway(failures);
+        if let TurnState::Waits(failures) | TurnState::Hopes(failures) = self.state {
+            self.state = TurnState::Underway(failures);
         }
     }
 
     /// Whether it is only made again as those that it found may be gone.
     pub fn hopes(&self) -> bool {
-        matches!(self.state, State::Hopes(_))
+        matches!(self.state, TurnState::Hopes(_))
     }
 
     /// Somebody stayed: it has time until its next announce.
     pub fn put_off(&mut self, now: Instant) {
         self.due = units(now + EVERY);
-        self.state = State::Waits(0);
+        self.state = TurnState::Waits(0);
     }
 
     /// Its announce is over: so many nodes took it, and named so many peers, for whom a download waits or does not.
     /// `chance` is any number.
     pub fn ended(&mut self, now: Instant, announced: u8, peers: u16, waits: bool, chance: u32) {
-        let State::Underway(failures) = self.state else {
+        let TurnState::Underway(failures) = self.state else {
             return;
         };
         self.peers = u8::try_from(peers).unwrap_or(u8::MAX);
         let again = |first: Duration| first * (1 << failures.min(8));
         let more = failures.saturating_add(1);
         let (wait, state) = match announced {
-            0 => (again(FIRST_RETRY), State::Waits(more)),
-            _ if waits => (again(FIRST_HOPE), State::Hopes(more)),
-            _ if usize::from(announced) < K / 2 => (again(FIRST_HOPE), State::Waits(more)),
+            0 => (again(FIRST_RETRY), TurnState::Waits(more)),
+            _ if waits => (again(FIRST_HOPE), TurnState::Hopes(more)),
+            _ if usize::from(announced) < K / 2 => (again(FIRST_HOPE), TurnState::Waits(more)),
             _ => {
                 let spread = Duration::from_secs((chance % SPREAD_S).into());
-                (EVERY + spread, State::Waits(0))
+                (EVERY + spread, TurnState::Waits(0))
             }
         };
         self.due = units(now + wait.min(EVERY + Duration::from_secs(SPREAD_S.into())));
@@ -106,7 +107,7 @@ impl Turn {
     /// How urgent it is; 0 if it is not due.
     fn urgency(&self, now: u16) -> u32 {
         let late = now.wrapping_sub(self.due);
-        let waits = matches!(self.state, State::Waits(_) | State::Hopes(_));
+        let waits = matches!(self.state, TurnState::Waits(_) | TurnState::Hopes(_));
         let due = late < u16::MAX / 2 && waits;
         match due {
             true => 1 + (u32::from(late) + 1) * 1024 / (u32::from(self.peers) + 1),

@@ -1,11 +1,10 @@
-//! Which address is ours, as others see it (BEP 42): the nodes that answer say so, and may lie.
+//! The vote on our own address: nodes that answer say which one they see (BEP 42), and may lie.
 //!
 //! A network (/16, IPv6: /32) has one vote, its latest. The first address for which [`ENOUGH`] networks vote is ours.
-//! Another one takes its place only by a majority over time: from the first vote against ours on votes are counted
-//! for [`SPAN`] at least, and then it needs [`ENOUGH`] and more than twice as many as ours has got meanwhile. As
-//! we hear of our address with every answer, a few who lie in concert are outvoted, from however many networks they
-//! answer; and when our address has really changed nobody votes for the old one. Without a decision within [`LONGEST`]
-//! the count begins anew.
+//! Another one replaces it only by a majority over time. From the first vote against ours on, votes are counted for
+//! [`SPAN`] at least; then the other needs [`ENOUGH`], and more than twice as many as ours got meanwhile. Every answer
+//! is a vote, so a few who lie in concert are outvoted, from however many networks they answer. When our address has
+//! really changed, nobody votes for the old one. Without a decision within [`LONGEST`] the count begins anew.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -18,33 +17,33 @@ use super::endpoint::Endpoint;
 #[derive(Debug)]
 pub(crate) struct Votes {
     /// Those that are not ours, as far as we know.
-    candidates: [Candidate; CANDIDATES],
+    candidates: [Tally; CANDIDATES],
     /// The place that is looked at first for the next candidate.
     turn: usize,
     /// The address that is ours, and the votes for it since the first against it.
-    elected: Candidate,
+    elected: Tally,
     /// When there was the first vote against it.
     since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct Tally {
     ip: Option<IpAddr>,
     voters: [u32; MOST],
     count: usize,
 }
 
-impl Candidate {
-    const NOBODY: Candidate = Candidate {
+impl Tally {
+    const NOBODY: Tally = Tally {
         ip: None,
         voters: [0; MOST],
         count: 0,
     };
 
-    fn new(ip: IpAddr) -> Candidate {
-        Candidate {
+    fn new(ip: IpAddr) -> Tally {
+        Tally {
             ip: Some(ip),
-            ..Candidate::NOBODY
+            ..Tally::NOBODY
         }
     }
 
@@ -66,9 +65,9 @@ impl Candidate {
 impl Votes {
     pub(crate) const fn new() -> Votes {
         Votes {
-            candidates: [Candidate::NOBODY; CANDIDATES],
+            candidates: [Tally::NOBODY; CANDIDATES],
             turn: 0,
-            elected: Candidate::NOBODY,
+            elected: Tally::NOBODY,
             since: None,
         }
     }
@@ -103,7 +102,7 @@ impl Votes {
         let place = known.or_else(|| places.find(|&place| self.candidates[place].count <= 1));
         let Some(place) = place else { return };
         if self.candidates[place].ip != Some(ip) {
-            self.candidates[place] = Candidate::new(ip);
+            self.candidates[place] = Tally::new(ip);
             self.turn = place + 1;
         }
         self.candidates[place].add(network);
@@ -128,7 +127,7 @@ impl Votes {
             return false;
         }
         // The next one begins with the next vote against it.
-        self.candidates = [Candidate::NOBODY; CANDIDATES];
+        self.candidates = [Tally::NOBODY; CANDIDATES];
         self.elected.count = 0;
         self.since = None;
         wins
@@ -138,7 +137,7 @@ impl Votes {
 /// Voters of different networks that must agree.
 pub(crate) const ENOUGH: usize = 8;
 
-/// Votes that are counted of each address: with all of them against it, one with as many is not ours.
+/// Votes that are counted for one address, at most: so few that an address with [`ENOUGH`] votes is never voted out.
 const MOST: usize = 2 * ENOUGH;
 
 /// Addresses that stand for election.

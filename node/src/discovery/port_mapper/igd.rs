@@ -1,4 +1,4 @@
-//! A router that is called by UPnP.
+//! [`Igd`]: the state machine of a router that is called by UPnP.
 //!
 //! It is searched for three times within four seconds, each time by another name; then its description is fetched, its
 //! services are tried until one has an address outside, and that one is called for each port. Every step is derived
@@ -9,7 +9,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
-use everseed_core::portmap::upnp::{self, Action, CallError, Kind, Path, Service};
+use everseed_core::portmap::upnp::{self, Action, CallError, Path, Service, ServiceKind};
 use everseed_core::portmap::{LEASE, LEASE_S, ssdp};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
@@ -318,7 +318,7 @@ impl Igd {
         );
         if let Some(from) = from.filter(|_| status == 200) {
             self.services = upnp::services(body, from);
-            let fits = |service: &Service| (service.kind == Kind::Firewall) == v6;
+            let fits = |service: &Service| (service.kind == ServiceKind::Firewall) == v6;
             self.services.retain(fits);
         }
         self.service = 0;

@@ -1,4 +1,4 @@
-//! A port that a router forwards, or is to forward.
+//! [`Lease`]: a port that a router forwards, or is to forward.
 
 use core::time::Duration;
 
@@ -57,8 +57,8 @@ impl Lease {
         self.until = self.until.filter(|until| *until > now);
     }
 
-    /// How long it is left alone if the router said nothing when it was asked: until half of the time that is left
-    /// has passed, and if none is left as long as `pause`.
+    /// Sets when the router is asked again that did not answer: after half of the time that is left; if none is left,
+    /// after `pause`.
     pub(super) fn wait(&mut self, now: Instant, pause: Duration) {
         let left = self.until.map(|until| until.since(now) / 2);
         self.ask_at = now + left.map_or(pause, |left| left.clamp(SHORTEST_WAIT, pause));
@@ -83,3 +83,71 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The end of time.
 pub(super) const NEVER: Instant = Instant::from_micros(u64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::from_secs(1000);
+
+    fn after(seconds: u64) -> Instant {
+        NOW + Duration::from_secs(seconds)
+    }
+
+    fn lease() -> Lease {
+        Lease::all(NOW, 6881, None).remove(0)
+    }
+
+    #[test]
+    fn it_is_asked_for_again_in_time() {
+        // What the router grants: until when that is believed, and when it is asked again.
+        for (granted, until, ask) in [
+            (3600, 3600, 2700),
+            (10, 120, 90),
+            (1_000_000, 86_400, 64_800),
+        ] {
+            let mut lease = lease();
+            lease.grant(NOW, 7000, Duration::from_secs(granted));
+            let is = (lease.external, lease.until, lease.ask_at);
+            assert_eq!(is, (7000, Some(after(until)), after(ask)), "{granted} s");
+            lease.expire(after(until - 1));
+            assert!(lease.until.is_some());
+            lease.expire(after(until));
+            assert!(lease.until.is_none());
+        }
+        let mut lease = lease();
+        lease.grant_for_ever(NOW, 7000);
+        lease.expire(after(1_000_000));
+        assert_eq!((lease.until, lease.ask_at), (Some(NEVER), after(2700)));
+    }
+
+    #[test]
+    fn a_router_that_is_silent_is_left_alone() {
+        // Seconds that the lease still has, the pause: when the router is asked again.
+        for (left, pause, ask) in [
+            (None, 300, 300),
+            (Some(400), 300, 200),
+            (Some(4000), 300, 300),
+            (Some(10), 300, 60),
+        ] {
+            let mut lease = lease();
+            lease.until = left.map(after);
+            lease.wait(NOW, Duration::from_secs(pause));
+            assert_eq!(lease.ask_at, after(ask), "{left:?} {pause}");
+        }
+        for (rounds, seconds) in [
+            (0, 60),
+            (1, 60),
+            (2, 120),
+            (3, 240),
+            (8, 7200),
+            (u32::MAX, 7200),
+        ] {
+            assert_eq!(
+                pause(rounds),
+                Duration::from_secs(seconds),
+                "{rounds} rounds"
+            );
+        }
+    }
+}

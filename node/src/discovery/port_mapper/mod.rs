@@ -1,4 +1,4 @@
-//! Has a router forward our port to us, or let callers in: by PCP, NAT-PMP or UPnP, whichever it speaks.
+//! The port mapper: it has a router forward our port, or let callers in, by PCP, NAT-PMP or UPnP.
 //!
 //! A [`PortMapper`] is a function of time and packets like the rest of the engine. It asks the router of one family: in
 //! IPv4 for a port at its address, in IPv6 for a pinhole in its firewall.

@@ -1,8 +1,8 @@
-//! A router that is asked by PCP, or by NAT-PMP if it speaks nothing newer.
+//! [`Router`]: the state machine of a router that is asked by PCP, or by NAT-PMP if it speaks nothing newer.
 //!
-//! One question is asked at a time, which is derived from what is known: a port whose time has come, or the address
-//! outside, which NAT-PMP does not say with the port. The first question of a round may go unanswered [`TRIES`] times,
-//! a quarter of a second longer each time: 11 seconds in all.
+//! One question is asked at a time: for a port that is due, or for the address outside, which NAT-PMP does not say
+//! with the port. The first question of a round may go unanswered [`TRIES`] times, a quarter of a second longer each
+//! time: 11 seconds in all.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;

@@ -28,7 +28,7 @@ use everseed_core::time::Instant;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_disk::{Content, FileCache, ReadError};
 use everseed_node::discovery::dht::Mode;
-use everseed_node::{Action, Bodies, ConnId, Event, Have, Source, StorageError};
+use everseed_node::{Action, Bodies, BodySource, ConnId, Event, Have, StorageError};
 
 pub(crate) use self::report::{Announce, TurnReport};
 use self::shares::{Lending, Loan};
@@ -125,7 +125,7 @@ enum Disk {
 
 /// Bytes that the worker has just read for a peer.
 struct Warm<'a> {
-    source: Source,
+    source: BodySource,
     offset: u64,
     bytes: &'a [u8],
 }
@@ -358,9 +358,9 @@ impl Reactor {
                 }
                 Some(Action::Write { block, span }) => self.write(now, block, span),
                 Some(Action::Fetched { torrent, .. }) => self.report.fetched.push(torrent),
-                Some(Action::TellNearby) => {
+                Some(Action::SendLsd) => {
                     if let Some(nearby) = &self.nearby {
-                        nearby.send(|family, port, out| self.node.nearby_packet(family, port, out));
+                        nearby.send(|family, port, out| self.node.lsd_packet(family, port, out));
                     }
                 }
                 Some(Action::Announce(job)) => {

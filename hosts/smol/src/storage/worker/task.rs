@@ -10,7 +10,7 @@ use everseed_core::pool::BlockId;
 use everseed_disk::fault::Unread;
 use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, ReadError, WriteError};
-use everseed_node::{ConnId, Source};
+use everseed_node::{BodySource, ConnId};
 
 use crate::storage::spool::Spool;
 
@@ -18,7 +18,7 @@ use crate::storage::spool::Spool;
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Read these bytes for a connection as far as the buffer reaches, and the rest into the page cache.
-    Warm(Arc<Content>, ConnId, Source, Span),
+    Warm(Arc<Content>, ConnId, BodySource, Span),
     /// Hash a piece.
     Verify(Arc<Content>, TorrentId, PieceIndex),
     /// Hash a piece as it is on the disk, not in the page cache.
@@ -73,7 +73,12 @@ impl Block {
 #[derive(Debug)]
 pub(crate) enum Done {
     /// The bytes that were read; the buffer has to be returned.
-    Warmed(ConnId, Source, u64, Result<Vec<u8>, (TorrentId, Unread)>),
+    Warmed(
+        ConnId,
+        BodySource,
+        u64,
+        Result<Vec<u8>, (TorrentId, Unread)>,
+    ),
     Verified(TorrentId, PieceIndex, Result<bool, Unread>),
     Checked(usize, Result<Found, ReadError>),
     Looked(usize, Result<Look, ReadError>),

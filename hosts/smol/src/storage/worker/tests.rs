@@ -30,7 +30,7 @@ fn warm(content: &Arc<Content>, slot: u16) -> Task {
         offset: 0,
         len: 1,
     };
-    Task::Warm(Arc::clone(content), conn(slot), Source::Content, span)
+    Task::Warm(Arc::clone(content), conn(slot), BodySource::Content, span)
 }
 
 #[test]

@@ -31,17 +31,17 @@ impl Reactor {
         }
         let nearby = self.nearby.as_mut();
         if nearby.is_some_and(|nearby| nearby.follow(links, wanted, port)) {
-            self.node.tell_nearby_anew(self.clock.now());
+            self.node.renew_lsd(self.clock.now());
             self.busy = true;
         }
     }
 
     pub(super) fn hear_nearby(&mut self, now: Instant) {
-        let mut packet = [0; 2 * lsd::LONGEST];
+        let mut packet = [0; 2 * lsd::PACKET_MAX];
         for _ in 0..ACTIONS_PER_TURN {
             let heard = self.nearby.as_ref().and_then(|n| n.receive(&mut packet));
             let Some((from, len)) = heard else { return };
-            self.node.heard_nearby(now, from, &packet[..len]);
+            self.node.lsd_received(now, from, &packet[..len]);
         }
     }
 

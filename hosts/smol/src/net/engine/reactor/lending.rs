@@ -137,7 +137,7 @@ impl Reactor {
 
     /// Raises the receive buffer of a peer to hold the blocks that we requested, before a request is sent.
     fn make_room_for_blocks(&mut self, now: Instant, id: ConnId) {
-        let need = self.held.for_blocks(self.node.asked(id));
+        let need = self.held.for_blocks(self.node.blocks_requested(id));
         let Some(peer) = find(&mut self.peers, id) else {
             return;
         };
@@ -158,7 +158,7 @@ impl Reactor {
         let all: usize = peers.map(|peer| peer.loan.blocks).sum();
         if all > self.held.blocks() {
             for peer in self.peers.iter_mut().flatten() {
-                peer.loan.blocks = self.held.for_blocks(self.node.asked(peer.id));
+                peer.loan.blocks = self.held.for_blocks(self.node.blocks_requested(peer.id));
             }
         }
         let needs = || {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use everseed_core::geometry::Span;
 use everseed_core::time::Instant;
 use everseed_disk::FileCache;
-use everseed_node::{Body, ConnId, Event, Source};
+use everseed_node::{Body, BodySource, ConnId, Event};
 use rustix::net::sockopt;
 
 use super::{Disk, Peer, Reactor, Warm, find};
@@ -44,7 +44,7 @@ impl Reactor {
         let buffer = &mut self.buffer[..room];
         let len = self.node.transmit(now, id, buffer, &mut self.bodies);
         // Neither the worker's bytes nor an `info` can be sent from a file.
-        let in_files = |body: &Body| body.source == Source::Content;
+        let in_files = |body: &Body| body.source == BodySource::Content;
         let way = match warm.is_none() && self.bodies.iter().all(in_files) {
             true => self.way,
             false => Sending::Copy,
@@ -115,7 +115,7 @@ impl Reactor {
                     }
                     missing => missing,
                 }
-            } else if first.source == Source::Info {
+            } else if first.source == BodySource::Info {
                 Some(0)
             } else if way == Sending::Sendfile {
                 let wanted = bodies.iter().map(|body| u64::from(body.span.len)).sum();
