@@ -2,14 +2,18 @@
 //!
 //! They need a disk of their own, and so root and loop devices: `tests/run` has them as a step.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
+use everseed_disk::check::{CHUNK, Check};
+use everseed_disk::read_torrent;
 use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::seeder::{Getter, Seeder, Setup, sent};
+use everseed_tests::seeder::{Getter, Seeder, Setup, make, sent};
 
 const MIB: u64 = 1 << 20;
 
@@ -144,6 +148,63 @@ fn cut_after_a_clean_stop() {
     getter.kill();
     let sent = stage.finish();
     assert!(sent <= 56 * MIB, "{sent} bytes were sent");
+}
+
+/// Cut in the middle of a check of what somebody else has just written in its place, when its record happens to be on
+/// the disk: no piece counts that is not there.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_check_that_is_cut() {
+    const PIECE: usize = 16384;
+    const PIECES: u32 = 256;
+    let disk = Disk::new(64 * MIB);
+    let dir = Dir::new("check");
+    let source = Content::file("checked.bin", u64::from(PIECES) * PIECE as u64, 98);
+    let torrent = dir.join("checked.torrent");
+    make(source.path(), &torrent, &["-s", "16K"]);
+    let right = fs::read(source.path()).unwrap();
+    let (data, state) = (disk.at().join("data"), disk.at().join("state"));
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(&state).unwrap();
+    let file = data.join("checked.bin");
+    fs::write(&file, vec![0; right.len()]).unwrap();
+    disk.sync();
+    let metainfo = read_torrent(&torrent).unwrap();
+    let open = || everseed_disk::Content::open(&torrent, &metainfo, &data, &state).unwrap();
+    let mut scratch = vec![0; CHUNK];
+    let mut known = 0;
+    for cut in 1..=4 {
+        let content = open();
+        // Without a change of its length, as other clients download.
+        let end = right.len() / 4 * cut;
+        let there = File::options().write(true).open(&file).unwrap();
+        there.write_all_at(&right[..end], 0).unwrap();
+        drop(there);
+        let mut check = Check::resume(&content);
+        for _ in 0..PIECES - 10 {
+            if check.left(&content) > 0 {
+                check.step(&content, &mut scratch).unwrap();
+            }
+        }
+        check.checkpoint().unwrap().save(&content).unwrap();
+        for entry in fs::read_dir(&state).unwrap().flatten() {
+            File::open(entry.path()).unwrap().sync_all().unwrap();
+        }
+        File::open(&state).unwrap().sync_all().unwrap();
+        drop((check, content));
+        disk.cut();
+        let content = open();
+        let mut finish = |mut check: Check| {
+            while check.left(&content) > 0 {
+                check.step(&content, &mut scratch).unwrap();
+            }
+            check.finish(&content, &mut || true).unwrap().unwrap()
+        };
+        let resumed = Check::resume(&content);
+        known += resumed.done();
+        assert_eq!(finish(resumed), finish(Check::new(&content)), "cut {cut}");
+    }
+    assert!(known > 0, "no record outlived the cut");
 }
 
 /// The bytes of `downloading: NAME, 12.5 MiB of 64.0 MiB to come`, rounded as there.

@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
@@ -438,6 +439,48 @@ fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
     world.held(watched, ("lookup", "tree/99/29"), |_| {});
     world.service.wait_for("seeding: tree", 1);
     world.end();
+}
+
+/// A check that is stopped goes on where it was.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_check_that_is_stopped_goes_on() {
+    let (net, dir, disk) = (Net::new(), Dir::new("serving"), SlowDisk::new());
+    let content = Content::file("checked.bin", 64 << 20, 3);
+    let torrent = dir.join("checked.torrent");
+    make(content.path(), &torrent, &["-s", "64K"]);
+    content.copy_to(disk.behind());
+    let config = format!(
+        "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+        torrent.display(),
+        disk.at().display()
+    );
+    let reads = || disk.take_calls().iter().filter(|c| c.what == "read").count();
+    let start = |state: &str| {
+        let folder = dir.join(state);
+        Service::start_at(&dir, &folder, net.addr(Family::V4), &config, &[])
+    };
+    let mut service = start("whole");
+    service.wait_for("seeding: checked.bin", 1);
+    let whole = reads();
+    service.stop();
+    reads();
+    disk.delay(Duration::from_secs(40) / u32::try_from(whole).unwrap(), 7);
+    let mut service = start("state");
+    let mut first = 0;
+    wait("most of it to be checked", 2 * PATIENCE, || {
+        service.process.assert_alive();
+        first += reads();
+        (first > whole * 7 / 10).then_some(())
+    });
+    service.stop();
+    disk.delay(Duration::ZERO, 7);
+    reads();
+    let mut service = start("state");
+    service.wait_for("seeding: checked.bin", 1);
+    let rest = reads();
+    assert!(rest < whole / 2, "{rest} of {whole} reads, after {first}");
+    service.stop();
 }
 
 /// A valid torrent of one file, nearly as large as the largest that is read.

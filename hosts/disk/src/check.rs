@@ -1,8 +1,8 @@
 //! Checks of a torrent's files: piece hashes, and fingerprints that save hashing.
 
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 
 use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
@@ -11,7 +11,7 @@ use everseed_core::metainfo::FileKind;
 use rustix::fs::Stat;
 
 use crate::cache::FileCache;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint, Marks};
 use crate::content::Content;
 use crate::error::ReadError;
 use crate::fault::{Extent, Unread};
@@ -120,13 +120,17 @@ pub fn check(
 #[derive(Debug)]
 pub struct Check {
     good: Vec<u8>,
+    /// Pieces of which it is known whether they are good.
+    checked: Vec<u8>,
+    /// Before it there is nothing to do.
     next: u32,
     done: u64,
     failed: u32,
     zeros: Zeros,
     open: Option<OpenFiles>,
-    /// The fingerprint of the files when the check began.
-    fingerprint: Option<u64>,
+    /// What the files were when it began, if that can be kept.
+    files: Option<Arc<Marks>>,
+    ended: Arc<Mutex<bool>>,
 }
 
 /// The files that a check has open.
@@ -139,45 +143,44 @@ pub struct OpenFiles {
 impl Check {
     /// Begins at the first piece.
     pub fn new(content: &Content) -> Check {
+        let nothing = vec![0; content.geometry().bitfield_len() as usize];
         Check {
-            good: vec![0; content.geometry().bitfield_len() as usize],
+            good: nothing.clone(),
+            checked: nothing,
             next: 0,
             done: 0,
             failed: 0,
             zeros: Zeros::default(),
             open: None,
-            fingerprint: None,
+            files: None,
+            ended: Arc::default(),
         }
     }
 
-    /// Continues a check of the same files that was [kept](Self::keep), or begins at the first piece.
+    /// Without the pieces that were checked before, as far as that was [kept](Checkpoint::save) and their files have
+    /// not changed.
     pub fn resume(content: &Content) -> Check {
         let mut check = Check::new(content);
-        check.fingerprint = fingerprint(content).ok();
-        if let Some(mark) = check.fingerprint
-            && let Some(before) = Checkpoint::load(content, mark)
-        {
+        check.files = checkpoint::marks(content).ok().map(Arc::new);
+        let before = check.files.clone();
+        if let Some(before) = before.and_then(|files| Checkpoint::load(content, files)) {
             let geometry = content.geometry();
-            check.done = geometry
-                .piece(before.next)
-                .map_or(geometry.total(), |piece| geometry.piece_offset(piece));
-            (check.next, check.good) = (before.next, before.good);
+            let pieces = (0..geometry.pieces()).filter(|&index| bits::get(&before.checked, index));
+            let sizes = pieces.filter_map(|index| Some(geometry.piece_size(geometry.piece(index)?)));
+            check.done = sizes.map(u64::from).sum();
+            (check.checked, check.good) = (before.checked, before.good);
         }
         check
     }
 
-    /// Records the check's progress on disk. If something could not be read nothing is recorded, so that the next
-    /// check reports it again.
-    pub fn keep(&self, content: &Content) -> io::Result<()> {
-        match self.fingerprint.filter(|_| self.failed == 0) {
-            Some(fingerprint) => Checkpoint {
-                fingerprint,
-                next: self.next,
-                good: self.good.clone(),
-            }
-            .save(content),
-            None => Ok(()),
-        }
+    /// How far it came, to be written down. What could not be read is not in it, as it is to be told anew.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        Some(Checkpoint {
+            files: self.files.clone()?,
+            checked: self.checked.clone(),
+            good: self.good.clone(),
+            ended: Arc::clone(&self.ended),
+        })
     }
 
     /// Bytes that were checked so far.
@@ -203,7 +206,7 @@ impl Check {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let geometry = content.geometry();
-        Checkpoint::remove(content);
+        checkpoint::end(content, &self.ended);
         if bits::count(&self.good) == geometry.pieces() {
             return Ok(Some(self.good));
         }
@@ -237,6 +240,9 @@ impl Check {
         scratch: &mut [u8],
     ) -> Result<Option<Unread>, ReadError> {
         let geometry = content.geometry();
+        while bits::get(&self.checked, self.next) {
+            self.next += 1;
+        }
         let Some(piece) = geometry.piece(self.next) else {
             return Ok(None);
         };
@@ -261,6 +267,7 @@ impl Check {
         self.done += u64::from(size);
         let error = match is_good {
             Ok(is_good) => {
+                bits::set(&mut self.checked, piece.get());
                 if is_good {
                     bits::set(&mut self.good, piece.get());
                 }
@@ -395,24 +402,17 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
 /// last: FAT and some network file systems number anew at each mount.
 pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
     let numbered = keeps_numbers(content);
-    digest(content, |sha1, stat| {
-        sha1.update(&[2]);
-        sha1.update(&stat.st_ctime.to_le_bytes());
-        sha1.update(&stat.st_ctime_nsec.to_le_bytes());
-        if numbered {
-            sha1.update(&stat.st_ino.to_le_bytes());
-        }
-    })
+    digest(content, |sha1, stat| add_mark(sha1, stat, numbered))
 }
 
 /// The digest as version 0.1.0 made it, of sizes and content times alone. The pieces were verified then, but may have
 /// been changed since with the time set back.
 pub fn first_fingerprint(content: &Content) -> Result<u64, ReadError> {
-    digest(content, |_, _| {})
+    digest(content, add_content)
 }
 
 /// Whether the file system gives a file the same inode number after the next mount.
-fn keeps_numbers(content: &Content) -> bool {
+pub(crate) fn keeps_numbers(content: &Content) -> bool {
     // The type of the field differs between architectures.
     #[allow(
         clippy::unnecessary_cast,
@@ -436,26 +436,50 @@ const NUMBERED: [u32; 9] = [
     0x6969,
 ];
 
-fn digest(content: &Content, more: impl Fn(&mut Fast, &Stat)) -> Result<u64, ReadError> {
+fn digest(
+    content: &Content,
+    add: impl Fn(&mut Fast, Option<&Stat>),
+) -> Result<u64, ReadError> {
     let mut sha1 = Fast::default();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind != FileKind::Data {
-            continue;
-        }
-        match content.stat(&entry) {
-            Some(stat) => {
-                sha1.update(&[1]);
-                sha1.update(&stat.st_size.to_le_bytes());
-                sha1.update(&stat.st_mtime.to_le_bytes());
-                sha1.update(&stat.st_mtime_nsec.to_le_bytes());
-                more(&mut sha1, &stat);
-            }
-            None => sha1.update(&[0]),
+        if entry.kind == FileKind::Data {
+            add(&mut sha1, content.stat(&entry).as_ref());
         }
     }
+    Ok(short(sha1))
+}
+
+/// Of a file its content's size and time, or that it is not there.
+fn add_content(sha1: &mut Fast, stat: Option<&Stat>) {
+    match stat {
+        Some(stat) => {
+            sha1.update(&[1]);
+            sha1.update(&stat.st_size.to_le_bytes());
+            sha1.update(&stat.st_mtime.to_le_bytes());
+            sha1.update(&stat.st_mtime_nsec.to_le_bytes());
+        }
+        None => sha1.update(&[0]),
+    }
+}
+
+/// The same with its inode's time, and its number if that lasts.
+pub(crate) fn add_mark(sha1: &mut Fast, stat: Option<&Stat>, numbered: bool) {
+    add_content(sha1, stat);
+    if let Some(stat) = stat {
+        sha1.update(&[2]);
+        sha1.update(&stat.st_ctime.to_le_bytes());
+        sha1.update(&stat.st_ctime_nsec.to_le_bytes());
+        if numbered {
+            sha1.update(&stat.st_ino.to_le_bytes());
+        }
+    }
+}
+
+/// The first eight bytes of a hash.
+pub(crate) fn short(sha1: Fast) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = sha1.finish();
-    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn absent_is_bad(verified: Result<bool, ReadError>) -> Result<bool, ReadError> {

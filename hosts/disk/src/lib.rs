@@ -57,6 +57,7 @@ mod scratch;
 pub use crate::access::Access;
 pub use crate::beneath::{Links, resolve};
 pub use crate::cache::FileCache;
+pub use crate::checkpoint::Checkpoint;
 pub use crate::choice::{Choice, fits, is_unwanted};
 pub use crate::content::Content;
 pub use crate::entry::{

@@ -63,29 +63,33 @@ fn goes_on() {
     let mut check = Check::resume(&first);
     assert_eq!(check.done(), 0);
     steps(&mut check, &first, 9);
-    check.keep(&first).unwrap();
+    check.checkpoint().unwrap().save(&first).unwrap();
     steps(&mut check, &first, 3);
     drop(check);
     let again = open(&scratch);
     let check = Check::resume(&again);
     assert_eq!(check.done(), 9 * PIECE as u64);
+    let late = check.checkpoint().unwrap();
     assert_eq!(finish(check, &again), whole);
-    // It is done.
+    // It is done, and what is kept late is not kept.
+    late.save(&again).unwrap();
     assert_eq!(Check::resume(&again).done(), 0);
 }
 
+/// What was checked of a file that has changed since is checked again, and the rest is not.
 #[test]
 fn changed_meanwhile() {
     let scratch = Scratch::new("checkpoint-changed");
     let content = content(&scratch);
-    let kept = || {
+    let known = |pieces: usize| {
         let mut check = Check::resume(&content);
-        assert_eq!(check.done(), 0);
-        steps(&mut check, &content, 12);
-        check.keep(&content).unwrap();
+        assert_eq!(check.done(), (pieces * PIECE) as u64);
+        steps(&mut check, &content, 18 - pieces);
+        check.checkpoint().unwrap().save(&content).unwrap();
+        check
     };
-    kept();
-    // Of the same size, with the time that it had.
+    known(0);
+    // Of the same size, with the time that it had. It ends within piece 10, of which the other file has the rest.
     let path = scratch.path().join("data/d/a");
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();
@@ -93,9 +97,56 @@ fn changed_meanwhile() {
     fs::write(&path, &bytes).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(time).unwrap();
-    kept();
-    fs::remove_file(scratch.path().join("data/d/b")).unwrap();
-    kept();
+    known(18 - 11);
+    fs::rename(
+        scratch.path().join("data/d/b"),
+        scratch.path().join("data/b"),
+    )
+    .unwrap();
+    known(10);
+    fs::rename(
+        scratch.path().join("data/b"),
+        scratch.path().join("data/d/b"),
+    )
+    .unwrap();
+    let check = known(10);
+    assert_eq!(finish(check, &content), [0b0101_1111, 0xff, 0xf0]);
+}
+
+/// Files change and checks are kept and stopped at random: what comes out is what a check of everything finds.
+#[test]
+fn stopped_and_changed_at_random() {
+    let mut rng = Rng::new(15);
+    for _ in 0..30 {
+        let scratch = Scratch::new("checkpoint-random");
+        let content = content(&scratch);
+        for _ in 0..rng.below(8) {
+            let mut check = Check::resume(&content);
+            let left = check.left(&content).div_ceil(PIECE as u64);
+            let most = u32::try_from(left.saturating_sub(1)).unwrap();
+            steps(&mut check, &content, rng.below(most + 1) as usize);
+            if rng.below(3) > 0 {
+                check.checkpoint().unwrap().save(&content).unwrap();
+            }
+            let path = scratch.path().join(["data/d/a", "data/d/b"][rng.below(2) as usize]);
+            match rng.below(4) {
+                0 => {
+                    let mut bytes = fs::read(&path).unwrap();
+                    let at = rng.below(u32::try_from(bytes.len()).unwrap()) as usize;
+                    bytes[at] ^= 1;
+                    fs::write(&path, &bytes).unwrap();
+                }
+                1 => {
+                    let bytes = fs::read(&path).unwrap();
+                    fs::remove_file(&path).unwrap();
+                    fs::write(&path, &bytes).unwrap();
+                }
+                _ => {}
+            }
+        }
+        let resumed = finish(Check::resume(&content), &content);
+        assert_eq!(resumed, finish(Check::new(&content), &content));
+    }
 }
 
 #[test]
@@ -104,7 +155,7 @@ fn damaged_record() {
     let content = content(&scratch);
     let mut check = Check::resume(&content);
     steps(&mut check, &content, 12);
-    check.keep(&content).unwrap();
+    check.checkpoint().unwrap().save(&content).unwrap();
     let states = fs::read_dir(scratch.path().join("state")).unwrap();
     let mut records = states.map(|entry| entry.unwrap().path());
     let record = records

@@ -36,6 +36,7 @@ impl Session {
         self.torrents.alarm.ring();
         let begin = Instant::now();
         self.next_save = begin + SAVE;
+        let farewell = farewell(self.library.is_service);
         loop {
             let router = match self.port_map.is_done() {
                 true => Duration::ZERO,
@@ -44,7 +45,7 @@ impl Session {
             let at_rest = self.engine.borrow().is_at_rest();
             let left = match at_rest {
                 true => router,
-                false => self.farewell.saturating_sub(begin.elapsed()),
+                false => farewell.saturating_sub(begin.elapsed()),
             };
             if left.is_zero() {
                 break;
@@ -76,6 +77,15 @@ impl Session {
     }
 }
 
+/// How long trackers have to hear that we are gone. A service stops within a second, the rest of which is for the
+/// state: a machine that goes down has no more patience.
+fn farewell(is_service: bool) -> Duration {
+    match is_service {
+        true => Duration::from_millis(600),
+        false => Duration::from_secs(5),
+    }
+}
+
 /// The time that a router has to hear that it need not forward our port any more.
 const ROUTER: Duration = Duration::from_millis(900);
 
@@ -84,3 +94,15 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The exit code after a second signal.
 const INTERRUPTED: u8 = 130;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Trackers that do not answer, or names that nobody resolves, do not keep a service from stopping within a second.
+    #[test]
+    fn a_service_stops_within_a_second() {
+        assert!(farewell(true).max(ROUTER) < Duration::from_secs(1));
+        assert!(farewell(false) > farewell(true));
+    }
+}

@@ -195,8 +195,6 @@ struct Session {
     next_close: Instant,
     /// The next time at which peers of the built-in tracker are called.
     next_peers: Instant,
-    /// The time that trackers have to hear the farewell.
-    farewell: Duration,
     /// Whether the program starts anew after the end, because the configuration needs that.
     again: bool,
     /// Whether a command asked to stop.
@@ -311,7 +309,6 @@ impl Session {
             next_save: Instant::now() + SAVE,
             next_close: Instant::now(),
             next_peers: Instant::now(),
-            farewell: FAREWELL,
             again: false,
             stopped: false,
             ending: false,
@@ -329,9 +326,6 @@ impl Session {
 
 /// The interval at which changed state is saved.
 const SAVE: Duration = Duration::from_secs(600);
-
-/// The longest time that trackers have to hear the farewell.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The most peers that the built-in tracker knows, of all torrents together.
 const TRACKED_PEERS: usize = 2000;

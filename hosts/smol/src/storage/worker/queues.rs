@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
@@ -60,22 +61,36 @@ pub(super) struct Job {
     pub(super) progress: Arc<Progress>,
     pub(super) asked_at: u64,
     pub(super) work: Long,
-    /// The last time at which the check's progress was saved.
+    pub(super) begun: Instant,
+    /// When it was last written down how far it came, and the thread that does it, which may wait for a disk.
     pub(super) kept: Instant,
+    pub(super) keeper: Option<JoinHandle<()>>,
     pub(super) unread: Vec<Unread>,
 }
 
 impl Job {
-    /// Saves the check's progress, if enough was done since the last time.
+    /// Has it written down how far it came, if that is worth it by now: at the most an eighth of a check is done again
+    /// after a stop.
     pub(super) fn keep(&mut self, check: &Check) {
-        if self.kept.elapsed() < KEEP {
+        let now = Instant::now();
+        let pause = ((now - self.begun) / 8).clamp(FIRST_KEPT, LAST_KEPT);
+        let busy = self.keeper.as_ref().is_some_and(|keeper| !keeper.is_finished());
+        if busy || now - self.kept < pause {
             return;
         }
-        self.kept = Instant::now();
-        if let Err(error) = check.keep(&self.content) {
-            let name = self.content.name();
-            log::debug!("{name}: {error}: how far its check came is not kept");
-        }
+        self.kept = now;
+        let Some(checkpoint) = check.checkpoint() else {
+            return;
+        };
+        let content = Arc::clone(&self.content);
+        let keep = move || {
+            if let Err(error) = checkpoint.save(&content) {
+                let name = content.name();
+                log::debug!("{name}: {error}: how far its check came is not kept");
+            }
+        };
+        let keeper = thread::Builder::new().name("keep".into()).spawn(keep);
+        self.keeper = keeper.ok();
     }
 
     pub(super) fn left(&self) -> u64 {
@@ -143,7 +158,9 @@ impl Queues {
             progress,
             asked_at: self.asked,
             work,
+            begun: Instant::now(),
             kept: Instant::now(),
+            keeper: None,
             unread: Vec::new(),
         });
     }
@@ -256,8 +273,10 @@ pub(super) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     next
 }
 
-/// The interval at which a check's progress is saved, one bit for each piece. A stop costs at most this much of it.
-const KEEP: Duration = Duration::from_secs(10);
+/// How long after its begin it is written down first how far a check came, and how long at most after the last time:
+/// two bits for each piece are written, and 8 KiB at most of marks.
+const FIRST_KEPT: Duration = Duration::from_secs(1);
+const LAST_KEPT: Duration = Duration::from_secs(60);
 
 /// The usual number of pieces and looks that wait.
 const SOON: usize = 64;
