@@ -19,6 +19,7 @@ mod flood;
 mod found;
 mod gossip;
 mod guest;
+mod habits;
 mod hostile;
 mod incomplete;
 mod interface;

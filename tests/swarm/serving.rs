@@ -455,7 +455,12 @@ fn a_check_that_is_stopped_goes_on() {
         torrent.display(),
         disk.at().display()
     );
-    let reads = || disk.take_calls().iter().filter(|c| c.what == "read").count();
+    let reads = || {
+        disk.take_calls()
+            .iter()
+            .filter(|c| c.what == "read")
+            .count()
+    };
     let start = |state: &str| {
         let folder = dir.join(state);
         Service::start_at(&dir, &folder, net.addr(Family::V4), &config, &[])

@@ -166,7 +166,8 @@ impl Check {
         if let Some(before) = before.and_then(|files| Checkpoint::load(content, files)) {
             let geometry = content.geometry();
             let pieces = (0..geometry.pieces()).filter(|&index| bits::get(&before.checked, index));
-            let sizes = pieces.filter_map(|index| Some(geometry.piece_size(geometry.piece(index)?)));
+            let sizes =
+                pieces.filter_map(|index| Some(geometry.piece_size(geometry.piece(index)?)));
             check.done = sizes.map(u64::from).sum();
             (check.checked, check.good) = (before.checked, before.good);
         }
@@ -436,10 +437,7 @@ const NUMBERED: [u32; 9] = [
     0x6969,
 ];
 
-fn digest(
-    content: &Content,
-    add: impl Fn(&mut Fast, Option<&Stat>),
-) -> Result<u64, ReadError> {
+fn digest(content: &Content, add: impl Fn(&mut Fast, Option<&Stat>)) -> Result<u64, ReadError> {
     let mut sha1 = Fast::default();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;

@@ -128,7 +128,9 @@ fn stopped_and_changed_at_random() {
             if rng.below(3) > 0 {
                 check.checkpoint().unwrap().save(&content).unwrap();
             }
-            let path = scratch.path().join(["data/d/a", "data/d/b"][rng.below(2) as usize]);
+            let path = scratch
+                .path()
+                .join(["data/d/a", "data/d/b"][rng.below(2) as usize]);
             match rng.below(4) {
                 0 => {
                     let mut bytes = fs::read(&path).unwrap();

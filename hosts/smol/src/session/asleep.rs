@@ -1,8 +1,9 @@
 //! Sleeping torrents of watched folders, which take turns to be awake.
 //!
 //! When others need their places, torrents without peers go to sleep: first the one that has had none for the
-//! longest. A sleeping torrent is woken when a peer names it, or when a tracker knows peers that download it. If all
-//! awake torrents have peers, peers that name another one are disconnected, to come again later.
+//! longest. A sleeping torrent is woken when a peer names it, or when a tracker knows peers that download it. Some are
+//! opened at a time; the others wait for their turn, and their peers with them. If all awake torrents have peers, peers
+//! that name another one are disconnected, to come again later.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -102,12 +103,12 @@ impl Library {
                 waking.peers.extend(peers.into_iter().take(room));
             } else if !engine.node.is_asleep(id) {
                 tell(engine, id, peers);
-            } else if !torrents
-                .managed
-                .iter()
-                .any(|torrent| torrent.is_known_as(id))
-            {
+            } else if torrents.managed.iter().any(|t| t.is_known_as(id)) {
+                // It is awake, and away.
+            } else if self.waking.len() < WAKING_MAX {
                 self.open(torrents, engine, id, peers, false);
+            } else {
+                put_off(torrents, engine, id, peers);
             }
         }
     }
@@ -125,20 +126,22 @@ impl Library {
             engine.sleep(id);
             return false;
         }
-        let room = self.waking.len() < WAKING_MAX;
-        let sleeper = torrents.catalogue.borrow().read(id.slot).filter(|_| room);
-        let may_be_described = |sleeper: &DormantTorrent| !names_torrent(&sleeper.path());
-        if sleeper.as_ref().is_some_and(may_be_described) && self.content_waits() {
-            engine.sleep(id);
-            return false;
-        }
-        let Some(sleeper) = sleeper else {
+        let sleeper = torrents.catalogue.borrow().read(id.slot);
+        let Some(sleeper) = sleeper.filter(|_| self.waking.len() < WAKING_MAX) else {
             log::info!(
                 "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
             );
             engine.sleep(id);
             return false;
         };
+        if !names_torrent(&sleeper.path()) && self.content_waits() {
+            log::info!(
+                "{}: it stays asleep until the torrents beside it are read, as it may be of one of them",
+                escape(sleeper.path().as_os_str().as_encoded_bytes())
+            );
+            engine.sleep(id);
+            return false;
+        }
         let (path, data) = (sleeper.path(), sleeper.data());
         let item = Item {
             path: path.clone(),
@@ -353,14 +356,31 @@ impl Library {
     }
 }
 
+/// Has a torrent wait until others are awake, and its peers with it.
+fn put_off(torrents: &mut Torrents, engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
+    if let Some((_, known)) = torrents.wakes.iter_mut().find(|(other, _)| *other == id) {
+        let room = PEERS_MAX.saturating_sub(known.len());
+        return known.extend(peers.into_iter().take(room));
+    }
+    if torrents.wakes.len() < WANTED_MAX {
+        return torrents.wakes.push((id, peers));
+    }
+    log::info!(
+        "{WANTED_MAX} torrents wait to be woken: another one stays asleep until it is wanted again"
+    );
+    engine.sleep(id);
+}
+
 fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
     for peer in peers {
         engine.tell(Event::Peer(id, peer, PeerSource::Tracker));
     }
 }
 
-/// The most torrents that are being woken; peers of others come again later.
+/// The most torrents that are opened at a time because they are wanted, and that wait for it. Others stay asleep until
+/// they are wanted again.
 const WAKING_MAX: usize = 16;
+const WANTED_MAX: usize = 1000;
 
 /// The most peers that are kept for a torrent while it is opened.
 const PEERS_MAX: usize = 50;

@@ -72,7 +72,7 @@ impl Session {
         let session = Session::new(config.clone(), base, listening, lent);
         let mut session = session.map_err(failed)?;
         let opened = named.iter().filter_map(|named| match &named.came {
-            Came::Opened(source, _) => Some(source),
+            Came::Opened(source, download) => Some((source, download.is_some())),
             _ => None,
         });
         session.torrents.introduce(opened).map_err(failed)?;

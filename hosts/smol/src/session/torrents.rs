@@ -54,17 +54,20 @@ pub(super) struct Torrents {
 }
 
 impl Torrents {
-    /// Tells what others need to know.
+    /// Tells what others need to know. Who shares something must hear it, or nobody could come; a download goes on where
+    /// nobody reads.
     pub(super) fn introduce<'a>(
         &mut self,
-        sources: impl Iterator<Item = &'a OpenedTorrent>,
+        sources: impl Iterator<Item = (&'a OpenedTorrent, bool)>,
     ) -> Result<(), String> {
         let links = self.reach.links();
         let mut any = false;
-        for source in sources {
+        for (source, is_download) in sources {
             let (introduction, only_ours) = reach::introduction(source, &links)?;
             let told = self.notices.insist(Notice::Torrent(&introduction));
-            told.map_err(|error| format!("standard output: {error}"))?;
+            if !is_download {
+                told.map_err(|error| format!("standard output: {error}"))?;
+            }
             any |= only_ours;
         }
         if any {

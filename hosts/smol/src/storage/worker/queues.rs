@@ -74,7 +74,10 @@ impl Job {
     pub(super) fn keep(&mut self, check: &Check) {
         let now = Instant::now();
         let pause = ((now - self.begun) / 8).clamp(FIRST_KEPT, LAST_KEPT);
-        let busy = self.keeper.as_ref().is_some_and(|keeper| !keeper.is_finished());
+        let busy = self
+            .keeper
+            .as_ref()
+            .is_some_and(|keeper| !keeper.is_finished());
         if busy || now - self.kept < pause {
             return;
         }

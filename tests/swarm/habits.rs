@@ -1,0 +1,418 @@
+//! Always-on machines as people have them: what was fine stays so.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use everseed_tests::content::Content;
+use everseed_tests::dir::Dir;
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::seeder::{Getter, Setup, make};
+use everseed_tests::service::Service;
+use everseed_tests::watched::{age, fill};
+use everseed_tests::{PATIENCE, wait};
+
+/// Reads so many blocks, of which each piece has one.
+fn read(peer: &mut Peer, blocks: u32) {
+    for block in 0..blocks {
+        peer.request(block, 0, 1 << 14);
+        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    }
+}
+
+/// What runs a program as a shell does that is told this, with `"$@"` for the program.
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script, "sh"].map(str::to_owned).to_vec()
+}
+
+/// In mounts of its own, after this.
+fn mounts(script: &str) -> Vec<String> {
+    let script = format!("{script} && exec \"$@\"");
+    ["unshare", "-m", "sh", "-c", &script, "sh"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The disk of the log is full, the log is closed, or its reader is gone: what is seeded is seeded, and what is
+/// downloaded is.
+#[test]
+fn a_full_log() {
+    let net = Net::new();
+    let seeds = Dir::new("seed");
+    let content = Content::file("log.bin", 10 << 14, 1);
+    let mut seeder = Setup::new(content.path(), net.addr(Family::V4)).start(&seeds);
+    let (hash, peer) = (seeder.info_hash(), seeder.addr().to_string());
+    for to in [">/dev/full 2>&1", "<&- >&- 2>&-", "2>&1 | true"] {
+        let wrapper = match to.strip_prefix("2>&1 | ") {
+            Some(reader) => shell(&format!(
+                "mkfifo \"$0.$$\"; {reader} <\"$0.$$\" & exec \"$@\" >\"$0.$$\" 2>&1"
+            )),
+            None => shell(&format!("exec \"$@\" {to}")),
+        };
+        let dir = Dir::new("run");
+        let listen = net.addr(Family::V4);
+        let config = format!(
+            "log = \"debug\"\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+            seeder.torrent().display(),
+            content.parent().display()
+        );
+        let mut service = Service::start(&dir, listen, &config, &wrapper);
+        wait("it to listen", PATIENCE, || {
+            service.process.assert_alive();
+            std::net::TcpStream::connect(listen).ok()
+        });
+        wait("it to seed", PATIENCE, || {
+            service.process.assert_alive();
+            let mut peer = Peer::connect(listen);
+            peer.send(&everseed_tests::peer::handshake(hash, true));
+            peer.stream.read_exact(&mut [0; 68]).ok()
+        });
+        read(&mut Peer::unchoked(listen, hash, true), 10);
+        service.stop();
+        let args = ["--no-seed", "--peer", &peer];
+        let dir = Dir::new("get");
+        let get = Getter::start_in(
+            &seeder.torrent(),
+            net.addr(Family::V4),
+            dir,
+            &args,
+            &wrapper,
+        );
+        let files = get.files();
+        let (code, dir) = get.end();
+        assert_eq!(code, 0, "{to}");
+        content.assert_same_in(&files, true);
+        drop(dir);
+    }
+    seeder.stop();
+}
+
+/// More callers than descriptors: they take no processor time, and when they have left others are served.
+#[test]
+fn sixty_four_descriptors() {
+    let net = Net::new();
+    let dir = Dir::new("seed");
+    let names: Vec<String> = (0..300).map(|n| format!("{n:03}")).collect();
+    let files: Vec<_> = names.iter().map(|n| (n.as_str(), 1 << 14)).collect();
+    let content = Content::folder("many", &files);
+    let setup = Setup::new(content.path(), net.addr(Family::V4));
+    let mut seeder = setup.under(["prlimit", "--nofile=64:64"]).start(&dir);
+    let hash = seeder.info_hash();
+    let mut callers = Vec::new();
+    for _ in 0..120 {
+        let mut peer = Peer::connect(seeder.addr());
+        peer.send(&everseed_tests::peer::handshake(hash, true));
+        callers.push(peer);
+    }
+    let mut served = callers.iter_mut();
+    let greeted = |peer: &mut Peer| peer.stream.read_exact(&mut [0; 68]).is_ok();
+    assert!(served.any(greeted), "nobody was let in");
+    drop(callers);
+    wait("room", PATIENCE, || {
+        let mut peer = Peer::connect(seeder.addr());
+        peer.send(&everseed_tests::peer::handshake(hash, true));
+        peer.stream.read_exact(&mut [0; 68]).ok()
+    });
+    read(&mut Peer::unchoked(seeder.addr(), hash, true), 300);
+    seeder.stop();
+}
+
+/// Two hundred downloads, one after the other, by peers that also break off in the middle: it takes as much memory after
+/// them as after the first twenty.
+#[test]
+fn two_hundred_downloads() {
+    const MORE: u64 = 192 << 10;
+    let net = Net::new();
+    let dir = Dir::in_memory("soak");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let contents: Vec<_> = (0..10)
+        .map(|n| Content::file(&format!("{n}.bin"), 20 << 14, n))
+        .collect();
+    let hashes: Vec<_> = contents
+        .iter()
+        .map(|content| {
+            content.copy_to(&data);
+            let torrent = watch.join(format!("{}.torrent", content.name()));
+            let hash = make(content.path(), &torrent, &[]);
+            age(&torrent);
+            hash
+        })
+        .collect();
+    let listen = net.addr(Family::V4);
+    // Some sleep and are woken.
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 5\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", 10);
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", service.process.pid()))
+            .unwrap()
+            .count()
+    };
+    let (mut memory, mut files) = (0, 0);
+    for n in 0..200 {
+        let hash = hashes[n % 10];
+        if n % 3 == 0 {
+            let mut peer = Peer::unchoked(listen, hash, true);
+            (0..20).for_each(|block| peer.request(block, 0, 1 << 14));
+        }
+        read(&mut Peer::unchoked(listen, hash, true), 20);
+        if n == 20 {
+            (memory, files) = (service.anonymous_memory(), open());
+        }
+    }
+    let (after, files_after) = (service.anonymous_memory(), open());
+    assert!(after <= memory + MORE, "{memory} bytes, then {after}");
+    assert!(
+        files_after <= files + 20,
+        "{files} descriptors, then {files_after}"
+    );
+    service.stop();
+}
+
+/// Answers names with 127.0.0.1, once it is told to.
+fn resolver() -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
+    let (answers, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let theirs = (Arc::clone(&answers), Arc::clone(&asked));
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 53), 53)).unwrap();
+    thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut packet) {
+            theirs.1.fetch_add(1, Ordering::Relaxed);
+            if !theirs.0.load(Ordering::Relaxed) {
+                continue;
+            }
+            // Behind the head stand the name, the type and the class.
+            let end = 12 + packet[12..len].iter().position(|&b| b == 0).unwrap() + 5;
+            let has = packet[end - 3] == 1;
+            let count = u8::from(has);
+            let mut answer = packet[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+            answer.extend(&packet[12..end]);
+            if has {
+                answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 127, 0, 0, 1]);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    (answers, asked)
+}
+
+/// Answers all announces over HTTP; gives the number of them.
+fn tracker(listener: TcpListener) -> Arc<AtomicUsize> {
+    let told = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&told);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 2000]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nd8:intervali1800e5:peers0:e");
+            theirs.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    told
+}
+
+/// No name is resolved: there are few threads, peers are served, and a stop waits for nobody. When names are resolved
+/// all trackers are told.
+#[test]
+fn a_resolver_that_says_nothing() {
+    const TORRENTS: usize = 60;
+    let net = Net::new();
+    let dir = Dir::in_memory("dns");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let (answers, asked) = resolver();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 8000)).unwrap();
+    let told = tracker(listener);
+    for n in 0..TORRENTS {
+        let url = format!("http://t{n}.example.org:8000/announce");
+        fill(&watch, &data, n..n + 1, &url);
+    }
+    let served = Content::file("served.bin", 10 << 14, 5);
+    served.copy_to(&data);
+    let torrent = watch.join("served.torrent");
+    let hash = make(
+        served.path(),
+        &torrent,
+        &["-t", "http://t.example.org:8000/announce"],
+    );
+    age(&torrent);
+    let resolv = dir.join("resolv.conf");
+    fs::write(&resolv, "nameserver 127.0.0.53\n").unwrap();
+    let wrapper = mounts(&format!(
+        "mount --bind '{}' /etc/resolv.conf",
+        resolv.display()
+    ));
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 20\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &wrapper);
+    service.wait_for("seeding: ", TORRENTS + 1);
+    wait("names to be asked for", PATIENCE, || {
+        (asked.load(Ordering::Relaxed) > 4).then_some(())
+    });
+    read(&mut Peer::unchoked(listen, hash, true), 10);
+    let threads: u64 = service.process.of_proc("status", "Threads:");
+    assert!(threads < 20, "{threads} threads");
+    service.stop();
+    assert_eq!(told.load(Ordering::Relaxed), 0);
+    let mut service = Service::start(&dir, listen, &config, &wrapper);
+    wait("names to be asked for", PATIENCE, || {
+        (asked.load(Ordering::Relaxed) > 8).then_some(())
+    });
+    answers.store(true, Ordering::Relaxed);
+    wait("all trackers to be told", 2 * PATIENCE, || {
+        service.process.assert_alive();
+        (told.load(Ordering::Relaxed) > TORRENTS).then_some(())
+    });
+    service.stop();
+}
+
+/// A tracker whose name has an address of IPv6 alone is told over that; without a listener of IPv6 it is said why not.
+#[test]
+fn an_ipv6_only_tracker() {
+    let net = Net::new();
+    let told = tracker(TcpListener::bind((Ipv6Addr::LOCALHOST, 8000)).unwrap());
+    let dir = Dir::new("seed");
+    let hosts = dir.join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n::1 six.example.org\n").unwrap();
+    let wrapper = mounts(&format!("mount --bind '{}' /etc/hosts", hosts.display()));
+    let content = Content::file("six.bin", 100_000, 6);
+    let setup = |listen: SocketAddr| {
+        Setup::new(content.path(), listen)
+            .args(["-t", "http://six.example.org:8000/announce"])
+            .under(wrapper.iter())
+    };
+    let v4 = net.addr(Family::V4);
+    let mut seeder = setup(v4).start(&dir);
+    wait("a word", PATIENCE, || {
+        seeder.process.assert_alive();
+        let output = seeder.process.output();
+        output
+            .contains("six.example.org: the name has no address")
+            .then_some(())
+    });
+    seeder.stop();
+    assert_eq!(told.load(Ordering::Relaxed), 0);
+    let mut seeder = setup(v4).listen(net.addr(Family::V6)).start(&dir);
+    wait("the tracker to be told", PATIENCE, || {
+        seeder.process.assert_alive();
+        (told.load(Ordering::Relaxed) > 0).then_some(())
+    });
+    seeder.stop();
+}
+
+/// What came and went is not kept for ever: after the time that the README names the state has what is there, and
+/// what others need to know whose files are whose.
+#[test]
+fn what_came_and_went_leaves_nothing() {
+    const FILES: usize = 180;
+    let net = Net::new();
+    let dir = Dir::in_memory("state");
+    let watch = dir.sub("watch");
+    let config = format!(
+        "watch = \"{}\"\nstate-in-ram = true\ntorrents = 20\n",
+        watch.display()
+    );
+    let listen = net.addr(Family::V4);
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    for n in 0..FILES {
+        fs::write(watch.join(format!("{n}.bin")), format!("{n}").repeat(500)).unwrap();
+    }
+    service.wait_for("seeding: ", FILES);
+    for n in 3..FILES {
+        fs::remove_file(watch.join(format!("{n}.bin"))).unwrap();
+    }
+    service.wait_for("stopped: ", FILES - 3);
+    service.stop();
+    let files = || {
+        let folders = ["", "made", "given"].map(|folder| dir.join("state").join(folder));
+        let entries = folders
+            .into_iter()
+            .flat_map(|f| fs::read_dir(f).unwrap().flatten());
+        let paths: Vec<_> = entries.map(|e| e.path()).filter(|p| p.is_file()).collect();
+        paths
+    };
+    let all = files().len();
+    assert!(all > 2 * FILES, "{all}");
+    // Another month.
+    let month = std::time::SystemTime::now() - Duration::from_secs(31 * 86_400);
+    for path in files() {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(month).unwrap();
+    }
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", 3);
+    wait("the state to shrink", PATIENCE, || {
+        service.process.assert_alive();
+        (files().len() < 30).then_some(())
+    });
+    service.stop();
+    // What is there is known still, and not hashed again.
+    let of_kind = |kind: &str| {
+        let files = files().into_iter();
+        files
+            .filter(|p| p.extension().is_some_and(|k| k == kind))
+            .count()
+    };
+    assert_eq!((of_kind("torrent"), of_kind("resume")), (3, 3));
+}
+
+/// Forty peers name forty torrents that sleep, at the same time: more than are opened at a time. Nobody is let go, and
+/// each gets its block.
+#[test]
+fn forty_sleepers_are_wanted_at_once() {
+    const WANTED: usize = 40;
+    let net = Net::new();
+    let dir = Dir::in_memory("sleepers");
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let hashes: Vec<InfoHash> = (0..WANTED)
+        .map(|n| {
+            let content = Content::file(&format!("0-{n:02}.bin"), 1000, n as u64);
+            content.copy_to(&data);
+            let torrent = watch.join(format!("{}.torrent", content.name()));
+            let hash = make(content.path(), &torrent, &[]);
+            age(&torrent);
+            hash
+        })
+        .collect();
+    fill(&watch, &data, 0..60, "");
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 50\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: ", WANTED + 60);
+    let calls: Vec<_> = hashes
+        .into_iter()
+        .map(|hash| {
+            let mut peer = Peer::connect(listen);
+            peer.send(&everseed_tests::peer::handshake(hash, true));
+            peer.send(&everseed_tests::peer::message(2, &[]));
+            peer
+        })
+        .collect();
+    for mut peer in calls {
+        peer.stream.read_exact(&mut [0; 68]).expect("a handshake");
+        while peer.expect("unchoke") != (Message::Unchoke {}) {}
+        peer.request(0, 0, 1000);
+        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    }
+    service.stop();
+}
