@@ -4,11 +4,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::Advice;
 
 use crate::dir::Dir;
+use crate::process::program;
 
 /// A mounted disk, gone when dropped.
 #[derive(Debug)]
@@ -106,18 +107,98 @@ impl Disk {
     /// Cuts the power, and gives it back: what was not written is lost, even from the journal. Nobody
     /// may have a file open there.
     pub fn cut(&self) {
+        self.shut_down();
+        run(Command::new("umount").arg(&self.at));
+        self.mount();
+    }
+
+    fn shut_down(&self) {
         // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
         let shutdown = "import fcntl, os, struct, sys\n\
                         fd = os.open(sys.argv[1], os.O_RDONLY)\n\
                         fcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))";
         run(Command::new("python3").args(["-c", shutdown]).arg(&self.at));
-        run(Command::new("umount").arg(&self.at));
+    }
+
+    /// Unmounts it, as a person does who wants to take it away; whether that works.
+    pub fn eject(&self) -> bool {
+        let tried = Command::new("umount").arg(&self.at).output();
+        tried.is_ok_and(|done| done.status.success())
+    }
+
+    /// Pulls its plug, whoever uses it.
+    pub fn unplug(&self) {
+        self.shut_down();
+        run(Command::new("umount").arg("-l").arg(&self.at));
+    }
+
+    /// Mounts it again.
+    pub fn plug_in(&self) {
         self.mount();
+    }
+
+    /// Fills it, and answers with the file that takes the room.
+    pub fn fill(&self) -> PathBuf {
+        let path = self.at.join("fill");
+        let mut file = File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        for len in [1 << 16, 1 << 10, 1] {
+            while std::io::Write::write_all(&mut file, &vec![1; len]).is_ok() {}
+        }
+        path
     }
 
     fn mount(&self) {
         let mut mount = Command::new("mount");
         run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.at));
+    }
+}
+
+/// A disk of exFAT, which refuses names and has no sparse files, gone when dropped.
+#[derive(Debug)]
+pub struct Exfat {
+    at: PathBuf,
+    device: String,
+    _dir: Dir,
+}
+
+impl Exfat {
+    /// An empty one of so many bytes.
+    pub fn new(bytes: u64) -> Exfat {
+        let dir = Dir::new("exfat");
+        let (image, at) = (dir.join("image"), dir.sub("mounted"));
+        let file = File::create(&image).and_then(|file| file.set_len(bytes));
+        file.unwrap_or_else(|e| panic!("{}: {e}", image.display()));
+        run(Command::new(program("mkfs.exfat", "exfatprogs"))
+            .arg(&image)
+            .stdout(Stdio::null()));
+        // It mounts block devices only.
+        let mut setup = Command::new(program("losetup", "mount"));
+        let device = setup.args(["-f", "--show"]).arg(&image).output();
+        let device = device.unwrap_or_else(|e| panic!("losetup: {e}"));
+        let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+        let disk = Exfat {
+            at,
+            device,
+            _dir: dir,
+        };
+        run(Command::new(program("mount.exfat-fuse", "exfat-fuse"))
+            .arg(&disk.device)
+            .arg(&disk.at)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()));
+        disk
+    }
+
+    /// Where it is mounted.
+    pub fn at(&self) -> &Path {
+        &self.at
+    }
+}
+
+impl Drop for Exfat {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        let _ = Command::new("losetup").arg("-d").arg(&self.device).status();
     }
 }
 

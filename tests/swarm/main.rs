@@ -12,6 +12,7 @@ mod defaults;
 mod described;
 mod dht;
 mod discovery;
+mod disks;
 mod download;
 mod far;
 mod faults;

@@ -9,6 +9,7 @@ use std::process::Command;
 use everseed_core::metainfo::{FileKind, MAX_NAME, Metainfo, Spelling};
 use everseed_disk::{Content, Entry, FileCache, Stream, read_torrent, write};
 use everseed_tests::dir::Dir;
+use everseed_tests::disk::Exfat;
 use everseed_tests::process::program;
 use everseed_tests::seeder::run;
 
@@ -176,55 +177,12 @@ fn is_pad(path: &Path) -> bool {
     path.to_string_lossy().contains("_____padding_file_")
 }
 
-/// A file system that refuses letters, in a file.
-struct Exfat {
-    at: PathBuf,
-    device: String,
-}
-
-impl Exfat {
-    fn new(dir: &Dir) -> Exfat {
-        let (image, at) = (dir.join("exfat"), dir.sub("mounted"));
-        let file = fs::File::create(&image).unwrap();
-        file.set_len(32 << 20).unwrap();
-        let make = program("mkfs.exfat", "exfatprogs");
-        assert!(
-            Command::new(make)
-                .arg(&image)
-                .output()
-                .unwrap()
-                .status
-                .success()
-        );
-        // It mounts block devices only.
-        let mut setup = Command::new(program("losetup", "mount"));
-        let device = setup.args(["-f", "--show"]).arg(&image).output().unwrap();
-        let device = String::from_utf8(device.stdout).unwrap().trim().to_owned();
-        let disk = Exfat { at, device };
-        let mount = program("mount.exfat-fuse", "exfat-fuse");
-        let mounted = Command::new(mount)
-            .arg(&disk.device)
-            .arg(&disk.at)
-            .output()
-            .unwrap();
-        assert!(mounted.status.success(), "{mounted:?}");
-        disk
-    }
-}
-
-impl Drop for Exfat {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.at).status();
-        let _ = Command::new("losetup").arg("-d").arg(&self.device).status();
-    }
-}
-
 /// What the disk refuses gets another name there, once and for all.
 #[test]
 fn what_a_disk_refuses_is_called_otherwise() {
     let dir = Dir::new("names-exfat");
-    let disk = Exfat::new(&dir);
-    let (data, state) = (&disk.at, dir.sub("state"));
+    let disk = Exfat::new(32 << 20);
+    let (data, state) = (disk.at(), dir.sub("state"));
     let multi = |name: &str| {
         let paths = [
             "1:a",

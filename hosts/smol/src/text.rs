@@ -235,6 +235,8 @@ pub struct Progress {
     live: bool,
     started: Instant,
     next: Instant,
+    /// How often somebody looked for files after that.
+    looks: u64,
 }
 
 /// The live line changes at most five times a second.
@@ -253,6 +255,7 @@ impl Progress {
             live,
             started: now,
             next: now + if live { LIVE } else { PLAIN },
+            looks: 0,
         }
     }
 
@@ -263,10 +266,24 @@ impl Progress {
             return;
         }
         let line = self.describe(done, now - self.started);
+        self.show(now, &line);
+    }
+
+    /// Shows that it is done and that missing files are searched for, after each look.
+    pub fn searching(&mut self) {
+        self.looks += 1;
+        let now = Instant::now();
+        if now >= self.next {
+            let line = format!("missing files are searched for: {} looks", self.looks);
+            self.show(now, &line);
+        }
+    }
+
+    fn show(&mut self, now: Instant, line: &str) {
         let mut err = io::stderr().lock();
         if self.live {
             self.next = now + LIVE;
-            live_line(&mut err, &line);
+            live_line(&mut err, line);
         } else {
             self.next = now + PLAIN;
             let _ = writeln!(err, "{line}");

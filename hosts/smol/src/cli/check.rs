@@ -79,11 +79,16 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     everseed_disk::unfinished::find(&content).map_err(Failure::failed)?;
     let mut unread = Unreadable::new(&content);
     let good = {
-        let mut progress = Progress::new("checked", content.geometry().total());
+        let total = content.geometry().total();
+        let mut progress = Progress::new("checked", total);
         let checked = check(
             &content,
             |done| {
-                progress.update(done);
+                match done < total {
+                    true => progress.update(done),
+                    // What is missing is searched for elsewhere.
+                    false => progress.searching(),
+                }
                 ControlFlow::Continue(())
             },
             |fault| unread.note(fault),

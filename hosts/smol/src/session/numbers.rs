@@ -13,6 +13,10 @@ pub struct Numbers {
     pub(crate) away: usize,
     /// Torrents that are asleep.
     pub(crate) asleep: usize,
+    /// Torrents whose missing files are searched for elsewhere, after a check.
+    pub(crate) searching: usize,
+    /// Sleeping torrents that are being opened because somebody wants them.
+    pub(crate) waking: usize,
     /// Bytes checked and all bytes, of the torrents that are being checked.
     pub(crate) checked: (u64, u64),
     pub(crate) node: Stats,
@@ -68,11 +72,20 @@ fn torrents(numbers: &Numbers) -> String {
             percent(done, total)
         );
     }
+    if numbers.searching > 0 {
+        line += &format!(
+            ", missing files of {} being searched for",
+            numbers.searching
+        );
+    }
     if numbers.away > 0 {
         line += &format!(", {} without their files", numbers.away);
     }
     if numbers.asleep > 0 {
         line += &format!(", {} asleep", numbers.asleep);
+    }
+    if numbers.waking > 0 {
+        line += &format!(", {} being woken", numbers.waking);
     }
     line
 }
@@ -144,6 +157,8 @@ mod tests {
         let mut numbers = Numbers {
             serving: 1,
             checking: 0,
+            searching: 0,
+            waking: 0,
             away: 0,
             asleep: 0,
             checked: (0, 0),
@@ -169,11 +184,12 @@ mod tests {
         assert_eq!(in_short(&numbers), "1 torrent; 12 peers, 8 served");
         (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
         (numbers.checked, numbers.asleep) = ((1, 3), 9000);
+        (numbers.searching, numbers.waking) = (1, 3);
         numbers.node.turned_away = 7;
         assert_eq!(
             describe(&numbers, 0),
-            "0 torrents, 2 being checked (33.3%), 1 without their files, 9000 asleep | 12 peers, 8 served, 7 turned away \
-             | 0 B/s | 3.00 GiB sent, ratio 1.50"
+            "0 torrents, 2 being checked (33.3%), missing files of 1 being searched for, 1 without their files, \
+             9000 asleep, 3 being woken | 12 peers, 8 served, 7 turned away | 0 B/s | 3.00 GiB sent, ratio 1.50"
         );
         assert_eq!(ratio(1, 0), "1.00");
         assert_eq!(

@@ -202,6 +202,8 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
     let mut numbers = Numbers {
         serving: 0,
         checking: 0,
+        searching: 0,
+        waking: 0,
         away: 0,
         checked: (0, 0),
         asleep: engine.node.known() - engine.node.awake(),
@@ -216,8 +218,11 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
     for torrent in torrents {
         let total = torrent.content.geometry().total();
         if let Some(done) = torrent.checked() {
-            numbers.checking += 1;
-            numbers.checked.0 += done;
+            // All pieces were hashed; what is missing of its files may lie elsewhere.
+            let searches = done >= total;
+            numbers.searching += usize::from(searches);
+            numbers.checking += usize::from(!searches);
+            numbers.checked.0 += done.min(total);
             numbers.checked.1 += total;
         } else if torrent.is_away() {
             numbers.away += 1;

@@ -242,12 +242,14 @@ impl Session {
         if self.library.is_service {
             self.torrents.unknown.say(engine, true);
         }
+        let waking = self.library.waking.len() + self.torrents.wakes.len();
         let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
         if self.manager.is_there() && now >= self.next_word {
             self.next_word = now + CHORES;
             let numbers = Numbers {
                 reachable,
+                waking,
                 ..numbers(engine, torrents)
             };
             self.manager.status(in_short(&numbers));
@@ -257,6 +259,7 @@ impl Session {
             let numbers = Numbers {
                 unknown: self.torrents.unknown.say(engine, false),
                 reachable,
+                waking,
                 ..numbers(engine, torrents)
             };
             self.torrents.notices.tell(Notice::Numbers(&numbers));

@@ -295,9 +295,9 @@ impl Shared {
         self.tell(Done::Relocated(job.number, relocated));
     }
 
-    fn check(&self, mut job: Job, check: Option<Check>, scratch: &mut Scratch) {
+    fn check(&self, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
         let content = &job.content;
-        let mut check = check.unwrap_or_else(|| Check::resume(content));
+        let mut check = check.unwrap_or_else(|| Box::new(Check::resume(content)));
         let stepped = check.step(content, &mut scratch.bytes);
         let before = job.progress.swap(check.done(), Ordering::Relaxed);
         if before == GIVEN_UP {

@@ -48,7 +48,7 @@ pub(super) struct Queues {
 #[derive(Debug)]
 pub(super) enum Long {
     /// A check; it begins at its first step.
-    Check(Option<Check>),
+    Check(Option<Box<Check>>),
     /// A move to another folder.
     Relocate(Box<Relocation>),
 }

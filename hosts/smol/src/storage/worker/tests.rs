@@ -76,7 +76,7 @@ fn who_changes_over_to_another_check_closes_nothing_yet() {
     assert!(open.is_empty());
     let mut check = everseed_disk::check::Check::new(&long);
     check.step(&long, &mut [0; 16384]).unwrap();
-    job.work = Long::Check(Some(check));
+    job.work = Long::Check(Some(Box::new(check)));
     queues.put_back(job);
     queues.push(Task::Check(small, 1, Arc::default()));
     let (job, open) = queues.pop_job().unwrap();

@@ -1,0 +1,225 @@
+//! Disks that people take away, fill and format as they like.
+//!
+//! They need disks of their own, and so root and loop devices: `tests/run` has them as a step.
+
+use std::fs::{self, File};
+use std::io::Read;
+
+use everseed_tests::content::{Content, allocated};
+use everseed_tests::dir::Dir;
+use everseed_tests::disk::{Disk, Exfat, forget};
+use everseed_tests::net::{Family, Net};
+use everseed_tests::peer::{Message, Peer, handshake};
+use everseed_tests::seeder::{Setup, make};
+use everseed_tests::service::Service;
+use everseed_tests::watched::age;
+use everseed_tests::{PATIENCE, wait};
+
+const MIB: u64 = 1 << 20;
+
+/// Reads so many blocks, of which each piece has one.
+fn read(peer: &mut Peer, blocks: u32) {
+    for block in 0..blocks {
+        peer.request(block, 0, 1 << 14);
+        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    }
+}
+
+/// A disk that is seeded from and that nobody reads from can be ejected after a while, and is served again when it is
+/// back.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn an_idle_disk_is_ejected() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(32 * MIB));
+    let names: Vec<String> = (0..20).map(|n| format!("{n:02}")).collect();
+    let files: Vec<_> = names.iter().map(|n| (n.as_str(), 1 << 14)).collect();
+    let content = Content::folder("idle", &files);
+    let torrent = dir.join("idle.torrent");
+    let hash = make(content.path(), &torrent, &[]);
+    content.copy_to(disk.at());
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+        torrent.display(),
+        disk.at().display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: idle", 1);
+    // A peer that stays and asks for nothing more keeps no file open.
+    let mut peer = Peer::unchoked(listen, hash, true);
+    read(&mut peer, 20);
+    wait("the disk to be free", PATIENCE, || {
+        service.process.assert_alive();
+        disk.eject().then_some(())
+    });
+    disk.plug_in();
+    wait("it to be served again", PATIENCE, || {
+        service.process.assert_alive();
+        let mut peer = Peer::connect(listen);
+        peer.send(&handshake(hash, true));
+        peer.stream.read_exact(&mut [0; 68]).ok()
+    });
+    read(&mut Peer::unchoked(listen, hash, true), 20);
+    service.stop();
+}
+
+/// A disk is pulled out in the middle of a download and comes back as another device: it goes on by itself.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_disk_returns_under_another_number() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(128 * MIB));
+    let seeds = Dir::new("seed");
+    let content = Content::file("disk.bin", 48 * MIB, 4);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(4 * MIB));
+    let mut seeder = setup.start(&seeds);
+    let config = format!(
+        "peer = [\"{}\"]\n[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
+        seeder.addr(),
+        seeder.torrent().display(),
+        disk.at().display()
+    );
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    service.wait_for("downloading: disk.bin", 1);
+    let file = disk.at().join("disk.bin");
+    wait("some of it", PATIENCE, || {
+        (allocated(&file) > 8 * MIB).then_some(())
+    });
+    let number =
+        |disk: &Disk| std::os::unix::fs::MetadataExt::dev(&fs::metadata(disk.at()).unwrap());
+    let before = number(&disk);
+    disk.unplug();
+    service.wait_for("it is not served until its files are back", 1);
+    // Another one takes the number that it had, if it is free by now.
+    let others = [(); 2].map(|()| Disk::new(16 * MIB));
+    disk.plug_in();
+    assert_ne!(number(&disk), before);
+    service.wait_for("complete: disk.bin", 1);
+    assert!(content.is_same_as(&file));
+    service.stop();
+    seeder.stop();
+    drop(others);
+}
+
+/// The disk of the state is full: what is known is seeded, what is new is said to wait, and comes when there is room.
+/// Nothing there is written that has not changed.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_full_state_disk() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(16 * MIB));
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let lay = |name: &str, seed: u64| {
+        let names: Vec<String> = (0..20).map(|n| format!("{n:02}")).collect();
+        let files: Vec<_> = names
+            .iter()
+            .map(|n| (n.as_str(), (1 << 14) - seed))
+            .collect();
+        let content = Content::folder(name, &files);
+        let torrent = dir.join("made.torrent");
+        let hash = make(content.path(), &torrent, &[]);
+        content.copy_to(&data);
+        age(&torrent);
+        fs::rename(&torrent, watch.join(format!("{name}.torrent"))).unwrap();
+        hash
+    };
+    let state = disk.at().join("state");
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\n",
+        watch.display(),
+        data.display()
+    );
+    let hash = lay("known", 0);
+    let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
+    service.wait_for("seeding: known", 1);
+    service.stop();
+    let written = || {
+        let entries = fs::read_dir(&state).unwrap().flatten();
+        let index = entries
+            .map(|e| e.path())
+            .filter(|p| p.extension().is_some_and(|e| e == "index"));
+        let marks =
+            index.map(|path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap()));
+        marks.collect::<Vec<u64>>()
+    };
+    let before = written();
+    assert_eq!(before.len(), 1);
+    let full = disk.fill();
+    let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
+    service.wait_for("seeding: known", 1);
+    read(&mut Peer::unchoked(listen, hash, true), 20);
+    lay("new", 1);
+    service.wait_for("No space left on device", 1);
+    read(&mut Peer::unchoked(listen, hash, true), 20);
+    assert_eq!(
+        written(),
+        before,
+        "the index was written though it is the same"
+    );
+    fs::remove_file(full).unwrap();
+    service.wait_for("seeding: new", 1);
+    service.stop();
+}
+
+/// Where there are no sparse files a film is not filled with zeros at once: whoever wants what lies elsewhere is served,
+/// and a stop does not wait for the rest.
+#[test]
+#[ignore = "needs root, loop devices and FUSE"]
+fn a_long_file_where_nothing_is_sparse() {
+    const LEN: u64 = 6 << 30;
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Exfat::new(8 << 30));
+    let (seeds, source) = (Dir::new("seed"), Dir::new("source"));
+    // Zeros that take no room here.
+    let film = source.join("film.mkv");
+    File::create(&film)
+        .and_then(|file| file.set_len(LEN))
+        .unwrap();
+    let torrent = source.join("film.torrent");
+    fs::write(&torrent, torrent_of_zeros(&source, LEN)).unwrap();
+    let mut seeder = Setup::new(&torrent, net.addr(Family::V4))
+        .data(source.path())
+        .up_bps(Some(MIB))
+        .start(&seeds);
+    let other = Content::file("other.bin", 40 << 14, 1);
+    let made = dir.join("other.torrent");
+    let hash = make(other.path(), &made, &[]);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "peer = [\"{}\"]\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
+        seeder.addr(),
+        made.display(),
+        other.parent().display(),
+        torrent.display(),
+        disk.at().display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("downloading: film.mkv", 1);
+    let file = disk.at().join("film.mkv");
+    let len = || fs::metadata(&file).map_or(0, |there| there.len());
+    wait("it to grow", PATIENCE, || (len() > 16 * MIB).then_some(()));
+    // From the disk, as a cold file has to be read by whoever makes the long one.
+    forget(other.path());
+    read(&mut Peer::unchoked(listen, hash, true), 40);
+    assert!(len() < LEN, "it was all made before anybody was served");
+    service.stop();
+    assert!(len() < LEN, "the stop waited for all of it");
+    seeder.stop();
+}
+
+/// The torrent of so many zeros, without hashing all of them.
+fn torrent_of_zeros(dir: &Dir, len: u64) -> Vec<u8> {
+    const PIECE: u64 = 16 << 20;
+    let (one, made) = (dir.join("one"), dir.join("one.torrent"));
+    File::create(&one)
+        .and_then(|file| file.set_len(PIECE))
+        .unwrap();
+    make(&one, &made, &["-s", "16M"]);
+    let bytes = fs::read(&made).unwrap();
+    let head = b"6:pieces20:";
+    let at = bytes.windows(head.len()).position(|w| w == head).unwrap() + head.len();
+    let pieces = bytes[at..at + 20].repeat(usize::try_from(len / PIECE).unwrap());
+    let info = format!(
+        "d4:infod6:lengthi{len}e4:name8:film.mkv12:piece lengthi{PIECE}e6:pieces{}:",
+        pieces.len()
+    );
+    [info.as_bytes(), &pieces, b"ee"].concat()
+}
