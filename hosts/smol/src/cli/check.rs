@@ -54,6 +54,7 @@ Examples:
   everseed check x.torrent . > report || echo damaged
 ";
 
+#[inline(never)] // See `dispatch`.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let (torrent, data, links, files) = parse(parser)?;
     start_log(LevelFilter::Warn);

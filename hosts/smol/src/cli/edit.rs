@@ -49,6 +49,7 @@ struct EditArgs {
     changes: Changes,
 }
 
+#[inline(never)] // See `dispatch`.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let EditArgs { path, out, changes } = parse(parser)?;
     start_log(LevelFilter::Warn);

@@ -82,6 +82,7 @@ struct MakeArgs {
     options: Options,
 }
 
+#[inline(never)] // See `dispatch`.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let args = parse(parser)?;
     start_log(LevelFilter::Warn);

@@ -103,6 +103,7 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
             run_session(Config::of_get(args, &fetch))
         }
         Some("run") => run::run(parser),
+        // Not inlined: a session would have their room on the stack, too, as long as it runs.
         Some("make") => make::run(parser),
         Some("edit") => edit::run(parser),
         Some("show") => show::run(parser),

@@ -47,6 +47,7 @@ Examples:
 /// The longest part of a comment that is shown, in bytes.
 const COMMENT: usize = 4096;
 
+#[inline(never)] // See `dispatch`.
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let (path, secrets) = parse(parser)?;
     start_log(LevelFilter::Warn);
