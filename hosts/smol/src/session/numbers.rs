@@ -25,6 +25,8 @@ pub struct Numbers {
     pub(crate) content: u64,
     /// Bytes that are here and bytes that are wanted, while something is downloaded.
     pub(crate) download: Option<(u64, u64)>,
+    /// The number of torrents that are being downloaded.
+    pub(crate) downloading: usize,
     /// What a download lacks that no peer has.
     pub(crate) stuck: Option<String>,
     /// Whether we can be reached from outside; `None` if we are not meant to be.
@@ -37,7 +39,14 @@ impl Numbers {
     /// The status line, with the present upload and download in bytes per second.
     pub(crate) fn line(&self, (up, down): (u64, u64)) -> String {
         match self.download {
-            Some(progress) if self.checking == 0 => fetching(self, progress, down, up),
+            Some(progress) if self.checking == 0 => {
+                let line = fetching(self, progress, down, up);
+                // Torrents beside the downloads are counted, too.
+                match self.serving + self.away + self.asleep > self.downloading {
+                    true => format!("{} | {line}", torrents(self)),
+                    false => line,
+                }
+            }
             _ if self.unknown.is_some() => self.unknown.clone().unwrap_or_default(),
             _ => describe(self, up),
         }
@@ -173,6 +182,7 @@ mod tests {
             uploaded: 3 << 30,
             content: 2 << 30,
             download: None,
+            downloading: 0,
             stuck: None,
             reachable: None,
             unknown: None,
@@ -194,6 +204,19 @@ mod tests {
         assert_eq!(ratio(1, 0), "1.00");
         assert_eq!(
             fetching(&numbers, (1 << 29, 1 << 30), 1 << 20, 0),
+            "50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers | ETA 8 min 32 s"
+        );
+        // The same line in every command: what is seeded beside a download is told, too.
+        (numbers.download, numbers.downloading) = (Some((1 << 29, 1 << 30)), 1);
+        (numbers.checking, numbers.serving, numbers.asleep) = (0, 3, 7);
+        assert_eq!(
+            numbers.line((0, 1 << 20)),
+            "3 torrents, 1 without their files, 7 asleep | 50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers \
+             | ETA 8 min 32 s"
+        );
+        (numbers.serving, numbers.away, numbers.asleep) = (1, 0, 0);
+        assert_eq!(
+            numbers.line((0, 1 << 20)),
             "50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers | ETA 8 min 32 s"
         );
         numbers.stuck = Some("1 piece is missing".to_owned());

@@ -70,11 +70,14 @@ pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
 }
 
 /// Shares out the memory of what a person named, and room for what is added while it runs: [`SPARE`] torrents more or, if
-/// there is less memory, fewer. What was named comes first: it loses no peer and no slot to what may come, or a sixteenth
-/// of them where there is no memory for all that are wanted anyway. Downloads are added where something
-/// is downloaded; otherwise no memory is set aside for them.
+/// there is less memory, fewer, and none below [`LEAST_FOR_SPARE`] bytes. What was named comes first: it loses no peer
+/// and no slot to what may come, or a sixteenth of them where there is no memory for all that are wanted anyway.
+/// Downloads are added where something is downloaded; otherwise no memory is set aside for them.
 pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
     let least = named.fit(memory)?;
+    if memory < LEAST_FOR_SPARE {
+        return Ok(least);
+    }
     let keeps =
         |wanted: usize, had: usize, has: usize| has == had || had < wanted && has * 16 >= had * 15;
     let is_enough = |plan: &Plan| {
@@ -144,6 +147,9 @@ pub(super) const MOST_KNOWN: usize = 58_000;
 /// Places for what is named one by one later, so that it need not begin anew for each.
 const SPARE: usize = 16;
 
+/// With less memory there is room for nothing but what was named.
+const LEAST_FOR_SPARE: u64 = 4 << 20;
+
 /// Pieces of downloads that are added to others, all together, while these go on.
 const SPARE_PIECES: u32 = 8 * 1024;
 
@@ -162,3 +168,55 @@ const AUTOMATIC_SLOTS: u16 = 250;
 
 /// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
 const DESCRIPTORS: u64 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room for later torrents costs nothing that was named: the same budgets do, and nobody is parted with for it.
+    #[test]
+    fn what_was_named_comes_first() {
+        let geometry = Geometry::new(1 << 30, 1 << 20).unwrap();
+        for downloads in [false, true] {
+            let mut named = Plan {
+                peers: 200,
+                slots: 50,
+                ..Plan::default()
+            };
+            named.add(&geometry, 1);
+            if downloads {
+                named.add_download(&geometry);
+            }
+            let mut most = 0;
+            for memory in (1..400).map(|n| n * 100_000) {
+                let (alone, with) = (named.fit(memory), fit(named, memory));
+                let (Ok(alone), Ok(with)) = (alone, with) else {
+                    assert_eq!(alone.is_err(), with.is_err(), "{memory}");
+                    continue;
+                };
+                let spare = with.torrents - alone.torrents;
+                assert!([0, 1, 4, 16].contains(&spare), "{memory}: {spare}");
+                assert!(spare == 0 || memory >= 4 << 20, "{memory}");
+                assert!(with.peers * 16 >= alone.peers * 15, "{memory}");
+                assert!(with.slots * 16 >= alone.slots * 15, "{memory}");
+                assert!(alone.peers < 200 || with.peers == 200, "{memory}");
+                assert!(with.has_room_for(&named), "{memory}");
+                most = most.max(spare);
+            }
+            assert_eq!(most, 16);
+        }
+        // The usual budget has room for all of them.
+        assert_eq!(
+            fit(
+                Plan {
+                    peers: 100,
+                    ..Plan::default()
+                },
+                16 << 20
+            )
+            .unwrap()
+            .torrents,
+            16
+        );
+    }
+}

@@ -211,6 +211,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         uploaded: 0,
         content: 0,
         download: None,
+        downloading: 0,
         stuck: None,
         reachable: None,
         unknown: None,
@@ -232,6 +233,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         numbers.content = numbers.content.saturating_add(total);
         let stats = torrent.id().and_then(|id| engine.node.torrent(id));
         if stats.is_some() && torrent.is_downloading() {
+            numbers.downloading += 1;
             let wanted = torrent.wanted_len();
             let left = torrent.left(engine);
             // Of several it is said what they lack if none of them goes on.

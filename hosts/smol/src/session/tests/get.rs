@@ -92,3 +92,28 @@ fn a_get_is_driven_by_commands() {
         }
     }
 }
+
+/// Where nothing is downloaded no memory is set aside for it, which whoever asks for it hears.
+#[test]
+fn a_download_beside_seeds_has_no_room() {
+    let world = World::new("get-no-room");
+    world.make(&["b"], &world.folder);
+    let mut session = world.open(&["a"]);
+    world.hears(&mut session, &["seeding a"]);
+    let fetch = Fetch {
+        out: world.folder.join("out"),
+        ..Fetch::default()
+    };
+    fs::create_dir_all(&fetch.out).unwrap();
+    let add = Command::add(Item {
+        path: world.folder.join("b.torrent"),
+        data: None,
+        files: Vec::new(),
+        fetch: Some(Box::new(fetch)),
+    });
+    assert!(session.commands.send(add));
+    turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
+    let heard = world.heard.lock().unwrap();
+    assert!(heard[0].starts_with("no room "), "{heard:?}");
+    assert_eq!(session.torrents.managed.len(), 1);
+}

@@ -7,12 +7,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use everseed_core::hash::InfoHash;
+use everseed_core::rng::Rng;
 
 use super::{World, hurry, turns_until};
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::command::{Command, SessionLimits, Which};
+use crate::session::item::ItemStage;
 
 /// Two torrents in a watched folder, and a place for one of them to be awake.
 struct Watched {
@@ -245,6 +247,66 @@ fn what_sleeps_is_verified() {
     watched.world.hears(&mut session, &["missing a (4, 4)"]);
     assert!(Watched::awake(&session).contains(&watched.hashes[0]));
     assert!(session.library.to_verify.is_empty());
+}
+
+/// Whatever is commanded in whatever order: what is paused is not awake, and all goes on when it is resumed.
+#[test]
+fn whatever_is_commanded() {
+    let watched = Watched::new("random-commands");
+    let mut session = watched.open_all();
+    let mut rng = Rng::new(11);
+    let mut paused = [false; 2];
+    for round in 0..80 {
+        let n = rng.below(2) as usize;
+        let which = || match round % 2 {
+            0 => Which::Torrent(watched.hashes[n]),
+            _ => Which::Path(watched.folder.join(["a.torrent", "b.torrent"][n])),
+        };
+        match rng.below(5) {
+            0 => {
+                paused[n] = true;
+                assert!(session.commands.send(Command::Pause(which())));
+            }
+            1 => {
+                paused[n] = false;
+                assert!(session.commands.send(Command::Resume(which())));
+            }
+            2 => assert!(session.commands.send(Command::Verify(which()))),
+            3 => assert!(session.commands.send(Command::Remove(which()))),
+            _ => {
+                // Known only while it is not paused, or asleep.
+                let known = session.engine.borrow().node.find(watched.hashes[n]);
+                if known.is_some() {
+                    watched.wake(&mut session, n);
+                }
+            }
+        }
+        hurry(&mut session);
+        for _ in 0..=rng.below(4) {
+            session.turn(Duration::from_millis(5)).unwrap();
+        }
+        let awake = Watched::awake(&session);
+        for (hash, paused) in watched.hashes.iter().zip(paused) {
+            assert!(!paused || !awake.contains(hash), "{round}");
+        }
+    }
+    assert!(session.commands.send(Command::Resume(Which::All)));
+    session.turn(Duration::ZERO).unwrap();
+    turns_until(&mut session, |session| {
+        session.engine.borrow().node.known() == 2
+            && session
+                .torrents
+                .managed
+                .iter()
+                .all(|torrent| torrent.checked().is_none())
+    });
+    assert!(
+        session
+            .library
+            .items
+            .iter()
+            .all(|item| item.stage != ItemStage::Paused)
+    );
 }
 
 fn set_time(path: &std::path::Path, time: SystemTime) {
