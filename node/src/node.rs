@@ -38,8 +38,8 @@ use crate::torrent;
 ///   buffer, put the bodies into its gaps, send, and tell how much went out with
 ///   [`transmitted`](Node::transmitted). Between the two, nothing else may be told about this
 ///   connection;
-/// - a datagram came: [`datagram`](Node::datagram); after all else is done, [`poll_datagram`](Node::poll_datagram) until it has
-///   none left;
+/// - a datagram came: [`datagram`](Node::datagram);
+/// - all else is done: [`poll_datagram`](Node::poll_datagram), until it has none left;
 /// - anything else that happened: [`event`](Node::event);
 /// - the deadline has come: [`tick`](Node::tick). An early tick is harmless.
 ///

@@ -57,7 +57,8 @@ impl Service {
     }
 }
 
-/// Splits a URL that a router names into IP address, port and path. It has to be HTTP, and to name its host by address. The number of an interface is left out, as it is the router's and not ours.
+/// Splits a URL that a router names into IP address, port and path. It has to be HTTP, and to name its host by
+/// address. The number of an interface is left out, as it is the router's and not ours.
 pub fn parse_url(url: &str) -> Option<(IpAddr, u16, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") {

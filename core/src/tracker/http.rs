@@ -137,7 +137,7 @@ impl<E> From<Error<E>> for ResponseError {
 
 impl Response {
     /// Reads the body of an answer, which may be a slice or still on its way. Peers are handed to `on_peer` in the
-    /// order in which they come, in any form: compact (BEP 23, BEP 7), or dictionaries with an address or a name (BEP
+    /// order in which they come. They may be compact (BEP 23, BEP 7), or dictionaries with an address or a name (BEP
     /// 3). Some may be handed over before an error is met.
     ///
     /// Unknown keys, and values of a wrong type, are passed over, and so is what stands before and after the

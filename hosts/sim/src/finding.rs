@@ -8,8 +8,8 @@ use crate::router::Nat;
 use crate::scenarios::{Outcome, Settings, profile, world};
 use crate::world::{HASH, Profile, World};
 
-/// A network of so many nodes of the DHT, of which each tenth is silent and each twentieth lies, as far as `honest`
-/// does not say that all are honest; all had some minutes to know each other.
+/// Grows a DHT of so many nodes, of which each tenth is silent and each twentieth lies, unless `honest` says that all
+/// are honest; all had some minutes to know each other.
 fn grow(world: &mut World, nodes: usize, honest: bool) {
     for n in 0..nodes.max(2) {
         let conduct = match n {

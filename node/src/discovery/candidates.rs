@@ -11,7 +11,7 @@
 //! | is the same, and its call and ours crossed | after 2 s, then the same | not on that account |
 //! | is a stranger, and there is nobody else to ask | after 1, 2, 4 .. 60 s | as if it had been good |
 //!
-//! There is nobody else to ask if no peer that is connected has what we want, and not more than [`FEW`] addresses are
+//! There is nobody else to ask if no peer that is connected has what we want, and not more than `FEW` addresses are
 //! known. Then others that failed before do not wait longer than a minute either.
 //! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
 //! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same

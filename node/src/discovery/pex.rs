@@ -13,8 +13,8 @@ use crate::peer::ConnId;
 /// A peer is told once in so long at most (BEP 11).
 pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// A message that comes sooner than this after the last one of the same peer is ignored: a minute (BEP 11), less what
-/// its clock and the network may take away.
+/// A message is ignored if it comes sooner than this after the last one of the same peer. That is a minute (BEP 11),
+/// less some jitter of clocks and networks.
 pub(crate) const HEAR_EVERY: Duration = Duration::from_secs(55);
 
 /// Messages that are on their way at a time.

@@ -1,8 +1,8 @@
 //! [`Scope`]: how far an address reaches, and who may name it as a peer's.
 //!
 //! A router or NAS stands inside its owner's network, and strangers name addresses to it. An address that means
-//! something else inside than outside is believed only from somebody who is as far inside: the one who names it is in
-//! the same [`Scope`] or a nearer one.
+//! something else inside than outside is believed only from somebody who is as far inside: in the same [`Scope`] or a
+//! nearer one.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

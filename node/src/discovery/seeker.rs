@@ -1,7 +1,7 @@
 //! The seeker: it has the DHT search for the peers of each public torrent in turn, and adds them to the candidates.
 //!
-//! A download of which no peer was found yet does not wait for its turn: its search begins as soon as it is
-//! published, with the nodes that are known.
+//! A download without a known peer does not wait for its turn: its search begins as soon as it is published, with the
+//! nodes that are known.
 //!
 //! A torrent that sleeps is complete; peers that want it find our announce and call us. If nobody is known to reach
 //! us, though, we have to call them: the torrent is woken when the search finds peers that lack something. The same

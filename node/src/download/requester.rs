@@ -92,8 +92,8 @@ impl Download<'_> {
         }
     }
 
-    /// How many blocks to request from a peer at a time: as many as it sends in about two seconds, within its share
-    /// of the block memory and the number of requests that it queues.
+    /// How many blocks to request from a peer at a time: as many as it sends in about two seconds. It is bounded by
+    /// its share of the block memory, and by the requests that it queues.
     fn pipeline(&self, cx: &Context<'_>, slot: usize) -> u16 {
         let conn = &cx.peers[slot];
         if conn.download.snubbed {

@@ -25,8 +25,8 @@ const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 /// And after so long it has few blocks left that it is asked for, and no share of them.
 const SLOW_AFTER: Duration = Duration::from_secs(20);
 
-/// A block that does not come within this time is requested from another peer too, which has nothing else to send:
-/// the first holds for the last blocks of a download, the second for any other.
+/// A block that does not come within this time is requested from a second peer, which has nothing else to send. The
+/// first time is for the last blocks of a download, the second for all others.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -216,9 +216,9 @@ impl Download<'_> {
         others < ENDGAME_PEERS
     }
 
-    /// Whether a piece that was bad may be fetched from this peer. Whose copy was begun goes on with it,
-    /// unless another is four times as fast. Who gave a bad copy is asked last, and who is known for less
-    /// than a quarter of the good pieces that another is known for leaves it to that one.
+    /// Whether a piece that was bad may be fetched from this peer. Whose copy was begun goes on with it, unless
+    /// another is four times as fast. A peer that gave a bad copy is asked last. One with less than a quarter of
+    /// another's good pieces leaves it to that other.
     pub(crate) fn may_claim(
         &self,
         cx: &Context<'_>,

@@ -1,9 +1,9 @@
 //! PEX (BEP 11): peers are told the addresses of others, and tell us of theirs.
 //!
-//! If the torrent's publicity allows it, every peer is told where the others can be called: at once when there is
-//! something to tell, then once a minute at most. A message names at most 50, in the order in which they came. It is
-//! told only addresses that mean the same to it as to us, see [`Scope`]: strangers outside learn nothing of the
-//! house. The same rule decides which addresses a peer may name.
+//! If the torrent's publicity allows it, every peer is told where the others can be called, once a minute at most. A
+//! message names at most 50, in the order in which they came. It is told only addresses that mean the same to it as
+//! to us, see [`Scope`]: strangers outside learn nothing of the house. The same rule decides which addresses a peer
+//! may name.
 
 use core::net::SocketAddr;
 

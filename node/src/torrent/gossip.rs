@@ -1,8 +1,9 @@
 //! [`Gossip`]: the peers of a torrent that came and left, numbered for PEX (BEP 11).
 //!
 //! Arrivals have numbers, from 1 on, and so have departures. What a peer was told is two numbers, however many others
-//! there are: all arrivals up to one, all departures up to the other. The latest [`RING`] departures are remembered. A seed
-//! that left is not told of as gone but as there, for [`LATELY_MIN`] minutes: seeds part with seeds, and others want them.
+//! there are: all arrivals up to one, all departures up to the other. The latest [`RING`] departures are remembered.
+//! A seed that left is not told of as gone but as there, for [`LATELY_MIN`] minutes: seeds part with seeds, and
+//! others want them.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 

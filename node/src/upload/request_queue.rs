@@ -111,8 +111,8 @@ impl<'m> RequestQueue<'m> {
         }
     }
 
-    /// How many more requests the owner of `list` may queue now: up to [`MAX_PER_PEER`] in all while half of the pool
-    /// is free, then an equal share of half the pool. `slots` is the number of upload slots.
+    /// How many more requests the owner of `list` may queue now. All of them together are up to [`MAX_PER_PEER`]
+    /// while half of the pool is free, then an equal share of half the pool. `slots` is the number of upload slots.
     pub(crate) fn quota(&self, list: &RequestList, slots: u16) -> u16 {
         #[allow(clippy::cast_possible_truncation)] // Cut to `NONE` in `new`.
         let half = (self.slots.len() / 2) as u16;

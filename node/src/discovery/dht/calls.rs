@@ -1,8 +1,8 @@
 //! Calls: our queries that were sent and not answered yet.
 //!
 //! A transaction id is 4 bytes: the slot and 16 random bits. An answer counts if it has the id and comes from the
-//! address that was asked. After [`PATIENCE`] a query counts as failed and as in flight no more; an answer within [`MEMORY`]
-//! is still taken. When all slots wait for an answer, no further query is sent.
+//! address that was asked. After [`PATIENCE`] a query counts as failed and as in flight no more; an answer within
+//! [`MEMORY`] is still taken. When all slots wait for an answer, no further query is sent.
 
 use core::time::Duration;
 

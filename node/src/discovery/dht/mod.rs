@@ -65,11 +65,12 @@ use self::tokens::{Secrets, Tokens};
 ///
 /// # How to drive it
 ///
-/// Hand over datagrams that arrive with [`datagram`](Self::datagram). Send what [`poll_datagram`](Self::poll_datagram)
-/// gives, until it gives nothing more: after each `datagram`, [`search`](Self::search), [`hint`](Self::hint) and
-/// [`guess`](Self::guess), and when the [`deadline`](Self::deadline) has come. Whoever is awake anyway looks at
-/// [`is_due`](Self::is_due), which may be so a little earlier. While no torrent needs the DHT, [`rest`](Self::rest)
-/// silences it. IPv4 addresses are passed as such, never mapped into IPv6.
+/// Hand over datagrams that arrive with [`datagram`](Self::datagram). Send what
+/// [`poll_datagram`](Self::poll_datagram) gives, until it gives nothing more: after each `datagram`,
+/// [`search`](Self::search), [`hint`](Self::hint) and [`guess`](Self::guess), and when the
+/// [`deadline`](Self::deadline) has come. Whoever is awake anyway looks at [`is_due`](Self::is_due), which may be so
+/// a little earlier. While no torrent needs the DHT, [`rest`](Self::rest) silences it. IPv4 addresses are passed as
+/// such, never mapped into IPv6.
 ///
 /// Peers are handed out while a search goes on, as soon as they are known. When it is over,
 /// [`poll_finished`](Self::poll_finished) says so once; until then it keeps its place.
@@ -309,8 +310,8 @@ impl<'m> Dht<'m> {
         self.is_on().then_some(self.wake_at)
     }
 
-    /// Whether polling is of use now. It is from a little before the [`deadline`](Self::deadline) on: a host that is awake
-    /// anyway need not wake up again.
+    /// Whether polling is of use now, which it is from a little before the [`deadline`](Self::deadline) on: so a host that
+    /// is awake anyway need not wake up again.
     pub fn is_due(&self, now: Instant) -> bool {
         let early = if self.is_poor() {
             Duration::ZERO
@@ -479,8 +480,8 @@ impl<'m> Dht<'m> {
         }
     }
 
-    /// Writes our ids and good nodes for the next run, at most [`KEPT_MAX`] bytes. Worth calling at a stop, else hourly at
-    /// most.
+    /// Writes our ids and good nodes for the next run, at most [`KEPT_MAX`] bytes. It is worth calling at a stop, else
+    /// hourly at most.
     pub fn keep(&self, out: &mut [u8]) -> Option<usize> {
         let [v4, v6] = &self.nets;
         kept::write([&v4.routes, &v6.routes], out)

@@ -225,8 +225,8 @@ impl<'m> Routes<'m> {
         closest
     }
 
-    /// The node to ask next, to check whether it still answers: one that failed, or the one that was silent the longest, for
-    /// [`STALE`] at least. With it an id of its bucket, so that the answer may fill that.
+    /// The node to ask next, to check whether it still answers: one that failed, or the one that was silent the
+    /// longest, for [`STALE`] at least. With it an id of its bucket, so that the answer may fill that.
     pub(crate) fn stalest(&self, now: Instant, rng: &mut Rng) -> Option<(Endpoint, NodeId)> {
         let now_s = seconds(now);
         let stale = |r: &&Route| {
