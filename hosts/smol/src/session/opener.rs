@@ -312,7 +312,7 @@ impl TorrentOpener<'_> {
                     "{shown} belongs to {torrent}, so it is not shared by itself unless it is named: [[seed]] path = \
                      \"{shown}\""
                 );
-                // It was found by a link's target, not by its own name.
+                // Its own name does not show that it is described, so it stays an item.
                 Err(match is_link {
                     true => Trouble::Failed(why),
                     false => Trouble::Described(why),

@@ -1,8 +1,8 @@
-//! Another configuration while it runs.
+//! Changing to another configuration while the session runs.
 //!
-//! Invariant: the configuration that it has is left only for one that can be carried out. Limits and what comes and
-//! goes change while peers are connected; for what is fixed at a start (memory, state, addresses) it begins
-//! anew in place, which parts with all of them.
+//! Invariant: the present configuration is left only for one that can be carried out. Limits and items change while
+//! peers stay connected. For keys that are fixed at a start (memory, state, addresses) the program starts anew in
+//! place, which disconnects all.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ use crate::options::seed::SeedArgs;
 use crate::text::size;
 
 impl Library {
-    /// Whether another configuration can be gone on with: what differs is not fixed at the start, and there is memory
-    /// for it.
+    /// Whether the session can change to another configuration in place: only keys that can change differ, and the
+    /// memory is enough.
     pub(super) fn takes(&self, config: &Config) -> bool {
         let now = &self.config;
         let what = |config: &Config| config.download.as_ref().map(Fetch::what);
@@ -58,12 +58,13 @@ impl Library {
         };
         let torrents = torrents + added;
         plan_room(&mut needed, config, torrents);
-        // Fewer are chosen of those that there are.
+        // Limits below the fixed ones are chosen later.
         let limits = |config: &Config| (config.seed.slots, config.seed.max_peers);
         let more = limits(config) != limits(now)
             && room(config)
                 .is_ok_and(|room| room.slots > self.room.slots || room.peers > self.room.peers);
-        // Where each torrent is counted it is looked whether it fits when it is opened.
+        // A service counts torrents; others count each torrent's size, and find out whether it fits when it is
+        // opened.
         let room = !self.is_service || self.room.has_room_for(&needed) && !more;
         fixed == *now && what(config) == what(now) && room
     }
@@ -71,7 +72,7 @@ impl Library {
 
 /// Rates by the hour.
 impl Library {
-    /// The limits up and down that hold now.
+    /// The present upload and download limits.
     fn rates_now(&mut self) -> (Option<u64>, Option<u64>) {
         let usual = (self.config.seed.up, self.config.down);
         if self.config.rates.is_empty() {
@@ -82,7 +83,7 @@ impl Library {
         rates::at(&self.config.rates, moment, usual)
     }
 
-    /// Has other limits hold when their hours begin or end. Nobody is parted with.
+    /// Applies other limits when their hours begin or end. No peer is disconnected.
     pub(super) fn mind_rates(&mut self, engine: &mut Engine) {
         let rates = self.rates_now();
         if rates == self.rates {
@@ -98,7 +99,7 @@ impl Library {
         log::info!("limits from now on: up {up}, down {down}");
     }
 
-    /// Has other limits hold from now on.
+    /// Applies other limits from now on.
     pub(super) fn set_limits(&mut self, engine: &mut Engine, limits: SessionLimits) {
         limits.hold_in(&mut self.config);
         self.zone = None;
@@ -117,7 +118,7 @@ impl Library {
 }
 
 impl LibraryItem {
-    /// Seeds it for another time, or calls others for it.
+    /// Sets another goal, or calls other peers for the item.
     pub(super) fn set_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
         let Some(fetch) = &mut self.item.fetch else {
             return;
@@ -137,14 +138,14 @@ impl LibraryItem {
                     torrent.set_goal(fetch);
                 }
             }
-            // It may not be enough any more.
+            // The upload may not be enough any more.
             ItemStage::Ended(_) => self.stage = ItemStage::Ready,
             _ => {}
         }
     }
 }
 
-/// Starts this program anew in its own place, with what it was started with. Returns if that fails.
+/// Replaces this process by a new one with the same arguments. Returns only if that fails.
 pub(super) fn start_again() -> Failure {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
@@ -156,8 +157,8 @@ pub(super) fn start_again() -> Failure {
     Failure::Failed(format!("{}: {error}", program.display()))
 }
 
-/// The program's file, if it can be started. One that was replaced meanwhile is at its former path; one that was
-/// removed runs on.
+/// The path of the program, if it can be started. A program that was replaced is at its former path; one that was
+/// removed cannot be started again, so the process goes on.
 pub(super) fn program() -> Result<PathBuf, String> {
     let program = std::env::current_exe().unwrap_or_default();
     let shown = program.to_string_lossy().into_owned();

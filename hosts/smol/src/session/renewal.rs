@@ -1,8 +1,8 @@
-//! A torrent file that is written over, replaced or truncated while its torrent is seeded.
+//! Changes of a torrent file (overwritten, replaced or truncated) while its torrent is seeded.
 //!
-//! Invariant: what was loaded goes on, from the copy in the state, until the file has stayed as it is for a while and
-//! is a torrent. If it is the same one, its trackers are those that it names now, and nothing else changes; another
-//! one takes the place of the former.
+//! Invariant: the loaded torrent goes on, from its copy in the state, until the file has not changed for a while and
+//! is a torrent. If it is the same torrent, only its trackers are updated. Another torrent takes the place of the
+//! former.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use crate::net::engine::Engine;
 use crate::text::escape;
 
 impl Library {
-    /// Has the files of torrents that are seeded looked at, as writing over one does not change its folder.
+    /// Has the files of seeded torrents looked at. Overwriting a file does not change its folder, so a scan does not
+    /// see it.
     pub(super) fn look_at_torrent_files(
         &mut self,
         torrents: &Torrents,
@@ -61,7 +62,7 @@ impl Library {
         }
     }
 
-    /// What the file is that was written over.
+    /// Handles the new contents of an overwritten file.
     pub(super) fn renewed(
         &mut self,
         torrents: &mut Torrents,
@@ -110,7 +111,7 @@ impl Library {
 }
 
 impl LibraryItem {
-    /// How the file of a torrent that is seeded looks now. Where there is none, what was loaded goes on.
+    /// Takes the present state of a seeded torrent's file. If the file is missing, the loaded torrent goes on.
     pub(super) fn saw_torrent_file(&mut self, seen: Option<Seen>) {
         let Some((mark, changed)) = seen else {
             return;
@@ -131,5 +132,5 @@ impl LibraryItem {
     }
 }
 
-/// How soon a file that could not be read is read again.
+/// The pause before an unreadable file is read again.
 const AGAIN: Duration = Duration::from_secs(60);

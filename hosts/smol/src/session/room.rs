@@ -1,4 +1,4 @@
-//! How the memory is shared out before there are torrents, and what the node may use of it.
+//! The memory plan before there are torrents, and the node's limits.
 
 use everseed_core::geometry::Geometry;
 use everseed_node::discovery::dht::Mode;
@@ -9,7 +9,7 @@ use crate::memory::{Plan, TooSmall};
 use crate::options::run::Config;
 use crate::options::seed::SeedArgs;
 
-/// What the node needs before there are torrents.
+/// The plan before there are torrents.
 pub(super) fn plan(args: &SeedArgs) -> Plan {
     Plan {
         peers: usize::from(afford(args.max_peers)),
@@ -20,7 +20,7 @@ pub(super) fn plan(args: &SeedArgs) -> Plan {
     }
 }
 
-/// What the node may use; of downloads nothing is said.
+/// The node's limits, without those of downloads.
 pub(super) fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
     let most_slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
     Limits {
@@ -32,7 +32,7 @@ pub(super) fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
     }
 }
 
-/// By what peers of public torrents are found.
+/// The ways to find peers of public torrents.
 pub(super) fn publicity(args: &SeedArgs) -> Publicity {
     let mut publicity = Publicity::NONE;
     if args.pex {
@@ -47,14 +47,14 @@ pub(super) fn publicity(args: &SeedArgs) -> Publicity {
     publicity
 }
 
-/// How the memory of a service is shared out.
+/// The memory plan of a service.
 pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
     let mut room = plan(&config.seed);
     plan_room(&mut room, config, awake(config) + SPARE);
     room.fit(config.seed.memory)
 }
 
-/// Memory for torrents that are not known yet.
+/// Adds memory for torrents that are not known yet.
 pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
     let most = config.seed.memory.saturating_mul(ASLEEP) / ASLEEP_IN;
     let most = usize::try_from(most).unwrap_or(MOST_KNOWN);
@@ -102,12 +102,12 @@ pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
         .unwrap_or(least))
 }
 
-/// Torrents that may be awake: those that are named one by one never sleep.
+/// The most torrents that are awake. Those that are named one by one never sleep.
 pub(super) fn awake(config: &Config) -> usize {
     usize::from(config.torrents) + config.items.len()
 }
 
-/// Says if there are to be fewer peers than were asked for.
+/// Logs if fewer peers are possible than were asked for.
 pub(super) fn say_if_few(args: &SeedArgs) {
     let (peers, afforded) = (args.max_peers, afford(args.max_peers));
     if afforded < peers {
@@ -119,7 +119,7 @@ pub(super) fn say_if_few(args: &SeedArgs) {
     }
 }
 
-/// How many of the wanted peers this process may have descriptors for, after asking for more.
+/// The number of the wanted peers for which this process may have file descriptors, after it asked for more.
 fn afford(peers: u16) -> u16 {
     let wanted = u64::from(peers) + DESCRIPTORS;
     let mut limit = getrlimit(Resource::Nofile);
@@ -132,19 +132,19 @@ fn afford(peers: u16) -> u16 {
     if current >= wanted {
         return peers;
     }
-    // Under a very low limit files and trackers make do with half of it.
+    // Under a very low limit, files and trackers get half of it.
     let others = DESCRIPTORS.min(current / 2);
     u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers))
 }
 
-/// Torrents that may sleep in a budget of so many bytes; they take a twentieth of it.
+/// The most sleeping torrents for a budget of this many bytes; they take a twentieth of it.
 const ASLEEP: u64 = 10_000;
 const ASLEEP_IN: u64 = 16 << 20;
 
-/// Torrents that can be told apart by 16 bits, and found fast.
+/// The most torrents that 16 bits can number, with room to be found quickly.
 pub(super) const MOST_KNOWN: usize = 58_000;
 
-/// Places for what is named one by one later, so that it need not begin anew for each.
+/// Places for items that are named later, so that not each of them needs a new start.
 const SPARE: usize = 16;
 
 /// With less memory there is room for nothing but what was named.
@@ -153,20 +153,20 @@ const LEAST_FOR_SPARE: u64 = 4 << 20;
 /// Pieces of downloads that are added to others, all together, while these go on.
 const SPARE_PIECES: u32 = 8 * 1024;
 
-/// Tiers of trackers for each torrent that there is room for.
+/// Tiers of trackers that each torrent is presumed to have.
 const TIERS: usize = 2;
 
-/// Bytes of bitfields for each: bits are needed only while a torrent is incomplete.
+/// Bytes of bitfields that each torrent is presumed to have: only incomplete torrents need bits.
 const BITS: usize = 1024;
 
-/// Pieces of all downloads at a time, and the longest piece that is usual, in bytes.
+/// The presumed pieces of all downloads, and the longest usual piece in bytes.
 const PIECES: u32 = 64 * 1024;
 const LONG_PIECE: u64 = 16 << 20;
 
-/// Slots that there is memory for, if it is enough, when their number follows the capacity.
+/// The most upload slots for which there is memory, if their number follows the capacity.
 const AUTOMATIC_SLOTS: u16 = 250;
 
-/// Descriptors besides those of peers: files, listeners, the tracker's clients, announces.
+/// File descriptors for other uses than peers: files, listeners, HTTP clients, announces.
 const DESCRIPTORS: u64 = 128;
 
 #[cfg(test)]

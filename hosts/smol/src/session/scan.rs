@@ -1,7 +1,7 @@
-//! What comes and goes in the watched folders.
+//! Scans of the watched folders: what appears there is added, what vanishes is stopped.
 //!
-//! A folder may hold any number of torrents: those that are in the catalogue are looked up by name, and of
-//! those that are new some are taken in at a time.
+//! A folder may hold any number of torrents. Those in the catalogue are looked up by path; new ones are added some at
+//! a time.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::options::run::{Config, Item};
 use crate::text::escape;
 
 impl Library {
-    /// Has the watched folders looked at, unless they are.
+    /// Starts a scan of the watched folders, unless one is running.
     pub(super) fn scan(&mut self, torrents: &Torrents, engine: &Engine) {
         if self.surveying {
             if self
@@ -71,9 +71,9 @@ impl Library {
         self.surveying_since = Some(Instant::now());
     }
 
-    /// Has what belongs to torrents that are gone removed from the state, once a day, when it is known which there are.
+    /// Removes the state of torrents that are gone, once a day, when it is known which torrents there are.
     pub(super) fn prune(&mut self, torrents: &Torrents, now: Instant) {
-        // What waits for a disk has failed never.
+        // An item that waits for a disk has not failed.
         let away = |managed: &LibraryItem| {
             matches!(managed.stage, ItemStage::Waiting(_)) && managed.failures == 0
         };
@@ -99,7 +99,7 @@ impl Library {
         }
     }
 
-    /// Heeds what the scout found; answers whether there was anything.
+    /// Handles the scout's reports. Returns whether there were any.
     pub(super) fn hear(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
         let mut any = false;
         while !torrents.signals.asked()
@@ -122,14 +122,14 @@ impl Library {
                         self.next_poll = Instant::now();
                     }
                 }
-                // The folders are others by now.
+                // The set of watched folders has changed meanwhile.
                 ScoutReport::Surveyed(..) => {}
             }
         }
         any
     }
 
-    /// Has what appeared in the watched folders added, and removed what is there no longer.
+    /// Adds what appeared in the watched folders, and removes what is gone, by commands.
     fn surveyed(
         &mut self,
         torrents: &mut Torrents,
@@ -164,7 +164,7 @@ impl Library {
         }
     }
 
-    /// Says once that not all that is in the folders is looked after.
+    /// Logs once that the folders hold more than can be added.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
         let waiting = |managed: &&LibraryItem| matches!(managed.stage, ItemStage::Waiting(_));
         let waiting = self.items.iter().filter(waiting).count();
@@ -188,8 +188,8 @@ impl Library {
         self.full = why;
     }
 
-    /// How many new torrent files and other things may be taken in. Those that run have their own limit; of others some
-    /// are looked after at a time, so that a folder of any size takes no more memory.
+    /// The number of new torrent files and of other new items that may be added. Torrents that run have their own
+    /// limit. Of others only some are kept at a time, so that a folder of any size takes no more memory.
     pub(super) fn places(&self, engine: &Engine) -> (usize, usize) {
         let mut counts = [0, 0];
         let mut coming = 0;
@@ -204,7 +204,7 @@ impl Library {
         (torrents, others)
     }
 
-    /// Whether more is to be taken in at once: there is as much room as is on its way. Torrents come first, as content
+    /// Whether to add more at once: there is as much room as is on its way. Torrents come first, because content
     /// waits for them.
     pub(super) fn takes_more(&self, engine: &Engine) -> bool {
         let torrents = self.watches.iter().any(|watch| watch.has_more_torrents);
@@ -247,12 +247,12 @@ impl Library {
             Command::Add(Box::new(Addition { item, found }))
         });
         for command in gone.into_iter().chain(new) {
-            // Otherwise the folder is read again.
+            // If a command was not taken, the folder is read again.
             self.more |= !self.commands.send(command);
         }
     }
 
-    /// Something in a watched folder looks like this now.
+    /// Handles the present state of an item in a watched folder.
     fn seen(
         &mut self,
         torrents: &mut Torrents,
@@ -275,7 +275,7 @@ impl Library {
                 }
             }
             ItemStage::Settling(_) if asked => managed.settle(seen),
-            // What is away is waited for.
+            // Content that is away is waited for.
             ItemStage::Running(_) if managed.is_found_content() && (same || seen.is_none()) => {
                 managed.pause = (managed.pause * 2).min(LONGEST_PAUSE);
                 managed.next_look = Instant::now() + managed.pause;
@@ -293,7 +293,7 @@ impl Library {
         }
     }
 
-    /// Has content made anew whose files were found to be others than those that were verified.
+    /// Makes torrents anew whose content was found to differ from what was verified.
     pub(super) fn mind_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let changed = torrents.managed.iter_mut();
         let changed: Vec<usize> = changed
@@ -310,8 +310,7 @@ impl Library {
         }
     }
 
-    /// Has what was still written a moment ago looked at, when it may be complete, and what was complete, whether it
-    /// was.
+    /// Has items looked at that may have settled, and served content that may have changed.
     pub(super) fn settle(&mut self, now: Instant) {
         let links = self.config.seed.links;
         for managed in &mut self.items {
@@ -336,19 +335,19 @@ impl Library {
 }
 
 impl LibraryItem {
-    /// It has changed, and has to stay as it is for some time.
+    /// The item has changed, and has to stay unchanged for some time before it is opened.
     fn settle(&mut self, seen: Option<Seen>) {
         self.mark = seen.map(|(mark, _)| mark);
         self.failures = 0;
         self.in_doubt = is_torrent(&self.item.path) && self.item.path.is_absolute();
         let age = seen.map_or(Duration::ZERO, |(_, changed)| age(changed));
-        // What was taken for complete too early takes twice as long each time.
+        // An item that was taken for complete too early waits twice as long each time.
         let settled = (SETTLED * (1 << self.changes.min(9))).min(LONGEST_PAUSE);
         self.pause = SETTLED;
         self.stage = ItemStage::Settling(Instant::now() + settled.saturating_sub(age));
     }
 
-    /// It is served and its files are others now: links to what it was lead nowhere, and it is made anew.
+    /// The content of a served item has changed: links to the former torrent lead nowhere, and a new torrent is made.
     fn has_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         log::warn!(
             target: EVENT,
@@ -359,19 +358,19 @@ impl LibraryItem {
         self.changes = self.changes.saturating_add(1);
     }
 
-    /// It is none of what was seeded before, so that it has to be complete before it is opened.
+    /// The item was not seeded before, so it has to settle before it is opened.
     pub(super) fn is_new(&mut self) {
         match self.folder {
             None => self.stage = ItemStage::Ready,
             Some(_) => {
-                // How it looks now is found out at once.
+                // Its mark is taken at once.
                 self.mark = None;
                 self.stage = ItemStage::Settling(Instant::now());
             }
         }
     }
 
-    /// Whether it is looked at whether it has changed when something came to its folder or went.
+    /// Whether the item is checked for changes when its folder has changed.
     fn is_looked_at(&self) -> bool {
         match self.stage {
             ItemStage::Waiting(_) => true,
@@ -382,7 +381,7 @@ impl LibraryItem {
     }
 }
 
-/// Says once how much is not shared because it belongs to torrents.
+/// Logs once how much content is not shared because it belongs to torrents.
 fn say_left_out(watch: &mut Watch, found: &FolderChanges) {
     let count = found.left_out;
     if count == watch.left_out {
@@ -399,7 +398,7 @@ fn say_left_out(watch: &mut Watch, found: &FolderChanges) {
     }
 }
 
-/// What is to be looked after of something that appeared in a watched folder.
+/// The item for something that appeared in a watched folder.
 fn item(config: &Config, folder: &Path, path: PathBuf) -> Item {
     let fetch = config.download.clone().filter(|_| names_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
@@ -417,7 +416,7 @@ fn item(config: &Config, folder: &Path, path: PathBuf) -> Item {
     }
 }
 
-/// Something that was found in a watched folder.
+/// An item that was found in a watched folder, in its first stage.
 pub(super) fn found(item: Item, Found { folder, seen }: Found) -> LibraryItem {
     let mark = seen.map(|(mark, _)| mark);
     let names_torrent = names_torrent(&item.path);
@@ -427,27 +426,27 @@ pub(super) fn found(item: Item, Found { folder, seen }: Found) -> LibraryItem {
     };
     let settles = stage == ItemStage::Found && is_link(&item.path);
     let mut managed = LibraryItem::new(item, Some(folder), mark, stage);
-    // Of a link nobody knows whether it was seeded before until it is read.
+    // Whether the torrent of a link was seeded before shows when the link is read.
     if settles {
         managed.settle(seen);
     }
     managed
 }
 
-/// How long ago something changed, as far as the clock can say: it counts as just now if the clock has been set
-/// back since. If it is taken for complete too early it is opened again later.
+/// The time since the last change. It counts as zero if the clock was set back since. An item that is taken for
+/// complete too early is opened again later.
 pub(super) fn age((seconds, ns): (i64, i64)) -> Duration {
     let of = |n| u64::try_from(n).unwrap_or(0);
     let changed = Duration::from_secs(of(seconds)).saturating_add(Duration::from_nanos(of(ns)));
     time_of_day().saturating_sub(changed)
 }
 
-/// How often the state is looked through.
+/// The interval at which unneeded state is removed.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// After so long without a change something is complete.
+/// The time without a change after which an item counts as complete.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
-/// Torrent files that are looked after at a time and do not run, as they are being opened or cannot be; and as many
-/// other things.
+/// The most torrent files that are kept and do not run, because they are being opened or cannot be; and the most
+/// other such items.
 const ITEMS_MAX: usize = 256;

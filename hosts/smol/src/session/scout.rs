@@ -1,8 +1,7 @@
-//! Looks at watched folders and at what is in them beside the thread that serves, as a disk may be slow or away, and
-//! a folder large.
+//! The scout: a thread that scans watched folders, because a disk may be slow or away and a folder large.
 //!
-//! The thread is given what the service knew when it asked, and tells what it found; what has changed meanwhile is
-//! for the service to heed. It looks at one thing after the other.
+//! A request carries what the session knew at that time. The session itself heeds what has changed since. The scout
+//! handles one request after the other.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,73 +22,73 @@ use crate::storage::catalogue::Catalogue;
 use crate::storage::prune::KEPT;
 use crate::storage::state::StateFolder;
 
-/// What is to be looked at.
+/// A request to the scout.
 pub(super) enum ScoutRequest {
-    /// All watched folders.
+    /// Scan all watched folders.
     Survey(Survey),
-    /// One thing, in a watched folder or named.
+    /// Look at one item, in a watched folder or named.
     Look {
         folder: Option<PathBuf>,
         path: PathBuf,
         links: Links,
     },
-    /// The state, for what belongs to torrents that are neither asleep nor these.
+    /// Remove the state of torrents that are neither in this catalogue nor in this list.
     Prune(Catalogue, Vec<InfoHash>),
 }
 
-/// What is known before folders are looked at.
+/// The session's knowledge at the begin of a scan.
 pub(super) struct Survey {
-    /// Given back.
+    /// A number that comes back with the report.
     pub(super) number: u64,
     pub(super) watches: Vec<Watch>,
     pub(super) links: Links,
-    /// Whether folders are to be read that have not changed.
+    /// Whether folders are read that have not changed.
     pub(super) restless: bool,
-    /// What is looked after.
+    /// The paths of items.
     pub(super) items: Vec<KnownPath>,
-    /// What is asleep.
+    /// The sleeping torrents.
     pub(super) catalogue: Catalogue,
-    /// How many new torrent files and other things may be taken in.
+    /// The number of new torrent files and of other new items that may be added.
     pub(super) room: (usize, usize),
-    /// The content of torrents that are awake, in order.
+    /// The content of awake torrents, sorted.
     pub(super) roots: Vec<PathBuf>,
-    /// Whether what they name is downloaded.
+    /// Whether torrents of these folders are downloaded.
     pub(super) downloads: bool,
 }
 
-/// Something in a watched folder that is looked after.
+/// The path of an item in a watched folder.
 pub(super) struct KnownPath {
     pub(super) path: PathBuf,
-    /// Whether to look how it looks.
+    /// Whether to look at its present state.
     pub(super) looks: bool,
 }
 
-/// What was found.
+/// A report.
 pub(super) enum ScoutReport {
     Surveyed(u64, Vec<(Watch, Result<Option<FolderChanges>, String>)>),
     Seen(PathBuf, Option<Seen>),
     Pruned,
 }
 
-/// What is in a folder and not asleep.
+/// The changes in one folder, apart from sleeping torrents that are unchanged.
 #[derive(Default)]
 pub(super) struct FolderChanges {
-    /// What is looked after and not there any more.
+    /// Items that are gone.
     pub(super) gone: Vec<PathBuf>,
-    /// How some of it looks.
+    /// The present states of some items.
     pub(super) seen: Vec<(PathBuf, Option<Seen>)>,
-    /// Some of what is new.
+    /// Some of the new paths, with their states.
     pub(super) new: Vec<(PathBuf, Option<Seen>)>,
-    /// Whether there is more that is new.
+    /// Whether there are more new paths.
     pub(super) more: bool,
-    /// What should be asleep and is not there, has changed, or belongs to a torrent.
+    /// Sleeping torrents that are gone, have changed, or belong to another torrent.
     pub(super) missing: Vec<(u16, InfoHash)>,
-    /// How much belongs to torrents that are not awake or asleep, and one of it.
+    /// The number of paths that belong to torrents which are neither awake nor asleep, and one of these paths.
     pub(super) left_out: usize,
     pub(super) example: Option<PathBuf>,
 }
 
-/// The thread, as the service sees it.
+/// A handle to the thread.
 pub(super) struct Scout {
     orders: Option<mpsc::Sender<ScoutRequest>>,
     reports: mpsc::Receiver<ScoutReport>,
@@ -112,7 +111,7 @@ impl Scout {
         }
     }
 
-    /// Has something looked at; false if there is no thread for it, so that it has to be asked again.
+    /// Sends a request. False if there is no thread for it, so that it has to be sent again.
     pub(super) fn ask(&mut self, order: ScoutRequest) -> bool {
         let orders = match &self.orders {
             Some(orders) => orders,
@@ -127,12 +126,12 @@ impl Scout {
         orders.send(order).is_ok()
     }
 
-    /// What it looks at is not looked at any further.
+    /// Ends the present request early.
     pub(super) fn give_up(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The next thing that was found.
+    /// The next report, if there is one.
     pub(super) fn next(&self) -> Option<ScoutReport> {
         self.reports.try_recv().ok()
     }
@@ -195,7 +194,7 @@ fn carry_out(order: ScoutRequest, state: &StateFolder, stop: &AtomicBool) -> Sco
     }
 }
 
-/// Removes from the state what is gone for good.
+/// Removes state that is gone for good.
 fn prune(state: &StateFolder, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
     let asleep = catalogue.each(|_, sleeper| {
         known.push(sleeper.info_hash());
@@ -213,7 +212,7 @@ fn prune(state: &StateFolder, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
     }
 }
 
-/// How something looks. A link that leaves its folder is not followed.
+/// The present state of a path. A link that leaves its folder is not followed.
 fn see(folder: &Path, path: &Path, links: Links, stop: &AtomicBool) -> Option<Seen> {
     match resolve(folder, path, links) {
         Err(ReadError::Leaves { .. }) => look_at_link(path),
@@ -242,7 +241,7 @@ impl Survey {
             None => index.insert(Index::new(&self.catalogue, go_on).map_err(unread)?),
         };
         let mut found = self.read(watch, index, state, stop)?;
-        // Changes of all torrent files need not be looked for at the start.
+        // At the start torrent files need not be compared with their marks.
         let closely = watch.was_read();
         let describes = |root: &Path| state.described().holds_real(root);
         let missing = index.missing(&self.catalogue, describes, &watch.folder, closely, go_on);
@@ -250,7 +249,7 @@ impl Survey {
         Ok(Some(found))
     }
 
-    /// Reads a folder. What is new is taken in some at a time.
+    /// Reads a folder. New paths are reported some at a time.
     fn read(
         &mut self,
         watch: &mut Watch,
@@ -278,7 +277,7 @@ impl Survey {
                     false => more_torrents = true,
                 }
             } else if is_link(&path) {
-                // It is no content to share either.
+                // A file of this kind is not content to share either.
                 static SAID: Once = Once::new();
                 let shown = path.display();
                 SAID.call_once(|| {
@@ -328,5 +327,5 @@ impl Survey {
     }
 }
 
-/// Bytes of the thread's stack.
+/// Stack of the thread in bytes.
 const STACK: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Signals: which came is a flag, that one came is a byte in a socket that wakes the engine.
+//! Signals: a flag says which one came, and a byte in a socket wakes the session.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
-/// A limit on the length of files (`ulimit -f`) is an error of the write that exceeds it, and not the end
-/// of the process.
+/// Makes a write beyond the limit on file lengths (`ulimit -f`) an error of that write, instead of the end of the
+/// process.
 pub(crate) fn outlive_long_files() {
-    // A process that may take no signal is told by the kernel as before.
+    // If the handler cannot be installed, the kernel ends the process as before.
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
-/// What signals asked for.
+/// The flags that signals set.
 #[derive(Debug)]
 pub(super) struct Signals {
     stop: Arc<AtomicBool>,
@@ -24,7 +24,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes those that ask to stop; and the socket that becomes readable, a byte each.
+    /// Installs handlers for the signals that ask to stop. Returns also the socket that becomes readable, one byte
+    /// for each signal.
     pub(super) fn new() -> io::Result<(Signals, UnixStream)> {
         let (ours, theirs) = UnixStream::pair()?;
         let signals = Signals {
@@ -38,29 +39,29 @@ impl Signals {
         Ok((signals, ours))
     }
 
-    /// Takes the one that asks to read the configuration too.
+    /// Installs the handler for the signal that asks to reload the configuration.
     pub(super) fn take_reload(&self) -> io::Result<()> {
         self.take(SIGHUP, &self.reload)
     }
 
-    /// The flag comes first: whoever is woken finds it.
+    /// Installs a handler. The flag is set before the byte is sent, so whoever is woken sees it.
     fn take(&self, signal: i32, raised: &Arc<AtomicBool>) -> io::Result<()> {
         flag::register(signal, Arc::clone(raised))?;
         low_level::pipe::register(signal, self.theirs.try_clone()?)?;
         Ok(())
     }
 
-    /// How many asked to stop since the last call, as far as that can be told: 0 or 1.
+    /// Number of stop signals since the last call, as far as it can be told: 0 or 1.
     pub(super) fn stops(&self) -> u32 {
         u32::from(self.stop.swap(false, Ordering::Relaxed))
     }
 
-    /// Whether one asked to stop that [`stops`](Self::stops) has not answered yet: what takes long is given up.
+    /// Whether a stop signal came that [`stops`](Self::stops) has not returned yet. Long work then ends early.
     pub(super) fn asked(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// An error if one did.
+    /// An error if a stop signal came.
     pub(super) fn go_on(&self) -> io::Result<()> {
         match self.asked() {
             true => Err(io::ErrorKind::Interrupted.into()),
@@ -68,7 +69,7 @@ impl Signals {
         }
     }
 
-    /// Whether one asked to read the configuration since the last call.
+    /// Whether a reload signal came since the last call.
     pub(super) fn reloads(&self) -> bool {
         self.reload.swap(false, Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
-//! Tells systemd how a service is (sd_notify(3)): a datagram each, nothing when nobody asked.
+//! Reports to systemd (sd_notify(3)): one datagram each, and none if nobody asked for them.
 //!
-//! Invariant: whoever does not read what it is told holds up nobody. It is told that the service is alive by the loop
-//! that serves, so that it hears nothing any more when that hangs.
+//! Invariant: a manager that does not read its reports delays nobody. The session's own loop sends the signs of life,
+//! so a hanging loop sends none.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use crate::clock::monotonic;
 use crate::text::number;
 
-/// Who looks after this process, as its environment says.
+/// The service manager, as the environment of this process names it.
 pub(crate) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// How often it wants to hear that the service is alive, and when next.
+    /// The interval of signs of life that it wants, and the time of the next one.
     watchdog: Option<(Duration, Instant)>,
-    /// What it was told last of what the service does.
+    /// The status that it was last told.
     status: String,
 }
 
 impl Manager {
-    /// Nobody looks after it.
+    /// No service manager.
     pub(crate) fn nobody() -> Manager {
         Manager {
             socket: None,
@@ -44,28 +44,28 @@ impl Manager {
         }
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a service manager.
     pub(crate) fn is_there(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// The service is up, or has read its configuration.
+    /// Reports that the service is up, or has reloaded its configuration.
     pub(crate) fn ready(&self) {
         self.tell("READY=1", true);
     }
 
-    /// It reads its configuration.
+    /// Reports that it is reloading its configuration.
     pub(crate) fn reloading(&self) {
         let us = monotonic().as_micros();
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"), true);
     }
 
-    /// It is about to end.
+    /// Reports that it is stopping.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1", true);
     }
 
-    /// What it does, in a line.
+    /// Reports the status, in one line.
     pub(crate) fn status(&mut self, text: String) {
         if text != self.status {
             self.tell(&format!("STATUS={text}"), false);
@@ -73,7 +73,7 @@ impl Manager {
         }
     }
 
-    /// The loop that serves goes round; answers whether that was due to be told, and tells it.
+    /// Sends a sign of life if one is due. Returns whether one was due.
     pub(crate) fn alive(&mut self, now: Instant) -> bool {
         let Some((interval, next)) = &mut self.watchdog else {
             return false;
@@ -86,12 +86,12 @@ impl Manager {
         true
     }
 
-    /// When that is to be told next.
+    /// The time of the next sign of life.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.watchdog.map(|(_, next)| next)
     }
 
-    /// What matters is waited for a moment if there is no room for it; the rest comes again.
+    /// Sends a report. If there is no room, one that `matters` waits a moment; another one is repeated later anyway.
     fn tell(&self, text: &str, matters: bool) {
         let Some((socket, addr)) = &self.socket else {
             return;
@@ -122,16 +122,16 @@ fn open() -> io::Result<Option<(UnixDatagram, SocketAddr)>> {
     Ok(Some((socket, addr)))
 }
 
-/// How often a watchdog is told that waits for so many microseconds: twice in that time.
+/// The interval for a watchdog of this many microseconds: half of it.
 fn interval(us: &str) -> Option<Duration> {
     let us = number(us, 1, u64::MAX)?;
     Some(Duration::from_micros(us / 2).max(LEAST))
 }
 
-/// How long it is waited for a manager that does not read.
+/// The longest wait for a manager that does not read.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The least time between two signs of life: a shorter one would be nothing but work.
+/// The shortest interval of signs of life: a shorter one would only cost work.
 const LEAST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

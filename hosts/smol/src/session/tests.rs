@@ -1,4 +1,4 @@
-//! Commands in, notices out: a session by itself, at a port of its own, with nobody else.
+//! Commands in, notices out: a session alone, at a port of its own.
 
 mod get;
 mod service;
@@ -20,7 +20,7 @@ use crate::options::get::Fetch;
 use crate::options::run::{Config, Item};
 use crate::options::seed::SeedArgs;
 
-/// A folder with two files to share, and what was heard.
+/// A folder with two files to share, and the notices that were heard.
 struct World {
     folder: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
@@ -121,7 +121,7 @@ impl World {
         Which::Path(self.folder.join(file))
     }
 
-    /// Takes turns until all of this was heard, in this order, and forgets it.
+    /// Takes turns until these notices were heard in this order, and forgets them.
     fn hears(&self, session: &mut Session, expected: &[&str]) {
         let until = Instant::now() + Duration::from_secs(120);
         while self.heard.lock().unwrap().len() < expected.len() {
@@ -163,7 +163,7 @@ fn commands_in_and_notices_out() {
     let mut session = world.open(&["a", "b"]);
     world.hears(&mut session, &["seeding a", "seeding b"]);
     let table = [
-        // What is there is not added again.
+        // An item that is there already is not added again.
         (Command::add(world.item("a")), &[][..], 2),
         (Command::Pause(world.which("a")), &["paused a"], 1),
         (Command::Pause(world.which("a")), &[], 1),
@@ -196,7 +196,7 @@ fn what_is_damaged_is_found_when_somebody_asks() {
         session.torrents.managed[0].info_hash(),
         world.folder.join("a"),
     );
-    // Its size and times stay, as on a disk that fails.
+    // Size and times stay the same, as on a failing disk.
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, vec![3; 50_000]).unwrap();
     fs::File::options()
@@ -225,7 +225,7 @@ fn limits_change_while_it_runs() {
     let args = &session.library.config.seed;
     assert_eq!(session.library.rates, (Some(1000), Some(2000)));
     assert_eq!((args.slots, args.max_peers), (Some(3), 7));
-    // A configuration that differs in limits and items alone is gone on with.
+    // A configuration that differs only in limits and items is changed to in place.
     let mut config = world.config(&["a"]);
     config.seed.up = None;
     config.items = vec![world.item("b")];
@@ -233,7 +233,7 @@ fn limits_change_while_it_runs() {
     assert!(session.commands.send(Command::Reload(Box::new(config))));
     world.hears(&mut session, &["seeding a", "stopped a", "seeding b"]);
     assert_eq!(session.library.rates.0, None);
-    // One with another memory takes a new start.
+    // One with another memory needs a new start.
     let mut config = world.config(&["a"]);
     config.seed.memory *= 2;
     assert!(session.commands.send(Command::Reload(Box::new(config))));
@@ -250,7 +250,7 @@ fn it_stops_when_it_is_told() {
     assert!(session.stopped);
 }
 
-/// Nothing is left of one whose content is not there, and of a download that cannot begin an exit code is.
+/// An item whose content is missing leaves nothing; a download that cannot begin leaves an exit code.
 #[test]
 fn what_cannot_be_begun() {
     let world = World::new("nothing");

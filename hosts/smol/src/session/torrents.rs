@@ -1,4 +1,4 @@
-//! The torrents of a session, awake and asleep, with what is told of them: the built-in tracker, and our address.
+//! A session's torrents, awake and asleep, with the built-in tracker and our addresses that others are told.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -27,28 +27,28 @@ use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
 use crate::web::tracker::PeerTable;
 
-/// All torrents, and where what is known of them is kept.
+/// All torrents, and the folder of their state.
 pub(super) struct Torrents {
     pub(super) state: Arc<StateFolder>,
     pub(super) alarm: Arc<Alarm>,
     pub(super) notices: Notices,
     pub(super) signals: Rc<Signals>,
-    /// Those that are awake.
+    /// Torrents that are awake.
     pub(super) managed: Vec<ManagedTorrent>,
-    /// Those that are asleep.
+    /// Torrents that are asleep.
     pub(super) catalogue: Rc<RefCell<Catalogue>>,
-    /// Those of them that are wanted, and peers of them that are known.
+    /// Sleeping torrents that are wanted, and known peers of them.
     pub(super) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
-    /// Those whose metadata is fetched.
+    /// Torrents whose metadata is being fetched.
     pub(super) unknown: Unknowns,
     pub(super) tracker: Rc<RefCell<PeerTable>>,
     pub(super) reach: Reach,
-    /// Trackers that the owner named, by tier, for what is made here and for public torrents that name none.
+    /// Trackers that the owner named, by tier: for torrents made here, and for public ones that name none.
     pub(super) named_trackers: Vec<Vec<String>>,
     pub(super) check: Check,
     /// Whether files that nobody reads are left alone, as a service does.
     pub(super) calm: bool,
-    /// Whether some torrent was checked, so that it may sleep now.
+    /// Whether a torrent's check has ended, so that it may sleep now.
     pub(super) checked: bool,
     pub(super) next_number: usize,
 }
@@ -76,7 +76,7 @@ impl Torrents {
         Ok(())
     }
 
-    /// Begins with a torrent; answers with its number.
+    /// Starts a torrent; returns its number.
     pub(super) fn add(
         &mut self,
         engine: &mut Engine,
@@ -97,7 +97,7 @@ impl Torrents {
         number
     }
 
-    /// Begins with one that the node knows, asleep; answers with its number.
+    /// Starts a torrent that the node knows as sleeping; returns its number.
     pub(super) fn wake(
         &mut self,
         engine: &mut Engine,
@@ -129,8 +129,8 @@ impl Torrents {
         self.next_number
     }
 
-    /// Has the built-in tracker answer for a torrent; if it has no room, it does once somebody asks. Peers of a
-    /// private one come from its own trackers alone (BEP 27), so this has to be one of them.
+    /// Adds a torrent to the built-in tracker; if there is no room, it is added when somebody asks for it. A private
+    /// torrent's peers come only from its own trackers (BEP 27), so the built-in one has to be among these.
     fn track(&self, content: &Content) {
         let metainfo = content.metainfo();
         let (mut tracker, mut named) = (self.tracker.borrow_mut(), false);
@@ -149,7 +149,7 @@ impl Torrents {
         }
     }
 
-    /// Is done with a torrent, whose data stays.
+    /// Stops a torrent and forgets it; its data stays.
     pub(super) fn drop_torrent(&mut self, engine: &mut Engine, number: usize) {
         let at = self.managed.iter().position(|t| t.number() == number);
         if let Some(at) = at {
@@ -159,12 +159,12 @@ impl Torrents {
                 self.catalogue.borrow_mut().remove(id);
             }
             torrent.end(engine, &self.state);
-            // The next turn carries out what follows.
+            // The next turn carries out the consequences.
             self.alarm.ring();
         }
     }
 
-    /// The URL of the tracker that an announce goes to, unless it cannot be read or its disk is not there.
+    /// The URL of an announce's tracker, unless it cannot be read or its disk is not mounted.
     pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
         let mut managed = self.managed.iter();
         match managed.find(|t| t.id() == Some(job.torrent)) {
@@ -178,7 +178,7 @@ impl Torrents {
     }
 }
 
-/// The URL of a tracker of a torrent that is asleep, unless its disk is not there.
+/// The URL of a sleeping torrent's tracker, unless its disk is not mounted.
 fn tracker_url(
     catalogue: &Catalogue,
     state: &StateFolder,
@@ -236,7 +236,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
             numbers.downloading += 1;
             let wanted = torrent.wanted_len();
             let left = torrent.left(engine);
-            // Of several it is said what they lack if none of them goes on.
+            // With several downloads, what they lack is shown only if all of them are stuck.
             let stuck = torrent.stuck().map(str::to_owned);
             let first = numbers.download.is_none();
             numbers.stuck = stuck.filter(|_| first || numbers.stuck.is_some());

@@ -1,32 +1,32 @@
-//! Why something cannot be seeded.
+//! The reasons why an item cannot be seeded.
 
 use crate::failure::FAILURE;
 
-/// Why something cannot be seeded.
+/// Why an item cannot be seeded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Trouble {
-    /// A disk that it needs is not there.
+    /// A disk that it needs is not mounted.
     Away(String),
     /// There is no room for it now.
     Full(String),
-    /// It is no better until it is changed.
+    /// It cannot be used until it is changed.
     Bad(String),
-    /// It may be better another time.
+    /// It may succeed at a later try.
     Failed(String),
-    /// It is there, and is not what slept.
+    /// It exists, but is not what slept.
     Changed(String),
     /// It is this magnet link, and its metadata is not here.
     Unknown(String),
-    /// It was to be begun once, and ends with this exit code.
+    /// It was to be opened once, and ends with this exit code.
     Refused(String, u8),
-    /// The same torrent is there already, by another name.
+    /// The same torrent is there already, under another name.
     Twin(String),
-    /// It belongs to a torrent, and nobody asked for it by name.
+    /// It belongs to a torrent, and nobody named it.
     Described(String),
 }
 
 impl Trouble {
-    /// The exit code of what ends with it.
+    /// The exit code of a session that ends with it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Trouble::Refused(_, code) => *code,
@@ -34,7 +34,7 @@ impl Trouble {
         }
     }
 
-    /// What to say.
+    /// The message.
     pub(crate) fn text(self) -> String {
         let (Trouble::Away(text)
         | Trouble::Full(text)

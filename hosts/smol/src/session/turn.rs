@@ -1,4 +1,4 @@
-//! One round of everything: what the engine did and wants is passed on, and chores are done.
+//! One turn of the session: the engine's reports are handled, and chores are done.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -31,8 +31,7 @@ impl Session {
         code
     }
 
-    /// One round of everything, which waits no longer than `limit`; answers with the number of
-    /// signals that came.
+    /// Takes one turn, which waits at most `limit`. Returns the number of stop signals.
     pub(super) fn turn(&mut self, limit: Duration) -> io::Result<u32> {
         let until = self.next_numbers.saturating_duration_since(Instant::now());
         let patience = self.numbers.map_or(limit, |_| until.min(limit));
@@ -157,14 +156,14 @@ impl Session {
         if woken {
             self.tasks.turn();
         }
-        // A signal may also be one to read the configuration.
+        // A signal may also be the one to reload the configuration.
         Ok(if signals > 0 { self.signals.stops() } else { 0 })
     }
 }
 
-/// What a turn leads to.
+/// The parts of a turn.
 impl Session {
-    /// Does what was asked for, and looks after what is.
+    /// Carries out commands, and handles what is due.
     fn look_after(&mut self, engine: &mut Engine) {
         self.manager.alive(Instant::now());
         if self.signals.asked() {
@@ -190,7 +189,7 @@ impl Session {
         self.again |= self.library.outgrown;
     }
 
-    /// Whether a session that a person started has nothing more to do.
+    /// Whether an attended session has nothing more to do.
     fn is_all_done(&self) -> bool {
         self.library
             .is_all_done(&self.torrents, &self.engine.borrow())
@@ -202,7 +201,7 @@ impl Session {
         let reach = &mut self.torrents.reach;
         reach.look_up(now, &self.torrents.tracker, &self.tasks);
         if self.listening.look_after(engine, now) {
-            // Whether trackers have to hear of that is seen at once.
+            // Whether trackers have to be told is decided at once.
             self.library.next_poll = now;
         }
         for torrent in &mut self.torrents.managed {
@@ -266,8 +265,8 @@ impl Session {
         }
     }
 
-    /// Calls who asks the built-in tracker for peers: it may be unable to call us, or slow to, as some
-    /// clients wait for minutes after a try over UDP.
+    /// Calls peers that asked the built-in tracker. They may be unable to call us, or slow to: some clients wait for
+    /// minutes after a try over UDP.
     fn call_peers(&mut self, engine: &mut Engine) {
         let now = engine.now();
         let (torrents, wakes) = (&self.torrents.managed, &mut self.torrents.wakes);
@@ -293,7 +292,7 @@ impl Session {
             });
     }
 
-    /// Serves a connection that speaks HTTP.
+    /// Serves an HTTP connection.
     fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
         let Ok(stream) = smol::Async::new(stream) else {
             return;
@@ -310,7 +309,7 @@ impl Session {
         );
         let task = self.tasks.begin(async move {
             let now = || engine.borrow().now();
-            // Those that are awake are in the table.
+            // Awake torrents are in the table already.
             let ours = |info_hash| {
                 let id = engine.borrow().node.find(info_hash);
                 id.is_some_and(|id| catalogue.borrow().is_tracked(id, &own_tracker))
@@ -332,12 +331,11 @@ impl Session {
     }
 }
 
-/// The longest time without a look at the chores: short, so that a disk that is mounted again is
-/// served again within half a minute.
+/// The longest time between chores. It is short, so that a disk that is mounted again is served within half a minute.
 const CHORES: Duration = Duration::from_secs(10);
 
-/// How often peers of the built-in tracker are called.
+/// The interval at which peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);
 
-/// How often it is looked, while files are open, for those that nobody used since the last look. They are closed.
+/// The interval, while files are open, at which files are closed that were not used since the last time.
 const CLOSE: Duration = Duration::from_secs(5);

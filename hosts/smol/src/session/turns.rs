@@ -1,5 +1,5 @@
-//! Torrents of watched folders that are of no use at the moment give their place to those that wait for one, in
-//! turn: files that are away, and torrents that are not whole and of which nothing moves.
+//! Turns of torrents in watched folders: idle ones give their place to others that wait for one. A torrent is idle if
+//! its files are away, or if it is incomplete and nothing moves.
 
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,22 @@ use super::torrents::Torrents;
 use crate::net::engine::Engine;
 use crate::text::escape;
 
-/// How long a torrent has its place at least: long enough to hear trackers and to call some peers.
+/// The shortest turn: long enough to hear from trackers and to call some peers.
 const TURN: Duration = Duration::from_secs(30);
 
-/// How long peers that are connected and give nothing are waited for.
+/// The time for which connected peers that send nothing are waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Which of these gives its place away: the one that was of no use for the longest, if that is a turn. Each is
-/// given by its number, and since when nobody had a use for it.
+/// The torrent that gives up its place: the one that has been idle for the longest, if that is at least a turn. Each
+/// is given by its number and the time since which it has been idle.
 fn who_gives_way(idle: impl Iterator<Item = (Instant, usize)>, now: Instant) -> Option<usize> {
     let longest = idle.min()?;
     (now.saturating_duration_since(longest.0) >= TURN).then_some(longest.1)
 }
 
 impl Library {
-    /// Takes the place of a torrent that is of no use; false if there is none. It waits for another turn then,
-    /// behind those that have not had theirs.
+    /// Takes the place of an idle torrent. False if there is none. The idle one waits for another turn, behind those
+    /// that had none.
     pub(super) fn take_place_of_idle(
         &mut self,
         torrents: &mut Torrents,

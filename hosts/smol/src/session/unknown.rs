@@ -1,4 +1,4 @@
-//! Torrents of which only a magnet link is here: their metadata is fetched from peers, then they go on as any other.
+//! Torrents known only by a magnet link: their metadata is fetched from peers, then they are like any other torrent.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -22,27 +22,27 @@ use crate::storage::spool::Spool;
 use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
 
-/// One whose metadata is fetched.
+/// A torrent whose metadata is being fetched.
 pub(super) struct Unknown {
-    /// What was given: the link, or a file with it.
+    /// The link that was given, or the file that holds it.
     pub(super) given: PathBuf,
     link: String,
     pub(super) info_hash: InfoHash,
     pub(super) id: TorrentId,
     name: String,
     trackers: Vec<String>,
-    /// What was said of it last, and when something new may be.
+    /// The last message about it, and the earliest time of a new one.
     said: String,
     say_at: Instant,
-    /// When writing is tried again that failed.
+    /// The next try of a failed write.
     retry: Option<Instant>,
 }
 
-/// All of them.
+/// All torrents whose metadata is being fetched.
 pub(super) struct Unknowns {
     pub(super) all: Vec<Unknown>,
     state: Arc<StateFolder>,
-    /// For answers that come later.
+    /// The engine, for lookups that end later.
     engine: Rc<RefCell<Engine>>,
     spawner: Spawner,
     /// The owner's trackers, for links that name none.
@@ -65,8 +65,8 @@ impl Unknowns {
         }
     }
 
-    /// Begins to fetch the metadata of a link, unless that has begun. Where another link was `given` before, that is
-    /// forgotten. Peers that the owner `named` are called too.
+    /// Starts to fetch the metadata of a link, unless that has begun. Another link that was `given` before is given
+    /// up. The peers that the owner `named` are called too.
     pub(super) fn fetch(
         &mut self,
         engine: &mut Engine,
@@ -91,7 +91,7 @@ impl Unknowns {
             let folder = self.state.folder().display().to_string();
             Trouble::Failed(format!("{folder}: {error}; its metadata cannot be kept"))
         })?;
-        // The torrent itself may turn out to be private, and then has its own alone.
+        // The torrent may turn out to be private, and then has only its own trackers.
         if trackers.is_empty() {
             trackers.clone_from(&self.spare);
         }
@@ -131,15 +131,16 @@ impl Unknowns {
         Ok(())
     }
 
-    /// Has the peers called that the link names, wherever they are: a link is taken as its owner's word, as those that are
-    /// made at home name addresses at home. Each gets a handshake and nothing of the link's choosing but the info-hash.
+    /// Calls the peers that a link names, wherever they are. A link counts as its owner's word, because links made at
+    /// home name addresses at home. Each peer gets a handshake, in which only the info-hash is of the link's
+    /// choosing.
     fn call_named(&mut self, engine: &mut Engine, id: TorrentId, magnet: &Magnet<'_>) {
         for peer in urls(magnet.peers()) {
             if let Ok(addr) = peer.parse() {
                 engine.tell(Event::Peer(id, addr, PeerSource::Magnet));
                 continue;
             }
-            // With a proxy it is the proxy that looks up names.
+            // With a proxy, only the proxy looks names up.
             if engine.way_out.proxy().is_some() || engine.way_out.is_tied() {
                 log::info!("{}: a peer's name is not looked up", escape(&peer));
                 continue;
@@ -161,7 +162,7 @@ impl Unknowns {
         unknown.trackers.get(usize::from(job.tier)).cloned()
     }
 
-    /// What became of their metadata. Answers with the links of those whose torrent file is here now.
+    /// Handles fetched metadata. Returns the links whose torrent file is here now.
     pub(super) fn mind(
         &mut self,
         engine: &mut Engine,
@@ -194,16 +195,16 @@ impl Unknowns {
             };
             let unknown = self.all.remove(at);
             engine.fetch_no_longer(unknown.id);
-            // They are told anew of what it turns out to be.
+            // The node gets the torrent's own trackers when its torrent file is loaded.
             engine.node.forget_trackers(unknown.id);
             log::info!("{}: its metadata is here", unknown.name);
-            // Without it a start fetches it again.
+            // Without this note a start fetches it again.
             let _ = self
                 .state
                 .remember(&fetch::key(Path::new(&unknown.link)), unknown.info_hash);
             done.push((unknown.given, unknown.info_hash));
         }
-        // A torrent file of one of them may have come by another way.
+        // A torrent file of one of them may have come from another source.
         self.all.retain(|unknown| {
             let waits = engine.node.metadata(unknown.id).is_some();
             if !waits {
@@ -214,7 +215,7 @@ impl Unknowns {
         done
     }
 
-    /// Parts with those whose links are not wanted any more.
+    /// Gives up the links that are not wanted any more.
     pub(super) fn keep(&mut self, engine: &mut Engine, wanted: impl Fn(&Path) -> bool) {
         self.all.retain(|unknown| {
             let stays = wanted(&unknown.given);
@@ -225,7 +226,7 @@ impl Unknowns {
         });
     }
 
-    /// What is to be said of the first of them, in place of its progress.
+    /// The status of the first of them, shown in place of its progress.
     pub(super) fn say(&mut self, engine: &Engine, is_service: bool) -> Option<String> {
         let now = Instant::now();
         let mut line = None;
@@ -280,7 +281,7 @@ fn waits_for(stats: &MetadataStats) -> String {
     }
 }
 
-/// What to call the torrent before its name is known.
+/// A name for the torrent before its own is known.
 fn name(magnet: &Magnet<'_>) -> String {
     let told: Vec<u8> = magnet.name().into_iter().flat_map(|n| n.bytes()).collect();
     match told.is_empty() {
@@ -289,7 +290,7 @@ fn name(magnet: &Magnet<'_>) -> String {
     }
 }
 
-/// Those values that are text, and no longer than a URL may be.
+/// The values that are text, and no longer than a URL may be.
 fn urls<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
     let text = |value: Value<'_>| String::from_utf8(value.bytes().collect()).ok();
     let fits = |url: &String| url.len() <= everseed_core::metainfo::MAX_URL;
@@ -302,16 +303,16 @@ fn urls<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
     all
 }
 
-/// Trackers, peers and web seeds of a link that are used, of each.
+/// The most trackers, peers and web seeds of a link that are used, of each kind.
 pub(super) const MOST: usize = 64;
 
-/// Addresses of one name that are called.
+/// The most addresses of one name that are called.
 const NAMED: usize = 4;
 
-/// How often something new is said of one.
+/// The interval of messages about one torrent.
 const SAY: Duration = Duration::from_secs(60);
 
-/// When writing is tried again.
+/// The pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! What is in a watched folder, and whether it is still being written.
+//! A watched folder: when it has to be read, and what is still being written in it.
 //!
-//! A folder is read again when its time of change says so, and for as long as something in it is new. Not every file
-//! system keeps that time: the names in it are read at every third look anyway, and at each one once that told
-//! something that the time did not. The names of a folder are in memory as long as they are read so often, so that a
-//! disk that nobody uses stays asleep.
+//! A folder is read again when its time of change differs, and as long as something in it is new. Not every file
+//! system keeps that time. So the names are read at every third look anyway, and at each look once they told
+//! something that the time did not. Folders that are read so often stay in the kernel's memory, so the disk may sleep.
 
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,27 +13,27 @@ use std::path::{Path, PathBuf};
 use crate::storage::catalogue::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 
-/// A folder that is watched.
+/// A watched folder.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) folder: PathBuf,
-    /// On which disk it was.
+    /// The mount of the folder.
     place: Option<MountId>,
-    /// Its time of change when it was read.
+    /// Its mark when it was last read.
     changed: Option<Mark>,
-    /// Looks since it changed.
+    /// Number of looks since it changed.
     looks: u32,
-    /// How often it was read.
+    /// Number of times that it was read.
     reads: u32,
-    /// Which names were in it then.
+    /// The names in it at the last read.
     names: Option<Names>,
-    /// Whether names came or went while its time of change stayed.
+    /// Whether names changed while its time of change stayed.
     is_without_times: bool,
-    /// What was said about it last.
+    /// The last message about it.
     pub(super) said: String,
-    /// Whether there are torrents in it that were not taken in yet.
+    /// Whether it holds torrents that were not added yet.
     pub(super) has_more_torrents: bool,
-    /// How much in it belongs to torrents that are not there, as it was said last.
+    /// The logged number of paths that belong to absent torrents.
     pub(super) left_out: usize,
 }
 
@@ -54,10 +53,10 @@ impl Watch {
         }
     }
 
-    /// Whether the folder is to be read: it has changed, or `restless` says so.
+    /// Whether the folder has to be read: it has changed, or `restless` asks for it.
     ///
     /// # Errors
-    /// If it is not there, which says nothing about what is in it.
+    /// If the folder is not there. That says nothing about its contents.
     pub(super) fn is_due(&mut self, restless: bool) -> Result<bool, String> {
         let shown = self.folder.display();
         match MountId::look(&self.folder, self.place.as_ref()) {
@@ -76,7 +75,7 @@ impl Watch {
             self.changed = Some(mark);
             self.looks = 0;
         }
-        // Once more than needed, as a change just after a look may have the time of that look.
+        // Once more than needed, because a change just after a look may have the time of that look.
         self.looks = self.looks.saturating_add(1);
         if self.looks <= 2 || restless {
             return Ok(true);
@@ -95,7 +94,7 @@ impl Watch {
         Ok(differ)
     }
 
-    /// Names everything that is in it, in no order. An error of `each` ends it.
+    /// Calls `each` with everything in the folder, in no order. An error of `each` ends it.
     pub(super) fn read(
         &mut self,
         each: impl FnMut(PathBuf) -> io::Result<()>,
@@ -132,7 +131,7 @@ impl Watch {
     }
 }
 
-/// Which names are in a folder, in any order: how many, and the sum of their hashes.
+/// The set of names in a folder: their number, and the sum of their hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Names(usize, u64);
 
@@ -145,10 +144,10 @@ impl Names {
     }
 }
 
-/// At every so many looks, which come every ten seconds.
+/// The names are read at one in this many looks, which come every ten seconds.
 const NAMES_EVERY: u32 = 3;
 
-/// Whether a name is not that of something unfinished or hidden.
+/// Whether a name does not look unfinished or hidden.
 fn is_wanted(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let lower = name.to_ascii_lowercase();
@@ -168,22 +167,22 @@ const UNFINISHED: &[&str] = &[
     ".added",
 ];
 
-/// How something looks now, files in folders included; `None` if it is gone, or `given_up` says so.
+/// The mark of a path, including the files of a folder; `None` if it is gone, or `given_up` returns true.
 pub(super) fn settle_mark(path: &Path, given_up: impl Fn() -> bool) -> Option<Mark> {
     look(path, given_up).map(|(mark, _)| mark)
 }
 
-/// How a link looks itself.
+/// The state of a link itself.
 pub(super) fn look_at_link(path: &Path) -> Option<Seen> {
     let there = fs::symlink_metadata(path).ok()?;
     Some((mark(&there), (there.ctime(), there.ctime_nsec())))
 }
 
-/// How something looks, and when it changed last, in seconds and nanoseconds since 1970.
+/// A mark, and the time of the last change in seconds and nanoseconds since 1970.
 pub(super) type Seen = (Mark, (i64, i64));
 
-/// The same, and when any of it changed last, in seconds and nanoseconds since 1970: by the time that only the
-/// kernel sets, as programs give a file its former time when they have copied it.
+/// The state of a path, including the files of a folder. The time of change is the one that only the kernel sets,
+/// because programs give a copied file its former time.
 pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
     let top = fs::metadata(path).ok()?;
     let mut sum = mark(&top);
@@ -213,7 +212,7 @@ pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
     Some((sum, changed))
 }
 
-/// The same without what is inside of a folder.
+/// The mark of a path, without the contents of a folder.
 pub(super) fn mark(there: &Metadata) -> Mark {
     (there.len(), there.mtime(), there.mtime_nsec(), 1)
 }

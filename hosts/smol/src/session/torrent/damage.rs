@@ -1,5 +1,5 @@
-//! Pieces that cannot be read and files that cannot be written: each file is named once, the rest goes on,
-//! and what failed is tried again after a minute, then after pauses twice as long each time.
+//! Damage: pieces that cannot be read and files that cannot be written. Each file is named once, and the rest goes
+//! on. What failed is tried again after a minute, then after pauses that double.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ impl ManagedTorrent {
         let now = Instant::now();
         let gone = fault.error.is_absence() && !self.is_downloading();
         if gone || fault.extent == Extent::Change {
-            // The look says what is missing.
+            // The look reports what is missing.
             return self.look_soon(!gone);
         }
         if fault.extent == Extent::Piece {
             self.narrowed();
-            // That it is missing is said here.
+            // The missing piece is reported here.
             self.said = self.said.saturating_sub(1);
             self.name_unread(fault, now);
         }
     }
 
-    /// Names the file of a piece that could not be read, unless that was done.
+    /// Names the file of an unreadable piece, unless it was named already.
     pub(super) fn name_unread(&mut self, fault: &Unread, now: Instant) {
         match self.faults.note(fault.error.path(), now) {
             Naming::First => log::error!(
@@ -44,7 +44,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// A file takes no writes: the node asks for nothing of it any more.
+    /// A file cannot be written: nothing of it is requested any more.
     pub(super) fn leave_file_out(&mut self, fault: &Unwritten, first: u32) {
         let now = Instant::now();
         let error = &fault.error;
@@ -91,16 +91,16 @@ impl ManagedTorrent {
         engine.worker.ask(Task::Try(content, self.number, offsets));
     }
 
-    /// Whether some file that took no writes does now.
+    /// The result of trying whether files can be written again.
     pub(super) fn tried(&mut self, engine: &mut Engine, writable: bool) {
         match writable {
             true => self.want_all(engine),
-            // As if it had been asked for.
+            // Counts as a failure, so that it is tried again.
             false => self.faults.failed = self.faults.failed.saturating_add(1),
         }
     }
 
-    /// What was left out of a download is wanted again.
+    /// Wants again what was left out of a download.
     fn want_all(&mut self, engine: &mut Engine) {
         let (Some(id), Some(download)) = (self.stage.served(), &mut self.download) else {
             return;

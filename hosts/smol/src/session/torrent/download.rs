@@ -1,4 +1,4 @@
-//! What is downloaded, until it is complete and on the disk.
+//! A torrent's download, until it is complete and durable.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::storage::state::StateFolder;
 use crate::storage::worker::{Task, Unwritten};
 use crate::text::escape;
 
-/// The longest pause before what was written is read again.
+/// The longest pause before doubtful files are read again.
 pub(super) const DOUBT: Duration = Duration::from_secs(600);
 
 impl ManagedTorrent {
@@ -29,7 +29,7 @@ impl ManagedTorrent {
             .is_some_and(|download| download.is_open())
     }
 
-    /// Whether it was seeded as much as was asked for; `None` if it was not downloaded.
+    /// Whether it was seeded as long as its goal says; `None` if it was not downloaded.
     pub(crate) fn is_enough(&self, engine: &Engine) -> Option<bool> {
         let download = self.download.as_ref()?;
         let goal = &download.goal;
@@ -49,7 +49,7 @@ impl ManagedTorrent {
         )
     }
 
-    /// Notes for how long it was seeded, if it is to be seeded for some time and ten minutes went by or it stops.
+    /// Records the seeding time if the goal has one: every ten minutes, and at a stop.
     pub(crate) fn save_seeded(&mut self, state: &StateFolder, in_haste: bool) {
         let info_hash = self.info_hash();
         let Some(download) = &mut self.download else {
@@ -70,8 +70,8 @@ impl ManagedTorrent {
         }
     }
 
-    /// Seeds it for another time from now on, or calls others. Which files are wanted stays, as the link in a `.magnet` file
-    /// said it.
+    /// Sets another goal from now on, and calls other peers. The choice of files stays, because a link in a `.magnet`
+    /// file may have made it.
     pub(crate) fn set_goal(&mut self, goal: &Fetch) {
         if let Some(download) = &mut self.download {
             if download.goal.peers != goal.peers {
@@ -85,7 +85,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Peers that the user named, if the node was not told of them yet.
+    /// Peers that the user named and that the node was not told of yet.
     pub(crate) fn named_peers(&mut self, id: TorrentId) -> Vec<SocketAddr> {
         let Some(download) = &mut self.download else {
             return Vec::new();
@@ -104,7 +104,7 @@ impl ManagedTorrent {
         peers
     }
 
-    /// Bytes of what is wanted.
+    /// Bytes that are wanted.
     pub(crate) fn wanted_len(&self) -> u64 {
         let geometry = self.content.geometry();
         match self.download.as_ref().and_then(|d| d.wanted.as_ref()) {
@@ -116,7 +116,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Bytes of what is wanted that are not here, what is left out included.
+    /// Wanted bytes that are missing, including those left out.
     pub(crate) fn left(&self, engine: &Engine) -> u64 {
         let Some(id) = self.id().filter(|&id| engine.node.torrent(id).is_some()) else {
             return self.wanted_len();
@@ -140,7 +140,7 @@ impl ManagedTorrent {
         lacking.map(|p| u64::from(geometry.piece_size(p))).sum()
     }
 
-    /// The exit code, if it is not that of a success.
+    /// The exit code of the download, if it is not that of a success.
     pub(crate) fn exit_code(&self, engine: &Engine) -> Option<u8> {
         let download = self.download.as_ref().filter(|d| d.is_open())?;
         if let Some(code) = download.refused() {
@@ -156,7 +156,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Says what is still to come of a download that is left.
+    /// Reports the missing part of a download that is given up.
     pub(crate) fn say_unfinished(&self, engine: &Engine) {
         let Some(code) = self.exit_code(engine) else {
             return;
@@ -177,7 +177,7 @@ impl ManagedTorrent {
         self.notices.tell(Notice::Unfinished { name, left, why });
     }
 
-    /// Whether there is nothing of it yet, so that there is nothing to check.
+    /// Whether nothing was downloaded yet, so that there is nothing to check.
     pub(super) fn is_empty(&self) -> bool {
         match check::present(&self.content) {
             Ok(Some(bits)) => bits::count(&bits) == 0,
@@ -210,7 +210,7 @@ impl ManagedTorrent {
         let left = self.left(engine);
         let total = self.wanted_len();
         if left == 0 || engine.node.is_complete(id) {
-            // That it is complete is said in a moment, when it is durable.
+            // Its completion is reported in a moment, when it is durable.
             return;
         }
         self.notices.tell(Notice::Downloading {
@@ -219,7 +219,7 @@ impl ManagedTorrent {
         });
     }
 
-    /// Looks after a download; answers whether the node knows it and asks for its pieces.
+    /// Handles what is due in a download. Returns whether the node knows it and requests its pieces.
     pub(crate) fn mind_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
         let (Some(id), Some(download)) = (self.stage.served(), &mut self.download) else {
             return false;
@@ -249,8 +249,7 @@ impl ManagedTorrent {
         true
     }
 
-    /// A block could not be written: the node asks for nothing of its file, or for nothing at all,
-    /// until it is tried again.
+    /// A block could not be written. Until the next try the node requests nothing of its file, or nothing at all.
     pub(crate) fn unwritable(&mut self, engine: &mut Engine, fault: &Unwritten) {
         match &fault.pieces {
             Some(pieces) => self.leave_file_out(fault, pieces.start),
@@ -260,7 +259,7 @@ impl ManagedTorrent {
 
     fn wait_to_write(&mut self, engine: &mut Engine, error: &WriteError) {
         if let (Some(id), true) = (self.stage.served(), error.is_away()) {
-            // What was written may be gone with the disk, so it is checked when that is back.
+            // Writes may be lost with the disk, so everything is checked when it is back.
             engine.tell(Event::Unreadable(id));
             engine.tell(Event::Writable(id));
             engine.forget_files(&self.content);
@@ -283,7 +282,7 @@ impl ManagedTorrent {
         download.retry = Some(Instant::now() + AWAY);
     }
 
-    /// All is complete and on the disk.
+    /// Everything is complete and synced.
     pub(super) fn synced(
         &mut self,
         engine: &mut Engine,
@@ -317,7 +316,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// It lies in its place, whole and durable.
+    /// The content lies at its final place, complete and durable.
     pub(super) fn complete(&mut self, engine: &mut Engine, state: &StateFolder, fingerprint: u64) {
         let Some(download) = &mut self.download else {
             return;
@@ -341,8 +340,7 @@ impl ManagedTorrent {
         self.save(engine, state);
     }
 
-    /// Something that was written did not reach the disk. The kernel says so once, so a sync that works
-    /// later says nothing of it.
+    /// A write did not reach the disk. The kernel reports that once, so a later sync that succeeds proves nothing.
     fn doubt(&mut self, error: &WriteError) {
         self.doubt_files();
         let Some(download) = &mut self.download else {
@@ -363,7 +361,7 @@ impl ManagedTorrent {
         stats.map_or(0, |stats| stats.have)
     }
 
-    /// Makes durable what an unfinished download has, and takes the fingerprint that goes with it.
+    /// Syncs an unfinished download, and takes the fingerprint that goes with it.
     pub(super) fn settle(&mut self) -> bool {
         if self.download.as_ref().is_some_and(|d| d.doubt) {
             return false;

@@ -1,35 +1,35 @@
-//! Which files of a torrent were named as failing, and when what failed is tried again: after a minute, then after
-//! pauses twice as long each time.
+//! The faults of a torrent's files: which were named, and when what failed is tried again. The first try comes after
+//! a minute, the next ones after pauses that double.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What failed of one torrent.
+/// The faults of one torrent.
 #[derive(Default)]
 pub(super) struct Faults {
     /// Files that were named, by a hash of their path.
     named: Vec<u64>,
-    /// Where files begin, or go on, that take no writes.
+    /// Offsets of files that cannot be written.
     pub(super) unwritable: Vec<u64>,
-    /// What failed since the last try.
+    /// Number of failures since the last try.
     pub(super) failed: u32,
     /// The next try, and the pause before it.
     again: Option<(Instant, Duration)>,
 }
 
-/// What is to be said of a file.
+/// Whether to name a file with a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Naming {
     First,
-    /// It is one too many to be named.
+    /// No: too many were named already.
     More,
-    /// It was named, or others were said not to be.
+    /// No: it was named, or the others were said not to be.
     Known,
 }
 
 impl Faults {
-    /// Notes that something failed.
+    /// Notes a failure.
     pub(super) fn note(&mut self, path: &Path, now: Instant) -> Naming {
         self.failed = self.failed.saturating_add(1);
         self.again.get_or_insert((now + FIRST, FIRST));
@@ -46,13 +46,13 @@ impl Faults {
         }
     }
 
-    /// Has everything tried once in an hour, as something failed before this run.
+    /// Has everything tried once within an hour, because something failed before this run.
     pub(super) fn presume(&mut self, now: Instant) {
         self.failed = 1;
         self.again = Some((now + HOUR, HOUR));
     }
 
-    /// Whether it is time to try again. What did not fail the last time is forgotten.
+    /// Whether the next try is due. If nothing failed since the last try, the faults are forgotten.
     pub(super) fn is_due(&mut self, now: Instant, longest: Duration) -> bool {
         let Some((_, pause)) = self.again.filter(|&(at, _)| at <= now) else {
             return false;
@@ -67,13 +67,13 @@ impl Faults {
     }
 }
 
-/// Files that are named.
+/// The most files that are named.
 const NAMED: usize = 16;
 
 /// The pause before the first try.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// The longest one in a download, and the longest one.
+/// The longest pause in a download, and the longest one otherwise.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 

@@ -1,4 +1,4 @@
-//! Whether a torrent's files are as they were: they go, come back and change.
+//! Looks at a torrent's files, which may vanish, come back or change.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ impl ManagedTorrent {
         self.leave(self.id(), error);
     }
 
-    /// Has the files looked at soon: once a second at most, as somebody may go on writing to them.
+    /// Has the files looked at soon: at most once a second, because somebody may go on writing to them.
     pub(super) fn look_soon(&mut self, touched: bool) {
         self.touched |= touched;
         self.next_look = self.next_look.min(self.looked_at + SOON);
         self.asleep_until = self.next_look;
     }
 
-    /// A download cannot begin, which is said once.
+    /// A download cannot begin, which is logged once.
     pub(super) fn wait_for_files(&mut self, error: &WriteError, news: bool) {
         if news {
             return self.leave(None, error);
@@ -49,8 +49,7 @@ impl ManagedTorrent {
         self.next_look = Instant::now() + AWAY;
     }
 
-    /// Has the files looked at when that is due: whether they are still what was verified, or are
-    /// back.
+    /// Has the files looked at when that is due: whether they are unchanged, or are back.
     pub(crate) fn look(&mut self, engine: &Engine, now: Instant) {
         let ours = self.is_downloading() && !self.is_away();
         if self.looking || self.stage.is_checking() || ours || now < self.next_look {
@@ -65,7 +64,7 @@ impl ManagedTorrent {
         self.asleep_until = now + ASLEEP;
         self.looking = true;
         self.looked_at = now;
-        // A hundredth of a second for each file, so that a folder of very many is not stirred up.
+        // A hundredth of a second more for each file, so that a folder of very many is looked at seldom.
         let files = Duration::from_millis(10) * self.content.metainfo().file_count;
         let pause = if self.is_away() {
             AWAY
@@ -73,7 +72,7 @@ impl ManagedTorrent {
             EVERY.max(files)
         };
         self.next_look = now + pause;
-        // A disk that failed everywhere has to be read to know that it is back.
+        // To know that a failing disk is back, it has to be read.
         let task = Task::Look(Arc::clone(&self.content), self.number, self.is_away());
         engine.worker.ask(task);
     }
@@ -88,7 +87,7 @@ impl ManagedTorrent {
             true => self.in_place(state),
             false => Ok(()),
         };
-        // What is to be downloaded need not be there yet.
+        // A download's files need not exist yet.
         if matches!(self.stage, Stage::Away(None)) && self.is_downloading() && placed.is_ok() {
             return self.begin_late(engine, state);
         }
@@ -127,7 +126,7 @@ impl ManagedTorrent {
             }
             Stage::Serving(id) | Stage::Downloading(id) if !engine.is_readable(id) => {
                 self.has_changed = !unchanged;
-                // The node has no memory to note which pieces are verified and which are not.
+                // The node has no memory for the bits of verified pieces.
                 log::info!("{}: all of it is checked, as memory is short", self.name());
                 engine.forget_files(&self.content);
                 self.fingerprint = look.fingerprint;
@@ -145,7 +144,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Verifies all of it anew, as somebody asked for that. Nothing of it is sent before it is verified.
+    /// Verifies all pieces again, because somebody asked for it. Nothing is sent of a piece before it is verified.
     pub(crate) fn verify(&mut self, engine: &mut Engine) {
         let Some(id) = self.stage.served() else {
             return;
@@ -156,7 +155,7 @@ impl ManagedTorrent {
         self.check(engine, Some(id));
     }
 
-    /// Begins a download for whose disk we had to wait.
+    /// Begins a download that had to wait for its disk.
     pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &StateFolder) {
         if let Some(download) = &mut self.download
             && let Err(error) = fetch::make_folder(&self.content, download)
@@ -169,7 +168,7 @@ impl ManagedTorrent {
         self.begin(engine, state, None, None);
     }
 
-    /// Says once how many pieces were found to be bad since the last look.
+    /// Logs once how many pieces were found bad since the last look.
     pub(super) fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
         let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
         match have < self.said {
@@ -178,8 +177,8 @@ impl ManagedTorrent {
         }
     }
 
-    /// Serves again what is there: as before if no file has changed, and else after verifying each
-    /// piece anew. Peers that are connected stay.
+    /// Serves what is there again: as before if no file has changed, otherwise after verifying each piece. Connected
+    /// peers stay.
     pub(super) fn come_back(
         &mut self,
         engine: &mut Engine,
@@ -214,7 +213,7 @@ impl ManagedTorrent {
         self.serve(id);
         match was_away {
             true => self.say_what_is_missing(engine, id),
-            // What was found counts once it is verified.
+            // What a look found counts once it is verified.
             false => self.look_for_damage(engine, id),
         }
     }

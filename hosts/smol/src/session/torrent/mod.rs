@@ -1,7 +1,7 @@
-//! The life of a torrent that is seeded: opened or made, checked, served, away, back.
+//! The life of a torrent: it is opened or made, checked, served, its files vanish and come back.
 //!
-//! Invariants: nothing is served that was not verified, in this run or in one whose resume record
-//! still has the files' fingerprint; a torrent whose files are away is offered to nobody.
+//! Invariants: a piece is served only if it was verified, in this run or in an earlier one whose resume record still
+//! has the files' fingerprint. A torrent whose files are away is offered to nobody.
 
 mod damage;
 mod download;
@@ -40,48 +40,48 @@ use crate::storage::state::StateFolder;
 use crate::storage::worker::{Done, GIVEN_UP, Progress, Task};
 use crate::text::{Escaped, escape};
 
-/// One torrent.
+/// A torrent that is awake.
 pub(crate) struct ManagedTorrent {
     pub(crate) content: Arc<Content>,
-    /// Its number among those that are seeded.
+    /// Its number among the session's torrents.
     number: usize,
     notices: Notices,
-    /// How many trackers each tier has.
+    /// The number of trackers in each tier.
     tiers: Box<[u8]>,
-    /// What its file says now, if it was written over since it was loaded.
+    /// The new contents of its file, if that was overwritten since it was loaded.
     renewed: Option<Renewed>,
-    /// When it is to be checked.
+    /// When its pieces are verified.
     when: Check,
     stage: Stage,
-    /// Of the files, when they were looked at last.
+    /// The files' fingerprint at the last look.
     fingerprint: u64,
-    /// What the resume record says, so that it is not written for nothing.
+    /// The contents of the resume record; it is written only if they have changed.
     saved: Option<Saved>,
-    /// Bytes sent in runs before this one.
+    /// Bytes sent in earlier runs.
     before: u64,
-    /// Pieces that were served when it was last said how many are not.
+    /// The number of good pieces when missing ones were last reported.
     said: u32,
     next_look: Instant,
     looking: bool,
-    /// When they were looked at last.
+    /// The time of the last look at the files.
     looked_at: Instant,
-    /// Whether somebody was seen to write to them since.
+    /// Whether somebody wrote to them since.
     touched: bool,
-    /// Whether files were found to be others than those that were verified.
+    /// Whether the files were found to differ from what was verified.
     has_changed: bool,
-    /// What could not be read or written.
+    /// Files that could not be read or written.
     faults: Faults,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
     calm: bool,
-    /// Until when they are.
+    /// Until this time they are left alone.
     asleep_until: Instant,
-    /// What is downloaded, until it is complete and after.
+    /// Its download, unfinished or complete.
     download: Option<Box<Download>>,
-    /// The node's id of it if it was asleep when it was taken in, and its trackers are told already.
+    /// The node's id, if the torrent was asleep when it was added; its trackers are then set already.
     dormant_as: Option<TorrentId>,
-    /// When somebody was connected last.
+    /// The last time at which a peer was connected.
     used: Instant,
-    /// Bytes that went either way, and when that was another number last.
+    /// Bytes sent and received, and the last time at which this number changed.
     moved: (u64, Instant),
 }
 
@@ -93,7 +93,7 @@ struct Saved {
 }
 
 impl ManagedTorrent {
-    /// A torrent that is not started yet, with the trackers that its file names.
+    /// A torrent that is not started yet.
     pub(crate) fn new(
         number: usize,
         content: Arc<Content>,
@@ -129,12 +129,12 @@ impl ManagedTorrent {
         }
     }
 
-    /// The node's id of it, once it was added.
+    /// The node's id, once the torrent was added to it.
     pub(crate) fn id(&self) -> Option<TorrentId> {
         self.stage.id()
     }
 
-    /// Its name, fit to be shown.
+    /// Its name, escaped for display.
     pub(crate) fn name(&self) -> Escaped<'_> {
         escape(self.content.name())
     }
@@ -162,7 +162,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Announces to the trackers that its file names now; answers whether they are others.
+    /// Announces to the trackers that its file names now. Returns whether they have changed.
     pub(crate) fn take_trackers(&mut self, engine: &mut Engine, renewed: Renewed) -> bool {
         let before = match &self.renewed {
             Some(renewed) => Some(renewed.trackers),
@@ -185,12 +185,12 @@ impl ManagedTorrent {
         true
     }
 
-    /// How many tiers of trackers it has.
+    /// The number of its tiers of trackers.
     pub(crate) fn tiers(&self) -> usize {
         self.tiers.len()
     }
 
-    /// Whether it was downloaded, or is.
+    /// Whether it is or was a download.
     pub(crate) fn is_download(&self) -> bool {
         self.download.is_some()
     }
@@ -199,14 +199,13 @@ impl ManagedTorrent {
         self.stage.is_away()
     }
 
-    /// Bytes that a running check has behind it.
+    /// Bytes that a running check has done.
     pub(crate) fn checked(&self) -> Option<u64> {
         self.stage.checked()
     }
 
-    /// Begins: serves what the last run verified, or has the files checked. What was freshly made needs no check
-    /// while its files have the fingerprint `fresh`. `found` is the one that they had a moment ago, if
-    /// somebody looked.
+    /// Starts it: serves what the last run verified, or has the files checked. A new torrent needs no check while its
+    /// files have the fingerprint `fresh`. `found` is their fingerprint at a look a moment ago, if there was one.
     pub(crate) fn start(
         &mut self,
         engine: &mut Engine,
@@ -220,29 +219,29 @@ impl ManagedTorrent {
         } else if fresh.is_some() || self.is_downloading() {
             self.begin(engine, state, fresh, found);
         } else if let Err(error) = check::reachable(&self.content) {
-            // Not checked, as that would overwrite what is known with nothing.
+            // It is not checked, because the result would replace the record by nothing.
             self.leave(None, &error);
         } else {
             self.begin(engine, state, None, found);
         }
     }
 
-    /// Leaves files that nobody reads alone, but for one look an hour.
+    /// Leaves files that nobody reads alone, apart from one look an hour.
     pub(crate) fn stay_calm(&mut self) {
         self.calm = true;
     }
 
-    /// Whether files were found to be others than those that were verified, unless that was asked before.
+    /// Whether files were found to have changed, reported once.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// Its number among those that are seeded, which none gets again.
+    /// Its number among the session's torrents, which is never given again.
     pub(crate) fn number(&self) -> usize {
         self.number
     }
 
-    /// Ends: what is known of it is kept, and the node forgets it.
+    /// Ends: its record is saved, and the node forgets it.
     pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
         self.save(engine, state);
         let stage = self.download.as_ref().map(|download| &download.stage);
@@ -256,8 +255,8 @@ impl ManagedTorrent {
         engine.forget_files(&self.content);
     }
 
-    /// Whether the disk that it was on before is there. Otherwise nothing is looked at, made or
-    /// written, as it would be on the disk below.
+    /// Whether the disk of its content is mounted. If not, nothing is looked at, made or written, because that would
+    /// be on the disk below the mount point.
     fn in_place(&self, state: &StateFolder) -> Result<(), ReadError> {
         let path = self.content.root();
         match MountId::look(&path, state.place(self.info_hash(), &path).as_ref()) {
@@ -268,7 +267,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Remembers the disk that it is on, and writes to no other.
+    /// Remembers the disk of its content, and lets nothing be written to another one.
     fn keep_place(&self, state: &StateFolder) {
         let root = self.content.root();
         let now = MountId::of(&root);
@@ -323,7 +322,7 @@ impl ManagedTorrent {
             _ if self.is_downloading() && self.is_empty() => {
                 self.join(engine, state, Have::Nothing)
             }
-            // Of a download it has to be known which files are good: others are the owner's.
+            // A download must know its good files first: all others are the owner's.
             _ if self.when == Check::Lazy && !self.is_downloading() => {
                 self.join_unverified(engine, state)
             }
@@ -331,7 +330,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// What a record says, as [`save`](Self::save) would write it.
+    /// The contents of a record as [`save`](Self::save) would write them.
     fn told_by(&self, record: &Record<'_>) -> Saved {
         Saved {
             uploaded: record.uploaded,
@@ -352,15 +351,15 @@ impl ManagedTorrent {
         }
     }
 
-    /// Whether a record was written by version 0.1.0, and sizes and times are what it says.
+    /// Whether a record was written by version 0.1.0, and still fits sizes and times.
     fn is_of_first(&self, record: &Record<'_>) -> bool {
         !self.is_downloading()
             && check::first_fingerprint(&self.content)
                 .is_ok_and(|first| first == record.fingerprint)
     }
 
-    /// Serves what version 0.1.0 verified after verifying it again, at once what somebody asks for and
-    /// the rest when there is time: it did not see changes whose time was set back.
+    /// Serves what version 0.1.0 verified after verifying it again: pieces at once when they are requested, the
+    /// others when there is time. That version did not notice changes whose time was set back.
     fn join_first(&mut self, engine: &mut Engine, state: &StateFolder, record: &Record<'_>) {
         self.join(
             engine,
@@ -376,13 +375,13 @@ impl ManagedTorrent {
         }
     }
 
-    /// Whether every piece is there.
+    /// Whether all pieces are good.
     fn is_whole(&self, engine: &Engine) -> bool {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         stats.is_some_and(|stats| stats.have == self.content.geometry().pieces())
     }
 
-    /// Has all of it hashed; if the node knows it already, as `served_as`.
+    /// Has all pieces hashed; `served_as` is the node's id, if the node knows the torrent.
     fn check(&mut self, engine: &mut Engine, served_as: Option<TorrentId>) {
         let progress = Arc::<Progress>::default();
         self.stage = Stage::Checking {
@@ -403,7 +402,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// The node serves it.
+    /// The node serves it from now on.
     fn serve(&mut self, id: TorrentId) {
         self.stage = match self.is_downloading() {
             true => Stage::Downloading(id),
@@ -411,7 +410,7 @@ impl ManagedTorrent {
         };
     }
 
-    /// Hands the torrent to the node.
+    /// Adds the torrent to the node.
     fn join(&mut self, engine: &mut Engine, state: &StateFolder, have: Have<'_>) {
         match engine.add(self.dormant_as, &self.content, have, self.before) {
             Ok(id) => {
@@ -473,12 +472,12 @@ impl ManagedTorrent {
         }
     }
 
-    /// What the worker found out.
+    /// Handles a result of the worker.
     pub(crate) fn done(&mut self, engine: &mut Engine, state: &StateFolder, done: Done) {
         match done {
             Done::Checked(_, Ok((bits, unread))) if self.stage.is_checking() => {
                 let served_as = self.stage.id();
-                // Files that went away meanwhile made pieces look bad that may be good.
+                // Files that vanished meanwhile made good pieces look bad.
                 if !self.is_downloading()
                     && let Err(error) = check::reachable(&self.content)
                 {
@@ -490,7 +489,7 @@ impl ManagedTorrent {
                 let now = Instant::now();
                 unread.iter().for_each(|fault| self.name_unread(fault, now));
                 let found = match bits::count(&bits) == self.content.geometry().pieces() {
-                    // That costs the node no memory.
+                    // This takes no memory of the node.
                     true => Have::All,
                     false => Have::Some(&bits),
                 };
@@ -501,7 +500,7 @@ impl ManagedTorrent {
                     return self.save(engine, state);
                 }
                 if let Some(id) = served_as {
-                    // As one that is new, so that trackers are asked at once for the peers that left.
+                    // Announced like a new torrent, so that trackers soon name peers in place of those that left.
                     let stats = engine.node.torrent(id);
                     self.before = stats.map_or(self.before, |stats| stats.uploaded);
                     engine.remove(id);
@@ -528,12 +527,12 @@ impl ManagedTorrent {
         }
     }
 
-    /// Writes the resume record, if it would say anything new.
+    /// Writes the resume record, if it has changed.
     pub(crate) fn save(&mut self, engine: &Engine, state: &StateFolder) {
         self.save_now(engine, state, false);
     }
 
-    /// The same without waiting for the disk.
+    /// As [`save`](Self::save), without waiting for the disk.
     pub(crate) fn save_in_haste(&mut self, engine: &Engine, state: &StateFolder) {
         self.save_now(engine, state, true);
     }
@@ -542,7 +541,7 @@ impl ManagedTorrent {
         let Some(id) = self.stage.served() else {
             return;
         };
-        // Of a moment before the sync, which makes durable what was verified until then.
+        // The state before the sync, which makes durable what was verified until then.
         let Some((stats, good)) = engine.node.progress(id) else {
             return;
         };
@@ -550,7 +549,7 @@ impl ManagedTorrent {
             return;
         }
         self.save_seeded(state, in_haste);
-        // While some pieces wait to be verified, the record keeps what was sent and nothing else.
+        // While pieces wait to be verified, only the bytes sent are updated.
         let settled = stats.good == stats.have;
         let now = Saved {
             uploaded: stats.uploaded,
@@ -571,7 +570,7 @@ impl ManagedTorrent {
                 _ => Verified::Nothing,
             },
         };
-        // What a first check found out would be found out again.
+        // The result of a first check could be found again.
         let first = self.saved.is_none() && self.download.is_none();
         match state.save(&record, in_haste || first) {
             Ok(()) => self.saved = Some(now),
@@ -592,14 +591,14 @@ fn have(verified: Verified<'_>) -> Have<'_> {
     }
 }
 
-/// How often files that were away are looked for.
+/// The interval of looks for files that are away.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// How soon after the last look files are looked at again that somebody writes to.
+/// The pause between looks at files that somebody writes to.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often files that are served are looked at, whether they were changed.
+/// The interval of looks whether served files have changed.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// How often while nobody is connected, if calm: the moment somebody is, they are looked at first.
+/// That interval while no peer is connected, if calm. When a peer connects, the files are looked at first.
 const ASLEEP: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! Files of a download that are the owner's: they are named once, and never written to.
+//! The owner's files in a download: they are named once, and never written.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,14 @@ use crate::session::fetch::{self, CHECKSUM, DISK_FULL, DownloadStage, Verdict};
 use crate::text::escape;
 
 impl ManagedTorrent {
-    /// Finds out which files may be written, and makes those that are missing. Answers whether the download can
-    /// begin.
+    /// Finds the files that may be written, and makes the missing ones. Returns whether the download can begin.
     pub(super) fn claim_files(&mut self, engine: &mut Engine, id: TorrentId) -> bool {
         let good = self.good_pieces(engine, id);
         let Some(download) = &mut self.download else {
             return false;
         };
         if download.is_prepared() {
-            // They may have been checked anew.
+            // The files may have been checked again.
             if self.content.ours().is_some()
                 && let Err(error) = self.content.write_own(download.record(), good)
             {
@@ -29,7 +28,7 @@ impl ManagedTorrent {
             }
             return true;
         }
-        // A service seeds what is good and downloads what is missing beside it.
+        // A service seeds the good pieces and downloads the missing ones of other files.
         match fetch::prepare(&self.content, download, good, self.calm) {
             Ok(Verdict::Begin) => true,
             Ok(Verdict::Keep(differing)) => {
@@ -89,7 +88,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// A sync of the files begins, or has come to its end.
+    /// Notes that a sync begins, or has ended.
     pub(super) fn note_sync(&self, begins: bool) {
         let Some(ours) = self.content.ours() else {
             return;
@@ -103,7 +102,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// What was written since the last sync may be lost.
+    /// Notes that writes since the last sync may be lost.
     pub(super) fn doubt_files(&self) {
         if let Some(ours) = self.content.ours()
             && let Err(error) = ours.doubt()
@@ -115,7 +114,7 @@ impl ManagedTorrent {
 
 const RECORD: &str = "which of its files are complete cannot be noted; make room for the state";
 
-/// Some files by name, how many more there are, and the verb.
+/// The names of some files, the number of others, and the verb for them.
 fn list(files: &[PathBuf], count: usize) -> (String, &'static str) {
     let shown = |path: &PathBuf| escape(Path::as_os_str(path).as_encoded_bytes()).to_string();
     let names: Vec<String> = files.iter().map(shown).collect();

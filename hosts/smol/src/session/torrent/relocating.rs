@@ -1,4 +1,4 @@
-//! A download that is complete moves from the folder for those that are not to its place, and is served meanwhile.
+//! The move of a complete download from the folder for incomplete ones to its final place, while it is served.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::storage::worker::{Progress, Task};
 use crate::text::escape;
 
 impl ManagedTorrent {
-    /// The folder that it lies in until it is complete, and the one that it goes to, unless it goes nowhere.
+    /// The folder in which it lies until it is complete, and the one that it moves to, if it moves.
     fn way(&self) -> Option<(PathBuf, PathBuf)> {
         let download = self.download.as_ref().filter(|download| !download.moved)?;
         let incomplete = std::path::absolute(download.goal.incomplete.as_ref()?).ok()?;
@@ -26,7 +26,7 @@ impl ManagedTorrent {
         Some((apart(&incomplete, self.info_hash()), out))
     }
 
-    /// Remembers on which disk the folder is that it goes to.
+    /// Remembers the disk of the folder that it will move to.
     pub(super) fn keep_target(&self, state: &StateFolder) {
         let Some((from, out)) = self
             .way()
@@ -45,7 +45,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// Has it moved to its place, now that it is complete and durable; answers whether it has to be.
+    /// Starts the move, once the download is complete and durable. Returns whether it has to move.
     pub(super) fn relocate(&mut self, engine: &Engine, state: &StateFolder) -> bool {
         let (Some((from, out)), Some(id)) = (self.way(), self.stage.served()) else {
             return false;
@@ -81,7 +81,7 @@ impl ManagedTorrent {
         true
     }
 
-    /// It was moved, or could not be.
+    /// The result of the move.
     pub(super) fn relocated(
         &mut self,
         engine: &mut Engine,

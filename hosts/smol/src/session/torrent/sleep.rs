@@ -1,5 +1,4 @@
-//! Torrents that nobody is connected to may sleep: what is known of them is written down, and a few bytes
-//! in memory remain.
+//! Sleep of torrents without peers: their description is on disk, and a few bytes stay in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::storage::catalogue::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
 
 impl ManagedTorrent {
-    /// A torrent that the node knows as `id`, asleep, and that is to be woken.
+    /// A sleeping torrent that is to be woken; the node knows it as `id`.
     pub(crate) fn woken(
         number: usize,
         content: Arc<Content>,
@@ -30,17 +29,17 @@ impl ManagedTorrent {
         woken
     }
 
-    /// The node's id of it, if it was asleep.
+    /// The node's id, if the torrent was asleep.
     pub(crate) fn dormant_as(&self) -> Option<TorrentId> {
         self.dormant_as
     }
 
-    /// Whether the node knows it as this one, awake or not.
+    /// Whether the node knows it under this id, awake or not.
     pub(crate) fn is_known_as(&self, id: TorrentId) -> bool {
         self.dormant_as == Some(id) || self.id() == Some(id)
     }
 
-    /// Notes whether somebody is connected.
+    /// Notes whether a peer is connected.
     pub(crate) fn mind_use(&mut self, engine: &Engine, now: Instant) {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         let Some(stats) = stats else { return };
@@ -53,13 +52,13 @@ impl ManagedTorrent {
         }
     }
 
-    /// When somebody was connected last, or when it began.
+    /// The last time at which a peer was connected, or its start.
     pub(crate) fn used(&self) -> Instant {
         self.used
     }
 
-    /// The node's id of it, if it may sleep: all of it is there and verified, nobody is connected, and
-    /// there is no goal that it is to reach.
+    /// The node's id, if it may sleep: all of it is there and verified, no peer is connected, and it has no goal to
+    /// reach.
     pub(crate) fn may_sleep(&self, engine: &Engine) -> Option<TorrentId> {
         let Stage::Serving(id) = self.stage else {
             return None;
@@ -81,8 +80,8 @@ impl ManagedTorrent {
         (whole && stats.conns == 0).then_some(id)
     }
 
-    /// Since when it has been of no use, if it is: its files are away, or it is not whole and nothing moves. Peers
-    /// that are connected and give nothing are waited for longer, `patience`.
+    /// The time since which it has been idle: its files are away, or it is incomplete and nothing moves. While
+    /// connected peers send nothing, `patience` is waited.
     pub(crate) fn idle_since(
         &self,
         engine: &Engine,
@@ -104,7 +103,7 @@ impl ManagedTorrent {
         (alone && !whole && !writes).then_some(self.moved.1)
     }
 
-    /// What it takes to wake it again.
+    /// The description from which it can be woken.
     pub(crate) fn sleeper(
         &self,
         path: &Path,
@@ -125,7 +124,7 @@ impl ManagedTorrent {
         ))
     }
 
-    /// Ends, while the node goes on to know it: trackers are told, and whoever names it wakes it.
+    /// Ends, while the node still knows it: trackers are told, and a peer that names it wakes it.
     pub(crate) fn sleep(mut self, engine: &mut Engine, state: &StateFolder, id: TorrentId) {
         self.save(engine, state);
         engine.sleep(id);

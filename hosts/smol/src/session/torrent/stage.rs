@@ -1,5 +1,5 @@
-//! How far a torrent has come that is awake. What goes with a stage is in it, so that nothing of another one is left
-//! over: there is no check without its progress, and nothing is served without the node's id of it.
+//! The stages of an awake torrent. What belongs to a stage is stored in it, so nothing of another stage is left over:
+//! no check is without progress, and nothing is served without the node's id.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,26 +8,26 @@ use everseed_core::geometry::TorrentId;
 
 use crate::storage::worker::{GIVEN_UP, Progress};
 
-/// See the module.
+/// The stage of an awake torrent.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Its files cannot be read; the node knows it, unless they could not since we started.
+    /// Its files cannot be read. `Some` is the node's id, if they could be read since the start.
     Away(Option<TorrentId>),
-    /// The worker hashes all of it. If the node knew it before, its peers stay.
+    /// The worker hashes all pieces. If the node knew the torrent before, its peers stay.
     Checking {
-        /// Bytes that are behind it.
+        /// Bytes that were checked.
         progress: Arc<Progress>,
-        /// The node's id of it, if it knows it already.
+        /// The node's id, if it knows the torrent already.
         served_as: Option<TorrentId>,
     },
-    /// The node serves it, and files of it are still written.
+    /// The node serves it, and its files are still written.
     Downloading(TorrentId),
     /// The node serves it.
     Serving(TorrentId),
 }
 
 impl Stage {
-    /// The node's id of it, once it was added.
+    /// The node's id, once the torrent was added to it.
     pub(super) fn id(&self) -> Option<TorrentId> {
         match self {
             Stage::Serving(id) | Stage::Downloading(id) => Some(*id),
@@ -35,7 +35,7 @@ impl Stage {
         }
     }
 
-    /// The same while it is served.
+    /// The node's id while it is served.
     pub(super) fn served(&self) -> Option<TorrentId> {
         match self {
             Stage::Serving(id) | Stage::Downloading(id) => Some(*id),
@@ -51,7 +51,7 @@ impl Stage {
         matches!(self, Stage::Checking { .. })
     }
 
-    /// Bytes that a running check has behind it.
+    /// Bytes that a running check has done.
     pub(super) fn checked(&self) -> Option<u64> {
         match self {
             Stage::Checking { progress, .. } => Some(progress.load(Ordering::Relaxed)),
@@ -59,7 +59,7 @@ impl Stage {
         }
     }
 
-    /// A running check ends, whatever it found.
+    /// Gives up a running check.
     pub(super) fn give_up(&self) {
         if let Stage::Checking { progress, .. } = self {
             progress.store(GIVEN_UP, Ordering::Relaxed);

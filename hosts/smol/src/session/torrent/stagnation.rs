@@ -1,20 +1,20 @@
-//! Since when nobody has what a download lacks, and how that is said.
+//! The stagnation of a download whose missing pieces no peer has, and the messages about it.
 
 use std::time::Instant;
 
 use everseed_node::Stuck;
 
-/// Since when nobody has what a download lacks, and what was said about it.
+/// The time since which no peer has the missing pieces, and what was reported.
 #[derive(Debug, Default)]
 pub(crate) struct Stagnation {
     pub(super) since: Option<Instant>,
-    /// The pieces that are missing, by their number and the first of them, and the file of that.
+    /// The number of missing pieces, the first of them, and its file.
     pub(super) named: Option<((u32, u32), String)>,
-    /// What the status line says while it lasts.
+    /// The text in the status line while it lasts.
     pub(super) says: Option<String>,
 }
 
-/// What is said of it; the first piece that is missing is of this file.
+/// The message about it; `file` holds the first missing piece.
 pub(super) fn describe(stuck: &Stuck, file: &str) -> String {
     let missing = match stuck.pieces {
         1 => format!("1 piece is missing (file {file})"),

@@ -1,4 +1,4 @@
-//! A download that nobody has anything for: what is missing is said, once.
+//! Detection of a download whose missing pieces no peer has, which is reported once.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::net::engine::Engine;
 use crate::text::{escape, percent};
 
 impl ManagedTorrent {
-    /// Looks whether anybody has what a download lacks; says so once if nobody does for some time.
+    /// Checks whether any peer has the missing pieces; reports once if none has them for some time.
     pub(crate) fn mind_stuck(&mut self, engine: &Engine, now: Instant) {
         let id = self.id().filter(|_| self.is_downloading());
         let stuck = id.and_then(|id| engine.node.stuck(id));
@@ -41,12 +41,12 @@ impl ManagedTorrent {
         }
     }
 
-    /// What the status line says about a download that nobody has anything for.
+    /// The text in the status line about a download whose missing pieces no peer has.
     pub(crate) fn stuck(&self) -> Option<&str> {
         self.download.as_ref()?.stuck.says.as_deref()
     }
 
-    /// The file that a piece belongs to, or the first of them.
+    /// The file of a piece, or the first of its files.
     fn file_of(&self, piece: u32) -> String {
         let geometry = self.content.geometry();
         let entries = self.content.entries().into_iter().flatten().flatten();
@@ -57,5 +57,5 @@ impl ManagedTorrent {
     }
 }
 
-/// Who has just connected needs some time to say what it has.
+/// A newly connected peer needs some time to say what it has.
 const PATIENCE: Duration = Duration::from_secs(20);
