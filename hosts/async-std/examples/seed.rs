@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Seeds until the content cannot be read any more; answers with the reason.
+/// Seeds until the content cannot be read; returns the error.
 async fn seed(
     torrent: &Path,
     data: &Path,
@@ -42,7 +42,7 @@ async fn seed(
     let metainfo = read_torrent(torrent)?;
     let index_dir = index_dir()?;
     let opened = Content::open(torrent, &metainfo, data, &index_dir);
-    // It stays if there is an index in it, which is in use until the process ends.
+    // The folder stays if it holds an index, which is in use until the process ends.
     let _ = fs::remove_dir(&index_dir);
     let content = opened?;
     let (content, good) = task::spawn_blocking(move || check(content)).await?;
@@ -61,7 +61,7 @@ async fn seed(
     Ok(seeder.run().await)
 }
 
-/// Hashes everything and shows how far it is.
+/// Hashes all pieces and shows the progress.
 fn check(content: Content) -> Result<(Content, Vec<u8>), ReadError> {
     let total = content.geometry().total();
     let mut shown = None;
@@ -81,8 +81,7 @@ fn check(content: Content) -> Result<(Content, Vec<u8>), ReadError> {
     Ok((content, good?.unwrap_or_default()))
 }
 
-/// A folder of this process alone, where a torrent of more than a few files gets its
-/// index.
+/// A folder of this process alone, for the index that a torrent of more than a few files gets.
 fn index_dir() -> Result<PathBuf, String> {
     let name = format!("everseed-async-std-{}", std::process::id());
     let path = std::env::temp_dir().join(name);

@@ -1,8 +1,7 @@
-//! The node between sockets and files; the crate's doc says how.
+//! The engine: moves bytes between the node, the sockets and the files; the crate's doc says how.
 //!
-//! Invariants: `peers[i]` is the connection in the node's slot `i`, under the id that the node gave
-//! it; a task that waits for the node has left its waker there, under the same lock under which it
-//! found nothing to do.
+//! Invariants: `peers[i]` is the connection in the node's slot `i`, under the node's id. A task that waits for the
+//! node has left its waker there, under the same lock under which it found nothing to do.
 
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
@@ -23,7 +22,7 @@ use everseed_node::{Action, Bodies, ConnId, Event, Have, Node, PeerSource, Stats
 
 use crate::memory;
 
-/// The node, and what its actions are about.
+/// The node, and the torrent's content.
 #[derive(Debug)]
 pub(crate) struct Engine {
     state: Mutex<State>,
@@ -37,12 +36,12 @@ pub(crate) struct Engine {
 struct State {
     node: Node<'static>,
     peers: Vec<Option<Peer>>,
-    /// What is sent is put together here, for one peer at a time.
+    /// The send buffer, used for one peer at a time.
     buffer: Box<[u8]>,
     bodies: Bodies,
-    /// What [`Seeder::run`](crate::Seeder::run) waits with.
+    /// The waker of [`Seeder::run`](crate::Seeder::run).
     runner: Option<Waker>,
-    /// The node's, when the runner was woken for it last.
+    /// The node's deadline when the runner was last woken for it.
     deadline: Option<Instant>,
     failure: Option<ReadError>,
 }
@@ -50,26 +49,26 @@ struct State {
 #[derive(Debug)]
 struct Peer {
     id: ConnId,
-    /// `None` while it is dialled.
+    /// `None` while the connection is being made.
     stream: Option<TcpStream>,
     reader: Option<Waker>,
-    /// There only while nothing is due to it: who waits for a full socket is woken by that.
+    /// Set only while there is nothing to send: a task that waits for a full socket is woken by the socket.
     writer: Option<Waker>,
 }
 
-/// Bytes of content that had to be waited for.
+/// Bytes of content that had to be read from the disk.
 #[derive(Debug, Default)]
 struct Block {
     offset: u64,
     bytes: Vec<u8>,
 }
 
-/// What became of sending.
+/// The outcome of sending.
 enum Sent {
     Some,
-    /// This has to be read first.
+    /// These bytes have to be read first.
     Cold(Span),
-    /// There is no such connection any more.
+    /// The connection is gone.
     Gone,
 }
 
@@ -97,7 +96,7 @@ impl Engine {
         })
     }
 
-    /// The time that the node lives in.
+    /// The node's present time.
     pub(crate) fn now(&self) -> Instant {
         let us = self.start.elapsed().as_micros();
         Instant::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
@@ -111,7 +110,7 @@ impl Engine {
         self.lock().node.stats()
     }
 
-    /// Names a peer; it is dialled by the runner.
+    /// Names a peer, which the runner calls.
     pub(crate) fn call(&self, addr: SocketAddr) {
         let mut state = self.lock();
         state.node.event(
@@ -141,7 +140,7 @@ impl Engine {
         self.act(&mut state, now);
     }
 
-    /// Why the content cannot be read, as soon as it cannot.
+    /// The error of reading the content, as soon as there is one.
     pub(crate) fn poll_failure(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<ReadError> {
         let mut state = self.lock();
         state.runner = Some(cx.waker().clone());
@@ -160,7 +159,7 @@ impl Engine {
         self.act(&mut state, now);
     }
 
-    /// Carries out what the node wants.
+    /// Carries out the node's actions.
     fn act(self: &Arc<Self>, state: &mut State, now: Instant) {
         while let Some(action) = state.node.poll(now) {
             match action {
@@ -179,7 +178,7 @@ impl Engine {
                 Action::Announce(_) | Action::SendLsd => {}
                 Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
                 Action::Wake { .. } | Action::Write { .. } => {}
-                // Every torrent is known here.
+                // Every torrent here is known.
                 Action::Fetched { .. } => {}
             }
         }
@@ -205,7 +204,7 @@ impl Engine {
 
     /// Starts the tasks of a connection.
     fn begin(self: &Arc<Self>, state: &mut State, id: ConnId, stream: TcpStream) {
-        // A kernel that refuses costs time, nothing else.
+        // A kernel that refuses costs time and nothing else.
         let _ = stream.set_nodelay(true);
         if let Some(peer) = state.peer(id) {
             peer.stream = Some(stream.clone());
@@ -251,12 +250,12 @@ impl Engine {
 impl Engine {
     async fn hear(self: Arc<Self>, id: ConnId, stream: TcpStream) {
         while poll_fn(|cx| self.poll_receive(cx, id, &stream)).await {
-            // Who never stops sending lets others have their turn.
+            // A peer that never stops sending must give others a turn.
             task::yield_now().await;
         }
     }
 
-    /// Reads once; false when the connection is over.
+    /// Reads once; false when the connection has ended.
     fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -297,8 +296,7 @@ impl Engine {
         }
     }
 
-    /// Sends once. A socket that is full leaves nothing behind: what is due then is put together
-    /// anew.
+    /// Sends once. After a full socket nothing is kept: the rest is put together again next time.
     fn poll_send(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -332,8 +330,8 @@ impl Engine {
         Poll::Ready(Sent::Some)
     }
 
-    /// Puts the bodies into the buffer's gaps, from `block` or the page cache. Answers how many of
-    /// its `len` bytes can be sent, and what has to be read before the rest can.
+    /// Copies the bodies into the buffer's gaps, from `block` or the page cache. Returns how many of the `len` bytes
+    /// can be sent, and what has to be read before the rest.
     fn fill(
         &self,
         buffer: &mut [u8],
@@ -357,7 +355,7 @@ impl Engine {
         (len, None)
     }
 
-    /// Reads content, waiting for the disk.
+    /// Reads content, and waits for the disk.
     fn read(self: &Arc<Self>, span: Span) -> Block {
         let mut bytes = vec![0; span.len as usize];
         match self.content.read(&self.files, span.offset, &mut bytes) {
@@ -374,17 +372,17 @@ impl Engine {
 }
 
 impl State {
-    /// The peer of this id, if it is still there.
+    /// The peer with this id, if it is still connected.
     fn peer(&mut self, id: ConnId) -> Option<&mut Peer> {
         let peer = self.peers.get_mut(usize::from(id.slot))?.as_mut()?;
         (peer.id == id).then_some(peer)
     }
 
-    /// Drops a connection: its tasks wake up and find it gone.
+    /// Closes a connection: its tasks wake up and find it gone.
     fn close(&mut self, id: ConnId) {
         let Some(peer) = self.peer(id) else { return };
         if let Some(stream) = &peer.stream {
-            // It fails when the peer was faster.
+            // It fails if the peer has closed it first.
             let _ = stream.shutdown(Shutdown::Both);
         }
         wake(&mut peer.reader);
@@ -405,7 +403,7 @@ impl Peer {
 }
 
 impl Block {
-    /// `len` bytes of content from `offset` on, if they are in it.
+    /// `len` bytes of content from `offset` on, if this block has them.
     fn part(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let at = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         self.bytes.get(at..)?.get(..len)
@@ -418,11 +416,11 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// Bytes that are put together at a time: four blocks and their heads.
+/// Bytes of the send buffer: four blocks with their heads.
 const BUFFER: usize = 4 * (16 * 1024 + 13);
 
-/// Files that are kept open at a time.
+/// The most files that are kept open.
 const OPEN_FILES: usize = 16;
 
-/// How long the operating system may try; the node gives up after as long.
+/// The time that the operating system may take to connect; the node gives up after the same time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,8 +1,8 @@
 //! everseed's node inside an async-std program: one torrent, seeded to whoever connects.
 //!
-//! **async-std has been discontinued in favour of smol.** This crate is for programs that still run
-//! on it, and the proof that the node is tied to no runtime. It stays as thin as it is; whoever
-//! starts anew takes the `everseed` package, which runs the same node on smol and does much more.
+//! **async-std has been discontinued in favour of smol.** This crate is for programs that still run on it. It also
+//! proves that the node is tied to no runtime. It stays as small as it is; new programs take the `everseed` package,
+//! which runs the same node on smol and does much more.
 //!
 //! ```no_run
 //! # use everseed_disk::{Content, read_torrent};
@@ -22,24 +22,23 @@
 //!
 //! # How it drives the node
 //!
-//! The node is behind one lock. Each connection has two tasks, one that reads and one that writes,
-//! and each of their polls takes the lock, moves bytes between the socket and the node, carries out
-//! the node's actions and lets go: nothing of the node is borrowed across an `await`. Actions that
-//! are for another connection wake its tasks; there is no channel and no queue.
+//! The node is behind one lock. Each connection has two tasks: one reads, one writes. Each poll of a task takes the
+//! lock, moves bytes between the socket and the node, carries out the node's actions and releases the lock. Nothing
+//! of the node is borrowed across an `await`. Actions for another connection wake its tasks; there is no channel and
+//! no queue.
 //!
-//! # What it may use
+//! # Limits
 //!
-//! At most 50 connections, 8 of them served at a time, 16 open files and one buffer of 64 KiB for
-//! all; for each connection also one block, if its file had to be waited for. Files that are not in
-//! the page cache are read, and pieces verified, on async-std's threads for blocking work, with at
-//! most one such job for each connection and one verification. The node's memory, some 70 KiB and
-//! two bits for each piece, is allocated when a [`Seeder`] is made and never given back.
+//! At most 50 connections, 8 of them served at a time, 16 open files and one buffer of 64 KiB for all. A connection
+//! that waits for its file also has one block. Files that are not in the page cache are read on async-std's threads
+//! for blocking work, and pieces are verified there: at most one job for each connection and one verification. The
+//! node's memory, some 70 KiB and two bits for each piece, is allocated when a [`Seeder`] is made and never freed.
 //!
 //! # What this crate does not do
 //!
-//! It announces to no tracker and asks no DHT: peers have to know its address, or be named to
-//! [`Handle::call`]. It keeps no state, limits no rate, downloads nothing, seeds one torrent and does
-//! not look whether its files changed or came back. The daemon does all of the seeding half of that.
+//! It announces to no tracker and uses no DHT: peers have to know its address, or be named to [`Handle::call`]. It
+//! keeps no state, limits no rate, downloads nothing, and seeds one torrent. It does not notice whether its files
+//! changed or came back. The daemon does all of that.
 
 #![forbid(unsafe_code)]
 
@@ -62,7 +61,7 @@ use everseed_node::{Have, Stats};
 
 use crate::engine::Engine;
 
-/// Seeds one torrent.
+/// A seeder of one torrent.
 #[derive(Debug)]
 pub struct Seeder {
     engine: Arc<Engine>,
@@ -70,8 +69,8 @@ pub struct Seeder {
 }
 
 impl Seeder {
-    /// Listens at `listen` for peers who want `content`, of which there is what `have` says. Port 0
-    /// is any free one.
+    /// Listens at `listen` for peers that want `content`, of which the pieces in `have` are good. Port 0 is any free
+    /// one.
     ///
     /// # Errors
     /// When the address cannot be listened at.
@@ -85,30 +84,29 @@ impl Seeder {
         })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
-    /// What the operating system says, which is nothing for a socket that listens.
+    /// What the operating system says; there is none for a listening socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// For talking to it while it runs.
+    /// A handle to the running seeder.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.engine))
     }
 
-    /// Serves until the content cannot be read, and answers with the reason; the program may then
-    /// make another seeder.
+    /// Serves until the content cannot be read, and returns the error; the program may then make another seeder.
     ///
-    /// To stop, drop the future or cancel its task: everybody is let go.
+    /// To stop, drop the future or cancel its task: all peers are disconnected.
     pub async fn run(self) -> ReadError {
         let engine = &self.engine;
         let _stop = Stop(engine);
         let mut accepting = pin!(accept(engine, &self.listener));
         let mut ticking = pin!(keep_time(engine));
         poll_fn(|cx| {
-            // First, so that whatever changes from here on wakes this task.
+            // First, so that a later change wakes this task.
             let failure = engine.poll_failure(cx);
             let _: Poll<Infallible> = accepting.as_mut().poll(cx);
             let _: Poll<Infallible> = ticking.as_mut().poll(cx);
@@ -118,24 +116,24 @@ impl Seeder {
     }
 }
 
-/// Talks to a [`Seeder`] that runs, from any task.
+/// A handle to a running [`Seeder`], for use from any task.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Engine>);
 
 impl Handle {
-    /// Names a peer that may want the torrent. It is dialled when there is a place; when it cannot be
-    /// reached, more than once.
+    /// Names a peer that may want the torrent. It is called when there is a free connection, and again later if it
+    /// cannot be reached.
     pub fn call(&self, addr: SocketAddr) {
         self.0.call(addr);
     }
 
-    /// How many peers there are, and what was sent to them.
+    /// The numbers of peers, and of bytes sent to them.
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
 }
 
-/// Lets everybody go when [`Seeder::run`] ends or is dropped.
+/// Disconnects all peers when [`Seeder::run`] ends or is dropped.
 struct Stop<'a>(&'a Arc<Engine>);
 
 impl Drop for Stop<'_> {
@@ -163,7 +161,7 @@ async fn keep_time(engine: &Arc<Engine>) -> Infallible {
     loop {
         let due = engine.deadline();
         let wait = due.map_or(LONGEST, |at| at.since(engine.now()));
-        // Whoever moves the deadline wakes this task. The tick comes early then, which is harmless.
+        // A change of the deadline wakes this task. Then the tick comes early, which is harmless.
         let moved = poll_fn(|_| match engine.deadline() == due {
             true => Poll::Pending,
             false => Poll::Ready(()),
@@ -173,6 +171,6 @@ async fn keep_time(engine: &Arc<Engine>) -> Infallible {
     }
 }
 
-/// Between ticks, when nothing is due and to be fair to the other tasks.
+/// The longest time between ticks when nothing is due, and the shortest, in fairness to other tasks.
 const LONGEST: Duration = Duration::from_secs(3600);
 const SHORTEST: Duration = Duration::from_millis(1);

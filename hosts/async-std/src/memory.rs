@@ -1,5 +1,4 @@
-//! The node's memory, allocated once and lent for good: the node borrows it, and tasks of async-std
-//! can hold no borrow that ends.
+//! The node's memory, allocated once and lent for good: tasks of async-std can hold no borrow that ends.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -9,25 +8,25 @@ use everseed_heap::Heap;
 use everseed_node::memory::Sizes;
 use everseed_node::{Identity, Limits, Memory, Node};
 
-/// Connections.
+/// The most connections.
 pub(crate) const PEERS: u32 = 50;
 
-/// Peers that are served at a time.
+/// The most peers that are served at a time.
 const SLOTS: u16 = 8;
 
 /// A node with room for one torrent, reachable at `port`.
 pub(crate) fn node(content: &Content, port: u16) -> Node<'static> {
-    // Keyed from the system's randomness, and so good enough to tell nodes apart.
+    // The system's randomness is good enough to tell nodes apart.
     let seed = RandomState::new().hash_one(port);
     let mut peer_id = *b"-ES0100-............";
     Rng::new(RandomState::new().hash_one(seed)).fill(&mut peer_id[8..]);
     let sizes = Sizes {
         conns: PEERS,
-        // As many as a peer may ask for ahead, for each that is served.
+        // The most requests that a peer may have waiting, for each served peer.
         requests: 250 * u32::from(SLOTS),
         registry: 1,
         torrents: 1,
-        // A bit for what peers are told of, and one for what was verified.
+        // A bit for what peers were told, and one for what was verified.
         bits: 2 * content.geometry().bitfield_len(),
         candidates: PEERS,
         scratch: 16 * 1024,

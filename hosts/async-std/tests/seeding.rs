@@ -1,4 +1,4 @@
-//! A seeder on async-std, and peers that are plain blocking sockets.
+//! A seeder on async-std, with peers that are plain blocking sockets.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -121,10 +121,10 @@ const ANY: &str = "127.0.0.1:0";
 const PIECE: u32 = 4 * BLOCK;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Content of which the last piece and the last block are short.
+/// Length of content whose last piece and last block are short.
 const LEN: usize = 40 * PIECE as usize + BLOCK as usize + 777;
 
-/// A seeder that runs, until it is dropped.
+/// A seeder that runs until this is dropped.
 struct Seed {
     _folder: Folder,
     bytes: Vec<u8>,
@@ -140,7 +140,7 @@ impl Seed {
         Seed::with(have, |_, _| ())
     }
 
-    /// After the torrent was made, `spoil` may do something to the file.
+    /// As [`Seed::new`]; after the torrent was made, `spoil` may change the file.
     fn with(have: Have<'_>, spoil: impl FnOnce(&Path, &[u8])) -> Seed {
         let (folder, content, bytes) = content();
         spoil(&folder.0.join("content.bin"), &bytes);
@@ -213,7 +213,7 @@ impl Peer {
         }
     }
 
-    /// Asks for some pieces, all at once, and answers with their bytes.
+    /// Requests some pieces, all at once, and returns their bytes.
     fn download(&mut self, pieces: std::ops::Range<u32>) -> Vec<u8> {
         self.interest();
         let mut bytes = Vec::new();
@@ -271,7 +271,7 @@ fn hello(info_hash: InfoHash, number: u64) -> [u8; Handshake::LEN] {
     handshake.encode()
 }
 
-/// Whether the other end hangs up before we lose patience.
+/// Whether the other end closes the connection before our timeout.
 fn is_closed(stream: &mut TcpStream) -> bool {
     let mut buffer = [0; 4096];
     loop {
@@ -283,7 +283,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A folder for one test, gone when the test is.
+/// A folder for one test, removed at the test's end.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! A rename that writes over nothing.
+//! A rename that never overwrites.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,8 +22,8 @@ pub(crate) fn rename_new(
     }
 }
 
-/// The same where the kernel cannot look and rename in one. Whoever takes the name in the moment between is written over,
-/// so it is as short as can be.
+/// As [`rename_new`], where the kernel cannot check and rename in one step. A file that gets the name in the moment
+/// between is overwritten, so that moment is as short as possible.
 fn rename_if_free(
     from: BorrowedFd<'_>,
     old: &OsStr,

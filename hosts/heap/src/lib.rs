@@ -1,6 +1,6 @@
-//! The heap as a [`Lender`]: hosts that have one lend their [`Node`](everseed_node::Node) its memory from there.
+//! The heap as a [`Lender`], from which a host lends its [`Node`](everseed_node::Node) memory.
 //!
-//! What is lent is never freed: a node lives as long as its program, and tasks can hold no borrow that ends.
+//! Lent memory is never freed: a node lives as long as its program, and tasks can hold no borrow that ends.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use everseed_node::memory::Lender;
 
-/// Lends memory from the heap, for good.
+/// A lender of memory from the heap, which lends it for good.
 ///
 /// ```
 /// use everseed_heap::Heap;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 pub(crate) use everseed_node::discovery::scope::Scope;
 
-/// Who named a URL.
+/// The origin of a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
     /// The owner, on the command line or in the configuration.

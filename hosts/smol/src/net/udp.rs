@@ -30,7 +30,7 @@ struct Bound {
     port: u16,
 }
 
-/// What a UDP socket received.
+/// Something that a UDP socket received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received<'a> {
     /// A datagram and its sender.

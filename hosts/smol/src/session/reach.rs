@@ -46,7 +46,7 @@ pub(super) struct Reach {
     found: Rc<Cell<bool>>,
 }
 
-/// What links need to know about us.
+/// Our addresses and choices that links name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Links {
     pub(super) own_tracker: String,
