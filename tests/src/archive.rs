@@ -1,11 +1,11 @@
-//! The files that a Linux kernel starts with, as an archive in cpio's "newc" form.
+//! The initial files of a Linux kernel, as an archive in cpio's "newc" format.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// An archive that grows.
+/// An archive under construction.
 #[derive(Default, Debug)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -47,7 +47,7 @@ impl Archive {
         self.entries += 1;
         let len = |n: usize| u32::try_from(n).expect("small enough for a guest");
         let (size, name_size) = (len(content.len()), len(name.len() + 1));
-        // The inode, mode, owner, group, links, time, size, two devices, length of the name, no sum.
+        // Inode, mode, owner, group, links, time, size, two devices, length of the name, no checksum.
         let head = [
             self.entries,
             mode,

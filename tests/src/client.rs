@@ -1,7 +1,7 @@
 //! Transmission, aria2 and libtorrent as downloaders and seeders.
 //!
-//! What finds peers without a tracker is switched off in all of them, so that a test shows what it
-//! says. Otherwise they are left as a user has them, encryption included.
+//! In all of them the ways to find peers without a tracker are switched off, so that a test shows only what it is
+//! about. All other settings are those that a user has, encryption included.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,10 +30,10 @@ pub enum Client {
 }
 
 impl Client {
-    /// All that there are for tests of something.
+    /// The clients for most tests.
     pub const ALL: [Client; 3] = [Client::Transmission, Client::Aria2, Client::Libtorrent];
 
-    /// All that there are with the settings that they come with, see [`defaults`].
+    /// The clients that also run with their default settings, see [`defaults`].
     pub const WITH_DEFAULTS: [Client; 4] = [
         Client::Transmission,
         Client::Aria2,
@@ -41,13 +41,13 @@ impl Client {
         Client::Rtorrent,
     ];
 
-    /// Starts to download `torrent`, a file or a link in one that ends in `.magnet`, with the settings that the
-    /// client comes with, on another machine. It stays when it has everything.
+    /// Starts to download `torrent` on another machine, with the client's default settings. `torrent` is a torrent
+    /// file, or a `.magnet` file with a link. The client stays when it has everything.
     pub fn download_by_default(self, torrent: &Path, on: &Neighbour) -> Download {
         self.seed_by_default(torrent, on, &|_| {})
     }
 
-    /// The same with what `fill` puts into its download folder.
+    /// As [`download_by_default`](Client::download_by_default), with what `fill` puts into the download folder.
     pub fn seed_by_default(self, torrent: &Path, on: &Neighbour, fill: &dyn Fn(&Path)) -> Download {
         let dir = self.dir();
         fill(&dir.sub("files"));
@@ -55,17 +55,18 @@ impl Client {
         self.start(format!("{self:?} with its defaults"), argv, dir)
     }
 
-    /// Starts to download `torrent`, a file (for aria2 also a URL of one), listening at `listen`.
+    /// Starts to download `torrent`, listening at `listen`. `torrent` is a torrent file; for aria2 it may be a URL of
+    /// one.
     pub fn download(self, torrent: impl AsRef<Path>, listen: SocketAddr) -> Download {
         self.download_with(torrent.as_ref(), listen, &[])
     }
 
-    /// [`download`](Client::download) with further arguments, which are the client's own.
+    /// [`download`](Client::download) with further arguments of the client's own.
     pub fn download_with(self, torrent: &Path, listen: SocketAddr, extra: &[&str]) -> Download {
         self.run(torrent, listen, extra, &|_| {})
     }
 
-    /// Starts it on what `fill` puts into its download folder; it fetches the rest and stays.
+    /// Starts the client on what `fill` puts into its download folder. It downloads the rest and stays.
     pub fn seed(self, torrent: &Path, listen: SocketAddr, fill: &dyn Fn(&Path)) -> Download {
         let stay: &[&str] = match self {
             // It stays anyway.
@@ -130,13 +131,13 @@ pub struct Download {
     process: Process,
     name: String,
     argv: Vec<String>,
-    /// How often it ended by itself and was started again.
+    /// The number of times that it ended by itself and was started again.
     restarts: u32,
     dir: Dir,
 }
 
 impl Download {
-    /// Waits until the client says that it has everything and has ended, then compares.
+    /// Waits until the client has everything and has ended, then compares.
     pub fn finish(&mut self, content: &Content) {
         let what = format!("{:?} to complete {}", self.client, content.name());
         wait(&what, PATIENCE, || {
@@ -146,13 +147,13 @@ impl Download {
             }
             done.then_some(())
         });
-        // Transmission 3.00 makes no files for what has no bytes.
+        // Transmission 3.00 makes no empty files.
         let empty_files = self.client != Client::Transmission;
         content.assert_same_in(&self.files(), empty_files);
     }
 
-    /// Fails if the client has ended. Two ways to end are the client's own doing and not a failure
-    /// unless it goes on like that; it is started again:
+    /// Fails if the client has ended. In two cases it is started again a few times, because its end is a fault of its
+    /// own:
     /// - Debian's libtorrent crashes now and then.
     /// - transmission-cli ends with success when it looks at a magnet link's torrent in the moment
     ///   between its metadata and its verification, which it takes for stopped.
@@ -170,7 +171,7 @@ impl Download {
         self.process = Process::start(&self.name, &self.argv, &log);
     }
 
-    /// Waits until one that stays has everything, then compares.
+    /// Waits until a client that stays has everything, then compares.
     pub fn wait_until_complete(&mut self, content: &Content) {
         let what = format!("{:?} to have all of {}", self.client, content.name());
         wait(&what, PATIENCE, || {
@@ -191,7 +192,7 @@ impl Download {
         }
     }
 
-    /// Waits until about so many bytes have arrived.
+    /// Waits until about this many bytes have arrived.
     pub fn wait_for_bytes(&mut self, bytes: u64) {
         let what = format!("{:?} to download {bytes} bytes", self.client);
         let files = self.files();
@@ -200,13 +201,13 @@ impl Download {
         });
     }
 
-    /// Its download folder.
+    /// The client's download folder.
     pub fn files(&self) -> PathBuf {
         self.dir.join("files")
     }
 }
 
-/// How often a client that ends by itself is started again.
+/// The most times that a client is started again.
 const RESTARTS: u32 = 2;
 
 fn transmission(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
@@ -280,7 +281,7 @@ fn aria2(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
         "--enable-dht6=false".to_owned(),
         "--bt-enable-lpd=false".to_owned(),
         "--enable-peer-exchange=false".to_owned(),
-        // Otherwise the tracker that lost its peers in a restart is asked after half an hour.
+        // Otherwise a tracker that lost its peers in a restart is asked again only after half an hour.
         "--bt-tracker-interval=2".to_owned(),
         "--seed-time=0".to_owned(),
         "--follow-torrent=mem".to_owned(),
@@ -295,7 +296,7 @@ fn libtorrent(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
     program("python3", "python3-libtorrent");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_get.py");
     vec![
-        // Debian's own, because that is where its libtorrent is.
+        // Debian's own Python, for which Debian's libtorrent is built.
         "/usr/bin/python3".to_owned(),
         script.to_owned(),
         name(torrent),
@@ -304,12 +305,12 @@ fn libtorrent(torrent: &Path, dir: &Dir, listen: SocketAddr) -> Vec<String> {
     ]
 }
 
-/// A torrent as clients take it on their command line: its path, or the link that is in it.
+/// A torrent for a client's command line: the path of its file, or the link in a `.magnet` file.
 pub fn name(torrent: &Path) -> String {
     magnet(torrent).unwrap_or_else(|| torrent.display().to_string())
 }
 
-/// The link in a file that ends in `.magnet`.
+/// The link in a `.magnet` file.
 fn magnet(torrent: &Path) -> Option<String> {
     let is_magnet = torrent.extension().is_some_and(|e| e == "magnet");
     is_magnet.then(|| fs::read_to_string(torrent).expect("reading a magnet link"))

@@ -1,4 +1,4 @@
-//! Files to seed, and comparing what arrived.
+//! Files to seed, and comparison of what was downloaded.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,12 +12,12 @@ use crate::dir::Dir;
 #[derive(Debug)]
 pub struct Content {
     path: PathBuf,
-    /// Held so that the files stay.
+    /// Kept so that the files stay.
     _dir: Dir,
 }
 
 impl Content {
-    /// One file of `len` bytes; other seeds give other bytes.
+    /// One file of `len` bytes; another seed gives other bytes.
     pub fn file(name: &str, len: u64, seed: u64) -> Content {
         let dir = Dir::new("content");
         let path = dir.join(name);
@@ -25,7 +25,7 @@ impl Content {
         Content { path, _dir: dir }
     }
 
-    /// A folder with these files, given as path and length.
+    /// A folder with these files: path and length of each.
     pub fn folder(name: &str, files: &[(&str, u64)]) -> Content {
         let dir = Dir::new("content");
         let path = dir.join(name);
@@ -35,8 +35,8 @@ impl Content {
         Content { path, _dir: dir }
     }
 
-    /// A folder with everything that makes folders hard: empty files, many that are smaller than a
-    /// piece, one over many pieces, deep paths, long and non-ASCII names.
+    /// A folder with difficult files: empty ones, many smaller than a piece, one of many pieces, deep paths, long and
+    /// non-ASCII names.
     pub fn odd_folder() -> Content {
         let deep = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q/r/s/t/u/v/w/x/y/z/deep.bin";
         let long = format!("{}/{}", "long ".repeat(30).trim(), "n".repeat(200));
@@ -64,7 +64,7 @@ impl Content {
         Content::folder("odd 文 folder", &files)
     }
 
-    /// The file of 1 GiB, which all tests that run at the time share.
+    /// The file of 1 GiB, which all tests that run at the same time share.
     pub fn one_gib() -> Arc<Content> {
         static SHARED: Mutex<Weak<Content>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,19 +80,19 @@ impl Content {
         &self.path
     }
 
-    /// The folder that it is in.
+    /// The folder that holds it.
     pub fn parent(&self) -> &Path {
         self.path.parent().expect("content lies in a folder")
     }
 
-    /// The name that a torrent of it has.
+    /// The name of a torrent of it.
     pub fn name(&self) -> &str {
         let name = self.path.file_name().and_then(|n| n.to_str());
         name.expect("content has a name")
     }
 
-    /// Compares, byte by byte, with what was downloaded into `dir`, and panics at a difference.
-    /// Empty files must be there if `empty_files`.
+    /// Compares it byte by byte with the download in `dir`, and panics at a difference. Empty files must be there if
+    /// `empty_files`.
     pub fn assert_same_in(&self, dir: &Path, empty_files: bool) {
         let copy = dir.join(self.name());
         let (mut ours, theirs) = (tree(&self.path), tree(&copy));
@@ -107,8 +107,8 @@ impl Content {
         }
     }
 
-    /// Whether the file or folder at `copy` has the same files with the same bytes by now. Empty files
-    /// do not count, as not every client makes them.
+    /// Whether the file or folder at `copy` has the same files with the same bytes now. Empty files do not count,
+    /// because not every client makes them.
     pub fn is_same_as(&self, copy: &Path) -> bool {
         let ours = tree(&self.path);
         ours.iter().filter(|(_, len)| **len > 0).all(|(name, _)| {
@@ -117,7 +117,7 @@ impl Content {
         })
     }
 
-    /// Copies it into `dir`, to be damaged there.
+    /// Copies it into `dir`, where a test may damage it.
     pub fn copy_to(&self, dir: &Path) -> PathBuf {
         let copy = dir.join(self.name());
         for name in tree(&self.path).keys() {
@@ -129,7 +129,7 @@ impl Content {
     }
 }
 
-/// The bytes that are allocated below `path`: how much of a download is there, roughly.
+/// Bytes that are allocated below `path`: roughly the part of a download that is there.
 pub fn allocated(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = fs::symlink_metadata(path) else {

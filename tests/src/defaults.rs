@@ -1,16 +1,16 @@
-//! Clients with the settings that they come with, as people have them: DHT, peer exchange, encryption, uTP and all.
+//! Clients with their default settings, as people have them: DHT, peer exchange, encryption, uTP and all.
 //!
-//! Each has a machine of its own beside everseed's, a [`Neighbour`](crate::net::Neighbour), so that even its port and
-//! its addresses are its own: on one machine libtorrent announces itself from everseed's address too, and calls itself
-//! there. What differs from the defaults, and why:
+//! Each client has a machine of its own, a [`Neighbour`](crate::net::Neighbour) of everseed's. On one machine
+//! libtorrent would announce itself from everseed's address too, and call itself there. The settings that differ from
+//! the defaults, and why:
 //!
 //! | client | setting | reason |
 //! |---|---|---|
 //! | all | `HOME`, folders for downloads and state | nothing of the machine's user is touched |
 //! | Transmission | `/etc/transmission-daemon/settings.json` of Debian is copied | the daemon writes into it |
-//! | aria2 | `--check-integrity` where it has the content | it takes no file that it did not make otherwise |
-//! | aria2 | `--seed-ratio=0` where it has the content | it leaves when it has sent as much as there is, some of it unread |
-//! | libtorrent | what it prints | so that a test that fails shows why |
+//! | aria2 | `--check-integrity` if it has the content | without it, it uses no file that it did not make itself |
+//! | aria2 | `--seed-ratio=0` if it has the content | otherwise it leaves at ratio 1, even if some of it was not read |
+//! | libtorrent | the script prints its state | a failed test shows why |
 //! | rTorrent | `system.daemon.set` | there is no terminal |
 
 use std::fs;
@@ -20,7 +20,7 @@ use crate::client::{Client, name};
 use crate::dir::Dir;
 use crate::process::program;
 
-/// What starts a client on `torrent`, with its downloads in `files` in `dir`.
+/// The command that starts a client on `torrent`, with its downloads in the folder `files` in `dir`.
 pub(crate) fn argv(client: Client, torrent: &Path, dir: &Dir) -> Vec<String> {
     let files = dir.sub("files").display().to_string();
     let home = format!("HOME={}", dir.sub("home").display());
@@ -33,12 +33,12 @@ pub(crate) fn argv(client: Client, torrent: &Path, dir: &Dir) -> Vec<String> {
     ["env".to_owned(), home].into_iter().chain(rest).collect()
 }
 
-/// The daemon, and its remote control that is told of the torrent. The folder comes after the torrent: before it, it is
-/// a request of its own, which is lost while the daemon still starts.
+/// The daemon, and its remote control, which adds the torrent. The folder follows the torrent: before it, it would be
+/// a request of its own, which is lost while the daemon is starting.
 fn transmission(torrent: &Path, dir: &Dir, files: &str) -> Vec<String> {
     let config = dir.sub("config");
     let settings = fs::read("/etc/transmission-daemon/settings.json");
-    // Without it, or without being allowed to read it, the daemon has its own.
+    // Without that file, or without permission to read it, the daemon uses its own settings.
     let settings = settings.unwrap_or_else(|_| b"{}".to_vec());
     fs::write(config.join("settings.json"), settings).expect("writing settings");
     let daemon = program("transmission-daemon", "transmission-daemon");
@@ -70,7 +70,8 @@ fn libtorrent(torrent: &Path, files: &str) -> Vec<String> {
     program("python3", "python3-libtorrent");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_get.py");
     let name = name(torrent);
-    // Debian's own Python, because that is where its libtorrent is. It listens where it likes.
+    // Debian's own Python, for which Debian's libtorrent is built. It listens on the addresses that it chooses
+    // itself.
     let words = [
         "/usr/bin/python3",
         script,

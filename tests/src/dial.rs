@@ -1,5 +1,5 @@
-//! Calls to a client that tell it little: each comes from an address of its own, as clients know peers
-//! by their address and turn away who comes back at once.
+//! Connections to a client, each from a new address: clients know peers by their address, and refuse one that returns
+//! at once.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::peer::{BITFIELD, HAVE, INTERESTED, InfoHash, PROTOCOL, handshake, message};
 
-/// Connects from an address that nobody had before.
+/// Connects from an address that was not used before.
 pub fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     dial_from(fresh_address(), to)
 }
@@ -27,8 +27,7 @@ pub fn dial_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The same for a peer that has little room for what it does not read, nonblocking; from an address of its own
-/// or from one that many have.
+/// Connects with a small receive buffer, nonblocking; from a new address if `own`, or from one that many share.
 pub fn dial_narrow(to: SocketAddr, own: bool) -> io::Result<TcpStream> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
@@ -46,7 +45,7 @@ pub fn dial_narrow(to: SocketAddr, own: bool) -> io::Result<TcpStream> {
     }
 }
 
-/// 10.20.0.1 and on, without those that end in 0 or 255.
+/// 10.20.0.1 and following, without those that end in 0 or 255.
 fn fresh_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +54,7 @@ fn fresh_address() -> Ipv4Addr {
 
 const FIRST: u32 = Ipv4Addr::new(10, 20, 0, 0).to_bits();
 
-/// Lets this process have as many sockets as the system allows it.
+/// Raises this process's limit of open sockets as far as the system allows.
 pub fn allow_many_sockets() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
@@ -65,14 +64,14 @@ pub fn allow_many_sockets() {
     setrlimit(Resource::Nofile, most).expect("a limit that may be raised");
 }
 
-/// Peers that greet and then say nothing, until they are dropped.
+/// Peers that send a handshake and then nothing, until they are dropped.
 #[derive(Debug)]
 pub struct Idle {
     streams: Vec<TcpStream>,
 }
 
 impl Idle {
-    /// Has so many peers connect; those that are turned away, or not let in within a minute, do not count.
+    /// Connects this many peers. Those that are refused, or not accepted within a minute, do not count.
     pub fn greet(to: SocketAddr, hash: InfoHash, peers: usize) -> Idle {
         let end = Instant::now() + Duration::from_secs(60);
         let call = |_| {
@@ -110,7 +109,7 @@ impl Idle {
         }
     }
 
-    /// How many are connected still.
+    /// The number of peers that are still connected.
     pub fn connected(&self) -> usize {
         let connected = |stream: &&TcpStream| {
             let _ = stream.set_nonblocking(true);
@@ -124,8 +123,8 @@ impl Idle {
     }
 }
 
-/// Waits until a seeder greets and says that it has all `pieces`, and gives the time since `start`, or
-/// `None` when it took too long. It is called from this address, or from one that nobody had before.
+/// Waits until a seeder sends its handshake and says that it has all `pieces`. Returns the time since `start`, or
+/// `None` if it took too long. Calls come from `from`, or from new addresses.
 pub fn ready(
     from: Option<Ipv4Addr>,
     to: SocketAddr,
@@ -147,8 +146,8 @@ pub fn ready(
     None
 }
 
-/// Whether the other side tells of all pieces. Clients that look at newcomers now and then take their time
-/// to say the first word, and none for the next.
+/// Whether the other side says that it has all pieces. Clients that look at newcomers now and then take their time
+/// before the first message, and none before the next.
 fn has_all(stream: &mut TcpStream, hash: InfoHash, pieces: usize) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     let mut answer = [0; 68];
@@ -156,7 +155,7 @@ fn has_all(stream: &mut TcpStream, hash: InfoHash, pieces: usize) -> bool {
     if !greeted || stream.read_exact(&mut answer).is_err() {
         return false;
     }
-    // Only now: aria2 hangs up on who says it together with the greeting.
+    // Only now: aria2 hangs up on a peer that sends it together with the handshake.
     if stream.write_all(&message(INTERESTED, &[])).is_err() {
         return false;
     }
@@ -185,5 +184,5 @@ fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// How long a greeting may take to be answered.
+/// The longest wait for the answer to a handshake.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -1,21 +1,21 @@
-//! Folders that are gone after their test.
+//! Folders that are removed after their test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder of its own below the build's temporary folder, removed when dropped.
+/// A new folder below the build's temporary folder, removed when dropped.
 #[derive(Debug)]
 pub struct Dir(PathBuf);
 
 impl Dir {
-    /// Makes one; `name` helps who looks at a test that hangs.
+    /// Makes a folder; `name` helps who looks at a hanging test.
     pub fn new(name: &str) -> Dir {
         Dir::below(&target().join("tmp"), name)
     }
 
-    /// Makes one in memory, where the machine has a place for that.
+    /// Makes a folder in memory, if the machine has such a file system.
     pub fn in_memory(name: &str) -> Dir {
         let shm = Path::new("/dev/shm");
         match shm.is_dir() {
@@ -34,7 +34,7 @@ impl Dir {
         Dir(path)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -44,7 +44,7 @@ impl Dir {
         self.0.join(name)
     }
 
-    /// A folder in it, made if it is not there.
+    /// A subfolder, made if it is missing.
     pub fn sub(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -54,19 +54,19 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // A client that was just killed may still be in the middle of making a file.
+        // A client that was just killed may still be making a file.
         let _ = fs::remove_dir_all(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
     }
 }
 
-/// The build's target folder, in which this program lies at `PROFILE/deps/NAME`.
+/// The build's target folder; this program lies in it at `PROFILE/deps/NAME`.
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().expect("the path of this program");
     let target = exe.ancestors().nth(3).expect("a path below target");
     target.to_path_buf()
 }
 
-/// Removes what test programs left that were killed.
+/// Removes the folders of test programs that were killed.
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,6 +1,6 @@
-//! A disk whose power can be cut and that can fail: an ext4 file system in a file, through a loop device.
+//! A disk that can lose power and fail: an ext4 file system in a file, mounted through a loop device.
 //!
-//! Making one needs root, loop devices and the programs of ext4.
+//! It needs root, loop devices and the programs of ext4.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use rustix::fs::Advice;
 use crate::dir::Dir;
 use crate::process::program;
 
-/// A mounted disk, gone when dropped.
+/// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
 pub struct Disk {
     image: PathBuf,
     at: PathBuf,
-    /// What its image lies in, if that is a file system of its own.
+    /// The file system of its image, if it has one of its own.
     store: Option<PathBuf>,
     _dir: Dir,
 }
 
 impl Disk {
-    /// An empty disk of so many bytes.
+    /// An empty disk of this many bytes.
     pub fn new(bytes: u64) -> Disk {
         Disk::made(Dir::new("disk"), bytes, None)
     }
 
-    /// A disk that says that it has so many bytes, of which it can keep no more than `room`: what is written
-    /// beyond them fails when the kernel gets to it.
+    /// A disk that claims to have `bytes`, but keeps at most `room`. Writes beyond that fail later, when the kernel
+    /// carries them out.
     pub fn of_little_room(bytes: u64, room: u64) -> Disk {
         let dir = Dir::new("disk");
         let store = dir.sub("store");
@@ -51,7 +51,7 @@ impl Disk {
         let mut make = Command::new("mkfs.ext4");
         make.args(["-q", "-F"]);
         if store.is_some() {
-            // What could not be written shall not end the file system.
+            // A failed write must not stop the file system.
             make.args(["-O", "^has_journal"]);
         }
         run(make.arg(&image));
@@ -65,24 +65,24 @@ impl Disk {
         disk
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     pub fn at(&self) -> &Path {
         &self.at
     }
 
-    /// Has everything written that waits for it, as the kernel does by itself after a while.
+    /// Writes everything that waits to be written, as the kernel does by itself after a while.
     pub fn sync(&self) {
         run(Command::new("sync").arg("-f").arg(&self.at));
     }
 
-    /// Gives a disk of little room so many bytes.
+    /// Gives a disk of little room this many bytes.
     pub fn make_room(&self, room: u64) {
         let store = self.store.as_ref().expect("a disk of little room");
         let size = format!("remount,size={room}");
         run(Command::new("mount").args(["-o", &size]).arg(store));
     }
 
-    /// From this byte of a file on, and in all that lies behind it on the disk, reading fails from now on.
+    /// Makes reads fail from byte `from` of a file on, and for everything behind it on the disk.
     pub fn lose(&self, file: &Path, from: u64) {
         self.sync();
         let listed = Command::new("filefrag")
@@ -104,8 +104,8 @@ impl Disk {
         forget(file);
     }
 
-    /// Cuts the power, and gives it back: what was not written is lost, even from the journal. Nobody
-    /// may have a file open there.
+    /// Cuts the power and restores it: what was not written is lost, even from the journal. Nobody may have a file
+    /// open there.
     pub fn cut(&self) {
         self.shut_down();
         run(Command::new("umount").arg(&self.at));
@@ -204,7 +204,7 @@ impl Drop for Exfat {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily, as a test that failed may still have somebody there.
+        // A lazy unmount, because a failed test may still have files open there.
         let _ = Command::new("umount").arg("-l").arg(&self.at).status();
         if let Some(store) = &self.store {
             let _ = Command::new("umount").arg("-l").arg(store).status();
@@ -212,16 +212,16 @@ impl Drop for Disk {
     }
 }
 
-/// Has the kernel forget what it holds of a file, so that it is read from the disk.
+/// Makes the kernel drop its pages of a file, so that it is read from the disk.
 pub fn forget(file: &Path) {
     let open = File::open(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    // If something could not be written that is no matter here.
+    // An error of an earlier write does not matter here.
     let _ = rustix::fs::fdatasync(&open);
     let forgotten = rustix::fs::fadvise(&open, 0, None, Advice::DontNeed);
     forgotten.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
 }
 
-/// Where a line of `filefrag -v` says that blocks of a file are: in the file, on the disk, how many.
+/// The extent in a line of `filefrag -v`: offset in the file, offset on the disk, length in blocks.
 fn extent(line: &str) -> Option<(u64, u64, u64)> {
     let mut columns = line.split(':').map(str::trim);
     let _number: u64 = columns.next()?.parse().ok()?;

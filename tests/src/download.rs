@@ -1,5 +1,5 @@
-//! One leecher's side of a conversation, without a socket: bytes in, bytes out. It takes content from a
-//! BitTorrent peer or from a web server.
+//! A leecher's side of one download, without a socket: bytes in, bytes out. It takes content from a BitTorrent peer
+//! or from a web server.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::peer::{INTERESTED, InfoHash, PIECE, handshake, message, request};
 #[derive(Debug)]
 pub struct Download {
     how: How,
-    /// Bytes of content that came.
+    /// Bytes of content that were received.
     bytes: u64,
     /// Bytes of content that are wanted.
     wanted: u64,
@@ -17,20 +17,20 @@ pub struct Download {
     unsent: Vec<u8>,
 }
 
-/// Which blocks of which torrent a peer asks for, and how.
+/// The blocks that a peer requests, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish {
     /// The torrent.
     pub hash: InfoHash,
-    /// Bytes of a piece, whole blocks.
+    /// Length of a piece in bytes, a multiple of the block.
     pub piece_len: u32,
-    /// Blocks of 16 KiB that the file has.
+    /// Number of blocks of 16 KiB in the file.
     pub blocks: u64,
-    /// The first that is asked for; the rest follows in order, and after the last the first.
+    /// The first block that is requested. The others follow in order; after the last block comes the first.
     pub from: u64,
-    /// How many are asked for.
+    /// Number of blocks that are requested.
     pub wanted: u64,
-    /// Requests that are on their way at a time.
+    /// Number of requests on their way at a time.
     pub depth: usize,
 }
 
@@ -63,7 +63,7 @@ impl Download {
         }
     }
 
-    /// Takes what came, and compares it with all that there is if that is known.
+    /// Takes received bytes, and compares them with the whole content `all` if that is known.
     pub fn take(&mut self, bytes: &[u8], all: Option<&[u8]>) {
         let Download {
             bytes: got, wrong, ..
@@ -79,7 +79,7 @@ impl Download {
             How::Peer(talk) => {
                 let greeted = talk.greeted;
                 talk.take(bytes, &mut content);
-                // Not before: aria2 hangs up on who says it together with the greeting.
+                // Not earlier: aria2 hangs up on a peer that sends it together with the handshake.
                 if talk.greeted && !greeted {
                     self.unsent.extend(message(INTERESTED, &[]));
                 }
@@ -88,7 +88,7 @@ impl Download {
         }
     }
 
-    /// Asks anew for all that did not come.
+    /// Requests again everything that was not received.
     pub fn ask_again(&mut self) {
         if let How::Peer(talk) = &mut self.how {
             talk.again.extend(talk.asked.drain(..));
@@ -96,12 +96,12 @@ impl Download {
         }
     }
 
-    /// Bytes of content that came.
+    /// Bytes of content that were received.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether a whole block came.
+    /// Whether a whole block was received.
     pub fn has_block(&self) -> bool {
         match &self.how {
             How::Peer(talk) => talk.whole > 0,
@@ -109,12 +109,12 @@ impl Download {
         }
     }
 
-    /// Whether all came that was wanted.
+    /// Whether everything that was wanted was received.
     pub fn is_complete(&self) -> bool {
         self.bytes >= self.wanted
     }
 
-    /// Parts of blocks that were not what they should be, and blocks that nobody asked for.
+    /// Wrong parts of blocks, and blocks that were not requested.
     pub fn wrong(&self) -> u64 {
         let unasked = match &self.how {
             How::Peer(talk) => talk.unasked,
@@ -123,7 +123,7 @@ impl Download {
         self.wrong + unasked
     }
 
-    /// What is to be sent; who sends some of it takes that away.
+    /// Bytes to send; the sender removes what it has sent.
     pub fn unsent(&mut self) -> &mut Vec<u8> {
         &mut self.unsent
     }
@@ -133,15 +133,15 @@ impl Download {
 #[derive(Debug)]
 struct Talk {
     wish: Wish,
-    /// A handshake, or the head of a message as far as it matters.
+    /// A handshake, or the head of a message, as far as it was received.
     head: Vec<u8>,
     greeted: bool,
     /// Bytes of the message that are still to come.
     left: u64,
-    /// Where in the file they belong, if they are a block.
+    /// The block's offset in the file, if the message is a block.
     block: Option<u64>,
     unchoked: bool,
-    /// Blocks that were never asked for, by their count.
+    /// Number of blocks that were requested for the first time.
     fresh: u64,
     again: Vec<u64>,
     asked: VecDeque<u64>,
@@ -187,7 +187,7 @@ impl Talk {
         }
     }
 
-    /// Bytes of a head, as far as that is known.
+    /// The length of a head, as far as it is known.
     fn needed(&self) -> usize {
         match (self.greeted, &self.head[..]) {
             (false, _) => HANDSHAKE,
@@ -208,7 +208,7 @@ impl Talk {
         }
     }
 
-    /// A head is complete.
+    /// Handles a complete head.
     fn headed(&mut self) {
         if !self.greeted {
             self.greeted = true;
@@ -238,7 +238,7 @@ impl Talk {
         self.head.clear();
     }
 
-    /// Asks for more, a quarter of the pipeline at a time.
+    /// Requests more blocks, a quarter of the pipeline at a time.
     fn ask(&mut self, unsent: &mut Vec<u8>) {
         let depth = self.wish.depth;
         if !self.unchoked || self.asked.len() > depth - depth.div_ceil(4) {
@@ -263,7 +263,7 @@ impl Talk {
     }
 }
 
-/// An answer of a web server.
+/// A web server's answer.
 #[derive(Debug, Default)]
 struct Page {
     head: Vec<u8>,
@@ -288,7 +288,7 @@ impl Page {
     }
 }
 
-/// Bytes of a block; the last one of a file is whole too in what is leeched here.
+/// Length of a block in bytes. In what is leeched here, a file's last block is whole too.
 pub const BLOCK: u64 = 16 * 1024;
 
 const HANDSHAKE: usize = 68;
