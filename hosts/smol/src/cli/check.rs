@@ -32,14 +32,14 @@ folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
 short, link (a link that leads out of DIR), other (a folder or device stands
 where the file should be), unread with the numbers of the pieces that cannot be
 read and why, or bad with those that do not have the right hash. A piece that
-lies in several files is bad for all of them. Files of which nothing is good are
-searched for beneath DIR by size, then by hash, whatever they are called, and
-shown as found with the name that they have. So is what another client has not
-finished: NAME.part, NAME.!qB.
+lies in several files is bad for all of them. Files without any good piece are
+searched for beneath DIR by size, then by hash, whatever their names, and shown
+as found with the name that they have. So are unfinished files of other clients:
+NAME.part, NAME.!qB.
 
 Options:
-      --file N=PATH      the file of number N in `everseed show` is this one
-                         beneath DIR; repeat it for several
+      --file N=PATH      file number N of `everseed show` lies at PATH beneath
+                         DIR; repeat it for several
       --rename NAME      the torrent's file or folder is called NAME
       --links WHICH      beneath: links are followed if they stay in DIR;
                          follow: wherever they lead (default: beneath)

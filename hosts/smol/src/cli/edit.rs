@@ -22,7 +22,7 @@ Usage: everseed edit [OPTIONS] TORRENT
 
 The rest of the file stays byte for byte. The info-hash stays too, unless the
 source is changed: then it is another torrent for trackers and peers. An empty
-value takes away what is there: -c \"\".
+value removes what is there: -c \"\".
 
 Options:
   -o, --outfile OUT      the .torrent to write (default: TORRENT itself)
@@ -31,7 +31,7 @@ Options:
                          commas join those of one tier: URL,URL
   -w, --web-seed URL     web seeds instead of those that are there
   -c, --comment TEXT     text for people
-      --source TEXT      whom it is for, as sites for cross-seeding want it
+      --source TEXT      the site that it is for, for cross-seeding
   -h, --help             print this
   -V, --version          print the version
 

@@ -29,11 +29,11 @@ everseed make - make a .torrent of a file or folder
 Usage: everseed make [OPTIONS] PATH
 
 The same files, names and options always give the same bytes. A folder is taken
-with its hidden and empty files, and links to files that lie in it too. Left out
-and named: other links and devices, what cannot be read or has a name that is
-not UTF-8, and what nobody wants (.DS_Store, Thumbs.db, desktop.ini, @eaDir,
-#recycle, lost+found, *.part, *.!qB and their like). A folder that changes while
-it is read is told.
+with its hidden and empty files, and links to files that lie in it. Left out and
+named are other links and devices, files that cannot be read or whose name is
+not UTF-8, and unwanted files (.DS_Store, Thumbs.db, desktop.ini, @eaDir,
+#recycle, lost+found, *.part, *.!qB and their like). If a file changes while it
+is read, make fails and names it.
 
 Options:
   -o, --outfile OUT      the .torrent to write
@@ -50,23 +50,25 @@ Options:
                          repeat it for several (default: none)
       --links WHICH      beneath: links that lead out of the folder are left
                          out; follow: all are taken (default: beneath)
-      --source TEXT      whom it is for: gives the same files an info-hash of
-                         their own, for cross-seeding (default: none)
+      --source TEXT      the site that it is for: the same files get an
+                         info-hash of their own, for cross-seeding
+                         (default: none)
       --exclude PATTERN  leave out files and folders whose name or path in the
-                         folder fits: '*.nfo', 'extras/*'; repeat it for more
-      --include PATTERN  take only files that fit, or lie in a folder that
-                         fits; what is excluded stays out
-      --all              take what nobody wants too
-      --strict           end when something cannot be taken
-      --align            let every file begin with a piece, with padding between
-                         them that nobody keeps (BEP 47)
+                         folder matches: '*.nfo', 'extras/*'; repeat it for
+                         more
+      --include PATTERN  take only files that match, or lie in a folder that
+                         matches; --exclude wins
+      --all              take unwanted files too (.DS_Store and the others)
+      --strict           fail if something cannot be taken
+      --align            begin every file with a new piece; the padding between
+                         files is never stored (BEP 47)
       --created-by TEXT  the program that made it (default: everseed/VERSION)
       --no-date          write no date; none is ever written
   -h, --help             print this
   -V, --version          print the version
 
-Prints the torrent's path, info-hash and magnet link, which private torrents do
-not have and which names no tracker with a passkey: see everseed show.
+Prints the torrent's path, info-hash and magnet link. Private torrents have no
+magnet link, and it names no tracker with a passkey: see everseed show.
 
 Examples:
   everseed make film.mkv                       film.mkv.torrent, no tracker

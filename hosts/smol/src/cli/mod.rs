@@ -37,7 +37,7 @@ Usage: everseed COMMAND [OPTIONS] ...
 Commands:
   seed PATH...        share files, folders and torrents until stopped
   get TORRENT...      download torrents, then keep seeding them
-  run                 the service: what a configuration file says
+  run                 run as a service, as a configuration file says
   make PATH           make a .torrent
   edit TORRENT        change trackers, web seeds, comment or source in one
   show TORRENT        print what a .torrent holds

@@ -27,15 +27,15 @@ Usage: everseed show [--secrets] TORRENT|MAGNET
 
 Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
 web seeds, comment, and every file: its number (for `everseed get --only`), its
-size in bytes, its path. A file that cannot have the name that the torrent gives
-it has another, the same everywhere: it is marked. Text from the torrent cannot
-control the terminal: odd characters are shown as escapes. Of a magnet link it
-prints what the link says: nobody is asked for more.
+size in bytes, its path. A file that cannot have the torrent's name for it gets
+another one, the same everywhere, and is marked. Text from the torrent cannot
+control the terminal: odd characters are shown as escapes. For a magnet link it
+prints what is in the link, and asks nobody for more.
 
 Options:
-      --secrets          print passwords and passkeys in URLs too, which are ***
-                         otherwise, and trackers that have one in the magnet
-                         link, and the magnet link of a private torrent
+      --secrets          print passwords and passkeys in URLs, which are ***
+                         otherwise; name trackers with a passkey in the magnet
+                         link, and print a magnet link for a private torrent
   -h, --help             print this
   -V, --version          print the version
 

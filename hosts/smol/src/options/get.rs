@@ -18,53 +18,55 @@ everseed get - download torrents, then keep seeding them
 Usage: everseed get [OPTIONS] TORRENT|URL|MAGNET ...
 
 TORRENT is a .torrent file, URL an http or https address of one. MAGNET is a
-magnet link: peers are found at its trackers (tr) and addresses (x.pe), the
-torrent comes from them (at most 30 MiB of it, less with little --memory) and
-is kept in the state; of its files those that the link names (so), or --only,
-are downloaded. What is there
-already is checked and not downloaded again, so the same command goes on after
-a stop, a crash or a power cut. Only files that it made itself and has not
-completed are written to: others that are not what the torrent says are named.
-What another client has not finished (NAME.part, NAME.!qB) is used likewise;
-with --overwrite it goes on with it, and gives it its name when it is complete.
+magnet link: peers are found through its trackers (tr) and addresses (x.pe) and
+the DHT. They send the torrent (at most 30 MiB of it, less with little
+--memory), which is kept in the state. If the link (so) or --only selects files,
+only these are downloaded.
 
-Several torrents are downloaded at the same time, and what fails of one holds up
-no other: that is said at once, and the exit code is that of the worst. Up to
-four servers are asked for their .torrent at a time. A torrent that is named
-twice, by whatever names, is downloaded once. The options hold for each of them,
-the limits for all together, and all have to fit into --memory; --file and
---rename go with one torrent.
+Data that is there already is checked and not downloaded again, so the same
+command goes on after a stop, a crash or a power cut. It writes only to files
+that it made itself and has not completed; other files that differ from the
+torrent are named and left alone. Unfinished files of other clients (NAME.part,
+NAME.!qB) are used; with --overwrite it goes on with them, and gives them their
+names when they are complete.
+
+Several torrents are downloaded at the same time. If one fails, that is said at
+once and the others go on; the exit code is that of the worst. Up to four
+servers are asked for a .torrent at a time. A torrent that is named twice, by
+whatever names, is downloaded once. The options hold for each of them, the
+limits for all together, and all have to fit into --memory; --file and --rename
+go with one torrent.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
       --incomplete DIR folder in which it lies until it is complete, as
                        DIR/HASH.part; then it is moved to --out, copied and
-                       verified if that is on another disk; what is in --out
-                       already goes on there
+                       verified if that is on another disk; a download that
+                       began in --out goes on there
       --only FILE      download only this file: its number in `everseed show`,
                        its path, or a pattern like '*.flac'; repeat it for more
-      --file N=PATH    the file of number N in `everseed show` is this one
-                       beneath the folder; repeat it for more; it is remembered
+      --file N=PATH    file number N of `everseed show` lies at PATH beneath the
+                       folder; repeat it for more; it is remembered
       --rename NAME    call the torrent's file or folder NAME; it is remembered
       --sequential     from the first piece to the last, not the rarest first
       --prealloc HOW   sparse: files grow as they are written; full: all space
-                       is taken at the start, or where the file system takes
-                       its time for that, as a file is written first
+                       is reserved at the start, or, where the file system is
+                       slow at that, when a file is first written
                        (default: sparse)
-      --overwrite      write over files that are there and are not what the
-                       torrent says, though everseed did not make them, or they
-                       were changed since they were complete
-      --umask MASK     permissions that files and folders which it makes do not
-                       have: 002 lets their group write, as Samba users want
+      --overwrite      overwrite existing files that differ from the torrent,
+                       although everseed did not make them, or they were changed
+                       after they were complete
+      --umask MASK     permissions to take from files and folders that it makes:
+                       002 lets their group write, as Samba users want
                        (default: that of the process)
-      --group GROUP    the group that these get, by name or number: one that
-                       everseed is in, or any if it is root
+      --group GROUP    the group of files and folders that it makes, by name or
+                       number: one that everseed is in, or any if it is root
       --no-seed        stop when it is complete
       --ratio R        stop when R times its size was sent, like 1.5
-      --time MINUTES   stop after seeding for so long; of several torrents each
-                       is left when it is done, and everseed ends with the last
-      --peer IP:PORT   a peer, called as long as it takes; repeat it for more;
-                       private torrents have those of their trackers alone
+      --time MINUTES   stop after seeding for so long; each of several torrents
+                       stops when it is done, and everseed ends with the last
+      --peer IP:PORT   a peer to call, again and again if need be; repeat it for
+                       more; private torrents use only their trackers' peers
       --share-torrent  give the .torrent to whoever asks, as for seed
       --listen IP:PORT|INTERFACE[:PORT]
                        where peers connect, TCP, as for seed; repeat it for
@@ -75,27 +77,28 @@ Options:
                        proxy, as for seed
       --pex HOW        on or off, as for seed: whether peers tell of peers
       --lsd HOW        on or off, as for seed: whether peers are looked for in
-                       the networks here
+                       the local networks
       --dht HOW        on: peers are looked for in the distributed hash table,
                        as for seed; read-only: others are not answered there;
                        off: the table is not used (default: on)
       --dht-node HOST:PORT
-                       a node of it to begin with, as for seed
+                       a DHT node to begin with, as for seed
       --public-address HOST[:PORT]
-                       where others reach us from outside, as for seed
+                       the address at which others reach us, as for seed
       --port-map WHEN  auto: ask the router to forward our port, as for seed;
                        off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, 4 to 250, if they fit into the
-                       memory; who is new has a turn at once)
+                       memory; a new peer has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --memory SIZE    memory for everything at most (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
       --send HOW       copy or sendfile, as for seed
       --links WHICH    beneath or follow, as for seed
-      --trace FILE     write all that the engine is told there, to look at a
-                       bug: as many bytes as peers send; peers wait for its disk
+      --trace FILE     record in FILE all that the engine is told, to find a
+                       bug; it grows by as many bytes as peers send, and peers
+                       wait for its disk
       --state DIR      where the torrent and check results are kept
                        (default: as for seed)
   -q, --quiet          print no progress, log only errors
@@ -108,9 +111,9 @@ room. SIGINT or SIGTERM stops cleanly.
 
 Exit codes: 0 complete, 1 failure, 2 wrong usage, 7 stopped before it was
 complete, 9 stopped while the disk was full, 25 no torrent (not bencoded),
-26 a bad torrent, 32 files are there that are not what the torrent says (see
---overwrite), or it was stopped while pieces kept coming with a wrong hash. Of
-several torrents the worst counts: 1, then 2, 25, 26, 32, 9, 7.
+26 a bad torrent, 32 existing files differ from the torrent (see --overwrite),
+or it was stopped while pieces kept coming with a wrong hash. Of several
+torrents the worst counts: 1, then 2, 25, 26, 32, 9, 7.
 
 Examples:
   everseed get debian.torrent -o /srv           download, then seed

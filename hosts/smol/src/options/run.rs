@@ -30,30 +30,30 @@ Everything is in one file: what to seed, what to get, folders to watch, limits.
 Its keys have the names of the options of seed and get. A commented example
 comes with the packages, as everseed.toml.
 
-Watched folders are looked at every 10 s, the names in one whose time of change
-stays every 30 s. Content in them is looked at 10 s after it came, then after
-pauses twice as long, up to an hour; content that nobody is connected for once
-an hour, and before a peer is served, otherwise every half minute. What is
-known of a torrent that is gone is kept for 30 days.
+Watched folders are looked at every 10 s, and the names in them every 30 s even
+if the folder's time of change stays. New content in them is looked at after
+10 s, then after pauses that double, up to an hour. While peers are connected it
+is looked at every half minute, otherwise once an hour, and before a peer is
+served. What is known of a torrent that is gone is kept for 30 days.
 
 Options:
   -c, --config FILE    the file (default: /etc/everseed.toml)
-      --check-config   say all that is wrong in the file, and what in it cannot
-                       be carried out, and end: exit code 1 if there is any
+      --check-config   print all errors in the file and all that cannot be
+                       carried out, and end; exit code 1 if there are any
   -v, --verbose        log more; repeat it for still more
   -h, --help           print this
   -V, --version        print the version
 
 It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
-within a second. Under systemd it says when it is ready, reads the file and
-stops, and serves its watchdog.
+within a second. It tells systemd when it is ready, reloads the file and stops,
+and serves its watchdog.
 
-SIGHUP reads the file anew. If anything in it is wrong, that is said, and it
-goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio, time),
-check, log, and what is watched, seeded or got change in place, and nobody is
-parted with. For other keys, for peers or torrents that there is no memory for,
-and for a first download it starts anew in place, under the same process id: all
-peers have to call again.
+SIGHUP reads the file again. If it has errors, they are all logged, and the
+service goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio,
+time), check, log, and what is watched, seeded or got change in place, and peers
+stay connected. For other keys, for peers or torrents that there is no memory
+for, and for a first download it starts anew in place, under the same process
+id: all peers have to call again.
 
 Examples:
   everseed run -c everseed.toml --check-config

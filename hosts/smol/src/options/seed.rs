@@ -28,28 +28,29 @@ A PATH is a file or folder to share, or a .torrent whose data is already there.
 For a file or folder a torrent is made and kept beside the state; running the
 same command again finds it at once. Its path, info-hash and magnet link are
 printed: hand any of them out. With no tracker given, everseed is the tracker
-too, so nothing else has to be installed. What belongs to a private .torrent
-that was seen and is there is refused, unless --private is given.
+too, so nothing else has to be installed. Content of a private .torrent that
+everseed has seen is refused while that .torrent exists, unless --private is
+given.
 
 Options:
       --data DIR       where the data of a given .torrent lies: the folder that
                        holds its file or folder, or that file or folder itself
                        (default: beside the .torrent)
-      --file N=PATH    the file of number N in `everseed show` of the .torrent
-                       is this one beneath the folder of its data; repeat it
-                       for several. That is remembered. What is not there is
-                       searched for by size and hash, whatever it is called
-      --rename NAME    the torrent's file or folder is called NAME there, as
-                       others rename it; it is remembered
+      --file N=PATH    file number N of `everseed show` lies at PATH beneath the
+                       folder of the data; repeat it for several. It is
+                       remembered. Missing files are searched for by size and
+                       hash, whatever their names
+      --rename NAME    the torrent's file or folder is called NAME there; it is
+                       remembered
   -t, --tracker URL    tracker for torrents made here, and for public ones that
                        name none: http, https or udp; repeat it for several,
                        each a tier of its own, or join those of one tier by
                        commas (default: the built-in one for what is made here)
-      --source TEXT    for torrents made here, as the following are, too: whom
-                       it is for, which gives the files an info-hash of its own
+      --source TEXT    for torrents made here, like the next options: the site
+                       that it is for; the files get an info-hash of their own
       --exclude PATTERN, --include PATTERN, --all
                        which files of a folder: see everseed make --help
-      --strict         end when a file cannot be taken
+      --strict         fail if a file cannot be taken
   -s, --piece-size SIZE, -p, --private, --align, -c, --comment TEXT,
   -w, --web-seed URL, --created-by TEXT, --no-date
                        see everseed make --help
@@ -57,11 +58,11 @@ Options:
                        unless it is private or a URL in it has a passkey
                        (default: only peers get it, by the magnet link)
       --listen IP:PORT|INTERFACE[:PORT]
-                       where peers connect, TCP; repeat it for several. Of an
-                       interface, like wg0, the addresses that it has, however
-                       they change, and trackers and peers are called by it
-                       alone: while it is away nobody is. Names of hosts are
-                       looked up as the system does it
+                       where peers connect, TCP; repeat it for several. An
+                       interface, like wg0, stands for its addresses, however
+                       they change. Trackers and peers are then called through
+                       it alone; while it is away, nobody is called. Names of
+                       hosts are looked up as the system does it
                        (default: 0.0.0.0:6881 and [::]:6881)
       --proxy URL      call trackers, and servers of torrents, through a proxy:
                        socks5://HOST:PORT, http://USER:PASSWORD@HOST:PORT. It
@@ -69,23 +70,23 @@ Options:
                        it; UDP trackers are not asked. Trackers see the proxy's
                        address, so their peers cannot call us: we call them
       --pex HOW        on: peers of public torrents are told of each other, and
-                       believed about others; off: they are not (default: on)
-      --lsd HOW        on: public torrents are asked for and announced in the
-                       networks here, by every interface that is up, or by those
-                       alone that --listen names; off: not (default: on)
-      --dht HOW        on: public torrents are looked for and announced in the
-                       distributed hash table, by UDP, and others are answered;
-                       read-only: others are not; off: it is not used
-                       (default: on)
+                       tell us of others; off: neither (default: on)
+      --lsd HOW        on: peers of public torrents are looked for in the local
+                       networks, on every interface that is up, or only on those
+                       that --listen names; off: not (default: on)
+      --dht HOW        on: peers of public torrents are looked for in the
+                       distributed hash table, by UDP, we are announced there,
+                       and others are answered; read-only: others are not
+                       answered; off: the table is not used (default: on)
       --dht-node HOST:PORT
-                       a node of it to begin with; repeat it for several
-                       (default: those that it knew or peers name, then a few
-                       known ones)
+                       a DHT node to begin with; repeat it for several
+                       (default: nodes of the last run, those that peers name,
+                       then a few well-known ones)
       --public-address HOST[:PORT]
-                       where others reach this machine from outside: the
-                       router's name or address, and the port there that leads
-                       to ours; it stands in torrents and links
-                       (default: our address in the network here)
+                       the address at which others reach this machine from
+                       outside: the router's name or address, and the port that
+                       it forwards; torrents and links name it
+                       (default: our address in the local network)
       --port-map WHEN  auto: ask the router to forward our port, by PCP, NAT-PMP
                        or UPnP, and to let callers of IPv6 in; for an hour,
                        renewed as long as it runs. Not if this machine has a
@@ -93,7 +94,7 @@ Options:
                        that the port is forwarded; off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
                        suit the upload capacity, 4 to 250, if they fit into the
-                       memory; who is new has a turn at once)
+                       memory; a new peer has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
       --memory SIZE    memory for everything at most: 4M, 64MiB; fewer peers fit
                        into less (default: 16MiB)
@@ -103,13 +104,14 @@ Options:
                        and check each piece before it is first served
                        (default: first)
       --send HOW       copy: blocks are sent from our memory; sendfile: from
-                       the kernel's, worth a try where memory is slow, but all
-                       peers may wait when the disk's cache is short
+                       the kernel's. Try that where memory is slow; all peers
+                       may wait when the page cache is short
                        (default: copy)
       --links WHICH    beneath: links in a folder are followed if they stay in
                        it; follow: wherever they lead (default: beneath)
-      --trace FILE     write all that the engine is told there, to look at a
-                       bug: as many bytes as peers send; peers wait for its disk
+      --trace FILE     record in FILE all that the engine is told, to find a
+                       bug; it grows by as many bytes as peers send, and peers
+                       wait for its disk
       --state DIR      where made torrents and check results are kept
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)
@@ -121,15 +123,15 @@ Options:
 Passkeys and passwords in URLs are printed as ***, trackers with one are left
 out of the magnet link, and private torrents have none: see everseed show.
 Only verified data is served. Files are looked at every half minute, a folder
-of 30,000 every five minutes: changed ones are verified anew. What was on a disk
+of 30,000 every five minutes: changed ones are verified again. Content on a disk
 that is not mounted is looked for every 10 s, and served again. SIGINT or
 SIGTERM stops cleanly, a second one at once.
 
-How fast a peer far away is served is also up to the system, whose settings are
-left alone: cubic (sysctl net.ipv4.tcp_congestion_control) fills a line that
-loses nothing, and a fraction of one that loses packets; with bbr, where the
-kernel has it, that got several times as much. It paces what it sends by itself,
-without another net.core.default_qdisc.
+The speed to a peer far away also depends on the system, whose settings are left
+alone. cubic (sysctl net.ipv4.tcp_congestion_control) fills a line that loses
+nothing, but only a part of one that loses packets. bbr, where the kernel has
+it, sent several times as much over such a line; it needs no other
+net.core.default_qdisc.
 
 Examples:
   everseed seed film.mkv                       share a file
