@@ -348,7 +348,7 @@ fn a_write_that_failed_is_not_forgotten() {
     let args = ["--out", files.to_str().unwrap()];
     let listen = net.addr(Family::V4);
     let mut getter = Getter::start(&seeder.torrent(), listen, Dir::new("get"), &args);
-    getter.wait_for("counts when it was read again");
+    getter.wait_for("all of it is read again from the disk");
     let said = getter.process.output();
     assert!(!said.contains("complete: "), "{said}");
     disk.make_room(100 * MIB);

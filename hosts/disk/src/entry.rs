@@ -324,7 +324,7 @@ impl fmt::Display for TorrentError {
             }
             TorrentError::TooLong { len } => write!(
                 f,
-                "it has {len} bytes, and a .torrent may have 64 MiB; one of longer pieces is shorter"
+                "it has {len} bytes, and a .torrent may have 64 MiB; make it with longer pieces"
             ),
             TorrentError::Packed => {
                 f.write_str("it is compressed by gzip; unpack it first (gunzip)")

@@ -149,8 +149,8 @@ pub(crate) fn leaves(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
 pub(crate) fn owners(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     write!(
         f,
-        "{} is not what the torrent says, and not written over, as everseed did not make it or had completed it; \
-         move it away, or use --overwrite",
+        "{} is not what the torrent says. everseed does not overwrite it, because it did not make it or had \
+         completed it; move it away, or use --overwrite",
         Shown(path)
     )
 }
@@ -196,18 +196,17 @@ impl fmt::Display for OpenError {
             OpenError::Torrent { path, error } => write!(f, "{}: {error}", Shown(path)),
             OpenError::Duplicates { torrent } => write!(
                 f,
-                "{}: more than {MOST} of its files have the path of another one; such a torrent is not used",
+                "{}: more than {MOST} of its files have the path of another one; such a torrent is refused",
                 Shown(torrent)
             ),
             OpenError::NotAFolder { path } => write!(
                 f,
-                "{} is no folder, but the torrent's files lie in one; give the place of that",
+                "{} is a file, but the torrent's files lie in a folder; name that folder",
                 Shown(path)
             ),
             OpenError::NotAFile { path } => write!(
                 f,
-                "{} is a folder or a device, but the torrent holds a file of that name; \
-                 give the place of the file itself",
+                "{} is a folder or a device, but the torrent holds a file of that name; name the file itself",
                 Shown(path)
             ),
             OpenError::Index { path, error } => {

@@ -230,8 +230,8 @@ impl fmt::Display for WriteError {
             WriteError::Owners { path } => owners(f, path),
             WriteError::Record { path, error } => write!(
                 f,
-                "{}: {error}, so nothing is written, as it could not be told from the owner's files; make room \
-                 there or choose another place with --state",
+                "{}: {error}. Nothing is downloaded, because it is recorded there which files are everseed's own; make room \
+                 there or choose another folder with --state",
                 Shown(path)
             ),
             WriteError::Linked { path } => write!(
@@ -249,7 +249,7 @@ impl fmt::Display for WriteError {
             }
             WriteError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
             WriteError::Place(error) => error.fmt(f),
-            WriteError::Again => f.write_str("what stands before it could not be written"),
+            WriteError::Again => f.write_str("the write before it failed"),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Nearby {
     pub(crate) fn new() -> Nearby {
         let said = |family: &str, socket: io::Result<UdpSocket>| {
             let failed = |error: &io::Error| {
-                log::info!("peers in the networks here are not looked for by {family}: {error}");
+                log::info!("LSD finds no peers by {family} in the local networks: {error}");
             };
             socket.inspect_err(failed).ok()
         };

@@ -175,7 +175,7 @@ impl Library {
         let source = match outcome {
             Ok((source, _)) => source,
             Err(Trouble::Changed(reason)) => {
-                log::warn!(target: EVENT, "{reason}, so it is shared anew when it stays as it is");
+                log::warn!(target: EVENT, "{reason}; it is shared anew once it stays unchanged");
                 let sleeper = torrents.catalogue.borrow().read(id.slot);
                 let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
                 return self.forget(torrents, engine, before.as_slice());
@@ -340,7 +340,11 @@ impl Library {
                 if !described.holds_real(&description.root)
                     && let Err(error) = described.add(&description)
                 {
-                    log::error!("{}: {error}; it is not forgotten", path.display());
+                    log::error!(
+                        "{}: {error}: it cannot be recorded that its content belongs to it, so it still sleeps; \
+                         make room for the state",
+                        path.display()
+                    );
                     continue;
                 }
             }

@@ -40,7 +40,7 @@ impl Library {
             && self.said_why_content_waits != why
         {
             log::warn!(
-                "{} and what else is new in the watched folders waits until {why}, as that may be a torrent of it",
+                "{} and other new files in the watched folders are not shared until {why}: it may be their torrent",
                 shown(&content.item.path)
             );
             self.said_why_content_waits = why;

@@ -49,8 +49,7 @@ impl Neighbours {
         }
         if engine.way_out.proxy().is_some() {
             log::warn!(
-                "the distributed hash table is spoken by UDP, which does not go through the proxy: it is left out, as with \
-                 --dht off"
+                "the DHT uses UDP, which does not go through the proxy: it is off, as with --dht off"
             );
         }
         self.kept = read_regular(&file(state), KEPT_MAX as u64).unwrap_or_default();
@@ -98,8 +97,8 @@ impl Neighbours {
                                 .for_each(|&addr| tell(&mut engine, addr));
                         }
                         Err(error) if !said.replace(true) => log::warn!(
-                            "{name}: {error}; until a node of the DHT is known nobody is found by it: it is tried \
-                             again, and --dht-node HOST:PORT names another one"
+                            "{name}: {error}; no DHT node is known yet, so the DHT finds no peers. It is tried again; \
+                             --dht-node HOST:PORT names another one"
                         ),
                         Err(error) => log::debug!("{name}: {error}"),
                     }

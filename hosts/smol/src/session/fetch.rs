@@ -383,7 +383,7 @@ pub(crate) fn plan(
     content.give(fetch.access);
     for path in unfinished::find(content).map_err(|error| failed(&error))? {
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
-        log::info!("{shown}: another client has not finished it; what is good of it is used");
+        log::info!("{shown}: an unfinished file of another client; its good pieces are used");
     }
     let mut wanted = None;
     let mut used = vec![false; fetch.only.len()];

@@ -397,7 +397,7 @@ impl Library {
         }
         let room = match self.make_room(torrents, engine) {
             false => Err(
-                "every place for a torrent is taken; it has its turn once another is of no use for half a minute; or raise torrents =",
+                "all places for torrents are taken; it gets one when another torrent is idle for half a minute; or raise torrents =",
             ),
             true if engine.node.known() >= self.most_known && !has_name(&outcome, engine) => {
                 Err("no memory for the name of another torrent; raise memory =")

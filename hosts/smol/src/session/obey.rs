@@ -300,7 +300,7 @@ impl Gone {
 }
 
 fn say_nothing_there(which: &Which) {
-    log::warn!(target: EVENT, "{}: nothing like that is looked after here", shown(which));
+    log::warn!(target: EVENT, "{}: there is no such item here", shown(which));
 }
 
 fn say_where(path: &Path) {

@@ -279,8 +279,8 @@ impl TorrentOpener<'_> {
                 let file = self.state.folder().join("described");
                 let (file, torrent) = (file.display(), torrent.display());
                 format!(
-                    "{file}: {error}: {torrent} is not seeded, as it could not be kept in mind that its content \
-                     belongs to it; make room there"
+                    "{file}: {error}: {torrent} is not seeded, because it could not be recorded there \
+                     that its content belongs to it; make room"
                 )
             })?;
         }
@@ -536,8 +536,8 @@ fn say_renamed(content: &Content) {
             escape(first.as_os_str().as_encoded_bytes()),
         );
         log::warn!(
-            "{name}: {count} of its files are not called as the torrent calls them, as not every file can have such a \
-             name; the first is {first}, and `everseed show` marks them"
+            "{name}: {count} of its files have other names than in the torrent, because not every system can keep \
+             those; the first is {first}, and `everseed show` marks them"
         );
     }
 }

@@ -45,7 +45,12 @@ impl Library {
         self.say_if_full(engine, more);
         let catalogue = match torrents.catalogue.borrow().snapshot() {
             Ok(catalogue) => catalogue,
-            Err(error) => return log::error!("the catalogue cannot be read: {error}"),
+            Err(error) => {
+                return log::error!(
+                    "{}: {error}; the next scan tries again",
+                    torrents.state.catalogue_file().display()
+                );
+            }
         };
         let items = self.items.iter().filter(|managed| managed.folder.is_some());
         let items = items.map(|managed| KnownPath {
@@ -95,7 +100,10 @@ impl Library {
         let catalogue = torrents.catalogue.borrow().snapshot();
         match catalogue {
             Ok(catalogue) => drop(self.scout.ask(ScoutRequest::Prune(catalogue, awake))),
-            Err(error) => log::error!("the catalogue cannot be read: {error}"),
+            Err(error) => log::error!(
+                "{}: {error}; unneeded state stays for another day",
+                torrents.state.catalogue_file().display()
+            ),
         }
     }
 
@@ -351,7 +359,7 @@ impl LibraryItem {
     fn has_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         log::warn!(
             target: EVENT,
-            "{}: it has changed, so it is shared anew when it stays as it is",
+            "{}: it has changed; it is shared anew once it stays unchanged",
             escape(self.item.path.as_os_str().as_encoded_bytes())
         );
         stop(torrents, engine, self);
@@ -391,7 +399,7 @@ fn say_left_out(watch: &mut Watch, found: &FolderChanges) {
     if let Some(example) = &found.example {
         let shown = escape(example.as_os_str().as_encoded_bytes());
         log::warn!(
-            "{}: {count} in it not shared by themselves, as they belong to torrents that are not there or not \
+            "{}: {count} in it not shared by themselves, because they belong to torrents that are gone or not \
              used, such as {shown}; [[seed]] path = \"{shown}\" would share that one",
             watch.folder.display()
         );

@@ -205,10 +205,10 @@ fn prune(state: &StateFolder, catalogue: &Catalogue, mut known: Vec<InfoHash>) {
     match asleep.and_then(|()| state.prune(&known, file_time())) {
         Ok(0) => {}
         Ok(files) => log::info!(
-            "{folder}: {files} files were removed: for {} days nobody had their torrents",
+            "{folder}: {files} files were removed: their torrents have been gone for {} days",
             KEPT.as_secs() / 86_400
         ),
-        Err(error) => log::warn!("{folder}: {error}: what is not needed any more stays"),
+        Err(error) => log::warn!("{folder}: {error}: unneeded files stay in it"),
     }
 }
 
@@ -235,7 +235,7 @@ impl Survey {
             true => Err(io::ErrorKind::Interrupted.into()),
             false => Ok(()),
         };
-        let unread = |error: io::Error| format!("the catalogue cannot be read: {error}");
+        let unread = |error: io::Error| format!("{}: {error}", state.catalogue_file().display());
         let index = match index {
             Some(index) => index,
             None => index.insert(Index::new(&self.catalogue, go_on).map_err(unread)?),

@@ -112,8 +112,8 @@ impl Unknowns {
         }
         if trackers.is_empty() && !engine.publicity.dht() {
             log::warn!(
-                "{name}: the link names no tracker, so its peers have to be in the network here, or named by --peer; \
-                 without --dht off they are looked for everywhere"
+                "{name}: the link names no tracker and the DHT is off, so its peers have to be in the local network, or \
+                 named by --peer"
             );
         }
         log::info!("{name}: its metadata is fetched");

@@ -62,8 +62,8 @@ impl fmt::Display for HttpFault {
             HttpFault::Downgrade => f.write_str("refused a redirect from https to http"),
             HttpFault::Inside(ip) => write!(
                 f,
-                "{ip} is inside this network, where torrents may name only paths like /announce, and \
-                 hosts outside redirect to nothing; if it is your tracker, name it to seed or run: --tracker URL"
+                "{ip} is inside this network: torrents may call it only at paths like /announce, and \
+                 hosts outside may not redirect there; if it is your tracker, name it to seed or run: --tracker URL"
             ),
         }
     }

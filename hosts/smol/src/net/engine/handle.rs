@@ -199,7 +199,7 @@ impl Engine {
         // The kernel may keep whoever asks waiting, so it is asked before the reactor is locked.
         match lsd::links() {
             Ok(links) => (self.shared).change(|reactor| reactor.follow_nearby(links, wanted, port)),
-            Err(error) => log::debug!("interfaces cannot be told: {error}"),
+            Err(error) => log::debug!("the interfaces cannot be listed: {error}"),
         }
     }
 

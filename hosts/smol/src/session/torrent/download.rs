@@ -64,7 +64,7 @@ impl ManagedTorrent {
         download.seeded.1 = time;
         if let Err(error) = state.remember_seeded(info_hash, time, in_haste) {
             log::warn!(
-                "{}: {error}: for how long it was seeded is not kept",
+                "{}: {error}: its seeding time is not recorded; make room for the state",
                 self.name()
             );
         }
@@ -350,7 +350,7 @@ impl ManagedTorrent {
         (download.doubt, download.full) = (true, error.is_no_space());
         (download.retry, download.pause) = (Some(Instant::now() + pause), (pause * 2).min(DOUBT));
         log::error!(
-            "{}: {error}; what was written counts when it was read again from the disk, in {} s",
+            "{}: {error}; some of it may be lost, so all of it is read again from the disk in {} s",
             self.name(),
             pause.as_secs()
         );

@@ -277,7 +277,7 @@ impl ManagedTorrent {
         {
             let path = state.place_file(self.info_hash());
             log::warn!(
-                "{}: {error}: a disk that is not mounted may be taken for an empty one; make room",
+                "{}: {error}: its disk cannot be recorded, so an unmounted disk may be taken for an empty one; make room",
                 path.display()
             );
         }

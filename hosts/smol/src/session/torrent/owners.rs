@@ -74,7 +74,7 @@ impl ManagedTorrent {
         if !differing.files.is_empty() {
             let (files, is) = list(&differing.files, differing.count);
             log::error!(
-                "{name}: {files} {is} not what the torrent says, and not written over, as everseed did not \
+                "{name}: {files} {is} not what the torrent says. everseed does not overwrite {it}, because it did not \
                  make {it} or had completed {it}; move {it} away, or use --overwrite",
                 it = if differing.count == 1 { "it" } else { "them" },
             );
@@ -112,7 +112,7 @@ impl ManagedTorrent {
     }
 }
 
-const RECORD: &str = "which of its files are complete cannot be noted; make room for the state";
+const RECORD: &str = "its complete files cannot be recorded; make room for the state";
 
 /// The names of some files, the number of others, and the verb for them.
 fn list(files: &[PathBuf], count: usize) -> (String, &'static str) {

@@ -39,9 +39,7 @@ impl ManagedTorrent {
             && let Err(error) = state.remember_target(self.info_hash(), &out)
         {
             let shown = out.display();
-            log::warn!(
-                "{shown}: {error}: on which disk that is cannot be noted; make room for the state"
-            );
+            log::warn!("{shown}: {error}: its disk cannot be recorded; make room for the state");
         }
     }
 
@@ -114,7 +112,7 @@ impl ManagedTorrent {
         (download.retry, download.pause) = (Some(Instant::now() + pause), (pause * 2).min(DOUBT));
         download.full = error.is_no_space();
         log::error!(
-            "{name}: {error}; it is complete and served, and moved to {} when that can be, tried again in {} s",
+            "{name}: {error}; it is complete and served; the move to {} is tried again in {} s",
             escape(out.as_os_str().as_encoded_bytes()),
             pause.as_secs()
         );

@@ -24,7 +24,7 @@ impl Reactor {
             let nearby = Nearby::new();
             for socket in nearby.sockets() {
                 if let Err(error) = self.epoll.add(socket, Watched::Nearby) {
-                    log::info!("peers in the networks here are not heard: {error}");
+                    log::info!("LSD does not hear the local networks: {error}");
                 }
             }
             self.nearby = Some(nearby);
