@@ -107,7 +107,7 @@ pub async fn get(
         Ok(())
     };
     let answer = get_to(url, caller, way, limits, &mut keep).await?;
-    let Answer { status, from, .. } = answer;
+    let ResponseHead { status, from, .. } = answer;
     let packing = answer.packing.or(Packing::shown_by(&body));
     let body = match packing.map(|packing| unpacked(packing, &body, limits.body)) {
         Some(Ok(body)) => body,
@@ -133,7 +133,7 @@ fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Result<Vec<u8>, Unpa
 
 /// The head of an answer whose body went to a sink.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub struct ResponseHead {
     /// The status code; never a redirect that could be followed.
     pub status: u16,
     /// The server's address; `None` by way of a proxy, which alone knows it.
@@ -154,7 +154,7 @@ pub async fn get_to(
     way: &Way,
     limits: &Limits,
     sink: Sink<'_>,
-) -> Result<Answer, HttpError> {
+) -> Result<ResponseHead, HttpError> {
     let mut host = url.to_owned();
     let work = async {
         let mut url = url.to_owned();
@@ -176,7 +176,7 @@ pub async fn get_to(
         Err(HttpFault::Slow)
     };
     match work.or(slow).await {
-        Ok((status, packing, from)) => Ok(Answer {
+        Ok((status, packing, from)) => Ok(ResponseHead {
             status,
             from,
             host,

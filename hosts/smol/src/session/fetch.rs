@@ -21,7 +21,7 @@ use everseed_disk::{
 };
 use everseed_node::Order;
 
-use crate::client::http::{self, Answer, Caller, HttpError, HttpFault};
+use crate::client::http::{self, Caller, HttpError, HttpFault, ResponseHead};
 use crate::failure::{FAILURE, USAGE};
 use crate::net::way::Way;
 use crate::options::get::Fetch;
@@ -319,7 +319,9 @@ fn download(
     let failed = |text| (Some(text), io::ErrorKind::Other.into());
     match smol::block_on(answer) {
         Ok(answer) if answer.status == 200 => Ok(answer.packing),
-        Ok(Answer { status, .. }) => Err(failed(format!("{shown}: the server answers {status}"))),
+        Ok(ResponseHead { status, .. }) => {
+            Err(failed(format!("{shown}: the server answers {status}")))
+        }
         Err(HttpError { fault, host }) => Err(match fault {
             HttpFault::Unkept(error) => (None, error),
             HttpFault::TooLong => failed(format!(
