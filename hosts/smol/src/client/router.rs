@@ -57,7 +57,7 @@ impl AskedRouter {
         });
         let (stop, stopped) = bounded(1);
         let clock = Clock::new();
-        let asking = Asking {
+        let mapping = MappingTask {
             mapper: PortMapper::new(clock.now(), gateway, port, Some(port), seed),
             gateway,
             clock,
@@ -67,7 +67,7 @@ impl AskedRouter {
             stopping: false,
         };
         let (told, ring) = (Rc::clone(&shared), Arc::clone(&alarm));
-        let task = tasks.begin(async move { asking.run(&told, &ring).await });
+        let task = tasks.begin(async move { mapping.run(&told, &ring).await });
         // The task begins when the executor is next polled.
         alarm.ring();
         AskedRouter {
@@ -95,7 +95,7 @@ impl AskedRouter {
 }
 
 /// The task that talks to the router.
-struct Asking {
+struct MappingTask {
     mapper: PortMapper,
     gateway: Gateway,
     clock: Clock,
@@ -109,7 +109,7 @@ struct Asking {
 type Call = Pin<Box<dyn Future<Output = Option<(u16, Vec<u8>)>>>>;
 
 /// The events for which the task waits.
-enum Event {
+enum Wakeup {
     Router(io::Result<usize>),
     Search(io::Result<(usize, SocketAddr)>),
     Called(Option<(u16, Vec<u8>)>),
@@ -117,7 +117,7 @@ enum Event {
     Time,
 }
 
-impl Asking {
+impl MappingTask {
     async fn run(mut self, shared: &Shared, alarm: &Alarm) {
         let mut packet = [0; ANSWER_MAX];
         loop {
@@ -143,23 +143,23 @@ impl Asking {
             let event = self.next(wait.min(LONGEST), &mut packet).await;
             let now = self.clock.now();
             match event {
-                Event::Router(Ok(len)) => self.mapper.router_said(now, &packet[..len]),
-                Event::Router(Err(error)) => self.deaf(now, &error),
-                Event::Search(Ok((len, from))) => {
+                Wakeup::Router(Ok(len)) => self.mapper.router_said(now, &packet[..len]),
+                Wakeup::Router(Err(error)) => self.deaf(now, &error),
+                Wakeup::Search(Ok((len, from))) => {
                     self.mapper.search_answered(now, from, &packet[..len]);
                 }
-                Event::Search(Err(error)) => log::debug!("the search for a router: {error}"),
-                Event::Called(answer) => {
+                Wakeup::Search(Err(error)) => log::debug!("the search for a router: {error}"),
+                Wakeup::Called(answer) => {
                     self.call = None;
                     let answer = answer.as_ref();
                     let answer = answer.map(|(status, body)| (*status, body.as_slice()));
                     self.mapper.called(now, answer);
                 }
-                Event::Stop => {
+                Wakeup::Stop => {
                     self.stopping = true;
                     self.mapper.stop(now);
                 }
-                Event::Time => {}
+                Wakeup::Time => {}
             }
         }
     }
@@ -217,10 +217,10 @@ impl Asking {
         }
     }
 
-    async fn next(&mut self, wait: Duration, packet: &mut [u8]) -> Event {
+    async fn next(&mut self, wait: Duration, packet: &mut [u8]) -> Wakeup {
         let time = async {
             Timer::after(wait).await;
-            Event::Time
+            Wakeup::Time
         };
         let (stopped, stopping) = (&self.stopped, self.stopping);
         let stop = async {
@@ -228,11 +228,11 @@ impl Asking {
                 true => pending().await,
                 false => _ = stopped.recv().await,
             }
-            Event::Stop
+            Wakeup::Stop
         };
         let call = async {
             match &mut self.call {
-                Some(call) => Event::Called(call.await),
+                Some(call) => Wakeup::Called(call.await),
                 None => pending().await,
             }
         };
@@ -284,15 +284,15 @@ impl Sockets {
     }
 
     /// Receives the next packet. Bytes beyond `packet`'s length are lost.
-    async fn recv(&self, packet: &mut [u8]) -> Event {
+    async fn recv(&self, packet: &mut [u8]) -> Wakeup {
         loop {
             match self.router.get_ref().recv(packet) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Event::Router(done),
+                done => return Wakeup::Router(done),
             }
             match self.search.get_ref().recv_from(packet) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Event::Search(done),
+                done => return Wakeup::Search(done),
             }
             // An error of the reactor shows with the next packet.
             let _ = self.router.readable().or(self.search.readable()).await;
