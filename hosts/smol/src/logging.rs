@@ -13,7 +13,7 @@ use crate::text::{clear_live_line, date, escape};
 
 /// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
 pub(crate) fn start_log(level: LevelFilter) {
-    start(level, Mark::Level);
+    start(level, LinePrefix::Level);
 }
 
 /// Starts the log of a service. Lines to a file or terminal begin with a time; elsewhere whoever keeps the log adds
@@ -24,17 +24,19 @@ pub(crate) fn start_service_log(level: LevelFilter) {
     let is_journal =
         |stat: &rustix::fs::Stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino);
     let mark = match stderr {
-        Ok(stat) if is_journal(&stat) => Mark::Journal,
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Mark::Time,
-        _ if std::io::stderr().is_terminal() => Mark::Time,
-        _ => Mark::Level,
+        Ok(stat) if is_journal(&stat) => LinePrefix::Journal,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+            LinePrefix::Time
+        }
+        _ if std::io::stderr().is_terminal() => LinePrefix::Time,
+        _ => LinePrefix::Level,
     };
     start(level, mark);
 }
 
 /// The prefix of a line of the log.
 #[derive(Clone, Copy)]
-enum Mark {
+enum LinePrefix {
     Level,
     Time,
     Journal,
@@ -50,7 +52,7 @@ pub(crate) fn set_log(level: LevelFilter) {
 /// The environment variable that sets the log's level.
 const LOG: &str = "EVERSEED_LOG";
 
-fn start(level: LevelFilter, mark: Mark) {
+fn start(level: LevelFilter, mark: LinePrefix) {
     let builder = &mut env_logger::Builder::new();
     // Unless the environment sets the level, `set_log` may change it later: so the builder's filter lets all pass.
     let most = match std::env::var_os(LOG) {
@@ -71,7 +73,7 @@ fn start(level: LevelFilter, mark: Mark) {
 struct Logger {
     /// Decides which lines are written.
     filter: env_logger::Logger,
-    mark: Mark,
+    mark: LinePrefix,
 }
 
 impl Log for Logger {
@@ -108,12 +110,12 @@ impl Logger {
         let message = escape(&message);
         let level = record.level().as_str().to_ascii_lowercase();
         Some(match self.mark {
-            Mark::Level => format!("{level}: {message}\n"),
-            Mark::Time => {
+            LinePrefix::Level => format!("{level}: {message}\n"),
+            LinePrefix::Time => {
                 let s = i64::try_from(time_of_day().as_secs()).unwrap_or(0);
                 format!("{} {level}: {message}\n", date(s))
             }
-            Mark::Journal => {
+            LinePrefix::Journal => {
                 let priority = match record.level() {
                     Level::Error => 3,
                     Level::Warn => 4,
