@@ -24,7 +24,7 @@ pub(crate) struct Pieces {
 }
 
 /// A state of [`Pieces`] to return to.
-pub(crate) struct Mark {
+pub(crate) struct HashState {
     room: u32,
     running: Fast,
     done: usize,
@@ -92,8 +92,8 @@ impl Pieces {
     }
 
     /// The present state, to return to later.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark {
+    pub(crate) fn mark(&self) -> HashState {
+        HashState {
             room: self.room,
             running: self.running.clone(),
             done: self.done.len(),
@@ -101,7 +101,7 @@ impl Pieces {
     }
 
     /// Forgets everything that was added since `mark`.
-    pub(crate) fn back_to(&mut self, mark: Mark) {
+    pub(crate) fn back_to(&mut self, mark: HashState) {
         self.room = mark.room;
         self.running = mark.running;
         self.done.truncate(mark.done);
