@@ -17,7 +17,7 @@ use rustix::fs::Stat;
 /// looking a file up and forgetting it close nothing, not even a file that another thread takes out meanwhile.
 #[derive(Debug)]
 pub struct FileCache {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<CachedFile>>,
     /// Files that have no entry any more and are not closed yet.
     forgotten: Mutex<Vec<Arc<Source>>>,
     limit: usize,
@@ -83,7 +83,7 @@ impl FileCache {
     /// Keeps a file open. If there are too many, the least recently used one is closed.
     pub(crate) fn insert(&self, content: ContentId, part: Part) {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry {
+        let entry = CachedFile {
             content,
             used,
             part,
@@ -141,7 +141,7 @@ impl FileCache {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<CachedFile>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -221,7 +221,7 @@ impl Stamp {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedFile {
     content: ContentId,
     used: u64,
     part: Part,
