@@ -135,11 +135,11 @@ pub fn make(
     options: &Options,
     report: &mut dyn FnMut(Report<'_>),
 ) -> Result<(), MakeError> {
-    let mut source = Source::find(path, out, options, report)?;
+    let mut source = Listing::find(path, out, options, report)?;
     let piece_len = source.piece_len(options);
     source.geometry(path, piece_len, options.align)?;
     let hashes = source.hash(piece_len, options, report)?;
-    if let Some(path) = source.difference(&Source::find(path, out, options, &mut |_| {})?) {
+    if let Some(path) = source.difference(&Listing::find(path, out, options, &mut |_| {})?) {
         return Err(MakeError::Changed { path });
     }
     source.files.retain(|file| !file.unreadable);
@@ -160,7 +160,7 @@ pub fn make(
 
 /// The number of bytes that [`make`] would hash, if the files can be listed.
 pub fn total(path: &Path, options: &Options) -> Option<u64> {
-    let source = Source::find(path, Path::new(""), options, &mut |_| {});
+    let source = Listing::find(path, Path::new(""), options, &mut |_| {});
     source.ok().map(|source| source.total())
 }
 
@@ -169,7 +169,7 @@ pub fn total(path: &Path, options: &Options) -> Option<u64> {
 /// left out, and would be again.
 pub fn would_be_same(path: &Path, content: &Content, options: &Options) -> bool {
     let same = || -> Option<bool> {
-        let mut source = Source::find(path, Path::new(""), options, &mut |_| {}).ok()?;
+        let mut source = Listing::find(path, Path::new(""), options, &mut |_| {}).ok()?;
         let metainfo = content.metainfo();
         let piece_len = source.piece_len(options);
         source.leave_out_unreadable(content)?;
@@ -293,7 +293,7 @@ pub fn default_piece_len(total: u64) -> u32 {
 }
 
 /// The files to share, listed but not read yet.
-struct Source {
+struct Listing {
     /// The torrent's name.
     name: String,
     /// The folder to which the paths of `files` are relative.
@@ -303,13 +303,13 @@ struct Source {
     single: bool,
 }
 
-impl Source {
+impl Listing {
     fn find(
         path: &Path,
         out: &Path,
         options: &Options,
         report: &mut dyn FnMut(Report<'_>),
-    ) -> Result<Source, MakeError> {
+    ) -> Result<Listing, MakeError> {
         let links = options.links;
         let failed = |path: &Path, error| {
             let path = path.to_owned();
@@ -339,7 +339,7 @@ impl Source {
                 stamp: Stamp::of(&stat),
                 unreadable: false,
             };
-            return Ok(Source {
+            return Ok(Listing {
                 name,
                 folder: folder.to_owned(),
                 links,
@@ -360,7 +360,7 @@ impl Source {
             .map_err(|(path, error)| MakeError::Io { path, error })?;
         match trouble {
             Some(error) => Err(error),
-            None => Ok(Source {
+            None => Ok(Listing {
                 name,
                 folder: real,
                 links,
@@ -468,11 +468,11 @@ impl Source {
     }
 
     /// A file that appeared, vanished or changed between two listings.
-    fn difference(&self, later: &Source) -> Option<PathBuf> {
+    fn difference(&self, later: &Listing) -> Option<PathBuf> {
         let same = |(a, b): &(&Found, &Found)| a.path == b.path && a.stamp == b.stamp;
         let both = self.files.iter().zip(&later.files);
         let at = both.take_while(same).count();
-        let differs = |source: &Source| source.files.get(at).map(|file| file.path.clone());
+        let differs = |source: &Listing| source.files.get(at).map(|file| file.path.clone());
         let first = differs(self).into_iter().chain(differs(later)).min()?;
         Some(self.folder.join(first))
     }
@@ -593,7 +593,7 @@ const CREATED_BY: &str = concat!("everseed/", env!("CARGO_PKG_VERSION"));
 /// Writes the value of `info`; `pieces` gives `pieces_len` bytes of hashes.
 fn write_info<W: io::Write>(
     out: &mut Writer<Stream<W>>,
-    source: &Source,
+    source: &Listing,
     piece_len: u32,
     options: &Options,
     pieces_len: u64,
