@@ -36,7 +36,7 @@ type Inode = (u64, u64);
 
 /// What may be done with a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Ownership {
     /// It may be written: there is nothing to lose, or it is ours.
     Open,
     /// It is the owner's.
@@ -68,16 +68,16 @@ pub fn differing(
         }
         let mut state = look(content, states.len() as u64, &entry).0;
         let range = entry.pieces(geometry);
-        if state == State::Open {
+        if state == Ownership::Open {
             range
                 .clone()
                 .for_each(|piece| _ = bits::set(&mut open, piece));
-        } else if state == State::Kept
+        } else if state == Ownership::Kept
             && range
                 .clone()
                 .any(|p| is_bad(p) && is_inside(content, &entry, p))
         {
-            state = State::Bad;
+            state = Ownership::Bad;
             range.for_each(|piece| _ = bits::set(&mut blamed, piece));
         }
         states.push(state);
@@ -89,14 +89,14 @@ pub fn differing(
         if entry.len == 0 {
             continue;
         }
-        let state = states.get(number).copied().unwrap_or(State::Open);
+        let state = states.get(number).copied().unwrap_or(Ownership::Open);
         number += 1;
         let range = entry.pieces(geometry);
         let guilty = |p: u32| is_bad(p) && !bits::get(&open, p) && !bits::get(&blamed, p);
         let differs = match state {
-            State::Bad => true,
-            State::Kept => range.clone().any(guilty),
-            State::Open | State::Zeros => false,
+            Ownership::Bad => true,
+            Ownership::Kept => range.clone().any(guilty),
+            Ownership::Open | Ownership::Zeros => false,
         };
         if !(wanted && differs) {
             continue;
@@ -215,14 +215,14 @@ fn is_inside(content: &Content, entry: &Entry, piece: u32) -> bool {
     entry.start <= start && end <= entry.start + entry.len
 }
 
-fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
+fn look(content: &Content, number: u64, entry: &Entry) -> (Ownership, Inode) {
     if entry.kind != FileKind::Data {
-        return (State::Zeros, (0, 0));
+        return (Ownership::Zeros, (0, 0));
     }
     let layout = content.layout();
     // An obstacle at the file's path is found when the file is written.
     let Ok((file, stat)) = layout.named().find_file(&content.place_of(entry)) else {
-        return (State::Open, (0, 0));
+        return (Ownership::Open, (0, 0));
     };
     // The types of these fields differ between architectures.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
@@ -231,9 +231,9 @@ fn look(content: &Content, number: u64, entry: &Entry) -> (State, Inode) {
         .ours()
         .map_or(Note::Owners, |ours| ours.note(number));
     let state = match note {
-        Note::Ours(mark) if mark.fits(Mark::of(&file)) => State::Open,
-        _ if stat.st_size == 0 && stat.st_nlink == 1 => State::Open,
-        _ => State::Kept,
+        Note::Ours(mark) if mark.fits(Mark::of(&file)) => Ownership::Open,
+        _ if stat.st_size == 0 && stat.st_nlink == 1 => Ownership::Open,
+        _ => Ownership::Kept,
     };
     (state, inode)
 }
