@@ -21,7 +21,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(30 * 86_400);
 const AT_A_TIME: usize = 10_000;
 
 /// The state of a torrent that nobody knows.
-struct Unknown {
+struct StaleState {
     written: SystemTime,
     downloaded: bool,
 }
@@ -31,7 +31,7 @@ impl StateFolder {
     pub(crate) fn prune(&self, known: &[InfoHash], now: SystemTime) -> io::Result<usize> {
         let is_known = |hash: InfoHash| known.binary_search(&hash).is_ok();
         let is_old = |written| now.duration_since(written).is_ok_and(|age| age > KEPT);
-        let mut unknown: HashMap<InfoHash, Unknown> = HashMap::new();
+        let mut unknown: HashMap<InfoHash, StaleState> = HashMap::new();
         for entry in fs::read_dir(self.folder())?.flatten() {
             let Some((hash, kind)) = split(&entry).filter(|(hash, _)| !is_known(*hash)) else {
                 continue;
@@ -40,7 +40,7 @@ impl StateFolder {
                 continue;
             }
             let written = written(&entry)?;
-            let its = unknown.entry(hash).or_insert(Unknown {
+            let its = unknown.entry(hash).or_insert(StaleState {
                 written,
                 downloaded: false,
             });
