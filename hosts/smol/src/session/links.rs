@@ -13,7 +13,7 @@ use super::listening::Listening;
 use super::network::say_ours;
 use super::notice::{Notice, Notices};
 use super::opener::{OpenedTorrent, own_options};
-use super::reach::{Links, hosts, introduction};
+use super::reach::{OwnAddresses, hosts, introduction};
 use super::torrents::Torrents;
 use crate::async_tasks::AsyncTasks;
 use crate::client::trackers;
@@ -91,7 +91,7 @@ fn link_anew(
     content: Arc<Content>,
     made: bool,
     options: &make::Options,
-    links: &Links,
+    links: &OwnAddresses,
     notices: &Notices,
 ) -> Result<(), String> {
     let own_tracker = &links.own_tracker;

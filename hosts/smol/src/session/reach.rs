@@ -48,7 +48,7 @@ pub(super) struct Reach {
 
 /// Our addresses and choices that links name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Links {
+pub(super) struct OwnAddresses {
     pub(super) own_tracker: String,
     /// Whether everybody may download torrent files.
     share: bool,
@@ -123,8 +123,8 @@ impl Reach {
         }
     }
 
-    pub(super) fn links(&self) -> Links {
-        Links {
+    pub(super) fn links(&self) -> OwnAddresses {
+        OwnAddresses {
             own_tracker: self.own_tracker.clone(),
             share: self.share_torrent,
             peer: self.outside(),
@@ -211,7 +211,7 @@ fn scope_of(url: &str) -> Scope {
 /// The introduction of a torrent, and whether the built-in tracker is the only one that it names.
 pub(super) fn introduction(
     source: &OpenedTorrent,
-    links: &Links,
+    links: &OwnAddresses,
 ) -> Result<(Introduction, bool), String> {
     let (torrent, metainfo) = (source.content.torrent_file(), source.content.metainfo());
     let own_tracker = links.own_tracker.as_str();
