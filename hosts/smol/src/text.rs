@@ -229,7 +229,7 @@ pub fn is_live(stream: &impl IsTerminal) -> bool {
 
 /// The progress of a long job: a live line on a terminal, a plain line now and then elsewhere.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     what: &'static str,
     total: u64,
     live: bool,
@@ -244,12 +244,12 @@ const LIVE: Duration = Duration::from_millis(200);
 /// The interval of plain lines.
 const PLAIN: Duration = Duration::from_secs(10);
 
-impl Progress {
+impl ProgressLine {
     /// A job on `total` bytes; `what` is the verb before the numbers.
-    pub fn new(what: &'static str, total: u64) -> Progress {
+    pub fn new(what: &'static str, total: u64) -> ProgressLine {
         let now = Instant::now();
         let live = is_live(&io::stderr());
-        Progress {
+        ProgressLine {
             what,
             total,
             live,
@@ -291,7 +291,7 @@ impl Progress {
     }
 
     fn describe(&self, done: u64, elapsed: Duration) -> String {
-        let Progress { what, total, .. } = *self;
+        let ProgressLine { what, total, .. } = *self;
         let micros = elapsed.as_micros().max(1);
         let rate = u64::try_from(u128::from(done) * 1_000_000 / micros).unwrap_or(u64::MAX);
         let rest = total.saturating_sub(done);
@@ -302,7 +302,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     /// Removes the live line, so that results start on a clean one.
     fn drop(&mut self) {
         clear_live_line(&mut io::stderr());

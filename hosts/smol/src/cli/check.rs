@@ -20,7 +20,7 @@ use log::LevelFilter;
 use crate::failure::{DAMAGED, Failure, finish};
 use crate::logging::start_log;
 use crate::options::args::{self, Given, Stop};
-use crate::text::{Output, Progress, escape};
+use crate::text::{Output, ProgressLine, escape};
 
 pub(crate) const HELP: &str = "\
 everseed check - compare files with a .torrent

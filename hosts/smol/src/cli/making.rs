@@ -7,12 +7,12 @@ use everseed_core::metainfo::MAX_PATH;
 use everseed_disk::Skipped;
 use everseed_disk::make::Report;
 
-use crate::text::{Progress, escape, say};
+use crate::text::{ProgressLine, escape, say};
 
 /// Prints the skipped files and the progress of hashing.
 #[derive(Default)]
 pub(crate) struct Making {
-    progress: Option<Progress>,
+    progress: Option<ProgressLine>,
     not_included: u64,
 }
 
@@ -25,7 +25,7 @@ impl Making {
             Report::Skipped(path, why) => say(format_args!("{}", skipped(path, why))),
             Report::Hashed { done, total } => self
                 .progress
-                .get_or_insert_with(|| Progress::new("hashed", total))
+                .get_or_insert_with(|| ProgressLine::new("hashed", total))
                 .update(done),
         }
     }
