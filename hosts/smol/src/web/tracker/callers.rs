@@ -81,7 +81,7 @@ fn is_ours(host: &str, names: &[&[String]]) -> bool {
 /// The announce rate of each origin. If there are too many origins, the one that has been silent longest is
 /// forgotten.
 #[derive(Debug)]
-pub(super) struct Rates {
+pub(super) struct AnnounceRates {
     origins: Vec<Rate>,
 }
 
@@ -92,9 +92,9 @@ struct Rate {
     free_at: Instant,
 }
 
-impl Rates {
-    pub(super) fn new() -> Rates {
-        Rates {
+impl AnnounceRates {
+    pub(super) fn new() -> AnnounceRates {
+        AnnounceRates {
             origins: Vec::new(),
         }
     }
@@ -183,11 +183,11 @@ mod tests {
 
     #[test]
     fn a_rate_for_each_origin() {
-        let mut rates = Rates::new();
+        let mut rates = AnnounceRates::new();
         let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
         let mut now = Instant::from_secs(5);
         let answered =
-            |rates: &mut Rates, now| (0..1000).filter(|_| rates.admit(now, ip(1))).count();
+            |rates: &mut AnnounceRates, now| (0..1000).filter(|_| rates.admit(now, ip(1))).count();
         assert_eq!(answered(&mut rates, now), AT_ONCE as usize + 1);
         assert!(rates.admit(now, ip(2)));
         now = now + 10 * EVERY;

@@ -8,7 +8,7 @@ use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{AnnounceEvent, Family, Scrape, write_compact};
 
-use super::callers::{Rates, origin};
+use super::callers::{AnnounceRates, origin};
 use crate::net::scope::Scope;
 use crate::url::{Scheme, Url};
 
@@ -29,7 +29,7 @@ pub struct PeerTable {
     pub(super) names: Vec<String>,
     /// Host names that torrents use for us.
     pub(super) learned: Vec<String>,
-    pub(super) rates: Rates,
+    pub(super) rates: AnnounceRates,
     rng: Rng,
 }
 
@@ -87,7 +87,7 @@ impl PeerTable {
             public: Vec::new(),
             names: Vec::new(),
             learned: Vec::new(),
-            rates: Rates::new(),
+            rates: AnnounceRates::new(),
             rng: Rng::new(seed),
         }
     }
