@@ -37,10 +37,10 @@ pub fn command(help: &'static str) -> &'static str {
 }
 
 /// The options of a help text, in its order.
-pub fn options(help: &'static str) -> Options {
+pub fn options(help: &'static str) -> OptionList {
     let list = help.split_once("\nOptions:\n").map_or("", |(_, list)| list);
     let list = list.split_once("\n\n").map_or(list, |(list, _)| list);
-    Options { list, more: false }
+    OptionList { list, more: false }
 }
 
 /// The option with this name or alias, written without dashes.
@@ -57,13 +57,13 @@ pub(crate) fn by_letter(help: &'static str, letter: char) -> Option<CliOption> {
 
 /// The iterator of [`options`].
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct OptionList {
     list: &'static str,
     /// Whether another option follows on the same line.
     more: bool,
 }
 
-impl Iterator for Options {
+impl Iterator for OptionList {
     type Item = CliOption;
 
     fn next(&mut self) -> Option<CliOption> {
@@ -118,7 +118,7 @@ impl Iterator for Options {
     }
 }
 
-impl Options {
+impl OptionList {
     /// Takes the text up to the next comma, space or end of line.
     fn word(&mut self) -> &'static str {
         let end = self.list.find([',', ' ', '\n']).unwrap_or(self.list.len());
