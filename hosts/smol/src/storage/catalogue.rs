@@ -177,7 +177,7 @@ impl Catalogue {
         mut drop: impl FnMut(InfoHash) -> Option<TorrentId>,
     ) -> io::Result<()> {
         let file = self.open()?;
-        let mut reader = Lines::new(file.try_clone()?);
+        let mut reader = LineReader::new(file.try_clone()?);
         let mut stale = 0_usize;
         while let Some((at, line)) = reader.next() {
             match line.sleeper() {
@@ -260,7 +260,7 @@ impl Catalogue {
         lines.retain(|&(at, _)| at != NOWHERE);
         lines.sort_unstable();
         let mut lines = lines.into_iter().peekable();
-        let mut reader = Lines::new(file.try_clone()?);
+        let mut reader = LineReader::new(file.try_clone()?);
         while let Some((at, line)) = reader.next() {
             if let Some((_, slot)) = lines.next_if(|&(line, _)| line == at)
                 && let Ok(sleeper) = line.sleeper()
@@ -407,16 +407,16 @@ impl Catalogue {
 }
 
 /// The lines of a file, up to the first damaged one.
-struct Lines {
+struct LineReader {
     reader: BufReader<FromStart>,
     /// The offset of the next line.
     at: u64,
 }
 
-impl Lines {
-    fn new(file: File) -> Lines {
+impl LineReader {
+    fn new(file: File) -> LineReader {
         let file = FromStart { file, at: 0 };
-        Lines {
+        LineReader {
             reader: BufReader::with_capacity(16 * 1024, file),
             at: 0,
         }
