@@ -15,7 +15,7 @@ use crate::storage::catalogue::Catalogue;
 
 /// The paths of all torrents in the catalogue.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct PathIndex {
     /// The hash of each path with its slot in the node's registry, sorted.
     torrents: Vec<u64>,
     /// Hashes of the paths of their contents, sorted.
@@ -24,14 +24,14 @@ pub(super) struct Index {
     seen: Vec<bool>,
 }
 
-impl Index {
+impl PathIndex {
     /// An index of the catalogue. `go_on` is called for each torrent; an error of it ends this.
     pub(super) fn new(
         catalogue: &Catalogue,
         go_on: impl Fn() -> io::Result<()>,
-    ) -> io::Result<Index> {
+    ) -> io::Result<PathIndex> {
         let count = catalogue.count();
-        let mut index = Index {
+        let mut index = PathIndex {
             torrents: Vec::with_capacity(count),
             contents: Vec::with_capacity(count),
             seen: vec![false; catalogue.slots()],
@@ -155,7 +155,7 @@ mod tests {
             };
             catalogue.add(id, &sleeper).unwrap();
         }
-        let mut index = Index::new(&catalogue, || Ok(())).unwrap();
+        let mut index = PathIndex::new(&catalogue, || Ok(())).unwrap();
         for n in [0, 2] {
             assert!(index.see(&folder.join(format!("{n}.torrent"))));
         }
@@ -188,7 +188,7 @@ mod tests {
         };
         catalogue.add(id, &sleeper).unwrap();
         let films = |closely| {
-            let mut index = Index::new(&catalogue, || Ok(())).unwrap();
+            let mut index = PathIndex::new(&catalogue, || Ok(())).unwrap();
             assert!(index.see(&film));
             let missing = index.missing(&catalogue, |_| false, &folder, closely, || Ok(()));
             missing.unwrap().contains(&(5, hash))
@@ -197,7 +197,7 @@ mod tests {
         fs::write(&film, "a longer film").unwrap();
         assert!(!films(false) && films(true));
         let given_up = || Err(io::ErrorKind::Interrupted.into());
-        assert!(Index::new(&catalogue, given_up).is_err());
+        assert!(PathIndex::new(&catalogue, given_up).is_err());
         let missing = index.missing(&catalogue, |_| false, &folder, true, given_up);
         assert!(missing.is_err());
         fs::remove_dir_all(&folder).unwrap();

@@ -13,7 +13,7 @@ use std::thread;
 use everseed_core::hash::InfoHash;
 use everseed_disk::{Links, ReadError, resolve};
 
-use super::index::{Index, is_link, is_torrent};
+use super::index::{PathIndex, is_link, is_torrent};
 use super::kept;
 use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
@@ -224,7 +224,7 @@ impl Survey {
     fn look_into(
         &mut self,
         watch: &mut Watch,
-        index: &mut Option<Index>,
+        index: &mut Option<PathIndex>,
         state: &StateFolder,
         stop: &AtomicBool,
     ) -> Result<Option<FolderChanges>, String> {
@@ -238,7 +238,7 @@ impl Survey {
         let unread = |error: io::Error| format!("{}: {error}", state.catalogue_file().display());
         let index = match index {
             Some(index) => index,
-            None => index.insert(Index::new(&self.catalogue, go_on).map_err(unread)?),
+            None => index.insert(PathIndex::new(&self.catalogue, go_on).map_err(unread)?),
         };
         let mut found = self.read(watch, index, state, stop)?;
         // At the start torrent files need not be compared with their marks.
@@ -253,7 +253,7 @@ impl Survey {
     fn read(
         &mut self,
         watch: &mut Watch,
-        index: &mut Index,
+        index: &mut PathIndex,
         state: &StateFolder,
         stop: &AtomicBool,
     ) -> Result<FolderChanges, String> {
