@@ -19,7 +19,7 @@ use log::LevelFilter;
 
 use crate::failure::{DAMAGED, Failure, finish};
 use crate::logging::start_log;
-use crate::options::args::{self, Given, Stop};
+use crate::options::args::{self, Argument, Stop};
 use crate::text::{Output, ProgressLine, escape};
 
 pub(crate) const HELP: &str = "\
@@ -115,14 +115,14 @@ fn parse(mut parser: Parser) -> Result<Arguments, Stop> {
     let mut links = Links::Beneath;
     while let Some(given) = args::next(&mut parser, HELP)? {
         match given {
-            Given::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
-            Given::Value(path) => return Err(args::surplus("check", &path)),
-            Given::Option("--file") => files.push(args::placed(&mut parser)?),
-            Given::Option("--rename") => files.push(args::renamed(&mut parser)?),
-            Given::Option(option) if option == "--links" => {
+            Argument::Value(path) if paths.len() < 2 => paths.push(args::path(path)?),
+            Argument::Value(path) => return Err(args::surplus("check", &path)),
+            Argument::Option("--file") => files.push(args::placed(&mut parser)?),
+            Argument::Option("--rename") => files.push(args::renamed(&mut parser)?),
+            Argument::Option(option) if option == "--links" => {
                 links = args::links(&mut parser, option)?;
             }
-            Given::Option(option) => return Err(args::unknown(HELP, option)),
+            Argument::Option(option) => return Err(args::unknown(HELP, option)),
         }
     }
     match <[PathBuf; 2]>::try_from(paths) {

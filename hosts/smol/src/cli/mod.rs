@@ -130,8 +130,8 @@ fn front(numbers: fn(bool) -> Option<Duration>) -> Front {
 fn help(mut parser: Parser) -> Result<ExitCode, Failure> {
     let topic = match args::next(&mut parser, HELP)? {
         None => return print(HELP),
-        Some(args::Given::Value(topic)) => topic,
-        Some(args::Given::Option(option)) => {
+        Some(args::Argument::Value(topic)) => topic,
+        Some(args::Argument::Option(option)) => {
             return Err(args::unknown(HELP, option).into());
         }
     };

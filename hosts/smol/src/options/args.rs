@@ -27,7 +27,7 @@ pub const VERSION: &str = concat!("everseed ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// One argument. It borrows nothing from the parser, so that the parser can be asked for its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Given {
+pub enum Argument {
     /// An option by its long name, also if its letter was given: `--listen`.
     Option(&'static str),
     /// Any other argument.
@@ -35,20 +35,20 @@ pub enum Given {
 }
 
 /// Returns the next argument. The options are those in the help text, and the two that every command has.
-pub fn next(parser: &mut Parser, help: &'static str) -> Result<Option<Given>, Stop> {
+pub fn next(parser: &mut Parser, help: &'static str) -> Result<Option<Argument>, Stop> {
     match parser.next().map_err(usage)? {
         None => Ok(None),
         Some(Arg::Short('h') | Arg::Long("help")) => Err(Stop::Print(help)),
         Some(Arg::Short('V') | Arg::Long("version")) => Err(Stop::Print(VERSION)),
         Some(Arg::Short(letter)) => match table::by_letter(help, letter) {
-            Some(option) => Ok(Some(Given::Option(option.name))),
+            Some(option) => Ok(Some(Argument::Option(option.name))),
             None => Err(unknown(help, &format!("-{letter}"))),
         },
         Some(Arg::Long(name)) => match table::by_name(help, name) {
-            Some(option) => Ok(Some(Given::Option(option.name))),
+            Some(option) => Ok(Some(Argument::Option(option.name))),
             None => Err(unknown(help, &format!("--{name}"))),
         },
-        Some(Arg::Value(value)) => Ok(Some(Given::Value(value))),
+        Some(Arg::Value(value)) => Ok(Some(Argument::Value(value))),
     }
 }
 
@@ -60,9 +60,9 @@ pub fn next_option(
 ) -> Result<Option<&'static str>, Stop> {
     while let Some(given) = next(parser, help)? {
         match given {
-            Given::Option(name) => return Ok(Some(name)),
-            Given::Value(value) if path.is_none() => *path = Some(self::path(value)?),
-            Given::Value(value) => return Err(surplus(table::command(help), &value)),
+            Argument::Option(name) => return Ok(Some(name)),
+            Argument::Value(value) if path.is_none() => *path = Some(self::path(value)?),
+            Argument::Value(value) => return Err(surplus(table::command(help), &value)),
         }
     }
     Ok(None)
@@ -525,7 +525,7 @@ mod tests {
             says("show has no use for \"two\"")
         );
         let mut parser = Parser::from_args(["--slots", "many"]);
-        let slots = Given::Option("--slots");
+        let slots = Argument::Option("--slots");
         assert_eq!(next(&mut parser, TRY), Ok(Some(slots.clone())));
         let few = |text: &str| number(text, 1_u16, 9);
         assert_eq!(

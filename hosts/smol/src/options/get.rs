@@ -8,7 +8,7 @@ use everseed_core::magnet::{Magnet, Value};
 use everseed_disk::Access;
 use lexopt::Parser;
 
-use crate::options::args::{self, Given, Stop};
+use crate::options::args::{self, Argument, Stop};
 use crate::options::seed::SeedArgs;
 
 /// The text of `everseed get --help`.
@@ -174,8 +174,8 @@ impl Fetch {
         let mut state = None;
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
-                Given::Value(path) => seed.paths.push(args::path(path)?),
-                Given::Option(option) => match option {
+                Argument::Value(path) => seed.paths.push(args::path(path)?),
+                Argument::Option(option) => match option {
                     "--state" => state = Some(args::path_of(&mut parser, "--state")?),
                     "--overwrite" => fetch.overwrite = true,
                     "--no-seed" => fetch.no_seed = true,

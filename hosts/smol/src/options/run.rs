@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lexopt::Parser;
 use log::LevelFilter;
 
-use crate::options::args::{self, Given, Stop};
+use crate::options::args::{self, Argument, Stop};
 use crate::options::config::{self, Setting, Table};
 use crate::options::finding::{Finding, Weight};
 use crate::options::get::{self, Fetch};
@@ -121,8 +121,8 @@ impl RunArgs {
         };
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
-                Given::Value(value) => return Err(args::surplus("run", &value)),
-                Given::Option(option) => match option {
+                Argument::Value(value) => return Err(args::surplus("run", &value)),
+                Argument::Option(option) => match option {
                     "--config" => run.config = args::path_of(&mut parser, "--config")?,
                     "--check-config" => run.check = true,
                     "--verbose" => run.verbose += 1,

@@ -15,7 +15,7 @@ use crate::net::Sending;
 use crate::net::address::PublicAddress;
 use crate::net::listen::{Listen, PORT};
 use crate::net::proxy::Proxy;
-use crate::options::args::{self, Given, Stop};
+use crate::options::args::{self, Argument, Stop};
 use crate::options::making;
 
 /// The text of `everseed seed --help`.
@@ -248,8 +248,8 @@ impl SeedArgs {
         let mut state = None;
         while let Some(given) = args::next(&mut parser, HELP)? {
             match given {
-                Given::Value(path) => seed.paths.push(args::path(path)?),
-                Given::Option(option) => match option {
+                Argument::Value(path) => seed.paths.push(args::path(path)?),
+                Argument::Option(option) => match option {
                     "--state" => state = Some(args::path_of(&mut parser, "--state")?),
                     "--quiet" => {
                         seed.quiet = true;
