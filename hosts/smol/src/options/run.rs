@@ -595,7 +595,7 @@ fn whole(setting: &Setting, text: &str) -> Result<PathBuf, Vec<Wrong>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::seed::Check;
+    use crate::options::seed::CheckMode;
     use std::time::Duration;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -677,7 +677,10 @@ mod tests {
             (config.seed.up, config.down),
             (Some(500_000), Some(250_000))
         );
-        assert_eq!((config.seed.check, config.seed.quiet), (Check::Lazy, true));
+        assert_eq!(
+            (config.seed.check, config.seed.quiet),
+            (CheckMode::Lazy, true)
+        );
         assert_eq!(config.seed.log, LevelFilter::Info);
         assert_eq!(config.seed.make.trackers.len(), 2);
         let make = &config.seed.make;

@@ -182,7 +182,7 @@ pub struct SeedArgs {
     /// Upload limit in bytes per second.
     pub up: Option<u64>,
     /// When data is verified.
-    pub check: Check,
+    pub check: CheckMode,
     /// Options of torrents that are made; without trackers they get the built-in one.
     pub make: Options,
     /// Whether everybody may download the torrent files by HTTP.
@@ -201,7 +201,7 @@ pub struct SeedArgs {
 
 /// When data is verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Check {
+pub enum CheckMode {
     /// All of it, before any is served.
     First,
     /// Each piece, before it is first served.
@@ -229,7 +229,7 @@ impl Default for SeedArgs {
             max_peers: 100,
             memory: MEMORY,
             up: None,
-            check: Check::First,
+            check: CheckMode::First,
             make: Options::default(),
             share_torrent: false,
             send: Sending::Copy,
@@ -330,8 +330,8 @@ impl SeedArgs {
             }
             "--check" => {
                 let read = |text: &str| match text {
-                    "first" => Some(Check::First),
-                    "lazy" => Some(Check::Lazy),
+                    "first" => Some(CheckMode::First),
+                    "lazy" => Some(CheckMode::Lazy),
                     _ => None,
                 };
                 self.check = args::parsed(parser, name, "first or lazy", read)?;
@@ -482,7 +482,7 @@ mod tests {
             max_peers: 20_000,
             memory: 4_000_000,
             up: Some(1_572_864),
-            check: Check::Lazy,
+            check: CheckMode::Lazy,
             make: Options {
                 trackers: vec![vec!["udp://t:80".into()], vec!["http://t/announce".into()]],
                 source: Some("S".into()),
@@ -504,7 +504,10 @@ mod tests {
         let seed = parse(&["a", "--state", "s"]).unwrap();
         assert!(seed.listen_default && seed.listen.len() == 2);
         assert_eq!((seed.slots, seed.max_peers, seed.up), (None, 100, None));
-        assert_eq!((seed.check, seed.log), (Check::First, LevelFilter::Warn));
+        assert_eq!(
+            (seed.check, seed.log),
+            (CheckMode::First, LevelFilter::Warn)
+        );
     }
 
     #[test]

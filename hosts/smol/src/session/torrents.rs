@@ -21,7 +21,7 @@ use super::unknown::Unknowns;
 use crate::alarm::Alarm;
 use crate::client::trackers::{self, Spare, one_of};
 use crate::net::engine::Engine;
-use crate::options::seed::Check;
+use crate::options::seed::CheckMode;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
@@ -45,7 +45,7 @@ pub(super) struct Torrents {
     pub(super) reach: Reach,
     /// Trackers that the owner named, by tier: for torrents made here, and for public ones that name none.
     pub(super) named_trackers: Vec<Vec<String>>,
-    pub(super) check: Check,
+    pub(super) check: CheckMode,
     /// Whether files that nobody reads are left alone, as a service does.
     pub(super) calm: bool,
     /// Whether a torrent's check has ended, so that it may sleep now.

@@ -34,7 +34,7 @@ use super::notice::{Notice, Notices};
 use super::opener::Renewed;
 use crate::client::trackers;
 use crate::net::engine::Engine;
-use crate::options::seed::Check;
+use crate::options::seed::CheckMode;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Done, GIVEN_UP, Progress, Task};
@@ -51,7 +51,7 @@ pub(crate) struct ManagedTorrent {
     /// The new contents of its file, if that was overwritten since it was loaded.
     renewed: Option<Renewed>,
     /// When its pieces are verified.
-    when: Check,
+    when: CheckMode,
     stage: Stage,
     /// The files' fingerprint at the last look.
     fingerprint: u64,
@@ -108,7 +108,7 @@ impl ManagedTorrent {
             notices,
             tiers,
             renewed: None,
-            when: Check::First,
+            when: CheckMode::First,
             stage: Stage::Away(None),
             fingerprint: 0,
             saved: None,
@@ -210,7 +210,7 @@ impl ManagedTorrent {
         &mut self,
         engine: &mut Engine,
         state: &StateFolder,
-        when: Check,
+        when: CheckMode,
         (fresh, found): (Option<u64>, Option<u64>),
     ) {
         self.when = when;
@@ -323,7 +323,7 @@ impl ManagedTorrent {
                 self.join(engine, state, Have::Nothing)
             }
             // A download must know its good files first: all others are the owner's.
-            _ if self.when == Check::Lazy && !self.is_downloading() => {
+            _ if self.when == CheckMode::Lazy && !self.is_downloading() => {
                 self.join_unverified(engine, state)
             }
             _ => self.check(engine, None),
