@@ -1,9 +1,9 @@
-//! A machine that is far away: packets to it and from it take their time, share a line of some rate, wait in a
-//! queue before it, and a few are lost.
+//! A distant machine: packets take time in both directions, share a line of limited rate, wait in a queue before it,
+//! and some are lost.
 //!
-//! Not all kernels can do that by themselves (`netem`), so it is done here: a thread carries packets between two
-//! tun devices, one in the network of the test, the other in that of a [`Neighbour`]. It looks at them each
-//! `TICK`, by which a way may take longer than it should.
+//! Not all kernels can do that themselves (`netem`), so a thread does it here. It carries packets between two tun
+//! devices, one in the test's network, the other in that of a [`Neighbour`]. It looks at them every `TICK`, by which
+//! a packet may be late.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,23 +19,23 @@ use rustix::ioctl::{Updater, ioctl, opcode};
 
 use crate::net::{Neighbour, Net, set_up_ours};
 
-/// The way to a machine and back.
+/// The line to a machine and back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Way {
-    /// There and back, on an empty line.
+    /// Round-trip time on an empty line.
     pub round_trip: Duration,
-    /// Bits per second, each way.
+    /// Rate in each direction, in bits per second.
     pub rate_bps: u64,
-    /// Packets of a million that are lost, each way.
+    /// Lost packets in a million, in each direction.
     pub loss_ppm: u32,
-    /// Which packets are lost: the same number, the same packets.
+    /// Decides which packets are lost: the same number loses the same packets.
     pub chance: u64,
     /// Bytes that may wait for the line; a packet that finds more is dropped.
     pub queue: u64,
 }
 
 impl Way {
-    /// One that loses nothing, and before which as much may wait as is on its way on a full line.
+    /// A line without loss, whose queue holds as much as is on its way on a full line.
     pub fn new(round_trip: Duration, rate_bps: u64) -> Way {
         let on_its_way = u128::from(rate_bps / 8) * round_trip.as_millis() / 1000;
         Way {
@@ -47,7 +47,7 @@ impl Way {
         }
     }
 
-    /// One that loses so many packets of a million; others with another number.
+    /// The same line with this loss.
     #[must_use]
     pub fn losing(self, loss_ppm: u32, chance: u64) -> Way {
         Way {
@@ -58,8 +58,8 @@ impl Way {
     }
 }
 
-/// A machine that is far away. It has the addresses from [`Far::ip`] on, and sees those of its test, and the one
-/// that its line has there.
+/// A distant machine. Its addresses begin at [`Far::ip`]. It sees the addresses of its test, and the near end of its
+/// line.
 #[derive(Debug)]
 pub struct Far {
     neighbour: Neighbour,
@@ -69,7 +69,7 @@ pub struct Far {
 }
 
 impl Far {
-    /// Puts a machine so far from that of this thread.
+    /// Adds a machine at this distance from the one of this thread.
     pub fn new(net: &Net, way: Way) -> Far {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Far {
         let up = format!(
             "link set {device} addrgenmode none\nlink set {device} up mtu {MTU} txqueuelen {PACKETS}\n"
         );
-        // What is on the loopback interface here has the whole of 10.0.0.0/8, so that this goes before it.
+        // The loopback interface here has all of 10.0.0.0/8, so this route has to come before it.
         let here = format!(
             "route add unicast 10.30.{number}.0/24 dev {device} table local\n\
              address add 172.31.{number}.1/32 dev {device}\n"
@@ -103,18 +103,18 @@ impl Far {
         }
     }
 
-    /// Its first address; it has the next two hundred too.
+    /// Its first address; the next two hundred are its own too.
     pub fn ip(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 30, self.number, 1)
     }
 
-    /// The address of the near end of its line. libtorrent listens on the interface of its address and no other.
+    /// The address of the near end of its line. libtorrent listens only on the interface of its address.
     pub fn near_ip(&self) -> Ipv4Addr {
         Ipv4Addr::new(172, 31, self.number, 1)
     }
 
-    /// Has every connection between the two use this congestion control, from either end; only then two systems
-    /// measure the same.
+    /// Uses this congestion control for all connections between the two, from either end. Only so two systems measure
+    /// the same.
     pub fn use_congestion_control(&self, net: &Net, name: &str) {
         let number = self.number;
         let (there, here) = (
@@ -130,12 +130,12 @@ impl Far {
         set_up_ours(net, &here);
     }
 
-    /// Does something on that machine; sockets that it opens stay there.
+    /// Runs `work` on that machine; sockets that it opens stay there.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.neighbour.inside(work)
     }
 
-    /// What runs a program there, before the program.
+    /// The command that runs a program there, to be put before the program.
     pub fn enter(&self) -> Vec<String> {
         self.neighbour.enter()
     }
@@ -150,10 +150,10 @@ impl Drop for Far {
     }
 }
 
-/// A device that hands its packets to whoever has it open, in the network of this thread.
+/// A tun device in this thread's network: its packets are read and written through the descriptor.
 #[allow(unsafe_code)]
 fn tun(name: &str) -> OwnedFd {
-    /// `struct ifreq` as far as it matters here; the kernel takes 40 bytes at most.
+    /// The used part of `struct ifreq`; the kernel takes 40 bytes at most.
     #[repr(C, align(8))]
     struct Request {
         name: [u8; 16],
@@ -181,14 +181,14 @@ fn tun(name: &str) -> OwnedFd {
     device.into()
 }
 
-/// What is on its way in one direction.
+/// Packets on their way in one direction.
 struct Line {
     way: Way,
-    /// Packets, and when they are there.
+    /// Packets with their times of arrival.
     packets: VecDeque<(Instant, Vec<u8>)>,
-    /// When the last of them has left.
+    /// The time at which the last packet has left the sender.
     free_at: Instant,
-    /// By which it is decided what is lost.
+    /// The random state that decides which packets are lost.
     chance: u64,
 }
 
@@ -217,19 +217,19 @@ impl Line {
     }
 
     fn loses(&mut self) -> bool {
-        // Numbers of a linear congruence, of which the high bits are good.
+        // A linear congruential generator, whose high bits are good.
         self.chance = (self.chance)
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         (self.chance >> 33) % 1_000_000 < u64::from(self.way.loss_ppm)
     }
 
-    /// Hands over what is there by now.
+    /// Delivers the packets that have arrived by now.
     fn deliver(&mut self, now: Instant, to: &OwnedFd) {
         while let Some((due, packet)) = self.packets.front()
             && *due <= now
         {
-            // One that finds no room there is lost, as it is on a real device.
+            // A packet without room there is lost, as on a real device.
             let _ = rustix::io::write(to, packet);
             self.packets.pop_front();
         }
@@ -257,10 +257,10 @@ fn carry(way: Way, ends: [OwnedFd; 2], stop: &AtomicBool) {
     }
 }
 
-/// The time between two looks at the devices.
+/// The pause between two looks at the devices.
 const TICK: Duration = Duration::from_micros(500);
 
-/// After so long at the latest the thread that carries packets sees that it is to stop.
+/// The longest time until the thread sees that it has to stop.
 const A_WHILE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
@@ -269,5 +269,5 @@ const A_WHILE: Timespec = Timespec {
 /// The longest packet, as on Ethernet.
 const MTU: usize = 1500;
 
-/// Packets that may be on their way in one direction, and those that a device may hold.
+/// The most packets on their way in one direction, and in a device.
 const PACKETS: usize = 20_000;

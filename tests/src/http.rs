@@ -1,4 +1,4 @@
-//! The few HTTP requests that a test makes itself.
+//! HTTP requests of tests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::peer::InfoHash;
 
-/// Fetches `path` and gives the status code and the body.
+/// Fetches `path`; returns the status code and the body.
 pub fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(addr).unwrap_or_else(|e| panic!("{addr}: {e}"));
     let timeout = Some(Duration::from_secs(30));
@@ -26,19 +26,19 @@ pub fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     (status, answer[head_len + 4..].to_vec())
 }
 
-/// The `info_hash` parameter of announces and scrapes.
+/// The value of the `info_hash` parameter of announces and scrapes.
 pub fn escape(hash: InfoHash) -> String {
     hash.0.map(|byte| format!("%{byte:02x}")).concat()
 }
 
-/// How many complete peers a tracker's scrape tells of a torrent.
+/// The number of complete peers of a torrent in a tracker's scrape.
 pub fn seeds(tracker: SocketAddr, hash: InfoHash) -> u64 {
     let path = format!("/scrape?info_hash={}", escape(hash));
     integer(&get(tracker, &path).1, "complete").unwrap_or(0)
 }
 
-/// The value of the first integer with this key in bencoded bytes. No parser: the answers that are
-/// looked at are simple.
+/// The value of the first integer with this key in bencoded bytes. The bytes are not parsed, because these answers
+/// are simple.
 pub fn integer(bencoded: &[u8], key: &str) -> Option<u64> {
     let key = format!("{}:{key}i", key.len());
     let from = find(bencoded, key.as_bytes())? + key.len();

@@ -1,5 +1,5 @@
-//! A leecher that costs next to nothing, so that a seeder is what is measured: many peers in one thread,
-//! which read into one buffer and throw away what came, or compare it with what it should be.
+//! A leecher that costs next to nothing, so that a measurement shows the seeder. One thread has many peers, which
+//! read into one buffer, and drop the bytes or compare them.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,49 +12,49 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use crate::dial::{dial, dial_from};
 use crate::download::Download;
 
-/// What every peer asks for.
+/// The task of all peers.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
-    /// The seeder.
+    /// The seeder's address.
     pub to: SocketAddr,
-    /// The first one's address, after which the others have the next; without it nobody had theirs before.
+    /// The first peer's address; the others have the following ones. `None`: new addresses.
     pub from: Option<Ipv4Addr>,
-    /// How many peers.
+    /// The number of peers.
     pub peers: usize,
-    /// They all stop so long after the first bytes came.
+    /// Time after the first bytes at which all peers stop.
     pub limit: Duration,
-    /// So long the first bytes are waited for.
+    /// The longest wait for the first bytes.
     pub patience: Duration,
-    /// What should come, or nothing to be looked at.
+    /// The expected content; `None`: bytes are not compared.
     pub check: Option<&'a [u8]>,
 }
 
-/// What came.
+/// The result of all peers.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// From the first bytes that came to the last.
+    /// Time from the first bytes to the last.
     pub time: Duration,
-    /// Each peer's part.
+    /// The result of each peer.
     pub peers: Vec<Share>,
 }
 
-/// What one peer got.
+/// The result of one peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Share {
     /// Bytes of content.
     pub bytes: u64,
-    /// From before it connected to its first block; `None` if none came.
+    /// Time from before its connection to its first block; `None` if none came.
     pub first: Option<Duration>,
-    /// From the first bytes that any peer got to its own last.
+    /// Time from the first bytes of any peer to its own last ones.
     pub time: Duration,
-    /// It has all that it wanted.
+    /// Whether it received everything that it wanted.
     pub complete: bool,
-    /// Blocks that were not what they should be, or that nobody asked for.
+    /// Blocks that were wrong or not requested.
     pub wrong: u64,
 }
 
 impl Outcome {
-    /// Bytes of content that came.
+    /// Bytes of content that were received.
     pub fn bytes(&self) -> u64 {
         self.peers.iter().map(|peer| peer.bytes).sum()
     }
@@ -64,8 +64,7 @@ impl Outcome {
         self.bytes() as f64 / self.time.as_secs_f64() / 1e6
     }
 
-    /// Jain's index of the peers' rates: 1 if all are served alike, 1/n if one of n has everything. Time
-    /// that a peer waits counts.
+    /// Jain's index of the peers' rates: 1 if all are equal, 1/n if one of n has everything. Waiting time counts.
     pub fn fairness(&self) -> f64 {
         let rates = self.peers.iter().map(|peer| match peer.time {
             Duration::ZERO => 0.0,
@@ -75,24 +74,24 @@ impl Outcome {
         sum * sum / (squares * self.peers.len() as f64)
     }
 
-    /// The longest that a peer waited for its first block; `None` if one got none.
+    /// The longest wait of a peer for its first block; `None` if one got none.
     pub fn first(&self) -> Option<Duration> {
         let firsts: Option<Vec<_>> = self.peers.iter().map(|peer| peer.first).collect();
         firsts?.into_iter().max()
     }
 
-    /// Whether all have all.
+    /// Whether all peers are complete.
     pub fn complete(&self) -> bool {
         self.peers.iter().all(|peer| peer.complete)
     }
 
-    /// Blocks that were not what they should be.
+    /// Blocks that were wrong.
     pub fn wrong(&self) -> u64 {
         self.peers.iter().map(|peer| peer.wrong).sum()
     }
 }
 
-/// Has peers download until all are complete or the time is over; `download` makes each one's.
+/// Has the peers download until all are complete or the time is over; `download` makes the download of each.
 pub fn leech(work: &Work<'_>, download: impl Fn(usize) -> Download) -> io::Result<Outcome> {
     let mut crowd = Crowd {
         poll: epoll::create(CreateFlags::CLOEXEC)?,
@@ -130,7 +129,7 @@ pub fn leech(work: &Work<'_>, download: impl Fn(usize) -> Download) -> io::Resul
     Ok(crowd.outcome())
 }
 
-/// Connects them one after the other; where that takes long all at once.
+/// Connects the peers one after the other, or all at once where that takes long.
 fn call_all(work: &Work<'_>) -> Vec<io::Result<(Instant, TcpStream)>> {
     let Some(first) = work.from else {
         let call = |_| Ok((Instant::now(), dial(work.to)?));
@@ -158,19 +157,19 @@ struct Crowd<'a> {
 }
 
 struct Peer {
-    /// `None` once the seeder hung up.
+    /// `None` once the seeder has hung up.
     stream: Option<TcpStream>,
     download: Download,
     start: Instant,
-    /// When its first bytes of content came.
+    /// The time of its first bytes of content.
     begun: Option<Instant>,
-    /// When its first block was whole.
+    /// The time of its first whole block.
     first: Option<Instant>,
     last: Instant,
 }
 
 impl Crowd<'_> {
-    /// Adds a peer that began to call at the first of two times, when all were begun at the second.
+    /// Adds a peer whose call began at `called`; at `begun` all calls had begun.
     fn add(
         &mut self,
         stream: TcpStream,
@@ -193,7 +192,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Takes what came for a peer.
+    /// Reads and handles a peer's bytes.
     fn read(&mut self, number: usize) {
         let Some(peer) = self.peers.get_mut(number) else {
             return;
@@ -215,7 +214,7 @@ impl Crowd<'_> {
         }
     }
 
-    /// When the first content came.
+    /// The time of the first content.
     fn first(&self) -> Option<Instant> {
         self.peers.iter().filter_map(|peer| peer.begun).min()
     }
@@ -260,8 +259,8 @@ impl Peer {
         self.send();
     }
 
-    /// Sends what is to be said. What does not fit is tried again after the next bytes, which will come
-    /// as requests are what does not fit.
+    /// Sends what is queued. The rest is tried again after the next received bytes; they will come, because the rest
+    /// are requests.
     fn send(&mut self) {
         let Some(stream) = &mut self.stream else {
             return;
@@ -277,7 +276,7 @@ impl Peer {
         }
     }
 
-    /// Asks again after a while for what did not come: some clients drop requests without a word.
+    /// Requests missing blocks again after a while, because some clients drop requests silently.
     fn nudge(&mut self) {
         if self.last.elapsed() > STALLED && self.wants() {
             self.download.ask_again();
@@ -306,7 +305,7 @@ const NOTHING: Event = Event {
 
 const BUFFER: usize = 256 * 1024;
 
-/// Times that a peer's socket is read before it is another's turn.
+/// The number of reads of one peer's socket in its turn.
 const AT_ONCE: usize = 4;
 
 const TICK: Timespec = Timespec {

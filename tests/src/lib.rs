@@ -1,30 +1,30 @@
 //! Tools of the swarm tests: everseed, real clients and hostile peers on one machine.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
-//! | [`net`] | a network for one test, from which nothing leaves the machine |
-//! | [`far`] | a machine that is far away |
+//! | [`net`] | a network for one test, which nothing leaves |
+//! | [`far`] | a distant machine |
 //! | [`process`] | child processes that cannot outlive their test |
-//! | [`dir`] | folders that are gone after their test |
+//! | [`dir`] | folders that are removed after their test |
 //! | [`disk`] | a disk whose power can be cut |
 //! | [`slow`] | a disk that can be made to wait |
-//! | [`content`] | files to seed, and comparing what arrived |
+//! | [`content`] | files to seed, and comparison of downloads |
 //! | [`seeder`] | the `everseed` under test |
 //! | [`service`] | `everseed run` |
-//! | [`watched`] | very many torrents for it |
-//! | [`archive`] | what a kernel starts with |
+//! | [`watched`] | thousands of torrents for a watched folder |
+//! | [`archive`] | the initial files of a kernel |
 //! | [`client`] | Transmission, aria2, libtorrent and rTorrent |
-//! | [`defaults`] | the same as people have them |
-//! | [`way`] | the same, each by one way to find others alone |
+//! | [`defaults`] | clients with their default settings |
+//! | [`way`] | clients that find peers in one way only |
 //! | [`tracker`] | opentracker |
 //! | [`dial`], [`leecher`], [`download`] | many peers that cost next to nothing |
 //! | [`uplink`] | peers of mixed speed that share an uplink |
 //! | [`usage`] | CPU time and memory of a program |
 //! | [`peer`] | a peer of our own, for what no client does |
-//! | [`http`] | the few requests that a test makes itself |
+//! | [`http`] | HTTP requests of tests |
 //!
-//! The library knows BitTorrent only as far as [`peer`] needs it, and shares no code with everseed:
-//! a mistake must not be made on both sides.
+//! This library knows BitTorrent only as far as [`peer`] needs it, and shares no code with everseed: no mistake can
+//! be made on both sides.
 
 #![allow(clippy::missing_panics_doc)] // A tool that cannot do its work fails the test.
 
@@ -53,11 +53,10 @@ pub mod way;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take that has no reason to take long; generous, so that a slow machine
-/// fails no test.
+/// The time limit of anything that should not take long; generous, so that a slow machine fails no test.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Looks again and again until `ready` has an answer; panics with `what` when it takes too long.
+/// Asks `ready` again and again until it has an answer; panics with `what` after `timeout`.
 pub fn wait<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -1,8 +1,8 @@
-//! A network for one test, from which nothing leaves the machine.
+//! A network for one test, which no packet leaves.
 //!
-//! Each test gets a network namespace of its own, with nothing but a loopback interface that carries
-//! private addresses. Besides the isolation this is because Transmission dials no peer in 127.0.0.0/8
-//! or at ::1, whatever a tracker says, and knows peers by their address without the port.
+//! Each test has its own network namespace, with only a loopback interface that carries private addresses. Isolation
+//! is one reason. The other: Transmission calls no peer in 127.0.0.0/8 or at ::1, whatever a tracker says, and tells
+//! peers apart by address without port.
 
 use std::fs;
 use std::io::Write;
@@ -34,11 +34,10 @@ pub struct Net {
 }
 
 impl Net {
-    /// Puts this thread, and the threads and programs that it starts from now on, into a network of
-    /// their own.
+    /// Moves this thread into a network of its own, with the threads and programs that it starts from now on.
     pub fn new() -> Net {
-        // SAFETY: A new network namespace changes where this thread makes sockets, and leaves alone
-        // the table of file descriptors, which is what can make `unshare` unsafe.
+        // A new network namespace changes where this thread makes sockets. It leaves the table of file descriptors
+        // alone, which is what can make `unshare` unsafe.
         if let Err(e) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
             panic!(
                 "no network of its own for this test ({e}): run tests/run as root or where user \
@@ -65,7 +64,7 @@ impl Net {
         ip
     }
 
-    /// Has packets be no longer than this, as they are between machines: by default they may have 64 KiB.
+    /// Limits the length of packets, as between machines; the default is 64 KiB.
     pub fn set_mtu(&self, bytes: u16) {
         let ip = program("ip", "iproute2");
         let bytes = bytes.to_string();
@@ -94,10 +93,10 @@ impl Default for Net {
     }
 }
 
-/// A second machine, on a cable to that of a test: it has one address, and nobody else is there.
+/// A second machine, connected by a cable to the test's one; it has one address, and nobody else is there.
 #[derive(Debug)]
 pub struct Neighbour {
-    /// Keeps its network.
+    /// The process that keeps its network alive.
     process: Process,
     _dir: Dir,
 }
@@ -106,7 +105,7 @@ impl Neighbour {
     /// The address of the test's machine on that cable.
     pub const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 16, 5, 1));
 
-    /// Puts a machine beside that of this thread.
+    /// Adds a machine beside the one of this thread.
     pub fn new(net: &Net) -> Neighbour {
         let neighbour = Neighbour::alone(net);
         let pid = neighbour.process.pid();
@@ -119,7 +118,7 @@ impl Neighbour {
         );
         let there = "link set lo up\naddress add 172.16.5.2/24 dev there\nlink set there up\n";
         run_ip(&neighbour.enter(), there);
-        // A client that starts before that listens on its loopback interface alone, for ever.
+        // A client that starts before that would listen only on its loopback interface, for ever.
         wait("the cable to a neighbour", PATIENCE, || {
             neighbour.is_up().then_some(())
         });
@@ -141,11 +140,11 @@ impl Neighbour {
         Neighbour { process, _dir: dir }
     }
 
-    /// Lays another cable to it, between interfaces of these names; it has no addresses yet, and nothing is sent on
-    /// it by itself.
+    /// Connects another cable to it, between interfaces of these names. It has no addresses yet, and nothing is sent
+    /// on it by itself.
     pub fn lay(&self, here: &str, there: &str) {
         let pid = self.process.pid();
-        // Without an address of the link nothing of IPv6 asks for routers.
+        // Without a link-local address IPv6 does not ask for routers.
         run_ip(
             &[],
             &format!(
@@ -158,12 +157,12 @@ impl Neighbour {
         ));
     }
 
-    /// Has `ip` do there what these lines say.
+    /// Runs these lines as commands of `ip` there.
     pub fn set_up(&self, lines: &str) {
         run_ip(&self.enter(), lines);
     }
 
-    /// Packets that came there by this interface.
+    /// The number of packets that arrived there through this interface.
     pub fn packets(&self, there: &str) -> u64 {
         let argv = [self.enter(), vec![program("ip", "iproute2")]].concat();
         let shown = Command::new(&argv[0])
@@ -179,7 +178,7 @@ impl Neighbour {
         digits.parse().expect("a number of packets")
     }
 
-    /// Does something on that machine; sockets that it opens stay there.
+    /// Runs `work` on that machine; sockets that it opens stay there.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let path = format!("/proc/{}/ns/net", self.process.pid());
         let network = fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -203,7 +202,7 @@ impl Neighbour {
         shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("state UP"))
     }
 
-    /// What runs a program there, before the program.
+    /// The command that runs a program there, to be put before the program.
     pub fn enter(&self) -> Vec<String> {
         let pid = self.process.pid().to_string();
         ["nsenter", "--net", "--target", &pid, "--"]
@@ -212,12 +211,12 @@ impl Neighbour {
     }
 }
 
-/// Has `ip` do in the network of a test what these lines say.
+/// Runs these lines as commands of `ip` in the test's network.
 pub fn set_up_ours(_net: &Net, lines: &str) {
     run_ip(&[], lines);
 }
 
-/// Has `ip` do what these lines say, all of it.
+/// Runs these lines as commands of `ip`; all have to succeed.
 fn run_ip(wrapper: &[String], lines: &str) {
     let ip = program("ip", "iproute2");
     let argv = [wrapper, &[ip, "-batch".to_owned(), "-".to_owned()]].concat();
@@ -236,11 +235,11 @@ fn run_ip(wrapper: &[String], lines: &str) {
     );
 }
 
-/// Gives the new network its addresses.
+/// Sets up the addresses of the new network.
 fn set_up() {
-    // The first is where calls come from by default, and nobody is there: whoever forgets to call
-    // from the address at which it listens is not found.
-    // `nodad`: without it a loaded machine lets nobody listen at an IPv6 address for a while.
+    // The first address is the default source of calls, and nobody listens there. So a client that does not call from
+    // its listening address is not found. `nodad`: otherwise a loaded machine lets nobody listen at an IPv6 address
+    // for a while.
     let mut batch = "link set lo up\naddress add 10.0.0.254/8 dev lo\n".to_owned();
     for host in 1..=HOSTS {
         batch += &format!("address add 10.0.0.{host}/8 dev lo\n");
@@ -261,5 +260,5 @@ fn set_up() {
     let _ = child.wait();
 }
 
-/// Addresses that a test may use of each family.
+/// Addresses of each family that a test may use.
 const HOSTS: u8 = 40;

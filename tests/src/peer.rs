@@ -1,4 +1,4 @@
-//! A peer of our own, for what no client does: it says what it is told to say.
+//! A peer of our own, for what no client does: it sends what a test tells it to send.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct InfoHash(pub [u8; 20]);
 
 impl InfoHash {
-    /// From 40 hexadecimal digits.
+    /// Parses 40 hexadecimal digits.
     pub fn parse(hex: &str) -> InfoHash {
         let mut hash = [0; 20];
         assert_eq!(hex.len(), 40, "an info-hash: {hex}");
@@ -28,45 +28,45 @@ impl fmt::Display for InfoHash {
     }
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// No more requests will be served.
+    /// Requests will not be served any more.
     Choke,
     /// Requests will be served.
     Unchoke,
-    /// Which pieces there are, most significant bit first.
+    /// The pieces that the peer has, most significant bit first.
     Bitfield(Vec<u8>),
-    /// All pieces are there (BEP 6).
+    /// The peer has all pieces (BEP 6).
     HaveAll,
-    /// None is (BEP 6).
+    /// The peer has no piece (BEP 6).
     HaveNone,
     /// A block.
     Piece {
         /// The piece's index.
         index: u32,
-        /// Where in the piece.
+        /// Offset in the piece.
         begin: u32,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// A request will not be served (BEP 6): index, begin, length.
+    /// A request that will not be served (BEP 6): index, begin, length.
     Reject(u32, u32, u32),
-    /// A message of an extension (BEP 10): its number and what it says.
+    /// A message of an extension (BEP 10): its number and payload.
     Extended(Vec<u8>),
-    /// Anything else, by its id; keep-alives are skipped.
+    /// Any other message, by its id; keep-alives are skipped.
     Other(u8),
 }
 
 /// A connection to everseed.
 #[derive(Debug)]
 pub struct Peer {
-    /// The socket, for sending what is no message.
+    /// The socket, for sending bytes that are not a message.
     pub stream: TcpStream,
 }
 
 impl Peer {
-    /// Connects, and says nothing yet.
+    /// Connects, and sends nothing yet.
     pub fn connect(addr: SocketAddr) -> Peer {
         let stream = TcpStream::connect_timeout(&addr, READ_TIMEOUT);
         let stream = stream.unwrap_or_else(|e| panic!("{addr}: {e}"));
@@ -80,7 +80,7 @@ impl Peer {
         Peer { stream }
     }
 
-    /// Connects and exchanges handshakes, with the Fast extension (BEP 6) or without.
+    /// Connects and exchanges handshakes, with the Fast extension (BEP 6) or without it.
     pub fn greet(addr: SocketAddr, hash: InfoHash, fast: bool) -> Peer {
         let mut peer = Peer::connect(addr);
         peer.send(&handshake(hash, fast));
@@ -92,7 +92,7 @@ impl Peer {
         peer
     }
 
-    /// [`greet`](Peer::greet), then says that it is interested and waits until it is unchoked.
+    /// As [`greet`](Peer::greet), then sends interested and waits until it is unchoked.
     pub fn unchoked(addr: SocketAddr, hash: InfoHash, fast: bool) -> Peer {
         let mut peer = Peer::greet(addr, hash, fast);
         peer.send(&message(INTERESTED, &[]));
@@ -100,17 +100,17 @@ impl Peer {
         peer
     }
 
-    /// Sends bytes. That the other side has hung up is no failure: it may, on nonsense.
+    /// Sends bytes. It is no failure if the other side has hung up, as it may on nonsense.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Asks for a block.
+    /// Requests a block.
     pub fn request(&mut self, index: u32, begin: u32, len: u32) {
         self.send(&request(index, begin, len));
     }
 
-    /// The next message; an error when the other side hung up.
+    /// The next message; an error if the other side hung up.
     pub fn read(&mut self) -> io::Result<Message> {
         loop {
             let mut word = [0; 4];
@@ -125,13 +125,13 @@ impl Peer {
         }
     }
 
-    /// The next message, which must come; `what` says what is waited for.
+    /// The next message, which has to come; `what` names it in the panic.
     pub fn expect(&mut self, what: &str) -> Message {
         let next = self.read();
         next.unwrap_or_else(|e| panic!("everseed did not send what was expected ({what}): {e}"))
     }
 
-    /// Reads until everseed hangs up, which it must, and fails if content comes before.
+    /// Reads until everseed hangs up, which it has to do; panics if content comes before.
     pub fn expect_end(&mut self, why: &str) {
         loop {
             match self.read() {
@@ -148,7 +148,7 @@ impl Peer {
     }
 }
 
-/// A handshake (BEP 3) from a peer that nobody else is.
+/// A handshake (BEP 3) with a new peer id.
 pub fn handshake(hash: InfoHash, fast: bool) -> Vec<u8> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -174,16 +174,16 @@ pub const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// Message ids (BEP 3, BEP 6).
 pub const INTERESTED: u8 = 2;
-/// A piece that a peer has.
+/// The id of the message about one piece that a peer has.
 pub const HAVE: u8 = 4;
-/// The pieces that a peer has.
+/// The id of the message about all pieces that a peer has.
 pub const BITFIELD: u8 = 5;
-/// A wish.
+/// The id of a request for a block.
 pub const REQUEST: u8 = 6;
-/// A block.
+/// The id of a message with a block.
 pub const PIECE: u8 = 7;
 
-/// How long an answer may take. Above all of everseed's own timeouts for what is done here.
+/// The longest wait for an answer, longer than all of everseed's own timeouts for what is done here.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn decode(id: u8, payload: &[u8]) -> Message {

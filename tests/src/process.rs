@@ -10,8 +10,8 @@ pub use rustix::process::Signal;
 
 use crate::wait;
 
-/// A running program, whose output goes into a file. Dropping it kills it; when that happens
-/// because the test failed, the end of its output is printed.
+/// A running program whose output goes into a file. Dropping it kills it; after a failed test the end of its output
+/// is printed.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -21,10 +21,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `argv`, with everything it prints going into `log`.
+    /// Starts `argv`, with its output going into `log`.
     ///
-    /// `setpriv` asks the kernel to kill the program when this thread ends, however it ends, so that
-    /// nothing stays behind when somebody kills the tests.
+    /// `setpriv` has the kernel kill the program when this thread ends, so that nothing stays behind when the tests
+    /// are killed.
     pub fn start(name: &str, argv: &[String], log: &Path) -> Process {
         let out = File::options().create(true).append(true).open(log);
         let out = out.unwrap_or_else(|e| panic!("{}: {e}", log.display()));
@@ -49,7 +49,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The id of its thread of this name, once it has one.
+    /// The id of its thread of this name, if there is one.
     pub fn thread(&self, name: &str) -> Option<u32> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
         let mut tasks = tasks.flatten();
@@ -60,13 +60,13 @@ impl Process {
         tasks.find(named)?.file_name().to_str()?.parse().ok()
     }
 
-    /// Everything it printed so far.
+    /// Its output so far.
     pub fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\r', "\n")
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().expect("waiting for a child");
@@ -74,7 +74,7 @@ impl Process {
         self.ended
     }
 
-    /// Panics if it ended.
+    /// Panics if it has ended.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.ended() {
             panic!("{} ended early: {status}", self.name);
@@ -89,7 +89,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end and gives the exit code, or 128 and more for a signal as shells do.
+    /// Waits for its end. Returns the exit code, or 128 and more for a signal, as shells do.
     pub fn wait(&mut self, timeout: Duration) -> i32 {
         let what = format!("{} to end", self.name);
         let status = wait(&what, timeout, || self.ended());
@@ -102,7 +102,7 @@ impl Process {
         self.of_proc("status", "VmHWM:") * 1024
     }
 
-    /// A number in a file of `/proc`, as it stands there.
+    /// A number in a file of its `/proc`, as it stands there.
     pub fn of_proc(&self, file: &str, key: &str) -> u64 {
         let path = format!("/proc/{}/{file}", self.pid());
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -132,10 +132,10 @@ impl Drop for Process {
     }
 }
 
-/// Lines of a program's output that are shown when a test fails.
+/// The lines of a program's output that are shown when a test fails.
 const TAIL: usize = 40;
 
-/// The path of a program, or a panic that names the Debian package it is in.
+/// The path of a program; panics with the name of its Debian package if it is missing.
 pub fn program(name: &str, package: &str) -> String {
     find(name).unwrap_or_else(|| {
         panic!("{name} is not installed: apt-get install {package} (tests/run does that)")

@@ -11,8 +11,7 @@ use crate::peer::InfoHash;
 use crate::process::{Process, Signal};
 use crate::{PATIENCE, wait};
 
-/// How `everseed seed` is to be started; [`start`](Setup::start) may be called again, for a
-/// restart.
+/// The command line of `everseed seed`. [`start`](Setup::start) may be called again, for a restart.
 #[derive(Clone, Debug)]
 pub struct Setup {
     wrapper: Vec<String>,
@@ -38,18 +37,18 @@ impl Setup {
         self
     }
 
-    /// Starts it by way of another program, which runs what follows it.
+    /// Starts it through another program, which runs the rest of the command line.
     pub fn under<S: ToString>(mut self, wrapper: impl IntoIterator<Item = S>) -> Setup {
         self.wrapper = wrapper.into_iter().map(|a| a.to_string()).collect();
         self
     }
 
-    /// Where the files of a torrent are.
+    /// Sets the folder of a torrent's files.
     pub fn data(self, dir: &Path) -> Setup {
         self.args(["--data", &dir.display().to_string()])
     }
 
-    /// Listens at another address too.
+    /// Adds an address to listen on.
     pub fn listen(mut self, addr: SocketAddr) -> Setup {
         self.listen.push(addr);
         self
@@ -96,18 +95,18 @@ pub struct Seeder {
 }
 
 impl Seeder {
-    /// Where it listens first.
+    /// The first address on which it listens.
     pub fn addr(&self) -> SocketAddr {
         let value = self.value("listening");
         value.parse().unwrap_or_else(|e| panic!("{value}: {e}"))
     }
 
-    /// The torrent file of what it seeds first.
+    /// The torrent file of the first torrent that it seeds.
     pub fn torrent(&self) -> PathBuf {
         self.value("torrent").into()
     }
 
-    /// The info-hash of what it seeds first.
+    /// The info-hash of the first torrent that it seeds.
     pub fn info_hash(&self) -> InfoHash {
         InfoHash::parse(&self.value("info-hash"))
     }
@@ -125,7 +124,7 @@ impl Seeder {
         output.lines().filter_map(value).collect()
     }
 
-    /// Stops it as a service manager would, which must work.
+    /// Stops it as a service manager would; it has to succeed.
     pub fn stop(&mut self) {
         self.process.signal(Signal::TERM);
         assert_eq!(
@@ -136,7 +135,7 @@ impl Seeder {
     }
 }
 
-/// `everseed get`, running.
+/// A running `everseed get`.
 #[derive(Debug)]
 pub struct Getter {
     /// Its process.
@@ -145,12 +144,12 @@ pub struct Getter {
 }
 
 impl Getter {
-    /// Starts `everseed get TORRENT` with its state and its files in `dir`, listening at `listen`.
+    /// Starts `everseed get TORRENT` with its state and files in `dir`, listening at `listen`.
     pub fn start(torrent: &Path, listen: SocketAddr, dir: Dir, args: &[&str]) -> Getter {
         Getter::start_in(torrent, listen, dir, args, &[])
     }
 
-    /// The same by way of another program, which runs what follows it.
+    /// As [`start`](Getter::start), through another program, which runs the rest of the command line.
     pub fn start_in(
         torrent: &Path,
         listen: SocketAddr,
@@ -168,12 +167,12 @@ impl Getter {
         Getter { process, dir }
     }
 
-    /// Where the files go.
+    /// The folder of its files.
     pub fn files(&self) -> PathBuf {
         self.dir.join("files")
     }
 
-    /// Waits until it prints a line with this in it.
+    /// Waits until it prints a line that contains `text`.
     pub fn wait_for(&mut self, text: &str) {
         let what = format!("everseed get to say {text:?}");
         wait(&what, PATIENCE, || {
@@ -185,13 +184,13 @@ impl Getter {
         });
     }
 
-    /// Waits for its end, and gives the exit code and its folder.
+    /// Waits for its end; returns the exit code and its folder.
     pub fn end(mut self) -> (i32, Dir) {
         let code = self.process.wait(PATIENCE);
         (code, self.dir)
     }
 
-    /// [`end`](Getter::end), while it is seen to that the client lives from which it downloads.
+    /// As [`end`](Getter::end), while the client from which it downloads is kept alive.
     pub fn end_beside(mut self, seeder: &mut Download) -> (i32, Dir) {
         wait("everseed get to end", PATIENCE, || {
             let ended = self.process.ended();
@@ -216,7 +215,7 @@ impl Getter {
     }
 }
 
-/// Stopping may take as long as a tracker that does not answer is waited for, and no longer.
+/// The longest time that stopping may take: as long as it waits for a tracker that does not answer.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs `everseed` to its end.
@@ -226,7 +225,7 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Outp
     output.unwrap_or_else(|e| panic!("{program}: {e}"))
 }
 
-/// Makes a torrent of `path` at `out` with `everseed make` and gives its info-hash.
+/// Makes a torrent of `path` at `out` with `everseed make`; returns its info-hash.
 pub fn make(path: &Path, out: &Path, args: &[&str]) -> InfoHash {
     let (from, to) = (path.to_string_lossy(), out.to_string_lossy());
     let first = ["make", &from, "-o", &to];
@@ -237,7 +236,7 @@ pub fn make(path: &Path, out: &Path, args: &[&str]) -> InfoHash {
     info_hash(out)
 }
 
-/// The info-hash that `everseed show` finds in a torrent.
+/// The info-hash of a torrent, from `everseed show`.
 pub fn info_hash(torrent: &Path) -> InfoHash {
     let output = run([Path::new("show"), torrent]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -260,7 +259,7 @@ pub fn everseed() -> String {
     shown
 }
 
-/// The number of pieces that `everseed show` finds in a torrent.
+/// The number of pieces of a torrent, from `everseed show`.
 pub fn pieces(torrent: &Path) -> usize {
     let output = run([Path::new("show"), torrent]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -270,11 +269,12 @@ pub fn pieces(torrent: &Path) -> usize {
     number.unwrap_or_else(|| panic!("everseed show names no number of pieces: {text}"))
 }
 
-/// Bytes of content that a seeder with its state in `dir` has ever sent, as it noted when it stopped.
+/// Bytes of content that a seeder with its state in `dir` has ever sent, from the record that it wrote when it
+/// stopped.
 pub fn sent(dir: &Dir, hash: &InfoHash) -> u64 {
     let path = dir.join(format!("state/{hash}.resume"));
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    // After 9 bytes of head and the info-hash: 7 bits a byte, the lowest first.
+    // After 9 bytes of head and the info-hash: 7 bits in each byte, the lowest first.
     let number = bytes.get(29..).expect("a whole record");
     let end = number.iter().position(|b| b & 0x80 == 0).expect("a number");
     let bits = number[..=end].iter().rev();

@@ -1,4 +1,4 @@
-//! `everseed run`, the service.
+//! A running `everseed run`, the service.
 
 use std::fmt::Display;
 use std::fs;
@@ -19,13 +19,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it with this configuration, to which the state and the address are added, by way of
-    /// another program, which runs what follows it.
+    /// Starts it with this configuration, to which the state and the address are added. `wrapper` is a program that
+    /// runs the rest of the command line.
     pub fn start(dir: &Dir, listen: impl Display, config: &str, wrapper: &[String]) -> Service {
         Service::start_at(dir, &dir.join("state"), listen, config, wrapper)
     }
 
-    /// The same with its state in another folder.
+    /// As [`start`](Service::start), with its state in another folder.
     pub fn start_at(
         dir: &Dir,
         state: &Path,
@@ -47,13 +47,13 @@ impl Service {
         }
     }
 
-    /// Writes another configuration and has it read.
+    /// Writes another configuration, and sends SIGHUP.
     pub fn reload(&mut self, listen: impl Display, config: &str) {
         configure(&self.dir, &self.state, listen, config);
         self.process.signal(Signal::HUP);
     }
 
-    /// Waits until it printed a line with this in it so many times.
+    /// Waits until it has printed a line that contains `text` this many times.
     pub fn wait_for(&mut self, text: &str, times: usize) {
         let what = format!("everseed run to say {text:?}");
         wait(&what, PATIENCE, || {
@@ -65,25 +65,25 @@ impl Service {
         });
     }
 
-    /// The torrent file that it printed first.
+    /// The first torrent file that it printed.
     pub fn torrent(&self) -> PathBuf {
         let output = self.process.output();
         let line = output.lines().find_map(|l| l.strip_prefix("torrent: "));
         line.expect("a line `torrent: ..`").into()
     }
 
-    /// Memory that is its own, in bytes.
+    /// Its own (anonymous) memory in bytes.
     pub fn anonymous_memory(&self) -> u64 {
         let kib: u64 = self.process.of_proc("status", "RssAnon:");
         kib * 1024
     }
 
-    /// How often it has read something.
+    /// The number of its read calls.
     pub fn reads(&self) -> u64 {
         self.process.of_proc("io", "syscr:")
     }
 
-    /// Stops it, which must work.
+    /// Stops it; it has to succeed.
     pub fn stop(&mut self) {
         self.process.signal(Signal::TERM);
         assert_eq!(self.process.wait(PATIENCE), 0, "exit code after SIGTERM");

@@ -1,7 +1,7 @@
-//! A disk that can be made to wait: what is in a folder, shown again through FUSE.
+//! A disk that can be made to wait: a folder, shown again through FUSE.
 //!
-//! Each call that reaches it is noted with the thread that made it, so that it shows who would have waited. Making one
-//! needs root and `/dev/fuse`. What is changed in the folder behind it is seen at once, and waits for nobody.
+//! Each call that reaches it is recorded with its thread, so a test sees which thread would have waited. It needs
+//! root and `/dev/fuse`. Changes in the folder behind it are visible at once, and wait for nothing.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::dir::Dir;
 
-/// A mounted disk, gone when dropped.
+/// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
 pub struct SlowDisk {
     at: PathBuf,
@@ -31,11 +31,11 @@ pub struct SlowDisk {
 /// A call that reached the disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {
-    /// The id of the thread that made it; that of a process is its first thread's.
+    /// The id of the calling thread; a process's id is that of its first thread.
     pub thread: u32,
-    /// What was asked for.
+    /// The name of the call.
     pub what: &'static str,
-    /// Of which file or folder, beneath the mount point.
+    /// The file or folder, beneath the mount point.
     pub path: PathBuf,
 }
 
@@ -53,22 +53,22 @@ struct State {
     open: HashMap<u64, File>,
     next_open: u64,
     calls: Vec<Call>,
-    /// Which calls wait, if any do: all, or those with this name on what lies there.
+    /// The calls that wait, if any: all, or those with this name on paths that begin like this.
     holds: Option<Held>,
-    /// Calls that wait.
+    /// The number of waiting calls.
     held: usize,
-    /// Calls of this name on paths that begin so fail.
+    /// Calls of this name on paths that begin like this fail.
     fails: Option<(&'static str, PathBuf, Errno)>,
-    /// No call takes longer than this, by chance.
+    /// The longest random delay of a call.
     longest: Duration,
     chance: u64,
 }
 
-/// Calls that wait: all of them, or those of a name on paths that begin so.
+/// Calls that wait: all, or those with this name on paths that begin like this.
 type Held = Option<(&'static str, PathBuf)>;
 
 impl SlowDisk {
-    /// An empty disk, which keeps nobody waiting yet.
+    /// An empty disk, which delays nobody yet.
     pub fn new() -> SlowDisk {
         let dir = Dir::new("slow");
         let (behind, at) = (dir.sub("behind"), dir.sub("mounted"));
@@ -97,7 +97,7 @@ impl SlowDisk {
         }
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     pub fn at(&self) -> &Path {
         &self.at
     }
@@ -107,44 +107,44 @@ impl SlowDisk {
         &self.shared.behind
     }
 
-    /// Every call waits until [`release`](Self::release).
+    /// Makes every call wait until [`release`](Self::release).
     pub fn hold(&self) {
         self.shared.lock().holds = Some(None);
     }
 
-    /// Calls of this name on paths that begin with these letters wait until [`release`](Self::release).
+    /// Makes calls of this name on paths that begin like this wait until [`release`](Self::release).
     pub fn hold_at(&self, what: &'static str, path: impl AsRef<Path>) {
         self.shared.lock().holds = Some(Some((what, path.as_ref().to_owned())));
     }
 
-    /// Those that wait go on, and others after them.
+    /// Lets waiting and later calls go on.
     pub fn release(&self) {
         self.shared.lock().holds = None;
         self.shared.changed.notify_all();
     }
 
-    /// Calls of this name on paths that begin with these letters fail from now on.
+    /// Makes calls of this name on paths that begin like this fail from now on.
     pub fn fail_at(&self, what: &'static str, path: impl AsRef<Path>, error: Errno) {
         self.shared.lock().fails = Some((what, path.as_ref().to_owned(), error));
     }
 
-    /// None fails any more.
+    /// Lets no call fail any more.
     pub fn heal(&self) {
         self.shared.lock().fails = None;
     }
 
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub fn held(&self) -> usize {
         self.shared.lock().held
     }
 
-    /// Every call takes some time, no longer than this, by chance.
+    /// Delays every call by a random time, at most `longest`.
     pub fn delay(&self, longest: Duration, seed: u64) {
         let mut state = self.shared.lock();
         (state.longest, state.chance) = (longest, seed);
     }
 
-    /// The calls since this was asked last.
+    /// The calls since this was last called.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.shared.lock().calls)
     }
@@ -160,12 +160,12 @@ impl Drop for SlowDisk {
     fn drop(&mut self) {
         self.release();
         self.delay(Duration::ZERO, 0);
-        // Lazily, as a test that failed may still have somebody there.
+        // A lazy unmount, because a failed test may still have files open there.
         let _ = unmount(&self.at, UnmountFlags::DETACH);
     }
 }
 
-/// What is asked for, as it came.
+/// A request of the kernel.
 struct Request {
     number: u64,
     node: u64,
@@ -174,7 +174,7 @@ struct Request {
     body: Vec<u8>,
 }
 
-/// Why a call is not answered at once.
+/// The reason why a call is not answered at once.
 #[derive(Clone, Copy)]
 struct Wait {
     delay: Duration,
@@ -194,10 +194,10 @@ impl Shared {
         loop {
             let len = match (&**device).read(&mut bytes) {
                 Ok(len) => len,
-                // A request that was given up before it was read.
+                // The request was given up before it was read.
                 Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => continue,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // It is not mounted any more.
+                // The disk was unmounted.
                 Err(_) => return,
             };
             let head = Fields(&bytes[..len]);
@@ -233,7 +233,7 @@ impl Shared {
         }
     }
 
-    /// Notes a call; answers whether it waits, and how long it takes, and whether it fails.
+    /// Records a call. Returns whether it waits, for how long, and whether it fails.
     fn note(&self, request: &Request, what: &'static str) -> (Option<Wait>, Option<Errno>) {
         let mut state = self.lock();
         let mut path = state.path(request.node).unwrap_or_default();
@@ -356,7 +356,7 @@ impl Shared {
     fn entry(&self, relative: &Path) -> Answer {
         let there = fs::symlink_metadata(self.behind.join(relative)).map_err(errno)?;
         let node = self.lock().number(relative);
-        // Nothing is kept in mind by the kernel, so that each look comes here.
+        // The kernel caches nothing, so each look comes here.
         let head = [node, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
         Ok([&head[..], &attributes(&there)[16..]].concat())
     }
@@ -402,7 +402,7 @@ impl Shared {
 
     fn rename(&self, from: &Path, request: &Request, name: &OsStr) -> Answer {
         let body = Fields(&request.body);
-        // As many do not know the flag that keeps what is there.
+        // Many file systems do not know the flag that keeps an existing file.
         if request.code == RENAME2 && body.u32(8) != 0 {
             return Err(Errno::INVAL);
         }
@@ -449,7 +449,7 @@ impl State {
 }
 
 impl Request {
-    /// The names that it says, as the one that it is about and another.
+    /// The names in the request: that of the file it is about, and a second one.
     fn names(&self, code: u32) -> (OsString, OsString) {
         let from = match code {
             LOOKUP | UNLINK | RMDIR | SYMLINK => 0,
@@ -563,7 +563,7 @@ fn reply(device: &File, number: u64, answer: Answer) {
     let len = u32::try_from(16 + bytes.len()).unwrap_or(u32::MAX);
     let head = [&len.to_ne_bytes()[..], &error.to_ne_bytes()].concat();
     let whole = [&head[..], &number.to_ne_bytes(), &bytes].concat();
-    // Who asked may be gone.
+    // The caller may be gone.
     let _ = { device }.write(&whole);
 }
 
@@ -571,7 +571,7 @@ fn errno(error: io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
-/// The fields of a message, which are the kernel's own.
+/// The fields of a message, in the kernel's byte order.
 #[derive(Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 
@@ -587,7 +587,7 @@ impl Fields<'_> {
     }
 }
 
-/// What is noted and may wait. Letting go of a file waits for nobody.
+/// The name of a call that is recorded and may wait. Closing a file never waits.
 fn name_of(code: u32) -> Option<&'static str> {
     Some(match code {
         LOOKUP => "lookup",
@@ -614,10 +614,10 @@ fn name_of(code: u32) -> Option<&'static str> {
     })
 }
 
-/// Bytes of a request's head.
+/// Length of a request's head in bytes.
 const HEAD: usize = 40;
 
-/// Bytes that are written at a time.
+/// The most bytes of one write.
 const MOST_WRITTEN: u32 = 128 * 1024;
 
 const BIG_WRITES: u32 = 1 << 5;

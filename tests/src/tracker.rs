@@ -1,4 +1,4 @@
-//! opentracker.
+//! opentracker, a tracker.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ pub struct Opentracker {
 }
 
 impl Opentracker {
-    /// Starts one at `addr` for these torrents: Debian's build serves only what it is told of.
+    /// Starts a tracker at `addr` for these torrents: Debian's build serves only those in its list.
     pub fn start(addr: SocketAddr, torrents: &[InfoHash]) -> Opentracker {
         let dir = Dir::new("opentracker");
         let list: String = torrents.iter().map(|hash| format!("{hash}\n")).collect();
@@ -29,7 +29,7 @@ impl Opentracker {
             addr.port().to_string(),
         );
         let mut argv = vec![&*program, "-i", &ip, "-p", &port, "-P", &port];
-        // As root it makes a folder its root, becomes another user, and then opens the list.
+        // Started as root, it changes its root folder and its user, and then opens the list.
         let path = dir.path().display().to_string();
         let list = dir.join("torrents").display().to_string();
         if rustix::process::geteuid().is_root() {
@@ -60,7 +60,7 @@ impl Opentracker {
         format!("udp://{}/announce", self.addr)
     }
 
-    /// Its process, so that a failing test shows what it said.
+    /// Its process, so that a failed test shows its output.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -1,4 +1,4 @@
-//! Peers of mixed speed that share an uplink, and how it was shared: when how many bytes came to each.
+//! Peers of mixed speed that share an uplink, and the record of the bytes that each of them got, with times.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use crate::dial::{dial, dial_from};
 use crate::download::{Download, Wish};
 
-/// How fast a peer takes what it is sent.
+/// The speed at which a peer reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
-    /// As it comes.
+    /// As fast as bytes come.
     Full,
-    /// So many bytes per second.
+    /// At this many bytes per second.
     Bps(u64),
-    /// It asks for all, and reads nothing after its first block.
+    /// It requests everything, and reads nothing after its first block.
     Stops,
 }
 
-/// One peer.
+/// A peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
-    /// When it calls, since the start.
+    /// The time of its call, since the start.
     pub calls: Duration,
-    /// How it reads.
+    /// The speed at which it reads.
     pub pace: Pace,
 }
 
-/// Whom they all ask for what.
+/// A seeder, and what all peers request from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Party {
-    /// The seeder.
+    /// The seeder's address.
     pub to: SocketAddr,
-    /// The first peer's address, after which the others have the next; without it nobody had theirs before.
+    /// The first peer's address; the others have the following ones. `None`: new addresses.
     pub from: Option<Ipv4Addr>,
-    /// What each asks for; each begins at another block.
+    /// The request of each peer; each begins at another block.
     pub wish: Wish,
-    /// How long it goes on, since the start.
+    /// The duration, since the start.
     pub time: Duration,
 }
 
-/// What came to one peer.
+/// The bytes that one peer got.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
-    /// When it called, since the start.
+    /// The time of its call, since the start.
     pub called: Duration,
-    /// When its first block was whole.
+    /// The time of its first whole block.
     pub first: Option<Duration>,
     /// Bytes of content, each with the time at which they were read.
     pub came: Vec<(Duration, u64)>,
@@ -63,7 +63,7 @@ impl Taken {
 }
 
 impl Party {
-    /// Has all of them take what they get; what came to each, in their order.
+    /// Has all peers download. Returns the bytes of each, in their order.
     pub fn hold(&self, guests: &[Guest]) -> Vec<Taken> {
         let start = Instant::now();
         thread::scope(|scope| {
@@ -138,7 +138,7 @@ impl Party {
     }
 }
 
-/// Sends what is to be said; answers whether the other side has hung up.
+/// Sends what is queued. Returns whether the other side has hung up.
 fn send(stream: &mut TcpStream, download: &mut Download) -> bool {
     let unsent = std::mem::take(download.unsent());
     stream.write_all(&unsent).is_err()
@@ -151,8 +151,8 @@ pub fn jain(numbers: &[u64]) -> f64 {
     sum * sum / (squares * numbers.len() as f64)
 }
 
-/// The most bytes by which what came to all at any time was ahead of `bps`, counted from any earlier time: what a
-/// limit of that rate lets through at once.
+/// The burst: the most bytes by which all peers together were ever ahead of `bps`, counted from any earlier time.
+/// That is what a limit of this rate lets through at once.
 pub fn burst(all: &[Taken], bps: u64) -> f64 {
     let mut came: Vec<_> = all.iter().flat_map(|taken| &taken.came).collect();
     came.sort();
@@ -165,7 +165,7 @@ pub fn burst(all: &[Taken], bps: u64) -> f64 {
     most
 }
 
-/// Blocks between those at which two peers begin.
+/// Number of blocks between the first blocks of two peers.
 const FAR_APART: u64 = 61;
 
 const PART: usize = 64 * 1024;

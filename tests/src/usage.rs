@@ -1,4 +1,4 @@
-//! What a program takes: CPU time, memory of its own, memory of the kernel for its connections.
+//! The resources of a program: CPU time, its own memory, and the kernel's memory for its connections.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ pub fn cpu(pid: u32) -> Duration {
     family(pid).into_iter().map(own_cpu).sum()
 }
 
-/// A process's CPU time. Its threads' own counts are exact to the nanosecond, but those that ended are
-/// only in the process's, which is in hundredths of a second.
+/// CPU time of a process. The counts of its threads are exact to the nanosecond; those of ended threads are only in
+/// the process's count, in hundredths of a second.
 fn own_cpu(pid: u32) -> Duration {
     // `PID (NAME) STATE ..`: utime and stime are the 14th and 15th field.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -25,7 +25,7 @@ fn own_cpu(pid: u32) -> Duration {
     threads_cpu(pid).max(Duration::from_millis(ticks.sum::<u64>() * 10))
 }
 
-/// CPU time of a process's threads that run now, to the nanosecond.
+/// CPU time of a process's present threads, to the nanosecond.
 pub fn threads_cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let threads = tasks.into_iter().flatten().flatten().filter_map(|task| {
@@ -43,7 +43,7 @@ fn family(pid: u32) -> Vec<u32> {
     std::iter::once(pid).chain(children).collect()
 }
 
-/// Bytes of memory that a process and its children have resident.
+/// Resident memory of a process and its children, in bytes.
 pub fn resident(pid: u32) -> u64 {
     family(pid)
         .into_iter()
@@ -51,7 +51,7 @@ pub fn resident(pid: u32) -> u64 {
         .sum()
 }
 
-/// The part of it that no file backs, which the kernel cannot just drop.
+/// The part of it that no file backs, and that the kernel cannot just drop.
 pub fn anonymous(pid: u32) -> u64 {
     family(pid)
         .into_iter()
@@ -59,7 +59,7 @@ pub fn anonymous(pid: u32) -> u64 {
         .sum()
 }
 
-/// The most that was resident since the start or the last [`forget_peak`].
+/// The most resident memory since the start or the last [`forget_peak`].
 pub fn peak(pid: u32) -> u64 {
     family(pid)
         .into_iter()
@@ -67,7 +67,7 @@ pub fn peak(pid: u32) -> u64 {
         .sum()
 }
 
-/// Has [`peak`] begin anew.
+/// Resets [`peak`].
 pub fn forget_peak(pid: u32) {
     for pid in family(pid) {
         let path = format!("/proc/{pid}/clear_refs");
@@ -75,8 +75,8 @@ pub fn forget_peak(pid: u32) {
     }
 }
 
-/// A number of a file of `/proc/PID` that is in KiB there, in bytes; 0 if the process is gone. What is
-/// resident comes from `smaps_rollup`, as the kernel counts it in passing, and not to the page, for `status`.
+/// A number in KiB from a file of `/proc/PID`, in bytes; 0 if the process is gone. Resident memory comes from
+/// `smaps_rollup`, because the numbers in `status` are not exact to the page.
 fn field(pid: u32, file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -84,9 +84,8 @@ fn field(pid: u32, file: &str, name: &str) -> u64 {
     word.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Bytes that the kernel holds for the TCP connections of this address: what was received and not read,
-/// what was written and not acknowledged, and what was set aside for more. `/proc/net/sockstat` has the
-/// sum for the whole machine only.
+/// The kernel's memory for TCP connections of this address, in bytes: received and unread, written and not
+/// acknowledged, and reserved. `/proc/net/sockstat` has only the sum of the whole machine.
 pub fn tcp_memory(of: IpAddr) -> u64 {
     let ss = program("ss", "iproute2");
     let output = Command::new(&ss)
@@ -98,15 +97,15 @@ pub fn tcp_memory(of: IpAddr) -> u64 {
     text.lines().filter_map(socket_memory).sum()
 }
 
-/// From a line with `skmem:(r0,rb131072,t0,tb87040,f4096,w12288,o0,bl0,d0)`.
+/// The memory in a line with `skmem:(r0,rb131072,t0,tb87040,f4096,w12288,o0,bl0,d0)`.
 fn socket_memory(line: &str) -> Option<u64> {
     let (_, rest) = line.split_once("skmem:(")?;
     let (numbers, _) = rest.split_once(')')?;
     let held = numbers.split(',').filter_map(|number| {
         let digits = number.trim_start_matches(|c: char| c.is_ascii_alphabetic());
         let name = &number[..number.len() - digits.len()];
-        // The kernel counts what is set aside in a signed number, which is below 0 for a moment now and then, and
-        // prints it unsigned.
+        // The kernel counts reserved bytes in a signed number, which is now and then below 0 for a moment, and prints
+        // it unsigned.
         let bytes = digits.parse::<u32>().ok()?.cast_signed();
         matches!(name, "r" | "f" | "w").then(|| u64::try_from(bytes).unwrap_or(0))
     });

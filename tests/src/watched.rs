@@ -1,17 +1,17 @@
-//! Very many small torrents in a watched folder.
+//! Thousands of small torrents in a watched folder.
 
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// What the torrent of this number is called.
+/// The name of the torrent with this number.
 pub fn name(n: usize) -> String {
     format!("1-{n:05}")
 }
 
-/// Puts torrents of one piece each into a folder and their files into another. They have a tracker if its URL is
-/// not empty.
+/// Puts torrents of one piece each into a folder and their files into another one. They have a tracker unless
+/// `tracker` is empty.
 pub fn fill(watch: &Path, data: &Path, numbers: Range<usize>, tracker: &str) {
     let announce = match tracker {
         "" => String::new(),
@@ -27,7 +27,7 @@ pub fn fill(watch: &Path, data: &Path, numbers: Range<usize>, tracker: &str) {
         );
         let torrent = [head.as_bytes(), &SHA1, b"ee"].concat();
         fs::write(data.join(&name), &content).expect("content");
-        // As a file that is complete appears.
+        // Renamed into place, as a complete file appears.
         let (path, part) = (watch.join(format!("{name}.torrent")), watch.join("x.part"));
         fs::write(&part, torrent).expect("a torrent");
         age(&part);
@@ -35,18 +35,18 @@ pub fn fill(watch: &Path, data: &Path, numbers: Range<usize>, tracker: &str) {
     }
 }
 
-/// Makes a file look as if it had been there for long.
+/// Makes a file look as if it had not changed for long.
 pub fn age(path: &Path) {
     let file = fs::File::options().write(true).open(path).expect("a file");
     let before = SystemTime::now() - Duration::from_secs(3600);
     file.set_modified(before).expect("a file's time");
 }
 
-/// The content is this word so many times.
+/// The content is this word, repeated.
 const WORD: &str = "everseed";
 const WORDS: usize = 100;
 
-/// Its hash, as `sha1sum` says.
+/// The content's hash, from `sha1sum`.
 const SHA1: [u8; 20] = [
     0x4d, 0x22, 0xd1, 0xd6, 0x69, 0x01, 0x08, 0xe4, 0x6b, 0x37, 0x23, 0x29, 0x36, 0x58, 0xf7, 0x3f,
     0xef, 0x67, 0xa1, 0x3e,

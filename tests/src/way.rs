@@ -1,6 +1,6 @@
-//! Clients that find others in one way alone: in the DHT, by peers that tell of peers, or in the network at hand.
+//! Clients that find peers in one way only: by the DHT, by PEX, or by LSD.
 //!
-//! What each of them can, in the versions of Debian 12:
+//! The ways of each client, in the versions of Debian 12:
 //!
 //! | client | DHT (BEP 5, 32) | PEX (BEP 11) | LSD (BEP 14) |
 //! |---|---|---|---|
@@ -9,8 +9,8 @@
 //! | libtorrent | IPv4, IPv6 | IPv4, IPv6 | IPv4, IPv6 |
 //! | rTorrent | IPv4, is found only | IPv4 | none |
 //!
-//! rTorrent 0.9.8 tells the DHT of itself, but takes the `6:` before each address that a node names for the address's
-//! first half, and calls nobody who is there (rakshasa/libtorrent#545 has mended that).
+//! rTorrent 0.9.8 announces itself in the DHT. But it takes the `6:` before each address in a node's answer for the
+//! first part of the address, and calls none of these peers (rakshasa/libtorrent#545 has mended that).
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -22,34 +22,34 @@ use crate::dir::Dir;
 use crate::net::Family;
 use crate::process::program;
 
-/// How peers are found.
+/// A way to find peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// The distributed hash table.
     Dht,
-    /// Peers tell of peers.
+    /// Peer exchange: peers tell of peers (PEX).
     Pex,
-    /// Multicast in the network at hand.
+    /// Multicast in the local network (LSD).
     Lsd,
 }
 
-/// What a client is to do.
+/// The task of a client.
 #[derive(Debug)]
 pub struct Task<'a> {
-    /// By which others are found.
+    /// The way to find peers.
     pub way: Way,
-    /// Where it listens.
+    /// The address on which it listens.
     pub listen: SocketAddr,
-    /// Nodes of the DHT.
+    /// DHT nodes to begin with.
     pub nodes: &'a [SocketAddr],
-    /// Torrents, or files that end in `.magnet` with a link in each.
+    /// Torrent files, or `.magnet` files with a link in each.
     pub what: &'a [&'a Path],
-    /// Runs a program on the machine where it is to be.
+    /// The command that runs a program on the client's machine.
     pub enter: &'a [String],
 }
 
 impl Client {
-    /// Whether it finds others so at all.
+    /// Whether the client supports this way.
     pub fn knows(self, way: Way, family: Family) -> bool {
         match (self, way, family) {
             (Client::Libtorrent, _, _) => true,
@@ -59,13 +59,13 @@ impl Client {
         }
     }
 
-    /// Whether it calls those whom it finds so. Who does not is called.
+    /// Whether the client calls peers that it finds this way. Otherwise it is called by them.
     pub fn calls(self, way: Way) -> bool {
         (self, way) != (Client::Rtorrent, Way::Dht)
     }
 
-    /// Starts it with what `fill` puts into its download folder, all of which it verifies; it fetches the rest and
-    /// stays.
+    /// Starts the client on what `fill` puts into its download folder, and lets it verify that. It downloads the rest
+    /// and stays.
     pub fn stay_by(self, task: &Task, fill: &dyn Fn(&Path)) -> Download {
         let dir = self.dir();
         fill(&dir.sub("files"));
@@ -90,7 +90,7 @@ impl Task<'_> {
     }
 }
 
-/// The daemon, and its remote control that is told of the torrents.
+/// The daemon, and its remote control, which adds the torrents.
 fn transmission(task: &Task, dir: &Dir) -> Vec<String> {
     let config = dir.sub("config");
     let ip = task.listen.ip().to_string();
@@ -119,7 +119,7 @@ fn transmission(task: &Task, dir: &Dir) -> Vec<String> {
     let json = format!("{{\n{}\n}}\n", lines.join(",\n"));
     fs::write(config.join("settings.json"), json).expect("writing settings");
     if task.is(Way::Dht) {
-        // As if it had known them before: those that its owner may name are called one in 15 s.
+        // As if it had known these nodes before: of nodes that its owner names, it calls one in 15 s.
         fs::write(config.join("dht.dat"), known_before(task.nodes))
             .expect("writing nodes of the DHT");
     }
@@ -146,7 +146,7 @@ fn transmission(task: &Task, dir: &Dir) -> Vec<String> {
     argv
 }
 
-/// What Transmission keeps of the DHT.
+/// Transmission's file of known DHT nodes.
 fn known_before(nodes: &[SocketAddr]) -> Vec<u8> {
     let mut compact = [Vec::new(), Vec::new()];
     for node in nodes {
@@ -166,7 +166,7 @@ fn known_before(nodes: &[SocketAddr]) -> Vec<u8> {
     kept
 }
 
-/// Where Transmission is controlled, which is at IPv4 addresses only.
+/// The address of Transmission's remote control, which is always IPv4.
 fn control(task: &Task) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], task.listen.port()))
 }
@@ -222,7 +222,7 @@ fn libtorrent(task: &Task, dir: &Dir) -> Vec<String> {
     program("python3", "python3-libtorrent");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_way.py");
     let mut argv = vec![
-        // Debian's own, because that is where its libtorrent is.
+        // Debian's own Python, for which Debian's libtorrent is built.
         "/usr/bin/python3".to_owned(),
         script.to_owned(),
         format!("{:?}", task.way).to_lowercase(),
