@@ -214,7 +214,7 @@ fn what_a_disk_refuses_is_called_otherwise() {
         let mut before = Vec::new();
         for round in 0..3 {
             let content = open(&torrent, &data, &state);
-            content.write_own(&record, vec![0]).unwrap();
+            content.write_only_own(&record, vec![0]).unwrap();
             write::prepare(&content, |_| true).unwrap();
             let files = FileCache::new(4);
             write::write(&content, &files, 0, &[&bytes]).unwrap();

@@ -351,10 +351,10 @@ impl Content {
 
     /// Says whether we write to the content's files ourselves; then a changed file is no error. Close the content's
     /// files whenever that changes.
-    pub fn grows(&self, grows: bool) {
+    pub fn set_growing(&self, grows: bool) {
         self.grows.store(grows, Ordering::Relaxed);
         if !grows {
-            self.let_go();
+            self.close_folder();
         }
     }
 
@@ -365,14 +365,14 @@ impl Content {
 
     /// Writes only while the content's folder is on this device (`st_dev`). Beneath the mount point of an absent disk
     /// there may be a folder of the same name.
-    pub fn stay_on(&self, device: u64) {
+    pub fn stay_on_device(&self, device: u64) {
         self.device
             .store(device.saturating_add(1), Ordering::Relaxed);
     }
 
     /// Writes only into incomplete files that everseed made: now, or earlier according to the record at `path`.
     /// `good` are the pieces that are there.
-    pub fn write_own(&self, path: &Path, good: Vec<u8>) -> io::Result<()> {
+    pub fn write_only_own(&self, path: &Path, good: Vec<u8>) -> io::Result<()> {
         let (hash, files) = (self.metainfo.info_hash, self.index.count());
         let ours = Ours::open(path, hash, &self.folder(), files, good)?;
         // Closed when others can look again.
@@ -391,7 +391,7 @@ impl Content {
     }
 
     /// Sets the group and permissions of what is made from now on.
-    pub fn give(&self, access: Access) {
+    pub fn set_access(&self, access: Access) {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
@@ -404,7 +404,7 @@ impl Content {
     }
 
     /// Closes the content's folder, which is held open while it is written to: its disk may then be unmounted.
-    pub fn let_go(&self) {
+    pub fn close_folder(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = held.take();
         drop(held);
@@ -578,10 +578,10 @@ impl Content {
     }
 
     /// Sets the content's new layout. It can be moved once; close its files afterwards.
-    pub(crate) fn lies_in(&self, layout: Layout) {
+    pub(crate) fn set_layout(&self, layout: Layout) {
         let _ = self.moved.set(layout);
         self.device.store(0, Ordering::Relaxed);
-        self.let_go();
+        self.close_folder();
         self.remember_places();
     }
 

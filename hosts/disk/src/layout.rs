@@ -161,7 +161,7 @@ impl Layout {
     }
 
     /// Records that the content's name is `top` from now on, because its own was refused.
-    pub(crate) fn lies_at(&self, top: &Path) {
+    pub(crate) fn set_top(&self, top: &Path) {
         let _ = self.fitting.set(top.into());
     }
 

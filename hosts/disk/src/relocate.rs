@@ -148,7 +148,7 @@ impl Relocation {
         let (torrent, metainfo) = (content.read_torrent_file(), content.metainfo());
         let opened = Content::open(torrent, metainfo, &hidden, content.records());
         let copy = opened.map_err(|error| io_error(&hidden, io::Error::other(error)))?;
-        copy.give(content.access());
+        copy.set_access(content.access());
         write::make_folder(&copy)?;
         write::prepare(&copy, |entry| content.probe(entry).is_ok())?;
         self.copy = Some(Box::new(Copy {
@@ -189,7 +189,7 @@ impl Relocation {
         let durable = self.is_durable();
         // From here on it lies in the new place, whether or not that could be made durable.
         let layout = content.layout().in_folder(&self.to, top);
-        content.lies_in(layout);
+        content.set_layout(layout);
         if let Some(ours) = content.ours()
             && let Err(error) = ours.moved(&content.folder(), |number| mark(content, number))
         {

@@ -277,7 +277,7 @@ pub fn make_folder(content: &Content) -> Result<(), WriteError> {
     let mut tops = tops.filter(|_| failure.is_no_such_name() && !layout.is_single());
     let made = tops.find(|top| named.make_folder(top, access).is_ok());
     let made = made.ok_or_else(|| WriteError::open(content.folder(), failure))?;
-    layout.lies_at(&made);
+    layout.set_top(&made);
     content.note_refused(&own, &made);
     Ok(())
 }

@@ -470,7 +470,7 @@ fn beyond_four_gib() {
     let torrent = scratch.write("large.torrent", &bytes);
     let data = scratch.path().join("data");
     let content = open(&torrent, &data, &scratch).unwrap();
-    content.grows(true);
+    content.set_growing(true);
     write::prepare(&content, |_| true).unwrap();
     let files = FileCache::new(4);
     let written = FileCache::new(4);

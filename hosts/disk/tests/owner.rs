@@ -71,7 +71,7 @@ impl Stage {
         let good = check::check(&content, go_on, |_| {}).unwrap().unwrap();
         write::make_folder(&content).unwrap();
         let record = self.scratch.path().join("x.download");
-        content.write_own(&record, good.clone()).unwrap();
+        content.write_only_own(&record, good.clone()).unwrap();
         (content, good)
     }
 
@@ -291,7 +291,7 @@ fn the_first_one_keeps_its_file() {
     let data = stage.scratch.path().join("data");
     let second = Content::open(&torrent, &metainfo, &data, other.scratch.path()).unwrap();
     let record = other.scratch.path().join("x.download");
-    second.write_own(&record, vec![0; 1]).unwrap();
+    second.write_only_own(&record, vec![0; 1]).unwrap();
     write::prepare(&second, |_| true).unwrap();
     assert_eq!(other.download(&second, &[0, 1, 2]), [0; 0]);
     assert_eq!(stage.download(&content, &[0, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
@@ -398,7 +398,7 @@ fn what_is_made_is_for_others_too() {
     // The last piece of the first file is half of the other, which is there.
     assert_eq!((room.needed, room.too_long), (40960, None));
     let (umask, group) = (Some(0o007), None);
-    content.give(everseed_disk::Access { umask, group });
+    content.set_access(everseed_disk::Access { umask, group });
     write::prepare(&content, |_| true).unwrap();
     let modes = ["deep", "deep/a", "b", ""].map(mode);
     assert_eq!(modes, [0o770, 0o660, 0o600, 0o700]);

@@ -78,7 +78,7 @@ impl Content {
         if self.layout().is_single() {
             return self.layout().fitting_tops().into_iter().find_map(|top| {
                 let made = make(&top)?;
-                self.layout().lies_at(&top);
+                self.layout().set_top(&top);
                 self.note_refused(relative, &top);
                 Some(made)
             });

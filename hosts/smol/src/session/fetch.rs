@@ -382,7 +382,7 @@ pub(crate) fn plan(
             1,
         ));
     }
-    content.give(fetch.access);
+    content.set_access(fetch.access);
     for path in unfinished::find(content).map_err(|error| failed(&error))? {
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
         log::info!("{shown}: an unfinished file of another client; its good pieces are used");
@@ -474,7 +474,7 @@ pub(crate) fn prepare(
     if is_whole {
         let _ = std::fs::remove_file(&download.record);
     } else {
-        let noted = content.write_own(&download.record, good.clone());
+        let noted = content.write_only_own(&download.record, good.clone());
         noted.map_err(|error| WriteError::Record {
             path: download.record.clone(),
             error,

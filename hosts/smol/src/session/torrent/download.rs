@@ -263,7 +263,7 @@ impl ManagedTorrent {
             engine.tell(Event::Unreadable(id));
             engine.tell(Event::Writable(id));
             engine.forget_files(&self.content);
-            self.content.let_go();
+            self.content.close_folder();
             self.doubt_files();
             return self.leave(Some(id), error);
         }
@@ -328,7 +328,7 @@ impl ManagedTorrent {
         if let Some(id) = self.stage.served() {
             self.serve(id);
         }
-        self.content.grows(false);
+        self.content.set_growing(false);
         engine.forget_files(&self.content);
         self.fingerprint = fingerprint;
         self.next_look = Instant::now() + EVERY;

@@ -101,7 +101,7 @@ impl ManagedTorrent {
         download: Option<Download>,
         notices: Notices,
     ) -> ManagedTorrent {
-        content.grows(download.is_some());
+        content.set_growing(download.is_some());
         ManagedTorrent {
             content,
             number,
@@ -285,7 +285,7 @@ impl ManagedTorrent {
         if self.is_downloading()
             && let Some(device) = device(&self.content.folder())
         {
-            self.content.stay_on(device);
+            self.content.stay_on_device(device);
         }
     }
 

@@ -22,7 +22,7 @@ impl ManagedTorrent {
         if download.is_prepared() {
             // The files may have been checked again.
             if self.content.ours().is_some()
-                && let Err(error) = self.content.write_own(download.record(), good)
+                && let Err(error) = self.content.write_only_own(download.record(), good)
             {
                 log::error!("{}: {error}", download.record().display());
             }
