@@ -37,7 +37,7 @@ pub fn verify_piece(
         files,
         hash,
         piece,
-        Begun::default(),
+        PieceStart::default(),
         scratch,
     ))
 }
@@ -45,13 +45,13 @@ pub fn verify_piece(
 /// The hash of the beginning of a piece that is being written. Bytes that arrive in order are hashed at once and need
 /// not be read back.
 #[derive(Clone, Debug, Default)]
-pub struct Begun {
+pub struct PieceStart {
     sha1: Fast,
     /// Number of bytes that were hashed.
     len: u64,
 }
 
-impl Begun {
+impl PieceStart {
     /// The number of bytes of the piece that were hashed.
     pub fn len(&self) -> u64 {
         self.len
@@ -75,7 +75,7 @@ pub fn finish_piece(
     content: &Content,
     files: &FileCache,
     piece: PieceIndex,
-    begun: Begun,
+    begun: PieceStart,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
     let hash = content.piece_hash(&content.open_torrent()?, piece)?;
@@ -259,7 +259,7 @@ impl Check {
         let is_good = match is_hole(content, files, start, size.into()) {
             Ok(true) => Ok(hash == self.zeros.hash(size, scratch)),
             Ok(false) => {
-                let begun = Begun::default();
+                let begun = PieceStart::default();
                 absent_is_bad(verify(content, files, hash, piece, begun, scratch))
             }
             Err(error) => Err(error),
@@ -492,7 +492,7 @@ fn verify(
     files: &FileCache,
     expected: Digest,
     piece: PieceIndex,
-    mut begun: Begun,
+    mut begun: PieceStart,
     scratch: &mut [u8],
 ) -> Result<bool, ReadError> {
     let geometry = content.geometry();

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
-use everseed_disk::check::{Begun, Check, OpenFiles};
+use everseed_disk::check::{Check, OpenFiles, PieceStart};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
@@ -192,7 +192,7 @@ impl Shared {
                 // Bytes that belong to the owner's files were not written.
                 let owners = content.owners_piece(piece);
                 if owners.is_some() {
-                    begun = Begun::default();
+                    begun = PieceStart::default();
                 }
                 let bytes = &mut scratch.bytes;
                 let good = check::finish_piece(&content, &self.files, piece, begun, bytes);
@@ -529,7 +529,7 @@ const UNREAD: usize = 16;
 struct Scratch {
     bytes: Vec<u8>,
     /// Pieces whose first blocks were hashed while they were written, the latest last.
-    begun: Vec<(TorrentId, PieceIndex, Begun)>,
+    begun: Vec<(TorrentId, PieceIndex, PieceStart)>,
     batch: Vec<Block>,
 }
 
@@ -541,20 +541,20 @@ impl Scratch {
             return;
         };
         let at = block.span.offset - geometry.piece_offset(piece);
-        let same = |(torrent, other, _): &&mut (TorrentId, PieceIndex, Begun)| {
+        let same = |(torrent, other, _): &&mut (TorrentId, PieceIndex, PieceStart)| {
             *torrent == block.span.torrent && *other == piece
         };
         let known = self.begun.iter_mut().find(same);
         match known {
             // The piece begins again: it was bad, or given up.
-            Some((_, _, begun)) if at == 0 => *begun = Begun::default(),
+            Some((_, _, begun)) if at == 0 => *begun = PieceStart::default(),
             Some((_, _, begun)) if begun.len() == at => {}
             None if at == 0 => {
                 if self.begun.len() == BEGUN {
                     self.begun.remove(0);
                 }
                 self.begun
-                    .push((block.span.torrent, piece, Begun::default()));
+                    .push((block.span.torrent, piece, PieceStart::default()));
             }
             _ => return,
         }
@@ -565,11 +565,11 @@ impl Scratch {
     }
 
     /// The partial hash of a piece.
-    fn take(&mut self, torrent: TorrentId, piece: PieceIndex) -> Begun {
-        let same = |(t, p, _): &(TorrentId, PieceIndex, Begun)| *t == torrent && *p == piece;
+    fn take(&mut self, torrent: TorrentId, piece: PieceIndex) -> PieceStart {
+        let same = |(t, p, _): &(TorrentId, PieceIndex, PieceStart)| *t == torrent && *p == piece;
         match self.begun.iter().position(same) {
             Some(index) => self.begun.remove(index).2,
-            None => Begun::default(),
+            None => PieceStart::default(),
         }
     }
 }
