@@ -154,7 +154,7 @@ pub struct Fetch {
 
 impl Fetch {
     /// The same download without its goal and its peers.
-    pub(crate) fn what(&self) -> Fetch {
+    pub(crate) fn without_goal(&self) -> Fetch {
         Fetch {
             no_seed: false,
             ratio: None,
@@ -193,7 +193,7 @@ impl Fetch {
         // The file selection in a link holds for its torrent alone.
         for path in &seed.paths {
             let mut its = fetch.clone();
-            let heeded = its.heed(path.to_str().unwrap_or_default());
+            let heeded = its.take_link(path.to_str().unwrap_or_default());
             heeded.map_err(Stop::Usage)?;
         }
         let what = "a .torrent file or its URL, or a magnet link";
@@ -203,7 +203,7 @@ impl Fetch {
 
     /// Takes the file selection of a magnet link (BEP 53), unless files were named, and its peers. All else in the
     /// link is left to others.
-    pub(crate) fn heed(&mut self, link: &str) -> Result<(), String> {
+    pub(crate) fn take_link(&mut self, link: &str) -> Result<(), String> {
         let is_magnet = link
             .get(..7)
             .is_some_and(|l| l.eq_ignore_ascii_case("magnet:"));

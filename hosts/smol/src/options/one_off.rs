@@ -23,7 +23,7 @@ impl Config {
         let items = args.paths.iter().map(|path| {
             let mut fetch = fetch.clone();
             // Errors in a link were found when the arguments were parsed.
-            let _ = fetch.heed(path.to_str().unwrap_or_default());
+            let _ = fetch.take_link(path.to_str().unwrap_or_default());
             // The download limit is for all downloads together.
             fetch.down = None;
             Item {

@@ -270,7 +270,10 @@ impl Item {
     /// Whether two items are the same, apart from their goals.
     pub(crate) fn is_same(&self, other: &Item) -> bool {
         let what = |item: &Item| Item {
-            fetch: item.fetch.as_ref().map(|fetch| Box::new(fetch.what())),
+            fetch: item
+                .fetch
+                .as_ref()
+                .map(|fetch| Box::new(fetch.without_goal())),
             ..item.clone()
         };
         what(self) == what(other)
@@ -477,7 +480,7 @@ fn item(table: &Table, defaults: &Fetch) -> (Option<Item>, Vec<Wrong>) {
         wrong.push((table.line, text.to_owned()));
     }
     let link = given.as_ref().and_then(|path: &PathBuf| path.to_str());
-    if let Err(error) = fetch.heed(link.unwrap_or_default()) {
+    if let Err(error) = fetch.take_link(link.unwrap_or_default()) {
         wrong.push((table.line, error));
     }
     let item = given.map(|path| Item {

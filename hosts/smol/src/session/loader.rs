@@ -481,7 +481,7 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
             let mut fetch = (**fetch).clone();
             if let Some(link) = &link {
                 let shown = path.display();
-                let heeded = fetch.heed(link);
+                let heeded = fetch.take_link(link);
                 heeded.map_err(|error| Trouble::Bad(format!("{shown}: {error}")))?;
             }
             let mut plan =

@@ -31,7 +31,7 @@ impl Library {
     /// memory is enough.
     pub(super) fn takes(&self, config: &Config) -> bool {
         let now = &self.config;
-        let what = |config: &Config| config.download.as_ref().map(Fetch::what);
+        let what = |config: &Config| config.download.as_ref().map(Fetch::without_goal);
         let fixed = Config {
             seed: SeedArgs {
                 up: now.seed.up,
