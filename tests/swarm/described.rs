@@ -192,7 +192,7 @@ fn a_torrent_that_cannot_be_read() {
     let config = format!("watch = \"{}\"\n", share.display());
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
     let waits = format!(
-        "waits until {} can be read or is removed",
+        "not shared until {} can be read or is removed",
         torrent.display()
     );
     service.wait_for(&waits, 1);
