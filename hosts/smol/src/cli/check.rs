@@ -81,7 +81,7 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let mut unread = Unreadable::new(&content);
     let good = {
         let total = content.geometry().total();
-        let mut progress = Progress::new("checked", total);
+        let mut progress = ProgressLine::new("checked", total);
         let checked = check(
             &content,
             |done| {

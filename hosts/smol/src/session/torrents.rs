@@ -54,8 +54,8 @@ pub(super) struct Torrents {
 }
 
 impl Torrents {
-    /// Tells what others need to know. Who shares something must hear it, or nobody could come; a download goes on where
-    /// nobody reads.
+    /// Gives a notice with each torrent's links. If they cannot be printed, sharing fails, because nobody could come; a
+    /// download goes on.
     pub(super) fn introduce<'a>(
         &mut self,
         sources: impl Iterator<Item = (&'a OpenedTorrent, bool)>,

@@ -69,8 +69,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Has it written down how far it came, if that is worth it by now: at the most an eighth of a check is done again
-    /// after a stop.
+    /// Saves the check's progress, if enough was done since the last time: after a stop, at most an eighth of a check is
+    /// done again.
     pub(super) fn keep(&mut self, check: &Check) {
         let now = Instant::now();
         let pause = ((now - self.begun) / 8).clamp(FIRST_KEPT, LAST_KEPT);
@@ -89,7 +89,7 @@ impl Job {
         let keep = move || {
             if let Err(error) = checkpoint.save(&content) {
                 let name = content.name();
-                log::debug!("{name}: {error}: how far its check came is not kept");
+                log::debug!("{name}: {error}: the progress of its check is not saved");
             }
         };
         let keeper = thread::Builder::new().name("keep".into()).spawn(keep);
