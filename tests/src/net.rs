@@ -36,7 +36,7 @@ pub struct Net {
 impl Net {
     /// Moves this thread into a network of its own, with the threads and programs that it starts from now on.
     pub fn new() -> Net {
-        // A new network namespace changes where this thread makes sockets. It leaves the table of file descriptors
+        // SAFETY: A new network namespace changes where this thread makes sockets. It leaves the table of file descriptors
         // alone, which is what can make `unshare` unsafe.
         if let Err(e) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
             panic!(
