@@ -225,3 +225,130 @@ fn a_packed_torrent_file_that_is_written_over() {
     while !matches!(peer.expect("a block"), Message::Piece { index: 1, .. }) {}
     service.stop();
 }
+
+/// Private, with another passkey in place: the tracker of the new one is asked, it is served all the time, and its
+/// metadata is given to nobody before and after (BEP 27).
+#[test]
+fn a_private_torrent_whose_passkey_changes() {
+    let (net, dir) = (Net::new(), Dir::new("run"));
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let content = Content::file("x.bin", 300_000, 7);
+    content.copy_to(&data);
+    let bytes = fs::read(content.path()).unwrap();
+    let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let addr = tracker.local_addr().unwrap();
+    let [before, after] = ["old", "new-and-longer"].map(|passkey| {
+        let torrent = dir.join(format!("{passkey}.torrent"));
+        let url = format!("http://{addr}/announce?passkey={passkey}");
+        make(content.path(), &torrent, &["-p", "-t", &url]);
+        torrent
+    });
+    let hash = info_hash(&before);
+    assert_eq!(hash, info_hash(&after));
+    let path = watch.join("x.torrent");
+    fs::copy(&before, &path).unwrap();
+    age(&path);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: x.bin", 1);
+    let asks = |passkey: &str| {
+        let wanted = format!("passkey={passkey}&");
+        loop {
+            let (mut stream, _) = tracker.accept().unwrap();
+            let mut head = [0; 2048];
+            let len = stream.read(&mut head).unwrap();
+            if String::from_utf8_lossy(&head[..len]).contains(&wanted) {
+                return;
+            }
+        }
+    };
+    let is_served = || {
+        wait("a block", PATIENCE, || {
+            // Who is connected is parted with once, when the tracker is another one.
+            let mut peer = greet_privately(listen, hash)?;
+            loop {
+                match peer.read().ok()? {
+                    Message::Piece { bytes: block, .. } => {
+                        assert!(block == bytes[..16384]);
+                        return Some(());
+                    }
+                    Message::Unchoke => peer.request(0, 0, 16384),
+                    Message::Extended(payload) => {
+                        let refused = payload.ends_with(b"ee");
+                        assert!(payload[0] == 0 || refused, "metadata of a private torrent");
+                    }
+                    _ => {}
+                }
+            }
+        });
+    };
+    asks("old");
+    is_served();
+    over(&path, &fs::read(&after).unwrap());
+    is_served();
+    asks("new-and-longer");
+    is_served();
+    service.stop();
+}
+
+/// A peer that asks for metadata, and is interested.
+fn greet_privately(to: SocketAddr, hash: InfoHash) -> Option<Peer> {
+    let mut peer = greet(to, hash)?;
+    peer.send(&message(20, b"\x01d8:msg_typei0e5:piecei0ee"));
+    peer.send(&message(2, &[]));
+    Some(peer)
+}
+
+/// A .torrent as long as one may be, because of what a client added, is loaded, and written over by another of that
+/// length; by a longer one what was loaded goes on.
+#[test]
+fn the_longest_torrent_file_is_written_over() {
+    let (net, dir) = (Net::new(), Dir::new("run"));
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let content = Content::file("x.bin", 300_000, 7);
+    content.copy_to(&data);
+    let long = |url: &str, len: u64| {
+        let torrent = dir.join("plain");
+        make(content.path(), &torrent, &["-t", url]);
+        let plain = fs::read(torrent).unwrap();
+        let (head, end) = plain.split_at(plain.len() - 1);
+        // Eight digits, whatever they are.
+        let added = usize::try_from(len).unwrap() - plain.len() - "6:zzzzzz12345678:".len();
+        let key = format!("6:zzzzzz{added:08}:");
+        [head, key.as_bytes(), &vec![b'z'; added], end].concat()
+    };
+    let [one, two] = ["one", "another"]
+        .map(|name| long(&format!("http://127.0.0.1:1/{name}/announce"), LONGEST));
+    let path = watch.join("x.torrent");
+    fs::write(&path, &one).unwrap();
+    age(&path);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\n",
+        watch.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: x.bin", 1);
+    let hash = info_hash(&dir.join("plain"));
+    let plain = fs::read(dir.join("plain")).unwrap();
+    let mut peer = greet(listen, hash).expect("a handshake");
+    metadata(&mut peer, &plain);
+    over(&path, &two);
+    metadata(&mut peer, &plain);
+    service.wait_for("it names other trackers now", 1);
+    metadata(&mut peer, &plain);
+    over(&path, &long("http://127.0.0.1:1/announce", LONGEST + 1));
+    metadata(&mut peer, &plain);
+    service.wait_for("what was loaded of it goes on", 1);
+    metadata(&mut peer, &plain);
+    service.stop();
+}
+
+/// The longest .torrent that is read, in bytes.
+const LONGEST: u64 = everseed_disk::TORRENT_MAX;
