@@ -1,7 +1,7 @@
 //! What a service has loaded stays what it is, whatever becomes of the .torrent that it came from.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
+use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
 use everseed_tests::seeder::{Setup, info_hash, make};
@@ -352,3 +353,47 @@ fn the_longest_torrent_file_is_written_over() {
 
 /// The longest .torrent that is read, in bytes.
 const LONGEST: u64 = everseed_disk::TORRENT_MAX;
+
+/// The disk of the state is full when the file of a torrent that is seeded is written over: it is served on, what was
+/// loaded of it is what others get, and the full disk is said once.
+#[test]
+fn the_state_is_full_when_it_is_written_over() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(8 << 20));
+    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
+    let first = Content::file("x.bin", 300_000, 7);
+    first.copy_to(&data);
+    let torrent = |url: &str| {
+        let torrent = dir.join("x.bin");
+        make(first.path(), &torrent, &["-t", url]);
+        fs::read(torrent).unwrap()
+    };
+    let before = torrent("http://127.0.0.1:1/announce");
+    let after = torrent("http://127.0.0.1:1/another/announce");
+    let hash = info_hash(&dir.join("x.bin"));
+    let path = watch.join("x.torrent");
+    fs::write(&path, &before).unwrap();
+    age(&path);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "watch = \"{}\"\ndata = \"{}\"\n",
+        watch.display(),
+        data.display()
+    );
+    let state = disk.at().join("state");
+    let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
+    service.wait_for("seeding: x.bin", 1);
+    let mut filler = fs::File::create(disk.at().join("filler")).unwrap();
+    for len in [1 << 20, 4096, 1] {
+        let room = vec![7; len];
+        while filler.write_all(&room).is_ok() {}
+    }
+    let mut peer = greet(listen, hash).expect("a handshake");
+    metadata(&mut peer, &before);
+    over(&path, &after);
+    service.wait_for("no copy of a .torrent can be kept; make room there", 1);
+    metadata(&mut peer, &before);
+    let mut other = Peer::unchoked(listen, hash, true);
+    other.request(0, 0, 16384);
+    while !matches!(other.expect("a block"), Message::Piece { index: 0, .. }) {}
+    service.stop();
+}
