@@ -209,6 +209,7 @@ mod tests {
         // The same line in every command: what is seeded beside a download is told, too.
         (numbers.download, numbers.downloading) = (Some((1 << 29, 1 << 30)), 1);
         (numbers.checking, numbers.serving, numbers.asleep) = (0, 3, 7);
+        (numbers.searching, numbers.waking) = (0, 0);
         assert_eq!(
             numbers.line((0, 1 << 20)),
             "3 torrents, 1 without their files, 7 asleep | 50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers \
