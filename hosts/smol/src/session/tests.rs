@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use everseed_core::hash::InfoHash;
 
@@ -110,7 +110,7 @@ impl World {
         for (file, hash) in files.iter().zip(&hashes) {
             let torrent = to.join(format!("{file}.torrent"));
             fs::copy(session.torrents.state.torrent_file(*hash), &torrent).unwrap();
-            let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+            let hour_ago = crate::clock::file_time() - Duration::from_secs(3600);
             let opened = fs::File::options().write(true).open(&torrent).unwrap();
             opened.set_modified(hour_ago).unwrap();
         }
