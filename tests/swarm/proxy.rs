@@ -43,7 +43,6 @@ fn a_tracker_behind_a_proxy() {
     assert!(!output.contains("geheim"), "{output}");
     let asked = "is not asked as long as a proxy is set";
     assert!(output.contains(asked), "{output}");
-    let left_out =
-        "hash table is spoken by UDP, which does not go through the proxy: it is left out";
+    let left_out = "the DHT uses UDP, which does not go through the proxy: it is off";
     assert!(output.contains(left_out), "{output}");
 }

@@ -81,7 +81,8 @@ fn one_of_them_fails() {
     // Without the one that fails it ends by itself, with a success.
     let getter = world.get(&[torrent, link, "--no-seed"]);
     let (code, dir) = getter.end();
-    assert_eq!(code, 0);
+    let output = fs::read_to_string(dir.join("get.log")).unwrap();
+    assert_eq!(code, 0, "{output}");
     world.assert_both_in(&dir.join("files"));
 }
 
@@ -144,7 +145,8 @@ fn several_servers_are_asked_at_once() {
     let urls = urls.each_ref().map(String::as_str);
     let getter = world.get(&[&urls[..], &["--no-seed"]].concat());
     let (code, dir) = getter.end();
-    assert_eq!(code, 0);
+    let output = fs::read_to_string(dir.join("get.log")).unwrap();
+    assert_eq!(code, 0, "{output}");
     serves.join().unwrap();
     world.assert_both_in(&dir.join("files"));
 }

@@ -27,6 +27,8 @@ pub struct Differing {
     /// Files that are also another file of the torrent, as on a file system that ignores case. That is no mistake of
     /// the owner's.
     pub twins: Vec<PathBuf>,
+    /// Whether one of them is noted as complete in this run of the machine, so that `good` may be older than the file.
+    pub contradicts: bool,
     /// Numbers and inodes of all files that differ.
     numbers: Vec<(u64, Inode)>,
 }
@@ -82,7 +84,7 @@ pub fn differing(
         }
         states.push(state);
     }
-    let (mut numbers, mut number) = (Vec::new(), 0);
+    let (mut numbers, mut number, mut contradicts) = (Vec::new(), 0, false);
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         let wanted = wanted(&entry);
@@ -105,6 +107,8 @@ pub fn differing(
             bits::set(&mut pieces, piece);
         }
         let number = number as u64 - 1;
+        let note = content.ours().map(|ours| ours.note(number));
+        contradicts |= matches!(note, Some(Note::Complete(_) | Note::Syncing(_)));
         numbers.push((number, look(content, number, &entry).1));
     }
     if numbers.is_empty() {
@@ -115,6 +119,7 @@ pub fn differing(
         count: 0,
         pieces,
         twins: Vec::new(),
+        contradicts,
         numbers,
     };
     found.name(content)?;

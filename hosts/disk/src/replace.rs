@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Writes `path` by way of a temporary file beside it, which `write` fills, and which is synced and renamed. On an
 /// error the temporary file is removed and `path` is as before. A replaced file keeps its permissions; a new one is
@@ -96,9 +97,13 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let temporary = format!(".everseed-{hash:016x}-{}.part", std::process::id());
+    // Two threads may replace the same file at the same time.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let temporary = format!(".everseed-{hash:016x}-{}-{number}.part", std::process::id());
     Ok(folder_of(path).join(temporary))
 }
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {

@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Instant;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
@@ -14,7 +15,7 @@ use everseed_node::{Event, PeerSource};
 
 use super::index::{is_torrent, names_torrent};
 use super::item::{ItemStage, LibraryItem, Waking};
-use super::library::Library;
+use super::library::{Library, POLL};
 use super::loader::LoadOutcome;
 use super::notice::Notice;
 use super::room::awake;
@@ -200,8 +201,11 @@ impl Library {
         }
         if !self.make_room(torrents, engine) {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
-            // It is verified later.
-            self.to_verify.extend(waking.verify.then_some(id));
+            if waking.verify {
+                // Not at once: it would be opened again and again until somebody goes.
+                self.to_verify.push(id);
+                self.verify_after = Some(Instant::now() + POLL);
+            }
             return engine.sleep(id);
         }
         let info_hash = source.content.metainfo().info_hash;
@@ -351,6 +355,9 @@ impl Library {
             let shown = path.as_os_str().as_encoded_bytes();
             torrents.notices.tell(Notice::Stopped(shown));
             engine.remove(id);
+            self.waking.retain(|waking| waking.id != id);
+            self.to_verify.retain(|&other| other != id);
+            torrents.wakes.retain(|(other, _)| *other != id);
             torrents.state.parted_with(info_hash);
             torrents.catalogue.borrow_mut().remove(id);
             torrents.tracker.borrow_mut().remove(sleeper.info_hash());
@@ -367,6 +374,7 @@ fn put_off(torrents: &mut Torrents, engine: &mut Engine, id: TorrentId, peers: V
         return known.extend(peers.into_iter().take(room));
     }
     if torrents.wakes.len() < WANTED_MAX {
+        let peers = peers.into_iter().take(PEERS_MAX).collect();
         return torrents.wakes.push((id, peers));
     }
     log::info!(

@@ -453,13 +453,17 @@ pub(crate) enum Verdict {
     Begin,
     /// These files are the owner's and are not overwritten.
     Keep(Differing),
+    /// What is known of the pieces may be older than the files: they have to be checked first.
+    Check,
 }
 
-/// Finds the owner's files, and makes the missing ones; `good` are the pieces that are there.
+/// Finds the owner's files, and makes the missing ones; `good` are the pieces that are there, as was checked just now or
+/// as a record says.
 pub(crate) fn prepare(
     content: &Content,
     download: &mut Download,
     good: Vec<u8>,
+    is_checked: bool,
     keep_on: bool,
 ) -> Result<Verdict, WriteError> {
     let pieces = content.geometry().pieces();
@@ -483,6 +487,7 @@ pub(crate) fn prepare(
         let wanted = wanted_files(&download.goal);
         let differing = owner::differing(content, &good, wanted).map_err(WriteError::Place)?;
         match differing {
+            Some(differing) if differing.contradicts && !is_checked => return Ok(Verdict::Check),
             Some(differing) if download.goal.overwrite && differing.count > 0 => {
                 owner::overwrite(content, &differing)?;
             }

@@ -71,6 +71,8 @@ pub(super) struct Library {
     pub(super) loader: Loader,
     /// Sleeping torrents that are to be verified.
     pub(super) to_verify: Vec<TorrentId>,
+    /// When that goes on, if all that are awake had peers.
+    pub(super) verify_after: Option<Instant>,
     /// The sender of commands for what is found in watched folders.
     pub(super) commands: Commands,
     /// Starts work that writes to the disk or waits for it.
@@ -121,6 +123,7 @@ impl Library {
             most_known: room.torrents + room.asleep,
             loader,
             to_verify: Vec::new(),
+            verify_after: None,
             commands,
             spawner,
             next_ticket: 0,
@@ -338,6 +341,7 @@ impl Library {
             described,
             in_doubt,
             bad,
+            link,
             renewed,
             outcome,
         } = loaded;
@@ -360,6 +364,10 @@ impl Library {
         };
         managed.in_doubt = in_doubt;
         managed.bad = bad;
+        if managed.folder.is_some() && link.is_some() {
+            // It may have changed since its folder was read.
+            managed.mark = link;
+        }
         if managed.is_found_content() && described != torrents.state.described().added() {
             // Its torrent may have come since it was looked for.
             managed.stage = ItemStage::Found;

@@ -109,6 +109,8 @@ pub(super) struct Loaded {
     pub(super) in_doubt: bool,
     /// The item's mark, if it is [`Trouble::Bad`].
     pub(super) bad: Option<Mark>,
+    /// The mark of the magnet link's file as it was read.
+    pub(super) link: Option<Mark>,
     /// The new contents, if the file was overwritten with the same torrent.
     pub(super) renewed: Option<Renewed>,
     /// `None` if only a known torrent was requested and it is not known, or if it is `renewed`.
@@ -124,6 +126,8 @@ pub(super) struct Loader {
     alarm: Arc<Alarm>,
     notices: Notices,
     shared: Arc<Mutex<Shared>>,
+    /// Held while a download begins. The same torrent may be named twice, and its files are made once.
+    begins: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -169,6 +173,7 @@ impl Loader {
             alarm,
             notices,
             shared: Arc::default(),
+            begins: Arc::default(),
         }
     }
 
@@ -339,6 +344,7 @@ impl Loader {
             ticket: order.ticket,
             described,
             in_doubt: is_in_doubt(self, &order, outcome.as_ref()),
+            link: bad.filter(|_| is_link(path)),
             bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
             own_tracker: order.own_tracker,
             renewed,
@@ -474,7 +480,9 @@ fn open_any(loader: &Loader, order: &LoadRequest) -> LoadOutcome {
     }
     let download = match fetch {
         Some(fetch) if order.once => {
+            let one = loader.begins.lock();
             let begun = begin_download(&loader.state, &source.content, fetch);
+            drop(one);
             Some(begun.map_err(|(text, code)| Trouble::Refused(text, code))?)
         }
         Some(fetch) => {
@@ -537,7 +545,7 @@ fn begin_download(
         && check::is_nothing_there(content)
     {
         let nothing = vec![0; content.geometry().bitfield_len() as usize];
-        fetch::prepare(content, &mut plan, nothing, false).map_err(|error| {
+        fetch::prepare(content, &mut plan, nothing, true, false).map_err(|error| {
             let code = if error.is_no_space() { DISK_FULL } else { 1 };
             (error.to_string(), code)
         })?;

@@ -80,7 +80,18 @@ impl Session {
 
 impl Library {
     /// Adds an item, unless it is there already.
-    pub(super) fn add(&mut self, Addition { item, found }: Addition) {
+    pub(super) fn add(&mut self, Addition { mut item, found }: Addition) {
+        if let Some(found) = &found {
+            // Since the folder was read it may have been given up, or its downloads got another goal.
+            if !self
+                .watches
+                .iter()
+                .any(|watch| watch.folder == found.folder)
+            {
+                return;
+            }
+            item = scan::item(&self.config, &found.folder, item.path);
+        }
         let mut items = self.items.iter();
         let is_there = match &found {
             Some(_) => items.any(|known| known.item.path == item.path),
@@ -154,7 +165,7 @@ impl Library {
             let path = sleeper.map(|sleeper| sleeper.path()).unwrap_or_default();
             if !self.would_be_found(path.parent(), which) {
                 self.forget(torrents, engine, &[(id.slot, info_hash)]);
-            } else if *which == Which::All {
+            } else if matches!(which, Which::All | Which::Folder(_)) {
                 stay += 1;
             } else {
                 say_where(&path);

@@ -407,7 +407,7 @@ fn say_left_out(watch: &mut Watch, found: &FolderChanges) {
 }
 
 /// The item for something that appeared in a watched folder.
-fn item(config: &Config, folder: &Path, path: PathBuf) -> Item {
+pub(super) fn item(config: &Config, folder: &Path, path: PathBuf) -> Item {
     let fetch = config.download.clone().filter(|_| names_torrent(&path));
     let fetch = fetch.map(|mut fetch| {
         if fetch.out.as_os_str().is_empty() {

@@ -4,6 +4,7 @@
 //! or this process ends. One that is to be verified is woken when there is a place for it, one after the other.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
@@ -122,9 +123,11 @@ impl Library {
     /// Has one of those that are to be verified woken, unless one is.
     pub(super) fn verify_sleepers(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let busy = |torrents: &Torrents| torrents.managed.iter().any(|t| t.checked().is_some());
-        if self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
+        let waits = self.verify_after.is_some_and(|at| Instant::now() < at);
+        if waits || self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
             return;
         }
+        self.verify_after = None;
         while let Some(id) = self.to_verify.pop() {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 waking.verify = true;

@@ -57,6 +57,8 @@ pub(crate) struct ManagedTorrent {
     fingerprint: u64,
     /// The contents of the resume record; it is written only if they have changed.
     saved: Option<Saved>,
+    /// Whether that record tells which pieces are good, instead of a check.
+    by_record: bool,
     /// Bytes sent in earlier runs.
     before: u64,
     /// The number of good pieces when missing ones were last reported.
@@ -112,6 +114,7 @@ impl ManagedTorrent {
             stage: Stage::Away(None),
             fingerprint: 0,
             saved: None,
+            by_record: false,
             before: 0,
             said: 0,
             next_look: Instant::now(),
@@ -313,6 +316,7 @@ impl ManagedTorrent {
         match record.filter(|record| self.fits(record)) {
             Some(record) if record.fingerprint == self.fingerprint => {
                 self.saved = Some(self.told_by(&record));
+                self.by_record = true;
                 self.join(engine, state, have(record.verified));
                 if !self.is_downloading() && !self.is_whole(engine) {
                     self.faults.presume(Instant::now());
@@ -383,6 +387,7 @@ impl ManagedTorrent {
 
     /// Has all pieces hashed; `served_as` is the node's id, if the node knows the torrent.
     fn check(&mut self, engine: &mut Engine, served_as: Option<TorrentId>) {
+        self.by_record = false;
         let progress = Arc::<Progress>::default();
         self.stage = Stage::Checking {
             progress: Arc::clone(&progress),

@@ -29,8 +29,14 @@ impl ManagedTorrent {
             return true;
         }
         // A service seeds the good pieces and downloads the missing ones of other files.
-        match fetch::prepare(&self.content, download, good, self.calm) {
+        let is_checked = !self.by_record;
+        match fetch::prepare(&self.content, download, good, is_checked, self.calm) {
             Ok(Verdict::Begin) => true,
+            Ok(Verdict::Check) => {
+                engine.remove(id);
+                self.check(engine, None);
+                false
+            }
             Ok(Verdict::Keep(differing)) => {
                 let goes_on = download.is_prepared();
                 match goes_on {
