@@ -207,8 +207,8 @@ impl Check {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let geometry = content.geometry();
-        checkpoint::end(content, &self.ended);
         if bits::count(&self.good) == geometry.pieces() {
+            checkpoint::end(content, &self.ended);
             return Ok(Some(self.good));
         }
         let mut stopped = false;
@@ -229,7 +229,11 @@ impl Check {
                 bits::set(&mut self.good, index);
             }
         }
-        Ok((!stopped).then_some(self.good))
+        if stopped {
+            return Ok(None);
+        }
+        checkpoint::end(content, &self.ended);
+        Ok(Some(self.good))
     }
 
     /// Checks one piece, and returns what could not be read of it. An error ends the check.
@@ -256,11 +260,14 @@ impl Check {
         };
         let (start, size) = (geometry.piece_offset(piece), geometry.piece_size(piece));
         let hash = content.piece_hash(torrent, piece)?;
+        let mut is_absent = false;
         let is_good = match is_hole(content, files, start, size.into()) {
             Ok(true) => Ok(hash == self.zeros.hash(size, scratch)),
             Ok(false) => {
                 let begun = PieceStart::default();
-                absent_is_bad(verify(content, files, hash, piece, begun, scratch))
+                let verified = verify(content, files, hash, piece, begun, scratch);
+                is_absent = matches!(&verified, Err(error) if error.is_absence());
+                absent_is_bad(verified)
             }
             Err(error) => Err(error),
         };
@@ -268,7 +275,10 @@ impl Check {
         self.done += u64::from(size);
         let error = match is_good {
             Ok(is_good) => {
-                bits::set(&mut self.checked, piece.get());
+                // What is absent, perhaps with its disk, is looked at again by the next check.
+                if !is_absent {
+                    bits::set(&mut self.checked, piece.get());
+                }
                 if is_good {
                     bits::set(&mut self.good, piece.get());
                 }

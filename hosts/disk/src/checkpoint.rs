@@ -78,8 +78,19 @@ impl Checkpoint {
 
     /// Writes it down, once the content is durable, unless the check has ended by then. May wait for the disk for long.
     pub fn save(&self, content: &Content) -> io::Result<()> {
-        for (_, folder) in &self.files.disks {
-            rustix::fs::syncfs(File::open(folder)?)?;
+        for (device, folder) in &self.files.disks {
+            let folder = File::open(folder)?;
+            // The type of the field differs between architectures.
+            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+            if rustix::fs::fstat(&folder)?.st_dev as u64 != *device {
+                // It is not mounted any more.
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            if let Err(error) = rustix::fs::syncfs(folder) {
+                // The kernel says so once: the next sync would seem to succeed.
+                end(content, &self.ended);
+                return Err(error.into());
+            }
         }
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if *ended {

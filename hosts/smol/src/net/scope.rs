@@ -89,7 +89,23 @@ fn is_announce(query: &str) -> bool {
     let has_passkey = fields.next().flatten().is_some_and(|(name, value)| {
         matches!(name, "passkey" | "authkey" | "torrent_pass") && is_plain(value)
     });
-    has_passkey && fields.all(|field| field.is_some_and(|(name, _)| ANNOUNCES.contains(&name)))
+    // Each once: what everseed appends is not said by the torrent, too.
+    let mut seen = [false; ANNOUNCES.len()];
+    let mut is_field = |(name, value): (&str, &str)| {
+        let Some(at) = ANNOUNCES.iter().position(|&known| known == name) else {
+            return false;
+        };
+        let is_new = !std::mem::replace(&mut seen[at], true);
+        let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        is_new
+            && match name {
+                "event" => matches!(value, "started" | "completed" | "stopped"),
+                "info_hash" | "peer_id" | "trackerid" => true,
+                "key" => value.len() <= 8 && value.bytes().all(|b| b.is_ascii_hexdigit()),
+                _ => is_number,
+            }
+    };
+    has_passkey && fields.all(|field| field.is_some_and(&mut is_field))
 }
 
 /// The fields of an announce (BEP 3, 7, 23), as everseed sends them.
@@ -234,6 +250,10 @@ mod tests {
             "?passkey=a%20b",
             "?passkey=a&action=reboot",
             "?passkey=a&info_hash=%01&cmd=x",
+            "?passkey=a&key=POWER",
+            "?passkey=a&event=reboot",
+            "?passkey=a&port=80&port=6881",
+            "?passkey=a&left=",
             "?passkey=a&",
             "?action=reboot&passkey=a",
             "?info_hash=%01&passkey=a",

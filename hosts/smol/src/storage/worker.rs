@@ -18,7 +18,7 @@ mod tests;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
@@ -149,6 +149,7 @@ impl Shared {
             bytes: vec![0; check::CHUNK],
             begun: Vec::with_capacity(BEGUN),
             batch: Vec::with_capacity(BATCH),
+            keeper: None,
         };
         while let Some(work) = self.next() {
             match work {
@@ -296,6 +297,9 @@ impl Shared {
     }
 
     fn check(&self, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
+        if check.is_none() {
+            (job.begun, job.kept) = (Instant::now(), Instant::now());
+        }
         let content = &job.content;
         let mut check = check.unwrap_or_else(|| Box::new(Check::resume(content)));
         let stepped = check.step(content, &mut scratch.bytes);
@@ -315,7 +319,7 @@ impl Shared {
             Ok(None) => {}
         }
         if check.left(content) > 0 {
-            job.keep(&check);
+            job.keep(&check, &mut scratch.keeper);
             job.work = Long::Check(Some(check));
             self.lock().put_back(job);
         } else {
@@ -531,6 +535,8 @@ struct Scratch {
     /// Pieces whose first blocks were hashed while they were written, the latest last.
     begun: Vec<(TorrentId, PieceIndex, PieceStart)>,
     batch: Vec<Block>,
+    /// Writes down how far a check has come.
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Scratch {

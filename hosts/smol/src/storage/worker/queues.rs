@@ -62,22 +62,18 @@ pub(super) struct Job {
     pub(super) asked_at: u64,
     pub(super) work: Long,
     pub(super) begun: Instant,
-    /// When it was last written down how far it came, and the thread that does it, which may wait for a disk.
+    /// When it was last written down how far it came.
     pub(super) kept: Instant,
-    pub(super) keeper: Option<JoinHandle<()>>,
     pub(super) unread: Vec<Unread>,
 }
 
 impl Job {
     /// Saves the check's progress, if enough was done since the last time: after a stop, at most an eighth of a check is
-    /// done again.
-    pub(super) fn keep(&mut self, check: &Check) {
+    /// done again. The `keeper` is one thread for all checks, as it may wait for a disk.
+    pub(super) fn keep(&mut self, check: &Check, keeper: &mut Option<JoinHandle<()>>) {
         let now = Instant::now();
         let pause = ((now - self.begun) / 8).clamp(FIRST_KEPT, LAST_KEPT);
-        let busy = self
-            .keeper
-            .as_ref()
-            .is_some_and(|keeper| !keeper.is_finished());
+        let busy = keeper.as_ref().is_some_and(|keeper| !keeper.is_finished());
         if busy || now - self.kept < pause {
             return;
         }
@@ -92,8 +88,8 @@ impl Job {
                 log::debug!("{name}: {error}: the progress of its check is not saved");
             }
         };
-        let keeper = thread::Builder::new().name("keep".into()).spawn(keep);
-        self.keeper = keeper.ok();
+        let thread = thread::Builder::new().name("keep".into());
+        *keeper = thread.stack_size(super::STACK).spawn(keep).ok();
     }
 
     pub(super) fn left(&self) -> u64 {
@@ -163,7 +159,6 @@ impl Queues {
             work,
             begun: Instant::now(),
             kept: Instant::now(),
-            keeper: None,
             unread: Vec::new(),
         });
     }

@@ -101,6 +101,7 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
         bytes: vec![0; check::CHUNK],
         begun: Vec::new(),
         batch: Vec::new(),
+        keeper: None,
     };
     shared.lock().push(Task::Check(long, 0, Arc::default()));
     let mut smalls = 0;
