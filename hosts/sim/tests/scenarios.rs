@@ -35,6 +35,14 @@ fn a_random_seed() {
     }
 }
 
+/// Among a gang, the only honest node that a newcomer knows is asked again when a packet is lost.
+#[test]
+fn a_lost_packet_hides_no_torrent() {
+    for seed in [13, 33, 41, 55] {
+        assert!(run("eclipse", settings(seed)).is_some());
+    }
+}
+
 /// The same seed, the same swarm.
 #[test]
 fn nothing_is_left_to_chance() {

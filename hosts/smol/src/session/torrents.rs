@@ -219,8 +219,8 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
     for torrent in torrents {
         let total = torrent.content.geometry().total();
         if let Some(done) = torrent.checked() {
-            // All pieces were hashed; what is missing of its files may lie elsewhere.
-            let searches = done >= total;
+            // All pieces were hashed, and what is missing of its files may lie elsewhere.
+            let searches = done > total;
             numbers.searching += usize::from(searches);
             numbers.checking += usize::from(!searches);
             numbers.checked.0 += done.min(total);

@@ -323,8 +323,13 @@ impl Shared {
             job.work = Long::Check(Some(check));
             self.lock().put_back(job);
         } else {
-            let go_on =
-                &mut || job.progress.load(Ordering::Relaxed) != GIVEN_UP && self.between(scratch);
+            let done = check.done();
+            let go_on = &mut || {
+                // It is called during a search alone, which shows as more than all bytes.
+                let (all, order) = (done + 1, Ordering::Relaxed);
+                let _ = job.progress.compare_exchange(done, all, order, order);
+                job.progress.load(order) != GIVEN_UP && self.between(scratch)
+            };
             let found = check.finish(content, go_on).transpose();
             if let Some(found) = found {
                 let found = found.map(|bits| (bits, job.unread));

@@ -1,6 +1,7 @@
 //! Hints: addresses at which there may be a node that is not in the routing table.
 //!
-//! A given one (configured, resolved, by `PORT`) is asked as soon as the budget allows. One that was heard of (it asked
+//! A given one (configured, resolved, by `PORT`) is asked as soon as the budget allows, and once more if it does not
+//! answer: a lost packet must not cost the only honest node. One that was heard of (it asked
 //! us something, or others named it) is asked when there is time. When all places are taken, a given one replaces the
 //! oldest that was heard of, then the oldest; one that was heard of is dropped.
 
@@ -11,6 +12,10 @@ use super::endpoint::Endpoint;
 pub(crate) enum Origin {
     /// Somebody gave it.
     Given,
+    /// It was given and is asked now.
+    Asked,
+    /// It was given and did not answer.
+    Silent,
     /// It was heard of.
     Heard,
 }
@@ -45,10 +50,30 @@ impl Hints {
         let _ = self.0.push((at, origin));
     }
 
-    /// The oldest of an origin.
+    /// The oldest of an origin; of given ones first those that were not asked yet.
     pub(crate) fn next(&self, origin: Origin) -> Option<Endpoint> {
-        let next = self.0.iter().find(|(_, o)| *o == origin);
-        next.map(|(at, _)| *at)
+        let oldest = |origin| self.0.iter().find(|(_, o)| *o == origin);
+        let again = || match origin {
+            Origin::Given => oldest(Origin::Silent),
+            _ => None,
+        };
+        oldest(origin).or_else(again).map(|(at, _)| *at)
+    }
+
+    /// A given one is asked.
+    pub(crate) fn asked(&mut self, at: Endpoint) {
+        match self.0.iter_mut().find(|(known, _)| *known == at) {
+            Some((_, origin @ Origin::Given)) => *origin = Origin::Asked,
+            _ => self.remove(at),
+        }
+    }
+
+    /// Whoever was asked did not answer.
+    pub(crate) fn silent(&mut self, at: Endpoint) {
+        let asked = |hint: &&mut (Endpoint, Origin)| *hint == &(at, Origin::Asked);
+        if let Some((_, origin)) = self.0.iter_mut().find(asked) {
+            *origin = Origin::Silent;
+        }
     }
 
     pub(crate) fn remove(&mut self, at: Endpoint) {
@@ -94,6 +119,25 @@ mod tests {
         }
         assert!(hints.is_empty());
         hints.add(SocketAddr::from(([0, 0, 0, 0], 6881)).into(), Origin::Given);
+        assert!(hints.is_empty());
+    }
+
+    #[test]
+    fn a_given_one_is_asked_twice() {
+        let mut hints = Hints::new();
+        hints.add(at(1), Origin::Given);
+        hints.add(at(2), Origin::Given);
+        hints.asked(at(1));
+        assert_eq!(hints.next(Origin::Given), Some(at(2)));
+        // Without an answer it comes after those that were not asked yet, and once.
+        hints.silent(at(1));
+        assert_eq!(hints.next(Origin::Given), Some(at(2)));
+        hints.asked(at(2));
+        assert_eq!(hints.next(Origin::Given), Some(at(1)));
+        hints.asked(at(1));
+        hints.silent(at(1));
+        assert_eq!(hints.next(Origin::Given), None);
+        hints.remove(at(2));
         assert!(hints.is_empty());
     }
 }

@@ -71,6 +71,7 @@ impl Dht<'_> {
         };
         self.stats.answers += 1;
         self.unanswered_hints = 0;
+        self.hints.remove(at);
         let family = at.family();
         let net = &mut self.nets[index(family)];
         if let Some(ours) = message.observed {

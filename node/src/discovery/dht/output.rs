@@ -14,6 +14,7 @@ impl Dht<'_> {
     pub(super) fn pass_time(&mut self, now: Instant) {
         while let Some((to, purpose)) = self.calls.give_up(now) {
             self.nets[index(to.family())].routes.failed(now, to);
+            self.hints.silent(to);
             if let Some(lookup) = self.lookup(purpose) {
                 lookup.failed(to);
             }
@@ -141,7 +142,7 @@ impl Dht<'_> {
             wait.until(at);
             return None;
         }
-        self.hints.remove(to);
+        self.hints.asked(to);
         let (purpose, query) = match lookup {
             Some(slot) => {
                 let lookup = &self.lookups[slot];

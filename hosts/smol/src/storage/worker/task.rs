@@ -117,7 +117,7 @@ pub(crate) struct Look {
     pub(crate) present: Option<Vec<u8>>,
 }
 
-/// Bytes that a check has done, or [`GIVEN_UP`].
+/// Bytes that a check has done, one more than all while it searches for files, or [`GIVEN_UP`].
 pub(crate) type Progress = AtomicU64;
 
 /// Nobody wants the result of the check any more.
