@@ -265,13 +265,18 @@ fn the_only_source_is_away_for_days() {
         name(&mut world, addr());
         until_called(&mut world);
         let peer = answer(&mut world);
-        while !world.peers[peer].asked.is_empty() {
-            world.peers[peer].give();
-            world.settle();
-            world.pass(Duration::from_secs(1));
-        }
-        assert_eq!(world.verified.len(), 20, "all of it");
+        takes_all(&mut world, peer);
     }
+}
+
+/// A peer gives what it is asked for until all is there.
+fn takes_all(world: &mut World, peer: usize) {
+    while !world.peers[peer].asked.is_empty() {
+        world.peers[peer].give();
+        world.settle();
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.verified.len(), 20, "all of it");
 }
 
 /// A source that comes and goes for three days gives some each time it is there.
@@ -338,12 +343,7 @@ fn the_only_source_has_nothing_for_hours() {
         }
         world.peers[peer].say(&[Message::Unchoke]);
         world.settle();
-        while !world.peers[peer].asked.is_empty() {
-            world.peers[peer].give();
-            world.settle();
-            world.pass(Duration::from_secs(1));
-        }
-        assert_eq!(world.verified.len(), 20, "all of it");
+        takes_all(&mut world, peer);
     }
 }
 

@@ -216,32 +216,39 @@ fn peers_lead_in() {
     }
 }
 
+/// Three nodes that know each other: the second downloads what sleeps at the third, which is told now that it is to be
+/// found, and knows from the start whether others can call it.
+fn one_wants_what_sleeps(now: &mut Instant, reachable: bool) -> (Vec<Node<'static>>, TorrentId) {
+    let mut nodes: Vec<_> = (0..3).map(node).collect();
+    let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
+    let public = Publicity::NONE.with_dht();
+    for node in &mut nodes {
+        node.join_dht(*now, Mode::On, [true, false], &[]);
+        node.dht_node(*now, address(0));
+    }
+    if reachable {
+        nodes[2].dht_reachable();
+    }
+    keep_awake(&mut nodes[0], *now);
+    let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
+    let begun = nodes[1].download(*now, wanted, Wanted::All, Order::Rarest);
+    begun.unwrap();
+    nodes[1].publish(*now, wanted, public);
+    run(&mut nodes, *now, 30);
+    *now = *now + Duration::from_secs(30);
+    let asleep = nodes[2].add(HASH, geometry, Have::All, 0).unwrap();
+    nodes[2].sleep(asleep);
+    nodes[2].publish(*now, asleep, public);
+    (nodes, asleep)
+}
+
 /// Of a torrent that sleeps a peer is found: it is woken and called if nobody can call us, as far as we know, and
 /// left asleep otherwise, as the peer calls.
 #[test]
 fn who_cannot_be_called_wakes_what_is_wanted() {
     for reachable in [false, true] {
         let mut now = Instant::from_secs(1);
-        let mut nodes: Vec<_> = (0..3).map(node).collect();
-        let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
-        let public = Publicity::NONE.with_dht();
-        for node in &mut nodes {
-            node.join_dht(now, Mode::On, [true, false], &[]);
-            node.dht_node(now, address(0));
-        }
-        if reachable {
-            nodes[2].dht_reachable();
-        }
-        keep_awake(&mut nodes[0], now);
-        let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
-        let begun = nodes[1].download(now, wanted, Wanted::All, Order::Rarest);
-        begun.unwrap();
-        nodes[1].publish(now, wanted, public);
-        run(&mut nodes, now, 30);
-        now = now + Duration::from_secs(30);
-        let asleep = nodes[2].add(HASH, geometry, Have::All, 0).unwrap();
-        nodes[2].sleep(asleep);
-        nodes[2].publish(now, asleep, public);
+        let (mut nodes, asleep) = one_wants_what_sleeps(&mut now, reachable);
         let mut woken = Vec::new();
         for _ in 0..60 {
             woken.extend(wakes(&mut nodes, now));
@@ -260,22 +267,7 @@ fn nobody_is_kept_for_a_torrent_that_sleeps_on() {
     let mut woken_once = false;
     for at in 0..20 {
         let mut now = Instant::from_secs(1);
-        let mut nodes: Vec<_> = (0..3).map(node).collect();
-        let public = Publicity::NONE.with_dht();
-        for node in &mut nodes {
-            node.join_dht(now, Mode::On, [true, false], &[]);
-            node.dht_node(now, address(0));
-        }
-        keep_awake(&mut nodes[0], now);
-        let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
-        let begun = nodes[1].download(now, wanted, Wanted::All, Order::Rarest);
-        begun.unwrap();
-        nodes[1].publish(now, wanted, public);
-        run(&mut nodes, now, 30);
-        now = now + Duration::from_secs(30);
-        let asleep = nodes[2].add(HASH, geometry, Have::All, 0).unwrap();
-        nodes[2].sleep(asleep);
-        nodes[2].publish(now, asleep, public);
+        let (mut nodes, asleep) = one_wants_what_sleeps(&mut now, false);
         let mut woken = false;
         for step in 0..1000 {
             if step == at {

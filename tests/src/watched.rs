@@ -1,9 +1,31 @@
-//! Thousands of small torrents in a watched folder.
+//! Watched folders: their configuration, and what is laid into them, up to thousands of small torrents.
 
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+use crate::content::Content;
+use crate::peer::InfoHash;
+use crate::seeder::make;
+
+/// The lines of a configuration that watch a folder, with the data in another one.
+pub fn config(watch: &Path, data: &Path) -> String {
+    format!(
+        "watch = \"{}\"\ndata = \"{}\"\n",
+        watch.display(),
+        data.display()
+    )
+}
+
+/// Lays a content and its torrent, which looks old, into these folders; gives its hash.
+pub fn lay(content: &Content, watch: &Path, data: &Path) -> InfoHash {
+    content.copy_to(data);
+    let torrent = watch.join(format!("{}.torrent", content.name()));
+    let hash = make(content.path(), &torrent, &[]);
+    age(&torrent);
+    hash
+}
 
 /// The name of the torrent with this number.
 pub fn name(n: usize) -> String {

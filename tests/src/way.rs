@@ -125,7 +125,7 @@ fn transmission(task: &Task, dir: &Dir) -> Vec<String> {
     }
     let script = dir.join("start.sh");
     let text = r#"#!/bin/sh
-        "$1" --foreground --config-dir "$2" &
+        setpriv --pdeathsig KILL "$1" --foreground --config-dir "$2" &
         remote=$3 port=$4
         shift 4
         for name in "$@"; do

@@ -12,7 +12,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{Message, Peer, handshake};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
-use everseed_tests::watched::age;
+use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
 
 const MIB: u64 = 1 << 20;
@@ -86,11 +86,7 @@ fn a_full_state_disk() {
     };
     let state = disk.at().join("state");
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data);
     let hash = lay("known", 0);
     let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
     service.wait_for("seeding: known", 1);

@@ -14,7 +14,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::seeder::{Getter, Setup, make};
 use everseed_tests::service::Service;
-use everseed_tests::watched::{age, fill};
+use everseed_tests::watched::{age, config, fill, lay};
 use everseed_tests::{PATIENCE, wait};
 
 /// Reads so many blocks, of which each piece has one.
@@ -130,26 +130,15 @@ fn two_hundred_downloads() {
     let net = Net::new();
     let dir = Dir::in_memory("soak");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));
-    let contents: Vec<_> = (0..10)
-        .map(|n| Content::file(&format!("{n}.bin"), 20 << 14, n))
-        .collect();
-    let hashes: Vec<_> = contents
-        .iter()
-        .map(|content| {
-            content.copy_to(&data);
-            let torrent = watch.join(format!("{}.torrent", content.name()));
-            let hash = make(content.path(), &torrent, &[]);
-            age(&torrent);
-            hash
+    let hashes: Vec<_> = (0..10)
+        .map(|n| {
+            let content = Content::file(&format!("{n}.bin"), 20 << 14, n);
+            lay(&content, &watch, &data)
         })
         .collect();
     let listen = net.addr(Family::V4);
     // Some sleep and are woken.
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 5\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data) + "state-in-ram = true\ntorrents = 5\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", 10);
     let open = || {
@@ -255,11 +244,7 @@ fn a_resolver_that_says_nothing() {
         resolv.display()
     ));
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 20\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data) + "state-in-ram = true\ntorrents = 20\n";
     let mut service = Service::start(&dir, listen, &config, &wrapper);
     service.wait_for("seeding: ", TORRENTS + 1);
     wait("names to be asked for", PATIENCE, || {
@@ -383,20 +368,12 @@ fn forty_sleepers_are_wanted_at_once() {
     let hashes: Vec<InfoHash> = (0..WANTED)
         .map(|n| {
             let content = Content::file(&format!("0-{n:02}.bin"), 1000, n as u64);
-            content.copy_to(&data);
-            let torrent = watch.join(format!("{}.torrent", content.name()));
-            let hash = make(content.path(), &torrent, &[]);
-            age(&torrent);
-            hash
+            lay(&content, &watch, &data)
         })
         .collect();
     fill(&watch, &data, 0..60, "");
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 50\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data) + "state-in-ram = true\ntorrents = 50\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", WANTED + 60);
     let calls: Vec<_> = hashes

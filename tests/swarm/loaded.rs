@@ -14,7 +14,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
 use everseed_tests::seeder::{Setup, info_hash, make};
 use everseed_tests::service::Service;
-use everseed_tests::watched::age;
+use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
 
 /// Written over in place by another tracker's URL, half written, truncated, by garbage, with its former time, replaced
@@ -47,11 +47,7 @@ fn a_torrent_file_that_is_written_over() {
         age(&path);
         let listen = net.addr(Family::V4);
         let what = match named {
-            false => format!(
-                "watch = \"{}\"\ndata = \"{}\"\n",
-                watch.display(),
-                data.display()
-            ),
+            false => config(&watch, &data),
             true => format!(
                 "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
                 path.display(),
@@ -250,11 +246,7 @@ fn a_private_torrent_whose_passkey_changes() {
     fs::copy(&before, &path).unwrap();
     age(&path);
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data);
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: x.bin", 1);
     let asks = |passkey: &str| {
@@ -329,11 +321,7 @@ fn the_longest_torrent_file_is_written_over() {
     fs::write(&path, &one).unwrap();
     age(&path);
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data);
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: x.bin", 1);
     let hash = info_hash(&dir.join("plain"));
@@ -374,11 +362,7 @@ fn the_state_is_full_when_it_is_written_over() {
     fs::write(&path, &before).unwrap();
     age(&path);
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data);
     let state = disk.at().join("state");
     let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
     service.wait_for("seeding: x.bin", 1);

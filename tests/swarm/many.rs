@@ -13,7 +13,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
-use everseed_tests::watched::{age, fill, name};
+use everseed_tests::watched::{age, config, fill, name};
 
 /// Torrents in the folder, and those that are awake.
 const MANY: usize = 10_000;
@@ -32,11 +32,7 @@ fn ten_thousand() {
     let dir = Dir::in_memory("many");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));
     let listen = net.addr(Family::V4);
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data) + "state-in-ram = true\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("listening", 1);
     std::thread::sleep(SETTLE);
@@ -114,11 +110,7 @@ fn stopped_while_they_come() {
     // Connections to it are made, and nobody takes them.
     let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
     let url = format!("http://{}/announce", tracker.local_addr().unwrap());
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\nlog = \"info\"\n",
-        watch.display(),
-        data.display()
-    );
+    let config = config(&watch, &data) + "state-in-ram = true\nlog = \"info\"\n";
     fill(&watch, &data, 0..FEW, &url);
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", 4 * AWAKE);

@@ -11,7 +11,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
-use everseed_tests::watched::{age, fill};
+use everseed_tests::watched::{age, config, fill};
 
 /// What is no torrent is refused by name, is not held in memory or copied, and keeps nothing from being seeded; a long
 /// torrent is one all the same.
@@ -90,11 +90,7 @@ fn no_other_limit_than_torrents() {
         fs::write(&path, "none").unwrap();
         age(&path);
     }
-    let config = format!(
-        "watch = \"{}\"\ndata = \"{}\"\nstate-in-ram = true\ntorrents = 300\nlog = \"info\"\n",
-        share.display(),
-        data.display()
-    );
+    let config = config(&share, &data) + "state-in-ram = true\ntorrents = 300\nlog = \"info\"\n";
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
     service.wait_for("seeding: 1-", 400);
     service.wait_for("not a torrent", 1);
