@@ -107,9 +107,14 @@ impl Checkpoint {
     }
 }
 
+/// Nothing more is written down of a check.
+pub(crate) fn give_up(ended: &Mutex<bool>) {
+    *ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+}
+
 /// Nothing is to be kept of a check any more, as it ends.
 pub(crate) fn end(content: &Content, ended: &Mutex<bool>) {
-    *ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    give_up(ended);
     let _ = fs::remove_file(path(content));
 }
 

@@ -71,7 +71,13 @@ fn goes_on() {
     assert_eq!(check.done(), 9 * PIECE as u64);
     let late = check.checkpoint().unwrap();
     assert_eq!(finish(check, &again), whole);
-    // It is done, and what is kept late is not kept.
+    // It is done, and what is kept late is not kept; nor of one that was given up.
+    late.save(&again).unwrap();
+    let mut check = Check::resume(&again);
+    assert_eq!(check.done(), 0);
+    steps(&mut check, &again, 9);
+    let late = check.checkpoint().unwrap();
+    check.give_up();
     late.save(&again).unwrap();
     assert_eq!(Check::resume(&again).done(), 0);
 }

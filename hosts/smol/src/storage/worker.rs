@@ -305,7 +305,7 @@ impl Shared {
         let stepped = check.step(content, &mut scratch.bytes);
         let before = job.progress.swap(check.done(), Ordering::Relaxed);
         if before == GIVEN_UP {
-            return;
+            return check.give_up();
         }
         match stepped {
             Err(error) => return self.tell(Done::Checked(job.number, Err(error))),
