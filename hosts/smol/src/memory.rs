@@ -11,7 +11,9 @@
 //! | local service discovery, if it is on | [`lsd::HELD`] | refuse to start |
 //! | torrents that are awake | [`TORRENT`] each, a [`Slot`](announcer::Slot) a tier, 2 bits a piece | refuse to start |
 //! | torrents that are asleep | [`ASLEEP`] each, at most an eighth of the rest | fewer of them; one beyond that is refused |
+//! | of them, those that wait to be woken | [`WANTED`] each for one in [`WANTED_PART`], at most [`MOST_WANTED`], with [`WANTED_PEERS`] peers each on average | another one stays asleep until it is wanted again; further peers have to be told of again |
 //! | downloads | 2 bits and a count of 16 bits more a piece, [`PIECES_IN_PROGRESS`] pieces in progress, the scratch | refuse to start |
+//! | a download that is added where none was named | as above, and a [`MODEST`]th of the rest for blocks and as much in the kernel | it is refused, and what would do is said |
 //! | blocks on their way | half of the rest, at most [`BLOCKS`] of 16 KiB | refuse below [`LEAST_BLOCKS`] |
 //! | bitfields of peers | an eighth of the rest, a bit a piece, at most for [`PEERS_WITH_BITS`] peers | nothing is requested of further peers unless they are complete |
 //! | peers | 76 of 100 parts of the rest then, so that 2 MB do for 200, [`peer`] each | fewer peers; refuse below [`LEAST_PEERS`] |
@@ -32,6 +34,7 @@
 //! cache. The parts were measured with glibc and musl on x86-64; a 32-bit machine needs less.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use everseed_core::geometry::{BLOCK, Geometry};
 use everseed_heap::Heap;
@@ -81,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) peer_bitfields: usize,
     /// Pieces of all downloads.
     pub(crate) counts: usize,
+    /// Whether downloads may only be added later, so that they get little beside what is seeded.
+    pub(crate) modest: bool,
     /// Whether the DHT is on.
     pub(crate) dht: bool,
     /// Whether local service discovery is on.
@@ -156,9 +161,10 @@ impl Plan {
         let asleep = ASLEEP + self.turns(9) / 8;
         self.asleep = self.asleep.min(left / 8 / asleep);
         let mut rest = left - self.asleep * asleep;
+        let part = if self.modest { MODEST } else { 2 };
         if self.downloads() {
-            self.blocks = (left / 2 / BLOCK_COST).min(BLOCKS);
-            let known = (left / 8 / self.bitfield.max(1)).min(PEERS_WITH_BITS);
+            self.blocks = (left / part / BLOCK_COST).clamp(LEAST_BLOCKS, BLOCKS);
+            let known = (left / part / 4 / self.bitfield.max(1)).min(PEERS_WITH_BITS);
             self.peer_bitfields = self.bitfield * known.min(self.peers);
             rest -= self.blocks * BLOCK_COST + self.peer_bitfields;
         }
@@ -173,7 +179,7 @@ impl Plan {
         self.web = (places / 2).min(WEB);
         self.places = places - self.web;
         if self.downloads() {
-            self.received = rest / 2;
+            self.received = (rest / part).max(2 * LEAST_HELD).min(rest / 2);
             rest -= self.received;
         }
         self.buffer = (rest / 8).clamp(socket::BLOCK, socket::WRITTEN * socket::BLOCK);
@@ -269,6 +275,16 @@ impl Plan {
         }
     }
 
+    /// The most sleeping torrents that wait to be woken.
+    pub(crate) fn wanted(&self) -> usize {
+        (self.asleep / WANTED_PART).min(MOST_WANTED)
+    }
+
+    /// The most peers that are kept for them, of all together.
+    pub(crate) fn wanted_peers(&self) -> usize {
+        self.wanted() * WANTED_PEERS
+    }
+
     /// Slots for torrents' names, awake or asleep, with an eighth more so that lookups are fast.
     pub(crate) fn names(&self) -> usize {
         let known = self.torrents + self.asleep;
@@ -290,6 +306,7 @@ impl fmt::Display for Plan {
         )?;
         match self.blocks {
             0 => Ok(()),
+            _ if self.modest => Ok(()),
             blocks => {
                 let coming = size((blocks * BLOCK as usize) as u64);
                 write!(f, ", {coming} of blocks that are downloaded")
@@ -354,8 +371,21 @@ const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;
 /// with glibc.
 const TORRENT: usize = 1792;
 
-/// Bytes of a sleeping torrent: its name, a tier, its entry in the catalogue, and its share of a scan of the folders.
-const ASLEEP: usize = 9 * REGISTERED / 8 + TIER + 24;
+/// Bytes of a sleeping torrent: its name, a tier, its entry in the catalogue, its share of a scan of the folders, and
+/// that it is paused or waits to be verified or woken.
+const ASLEEP: usize = 9 * REGISTERED / 8 + TIER + 24 + PAUSED + TO_VERIFY + WANTED / WANTED_PART;
+const PAUSED: usize = 20;
+const TO_VERIFY: usize = 8;
+
+/// Bytes of a sleeping torrent that waits to be woken: its entry in a list that grows by doubling, and its peers.
+const WANTED: usize = 2 * 32 + 16 + WANTED_PEERS * size_of::<SocketAddr>();
+
+/// One in so many sleeping torrents may wait to be woken, and the most of them.
+const WANTED_PART: usize = 8;
+const MOST_WANTED: usize = 1000;
+
+/// Peers for each of them, on average.
+const WANTED_PEERS: usize = 2;
 
 /// Bytes of a block on its way, and of its entries in the worker's queues.
 const BLOCK_COST: usize = (Sizes {
@@ -451,6 +481,9 @@ const SCRATCH: usize = 16 * 1024;
 
 /// Bytes of one read while blocks are downloaded: several blocks at a time.
 const LONG_SCRATCH: usize = 128 * 1024;
+
+/// The part of the rest for blocks, where downloads may only be added later.
+const MODEST: usize = 96;
 
 /// The most blocks on their way, 16 KiB each: 4 MiB, a second of 33 Mbit/s.
 const BLOCKS: usize = 256;

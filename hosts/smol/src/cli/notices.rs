@@ -54,6 +54,18 @@ impl Printer {
             Notice::Stopped(name) => return line(format_args!("stopped: {}", escape(name))),
             Notice::Paused(path) => return line(format_args!("paused: {}", shown(path))),
             Notice::Resumed(path) => return line(format_args!("resumed: {}", shown(path))),
+            Notice::Verified {
+                name,
+                pieces: (good, pieces),
+            } => {
+                return line(format_args!(
+                    "verified: {}, {good} of {pieces} pieces are good",
+                    escape(name)
+                ));
+            }
+            Notice::NotVerified { path, why } => {
+                log::warn!("{}: it is not verified: {why}", shown(path));
+            }
             Notice::Asleep(count) => return line(format_args!("asleep: {count} torrents")),
             Notice::Downloading { name, left } => {
                 let (name, (left, wanted)) = (escape(name), left);

@@ -10,8 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use everseed_core::geometry::TorrentId;
-use everseed_core::hash::InfoHash;
-use everseed_node::{Event, PeerSource};
+use everseed_node::{Event, PeerSource, Publicity};
 
 use super::index::{is_torrent, names_torrent};
 use super::item::{ItemStage, LibraryItem, Waking};
@@ -19,11 +18,12 @@ use super::library::{Library, POLL};
 use super::loader::LoadOutcome;
 use super::notice::Notice;
 use super::room::awake;
-use super::sleepers::publicity;
+use super::sleepers::{PAUSED, publicity};
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::logging::flood::EVENT;
+use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
 use crate::storage::catalogue::DormantTorrent;
@@ -76,6 +76,21 @@ impl Library {
         }
         let count = catalogue.count();
         if count > awake(&self.config) {
+            let mut paused = Vec::new();
+            let read = catalogue.each(|_, sleeper| {
+                torrents.signals.go_on()?;
+                let id = engine.node.find(sleeper.info_hash());
+                paused.extend(id.filter(|_| torrents.is_paused(&sleeper.path())));
+                Ok(())
+            });
+            if let Err(error) = read {
+                log::warn!("{}: {error}", path.display());
+            }
+            for id in paused {
+                catalogue.pause(id, true);
+                engine.node.publish(id, Publicity::NONE);
+                engine.node.forget_trackers(id);
+            }
             return torrents.notices.tell(Notice::Asleep(count));
         }
         let ids: Vec<_> = (0..catalogue.slots())
@@ -91,7 +106,8 @@ impl Library {
     }
 
     /// Has the loader open the sleeping torrents that are wanted.
-    pub(super) fn rouse(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+    pub(super) fn wake_wanted(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let mut waiting = Waiting::new(&self.room);
         for (id, peers) in std::mem::take(&mut torrents.wakes) {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 let room = PEERS_MAX.saturating_sub(waking.peers.len());
@@ -107,14 +123,17 @@ impl Library {
             } else if torrents.managed.iter().any(|t| t.is_known_as(id)) {
                 // It is awake, and away.
             } else if self.waking.len() < WAKING_MAX {
+                let peers = peers.into_iter().take(PEERS_MAX).collect();
                 self.open(torrents, engine, id, peers, false);
-            } else {
-                put_off(torrents, engine, id, peers);
+            } else if !waiting.add(id, peers) {
+                engine.sleep(id);
             }
         }
+        waiting.say_if_full();
+        torrents.wakes = waiting.wanted;
     }
 
-    /// Has what sleeps opened, to be served or to `verify` it; answers whether that has begun.
+    /// Has what sleeps opened, to be served or to `verify` it.
     pub(super) fn open(
         &mut self,
         torrents: &mut Torrents,
@@ -122,26 +141,37 @@ impl Library {
         id: TorrentId,
         peers: Vec<SocketAddr>,
         verify: bool,
-    ) -> bool {
-        if torrents.catalogue.borrow().is_paused(id) {
-            engine.sleep(id);
-            return false;
-        }
-        let sleeper = torrents.catalogue.borrow().read(id.slot);
-        let Some(sleeper) = sleeper.filter(|_| self.waking.len() < WAKING_MAX) else {
+    ) -> Opening {
+        if self.waking.len() >= WAKING_MAX {
             log::info!(
                 "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
             );
             engine.sleep(id);
-            return false;
+            return Opening::Later;
+        }
+        let Some(sleeper) = torrents.catalogue.borrow().read(id.slot) else {
+            log::error!(
+                "{}: a torrent that sleeps cannot be read in it, and stays asleep",
+                torrents.state.catalogue_file().display()
+            );
+            engine.sleep(id);
+            return Opening::Refused;
         };
+        if torrents.catalogue.borrow().is_paused(id) {
+            engine.sleep(id);
+            if verify {
+                let (path, why) = (&sleeper.path(), PAUSED);
+                torrents.notices.tell(Notice::NotVerified { path, why });
+            }
+            return Opening::Refused;
+        }
         if !names_torrent(&sleeper.path()) && self.content_waits() {
             log::info!(
                 "{}: it stays asleep until the torrents beside it are read, as it may be of one of them",
                 escape(sleeper.path().as_os_str().as_encoded_bytes())
             );
             engine.sleep(id);
-            return false;
+            return Opening::Later;
         }
         let (path, data) = (sleeper.path(), sleeper.data());
         let item = Item {
@@ -160,7 +190,7 @@ impl Library {
             peers,
             verify,
         });
-        true
+        Opening::Begun
     }
 
     /// Starts a sleeping torrent that was opened, if it has not changed.
@@ -172,31 +202,42 @@ impl Library {
         outcome: LoadOutcome,
     ) {
         let (id, path) = (waking.id, waking.path);
+        let give_up_verifying = |torrents: &Torrents, why: &str| {
+            if waking.verify {
+                let path = &path;
+                torrents.notices.tell(Notice::NotVerified { path, why });
+            }
+        };
         let shown = escape(path.as_os_str().as_encoded_bytes()).to_string();
         let source = match outcome {
             Ok((source, _)) => source,
             Err(Trouble::Changed(reason)) => {
                 log::warn!(target: EVENT, "{reason}; it is shared anew once it stays unchanged");
-                let sleeper = torrents.catalogue.borrow().read(id.slot);
-                let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-                return self.forget(torrents, engine, before.as_slice());
+                give_up_verifying(torrents, &reason);
+                return self.forget_opened(torrents, engine, id);
             }
             Err(reason) => {
-                log::info!("{}; it stays asleep", reason.text());
+                let reason = reason.text();
+                log::info!("{reason}; it stays asleep");
+                give_up_verifying(torrents, &reason);
                 return engine.sleep(id);
             }
         };
         if engine.node.find(source.content.metainfo().info_hash) != Some(id) {
             log::warn!(target: EVENT, "{shown}: it is another torrent now");
-            let sleeper = torrents.catalogue.borrow().read(id.slot);
-            let before = sleeper.map(|sleeper| (id.slot, sleeper.info_hash()));
-            return self.forget(torrents, engine, before.as_slice());
+            give_up_verifying(torrents, "it is another torrent now");
+            return self.forget_opened(torrents, engine, id);
         }
         if !engine.node.is_asleep(id) {
+            let mut managed = torrents.managed.iter_mut();
+            if let Some(torrent) = managed.find(|t| waking.verify && t.is_known_as(id)) {
+                torrent.verify(engine);
+            }
             return tell(engine, id, waking.peers);
         }
         if torrents.catalogue.borrow().is_paused(id) {
             // It was paused meanwhile.
+            give_up_verifying(torrents, PAUSED);
             return engine.sleep(id);
         }
         if !self.make_room(torrents, engine) {
@@ -309,78 +350,117 @@ impl Library {
         }
     }
 
-    /// Forgets sleeping torrents in these slots that have changed or left their folder.
+    /// Forgets a sleeping torrent that was opened and turned out to have changed.
+    fn forget_opened(&mut self, torrents: &mut Torrents, engine: &mut Engine, id: TorrentId) {
+        let sleeper = torrents.catalogue.borrow().read(id.slot);
+        // If it was woken meanwhile, it is one of `items`, which are handled elsewhere.
+        if let Some(sleeper) = sleeper.filter(|_| torrents.is_asleep(engine, id)) {
+            self.forget(torrents, engine, id, &sleeper);
+        }
+    }
+
+    /// Forgets a sleeping torrent that has changed or left its folder.
     pub(super) fn forget(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
-        slots: &[(u16, InfoHash)],
+        id: TorrentId,
+        sleeper: &DormantTorrent,
     ) {
-        for &(slot, info_hash) in slots {
-            if torrents.signals.asked() {
-                return;
-            }
-            let sleeper = torrents.catalogue.borrow().read(slot);
-            // Another torrent may have the slot by now.
-            let Some(sleeper) = sleeper.filter(|sleeper| sleeper.info_hash() == info_hash) else {
-                continue;
+        let path = sleeper.path();
+        if is_torrent(&path) {
+            // Earlier versions recorded no descriptions for their sleeping torrents.
+            let description = Description {
+                root: sleeper.root(),
+                torrent: path.clone(),
+                private: true,
             };
-            let Some(id) = engine.node.find(sleeper.info_hash()) else {
-                continue;
-            };
-            // If the torrent was woken, it is one of `items`, which are handled elsewhere.
-            if !torrents.is_asleep(engine, id) {
-                continue;
+            let described = torrents.state.described();
+            if !described.holds_real(&description.root)
+                && let Err(error) = described.add(&description)
+            {
+                return log::error!(
+                    "{}: {error}: it cannot be recorded that its content belongs to it, so it still sleeps; \
+                     make room for the state",
+                    path.display()
+                );
             }
-            let path = sleeper.path();
-            if is_torrent(&path) {
-                // Earlier versions recorded no descriptions for their sleeping torrents.
-                let description = Description {
-                    root: sleeper.root(),
-                    torrent: path.clone(),
-                    private: true,
-                };
-                let described = torrents.state.described();
-                if !described.holds_real(&description.root)
-                    && let Err(error) = described.add(&description)
-                {
-                    log::error!(
-                        "{}: {error}: it cannot be recorded that its content belongs to it, so it still sleeps; \
-                         make room for the state",
-                        path.display()
-                    );
-                    continue;
-                }
-            }
-            let shown = path.as_os_str().as_encoded_bytes();
-            torrents.notices.tell(Notice::Stopped(shown));
-            engine.remove(id);
-            self.waking.retain(|waking| waking.id != id);
-            self.to_verify.retain(|&other| other != id);
-            torrents.wakes.retain(|(other, _)| *other != id);
-            torrents.state.parted_with(info_hash);
-            torrents.catalogue.borrow_mut().remove(id);
-            torrents.tracker.borrow_mut().remove(sleeper.info_hash());
-            // If it still exists, it counts as new.
-            self.more = true;
         }
+        let shown = path.as_os_str().as_encoded_bytes();
+        torrents.notices.tell(Notice::Stopped(shown));
+        engine.remove(id);
+        self.waking.retain(|waking| waking.id != id);
+        self.to_verify.retain(|&other| other != id);
+        torrents.wakes.retain(|(other, _)| *other != id);
+        torrents.state.parted_with(sleeper.info_hash());
+        torrents.catalogue.borrow_mut().remove(id);
+        torrents.tracker.borrow_mut().remove(sleeper.info_hash());
+        // If it still exists, it counts as new.
+        self.more = true;
     }
 }
 
-/// Has a torrent wait until others are awake, and its peers with it.
-fn put_off(torrents: &mut Torrents, engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
-    if let Some((_, known)) = torrents.wakes.iter_mut().find(|(other, _)| *other == id) {
-        let room = PEERS_MAX.saturating_sub(known.len());
-        return known.extend(peers.into_iter().take(room));
+/// What became of a wish to open a sleeping torrent.
+pub(super) enum Opening {
+    Begun,
+    /// Not now, and it stays asleep.
+    Later,
+    /// Not at all, which was told.
+    Refused,
+}
+
+/// Torrents that wait until others are awake, and peers of each. There is room for a number of them, and of peers of all
+/// together. One beyond that stays asleep, and its peers are let go, until it is wanted again; a peer beyond that has to
+/// be told of again.
+struct Waiting {
+    wanted: Vec<(TorrentId, Vec<SocketAddr>)>,
+    most: usize,
+    /// The number of peers that there is room for yet.
+    room: usize,
+    left_out: usize,
+}
+
+impl Waiting {
+    fn new(plan: &Plan) -> Waiting {
+        Waiting {
+            wanted: Vec::new(),
+            most: plan.wanted(),
+            room: plan.wanted_peers(),
+            left_out: 0,
+        }
     }
-    if torrents.wakes.len() < WANTED_MAX {
-        let peers = peers.into_iter().take(PEERS_MAX).collect();
-        return torrents.wakes.push((id, peers));
+
+    /// Has a torrent wait. False if there is no room.
+    fn add(&mut self, id: TorrentId, mut peers: Vec<SocketAddr>) -> bool {
+        let is_full = self.wanted.len() == self.most;
+        let mut wanted = self.wanted.iter_mut();
+        let known = wanted.find(|(other, _)| *other == id);
+        if known.is_none() && is_full {
+            self.left_out += 1;
+            return false;
+        }
+        let has = known.as_ref().map_or(0, |(_, peers)| peers.len());
+        peers.truncate(PEERS_MAX.saturating_sub(has).min(self.room));
+        self.room -= peers.len();
+        match known {
+            Some((_, known)) => known.extend(peers),
+            None => {
+                peers.shrink_to_fit();
+                self.wanted.push((id, peers));
+            }
+        }
+        true
     }
-    log::info!(
-        "{WANTED_MAX} torrents wait to be woken: another one stays asleep until it is wanted again"
-    );
-    engine.sleep(id);
+
+    fn say_if_full(&self) {
+        if self.left_out > 0 {
+            log::info!(
+                "{} torrents wait to be woken: {} others stay asleep until they are wanted again",
+                self.most,
+                self.left_out
+            );
+        }
+    }
 }
 
 fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
@@ -389,10 +469,47 @@ fn tell(engine: &mut Engine, id: TorrentId, peers: Vec<SocketAddr>) {
     }
 }
 
-/// The most torrents that are opened at a time because they are wanted, and that wait for it. Others stay asleep until
-/// they are wanted again.
+/// The most torrents that are opened at a time because they are wanted; others wait for it.
 const WAKING_MAX: usize = 16;
-const WANTED_MAX: usize = 1000;
 
-/// The most peers that are kept for a torrent while it is opened.
+/// The most peers that are kept for a torrent while it is opened, or waits for that.
 const PEERS_MAX: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many are wanted, and by however many peers: what is kept of them is what the memory plan says.
+    #[test]
+    fn who_waits_has_a_place() {
+        let wanted = Plan {
+            peers: 100,
+            slots: 8,
+            asleep: 10_000,
+            ..Plan::default()
+        };
+        for memory in [2 << 20, 4 << 20, 16 << 20] {
+            let plan = wanted.fit(memory).unwrap();
+            assert!((50..=1000).contains(&plan.wanted()), "{}", plan.wanted());
+            let mut waiting = Waiting::new(&plan);
+            let id = |slot| TorrentId { slot, tenancy: 0 };
+            let peers = |n: u16| vec![SocketAddr::from(([127, 0, 0, 1], n)); 60];
+            let mut refused = 0;
+            for slot in 0..1200 {
+                // Each is wanted twice; the second time takes no other place.
+                let taken = [
+                    waiting.add(id(slot), peers(1)),
+                    waiting.add(id(slot), peers(2)),
+                ];
+                assert_eq!(taken[0], taken[1]);
+                refused += usize::from(!taken[0]);
+            }
+            assert_eq!(refused, 1200 - plan.wanted());
+            assert_eq!(waiting.left_out, 2 * refused);
+            let kept = |(_, peers): &(TorrentId, Vec<SocketAddr>)| peers.len();
+            assert!(waiting.wanted.iter().map(kept).max() <= Some(PEERS_MAX));
+            let all: usize = waiting.wanted.iter().map(kept).sum();
+            assert_eq!(all, plan.wanted_peers());
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::alarm::Alarm;
 use crate::options::get::Fetch;
 use crate::options::rates::Rates;
 use crate::options::run::{Config, Item};
+use crate::secrets::mask_urls;
 
 /// A command.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,12 +24,14 @@ pub enum Command {
     /// Stop an item and forget it. Its data stays. An item in a watched folder has to be removed there, as it would be
     /// found again.
     Remove(Which),
-    /// Pause an item: nothing is sent or requested, and nobody is told of it until [`Resume`](Command::Resume).
+    /// Pause an item: nothing is sent or requested, and nobody is told of it until [`Resume`](Command::Resume), also
+    /// after a restart with the same state.
     Pause(Which),
     /// Go on with a paused item.
     Resume(Which),
     /// Read all of an item from the disk and compare it with its hashes. Bad pieces of a download are downloaded
-    /// again.
+    /// again. The answer is [`Verified`](super::Notice::Verified), or [`NotVerified`](super::Notice::NotVerified) with
+    /// the reason, for each item; what is being opened, or sleeps, has to get a place first.
     Verify(Which),
     /// Change an item's goal, or call other peers for it.
     SetGoal(Which, Box<Fetch>),
@@ -42,7 +45,7 @@ pub enum Command {
     SetLimits(Box<SessionLimits>),
     /// Change to another configuration: in place where that is possible, otherwise by starting anew.
     Reload(Box<Config>),
-    /// Stop, as SIGTERM does.
+    /// Stop, as SIGTERM does, when the commands before it are carried out.
     Stop,
 }
 
@@ -86,6 +89,21 @@ pub enum Which {
     Folder(PathBuf),
     /// Items that a watched folder no longer holds.
     Gone(Box<Gone>),
+}
+
+impl Which {
+    /// The items in words; the passkey of a URL is hidden.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Which::All => "everything".to_owned(),
+            Which::Torrent(info_hash) => info_hash.to_string(),
+            Which::Item(item) => mask_urls(&item.path.display().to_string()).to_string(),
+            Which::Path(path) | Which::Folder(path) => {
+                mask_urls(&path.display().to_string()).to_string()
+            }
+            Which::Gone(gone) => format!("{} files", gone.paths.len() + gone.asleep.len()),
+        }
+    }
 }
 
 /// Items that were found in a watched folder, and are no longer there or have changed.
@@ -199,6 +217,12 @@ impl Commands {
     pub(super) fn wake_by(&self, alarm: Arc<Alarm>) {
         let alarm = self.alarm.get_or_init(|| alarm);
         alarm.ring();
+    }
+
+    /// Whether a command to stop waits.
+    pub(super) fn ask_to_stop(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.contains(&Command::Stop)
     }
 
     /// The next command.

@@ -29,6 +29,7 @@ impl Session {
         }
         let state = &self.torrents.state;
         self.neighbours.keep(&engine.borrow(), state);
+        self.torrents.paused.write_at_end();
         state.sync();
         engine.borrow_mut().stop();
         self.port_map.stop();

@@ -44,6 +44,8 @@ pub(super) struct LibraryItem {
     /// Whether it is opened only once, because the command that named it ends with it. A failure is then not tried
     /// again.
     pub(super) once: bool,
+    /// Whether it is verified as soon as it runs.
+    pub(super) verify: bool,
     /// The state of a torrent file that may be overwritten while it is seeded.
     pub(super) renewal: Renewal,
 }
@@ -72,6 +74,7 @@ impl LibraryItem {
             stage,
             info_hash: None,
             once: false,
+            verify: false,
             renewal: Renewal::default(),
         }
     }
@@ -112,6 +115,14 @@ impl LibraryItem {
     /// Whether it is content that was found in a watched folder and not named.
     pub(super) fn is_found_content(&self) -> bool {
         self.folder.is_some() && !names_torrent(&self.item.path)
+    }
+
+    /// Tells whoever asked for it to be verified that it is not.
+    pub(super) fn give_up_verifying(&mut self, notices: &Notices, why: &str) {
+        if std::mem::take(&mut self.verify) {
+            let path = &self.item.path;
+            notices.tell(Notice::NotVerified { path, why });
+        }
     }
 
     /// Whether it is a torrent file whose content is not known.
@@ -168,7 +179,9 @@ pub(super) struct Waking {
 pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notices) {
     if managed.once {
         let code = trouble.exit_code();
-        notices.tell(Notice::Failed(&trouble.text()));
+        let reason = trouble.text();
+        managed.give_up_verifying(notices, &reason);
+        notices.tell(Notice::Failed(&reason));
         managed.stage = ItemStage::Ended(code);
         return;
     }
@@ -195,6 +208,8 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
         }
         managed.said = reason;
     }
+    let said = managed.said.clone();
+    managed.give_up_verifying(notices, &said);
     managed.stage = ItemStage::Waiting(Instant::now() + pause);
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: an item is stopped only if its folder was looked at and it was not there. If the folder itself is away,
 //! its items stay.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use super::opener::OpenedTorrent;
 use super::reach::introduction;
 use super::room::plan;
 use super::scout::Scout;
+use super::sleepers::SleeperCommand;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
@@ -73,6 +75,8 @@ pub(super) struct Library {
     pub(super) to_verify: Vec<TorrentId>,
     /// When that goes on, if all that are awake had peers.
     pub(super) verify_after: Option<Instant>,
+    /// Commands that are being carried out for sleeping torrents, in their order.
+    pub(super) for_sleepers: VecDeque<SleeperCommand>,
     /// The sender of commands for what is found in watched folders.
     pub(super) commands: Commands,
     /// Starts work that writes to the disk or waits for it.
@@ -124,6 +128,7 @@ impl Library {
             loader,
             to_verify: Vec::new(),
             verify_after: None,
+            for_sleepers: VecDeque::new(),
             commands,
             spawner,
             next_ticket: 0,
@@ -149,7 +154,7 @@ impl Library {
             self.loaded(torrents, engine, loaded);
             any = true;
         }
-        self.rouse(torrents, engine);
+        self.wake_wanted(torrents, engine);
         self.end_what_is_enough(torrents, engine);
         any | self.hear(torrents, engine)
     }
@@ -423,6 +428,9 @@ impl Library {
                 self.items[at].stage = ItemStage::Ready;
                 return None;
             }
+            Ok(true) if self.is_service => Err(
+                "there is no memory for this download beside what is seeded; name it by [[get]], or raise memory =",
+            ),
             Ok(true) => Err(
                 "there is no memory for it; remove another one, or start again with it or with more --memory",
             ),
@@ -445,10 +453,16 @@ impl Library {
                 managed.failures = 0;
                 managed.stage = ItemStage::Running(number);
                 managed.next_look = Instant::now() + managed.pause;
+                if std::mem::take(&mut managed.verify)
+                    && let Some(torrent) = torrents.managed.last_mut()
+                {
+                    torrent.verify(engine);
+                }
                 Some(number)
             }
             Err(Trouble::Described(reason)) => {
                 log::info!("{reason}");
+                managed.give_up_verifying(&torrents.notices, &reason);
                 self.items.swap_remove(at);
                 None
             }
@@ -490,17 +504,24 @@ impl Library {
             return wait(&mut self.items[at], reason.into(), &torrents.notices);
         }
         log::warn!("{name}: the same torrent was named before, so this one is left out");
+        self.items[at].give_up_verifying(&torrents.notices, "the same torrent was named before");
         self.items.remove(at);
     }
 
-    /// Whether the memory is too small for all named items together with the one that was opened now.
+    /// Whether the memory is too small for all torrents together with the one that was opened now. In a service with
+    /// downloads the plan counts torrents instead.
     fn outgrows(&self, torrents: &Torrents, source: &OpenedTorrent, downloads: bool) -> bool {
-        if self.is_service {
+        if self.is_service && !(self.room.modest && downloads) {
             return false;
         }
-        let mut needed = plan(&self.config.seed);
+        let mut needed = match self.is_service {
+            true => Plan::default(),
+            false => plan(&self.config.seed),
+        };
         let mut add = |content: &Content, tiers: usize, downloads: bool| {
-            needed.add(&content.geometry(), tiers);
+            if !self.is_service {
+                needed.add(&content.geometry(), tiers);
+            }
             if downloads {
                 needed.add_download(&content.geometry());
             }

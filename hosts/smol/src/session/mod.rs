@@ -98,6 +98,7 @@ use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::options::run::{Config, RunArgs};
 use crate::storage::catalogue::Catalogue;
+use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
 use crate::trace::Traced;
 use crate::web::clients::Clients;
@@ -258,6 +259,7 @@ impl Session {
             spare,
         );
         let torrents = Torrents {
+            paused: PausedItems::load(&state, plan.names()),
             state,
             alarm,
             notices,

@@ -83,6 +83,20 @@ pub enum Notice<'a> {
     Paused(&'a Path),
     /// The item at this path is resumed.
     Resumed(&'a Path),
+    /// All of a torrent was read and compared with its hashes, as was asked for.
+    Verified {
+        /// Its name.
+        name: &'a str,
+        /// Good pieces, and all pieces.
+        pieces: (u32, u32),
+    },
+    /// An item is not verified although that was asked for.
+    NotVerified {
+        /// Its path.
+        path: &'a Path,
+        /// The reason, in words.
+        why: &'a str,
+    },
     /// There is no room for a torrent, in words; it is tried again later.
     NoRoom(&'a str),
     /// The torrent of this name is no longer seeded.

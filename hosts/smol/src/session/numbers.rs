@@ -13,6 +13,8 @@ pub struct Numbers {
     pub(crate) away: usize,
     /// Torrents that are asleep.
     pub(crate) asleep: usize,
+    /// Items that are paused, awake or asleep; the latter are among those asleep, too.
+    pub(crate) paused: usize,
     /// Torrents whose missing files are searched for elsewhere, after a check.
     pub(crate) searching: usize,
     /// Sleeping torrents that are being opened because somebody wants them.
@@ -93,6 +95,9 @@ fn torrents(numbers: &Numbers) -> String {
     if numbers.asleep > 0 {
         line += &format!(", {} asleep", numbers.asleep);
     }
+    if numbers.paused > 0 {
+        line += &format!(", {} paused", numbers.paused);
+    }
     if numbers.waking > 0 {
         line += &format!(", {} being woken", numbers.waking);
     }
@@ -170,6 +175,7 @@ mod tests {
             waking: 0,
             away: 0,
             asleep: 0,
+            paused: 0,
             checked: (0, 0),
             node: Stats {
                 peers: 12,
@@ -194,12 +200,12 @@ mod tests {
         assert_eq!(in_short(&numbers), "1 torrent; 12 peers, 8 served");
         (numbers.serving, numbers.checking, numbers.away) = (0, 2, 1);
         (numbers.checked, numbers.asleep) = ((1, 3), 9000);
-        (numbers.searching, numbers.waking) = (1, 3);
+        (numbers.searching, numbers.waking, numbers.paused) = (1, 3, 4);
         numbers.node.turned_away = 7;
         assert_eq!(
             describe(&numbers, 0),
             "0 torrents, 2 being checked (33.3%), missing files of 1 being searched for, 1 without their files, \
-             9000 asleep, 3 being woken | 12 peers, 8 served, 7 turned away | 0 B/s | 3.00 GiB sent, ratio 1.50"
+             9000 asleep, 4 paused, 3 being woken | 12 peers, 8 served, 7 turned away | 0 B/s | 3.00 GiB sent, ratio 1.50"
         );
         assert_eq!(ratio(1, 0), "1.00");
         assert_eq!(
@@ -209,7 +215,7 @@ mod tests {
         // The same line in every command: what is seeded beside a download is told, too.
         (numbers.download, numbers.downloading) = (Some((1 << 29, 1 << 30)), 1);
         (numbers.checking, numbers.serving, numbers.asleep) = (0, 3, 7);
-        (numbers.searching, numbers.waking) = (0, 0);
+        (numbers.searching, numbers.waking, numbers.paused) = (0, 0, 0);
         assert_eq!(
             numbers.line((0, 1 << 20)),
             "3 torrents, 1 without their files, 7 asleep | 50.0% of 1.00 GiB | 1.00 MiB/s down, 0 B/s up | 12 peers \

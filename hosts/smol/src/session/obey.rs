@@ -10,31 +10,33 @@ use super::library::{Library, stop};
 use super::notice::Notice;
 use super::reload::program;
 use super::scan;
+use super::sleepers::{Change, PAUSED, say_where};
 use super::torrents::Torrents;
 use super::watch::Watch;
 use crate::logging::flood::EVENT;
 use crate::logging::set_log;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
-use crate::options::run::Config;
-use crate::secrets::mask_urls;
-use crate::text::escape;
+use crate::options::run::{Config, Item};
 
 impl Session {
     /// Carries out the commands that came since the last turn.
     pub(super) fn obey_all(&mut self, engine: &mut Engine) {
         while !self.signals.asked()
+            && (self.library).go_on_for_sleepers(&mut self.torrents, engine)
             && let Some(command) = self.commands.next()
         {
             self.obey(engine, command);
         }
+        // Whoever asks it to stop does not wait for a disk that does not answer.
+        self.stopped |= self.library.is_stuck() && self.commands.ask_to_stop();
     }
 
     /// Carries out one command.
     pub(super) fn obey(&mut self, engine: &mut Engine, command: Command) {
         let (library, torrents) = (&mut self.library, &mut self.torrents);
         match command {
-            Command::Add(item) => library.add(*item),
+            Command::Add(item) => library.add(torrents, *item),
             Command::Remove(which) => library.remove(torrents, engine, &which),
             Command::Pause(which) => library.pause(torrents, engine, &which),
             Command::Resume(which) => library.resume(torrents, engine, &which),
@@ -80,7 +82,7 @@ impl Session {
 
 impl Library {
     /// Adds an item, unless it is there already.
-    pub(super) fn add(&mut self, Addition { mut item, found }: Addition) {
+    pub(super) fn add(&mut self, torrents: &Torrents, Addition { mut item, found }: Addition) {
         if let Some(found) = &found {
             // Since the folder was read it may have been given up, or its downloads got another goal.
             if !self
@@ -100,49 +102,51 @@ impl Library {
         if is_there {
             return;
         }
-        let stage = match item.fetch {
-            Some(_) => ItemStage::Ready,
-            None => ItemStage::Found,
-        };
-        self.items.push(match found {
+        let mut managed = match found {
             Some(found) => scan::found(item, found),
             None => {
                 self.next_poll = Instant::now();
+                let stage = first_stage(&item);
                 LibraryItem::new(item, None, None, stage)
             }
-        });
+        };
+        if torrents.is_paused(&managed.item.path) {
+            // It was paused in an earlier run.
+            managed.stage = ItemStage::Paused;
+            torrents.notices.tell(Notice::Paused(&managed.item.path));
+        }
+        self.items.push(managed);
     }
 
-    /// Calls `each` for all items that are meant. If there are none, a notice says so.
+    /// Calls `each` for all items that are meant. Returns whether there are any.
     fn each_of(
         &mut self,
         torrents: &mut Torrents,
         which: &Which,
-        sleepers: usize,
         mut each: impl FnMut(&mut LibraryItem, &mut Torrents),
-    ) {
-        let mut any = sleepers > 0 || *which == Which::All;
-        for managed in &mut self.items {
-            if managed.is(which) {
-                any = true;
-                each(managed, torrents);
-            }
+    ) -> bool {
+        let mut any = false;
+        for managed in self.items.iter_mut().filter(|managed| managed.is(which)) {
+            any = true;
+            each(managed, torrents);
         }
-        if !any {
-            say_nothing_there(which);
-        }
+        any
     }
 
     fn remove(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let sleepers = match which {
-            // Which they are is said.
-            Which::Gone(gone) => {
-                self.forget(torrents, engine, &gone.asleep);
-                Vec::new()
-            }
-            _ => torrents.sleepers(engine, which),
-        };
-        let mut any = matches!(which, Which::All | Which::Folder(_) | Which::Gone(_));
+        let any = self.remove_items(torrents, engine, which);
+        self.begin_for_sleepers(torrents, engine, Change::Remove, which, any);
+        // Links whose metadata is fetched are given up at once, too.
+        self.next_poll = Instant::now();
+    }
+
+    pub(super) fn remove_items(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        which: &Which,
+    ) -> bool {
+        let mut any = false;
         let mut at = 0;
         while let Some(managed) = self.items.get(at) {
             if !managed.is(which) {
@@ -155,111 +159,102 @@ impl Library {
                 at += 1;
                 continue;
             }
+            if !matches!(which, Which::Gone(_)) {
+                torrents.set_paused(&managed.item.path, false);
+            }
             stop(torrents, engine, managed);
             self.items.remove(at);
         }
-        let mut stay = 0;
-        for (id, info_hash) in sleepers {
-            any = true;
-            let sleeper = torrents.catalogue.borrow().read(id.slot);
-            let path = sleeper.map(|sleeper| sleeper.path()).unwrap_or_default();
-            if !self.would_be_found(path.parent(), which) {
-                self.forget(torrents, engine, &[(id.slot, info_hash)]);
-            } else if matches!(which, Which::All | Which::Folder(_)) {
-                stay += 1;
-            } else {
-                say_where(&path);
-            }
-        }
-        if stay > 0 {
-            log::warn!(target: EVENT, "{stay} torrents asleep are in watched folders; remove them there");
-        }
-        if !any {
-            say_nothing_there(which);
-        }
-        // Links whose metadata is fetched are given up at once, too.
-        self.next_poll = Instant::now();
+        any
     }
 
     /// Whether what is in this folder would be found there again if it was removed.
-    fn would_be_found(&self, folder: Option<&Path>, which: &Which) -> bool {
+    pub(super) fn would_be_found(&self, folder: Option<&Path>, which: &Which) -> bool {
         let is_watched = |folder| self.watches.iter().any(|watch| watch.folder == folder);
         !matches!(which, Which::Gone(_)) && folder.is_some_and(is_watched)
     }
 
     fn pause(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let sleepers = torrents.sleepers(engine, which);
-        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
+        let any = self.pause_items(torrents, engine, which);
+        self.begin_for_sleepers(torrents, engine, Change::Pause, which, any);
+        // Links whose metadata is fetched are given up at once, too.
+        self.next_poll = Instant::now();
+    }
+
+    pub(super) fn pause_items(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        which: &Which,
+    ) -> bool {
+        self.each_of(torrents, which, |managed, torrents| {
             if matches!(managed.stage, ItemStage::Paused | ItemStage::Ended(_)) {
                 return;
             }
             if let ItemStage::Running(number) = managed.stage {
                 torrents.drop_torrent(engine, number);
             }
+            managed.give_up_verifying(&torrents.notices, PAUSED);
             managed.stage = ItemStage::Paused;
+            torrents.set_paused(&managed.item.path, true);
             torrents.notices.tell(Notice::Paused(&managed.item.path));
-        });
-        for (id, _) in sleepers {
-            if let Some(path) = torrents.pause_sleeper(engine, id) {
-                torrents.notices.tell(Notice::Paused(&path));
-            }
-        }
-        // Links whose metadata is fetched are given up at once, too.
-        self.next_poll = Instant::now();
+        })
     }
 
     fn resume(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let sleepers = torrents.sleepers(engine, which);
-        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
-            if managed.stage == ItemStage::Paused {
-                managed.stage = match managed.item.fetch {
-                    Some(_) => ItemStage::Ready,
-                    None => ItemStage::Found,
-                };
-                torrents.notices.tell(Notice::Resumed(&managed.item.path));
-            }
-        });
-        for (id, _) in sleepers {
-            if let Some(path) = torrents.resume_sleeper(engine, id) {
-                torrents.notices.tell(Notice::Resumed(&path));
-            }
-        }
+        let any = self.resume_items(torrents, which);
+        self.begin_for_sleepers(torrents, engine, Change::Resume, which, any);
         self.next_poll = Instant::now();
     }
 
-    fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let sleepers = torrents.sleepers(engine, which);
-        self.each_of(torrents, which, sleepers.len(), |managed, torrents| {
-            let ItemStage::Running(number) = managed.stage else {
-                // A torrent that is not served is checked when it is opened, or when its files are back.
-                return;
-            };
-            let mut torrents = torrents.managed.iter_mut();
-            if let Some(torrent) = torrents.find(|torrent| torrent.number() == number) {
-                torrent.verify(engine);
+    pub(super) fn resume_items(&mut self, torrents: &mut Torrents, which: &Which) -> bool {
+        self.each_of(torrents, which, |managed, torrents| {
+            if managed.stage == ItemStage::Paused {
+                managed.stage = first_stage(&managed.item);
+                torrents.set_paused(&managed.item.path, false);
+                torrents.notices.tell(Notice::Resumed(&managed.item.path));
             }
-        });
-        let sleepers = sleepers.into_iter().map(|(id, _)| id);
-        self.to_verify.extend(sleepers);
-        self.to_verify
-            .sort_unstable_by_key(|id| (id.slot, id.tenancy));
-        self.to_verify.dedup();
+        })
+    }
+
+    fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
+        let any = self.verify_items(torrents, engine, which);
+        self.begin_for_sleepers(torrents, engine, Change::Verify, which, any);
         self.next_poll = Instant::now();
+    }
+
+    /// Has items verified: what runs now, and what is being opened when it runs. Of others it is told why they are not.
+    pub(super) fn verify_items(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        which: &Which,
+    ) -> bool {
+        self.each_of(torrents, which, |managed, torrents| {
+            let why = match managed.stage {
+                ItemStage::Running(number) => {
+                    let mut torrents = torrents.managed.iter_mut();
+                    if let Some(torrent) = torrents.find(|torrent| torrent.number() == number) {
+                        torrent.verify(engine);
+                    }
+                    return;
+                }
+                ItemStage::Paused => PAUSED,
+                ItemStage::Ended(_) => "it has ended",
+                ItemStage::Waiting(_) => "it cannot be opened now",
+                _ => return managed.verify = true,
+            };
+            let path = &managed.item.path;
+            torrents.notices.tell(Notice::NotVerified { path, why });
+        })
     }
 
     /// What sleeps is complete and has no goal, so that it is seeded whatever is asked for.
     fn set_goal(&mut self, torrents: &mut Torrents, engine: &Engine, which: &Which, goal: &Fetch) {
-        let sleepers = torrents.sleepers(engine, which).len();
-        if sleepers > 0 {
-            log::warn!(
-                target: EVENT,
-                "{}: {sleepers} asleep are complete and are seeded on, as a goal is for what is downloaded",
-                shown(which)
-            );
-        }
-        self.each_of(torrents, which, sleepers, |managed, torrents| {
+        let any = self.each_of(torrents, which, |managed, torrents| {
             managed.set_goal(torrents, goal);
         });
+        self.begin_for_sleepers(torrents, engine, Change::SetGoal, which, any);
     }
 
     fn set_folder_goal(&mut self, torrents: &mut Torrents, goal: &Fetch) {
@@ -310,23 +305,10 @@ impl Gone {
     }
 }
 
-fn say_nothing_there(which: &Which) {
-    log::warn!(target: EVENT, "{}: there is no such item here", shown(which));
-}
-
-fn say_where(path: &Path) {
-    let shown = escape(path.as_os_str().as_encoded_bytes());
-    log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
-}
-
-fn shown(which: &Which) -> String {
-    match which {
-        Which::All => "everything".to_owned(),
-        Which::Torrent(info_hash) => info_hash.to_string(),
-        Which::Item(item) => mask_urls(&item.path.display().to_string()).to_string(),
-        Which::Path(path) | Which::Folder(path) => {
-            mask_urls(&path.display().to_string()).to_string()
-        }
-        Which::Gone(gone) => format!("{} files", gone.paths.len() + gone.asleep.len()),
+/// The stage in which an item begins.
+fn first_stage(item: &Item) -> ItemStage {
+    match item.fetch {
+        Some(_) => ItemStage::Ready,
+        None => ItemStage::Found,
     }
 }

@@ -72,10 +72,15 @@ impl Session {
         let session = Session::new(config.clone(), base, listening, lent);
         let mut session = session.map_err(failed)?;
         let opened = named.iter().filter_map(|named| match &named.came {
+            _ if session.torrents.is_paused(&named.item.path) => None,
             Came::Opened(source, download) => Some((source, download.is_some())),
             _ => None,
         });
-        session.torrents.introduce(opened).map_err(failed)?;
+        let opened: Vec<_> = opened.collect();
+        session
+            .torrents
+            .introduce(opened.into_iter())
+            .map_err(failed)?;
         session.open_listeners();
         for named in named {
             session.begin_with(named);
@@ -95,6 +100,7 @@ impl Session {
         };
         managed.once = named.item.fetch.is_some();
         match named.came {
+            _ if managed.stage == ItemStage::Paused => {}
             Came::Opened(source, download) => {
                 managed.info_hash = Some(source.content.metainfo().info_hash);
                 let number = self

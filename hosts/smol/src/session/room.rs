@@ -51,7 +51,32 @@ pub(super) fn publicity(args: &SeedArgs) -> Publicity {
 pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
     let mut room = plan(&config.seed);
     plan_room(&mut room, config, awake(config) + SPARE);
-    room.fit(config.seed.memory)
+    let least = room.fit(config.seed.memory)?;
+    let with = with_download(room)
+        .and_then(|room| room.fit(config.seed.memory).ok())
+        .filter(|with| takes_little(&room, &least, with));
+    Ok(with.unwrap_or(least))
+}
+
+/// A plan in which a download may be added to what is only seeded; `None` if something is downloaded anyway.
+fn with_download(plan: Plan) -> Option<Plan> {
+    let usual = Geometry::new(u64::from(SPARE_PIECES) * LONG_PIECE, LONG_PIECE);
+    let mut with = plan;
+    with.modest = true;
+    with.add_download(&usual.ok()?);
+    (plan.counts == 0).then_some(with)
+}
+
+/// Whether the plan `with` room for what may come takes little of what the plan `least` has: no peer and no slot of those
+/// that are `wanted`, or a sixteenth of them where there is no memory for all of them anyway; and a sixteenth of the
+/// memory for served peers.
+fn takes_little(wanted: &Plan, least: &Plan, with: &Plan) -> bool {
+    let keeps =
+        |wanted: usize, had: usize, has: usize| has == had || had < wanted && has * 16 >= had * 15;
+    keeps(wanted.peers, least.peers, with.peers)
+        && keeps(wanted.slots, least.slots, with.slots)
+        && (!with.modest || with.lent * 16 >= least.lent * 15)
+        && with.asleep * 16 >= least.asleep * 15
 }
 
 /// Adds memory for torrents that are not known yet.
@@ -70,19 +95,13 @@ pub(super) fn plan_room(room: &mut Plan, config: &Config, torrents: usize) {
 }
 
 /// Shares out the memory of what a person named, and room for what is added while it runs: [`SPARE`] torrents more or, if
-/// there is less memory, fewer, and none below [`LEAST_FOR_SPARE`] bytes. What was named comes first: it loses no peer
-/// and no slot to what may come, or a sixteenth of them where there is no memory for all that are wanted anyway.
-/// Downloads are added where something is downloaded; otherwise no memory is set aside for them.
+/// there is less memory, fewer, and none below [`LEAST_FOR_SPARE`] bytes. What was named comes first, see
+/// [`takes_little`]. Where nothing is downloaded there is room for a small download, if that takes little.
 pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
     let least = named.fit(memory)?;
     if memory < LEAST_FOR_SPARE {
         return Ok(least);
     }
-    let keeps =
-        |wanted: usize, had: usize, has: usize| has == had || had < wanted && has * 16 >= had * 15;
-    let is_enough = |plan: &Plan| {
-        keeps(named.peers, least.peers, plan.peers) && keeps(named.slots, least.slots, plan.slots)
-    };
     let with = |torrents: usize| {
         let mut plan = named;
         plan.torrents += torrents;
@@ -94,12 +113,17 @@ pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
         {
             plan.add_download(&usual);
         }
-        plan.fit(memory).ok().filter(is_enough)
+        plan
     };
-    Ok([SPARE, SPARE / 4, 1]
-        .into_iter()
-        .find_map(with)
-        .unwrap_or(least))
+    let spare = [SPARE, SPARE / 4, 1].into_iter();
+    let mut plans =
+        spare.flat_map(|torrents| [with_download(with(torrents)), Some(with(torrents))]);
+    let fits = |plan: Plan| {
+        plan.fit(memory)
+            .ok()
+            .filter(|with| takes_little(&named, &least, with))
+    };
+    Ok(plans.find_map(|plan| fits(plan?)).unwrap_or(least))
 }
 
 /// The most torrents that are awake. Those that are named one by one never sleep.
@@ -201,6 +225,11 @@ mod tests {
                 assert!(with.slots * 16 >= alone.slots * 15, "{memory}");
                 assert!(alone.peers < 200 || with.peers == 200, "{memory}");
                 assert!(with.has_room_for(&named), "{memory}");
+                assert!(
+                    !with.modest || with.lent * 16 >= alone.lent * 15,
+                    "{memory}"
+                );
+                assert!(with.blocks > 0 || memory < 14 << 20, "{memory}");
                 most = most.max(spare);
             }
             assert_eq!(most, 16);

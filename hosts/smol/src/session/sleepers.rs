@@ -1,61 +1,387 @@
 //! What commands do to torrents that sleep.
 //!
-//! One that is paused stays asleep whoever names it, and nobody is told of it; it is that until it is resumed, changes
-//! or this process ends. One that is to be verified is woken when there is a place for it, one after the other.
+//! Their descriptions are read from the catalogue by a thread of their own, because a disk may be slow and there may be
+//! tens of thousands. The session takes some of them in each turn. The next command is carried out when all of them
+//! were handled, so commands keep their order.
+//!
+//! One that is paused stays asleep whoever names it, and nobody is told of it. One that is to be verified is woken when
+//! there is a place for it, one after the other.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
-use everseed_core::hash::InfoHash;
 use everseed_node::Publicity;
 
+use super::asleep::Opening;
 use super::command::Which;
 use super::library::Library;
+use super::notice::Notice;
 use super::torrents::Torrents;
+use crate::alarm::Alarm;
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
-use crate::storage::catalogue::DormantTorrent;
+use crate::storage::catalogue::{Catalogue, DormantTorrent};
 use crate::text::escape;
 
-impl Torrents {
-    /// What sleeps and is meant. What was woken is one of those that are awake.
-    pub(super) fn sleepers(&self, engine: &Engine, which: &Which) -> Vec<(TorrentId, InfoHash)> {
-        let catalogue = self.catalogue.borrow();
-        let mut meant = Vec::new();
-        let mut take = |info_hash: InfoHash| {
-            let id = engine.node.find(info_hash);
-            let id = id.filter(|&id| self.is_asleep(engine, id));
-            meant.extend(id.map(|id| (id, info_hash)));
-        };
-        let is_meant = |sleeper: &DormantTorrent| match which {
-            Which::All => true,
-            Which::Path(path) => sleeper.path() == *path,
-            Which::Folder(folder) => sleeper.path().parent() == Some(folder),
-            _ => false,
-        };
-        match which {
-            Which::Torrent(info_hash) => take(*info_hash),
-            // What is named one by one never sleeps; and of what is gone it is said which it is.
-            Which::Item(_) | Which::Gone(_) => {}
-            Which::All | Which::Path(_) | Which::Folder(_) => {
-                let read = catalogue.each(|_, sleeper| {
-                    if is_meant(sleeper) {
-                        take(sleeper.info_hash());
-                    }
-                    Ok(())
-                });
-                if let Err(error) = read {
-                    log::error!("the catalogue cannot be read: {error}");
-                }
-            }
+/// What a command does to each torrent that sleeps and is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    Pause,
+    Resume,
+    Verify,
+    Remove,
+    SetGoal,
+}
+
+/// A command that is being carried out for those that sleep.
+pub(super) struct SleeperCommand {
+    change: Change,
+    which: Which,
+    /// Whether an item or a torrent was meant so far.
+    any: bool,
+    /// Those that are left as they are.
+    left: usize,
+    /// The last time at which something was read for it.
+    moved_at: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    /// These are meant; the catalogue is not read yet.
+    Waits(Meant),
+    Reads(Receiver<(u16, DormantTorrent)>),
+}
+
+/// Sleeping torrents, as the thread that reads the catalogue looks for them.
+enum Meant {
+    All,
+    Path(PathBuf),
+    Folder(PathBuf),
+    Slots(Vec<u16>),
+}
+
+impl Meant {
+    fn holds(&self, sleeper: &DormantTorrent) -> bool {
+        match self {
+            Meant::Path(path) => sleeper.path() == *path,
+            Meant::Folder(folder) => sleeper.path().parent() == Some(folder),
+            Meant::All | Meant::Slots(_) => true,
         }
-        meant
     }
 
+    fn is_nobody(&self, catalogue: &Catalogue) -> bool {
+        match self {
+            Meant::Slots(slots) => slots.is_empty(),
+            _ => catalogue.count() == 0,
+        }
+    }
+
+    fn read(&self, catalogue: &Catalogue, take: impl Fn(u16, DormantTorrent) -> io::Result<()>) {
+        let read = match self {
+            Meant::Slots(slots) => slots.iter().try_for_each(|&slot| {
+                let sleeper = catalogue.read(slot);
+                sleeper.map_or(Ok(()), |sleeper| take(slot, sleeper))
+            }),
+            _ => catalogue.each(|slot, sleeper| match self.holds(sleeper) {
+                true => take(slot, sleeper.clone()),
+                false => Ok(()),
+            }),
+        };
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                log::error!(
+                    "the catalogue cannot be read, so some that sleep stay as they are: {error}"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Library {
+    /// Has a command carried out for those that sleep; `any` is whether it was for an item that is awake.
+    pub(super) fn begin_for_sleepers(
+        &mut self,
+        torrents: &Torrents,
+        engine: &Engine,
+        change: Change,
+        which: &Which,
+        any: bool,
+    ) {
+        let meant = match which {
+            Which::All => Meant::All,
+            Which::Path(path) => Meant::Path(path.clone()),
+            Which::Folder(folder) => Meant::Folder(folder.clone()),
+            Which::Torrent(info_hash) => {
+                let id = engine.node.find(*info_hash);
+                let id = id.filter(|&id| torrents.is_asleep(engine, id));
+                Meant::Slots(id.map(|id| id.slot).into_iter().collect())
+            }
+            Which::Gone(gone) => Meant::Slots(gone.asleep.iter().map(|&(slot, _)| slot).collect()),
+            // What is named one by one never sleeps.
+            Which::Item(_) => Meant::Slots(Vec::new()),
+        };
+        let any = any || matches!(which, Which::All | Which::Folder(_) | Which::Gone(_));
+        let command = SleeperCommand {
+            change,
+            which: which.clone(),
+            any,
+            left: 0,
+            moved_at: Instant::now(),
+            stage: Stage::Waits(meant),
+        };
+        match &command.stage {
+            Stage::Waits(meant) if meant.is_nobody(&torrents.catalogue.borrow()) => command.end(),
+            _ => {
+                self.for_sleepers.push_back(command);
+                torrents.alarm.ring();
+            }
+        }
+    }
+
+    /// Goes on with commands for those that sleep, for some time. Returns whether all are carried out.
+    pub(super) fn go_on_for_sleepers(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+    ) -> bool {
+        let until = Instant::now() + SLICE;
+        while let Some(mut command) = self.for_sleepers.pop_front() {
+            let ended = match &command.stage {
+                Stage::Waits(_) => command.begin_to_read(torrents),
+                Stage::Reads(_) => self.change_some(torrents, engine, &mut command, until),
+            };
+            if ended {
+                command.end();
+                self.to_verify
+                    .sort_unstable_by_key(|id| (id.slot, id.tenancy));
+                self.to_verify.dedup();
+                self.next_poll = Instant::now();
+                continue;
+            }
+            self.for_sleepers.push_front(command);
+            return false;
+        }
+        true
+    }
+
+    /// Changes the sleepers that were read. Returns whether these were the last.
+    fn change_some(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        command: &mut SleeperCommand,
+        until: Instant,
+    ) -> bool {
+        let Stage::Reads(read) = &command.stage else {
+            return false;
+        };
+        let (mut left, mut moved) = (0, false);
+        let ended = loop {
+            if Instant::now() >= until {
+                torrents.alarm.ring();
+                break false;
+            }
+            match read.try_recv() {
+                Ok((slot, sleeper)) => {
+                    moved = true;
+                    let (change, which) = (command.change, &command.which);
+                    left +=
+                        usize::from(!self.change(torrents, engine, change, which, slot, &sleeper));
+                }
+                // The reader rings when it has read another one, and when it ends.
+                Err(TryRecvError::Empty) => break false,
+                Err(TryRecvError::Disconnected) => break true,
+            }
+        };
+        command.left += left;
+        command.any |= moved;
+        if moved {
+            command.moved_at = Instant::now();
+        }
+        ended
+    }
+
+    /// Whether a command waits for a disk that has not answered for long.
+    pub(super) fn is_stuck(&self) -> bool {
+        let first = self.for_sleepers.front();
+        first.is_some_and(|command| command.moved_at.elapsed() >= STUCK)
+    }
+
+    /// Changes a torrent that slept when it was read. Returns false if it is left as it is, which is told for all of them.
+    fn change(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        change: Change,
+        which: &Which,
+        slot: u16,
+        sleeper: &DormantTorrent,
+    ) -> bool {
+        let info_hash = sleeper.info_hash();
+        // Another torrent may have the slot by now.
+        let Some(id) = engine.node.find(info_hash).filter(|id| id.slot == slot) else {
+            return true;
+        };
+        if let Which::Gone(gone) = which
+            && !gone.asleep.contains(&(slot, info_hash))
+        {
+            return true;
+        }
+        if !torrents.is_asleep(engine, id) {
+            // It was woken meanwhile.
+            let awake = Which::Torrent(info_hash);
+            match change {
+                Change::Pause => _ = self.pause_items(torrents, engine, &awake),
+                Change::Resume => _ = self.resume_items(torrents, &awake),
+                Change::Verify => _ = self.verify_items(torrents, engine, &awake),
+                Change::Remove if !matches!(which, Which::Gone(_)) => {
+                    _ = self.remove_items(torrents, engine, &awake);
+                }
+                // The next scan finds that an item is gone.
+                Change::Remove | Change::SetGoal => {}
+            }
+            return true;
+        }
+        let path = sleeper.path();
+        match change {
+            Change::Pause => {
+                if torrents.pause_sleeper(engine, id, sleeper) {
+                    torrents.notices.tell(Notice::Paused(&path));
+                }
+            }
+            Change::Resume => {
+                if torrents.resume_sleeper(engine, id, sleeper) {
+                    torrents.notices.tell(Notice::Resumed(&path));
+                }
+            }
+            Change::Verify if torrents.catalogue.borrow().is_paused(id) => {
+                let why = PAUSED;
+                torrents
+                    .notices
+                    .tell(Notice::NotVerified { path: &path, why });
+            }
+            Change::Verify => self.to_verify.push(id),
+            Change::Remove if !self.would_be_found(path.parent(), which) => {
+                if !matches!(which, Which::Gone(_)) {
+                    torrents.set_paused(&path, false);
+                }
+                self.forget(torrents, engine, id, sleeper);
+            }
+            Change::Remove if matches!(which, Which::All | Which::Folder(_)) => return false,
+            Change::Remove => say_where(&path),
+            Change::SetGoal => return false,
+        }
+        true
+    }
+
+    /// Has one of those that are to be verified woken, unless one is.
+    pub(super) fn verify_sleepers(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let busy = |torrents: &Torrents| torrents.managed.iter().any(|t| t.checked().is_some());
+        let waits = self.verify_after.is_some_and(|at| Instant::now() < at);
+        if waits || self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
+            return;
+        }
+        self.verify_after = None;
+        while let Some(id) = self.to_verify.pop() {
+            if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
+                waking.verify = true;
+                return;
+            }
+            if let Some(torrent) = torrents.managed.iter_mut().find(|t| t.is_known_as(id)) {
+                // It was woken meanwhile.
+                torrent.verify(engine);
+                return;
+            }
+            if !torrents.is_asleep(engine, id) {
+                // It was removed, which was told.
+                continue;
+            }
+            match self.open(torrents, engine, id, Vec::new(), true) {
+                Opening::Begun => {}
+                Opening::Refused => continue,
+                Opening::Later => self.to_verify.push(id),
+            }
+            return;
+        }
+    }
+}
+
+impl SleeperCommand {
+    /// Has a thread read the catalogue. Returns true if there is none.
+    fn begin_to_read(&mut self, torrents: &Torrents) -> bool {
+        let all = Meant::Slots(Vec::new());
+        let Stage::Waits(meant) = std::mem::replace(&mut self.stage, Stage::Waits(all)) else {
+            return false;
+        };
+        let alarm = Arc::clone(&torrents.alarm);
+        let started = torrents
+            .catalogue
+            .borrow()
+            .snapshot()
+            .and_then(|catalogue| {
+                let (give, read) = sync_channel(READ_AHEAD);
+                let work = move || read_for(&meant, &catalogue, &give, &alarm);
+                let thread = thread::Builder::new().name("catalogue".into());
+                thread.stack_size(STACK).spawn(work)?;
+                Ok(read)
+            });
+        match started {
+            Ok(read) => {
+                (self.stage, self.moved_at) = (Stage::Reads(read), Instant::now());
+                false
+            }
+            Err(error) => {
+                log::error!(
+                    "{}: the catalogue cannot be read, so those that sleep stay as they are: {error}",
+                    self.which.shown()
+                );
+                true
+            }
+        }
+    }
+
+    /// Says what it did not do.
+    fn end(&self) {
+        let (which, left) = (self.which.shown(), self.left);
+        match self.change {
+            _ if !self.any => say_nothing_there(&self.which),
+            Change::Remove if left > 0 => log::warn!(
+                target: EVENT,
+                "{left} torrents asleep are in watched folders; remove them there"
+            ),
+            Change::SetGoal if left > 0 => log::warn!(
+                target: EVENT,
+                "{which}: {left} asleep are complete and are seeded on, as a goal is for what is downloaded"
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn read_for(
+    meant: &Meant,
+    catalogue: &Catalogue,
+    give: &SyncSender<(u16, DormantTorrent)>,
+    alarm: &Alarm,
+) {
+    meant.read(catalogue, |slot, sleeper| {
+        let given = give.send((slot, sleeper));
+        alarm.ring();
+        given.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    });
+}
+
+impl Torrents {
     /// Whether it sleeps, and is not what was woken and is away.
     pub(super) fn is_asleep(&self, engine: &Engine, id: TorrentId) -> bool {
         engine.node.is_asleep(id)
-            && self.catalogue.borrow().read(id.slot).is_some()
+            && self.catalogue.borrow().holds(id.slot)
             && !self.managed.iter().any(|torrent| torrent.is_known_as(id))
     }
 
@@ -76,12 +402,17 @@ impl Torrents {
         left_out
     }
 
-    /// Nobody is told of it and nobody wakes it from now on; answers with its path, unless it was so before.
-    pub(super) fn pause_sleeper(&mut self, engine: &mut Engine, id: TorrentId) -> Option<PathBuf> {
-        let sleeper = self.catalogue.borrow().read(id.slot)?;
+    /// Nobody is told of it and nobody wakes it from now on. Returns false if it was so before.
+    fn pause_sleeper(
+        &mut self,
+        engine: &mut Engine,
+        id: TorrentId,
+        sleeper: &DormantTorrent,
+    ) -> bool {
         if !self.catalogue.borrow_mut().pause(id, true) {
-            return None;
+            return false;
         }
+        self.set_paused(&sleeper.path(), true);
         if sleeper.is_public() {
             engine.node.publish(id, Publicity::NONE);
         }
@@ -89,25 +420,30 @@ impl Torrents {
         self.tracker.borrow_mut().remove(sleeper.info_hash());
         // Who waits for it is let go.
         engine.sleep(id);
-        Some(sleeper.path())
+        true
     }
 
-    /// It goes on; answers with its path, unless it was not paused.
-    pub(super) fn resume_sleeper(&mut self, engine: &mut Engine, id: TorrentId) -> Option<PathBuf> {
-        let sleeper = self.catalogue.borrow().read(id.slot)?;
+    /// It goes on. Returns false if it was not paused.
+    fn resume_sleeper(
+        &mut self,
+        engine: &mut Engine,
+        id: TorrentId,
+        sleeper: &DormantTorrent,
+    ) -> bool {
         if !self.catalogue.borrow_mut().pause(id, false) {
-            return None;
+            return false;
         }
         let path = sleeper.path();
-        engine.node.publish(id, publicity(engine, &sleeper));
-        let left_out = self.announce_sleeper(engine, id, &sleeper);
+        self.set_paused(&path, false);
+        engine.node.publish(id, publicity(engine, sleeper));
+        let left_out = self.announce_sleeper(engine, id, sleeper);
         if left_out > 0 {
             let shown = escape(path.as_os_str().as_encoded_bytes());
             log::error!(
                 "{shown}: no room to announce to {left_out} of its tiers of trackers; raise memory ="
             );
         }
-        Some(path)
+        true
     }
 }
 
@@ -119,32 +455,27 @@ pub(super) fn publicity(engine: &Engine, sleeper: &DormantTorrent) -> Publicity 
     }
 }
 
-impl Library {
-    /// Has one of those that are to be verified woken, unless one is.
-    pub(super) fn verify_sleepers(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        let busy = |torrents: &Torrents| torrents.managed.iter().any(|t| t.checked().is_some());
-        let waits = self.verify_after.is_some_and(|at| Instant::now() < at);
-        if waits || self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
-            return;
-        }
-        self.verify_after = None;
-        while let Some(id) = self.to_verify.pop() {
-            if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
-                waking.verify = true;
-                return;
-            }
-            if let Some(torrent) = torrents.managed.iter_mut().find(|t| t.is_known_as(id)) {
-                // It was woken meanwhile.
-                torrent.verify(engine);
-                return;
-            }
-            if !torrents.is_asleep(engine, id) || torrents.catalogue.borrow().is_paused(id) {
-                continue;
-            }
-            if !self.open(torrents, engine, id, Vec::new(), true) {
-                self.to_verify.push(id);
-            }
-            return;
-        }
-    }
+fn say_nothing_there(which: &Which) {
+    log::warn!(target: EVENT, "{}: there is no such item here", which.shown());
 }
+
+/// Says that an item of a watched folder has to be removed there.
+pub(super) fn say_where(path: &Path) {
+    let shown = escape(path.as_os_str().as_encoded_bytes());
+    log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
+}
+
+/// The reason why a paused item is not verified.
+pub(super) const PAUSED: &str = "it is paused; resume it first";
+
+/// The time that one turn takes for those that sleep.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// The time after which a disk that tells nothing of the catalogue keeps nobody from stopping the session.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Sleepers that are read before the session takes them; each may take [`LONGEST`](crate::storage::catalogue) bytes.
+const READ_AHEAD: usize = 8;
+
+/// Stack of the thread that reads, in bytes.
+const STACK: usize = 256 * 1024;

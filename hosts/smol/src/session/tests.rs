@@ -16,6 +16,7 @@ use super::front::Front;
 use super::item::ItemStage;
 use super::notice::{Notice, Notices};
 use super::{Attendance, Session, run};
+use crate::failure::Failure;
 use crate::options::get::Fetch;
 use crate::options::run::{Config, Item};
 use crate::options::seed::SeedArgs;
@@ -69,6 +70,8 @@ impl World {
                 Notice::Missing { name, pieces, .. } => format!("missing {name} {pieces:?}"),
                 Notice::Downloading { name, .. } => format!("downloading {name}"),
                 Notice::Complete { name, .. } => format!("complete {name}"),
+                Notice::Verified { name, pieces } => format!("verified {name} {pieces:?}"),
+                Notice::NotVerified { path, why } => format!("not verified {}: {why}", name(path)),
                 Notice::NoRoom(text) => {
                     let (of, why) = text.rsplit_once(": ").unwrap();
                     format!("no room {}: {why}", name(Path::new(of)))
@@ -86,8 +89,8 @@ impl World {
     }
 
     fn open(&self, files: &[&str]) -> Session {
-        let opened = Session::open(self.config(files), self.front());
-        opened.unwrap().unwrap_or_else(|code| panic!("{code}"))
+        let opened = patiently(|| Session::open(self.config(files), self.front()));
+        opened.unwrap_or_else(|code| panic!("{code}"))
     }
 
     fn item(&self, file: &str) -> Item {
@@ -136,6 +139,18 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Opens a session. A thread of a former one may still have the state for a moment.
+fn patiently<T>(open: impl Fn() -> Result<T, Failure>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match open() {
+            Ok(session) => return session,
+            Err(_) => assert!(Instant::now() < until, "it has to start"),
+        }
+        std::thread::yield_now();
     }
 }
 
@@ -205,8 +220,82 @@ fn what_is_damaged_is_found_when_somebody_asks() {
         .and_then(|file| file.set_modified(times))
         .unwrap();
     assert!(session.commands.send(Command::Verify(Which::Torrent(hash))));
-    world.hears(&mut session, &["missing a (4, 4)"]);
+    world.hears(&mut session, &["verified a (0, 4)", "missing a (4, 4)"]);
     assert_eq!(session.torrents.managed.len(), 1);
+}
+
+/// Whoever asks for a check is answered, whatever the item's stage is.
+#[test]
+fn who_asks_for_a_check_is_answered() {
+    let world = World::new("answered");
+    let mut session = world.open(&["a", "b"]);
+    world.hears(&mut session, &["seeding a", "seeding b"]);
+    let verify = || Command::Verify(world.which("a"));
+    let paused = "not verified a: it is paused; resume it first";
+    let table = [
+        (verify(), &["verified a (4, 4)"][..]),
+        (Command::Pause(world.which("a")), &["paused a"]),
+        (verify(), &[paused]),
+        (Command::Resume(world.which("a")), &["resumed a"]),
+        // It is being opened, and checked as soon as it is served.
+        (verify(), &["seeding a", "verified a (4, 4)"]),
+    ];
+    for (command, heard) in table {
+        session.obey(&mut Rc::clone(&session.engine).borrow_mut(), command);
+        if heard != ["resumed a"] {
+            session.turn(Duration::ZERO).unwrap();
+        }
+        if heard.len() == 1 && heard[0].starts_with("resumed") {
+            assert_eq!(std::mem::take(&mut *world.heard.lock().unwrap()), heard);
+            continue;
+        }
+        world.hears(&mut session, heard);
+    }
+    // Its files are away, or it goes before the check ends.
+    fs::remove_file(world.folder.join("a")).unwrap();
+    session.obey(&mut Rc::clone(&session.engine).borrow_mut(), verify());
+    turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
+    let heard = std::mem::take(&mut *world.heard.lock().unwrap());
+    assert!(heard[0].starts_with("not verified "), "{heard:?}");
+    session.obey(&mut Rc::clone(&session.engine).borrow_mut(), verify());
+    world.hears(&mut session, &["not verified a: its files are away"]);
+    let all = [Command::Verify(Which::All), Command::Pause(Which::All)];
+    for command in all {
+        session.obey(&mut Rc::clone(&session.engine).borrow_mut(), command);
+    }
+    let why = "it was stopped before its check ended";
+    let heard = std::mem::take(&mut *world.heard.lock().unwrap());
+    assert!(heard.iter().any(|heard| heard.ends_with(why)), "{heard:?}");
+}
+
+/// What is paused stays so when the session starts anew, and what is resumed too.
+#[test]
+fn pausing_outlives_a_restart() {
+    let world = World::new("pausing");
+    let mut session = world.open(&["a", "b"]);
+    world.hears(&mut session, &["seeding a", "seeding b"]);
+    assert!(session.commands.send(Command::Pause(world.which("a"))));
+    world.hears(&mut session, &["paused a"]);
+    session.farewell().unwrap();
+    drop(session);
+    let mut session = world.open(&["a", "b"]);
+    world.hears(&mut session, &["paused a", "seeding b"]);
+    assert_eq!(session.engine.borrow().node.known(), 1);
+    assert!(session.commands.send(Command::Resume(world.which("a"))));
+    world.hears(&mut session, &["resumed a", "seeding a"]);
+    session.farewell().unwrap();
+    drop(session);
+    let mut session = world.open(&["a", "b"]);
+    world.hears(&mut session, &["seeding a", "seeding b"]);
+    // Nor is it remembered of what was removed.
+    for command in [
+        Command::Pause(world.which("a")),
+        Command::Remove(world.which("a")),
+        Command::add(world.item("a")),
+    ] {
+        assert!(session.commands.send(command));
+    }
+    world.hears(&mut session, &["paused a", "seeding a"]);
 }
 
 #[test]

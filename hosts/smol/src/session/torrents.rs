@@ -1,8 +1,10 @@
 //! A session's torrents, awake and asleep, with the built-in tracker and our addresses that others are told.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 use everseed_node::Job;
 
-use super::fetch::Download;
+use super::fetch::{Download, is_remote};
 use super::notice::{Notice, Notices};
 use super::numbers::Numbers;
 use super::opener::OpenedTorrent;
@@ -24,6 +26,7 @@ use crate::net::engine::Engine;
 use crate::options::seed::CheckMode;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::mount_guard::{MountId, MountState};
+use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
 use crate::web::tracker::PeerTable;
 
@@ -37,6 +40,8 @@ pub(super) struct Torrents {
     pub(super) managed: Vec<ManagedTorrent>,
     /// Torrents that are asleep.
     pub(super) catalogue: Rc<RefCell<Catalogue>>,
+    /// Items that are paused, awake or asleep.
+    pub(super) paused: PausedItems,
     /// Sleeping torrents that are wanted, and known peers of them.
     pub(super) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Torrents whose metadata is being fetched.
@@ -164,6 +169,16 @@ impl Torrents {
         }
     }
 
+    /// Whether the item at this path, or of this link, is paused.
+    pub(super) fn is_paused(&self, path: &Path) -> bool {
+        self.paused.holds(&named(path))
+    }
+
+    /// Remembers that the item at this path, or of this link, is paused, or no longer.
+    pub(super) fn set_paused(&mut self, path: &Path, paused: bool) {
+        self.paused.set(&named(path), paused);
+    }
+
     /// The URL of an announce's tracker, unless it cannot be read or its disk is not mounted.
     pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
         let mut managed = self.managed.iter();
@@ -175,6 +190,14 @@ impl Torrents {
                 unknown.or_else(|| tracker_url(&catalogue, &self.state, job, &self.named_trackers))
             }
         }
+    }
+}
+
+/// How an item is named whichever folder a command is given in.
+fn named(path: &Path) -> Cow<'_, Path> {
+    match path.is_absolute() || is_remote(path) {
+        true => Cow::Borrowed(path),
+        false => std::path::absolute(path).map_or(Cow::Borrowed(path), Cow::Owned),
     }
 }
 
@@ -207,6 +230,7 @@ pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {
         away: 0,
         checked: (0, 0),
         asleep: engine.node.known() - engine.node.awake(),
+        paused: 0,
         node: engine.node.stats(),
         uploaded: 0,
         content: 0,

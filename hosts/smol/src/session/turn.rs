@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use everseed_node::{Event, PeerSource};
 
+use super::item::{ItemStage, LibraryItem};
 use super::notice::Notice;
 use super::numbers::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
@@ -186,6 +187,9 @@ impl Session {
         }
         let (torrents, listening) = (&mut self.torrents, &self.listening);
         self.library.mind(torrents, engine, listening, any);
+        if let Some(write) = torrents.paused.write_due() {
+            self.tasks.spawn(smol::unblock(write));
+        }
         self.again |= self.library.outgrown;
     }
 
@@ -242,6 +246,9 @@ impl Session {
             self.torrents.unknown.say(engine, true);
         }
         let waking = self.library.waking.len() + self.torrents.wakes.len();
+        let paused = |item: &&LibraryItem| item.stage == ItemStage::Paused;
+        let paused = self.library.items.iter().filter(paused).count()
+            + self.torrents.catalogue.borrow().paused();
         let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
         if self.manager.is_there() && now >= self.next_word {
@@ -249,6 +256,7 @@ impl Session {
             let numbers = Numbers {
                 reachable,
                 waking,
+                paused,
                 ..numbers(engine, torrents)
             };
             self.manager.status(in_short(&numbers));
@@ -259,6 +267,7 @@ impl Session {
                 unknown: self.torrents.unknown.say(engine, false),
                 reachable,
                 waking,
+                paused,
                 ..numbers(engine, torrents)
             };
             self.torrents.notices.tell(Notice::Numbers(&numbers));

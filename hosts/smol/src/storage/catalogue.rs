@@ -152,7 +152,7 @@ pub(crate) struct Catalogue {
     lines: Vec<u32>,
     end: u64,
     room: usize,
-    /// Slots of torrents that are paused, which is not written down.
+    /// Slots of torrents that are paused; across restarts `PausedItems` knows them.
     paused: BTreeSet<u16>,
 }
 
@@ -247,6 +247,12 @@ impl Catalogue {
         decode(&bytes, check)?.sleeper().ok()
     }
 
+    /// Whether a torrent in this slot sleeps.
+    pub(crate) fn holds(&self, slot: u16) -> bool {
+        let line = self.lines.get(usize::from(slot));
+        line.is_some_and(|&line| line != NOWHERE)
+    }
+
     /// Calls `each` with the slot and content of every sleeping torrent, in the order of the file. An error of `each`
     /// ends it.
     pub(crate) fn each(
@@ -297,6 +303,11 @@ impl Catalogue {
     /// Whether a torrent is paused: then nobody is told of it.
     pub(crate) fn is_paused(&self, id: TorrentId) -> bool {
         self.paused.contains(&id.slot)
+    }
+
+    /// The number of sleeping torrents that are paused.
+    pub(crate) fn paused(&self) -> usize {
+        self.paused.len()
     }
 
     /// The number of sleeping torrents.

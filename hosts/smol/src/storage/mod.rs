@@ -5,6 +5,7 @@ pub(crate) mod catalogue;
 pub(crate) mod contents;
 pub(crate) mod described;
 pub(crate) mod mount_guard;
+pub(crate) mod paused;
 pub(crate) mod prune;
 pub(crate) mod spool;
 pub(crate) mod state;

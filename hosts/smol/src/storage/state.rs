@@ -13,6 +13,7 @@
 //! catalogue            the torrents that are asleep
 //! made/PATHHASH        the torrent that was made of a path
 //! given/PATHHASH.*     copies of the .torrent files that are seeded, see `session::kept`
+//! paused               the items that are paused, see `storage::paused`
 //! dht                  DHT nodes that were known
 //! described            content of every torrent that was ever seen
 //! ```
@@ -374,12 +375,13 @@ pub(crate) const KINDS: [&str; 9] = [
 
 /// Whether a file in the state folder belongs to the state, by its name.
 fn is_ours(name: &[u8]) -> bool {
-    let known: [&[u8]; 8] = [
+    let known: [&[u8]; 9] = [
         b"lock",
         b"given",
         b"made",
         b"described",
         b"catalogue",
+        b"paused",
         b"new.torrent",
         b"fetched.torrent",
         b"dht",
@@ -410,7 +412,7 @@ fn put(path: &Path, bytes: &[u8], in_haste: bool) -> io::Result<()> {
 }
 
 /// Reads a file of the state of at most `most` bytes. One that cannot be read counts as missing.
-fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
+pub(crate) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     match read_regular(path, most) {
         Ok(bytes) => Some(bytes),
         Err(RegularError::Io(error)) => {

@@ -64,7 +64,11 @@ fn a_get_is_driven_by_commands() {
             &["resumed a.torrent", "downloading a"],
             2,
         ),
-        (Command::Verify(a.clone()), &["downloading a"], 2),
+        (
+            Command::Verify(a.clone()),
+            &["verified a (0, 4)", "downloading a"],
+            2,
+        ),
         (Command::SetLimits(Box::new(limits)), &[], 2),
         (Command::SetGoal(a.clone(), Box::new(goal)), &[], 2),
         (Command::Remove(b), &["stopped b"], 1),
@@ -93,27 +97,38 @@ fn a_get_is_driven_by_commands() {
     }
 }
 
-/// Where nothing is downloaded no memory is set aside for it, which whoever asks for it hears.
+/// Something is downloaded beside what is seeded, if the budget has room for that; otherwise it is said what would do.
 #[test]
-fn a_download_beside_seeds_has_no_room() {
-    let world = World::new("get-no-room");
-    world.make(&["b"], &world.folder);
-    let mut session = world.open(&["a"]);
-    world.hears(&mut session, &["seeding a"]);
-    let fetch = Fetch {
-        out: world.folder.join("out"),
-        ..Fetch::default()
-    };
-    fs::create_dir_all(&fetch.out).unwrap();
-    let add = Command::add(Item {
-        path: world.folder.join("b.torrent"),
-        data: None,
-        files: Vec::new(),
-        fetch: Some(Box::new(fetch)),
-    });
-    assert!(session.commands.send(add));
-    turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
-    let heard = world.heard.lock().unwrap();
-    assert!(heard[0].starts_with("no room "), "{heard:?}");
-    assert_eq!(session.torrents.managed.len(), 1);
+fn a_download_beside_seeds() {
+    for (memory, heard) in [
+        (16 << 20, "downloading b"),
+        (
+            4 << 20,
+            "there is no memory for it; remove another one, or start again with it or with more \
+             --memory; tried again every 10 s",
+        ),
+    ] {
+        let world = World::new(&format!("get-beside-{memory}"));
+        world.make(&["b"], &world.folder);
+        let mut config = world.config(&["a"]);
+        config.seed.memory = memory;
+        let opened = Session::open(config, world.front());
+        let mut session = opened.unwrap().unwrap_or_else(|code| panic!("{code}"));
+        world.hears(&mut session, &["seeding a"]);
+        let fetch = Fetch {
+            out: world.folder.join("out"),
+            ..Fetch::default()
+        };
+        fs::create_dir_all(&fetch.out).unwrap();
+        let add = Command::add(Item {
+            path: world.folder.join("b.torrent"),
+            data: None,
+            files: Vec::new(),
+            fetch: Some(Box::new(fetch)),
+        });
+        assert!(session.commands.send(add));
+        turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
+        let told = std::mem::take(&mut *world.heard.lock().unwrap());
+        assert!(told[0].contains(heard) && told.len() == 1, "{told:?}");
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 
-use super::{World, hurry, turns_until};
+use super::{World, hurry, patiently, turns_until};
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
@@ -51,13 +51,12 @@ impl Watched {
     }
 
     fn open(&self) -> Session {
-        let args = RunArgs {
+        let args = || RunArgs {
             config: self.folder.join("everseed.toml"),
             check: false,
             verbose: 0,
         };
-        let opened = Session::open_service(args, self.config(), self.world.front());
-        opened.unwrap_or_else(|_| panic!("it has to start"))
+        patiently(|| Session::open_service(args(), self.config(), self.world.front()))
     }
 
     /// With `a` asleep and `b` awake.
@@ -161,9 +160,10 @@ fn a_folder_that_is_watched_no_longer_takes_its_sleepers_along() {
     };
     let reload = Command::Reload(Box::new(config));
     assert!(session.commands.send(reload));
-    session.turn(Duration::ZERO).unwrap();
+    turns_until(&mut session, |session| {
+        session.engine.borrow().node.known() == 0
+    });
     assert!(!session.again);
-    assert_eq!(session.engine.borrow().node.known(), 0);
     assert_eq!(session.torrents.catalogue.borrow().count(), 0);
     let a = watched.folder.join("a.torrent");
     let a = format!("stopped {}", a.display());
@@ -192,9 +192,10 @@ fn what_sleeps_is_paused_and_goes_on() {
             Command::Pause(Which::All),
             &["paused b.torrent", "paused a.torrent"],
         ),
+        (Command::Resume(a()), &["resumed a.torrent"]),
         (
             Command::Resume(Which::All),
-            &["resumed b.torrent", "resumed a.torrent", "seeding b"],
+            &["resumed b.torrent", "seeding b"],
         ),
         (
             Command::Pause(Which::Path(watched.folder.join("a.torrent"))),
@@ -244,9 +245,55 @@ fn what_sleeps_is_verified() {
     set_time(&path, times);
     let verify = Command::Verify(Which::All);
     assert!(session.commands.send(verify));
-    watched.world.hears(&mut session, &["missing a (4, 4)"]);
+    let heard = ["verified b (4, 4)", "verified a (0, 4)", "missing a (4, 4)"];
+    watched.world.hears(&mut session, &heard);
     assert!(Watched::awake(&session).contains(&watched.hashes[0]));
     assert!(session.library.to_verify.is_empty());
+}
+
+/// What sleeps and cannot be opened, or is paused, is not verified, which whoever asked for it hears.
+#[test]
+fn what_sleeps_and_cannot_be_verified() {
+    let watched = Watched::new("sleeper-unverified");
+    let mut session = watched.open_all();
+    let a = || Which::Torrent(watched.hashes[0]);
+    fs::remove_file(watched.world.folder.join("a")).unwrap();
+    assert!(session.commands.send(Command::Verify(a())));
+    turns_until(&mut session, |_| {
+        !watched.world.heard.lock().unwrap().is_empty()
+    });
+    let heard = std::mem::take(&mut *watched.world.heard.lock().unwrap());
+    assert!(heard[0].starts_with("not verified a"), "{heard:?}");
+    assert!(session.library.to_verify.is_empty());
+    for command in [Command::Pause(a()), Command::Verify(a())] {
+        assert!(session.commands.send(command));
+    }
+    let refused = "not verified a.torrent: it is paused; resume it first";
+    let heard = ["paused a.torrent", refused];
+    watched.world.hears(&mut session, &heard);
+}
+
+/// What is paused stays so after a restart, awake or asleep.
+#[test]
+fn pausing_outlives_a_restart() {
+    let watched = Watched::new("sleeper-restart");
+    let mut session = watched.open_all();
+    assert!(session.commands.send(Command::Pause(Which::All)));
+    let heard = ["paused b.torrent", "paused a.torrent"];
+    watched.world.hears(&mut session, &heard);
+    session.farewell().unwrap();
+    drop(session);
+    let mut session = watched.open();
+    turns_until(&mut session, |session| {
+        session.library.surveys.1 > 0 && watched.world.heard.lock().unwrap().len() > 1
+    });
+    let heard = std::mem::take(&mut *watched.world.heard.lock().unwrap());
+    assert_eq!(heard, ["paused a.torrent", "paused b.torrent"]);
+    assert!(Watched::awake(&session).is_empty());
+    assert!(session.commands.send(Command::Resume(Which::All)));
+    turns_until(&mut session, |session| {
+        session.engine.borrow().node.known() == 2
+    });
 }
 
 /// Whatever is commanded in whatever order: what is paused is not awake, and all goes on when it is resumed.
@@ -285,6 +332,9 @@ fn whatever_is_commanded() {
         for _ in 0..=rng.below(4) {
             session.turn(Duration::from_millis(5)).unwrap();
         }
+        turns_until(&mut session, |session| {
+            session.library.for_sleepers.is_empty()
+        });
         let awake = Watched::awake(&session);
         for (hash, paused) in watched.hashes.iter().zip(paused) {
             assert!(!paused || !awake.contains(hash), "{round}");

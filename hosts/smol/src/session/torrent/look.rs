@@ -13,6 +13,7 @@ use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, SOON};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::session::fetch;
+use crate::session::notice::Notice;
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Look, Task};
 
@@ -47,6 +48,7 @@ impl ManagedTorrent {
         );
         self.stage = Stage::Away(id);
         self.next_look = Instant::now() + AWAY;
+        self.give_up_verifying(&error);
     }
 
     /// Has the files looked at when that is due: whether they are unchanged, or are back.
@@ -144,15 +146,45 @@ impl ManagedTorrent {
         }
     }
 
-    /// Verifies all pieces again, because somebody asked for it. Nothing is sent of a piece before it is verified.
+    /// Verifies all pieces again, because somebody asked for it. Nothing is sent of a piece before it is verified. A
+    /// check that is running is what was asked for.
     pub(crate) fn verify(&mut self, engine: &mut Engine) {
-        let Some(id) = self.stage.served() else {
-            return;
-        };
-        log::warn!("{}: all of it is checked, as was asked for", self.name());
-        engine.tell(Event::Unreadable(id));
-        engine.forget_files(&self.content);
-        self.check(engine, Some(id));
+        match self.stage {
+            Stage::Serving(id) | Stage::Downloading(id) => {
+                log::warn!("{}: all of it is checked, as was asked for", self.name());
+                engine.tell(Event::Unreadable(id));
+                engine.forget_files(&self.content);
+                self.check(engine, Some(id));
+            }
+            Stage::Checking { .. } => {}
+            Stage::Away(_) => return self.refuse_to_verify(&"its files are away"),
+        }
+        self.asked_to_verify = true;
+    }
+
+    /// Tells that it is not verified although that was asked for.
+    fn refuse_to_verify(&self, why: &dyn Display) {
+        self.notices.tell(Notice::NotVerified {
+            path: &self.content.root(),
+            why: &why.to_string(),
+        });
+    }
+
+    /// Tells whoever asked for a check that it ends, without a result, for this reason.
+    pub(super) fn give_up_verifying(&mut self, why: &dyn Display) {
+        if std::mem::take(&mut self.asked_to_verify) {
+            self.refuse_to_verify(why);
+        }
+    }
+
+    /// Tells whoever asked for a check that so many pieces are good.
+    pub(super) fn tell_verified(&mut self, good: u32) {
+        if std::mem::take(&mut self.asked_to_verify) {
+            self.notices.tell(Notice::Verified {
+                name: self.content.name(),
+                pieces: (good, self.content.geometry().pieces()),
+            });
+        }
     }
 
     /// Begins a download that had to wait for its disk.

@@ -73,6 +73,8 @@ pub(crate) struct ManagedTorrent {
     has_changed: bool,
     /// Files that could not be read or written.
     faults: Faults,
+    /// Whether somebody asked for the check that is running.
+    asked_to_verify: bool,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
     calm: bool,
     /// Until this time they are left alone.
@@ -123,6 +125,7 @@ impl ManagedTorrent {
             touched: false,
             has_changed: false,
             faults: Faults::default(),
+            asked_to_verify: false,
             calm: false,
             asleep_until: Instant::now(),
             download: download.map(Box::new),
@@ -251,6 +254,7 @@ impl ManagedTorrent {
         if let Some(DownloadStage::Moving(progress)) = stage {
             progress.store(GIVEN_UP, Ordering::Relaxed);
         }
+        self.give_up_verifying(&"it was stopped before its check ended");
         self.stage.give_up();
         if let Some(id) = self.id() {
             engine.remove(id);
@@ -493,7 +497,9 @@ impl ManagedTorrent {
                 }
                 let now = Instant::now();
                 unread.iter().for_each(|fault| self.name_unread(fault, now));
-                let found = match bits::count(&bits) == self.content.geometry().pieces() {
+                let good = bits::count(&bits);
+                self.tell_verified(good);
+                let found = match good == self.content.geometry().pieces() {
                     // This takes no memory of the node.
                     true => Have::All,
                     false => Have::Some(&bits),
