@@ -99,7 +99,8 @@ Options:
       --trace FILE     record in FILE all that the engine is told, to find a
                        bug; it grows by as many bytes as peers send, and peers
                        wait for its disk
-      --state DIR      where the torrent and check results are kept
+      --state DIR      where the torrent, check results and what is paused
+                       are kept
                        (default: as for seed)
   -q, --quiet          print no progress, log only errors
   -v, --verbose        log more; repeat it for still more

@@ -112,7 +112,8 @@ Options:
       --trace FILE     record in FILE all that the engine is told, to find a
                        bug; it grows by as many bytes as peers send, and peers
                        wait for its disk
-      --state DIR      where made torrents and check results are kept
+      --state DIR      where made torrents, check results and what is paused
+                       are kept
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)
   -q, --quiet          print no progress, log only errors
