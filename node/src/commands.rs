@@ -7,13 +7,11 @@ use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
 use everseed_core::tracker::{Family, Report};
 
-use crate::discovery::announcer;
-use crate::peer::Has;
-
-use crate::api::Have;
-use crate::api::{AddError, Limits, MetadataStats, Order, Stats, Stuck, TorrentStats, Wanted};
+use crate::api::{
+    AddError, Have, Limits, MetadataStats, Order, Stats, Stuck, TorrentStats, Wanted,
+};
 use crate::audit::audit;
-use crate::discovery::announcer::{AnnounceId, Job};
+use crate::discovery::announcer::{self, AnnounceId, Job};
 use crate::discovery::dht::{Mode as DhtMode, Stats as DhtStats};
 use crate::discovery::udp_trackers::UdpOutcome;
 use crate::discovery::{self, Discovery};
@@ -401,21 +399,9 @@ impl<'m> Node<'m> {
         }
         if self.parts.cx.torrents.has_no_counts(id) {
             // What was said since it was complete is not all that the peers have.
-            for slot in 0..self.parts.cx.peers.len() {
-                let conn = &self.parts.cx.peers[slot];
-                if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
-                    self.parts
-                        .download
-                        .availability
-                        .forget_bits(&mut self.parts.cx, slot);
-                }
-            }
-            if !self
-                .parts
-                .download
-                .availability
-                .reserve_counts(&mut self.parts.cx, id)
-            {
+            let (availability, cx) = (&mut self.parts.download.availability, &mut self.parts.cx);
+            availability.forget_bits_of_all(cx, id);
+            if !availability.reserve_counts(cx, id) {
                 return Err(AddError::Bits);
             }
         }
@@ -551,32 +537,12 @@ impl<'m> Node<'m> {
 
     /// Numbers about a torrent; `None` when it is asleep or was removed.
     pub fn torrent(&self, id: TorrentId) -> Option<TorrentStats> {
-        let torrent = self.parts.cx.torrents.get(id)?;
-        let pieces = torrent.pieces();
-        Some(TorrentStats {
-            info_hash: torrent.info_hashes.first,
-            uploaded: torrent.uploaded,
-            conns: torrent.conns,
-            have: self.parts.cx.torrents.count(torrent.have, pieces),
-            good: self.parts.cx.torrents.count(torrent.good, pieces),
-            readable: torrent.state == torrent::TorrentState::Active,
-            downloaded: torrent.downloaded,
-            wanted: self.parts.cx.torrents.count(torrent.wanted, pieces),
-            left: self.parts.cx.torrents.missing(torrent).1,
-            bad_pieces: torrent.bad_pieces,
-            refused: torrent.refused,
-        })
+        self.parts.cx.torrents.stats(id)
     }
 
     /// Which pieces of a torrent were verified, for the resume record.
     pub fn good(&self, id: TorrentId) -> Have<'_> {
-        match self.parts.cx.torrents.get(id).map(|t| t.good) {
-            None | Some(torrent::Bits::None) => Have::Nothing,
-            Some(torrent::Bits::All) => Have::All,
-            Some(set @ torrent::Bits::Mixed { .. }) => {
-                Have::Some(self.parts.cx.torrents.bytes(set))
-            }
-        }
+        self.parts.cx.torrents.good(id)
     }
 
     /// Ids of all torrents that are awake.
@@ -594,19 +560,7 @@ impl<'m> Node<'m> {
 
     /// Numbers about the whole node.
     pub fn stats(&self) -> Stats {
-        let open = self.parts.cx.peers.iter().filter(|c| c.is_open());
-        let mut stats = Stats {
-            uploaded: self.parts.upload.uploaded,
-            downloaded: self.parts.download.downloaded,
-            turned_away: self.swarm.turned_away,
-            ..Stats::default()
-        };
-        for conn in open {
-            stats.peers += 1;
-            stats.interested += u16::from(conn.upload.interested);
-            stats.unchoked += u16::from(conn.upload.unchoked);
-        }
-        stats
+        self.swarm.stats(&self.parts)
     }
 
     /// Whether a connection has a finished handshake.

@@ -166,6 +166,16 @@ impl Availability<'_> {
         cx.peers[slot].download.has = Has::Nothing;
     }
 
+    /// The same for all peers of a torrent.
+    pub(crate) fn forget_bits_of_all(&mut self, cx: &mut Context<'_>, id: TorrentId) {
+        for slot in 0..cx.peers.len() {
+            let conn = &cx.peers[slot];
+            if conn.link.torrent == Some(id) && matches!(conn.download.has, Has::Some(_)) {
+                self.forget_bits(cx, slot);
+            }
+        }
+    }
+
     /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
     pub(crate) fn stuck(
         &self,

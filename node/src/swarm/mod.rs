@@ -32,8 +32,9 @@ use core::net::SocketAddr;
 
 use everseed_core::time::Instant;
 
-use crate::api::{Identity, Limits};
+use crate::api::{Identity, Limits, Stats};
 use crate::discovery::pex::Outgoing;
+use crate::parts::Parts;
 use crate::swarm::bans::Bans;
 use crate::swarm::have_log::HaveLog;
 use crate::swarm::stash::Stash;
@@ -74,6 +75,22 @@ impl<'m> Swarm<'m> {
             turned_away: 0,
             next_sweep: None,
         }
+    }
+
+    /// Numbers about the whole node.
+    pub(crate) fn stats(&self, on: &Parts<'_>) -> Stats {
+        let mut stats = Stats {
+            uploaded: on.upload.uploaded,
+            downloaded: on.download.downloaded,
+            turned_away: self.turned_away,
+            ..Stats::default()
+        };
+        for conn in on.cx.peers.iter().filter(|conn| conn.is_open()) {
+            stats.peers += 1;
+            stats.interested += u16::from(conn.upload.interested);
+            stats.unchoked += u16::from(conn.upload.unchoked);
+        }
+        stats
     }
 
     /// The port that somebody at an address is told to call.

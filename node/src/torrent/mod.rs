@@ -6,6 +6,7 @@ pub(crate) mod piece_set;
 pub(crate) mod publicity;
 pub(crate) mod registry;
 pub(crate) mod stage;
+mod stats;
 pub(crate) mod unknown;
 
 use everseed_core::bits;

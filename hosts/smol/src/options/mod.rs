@@ -6,6 +6,8 @@ pub mod args;
 pub mod config;
 pub(crate) mod finding;
 pub mod get;
+pub mod item;
+mod keys;
 pub(crate) mod making;
 mod one_off;
 pub mod rates;

@@ -26,8 +26,8 @@ use crate::logging::flood::EVENT;
 use crate::memory::Plan;
 use crate::net::engine::Engine;
 use crate::options::run::Item;
-use crate::storage::catalogue::DormantTorrent;
 use crate::storage::described::Description;
+use crate::storage::dormant::DormantTorrent;
 use crate::text::escape;
 
 impl Library {

@@ -128,7 +128,7 @@ const HASH: u64 = !0xffff;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::catalogue::DormantTorrent;
+    use crate::storage::dormant::DormantTorrent;
     use everseed_core::geometry::TorrentId;
 
     #[test]

@@ -12,7 +12,7 @@ use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use super::watch::Seen;
 use crate::options::run::Item;
-use crate::storage::catalogue::Mark;
+use crate::storage::dormant::Mark;
 
 /// An item that is seeded, or will be.
 pub(super) struct LibraryItem {

@@ -33,12 +33,12 @@ use super::watch::Watch;
 
 use crate::async_tasks::Spawner;
 use crate::logging::flood::EVENT;
-use crate::memory::Plan;
 use crate::net::engine::Engine;
+use crate::net::memory::Plan;
 use crate::net::way::Way;
 use crate::options::run::{Config, Item};
 use crate::secrets::mask_urls;
-use crate::storage::catalogue::Mark;
+use crate::storage::dormant::Mark;
 
 /// All items of a session, awake or not.
 pub(super) struct Library {

@@ -30,7 +30,7 @@ use crate::net::engine::Engine;
 use crate::net::way::Way;
 use crate::options::get::Fetch;
 use crate::options::run::{Config, Item};
-use crate::storage::catalogue::Mark;
+use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
 

@@ -18,9 +18,10 @@ use super::kept;
 use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use crate::client::trackers;
+use crate::storage::closed::close_to_others;
 use crate::storage::described::Description;
 use crate::storage::mount_guard::{MountId, MountState};
-use crate::storage::state::{StateFolder, close_to_others};
+use crate::storage::state::StateFolder;
 use crate::text::escape;
 
 /// A torrent that can be seeded.

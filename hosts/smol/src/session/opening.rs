@@ -28,7 +28,7 @@ use super::trouble::Trouble;
 use super::unknown::MOST;
 use super::{Base, Session};
 use crate::failure::Failure;
-use crate::memory::Plan;
+use crate::net::memory::Plan;
 use crate::options::run::{Config, Item, RunArgs};
 use crate::storage::state::StateFolder;
 use crate::text::{escape, size};

@@ -5,7 +5,7 @@ use everseed_node::discovery::dht::Mode;
 use everseed_node::{Limits, Publicity};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::memory::{Plan, TooSmall};
+use crate::net::memory::{Plan, TooSmall};
 use crate::options::run::Config;
 use crate::options::seed::SeedArgs;
 

@@ -25,7 +25,8 @@ use super::torrents::Torrents;
 use crate::alarm::Alarm;
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
-use crate::storage::catalogue::{Catalogue, DormantTorrent};
+use crate::storage::catalogue::Catalogue;
+use crate::storage::dormant::DormantTorrent;
 use crate::text::escape;
 
 /// What a command does to each torrent that sleeps and is meant.

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::storage::catalogue::Mark;
+use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 
 /// A watched folder.

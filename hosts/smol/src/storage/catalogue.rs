@@ -9,139 +9,19 @@
 //! Invariant: `lines[id.slot]` is the offset of the line of the torrent with that id, or [`NOWHERE`].
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use everseed_core::geometry::TorrentId;
-use everseed_core::hash::{InfoHash, Sha1, Smol};
+use everseed_core::hash::InfoHash;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 
 use crate::storage::aside::set_aside;
+use crate::storage::dormant::{DormantTorrent, Line};
+use crate::storage::lines::{HEAD, LONGEST, LineReader, decode, encode, split};
 use crate::storage::state::StateFolder;
-
-/// A sleeping torrent, as its line describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct DormantTorrent {
-    info_hash: [u8; 20],
-    path: Vec<u8>,
-    data: Option<Vec<u8>>,
-    root: Vec<u8>,
-    /// The mark of the file or folder from which it was read or made.
-    pub(crate) mark: Mark,
-    /// Its trackers, by tier.
-    pub(crate) tiers: Vec<Vec<String>>,
-    /// Whether it is private, which the kind of its line says.
-    #[serde(skip)]
-    privacy: Privacy,
-}
-
-/// Whether a torrent is private.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Privacy {
-    /// Its line is from version 0.1.0, which did not say it.
-    #[default]
-    Unknown,
-    Public,
-    Private,
-}
-
-/// A mark that tells whether a file or folder was changed: length, time of change and number of files.
-pub(crate) type Mark = (u64, i64, i64, u64);
-
-impl DormantTorrent {
-    /// The torrent of `path`, whose content is at `root`; it was found in `data` if that was given.
-    pub(crate) fn new(
-        info_hash: InfoHash,
-        path: &Path,
-        data: Option<&Path>,
-        root: &Path,
-        mark: Mark,
-        tiers: Vec<Vec<String>>,
-        private: bool,
-    ) -> DormantTorrent {
-        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        DormantTorrent {
-            info_hash: info_hash.0,
-            path: bytes(path),
-            data: data.map(bytes),
-            root: bytes(root),
-            mark,
-            tiers,
-            privacy: match private {
-                true => Privacy::Private,
-                false => Privacy::Public,
-            },
-        }
-    }
-
-    pub(crate) fn info_hash(&self) -> InfoHash {
-        InfoHash(self.info_hash)
-    }
-
-    /// Whether it is known to be public. Lines of version 0.1.0 do not say so.
-    pub(crate) fn is_public(&self) -> bool {
-        self.privacy == Privacy::Public
-    }
-
-    /// Its trackers by tier; if it is public and has none, the owner's.
-    pub(crate) fn tiers_or<'a>(&'a self, spare: &'a [Vec<String>]) -> &'a [Vec<String>] {
-        match self.tiers.is_empty() && self.is_public() {
-            true => spare,
-            false => &self.tiers,
-        }
-    }
-
-    /// Its .torrent, file or folder in a watched folder.
-    pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(OsStr::from_bytes(&self.path))
-    }
-
-    /// The folder of its .torrent's data; `None`: beside the .torrent.
-    pub(crate) fn data(&self) -> Option<PathBuf> {
-        let data = self.data.as_deref()?;
-        Some(PathBuf::from(OsStr::from_bytes(data)))
-    }
-
-    /// The content's file or folder.
-    pub(crate) fn root(&self) -> PathBuf {
-        PathBuf::from(OsStr::from_bytes(&self.root))
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-enum Line {
-    /// A sleeping torrent, as version 0.1.0 wrote it.
-    Asleep(DormantTorrent),
-    Gone([u8; 20]),
-    Public(DormantTorrent),
-    Private(DormantTorrent),
-}
-
-impl Line {
-    fn of(sleeper: DormantTorrent) -> Line {
-        match sleeper.privacy {
-            Privacy::Unknown => Line::Asleep(sleeper),
-            Privacy::Public => Line::Public(sleeper),
-            Privacy::Private => Line::Private(sleeper),
-        }
-    }
-
-    /// The sleeping torrent, or the info-hash of one that is gone.
-    fn sleeper(self) -> Result<DormantTorrent, InfoHash> {
-        let (sleeper, privacy) = match self {
-            Line::Gone(info_hash) => return Err(InfoHash(info_hash)),
-            Line::Asleep(sleeper) => (sleeper, Privacy::Unknown),
-            Line::Public(sleeper) => (sleeper, Privacy::Public),
-            Line::Private(sleeper) => (sleeper, Privacy::Private),
-        };
-        Ok(DormantTorrent { privacy, ..sleeper })
-    }
-}
 
 /// The catalogue: the file, and the offset of each torrent's line.
 #[derive(Debug)]
@@ -228,7 +108,7 @@ impl Catalogue {
         let sleeper = self.read(id.slot);
         self.take(id);
         let Some(sleeper) = sleeper else { return };
-        if let Err(error) = self.append(&Line::Gone(sleeper.info_hash)) {
+        if let Err(error) = self.append(&Line::Gone(sleeper.info_hash().0)) {
             // The next start finds that it is not in its folder any more.
             log::warn!("{}: {error}", self.path.display());
         }
@@ -417,89 +297,6 @@ impl Catalogue {
     }
 }
 
-/// The lines of a file, up to the first damaged one.
-struct LineReader {
-    reader: BufReader<FromStart>,
-    /// The offset of the next line.
-    at: u64,
-}
-
-impl LineReader {
-    fn new(file: File) -> LineReader {
-        let file = FromStart { file, at: 0 };
-        LineReader {
-            reader: BufReader::with_capacity(16 * 1024, file),
-            at: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<(u32, Line)> {
-        let mut head = [0; HEAD];
-        self.reader.read_exact(&mut head).ok()?;
-        let (len, check) = split(head);
-        let mut bytes = vec![0; Some(len).filter(|&len| len <= LONGEST)?];
-        self.reader.read_exact(&mut bytes).ok()?;
-        let line = decode(&bytes, check)?;
-        let at = u32::try_from(self.at).ok()?;
-        self.at += (HEAD + len) as u64;
-        Some((at, line))
-    }
-}
-
-/// A file that is read from its start with its own position, although others have it open too.
-struct FromStart {
-    file: File,
-    at: u64,
-}
-
-impl Read for FromStart {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(bytes, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-fn encode(line: &Line) -> io::Result<Vec<u8>> {
-    let size = postcard::ser_flavors::Size::default();
-    let len = postcard::serialize_with_flavor(line, size).map_err(io::Error::other)?;
-    if len > LONGEST {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = vec![0; HEAD + len];
-    let (head, said) = bytes.split_at_mut(HEAD);
-    postcard::to_slice(line, said).map_err(io::Error::other)?;
-    let (len_there, check) = head.split_at_mut(HEAD / 2);
-    len_there.copy_from_slice(&u32::try_from(len).unwrap_or(0).to_le_bytes());
-    check.copy_from_slice(&check_of(said));
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8], check: [u8; 4]) -> Option<Line> {
-    if check_of(bytes) != check {
-        return None;
-    }
-    postcard::from_bytes(bytes).ok()
-}
-
-fn split(head: [u8; HEAD]) -> (usize, [u8; 4]) {
-    let [a, b, c, d, check @ ..] = head;
-    (u32::from_le_bytes([a, b, c, d]) as usize, check)
-}
-
-fn check_of(bytes: &[u8]) -> [u8; 4] {
-    let mut sha1 = Smol::default();
-    sha1.update(bytes);
-    let [a, b, c, d, ..] = sha1.finish();
-    [a, b, c, d]
-}
-
-/// Bytes of a line's length and checksum.
-const HEAD: usize = 8;
-
-/// The longest line in bytes: some paths, and hundreds of trackers.
-const LONGEST: usize = 64 * 1024;
-
 /// The longest catalogue in bytes: some hundred for each torrent, and as many in outdated lines.
 const CATALOGUE_MAX: u64 = 1 << 30;
 
@@ -512,6 +309,7 @@ const STALE_MAX: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     struct Folder(PathBuf);
 
@@ -602,10 +400,7 @@ mod tests {
         for n in [1, 101_u8] {
             catalogue.add(id(n.into()), &sleeper(n)).unwrap();
         }
-        let old = DormantTorrent {
-            privacy: Privacy::Unknown,
-            ..sleeper(2)
-        };
+        let old = sleeper(2).of_unknown_privacy();
         catalogue.add(id(2), &old).unwrap();
         let (mut catalogue, found) = loaded(&folder);
         assert_eq!(found, [1, 101, 2]);

@@ -2,8 +2,11 @@
 
 mod aside;
 pub(crate) mod catalogue;
+pub(crate) mod closed;
 pub(crate) mod contents;
 pub(crate) mod described;
+pub(crate) mod dormant;
+mod lines;
 pub(crate) mod mount_guard;
 pub(crate) mod paused;
 pub(crate) mod prune;

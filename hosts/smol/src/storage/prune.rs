@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use everseed_core::hash::InfoHash;
 use everseed_disk::read_torrent;
 
-use crate::storage::state::{KINDS, StateFolder};
+use crate::storage::closed::KINDS;
+use crate::storage::state::StateFolder;
 
 /// The time for which state of an unknown torrent is kept after its last write.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 86_400);

@@ -12,7 +12,7 @@ use everseed_core::hash::{InfoHash, Sha1};
 use everseed_disk::hash::Fast;
 use everseed_disk::replace;
 
-use crate::storage::state::close_to_others;
+use crate::storage::closed::close_to_others;
 
 /// The file, and the torrent file that will be made of it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::fetch::{Download, DownloadStage};
 use crate::session::notice::Notices;
-use crate::storage::catalogue::{DormantTorrent, Mark};
+use crate::storage::dormant::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
 
 impl ManagedTorrent {

@@ -19,6 +19,7 @@
 //!
 //! [`PeerTable`] is a function of requests to responses; [`serve`] moves them over a connection.
 
+mod answer;
 mod callers;
 mod share;
 mod table;
