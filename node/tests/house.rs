@@ -4,10 +4,12 @@ mod imports;
 
 use std::path::Path;
 
-use imports::{Modules, circles, imports};
+use imports::{Modules, circles, imports, long_files};
+
+const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 fn modules() -> Modules {
-    imports::modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    imports::modules(Path::new(SRC))
 }
 
 #[test]
@@ -61,6 +63,57 @@ fn the_node_only_routes() {
             its || !code.contains("impl Node<"),
             "{name} has functions of the node"
         );
-        assert!(code.lines().count() <= 600, "{name} is too long");
     }
+}
+
+#[test]
+fn files_are_short() {
+    assert_eq!(long_files(Path::new(SRC)), []);
+}
+
+/// Circles that earlier versions of this test did not see.
+#[test]
+fn a_circle_is_seen_however_it_is_written() {
+    let folder = std::env::temp_dir().join(format!("everseed-house-{}", std::process::id()));
+    for (name, parent, child, expected) in [
+        ("none", "mod child;", "fn f() {}", false),
+        ("a use", "mod child;\nuse child::F;", "use super::G;", true),
+        (
+            "a path without a use",
+            "mod child;\nfn f(x: child::F) {}",
+            "use super::G;",
+            true,
+        ),
+        (
+            "below a module of tests that is a file of its own",
+            "mod child;\n#[cfg(test)]\nmod tests;\nuse child::F;",
+            "use super::G;",
+            true,
+        ),
+        (
+            "below tests",
+            "mod child;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}\nuse child::F;",
+            "use super::G;",
+            true,
+        ),
+        (
+            "in tests alone",
+            "mod child;\n#[cfg(test)]\nmod tests {\n    use super::child::F;\n}\n",
+            "use super::G;",
+            false,
+        ),
+        (
+            "in a doc",
+            "mod child;\n/// See [`child::F`].\nfn f() {}",
+            "use super::G;",
+            false,
+        ),
+    ] {
+        std::fs::create_dir_all(folder.join("parent")).unwrap();
+        std::fs::write(folder.join("parent/mod.rs"), parent).unwrap();
+        std::fs::write(folder.join("parent/child.rs"), child).unwrap();
+        let circles = circles(&imports::modules(&folder));
+        assert_eq!(!circles.is_empty(), expected, "{name}: {circles:?}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

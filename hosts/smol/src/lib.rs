@@ -20,7 +20,7 @@
 //! | `storage` | the thread that waits for disks, and the state that outlives a run |
 //! | [`client`] | requests to servers and routers: HTTP, announces, port mapping |
 //! | [`web`] | the HTTP server: the built-in tracker |
-//! | `memory`, `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
+//! | `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
 //! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | texts for people |
 
 // Except in the one module that calls the kernel by numbers.
@@ -34,7 +34,6 @@ mod clock;
 mod failure;
 mod logging;
 pub mod magnet;
-mod memory;
 pub mod net;
 pub mod options;
 mod secrets;

@@ -3,13 +3,13 @@
 pub(crate) mod flood;
 pub(crate) mod later;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::FileType;
 
 use crate::clock::time_of_day;
-use crate::text::{clear_live_line, date, escape};
+use crate::text::{date, escape};
 
 /// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
 pub(crate) fn start_log(level: LevelFilter) {
@@ -88,8 +88,8 @@ impl Log for Logger {
         match self.line(record) {
             Some(line) if later::is_busy() => later::keep(&line),
             Some(line) => {
-                write_kept();
-                write(&line);
+                later::write_kept();
+                later::write(&line);
             }
             None => {}
         }
@@ -126,24 +126,4 @@ impl Logger {
             }
         })
     }
-}
-
-/// Writes the lines of threads that may not wait, unless this thread may not wait either.
-pub(crate) fn write_kept() {
-    if !later::is_any() || later::is_busy() {
-        return;
-    }
-    let (lines, left_out) = later::take();
-    write(&lines);
-    if left_out > 0 {
-        write(&format!(
-            "{left_out} more lines were said while nobody read these\n"
-        ));
-    }
-}
-
-/// Writes lines to standard error, and ignores errors.
-fn write(lines: &str) {
-    clear_live_line(&mut std::io::stdout());
-    let _ = std::io::stderr().write_all(lines.as_bytes());
 }

@@ -5,6 +5,7 @@ pub(crate) mod choking;
 pub(crate) mod request_queue;
 pub(crate) mod requests;
 pub(crate) mod slots;
+pub(crate) mod speed;
 pub(crate) mod suggest;
 pub(crate) mod suspicion;
 
@@ -17,7 +18,7 @@ use everseed_core::time::Instant;
 use crate::api::Limits;
 use crate::rate::Bucket;
 use crate::upload::request_queue::{Request, RequestQueue};
-use crate::upload::slots::Speed;
+use crate::upload::speed::Speed;
 
 /// See the module.
 #[derive(Debug)]

@@ -9,30 +9,52 @@ pub(crate) type Modules = BTreeMap<String, String>;
 
 /// Every module of the crate whose sources are in `src`.
 pub(crate) fn modules(src: &Path) -> Modules {
-    let (mut folders, mut modules) = (vec![src.to_owned()], Modules::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "rs") {
-                let inside = path.strip_prefix(src).unwrap().with_extension("");
-                let parts: Vec<_> = inside.iter().map(|part| part.to_str().unwrap()).collect();
-                let name = parts.join("::");
-                let name = name.strip_suffix("::mod").unwrap_or(&name).to_owned();
-                let text = fs::read_to_string(&path).unwrap();
-                let tests = ["#[cfg(test)]\nmod", "#[cfg(test)]\n#[allow"];
-                let end = tests.iter().filter_map(|tests| text.find(tests)).min();
-                let text = &text[..end.unwrap_or(text.len())];
-                let code = text.lines().filter(|line| !line.trim().starts_with("//"));
-                modules.insert(name, code.collect::<Vec<_>>().join("\n"));
-            }
-        }
+    let mut modules = Modules::new();
+    for path in files(src) {
+        let inside = path.strip_prefix(src).unwrap().with_extension("");
+        let parts: Vec<_> = inside.iter().map(|part| part.to_str().unwrap()).collect();
+        let name = parts.join("::");
+        let name = name.strip_suffix("::mod").unwrap_or(&name).to_owned();
+        let text = without_tests(&fs::read_to_string(&path).unwrap());
+        let code = text.lines().filter(|line| !line.trim().starts_with("//"));
+        modules.insert(name, code.collect::<Vec<_>>().join("\n"));
     }
     modules
 }
 
-/// The modules that a module names: by `crate::`, `super::` or `self::`, or by the name of a child in a `use`.
+fn files(src: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![src.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|ext| ext == "rs") => files.push(path),
+                false => {}
+            }
+        }
+    }
+    files
+}
+
+/// A file's text without its modules of tests. One that is a file of its own is a module like any other.
+fn without_tests(text: &str) -> String {
+    let (mut kept, mut lines) = (String::new(), text.lines());
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            kept += line;
+            kept += "\n";
+            continue;
+        }
+        let item = lines.find(|line| !line.starts_with("#["));
+        if item.is_some_and(|item| item.ends_with('{')) {
+            let _end = lines.find(|&line| line == "}");
+        }
+    }
+    kept
+}
+
+/// The modules that a module names: by `crate::`, `super::` or `self::`, or by the name of a child.
 pub(crate) fn imports(name: &str, modules: &Modules) -> BTreeSet<String> {
     let code = &modules[name];
     let mut found = BTreeSet::new();
@@ -47,18 +69,20 @@ pub(crate) fn imports(name: &str, modules: &Modules) -> BTreeSet<String> {
             }
         }
     }
-    for line in code.lines().map(str::trim_start) {
-        let child = line
-            .split_once("use ")
-            .filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
-        for path in child.into_iter().flat_map(|(_, path)| named(path)) {
-            let first = path.split("::").next().unwrap_or_default();
-            let child = match name {
-                "lib" => first.to_owned(),
-                _ => format!("{name}::{first}"),
-            };
-            if modules.contains_key(&child) {
-                found.extend(resolve(name, &format!("self::{path}"), modules));
+    let children = format!("{name}::");
+    for child in modules.keys() {
+        let child = match name {
+            "lib" => Some(child.as_str()),
+            _ => child.strip_prefix(&children),
+        };
+        if let Some(child) = child.filter(|child| !child.contains("::")) {
+            for (at, _) in code.match_indices(&format!("{child}::")) {
+                if code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
+                    continue;
+                }
+                for path in named(&code[at..]) {
+                    found.extend(resolve(name, &format!("self::{path}"), modules));
+                }
             }
         }
     }
@@ -112,16 +136,45 @@ fn resolve(name: &str, path: &str, modules: &Modules) -> Option<String> {
 
 /// The modules that import themselves by way of others.
 pub(crate) fn circles(modules: &Modules) -> BTreeSet<String> {
-    let arrows: BTreeMap<_, _> = modules
-        .keys()
-        .map(|name| (name, imports(name, modules)))
-        .collect();
-    let names = modules.keys().filter(|name| {
+    let arrows = modules.keys().map(|name| {
+        let to = imports(name, modules);
+        (name.clone(), to)
+    });
+    circles_of(&arrows.collect())
+}
+
+/// The rooms that import themselves by way of others: folders at the top, and files there.
+#[allow(dead_code)] // Not every house has rooms in this sense.
+pub(crate) fn circles_of_rooms(modules: &Modules) -> BTreeSet<String> {
+    let room = |name: &str| name.split("::").next().unwrap_or_default().to_owned();
+    let mut arrows = Arrows::new();
+    for name in modules.keys().filter(|name| *name != "lib") {
+        let to = imports(name, modules);
+        let to = to.iter().map(|to| room(to)).filter(|to| *to != room(name));
+        arrows.entry(room(name)).or_default().extend(to);
+    }
+    circles_of(&arrows)
+}
+
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+fn circles_of(arrows: &Arrows) -> BTreeSet<String> {
+    let names = arrows.keys().filter(|name| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![*name]);
         while let Some(at) = next.pop() {
             next.extend(arrows[at].iter().filter(|to| seen.insert(*to)));
         }
-        seen.contains(name)
+        seen.contains(*name)
     });
     names.cloned().collect()
+}
+
+/// The files with more than 600 lines, tests included, and how many each has.
+pub(crate) fn long_files(src: &Path) -> Vec<(PathBuf, usize)> {
+    let lines = |path: PathBuf| {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        (path.strip_prefix(src).unwrap().to_owned(), lines)
+    };
+    let files = files(src).into_iter().map(lines);
+    files.filter(|&(_, lines)| lines > 600).collect()
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod edit;
+mod front;
 pub(crate) mod make;
 mod making;
 mod notices;
@@ -15,7 +16,6 @@ mod status;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
@@ -24,7 +24,7 @@ use crate::logging::start_log;
 use crate::options::args::{self, Stop};
 use crate::options::run::Config;
 use crate::options::{get, seed};
-use crate::session::{self, Attendance, Commands, Front, outlive_long_files};
+use crate::session::{self, Attendance, outlive_long_files};
 use crate::text::{Output, escape, say};
 
 /// The text of `everseed --help`.
@@ -115,16 +115,7 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
 
 /// Runs a session as `seed`, `get` or `run` configured it.
 fn run_session(config: Config) -> Result<ExitCode, Failure> {
-    session::run(config, Attendance::Attended, front(status::interval))
-}
-
-/// The front end of a session: a person who reads what is printed, or a log.
-fn front(numbers: fn(bool) -> Option<Duration>) -> Front {
-    Front {
-        notices: notices::printed(),
-        numbers,
-        commands: Commands::default(),
-    }
+    session::run(config, Attendance::Attended, front::of(status::interval))
 }
 
 fn help(mut parser: Parser) -> Result<ExitCode, Failure> {

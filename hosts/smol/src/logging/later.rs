@@ -1,12 +1,15 @@
-//! Lines of threads that may not wait.
+//! Writes the lines of the log, and keeps those of threads that may not wait.
 //!
 //! Writing a line waits for whoever reads the log: a terminal may be stopped, a pipe full. The serving thread, and anybody
 //! who holds the reactor, must not wait for that. They hold a [`Busy`], and their lines are kept here until another thread
 //! writes them. At most [`MOST`] bytes are kept; further lines are counted.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::text::clear_live_line;
 
 /// The lines that are not written yet.
 static KEPT: Mutex<Kept> = Mutex::new(Kept {
@@ -43,7 +46,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
-        super::write_kept();
+        write_kept();
     }
 }
 
@@ -75,6 +78,26 @@ pub(super) fn take() -> (String, u64) {
         std::mem::take(&mut kept.lines),
         std::mem::take(&mut kept.left_out),
     )
+}
+
+/// Writes the lines of threads that may not wait, unless this thread may not wait either.
+pub(crate) fn write_kept() {
+    if !is_any() || is_busy() {
+        return;
+    }
+    let (lines, left_out) = take();
+    write(&lines);
+    if left_out > 0 {
+        write(&format!(
+            "{left_out} more lines were said while nobody read these\n"
+        ));
+    }
+}
+
+/// Writes lines to standard error, and ignores errors.
+pub(super) fn write(lines: &str) {
+    clear_live_line(&mut std::io::stdout());
+    let _ = std::io::stderr().write_all(lines.as_bytes());
 }
 
 fn lock() -> MutexGuard<'static, Kept> {

@@ -1,10 +1,12 @@
-//! The network: the engine that drives the peers, their sockets, and the addresses from which others are called.
+//! The network: the engine that drives the peers, its memory, their sockets, and the addresses from which others are
+//! called.
 
 pub(crate) mod address;
 pub(crate) mod engine;
 mod epoll;
 pub mod listen;
 pub(crate) mod lsd;
+pub(crate) mod memory;
 pub mod proxy;
 pub(crate) mod routes;
 pub(crate) mod scope;

@@ -28,7 +28,7 @@ use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
 use everseed_node::{BodySource, ConnId};
 
-use self::queues::{BATCH, Job, Long, Queues, pop};
+use self::queues::{BATCH, Job, Long, Queues, STACK, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
 use crate::logging::later::Busy;
@@ -593,6 +593,3 @@ const OPEN_FOR_WRITING: usize = 8;
 
 /// The nice value of the thread, which has a third of the weight of one without it.
 const NICE: i32 = 5;
-
-/// Stack of the thread in bytes, enough for reading and hashing.
-const STACK: usize = 256 * 1024;

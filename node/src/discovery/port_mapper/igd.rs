@@ -6,7 +6,7 @@
 //!
 //! Nobody but the router that the routes name is believed: see [`Igd::search_answered`].
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
 use everseed_core::portmap::upnp::{self, Action, CallError, Path, Service, ServiceKind};
@@ -14,8 +14,8 @@ use everseed_core::portmap::{LEASE, LEASE_S, ssdp};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 
+use super::gateway::{Gateway, Refusal};
 use super::lease::{LONGEST_PAUSE, Leases, NEVER, pause};
-use super::{Gateway, Refusal};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -430,38 +430,6 @@ impl Igd {
         };
         let ends = self.leases.iter().filter_map(|lease| lease.until);
         ends.fold(due, Instant::min)
-    }
-}
-
-impl Gateway {
-    /// The router with this port.
-    pub(super) fn at(&self, port: u16) -> SocketAddr {
-        match self.ip {
-            IpAddr::V4(ip) => (ip, port).into(),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
-        }
-    }
-
-    /// The group that routers listen to.
-    fn group(&self) -> SocketAddr {
-        match self.ip {
-            IpAddr::V4(_) => (Ipv4Addr::new(239, 255, 255, 250), ssdp::PORT).into(),
-            IpAddr::V6(_) => {
-                let ip = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xc);
-                SocketAddrV6::new(ip, ssdp::PORT, 0, self.scope_id).into()
-            }
-        }
-    }
-
-    /// Whether an address may be the router's.
-    fn may_be(&self, ip: IpAddr) -> bool {
-        let same_network = match (ip, self.client) {
-            (IpAddr::V6(ip), IpAddr::V6(client)) => {
-                ip != client && ip.segments()[..4] == client.segments()[..4]
-            }
-            _ => false,
-        };
-        ip == self.ip || same_network
     }
 }
 

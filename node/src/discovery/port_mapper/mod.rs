@@ -12,65 +12,24 @@
 //!
 //! A host makes one for each router that its routes name, and a new one when that or our address has changed.
 
+mod gateway;
 mod igd;
 mod lease;
 mod router;
 #[cfg(test)]
 mod tests;
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use everseed_core::portmap::{ROUTER_PORT, pcp, upnp};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 
+pub use self::gateway::{Gateway, Protocol, Refusal};
 use self::igd::Igd;
 use self::lease::{Lease, NEVER};
 use self::router::Router;
-
-/// The router that the routes name, and us in its network. Both addresses are of one family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gateway {
-    /// Its address.
-    pub ip: IpAddr,
-    /// The number of the interface, for an IPv6 address of the link.
-    pub scope_id: u32,
-    /// Our address there, to which it is to forward.
-    pub client: IpAddr,
-}
-
-/// By what a router was asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
-    /// RFC 6887.
-    Pcp,
-    /// RFC 6886.
-    NatPmp,
-    /// The internet gateway device, of either version.
-    Upnp,
-}
-
-/// Why a router forwards nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// Its owner does not allow it.
-    NotAllowed,
-    /// It has no address outside just now.
-    NoNetwork,
-    /// Its table is full.
-    Full,
-    /// All ports that were tried are forwarded to others.
-    Taken,
-    /// It sees us at another address: there is a NAT before it.
-    OtherAddress,
-    /// It speaks UPnP, but forwards nothing by it.
-    NoService,
-    /// What it answers cannot be read.
-    Malformed,
-    /// With a number of its own.
-    Other(u16),
-}
 
 /// How it stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,8 +11,8 @@ use everseed_core::portmap::{Epoch, LEASE_S, Transport, natpmp, pcp};
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 
+use super::gateway::{Protocol, Refusal};
 use super::lease::{LONGEST_PAUSE, Lease, Leases, NEVER, pause};
-use super::{Protocol, Refusal};
 
 /// See the module.
 #[derive(Clone, Debug)]

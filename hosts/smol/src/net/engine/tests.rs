@@ -17,8 +17,8 @@ use everseed_node::{Bodies, ConnId, Have, Identity, Limits, Publicity};
 use super::Engine;
 use super::shared::Shared;
 use crate::alarm::Alarm;
-use crate::memory::Plan;
 use crate::net::Sending;
+use crate::net::memory::Plan;
 use crate::trace::Traced;
 
 /// An engine that listens nowhere.

@@ -89,7 +89,7 @@ impl Job {
             }
         };
         let thread = thread::Builder::new().name("keep".into());
-        *keeper = thread.stack_size(super::STACK).spawn(keep).ok();
+        *keeper = thread.stack_size(STACK).spawn(keep).ok();
     }
 
     pub(super) fn left(&self) -> u64 {
@@ -284,3 +284,6 @@ pub(super) const TURN_OF_OLDEST: u32 = 8;
 
 /// The most blocks that one call writes.
 pub(super) const BATCH: usize = 16;
+
+/// Stack of the thread in bytes, enough for reading and hashing.
+pub(super) const STACK: usize = 256 * 1024;

@@ -2,9 +2,10 @@ mod world;
 
 use self::world::{GATEWAY, Router, World, gateway_v6};
 use super::{
-    Instant, IpAddr, PACKET_MAX, PortMapper, Protocol, REQUEST_MAX, Refusal, Rng, SocketAddr,
-    Standing,
+    Instant, PACKET_MAX, PortMapper, Protocol, REQUEST_MAX, Refusal, Rng, SocketAddr, Standing,
 };
+use core::net::IpAddr;
+
 use everseed_core::portmap::{Transport, natpmp};
 
 extern crate std;

@@ -1,5 +1,7 @@
 //! A router that speaks what it is told to, and time.
 
+use core::net::IpAddr;
+
 use super::super::*;
 use everseed_core::portmap::ssdp;
 

@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use super::shares::{Loan, REACH, Share};
 use super::{Peer, Reactor, find};
-use crate::memory::MOST_HELD;
+use crate::net::memory::MOST_HELD;
 use crate::net::socket::{Portion, UNACCEPTED, UNSERVED_WRITTEN};
 use crate::net::sockopt;
 

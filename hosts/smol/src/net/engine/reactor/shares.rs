@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use everseed_core::time::Instant;
 
-use crate::memory::{LEAST_HELD, MOST_HELD, PeerBytes};
+use crate::net::memory::{LEAST_HELD, MOST_HELD, PeerBytes};
 use crate::net::socket::UNACCEPTED;
 
 /// A peer's share of the kernel's memory.
