@@ -97,6 +97,8 @@ pub(super) enum ItemStage {
     Running(usize),
     /// It cannot be opened for the reason that was logged; this is the time of the next try.
     Waiting(Instant),
+    /// The torrent of this hash is there already, for another item; when that one goes, this takes its place.
+    Behind(InfoHash),
     /// It is paused: nothing is sent or requested.
     Paused,
     /// It was seeded enough, or failed for good, with this exit code.

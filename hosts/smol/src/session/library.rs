@@ -290,6 +290,11 @@ impl Library {
                 ItemStage::Found if probing < LOADING_MAX => true,
                 ItemStage::Ready if loading < LOADING_MAX => false,
                 ItemStage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
+                ItemStage::Behind(hash)
+                    if loading < LOADING_MAX && !is_there(torrents, engine, hash) =>
+                {
+                    false
+                }
                 _ => continue,
             };
             let fresh = managed.complete_at >= self.surveys.1;
@@ -402,10 +407,12 @@ impl Library {
             [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
         let opened = outcome.as_ref().ok().map(|(source, _)| &source.content);
-        if let Some(content) = opened.filter(|content| is_there(torrents, engine, content)) {
+        if let Some(content) = opened
+            && is_there(torrents, engine, content.metainfo().info_hash)
+        {
             let at = self.items.iter().position(mine)?;
             let name = content.torrent_file().display().to_string();
-            self.meet_twin(torrents, at, &name);
+            self.meet_twin(torrents, at, &name, content.metainfo().info_hash);
             return None;
         }
         let room = match self.make_room(torrents, engine) {
@@ -474,7 +481,9 @@ impl Library {
                     .fetch(engine, &managed.item.path, &link, peers)
                 {
                     Ok(()) => managed.stage = ItemStage::Waiting(Instant::now() + AWAY),
-                    Err(Trouble::Twin(name)) => self.meet_twin(torrents, at, &name),
+                    Err(Trouble::Twin(name, info_hash)) => {
+                        self.meet_twin(torrents, at, &name, info_hash)
+                    }
                     Err(trouble) => wait(managed, trouble, &torrents.notices),
                 }
                 None
@@ -496,16 +505,22 @@ impl Library {
         }
     }
 
-    /// Handles an item whose torrent is there already. In `seed` and `get` it is left out; a service keeps it, to go on
-    /// with it if the other one goes.
-    fn meet_twin(&mut self, torrents: &Torrents, at: usize, name: &str) {
-        if self.is_service {
-            let reason = format!("{name}: the same torrent is there already");
-            return wait(&mut self.items[at], reason.into(), &torrents.notices);
+    /// Handles an item whose torrent is there already. In `seed` and `get` it is left out; in a service it takes the
+    /// place of the other one when that goes.
+    fn meet_twin(&mut self, torrents: &Torrents, at: usize, name: &str, info_hash: InfoHash) {
+        let managed = &mut self.items[at];
+        managed.give_up_verifying(&torrents.notices, "the same torrent is there already");
+        if !self.is_service {
+            log::warn!("{name}: the same torrent was named before, so this one is left out");
+            self.items.remove(at);
+            return;
         }
-        log::warn!("{name}: the same torrent was named before, so this one is left out");
-        self.items[at].give_up_verifying(&torrents.notices, "the same torrent was named before");
-        self.items.remove(at);
+        let reason = format!("{name}: the same torrent is there already");
+        if managed.said != reason {
+            log::warn!("{reason}; this one takes its place when that one is removed");
+            managed.said = reason;
+        }
+        managed.stage = ItemStage::Behind(info_hash);
     }
 
     /// Whether the memory is too small for all torrents together with the one that was opened now. In a service with
@@ -618,8 +633,7 @@ fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
 }
 
 /// Whether a torrent is there already. A torrent whose metadata was fetched goes on with its peers.
-fn is_there(torrents: &Torrents, engine: &Engine, content: &Content) -> bool {
-    let info_hash = content.metainfo().info_hash;
+fn is_there(torrents: &Torrents, engine: &Engine, info_hash: InfoHash) -> bool {
     let known = engine.node.find(info_hash);
     let mut managed = torrents.managed.iter();
     managed.any(|torrent| torrent.info_hash() == info_hash)

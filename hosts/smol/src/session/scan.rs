@@ -174,7 +174,9 @@ impl Library {
 
     /// Logs once that the folders hold more than can be added.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
-        let waiting = |managed: &&LibraryItem| matches!(managed.stage, ItemStage::Waiting(_));
+        let waiting = |managed: &&LibraryItem| {
+            matches!(managed.stage, ItemStage::Waiting(_) | ItemStage::Behind(_))
+        };
         let waiting = self.items.iter().filter(waiting).count();
         let most = self.most_known;
         let why = if !more {
@@ -381,8 +383,7 @@ impl LibraryItem {
     /// Whether the item is checked for changes when its folder has changed.
     fn is_looked_at(&self) -> bool {
         match self.stage {
-            ItemStage::Waiting(_) => true,
-            ItemStage::Running(_) => true,
+            ItemStage::Waiting(_) | ItemStage::Behind(_) | ItemStage::Running(_) => true,
             ItemStage::Ended(_) => names_torrent(&self.item.path),
             _ => false,
         }

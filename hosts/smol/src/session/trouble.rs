@@ -1,5 +1,7 @@
 //! The reasons why an item cannot be seeded.
 
+use everseed_core::hash::InfoHash;
+
 use crate::failure::FAILURE;
 
 /// Why an item cannot be seeded.
@@ -20,7 +22,7 @@ pub(crate) enum Trouble {
     /// It was to be opened once, and ends with this exit code.
     Refused(String, u8),
     /// The same torrent is there already, under another name.
-    Twin(String),
+    Twin(String, InfoHash),
     /// It belongs to a torrent, and nobody named it.
     Described(String),
 }
@@ -43,7 +45,7 @@ impl Trouble {
         | Trouble::Changed(text)
         | Trouble::Unknown(text)
         | Trouble::Refused(text, _)
-        | Trouble::Twin(text)
+        | Trouble::Twin(text, _)
         | Trouble::Described(text)) = self;
         text
     }

@@ -82,7 +82,7 @@ impl Unknowns {
         let info_hash = magnet.info_hash;
         let name = name(&magnet);
         if engine.node.find(info_hash).is_some() {
-            return Err(Trouble::Twin(name));
+            return Err(Trouble::Twin(name, info_hash));
         }
         let mut trackers = urls(magnet.trackers());
         let torrent = self.state.torrent_file(info_hash);

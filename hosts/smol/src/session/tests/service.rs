@@ -14,7 +14,7 @@ use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::command::{Command, SessionLimits, Which};
-use crate::session::item::ItemStage;
+use crate::session::item::{ItemStage, LibraryItem};
 
 /// Two torrents in a watched folder, and a place for one of them to be awake.
 struct Watched {
@@ -146,6 +146,40 @@ fn what_a_folder_holds_is_removed_there() {
             session.engine.borrow().node.known() == usize::from(name == "a")
         });
         watched.world.hears(&mut session, &[&stopped]);
+    }
+}
+
+/// A torrent whose file is there twice stays when one of them goes, or becomes another torrent.
+#[test]
+fn a_second_file_of_a_torrent_takes_the_place_of_the_first() {
+    let watched = Watched::new("folder-twice");
+    let at = |name: &str| watched.folder.join(name);
+    let mut session = watched.open_all();
+    let known = |session: &Session| {
+        let engine = session.engine.borrow();
+        let mut hashes = watched.hashes.iter();
+        hashes.all(|hash| engine.node.find(*hash).is_some())
+    };
+    // The one that sleeps, and the one that is awake.
+    for name in ["a", "b"] {
+        let (first, second) = (
+            at(&format!("{name}.torrent")),
+            at(&format!("{name} 2.torrent")),
+        );
+        fs::copy(&first, &second).unwrap();
+        let hour_ago = crate::clock::file_time() - Duration::from_secs(3600);
+        let opened = fs::File::options().write(true).open(&second).unwrap();
+        opened.set_modified(hour_ago).unwrap();
+        session.library.next_poll = Instant::now();
+        turns_until(&mut session, |session| {
+            let behind = |item: &LibraryItem| matches!(item.stage, ItemStage::Behind(_));
+            session.library.items.iter().any(behind)
+        });
+        fs::remove_file(first).unwrap();
+        session.library.next_poll = Instant::now();
+        for there in [false, true] {
+            turns_until(&mut session, |session| known(session) == there);
+        }
     }
 }
 
