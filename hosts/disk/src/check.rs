@@ -342,8 +342,8 @@ impl Zeros {
 /// and what was verified before stays valid.
 pub fn reachable(content: &Content) -> Result<(), ReadError> {
     let path = content.root();
-    // Without the folder there is no need to look for each of many files.
-    if path.symlink_metadata().is_err() && content.layout().placed.is_empty() {
+    let is_away = path.symlink_metadata().is_err() && content.layout().placed.is_empty();
+    if is_away || content.is_bare() {
         return Err(ReadError::Missing { path });
     }
     let mut link = None;
@@ -377,34 +377,35 @@ pub fn links_out(content: &Content) -> Result<Option<(ReadError, u32)>, ReadErro
 
 /// Whether none of the files exists.
 pub fn is_nothing_there(content: &Content) -> bool {
+    let is_bare = content.is_bare();
     let mut entries = content.entries().into_iter().flatten().flatten();
     let is_there =
         |entry: &crate::Entry| entry.kind == FileKind::Data && content.probe(entry).is_ok();
-    !entries.any(|entry| is_there(&entry))
+    is_bare || !entries.any(|entry| is_there(&entry))
 }
 
 /// The pieces whose files are long enough to hold them; their bytes are not read. `None` means all pieces.
 pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
     let geometry = content.geometry();
     let mut bitfield: Option<Vec<u8>> = None;
+    let is_bare = content.is_bare();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        match content.probe(&entry) {
-            Ok(()) => continue,
-            // A file that cannot be looked at counts as missing.
-            Err(ReadError::Torrent { path, error }) => {
-                return Err(ReadError::Torrent { path, error });
-            }
-            Err(_) => {}
+        if entry.kind != FileKind::Data {
+            continue;
+        }
+        // A file that cannot be looked at counts as missing.
+        let there = (!is_bare).then(|| content.stat(&entry)).flatten();
+        let size = there.map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+        if size.is_some_and(|size| size >= entry.len) {
+            continue;
         }
         let bitfield = bitfield.get_or_insert_with(|| {
             let mut all = vec![0; geometry.bitfield_len() as usize];
             (0..geometry.pieces()).for_each(|index| _ = bits::set(&mut all, index));
             all
         });
-        let size = content.stat(&entry).map_or(0, |stat| stat.st_size);
-        let size = u64::try_from(size).unwrap_or(0);
-        for index in entry.pieces_from(geometry, size) {
+        for index in entry.pieces_from(geometry, size.unwrap_or(0)) {
             bits::clear(bitfield, index);
         }
     }
@@ -454,10 +455,12 @@ const NUMBERED: [u32; 9] = [
 
 fn digest(content: &Content, add: impl Fn(&mut Fast, Option<&Stat>)) -> Result<u64, ReadError> {
     let mut sha1 = Fast::default();
+    let is_bare = content.is_bare();
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         if entry.kind == FileKind::Data {
-            add(&mut sha1, content.stat(&entry).as_ref());
+            let there = (!is_bare).then(|| content.stat(&entry)).flatten();
+            add(&mut sha1, there.as_ref());
         }
     }
     Ok(short(sha1))

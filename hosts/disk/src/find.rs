@@ -105,6 +105,7 @@ pub fn search(
 fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<(Vec<Lost>, bool), ReadError> {
     let placed = &content.layout().placed;
     let mut lost = Vec::new();
+    let is_bare = content.is_bare();
     for (number, entry) in (1..).zip(content.entries()?) {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         if entry.kind != FileKind::Data || entry.len == 0 {
@@ -115,7 +116,8 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<(Vec<Lost>, bool
             let mut pieces = entry.pieces(content.geometry());
             pieces.any(|piece| bits::get(good, piece))
         };
-        let is_bad = content.probe(&entry).is_err() || good.is_some_and(|good| !any_good(good));
+        let is_bad =
+            is_bare || content.probe(&entry).is_err() || good.is_some_and(|good| !any_good(good));
         if !is_bad || before.as_ref().is_some_and(|before| before.by_owner) {
             continue;
         }

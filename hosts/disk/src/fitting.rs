@@ -23,13 +23,27 @@ pub(crate) fn fitting(path: &Path) -> impl Iterator<Item = PathBuf> {
     Some(modest).into_iter().chain(second).filter(differs)
 }
 
+/// Whether no file system refuses this path, so that it has no substitutes.
+pub(crate) fn fits_everywhere(path: &Path) -> bool {
+    path.iter().all(|name| {
+        let name = name.as_encoded_bytes();
+        let is_fine = |byte: &u8| matches!(byte, b' '..=b'~') && !MARKS.contains(byte);
+        let stem = name.split(|&byte| byte == b'.').next().unwrap_or_default();
+        name.len() <= SHORT
+            && name.iter().all(is_fine)
+            && !matches!(name.last(), Some(b' ' | b'.'))
+            && !is_reserved(stem)
+    })
+}
+
 fn with(path: &Path, fit: impl Fn(&str) -> String) -> PathBuf {
     let names = path.iter().map(|name| fit(&name.to_string_lossy()));
     names.collect()
 }
 
 fn fit(name: &str, most: usize, is_known: impl Fn(char) -> bool) -> String {
-    let is_fine = |c: char| is_known(c) && !c.is_control() && !":*?\"<>|\\".contains(c);
+    let is_mark = |c: char| u8::try_from(c).is_ok_and(|byte| MARKS.contains(&byte));
+    let is_fine = |c: char| is_known(c) && !c.is_control() && !is_mark(c);
     let mut fitting: String = name
         .chars()
         .map(|c| if is_fine(c) { c } else { '_' })
@@ -40,7 +54,7 @@ fn fit(name: &str, most: usize, is_known: impl Fn(char) -> bool) -> String {
         fitting.push('_');
     }
     let stem = fitting.split('.').next().unwrap_or_default();
-    if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(stem)) {
+    if is_reserved(stem.as_bytes()) {
         fitting.insert(0, '_');
     }
     if fitting == name && name.len() <= most {
@@ -55,12 +69,20 @@ fn fit(name: &str, most: usize, is_known: impl Fn(char) -> bool) -> String {
     format!("{stem}.{:08x}{extension}", mark(name))
 }
 
+fn is_reserved(stem: &[u8]) -> bool {
+    let is = |name: &&str| name.as_bytes().eq_ignore_ascii_case(stem);
+    RESERVED.iter().any(is)
+}
+
 /// The beginning of a text, at most `most` bytes of it.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     let end = ends.take_while(|&end| end <= most).last();
     &text[..end.unwrap_or(0)]
 }
+
+/// What FAT, exFAT and NTFS refuse within a name.
+const MARKS: &[u8] = b":*?\"<>|\\";
 
 /// The longest extension that is kept, in bytes with its dot.
 const EXTENSION: usize = 9;
@@ -102,6 +124,25 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(both(path), expected, "{path}");
+            let is_fine = fits_everywhere(Path::new(path));
+            assert_eq!(is_fine, expected.is_empty(), "{path}");
+        }
+    }
+
+    /// What is looked at quickly and what is made of it say the same.
+    #[test]
+    fn what_fits_everywhere_has_no_substitute() {
+        let parts = ["a", ".", " ", "é", "con", "LPT9", "\u{7f}", ":", "\\", "x"];
+        let long = ["n".repeat(59), "n".repeat(60), "n".repeat(140)];
+        let all: Vec<&str> = parts.into_iter().chain(long.iter().map(|s| &**s)).collect();
+        for one in &all {
+            for two in &all {
+                for end in ["", ".txt", "/b", "."] {
+                    let path = format!("{one}{two}{end}");
+                    let is_fine = fits_everywhere(Path::new(&path));
+                    assert_eq!(is_fine, both(&path).is_empty(), "{path:?}");
+                }
+            }
         }
     }
 

@@ -58,6 +58,9 @@ pub fn differing(
     good: &[u8],
     mut wanted: impl FnMut(&Entry) -> bool,
 ) -> Result<Option<Differing>, ReadError> {
+    if content.is_bare() {
+        return Ok(None);
+    }
     let geometry = content.geometry();
     let no_pieces = || vec![0; geometry.bitfield_len() as usize];
     let (mut open, mut blamed, mut pieces) = (no_pieces(), no_pieces(), no_pieces());

@@ -36,6 +36,7 @@ pub fn measure(
     let (layout, geometry) = (content.layout(), content.geometry());
     let named = layout.named();
     let (mut needed, mut shortest) = (0_u64, None::<(PathBuf, u64)>);
+    let is_bare = content.is_bare();
     for entry in content.entries().map_err(WriteError::Place)? {
         let entry = entry.map_err(|e| WriteError::Place(content.torrent_error(e)))?;
         if !wanted(&entry) || entry.kind != FileKind::Data || entry.len == 0 {
@@ -54,7 +55,7 @@ pub fn measure(
         if missing == 0 {
             continue;
         }
-        let there = named.stat_file(&content.place_of(&entry));
+        let there = (!is_bare).then(|| content.stat(&entry)).flatten();
         let taken = there.as_ref().map_or(0, taken);
         needed += missing.min(entry.len.saturating_sub(taken));
         if shortest.as_ref().is_none_or(|(_, len)| *len > entry.len) {

@@ -24,6 +24,9 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
     let layout = content.layout();
     let named = layout.named();
     let mut found = Vec::new();
+    if content.is_bare() {
+        return Ok(found);
+    }
     let mut changed = false;
     for (number, entry) in (1..).zip(content.entries()?) {
         let entry = entry.map_err(|error| content.torrent_error(error))?;

@@ -297,10 +297,14 @@ pub fn prepare(
     let layout = content.layout();
     let named = layout.named();
     let mut missing = Vec::new();
+    let is_bare = content.is_bare();
     each(content, |_, entry| {
-        let there = wanted(entry) && entry.kind == FileKind::Data;
-        let there = there.then(|| named.find_file(&content.place_of(entry)));
-        missing.push(matches!(there, Some(Err(failure)) if failure.is_no_such_name()));
+        let is_missing = || match named.find_file(&content.place_of(entry)) {
+            Err(failure) => failure.is_no_such_name(),
+            Ok(_) => false,
+        };
+        let is_wanted = wanted(entry) && entry.kind == FileKind::Data;
+        missing.push(is_wanted && (is_bare || is_missing()));
         Ok(())
     })?;
     let mut missing = missing.into_iter();
@@ -309,7 +313,7 @@ pub fn prepare(
         if missing.next() != Some(true) || number.is_some() && ours.is_none() {
             return Ok(());
         }
-        let made = make(content, &content.place_of(entry));
+        let made = make(content, &content.place_to_make(entry));
         let (Some(number), Some(ours), Ok(Some((file, _)))) = (number, &ours, &made) else {
             return match made {
                 Err(error) if !error.is_of_file() => Err(error),

@@ -291,3 +291,24 @@ fn bitcomet_padding() {
     put(&scratch, "d/no_____padding_file_0", &bytes[65_536..]);
     assert_eq!(missing(&open(&scratch)), 0);
 }
+
+/// A missing or empty folder says the same as one in which each file was looked for.
+#[test]
+fn nothing_is_there() {
+    let mut seen = Vec::new();
+    for folder in [None, Some("data/d"), Some("data/d/other")] {
+        let scratch = Scratch::new("nothing");
+        let (content, _) = torrent(&scratch, &[("a", 20_000), ("sub/b", 0), ("c", 20_000)]);
+        if let Some(folder) = folder {
+            fs::create_dir_all(scratch.path().join(folder)).unwrap();
+        }
+        assert!(check::is_nothing_there(&content) && check::reachable(&content).is_err());
+        let present = check::present(&content).unwrap();
+        assert_eq!(present, Some(vec![0]), "{folder:?}");
+        let unfinished = everseed_disk::unfinished::find(&content).unwrap();
+        seen.push((check::fingerprint(&content).unwrap(), unfinished));
+        put(&scratch, "d/c.part", &[1; 100]);
+        assert_eq!(everseed_disk::unfinished::find(&content).unwrap().len(), 1);
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+}

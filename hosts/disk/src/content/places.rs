@@ -1,5 +1,6 @@
 //! The place of each file of a content: as the torrent says, under another spelling, or elsewhere.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -8,10 +9,30 @@ use everseed_core::metainfo::Spelling;
 use super::Content;
 use crate::beneath::OpenFailure;
 use crate::entry::Entry;
-use crate::fitting::fitting;
+use crate::fitting::{fits_everywhere, fitting};
 use crate::placed::{self, Place};
 
 impl Content {
+    /// Whether a glance tells that none of its files is there: its folder is missing or empty, and no file was found
+    /// elsewhere. That saves looking for each of very many files under all of its names.
+    pub(crate) fn is_bare(&self) -> bool {
+        let layout = self.layout();
+        if layout.is_single() || !layout.placed.is_empty() {
+            return false;
+        }
+        match layout.named().open_folder(layout.base()) {
+            Ok(folder) => is_empty(&folder).unwrap_or(false),
+            Err(failure) => failure.is_no_such_name(),
+        }
+    }
+
+    /// The place at which a missing file is made.
+    pub(crate) fn place_to_make(&self, entry: &Entry) -> PathBuf {
+        let place = self.layout().placed.get(&entry.path);
+        let usual = || self.layout().relative(&entry.path).into_owned();
+        place.map_or_else(usual, |place| place.path)
+    }
+
     /// The path of a file beneath the folder that the owner named: where it was found, or else the torrent's path. If
     /// it is only there under one of its other [`places`](Content::places), the path is that one.
     pub(crate) fn place_of(&self, entry: &Entry) -> PathBuf {
@@ -19,7 +40,7 @@ impl Content {
             return place.path;
         }
         let usual = self.layout().relative(&entry.path).into_owned();
-        if entry.exact && fitting(&entry.path).next().is_none() {
+        if entry.exact && fits_everywhere(&entry.path) {
             return usual;
         }
         let named = self.layout().named();
@@ -212,4 +233,13 @@ impl Content {
         let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
         searched.is_due(missing)
     }
+}
+
+fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
+    for name in rustix::fs::Dir::read_from(folder)? {
+        if !matches!(name?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
