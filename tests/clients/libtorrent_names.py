@@ -1,11 +1,14 @@
 """Writes torrents with strange names into a folder, and prints those that libtorrent reads.
 
-For each a line `torrent PATH INFO-HASH`, then for each file a line `file PATH`, or `pad PATH`, as libtorrent would lay
-it in a folder, in hexadecimal.
+For each a line `torrent PATH INFO-HASH KIND`, then for each file a line `file PATH`, or `pad PATH`, as libtorrent would
+lay it in a folder, in hexadecimal. KIND is `alike` if libtorrent lays two files under names that some disk takes for the
+same, and else `apart`.
 """
 
+import hashlib
 import random
 import sys
+import unicodedata
 
 import libtorrent as lt
 
@@ -17,6 +20,22 @@ PARTS = [
     "\u202etxt.exe".encode(), "\u200f".encode(), "\ufffd".encode(), "\u212a".encode(),
     b"\xe9", b"\xe9" * 100 + b".mkv", b"\xff\xfe", b"a\xe4\xb8", b"\xc0\x80x", b"\xed\xa0\x80", b"\xf8abcdefgh",
     b"\xf4\x90\x80\x80", b"\x82\xa0\x82\xa2.txt", b"_____padding_file_0_",
+    # Trailing dots and spaces, and what some disks take for the same.
+    b"file.txt.", b"file.txt ", b"file.txt..", b". .", b".. ", b" ..", b"a.1", b"a.1.1", b"A.1", b"_.1", b"_ ", b"dir.",
+    b"dir ", b"~", b"-", b"$(x)", b"a%00b", b"a\r\nb", b"\t", b"\x85", b"\xc2\x85", b"\xef\xbb\xbfa", b"\xc2\xa0",
+    b"con", b"CON.", b"CON .txt", b"com1.tar.gz", b"LPT9", b"aux.h", b"COM\xc2\xb9", b"CONIN$", b"file.txt:stream",
+    b"C:", b"C:\\x", b"\\\\server\\share", b"//x", b"a//b", b"..\\x", b"\0..", b"..\0", b".\0.", b"/..", b"../",
+    # Equal in another case or composition only.
+    "\u00e9.txt".encode(), "e\u0301.txt".encode(), "\u00c9.TXT".encode(), "E\u0301.txt".encode(), "\u00df".encode(),
+    "ss".encode(), "SS".encode(), "\u1e9e".encode(), "\u0130".encode(), "i\u0307".encode(), "\u0131".encode(), b"I", b"i",
+    "\u03c3".encode(), "\u03c2".encode(), "\u03a3".encode(), b"k", b"K", "\u212b".encode(), "\u00e5".encode(), "A\u030a".encode(),
+    "\ufb01".encode(), b"fi", "\uac00".encode(), "\u1100\u1161".encode(), "a\u0323\u0307".encode(), "a\u0307\u0323".encode(),
+    "\u0301".encode(), "\u0344".encode(), "\u0958".encode(), "\u0915\u093c".encode(), "\U0001d15e".encode(),
+    "\u200b".encode(), "a\u200bb".encode(), "\u00ada".encode(), "\ufeff".encode(), "\u2028".encode(), "\u2066a".encode(),
+    "\uff0f".encode(), "\u2215".encode(), "\ufffe".encode(), "\U0010ffff".encode(), "\u0600".encode(), "\U000e0041".encode(),
+    # What comes near to our own and other clients' files.
+    b".pad", b".pad/5", b"a.part", b"a.!qB", b"lost+found", b".everseed", b".torrent", b"_____padding_file", b"0123456789abcdef",
+    b"_____padding_file_1_if you see this file, please update to BitComet 0.85 or above____",
 ]
 
 
@@ -34,16 +53,44 @@ def component(rng):
         return rng.choice(PARTS)
     if kind < 0.85:
         letter = rng.choice([b"n", "\u00e9".encode(), "\u20ac".encode(), "\U0001f331".encode()])
-        extension = rng.choice([b"", b".mkv", b".12345678", b".123456789", b". "])
-        return letter * (rng.choice([230, 238, 239, 240, 241, 256, 600]) // len(letter)) + extension
-    return bytes(rng.randrange(256) for _ in range(rng.randrange(12)))
+        extension = rng.choice([b"", b".mkv", b".12345678", b".123456789", b". ", b".", b".\xe9", "\u00e9.\u20ac".encode()])
+        lengths = [230, 238, 239, 240, 241, 250, 255, 256, 600, 1020, 1024, 1025, 5000]
+        before = rng.choice([b"", b"", b"a", b"\xe9", b"."])
+        return before + letter * (rng.choice(lengths) // len(letter)) + extension
+    if kind < 0.9:
+        letters = "aA\u00e9e\u0301E\u00c9.. \u212bkK\u212a\u0323\u0307"
+        return "".join(rng.choice(letters) for _ in range(rng.randrange(1, 5))).encode()
+    return bytes(rng.randrange(256) for _ in range(rng.choice([1, 2, 3, 5, 11, 11, 300])))
 
 
 def path(rng):
     depth = rng.choice([1, 1, 1, 2, 2, 3, 5])
     if rng.random() < 0.03:
-        depth = 30
+        depth = rng.choice([0, 10, 30, 90])
     return [component(rng) for _ in range(depth)]
+
+
+def likeness(rng, parts):
+    """The same path, or one that some disk or some client takes for the same."""
+    parts = list(parts)
+    kind, at = rng.randrange(9), rng.randrange(len(parts)) if parts else 0
+    if not parts or kind < 3:
+        return parts
+    if kind == 3:
+        parts[at] = parts[at].swapcase()
+    elif kind == 4:
+        text = parts[at].decode(errors="surrogateescape")
+        form = unicodedata.normalize(rng.choice(["NFC", "NFD"]), text)
+        parts[at] = form.encode(errors="surrogateescape")
+    elif kind == 5:
+        parts[at] += rng.choice([b".", b" ", b"\0", b"/", b"\\", "\u200e".encode()])
+    elif kind == 6:
+        parts.append(component(rng))
+    elif kind == 7:
+        parts.pop()
+    else:
+        parts.insert(at, rng.choice([b"", b".", b".."]))
+    return parts
 
 
 def torrent(rng):
@@ -59,8 +106,8 @@ def torrent(rng):
     else:
         files, seen = [], []
         for _ in range(rng.choice([1, 2, 3, 5, 20])):
-            again = seen and rng.random() < 0.2
-            seen.append(rng.choice(seen) if again else path(rng))
+            again = seen and rng.random() < 0.3
+            seen.append(likeness(rng, rng.choice(seen)) if again else path(rng))
             length = rng.choice([0, 1, 7, 50])
             keys = [(b"length", b"i%de" % length), (b"path", strings(seen[-1]))]
             if rng.random() < 0.1:
@@ -78,6 +125,45 @@ def torrent(rng):
     return b"d4:infod" + b"".join(string(k) + v for k, v in sorted(info)) + b"ee"
 
 
+def path_of(files, at):
+    """The path as bytes: libtorrent may cut one within a character, when it appends a number."""
+    try:
+        return files.file_path(at).encode(errors="surrogateescape")
+    except UnicodeDecodeError as error:
+        return error.object
+
+
+def are_alike(paths):
+    """Whether two of them, or a folder of one and another, differ in case, composition or dots at an end alone, or one
+    is a folder too."""
+    seen = {}
+    for path in paths:
+        exact = folded = b""
+        for part in path.split(b"/"):
+            exact += b"/" + part
+            folded += b"/" + fold(part)
+            kind = exact, exact != b"/" + path
+            if seen.setdefault(folded, kind) != kind:
+                return True
+    return False
+
+
+def fold(part):
+    part = (part.rstrip(b". ") or part).decode(errors="replace")
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).lower()).encode()
+
+
+def content_of(files):
+    """What the files hold, all of it in one piece: the numbers from 0 to 250 again and again, and in padding zeros."""
+    content = b""
+    for at in range(files.num_files()):
+        end = len(content) + files.file_size(at)
+        if files.file_flags(at) & lt.file_flags_t.flag_pad_file:
+            content = content.ljust(end, b"\0")
+        content += bytes(n % 251 for n in range(len(content), end))
+    return content
+
+
 def main():
     folder, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(seed)
@@ -90,11 +176,17 @@ def main():
             info = lt.torrent_info(document)
         except RuntimeError:
             continue
-        print("torrent", where, info.info_hashes().v1)
+        content = content_of(info.files())
+        document = document.replace(b"h" * 20, hashlib.sha1(content).digest())
+        with open(where, "wb") as file:
+            file.write(document)
+        info = lt.torrent_info(document)
         files = info.files()
+        paths = [path_of(files, at) for at in range(files.num_files())]
+        print("torrent", where, info.info_hashes().v1, "alike" if are_alike(paths) else "apart")
         for at in range(files.num_files()):
             kind = "pad" if files.file_flags(at) & lt.file_flags_t.flag_pad_file else "file"
-            print(kind, files.file_path(at).encode(errors="surrogateescape").hex())
+            print(kind, paths[at].hex())
 
 
 main()

@@ -178,16 +178,21 @@ impl Round {
     }
 }
 
-/// The path with a number before the extension of its last component, which is cut if it becomes too long.
+/// The path with a number before the extension of its last component, which is cut if it becomes too long. Number and
+/// extension are cut too, where libtorrent cuts them.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (stem, extension) = name
         .rfind('.')
         .map_or((&*name, ""), |dot| name.split_at(dot));
     let end = format!(".{number}{extension}");
+    let end = cut(&end, NUMBERED_END);
     let stem = cut(stem, MAX_NAME.saturating_sub(end.len()));
     path.with_file_name(OsString::from(format!("{stem}{end}")))
 }
+
+/// The most that libtorrent puts behind a name that it numbers, in bytes.
+const NUMBERED_END: usize = 49;
 
 /// A hash that is equal for paths that some disk treats as the same.
 fn hash_of(path: &Path) -> u64 {
@@ -368,7 +373,10 @@ mod tests {
     /// What libtorrent 2.0.8 does was looked up by running it.
     #[test]
     fn the_second_gets_a_number() {
-        let cases: [(&[&str], &[&str]); 15] = [
+        let dots = format!(".{}", "n".repeat(60));
+        let cut = format!(".1.{}", "n".repeat(46));
+        let cases: [(&[&str], &[&str]); 16] = [
+            (&[&dots, &dots], &[&dots, &cut]),
             (&["a", "b"], &["a", "b"]),
             (&["a/b", "ab", "b/a"], &["a/b", "ab", "b/a"]),
             (&["a.txt"; 3], &["a.txt", "a.1.txt", "a.2.txt"]),
