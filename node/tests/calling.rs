@@ -307,6 +307,29 @@ fn the_only_source_comes_and_goes_for_days() {
     assert_eq!(world.verified.len(), 20, "all of it");
 }
 
+/// A source that is away while another one serves us for hours is called within a minute after that one has gone.
+#[test]
+fn the_only_source_outlasts_another() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    calls_in_vain(&mut world, Duration::from_secs(600));
+    let from = SocketAddr::from(([198, 51, 100, 7], 50_000));
+    let other = world.connect_from(from).unwrap();
+    world.peers[other].greet(HASH, true);
+    world.peers[other].say(&[Message::HaveAll]);
+    world.settle();
+    for _ in 0..120 {
+        calls_in_vain(&mut world, Duration::from_secs(60));
+        world.peers[other].say(&[Message::KeepAlive]);
+        world.settle();
+    }
+    hang_up(&mut world, other);
+    until_called(&mut world);
+    assert!(world.dialled.iter().any(|&(_, to)| to == addr()));
+    let peer = answer(&mut world);
+    takes_all(&mut world, peer);
+}
+
 /// A peer that has nothing at first stays connected, and what it gets later is taken; one that hangs up meanwhile is
 /// called again.
 #[test]

@@ -26,7 +26,7 @@
 //! | names that are not UTF-8, unreadable files, what nobody wants | `what_is_left_out_is_named`, `a_file_that_breaks_while_it_is_read_is_left_out`, `what_cannot_be_taken_is_named_and_the_rest_is_made` |
 //! | `source`, private, other keys that change the hash | `what_is_hashed_makes_another_torrent`, `a_torrent_is_edited`, `the_rest_stays_byte_for_byte` |
 //! | a .torrent that is written over | all of `loaded` |
-//! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `a_peer_that_the_user_named` |
+//! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `the_only_source_outlasts_another`, `a_peer_that_the_user_named` |
 //! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name` |
 
 mod apart;

@@ -6,13 +6,14 @@
 //! |---|---|---|
 //! | gave us content or took some, or has what we want | at once, then after 1, 2, 4 .. 60 s | after 64 calls in vain (about an hour); 5 if we seed |
 //! | was named by the user | the same | never |
-//! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain |
+//! | is a stranger that was not reached | after 60, 120, 240, 480 s | after 5 calls in vain; 64 if few are known and we download |
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
 //! | is the same, and its call and ours crossed | after 2 s, then the same | not on that account |
 //! | is a stranger, and there is nobody else to ask | after 1, 2, 4 .. 60 s | as if it had been good |
 //!
 //! There is nobody else to ask if no peer that is connected has what we want, and not more than `FEW` addresses are
-//! known. Then others that failed before do not wait longer than a minute either.
+//! known. Then others that failed before do not wait longer than a minute either. Somebody who serves us meanwhile
+//! erases none of them: when that peer leaves, they are all there is.
 //! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
 //! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same
 //! minute, the one that has the highest canonical priority (BEP 40) is called first.
@@ -336,7 +337,9 @@ impl<'m> Candidates<'m> {
         else {
             return broken("a candidate that was called");
         };
-        let is_last = need == Need::HasNobody && self.are_few(entry);
+        let torrent = entry.map(|(torrent, _)| torrent);
+        let few = need != Need::Seeds && torrent.is_some_and(|torrent| self.are_few(torrent));
+        let is_last = few && need == Need::HasNobody;
         let candidate = &mut self.slots[usize::from(slot)];
         candidate.in_use = false;
         if fate == Fate::Later {
@@ -355,7 +358,7 @@ impl<'m> Candidates<'m> {
         let calls = match candidate.standing {
             Standing::Named => u8::MAX,
             Standing::Good if need != Need::Seeds => GOOD_CALLS,
-            Standing::Stranger if is_last => GOOD_CALLS,
+            Standing::Stranger if few => GOOD_CALLS,
             _ => STRANGER_CALLS,
         };
         match fate {
@@ -384,16 +387,23 @@ impl<'m> Candidates<'m> {
         if fate == Fate::Useless || candidate.failures >= calls {
             *candidate = Candidate::EMPTY;
         }
-        if let Some((torrent, _)) = entry.filter(|_| is_last) {
+        if let Some(torrent) = torrent.filter(|_| is_last) {
             self.hasten(now, torrent);
         }
         self.settle();
     }
 
-    /// Whether few addresses of its torrent are known.
-    fn are_few(&self, entry: Option<(TorrentId, SocketAddr)>) -> bool {
-        let torrent = |entry: Option<(TorrentId, SocketAddr)>| entry.map(|(torrent, _)| torrent);
-        let its = |c: &&Candidate| torrent(c.entry) == torrent(entry);
+    /// Nobody who is connected has what is wanted of a torrent any more.
+    pub(crate) fn left_alone(&mut self, now: Instant, torrent: TorrentId) {
+        if self.are_few(torrent) {
+            self.hasten(now, torrent);
+            self.settle();
+        }
+    }
+
+    /// Whether few addresses of a torrent are known.
+    fn are_few(&self, torrent: TorrentId) -> bool {
+        let its = |c: &&Candidate| c.entry.is_some_and(|(owner, _)| owner == torrent);
         self.slots.iter().filter(its).take(FEW + 1).count() <= FEW
     }
 

@@ -56,6 +56,7 @@ impl Swarm<'_> {
         }
         let conn = &mut on.cx.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
+        let wanted = conn.download.interested;
         let callable = conn.callable();
         on.upload.queue.clear(&mut conn.upload.requests);
         on.cx.wakes.add_if(Wake::FillSlots, conn.upload.unchoked);
@@ -67,6 +68,9 @@ impl Swarm<'_> {
             on.download.count_active_sources(&mut on.cx);
         }
         let need = torrent.map_or(Need::Seeds, |id| self.need(on, id));
+        if let Some(torrent) = torrent.filter(|_| wanted && need == Need::HasNobody) {
+            on.discovery.candidates.left_alone(on.cx.now, torrent);
+        }
         match (candidate, fate, torrent.zip(callable)) {
             (Some(candidate), ..) => on
                 .discovery

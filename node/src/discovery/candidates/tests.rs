@@ -59,7 +59,7 @@ fn retries_later_and_gives_up() {
         let (slot, _, to) = candidates.take(now).unwrap();
         assert_eq!(to, addr(1));
         assert_eq!(candidates.take(now), None);
-        candidates.done(now, slot, Fate::Failed, Need::IsServed);
+        candidates.done(now, slot, Fate::Failed, Need::Seeds);
         calls += 1;
     }
     assert_eq!(calls, STRANGER_CALLS);
@@ -92,10 +92,10 @@ fn the_only_one_is_called_soon() {
         (&[Failed][..], HasNobody, &soon[..], 63),
         (&[Ended], HasNobody, &soon, 200),
         (&[Crossed, Ended], HasNobody, &[0, 2, 2, 4, 8], 200),
-        (&[Failed], IsServed, &slow, 5),
+        (&[Failed], IsServed, &slow, 64),
         (&[Failed], Seeds, &slow, 5),
         (&[Ended], IsServed, &slow, 200),
-        (&[Crossed, Failed], IsServed, &[0, 2, 120, 240, 480], 5),
+        (&[Crossed, Failed], IsServed, &[0, 2, 120, 240, 480], 64),
     ] {
         let waits = waits(fates, need, 200);
         assert_eq!(waits[..expected.len()], *expected, "{fates:?} {need:?}");
@@ -128,6 +128,51 @@ fn few_are_called_soon() {
     candidates.done(NOW, two, Fate::Failed, Need::HasNobody);
     let waits = [one, two].map(|slot| candidates.slots[slot.into()].retry_at - NOW);
     assert_eq!(waits, [LONGEST_RECALL, Duration::from_secs(1)]);
+}
+
+/// Whatever comes and goes: of few that are known none is forgotten before 64 calls in vain, the one that the user
+/// named never, and as soon as nobody serves us they wait a minute at most.
+#[test]
+fn the_only_ones_outlast_whoever_comes_and_goes() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut candidates = table(8);
+        let count = 1 + rng.below(3) as u16;
+        for port in 1..=count {
+            candidates.add(NOW, told(port));
+        }
+        candidates.add(NOW, named(addr(9), PeerSource::User, None));
+        let mut in_vain = [0; 10];
+        let (mut now, mut is_served) = (NOW, false);
+        for _ in 0..1000 {
+            now = now + Duration::from_secs(rng.below(100).into());
+            // Somebody who is not in the table comes or goes.
+            if rng.below(20) == 0 {
+                is_served = !is_served;
+                if !is_served {
+                    candidates.left_alone(now, T);
+                }
+            }
+            let need = match is_served {
+                true => Need::IsServed,
+                false => Need::HasNobody,
+            };
+            if let Some((slot, _, to)) = candidates.take(now) {
+                let fate = [Fate::Failed, Fate::Failed, Fate::Ended, Fate::Crossed];
+                candidates.done(now, slot, fate[rng.below(4) as usize], need);
+                in_vain[usize::from(to.port())] += 1;
+            }
+            assert!(candidates.has(addr(9)), "seed {seed}");
+            for port in
+                (1..=count).filter(|&port| in_vain[usize::from(port)] + 1 < GOOD_CALLS.into())
+            {
+                assert!(candidates.has(addr(port)), "seed {seed}: {in_vain:?}");
+            }
+            let waits = candidates.slots.iter().filter(|c| c.entry.is_some());
+            let longest = waits.map(|c| c.retry_at).max().unwrap();
+            assert!(is_served || longest <= now + LONGEST_RECALL, "seed {seed}");
+        }
+    }
 }
 
 #[test]
