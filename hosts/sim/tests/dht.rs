@@ -489,6 +489,34 @@ fn names_come_last_after_a_rest() {
     }
 }
 
+/// Rests that come again and again put names off once, however long they and the times between them are.
+#[test]
+fn short_rests_put_names_off_once() {
+    for (rest_ms, awake_ms) in [
+        (1, 1),
+        (100, 4_900),
+        (6_000, 4_000),
+        (60_000, 1),
+        (1, 4_999),
+    ] {
+        let mut world = World::new(9);
+        let alone = world.add(public(0), node(1, world.now));
+        let (mut awake, mut found) = (0, false);
+        while awake < 10_000 && !found {
+            let now = world.at();
+            world.dht(alone).rest(now, true);
+            world.now += rest_ms * 1_000;
+            let now = world.at();
+            world.dht(alone).rest(now, false);
+            world.now += awake_ms * 1_000;
+            awake += awake_ms;
+            let now = world.at();
+            found = world.dht(alone).poll_names(now);
+        }
+        assert!(found, "{rest_ms} ms of rest, {awake_ms} ms awake");
+    }
+}
+
 /// Whoever knows few nodes asks another one each second, and has no use for being polled before.
 #[test]
 fn few_nodes_are_no_reason_to_poll_early() {

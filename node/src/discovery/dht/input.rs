@@ -86,6 +86,7 @@ impl Dht<'_> {
         }
         if net.routes.good() > 0 {
             self.names_wait = FIRST_NAMES;
+            self.names_put_off = false;
         }
         let nodes = response.nodes.take(K).chain(response.nodes6.take(K));
         self.hear_of(at, purpose, nodes);

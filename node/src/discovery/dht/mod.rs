@@ -107,6 +107,8 @@ pub struct Dht<'m> {
     names_wait: Duration,
     /// Whether somebody waits for a search and no name was asked for yet.
     names_now: bool,
+    /// Whether a rest has put them off since they were last resolved.
+    names_put_off: bool,
     wake_at: Instant,
     stats: Stats,
 }
@@ -203,6 +205,7 @@ impl<'m> Dht<'m> {
             names_at: now + NAMES_AFTER_OTHERS,
             names_wait: FIRST_NAMES,
             names_now: false,
+            names_put_off: false,
             wake_at: now,
             stats: Stats::default(),
         }
@@ -224,9 +227,11 @@ impl<'m> Dht<'m> {
     }
 
     /// Begins or ends a rest, in which no query is sent and none answered; hints are kept for later. After a rest, peers
-    /// and trackers have a few seconds to name nodes before names are resolved.
+    /// and trackers have a few seconds to name nodes before names are resolved, but only once until they are resolved or
+    /// a node answers: short rests, one after another, would put that off for ever.
     pub fn rest(&mut self, now: Instant, rests: bool) {
-        if self.at_rest && !rests {
+        if self.at_rest && !rests && !self.names_put_off {
+            self.names_put_off = true;
             self.names_at = self.names_at.max(now + NAMES_AFTER_OTHERS);
         }
         self.at_rest = rests;
@@ -444,6 +449,7 @@ impl<'m> Dht<'m> {
             return false;
         }
         self.names_now = false;
+        self.names_put_off = false;
         self.names_at = now + self.names_wait;
         self.names_wait = (self.names_wait * 2).min(LAST_NAMES);
         true
