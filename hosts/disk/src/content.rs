@@ -108,6 +108,12 @@ impl Content {
         Content::with(torrent_file, metainfo, &names, layout, index_dir)
     }
 
+    /// Refuses a folder where the torrent's file belongs, and a file where its folder does. [`open`](Content::open) lets
+    /// them pass, because the data may be in that folder, or elsewhere: see [`find::search`](crate::find::search).
+    pub fn fits(&self) -> Result<(), OpenError> {
+        self.layout().fits()
+    }
+
     /// Opens content in a known place: `content` is the file or folder itself, whatever its name.
     pub fn open_at(
         torrent_file: &Path,

@@ -57,7 +57,7 @@ impl Layout {
         }
         let mut layout = Layout::new(metainfo, data, &name);
         layout.names = 1;
-        layout.fits()
+        Ok(layout)
     }
 
     /// The layout of content at exactly this path. A link is followed, because a person named it.
@@ -72,7 +72,8 @@ impl Layout {
             }
             _ => Layout::new(metainfo, &content, Path::new("")),
         };
-        layout.fits()
+        layout.fits()?;
+        Ok(layout)
     }
 
     fn new(metainfo: &Metainfo, folder: &Path, top: &Path) -> Layout {
@@ -192,12 +193,12 @@ impl Layout {
     }
 
     /// Refuses a file where the torrent has a folder, and a folder where it has a file; a missing one passes.
-    fn fits(self) -> Result<Layout, OpenError> {
+    pub(crate) fn fits(&self) -> Result<(), OpenError> {
         let path = self.root();
         match fs::metadata(&path) {
             Ok(there) if self.single && !there.is_file() => Err(OpenError::NotAFile { path }),
             Ok(there) if !self.single && !there.is_dir() => Err(OpenError::NotAFolder { path }),
-            _ => Ok(self),
+            _ => Ok(()),
         }
     }
 }

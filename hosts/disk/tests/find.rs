@@ -82,6 +82,43 @@ fn whatever_it_is_called() {
     }
 }
 
+/// Clients lay a single file into a folder of its name, and the only file of a folder without it.
+#[test]
+fn in_a_folder_of_its_name_or_without_its_folder() {
+    for (path, name) in [("", "d/d"), ("d", "d"), ("a", "d"), ("sub/a", "d")] {
+        let scratch = Scratch::new("own-name");
+        let bytes = random(7, 30_000);
+        let len = bytes.len();
+        let made = torrent_of(
+            "d",
+            PIECE,
+            &[Listed {
+                path,
+                len,
+                attr: "",
+            }],
+            &bytes,
+        );
+        let made = match path {
+            // Without a path it is a torrent of one file.
+            "" => {
+                let end = format!("4:name1:d12:piece lengthi{PIECE}e");
+                let tail = made.windows(end.len()).position(|at| at == end.as_bytes());
+                let head = format!("d4:infod6:lengthi{len}e").into_bytes();
+                [&head, &made[tail.unwrap()..]].concat()
+            }
+            _ => made,
+        };
+        scratch.write("t.torrent", &made);
+        fs::create_dir(scratch.path().join("state")).unwrap();
+        put(&scratch, name, &bytes);
+        let content = open(&scratch);
+        assert!(content.fits().is_err(), "{name}");
+        assert_eq!(missing(&content), 0, "{path} as {name}");
+        assert_eq!(missing(&open(&scratch)), 0, "{path} as {name} again");
+    }
+}
+
 #[test]
 fn composed_otherwise() {
     for (said, there) in [

@@ -97,6 +97,9 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         // This progress callback never stops the check.
         checked.map_err(Failure::failed)?.unwrap_or_default()
     };
+    if good.iter().all(|bits| *bits == 0) {
+        content.fits().map_err(Failure::failed)?;
+    }
     let mut out = Output::new();
     let intact = report(&content, &good, &unread, &mut out)?;
     let code = if intact {

@@ -193,6 +193,9 @@ impl TorrentOpener<'_> {
         }
         say_renamed(&content);
         look_around(&content);
+        if check::reachable(&content).is_err() {
+            content.fits().map_err(|error| error.to_string())?;
+        }
         Ok(source(content, None, self.make)?)
     }
 
