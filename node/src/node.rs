@@ -520,7 +520,16 @@ impl<'m> Node<'m> {
             true => None,
             false => self.parts.discovery.lsd.deadline(),
         };
-        let all = [self.swarm.next_sweep, send, request, dial, announce, nearby];
+        let turn = self.parts.upload.next_turn;
+        let all = [
+            self.swarm.next_sweep,
+            turn,
+            send,
+            request,
+            dial,
+            announce,
+            nearby,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -539,6 +548,7 @@ impl<'m> Node<'m> {
         if self.swarm.next_sweep.is_some_and(|at| at <= now) {
             self.swarm.sweep(&mut self.parts);
         }
+        self.parts.upload.give_turns_if_due(&mut self.parts.cx);
         if self.parts.upload.rate.level(now) >= QUANTUM {
             self.wake_senders();
         }

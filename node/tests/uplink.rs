@@ -17,13 +17,15 @@ const RATE: u64 = 2_500_000;
 const DEPTH: u32 = 32;
 
 /// How a peer takes what it gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Full,
     /// Every so many steps.
     Every(u32),
     /// It reads nothing after its first block.
     Stops,
+    /// It reads nothing at all.
+    Never,
 }
 
 struct Crowd {
@@ -107,6 +109,7 @@ impl Crowd {
                     Pace::Full => true,
                     Pace::Every(steps) => self.step.is_multiple_of(*steps),
                     Pace::Stops => peer.received == 0,
+                    Pace::Never => false,
                 };
                 let id = peer.id;
                 self.world.transmit(id);
@@ -195,6 +198,31 @@ fn a_newcomer_has_a_block_soon() {
                 "{rate:?} {slots:?} {peers}: {waited:?}"
             );
             crowd.run(Duration::from_secs(3));
+        }
+    }
+}
+
+/// Slots that are held by peers who take hardly anything, or nothing, keep no newcomer waiting: not behind others of
+/// their kind who wait for their first block as well, and not when each of them has had its turn.
+#[test]
+fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
+    for pace in [Pace::Stops, Pace::Every(2000), Pace::Never] {
+        for before in [1, 5, 12, 30, 45] {
+            let mut crowd = crowd(None, Some(4));
+            for _ in 0..20 {
+                crowd.join(pace);
+            }
+            crowd.run(Duration::from_secs(before));
+            for number in 0..3 {
+                let newcomer = crowd.join(Pace::Full);
+                let waited = crowd.wait(newcomer);
+                // The first may come while most of the others wait for their first block as well.
+                let most = if before < 30 && number == 0 { 28 } else { 6 };
+                assert!(
+                    waited <= Duration::from_secs(most),
+                    "{pace:?}, after {before} s, number {number}: {waited:?}"
+                );
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! [`UploadSide`] of a connection: what the peer requests from us, and what we sent it.
 
-use everseed_core::geometry::PieceIndex;
+use everseed_core::geometry::{BLOCK, PieceIndex};
 use everseed_core::time::Instant;
 
 use crate::upload::request_queue::RequestList;
@@ -12,6 +12,8 @@ pub(crate) struct UploadSide {
     pub(crate) interested: bool,
     /// Whether we serve it; the outbox knows what it was told.
     pub(crate) unchoked: bool,
+    /// Whether it had a slot before, or has one.
+    pub(crate) had_slot: bool,
     /// Whether its slot is an optimistic one (BEP 3).
     pub(crate) optimistic: bool,
     /// Slots that its address has, for the choker.
@@ -29,6 +31,8 @@ pub(crate) struct UploadSide {
     /// Bytes of blocks that were sent to it, and how many at the last choking round.
     pub(crate) uploaded: u64,
     pub(crate) uploaded_before: u64,
+    /// When it had taken another block's worth of bytes.
+    pub(crate) took_block_at: Instant,
     /// A piece to suggest to it (BEP 6), and the one that was suggested last.
     pub(crate) to_suggest: Option<u32>,
     pub(crate) last_suggested: Option<u32>,
@@ -45,6 +49,7 @@ impl UploadSide {
     pub(crate) const EMPTY: UploadSide = UploadSide {
         interested: false,
         unchoked: false,
+        had_slot: false,
         optimistic: false,
         unchoked_from_same_ip: 0,
         choke_changed_at: Instant::ZERO,
@@ -54,9 +59,20 @@ impl UploadSide {
         offered_at: None,
         uploaded: 0,
         uploaded_before: 0,
+        took_block_at: Instant::ZERO,
         to_suggest: None,
         last_suggested: None,
         recent_pieces: [NO_PIECE; RECENT_PIECES],
         recent_piece_at: Instant::ZERO,
     };
+
+    /// Notes that bytes of blocks went out to it.
+    pub(crate) fn note_taken(&mut self, now: Instant, bytes: u64) {
+        let blocks = |bytes: u64| bytes / u64::from(BLOCK);
+        let before = self.uploaded;
+        self.uploaded = before.saturating_add(bytes);
+        if blocks(self.uploaded) > blocks(before) {
+            self.took_block_at = now;
+        }
+    }
 }

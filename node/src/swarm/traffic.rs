@@ -173,7 +173,7 @@ impl Swarm<'_> {
         }
         let conn = &mut on.cx.peers[slot];
         let body = u64::from(body);
-        conn.upload.uploaded = conn.upload.uploaded.saturating_add(body);
+        conn.upload.note_taken(on.cx.now, body);
         let torrent = conn.link.torrent;
         on.upload.note_sent(&mut on.cx, body);
         if let Some(torrent) = torrent.and_then(|id| on.cx.torrents.get_mut(id)) {

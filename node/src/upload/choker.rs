@@ -22,7 +22,7 @@ pub(crate) struct Rank {
     pub received: u64,
     /// Bytes sent to it since the last round.
     pub sent: u64,
-    /// Whether it is unchoked and took nothing for a whole round.
+    /// Whether it is unchoked and took hardly anything in two rounds.
     pub idle: bool,
     /// Since when it is choked or unchoked.
     pub since: Instant,

@@ -45,7 +45,7 @@ impl Upload<'_> {
                 // In the last rounds: nothing, if it snubs us.
                 received: conn.download.recent(),
                 sent: conn.upload.uploaded - conn.upload.uploaded_before,
-                idle: takes_nothing(cx.now, conn, throttled),
+                idle: hardly_takes(cx.now, conn, throttled, 2 * ROUND),
                 since: waiting_since(cx.now, conn),
                 unchoked_from_same_ip: conn.upload.unchoked_from_same_ip,
             }
@@ -97,6 +97,7 @@ impl Upload<'_> {
     pub(super) fn unchoke(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &mut cx.peers[slot];
         conn.upload.unchoked = true;
+        conn.upload.had_slot = true;
         conn.upload.choke_changed_at = cx.now;
         suggest(cx, slot);
         cx.peers.make_ready(slot);
@@ -118,13 +119,13 @@ impl Upload<'_> {
     }
 }
 
-/// Whether a peer took nothing for a whole round, through no fault of ours, after one in which it
-/// could begin. While the rate limit is `throttled`, whoever asks for anything may be waiting for it.
-fn takes_nothing(now: Instant, conn: &Conn, throttled: bool) -> bool {
+/// Whether a peer has had a slot for so long and not taken a block's worth in that time, through no fault of ours. While
+/// the rate limit is `throttled`, whoever asks for anything may be waiting for it.
+pub(super) fn hardly_takes(now: Instant, conn: &Conn, throttled: bool, time: Duration) -> bool {
     let asks = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+    let used_at = conn.upload.took_block_at.max(conn.upload.choke_changed_at);
     conn.upload.unchoked
-        && conn.upload.uploaded == conn.upload.uploaded_before
-        && now - conn.upload.choke_changed_at >= 2 * ROUND
+        && now - used_at >= time
         && conn.upload.awaits_verify.is_none()
         && !(asks && throttled && !refuses(now, conn, ROUND))
 }
@@ -175,33 +176,54 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_nothing() {
-        // Unchoked since, bytes taken in this round, asks, throttled, offered a block since: whether that is nothing.
+    fn who_hardly_takes_anything() {
+        // Unchoked since, took a block's worth, asks, throttled, offered a block since: whether that is hardly anything.
         let cases = [
-            (20, 0, false, false, None, true),
-            (19, 0, false, false, None, false),
-            (20, 1, false, false, None, false),
-            (20, 0, true, false, None, true),
+            (20, 90, false, false, None, true),
+            (19, 90, false, false, None, false),
+            (60, 20, false, false, None, true),
+            (60, 19, false, false, None, false),
+            (20, 90, true, false, None, true),
             // It may be waiting for the rate limit, unless it does not take what it is offered.
-            (20, 0, true, true, None, false),
-            (20, 0, true, true, Some(9), false),
-            (20, 0, true, true, Some(10), true),
-            (20, 0, false, true, None, true),
+            (20, 90, true, true, None, false),
+            (20, 90, true, true, Some(9), false),
+            (20, 90, true, true, Some(10), true),
+            (20, 90, false, true, None, true),
         ];
-        for (since, bytes, asks, throttled, offered, expected) in cases {
+        for (since, took, asks, throttled, offered, expected) in cases {
             let mut conn = conn();
             conn.upload.unchoked = true;
             conn.upload.choke_changed_at = ago(since);
-            conn.upload.uploaded = bytes;
+            conn.upload.took_block_at = ago(took);
             conn.upload.offered_at = offered.map(ago);
             conn.link.outbox.current = asks.then_some(Out::Unchoke);
-            let nothing = takes_nothing(NOW, &conn, throttled);
+            let hardly = hardly_takes(NOW, &conn, throttled, 2 * ROUND);
             assert_eq!(
-                nothing, expected,
-                "{since} {bytes} {asks} {throttled} {offered:?}"
+                hardly, expected,
+                "{since} {took} {asks} {throttled} {offered:?}"
             );
         }
-        assert!(!takes_nothing(NOW, &conn(), false), "it is choked");
+        assert!(
+            !hardly_takes(NOW, &conn(), false, 2 * ROUND),
+            "it is choked"
+        );
+    }
+
+    #[test]
+    fn a_trickle_is_a_block_in_the_end() {
+        let mut conn = conn();
+        let block = u64::from(everseed_core::geometry::BLOCK);
+        // Seconds, bytes that went out then: when a block was last taken.
+        for (at, bytes, took) in [
+            (1, block - 1, 0),
+            (2, 1, 2),
+            (3, block - 1, 2),
+            (4, block, 4),
+            (5, 3 * block, 5),
+        ] {
+            (conn.upload).note_taken(Instant::from_secs(at), bytes);
+            assert_eq!(conn.upload.took_block_at, Instant::from_secs(took), "{at}");
+        }
     }
 
     #[test]

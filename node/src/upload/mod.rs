@@ -36,6 +36,8 @@ pub(crate) struct Upload<'m> {
     /// When the next choking round is, and how many there were.
     pub(crate) next_round: Instant,
     pub(crate) rounds: u32,
+    /// When to see whether a newcomer that waits can have a slot.
+    pub(crate) next_turn: Option<Instant>,
     /// The connection to which content was sent last.
     pub(crate) last_served: u16,
     /// The piece that a peer seems to find damaged, and when the next one may be looked at.
@@ -58,6 +60,7 @@ impl<'m> Upload<'m> {
             speed: Speed::UNKNOWN,
             next_round: Instant::ZERO,
             rounds: 0,
+            next_turn: None,
             last_served: 0,
             suspect: None,
             next_suspicion: Instant::ZERO,

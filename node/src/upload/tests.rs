@@ -5,6 +5,7 @@ extern crate std;
 use core::time::Duration;
 
 use everseed_core::geometry::{BLOCK, BlockRef};
+use everseed_core::time::Instant;
 
 use crate::api::Have;
 use crate::parts::small::{LIMITS, parts, peer};
@@ -85,6 +86,64 @@ fn slots_are_given_in_turn() {
     let rounds = upload.rounds;
     upload.choking_round_if_due(cx, &LIMITS);
     assert_eq!(upload.rounds, rounds);
+}
+
+/// Whose slot a newcomer takes over.
+#[test]
+fn who_makes_room_for_a_newcomer() {
+    // Two that are served, the second in an optimistic slot: the seconds for which each has been, and those since it took
+    // a block. Who is choked.
+    type Served = (u64, Option<u64>);
+    let cases: [(Served, Served, Option<usize>); 11] = [
+        // Each has its turn of a second, if it got something.
+        ((60, Some(0)), (1, Some(0)), Some(1)),
+        ((60, Some(0)), (0, Some(0)), None),
+        ((60, Some(0)), (1, None), None),
+        ((60, Some(0)), (3, None), None),
+        ((60, Some(0)), (4, None), Some(1)),
+        // Who hardly uses its slot gives it up before who uses the optimistic one.
+        ((60, None), (1, Some(0)), Some(0)),
+        ((60, Some(4)), (1, Some(0)), Some(0)),
+        ((60, Some(3)), (1, Some(0)), Some(1)),
+        ((4, None), (0, Some(0)), Some(0)),
+        // It is waited for until that is known.
+        ((3, None), (1, Some(0)), None),
+        ((3, None), (3, None), None),
+    ];
+    for (by_speed, optimistic, expected) in cases {
+        let (mut parts, id) = parts(Have::All);
+        let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+        let slots: [usize; 3] = core::array::from_fn(|_| peer(cx, id, true));
+        let now = cx.now;
+        let ago = |s| Instant::from_micros(now.as_micros() - s * 1_000_000);
+        for &slot in &slots {
+            cx.peers[slot].upload.interested = true;
+        }
+        (upload.slots, upload.next_turn) = (2, Some(now));
+        for (slot, (since, took)) in slots.into_iter().zip([by_speed, optimistic]) {
+            upload.unchoke(cx, slot);
+            let side = &mut cx.peers[slot].upload;
+            side.choke_changed_at = Instant::from_micros(ago(since).as_micros() - 1);
+            if let Some(took) = took {
+                side.note_taken(ago(took), u64::from(BLOCK));
+            }
+        }
+        cx.peers[slots[1]].upload.optimistic = true;
+        upload.give_turns_if_due(cx);
+        let served = slots.map(|slot| cx.peers[slot].upload.unchoked);
+        let case = (by_speed, optimistic);
+        let choked = [0, 1].into_iter().find(|&at| !served[at]);
+        assert_eq!(choked, expected, "{case:?}");
+        assert_eq!(served[2], expected.is_some(), "{case:?}");
+        let optimistic = slots.map(|slot| cx.peers[slot].upload.optimistic);
+        let newcomer = expected.is_some();
+        assert_eq!(optimistic, [false, !newcomer, newcomer], "{case:?}");
+        // It is looked at again in a second, as long as a newcomer waits.
+        let again = expected.is_none().then_some(now + Duration::from_secs(1));
+        upload.next_turn = None;
+        upload.fill_slots(cx, &LIMITS);
+        assert_eq!(upload.next_turn, again, "{case:?}");
+    }
 }
 
 #[test]
