@@ -206,6 +206,50 @@ mod tests {
         }
     }
 
+    /// Nothing is remembered of earlier moments: a clock that jumps, or that is put forward or back for the summer, is
+    /// followed at the next look.
+    #[test]
+    fn a_clock_that_jumps_is_followed() {
+        let berlin = TimeZone::from_posix_tz("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let table = [
+            Rates {
+                up: Some(1),
+                ..rates("02:30-03:30", "sun").unwrap()
+            },
+            Rates {
+                up: Some(2),
+                ..rates("22:00-02:30", "sat").unwrap()
+            },
+        ];
+        let limit = |s| {
+            let moment = Moment::new(Duration::from_secs(s), &berlin);
+            at(&table, moment, (None, None)).0
+        };
+        // 01:00 UTC on 29 March and on 25 October of 2026, when the clocks are put forward and back.
+        let (spring, autumn) = (1_774_746_000, 1_792_890_000);
+        const MINUTE: u64 = 60;
+        for (s, expected) in [
+            // Until 01:59 the night's; then comes 03:00, for which half an hour of the others is left.
+            (spring - 1, Some(2)),
+            (spring, Some(1)),
+            (spring + 30 * MINUTE - 1, Some(1)),
+            (spring + 30 * MINUTE, None),
+            // 02:30 comes twice: each hour is as its name says.
+            (autumn - 31 * MINUTE, Some(2)),
+            (autumn - 30 * MINUTE, Some(1)),
+            (autumn - 1, Some(1)),
+            (autumn, Some(2)),
+            (autumn + 30 * MINUTE, Some(1)),
+            (autumn + 90 * MINUTE, None),
+            // The clock was never set, is set to the night, and put back.
+            (0, None),
+            (autumn - 2 * 60 * MINUTE, Some(2)),
+            (MINUTE, None),
+        ] {
+            assert_eq!(limit(s), expected, "{s}");
+        }
+    }
+
     #[test]
     fn the_first_that_hold_count() {
         let table = |up, down, hours| Rates {
