@@ -10,6 +10,7 @@ use rustix::fs::Advice;
 
 use crate::dir::Dir;
 use crate::process::program;
+use crate::{PATIENCE, wait};
 
 /// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
@@ -132,8 +133,13 @@ impl Disk {
         run(Command::new("umount").arg("-l").arg(&self.at));
     }
 
-    /// Mounts it again.
+    /// Mounts it again, as another device: nobody may have the one before open for ever.
     pub fn plug_in(&self) {
+        wait("the disk to be let go", PATIENCE, || {
+            let mut used = Command::new(program("losetup", "mount"));
+            let used = used.arg("-j").arg(&self.image).output();
+            used.is_ok_and(|used| used.stdout.is_empty()).then_some(())
+        });
         self.mount();
     }
 

@@ -2,15 +2,15 @@
 //!
 //! They need disks of their own, and so root and loop devices: `tests/run` has them as a step.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 
-use everseed_tests::content::Content;
+use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
-use everseed_tests::disk::Disk;
+use everseed_tests::disk::{Disk, Exfat, forget};
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{Message, Peer, handshake};
-use everseed_tests::seeder::make;
+use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
@@ -61,6 +61,45 @@ fn an_idle_disk_is_ejected() {
     });
     read(&mut Peer::unchoked(listen, hash, true), 20);
     service.stop();
+}
+
+/// A disk is pulled out in the middle of a download and comes back as another device: it goes on by itself.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_disk_returns_under_another_number() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(128 * MIB));
+    let seeds = Dir::new("seed");
+    let content = Content::file("disk.bin", 48 * MIB, 4);
+    let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(4 * MIB));
+    let mut seeder = setup.start(&seeds);
+    let config = format!(
+        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
+        seeder.torrent().display(),
+        disk.at().display(),
+        seeder.addr()
+    );
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    service.wait_for("downloading: disk.bin", 1);
+    let file = disk.at().join("disk.bin");
+    wait("some of it", PATIENCE, || {
+        (allocated(&file) > 8 * MIB).then_some(())
+    });
+    let number =
+        |disk: &Disk| std::os::unix::fs::MetadataExt::dev(&fs::metadata(disk.at()).unwrap());
+    let before = number(&disk);
+    // What was never written to it could not come back.
+    disk.sync();
+    disk.unplug();
+    service.wait_for("it is not served until its files are back", 1);
+    // Another one takes the number that it had, if it is free by now.
+    let others = [(); 2].map(|()| Disk::new(16 * MIB));
+    disk.plug_in();
+    assert_ne!(number(&disk), before);
+    service.wait_for("complete: disk.bin", 1);
+    assert!(content.is_same_as(&file));
+    service.stop();
+    seeder.stop();
+    drop(others);
 }
 
 /// The disk of the state is full: what is known is seeded, what is new is said to wait, and comes when there is room.
@@ -117,4 +156,68 @@ fn a_full_state_disk() {
     fs::remove_file(full).unwrap();
     service.wait_for("seeding: new", 1);
     service.stop();
+}
+
+/// Where there are no sparse files a film is not filled with zeros at once: whoever wants what lies elsewhere is served,
+/// and a stop does not wait for the rest.
+#[test]
+#[ignore = "needs root, loop devices and FUSE"]
+fn a_long_file_where_nothing_is_sparse() {
+    const LEN: u64 = 6 << 30;
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Exfat::new(8 << 30));
+    let (seeds, source) = (Dir::new("seed"), Dir::new("source"));
+    // Zeros that take no room here.
+    let film = source.join("film.mkv");
+    File::create(&film)
+        .and_then(|file| file.set_len(LEN))
+        .unwrap();
+    let torrent = source.join("film.torrent");
+    fs::write(&torrent, torrent_of_zeros(&source, LEN)).unwrap();
+    let mut seeder = Setup::new(&torrent, net.addr(Family::V4))
+        .data(source.path())
+        .up_bps(Some(MIB))
+        .start(&seeds);
+    let other = Content::file("other.bin", 40 << 14, 1);
+    let made = dir.join("other.torrent");
+    let hash = make(other.path(), &made, &[]);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
+        made.display(),
+        other.parent().display(),
+        torrent.display(),
+        disk.at().display(),
+        seeder.addr()
+    );
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("downloading: film.mkv", 1);
+    let file = disk.at().join("film.mkv");
+    let len = || fs::metadata(&file).map_or(0, |there| there.len());
+    wait("it to grow", PATIENCE, || (len() > 16 * MIB).then_some(()));
+    // From the disk, as a cold file has to be read by whoever makes the long one.
+    forget(other.path());
+    read(&mut Peer::unchoked(listen, hash, true), 40);
+    assert!(len() < LEN, "it was all made before anybody was served");
+    service.stop();
+    assert!(len() < LEN, "the stop waited for all of it");
+    seeder.stop();
+}
+
+/// The torrent of so many zeros, without hashing all of them.
+fn torrent_of_zeros(dir: &Dir, len: u64) -> Vec<u8> {
+    const PIECE: u64 = 16 << 20;
+    let (one, made) = (dir.join("one"), dir.join("one.torrent"));
+    File::create(&one)
+        .and_then(|file| file.set_len(PIECE))
+        .unwrap();
+    make(&one, &made, &["-s", "16M"]);
+    let bytes = fs::read(&made).unwrap();
+    let head = b"6:pieces20:";
+    let at = bytes.windows(head.len()).position(|w| w == head).unwrap() + head.len();
+    let pieces = bytes[at..at + 20].repeat(usize::try_from(len / PIECE).unwrap());
+    let info = format!(
+        "d4:infod6:lengthi{len}e4:name8:film.mkv12:piece lengthi{PIECE}e6:pieces{}:",
+        pieces.len()
+    );
+    [info.as_bytes(), &pieces, b"ee"].concat()
 }

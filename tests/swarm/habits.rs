@@ -95,13 +95,23 @@ fn a_full_log() {
 /// More callers than descriptors: they take no processor time, and when they have left others are served.
 #[test]
 fn sixty_four_descriptors() {
+    few_descriptors(64);
+}
+
+/// Hardly more than it always needs.
+#[test]
+fn forty_descriptors() {
+    few_descriptors(40);
+}
+
+fn few_descriptors(limit: u32) {
     let net = Net::new();
     let dir = Dir::new("seed");
     let names: Vec<String> = (0..300).map(|n| format!("{n:03}")).collect();
     let files: Vec<_> = names.iter().map(|n| (n.as_str(), 1 << 14)).collect();
     let content = Content::folder("many", &files);
     let setup = Setup::new(content.path(), net.addr(Family::V4));
-    let mut seeder = setup.under(["prlimit", "--nofile=64:64"]).start(&dir);
+    let mut seeder = setup.under(["prlimit", &format!("--nofile={limit}:{limit}")]).start(&dir);
     let hash = seeder.info_hash();
     let mut callers = Vec::new();
     for _ in 0..120 {
@@ -119,6 +129,8 @@ fn sixty_four_descriptors() {
         peer.stream.read_exact(&mut [0; 68]).ok()
     });
     read(&mut Peer::unchoked(seeder.addr(), hash, true), 300);
+    let said = seeder.process.output();
+    assert!(!said.contains("error: "), "{said}");
     seeder.stop();
 }
 

@@ -79,6 +79,7 @@ mod trace;
 mod trackerless;
 mod turns;
 mod uplink;
+mod vanished;
 mod watched;
 
 use everseed_tests::client::Client;

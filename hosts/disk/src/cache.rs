@@ -107,6 +107,13 @@ impl FileCache {
         self.forgotten().extend(gone.map(|entry| entry.part.source));
     }
 
+    /// Removes all files from the cache; [`close_forgotten`](Self::close_forgotten) closes them.
+    pub fn forget_all(&self) {
+        let mut entries = self.lock();
+        let gone = entries.drain(..).map(|entry| entry.part.source);
+        self.forgotten().extend(gone);
+    }
+
     /// Closes forgotten files that nobody is reading. Closing may wait.
     pub fn close_forgotten(&self) {
         let mut forgotten = self.forgotten();

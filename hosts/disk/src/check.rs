@@ -355,6 +355,8 @@ pub fn reachable(content: &Content) -> Result<(), ReadError> {
         match content.probe(&entry) {
             Ok(()) | Err(ReadError::Short { .. }) => return Ok(()),
             Err(error @ ReadError::Leaves { .. }) => link = link.or(Some(error)),
+            // This says nothing about the file.
+            Err(error) if error.is_shortage() => return Err(error),
             Err(_) => {}
         }
     }
@@ -399,6 +401,13 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
         let size = there.map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
         if size.is_some_and(|size| size >= entry.len) {
             continue;
+        }
+        if size.is_none()
+            && !is_bare
+            && let Err(error) = content.probe(&entry)
+            && error.is_shortage()
+        {
+            return Err(error);
         }
         let bitfield = bitfield.get_or_insert_with(|| {
             let mut all = vec![0; geometry.bitfield_len() as usize];

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::beneath::OpenFailure;
 use crate::entry::TorrentError;
 use crate::unique::MOST;
@@ -77,6 +79,20 @@ impl ReadError {
         )
     }
 
+    /// Whether this process or the system has too few file descriptors at the moment: the data may well be there.
+    pub fn is_shortage(&self) -> bool {
+        let error = match self {
+            ReadError::Io { error, .. } => error,
+            ReadError::Torrent {
+                error: TorrentError::Io(error),
+                ..
+            } => error,
+            _ => return false,
+        };
+        let errno = Errno::from_io_error(error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+    }
+
     /// The path that the error is about.
     pub fn path(&self) -> &Path {
         match self {
@@ -121,6 +137,11 @@ impl fmt::Display for ReadError {
             ),
             ReadError::Leaves { path } => leaves(f, path),
             ReadError::Owners { path } => owners(f, path),
+            error if error.is_shortage() => write!(
+                f,
+                "{}: too few file descriptors are free; raise `ulimit -n` (LimitNOFILE= of a service)",
+                Shown(error.path())
+            ),
             ReadError::Io { path, error } => write!(f, "{}: {error}", Shown(path)),
             ReadError::NotMounted { path, mount } => write!(
                 f,

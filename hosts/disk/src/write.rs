@@ -170,7 +170,7 @@ impl WriteError {
         match failure {
             OpenFailure::NotAFile => WriteError::NotAFile { path },
             OpenFailure::Leaves => WriteError::Leaves { path },
-            OpenFailure::Missing => WriteError::of(path, io::ErrorKind::NotFound.into()),
+            OpenFailure::Missing => WriteError::of(path, Errno::NOENT.into()),
             OpenFailure::Os(error) => WriteError::of(path, error.into()),
         }
     }
@@ -464,6 +464,16 @@ pub fn is_writable(content: &Content, offset: u64) -> bool {
         Ok(lengthen::fits(&file, record.len).is_ok())
     };
     opened().unwrap_or(false)
+}
+
+/// Fails if the file that holds the byte at `offset` was removed while it is open for writing.
+pub fn keeps_name(content: &Content, files: &FileCache, offset: u64) -> Result<(), ReadError> {
+    match files.find(content.id(), offset) {
+        Some(part) if part.has_no_name() => Err(ReadError::Missing {
+            path: content.path_holding(offset),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The pieces to leave out if the file that holds the byte at `offset` cannot be written.

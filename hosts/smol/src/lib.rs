@@ -20,7 +20,7 @@
 //! | `storage` | the thread that waits for disks, and the state that outlives a run |
 //! | [`client`] | requests to servers and routers: HTTP, announces, port mapping |
 //! | [`web`] | the HTTP server: the built-in tracker |
-//! | `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
+//! | `descriptors`, `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
 //! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | texts for people |
 
 // Except in the one module that calls the kernel by numbers.
@@ -31,6 +31,7 @@ mod async_tasks;
 pub mod cli;
 pub mod client;
 mod clock;
+mod descriptors;
 mod failure;
 mod logging;
 pub mod magnet;

@@ -34,6 +34,14 @@ impl Part {
             }
     }
 
+    /// Whether the file was removed since it was opened.
+    pub(crate) fn has_no_name(&self) -> bool {
+        match &*self.source {
+            Source::File { fd, .. } => rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_nlink == 0),
+            Source::Zeros => false,
+        }
+    }
+
     pub(super) fn read_now(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> usize {
         let (fd, waits, stamp) = match &*self.source {
             Source::File { fd, waits, stamp } => (fd, waits, stamp),

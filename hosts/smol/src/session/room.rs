@@ -3,8 +3,8 @@
 use everseed_core::geometry::Geometry;
 use everseed_node::discovery::dht::Mode;
 use everseed_node::{Limits, Publicity};
-use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::descriptors;
 use crate::net::memory::{Plan, TooSmall};
 use crate::options::run::Config;
 use crate::options::seed::SeedArgs;
@@ -12,7 +12,7 @@ use crate::options::seed::SeedArgs;
 /// The plan before there are torrents.
 pub(super) fn plan(args: &SeedArgs) -> Plan {
     Plan {
-        peers: usize::from(afford(args.max_peers)),
+        peers: usize::from(descriptors::peers(args.max_peers)),
         slots: usize::from(args.slots.unwrap_or(AUTOMATIC_SLOTS)),
         dht: args.dht != Mode::Off,
         lsd: args.lsd,
@@ -133,32 +133,14 @@ pub(super) fn awake(config: &Config) -> usize {
 
 /// Logs if fewer peers are possible than were asked for.
 pub(super) fn say_if_few(args: &SeedArgs) {
-    let (peers, afforded) = (args.max_peers, afford(args.max_peers));
+    let (peers, afforded) = (args.max_peers, descriptors::peers(args.max_peers));
     if afforded < peers {
-        let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let current = descriptors::current();
         log::warn!(
             "this process may open {current} files, so it takes {afforded} peers and not {peers}; \
              raise `ulimit -n` for more"
         );
     }
-}
-
-/// The number of the wanted peers for which this process may have file descriptors, after it asked for more.
-fn afford(peers: u16) -> u16 {
-    let wanted = u64::from(peers) + DESCRIPTORS;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
-        let _ = setrlimit(Resource::Nofile, limit);
-        limit = getrlimit(Resource::Nofile);
-    }
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return peers;
-    }
-    // Under a very low limit, files and trackers get half of it.
-    let others = DESCRIPTORS.min(current / 2);
-    u16::try_from(current - others).map_or(peers, |n| n.clamp(1, peers))
 }
 
 /// The most sleeping torrents for a budget of this many bytes; they take a twentieth of it.
@@ -189,9 +171,6 @@ const LONG_PIECE: u64 = 16 << 20;
 
 /// The most upload slots for which there is memory, if their number follows the capacity.
 const AUTOMATIC_SLOTS: u16 = 250;
-
-/// File descriptors for other uses than peers: files, listeners, HTTP clients, announces.
-const DESCRIPTORS: u64 = 128;
 
 #[cfg(test)]
 mod tests {

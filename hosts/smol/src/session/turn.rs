@@ -101,7 +101,7 @@ impl Session {
                 .iter_mut()
                 .find(|t| t.id() == Some(id))
             {
-                torrent.unread(&fault);
+                torrent.unread(&mut engine, &fault);
             }
         }
         for (id, fault) in unwritable {

@@ -31,6 +31,7 @@ use everseed_node::{BodySource, ConnId};
 use self::queues::{BATCH, Job, Long, Queues, STACK, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
+use crate::descriptors;
 use crate::logging::later::Busy;
 
 /// A handle to the thread.
@@ -61,7 +62,7 @@ impl Worker {
             queues: Mutex::new(Queues::new(max_peers, blocks)),
             work: Condvar::new(),
             files,
-            written: FileCache::new(OPEN_FOR_WRITING),
+            written: FileCache::new(descriptors::open_files().1),
             alarm,
         });
         let theirs = Arc::clone(&shared);
@@ -151,7 +152,11 @@ impl Shared {
             batch: Vec::with_capacity(BATCH),
             keeper: None,
         };
+        let few = descriptors::are_few();
         while let Some(work) = self.next() {
+            if few {
+                descriptors::wait_for_some(|| self.close_all());
+            }
             match work {
                 Work::Short(task) => self.short(task, &mut scratch),
                 Work::CloseUnused => {
@@ -167,6 +172,14 @@ impl Shared {
                     self.step(job, &mut scratch);
                 }
             }
+        }
+    }
+
+    /// Closes all files that nobody is reading.
+    fn close_all(&self) {
+        for files in [&*self.files, &self.written] {
+            files.forget_all();
+            files.close_forgotten();
         }
     }
 
@@ -225,7 +238,7 @@ impl Shared {
             Task::Sync(content, number) => {
                 let synced = write::sync(&content)
                     .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))
-                    .and_then(|()| check::fingerprint(&content).map_err(WriteError::Place));
+                    .and_then(|()| seen(&content).map_err(WriteError::Place));
                 self.tell(Done::Synced(number, synced));
             }
             Task::Try(content, number, offsets) => {
@@ -261,7 +274,11 @@ impl Shared {
         if matches!(good, Ok(true)) && content.completed(piece) {
             content.close_files(&self.written);
         }
-        let good = good.and_then(|good| still_there(content, good));
+        let at = content.geometry().piece_offset(piece);
+        let good = good.and_then(|good| {
+            write::keeps_name(content, &self.written, at)?;
+            still_there(content, good)
+        });
         let good = good.map_err(|error| Unread::judge(content, piece.get(), error));
         self.tell(Done::Verified(torrent, piece, good));
     }
@@ -299,6 +316,8 @@ impl Shared {
     fn check(&self, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
         if check.is_none() {
             (job.begun, job.kept) = (Instant::now(), Instant::now());
+            // Files that are gone may still be open for writing.
+            job.content.close_files(&self.written);
         }
         let content = &job.content;
         let mut check = check.unwrap_or_else(|| Box::new(Check::resume(content)));
@@ -528,6 +547,16 @@ fn look(content: &Content) -> Result<Look, ReadError> {
     })
 }
 
+/// A look that does not search for anything.
+fn seen(content: &Content) -> Result<Look, ReadError> {
+    let fingerprint = check::fingerprint(content)?;
+    let present = check::present(content)?;
+    Ok(Look {
+        fingerprint,
+        present,
+    })
+}
+
 /// The longest search for moved files: others wait for it.
 const SEARCH: Duration = Duration::from_secs(5);
 
@@ -587,9 +616,6 @@ impl Scratch {
 
 /// The most pieces that are hashed while they are written. Others are read back.
 const BEGUN: usize = 32;
-
-/// The most files that are open for writing.
-const OPEN_FOR_WRITING: usize = 8;
 
 /// The nice value of the thread, which has a third of the weight of one without it.
 const NICE: i32 = 5;

@@ -34,6 +34,7 @@ pub(crate) use self::report::{Announce, TurnReport};
 use self::shares::{Lending, Loan};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Waiter, Watched};
 use crate::net::lsd::Nearby;
@@ -140,7 +141,7 @@ impl Reactor {
     ) -> io::Result<Reactor> {
         let epoll = Epoll::new()?;
         epoll.add(&*alarm, Watched::Alarm)?;
-        let files = Arc::new(FileCache::new(OPEN_FILES));
+        let files = Arc::new(FileCache::new(descriptors::open_files().0));
         let (theirs, blocks) = (Arc::clone(&files), node.blocks());
         let (max_peers, held) = (plan.peers, plan.held());
         let worker = Worker::start(Arc::clone(&alarm), theirs, max_peers, blocks)?;
@@ -547,9 +548,6 @@ fn find(peers: &mut [Option<Peer>], id: ConnId) -> Option<&mut Peer> {
 
 /// The pause of listeners when file descriptors or memory run out.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
-
-/// The most files that are kept open.
-const OPEN_FILES: usize = 32;
 
 /// The most that one turn does of each kind before it looks at the sockets again.
 const ACTIONS_PER_TURN: usize = 64;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use everseed_disk::ReadError;
 use everseed_disk::fault::{Extent, Unread};
 use everseed_node::{Event, Wanted};
 
@@ -16,8 +17,15 @@ use crate::storage::worker::{Task, Unwritten};
 
 impl ManagedTorrent {
     /// A piece could not be read, while others can.
-    pub(crate) fn unread(&mut self, fault: &Unread) {
+    pub(crate) fn unread(&mut self, engine: &mut Engine, fault: &Unread) {
         let now = Instant::now();
+        if let (ReadError::Missing { .. }, true) = (&fault.error, self.is_downloading()) {
+            // Its blocks would be written into a file that has no name any more.
+            if let Some(id) = self.stage.served() {
+                self.vanished(engine, id, &fault.error);
+            }
+            return;
+        }
         let gone = fault.error.is_absence() && !self.is_downloading();
         if gone || fault.extent == Extent::Change {
             // The look reports what is missing.

@@ -10,12 +10,13 @@ use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Have, Wanted};
 
 use super::{AWAY, EVERY, ManagedTorrent};
+use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::session::fetch::{CHECKSUM, DISK_FULL, DownloadStage, UNFINISHED};
 use crate::session::notice::{LeftOut, Notice};
 use crate::storage::state::StateFolder;
-use crate::storage::worker::{Task, Unwritten};
+use crate::storage::worker::{Look, Task, Unwritten};
 use crate::text::escape;
 
 /// The longest pause before doubtful files are read again.
@@ -191,6 +192,11 @@ impl ManagedTorrent {
         state: &StateFolder,
         id: TorrentId,
     ) {
+        // Its disk may have gone since, and nothing is made in its absence.
+        if let Err(error) = self.in_place(state) {
+            engine.remove(id);
+            return self.leave(None, &error);
+        }
         if !self.claim_files(engine, id) {
             return;
         }
@@ -259,13 +265,7 @@ impl ManagedTorrent {
 
     fn wait_to_write(&mut self, engine: &mut Engine, error: &WriteError) {
         if let (Some(id), true) = (self.stage.served(), error.is_away()) {
-            // Writes may be lost with the disk, so everything is checked when it is back.
-            engine.tell(Event::Unreadable(id));
-            engine.tell(Event::Writable(id));
-            engine.forget_files(&self.content);
-            self.content.close_folder();
-            self.doubt_files();
-            return self.leave(Some(id), error);
+            return self.vanished(engine, id, error);
         }
         let Some(download) = &mut self.download else {
             return;
@@ -287,7 +287,7 @@ impl ManagedTorrent {
         &mut self,
         engine: &mut Engine,
         state: &StateFolder,
-        synced: Result<u64, WriteError>,
+        synced: Result<Look, WriteError>,
     ) {
         let Some(download) = &mut self.download else {
             return;
@@ -296,21 +296,36 @@ impl ManagedTorrent {
         if synced.is_ok() {
             self.note_sync(false);
         }
+        // What could not be written or read at first may have come since.
+        let left = self.left(engine);
+        let has_lost = synced
+            .as_ref()
+            .is_ok_and(|look| self.has_lost(engine, look));
         let Some(download) = &mut self.download else {
             return;
         };
         match synced {
-            Ok(_) if download.narrowed => {
+            Ok(_) if has_lost => {
+                if let Some(id) = self.stage.served() {
+                    log::warn!(
+                        target: EVENT,
+                        "{}: some of its files are gone, and are downloaded again",
+                        self.name()
+                    );
+                    self.begin_again(engine, id);
+                }
+            }
+            Ok(_) if download.narrowed && left > 0 => {
                 download.stage = DownloadStage::Partly;
                 self.notices.tell(Notice::Complete {
                     name: self.content.name(),
-                    but: Some((self.left(engine), LeftOut::Unusable)),
+                    but: Some((left, LeftOut::Unusable)),
                 });
                 self.said = self.pieces_here(engine);
                 self.save(engine, state);
             }
             Ok(_) if self.relocate(engine, state) => {}
-            Ok(fingerprint) => self.complete(engine, state, fingerprint),
+            Ok(look) => self.complete(engine, state, look.fingerprint),
             Err(error) if error.is_away() => self.wait_to_write(engine, &error),
             Err(error) => self.doubt(&error),
         }
@@ -334,7 +349,7 @@ impl ManagedTorrent {
         self.next_look = Instant::now() + EVERY;
         self.notices.tell(Notice::Complete {
             name: self.content.name(),
-            but: kept.then(|| (self.left(engine), LeftOut::Kept)),
+            but: Some((self.left(engine), LeftOut::Kept)).filter(|&(left, _)| kept && left > 0),
         });
         self.said = self.pieces_here(engine);
         self.save(engine, state);
@@ -354,6 +369,17 @@ impl ManagedTorrent {
             self.name(),
             pause.as_secs()
         );
+    }
+
+    /// Whether good pieces lie in files that are gone.
+    fn has_lost(&self, engine: &Engine, look: &Look) -> bool {
+        let (Some(present), Some(id)) = (&look.present, self.stage.served()) else {
+            return false;
+        };
+        let good = self.good_pieces(engine, id);
+        good.iter()
+            .zip(present)
+            .any(|(good, there)| good & !there != 0)
     }
 
     fn pieces_here(&self, engine: &Engine) -> u32 {

@@ -12,7 +12,7 @@ use super::stage::Stage;
 use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, SOON};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
-use crate::session::fetch;
+use crate::session::fetch::{self, DownloadStage};
 use crate::session::notice::Notice;
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Look, Task};
@@ -20,7 +20,7 @@ use crate::storage::worker::{Look, Task};
 impl ManagedTorrent {
     /// The files could not be read.
     pub(crate) fn unreadable(&mut self, error: &ReadError) {
-        self.leave(self.id(), error);
+        self.leave_for(self.id(), error, what_then(error));
     }
 
     /// Has the files looked at soon: at most once a second, because somebody may go on writing to them.
@@ -40,13 +40,27 @@ impl ManagedTorrent {
     }
 
     pub(super) fn leave(&mut self, id: Option<TorrentId>, error: &dyn Display) {
-        log::error!(
-            target: EVENT,
-            "{}: {error}; it is not served until its files are back, looked for every {} s",
+        self.leave_for(id, error, FILES_AWAY);
+    }
+
+    fn leave_for(&mut self, id: Option<TorrentId>, error: &dyn Display, then: &str) {
+        let reason = error.to_string();
+        let text = format!(
+            "{}: {reason}; {then} every {} s",
             self.name(),
             AWAY.as_secs(),
         );
+        // A disk that fails again and again is no news each time.
+        match self.reason == reason {
+            true => log::error!("{text}"),
+            false => log::error!(target: EVENT, "{text}"),
+        }
+        if self.is_downloading() {
+            self.content.close_folder();
+            self.doubt_files();
+        }
         self.stage = Stage::Away(id);
+        self.reason = reason;
         self.next_look = Instant::now() + AWAY;
         self.give_up_verifying(&error);
     }
@@ -89,36 +103,22 @@ impl ManagedTorrent {
             true => self.in_place(state),
             false => Ok(()),
         };
-        // A download's files need not exist yet.
-        if matches!(self.stage, Stage::Away(None)) && self.is_downloading() && placed.is_ok() {
-            return self.begin_late(engine, state);
-        }
-        let nothing_yet = |id| engine.node.torrent(id).is_some_and(|stats| stats.good == 0);
-        if let Stage::Away(Some(id)) = self.stage
-            && self.is_downloading()
-            && placed.is_ok()
-            && nothing_yet(id)
+        if let (Stage::Away(id), true, true) = (&self.stage, self.is_downloading(), placed.is_ok())
         {
-            self.keep_place(state);
-            return self.check(engine, Some(id));
+            let id = *id;
+            return self.go_on(engine, state, id, look);
         }
         let look = match (placed.and(look), self.stage.served()) {
             (Ok(look), _) => look,
             (Err(error), Some(id)) => {
                 engine.tell(Event::Unreadable(id));
                 engine.forget_files(&self.content);
-                return self.leave(Some(id), &error);
+                return self.leave_for(Some(id), &error, what_then(&error));
             }
-            (Err(error), _) => return log::debug!("{}: {error}", self.name()),
+            (Err(error), _) => return self.still_away(&error),
         };
         if self.is_away() {
             self.keep_place(state);
-        }
-        if let (Stage::Away(Some(id)), true) = (&self.stage, self.is_downloading()) {
-            let id = *id;
-            log::warn!(target: EVENT, "{}: its files are back, and are checked", self.name());
-            engine.forget_files(&self.content);
-            return self.check(engine, Some(id));
         }
         let touched = std::mem::take(&mut self.touched);
         let unchanged = look.fingerprint == self.fingerprint && !touched;
@@ -144,6 +144,60 @@ impl ManagedTorrent {
             }
             Stage::Checking { .. } => {}
         }
+    }
+
+    /// Goes on with a download whose disk is there, with its files or without them: what is gone comes again.
+    fn go_on(
+        &mut self,
+        engine: &mut Engine,
+        state: &StateFolder,
+        id: Option<TorrentId>,
+        look: Result<Look, ReadError>,
+    ) {
+        // The disk that it lay on is to be let go, if there is another one now.
+        self.content.close_folder();
+        // Its files need not exist yet.
+        let Some(id) = id else {
+            return self.begin_late(engine, state);
+        };
+        let had_some = engine.node.torrent(id).is_some_and(|stats| stats.good > 0);
+        match look {
+            Ok(_) if had_some => log::warn!("{}: its files are back, and are checked", self.name()),
+            Err(error) if !error.is_absence() => return self.still_away(&error),
+            Err(error) if had_some => log::warn!(
+                "{}: {error}, but its disk is there: what is gone is downloaded again",
+                self.name()
+            ),
+            _ => {}
+        }
+        self.keep_place(state);
+        self.begin_again(engine, id);
+    }
+
+    /// Checks all of a download, and makes what is missing of its files as at its beginning.
+    pub(super) fn begin_again(&mut self, engine: &mut Engine, id: TorrentId) {
+        engine.forget_files(&self.content);
+        if let Some(download) = &mut self.download {
+            download.stage = DownloadStage::Begins;
+        }
+        self.check(engine, Some(id));
+    }
+
+    /// Logs why its files are still away, if that has changed.
+    fn still_away(&mut self, error: &ReadError) {
+        let reason = error.to_string();
+        if self.reason != reason {
+            log::error!(target: EVENT, "{}: {reason}; it waits for its files", self.name());
+            self.reason = reason;
+        }
+    }
+
+    /// A download's disk is away, or a file of it. Writes may be lost with it, so everything is checked when it is back.
+    pub(super) fn vanished(&mut self, engine: &mut Engine, id: TorrentId, error: &dyn Display) {
+        engine.tell(Event::Unreadable(id));
+        engine.tell(Event::Writable(id));
+        engine.forget_files(&self.content);
+        self.leave(Some(id), error);
     }
 
     /// Verifies all pieces again, because somebody asked for it. Nothing is sent of a piece before it is verified. A
@@ -195,7 +249,7 @@ impl ManagedTorrent {
             return log::debug!("{}: {error}", self.name());
         }
         if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
-            log::warn!(target: EVENT, "{}: its disk is there", self.name());
+            log::warn!("{}: its disk is there", self.name());
         }
         self.begin(engine, state, None, None);
     }
@@ -248,5 +302,16 @@ impl ManagedTorrent {
             // What a look found counts once it is verified.
             false => self.look_for_damage(engine, id),
         }
+    }
+}
+
+/// What is said of files that are away, and of files that could not be opened for a moment.
+const FILES_AWAY: &str = "it is not served until its files are back, looked for";
+const OPENED_LATER: &str = "it is not served meanwhile, and tried again";
+
+fn what_then(error: &ReadError) -> &'static str {
+    match error.is_shortage() {
+        true => OPENED_LATER,
+        false => FILES_AWAY,
     }
 }

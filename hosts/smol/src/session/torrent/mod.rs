@@ -63,6 +63,8 @@ pub(crate) struct ManagedTorrent {
     before: u64,
     /// The number of good pieces when missing ones were last reported.
     said: u32,
+    /// Why its files were last said to be away.
+    reason: String,
     next_look: Instant,
     looking: bool,
     /// The time of the last look at the files.
@@ -119,6 +121,7 @@ impl ManagedTorrent {
             by_record: false,
             before: 0,
             said: 0,
+            reason: String::new(),
             next_look: Instant::now(),
             looking: false,
             looked_at: Instant::now(),
@@ -493,7 +496,9 @@ impl ManagedTorrent {
                     return self.leave(None, &error);
                 }
                 if let Some(download) = &mut self.download {
-                    download.doubt = false;
+                    // Whatever could not be read or written is tried anew.
+                    (download.doubt, download.narrowed) = (false, false);
+                    self.faults.unwritable.clear();
                 }
                 let now = Instant::now();
                 unread.iter().for_each(|fault| self.name_unread(fault, now));

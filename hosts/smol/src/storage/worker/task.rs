@@ -91,7 +91,7 @@ pub(crate) enum Done {
     Spooled(TorrentId, BlockId, &'static mut [u8], io::Result<()>),
     /// Whether metadata has the right hash.
     Finished(TorrentId, PieceIndex, io::Result<bool>),
-    Synced(usize, Result<u64, WriteError>),
+    Synced(usize, Result<Look, WriteError>),
     Tried(usize, bool),
     /// The fingerprint of the files at their new place.
     Relocated(usize, Result<u64, WriteError>),
