@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 
 use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
@@ -102,32 +103,30 @@ fn a_disk_returns_under_another_number() {
     drop(others);
 }
 
-/// The disk of the state is full: what is known is seeded, what is new is said to wait, and comes when there is room.
-/// Nothing there is written that has not changed.
+/// The disk of the state is full: what is known is seeded, and so is what is new unless it needs an index of its files;
+/// then it is said to wait, and comes when there is room, from a watched folder and from the configuration. Nothing
+/// there is written that has not changed.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_full_state_disk() {
     let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(16 * MIB));
-    let (watch, data) = (dir.sub("watch"), dir.sub("data"));
-    let lay = |name: &str, seed: u64| {
-        let names: Vec<String> = (0..20).map(|n| format!("{n:02}")).collect();
-        let files: Vec<_> = names
-            .iter()
-            .map(|n| (n.as_str(), (1 << 14) - seed))
-            .collect();
+    let (watch, data, away) = (dir.sub("watch"), dir.sub("data"), dir.sub("away"));
+    let lay = |to: &Path, name: &str, files: u64, len: u64| {
+        let names: Vec<String> = (0..files).map(|n| format!("{n:04}")).collect();
+        let files: Vec<_> = names.iter().map(|n| (n.as_str(), len)).collect();
         let content = Content::folder(name, &files);
         let torrent = dir.join("made.torrent");
         let hash = make(content.path(), &torrent, &[]);
         content.copy_to(&data);
         age(&torrent);
-        fs::rename(&torrent, watch.join(format!("{name}.torrent"))).unwrap();
+        fs::rename(&torrent, to.join(format!("{name}.torrent"))).unwrap();
         hash
     };
     let state = disk.at().join("state");
     let listen = net.addr(Family::V4);
-    let config = config(&watch, &data);
-    let hash = lay("known", 0);
-    let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
+    let watched = config(&watch, &data);
+    let hash = lay(&watch, "known", 20, 1 << 14);
+    let mut service = Service::start_at(&dir, &state, listen, &watched, &[]);
     service.wait_for("seeding: known", 1);
     service.stop();
     let written = || {
@@ -142,19 +141,36 @@ fn a_full_state_disk() {
     let before = written();
     assert_eq!(before.len(), 1);
     let full = disk.fill();
+    let [few_named, many_named] =
+        [("few named", 2, 100), ("many named", 2000, 20)].map(|(name, n, len)| {
+            lay(&away, name, n, len);
+            let torrent = away.join(format!("{name}.torrent"));
+            format!(
+                "[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
+                torrent.display(),
+                data.display()
+            )
+        });
+    let config = watched + &few_named + &many_named;
     let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
     service.wait_for("seeding: known", 1);
+    service.wait_for("seeding: few named", 1);
     read(&mut Peer::unchoked(listen, hash, true), 20);
-    lay("new", 1);
-    service.wait_for("No space left on device", 1);
+    lay(&watch, "many", 2000, 21);
+    let few = lay(&watch, "few", 1, 1 << 14);
+    service.wait_for("seeding: few", 2);
+    service.wait_for("index could not be written: No space left on device", 2);
     read(&mut Peer::unchoked(listen, hash, true), 20);
+    let mut peer = Peer::unchoked(listen, few, true);
+    peer.request(0, 0, 1 << 14);
+    while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
     assert_eq!(
         written(),
         before,
         "the index was written though it is the same"
     );
     fs::remove_file(full).unwrap();
-    service.wait_for("seeding: new", 1);
+    service.wait_for("seeding: many", 2);
     service.stop();
 }
 

@@ -111,7 +111,9 @@ fn few_descriptors(limit: u32) {
     let files: Vec<_> = names.iter().map(|n| (n.as_str(), 1 << 14)).collect();
     let content = Content::folder("many", &files);
     let setup = Setup::new(content.path(), net.addr(Family::V4));
-    let mut seeder = setup.under(["prlimit", &format!("--nofile={limit}:{limit}")]).start(&dir);
+    let mut seeder = setup
+        .under(["prlimit", &format!("--nofile={limit}:{limit}")])
+        .start(&dir);
     let hash = seeder.info_hash();
     let mut callers = Vec::new();
     for _ in 0..120 {

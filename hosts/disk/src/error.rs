@@ -231,7 +231,11 @@ impl fmt::Display for OpenError {
                 Shown(path)
             ),
             OpenError::Index { path, error } => {
-                write!(f, "{} could not be written: {error}", Shown(path))
+                write!(
+                    f,
+                    "{} could not be written: {error}; make room there",
+                    Shown(path)
+                )
             }
         }
     }

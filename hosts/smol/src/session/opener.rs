@@ -279,14 +279,21 @@ impl TorrentOpener<'_> {
                 torrent: torrent.to_owned(),
                 private,
             };
-            described.add(&description).map_err(|error| {
-                let file = self.state.folder().join("described");
-                let (file, torrent) = (file.display(), torrent.display());
-                format!(
+            let Err(error) = described.add(&description) else {
+                continue;
+            };
+            let file = self.state.folder().join("described");
+            let (file, torrent) = (file.display(), torrent.display());
+            if private {
+                return Err(format!(
                     "{file}: {error}: {torrent} is not seeded, because it could not be recorded there \
                      that its content belongs to it; make room"
-                )
-            })?;
+                ));
+            }
+            // At worst its content is shared once more, by a torrent of its own, when this one is gone.
+            log::warn!(
+                "{file}: {error}: it cannot be recorded there which content belongs to {torrent}; make room"
+            );
         }
         Ok(())
     }
