@@ -10,7 +10,6 @@ use rustix::fs::Advice;
 
 use crate::dir::Dir;
 use crate::process::program;
-use crate::{PATIENCE, wait};
 
 /// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
@@ -133,13 +132,8 @@ impl Disk {
         run(Command::new("umount").arg("-l").arg(&self.at));
     }
 
-    /// Mounts it again, as another device: nobody may have the one before open for ever.
+    /// Mounts it again, as another device.
     pub fn plug_in(&self) {
-        wait("the disk to be let go", PATIENCE, || {
-            let mut used = Command::new(program("losetup", "mount"));
-            let used = used.arg("-j").arg(&self.image).output();
-            used.is_ok_and(|used| used.stdout.is_empty()).then_some(())
-        });
         self.mount();
     }
 
@@ -154,8 +148,13 @@ impl Disk {
     }
 
     fn mount(&self) {
-        let mut mount = Command::new("mount");
-        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.at));
+        // Not `mount -o loop`, which takes the former device again while anybody has something of it open.
+        let device = attach(&self.image);
+        run(Command::new("mount").arg(&device).arg(&self.at));
+        // It goes with the last who uses it.
+        run(Command::new(program("losetup", "mount"))
+            .arg("-d")
+            .arg(&device));
     }
 }
 
@@ -178,10 +177,7 @@ impl Exfat {
             .arg(&image)
             .stdout(Stdio::null()));
         // It mounts block devices only.
-        let mut setup = Command::new(program("losetup", "mount"));
-        let device = setup.args(["-f", "--show"]).arg(&image).output();
-        let device = device.unwrap_or_else(|e| panic!("losetup: {e}"));
-        let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+        let device = attach(&image);
         let disk = Exfat {
             at,
             device,
@@ -216,6 +212,16 @@ impl Drop for Disk {
             let _ = Command::new("umount").arg("-l").arg(store).status();
         }
     }
+}
+
+/// Makes a device of an image.
+fn attach(image: &Path) -> String {
+    let mut setup = Command::new(program("losetup", "mount"));
+    let device = setup.args(["-f", "--show"]).arg(image).output();
+    let device = device.unwrap_or_else(|e| panic!("losetup: {e}"));
+    let name = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+    assert!(device.status.success(), "losetup: {device:?}");
+    name
 }
 
 /// Makes the kernel drop its pages of a file, so that it is read from the disk.

@@ -207,6 +207,7 @@ fn a_long_file_where_nothing_is_sparse() {
     );
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("downloading: film.mkv", 1);
+    service.wait_for("seeding: other.bin", 1);
     let file = disk.at().join("film.mkv");
     let len = || fs::metadata(&file).map_or(0, |there| there.len());
     wait("it to grow", PATIENCE, || (len() > 16 * MIB).then_some(()));

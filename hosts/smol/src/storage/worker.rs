@@ -388,6 +388,11 @@ impl Shared {
             if forgotten || !queues.gone.is_empty() {
                 return Some(Work::Close(std::mem::take(&mut queues.gone)));
             }
+            if queues.owes_step()
+                && let Some((job, open)) = queues.pop_job()
+            {
+                return Some(Work::Long(job, open));
+            }
             if let Some(task) = queues.pop_short() {
                 return Some(Work::Short(task));
             }
@@ -454,7 +459,7 @@ impl Shared {
         let content = Arc::clone(&batch[0].content);
         // A file that grows for minutes must not delay others.
         if !write::lengthen(&content, &self.written, batch[0].span.offset) {
-            self.lock().writes.extend(batch.drain(..));
+            self.lock().put_off(batch.drain(..));
             scratch.batch = batch;
             return;
         }

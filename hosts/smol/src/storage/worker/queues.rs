@@ -26,6 +26,8 @@ pub(super) struct Queues {
     pub(super) asked: u64,
     /// The number of steps of checks done so far.
     pub(super) turns: u32,
+    /// The number of writes since the last step of a job.
+    pub(super) written: u32,
     /// The torrent whose check has its files open.
     pub(super) stepped: Option<usize>,
     /// The torrent of which a piece is being hashed; `None` if the result is no longer wanted.
@@ -115,6 +117,7 @@ impl Queues {
             jobs: Vec::new(),
             asked: 0,
             turns: 0,
+            written: 0,
             stepped: None,
             verifying: None,
             done: VecDeque::with_capacity(max_peers + blocks),
@@ -167,10 +170,25 @@ impl Queues {
     pub(super) fn pop_short(&mut self) -> Option<Task> {
         let task = pop(&mut self.urgent).or_else(|| pop(&mut self.soon));
         let task = task.or_else(|| pop(&mut self.writes).map(Task::Write))?;
+        if let Task::Write(_) = task {
+            self.written = self.written.saturating_add(1);
+        }
         if let Some(torrent) = task.verifies() {
             self.verifying = Some(torrent);
         }
         Some(task)
+    }
+
+    /// Whether a step of a job comes before the next write, so that a download that never pauses, or whose file grows for
+    /// minutes, does not keep others from being checked.
+    pub(super) fn owes_step(&self) -> bool {
+        self.written >= WRITES_IN_A_ROW && self.urgent.is_empty() && !self.jobs.is_empty()
+    }
+
+    /// Puts blocks back whose file is not long enough yet. Others come first.
+    pub(super) fn put_off(&mut self, blocks: impl Iterator<Item = Block>) {
+        self.writes.extend(blocks);
+        self.written = WRITES_IN_A_ROW;
     }
 
     /// The job whose turn it is. Usually that is the shortest one, so that small ones need not wait for long ones. Now
@@ -178,6 +196,7 @@ impl Queues {
     /// job before, which waits: they are closed when the queues are unlocked.
     pub(super) fn pop_job(&mut self) -> Option<(Job, Vec<OpenFiles>)> {
         self.turns = self.turns.wrapping_add(1);
+        self.written = 0;
         let indices = 0..self.jobs.len();
         let at = match self.turns.is_multiple_of(TURN_OF_OLDEST) {
             true => indices.min_by_key(|&at| self.jobs[at].asked_at),
@@ -281,6 +300,9 @@ const SOON: usize = 64;
 
 /// One in this many steps is the oldest job's.
 pub(super) const TURN_OF_OLDEST: u32 = 8;
+
+/// The most writes between two steps of jobs.
+pub(super) const WRITES_IN_A_ROW: u32 = 64;
 
 /// The most blocks that one call writes.
 pub(super) const BATCH: usize = 16;

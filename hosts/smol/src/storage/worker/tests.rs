@@ -128,6 +128,46 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// A download that never pauses leaves a check its turns, and a file that grows for minutes gives way at once.
+#[test]
+fn writes_leave_a_check_its_turns() {
+    let content = content("worker-writes");
+    let block = || Block {
+        content: Arc::clone(&content),
+        id: everseed_core::pool::BlockId {
+            slot: 0,
+            tenancy: 0,
+        },
+        span: Span {
+            torrent: T,
+            offset: 0,
+            len: 1,
+        },
+        bytes: &mut [],
+    };
+    let mut queues = Queues::new(4, 1000);
+    (0..1000).for_each(|_| queues.push(Task::Write(block())));
+    queues.push(Task::Check(Arc::clone(&content), 0, Arc::default()));
+    let (mut writes, mut steps) = (0, 0);
+    loop {
+        if queues.owes_step() {
+            let (job, _open) = queues.pop_job().unwrap();
+            queues.put_back(job);
+            steps += 1;
+        }
+        match queues.pop_short() {
+            Some(Task::Write(_)) => writes += 1,
+            _ => break,
+        }
+    }
+    assert_eq!((writes, steps), (1000, 999 / queues::WRITES_IN_A_ROW));
+    assert!(!queues.owes_step());
+    queues.put_off([block()].into_iter());
+    assert!(queues.owes_step());
+    queues.push(warm(&content, 1));
+    assert!(!queues.owes_step(), "peers wait for what it reads");
+}
+
 fn bits_are_set(bits: &[u8]) -> bool {
     !bits.is_empty() && bits.iter().all(|&byte| byte == 0xff || byte == 0x80)
 }
