@@ -194,8 +194,10 @@ impl Fields {
     ) -> Result<(), Error<R::Error>> {
         let mut room = [0; 128];
         match (key, reader.peek()?) {
+            // An empty one is no failure: some scripts have all keys in each answer.
             (b"failure reason", Type::String) => {
-                self.failure = Some(printable(reader.string_start(&mut room)?));
+                let reason = reader.string_start(&mut room)?;
+                self.failure = (!reason.is_empty()).then(|| printable(reason));
             }
             (b"warning message", Type::String) => {
                 self.warning = Some(printable(reader.string_start(&mut room)?));
@@ -269,17 +271,26 @@ fn peer<R: Read>(
     on_peer: &mut dyn FnMut(Peer<'_>),
 ) -> Result<(), Error<R::Error>> {
     let mut port = None;
-    let (mut key_room, mut room) = ([0; 8], [0; NAME + 1]);
+    let (mut key_room, mut port_room, mut room) = ([0; 8], [0; PORT], [0; NAME + 1]);
     let mut len = 0;
     reader.dict()?;
     while let Some(key) = reader.key(&mut key_room)? {
         match (key, reader.peek()?) {
             (b"ip", Type::String) => len = reader.string_start(&mut room)?.len(),
             (b"port", Type::Integer) => port = u16::try_from(reader.integer_clamped()?).ok(),
+            // Some scripts have all values as text, and IPv6 addresses in the brackets of a URL.
+            (b"port", Type::String) => {
+                let text = reader.string_start(&mut port_room)?;
+                // One that fills the room may go on behind it.
+                let text = core::str::from_utf8(text).ok().filter(|t| t.len() < PORT);
+                port = text.and_then(|text| text.trim().parse().ok());
+            }
             _ => {}
         }
     }
-    let host = room.get(..len).unwrap_or_default();
+    let host = room.get(..len).unwrap_or_default().trim_ascii();
+    let within = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]"));
+    let host = within.unwrap_or(host);
     if let (Ok(host), Some(port)) = (core::str::from_utf8(host), port) {
         if let Ok(ip) = host.parse::<IpAddr>() {
             on_peer(Peer::At((ip, port).into()));
@@ -289,6 +300,9 @@ fn peer<R: Read>(
     }
     Ok(())
 }
+
+/// More letters than a port has, with some white space.
+const PORT: usize = 16;
 
 /// The longest name of a host, in bytes.
 const NAME: usize = 253;
@@ -437,8 +451,19 @@ mod tests {
         };
         let long = "a".repeat(254);
         type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], usize);
-        let table: [Case<'_>; 14] = [
+        let table: [Case<'_>; 20] = [
             (b"d", one, b"e", 1),
+            (b"d14:failure reason0:", one, b"e", 1),
+            (b"d", b"5:peersld2:ip7:1.2.3.44:port4:6881ee", b"e", 1),
+            (b"d", b"5:peersld2:ip9: 1.2.3.4 4:port5: 6881ee", b"e", 1),
+            (b"d", b"5:peersld2:ip5:[::1]4:porti7eee", b"e", 1),
+            (b"d", b"5:peersld2:ip7:1.2.3.44:port5:70000ee", b"e", 0),
+            (
+                b"d",
+                b"5:peersld2:ip7:1.2.3.44:port17:00000000000006881ee",
+                b"e",
+                0,
+            ),
             (b"\xef\xbb\xbfd", one, b"e\r\n", 1),
             (b"\r\n d", one, b"e<!-- page -->", 1),
             (b"d8:intervali99999999999999999999e", one, b"e", 1),

@@ -1,6 +1,6 @@
 //! Trackers' URLs (RFC 3986, as far as trackers need it).
 //!
-//! A [`Url`] is a view of a text that was checked: its parts can stand in a request's head without breaking it.
+//! A [`Url`] is a view of a text that was checked: its parts can stand in a request's head without breaking it, spaces aside.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ pub struct Url<'a> {
     pub host: &'a str,
     /// The port; if none is given, the scheme's own.
     pub port: u16,
-    /// Path and query as they stand; may be empty.
+    /// Path and query as they stand; may be empty, and have spaces, which people type.
     pub target: &'a str,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for UrlError {
 impl<'a> Url<'a> {
     /// Parses a tracker's URL (RFC 3986, as far as trackers need it).
     pub fn parse(url: &'a str) -> Result<Url<'a>, UrlError> {
-        if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
+        if url.bytes().any(|b| b < b' ' || b == 0x7f) {
             return Err(UrlError::Character);
         }
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
@@ -224,7 +224,11 @@ mod tests {
             ("http://[t]/", Err(UrlError::Host)),
             ("http:///a", Err(UrlError::Host)),
             ("http://t\u{e9}/", Err(UrlError::Host)),
-            ("http://t/a b", Err(UrlError::Character)),
+            ("http://t/a b?c d", url(Http, "t", 80, "/a b?c d")),
+            ("http://t t/a", Err(UrlError::Host)),
+            ("http://t: 80/a", Err(UrlError::Port)),
+            ("h ttp://t/a", Err(UrlError::Scheme)),
+            ("http://t/a\tb", Err(UrlError::Character)),
             ("http://t/\r\nHost: x", Err(UrlError::Character)),
             ("ftp://t/", Err(UrlError::Scheme)),
             ("t/announce", Err(UrlError::Scheme)),

@@ -437,7 +437,7 @@ fn request_head(url: &Url<'_>, proxy: Option<&Proxy>) -> String {
         head.push('/');
     }
     for c in url.target.bytes() {
-        match c.is_ascii() {
+        match c.is_ascii_graphic() {
             true => head.push(char::from(c)),
             false => {
                 let _ = write!(head, "%{c:02X}");
@@ -588,6 +588,8 @@ mod tests {
         let head = request_head(&url, None);
         assert!(head.starts_with("GET /?a=%C3%A9 HTTP/1.1\r\nHost: [::1]:8080\r\n"));
         assert!(head.ends_with("\r\nConnection: close\r\n\r\n"));
+        let url = Url::parse("http://t/a b?c d").unwrap();
+        assert!(request_head(&url, None).starts_with("GET /a%20b?c%20d HTTP/1.1\r\n"));
         let head = request_head(&Url::parse("http://user:pw@t/a").unwrap(), None);
         assert!(head.starts_with("GET /a HTTP/1.1\r\nHost: t\r\n"));
         assert!(head.ends_with("\r\nAuthorization: Basic dXNlcjpwdw==\r\n\r\n"));

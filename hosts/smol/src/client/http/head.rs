@@ -46,11 +46,13 @@ impl Head {
     }
 
     fn parse(bytes: &[u8]) -> Option<Head> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
         // A script's byte order mark may even stand before the head.
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let parsed = lenient().parse_response(&mut response, bytes);
+        let bytes = with_usual_status(bytes)?;
+        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        let mut headers = vec![httparse::EMPTY_HEADER; lines];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = lenient().parse_response(&mut response, &bytes);
         if !parsed.ok()?.is_complete() {
             return None;
         }
@@ -94,6 +96,29 @@ impl Head {
     }
 }
 
+/// The head with a status line to the letter, whatever version it names and however its words are set apart, and
+/// without NUL. `None` if it does not begin as HTTP does.
+fn with_usual_status(bytes: &[u8]) -> Option<Vec<u8>> {
+    let bytes = bytes.trim_ascii_start();
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let (line, rest) = bytes.split_at(end);
+    let mut words = line.split(u8::is_ascii_whitespace);
+    let mut words = words.by_ref().filter(|word| !word.is_empty());
+    let protocol = words.next().and_then(|word| word.get(..5))?;
+    let code = words.next().filter(|word| word.len() == 3)?;
+    if !protocol.eq_ignore_ascii_case(b"HTTP/") {
+        return None;
+    }
+    let rest = rest.iter().map(|&byte| if byte == 0 { b' ' } else { byte });
+    Some(
+        [b"HTTP/1.1 ", code, b" \r"]
+            .concat()
+            .into_iter()
+            .chain(rest)
+            .collect(),
+    )
+}
+
 /// The parser's options for heads that scripts and proxies wrote by hand.
 fn lenient() -> httparse::ParserConfig {
     let mut config = httparse::ParserConfig::default();
@@ -120,9 +145,8 @@ fn location(value: &[u8]) -> String {
     url
 }
 
-/// The most bytes and lines of a head.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 256;
+/// The most bytes of a head.
+const MAX_HEAD: usize = 32 * 1024;
 
 /// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 4;
@@ -134,7 +158,7 @@ mod tests {
     #[test]
     fn heads_that_are_not_to_the_letter() {
         use BodyLen::{Chunked, Known, UntilEnd};
-        let many = "X: y\r\n".repeat(200);
+        let many = "X: y\r\n".repeat(2000);
         let table = [
             ("", UntilEnd, None),
             ("Content-Length : 5\r\n", Known(5), None),
@@ -163,6 +187,7 @@ mod tests {
                 Some(Packing::Deflate),
             ),
             ("Content-Encoding: br\r\n", UntilEnd, None),
+            ("X\0Y: \0\x01\r\nContent-Length: 5\r\n", Known(5), None),
             (&many, UntilEnd, None),
         ];
         for (lines, body, packing) in table {
@@ -171,6 +196,11 @@ mod tests {
                 "HTTP/1.0  200  OK",
                 "HTTP/1.1 200",
                 "\u{feff}HTTP/1.1 200 OK",
+                "http/1.1 200 ok",
+                "HTTP/2 200",
+                "HTTP/1.1\t200\tOK",
+                "HTTP/1.1 200 \u{e9}",
+                "\r\nHTTP/1.1 200 OK",
             ] {
                 let text = format!("{status}\r\n{lines}\r\n");
                 let head = Head::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
@@ -184,6 +214,18 @@ mod tests {
         let text = b"HTTP/1.1 302 Found\r\nLocation: /a b/\xe9?c=d e\r\n\r\n";
         let to = Head::parse(text).unwrap().location;
         assert_eq!(to.as_deref(), Some("/a%20b/%E9?c=d%20e"));
-        assert!(Head::parse(b"d8:intervali1800ee\r\n\r\n").is_none());
+        for other in [
+            "d8:intervali1800ee",
+            "HTTP/1.1",
+            "HTTP/1.1 2000",
+            "HTTP/1.1 2x0",
+            "ICY 200",
+            "\r\n",
+        ] {
+            assert!(
+                Head::parse(format!("{other}\r\n\r\n").as_bytes()).is_none(),
+                "{other}"
+            );
+        }
     }
 }
