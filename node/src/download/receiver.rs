@@ -116,7 +116,10 @@ impl<'m> Download<'m> {
         conn.download.receiving = NONE;
         conn.download.last_block_at = conn.link.last_received_at;
         conn.link.payload = Payload::Skip;
-        conn.download.pipeline = conn.download.pipeline.saturating_add(1);
+        if let Some(pending) = self.pending.get(at) {
+            let took = cx.now - pending.requested_at;
+            conn.download.lengthen_pipeline(took);
+        }
         conn.download.retractions = 0;
         let (from, id) = (origin(conn.link.addr), conn.link.torrent);
         conn.download.owes = false;

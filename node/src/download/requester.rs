@@ -22,6 +22,9 @@ use crate::wake::Wake;
 /// Blocks that are requested from one peer at a time, at most.
 const PIPELINE_MAX: u16 = 250;
 
+/// Requests that are sent to a peer together, at most as long as all is well.
+const TOGETHER: u16 = 16;
+
 /// The first few pieces are any that come soon, to have something to trade (BEP 3).
 const RANDOM_FIRST: u32 = 4;
 
@@ -39,8 +42,10 @@ impl Download<'_> {
             return;
         }
         let target = self.pipeline(cx, slot);
-        // Not one at a time, as each message to send costs more than it carries.
-        if conn.download.pending.len > target - target.div_ceil(4) || !cx.torrents.fetches(id) {
+        // Not one at a time, as each message to send costs more than it carries. Nor so many that a far peer waits for
+        // them.
+        let together = target.div_ceil(4).min(TOGETHER);
+        if conn.download.pending.len > target - together || !cx.torrents.fetches(id) {
             return;
         }
         let offers = conn.download.unchoked || !conn.download.allowed_fast.is_empty();
@@ -441,9 +446,10 @@ impl Download<'_> {
         }
     }
 
-    /// Wakes the peers that waited for a free block, once an eighth of all blocks is free.
+    /// Wakes the peers that waited for a free block, once there are enough for one more message of requests.
     pub(crate) fn wake_for_free_blocks(&mut self, cx: &mut Context<'_>) {
-        if self.blocks.free() > self.blocks.len() / 8 {
+        let together = self.blocks.len() / 8;
+        if self.blocks.free() > together.min(usize::from(TOGETHER)) {
             cx.wakes.turn(Wake::RequestAtFreeBlocks, Wake::Request);
         }
     }

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use everseed_core::geometry::{BLOCK, TorrentId};
+use everseed_core::geometry::TorrentId;
 
 use crate::broken::broken;
 use crate::context::Context;
@@ -56,12 +56,9 @@ impl Download<'_> {
         let came = conn.download.downloaded - conn.download.downloaded_swept;
         conn.download.downloaded_swept = conn.download.downloaded;
         conn.download.retractions = 0;
-        let blocks = 2 * came / u64::from(BLOCK) / period.as_secs().max(1);
-        let most = u16::try_from(blocks).unwrap_or(u16::MAX);
-        conn.download.pipeline = conn
-            .download
-            .pipeline
-            .min(most.saturating_add(PIPELINE_MIN));
+        let oldest = self.pending.get(conn.download.pending.head);
+        let oldest = oldest.map(|pending| cx.now - pending.requested_at);
+        conn.download.shorten_pipeline(came, period, oldest);
         let waits = conn.download.pending.len > 0
             && conn.download.pending.head != conn.download.pending.unsent;
         if waits && !conn.download.snubbed && cx.now - conn.download.last_block_at >= SNUBBED_AFTER

@@ -1,6 +1,8 @@
 //! [`DownloadSide`] of a connection: what the peer has, what we requested from it, what it sends.
 
-use everseed_core::geometry::BlockRef;
+use core::time::Duration;
+
+use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::time::Instant;
 
 use crate::download::pending_blocks;
@@ -77,6 +79,9 @@ const ALLOWED_FAST: usize = 8;
 /// Blocks that are requested at once, to begin with and at least.
 pub(crate) const PIPELINE_MIN: u16 = 4;
 
+/// A pipeline holds as many blocks as the peer sends in this time. It is long enough once blocks take so long to come.
+pub(crate) const PIPELINE_TIME: Duration = Duration::from_secs(2);
+
 /// How many requests a peer keeps that does not say so.
 const REQQ_UNTOLD: u16 = 250;
 
@@ -113,8 +118,111 @@ impl DownloadSide {
         self.unchoked && self.interested && !self.snubbed && !self.slow
     }
 
+    /// Lengthens the pipeline as a block came, so long after it was requested. What a sender has on its way may double
+    /// in each round trip, so one block more for each that came would end in waiting for requests: it is two while
+    /// much is missing. A pipeline of which less than half is used does not grow, as nothing is learned of it.
+    pub(crate) fn lengthen_pipeline(&mut self, took: Duration) {
+        let more = match took {
+            _ if self.pending.len < self.pipeline / 2 => 0,
+            _ if 2 * took < PIPELINE_TIME => 2,
+            _ => u16::from(took < PIPELINE_TIME),
+        };
+        self.pipeline = self.pipeline.saturating_add(more);
+    }
+
+    /// Shortens the pipeline to what the peer sent of late: `came` bytes in `period`. Not while the oldest request is
+    /// younger than a pipeline may last, or one that has just begun would be measured by the time before it.
+    pub(crate) fn shorten_pipeline(
+        &mut self,
+        came: u64,
+        period: Duration,
+        oldest: Option<Duration>,
+    ) {
+        if oldest.is_some_and(|oldest| oldest < PIPELINE_TIME) {
+            return;
+        }
+        let blocks = PIPELINE_TIME.as_secs() * came / u64::from(BLOCK) / period.as_secs().max(1);
+        let most = u16::try_from(blocks).unwrap_or(u16::MAX);
+        self.pipeline = self.pipeline.min(most.saturating_add(PIPELINE_MIN));
+    }
+
     /// Bytes of blocks that came from it in the last two choking rounds.
     pub(crate) fn recent(&self) -> u64 {
         self.downloaded - self.downloaded_before[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pending blocks and how long each takes, and the pipeline after one, two and eight of them.
+    #[test]
+    fn a_pipeline_grows_while_its_blocks_come_soon() {
+        for (pending, took_ms, expected) in [
+            (4, 100, [6, 8, 10]),
+            (8, 100, [6, 8, 18]),
+            (250, 100, [6, 8, 20]),
+            (250, 999, [6, 8, 20]),
+            (250, 1_000, [5, 6, 12]),
+            (250, 1_999, [5, 6, 12]),
+            (250, 2_000, [4, 4, 4]),
+            (1, 100, [4, 4, 4]),
+            (2, 100, [6, 6, 6]),
+        ] {
+            let mut side = DownloadSide::EMPTY;
+            side.pending.len = pending;
+            let mut lengths = heapless::Vec::<u16, 8>::new();
+            for _ in 0..8 {
+                side.lengthen_pipeline(Duration::from_millis(took_ms));
+                lengths.push(side.pipeline).unwrap();
+            }
+            let is = [lengths[0], lengths[1], lengths[7]];
+            assert_eq!(is, expected, "{pending} pending, {took_ms} ms");
+        }
+    }
+
+    /// What is sent at a time in the rounds of a TCP connection, which double, is never waited for.
+    #[test]
+    fn requests_are_ahead_of_slow_start() {
+        let mut side = DownloadSide::EMPTY;
+        // Bytes: requested, sent, and sent in the last round.
+        let block = u64::from(BLOCK);
+        let (mut requested, mut sent, mut round) = (0, 0, 10 * 1448);
+        for _ in 0..9 {
+            // As in `ask`, there may be a quarter less than there should be.
+            let least = u64::from(side.pipeline - side.pipeline.div_ceil(4)) * block;
+            requested = requested.max(sent / block * block + least);
+            assert!(requested >= sent + round, "{sent} sent, {round} at a time");
+            side.pending.len = side.pipeline;
+            for _ in sent / block..(sent + round) / block {
+                side.lengthen_pipeline(Duration::from_millis(100));
+                side.pending.len = side.pipeline;
+            }
+            (sent, round) = (sent + round, 2 * round);
+        }
+        assert!(round > 250 * block, "{round}");
+    }
+
+    #[test]
+    fn a_pipeline_is_cut_to_what_came() {
+        let seconds = Duration::from_secs;
+        for (pipeline, came, oldest, expected) in [
+            // Idle, or sending for longer.
+            (250, 0, None, PIPELINE_MIN),
+            (250, 100, None, 44),
+            (20, 100, None, 20),
+            (250, 100, Some(seconds(2)), 44),
+            (250, 0, Some(seconds(9)), PIPELINE_MIN),
+            // Blocks come soon.
+            (250, 100, Some(seconds(1)), 250),
+        ] {
+            let mut side = DownloadSide {
+                pipeline,
+                ..DownloadSide::EMPTY
+            };
+            side.shorten_pipeline(came * u64::from(BLOCK), seconds(5), oldest);
+            assert_eq!(side.pipeline, expected, "{pipeline} {came} {oldest:?}");
+        }
     }
 }

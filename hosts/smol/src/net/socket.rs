@@ -78,7 +78,7 @@ impl Held {
     /// Makes a bound socket listen, as one of `of` listeners. A caller may send much before it is accepted, and the
     /// buffers of the listener are those of its callers until then.
     pub(crate) fn listen(&self, socket: &TcpListener, of: usize) -> io::Result<()> {
-        self.begin(socket);
+        self.begin(socket, UNACCEPTED);
         let _ = SockRef::from(socket).set_tcp_mss(SEGMENT);
         self.share(socket, of)
     }
@@ -89,20 +89,20 @@ impl Held {
         SockRef::from(socket).listen(i32::try_from(share).unwrap_or(i32::MAX))
     }
 
-    /// Sets the small buffers of a socket that is not connected yet.
-    pub(crate) fn begin(&self, socket: &impl AsFd) {
+    /// Sets the small buffers of a socket that is not connected yet: `received` bytes for what comes.
+    pub(crate) fn begin(&self, socket: &impl AsFd, received: usize) {
         sockopt::set_sent(socket, 0);
-        sockopt::set_received(socket, UNACCEPTED);
+        sockopt::set_received(socket, received);
         if self.blocks > 0 {
             // The limit of its window's growth is set when it is connected.
             sockopt::unlock_received(socket);
         }
     }
 
-    /// Sets the buffers of a connected socket.
-    pub(crate) fn tune(&self, socket: &impl AsFd) {
+    /// Sets the buffers of a connected socket: `received` bytes for what comes.
+    pub(crate) fn tune(&self, socket: &impl AsFd, received: usize) {
         if self.blocks > 0 {
-            sockopt::set_received(socket, UNACCEPTED);
+            sockopt::set_received(socket, received);
         }
         let _ = SockRef::from(socket).set_tcp_nodelay(true);
     }
@@ -244,9 +244,10 @@ mod tests {
             let (accepted, _) = listener.accept().unwrap();
             let unaccepted = SockRef::from(&accepted).recv_buffer_size().unwrap();
             assert_eq!(unaccepted, UNACCEPTED);
-            held.tune(&accepted);
-            let dialled = dial(addr, &Way::default(), |socket| held.begin(socket)).unwrap();
-            held.tune(&dialled);
+            held.tune(&accepted, UNACCEPTED);
+            let begin = |socket: &Socket| held.begin(socket, UNACCEPTED);
+            let dialled = dial(addr, &Way::default(), begin).unwrap();
+            held.tune(&dialled, UNACCEPTED);
             for stream in [&accepted, &dialled] {
                 let socket = SockRef::from(stream);
                 assert!(socket.send_buffer_size().unwrap() + UNSERVED_WRITTEN < UNSERVED);

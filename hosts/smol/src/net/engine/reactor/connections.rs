@@ -11,7 +11,7 @@ use super::shares::{LOOK, Loan};
 use super::{ACCEPTS_PER_TURN, Disk, LISTEN_AGAIN, Peer, READS_PER_TURN, Reactor, find};
 use crate::net::epoll::{Ready, Watched};
 use crate::net::scope::Scope;
-use crate::net::socket;
+use crate::net::socket::{self, UNACCEPTED};
 
 impl Reactor {
     pub(super) fn accept(&mut self, now: Instant, number: u16) {
@@ -73,7 +73,7 @@ impl Reactor {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        self.held.tune(&stream);
+        self.held.tune(&stream, UNACCEPTED);
         if Scope::of(addr.ip()) == Scope::Public {
             self.report.caller = Some(addr.ip());
         }
@@ -93,9 +93,15 @@ impl Reactor {
             self.lending.look_soon(now);
             return self.node.event(now, Event::Closed(id));
         }
-        let held = self.held;
-        match socket::dial(addr, &self.way_out, |socket| held.begin(socket)) {
-            Ok(stream) => self.hold(now, id, stream, addr, true),
+        let (held, blocks) = (self.held, self.room_to_begin());
+        let unread = blocks.max(UNACCEPTED);
+        match socket::dial(addr, &self.way_out, |socket| held.begin(socket, unread)) {
+            Ok(stream) => {
+                self.hold(now, id, stream, addr, true);
+                if let Some(peer) = find(&mut self.peers, id) {
+                    (peer.loan.blocks, peer.loan.unread) = (blocks, unread);
+                }
+            }
             Err(error) => {
                 log::debug!("{addr}: {error}");
                 self.node.event(now, Event::Closed(id));
@@ -184,7 +190,7 @@ impl Reactor {
         match peer.stream.take_error() {
             Ok(None) if !peer.ended => {
                 peer.dialling = false;
-                self.held.tune(&peer.stream);
+                self.held.tune(&peer.stream, peer.loan.unread);
                 self.node.event(now, Event::Connected(id));
                 true
             }

@@ -151,12 +151,27 @@ impl Reactor {
         self.set_unread(id);
     }
 
+    /// Bytes that the kernel may hold of blocks from a peer that is called. It may need them at once: the window of a
+    /// socket grows from what it begins with, two or three times in each round trip. When others need all, those that
+    /// were requested nothing lose them. A caller's window begins with a listener's small buffer.
+    pub(super) fn room_to_begin(&self) -> usize {
+        let level = self.lending.level;
+        let peers = self.peers.iter().flatten();
+        let lent: usize = peers.map(|peer| peer.loan.blocks.min(level)).sum();
+        let begins = self.held.for_blocks(BEGINS).min(level);
+        match lent + begins <= self.held.blocks() {
+            true => begins,
+            false => 0,
+        }
+    }
+
     /// Divides the kernel's memory for incoming blocks among the peers that we requested blocks from.
     fn share_room_for_blocks(&mut self, now: Instant) {
         let before = self.lending.level;
         let peers = self.peers.iter().flatten();
         let all: usize = peers.map(|peer| peer.loan.blocks).sum();
-        if all > self.held.blocks() {
+        let exceeds = all > self.held.blocks();
+        if exceeds {
             for peer in self.peers.iter_mut().flatten() {
                 peer.loan.blocks = self.held.for_blocks(self.node.blocks_requested(peer.id));
             }
@@ -168,7 +183,7 @@ impl Reactor {
         let level = level(self.held.blocks() as u64, needs);
         self.lending.level = usize::try_from(level).unwrap_or(usize::MAX);
         self.lending.level_at = now;
-        if self.lending.level != before {
+        if exceeds || self.lending.level != before {
             for slot in 0..self.peers.len() {
                 if let Some(peer) = &self.peers[slot] {
                     self.set_unread(peer.id);
@@ -399,6 +414,10 @@ fn level<I: Iterator<Item = u64>>(total: u64, needs: impl Fn() -> I) -> u64 {
 
 /// The pause between two questions whether a peer can use more.
 const ASK: Duration = Duration::from_millis(20);
+
+/// Blocks that a called peer has room for before it is known what will be requested: more than the 14 KiB that a
+/// sender begins with.
+const BEGINS: u16 = 2;
 
 /// Long enough for a packet to be lost and sent again a few times; the shorter one, for a crowd, once.
 const PATIENCE: Duration = Duration::from_secs(8);

@@ -20,7 +20,8 @@
 //!
 //! For incoming blocks the kernel may hold what the peers need that we requested them from, with the kernel's
 //! overhead. If that exceeds the budget for them, peers have equal parts, or less where they need less. So a far peer
-//! may have nearly all beside others that send little.
+//! may have nearly all beside others that send little. A peer that we call has room for two blocks before anything is
+//! requested, while that is free.
 //!
 //! Invariant: `small` peers have a small share and `large` a large one. `lent` is the sum of the large shares; with
 //! the memory of the peers themselves it is at most `bytes`. The peers' parts for incoming blocks, at most `level`
