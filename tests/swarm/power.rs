@@ -77,16 +77,22 @@ fn cut_at_random_moments() {
         chance = chance
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        Duration::from_millis(chance >> 54)
+        chance >> 42
     };
     let mut durable = 0;
+    // Up to 4 MiB more each time: ten of them are less than there is.
     for cut in 0..CUTS {
         let getter = stage.get(&[]);
-        thread::sleep(next());
+        // The moments are such of the download, as a busy machine's clock says nothing of how far it is: from one at
+        // which nothing was written since the start to one at which all that comes in a second was.
+        let goal = allocated(&file) + next();
+        everseed_tests::wait("some of it", everseed_tests::PATIENCE, || {
+            (allocated(&file) >= goal).then_some(())
+        });
         if cut % 2 == 0 {
             durable = allocated(&file);
             stage.disk.sync();
-            thread::sleep(next() / 8);
+            thread::sleep(Duration::from_millis(next() >> 17));
         }
         getter.kill();
         stage.disk.cut();
