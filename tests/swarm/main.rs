@@ -29,6 +29,7 @@
 //! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `the_only_source_outlasts_another`, `a_peer_that_the_user_named` |
 //! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name` |
 
+mod access;
 mod apart;
 mod beside;
 mod ceiling;
@@ -66,6 +67,7 @@ mod proxy;
 mod ram;
 mod rate;
 mod reload;
+mod relocated;
 mod restart;
 mod resume;
 mod service;

@@ -100,8 +100,9 @@ impl Relocation {
     /// `scratch` must not be empty. After an error the next step begins anew.
     pub fn step(&mut self, content: &Content, scratch: &mut [u8]) -> Result<bool, WriteError> {
         let done = self.try_step(content, scratch);
-        if done.is_err() {
-            self.copy = None;
+        if done.is_err() && self.copy.take().is_some() {
+            // A disk that is full gets its room back. What cannot be removed is removed by the next try.
+            let _ = remove_all(&self.hidden(content));
         }
         done
     }

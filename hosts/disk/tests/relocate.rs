@@ -271,4 +271,6 @@ fn what_is_copied_is_verified() {
         WriteError::Place(ReadError::Changed { .. })
     ));
     assert!(!case.out.join("x").exists());
+    // What was copied takes no room until the next try, as on a disk that is full.
+    assert_eq!(fs::read_dir(&case.out).unwrap().count(), 0);
 }
