@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
 use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, mkfifoat};
 
 /// A peer asks for what lies on a disk that does not answer: others get what lies elsewhere, and it gets its blocks
 /// when the disk answers again.
@@ -403,6 +403,44 @@ fn whoever_waits_for_what_sleeps_is_not_the_one_who_serves() {
     let mut answer = [0; 68];
     let mut peer = peer.expect("a peer");
     peer.stream.read_exact(&mut answer).expect("a handshake");
+    world.end();
+}
+
+/// A folder of what sleeps is watched no longer: whoever waits for the catalogue is neither the thread that serves nor the
+/// one that answers HTTP.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn whoever_waits_for_the_catalogue_keeps_nobody_waiting() {
+    let mut world = World::new("torrents = 1\n");
+    for number in 1..=3 {
+        world.lay(&format!("{number}.bin"), number);
+        let seeding = format!("seeding: {number}.bin");
+        world.service.wait_for(&seeding, 1);
+    }
+    read(&mut world.peer, 0..1);
+    let catalogue = File::open(world.state.at().join("state/catalogue")).expect("a catalogue");
+    fadvise(&catalogue, 0, None, Advice::DontNeed).expect("nothing of it in memory");
+    world.state.hold_at("read", "state/catalogue");
+    let lines = world.config.lines();
+    let config: Vec<&str> = lines.filter(|line| !line.starts_with("watch")).collect();
+    world
+        .service
+        .reload(world.listen, &(config.join("\n") + "\n"));
+    wait("a thread that waits for the catalogue", PATIENCE, || {
+        read(&mut world.peer, 0..1);
+        let reads = world.service.process.thread("catalogue");
+        reads.filter(|_| world.state.held() > 0)
+    });
+    read(&mut world.peer, 0..64);
+    let mut http = TcpStream::connect(world.listen).expect("a connection");
+    http.write_all(b"GET /scrape HTTP/1.1\r\nHost: everseed\r\n\r\n")
+        .expect("a request");
+    let mut answer = [0; 9];
+    http.read_exact(&mut answer).expect("an answer");
+    assert_eq!(answer, *b"HTTP/1.1 ");
+    assert!(world.state.held() > 0);
+    world.state.release();
+    world.service.wait_for("stopped: ", 3);
     world.end();
 }
 

@@ -182,15 +182,15 @@ impl Library {
         let Stage::Reads(read) = &command.stage else {
             return false;
         };
-        let (mut left, mut moved) = (0, false);
+        let (mut left, mut handled) = (0, 0);
         let ended = loop {
-            if Instant::now() >= until {
+            if handled == MOST_A_TURN || Instant::now() >= until {
                 torrents.alarm.ring();
                 break false;
             }
             match read.try_recv() {
                 Ok((slot, sleeper)) => {
-                    moved = true;
+                    handled += 1;
                     let (change, which) = (command.change, &command.which);
                     left +=
                         usize::from(!self.change(torrents, engine, change, which, slot, &sleeper));
@@ -201,8 +201,8 @@ impl Library {
             }
         };
         command.left += left;
-        command.any |= moved;
-        if moved {
+        if handled > 0 {
+            command.any = true;
             command.moved_at = Instant::now();
         }
         ended
@@ -469,8 +469,9 @@ pub(super) fn say_where(path: &Path) {
 /// The reason why a paused item is not verified.
 pub(super) const PAUSED: &str = "it is paused; resume it first";
 
-/// The time that one turn takes for those that sleep.
+/// The time that one turn takes for those that sleep, and the most of them.
 const SLICE: Duration = Duration::from_millis(20);
+pub(super) const MOST_A_TURN: usize = 256;
 
 /// The time after which a disk that tells nothing of the catalogue keeps nobody from stopping the session.
 const STUCK: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_core::rng::Rng;
 
@@ -15,6 +16,9 @@ use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::command::{Command, SessionLimits, Which};
 use crate::session::item::{ItemStage, LibraryItem};
+use crate::session::sleepers::MOST_A_TURN;
+use crate::session::watch::settle_mark;
+use crate::storage::catalogue::{Catalogue, DormantTorrent};
 
 /// Two torrents in a watched folder, and a place for one of them to be awake.
 struct Watched {
@@ -284,6 +288,61 @@ fn what_sleeps_is_verified() {
     assert!(Watched::awake(&session).contains(&watched.hashes[0]));
     assert!(session.library.to_verify.is_empty());
 }
+
+/// Commands for thousands that sleep are carried out some in each turn, in their order, and hold after a restart.
+#[test]
+fn commands_for_thousands_that_sleep() {
+    let watched = Watched::new("thousands");
+    let state = watched.config().seed.state;
+    fs::create_dir_all(&state).unwrap();
+    let mut catalogue = Catalogue::new(state.join("catalogue"), THOUSANDS.into());
+    let path = |n: u16| watched.folder.join(format!("sleeper{n}.torrent"));
+    catalogue.load(|_| Ok(None), |_| None).unwrap();
+    for slot in 0..THOUSANDS {
+        let path = path(slot);
+        fs::write(&path, slot.to_string()).unwrap();
+        let [high, low] = slot.to_be_bytes();
+        let hash = InfoHash([[high; 10], [low; 10]].concat().try_into().unwrap());
+        let mark = settle_mark(&path, || false).unwrap();
+        let root = watched.world.folder.join(format!("sleeper{slot}"));
+        let sleeper = DormantTorrent::new(hash, &path, None, &root, mark, Vec::new(), false);
+        catalogue
+            .add(TorrentId { slot, tenancy: 0 }, &sleeper)
+            .unwrap();
+    }
+    drop(catalogue);
+    let paused = |session: &Session| session.torrents.catalogue.borrow().paused();
+    let one = Which::Path(path(7));
+    for (run, commands, expected) in [
+        (
+            0,
+            vec![Command::Pause(Which::All), Command::Resume(one.clone())],
+            usize::from(THOUSANDS) - 1,
+        ),
+        (1, vec![Command::Resume(Which::All), Command::Pause(one)], 1),
+        (2, Vec::new(), 1),
+    ] {
+        let mut session = watched.open();
+        let before = [0, usize::from(THOUSANDS) - 1, 1][run];
+        assert_eq!(paused(&session), before);
+        session.library.watches.clear();
+        for command in commands {
+            assert!(session.commands.send(command));
+        }
+        let until = Instant::now() + Duration::from_secs(120);
+        let mut is = before;
+        while is != expected || !session.library.for_sleepers.is_empty() {
+            assert!(Instant::now() < until, "{is}");
+            session.turn(Duration::from_millis(100)).unwrap();
+            let next = paused(&session);
+            assert!(next.abs_diff(is) <= MOST_A_TURN, "{is} {next}");
+            is = next;
+        }
+        session.farewell().unwrap();
+    }
+}
+
+const THOUSANDS: u16 = 3000;
 
 /// What sleeps and cannot be opened, or is paused, is not verified, which whoever asked for it hears.
 #[test]
