@@ -372,7 +372,7 @@ const UDP_ANNOUNCES: u32 = everseed_node::discovery::udp_trackers::MOST;
 const TORRENT: usize = 1792;
 
 /// Bytes of a sleeping torrent: its name, a tier, its entry in the catalogue, its share of a scan of the folders, and
-/// that it is paused or waits to be verified or woken.
+/// that it is paused, has reached its goal, or waits to be verified or woken.
 const ASLEEP: usize = 9 * REGISTERED / 8 + TIER + 24 + PAUSED + TO_VERIFY + WANTED / WANTED_PART;
 const PAUSED: usize = 20;
 const TO_VERIFY: usize = 8;
@@ -381,7 +381,7 @@ const TO_VERIFY: usize = 8;
 const WANTED: usize = 2 * 32 + 16 + WANTED_PEERS * size_of::<SocketAddr>();
 
 /// One in so many sleeping torrents may wait to be woken, and the most of them.
-const WANTED_PART: usize = 8;
+const WANTED_PART: usize = 16;
 const MOST_WANTED: usize = 1000;
 
 /// Peers for each of them, on average.

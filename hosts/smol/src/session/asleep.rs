@@ -18,8 +18,10 @@ use super::library::{Library, POLL};
 use super::loader::LoadOutcome;
 use super::notice::Notice;
 use super::room::awake;
-use super::sleepers::{PAUSED, publicity};
+use super::scan;
+use super::sleepers::publicity;
 use super::torrent::ManagedTorrent;
+use super::torrent::goal::Goal;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::logging::flood::EVENT;
@@ -157,10 +159,11 @@ impl Library {
             engine.sleep(id);
             return Opening::Refused;
         };
-        if torrents.catalogue.borrow().is_paused(id) {
+        let silent = torrents.catalogue.borrow().why_silent(id);
+        if let Some(why) = silent {
             engine.sleep(id);
             if verify {
-                let (path, why) = (&sleeper.path(), PAUSED);
+                let path = &sleeper.path();
                 torrents.notices.tell(Notice::NotVerified { path, why });
             }
             return Opening::Refused;
@@ -235,9 +238,10 @@ impl Library {
             }
             return tell(engine, id, waking.peers);
         }
-        if torrents.catalogue.borrow().is_paused(id) {
+        let silent = torrents.catalogue.borrow().why_silent(id);
+        if let Some(why) = silent {
             // It was paused meanwhile.
-            give_up_verifying(torrents, PAUSED);
+            give_up_verifying(torrents, why);
             return engine.sleep(id);
         }
         if !self.make_room(torrents, engine) {
@@ -251,13 +255,20 @@ impl Library {
         }
         let info_hash = source.content.metainfo().info_hash;
         let number = torrents.wake(engine, source, id);
+        if let Some(torrent) = torrents.managed.last_mut() {
+            let seeded = (torrents.state).seeded_asleep(info_hash, self.begun.elapsed());
+            torrent.set_woken_goal(self.goal_of(&path), seeded);
+        }
         let folder = path.parent().map(Path::to_owned);
-        let item = Item {
+        let mut item = scan::item(
+            &self.config,
+            folder.as_deref().unwrap_or(Path::new("")),
             path,
-            data: waking.data,
-            files: Vec::new(),
-            fetch: None,
-        };
+        );
+        if let (Some(fetch), Some(data)) = (&mut item.fetch, &waking.data) {
+            fetch.out.clone_from(data);
+        }
+        item.data = waking.data;
         let mut managed =
             LibraryItem::new(item, folder, Some(waking.mark), ItemStage::Running(number));
         managed.in_doubt = false;
@@ -310,6 +321,12 @@ impl Library {
         let Item {
             path, data, fetch, ..
         } = &managed.item;
+        if let Some(fetch) = fetch
+            && Goal::of(fetch) != self.goal_of(path)
+        {
+            // While it slept its folder's goal would count, and not its own.
+            return false;
+        }
         let data = fetch.as_ref().map(|fetch| &fetch.out).or(data.as_ref());
         let sleeper = torrent.sleeper(path, data.map(|data| data.as_path()), mark);
         let written = sleeper.and_then(|sleeper| {

@@ -33,9 +33,9 @@ pub enum Command {
     /// again. The answer is [`Verified`](super::Notice::Verified), or [`NotVerified`](super::Notice::NotVerified) with
     /// the reason, for each item; what is being opened, or sleeps, has to get a place first.
     Verify(Which),
-    /// Change an item's goal, or call other peers for it.
+    /// Change an item's goal, or call other peers for it. What sleeps keeps the goal of its folder.
     SetGoal(Which, Box<Fetch>),
-    /// Change the goal of downloads in watched folders.
+    /// Change the goal of downloads in watched folders, awake or asleep.
     SetFolderGoal(Box<Fetch>),
     /// Seed what is in a folder, now and later.
     Watch(PathBuf),

@@ -75,6 +75,12 @@ pub(super) struct Library {
     pub(super) to_verify: Vec<TorrentId>,
     /// When that goes on, if all that are awake had peers.
     pub(super) verify_after: Option<Instant>,
+    /// The begin of this session.
+    pub(super) begun: Instant,
+    /// The next time at which it is looked which sleeping torrents have reached their goal.
+    pub(super) next_goals: Option<Instant>,
+    /// That look, while it goes on. Commands do not wait for it.
+    pub(super) looks_for_goals: Option<SleeperCommand>,
     /// Commands that are being carried out for sleeping torrents, in their order.
     pub(super) for_sleepers: VecDeque<SleeperCommand>,
     /// The sender of commands for what is found in watched folders.
@@ -128,6 +134,9 @@ impl Library {
             loader,
             to_verify: Vec::new(),
             verify_after: None,
+            begun: Instant::now(),
+            next_goals: Some(Instant::now()),
+            looks_for_goals: None,
             for_sleepers: VecDeque::new(),
             commands,
             spawner,
@@ -209,6 +218,7 @@ impl Library {
         }
         self.scan(torrents, engine);
         if self.is_service {
+            self.look_for_goals(torrents, now);
             self.prune(torrents, now);
         }
         self.begin(torrents, engine, now);

@@ -10,7 +10,7 @@ use super::library::{Library, stop};
 use super::notice::Notice;
 use super::reload::program;
 use super::scan;
-use super::sleepers::{Change, PAUSED, say_where};
+use super::sleepers::{Change, say_where};
 use super::torrents::Torrents;
 use super::watch::Watch;
 use crate::logging::flood::EVENT;
@@ -18,6 +18,7 @@ use crate::logging::set_log;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
 use crate::options::run::{Config, Item};
+use crate::storage::catalogue::PAUSED;
 
 impl Session {
     /// Carries out the commands that came since the last turn.
@@ -249,7 +250,8 @@ impl Library {
         })
     }
 
-    /// What sleeps is complete and has no goal, so that it is seeded whatever is asked for.
+    /// What sleeps has the goal of its folder, see [`set_folder_goal`](Self::set_folder_goal), so another one for some
+    /// of it is refused with words.
     fn set_goal(&mut self, torrents: &mut Torrents, engine: &Engine, which: &Which, goal: &Fetch) {
         let any = self.each_of(torrents, which, |managed, torrents| {
             managed.set_goal(torrents, goal);
@@ -263,6 +265,8 @@ impl Library {
             managed.set_goal(torrents, goal);
         }
         self.config.download = Some(goal.clone());
+        self.next_goals = Some(Instant::now());
+        self.next_poll = Instant::now();
     }
 
     fn watch(&mut self, folder: PathBuf) {

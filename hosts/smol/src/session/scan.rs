@@ -175,7 +175,8 @@ impl Library {
     /// Logs once that the folders hold more than can be added.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
         let waiting = |managed: &&LibraryItem| {
-            matches!(managed.stage, ItemStage::Waiting(_) | ItemStage::Behind(_))
+            use ItemStage::{Behind, Ended, Paused, Waiting};
+            matches!(managed.stage, Waiting(_) | Behind(_) | Paused | Ended(_))
         };
         let waiting = self.items.iter().filter(waiting).count();
         let most = self.most_known;
@@ -188,7 +189,9 @@ impl Library {
             };
             format!("there is room for {most} torrents; {advice}")
         } else if waiting >= ITEMS_MAX {
-            format!("{waiting} in them cannot be opened; mend or remove those")
+            format!(
+                "{waiting} in them cannot be opened, are paused or have reached their goal; mend, resume or remove those"
+            )
         } else {
             String::new()
         };

@@ -4,7 +4,7 @@
 //! tens of thousands. The session takes some of them in each turn. The next command is carried out when all of them
 //! were handled, so commands keep their order.
 //!
-//! One that is paused stays asleep whoever names it, and nobody is told of it. One that is to be verified is woken when
+//! One that is paused, or has reached its goal, stays asleep whoever names it, and nobody is told of it. One that is to be verified is woken when
 //! there is a place for it, one after the other.
 
 use std::io;
@@ -15,18 +15,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
+use everseed_disk::read_torrent;
 use everseed_node::Publicity;
 
 use super::asleep::Opening;
 use super::command::Which;
+use super::index::names_torrent;
 use super::library::Library;
 use super::notice::Notice;
+use super::torrent::goal::Goal;
 use super::torrents::Torrents;
 use crate::alarm::Alarm;
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::dormant::DormantTorrent;
+use crate::storage::state::StateFolder;
 use crate::text::escape;
 
 /// What a command does to each torrent that sleeps and is meant.
@@ -37,6 +41,8 @@ pub(super) enum Change {
     Verify,
     Remove,
     SetGoal,
+    /// Look whether it has reached the goal of its folder.
+    LookForGoal,
 }
 
 /// A command that is being carried out for those that sleep.
@@ -55,8 +61,12 @@ pub(super) struct SleeperCommand {
 enum Stage {
     /// These are meant; the catalogue is not read yet.
     Waits(Meant),
-    Reads(Receiver<(u16, DormantTorrent)>),
+    Reads(Receiver<Sleeper>),
 }
+
+/// A sleeping torrent that was read: its slot, what the catalogue says of it, and whether it has reached its goal, if
+/// that was looked for.
+type Sleeper = (u16, DormantTorrent, bool);
 
 /// Sleeping torrents, as the thread that reads the catalogue looks for them.
 enum Meant {
@@ -64,6 +74,8 @@ enum Meant {
     Path(PathBuf),
     Folder(PathBuf),
     Slots(Vec<u16>),
+    /// Those for which it is news whether they have reached their folder's goal.
+    Goal(Option<Goal>, Arc<StateFolder>, Duration),
 }
 
 impl Meant {
@@ -71,7 +83,7 @@ impl Meant {
         match self {
             Meant::Path(path) => sleeper.path() == *path,
             Meant::Folder(folder) => sleeper.path().parent() == Some(folder),
-            Meant::All | Meant::Slots(_) => true,
+            Meant::All | Meant::Slots(_) | Meant::Goal(..) => true,
         }
     }
 
@@ -82,14 +94,42 @@ impl Meant {
         }
     }
 
-    fn read(&self, catalogue: &Catalogue, take: impl Fn(u16, DormantTorrent) -> io::Result<()>) {
+    /// Whether a torrent that sleeps has reached the goal that is looked for.
+    fn has_reached(&self, sleeper: &DormantTorrent) -> bool {
+        let Meant::Goal(Some(goal), state, uptime) = self else {
+            return false;
+        };
+        let (info_hash, path) = (sleeper.info_hash(), sleeper.path());
+        if !names_torrent(&path) {
+            return false;
+        }
+        let seeded = state.seeded_asleep(info_hash, *uptime);
+        if !goal.has_ratio() {
+            return goal.is_reached(seeded, || 0, u64::MAX);
+        }
+        let made = state.torrent_file(info_hash);
+        let torrent = if made.is_file() { &made } else { &path };
+        let total = read_torrent(torrent).map(|metainfo| metainfo.geometry.total());
+        // Without its size only its time counts.
+        let sent = || state.uploaded(info_hash);
+        goal.is_reached(seeded, sent, total.unwrap_or(u64::MAX))
+    }
+
+    fn read(&self, catalogue: &Catalogue, take: impl Fn(Sleeper) -> io::Result<()>) {
         let read = match self {
             Meant::Slots(slots) => slots.iter().try_for_each(|&slot| {
                 let sleeper = catalogue.read(slot);
-                sleeper.map_or(Ok(()), |sleeper| take(slot, sleeper))
+                sleeper.map_or(Ok(()), |sleeper| take((slot, sleeper, false)))
+            }),
+            Meant::Goal(..) => catalogue.each(|slot, sleeper| {
+                let reached = self.has_reached(sleeper);
+                match reached == catalogue.has_ended(slot) {
+                    true => Ok(()),
+                    false => take((slot, sleeper.clone(), reached)),
+                }
             }),
             _ => catalogue.each(|slot, sleeper| match self.holds(sleeper) {
-                true => take(slot, sleeper.clone()),
+                true => take((slot, sleeper.clone(), false)),
                 false => Ok(()),
             }),
         };
@@ -128,14 +168,7 @@ impl Library {
             Which::Item(_) => Meant::Slots(Vec::new()),
         };
         let any = any || matches!(which, Which::All | Which::Folder(_) | Which::Gone(_));
-        let command = SleeperCommand {
-            change,
-            which: which.clone(),
-            any,
-            left: 0,
-            moved_at: Instant::now(),
-            stage: Stage::Waits(meant),
-        };
+        let command = SleeperCommand::new(change, which.clone(), any, meant);
         match &command.stage {
             Stage::Waits(meant) if meant.is_nobody(&torrents.catalogue.borrow()) => command.end(),
             _ => {
@@ -152,12 +185,13 @@ impl Library {
         engine: &mut Engine,
     ) -> bool {
         let until = Instant::now() + SLICE;
+        if let Some(mut look) = self.looks_for_goals.take()
+            && !self.go_on_with(torrents, engine, &mut look, until)
+        {
+            self.looks_for_goals = Some(look);
+        }
         while let Some(mut command) = self.for_sleepers.pop_front() {
-            let ended = match &command.stage {
-                Stage::Waits(_) => command.begin_to_read(torrents),
-                Stage::Reads(_) => self.change_some(torrents, engine, &mut command, until),
-            };
-            if ended {
+            if self.go_on_with(torrents, engine, &mut command, until) {
                 command.end();
                 self.to_verify
                     .sort_unstable_by_key(|id| (id.slot, id.tenancy));
@@ -169,6 +203,20 @@ impl Library {
             return false;
         }
         true
+    }
+
+    /// Returns whether that was the end of a command.
+    fn go_on_with(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        command: &mut SleeperCommand,
+        until: Instant,
+    ) -> bool {
+        match &command.stage {
+            Stage::Waits(_) => command.begin_to_read(torrents),
+            Stage::Reads(_) => self.change_some(torrents, engine, command, until),
+        }
     }
 
     /// Changes the sleepers that were read. Returns whether these were the last.
@@ -189,11 +237,10 @@ impl Library {
                 break false;
             }
             match read.try_recv() {
-                Ok((slot, sleeper)) => {
+                Ok(sleeper) => {
                     handled += 1;
                     let (change, which) = (command.change, &command.which);
-                    left +=
-                        usize::from(!self.change(torrents, engine, change, which, slot, &sleeper));
+                    left += usize::from(!self.change(torrents, engine, change, which, &sleeper));
                 }
                 // The reader rings when it has read another one, and when it ends.
                 Err(TryRecvError::Empty) => break false,
@@ -221,9 +268,9 @@ impl Library {
         engine: &mut Engine,
         change: Change,
         which: &Which,
-        slot: u16,
-        sleeper: &DormantTorrent,
+        (slot, sleeper, reached): &Sleeper,
     ) -> bool {
+        let slot = *slot;
         let info_hash = sleeper.info_hash();
         // Another torrent may have the slot by now.
         let Some(id) = engine.node.find(info_hash).filter(|id| id.slot == slot) else {
@@ -245,7 +292,7 @@ impl Library {
                     _ = self.remove_items(torrents, engine, &awake);
                 }
                 // The next scan finds that an item is gone.
-                Change::Remove | Change::SetGoal => {}
+                Change::Remove | Change::SetGoal | Change::LookForGoal => {}
             }
             return true;
         }
@@ -261,13 +308,17 @@ impl Library {
                     torrents.notices.tell(Notice::Resumed(&path));
                 }
             }
-            Change::Verify if torrents.catalogue.borrow().is_paused(id) => {
-                let why = PAUSED;
-                torrents
-                    .notices
-                    .tell(Notice::NotVerified { path: &path, why });
+            Change::Verify => {
+                let silent = torrents.catalogue.borrow().why_silent(id);
+                match silent {
+                    Some(why) => torrents
+                        .notices
+                        .tell(Notice::NotVerified { path: &path, why }),
+                    None => self.to_verify.push(id),
+                }
             }
-            Change::Verify => self.to_verify.push(id),
+            Change::LookForGoal if *reached => torrents.end_sleeper(engine, id, sleeper),
+            Change::LookForGoal => torrents.go_on_after_goal(engine, id, sleeper),
             Change::Remove if !self.would_be_found(path.parent(), which) => {
                 if !matches!(which, Which::Gone(_)) {
                     torrents.set_paused(&path, false);
@@ -279,6 +330,29 @@ impl Library {
             Change::SetGoal => return false,
         }
         true
+    }
+
+    /// The goal of a torrent in a watched folder.
+    pub(super) fn goal_of(&self, path: &Path) -> Option<Goal> {
+        let fetch = self.config.download.as_ref();
+        fetch.filter(|_| names_torrent(path)).and_then(Goal::of)
+    }
+
+    /// Looks which of those that sleep have reached their goal: when it has changed, and once an hour if it is a time.
+    pub(super) fn look_for_goals(&mut self, torrents: &Torrents, now: Instant) {
+        if self.next_goals.is_none_or(|at| now < at) {
+            return;
+        }
+        let goal = self.config.download.as_ref().and_then(Goal::of);
+        let has_time = goal.is_some_and(|goal| goal.time.is_some());
+        self.next_goals = has_time.then_some(now + GOALS);
+        let meant = Meant::Goal(goal, Arc::clone(&torrents.state), self.begun.elapsed());
+        let catalogue = torrents.catalogue.borrow();
+        if catalogue.count() > 0 && (goal.is_some() || catalogue.has_any_ended()) {
+            let look = SleeperCommand::new(Change::LookForGoal, Which::All, true, meant);
+            self.looks_for_goals = Some(look);
+            torrents.alarm.ring();
+        }
     }
 
     /// Has one of those that are to be verified woken, unless one is.
@@ -314,6 +388,17 @@ impl Library {
 }
 
 impl SleeperCommand {
+    fn new(change: Change, which: Which, any: bool, meant: Meant) -> SleeperCommand {
+        SleeperCommand {
+            change,
+            which,
+            any,
+            left: 0,
+            moved_at: Instant::now(),
+            stage: Stage::Waits(meant),
+        }
+    }
+
     /// Has a thread read the catalogue. Returns true if there is none.
     fn begin_to_read(&mut self, torrents: &Torrents) -> bool {
         let all = Meant::Slots(Vec::new());
@@ -358,21 +443,16 @@ impl SleeperCommand {
             ),
             Change::SetGoal if left > 0 => log::warn!(
                 target: EVENT,
-                "{which}: {left} asleep are complete and are seeded on, as a goal is for what is downloaded"
+                "{which}: {left} asleep keep the goal of their folder; change that one"
             ),
             _ => {}
         }
     }
 }
 
-fn read_for(
-    meant: &Meant,
-    catalogue: &Catalogue,
-    give: &SyncSender<(u16, DormantTorrent)>,
-    alarm: &Alarm,
-) {
-    meant.read(catalogue, |slot, sleeper| {
-        let given = give.send((slot, sleeper));
+fn read_for(meant: &Meant, catalogue: &Catalogue, give: &SyncSender<Sleeper>, alarm: &Alarm) {
+    meant.read(catalogue, |sleeper| {
+        let given = give.send(sleeper);
         alarm.ring();
         given.map_err(|_| io::ErrorKind::BrokenPipe.into())
     });
@@ -414,13 +494,7 @@ impl Torrents {
             return false;
         }
         self.set_paused(&sleeper.path(), true);
-        if sleeper.is_public() {
-            engine.node.publish(id, Publicity::NONE);
-        }
-        engine.node.forget_trackers(id);
-        self.tracker.borrow_mut().remove(sleeper.info_hash());
-        // Who waits for it is let go.
-        engine.sleep(id);
+        self.silence(engine, id, sleeper);
         true
     }
 
@@ -434,17 +508,53 @@ impl Torrents {
         if !self.catalogue.borrow_mut().pause(id, false) {
             return false;
         }
-        let path = sleeper.path();
-        self.set_paused(&path, false);
+        self.set_paused(&sleeper.path(), false);
+        self.announce_again(engine, id, sleeper);
+        true
+    }
+
+    /// It has reached its goal: nobody is told of it from now on.
+    fn end_sleeper(&mut self, engine: &mut Engine, id: TorrentId, sleeper: &DormantTorrent) {
+        if self.catalogue.borrow_mut().end(id, true) {
+            let path = sleeper.path();
+            let shown = escape(path.as_os_str().as_encoded_bytes());
+            log::warn!(target: EVENT, "{shown}: it has reached its goal");
+            self.silence(engine, id, sleeper);
+        }
+    }
+
+    /// Its goal was changed, and it has not reached the new one.
+    fn go_on_after_goal(&mut self, engine: &mut Engine, id: TorrentId, sleeper: &DormantTorrent) {
+        if self.catalogue.borrow_mut().end(id, false) {
+            self.announce_again(engine, id, sleeper);
+        }
+    }
+
+    /// Nobody is told of it.
+    fn silence(&mut self, engine: &mut Engine, id: TorrentId, sleeper: &DormantTorrent) {
+        if sleeper.is_public() {
+            engine.node.publish(id, Publicity::NONE);
+        }
+        engine.node.forget_trackers(id);
+        self.tracker.borrow_mut().remove(sleeper.info_hash());
+        // Who waits for it is let go.
+        engine.sleep(id);
+    }
+
+    /// Others are told of it again, unless it is paused or has reached its goal.
+    fn announce_again(&mut self, engine: &mut Engine, id: TorrentId, sleeper: &DormantTorrent) {
+        if self.catalogue.borrow().why_silent(id).is_some() {
+            return;
+        }
         engine.node.publish(id, publicity(engine, sleeper));
         let left_out = self.announce_sleeper(engine, id, sleeper);
         if left_out > 0 {
+            let path = sleeper.path();
             let shown = escape(path.as_os_str().as_encoded_bytes());
             log::error!(
                 "{shown}: no room to announce to {left_out} of its tiers of trackers; raise memory ="
             );
         }
-        true
     }
 }
 
@@ -466,8 +576,8 @@ pub(super) fn say_where(path: &Path) {
     log::warn!(target: EVENT, "{shown}: it is in a watched folder; remove it there");
 }
 
-/// The reason why a paused item is not verified.
-pub(super) const PAUSED: &str = "it is paused; resume it first";
+/// The interval at which it is looked which of those that sleep have been seeded for long enough.
+const GOALS: Duration = Duration::from_secs(3600);
 
 /// The time that one turn takes for those that sleep, and the most of them.
 const SLICE: Duration = Duration::from_millis(20);

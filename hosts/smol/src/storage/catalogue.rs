@@ -34,6 +34,8 @@ pub(crate) struct Catalogue {
     room: usize,
     /// Slots of torrents that are paused; across restarts `PausedItems` knows them.
     paused: BTreeSet<u16>,
+    /// Slots of torrents that have reached their goal, which is found out again after a restart.
+    ended: BTreeSet<u16>,
 }
 
 impl Catalogue {
@@ -46,6 +48,7 @@ impl Catalogue {
             end: 0,
             room,
             paused: BTreeSet::new(),
+            ended: BTreeSet::new(),
         }
     }
 
@@ -169,6 +172,7 @@ impl Catalogue {
             end: self.end,
             room: self.room,
             paused: BTreeSet::new(),
+            ended: self.ended.clone(),
         })
     }
 
@@ -180,9 +184,31 @@ impl Catalogue {
         }
     }
 
-    /// Whether a torrent is paused: then nobody is told of it.
-    pub(crate) fn is_paused(&self, id: TorrentId) -> bool {
-        self.paused.contains(&id.slot)
+    /// Notes that a torrent has reached its goal, or has not; returns whether that is a change.
+    pub(crate) fn end(&mut self, id: TorrentId, ended: bool) -> bool {
+        match ended {
+            true => self.ended.insert(id.slot),
+            false => self.ended.remove(&id.slot),
+        }
+    }
+
+    /// Whether the torrent in this slot has reached its goal.
+    pub(crate) fn has_ended(&self, slot: u16) -> bool {
+        self.ended.contains(&slot)
+    }
+
+    /// Whether any torrent has reached its goal.
+    pub(crate) fn has_any_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Why nobody is told of a torrent, if it is paused or has ended.
+    pub(crate) fn why_silent(&self, id: TorrentId) -> Option<&'static str> {
+        match id.slot {
+            slot if self.paused.contains(&slot) => Some(PAUSED),
+            slot if self.has_ended(slot) => Some("it has reached its goal"),
+            _ => None,
+        }
     }
 
     /// The number of sleeping torrents that are paused.
@@ -202,7 +228,9 @@ impl Catalogue {
 
     /// The torrent file of a torrent in the catalogue.
     pub(crate) fn torrent_file(&self, id: TorrentId, state: &StateFolder) -> Option<PathBuf> {
-        let sleeper = self.read(id.slot).filter(|_| !self.is_paused(id))?;
+        let sleeper = self
+            .read(id.slot)
+            .filter(|_| self.why_silent(id).is_none())?;
         let made = state.torrent_file(sleeper.info_hash());
         Some(if made.is_file() { made } else { sleeper.path() })
     }
@@ -211,7 +239,7 @@ impl Catalogue {
     /// (BEP 27).
     pub(crate) fn is_tracked(&self, id: TorrentId, own: &str) -> bool {
         let named = |s: &DormantTorrent| s.tiers.iter().flatten().any(|url| url == own);
-        let sleeper = self.read(id.slot).filter(|_| !self.is_paused(id));
+        let sleeper = self.read(id.slot).filter(|_| self.why_silent(id).is_none());
         sleeper.is_some_and(|s| s.is_public() || named(&s))
     }
 
@@ -219,6 +247,7 @@ impl Catalogue {
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.lines.clear();
         self.paused.clear();
+        self.ended.clear();
         self.end = 0;
         match &self.file {
             Some(file) => file.set_len(0),
@@ -271,6 +300,7 @@ impl Catalogue {
 
     fn take(&mut self, id: TorrentId) -> Option<u32> {
         self.paused.remove(&id.slot);
+        self.ended.remove(&id.slot);
         let line = self.lines.get_mut(usize::from(id.slot))?;
         let before = std::mem::replace(line, NOWHERE);
         (before != NOWHERE).then_some(before)
@@ -299,6 +329,9 @@ impl Catalogue {
 
 /// The longest catalogue in bytes: some hundred for each torrent, and as many in outdated lines.
 const CATALOGUE_MAX: u64 = 1 << 30;
+
+/// Why a paused torrent is not verified.
+pub(crate) const PAUSED: &str = "it is paused; resume it first";
 
 /// The offset of a torrent that has no line.
 const NOWHERE: u32 = u32::MAX;

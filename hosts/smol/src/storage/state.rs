@@ -262,6 +262,22 @@ impl StateFolder {
         Duration::from_secs(seconds.unwrap_or(0))
     }
 
+    /// That time for a torrent that sleeps: it counts since it was recorded, but at most while this process runs.
+    pub(crate) fn seeded_asleep(&self, info_hash: InfoHash, uptime: Duration) -> Duration {
+        let recorded = fs::metadata(self.seeded_file(info_hash)).and_then(|file| file.modified());
+        let since = match recorded {
+            Ok(at) => file_time().duration_since(at).unwrap_or_default(),
+            Err(_) => uptime,
+        };
+        self.seeded(info_hash) + since.min(uptime)
+    }
+
+    /// The bytes that a torrent sent, as its resume record says.
+    pub(crate) fn uploaded(&self, info_hash: InfoHash) -> u64 {
+        let bytes = read(&self.resume_file(info_hash), RESUME_MAX).unwrap_or_default();
+        Record::decode(&bytes).map_or(0, |record| record.uploaded)
+    }
+
     /// Remembers the time for which a complete download was seeded.
     pub(crate) fn remember_seeded(
         &self,
@@ -362,6 +378,9 @@ pub(crate) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
 
 /// The longest file that names a mount, in bytes: two paths and a number.
 const PLACE_MAX: u64 = 2 * 4096 + 32;
+
+/// The longest resume record in bytes, of a torrent of 32 million pieces.
+const RESUME_MAX: u64 = 4 << 20;
 
 /// The longest file that holds an info-hash, in bytes.
 const HEX_MAX: u64 = 64;

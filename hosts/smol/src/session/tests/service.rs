@@ -8,9 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
+use everseed_core::resume::{Record, Verified};
 use everseed_core::rng::Rng;
 
 use super::{World, hurry, patiently, turns_until};
+use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
@@ -25,6 +27,8 @@ struct Watched {
     world: World,
     folder: PathBuf,
     hashes: Vec<InfoHash>,
+    /// How they are downloaded, if that is so.
+    download: Option<Fetch>,
 }
 
 impl Watched {
@@ -37,6 +41,7 @@ impl Watched {
             world,
             folder,
             hashes,
+            download: None,
         }
     }
 
@@ -49,6 +54,7 @@ impl Watched {
         Config {
             watch: vec![self.folder.clone()],
             torrents: 1,
+            download: self.download.clone(),
             state_in_ram: true,
             ..Config::of_seed(args)
         }
@@ -287,6 +293,84 @@ fn what_sleeps_is_verified() {
     watched.world.hears(&mut session, &heard);
     assert!(Watched::awake(&session).contains(&watched.hashes[0]));
     assert!(session.library.to_verify.is_empty());
+}
+
+/// What has a goal may sleep, and reaches it there: by the time that passes, or because another goal is set.
+#[test]
+fn goals_of_what_sleeps() {
+    let mut watched = Watched::new("sleeper-goals");
+    let out = watched.world.folder.clone();
+    let goal = |ratio: Option<u64>, minutes: Option<u64>| Fetch {
+        ratio,
+        time: minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+        out: out.clone(),
+        ..Fetch::default()
+    };
+    let goals = [
+        // The goal, and whether what sleeps has reached it: it was seeded for 90 minutes and sent its size twice.
+        (goal(None, Some(60)), true),
+        (goal(None, Some(120)), false),
+        (goal(Some(1999), Some(120)), true),
+        (goal(None, None), false),
+        (goal(Some(2000), None), true),
+        (goal(Some(2001), None), false),
+    ];
+    let first = goal(Some(9000), Some(9000));
+    watched.download = Some(first);
+    let mut session = watched.open();
+    let until = Instant::now() + Duration::from_secs(120);
+    while session.torrents.catalogue.borrow().count() != 1 || session.torrents.managed.len() != 1 {
+        assert!(Instant::now() < until);
+        hurry(&mut session);
+        session.turn(Duration::from_millis(100)).unwrap();
+    }
+    let awake = Watched::awake(&session);
+    let asleep = watched.hashes.iter().position(|hash| !awake.contains(hash));
+    let hash = watched.hashes[asleep.unwrap()];
+    let id = session.engine.borrow().node.find(hash).unwrap();
+    let record = Record {
+        info_hash: hash,
+        uploaded: 100_000,
+        fingerprint: 0,
+        verified: Verified::All,
+    };
+    let state = &session.torrents.state;
+    state.save(&record, true).unwrap();
+    let seeded = Duration::from_secs(90 * 60);
+    state.remember_seeded(hash, seeded, true).unwrap();
+    for (goal, reached) in goals {
+        let shown = format!("{:?} {:?}", goal.ratio, goal.time);
+        let command = Command::SetFolderGoal(Box::new(goal));
+        assert!(session.commands.send(command));
+        session.turn(Duration::ZERO).unwrap();
+        turns_until(&mut session, |session| {
+            session.library.looks_for_goals.is_none()
+                && session
+                    .library
+                    .next_goals
+                    .is_none_or(|at| at > Instant::now())
+        });
+        let catalogue = session.torrents.catalogue.borrow();
+        assert_eq!(catalogue.has_ended(id.slot), reached, "{shown}");
+        assert_eq!(catalogue.why_silent(id).is_some(), reached, "{shown}");
+        drop(catalogue);
+        if reached {
+            // Nobody wakes it.
+            watched.wake(&mut session, asleep.unwrap());
+            session.turn(Duration::from_millis(10)).unwrap();
+            assert!(session.library.waking.is_empty());
+        }
+    }
+    // Once it is awake, its goal is looked at there.
+    watched.wake(&mut session, asleep.unwrap());
+    turns_until(&mut session, |session| Watched::awake(session) == [hash]);
+    let command = Command::SetFolderGoal(Box::new(goal(Some(2000), None)));
+    assert!(session.commands.send(command));
+    turns_until(&mut session, |session| {
+        !Watched::awake(session).contains(&hash)
+    });
+    let ended = |item: &LibraryItem| item.stage == ItemStage::Ended(0);
+    assert!(session.library.items.iter().any(ended));
 }
 
 /// Commands for thousands that sleep are carried out some in each turn, in their order, and hold after a restart.

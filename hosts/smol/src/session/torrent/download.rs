@@ -9,6 +9,7 @@ use everseed_core::geometry::{PieceIndex, TorrentId};
 use everseed_disk::{WriteError, check, write};
 use everseed_node::{Event, Have, Wanted};
 
+use super::goal::Goal;
 use super::{AWAY, EVERY, ManagedTorrent};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
@@ -30,39 +31,27 @@ impl ManagedTorrent {
             .is_some_and(|download| download.is_open())
     }
 
-    /// Whether it was seeded as long as its goal says; `None` if it was not downloaded.
+    /// Whether it was seeded as long as its goal says; `None` if it was not downloaded and has none.
     pub(crate) fn is_enough(&self, engine: &Engine) -> Option<bool> {
-        let download = self.download.as_ref()?;
-        let goal = &download.goal;
-        let sent = |thousandths: u64| {
-            let stats = self.id().and_then(|id| engine.node.torrent(id));
-            let sent = stats.map_or(0, |stats| u128::from(stats.uploaded) * 1000);
-            sent >= u128::from(thousandths) * u128::from(self.content.geometry().total())
+        let Some(download) = &self.download else {
+            return self.is_woken_enough(engine);
         };
-        let done = download.seeded();
-        Some(
-            download.refused().is_some()
-                || done.is_some_and(|done| {
-                    goal.no_seed
-                        || goal.time.is_some_and(|time| done >= time)
-                        || goal.ratio.is_some_and(sent)
-                }),
-        )
+        let sent = || {
+            let stats = self.id().and_then(|id| engine.node.torrent(id));
+            stats.map_or(0, |stats| stats.uploaded)
+        };
+        let total = self.content.geometry().total();
+        let goal = Goal::of(&download.goal).zip(download.seeded());
+        let is_reached = goal.is_some_and(|(goal, seeded)| goal.is_reached(seeded, sent, total));
+        Some(download.refused().is_some() || is_reached)
     }
 
     /// Records the seeding time if the goal has one: every ten minutes, and at a stop.
     pub(crate) fn save_seeded(&mut self, state: &StateFolder, in_haste: bool) {
         let info_hash = self.info_hash();
-        let Some(download) = &mut self.download else {
+        let Some(time) = self.seeded_unrecorded() else {
             return;
         };
-        let Some(time) = download.seeded().filter(|_| download.goal.time.is_some()) else {
-            return;
-        };
-        if time.as_secs() == download.seeded.1.as_secs() {
-            return;
-        }
-        download.seeded.1 = time;
         if let Err(error) = state.remember_seeded(info_hash, time, in_haste) {
             log::warn!(
                 "{}: {error}: its seeding time is not recorded; make room for the state",
@@ -71,9 +60,22 @@ impl ManagedTorrent {
         }
     }
 
+    fn seeded_unrecorded(&mut self) -> Option<Duration> {
+        let Some(download) = &mut self.download else {
+            return self.woken_seeded();
+        };
+        let time = (download.seeded()).filter(|_| download.goal.time.is_some())?;
+        let news = time.as_secs() != download.seeded.1.as_secs();
+        download.seeded.1 = time;
+        news.then_some(time)
+    }
+
     /// Sets another goal from now on, and calls other peers. The choice of files stays, because a link in a `.magnet`
     /// file may have made it.
     pub(crate) fn set_goal(&mut self, goal: &Fetch) {
+        if let Some(woken) = &mut self.woken {
+            woken.goal = Goal::of(goal);
+        }
         if let Some(download) = &mut self.download {
             if download.goal.peers != goal.peers {
                 download.told = None;

@@ -6,6 +6,7 @@
 mod damage;
 mod download;
 mod faults;
+pub(crate) mod goal;
 mod look;
 mod owners;
 mod relocating;
@@ -28,6 +29,7 @@ use everseed_disk::{Content, ReadError, check};
 use everseed_node::{Event, Have};
 
 use self::faults::Faults;
+use self::goal::Woken;
 use self::stage::Stage;
 use super::fetch::{Download, DownloadStage};
 use super::notice::{Notice, Notices};
@@ -83,6 +85,8 @@ pub(crate) struct ManagedTorrent {
     asleep_until: Instant,
     /// Its download, unfinished or complete.
     download: Option<Box<Download>>,
+    /// What a torrent that was woken has of a download.
+    woken: Option<Woken>,
     /// The node's id, if the torrent was asleep when it was added; its trackers are then set already.
     dormant_as: Option<TorrentId>,
     /// The last time at which a peer was connected.
@@ -132,6 +136,7 @@ impl ManagedTorrent {
             calm: false,
             asleep_until: Instant::now(),
             download: download.map(Box::new),
+            woken: None,
             dormant_as: None,
             used: Instant::now(),
             moved: (0, Instant::now()),

@@ -11,7 +11,7 @@ use super::ManagedTorrent;
 use super::stage::Stage;
 use crate::client::trackers;
 use crate::net::engine::Engine;
-use crate::session::fetch::{Download, DownloadStage};
+use crate::session::fetch::DownloadStage;
 use crate::session::notice::Notices;
 use crate::storage::dormant::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
@@ -57,21 +57,13 @@ impl ManagedTorrent {
         self.used
     }
 
-    /// The node's id, if it may sleep: all of it is there and verified, no peer is connected, and it has no goal to
-    /// reach.
+    /// The node's id, if it may sleep: all of it is there and verified, and no peer is connected. A goal is looked at while
+    /// it sleeps, too.
     pub(crate) fn may_sleep(&self, engine: &Engine) -> Option<TorrentId> {
         let Stage::Serving(id) = self.stage else {
             return None;
         };
-        let wants = |d: &Download| {
-            let goal = &d.goal;
-            d.is_open() || goal.no_seed || goal.time.is_some() || goal.ratio.is_some()
-        };
-        if self
-            .download
-            .as_ref()
-            .is_some_and(|download| wants(download))
-        {
+        if self.is_downloading() {
             return None;
         }
         let stats = engine.node.torrent(id)?;
