@@ -10,8 +10,8 @@
 //! | `command`, `notice`, `front`; `obey`, `hangup` | commands and notices; what each command does; SIGHUP |
 //! | `turn`, `farewell` | one turn of the session, and its end |
 //! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
-//! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `turns`, `renewal`, `content` and `links` change them |
-//! | `loader`, `opener`, `kept`, `claims`, `fetch` | from a path to a torrent, on threads of their own |
+//! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
+//! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `loaded` | from a path to a torrent, on threads of their own |
 //! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
 //! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
 
@@ -33,6 +33,8 @@ mod kept;
 mod library;
 mod links;
 mod listening;
+mod load;
+mod loaded;
 mod loader;
 mod network;
 mod notice;
@@ -48,6 +50,8 @@ mod room;
 mod scan;
 mod scout;
 mod signals;
+mod silence;
+mod sleeper_command;
 mod sleepers;
 mod systemd;
 mod torrent;

@@ -18,7 +18,7 @@ use super::front::Front;
 use super::hangup::Hangup;
 use super::item::ItemStage;
 use super::listening::Listening;
-use super::loader::LoadRequest;
+use super::load::LoadRequest;
 use super::notice::Notice;
 use super::opener::{OpenedTorrent, is_given};
 use super::reach::Reach;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::index::is_torrent;
 use super::item::{ItemStage, LibraryItem, Renewing};
 use super::library::{Library, POLL, stop};
-use super::loader::{LoadOutcome, LoadRequest};
+use super::load::{LoadOutcome, LoadRequest};
 use super::opener::Renewed;
 use super::scan::{SETTLED, age};
 use super::scout;

@@ -20,7 +20,8 @@ use crate::session::command::{Command, SessionLimits, Which};
 use crate::session::item::{ItemStage, LibraryItem};
 use crate::session::sleepers::MOST_A_TURN;
 use crate::session::watch::settle_mark;
-use crate::storage::catalogue::{Catalogue, DormantTorrent};
+use crate::storage::catalogue::Catalogue;
+use crate::storage::dormant::DormantTorrent;
 
 /// Two torrents in a watched folder, and a place for one of them to be awake.
 struct Watched {
@@ -319,7 +320,13 @@ fn goals_of_what_sleeps() {
     watched.download = Some(first);
     let mut session = watched.open();
     let until = Instant::now() + Duration::from_secs(120);
-    while session.torrents.catalogue.borrow().count() != 1 || session.torrents.managed.len() != 1 {
+    let is_ready = |session: &Session| {
+        let engine = session.engine.borrow();
+        let awake = &session.torrents.managed;
+        let one = awake.len() == 1 && awake[0].may_sleep(&engine).is_some();
+        one && session.torrents.catalogue.borrow().count() == 1
+    };
+    while !is_ready(&session) {
         assert!(Instant::now() < until);
         hurry(&mut session);
         session.turn(Duration::from_millis(100)).unwrap();
