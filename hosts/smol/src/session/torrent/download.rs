@@ -62,7 +62,7 @@ impl ManagedTorrent {
 
     fn seeded_unrecorded(&mut self) -> Option<Duration> {
         let Some(download) = &mut self.download else {
-            return self.woken_seeded();
+            return self.woken.as_mut()?.unrecorded();
         };
         let time = (download.seeded()).filter(|_| download.goal.time.is_some())?;
         let news = time.as_secs() != download.seeded.1.as_secs();

@@ -5,10 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::engine::Engine;
 use crate::options::get::Fetch;
-
-use super::ManagedTorrent;
 
 /// When seeding is enough.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,38 +52,26 @@ pub(super) struct Woken {
 }
 
 impl Woken {
-    fn seeded(&self) -> Duration {
-        self.before + self.since.elapsed()
-    }
-}
-
-impl ManagedTorrent {
-    /// Sets the goal of a torrent that was woken, which was `seeded` for this time until now.
-    pub(crate) fn set_woken_goal(&mut self, goal: Option<Goal>, seeded: Duration) {
-        self.woken = Some(Woken {
+    /// A torrent that was `seeded` for this time until now, when it is woken.
+    pub(super) fn new(goal: Option<Goal>, seeded: Duration) -> Woken {
+        Woken {
             goal,
             before: seeded,
             recorded: Duration::ZERO,
             since: Instant::now(),
-        });
+        }
     }
 
-    /// Whether a torrent that was woken has reached its goal; `None` if it has none.
-    pub(super) fn is_woken_enough(&self, engine: &Engine) -> Option<bool> {
-        let woken = self.woken.as_ref()?;
-        let stats = self.id().and_then(|id| engine.node.torrent(id))?;
-        let total = self.content.geometry().total();
-        let sent = || stats.uploaded;
-        Some(woken.goal?.is_reached(woken.seeded(), sent, total))
+    pub(super) fn seeded(&self) -> Duration {
+        self.before + self.since.elapsed()
     }
 
     /// The seeding time that has to be recorded, because a goal asks for it.
-    pub(super) fn woken_seeded(&mut self) -> Option<Duration> {
-        let woken = self.woken.as_mut()?;
-        let seeded = woken.seeded();
-        woken.goal.filter(|goal| goal.time.is_some())?;
-        let news = seeded.as_secs() != woken.recorded.as_secs();
-        woken.recorded = seeded;
+    pub(super) fn unrecorded(&mut self) -> Option<Duration> {
+        let seeded = self.seeded();
+        self.goal.filter(|goal| goal.time.is_some())?;
+        let news = seeded.as_secs() != self.recorded.as_secs();
+        self.recorded = seeded;
         news.then_some(seeded)
     }
 }

@@ -31,7 +31,6 @@ use everseed_node::{Event, Have};
 
 use self::faults::Faults;
 use self::goal::Woken;
-use self::saving::Saved;
 use self::stage::Stage;
 use super::fetch::{Download, DownloadStage};
 use super::notice::{Notice, Notices};
@@ -95,6 +94,14 @@ pub(crate) struct ManagedTorrent {
     used: Instant,
     /// Bytes sent and received, and the last time at which this number changed.
     moved: (u64, Instant),
+}
+
+/// The contents of a resume record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Saved {
+    uploaded: u64,
+    good: u32,
+    fingerprint: u64,
 }
 
 impl ManagedTorrent {

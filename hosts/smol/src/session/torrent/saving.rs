@@ -4,17 +4,9 @@ use everseed_core::bits;
 use everseed_core::resume::{Record, Verified};
 use everseed_node::Have;
 
-use super::ManagedTorrent;
+use super::{ManagedTorrent, Saved};
 use crate::net::engine::Engine;
 use crate::storage::state::StateFolder;
-
-/// The contents of a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Saved {
-    pub(super) uploaded: u64,
-    pub(super) good: u32,
-    pub(super) fingerprint: u64,
-}
 
 impl ManagedTorrent {
     /// The contents of a record as [`save`](Self::save) would write them.

@@ -8,6 +8,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_disk::Content;
 
 use super::ManagedTorrent;
+use super::goal::{Goal, Woken};
 use super::stage::Stage;
 use crate::client::trackers;
 use crate::net::engine::Engine;
@@ -114,6 +115,20 @@ impl ManagedTorrent {
             tiers,
             self.content.metainfo().private,
         ))
+    }
+
+    /// Sets the goal of a torrent that was woken, which was `seeded` for this time until now.
+    pub(crate) fn set_woken_goal(&mut self, goal: Option<Goal>, seeded: Duration) {
+        self.woken = Some(Woken::new(goal, seeded));
+    }
+
+    /// Whether a torrent that was woken has reached its goal; `None` if it has none.
+    pub(super) fn is_woken_enough(&self, engine: &Engine) -> Option<bool> {
+        let woken = self.woken.as_ref()?;
+        let stats = self.id().and_then(|id| engine.node.torrent(id))?;
+        let total = self.content.geometry().total();
+        let sent = || stats.uploaded;
+        Some(woken.goal?.is_reached(woken.seeded(), sent, total))
     }
 
     /// Ends, while the node still knows it: trackers are told, and a peer that names it wakes it.
