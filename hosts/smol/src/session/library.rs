@@ -297,7 +297,7 @@ impl Library {
                 ItemStage::Ready if loading < LOADING_MAX => false,
                 ItemStage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
                 ItemStage::Behind(hash)
-                    if loading < LOADING_MAX && !is_there(torrents, engine, hash) =>
+                    if loading < LOADING_MAX && !torrents.hold(engine, hash) =>
                 {
                     false
                 }

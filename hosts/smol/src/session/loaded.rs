@@ -17,8 +17,8 @@ use super::reach::introduction;
 use super::room::plan;
 use super::torrents::Torrents;
 use super::trouble::Trouble;
-use crate::memory::Plan;
 use crate::net::engine::Engine;
+use crate::net::memory::Plan;
 
 impl Library {
     pub(super) fn loaded(&mut self, torrents: &mut Torrents, engine: &mut Engine, loaded: Loaded) {
@@ -85,7 +85,7 @@ impl Library {
         };
         let opened = outcome.as_ref().ok().map(|(source, _)| &source.content);
         if let Some(content) = opened
-            && is_there(torrents, engine, content.metainfo().info_hash)
+            && torrents.hold(engine, content.metainfo().info_hash)
         {
             let at = self.items.iter().position(mine)?;
             let name = content.torrent_file().display().to_string();
@@ -232,14 +232,6 @@ fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
         .as_ref()
         .map(|(source, _)| source.content.metainfo());
     opened.is_ok_and(|metainfo| engine.node.find(metainfo.info_hash).is_some())
-}
-
-/// Whether a torrent is there already. A torrent whose metadata was fetched goes on with its peers.
-pub(super) fn is_there(torrents: &Torrents, engine: &Engine, info_hash: InfoHash) -> bool {
-    let known = engine.node.find(info_hash);
-    let mut managed = torrents.managed.iter();
-    managed.any(|torrent| torrent.info_hash() == info_hash)
-        || known.is_some_and(|id| engine.node.metadata(id).is_none())
 }
 
 /// Starts an opened torrent.

@@ -244,6 +244,7 @@ impl Library {
                 ItemStage::Paused => PAUSED,
                 ItemStage::Ended(_) => "it has ended",
                 ItemStage::Waiting(_) => "it cannot be opened now",
+                ItemStage::Behind(_) => "the same torrent is there already",
                 _ => return managed.verify = true,
             };
             let path = &managed.item.path;

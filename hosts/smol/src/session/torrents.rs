@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use everseed_core::geometry::TorrentId;
+use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
 use everseed_node::Job;
 
@@ -167,6 +168,14 @@ impl Torrents {
             // The next turn carries out the consequences.
             self.alarm.ring();
         }
+    }
+
+    /// Whether a torrent is there already. One whose metadata was fetched goes on with its peers.
+    pub(super) fn hold(&self, engine: &Engine, info_hash: InfoHash) -> bool {
+        let known = engine.node.find(info_hash);
+        let mut managed = self.managed.iter();
+        managed.any(|torrent| torrent.info_hash() == info_hash)
+            || known.is_some_and(|id| engine.node.metadata(id).is_none())
     }
 
     /// Whether the item at this path, or of this link, is paused.
