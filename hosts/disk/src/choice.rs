@@ -26,16 +26,11 @@ impl Choice {
     /// Why a file or folder is left out. `path` is relative to the shared folder; no folder above it was left out.
     pub(crate) fn leaves_out(&self, path: &Path, folder: bool) -> Option<Skipped> {
         let name = path.file_name().unwrap_or_default();
-        let Some(text) = path.to_str() else {
-            return Some(Skipped::NotUtf8);
-        };
-        if text.len() > MAX_PATH {
-            return Some(Skipped::TooLong);
-        }
         let any = |patterns: &[String], path: &Path| {
+            // A name that is not UTF-8 can be excluded too: '?' stands for what is none.
             let fits = |part: Option<&OsStr>| {
-                let part = part.and_then(OsStr::to_str).unwrap_or_default();
-                patterns.iter().any(|pattern| fits(pattern, part))
+                let part = part.unwrap_or_default().to_string_lossy();
+                patterns.iter().any(|pattern| fits(pattern, &part))
             };
             fits(Some(path.as_os_str())) || fits(path.file_name())
         };
@@ -46,7 +41,14 @@ impl Choice {
         if !folder && !self.include.is_empty() && !included() {
             return Some(Skipped::NotIncluded);
         }
-        (!self.all && is_unwanted(name, folder)).then_some(Skipped::Unwanted)
+        if !self.all && is_unwanted(name, folder) {
+            return Some(Skipped::Unwanted);
+        }
+        // Last, so that nobody is told of a fault in what was not to be taken.
+        match path.to_str() {
+            None => Some(Skipped::NotUtf8),
+            Some(text) => (text.len() > MAX_PATH).then_some(Skipped::TooLong),
+        }
     }
 }
 
@@ -281,7 +283,20 @@ mod tests {
             assert_eq!(left_out, expected, "{choice:?} {path}");
         }
         use std::os::unix::ffi::OsStrExt;
-        let latin1 = Path::new(OsStr::from_bytes(b"caf\xe9"));
-        assert_eq!(plain().leaves_out(latin1, false), Some(NotUtf8));
+        let latin1 = |text| Path::new(OsStr::from_bytes(text));
+        for (choice, path, expected) in [
+            (plain(), &b"caf\xe9"[..], NotUtf8),
+            (choice(&[], &["caf*"], false), b"caf\xe9", Excluded),
+            (
+                choice(&[], &["caf?.txt"], false),
+                b"a/caf\xe9.txt",
+                Excluded,
+            ),
+            (choice(&["*.mkv"], &[], false), b"caf\xe9.txt", NotIncluded),
+            (plain(), b"\xe9.part", Unwanted),
+        ] {
+            let left_out = choice.leaves_out(latin1(path), false);
+            assert_eq!(left_out, Some(expected), "{choice:?} {path:?}");
+        }
     }
 }

@@ -668,3 +668,67 @@ fn a_torrent_is_edited() {
     );
     assert!(code == 1 && err.contains("not replaced"), "{err}");
 }
+
+/// What is odd about the options, but no reason to make nothing, is said.
+#[test]
+fn what_is_odd_about_a_torrent_is_said() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new();
+    scratch.write("film", &[1; 50_000]);
+    fs::create_dir(scratch.0.join("d")).unwrap();
+    let latin1 = std::ffi::OsStr::from_bytes(b"d/caf\xe9.txt");
+    fs::write(scratch.0.join(latin1), [1; 9]).unwrap();
+    scratch.write("d/a", &[1; 9]);
+    let table: [(&[&str], Option<&str>); 7] = [
+        (&["make", "film"], None),
+        (
+            &["make", "film", "--exclude", "film"],
+            Some("is one file, and is taken"),
+        ),
+        (&["make", "film", "-p"], Some("names no tracker")),
+        (&["make", "film", "-p", "-t", "http://t/announce"], None),
+        (
+            &["make", "d", "--exclude", "caf*", "--strict"],
+            Some("left out, excluded"),
+        ),
+        (
+            &[
+                "make",
+                "film",
+                "-p",
+                "-t",
+                "http://t/announce",
+                "-o",
+                "p.torrent",
+            ],
+            None,
+        ),
+        (&["edit", "p.torrent", "-t", ""], Some("names no tracker")),
+    ];
+    for (args, said) in table {
+        let (code, _, err) = run(&scratch.0, args);
+        assert_eq!(code, 0, "{args:?}: {err}");
+        let is_said = said.map_or(err.is_empty(), |said| err.contains(said));
+        assert!(is_said, "{args:?}: {err}");
+    }
+    // A link to a torrent stays one, and what it leads to is edited.
+    std::os::unix::fs::symlink("p.torrent", scratch.0.join("link.torrent")).unwrap();
+    let (code, _, err) = run(
+        &scratch.0,
+        &["edit", "link.torrent", "-t", "http://t/", "-c", "new"],
+    );
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(scratch.0.join("link.torrent").is_symlink());
+    assert!(
+        run(&scratch.0, &["show", "p.torrent"])
+            .1
+            .contains("comment: new")
+    );
+    let empty = run(
+        &scratch.0,
+        &["make", "film", "-c", "", "-o", "film.torrent"],
+    );
+    assert_eq!(empty.0, 0);
+    let bytes = fs::read(scratch.0.join("film.torrent")).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("comment"));
+}

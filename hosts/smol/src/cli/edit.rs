@@ -53,7 +53,9 @@ struct EditArgs {
 pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     let EditArgs { path, out, changes } = parse(parser)?;
     start_log(LevelFilter::Warn);
-    let out = out.unwrap_or_else(|| path.clone());
+    // A link stays one.
+    let real = || path.canonicalize().unwrap_or_else(|_| path.clone());
+    let out = out.unwrap_or_else(real);
     let before = read_torrent(&path).map_err(Failure::failed)?.info_hash;
     writable(&out).map_err(Failure::Failed)?;
     edit(&path, &out, &changes).map_err(Failure::failed)?;

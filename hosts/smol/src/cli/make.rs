@@ -92,6 +92,13 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     if !args.options.private {
         say_if_private(&args.path);
     }
+    let choice = &args.options.choice;
+    if args.path.is_file() && !(choice.include.is_empty() && choice.exclude.is_empty()) {
+        log::warn!(
+            "{} is one file, and is taken: --include and --exclude choose files of a folder",
+            escape(args.path.as_os_str().as_encoded_bytes())
+        );
+    }
     let mut making = Making::default();
     let mut report = |report: Report<'_>| making.report(report);
     let made = make(&args.path, &args.out, &args.options, &mut report);
@@ -126,6 +133,11 @@ pub(crate) fn print(torrent: &Path, metainfo: &Metainfo) -> Result<ExitCode, Fai
     let path = escape(path.as_os_str().as_encoded_bytes());
     out.line(format_args!("torrent: {path}"));
     out.line(format_args!("info-hash: {}", metainfo.info_hash));
+    if metainfo.private && tiers.is_empty() {
+        log::warn!(
+            "it is private and names no tracker, so nobody finds peers for it: add one by --tracker"
+        );
+    }
     if !metainfo.private {
         let urls = tiers.iter().flatten().map(String::as_str);
         let link = magnet(

@@ -274,7 +274,7 @@ pub fn webseed(text: &str) -> Option<String> {
     url(text, &[Scheme::Http, Scheme::Https])
 }
 
-/// Announce URLs separated by commas. A comma that no scheme follows belongs to its URL.
+/// Announce URLs separated by commas. A comma that no scheme follows belongs to its URL, unless it is at its end.
 pub fn trackers(text: &str) -> Option<Vec<String>> {
     let mut urls: Vec<String> = Vec::new();
     for part in text.split(',') {
@@ -286,14 +286,19 @@ pub fn trackers(text: &str) -> Option<Vec<String>> {
             _ => urls.push(part.trim().to_owned()),
         }
     }
+    for url in &mut urls {
+        url.truncate(url.trim_end_matches([',', ' ']).len());
+    }
+    urls.retain(|url| !url.is_empty());
     let known = urls.iter().all(|url| tracker(url).is_some());
-    known.then_some(urls)
+    (known && !urls.is_empty()).then_some(urls)
 }
 
-/// The URL, if everseed would use it.
+/// The URL, if everseed would use it. A space in it is taken for a mistake, as two may have been meant.
 fn url(text: &str, spoken: &[Scheme]) -> Option<String> {
     let url = Url::parse(text).ok()?;
-    spoken.contains(&url.scheme).then(|| text.to_owned())
+    let good = spoken.contains(&url.scheme) && !text.contains(' ');
+    good.then(|| text.to_owned())
 }
 
 fn usage(error: lexopt::Error) -> Stop {
@@ -549,8 +554,10 @@ mod tests {
 
     #[test]
     fn tiers() {
-        let cases: [(&str, &[&str]); 4] = [
+        let cases: [(&str, &[&str]); 6] = [
             ("http://t/a", &["http://t/a"]),
+            ("http://t/a,,udp://u:1", &["http://t/a", "udp://u:1"]),
+            (",http://t/a, ", &["http://t/a"]),
             ("http://t/a,udp://u:1", &["http://t/a", "udp://u:1"]),
             ("http://t/a, udp://u:1", &["http://t/a", "udp://u:1"]),
             (

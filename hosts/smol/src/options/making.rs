@@ -21,7 +21,7 @@ pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> 
             };
             options.piece_len = args::parsed(parser, name, what, read)?;
         }
-        "--comment" => options.comment = Some(args::text(parser, name)?),
+        "--comment" => options.comment = Some(args::text(parser, name)?).filter(|c| !c.is_empty()),
         "--created-by" => options.created_by = Some(args::text(parser, name)?),
         "--source" => options.source = Some(args::text(parser, name)?),
         "--include" => options.choice.include.push(pattern(name, parser)?),
