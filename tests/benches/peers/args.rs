@@ -12,17 +12,19 @@ installed is named, and its column is empty. Needs root, or a user namespace.
   quick                less work, one round: 8 minutes instead of 25
   smoke                hardly any work, but every byte is compared; fails if a
                        client is missing or does not do what it should
-      --rows ROW,..    crowd, one, far, uplink, idle, cpu, pieces, torrents,
-                       size
+      --rows ROW,..    crowd, one, far, fetch, uplink, idle, cpu, pieces,
+                       torrents, size
       --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
                        libtorrent-least, aria2, transmission
-      --only TEXT      of far and uplink: what has TEXT in its title: `100 ms`
-      --congestion NAME  congestion control of far and uplink, of both ends
-                       (default: cubic)
-      --rounds N       rounds of crowd, one, far and uplink, in turn; medians
-                       count
+      --only TEXT      of far, fetch and uplink: what has TEXT in its title:
+                       `100 ms`
+      --congestion NAME  congestion control of far, fetch and uplink, of both
+                       ends (default: cubic)
+      --rounds N       rounds of crowd, one, far, fetch and uplink, in turn;
+                       medians count
       --with OPTIONS   what everseed is started with, instead of
-                       `--slots 50 --max-peers 1000`, or nothing for far and uplink
+                       `--slots 50 --max-peers 1000`, or nothing for far, fetch
+                       and uplink
 ";
 
 /// What is measured together.
@@ -34,6 +36,8 @@ pub(crate) enum Row {
     One,
     /// Peers download that are far away.
     Far,
+    /// One downloads from a seeder that is far away.
+    Fetch,
     /// Many share a slow uplink.
     Uplink,
     /// Memory with idle peers.
@@ -49,10 +53,11 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Row; 9] = [
+    pub(crate) const ALL: [Row; 10] = [
         Row::Crowd,
         Row::One,
         Row::Far,
+        Row::Fetch,
         Row::Uplink,
         Row::Idle,
         Row::Cpu,
@@ -66,6 +71,7 @@ impl Row {
             Row::Crowd => "crowd",
             Row::One => "one",
             Row::Far => "far",
+            Row::Fetch => "fetch",
             Row::Uplink => "uplink",
             Row::Idle => "idle",
             Row::Cpu => "cpu",
@@ -77,7 +83,10 @@ impl Row {
 
     /// Whether it is measured in every round.
     pub(crate) fn repeats(self) -> bool {
-        matches!(self, Row::Crowd | Row::One | Row::Far | Row::Uplink)
+        matches!(
+            self,
+            Row::Crowd | Row::One | Row::Far | Row::Fetch | Row::Uplink
+        )
     }
 }
 
@@ -170,7 +179,7 @@ impl Args {
     /// What everseed is started with for a row.
     pub(crate) fn options(&self, row: Row) -> Vec<String> {
         let usual = match row {
-            Row::Far | Row::Uplink => "",
+            Row::Far | Row::Fetch | Row::Uplink => "",
             _ => "--slots 50 --max-peers 1000",
         };
         let words = self.with.as_deref().unwrap_or(usual);

@@ -240,7 +240,12 @@ fn rtorrent(torrents: &[Torrent], data: &Path, dir: &Dir, listen: SocketAddr) ->
     words(["env", &home, "TERM=xterm", &program, "-n", "-o", &import])
 }
 
-fn libtorrent(torrents: &[Torrent], data: &Path, listen: SocketAddr, how: &str) -> Vec<String> {
+pub(crate) fn libtorrent(
+    torrents: &[Torrent],
+    data: &Path,
+    listen: SocketAddr,
+    how: &str,
+) -> Vec<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_seed.py");
     let (data, listen) = (data.display().to_string(), listen.to_string());
     let mut argv = words(["/usr/bin/python3", script, how, &listen, &data]);

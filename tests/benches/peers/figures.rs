@@ -1,7 +1,7 @@
 //! What is measured, and the goals.
 
 use crate::clients::Client;
-use crate::{far, uplink};
+use crate::{far, fetch, uplink};
 
 /// A measured number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,6 +13,8 @@ pub(crate) enum Figure {
     CrowdFair,
     /// Peers that are far away, by the number of the case.
     Far(u8),
+    /// A download from far away, by the number of the case.
+    Fetch(u8),
     /// A slow uplink that is shared, by the number of the case.
     Uplink(u8, Share),
     First,
@@ -100,7 +102,10 @@ impl Figure {
             let one = move |what| Figure::Uplink(number, what);
             Share::ALL.into_iter().map(one)
         });
-        Figure::NEAR.into_iter().chain(far).chain(uplink)
+        let fetch = (0..).zip(fetch::CASES);
+        let fetch = fetch.map(|(number, _)| Figure::Fetch(number));
+        let distant = far.chain(fetch).chain(uplink);
+        Figure::NEAR.into_iter().chain(distant)
     }
 
     /// With its unit.
@@ -111,6 +116,7 @@ impl Figure {
             Figure::CrowdRate => "50 peers: MB/s",
             Figure::OneRate => "1 peer: MB/s",
             Figure::Far(number) => far::CASES[usize::from(number)].title,
+            Figure::Fetch(number) => fetch::CASES[usize::from(number)].title,
             Figure::Uplink(number, what) => {
                 let what = match what {
                     Share::Fair => "fairness among equals (Jain)",
@@ -151,6 +157,7 @@ impl Figure {
             Figure::CrowdRate => Goal::AtLeastTimes(&[(1.3, Client::Rtorrent)]),
             Figure::OneRate => Goal::Open,
             Figure::Far(_) => FAR,
+            Figure::Fetch(_) => Goal::AtLeastTimes(&[(1.0, Client::Libtorrent)]),
             Figure::Uplink(_, Share::Fair) => Goal::AtLeast(0.95),
             Figure::Uplink(_, Share::Newcomer | Share::Burst) => Goal::AtMost(1.0),
             Figure::Uplink(number, Share::Used) => {
@@ -183,7 +190,11 @@ impl Figure {
     pub(crate) fn more_is_better(self) -> bool {
         matches!(
             self,
-            Figure::CrowdRate | Figure::OneRate | Figure::CrowdFair | Figure::Far(_)
+            Figure::CrowdRate
+                | Figure::OneRate
+                | Figure::CrowdFair
+                | Figure::Far(_)
+                | Figure::Fetch(_)
         )
     }
 }

@@ -8,7 +8,7 @@
 //! | [`floor`] | the least that a seeder could do |
 //! | [`data`], [`tracker`] | what is seeded |
 //! | [`bench`] | a run: its network, its clients, its results |
-//! | [`serving`], [`far`], [`uplink`], [`idle`], [`start`] | the measurements |
+//! | [`serving`], [`far`], [`fetch`], [`uplink`], [`idle`], [`start`] | the measurements |
 //! | [`figures`], [`table`], [`machine`] | what they are called, their goals, and how they are shown |
 //!
 //! It measures from outside, by `/proc` and `ss`. Everything is on loopback in a network of its own with
@@ -20,6 +20,7 @@ mod bench;
 mod clients;
 mod data;
 mod far;
+mod fetch;
 mod figures;
 mod floor;
 mod idle;
@@ -85,6 +86,7 @@ fn measure(bench: &mut Bench, row: Row) {
         Row::Crowd => serving::crowd,
         Row::One => serving::one,
         Row::Far => far::far,
+        Row::Fetch => fetch::fetch,
         Row::Uplink => uplink::uplink,
         Row::Pieces => start::pieces,
         Row::Torrents => start::torrents,

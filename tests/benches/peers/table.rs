@@ -28,19 +28,47 @@ pub(crate) fn show(bench: &Bench) -> String {
         let (title, best) = (figure.title(), best(bench, figure));
         let _ = writeln!(out, "| {title} | {ours} | {goal}{mark} | {best} |");
     }
-    out += "\n| |";
-    let clients = &bench.args.clients;
-    clients
-        .iter()
-        .for_each(|client| out += &format!(" {} |", client.title()));
-    out += &format!("\n|{}\n", "---|".repeat(clients.len() + 1));
-    for figure in measured(bench) {
-        let value = |client: &Client| spread(bench.values(figure, *client));
-        let cells: Vec<_> = clients.iter().map(value).collect();
-        let _ = writeln!(out, "| {} | {} |", figure.title(), cells.join(" | "));
-    }
+    out += &beside(bench);
     for note in &bench.notes {
         let _ = writeln!(out, "\n{note}.");
+    }
+    out
+}
+
+/// Everybody's figures, and how many times those of others everseed's are, round by round.
+fn beside(bench: &Bench) -> String {
+    let clients = &bench.args.clients;
+    let (ours, theirs) = (Client::Everseed, |client: &&Client| {
+        matches!(
+            client,
+            Client::Floor | Client::Rtorrent | Client::Libtorrent
+        )
+    });
+    let compared: Vec<_> = match clients.contains(&ours) {
+        true => clients.iter().filter(theirs).copied().collect(),
+        false => Vec::new(),
+    };
+    let what = match bench.args.rounds {
+        1 => String::new(),
+        rounds => format!("median of {rounds} rounds (least to most)"),
+    };
+    let titles = clients.iter().map(|client| client.title().to_owned());
+    let titles = titles.chain(compared.iter().map(|c| format!("× {}", c.title())));
+    let titles: Vec<_> = titles.collect();
+    let (head, lines) = (titles.join(" | "), "---|".repeat(titles.len() + 1));
+    let mut out = format!("\n| {what} | {head} |\n|{lines}\n");
+    for figure in measured(bench) {
+        let value = |client: &Client| spread(bench.values(figure, *client));
+        let times = |client: &Client| {
+            let ratios = ratios(bench.values(figure, ours), bench.values(figure, *client));
+            match ratios.iter().all(|ratio| ratio.is_finite()) {
+                true => spread(&ratios),
+                false => String::new(),
+            }
+        };
+        let cells = clients.iter().map(value).chain(compared.iter().map(times));
+        let cells: Vec<_> = cells.collect();
+        let _ = writeln!(out, "| {} | {} |", figure.title(), cells.join(" | "));
     }
     out
 }
