@@ -43,6 +43,7 @@ mod disks;
 mod download;
 mod far;
 mod faults;
+mod flash;
 mod flood;
 mod found;
 mod gossip;

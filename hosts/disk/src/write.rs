@@ -144,6 +144,14 @@ impl WriteError {
         matches!(self, WriteError::NoSpace { .. } | WriteError::Quota { .. })
     }
 
+    /// Whether the disk can only be read, as after an error that the kernel met.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            WriteError::Io { error, .. } => Errno::from_io_error(error) == Some(Errno::ROFS),
+            _ => false,
+        }
+    }
+
     /// Whether the error concerns only that file, so that others may still be written.
     pub fn is_of_file(&self) -> bool {
         match self {

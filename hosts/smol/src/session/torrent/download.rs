@@ -282,6 +282,13 @@ impl ManagedTorrent {
         }
         download.full = error.is_no_space();
         download.retry = Some(Instant::now() + AWAY);
+        if error.is_read_only() {
+            // Earlier writes may be lost. The disk is let go, so that somebody can mend it.
+            download.doubt = true;
+            engine.forget_files(&self.content);
+            self.content.close_folder();
+            self.doubt_files();
+        }
     }
 
     /// Everything is complete and synced.
