@@ -6,30 +6,31 @@
 //! # What people met in the field
 //!
 //! Situations from public reports about clients, and the tests of each and of others of its kind, here and beside the
-//! code (a name of a table has several of them in it):
+//! code (a name of a table has several of them in it). The last column says which others.
 //!
-//! | situation | tests |
-//! |---|---|
-//! | a name in an old code page, which grows | `names::components`, `a_bad_name_does_no_harm_beside_a_better_one`, `names::whatever_libtorrent_lays_is_laid` |
-//! | data under raw, decoded or other spellings | `found::data_that_each_client_laid`, `whatever_it_is_called`, `other_spellings_are_found`, `found::files_that_are_named` |
-//! | the same path twice, a file that is a folder | `the_second_gets_a_number`, `duplicates_get_names_of_their_own`, `names_that_differ_in_case_are_found` |
-//! | padding of BitComet, pads without a path | `bitcomet_padding`, `files_are_aligned_by_padding`, `names::whatever_libtorrent_lays_is_laid` |
-//! | composed otherwise (NFC, NFD) | `composed_otherwise`, `found::data_that_each_client_laid`, `the_second_gets_a_number` |
-//! | bytes behind a torrent, odd keys | `what_stands_around_it_is_passed_over`, `odd_values_that_are_not_needed`, `tools::what_libtorrent_reads_is_read` |
-//! | `length` beside `files` | `what_others_accept`, `odd_values_that_are_not_needed`, `what_is_refused` |
-//! | packed answers and torrents | `packed_bodies`, `every_packing`, `a_bomb_is_stopped_early`, `tools::a_packed_torrent_is_seeded` |
-//! | answers of trackers that are not to the letter | `answers_that_are_not_to_the_letter` (HTTP, bencode), `bodies_of_every_framing`, `peers_that_have_names` |
-//! | passwords and passkeys in URLs | `passwords_are_sent_and_not_shown`, `private::no_passkey_is_printed`, `private::private_torrents` |
-//! | a tracker known by a query alone | `paths_of_trackers`, `the_query_joins_what_is_there`, `torrents_reach_no_pages_in_the_house` |
-//! | UDP answers from elsewhere, long ones | `udp_answers_from_elsewhere_and_long_ones`, `a_tracker_of_several_addresses`, `strangers_and_noise_are_ignored` |
-//! | data behind links | `links_are_followed_while_they_stay`, `what_is_no_file_is_not_taken`, `what_cannot_be_shared_is_named` |
-//! | names that are not UTF-8, unreadable files, what nobody wants | `what_is_left_out_is_named`, `a_file_that_breaks_while_it_is_read_is_left_out`, `what_cannot_be_taken_is_named_and_the_rest_is_made` |
-//! | `source`, private, other keys that change the hash | `what_is_hashed_makes_another_torrent`, `a_torrent_is_edited`, `the_rest_stays_byte_for_byte` |
-//! | a .torrent that is written over | all of `loaded` |
-//! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `the_only_source_outlasts_another`, `a_peer_that_the_user_named` |
-//! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name` |
+//! | situation | tests | others of its kind |
+//! |---|---|---|
+//! | a name in an old code page, which grows | `names::components`, `a_bad_name_does_no_harm_beside_a_better_one`, `names::whatever_libtorrent_lays_is_laid` | 300 bytes that are no letters; half a letter at the end; a bad `name.utf-8` beside a good name |
+//! | data under raw, decoded or other spellings | `found::data_that_each_client_laid`, `whatever_it_is_called`, `other_spellings_are_found`, `found::files_that_are_named`, `names::whatever_libtorrent_lays_is_laid` | percent-encoded; moved into another folder; the whole folder renamed; what libtorrent laid of any strange torrent |
+//! | the same path twice, a file that is a folder | `the_second_gets_a_number`, `duplicates_get_names_of_their_own`, `names_that_differ_in_case_are_found` | a numbered name that is there already; an extension of 60 bytes; thousands of the same |
+//! | padding of BitComet, pads without a path | `bitcomet_padding`, `files_are_aligned_by_padding`, `names::whatever_libtorrent_lays_is_laid` | the same pad twice; a folder called so |
+//! | composed otherwise (NFC, NFD) | `composed_otherwise`, `found::data_that_each_client_laid`, `the_second_gets_a_number`, `decomposed_is_nfd` | both forms in one torrent; marks in another order; letters that differ in case too |
+//! | bytes behind a torrent, odd keys | `what_stands_around_it_is_passed_over`, `odd_values_that_are_not_needed`, `tools::what_libtorrent_reads_is_read` | a byte order mark before it; the same packed; a page behind it |
+//! | `length` beside `files` | `what_others_accept`, `odd_values_that_are_not_needed`, `what_is_refused` | a length that is no number; files and no name; pieces that do not match |
+//! | packed answers and torrents | `packed_bodies`, `every_packing`, `a_bomb_is_stopped_early`, `tools::a_packed_torrent_is_seeded` | named and not packed; packed and not named; deflate without its head; a bomb |
+//! | answers of trackers that are not to the letter | `answers_that_are_not_to_the_letter` (HTTP, bencode), `heads_that_are_not_to_the_letter`, `bodies_of_every_framing`, `peers_that_have_names` | a status line of HTTP/2; 2,000 lines; NUL in a line; a port as text; `[::1]`; an empty failure |
+//! | passwords and passkeys in URLs | `passwords_are_sent_and_not_shown`, `private::no_passkey_is_printed`, `private::private_torrents` | `@` in the password; a redirect to another host; the words of a failing tracker |
+//! | a tracker known by a query alone | `paths_of_trackers`, `the_query_joins_what_is_there`, `torrents_reach_no_pages_in_the_house`, `urls` | `?` or `&` at the end; a fragment; spaces in path and query |
+//! | UDP answers from elsewhere, long ones | `udp_answers_from_elsewhere_and_long_ones`, `a_tracker_of_several_addresses`, `strangers_and_noise_are_ignored` | another host with a guessed number; 4 KiB and more; an answer that is cut |
+//! | data behind links | `links_are_followed_while_they_stay`, `what_is_no_file_is_not_taken`, `what_cannot_be_shared_is_named` | swapped while they are opened; loops; a link to a folder above |
+//! | names that are not UTF-8, unreadable files | `what_is_left_out_is_named`, `a_file_that_breaks_while_it_is_read_is_left_out`, `what_cannot_be_taken_is_named_and_the_rest_is_made` | excluded although it is no UTF-8; a path of 1,100 bytes; a folder without permission |
+//! | what nobody wants in a torrent | `what_is_left_out_is_named`, `what_is_odd_about_a_torrent_is_said`, `named_as_elsewhere` | unfinished and no UTF-8; a pattern for a single file; included and excluded |
+//! | `source`, private, other keys that change the hash | `what_is_hashed_makes_another_torrent`, `a_torrent_is_edited`, `the_rest_stays_byte_for_byte`, `what_is_odd_about_a_torrent_is_said` | a source taken away again; the last tracker of a private one; a link to the torrent |
+//! | a .torrent that is written over | all of `loaded` | half written; cut; removed; of another hash; while the state's disk is full |
+//! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `a_peer_that_the_user_named` | it comes and goes; it has nothing yet; its user named it |
+//! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name`, `names::whatever_libtorrent_lays_is_laid` | 90 folders deep; reserved names; what is nothing but marks of direction |
+//! | very many files | `nothing_is_there`, `many_are_found_and_too_many_refused`, `many_in_one_piece`, `what_fits_everywhere_has_no_substitute` | of which none is there; of the same names; much smaller than a piece |
 
-mod access;
 mod apart;
 mod beside;
 mod ceiling;
