@@ -280,7 +280,7 @@ impl Plan {
         (self.asleep / WANTED_PART).min(MOST_WANTED)
     }
 
-    /// The most peers that are kept for them, of all together.
+    /// The most peers that are kept for all of them.
     pub(crate) fn wanted_peers(&self) -> usize {
         self.wanted() * WANTED_PEERS
     }
@@ -380,11 +380,9 @@ const TO_VERIFY: usize = 8;
 /// Bytes of a sleeping torrent that waits to be woken: its entry in a list that grows by doubling, and its peers.
 const WANTED: usize = 2 * 32 + 16 + WANTED_PEERS * size_of::<SocketAddr>();
 
-/// One in so many sleeping torrents may wait to be woken, and the most of them.
+/// One in so many sleeping torrents may wait to be woken, the most of them, and peers for each on average.
 const WANTED_PART: usize = 16;
 const MOST_WANTED: usize = 1000;
-
-/// Peers for each of them, on average.
 const WANTED_PEERS: usize = 2;
 
 /// Bytes of a block on its way, and of its entries in the worker's queues.

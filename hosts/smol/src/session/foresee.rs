@@ -10,7 +10,7 @@ use everseed_core::metainfo::Metainfo;
 use everseed_disk::read_torrent;
 use rustix::fs::{FlockOperation, OFlags};
 
-use super::fetch::not_held;
+use super::download::not_held;
 use super::index::is_torrent;
 use super::room::room;
 use crate::net::listen::{Listen, interface};

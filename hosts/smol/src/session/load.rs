@@ -10,7 +10,8 @@ use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::Options;
 use everseed_disk::{Content, Links, check, read_regular, read_torrent, resolve};
 
-use super::fetch::{self, DISK_FULL, Download};
+use super::download::{self, Download};
+use super::fetch::{self, DISK_FULL};
 use super::index::{is_link, is_torrent};
 use super::item::LibraryItem;
 use super::notice::Notices;
@@ -249,7 +250,7 @@ pub(super) fn open_any(loading: &Loading<'_>, order: &LoadRequest) -> LoadOutcom
                 heeded.map_err(|error| Trouble::Bad(format!("{shown}: {error}")))?;
             }
             let mut plan =
-                fetch::plan(loading.state, &source.content, &fetch).map_err(|(text, _)| text)?;
+                download::plan(loading.state, &source.content, &fetch).map_err(|(text, _)| text)?;
             // The folder may belong to an unmounted disk.
             plan.make_out = false;
             Some(plan)
@@ -293,7 +294,7 @@ fn begin_download(
     content: &Content,
     fetch: &Fetch,
 ) -> Result<Download, fetch::Refusal> {
-    let mut plan = fetch::plan(state, content, fetch)?;
+    let mut plan = download::plan(state, content, fetch)?;
     let root = content.root();
     let before = state.place(content.metainfo().info_hash, &root);
     // An unmounted disk is waited for; other trouble is better reported at once.
@@ -301,7 +302,7 @@ fn begin_download(
         && check::is_nothing_there(content)
     {
         let nothing = vec![0; content.geometry().bitfield_len() as usize];
-        fetch::prepare(content, &mut plan, nothing, true, false).map_err(|error| {
+        download::prepare(content, &mut plan, nothing, true, false).map_err(|error| {
             let code = if error.is_no_space() { DISK_FULL } else { 1 };
             (error.to_string(), code)
         })?;

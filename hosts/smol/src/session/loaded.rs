@@ -5,7 +5,7 @@ use std::time::Instant;
 use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
 
-use super::fetch::Download;
+use super::download::Download;
 use super::index::is_link;
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, wait};
 use super::library::Library;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use everseed_disk::make::{self};
 
-use super::fetch::{self};
+use super::fetch;
 use super::index::{is_link, is_torrent, names_torrent};
 use super::load::{
     LoadOutcome, LoadRequest, Loading, is_in_doubt, is_there, open, open_any, opener, renew,

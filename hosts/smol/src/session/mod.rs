@@ -11,7 +11,7 @@
 //! | `turn`, `farewell` | one turn of the session, and its end |
 //! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
 //! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
-//! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `loaded` | from a path to a torrent, on threads of their own |
+//! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `download`, `loaded` | from a path to a torrent, on threads of their own |
 //! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
 //! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
 
@@ -21,6 +21,7 @@ mod claims;
 mod command;
 mod content;
 mod dht;
+mod download;
 mod farewell;
 mod fetch;
 pub(crate) mod foresee;

@@ -13,7 +13,8 @@ use everseed_core::hash::InfoHash;
 use everseed_core::magnet::Magnet;
 
 use super::command::{Command, commands};
-use super::fetch::{Download, is_magnet, worse};
+use super::download::Download;
+use super::fetch::{is_magnet, worse};
 use super::front::Front;
 use super::hangup::Hangup;
 use super::item::ItemStage;

@@ -13,7 +13,8 @@ use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
 use everseed_node::Job;
 
-use super::fetch::{Download, is_remote};
+use super::download::Download;
+use super::fetch::is_remote;
 use super::notice::{Notice, Notices};
 use super::numbers::Numbers;
 use super::opener::OpenedTorrent;

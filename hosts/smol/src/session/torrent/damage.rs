@@ -12,7 +12,7 @@ use everseed_node::{Event, Wanted};
 use super::ManagedTorrent;
 use super::faults::{DAY, HOUR, Naming};
 use crate::net::engine::Engine;
-use crate::session::fetch::DownloadStage;
+use crate::session::download::DownloadStage;
 use crate::storage::worker::{Task, Unwritten};
 
 impl ManagedTorrent {

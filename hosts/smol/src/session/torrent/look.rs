@@ -12,7 +12,7 @@ use super::stage::Stage;
 use super::{ASLEEP, AWAY, EVERY, ManagedTorrent, SOON};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
-use crate::session::fetch::{self, DownloadStage};
+use crate::session::download::{self, DownloadStage};
 use crate::session::notice::Notice;
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Look, Task};
@@ -244,7 +244,7 @@ impl ManagedTorrent {
     /// Begins a download that had to wait for its disk.
     pub(super) fn begin_late(&mut self, engine: &mut Engine, state: &StateFolder) {
         if let Some(download) = &mut self.download
-            && let Err(error) = fetch::make_folder(&self.content, download)
+            && let Err(error) = download::make_folder(&self.content, download)
         {
             return log::debug!("{}: {error}", self.name());
         }

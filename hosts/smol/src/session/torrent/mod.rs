@@ -32,7 +32,7 @@ use everseed_node::{Event, Have};
 use self::faults::Faults;
 use self::goal::Woken;
 use self::stage::Stage;
-use super::fetch::{Download, DownloadStage};
+use super::download::{Download, DownloadStage};
 use super::notice::{Notice, Notices};
 use super::opener::Renewed;
 use crate::client::trackers;

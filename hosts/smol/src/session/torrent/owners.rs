@@ -9,7 +9,8 @@ use everseed_node::Have;
 
 use super::ManagedTorrent;
 use crate::net::engine::Engine;
-use crate::session::fetch::{self, CHECKSUM, DISK_FULL, DownloadStage, Verdict};
+use crate::session::download::{self, DownloadStage, Verdict};
+use crate::session::fetch::{CHECKSUM, DISK_FULL};
 use crate::text::escape;
 
 impl ManagedTorrent {
@@ -30,7 +31,7 @@ impl ManagedTorrent {
         }
         // A service seeds the good pieces and downloads the missing ones of other files.
         let is_checked = !self.by_record;
-        match fetch::prepare(&self.content, download, good, is_checked, self.calm) {
+        match download::prepare(&self.content, download, good, is_checked, self.calm) {
             Ok(Verdict::Begin) => true,
             Ok(Verdict::Check) => {
                 engine.remove(id);

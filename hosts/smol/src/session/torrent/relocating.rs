@@ -10,7 +10,7 @@ use everseed_disk::{ReadError, WriteError};
 use super::ManagedTorrent;
 use super::download::DOUBT;
 use crate::net::engine::Engine;
-use crate::session::fetch::DownloadStage;
+use crate::session::download::DownloadStage;
 use crate::session::notice::Notice;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;

@@ -12,7 +12,7 @@ use super::goal::{Goal, Woken};
 use super::stage::Stage;
 use crate::client::trackers;
 use crate::net::engine::Engine;
-use crate::session::fetch::DownloadStage;
+use crate::session::download::DownloadStage;
 use crate::session::notice::Notices;
 use crate::storage::dormant::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
