@@ -77,10 +77,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let (addr, hash) = (seeder.addr(), seeder.info_hash());
     let mut served = Peer::unchoked(addr, hash, true);
     read(&mut served, 0..64);
-    // To the last byte.
-    for len in [4096, 1] {
-        while log.write(&[b'\n'; 4096][..len]).is_ok() {}
-    }
+    fill_up(&mut log);
     for _ in 0..400 {
         let mut caller = Peer::connect(addr);
         caller.send(&handshake(hash, true));
@@ -106,6 +103,60 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     });
     assert!(said.contains(": connected, "), "{said}");
     assert!(said.contains(" more lines "), "{said}");
+}
+
+/// Nobody reads what a service prints, results and log alike: what is dropped into its watched folder meanwhile is served,
+/// and it ends when it is told to.
+#[test]
+fn a_service_whose_output_nobody_reads() {
+    let (net, dir) = (Net::new(), Dir::new("unread"));
+    let share = dir.sub("share");
+    let pipe = dir.join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    let mut options = File::options();
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let options = options.read(true).write(true).custom_flags(flags);
+    let mut unread = options.open(&pipe).expect("a pipe");
+    let to_pipe = format!("exec \"$@\" > '{}' 2>&1", pipe.display());
+    let content = Content::file("fast.bin", 1 << 20, 2);
+    let listen = net.addr(Family::V4);
+    let config = format!(
+        "log = \"debug\"\nwatch = \"{}\"\ndata = \"{}\"\n",
+        share.display(),
+        content.parent().display()
+    );
+    for full_from_the_start in [true, false] {
+        if full_from_the_start {
+            fill_up(&mut unread);
+        } else {
+            while unread.read(&mut [0; 4096]).is_ok() {}
+        }
+        let wrapper = ["sh", "-c", &to_pipe, "sh"].map(str::to_owned);
+        let mut service = Service::start(&dir, listen, &config, &wrapper);
+        wait("it to listen", PATIENCE, || {
+            std::net::TcpStream::connect(listen).ok()
+        });
+        fill_up(&mut unread);
+        let torrent = share.join("fast.torrent");
+        let hash = make(content.path(), &torrent, &[]);
+        age(&torrent);
+        wait("it to be seeded", PATIENCE, || {
+            service.process.assert_alive();
+            let mut peer = Peer::connect(listen);
+            peer.send(&handshake(hash, true));
+            peer.stream.read_exact(&mut [0; 68]).ok()
+        });
+        read(&mut Peer::unchoked(listen, hash, true), 0..64);
+        service.stop();
+        fs::remove_file(&torrent).expect("to take it away");
+    }
+}
+
+/// Fills a pipe to the last byte.
+fn fill_up(pipe: &mut File) {
+    for len in [4096, 1] {
+        while pipe.write(&[b'\n'; 4096][..len]).is_ok() {}
+    }
 }
 
 /// The end of a log.

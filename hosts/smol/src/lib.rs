@@ -37,6 +37,7 @@ mod logging;
 pub mod magnet;
 pub mod net;
 pub mod options;
+mod printing;
 mod secrets;
 pub mod session;
 mod storage;

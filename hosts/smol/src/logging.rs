@@ -1,7 +1,6 @@
 //! The log: its level, the prefix of its lines, and limits on repeated lines.
 
 pub(crate) mod flood;
-pub(crate) mod later;
 
 use std::io::IsTerminal;
 
@@ -9,7 +8,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::FileType;
 
 use crate::clock::time_of_day;
-use crate::text::{date, escape};
+use crate::printing::{Stream, print};
+use crate::text::{clear_live_line, date, escape};
 
 /// Starts the log: `level` unless the environment variable `EVERSEED_LOG` says otherwise.
 pub(crate) fn start_log(level: LevelFilter) {
@@ -85,13 +85,10 @@ impl Log for Logger {
         if !self.filter.matches(record) {
             return;
         }
-        match self.line(record) {
-            Some(line) if later::is_busy() => later::keep(&line),
-            Some(line) => {
-                later::write_kept();
-                later::write(&line);
-            }
-            None => {}
+        if let Some(line) = self.line(record) {
+            clear_live_line(Stream::Out);
+            // Nobody would read about it.
+            let _ = print(Stream::Err, &line);
         }
     }
 

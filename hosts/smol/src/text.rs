@@ -2,12 +2,13 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
+
+use crate::printing::{Stream, print};
 
 /// Text that a stranger chose, for display. Control characters, bytes that are not UTF-8 and marks that reorder a
 /// line are shown as escapes, so that it cannot control the terminal.
@@ -187,12 +188,14 @@ static LIVE_LINE: AtomicBool = AtomicBool::new(false);
 
 /// Writes a live line over the previous one. It is cut to the terminal's width, because a wrapped line could not be
 /// overwritten.
-pub fn live_line(out: &mut (impl Write + AsFd), line: &str) {
-    let columns = tcgetwinsize(&*out).map_or(0, |size| usize::from(size.ws_col));
-    let cut = cut(line, columns);
+pub fn live_line(stream: Stream, line: &str) {
+    let size = match stream {
+        Stream::Out => tcgetwinsize(io::stdout()),
+        Stream::Err => tcgetwinsize(io::stderr()),
+    };
+    let cut = cut(line, size.map_or(0, |size| usize::from(size.ws_col)));
     LIVE_LINE.store(true, Ordering::Relaxed);
-    let _ = write!(out, "\r\x1b[K{cut}");
-    let _ = out.flush();
+    let _ = print(stream, &format!("\r\x1b[K{cut}"));
 }
 
 /// The part of a line that fits on a terminal of `columns`, one column left free; 0 columns means no limit.
@@ -209,17 +212,16 @@ pub fn live_line_stands() -> bool {
 }
 
 /// Removes the live line, so that another line starts on a clean one.
-pub fn clear_live_line(out: &mut impl Write) {
+pub fn clear_live_line(stream: Stream) {
     if LIVE_LINE.swap(false, Ordering::Relaxed) {
-        let _ = write!(out, "\r\x1b[K");
-        let _ = out.flush();
+        let _ = print(stream, "\r\x1b[K");
     }
 }
 
 /// Prints a line for people on standard error; errors are ignored.
 pub fn say(line: fmt::Arguments<'_>) {
-    clear_live_line(&mut io::stdout());
-    let _ = writeln!(io::stderr(), "{line}");
+    clear_live_line(Stream::Out);
+    let _ = print(Stream::Err, &format!("{line}\n"));
 }
 
 /// Whether lines on this stream can be overwritten: it is a terminal that can do so.
@@ -280,13 +282,12 @@ impl ProgressLine {
     }
 
     fn show(&mut self, now: Instant, line: &str) {
-        let mut err = io::stderr().lock();
         if self.live {
             self.next = now + LIVE;
-            live_line(&mut err, line);
+            live_line(Stream::Err, line);
         } else {
             self.next = now + PLAIN;
-            let _ = writeln!(err, "{line}");
+            let _ = print(Stream::Err, &format!("{line}\n"));
         }
     }
 
@@ -305,7 +306,7 @@ impl ProgressLine {
 impl Drop for ProgressLine {
     /// Removes the live line, so that results start on a clean one.
     fn drop(&mut self) {
-        clear_live_line(&mut io::stderr());
+        clear_live_line(Stream::Err);
     }
 }
 

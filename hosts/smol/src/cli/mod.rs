@@ -24,6 +24,7 @@ use crate::logging::start_log;
 use crate::options::args::{self, Stop};
 use crate::options::run::Config;
 use crate::options::{get, seed};
+use crate::printing;
 use crate::session::{self, Attendance, outlive_long_files};
 use crate::text::{Output, escape, say};
 
@@ -87,7 +88,9 @@ pub fn main() -> ExitCode {
         Err(error) => (None, Err(usage(escape(&error.to_string()).to_string()))),
     };
     let command = command.filter(|command| help_of(command).is_some());
-    conclude(command.as_deref(), outcome)
+    let code = conclude(command.as_deref(), outcome);
+    printing::finish();
+    code
 }
 
 fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
@@ -115,7 +118,7 @@ fn dispatch(command: &OsStr, parser: Parser) -> Result<ExitCode, Failure> {
 
 /// Runs a session as `seed`, `get` or `run` configured it.
 fn run_session(config: Config) -> Result<ExitCode, Failure> {
-    session::run(config, Attendance::Attended, front::of(status::interval))
+    session::run(config, Attendance::Attended, front::of(status::interval)?)
 }
 
 fn help(mut parser: Parser) -> Result<ExitCode, Failure> {

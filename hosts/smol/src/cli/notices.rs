@@ -1,7 +1,7 @@
 //! Printing of a session's notices: results on standard output, the rest on standard error.
 
 use std::fmt::Arguments;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +9,7 @@ use everseed_disk::make::Report;
 
 use crate::cli::making::{Making, not_included, skipped};
 use crate::cli::status::StatusLine;
+use crate::printing::{Stream, print};
 use crate::secrets::mask_urls;
 use crate::session::{Introduction, LeftOut, Notice, Notices};
 use crate::text::{clear_live_line, escape, live_line_stands, say, size};
@@ -116,7 +117,7 @@ impl Printer {
             Notice::HashingEnded => self.making = None,
             Notice::Numbers(numbers) => self.status.show(numbers),
             Notice::Failed(text) => say(format_args!("everseed: {text}")),
-            Notice::Ending if live_line_stands() => drop(writeln!(io::stdout())),
+            Notice::Ending if live_line_stands() => return print(Stream::Out, "\n"),
             Notice::Ending => {}
         }
         Ok(())
@@ -161,9 +162,8 @@ fn shown(path: &Path) -> String {
 
 /// Prints a line on standard output. A reader that has gone away is not an error.
 fn line(line: Arguments<'_>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    clear_live_line(&mut out);
-    match writeln!(out, "{line}") {
+    clear_live_line(Stream::Out);
+    match print(Stream::Out, &format!("{line}\n")) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }

@@ -40,6 +40,6 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
     session::run(
         config,
         Attendance::Service(args),
-        front::of(interval_of_service),
+        front::of(interval_of_service)?,
     )
 }

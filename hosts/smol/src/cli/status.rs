@@ -1,10 +1,11 @@
 //! The status line: one live line on a terminal, plain lines elsewhere.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use everseed_node::Stats;
 
+use crate::printing::{Stream, is_stuck, print};
 use crate::session::Numbers;
 use crate::text::{is_live, live_line, live_line_stands};
 
@@ -43,14 +44,14 @@ impl StatusLine {
         let line = numbers.line(rates);
         let live = is_live(&io::stdout());
         let gone = live && !live_line_stands();
-        if !gone && line == self.last {
+        // Numbers that would wait to be printed are old then.
+        if !gone && line == self.last || is_stuck() {
             return;
         }
-        let mut out = io::stdout().lock();
         // A reader that has gone away does not stop seeding.
         match live {
-            true => live_line(&mut out, &line),
-            false => drop(writeln!(out, "{line}")),
+            true => live_line(Stream::Out, &line),
+            false => drop(print(Stream::Out, &format!("{line}\n"))),
         }
         self.last = line;
     }

@@ -342,7 +342,7 @@ fn peer() -> usize {
     node.bytes() + HOST_PEER + KERNEL_PEER
 }
 
-/// Bytes of the program beside the tables: three threads and their stacks, lines of the log that wait, and up to 300 KiB
+/// Bytes of the program beside the tables: four threads and their stacks, lines that wait to be printed, and up to 300 KiB
 /// while many are served and others announce to the built-in tracker, or eight HTTPS trackers are called.
 ///
 /// Idle, tables and all, a static build with musl took 396 KiB with room for 8 peers and no DHT, and 452 with room for

@@ -32,7 +32,7 @@ use self::queues::{BATCH, Job, Long, Queues, STACK, pop};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
 use crate::descriptors;
-use crate::logging::later::Busy;
+use crate::printing::Busy;
 
 /// A handle to the thread.
 #[derive(Debug)]

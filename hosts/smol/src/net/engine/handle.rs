@@ -30,7 +30,6 @@ use super::reactor::{Reactor, TurnReport};
 use super::shared::Shared;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
-use crate::logging::later::write_kept;
 use crate::net::Sending;
 use crate::net::epoll::{Epoll, Waiter, Watched};
 use crate::net::listen::Listen;
@@ -127,7 +126,6 @@ impl Engine {
             }
         }
         self.alarm.silence();
-        write_kept();
         let failed = self.shared.failed.lock();
         if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
@@ -351,7 +349,6 @@ impl Drop for Engine {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        write_kept();
     }
 }
 

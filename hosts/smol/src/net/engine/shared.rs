@@ -11,8 +11,8 @@ use std::time::{Duration, Instant as Moment};
 
 use super::reactor::Reactor;
 use crate::alarm::Alarm;
-use crate::logging::later::{self, Busy};
 use crate::net::epoll::Waiter;
+use crate::printing::Busy;
 
 /// The state of the module's description.
 pub(super) struct Shared {
@@ -71,7 +71,7 @@ impl Shared {
             let mut reactor = self.lock();
             reactor.turn(&waiter, ready);
             patience = reactor.patience();
-            let news = reactor.has_news() || later::is_any();
+            let news = reactor.has_news();
             drop(reactor);
             // While there is traffic the session is woken now and then.
             if news || ready > 0 && told.elapsed() >= OFTEN {
