@@ -10,6 +10,7 @@ use rustix::fs::Advice;
 
 use crate::dir::Dir;
 use crate::process::program;
+use crate::slow::SlowDisk;
 
 /// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
@@ -41,11 +42,15 @@ impl Disk {
     }
 
     fn made(dir: Dir, bytes: u64, store: Option<PathBuf>) -> Disk {
-        let at = dir.sub("mounted");
         let image = match &store {
             Some(store) => store.join("image"),
             None => dir.join("image"),
         };
+        Disk::at_image(image, dir, bytes, store)
+    }
+
+    fn at_image(image: PathBuf, dir: Dir, bytes: u64, store: Option<PathBuf>) -> Disk {
+        let at = dir.sub("mounted");
         let file = File::create(&image).and_then(|file| file.set_len(bytes));
         file.unwrap_or_else(|e| panic!("{}: {e}", image.display()));
         let mut make = Command::new("mkfs.ext4");
@@ -63,6 +68,12 @@ impl Disk {
         };
         disk.mount();
         disk
+    }
+
+    /// A disk that does what it is told only when the disk that its image is on does: see [`SlowDisk`].
+    pub fn behind(slow: &SlowDisk, bytes: u64) -> Disk {
+        let dir = Dir::new("disk");
+        Disk::at_image(slow.at().join("image"), dir, bytes, None)
     }
 
     /// Its mount point.

@@ -20,6 +20,13 @@ pub struct Process {
     ended: Option<ExitStatus>,
 }
 
+/// The number of `syncfs` on this machine.
+const SYNCFS: &str = if cfg!(target_arch = "x86_64") {
+    "306"
+} else {
+    "267"
+};
+
 impl Process {
     /// Starts `argv`, with its output going into `log`.
     ///
@@ -58,6 +65,24 @@ impl Process {
             comm.is_ok_and(|comm| comm.trim_end() == name)
         };
         tasks.find(named)?.file_name().to_str()?.parse().ok()
+    }
+
+    /// Whether one of its threads waits in `syncfs` for the disk that is mounted there.
+    pub fn syncs(&self, mounted: &Path) -> bool {
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
+        let waits = |task: fs::DirEntry| {
+            let call = fs::read_to_string(task.path().join("syscall")).ok()?;
+            let mut words = call.split(' ');
+            let descriptor = words
+                .next()
+                .filter(|&number| number == SYNCFS)
+                .and_then(|_| words.next()?.strip_prefix("0x"))?;
+            let descriptor = u32::from_str_radix(descriptor, 16).ok()?;
+            let folder = fs::read_link(proc.join(format!("fd/{descriptor}"))).ok()?;
+            Some(folder.starts_with(mounted))
+        };
+        let tasks = fs::read_dir(proc.join("task"));
+        tasks.is_ok_and(|tasks| tasks.flatten().any(|task| waits(task) == Some(true)))
     }
 
     /// Its output so far.

@@ -11,8 +11,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use everseed_tests::content::Content;
+use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
+use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
 use everseed_tests::seeder::{Setup, make};
@@ -427,6 +428,84 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
     world.service.wait_for(&format!("stopped: {name}"), 1);
     seeder.stop();
     world.end();
+}
+
+/// A disk takes long to write what was downloaded. Whoever waits for it syncs a download that is complete, one that is
+/// given up, or a copy of one; a peer gets blocks meanwhile that have to be read from another disk.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
+    let mut world = World::new("");
+    let cold = world.lay("cold.bin", 5);
+    world.service.wait_for("seeding: cold.bin", 1);
+    let path = world.watched.at().join("cold.bin");
+    let slow = SlowDisk::new();
+    let disk = Disk::behind(&slow, 256 << 20);
+    let (here, apart) = (disk.at().display().to_string(), world.dir.sub("apart"));
+    let apart = format!("incomplete = \"{}\"\n", apart.display());
+    let seeders = Dir::new("seeder");
+    // The first one has the service start anew with more memory.
+    for (number, case) in ["first", "complete", "given up", "a copy"]
+        .into_iter()
+        .enumerate()
+    {
+        let wanted = Content::file(&format!("{number}.bin"), 1 << 20, 70 + number as u64);
+        let up = (case == "given up").then_some(100_000);
+        let addr = world.net.addr(Family::V4);
+        let mut seeder = Setup::new(wanted.path(), addr).up_bps(up).start(&seeders);
+        let get = format!(
+            "[[get]]\ntorrent = \"{}\"\nout = \"{here}\"\npeer = \"{}\"\n{}",
+            seeder.torrent().display(),
+            seeder.addr(),
+            if case == "a copy" { &apart } else { "" }
+        );
+        let config = format!("{}{get}", world.config);
+        if case != "first" && case != "given up" {
+            slow.hold_at("fsync", "image");
+        }
+        world.service.reload(world.listen, &config);
+        if case == "given up" {
+            world
+                .service
+                .wait_for(&format!("downloading: {}", wanted.name()), 1);
+            let file = disk.at().join(wanted.name());
+            wait("some of it", PATIENCE, || {
+                (allocated(&file) > 0).then_some(())
+            });
+            slow.hold_at("fsync", "image");
+            world.service.reload(world.listen, &world.config);
+        }
+        if case != "first" {
+            wait(case, PATIENCE, || {
+                world.service.process.assert_alive();
+                world.service.process.syncs(disk.at()).then_some(())
+            });
+            let mut peer = Peer::unchoked(world.listen, cold, true);
+            for _ in 0..3 {
+                drop_from_cache(&path);
+                read(&mut peer, 0..64);
+            }
+            assert!(
+                slow.held() > 0 && world.service.process.syncs(disk.at()),
+                "{case}"
+            );
+            slow.release();
+        }
+        match case {
+            "given up" => world.service.wait_for("stopped: 2.bin", 1),
+            _ => world
+                .service
+                .wait_for(&format!("complete: {}", wanted.name()), 1),
+        }
+        seeder.stop();
+    }
+    world.service.stop();
+}
+
+/// Has a file read from its disk again.
+fn drop_from_cache(path: &Path) {
+    let file = File::open(path).expect("a file");
+    fadvise(file, 0, None, Advice::DontNeed).expect("it is dropped");
 }
 
 /// Those that sleep are woken by a peer, and others sleep in their places.

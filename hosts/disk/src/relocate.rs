@@ -68,6 +68,8 @@ struct Copy {
     written: FileCache,
     next: u32,
     done: u64,
+    /// Whether all that was to be copied is.
+    whole: bool,
 }
 
 impl Relocation {
@@ -95,6 +97,11 @@ impl Relocation {
         self.copy.as_ref().map_or(0, |copy| copy.done)
     }
 
+    /// Whether the next step syncs a copy, for which a disk may take minutes.
+    pub fn is_sync_next(&self) -> bool {
+        self.copy.as_ref().is_some_and(|copy| copy.whole)
+    }
+
     /// Does one step of the move. Returns whether the content lies in its final place; close its files then.
     ///
     /// `scratch` must not be empty. After an error the next step begins anew.
@@ -118,6 +125,10 @@ impl Relocation {
                 copy_piece(content, copy, piece, scratch)?;
                 return Ok(false);
             }
+        }
+        if !copy.whole {
+            copy.whole = true;
+            return Ok(false);
         }
         copy.content.close_files(&copy.written);
         write::sync(&copy.content)?;
@@ -158,6 +169,7 @@ impl Relocation {
             written: FileCache::new(2),
             next: 0,
             done: 0,
+            whole: false,
         }));
         Ok(false)
     }

@@ -6,11 +6,16 @@
 //! by piece, so a check of terabytes delays nobody for longer than one piece, not even a smaller check. From the
 //! first served torrent on the worker has a lower priority than the serving thread.
 //!
+//! A sync may take minutes. So complete downloads, and copies of them, are synced by another thread, one after the
+//! other; it ends when none is left.
+//!
 //! Invariant: a connection has at most one read-ahead in the queue, which is dropped with the connection. A torrent
 //! has at most one task of each other kind. Only writes may be more, at most one for each block. So the queues are
 //! bounded, and do not grow while blocks are served.
 
+mod look;
 mod queues;
+mod scratch;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -18,17 +23,19 @@ mod tests;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_disk::check::{Check, OpenFiles, PieceStart};
 use everseed_disk::fault::{self, Unread};
 use everseed_disk::relocate::Relocation;
-use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, unfinished, write};
+use everseed_disk::{Content, FileCache, ReadError, WriteError, check, unfinished, write};
 use everseed_node::{BodySource, ConnId};
 
-use self::queues::{BATCH, Job, Long, Queues, STACK, pop};
+use self::look::{look, seen, still_there};
+use self::queues::{BATCH, Job, Long, Queues, STACK, Syncing, pop};
+use self::scratch::{BEGUN, Scratch};
 pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
 use crate::alarm::Alarm;
 use crate::descriptors;
@@ -143,7 +150,7 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn work(self: &Arc<Shared>) {
         // Peers wait for what it reads.
         let _busy = Busy::begin();
         let mut scratch = Scratch {
@@ -184,7 +191,7 @@ impl Shared {
     }
 
     /// Carries out any task but a check or a move.
-    fn short(&self, task: Task, scratch: &mut Scratch) {
+    fn short(self: &Arc<Shared>, task: Task, scratch: &mut Scratch) {
         match task {
             Task::Warm(content, conn, source, span) => {
                 let mut bytes = std::mem::take(&mut scratch.bytes);
@@ -235,12 +242,7 @@ impl Shared {
                 self.tell(Done::Looked(number, looked));
             }
             Task::Write(block) => self.write(block, scratch),
-            Task::Sync(content, number) => {
-                let synced = write::sync(&content)
-                    .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))
-                    .and_then(|()| seen(&content).map_err(WriteError::Place));
-                self.tell(Done::Synced(number, synced));
-            }
+            Task::Sync(content, number) => self.sync(Syncing::Download(content, number)),
             Task::Try(content, number, offsets) => {
                 let writable = |&at: &u64| write::is_writable(&content, at);
                 let any = offsets.iter().any(writable);
@@ -264,6 +266,45 @@ impl Shared {
         }
     }
 
+    /// Has something synced by a thread of its own: a disk may take minutes to write what waits, and whoever is served
+    /// from another one does not wait for that. Later syncs wait for their turn on the same thread.
+    fn sync(self: &Arc<Shared>, what: Syncing) {
+        let mut queues = self.lock();
+        queues.syncs.push_back(what);
+        if std::mem::replace(&mut queues.syncing, true) {
+            return;
+        }
+        drop(queues);
+        let theirs = Arc::clone(self);
+        let thread = thread::Builder::new().name("sync".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(move || theirs.sync_all()) {
+            log::debug!("no thread to sync by: {error}");
+            self.sync_all();
+        }
+    }
+
+    /// Syncs one after the other, until none waits.
+    fn sync_all(&self) {
+        let next = || {
+            let mut queues = self.lock();
+            let next = pop(&mut queues.syncs).filter(|_| !queues.stop);
+            queues.syncing = next.is_some();
+            next
+        };
+        while let Some(what) = next() {
+            match what {
+                Syncing::Download(content, number) => {
+                    let synced = write::sync(&content)
+                        .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))
+                        .and_then(|()| seen(&content).map_err(WriteError::Place));
+                    drop(content);
+                    self.tell(Done::Synced(number, synced));
+                }
+                Syncing::Copy(job, relocation) => self.take_step(job, relocation, &mut [0]),
+            }
+        }
+    }
+
     fn found(
         &self,
         content: &Content,
@@ -284,19 +325,26 @@ impl Shared {
     }
 
     /// Checks or copies one piece, and reports the result after the last one.
-    fn step(&self, mut job: Job, scratch: &mut Scratch) {
+    fn step(self: &Arc<Shared>, mut job: Job, scratch: &mut Scratch) {
         match std::mem::replace(&mut job.work, Long::Check(None)) {
             Long::Check(check) => self.check(job, check, scratch),
             Long::Relocate(relocation) => self.relocate(job, relocation, scratch),
         }
     }
 
-    fn relocate(&self, mut job: Job, mut relocation: Box<Relocation>, scratch: &mut Scratch) {
+    fn relocate(self: &Arc<Shared>, job: Job, relocation: Box<Relocation>, scratch: &mut Scratch) {
+        match relocation.is_sync_next() {
+            true => self.sync(Syncing::Copy(job, relocation)),
+            false => self.take_step(job, relocation, &mut scratch.bytes),
+        }
+    }
+
+    fn take_step(&self, mut job: Job, mut relocation: Box<Relocation>, scratch: &mut [u8]) {
         if job.progress.load(Ordering::Relaxed) == GIVEN_UP {
             return;
         }
         let content = &job.content;
-        let stepped = relocation.step(content, &mut scratch.bytes);
+        let stepped = relocation.step(content, scratch);
         let before = job.progress.swap(relocation.done(), Ordering::Relaxed);
         if before == GIVEN_UP {
             return;
@@ -313,7 +361,7 @@ impl Shared {
         self.tell(Done::Relocated(job.number, relocated));
     }
 
-    fn check(&self, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
+    fn check(self: &Arc<Shared>, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
         if check.is_none() {
             (job.begun, job.kept) = (Instant::now(), Instant::now());
             // Files that are gone may still be open for writing.
@@ -358,7 +406,7 @@ impl Shared {
     }
 
     /// Carries out short tasks in the middle of a search. False if the search has to stop.
-    fn between(&self, scratch: &mut Scratch) -> bool {
+    fn between(self: &Arc<Shared>, scratch: &mut Scratch) -> bool {
         loop {
             let mut queues = self.lock();
             if queues.stop {
@@ -511,14 +559,6 @@ impl Shared {
     }
 }
 
-/// A piece counts as bad only while some other bytes can be read, because a disk that is gone proves nothing.
-fn still_there(content: &Content, good: bool) -> Result<bool, ReadError> {
-    if !good {
-        check::reachable(content)?;
-    }
-    Ok(good)
-}
-
 /// The next work of the thread.
 #[allow(clippy::large_enum_variant)] // There is one at a time.
 enum Work {
@@ -531,96 +571,8 @@ enum Work {
     Long(Job, Vec<OpenFiles>),
 }
 
-fn look(content: &Content) -> Result<Look, ReadError> {
-    let reached = check::reachable(content);
-    let mut present = match reached {
-        Ok(()) => check::present(content)?,
-        Err(_) => None,
-    };
-    let missing = reached.is_err() || present.is_some();
-    if !content.is_growing() && content.is_search_due(missing) {
-        let until = Instant::now() + SEARCH;
-        find::search(content, None, &mut || Instant::now() < until)?;
-        check::reachable(content)?;
-        present = check::present(content)?;
-    } else {
-        reached?;
-    }
-    Ok(Look {
-        fingerprint: check::fingerprint(content)?,
-        present,
-    })
-}
-
-/// A look that does not search for anything.
-fn seen(content: &Content) -> Result<Look, ReadError> {
-    let fingerprint = check::fingerprint(content)?;
-    let present = check::present(content)?;
-    Ok(Look {
-        fingerprint,
-        present,
-    })
-}
-
-/// The longest search for moved files: others wait for it.
-const SEARCH: Duration = Duration::from_secs(5);
-
 /// The most unreadable files that a check reports.
 const UNREAD: usize = 16;
-
-/// Buffers that the thread uses again and again.
-struct Scratch {
-    bytes: Vec<u8>,
-    /// Pieces whose first blocks were hashed while they were written, the latest last.
-    begun: Vec<(TorrentId, PieceIndex, PieceStart)>,
-    batch: Vec<Block>,
-    /// Writes down how far a check has come.
-    keeper: Option<JoinHandle<()>>,
-}
-
-impl Scratch {
-    /// Hashes a written block, if the blocks before it in its piece were hashed too.
-    fn hash(&mut self, block: &Block) {
-        let geometry = block.content.geometry();
-        let Some(piece) = geometry.piece_at(block.span.offset) else {
-            return;
-        };
-        let at = block.span.offset - geometry.piece_offset(piece);
-        let same = |(torrent, other, _): &&mut (TorrentId, PieceIndex, PieceStart)| {
-            *torrent == block.span.torrent && *other == piece
-        };
-        let known = self.begun.iter_mut().find(same);
-        match known {
-            // The piece begins again: it was bad, or given up.
-            Some((_, _, begun)) if at == 0 => *begun = PieceStart::default(),
-            Some((_, _, begun)) if begun.len() == at => {}
-            None if at == 0 => {
-                if self.begun.len() == BEGUN {
-                    self.begun.remove(0);
-                }
-                self.begun
-                    .push((block.span.torrent, piece, PieceStart::default()));
-            }
-            _ => return,
-        }
-        let known = self.begun.iter_mut().find(same);
-        if let Some((_, _, begun)) = known {
-            begun.update(block.bytes());
-        }
-    }
-
-    /// The partial hash of a piece.
-    fn take(&mut self, torrent: TorrentId, piece: PieceIndex) -> PieceStart {
-        let same = |(t, p, _): &(TorrentId, PieceIndex, PieceStart)| *t == torrent && *p == piece;
-        match self.begun.iter().position(same) {
-            Some(index) => self.begun.remove(index).2,
-            None => PieceStart::default(),
-        }
-    }
-}
-
-/// The most pieces that are hashed while they are written. Others are read back.
-const BEGUN: usize = 32;
 
 /// The nice value of the thread, which has a third of the weight of one without it.
 const NICE: i32 = 5;

@@ -32,6 +32,9 @@ pub(super) struct Queues {
     pub(super) stepped: Option<usize>,
     /// The torrent of which a piece is being hashed; `None` if the result is no longer wanted.
     pub(super) verifying: Option<TorrentId>,
+    /// What waits to be synced, and whether a thread is at it.
+    pub(super) syncs: VecDeque<Syncing>,
+    pub(super) syncing: bool,
     pub(super) done: VecDeque<Done>,
     /// Contents of dropped tasks, each once.
     pub(super) gone: Vec<Arc<Content>>,
@@ -67,6 +70,15 @@ pub(super) struct Job {
     /// When it was last written down how far it came.
     pub(super) kept: Instant,
     pub(super) unread: Vec<Unread>,
+}
+
+/// What is synced by a thread of its own.
+#[derive(Debug)]
+pub(super) enum Syncing {
+    /// A download that is complete, with the number of its torrent.
+    Download(Arc<Content>, usize),
+    /// A copy of a download on another disk.
+    Copy(Job, Box<Relocation>),
 }
 
 impl Job {
@@ -120,6 +132,8 @@ impl Queues {
             written: 0,
             stepped: None,
             verifying: None,
+            syncs: VecDeque::new(),
+            syncing: false,
             done: VecDeque::with_capacity(max_peers + blocks),
             gone: Vec::new(),
             returned: None,

@@ -90,13 +90,13 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
     std::fs::create_dir_all(&folder).unwrap();
     let long = zeros(&folder, "long", 40 * 16384);
     let small = zeros(&folder, "small", 16384);
-    let shared = Shared {
+    let shared = Arc::new(Shared {
         queues: Mutex::new(Queues::new(4, 4)),
         work: Condvar::new(),
         files: Arc::new(FileCache::new(1)),
         written: FileCache::new(1),
         alarm: Alarm::new().unwrap(),
-    };
+    });
     let mut scratch = Scratch {
         bytes: vec![0; check::CHUNK],
         begun: Vec::new(),
