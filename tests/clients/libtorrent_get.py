@@ -19,7 +19,7 @@ def mask():
     )
 
 
-def session(listen, only_accept):
+def session(listen, only_accept, plain):
     return lt.session(
         {
             "listen_interfaces": listen,
@@ -31,6 +31,8 @@ def session(listen, only_accept):
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
             "enable_outgoing_tcp": not only_accept,
+            # A seeder that refuses encryption would be called twice.
+            "out_enc_policy": int(lt.enc_policy.pe_disabled if plain else lt.enc_policy.pe_enabled),
             # A minute by default, which a test of restarts would have to wait.
             "min_reconnect_time": 1,
             "alert_mask": mask(),
@@ -77,13 +79,14 @@ def main():
     parser.add_argument("--no-trackers", action="store_true")
     parser.add_argument("--stay", action="store_true", help="go on seeding")
     parser.add_argument("--only-accept", action="store_true", help="dial nobody")
+    parser.add_argument("--plain", action="store_true", help="call without encryption")
     parser.add_argument("--defaults", action="store_true", help="libtorrent's own settings")
     args = parser.parse_args()
     if args.defaults:
         # But for what is printed.
         s = lt.session({"alert_mask": mask()})
     else:
-        s = session(args.listen, args.only_accept)
+        s = session(args.listen, args.only_accept, args.plain)
     handle = add(s, args.torrent, args.save_dir, not args.no_trackers, args.defaults)
     if args.peer:
         host, _, port = args.peer.rpartition(":")

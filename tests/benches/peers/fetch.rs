@@ -101,7 +101,9 @@ fn one(bench: &Bench, client: Client, case: Case, set: &Set) -> Result<Duration,
         Client::Libtorrent => {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_get.py");
             let words = ["/usr/bin/python3", script, &path, &to, &listen];
-            let words = words.into_iter().chain(["--peer", &peer, "--no-trackers"]);
+            let words = words
+                .into_iter()
+                .chain(["--peer", &peer, "--no-trackers", "--plain"]);
             words.map(str::to_owned).collect()
         }
         _ => {
