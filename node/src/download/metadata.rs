@@ -301,3 +301,6 @@ impl Download<'_> {
         self.hold(cx, slot, HOLD);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -580,3 +580,6 @@ const TALK_UNKNOWN: u64 = 512 * 1024;
 
 /// Bytes of a request on the wire.
 const REQUEST: usize = 17;
+
+#[cfg(test)]
+mod tests;
