@@ -12,7 +12,7 @@ use everseed_core::sums::Sum;
 
 /// Origins that are told apart in a first copy. If there are more, those who came last are taken together,
 /// and none of them is charged.
-const GIVERS: usize = 4;
+const SENDERS: usize = 4;
 
 /// Bad copies of one origin each that are remembered; of more, the latest.
 const COPIES: usize = 2;
@@ -21,7 +21,7 @@ const COPIES: usize = 2;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     /// Who gave the first copy.
-    active_sources: [Giver; GIVERS],
+    senders: [Sender; SENDERS],
     /// Whether the last of them stands for several.
     crowd: bool,
     /// Whether there are sums of the first copy.
@@ -35,7 +35,7 @@ pub(crate) struct Evidence {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Giver {
+struct Sender {
     origin: Option<u64>,
     /// The sum of what it gave of the first copy.
     sent: Sum,
@@ -66,11 +66,11 @@ pub(crate) enum Verdict {
 
 impl Evidence {
     pub(crate) const NONE: Evidence = Evidence {
-        active_sources: [Giver {
+        senders: [Sender {
             origin: None,
             sent: Sum::NONE,
             anew: Sum::NONE,
-        }; GIVERS],
+        }; SENDERS],
         crowd: false,
         summed: false,
         alone: false,
@@ -91,22 +91,22 @@ impl Evidence {
         self.summed || self.alone
     }
 
-    /// An origin gives a block of the first copy; answers with its number among the givers.
-    pub(crate) fn giver(&mut self, origin: u64) -> usize {
-        let known = |giver: &Giver| giver.origin.is_none_or(|known| known == origin);
-        let at = self.active_sources.iter().position(known);
+    /// An origin gives a block of the first copy; answers with its number among the senders.
+    pub(crate) fn sender(&mut self, origin: u64) -> usize {
+        let known = |sender: &Sender| sender.origin.is_none_or(|known| known == origin);
+        let at = self.senders.iter().position(known);
         self.crowd |= at.is_none();
-        let at = at.unwrap_or(GIVERS - 1);
-        self.active_sources[at].origin = Some(origin);
+        let at = at.unwrap_or(SENDERS - 1);
+        self.senders[at].origin = Some(origin);
         at
     }
 
-    /// Adds a block that came: of the first copy from this giver, of a later one in place of what it gave.
-    pub(crate) fn add(&mut self, giver: usize, sum: Sum) {
-        let giver = &mut self.active_sources[giver % GIVERS];
+    /// Adds a block that came: of the first copy from this sender, of a later one in place of what it gave.
+    pub(crate) fn add(&mut self, sender: usize, sum: Sum) {
+        let sender = &mut self.senders[sender % SENDERS];
         let total = match self.alone {
-            true => &mut giver.anew,
-            false => &mut giver.sent,
+            true => &mut sender.anew,
+            false => &mut sender.sent,
         };
         *total = total.plus(sum);
     }
@@ -114,27 +114,27 @@ impl Evidence {
     /// Nothing has come of a copy that another origin gives alone.
     pub(crate) fn restart(&mut self, origin: u64) {
         self.sole = Some(origin);
-        for giver in &mut self.active_sources {
-            giver.anew = Sum::NONE;
+        for sender in &mut self.senders {
+            sender.anew = Sum::NONE;
         }
     }
 
     /// A copy was bad. If one origin gave all of it, and its sum is known, that is the answer, and what it is
     /// to be charged with.
     pub(crate) fn bad(&mut self) -> Option<(u64, u8)> {
-        let copy = match (self.alone, self.one_giver()) {
+        let copy = match (self.alone, self.only_sender()) {
             (true, _) => self.sole.map(|origin| (origin, self.total())),
-            (false, Some(giver)) if self.summed => giver.origin.map(|o| (o, giver.sent)),
+            (false, Some(sender)) if self.summed => sender.origin.map(|o| (o, sender.sent)),
             _ => None,
         };
-        if !self.alone && (!self.summed || self.one_giver().is_some()) {
+        if !self.alone && (!self.summed || self.only_sender().is_some()) {
             // There is nobody to compare with, or it is compared as a whole.
-            self.active_sources = Evidence::NONE.active_sources;
+            self.senders = Evidence::NONE.senders;
             self.summed = false;
         }
         self.alone = true;
-        for giver in &mut self.active_sources {
-            giver.anew = Sum::NONE;
+        for sender in &mut self.senders {
+            sender.anew = Sum::NONE;
         }
         self.sole = None;
         copy.map(|(origin, sum)| (origin, self.keep(origin, sum)))
@@ -169,35 +169,35 @@ impl Evidence {
         let copies = self.copies.into_iter().flatten();
         let same = copies.filter(move |copy| copy.sum == total);
         let acquitted = same.map(|copy| Verdict::Acquitted(copy.origin, copy.strikes));
-        let told_apart = GIVERS - usize::from(self.crowd);
+        let told_apart = SENDERS - usize::from(self.crowd);
         let compared = if self.alone && self.summed {
             told_apart
         } else {
             0
         };
-        let guilty = self.active_sources.into_iter().take(compared);
-        let guilty = guilty.filter(|giver| giver.sent != giver.anew);
-        let guilty = guilty.filter_map(|giver| giver.origin);
+        let guilty = self.senders.into_iter().take(compared);
+        let guilty = guilty.filter(|sender| sender.sent != sender.anew);
+        let guilty = guilty.filter_map(|sender| sender.origin);
         let proven = guilty.map(|origin| Verdict::Proven(origin, STRIKES));
         proven.chain(acquitted)
     }
 
     /// Who gave the copy that was fetched.
     pub(crate) fn sources(&self) -> impl Iterator<Item = u64> + use<> {
-        let first = if self.alone { 0 } else { GIVERS };
-        let active_sources = self.active_sources.into_iter().take(first);
-        active_sources.filter_map(|g| g.origin).chain(self.sole)
+        let first = if self.alone { 0 } else { SENDERS };
+        let senders = self.senders.into_iter().take(first);
+        senders.filter_map(|g| g.origin).chain(self.sole)
     }
 
-    /// The giver of the first copy, if there was only one.
-    fn one_giver(&self) -> Option<Giver> {
-        let several = self.active_sources[1].origin.is_some();
-        (!several).then_some(self.active_sources[0])
+    /// The sender of the first copy, if there was only one.
+    fn only_sender(&self) -> Option<Sender> {
+        let several = self.senders[1].origin.is_some();
+        (!several).then_some(self.senders[0])
     }
 
     /// The sum of the copy that was fetched after the first.
     fn total(&self) -> Sum {
-        let all = self.active_sources.iter().map(|giver| giver.anew);
+        let all = self.senders.iter().map(|sender| sender.anew);
         all.fold(Sum::NONE, Sum::plus)
     }
 }
@@ -215,15 +215,15 @@ mod tests {
     /// A piece whose block `n` is `[n; 4]`, in the making.
     struct Piece {
         evidence: Evidence,
-        /// Which giver gave each block of the first copy.
-        active_sources: Vec<usize>,
+        /// Which sender gave each block of the first copy.
+        senders: Vec<usize>,
     }
 
     impl Piece {
         fn new() -> Piece {
             Piece {
                 evidence: Evidence::new(true),
-                active_sources: Vec::new(),
+                senders: Vec::new(),
             }
         }
 
@@ -235,11 +235,11 @@ mod tests {
             for (n, &(origin, good)) in (0..).zip(blocks) {
                 let at = n as usize;
                 if !self.evidence.alone {
-                    self.active_sources.push(self.evidence.giver(origin));
+                    self.senders.push(self.evidence.sender(origin));
                 }
                 let byte = if good { n as u8 } else { 0xff };
                 let sum = SECRET.of(n, &[byte; 4]);
-                self.evidence.add(self.active_sources[at], sum);
+                self.evidence.add(self.senders[at], sum);
             }
         }
 
@@ -295,7 +295,7 @@ mod tests {
         let mut piece = Piece::new();
         piece.evidence = Evidence::new(false);
         assert!(!piece.evidence.wants_sums());
-        piece.active_sources = std::vec![piece.evidence.giver(1), piece.evidence.giver(2)];
+        piece.senders = std::vec![piece.evidence.sender(1), piece.evidence.sender(2)];
         assert_eq!(piece.evidence.bad(), None);
         assert!(piece.evidence.wants_sums());
         piece.copy(&[(1, false); 2]);

@@ -240,18 +240,18 @@ impl<'m> PiecesInProgress<'m> {
         let [_, _, low, high] = split(partial.bits.get_mut(self.bits));
         let evidence = &mut partial.evidence;
         if !evidence.alone {
-            let giver = evidence.giver(origin);
+            let sender = evidence.sender(origin);
             for (plane, bit) in [(&mut *low, 1), (&mut *high, 2)] {
-                match giver & bit {
+                match sender & bit {
                     0 => bits::clear(plane, index),
                     _ => bits::set(plane, index),
                 };
             }
         }
         if evidence.wants_sums() {
-            let giver =
+            let sender =
                 usize::from(bits::get(low, index)) + 2 * usize::from(bits::get(high, index));
-            evidence.add(giver, sum());
+            evidence.add(sender, sum());
         }
     }
 
