@@ -45,10 +45,10 @@ pub(crate) struct Outbox {
     pub(crate) owes_extended: bool,
     /// Whether it is to be told where our node of the DHT is.
     pub(crate) owes_port: bool,
-    /// The number of the first piece of news that it was not told.
-    pub(crate) told: u32,
-    /// The first piece of the torrent that it was not told, if it is told of all again.
-    pub(crate) walk: Option<u32>,
+    /// The place in the log of verified pieces up to which it was sent a `have` for each.
+    pub(crate) have_log_at: u32,
+    /// If the log has lost what it was not sent: the piece from which on it is sent a `have` for each that we have.
+    pub(crate) haves_again_from: Option<u32>,
     pub(crate) keep_alive: bool,
     /// The message that has begun, and how many of its bytes are gone.
     pub(crate) current: Option<Out>,
@@ -71,8 +71,8 @@ impl Outbox {
         told_interested: false,
         owes_extended: false,
         owes_port: false,
-        told: 0,
-        walk: None,
+        have_log_at: 0,
+        haves_again_from: None,
         keep_alive: false,
         current: None,
         done: 0,

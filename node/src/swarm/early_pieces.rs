@@ -54,7 +54,7 @@ impl Swarm<'_> {
             let outbox = &mut conn.link.outbox;
             if matches!(outbox.stage, Stage::Extended | Stage::Ready) {
                 outbox.owes_extended = conn.link.features.extended && outbox.stage == Stage::Ready;
-                outbox.walk = Some(0);
+                outbox.haves_again_from = Some(0);
             }
             // The rest of what it is told would be another one now.
             let midway = matches!(outbox.current, Some(Out::Extended | Out::Metadata(_)));

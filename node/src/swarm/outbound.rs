@@ -36,7 +36,7 @@ pub(crate) struct View<'a> {
     pub(crate) queue: &'a RequestQueue<'a>,
     pub(crate) pending: &'a PendingBlocks<'a>,
     pub(crate) in_progress: &'a PiecesInProgress<'a>,
-    pub(crate) news: &'a HaveLog,
+    pub(crate) have_log: &'a HaveLog,
     pub(crate) pex: Option<(u8, &'a [u8])>,
     pub(crate) greeting: Greeting<'a>,
 }
@@ -114,7 +114,7 @@ impl Cursor {
         if self.outbox.owes_port {
             return Some(Out::Port);
         }
-        if let Some(out) = self.wishes(view) {
+        if let Some(out) = self.next_of_download(view) {
             return Some(out);
         }
         if view.pex.is_some() && !self.told_peers {
@@ -130,8 +130,8 @@ impl Cursor {
         self.outbox.keep_alive.then_some(Out::KeepAlive)
     }
 
-    /// What concerns the download: it is short, and goes before what is long.
-    fn wishes(&self, view: &View<'_>) -> Option<Out> {
+    /// The next message of the download side, and the next `have`: they are short, and go before blocks.
+    fn next_of_download(&self, view: &View<'_>) -> Option<Out> {
         let conn = view.conn;
         if conn.download.interested != self.outbox.told_interested {
             return Some(if conn.download.interested {
@@ -158,26 +158,26 @@ impl Cursor {
     /// The next piece that the peer has not been told of, with what it is told after it.
     fn next_have(&self, view: &View<'_>) -> Option<((u32, Option<u32>), u32)> {
         let id = view.conn.link.torrent?;
-        let told = self.outbox.told;
-        let walk = if view.news.lost(told) {
+        let told = self.outbox.have_log_at;
+        let walk = if view.have_log.lost(told) {
             Some(0)
         } else {
-            self.outbox.walk
+            self.outbox.haves_again_from
         };
         if let Some(from) = walk {
             // What comes up during the walk is told after it.
-            let told = if view.news.lost(told) {
-                view.news.count
+            let told = if view.have_log.lost(told) {
+                view.have_log.count
             } else {
                 told
             };
             if let Some(piece) = view.next_had(from) {
                 return Some(((told, Some(piece + 1)), piece));
             }
-            let (at, piece) = view.news.next(id, told)?;
+            let (at, piece) = view.have_log.next(id, told)?;
             return Some(((at.wrapping_add(1), None), piece));
         }
-        let (at, piece) = view.news.next(id, told)?;
+        let (at, piece) = view.have_log.next(id, told)?;
         Some(((at.wrapping_add(1), None), piece))
     }
 
@@ -220,7 +220,7 @@ impl Cursor {
     /// What is different once `out` has begun.
     fn said(&mut self, view: &View<'_>, out: Out) {
         if matches!(out, Out::HaveAll | Out::HaveNone | Out::Bitfield) {
-            self.outbox.told = view.news.count;
+            self.outbox.have_log_at = view.have_log.count;
         }
         match out {
             Out::Handshake => self.outbox.stage = Stage::Pieces,
@@ -240,7 +240,7 @@ impl Cursor {
             Out::Request(_) | Out::MetadataRequest(_) => self.ask = view.pending.next(self.ask),
             Out::Have(_) => {
                 if let Some(((told, walk), _)) = self.next_have(view) {
-                    (self.outbox.told, self.outbox.walk) = (told, walk);
+                    (self.outbox.have_log_at, self.outbox.haves_again_from) = (told, walk);
                 }
             }
             Out::Reject(_) | Out::Piece(_) | Out::Metadata(_) => {

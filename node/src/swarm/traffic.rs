@@ -129,7 +129,7 @@ impl Swarm<'_> {
             queue: &on.upload.queue,
             pending: &on.download.pending,
             in_progress: &on.download.in_progress,
-            news: &self.have_log,
+            have_log: &self.have_log,
             pex: self.pex.to(on.cx.peers.id(slot)),
             greeting,
         }
