@@ -1,7 +1,7 @@
 //! PEX, peer exchange (BEP 11, `ut_pex`): messages with the addresses of peers that came and left.
 //!
 //! A message is a dictionary in an extended message: peers that were added since the last one, with a byte of
-//! flags each, and peers that left. At most [`MOST`] of those that were added are read or written, and nothing of a
+//! flags each, and peers that left. At most [`MAX_PEERS`] of those that were added are read or written, and nothing of a
 //! message is held but them. A message that breaks off counts as far as it goes.
 
 use core::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::tracker::{CompactPeers, Family, write_compact};
 pub const OUR_ID: u8 = 2;
 
 /// Added peers that are read of a message, or written into one: both families together, at most.
-pub const MOST: usize = 50;
+pub const MAX_PEERS: usize = 50;
 
 /// The byte of flags that comes with an added peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,14 +57,14 @@ pub struct Peer {
     pub flags: Flags,
 }
 
-/// Reads a message, and hands out the peers that were added, at most [`MOST`]. A message that is cut off or malformed
+/// Reads a message, and hands out the peers that were added, at most [`MAX_PEERS`]. A message that is cut off or malformed
 /// counts up to the fault.
 pub fn read(message: impl Read, mut on_added: impl FnMut(Peer)) {
     let mut lists = Lists::EMPTY;
     // What was read before an error is as good as ever.
     let _ = lists.read(message);
     let [mut v4, mut v6] = [lists.v4.peers(Family::V4), lists.v6.peers(Family::V6)];
-    for _ in 0..MOST {
+    for _ in 0..MAX_PEERS {
         // One of each family by turns, so that no list is all.
         let next = v4.next().or_else(|| v6.next());
         let Some(peer) = next else { return };
@@ -75,14 +75,14 @@ pub fn read(message: impl Read, mut on_added: impl FnMut(Peer)) {
 
 /// As much of the lists of a message as counts.
 struct Lists {
-    v4: List<{ MOST * 6 }>,
-    v6: List<{ MOST * 18 }>,
+    v4: List<{ MAX_PEERS * 6 }>,
+    v6: List<{ MAX_PEERS * 18 }>,
 }
 
 struct List<const N: usize> {
     addrs: [u8; N],
     addrs_len: usize,
-    flags: [u8; MOST],
+    flags: [u8; MAX_PEERS],
     flags_len: usize,
 }
 
@@ -103,7 +103,7 @@ impl<const N: usize> List<N> {
     const EMPTY: List<N> = List {
         addrs: [0; N],
         addrs_len: 0,
-        flags: [0; MOST],
+        flags: [0; MAX_PEERS],
         flags_len: 0,
     };
 
@@ -140,8 +140,8 @@ impl Lists {
     }
 }
 
-/// The longest message that [`write()`] makes of [`MOST`] peers that were added and as many that left.
-pub const LONGEST: usize = MOST * (18 + 1 + 18) + 96;
+/// The longest message that [`write()`] makes of [`MAX_PEERS`] peers that were added and as many that left.
+pub const MAX_LEN: usize = MAX_PEERS * (18 + 1 + 18) + 96;
 
 /// Writes a message; answers with its length in bytes, or `None` when `out` has no room.
 pub fn write(added: &[Peer], dropped: &[SocketAddr], out: &mut [u8]) -> Option<usize> {
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn as_it_is_written() {
-        let mut out = [0; LONGEST];
+        let mut out = [0; MAX_LEN];
         let added = [peer(1, false), peer(6, true)];
         let len = write(&added, &[peer(2, false).addr, peer(2, true).addr], &mut out).unwrap();
         let expected: &[&[u8]] = &[
@@ -236,11 +236,11 @@ mod tests {
 
     #[test]
     fn the_longest_has_room() {
-        let mut out = [0; LONGEST];
-        let peers: Vec<Peer> = (0..MOST as u16).map(|n| peer(n, true)).collect();
+        let mut out = [0; MAX_LEN];
+        let peers: Vec<Peer> = (0..MAX_PEERS as u16).map(|n| peer(n, true)).collect();
         let gone: Vec<SocketAddr> = peers.iter().map(|peer| peer.addr).collect();
         let len = write(&peers, &gone, &mut out).unwrap();
-        assert!(len > LONGEST - 96);
+        assert!(len > MAX_LEN - 96);
         assert_eq!(taken(&out[..len]), peers);
     }
 
@@ -254,9 +254,9 @@ mod tests {
                 let mut one = |_| peer(rng.bits32() as u16, rng.below(2) == 0);
                 (0..count).map(&mut one).collect()
             };
-            let added = many(&mut rng, MOST as u32);
+            let added = many(&mut rng, MAX_PEERS as u32);
             let gone: Vec<SocketAddr> = many(&mut rng, 16).iter().map(|peer| peer.addr).collect();
-            let mut out = [0; LONGEST];
+            let mut out = [0; MAX_LEN];
             let len = write(&added, &gone, &mut out).unwrap();
             let read = taken(&out[..len]);
             for v6 in [false, true] {
@@ -311,14 +311,14 @@ mod tests {
         long.extend(b"e");
         let peers = taken(&long);
         let v6 = peers.iter().filter(|peer| peer.addr.is_ipv6()).count();
-        assert_eq!((peers.len(), v6), (MOST, MOST / 2));
+        assert_eq!((peers.len(), v6), (MAX_PEERS, MAX_PEERS / 2));
         // As much of it as there is.
-        assert_eq!(taken(&long[..2048]).len(), MOST);
+        assert_eq!(taken(&long[..2048]).len(), MAX_PEERS);
     }
 
     #[test]
     fn damage_never_panics() {
-        let mut out = [0; LONGEST];
+        let mut out = [0; MAX_LEN];
         let peers: Vec<Peer> = (0..9).map(|n| peer(n, n % 2 == 0)).collect();
         let len = write(&peers, &[peers[0].addr], &mut out).unwrap();
         let mut rng = Rng::new(12);
@@ -328,7 +328,7 @@ mod tests {
                 bytes[rng.below(len as u32) as usize] = rng.bits32() as u8;
             }
             let end = rng.below(len as u32 + 1) as usize;
-            assert!(taken(&bytes[..end]).len() <= MOST);
+            assert!(taken(&bytes[..end]).len() <= MAX_PEERS);
         }
     }
 }

@@ -6,7 +6,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use everseed_core::pex::{self, MOST, Peer};
+use everseed_core::pex::{self, MAX_PEERS, Peer};
 
 use crate::peer::ConnId;
 
@@ -32,7 +32,7 @@ pub(crate) struct Outgoing {
 struct Message {
     to: Option<ConnId>,
     id: u8,
-    bytes: heapless::Vec<u8, { pex::LONGEST }>,
+    bytes: heapless::Vec<u8, { pex::MAX_LEN }>,
 }
 
 impl Outgoing {
@@ -65,7 +65,7 @@ impl Outgoing {
         let free = |message: &&mut Message| message.to.is_none();
         if let Some(message) = self.messages.iter_mut().find(free) {
             // What is written is no longer than this.
-            let _ = message.bytes.resize_default(pex::LONGEST);
+            let _ = message.bytes.resize_default(pex::MAX_LEN);
             let len = pex::write(added, dropped, &mut message.bytes).unwrap_or(0);
             message.bytes.truncate(len);
             (message.to, message.id) = (Some(to), id);
@@ -84,7 +84,7 @@ impl Outgoing {
 /// The first of the peers that came, in the order in which they came, as many as are told of at a time.
 #[derive(Debug, Default)]
 pub(crate) struct First {
-    peers: heapless::Vec<(u32, Peer), MOST>,
+    peers: heapless::Vec<(u32, Peer), MAX_PEERS>,
 }
 
 impl First {
@@ -92,7 +92,7 @@ impl First {
     pub(crate) fn take(&mut self, arrival: u32, peer: Peer) {
         let at = self.peers.partition_point(|&(other, _)| other < arrival);
         if self.peers.is_full() {
-            if at == MOST {
+            if at == MAX_PEERS {
                 return;
             }
             self.peers.pop();
@@ -107,7 +107,7 @@ impl First {
         Some(*arrival)
     }
 
-    pub(crate) fn peers(&self) -> heapless::Vec<Peer, MOST> {
+    pub(crate) fn peers(&self) -> heapless::Vec<Peer, MAX_PEERS> {
         self.peers.iter().map(|&(_, peer)| peer).collect()
     }
 }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn the_first_to_come_are_told_of_first() {
         let mut first = First::default();
-        let most = MOST as u32;
+        let most = MAX_PEERS as u32;
         for arrival in (0..most - 1).rev() {
             first.take(10 + arrival, peer(arrival as u16 + 1));
         }
@@ -167,6 +167,6 @@ mod tests {
         first.take(5, peer(5));
         assert_eq!(first.last(), Some(10 + most - 2));
         assert_eq!(first.peers()[0], peer(5));
-        assert_eq!(first.peers().len(), MOST);
+        assert_eq!(first.peers().len(), MAX_PEERS);
     }
 }

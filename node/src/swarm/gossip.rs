@@ -8,7 +8,7 @@
 use core::net::SocketAddr;
 
 use everseed_core::geometry::TorrentId;
-use everseed_core::pex::{self, Flags, MOST, Peer};
+use everseed_core::pex::{self, Flags, MAX_PEERS, Peer};
 
 use crate::broken::broken;
 use crate::discovery::candidates::{Named, PeerSource};
@@ -112,7 +112,7 @@ impl Swarm<'_> {
             .gossip
             .gone(told_left, told)
             .filter(|&addr| concerns(addr));
-        let gone: heapless::Vec<SocketAddr, MOST> = gone.take(MOST).collect();
+        let gone: heapless::Vec<SocketAddr, MAX_PEERS> = gone.take(MAX_PEERS).collect();
         let (arrivals, departures) = (torrent.gossip.arrivals, torrent.gossip.departures);
         let (added, now) = (first.peers(), on.cx.now);
         let to = on.cx.peers.id(slot);

@@ -1,7 +1,7 @@
 //! Peers that peers tell of (BEP 11): at most so many, and nothing panics; what was read is written and read again.
 #![no_main]
 
-use everseed_core::pex::{self, LONGEST, MOST, Peer};
+use everseed_core::pex::{self, MAX_LEN, MAX_PEERS, Peer};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,8 +11,8 @@ fuzz_target!(|bytes: &[u8]| {
         peers
     };
     let mut peers = taken(bytes);
-    assert!(peers.len() <= MOST);
-    let mut out = [0; LONGEST];
+    assert!(peers.len() <= MAX_PEERS);
+    let mut out = [0; MAX_LEN];
     let gone: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
     let len = pex::write(&peers, &gone, &mut out).expect("room");
     let mut again = taken(&out[..len]);
