@@ -2,6 +2,7 @@
 
 mod get;
 mod service;
+mod texts;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -341,7 +341,7 @@ impl Session {
 }
 
 /// The longest time between chores. It is short, so that a disk that is mounted again is served within half a minute.
-const CHORES: Duration = Duration::from_secs(10);
+pub(super) const CHORES: Duration = Duration::from_secs(10);
 
 /// The interval at which peers of the built-in tracker are called.
 const PEERS: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use crate::net::engine::Engine;
 use crate::text::escape;
 
 /// The shortest turn: long enough to hear from trackers and to call some peers.
-const TURN: Duration = Duration::from_secs(30);
+pub(super) const TURN: Duration = Duration::from_secs(30);
 
 /// The time for which connected peers that send nothing are waited for.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -145,7 +145,7 @@ impl Names {
 }
 
 /// The names are read at one in this many looks, which come every ten seconds.
-const NAMES_EVERY: u32 = 3;
+pub(super) const NAMES_EVERY: u32 = 3;
 
 /// Whether a name does not look unfinished or hidden.
 fn is_wanted(path: &Path) -> bool {

@@ -547,13 +547,13 @@ fn have(verified: Verified<'_>) -> Have<'_> {
 }
 
 /// The interval of looks for files that are away.
-const AWAY: Duration = Duration::from_secs(10);
+pub(super) const AWAY: Duration = Duration::from_secs(10);
 
 /// The pause between looks at files that somebody writes to.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The interval of looks whether served files have changed.
-const EVERY: Duration = Duration::from_secs(30);
+pub(super) const EVERY: Duration = Duration::from_secs(30);
 
 /// That interval while no peer is connected, if calm. When a peer connects, the files are looked at first.
-const ASLEEP: Duration = Duration::from_secs(3600);
+pub(super) const ASLEEP: Duration = Duration::from_secs(3600);
