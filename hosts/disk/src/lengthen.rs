@@ -32,14 +32,33 @@ pub(crate) fn is_allowed(len: u64) -> bool {
     limit.is_none_or(|limit| len <= limit)
 }
 
+/// Makes an empty file a byte long.
+pub(crate) fn begin(file: &OwnedFd) -> Result<(), Errno> {
+    lengthen(file, 0, 1).map(drop)
+}
+
 /// Makes a file of `size` bytes longer, up to `len`; by one step only where that takes long. Returns its new length.
 pub(crate) fn lengthen(file: &OwnedFd, size: u64, len: u64) -> Result<u64, Errno> {
+    let truncate = |file: &OwnedFd, len| rustix::fs::ftruncate(file, len);
+    lengthen_by(file, size, len, truncate)
+}
+
+fn lengthen_by(
+    file: &OwnedFd,
+    size: u64,
+    len: u64,
+    truncate: impl Fn(&OwnedFd, u64) -> Result<(), Errno>,
+) -> Result<u64, Errno> {
     if size >= len {
         return Ok(size);
     }
     fits(file, len)?;
     let next = len.min(size.max(1) + STEP);
-    rustix::fs::ftruncate(file, next)?;
+    match truncate(file, next) {
+        // A file system that makes no file longer this way (ftruncate(2)), such as FAT over FUSE.
+        Err(Errno::PERM) => return dense(file, next),
+        done => done?,
+    }
     if next == len {
         return Ok(len);
     }
@@ -47,7 +66,7 @@ pub(crate) fn lengthen(file: &OwnedFd, size: u64, len: u64) -> Result<u64, Errno
     match is_dense(&rustix::fs::fstat(file)?) {
         // Some file systems note the length now and write the zeros later.
         true => dense(file, next),
-        false => rustix::fs::ftruncate(file, len).map(|()| len),
+        false => truncate(file, len).map(|()| len),
     }
 }
 
@@ -161,6 +180,28 @@ mod tests {
             (size, steps) = (next, steps + 1);
         }
         assert_eq!((steps, file.metadata().unwrap().len()), (5, len));
+        let mut start = [0; 101];
+        file.read_exact_at(&mut start, 0).unwrap();
+        assert_eq!((&start[..100], start[100]), (&[7; 100][..], 0));
+    }
+
+    /// Where only writing makes a file longer.
+    #[test]
+    fn by_writing() {
+        let scratch = Scratch::new("lengthen-written");
+        let file = file(&scratch, "file");
+        let fd: OwnedFd = file.try_clone().unwrap().into();
+        let len = 2 * STEP;
+        let refuse = |_: &OwnedFd, _| Err(Errno::PERM);
+        file.write_all_at(&[7; 100], 0).unwrap();
+        let (mut size, mut steps) = (100, 0);
+        while size < len {
+            let next = lengthen_by(&fd, size, len, refuse).unwrap();
+            assert!(next > size && next <= size + STEP);
+            assert_eq!(file.metadata().unwrap().len(), next);
+            (size, steps) = (next, steps + 1);
+        }
+        assert_eq!(steps, 2);
         let mut start = [0; 101];
         file.read_exact_at(&mut start, 0).unwrap();
         assert_eq!((&start[..100], start[100]), (&[7; 100][..], 0));

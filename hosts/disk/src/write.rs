@@ -340,7 +340,7 @@ pub fn prepare(
             && stat.st_size == 0
             && mark.fits(Mark::of(&file))
         {
-            let longer = rustix::fs::ftruncate(&file, 1);
+            let longer = lengthen::begin(&file);
             longer.map_err(|error| WriteError::of(content.path_of(entry), error.into()))?;
         }
         Ok(())
