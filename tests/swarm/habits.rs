@@ -407,3 +407,85 @@ fn forty_sleepers_are_wanted_at_once() {
     }
     service.stop();
 }
+
+/// Each of many faults that last is told once in a minute, though it is looked at every ten seconds.
+#[test]
+fn what_lasts_is_told_once() {
+    let net = Net::new();
+    let dir = Dir::new("faults");
+    let (share, out) = (dir.sub("share"), dir.sub("out"));
+    let path = |name: &str| dir.join(name).display().to_string();
+    // The address is taken, and so is that of what hangs up: a download from there is tried again after a minute.
+    let taken = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    let deaf = TcpListener::bind(net.addr(Family::V4)).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    let nobody = net.addr(Family::V4);
+    let tracker = format!("http://{nobody}/announce");
+    for name in ["one.bin", "two.bin", "three.bin"] {
+        let content = Content::file(name, 100_000, name.len() as u64);
+        content.copy_to(dir.path());
+        let udp = format!("udp://{nobody}");
+        let trackers = ["-t", &tracker, "-t", &udp, "-t", "http://no.invalid/a"];
+        make(
+            content.path(),
+            &dir.join(format!("{name}.torrent")),
+            &trackers,
+        );
+    }
+    let without_files = share.join("three.torrent");
+    fs::copy(dir.join("three.bin.torrent"), &without_files).unwrap();
+    fs::write(share.join("bad.torrent"), "none").unwrap();
+    for name in ["three.torrent", "bad.torrent"] {
+        age(&share.join(name));
+    }
+    let config = format!(
+        "watch = [\"{}\", \"{}\"]\n\
+         [[seed]]\npath = \"{}\"\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n[[seed]]\npath = \"{}\"\n\
+         [[get]]\ntorrent = \"http://{}/x.torrent\"\nout = \"{}\"\n",
+        share.display(),
+        path("gone"),
+        path("one.bin"),
+        path("two.bin.torrent"),
+        path("away"),
+        path("missing.torrent"),
+        deaf.local_addr().unwrap(),
+        out.display()
+    );
+    let mut service = Service::start(&dir, taken.local_addr().unwrap(), &config, &[]);
+    let mut calls = 0;
+    wait("a download that is tried again", PATIENCE, || {
+        calls += usize::from(deaf.accept().is_ok());
+        (calls == 2).then_some(())
+    });
+    let output = service.process.output();
+    for fault in [
+        "cannot listen on",
+        "/gone: No such file",
+        "/away: it is not there",
+        "/missing.torrent: No such file",
+        "/x.torrent: ",
+        "/bad.torrent: not a torrent",
+        "three.bin is missing",
+    ] {
+        let told = output.matches(fault).count();
+        // The last of them is tried a second time just now.
+        let most = if fault == "/x.torrent: " { 2 } else { 1 };
+        assert!(
+            (1..=most).contains(&told),
+            "{fault}: {told} times\n{output}"
+        );
+    }
+    // Three trackers and the daemon's own words at its start: what else is there is none that repeats.
+    let complaints = |line: &&str| line.contains("warn: ") || line.contains("error: ");
+    let mut lines: Vec<_> = output.lines().filter(complaints).collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup_by_key(|line| {
+        line.split_once("UTC ")
+            .map_or(*line, |(_, text)| text)
+            .to_owned()
+    });
+    assert_eq!(lines.len(), all, "{output}");
+    assert!(all <= 16, "{all} lines\n{output}");
+    service.stop();
+}
