@@ -91,7 +91,7 @@ fn times_in_the_texts_are_true() {
     for (text, sentence, time) in cases {
         let is_there = |written: &&str| text.contains(&sentence.replace("{}", written));
         assert!(
-            written(time).iter().any(|written| is_there(written)),
+            written(time).iter().any(is_there),
             "{sentence:?} with {time:?} is not said"
         );
     }
