@@ -11,7 +11,6 @@ use crate::options::table::{self, options};
 use crate::secrets::mask_urls;
 use crate::text::escape;
 pub use crate::text::number;
-use crate::url::{Scheme, Url};
 
 /// Why a command does not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -264,43 +263,6 @@ pub fn path(value: OsString) -> Result<PathBuf, Stop> {
     Ok(value.into())
 }
 
-/// An announce URL of a scheme that everseed speaks.
-pub fn tracker(text: &str) -> Option<String> {
-    url(text, &[Scheme::Http, Scheme::Https, Scheme::Udp])
-}
-
-/// The URL of a web seed.
-pub fn webseed(text: &str) -> Option<String> {
-    url(text, &[Scheme::Http, Scheme::Https])
-}
-
-/// Announce URLs separated by commas. A comma that no scheme follows belongs to its URL, unless it is at its end.
-pub fn trackers(text: &str) -> Option<Vec<String>> {
-    let mut urls: Vec<String> = Vec::new();
-    for part in text.split(',') {
-        match urls.last_mut() {
-            Some(last) if !part.contains("://") => {
-                last.push(',');
-                last.push_str(part);
-            }
-            _ => urls.push(part.trim().to_owned()),
-        }
-    }
-    for url in &mut urls {
-        url.truncate(url.trim_end_matches([',', ' ']).len());
-    }
-    urls.retain(|url| !url.is_empty());
-    let known = urls.iter().all(|url| tracker(url).is_some());
-    (known && !urls.is_empty()).then_some(urls)
-}
-
-/// The URL, if everseed would use it. A space in it is taken for a mistake, as two may have been meant.
-fn url(text: &str, spoken: &[Scheme]) -> Option<String> {
-    let url = Url::parse(text).ok()?;
-    let good = spoken.contains(&url.scheme) && !text.contains(' ');
-    good.then(|| text.to_owned())
-}
-
 fn usage(error: lexopt::Error) -> Stop {
     let text = match error {
         lexopt::Error::MissingValue { option } => match option {
@@ -549,54 +511,6 @@ mod tests {
             (["--version"], Stop::Print(VERSION)),
         ] {
             assert_eq!(next(&mut Parser::from_args(args), TRY), Err(stop));
-        }
-    }
-
-    #[test]
-    fn tiers() {
-        let cases: [(&str, &[&str]); 6] = [
-            ("http://t/a", &["http://t/a"]),
-            ("http://t/a,,udp://u:1", &["http://t/a", "udp://u:1"]),
-            (",http://t/a, ", &["http://t/a"]),
-            ("http://t/a,udp://u:1", &["http://t/a", "udp://u:1"]),
-            ("http://t/a, udp://u:1", &["http://t/a", "udp://u:1"]),
-            (
-                "http://t/a?x=1,2,udp://u:1",
-                &["http://t/a?x=1,2", "udp://u:1"],
-            ),
-        ];
-        for (text, urls) in cases {
-            assert_eq!(super::trackers(text).unwrap(), urls, "{text}");
-        }
-        for bad in [
-            "",
-            ",",
-            "http://t/a,ws://u",
-            "http://t/a,udp://u",
-            "u,http://t",
-        ] {
-            assert_eq!(super::trackers(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn trackers() {
-        for good in ["http://t/a", "HTTPS://t:443/announce?x=1", "udp://t:80"] {
-            assert_eq!(tracker(good).as_deref(), Some(good));
-        }
-        for bad in [
-            "",
-            "t/a",
-            "wss://t/a",
-            "http://",
-            "http:///a",
-            "http://t/a b",
-            "udp://t\n",
-            // What is made has to be usable afterwards.
-            "udp://t/a",
-            "http://t:0/a",
-        ] {
-            assert_eq!(tracker(bad), None, "{bad}");
         }
     }
 }

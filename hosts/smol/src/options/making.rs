@@ -4,6 +4,7 @@ use everseed_disk::make::Options;
 use lexopt::Parser;
 
 use crate::options::args::{self, Stop};
+use crate::options::urls;
 
 /// Options without a value.
 pub(crate) const FLAGS: &[&str] = &["--private", "--align", "--all", "--strict", "--no-date"];
@@ -48,11 +49,11 @@ pub(crate) fn flag(options: &mut Options, name: &str, on: bool) -> bool {
 /// The trackers of one tier, separated by commas.
 pub(crate) fn tier(name: &str, parser: &mut Parser) -> Result<Vec<String>, Stop> {
     let what = "an http, https or udp URL, or several with commas between them";
-    args::parsed(parser, name, what, args::trackers)
+    args::parsed(parser, name, what, urls::trackers)
 }
 
 pub(crate) fn web_seed(name: &str, parser: &mut Parser) -> Result<String, Stop> {
-    args::parsed(parser, name, "an http or https URL", args::webseed)
+    args::parsed(parser, name, "an http or https URL", urls::webseed)
 }
 
 /// The trackers of one tier; none for an empty text.
@@ -60,7 +61,7 @@ pub(crate) fn tier_or_none(name: &str, parser: &mut Parser) -> Result<Vec<String
     let what = "an http, https or udp URL, or an empty text for none";
     args::parsed(parser, name, what, |text| match text {
         "" => Some(Vec::new()),
-        text => args::trackers(text),
+        text => urls::trackers(text),
     })
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn web_seed_or_none(name: &str, parser: &mut Parser) -> Result<Option
     let what = "an http or https URL, or an empty text for none";
     args::parsed(parser, name, what, |text| match text {
         "" => Some(None),
-        text => args::webseed(text).map(Some),
+        text => urls::webseed(text).map(Some),
     })
 }
 

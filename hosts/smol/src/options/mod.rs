@@ -14,3 +14,4 @@ pub mod rates;
 pub mod run;
 pub mod seed;
 pub mod table;
+pub mod urls;
