@@ -16,6 +16,8 @@ type Result<T, R> = core::result::Result<T, MetainfoError<<R as embedded_io::Err
 #[derive(Default)]
 struct Outer {
     announce_at: Option<Position>,
+    /// A list where one URL should be.
+    announced_list_at: Option<Position>,
     announce_list_at: Option<Position>,
     url_list_at: Option<Position>,
     nodes_at: Option<Position>,
@@ -87,7 +89,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
         pieces_at: shape.pieces_at,
         files_at: shape.files_at,
         announce_at: outer.announce_at,
-        announce_list_at: outer.announce_list_at,
+        announce_list_at: outer.announce_list_at.or(outer.announced_list_at),
         url_list_at: outer.url_list_at,
         nodes_at: outer.nodes_at,
         comment_at: outer.comment_at,
@@ -103,6 +105,11 @@ impl Outer {
         let at = Position::new(reader.offset());
         match (key, kind) {
             (b"announce", Type::String) if self.announce_at.is_none() => self.announce_at = at,
+            // Some programs write all trackers there.
+            (b"announce", Type::List) if self.announced_list_at.is_none() => {
+                let usable = has_tracker(reader)?;
+                self.announced_list_at = at.filter(|_| usable);
+            }
             (b"announce-list", Type::List) if self.announce_list_at.is_none() => {
                 let usable = has_tracker(reader)?;
                 self.announce_list_at = at.filter(|_| usable);

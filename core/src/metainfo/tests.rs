@@ -433,7 +433,7 @@ fn what_is_refused() {
 #[test]
 fn trackers_and_web_seeds() {
     let long = format!("http://{}", "x".repeat(MAX_URL));
-    let cases: [(&str, &[(u16, &str)]); 6] = [
+    let cases: [(&str, &[(u16, &str)]); 9] = [
         ("8:announce1:a", &[(0, "a")]),
         (
             "8:announce1:a13:announce-listll1:b1:cel1:dee",
@@ -443,6 +443,9 @@ fn trackers_and_web_seeds() {
         ("8:announce1:a13:announce-listllel0:i1eee", &[(0, "a")]),
         ("13:announce-listllel1:bel0:el1:cee", &[(0, "b"), (1, "c")]),
         ("13:announce-listl1:b1:ce", &[(0, "b"), (1, "c")]),
+        ("8:announcel1:b1:ce", &[(0, "b"), (1, "c")]),
+        ("8:announcel1:be13:announce-listll1:cee", &[(0, "c")]),
+        ("8:announcel1:be13:announce-listle", &[(0, "b")]),
     ];
     let collect = |text: &str| {
         let text = format!("d{text}4:info{}e", single());

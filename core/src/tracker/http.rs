@@ -10,8 +10,7 @@ use core::time::Duration;
 use embedded_io::Read;
 
 use crate::bencode::{Error, Reader, Type};
-use crate::text::printable;
-use crate::tracker::{AnnounceEvent, CompactPeers, Family, Intervals, Report, Text};
+use crate::tracker::{AnnounceEvent, CompactPeers, Family, Intervals, Report, Text, words};
 
 /// Writes the URL of an announce: the tracker's own with the report as its query (BEP 3), peers
 /// asked for in the compact form (BEP 23).
@@ -196,11 +195,12 @@ impl Fields {
         match (key, reader.peek()?) {
             // An empty one is no failure: some scripts have all keys in each answer.
             (b"failure reason", Type::String) => {
-                let reason = reader.string_start(&mut room)?;
-                self.failure = (!reason.is_empty()).then(|| printable(reason));
+                let reason = words(reader.string_start(&mut room)?);
+                self.failure = (!reason.is_empty()).then_some(reason);
             }
             (b"warning message", Type::String) => {
-                self.warning = Some(printable(reader.string_start(&mut room)?));
+                let warning = words(reader.string_start(&mut room)?);
+                self.warning = (!warning.is_empty()).then_some(warning);
             }
             // BEP 31: minutes, or the word "never".
             (b"retry in", Type::Integer) => {

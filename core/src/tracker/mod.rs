@@ -19,6 +19,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::hash::InfoHash;
+use crate::text::printable;
 use crate::wire::PeerId;
 
 /// Why an announce is made (BEP 3, `event`).
@@ -215,6 +216,18 @@ pub struct Scrape {
 /// A reason or warning in a tracker's words, fit to be [shown](crate::text::printable).
 pub type Text = heapless::String<96>;
 
+/// A tracker's words without what stands around them: line ends, zeros that end a text.
+pub(crate) fn words(bytes: &[u8]) -> Text {
+    let mut words = bytes;
+    while let [b'\0' | b'\t'..=b'\r' | b' ', rest @ ..] = words {
+        words = rest;
+    }
+    while let [rest @ .., b'\0' | b'\t'..=b'\r' | b' '] = words {
+        words = rest;
+    }
+    printable(words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +253,22 @@ mod tests {
         let two_and_a_half = [1u8; 15];
         assert_eq!(CompactPeers::new(&two_and_a_half, Family::V4).count(), 2);
         assert_eq!(CompactPeers::new(&two_and_a_half, Family::V6).count(), 0);
+    }
+
+    #[test]
+    fn what_stands_around_words_is_left_out() {
+        for (bytes, expected) in [
+            (
+                &b"Connection ID missmatch.\0"[..],
+                "Connection ID missmatch.",
+            ),
+            (b"\r\n not registered\r\n\0", "not registered"),
+            (b"two\nlines", "two?lines"),
+            (b" \0\n", ""),
+            (b"", ""),
+        ] {
+            assert_eq!(words(bytes), expected);
+        }
     }
 
     #[test]

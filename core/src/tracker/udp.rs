@@ -6,8 +6,8 @@
 //! the socket it came through: nothing in the packet says which.
 
 use crate::hash::InfoHash;
-use crate::text::{Bytes, printable};
-use crate::tracker::{AnnounceEvent, CompactPeers, Family, Report, Scrape, Text};
+use crate::text::Bytes;
+use crate::tracker::{AnnounceEvent, CompactPeers, Family, Report, Scrape, Text, words};
 
 /// Room that is enough for every request that is built here: an announce with 510 bytes of URL, or
 /// a scrape of 24 torrents.
@@ -123,7 +123,7 @@ impl<'a> Response<'a> {
                 }
             }
             SCRAPE => Response::Scrape(Scrapes(rest)),
-            ERROR => Response::Error(printable(rest)),
+            ERROR => Response::Error(words(rest)),
             _ => return None,
         };
         Some((transaction, response))

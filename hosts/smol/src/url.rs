@@ -43,7 +43,7 @@ pub enum UrlError {
     UserInfo,
     /// Its host is missing or malformed.
     Host,
-    /// Its port is not a number from 1 to 65535, or is missing where one is needed.
+    /// Its port is not a number from 1 to 65535.
     Port,
     /// It has a character that a URL cannot have.
     Character,
@@ -57,7 +57,7 @@ impl fmt::Display for UrlError {
             UrlError::Scheme => "the URL begins with neither http://, https:// nor udp://",
             UrlError::UserInfo => "a UDP tracker takes no user name or password",
             UrlError::Host => "the URL has no host, or a strange one",
-            UrlError::Port => "the URL has no port, or a strange one",
+            UrlError::Port => "the URL has a strange port",
             UrlError::Character => "the URL holds a character that has no place there",
             UrlError::Length => "the URL is too long",
         })
@@ -72,9 +72,10 @@ impl<'a> Url<'a> {
         }
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Scheme::Http, Some(80)),
-            "https" => (Scheme::Https, Some(443)),
-            "udp" => (Scheme::Udp, None),
+            "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
+            // No standard names one; other clients take that of the tracker's pages.
+            "udp" => (Scheme::Udp, 80),
             _ => return Err(UrlError::Scheme),
         };
         let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
@@ -87,7 +88,7 @@ impl<'a> Url<'a> {
         };
         let (host, port) = split_port(authority)?;
         let port = match port {
-            "" => default_port.ok_or(UrlError::Port)?,
+            "" => default_port,
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 digits.parse().map_err(|_| UrlError::Port)?
             }
@@ -213,7 +214,9 @@ mod tests {
             ("http://[::1]/a", url(Http, "::1", 80, "/a")),
             ("udp://[2001:db8::1]:80", url(Udp, "2001:db8::1", 80, "")),
             ("udp://127.0.0.1:1/a", url(Udp, "127.0.0.1", 1, "/a")),
-            ("udp://t/a", Err(UrlError::Port)),
+            ("udp://t/a", url(Udp, "t", 80, "/a")),
+            ("udp://[::1]", url(Udp, "::1", 80, "")),
+            ("udp://t:0/a", Err(UrlError::Port)),
             ("http://t:0/", Err(UrlError::Port)),
             ("http://t:65536/", Err(UrlError::Port)),
             ("http://t:+80/", Err(UrlError::Port)),

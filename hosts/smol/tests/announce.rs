@@ -115,7 +115,7 @@ fn urls_that_cannot_be() {
     for (url, part) in [
         ("wss://t.example/announce", "begins with neither"),
         ("udp://me:pw@t.example:1/announce", "takes no user name"),
-        ("udp://t.example/announce", "no port"),
+        ("udp://t.example:0/announce", "strange port"),
     ] {
         let error = tell(url).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

@@ -1,6 +1,7 @@
 //! The node's announces to small UDP trackers on loopback, through the host's own sockets.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -187,14 +188,37 @@ fn udp_over_each_family() {
     }
 }
 
+/// Nobody is asked twice at once.
+#[test]
+fn each_request_is_sent_once() {
+    let (sent, seen) = mpsc::channel();
+    let addr = udp_tracker("127.0.0.1:0", move |packet| {
+        let _ = sent.send(packet[11]);
+        well_behaved(packet, &[])
+    });
+    tell(&format!("udp://{addr}/announce")).unwrap();
+    let seen: Vec<u8> = seen.try_iter().collect();
+    assert_eq!(seen, [0, 1], "a connect and an announce");
+}
+
 #[test]
 fn udp_failures_are_told() {
-    let addr = udp_tracker("127.0.0.1:0", |packet| match packet[11] {
-        0 => well_behaved(packet, &[]),
-        _ => Some([&[0, 0, 0, 3], &packet[12..16], b"go away"].concat()),
-    });
-    let error = tell(&format!("udp://{addr}/announce")).err().unwrap();
-    assert_eq!(error.to_string(), "127.0.0.1: the tracker says: go away");
+    for (words, said) in [
+        (&b"go away"[..], "127.0.0.1: the tracker says: go away"),
+        (b"Go away.\0", "127.0.0.1: the tracker says: Go away."),
+        (b"", "127.0.0.1: the tracker refuses, and does not say why"),
+        (
+            b"\r\n\0",
+            "127.0.0.1: the tracker refuses, and does not say why",
+        ),
+    ] {
+        let addr = udp_tracker("127.0.0.1:0", move |packet| match packet[11] {
+            0 => well_behaved(packet, &[]),
+            _ => Some([&[0, 0, 0, 3], &packet[12..16], words].concat()),
+        });
+        let error = tell(&format!("udp://{addr}/announce")).err().unwrap();
+        assert_eq!(error.to_string(), said);
+    }
 
     // Nobody listens: known at once, not after two minutes.
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -259,7 +283,7 @@ fn urls_that_cannot_be() {
     for (url, part) in [
         (&*long, "too long"),
         ("udp://me:pw@t.example:1/announce", "takes no user name"),
-        ("udp://t.example/announce", "no port"),
+        ("udp://t.example:0/announce", "strange port"),
     ] {
         let error = tell(url).err().unwrap().to_string();
         assert!(error.contains(part), "{error}");

@@ -83,6 +83,9 @@ impl fmt::Display for AnnounceError {
             AnnounceFault::Http(fault) => write!(f, "{fault}"),
             AnnounceFault::Status(status) => write!(f, "the tracker answered with HTTP {status}"),
             AnnounceFault::Malformed => f.write_str("the answer is not a tracker's"),
+            AnnounceFault::Refused { reason, .. } if reason.is_empty() => {
+                f.write_str("the tracker refuses, and does not say why")
+            }
             AnnounceFault::Refused { reason, .. } => {
                 write!(f, "the tracker says: {}", mask(reason))
             }

@@ -101,10 +101,10 @@ impl Udp {
     pub fn send(&self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
         let socket = self.socket(Family::of(to.ip()));
         let socket = socket.ok_or(ErrorKind::NetworkUnreachable)?;
-        // The error may be that of an earlier datagram, which the error queue reports too.
-        let sent = (0..2).map(|_| socket.send_to(packet, to));
-        match sent.reduce(|first, again| if first.is_ok() { first } else { again }) {
-            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        // The error may be that of an earlier datagram, which the error queue reports too; then nothing was sent.
+        let sent = socket.send_to(packet, to);
+        match sent.or_else(|_| socket.send_to(packet, to)) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
         }
     }

@@ -72,7 +72,12 @@ mod tests {
 
     #[test]
     fn trackers() {
-        for good in ["http://t/a", "HTTPS://t:443/announce?x=1", "udp://t:80"] {
+        for good in [
+            "http://t/a",
+            "HTTPS://t:443/announce?x=1",
+            "udp://t:80",
+            "udp://t/a",
+        ] {
             assert_eq!(tracker(good).as_deref(), Some(good));
         }
         for bad in [
@@ -84,7 +89,7 @@ mod tests {
             "http://t/a b",
             "udp://t\n",
             // What is made has to be usable afterwards.
-            "udp://t/a",
+            "udp://t:0/a",
             "http://t:0/a",
         ] {
             assert_eq!(tracker(bad), None, "{bad}");
