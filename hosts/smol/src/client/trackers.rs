@@ -1,6 +1,7 @@
 //! A torrent's trackers, read from its file when they are needed; and the owner's own for public torrents that name
 //! none.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -109,6 +110,8 @@ pub(crate) fn each_used(
     })
 }
 
+/// Calls `each` with every tracker and its tier. One that is in several tiers counts in the first alone: every tier is
+/// announced to, and nobody wants to hear of a peer twice.
 fn each_tracker(
     path: &Path,
     metainfo: &Metainfo,
@@ -118,7 +121,15 @@ fn each_tracker(
     let error = |error: &dyn std::fmt::Display| format!("{shown}: {error}");
     let file = reopen_torrent(path).map_err(|e| error(&e))?;
     let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
+    let mut known = HashSet::new();
     while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
+        if known.contains(url) {
+            continue;
+        }
+        // More are not used anyway.
+        if known.len() < MOST {
+            known.insert(url.to_owned());
+        }
         if each(usize::from(tier), url).is_break() {
             break;
         }
@@ -202,6 +213,40 @@ mod tests {
             assert!(names(url(1, 1)));
             assert!(!names(url(40, 1)));
             std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    /// A tracker that is in several tiers is used in the first.
+    #[test]
+    fn nobody_is_asked_twice() {
+        let table: [(&str, &[&[&str]]); 4] = [
+            ("l1:a1:b1:ael1:be", &[&["a", "b"]]),
+            ("l1:ael1:ael1:be", &[&["a"], &[], &["b"]]),
+            ("l1:ael1:b1:ael1:ce", &[&["a"], &["b"], &["c"]]),
+            ("1:a1:a1:b", &[&["a"], &[], &["b"]]),
+        ];
+        for (n, (list, expected)) in table.into_iter().enumerate() {
+            let info = format!(
+                "d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:{:20}e",
+                ""
+            );
+            let name = format!("everseed-twice-{}-{n}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, format!("d13:announce-listl{list}e4:info{info}e")).unwrap();
+            let metainfo = read_torrent(&path).unwrap();
+            assert_eq!(tiers(&path, &metainfo).unwrap(), expected, "{list}");
+            let counts = counts(&path, &metainfo, &[]).unwrap();
+            let lengths = expected
+                .iter()
+                .map(|tier| u8::try_from(tier.len()).unwrap());
+            assert!(lengths.eq(counts.iter().copied()), "{list}: {counts:?}");
+            for (tier, urls) in (0..).zip(expected) {
+                for (tracker, &expected) in (0..).zip(*urls) {
+                    let url = super::url(&path, &metainfo, (tier, tracker), &[]);
+                    assert_eq!(url.as_deref(), Some(expected), "{list}");
+                }
+            }
+            std::fs::remove_file(path).unwrap();
         }
     }
 
