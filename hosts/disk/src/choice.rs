@@ -2,7 +2,7 @@
 //!
 //! A pattern matches a file or folder by its name, or by its path within the shared folder. A matched folder stands
 //! for everything in it. In a pattern `*` is any text, `?` any letter, `[a-z]` one of these letters and `[!a-z]` none
-//! of them.
+//! of them. `**/` at its start is any folders, also none.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -27,12 +27,8 @@ impl Choice {
     pub(crate) fn leaves_out(&self, path: &Path, folder: bool) -> Option<Skipped> {
         let name = path.file_name().unwrap_or_default();
         let any = |patterns: &[String], path: &Path| {
-            // A name that is not UTF-8 can be excluded too: '?' stands for what is none.
-            let fits = |part: Option<&OsStr>| {
-                let part = part.unwrap_or_default().to_string_lossy();
-                patterns.iter().any(|pattern| fits(pattern, &part))
-            };
-            fits(Some(path.as_os_str())) || fits(path.file_name())
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| means(pattern, path))
         };
         if any(&self.exclude, path) {
             return Some(Skipped::Excluded);
@@ -50,6 +46,13 @@ impl Choice {
             Some(text) => (text.len() > MAX_PATH).then_some(Skipped::TooLong),
         }
     }
+}
+
+/// Whether a pattern matches a file or folder, whose path is relative to the shared folder.
+pub fn means(pattern: &str, path: &Path) -> bool {
+    // A name that is not UTF-8 can be excluded too: '?' stands for what is none.
+    let fits = |part: &OsStr| fits(pattern, &part.to_string_lossy());
+    fits(path.as_os_str()) || path.file_name().is_some_and(fits)
 }
 
 /// Whether file managers, NAS systems or unfinished downloads leave files of this name in folders, which nobody wants
@@ -98,7 +101,8 @@ const FOLDERS: &[&str] = &[
 
 /// Whether `text` matches a pattern, or is the same letter for letter.
 pub fn fits(pattern: &str, text: &str) -> bool {
-    if pattern == text {
+    let below = pattern.strip_prefix("**/");
+    if pattern == text || below.is_some_and(|below| fits(below, text)) {
         return true;
     }
     let (mut pattern, mut text) = (pattern, text);
@@ -187,6 +191,12 @@ mod tests {
             ("?", "é", true),
             ("*", "", true),
             ("**/x", "a/b/x", true),
+            ("**/x", "x", true),
+            ("**/x", "ax", false),
+            ("**/**/x", "a/x", true),
+            ("**/a/**", "a/b", true),
+            ("**/a/**", "c/a/b", true),
+            ("**/a/**", "ca/b", false),
             ("*a*b*", "xaxxbx", true),
             ("*a*b*", "xbxxax", false),
             ("*ab", "aab", true),

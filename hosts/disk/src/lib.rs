@@ -58,7 +58,7 @@ pub use crate::access::Access;
 pub use crate::beneath::{Links, resolve};
 pub use crate::cache::FileCache;
 pub use crate::checkpoint::Checkpoint;
-pub use crate::choice::{Choice, fits, is_unwanted};
+pub use crate::choice::{Choice, fits, is_unwanted, means};
 pub use crate::content::Content;
 pub use crate::entry::{
     Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_entries, read_name, read_torrent,

@@ -69,7 +69,7 @@ pub fn unpack(
     };
     let mut state = InflateState::new_boxed(format);
     let mut out = [0; BUFFER];
-    let mut room = limit;
+    let (mut room, mut parts) = (limit, 1);
     loop {
         let input = from.fill_buf().map_err(UnpackError::Read)?;
         let is_end = input.is_empty();
@@ -83,7 +83,16 @@ pub fn unpack(
             sink(written).map_err(UnpackError::Unkept)?;
         }
         match step.status {
-            Ok(MZStatus::StreamEnd) => return Ok(()),
+            Ok(MZStatus::StreamEnd) => {
+                if packing != Packing::Gzip || !next_part(&mut from)? {
+                    return Ok(());
+                }
+                if parts == MOST_PARTS {
+                    return Err(UnpackError::Damaged);
+                }
+                parts += 1;
+                state = InflateState::new_boxed(format);
+            }
             Ok(_) | Err(MZError::Buf) if step.bytes_consumed > 0 || !written.is_empty() => {}
             Ok(_) | Err(MZError::Buf) if is_end => return Ok(()),
             _ => return Err(UnpackError::Damaged),
@@ -94,6 +103,20 @@ pub fn unpack(
 /// Whether these bytes begin a stream of RFC 1950.
 fn is_zlib(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31)
+}
+
+/// Goes to the next of several parts, which were packed one by one (RFC 1952, 2.2); answers whether there is one.
+/// Whatever else stands behind a part is passed over.
+fn next_part(from: &mut impl BufRead) -> Result<bool, UnpackError> {
+    // What ends a part, and how the next one begins.
+    let mut between = [0; 8 + GZIP.len()];
+    let passed = read(from, &mut between)
+        .and_then(|()| pass_head(&mut Read::chain(&between[8..], &mut *from)));
+    match passed {
+        Ok(()) => Ok(true),
+        Err(UnpackError::Damaged) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Skips the head of a gzip file, with its optional name, comment and other fields.
@@ -160,6 +183,9 @@ const EXTRA: u8 = 1 << 2;
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 
+/// The most parts of a gzip file: each costs its own start, however short it is.
+const MOST_PARTS: usize = 1024;
+
 /// Bytes that are unpacked at a time.
 const BUFFER: usize = 4096;
 
@@ -221,6 +247,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Parts that were packed one by one are one file.
+    #[test]
+    fn several_parts() {
+        let part = |text: &[u8]| gzip(0, b"", text);
+        let named = gzip(0x08, b"name\0", b"vali1800ee");
+        let packed = [part(b"d8:inter"), part(b""), named].concat();
+        for behind in [
+            &b""[..],
+            &[0; 600],
+            b"\x1f\x8b",
+            b"\x1f\x8b\x08\x04",
+            b"<!-- page -->",
+        ] {
+            let all = [&packed[..], behind].concat();
+            let whole = unpacked(Packing::Gzip, &all, 18).unwrap();
+            assert_eq!(whole, b"d8:intervali1800ee", "{behind:?}");
+        }
+        let too_long = unpacked(Packing::Gzip, &packed, 17);
+        assert!(matches!(too_long, Err(UnpackError::TooLong)));
+        let many = |count| unpacked(Packing::Gzip, &part(b"").repeat(count), 9);
+        assert!(many(MOST_PARTS).is_ok());
+        assert!(matches!(many(MOST_PARTS + 1), Err(UnpackError::Damaged)));
     }
 
     #[test]

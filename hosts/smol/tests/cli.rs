@@ -669,6 +669,25 @@ fn a_torrent_is_edited() {
     assert!(code == 1 && err.contains("not replaced"), "{err}");
 }
 
+/// A pattern that leaves nothing out is named: it may be mistyped.
+#[test]
+fn patterns_that_leave_nothing_out_are_named() {
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.0.join("d/sub")).unwrap();
+    for name in ["a", "b.nfo", "sub/c.nfo"] {
+        scratch.write(&format!("d/{name}"), &[1; 9]);
+    }
+    let excluded = ["*.nfo", "**/sub", "*.NFO", "sub/*", "*.{nfo,txt}"];
+    let excluded = excluded.iter().flat_map(|pattern| ["--exclude", pattern]);
+    let args: Vec<&str> = ["make", "d"].into_iter().chain(excluded).collect();
+    let (code, _, err) = run(&scratch.0, &args);
+    assert_eq!(code, 0, "{err}");
+    let idle = err.lines().filter(|line| line.contains("left nothing out"));
+    let expected = ["*.NFO", "sub/*", "*.{nfo,txt}"];
+    let expected = expected.map(|pattern| format!("--exclude {pattern}: it left nothing out"));
+    assert!(idle.eq(expected), "{err}");
+}
+
 /// What is odd about the options, but no reason to make nothing, is said.
 #[test]
 fn what_is_odd_about_a_torrent_is_said() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{Options, Report, make};
-use everseed_disk::{read_name, read_torrent};
+use everseed_disk::{Skipped, means, read_name, read_torrent};
 use lexopt::Parser;
 use log::LevelFilter;
 use rustix::fs::{Access, access};
@@ -21,7 +21,7 @@ use crate::options::args::{self, Stop};
 use crate::options::{making, seed};
 use crate::secrets::has_secret;
 use crate::storage::described::find_in;
-use crate::text::{Output, escape};
+use crate::text::{Output, escape, say};
 
 pub(crate) const HELP: &str = "\
 everseed make - make a .torrent of a file or folder
@@ -100,10 +100,21 @@ pub(crate) fn run(parser: Parser) -> Result<ExitCode, Failure> {
         );
     }
     let mut making = Making::default();
-    let mut report = |report: Report<'_>| making.report(report);
+    let mut idle = choice.exclude.clone();
+    let folder = args.path.canonicalize().unwrap_or_default();
+    let mut report = |report: Report<'_>| {
+        if let Report::Skipped(path, Skipped::Excluded) = report {
+            let path = path.strip_prefix(&folder).unwrap_or(path);
+            idle.retain(|pattern| !means(pattern, path));
+        }
+        making.report(report);
+    };
     let made = make(&args.path, &args.out, &args.options, &mut report);
     drop(making);
     made.map_err(Failure::failed)?;
+    if folder.is_dir() {
+        say_if_idle(&idle);
+    }
     let metainfo = read_torrent(&args.out).map_err(Failure::failed)?;
     print(&args.out, &metainfo)
 }
@@ -121,6 +132,14 @@ fn say_if_private(path: &Path) {
             escape(path.as_os_str().as_encoded_bytes()),
             escape(found.torrent.as_os_str().as_encoded_bytes())
         );
+    }
+}
+
+/// Names the patterns that left nothing out: they may be mistyped.
+fn say_if_idle(patterns: &[String]) {
+    for pattern in patterns {
+        let pattern = escape(pattern.as_bytes());
+        say(format_args!("--exclude {pattern}: it left nothing out"));
     }
 }
 
