@@ -330,6 +330,25 @@ fn the_only_source_outlasts_another() {
     takes_all(&mut world, peer);
 }
 
+/// The only source says what makes no sense, again and again, and is called again within a minute.
+#[test]
+fn the_only_source_stumbles() {
+    let mut world = downloads();
+    name(&mut world, addr());
+    for _ in 0..9 {
+        until_called(&mut world);
+        let peer = answer(&mut world);
+        world.dialled.clear();
+        world.peers[peer].inbox.extend([0xff; 9]);
+        world.settle();
+        assert!(!world.peers[peer].open, "nobody reads on");
+        world.peers.clear();
+    }
+    until_called(&mut world);
+    let peer = answer(&mut world);
+    takes_all(&mut world, peer);
+}
+
 /// A peer that has nothing at first stays connected, and what it gets later is taken; one that hangs up meanwhile is
 /// called again.
 #[test]

@@ -10,13 +10,14 @@
 //! | is a stranger with whom nothing was exchanged | the same | not on that account |
 //! | is the same, and its call and ours crossed | after 2 s, then the same | not on that account |
 //! | is a stranger, and there is nobody else to ask | after 1, 2, 4 .. 60 s | as if it had been good |
+//! | said what makes no sense | as if it could not be reached | at once if others can be asked and no user named it |
 //!
 //! There is nobody else to ask if no peer that is connected has what we want, and not more than `FEW` addresses are
 //! known. Then others that failed before do not wait longer than a minute either. Somebody who serves us meanwhile
 //! erases none of them: when that peer leaves, they are all there is.
-//! A connection that lasted for ten seconds begins the waits anew. Whoever names an address again has it
-//! called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the same
-//! minute, the one that has the highest canonical priority (BEP 40) is called first.
+//! A connection that lasted for ten seconds, or brought 256 KiB, begins the waits anew. Whoever names an address again
+//! has it called once, but not within 15 s of the end of its last call. Of strangers whose time has come within the
+//! same minute, the one that has the highest canonical priority (BEP 40) is called first.
 //!
 //! Every address has a [`PeerSource`], and every source a share of the table. While there is room, a source may have
 //! more than its share. A single peer that names others never has more than a quarter of the table. When the table is
@@ -147,12 +148,14 @@ pub(crate) enum Fate {
     Ended,
     /// The same, but it called us at the same time and hung up on both calls, as clients do not agree on which one stays.
     Crossed,
-    /// It was a good connection, and whether it lasted for [`STEADY`].
+    /// It was a good connection, and whether it lasted for [`STEADY`] or brought much.
     Good { steady: bool },
     /// It cannot be called now, through no fault of its own.
     Later,
     /// It has only pieces that are left out of our download: it is called when they are wanted again.
     Rests,
+    /// What it said makes no sense. It is worth another call only if there is nobody else to ask, or the user named it.
+    Stumbled,
     /// It is ourselves, a seed as we are, or not worth another call.
     Useless,
 }
@@ -384,7 +387,11 @@ impl<'m> Candidates<'m> {
                 0 => Duration::ZERO,
                 _ => LONGEST_RECALL.min(Duration::from_secs(1 << (failures - 1).min(6))),
             };
-        if fate == Fate::Useless || candidate.failures >= calls {
+        let is_useless = match fate {
+            Fate::Stumbled => !is_last && standing != Standing::Named,
+            fate => fate == Fate::Useless,
+        };
+        if is_useless || candidate.failures >= calls {
             *candidate = Candidate::EMPTY;
         }
         if let Some(torrent) = torrent.filter(|_| is_last) {

@@ -534,9 +534,9 @@ impl Swarm<'_> {
         match reason {
             Reason::BothSeeds if on.cx.torrent_of(slot).is_some_and(|t| t.narrowed) => Fate::Rests,
             Reason::Ourselves | Reason::BothSeeds | Reason::UnknownTorrent => Fate::Useless,
-            Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Useless,
-            Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Useless,
-            Reason::Talk => Fate::Useless,
+            Reason::NotBitTorrent | Reason::Wire(_) | Reason::BadBitfield => Fate::Stumbled,
+            Reason::BadMessage | Reason::BadRequest | Reason::Unasked => Fate::Stumbled,
+            Reason::Talk => Fate::Stumbled,
             // While it is banned it is not called.
             Reason::BadPieces => Fate::Failed,
             _ if !conn.is_open() && conn.link.crossed => Fate::Crossed,
@@ -547,8 +547,9 @@ impl Swarm<'_> {
             _ if conn.download.downloaded + conn.upload.uploaded > 0
                 || conn.download.interested =>
             {
+                let lasted = on.cx.now - conn.link.opened_at >= STEADY;
                 Fate::Good {
-                    steady: on.cx.now - conn.link.opened_at >= STEADY,
+                    steady: lasted || conn.download.downloaded >= MUCH,
                 }
             }
             _ if conn.link.crossed => Fate::Crossed,
@@ -563,6 +564,9 @@ pub(crate) const FEATURES: everseed_core::wire::Features = everseed_core::wire::
     extended: true,
     dht: false,
 };
+
+/// A connection over which so many bytes came was worth its call, however short it was.
+const MUCH: u64 = 256 * 1024;
 
 /// A connection that was silent for so long gives way to another one of the same peer.
 const TWIN_SILENCE: Duration = Duration::from_secs(30);

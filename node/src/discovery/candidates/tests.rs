@@ -84,7 +84,7 @@ fn waits(fates: &[Fate], need: Need, most: usize) -> Vec<u64> {
 /// With nobody else to ask a stranger is called within seconds, and to a minute; otherwise it waits for minutes.
 #[test]
 fn the_only_one_is_called_soon() {
-    use Fate::{Crossed, Ended, Failed};
+    use Fate::{Crossed, Ended, Failed, Stumbled};
     use Need::{HasNobody, IsServed, Seeds};
     let soon = [0, 1, 2, 4, 8, 16, 32, 60, 60];
     let slow = [0, 60, 120, 240, 480];
@@ -92,6 +92,9 @@ fn the_only_one_is_called_soon() {
         (&[Failed][..], HasNobody, &soon[..], 63),
         (&[Ended], HasNobody, &soon, 200),
         (&[Crossed, Ended], HasNobody, &[0, 2, 2, 4, 8], 200),
+        (&[Stumbled], HasNobody, &soon, 63),
+        (&[Stumbled], IsServed, &[0], 1),
+        (&[Stumbled], Seeds, &[0], 1),
         (&[Failed], IsServed, &slow, 64),
         (&[Failed], Seeds, &slow, 5),
         (&[Ended], IsServed, &slow, 200),
@@ -100,6 +103,23 @@ fn the_only_one_is_called_soon() {
         let waits = waits(fates, need, 200);
         assert_eq!(waits[..expected.len()], *expected, "{fates:?} {need:?}");
         assert_eq!(waits.len(), calls, "{fates:?} {need:?}");
+    }
+}
+
+/// Whom the user named is called for ever, whatever it says.
+#[test]
+fn who_is_named_may_stumble() {
+    for need in [Need::HasNobody, Need::IsServed, Need::Seeds] {
+        let mut candidates = table(8);
+        candidates.add(NOW, named(addr(1), PeerSource::User, None));
+        let mut now = NOW;
+        for _ in 0..300 {
+            let due = candidates.deadline().expect("it is called again");
+            assert!(due - now <= LONGEST_RECALL, "{need:?}");
+            now = due;
+            let (slot, ..) = candidates.take(now).unwrap();
+            candidates.done(now, slot, Fate::Stumbled, need);
+        }
     }
 }
 

@@ -147,8 +147,8 @@ fn how_a_connection_ended_decides_whether_its_peer_is_called_again() {
     // Why it ended, whether blocks were exchanged, seconds that it lasted.
     let cases = [
         (Reason::BothSeeds, true, 9, Fate::Useless),
-        (Reason::BadMessage, true, 9, Fate::Useless),
-        (Reason::Talk, true, 9, Fate::Useless),
+        (Reason::BadMessage, true, 9, Fate::Stumbled),
+        (Reason::Talk, true, 9, Fate::Stumbled),
         (Reason::BadPieces, true, 9, Fate::Failed),
         (Reason::Crowded, true, 9, Fate::Ended),
         (Reason::Gone, false, 9, Fate::Ended),
@@ -167,5 +167,12 @@ fn how_a_connection_ended_decides_whether_its_peer_is_called_again() {
         parts.cx.now = parts.cx.now + Duration::from_secs(lasted);
         let fate = swarm().fate(&parts, slot, reason);
         assert_eq!(fate, expected, "{reason:?} {blocks} {lasted}");
+    }
+    for (downloaded, steady) in [(MUCH - 1, false), (MUCH, true)] {
+        let (mut parts, id) = parts(Have::All);
+        let slot = peer(&mut parts.cx, id, true);
+        parts.cx.peers[slot].download.downloaded = downloaded;
+        let fate = swarm().fate(&parts, slot, Reason::Gone);
+        assert_eq!(fate, Fate::Good { steady }, "{downloaded}");
     }
 }
