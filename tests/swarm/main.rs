@@ -22,12 +22,18 @@
 //! | passwords and passkeys in URLs | `passwords_are_sent_and_not_shown`, `private::no_passkey_is_printed`, `private::private_torrents` | `@` in the password; a redirect to another host; the words of a failing tracker |
 //! | a tracker known by a query alone | `paths_of_trackers`, `the_query_joins_what_is_there`, `torrents_reach_no_pages_in_the_house`, `urls` | `?` or `&` at the end; a fragment; spaces in path and query |
 //! | UDP answers from elsewhere, long ones | `udp_answers_from_elsewhere_and_long_ones`, `a_tracker_of_several_addresses`, `strangers_and_noise_are_ignored` | another host with a guessed number; 4 KiB and more; an answer that is cut |
+//! | the same request twice, the same tracker twice | `each_request_is_sent_once`, `nobody_is_asked_twice` | in another tier; in a list without tiers; a tier of nothing else |
+//! | trackers that stand in odd places | `trackers_and_web_seeds`, `urls` (both) | `announce` as a list, alone and beside a list; a UDP tracker without a port |
+//! | words of a tracker that say nothing | `udp_failures_are_told`, `what_stands_around_words_is_left_out` | none at all; line ends; a zero at the end |
+//! | packed in several parts | `several_parts` | an empty part; zeros or half a head behind; a thousand parts |
 //! | data behind links | `links_are_followed_while_they_stay`, `what_is_no_file_is_not_taken`, `what_cannot_be_shared_is_named` | swapped while they are opened; loops; a link to a folder above |
 //! | names that are not UTF-8, unreadable files | `what_is_left_out_is_named`, `a_file_that_breaks_while_it_is_read_is_left_out`, `what_cannot_be_taken_is_named_and_the_rest_is_made` | excluded although it is no UTF-8; a path of 1,100 bytes; a folder without permission |
+//! | a pattern that leaves nothing out | `patterns_that_leave_nothing_out_are_named`, `patterns` | `**/` before a folder at the top; capitals; braces |
 //! | what nobody wants in a torrent | `what_is_left_out_is_named`, `what_is_odd_about_a_torrent_is_said`, `named_as_elsewhere` | unfinished and no UTF-8; a pattern for a single file; included and excluded |
 //! | `source`, private, other keys that change the hash | `what_is_hashed_makes_another_torrent`, `a_torrent_is_edited`, `the_rest_stays_byte_for_byte`, `what_is_odd_about_a_torrent_is_said` | a source taken away again; the last tracker of a private one; a link to the torrent |
 //! | a .torrent that is written over | all of `loaded` | half written; cut; removed; of another hash; while the state's disk is full |
 //! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `a_peer_that_the_user_named` | it comes and goes; it has nothing yet; its user named it |
+//! | the only source stumbles | `the_only_source_stumbles`, `who_is_named_may_stumble`, `how_a_connection_ended_decides_whether_its_peer_is_called_again` | its user named it; it hangs up after each few pieces |
 //! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name`, `names::whatever_libtorrent_lays_is_laid` | 90 folders deep; reserved names; what is nothing but marks of direction |
 //! | very many files | `nothing_is_there`, `many_are_found_and_too_many_refused`, `many_in_one_piece`, `what_fits_everywhere_has_no_substitute` | of which none is there; of the same names; much smaller than a piece |
 
