@@ -301,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn trackers_are_named_once() {
+        let args = [
+            "d",
+            "-t",
+            "http://a/",
+            "-t",
+            "http://a/",
+            "-t",
+            "udp://b:1,http://a/",
+        ];
+        let made = parse(Parser::from_args(args)).map(|args| args.options.trackers);
+        let expected = vec![vec!["http://a/".to_owned()], vec!["udp://b:1".to_owned()]];
+        assert_eq!(made, Ok(expected));
+    }
+
+    #[test]
     fn beside_us_by_default() {
         let out = |path: &str| {
             let parsed = parse(Parser::from_args([path])).map(|args| args.out);

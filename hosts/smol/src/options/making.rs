@@ -12,7 +12,14 @@ pub(crate) const FLAGS: &[&str] = &["--private", "--align", "--all", "--strict",
 /// Parses the value of an option; false if it is not one of these.
 pub(crate) fn option(options: &mut Options, name: &str, parser: &mut Parser) -> Result<bool, Stop> {
     match name {
-        "--tracker" => options.trackers.push(tier(name, parser)?),
+        "--tracker" => {
+            let mut urls = tier(name, parser)?;
+            // Nobody is announced to twice.
+            urls.retain(|url| !options.trackers.iter().flatten().any(|known| known == url));
+            if !urls.is_empty() {
+                options.trackers.push(urls);
+            }
+        }
         "--web-seed" => options.webseeds.push(web_seed(name, parser)?),
         "--piece-size" => {
             let what = "auto or a power of two from 16 KiB to 512 MiB, like 256, 256k or 4M";
