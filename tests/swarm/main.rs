@@ -22,7 +22,7 @@
 //! | passwords and passkeys in URLs | `passwords_are_sent_and_not_shown`, `private::no_passkey_is_printed`, `private::private_torrents` | `@` in the password; a redirect to another host; the words of a failing tracker |
 //! | a tracker known by a query alone | `paths_of_trackers`, `the_query_joins_what_is_there`, `torrents_reach_no_pages_in_the_house`, `urls` | `?` or `&` at the end; a fragment; spaces in path and query |
 //! | UDP answers from elsewhere, long ones | `udp_answers_from_elsewhere_and_long_ones`, `a_tracker_of_several_addresses`, `strangers_and_noise_are_ignored` | another host with a guessed number; 4 KiB and more; an answer that is cut |
-//! | the same request twice, the same tracker twice | `each_request_is_sent_once`, `nobody_is_asked_twice` | in another tier; in a list without tiers; a tier of nothing else |
+//! | the same request twice, the same tracker twice | `each_request_is_sent_once`, `nobody_is_asked_twice`, `trackers_are_named_once` | in another tier; in a list without tiers; a tier of nothing else |
 //! | trackers that stand in odd places | `trackers_and_web_seeds`, `urls` (both) | `announce` as a list, alone and beside a list; a UDP tracker without a port |
 //! | words of a tracker that say nothing | `udp_failures_are_told`, `what_stands_around_words_is_left_out` | none at all; line ends; a zero at the end |
 //! | packed in several parts | `several_parts` | an empty part; zeros or half a head behind; a thousand parts |
