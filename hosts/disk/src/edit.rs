@@ -83,6 +83,8 @@ impl Changes {
         }
         if let Some(comment) = &self.comment {
             outer.push((b"comment", string(comment)?));
+            // Clients show that one, if it is there.
+            outer.push((b"comment.utf-8", Vec::new()));
         }
         if let Some(urls) = &self.webseeds {
             let list = match urls.is_empty() {
@@ -278,6 +280,12 @@ mod tests {
                 &format!("7:comment1:cI{odd}"),
             ),
             (comment(""), "7:comment1:xI", "I"),
+            (
+                comment("c"),
+                "7:comment1:x13:comment.utf-81:yI",
+                "7:comment1:cI",
+            ),
+            (comment(""), "I13:comment.utf-81:y", "I"),
             (webseeds(&["w"]), "I1:z0:", "I8:url-listl1:we1:z0:"),
             (webseeds(&[]), "I8:url-list1:w1:z0:", "I1:z0:"),
             (source("TRK"), "1:a0:I1:z0:", "1:a0:S1:z0:"),
