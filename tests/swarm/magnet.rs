@@ -175,7 +175,8 @@ fn files_with_links() {
     service.stop();
     let mut service = Service::start(&home, here, &config, &[]);
     service.wait_for("complete: some", 1);
-    fs::write(&file, other_seeder.value("magnet")).unwrap();
+    let link = format!("\u{feff}{}\r\n", other_seeder.value("magnet"));
+    fs::write(&file, link).unwrap();
     service.wait_for("stopped: some", 1);
     service.wait_for("complete: other.bin", 1);
     other.assert_same_in(&out, true);

@@ -265,7 +265,8 @@ fn read_link(path: &Path) -> Result<String, Trouble> {
     let shown = path.display();
     let bytes = read_regular(path, LINK_MAX).map_err(|error| format!("{shown}: {error}"))?;
     let text = String::from_utf8(bytes).unwrap_or_default();
-    let link = text.trim();
+    // Some editors begin every file with a byte order mark.
+    let link = text.trim_start_matches('\u{feff}').trim();
     match fetch::is_magnet(link) && !link.contains(char::is_whitespace) {
         true => Ok(link.to_owned()),
         false => Err(Trouble::Bad(format!(
