@@ -63,7 +63,7 @@ mod tests {
             "",
             ",",
             "http://t/a,ws://u",
-            "http://t/a,udp://u",
+            "http://t/a,udp://u:0",
             "u,http://t",
         ] {
             assert_eq!(super::trackers(bad), None, "{bad}");
