@@ -35,6 +35,14 @@ pub fn threads_cpu(pid: u32) -> Duration {
     Duration::from_nanos(threads.sum())
 }
 
+/// CPU time of one thread, to the nanosecond.
+pub fn thread_cpu(pid: u32, thread: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"));
+    let first = text.unwrap_or_default();
+    let first = first.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(first.unwrap_or(0))
+}
+
 /// A process and its children.
 fn family(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
@@ -19,7 +19,8 @@ use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
-use everseed_tests::watched::age;
+use everseed_tests::usage;
+use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, mkfifoat};
 
@@ -607,6 +608,66 @@ fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
     world.held(watched, ("lookup", "tree/99/29"), |_| {});
     world.service.wait_for("seeding: tree", 1);
     world.end();
+}
+
+/// A tree of three hundred thousand files, the largest torrent and a file of 3 GB that is called one appear at once: they
+/// take their time, and next to none of it is that of the thread that serves.
+#[test]
+fn what_takes_long_takes_no_time_of_the_serving_thread() {
+    let (net, dir) = (Net::new(), Dir::in_memory("huge"));
+    let (watch, data, apart) = (dir.sub("watch"), dir.sub("data"), dir.sub("apart"));
+    let served = Content::file("served.bin", 1 << 20, 2);
+    let hash = lay(&served, &watch, &data);
+    let listen = net.addr(Family::V4);
+    let config = config(&watch, &data) + "state-in-ram = true\n";
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    service.wait_for("seeding: served.bin", 1);
+    let mut peer = Peer::unchoked(listen, hash, true);
+
+    // Under many names, because so many files take a gigabyte.
+    let tree = apart.join("tree");
+    let file = apart.join("file");
+    fs::write(&file, [7; 10]).expect("a file");
+    for folder in 0..300 {
+        let folder = tree.join(format!("{folder:03}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        for name in 0..1000 {
+            fs::hard_link(&file, folder.join(format!("{name:03}"))).expect("a link");
+        }
+    }
+    let (huge, large) = (apart.join("huge.torrent"), apart.join("large.torrent"));
+    let sparse = File::create(&huge).and_then(|file| file.set_len(3 << 30));
+    sparse.expect("a sparse file");
+    large_torrent(&large).expect("a torrent");
+    for path in [&huge, &large] {
+        age(path);
+    }
+    for path in [&tree, &huge, &large] {
+        fs::rename(path, watch.join(path.file_name().unwrap())).expect("to move it there");
+    }
+
+    let pid = service.process.pid();
+    let serve = service.process.thread("serve").expect("its thread");
+    let spent = || (usage::cpu(pid), usage::thread_cpu(pid, serve));
+    let (whole, serving) = spent();
+    let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+    let mut blocks = 0;
+    // The largest torrent's files are not there.
+    for said in ["seeding: tree", "large.torrent", "huge.torrent"] {
+        while !service.process.output().contains(said) {
+            service.process.assert_alive();
+            assert!(begun.elapsed() < 3 * PATIENCE, "it never said {said}");
+            let asked = Instant::now();
+            read(&mut peer, 0..16);
+            longest = longest.max(asked.elapsed());
+            blocks += 16;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let (whole, serving) = (spent().0 - whole, spent().1 - serving);
+    println!("{blocks} blocks, 16 of them in {longest:?} at most; {serving:?} of {whole:?}");
+    assert!(serving * 5 < whole, "{serving:?} of {whole:?}");
+    service.stop();
 }
 
 /// A check that is stopped goes on where it was.
