@@ -278,7 +278,7 @@ impl Library {
         if let Some(torrent) = torrents.managed.last_mut().filter(|_| waking.verify) {
             torrent.verify(engine);
         }
-        self.put_away(torrents, engine);
+        self.back_to_sleep(torrents, engine);
     }
 
     /// Makes room for another awake torrent. False if every awake one has to stay awake.
@@ -347,7 +347,7 @@ impl Library {
     }
 
     /// Puts torrents back to sleep that were woken and whose files turned out to be away.
-    pub(super) fn put_away(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+    pub(super) fn back_to_sleep(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let away = |torrent: &&ManagedTorrent| torrent.dormant_as().is_some() && torrent.is_away();
         let away: Vec<_> = torrents
             .managed

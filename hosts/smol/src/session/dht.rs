@@ -28,7 +28,7 @@ pub(super) struct Neighbours {
     next_keep: Instant,
     kept: Vec<u8>,
     /// Whether it was logged that no node was found.
-    said: Rc<Cell<bool>>,
+    logged: Rc<Cell<bool>>,
 }
 
 impl Neighbours {
@@ -38,7 +38,7 @@ impl Neighbours {
             names: args.dht_nodes.clone(),
             next_keep: Instant::now() + KEEP,
             kept: Vec::new(),
-            said: Rc::default(),
+            logged: Rc::default(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Neighbours {
 
     /// Looks names up if no known node answers, and saves the known nodes now and then. `beyond` tells whether more
     /// than this machine can reach us.
-    pub(super) fn mind(
+    pub(super) fn run_due(
         &mut self,
         engine: &mut Engine,
         shared: &Rc<RefCell<Engine>>,
@@ -74,7 +74,7 @@ impl Neighbours {
             return;
         }
         let (finds, names, way) = (finds && beyond, &self.names, &engine.way_out);
-        if finds && way.is_tied() && !self.said.replace(true) {
+        if finds && way.is_tied() && !self.logged.replace(true) {
             log::warn!(
                 "no node of the DHT is known, and names are not looked up while calls leave by one interface only: \
                  give an address, --dht-node IP:PORT"
@@ -86,7 +86,7 @@ impl Neighbours {
             let named = names.iter().chain(of_torrents).map(String::as_str);
             let all = named.chain(usual);
             for name in all.map(str::to_owned) {
-                let (shared, said) = (Rc::clone(shared), Rc::clone(&self.said));
+                let (shared, said) = (Rc::clone(shared), Rc::clone(&self.logged));
                 tasks.spawn(async move {
                     match smol::net::resolve(name.as_str()).await {
                         Ok(found) => {

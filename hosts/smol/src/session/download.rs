@@ -54,7 +54,7 @@ pub(crate) struct Download {
     pub(crate) kept: Option<Vec<u8>>,
     pub(crate) stage: DownloadStage,
     /// Why it could not begin at the last try.
-    pub(crate) said: String,
+    pub(crate) last_message: String,
     pub(crate) order: Order,
     /// Whether its output folder may be made.
     pub(crate) make_out: bool,
@@ -178,7 +178,7 @@ pub(crate) fn plan(
         wanted,
         kept: None,
         stage: DownloadStage::Begins,
-        said: String::new(),
+        last_message: String::new(),
         order,
         make_out: true,
         retry: None,

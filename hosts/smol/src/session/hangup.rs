@@ -57,7 +57,7 @@ impl Hangup {
     }
 
     /// Sends the session the configuration that was read, or logs its errors. Returns whether it had errors.
-    pub(super) fn mind(&self) -> bool {
+    pub(super) fn send_configuration(&self) -> bool {
         match self.read.take().map(|read| self.judge(read)) {
             None => false,
             Some(Ok(config)) => {

@@ -22,7 +22,7 @@ pub(super) struct LibraryItem {
     /// Its mark when it was last opened or looked at.
     pub(super) mark: Option<Mark>,
     /// The last message about it.
-    pub(super) said: String,
+    pub(super) last_message: String,
     /// The number of failed attempts in a row to open it.
     pub(super) failures: u32,
     /// Its mark when it could not be used. It is read again only when that has changed.
@@ -63,7 +63,7 @@ impl LibraryItem {
             item,
             folder,
             mark,
-            said: String::new(),
+            last_message: String::new(),
             failures: 0,
             bad: None,
             looking: false,
@@ -203,15 +203,15 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     let is_full = matches!(trouble, Trouble::Full(_));
     let reason = trouble.text();
     // A reason that was logged already has no text.
-    if managed.said != reason && !reason.is_empty() {
+    if managed.last_message != reason && !reason.is_empty() {
         match is_full {
             true => notices.tell(Notice::NoRoom(&format!("{reason}; {when}"))),
             false => log::error!("{reason}; {when}"),
         }
-        managed.said = reason;
+        managed.last_message = reason;
     }
-    let said = managed.said.clone();
-    managed.give_up_verifying(notices, &said);
+    let message = managed.last_message.clone();
+    managed.give_up_verifying(notices, &message);
     managed.stage = ItemStage::Waiting(Instant::now() + pause);
 }
 

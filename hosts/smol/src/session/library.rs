@@ -151,7 +151,7 @@ impl Library {
 
     /// Hears the loader and the scout; called once a turn. Loaded torrents are started; what came to the watched folders
     /// and left them is sent as commands. Returns whether there was any news.
-    pub(super) fn hear_all(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
+    pub(super) fn take_reports(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
         let mut any = std::mem::take(&mut torrents.checked);
         while !torrents.signals.asked()
             && let Some(loaded) = self.loader.next()
@@ -161,12 +161,12 @@ impl Library {
         }
         self.wake_wanted(torrents, engine);
         self.end_what_is_enough(torrents, engine);
-        any | self.hear(torrents, engine)
+        any | self.take_scout_reports(torrents, engine)
     }
 
-    /// Handles everything that is due; called once a turn, after [`hear_all`](Self::hear_all) and the commands. Work
+    /// Handles everything that is due; called once a turn, after [`take_reports`](Self::take_reports) and the commands. Work
     /// that may take long stops when a signal asks to stop, and leaves its state as it was.
-    pub(super) fn mind(
+    pub(super) fn run_due(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
@@ -174,7 +174,7 @@ impl Library {
         any: bool,
     ) {
         let now = Instant::now();
-        self.mind_changed(torrents, engine);
+        self.remake_changed(torrents, engine);
         self.settle(now);
         if self.is_service {
             self.look_at_torrent_files(torrents, engine, now);
@@ -189,7 +189,7 @@ impl Library {
         if now >= self.next_poll {
             self.poll(torrents, engine, listening, now);
         }
-        self.let_in(engine, now);
+        self.accept_callers(engine, now);
     }
 
     /// Handles what is due every ten seconds.
@@ -207,8 +207,8 @@ impl Library {
             items.iter().any(its)
         };
         torrents.unknown.keep(engine, wanted);
-        self.mind_rates(engine);
-        self.put_away(torrents, engine);
+        self.apply_rates(engine);
+        self.back_to_sleep(torrents, engine);
         if self.network.has_changed(&engine.way_out, now) {
             self.renew(torrents, engine, listening);
         }
@@ -246,7 +246,7 @@ impl Library {
 
     /// Accepts callers once all known torrents are open. Earlier, peers and clients of the built-in tracker would be
     /// told that a torrent is unknown.
-    fn let_in(&mut self, engine: &mut Engine, now: Instant) {
+    fn accept_callers(&mut self, engine: &mut Engine, now: Instant) {
         let Some(until) = self.starting else { return };
         let unsure = |LibraryItem { item, stage, .. }: &LibraryItem| match stage {
             ItemStage::Found | ItemStage::Probing(_) => true,

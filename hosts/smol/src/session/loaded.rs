@@ -133,7 +133,7 @@ impl Library {
         });
         match started {
             Ok(number) => {
-                managed.said.clear();
+                managed.last_message.clear();
                 managed.failures = 0;
                 managed.stage = ItemStage::Running(number);
                 managed.next_look = Instant::now() + managed.pause;
@@ -193,9 +193,9 @@ impl Library {
             return;
         }
         let reason = format!("{name}: the same torrent is there already");
-        if managed.said != reason {
+        if managed.last_message != reason {
             log::warn!("{reason}; this one takes its place when that one is removed");
-            managed.said = reason;
+            managed.last_message = reason;
         }
         managed.stage = ItemStage::Behind(info_hash);
     }

@@ -7,7 +7,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `opening` | the start of a session |
-//! | `command`, `notice`, `front`; `obey`, `hangup` | commands and notices; what each command does; SIGHUP |
+//! | `command`, `notice`, `front`; `execute`, `hangup` | commands and notices; what each command does; SIGHUP |
 //! | `turn`, `farewell` | one turn of the session, and its end |
 //! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
 //! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
@@ -22,6 +22,7 @@ mod command;
 mod content;
 mod dht;
 mod download;
+mod execute;
 mod farewell;
 mod fetch;
 pub(crate) mod foresee;
@@ -40,7 +41,6 @@ mod loader;
 mod network;
 mod notice;
 mod numbers;
-mod obey;
 mod opener;
 mod opening;
 mod port_map;
@@ -256,12 +256,12 @@ impl Session {
         engine.publicity = publicity(args);
         let signals = Rc::new(signals);
         let engine = Rc::new(RefCell::new(engine));
-        let spare = args.make.trackers.concat();
+        let named_trackers = args.make.trackers.concat();
         let unknown = Unknowns::new(
             Arc::clone(&state),
             Rc::clone(&engine),
             tasks.spawner(),
-            spare,
+            named_trackers,
         );
         let torrents = Torrents {
             paused: PausedItems::load(&state, plan.names()),
@@ -277,7 +277,7 @@ impl Session {
             reach,
             named_trackers: args.make.trackers.clone(),
             check: args.check,
-            calm: false,
+            leaves_idle_files: false,
             checked: false,
             next_number: 0,
         };

@@ -94,7 +94,7 @@ impl Session {
     fn begin_with(&mut self, named: Named) {
         let engine = Rc::clone(&self.engine);
         let engine = &mut engine.borrow_mut();
-        self.obey(engine, Command::add(named.item.clone()));
+        self.execute(engine, Command::add(named.item.clone()));
         let mut items = self.library.items.iter_mut();
         let Some(managed) = items.find(|managed| managed.item == named.item) else {
             return;
@@ -130,7 +130,7 @@ impl Session {
         let base = Base::new(state, front).map_err(failed)?;
         let session = Session::new(config.clone(), base, listening, room);
         let mut session = session.map_err(failed)?;
-        session.torrents.calm = true;
+        session.torrents.leaves_idle_files = true;
         session.library.is_service = true;
         session.open_listeners();
         let engine = Rc::clone(&session.engine);
@@ -145,7 +145,7 @@ impl Session {
             session.tasks.spawner(),
         ));
         for command in commands(&config.without_items(), &config) {
-            session.obey(engine, command);
+            session.execute(engine, command);
         }
         session.library.load_catalogue(&session.torrents, engine);
         session.manager = Manager::of_this_process();

@@ -44,7 +44,7 @@ struct Beyond {
     outside: Option<Outside>,
     router: Option<AskedRouter>,
     /// The router's standing when it was last logged.
-    said: Option<Standing>,
+    logged: Option<Standing>,
 }
 
 impl Beyond {
@@ -114,7 +114,7 @@ fn reachable(called: bool, mut mapped: impl Iterator<Item = SocketAddr>) -> &'st
 
 impl PortMap {
     /// Looks for routers now and then, and handles their standings.
-    pub(super) fn mind(
+    pub(super) fn run_due(
         &mut self,
         engine: &mut Engine,
         torrents: &mut Torrents,
@@ -144,8 +144,8 @@ impl PortMap {
         for at in 0..self.families.len() {
             let family = &mut self.families[at];
             let standing = family.standing();
-            if standing != family.said && standing != Some(Standing::Asking) {
-                let before = std::mem::replace(&mut family.said, standing);
+            if standing != family.logged && standing != Some(Standing::Asking) {
+                let before = std::mem::replace(&mut family.logged, standing);
                 links.get_or_insert_with(|| torrents.reach.links());
                 self.stands(engine, torrents, at, before);
             }
@@ -168,7 +168,7 @@ impl PortMap {
     ) {
         let family = &self.families[at];
         let mapped = family.mapped();
-        if let (Some(standing), Some(router)) = (family.said, &family.router) {
+        if let (Some(standing), Some(router)) = (family.logged, &family.router) {
             let text = describe(standing, router.gateway.ip, router.port);
             match mapped {
                 Some(_) => torrents.notices.tell(Notice::Forwarded(&text)),

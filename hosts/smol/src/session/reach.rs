@@ -39,7 +39,7 @@ pub(super) struct Reach {
     /// Former URLs of the built-in tracker: sleeping torrents may still name them.
     former: VecDeque<String>,
     /// The reach of links as it was last reported.
-    said: Option<Scope>,
+    reported: Option<Scope>,
     /// The time of the next lookup of the public name.
     next_look: Instant,
     /// Whether the last lookup succeeded; a failure is logged once.
@@ -67,7 +67,7 @@ impl Reach {
             mapped: [None; 2],
             reachable: None,
             former: VecDeque::new(),
-            said: None,
+            reported: None,
             next_look: Instant::now(),
             found: Rc::new(Cell::new(true)),
         };
@@ -134,10 +134,10 @@ impl Reach {
     /// Reports once where links work that name only the built-in tracker.
     pub(super) fn say_where(&mut self, notices: &Notices) {
         let scope = scope_of(&self.own_tracker);
-        if self.said == Some(scope) {
+        if self.reported == Some(scope) {
             return;
         }
-        self.said = Some(scope);
+        self.reported = Some(scope);
         let within = match scope {
             Scope::Public | Scope::Nowhere => return,
             Scope::Loopback => "on this machine",
@@ -152,7 +152,7 @@ impl Reach {
 
     /// Reports it again if it was reported and has changed.
     pub(super) fn say_where_again(&mut self, notices: &Notices) {
-        if self.said.is_some() {
+        if self.reported.is_some() {
             self.say_where(notices);
         }
     }

@@ -84,7 +84,7 @@ impl Library {
     }
 
     /// Applies other limits when their hours begin or end. No peer is disconnected.
-    pub(super) fn mind_rates(&mut self, engine: &mut Engine) {
+    pub(super) fn apply_rates(&mut self, engine: &mut Engine) {
         let rates = self.rates_now();
         if rates == self.rates {
             return;
@@ -103,7 +103,7 @@ impl Library {
     pub(super) fn set_limits(&mut self, engine: &mut Engine, limits: SessionLimits) {
         limits.hold_in(&mut self.config);
         self.zone = None;
-        self.mind_rates(engine);
+        self.apply_rates(engine);
         self.limit(engine);
     }
 

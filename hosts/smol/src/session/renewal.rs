@@ -100,9 +100,9 @@ impl Library {
                     managed.renewal.state = Renewing::Settles(Instant::now() + AGAIN);
                 }
                 let reason = trouble.text();
-                if managed.said != reason {
+                if managed.last_message != reason {
                     log::error!("{reason}; what was loaded of it goes on");
-                    managed.said = reason;
+                    managed.last_message = reason;
                 }
             }
             (None, None) => {}

@@ -83,7 +83,7 @@ impl Library {
             matches!(managed.stage, ItemStage::Waiting(_)) && managed.failures == 0
         };
         let unsure = |managed: &LibraryItem| managed.stage.is_coming() || away(managed);
-        let read = |watch: &Watch| watch.is_read() && watch.said.is_empty();
+        let read = |watch: &Watch| watch.is_read() && watch.last_message.is_empty();
         if self.next_prune > now
             || self.more
             || self.items.iter().any(unsure)
@@ -108,7 +108,11 @@ impl Library {
     }
 
     /// Handles the scout's reports. Returns whether there were any.
-    pub(super) fn hear(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
+    pub(super) fn take_scout_reports(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+    ) -> bool {
         let mut any = false;
         while !torrents.signals.asked()
             && let Some(report) = self.scout.next()
@@ -149,20 +153,20 @@ impl Library {
         for (number, (mut watch, found)) in folders.into_iter().enumerate() {
             match found {
                 Ok(Some(found)) => {
-                    watch.said.clear();
+                    watch.last_message.clear();
                     self.more |= found.more;
                     coming |= !found.new.is_empty();
                     if !coming {
                         say_left_out(&mut watch, &found);
                     }
-                    self.heed(torrents, engine, &watch.folder, found);
+                    self.send_changes(torrents, engine, &watch.folder, found);
                 }
                 Ok(None) => self.more |= self.more_before,
                 Err(error) => {
                     self.more |= self.more_before;
-                    if watch.said != error {
+                    if watch.last_message != error {
                         log::error!("{error}");
-                        watch.said = error;
+                        watch.last_message = error;
                     }
                 }
             }
@@ -236,7 +240,7 @@ impl Library {
     }
 
     /// What came to a folder and went are commands like those that anybody sends.
-    fn heed(
+    fn send_changes(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
@@ -307,7 +311,7 @@ impl Library {
     }
 
     /// Makes torrents anew whose content was found to differ from what was verified.
-    pub(super) fn mind_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+    pub(super) fn remake_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let changed = torrents.managed.iter_mut();
         let changed: Vec<usize> = changed
             .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))

@@ -242,7 +242,7 @@ fn who_asks_for_a_check_is_answered() {
         (verify(), &["seeding a", "verified a (4, 4)"]),
     ];
     for (command, heard) in table {
-        session.obey(&mut Rc::clone(&session.engine).borrow_mut(), command);
+        session.execute(&mut Rc::clone(&session.engine).borrow_mut(), command);
         if heard != ["resumed a"] {
             session.turn(Duration::ZERO).unwrap();
         }
@@ -254,15 +254,15 @@ fn who_asks_for_a_check_is_answered() {
     }
     // Its files are away, or it goes before the check ends.
     fs::remove_file(world.folder.join("a")).unwrap();
-    session.obey(&mut Rc::clone(&session.engine).borrow_mut(), verify());
+    session.execute(&mut Rc::clone(&session.engine).borrow_mut(), verify());
     turns_until(&mut session, |_| !world.heard.lock().unwrap().is_empty());
     let heard = std::mem::take(&mut *world.heard.lock().unwrap());
     assert!(heard[0].starts_with("not verified "), "{heard:?}");
-    session.obey(&mut Rc::clone(&session.engine).borrow_mut(), verify());
+    session.execute(&mut Rc::clone(&session.engine).borrow_mut(), verify());
     world.hears(&mut session, &["not verified a: its files are away"]);
     let all = [Command::Verify(Which::All), Command::Pause(Which::All)];
     for command in all {
-        session.obey(&mut Rc::clone(&session.engine).borrow_mut(), command);
+        session.execute(&mut Rc::clone(&session.engine).borrow_mut(), command);
     }
     let why = "it was stopped before its check ended";
     let heard = std::mem::take(&mut *world.heard.lock().unwrap());

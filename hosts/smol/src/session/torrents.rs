@@ -54,7 +54,7 @@ pub(super) struct Torrents {
     pub(super) named_trackers: Vec<Vec<String>>,
     pub(super) check: CheckMode,
     /// Whether files that nobody reads are left alone, as a service does.
-    pub(super) calm: bool,
+    pub(super) leaves_idle_files: bool,
     /// Whether a torrent's check has ended, so that it may sleep now.
     pub(super) checked: bool,
     pub(super) next_number: usize,
@@ -124,8 +124,8 @@ impl Torrents {
         mut torrent: ManagedTorrent,
         prints: (Option<u64>, Option<u64>),
     ) {
-        if self.calm {
-            torrent.stay_calm();
+        if self.leaves_idle_files {
+            torrent.leave_idle_files();
         }
         torrent.start(engine, &self.state, self.check, prints);
         self.managed.push(torrent);

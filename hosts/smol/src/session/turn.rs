@@ -78,7 +78,7 @@ impl Session {
             finds_nodes,
         } = std::mem::take(&mut engine.report);
         let unknown = &mut self.torrents.unknown;
-        let known = unknown.mind(&mut engine, &fetched, unspooled);
+        let known = unknown.handle_fetched(&mut engine, &fetched, unspooled);
         if !known.is_empty() {
             self.library.fetched(&known);
             self.torrents.checked = true;
@@ -134,11 +134,11 @@ impl Session {
         }
         let (torrents, listening) = (&mut self.torrents, &self.listening);
         self.port_map
-            .mind(&mut engine, torrents, listening, &self.tasks, caller);
+            .run_due(&mut engine, torrents, listening, &self.tasks, caller);
         let (shared, state) = (&self.engine, &self.torrents.state);
         let beyond = listening.is_beyond();
         self.neighbours
-            .mind(&mut engine, shared, state, &self.tasks, finds_nodes, beyond);
+            .run_due(&mut engine, shared, state, &self.tasks, finds_nodes, beyond);
         self.chores(&mut engine);
         if !self.ending {
             self.look_after(&mut engine);
@@ -175,18 +175,18 @@ impl Session {
                 self.manager.reloading();
                 hangup.read(&self.library.config);
             }
-            if hangup.mind() {
+            if hangup.send_configuration() {
                 self.manager.ready();
             }
         }
         // What it found in watched folders are commands, too.
-        let any = self.library.hear_all(&mut self.torrents, engine);
-        self.obey_all(engine);
+        let any = self.library.take_reports(&mut self.torrents, engine);
+        self.execute_all(engine);
         if self.again || self.stopped {
             return;
         }
         let (torrents, listening) = (&mut self.torrents, &self.listening);
-        self.library.mind(torrents, engine, listening, any);
+        self.library.run_due(torrents, engine, listening, any);
         if let Some(write) = torrents.paused.write_due() {
             self.tasks.spawn(smol::unblock(write));
         }
@@ -211,10 +211,10 @@ impl Session {
         for torrent in &mut self.torrents.managed {
             torrent.look(engine, now);
             torrent.try_again(engine, now);
-            torrent.mind_use(engine, now);
+            torrent.note_use(engine, now);
             let mut tracker = self.torrents.tracker.borrow_mut();
             tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
-            if torrent.mind_download(engine, now)
+            if torrent.run_download(engine, now)
                 && let Some(id) = torrent.id()
             {
                 for peer in torrent.named_peers(id) {
@@ -226,7 +226,7 @@ impl Session {
             self.next_peers = now + PEERS;
             self.call_peers(engine);
             for torrent in &mut self.torrents.managed {
-                torrent.mind_stuck(engine, now);
+                torrent.report_stuck(engine, now);
             }
         }
         if now >= self.next_close {

@@ -32,7 +32,7 @@ pub(super) struct Unknown {
     name: String,
     trackers: Vec<String>,
     /// The last message about it, and the earliest time of a new one.
-    said: String,
+    last_message: String,
     say_at: Instant,
     /// The next try of a failed write.
     retry: Option<Instant>,
@@ -46,7 +46,7 @@ pub(super) struct Unknowns {
     engine: Rc<RefCell<Engine>>,
     spawner: Spawner,
     /// The owner's trackers, for links that name none.
-    spare: Vec<String>,
+    named_trackers: Vec<String>,
 }
 
 impl Unknowns {
@@ -54,14 +54,14 @@ impl Unknowns {
         state: Arc<StateFolder>,
         engine: Rc<RefCell<Engine>>,
         spawner: Spawner,
-        spare: Vec<String>,
+        named_trackers: Vec<String>,
     ) -> Unknowns {
         Unknowns {
             all: Vec::new(),
             state,
             engine,
             spawner,
-            spare,
+            named_trackers,
         }
     }
 
@@ -93,7 +93,7 @@ impl Unknowns {
         })?;
         // The torrent may turn out to be private, and then has only its own trackers.
         if trackers.is_empty() {
-            trackers.clone_from(&self.spare);
+            trackers.clone_from(&self.named_trackers);
         }
         let id = engine.fetch(info_hash, spool);
         let id = id.map_err(|error| Trouble::Full(format!("{name}: {error}")))?;
@@ -124,7 +124,7 @@ impl Unknowns {
             id,
             name,
             trackers,
-            said: String::new(),
+            last_message: String::new(),
             say_at: Instant::now(),
             retry: None,
         });
@@ -163,7 +163,7 @@ impl Unknowns {
     }
 
     /// Handles fetched metadata. Returns the links whose torrent file is here now.
-    pub(super) fn mind(
+    pub(super) fn handle_fetched(
         &mut self,
         engine: &mut Engine,
         fetched: &[TorrentId],
@@ -240,9 +240,9 @@ impl Unknowns {
             let told = format!("{}: {}", unknown.name, waits_for(&stats));
             if is_service {
                 unknown.say_at = now + SAY;
-                if told != unknown.said {
+                if told != unknown.last_message {
                     log::info!("{told}");
-                    unknown.said.clone_from(&told);
+                    unknown.last_message.clone_from(&told);
                 }
             }
             line = line.or(Some(told));

@@ -30,7 +30,7 @@ pub(super) struct Watch {
     /// Whether names changed while its time of change stayed.
     is_without_times: bool,
     /// The last message about it.
-    pub(super) said: String,
+    pub(super) last_message: String,
     /// Whether it holds torrents that were not added yet.
     pub(super) has_more_torrents: bool,
     /// The logged number of paths that belong to absent torrents.
@@ -47,7 +47,7 @@ impl Watch {
             reads: 0,
             names: None,
             is_without_times: false,
-            said: String::new(),
+            last_message: String::new(),
             has_more_torrents: false,
             left_out: 0,
         }

@@ -116,7 +116,7 @@ fn a_watched_folder_sends_commands() {
     session.library.scan(&session.torrents, &engine.borrow());
     let heard = |session: &mut Session| loop {
         let engine = &mut engine.borrow_mut();
-        session.library.hear_all(&mut session.torrents, engine);
+        session.library.take_reports(&mut session.torrents, engine);
         assert!(session.library.items.is_empty() && Instant::now() < until);
         if let Some(command) = session.commands.next() {
             return command;

@@ -34,7 +34,7 @@ impl ManagedTorrent {
         if fault.extent == Extent::Piece {
             self.narrowed();
             // The missing piece is reported here.
-            self.said = self.said.saturating_sub(1);
+            self.reported = self.reported.saturating_sub(1);
             self.name_unread(fault, now);
         }
     }

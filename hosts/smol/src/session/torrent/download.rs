@@ -229,7 +229,7 @@ impl ManagedTorrent {
     }
 
     /// Handles what is due in a download. Returns whether the node knows it and requests its pieces.
-    pub(crate) fn mind_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
+    pub(crate) fn run_download(&mut self, engine: &mut Engine, now: Instant) -> bool {
         let (Some(id), Some(download)) = (self.stage.served(), &mut self.download) else {
             return false;
         };
@@ -331,7 +331,7 @@ impl ManagedTorrent {
                     name: self.content.name(),
                     but: Some((left, LeftOut::Unusable)),
                 });
-                self.said = self.pieces_here(engine);
+                self.reported = self.pieces_here(engine);
                 self.save(engine, state);
             }
             Ok(_) if self.relocate(engine, state) => {}
@@ -361,7 +361,7 @@ impl ManagedTorrent {
             name: self.content.name(),
             but: Some((self.left(engine), LeftOut::Kept)).filter(|&(left, _)| kept && left > 0),
         });
-        self.said = self.pieces_here(engine);
+        self.reported = self.pieces_here(engine);
         self.save(engine, state);
     }
 

@@ -71,7 +71,7 @@ impl ManagedTorrent {
         if self.looking || self.stage.is_checking() || ours || now < self.next_look {
             return;
         }
-        if self.calm && !self.is_away() && now < self.asleep_until {
+        if self.leaves_idle && !self.is_away() && now < self.asleep_until {
             let stats = self.id().and_then(|id| engine.node.torrent(id));
             if stats.is_none_or(|stats| stats.conns == 0) {
                 return;
@@ -248,7 +248,11 @@ impl ManagedTorrent {
         {
             return log::debug!("{}: {error}", self.name());
         }
-        if self.download.as_ref().is_some_and(|d| d.said.is_empty()) {
+        if self
+            .download
+            .as_ref()
+            .is_some_and(|d| d.last_message.is_empty())
+        {
             log::warn!("{}: its disk is there", self.name());
         }
         self.begin(engine, state, None, None);
@@ -257,9 +261,9 @@ impl ManagedTorrent {
     /// Logs once how many pieces were found bad since the last look.
     pub(super) fn look_for_damage(&mut self, engine: &Engine, id: TorrentId) {
         let have = engine.node.torrent(id).map_or(0, |stats| stats.have);
-        match have < self.said {
+        match have < self.reported {
             true => self.say_what_is_missing(engine, id),
-            false => self.said = have,
+            false => self.reported = have,
         }
     }
 

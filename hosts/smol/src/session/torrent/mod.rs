@@ -65,7 +65,7 @@ pub(crate) struct ManagedTorrent {
     /// Bytes sent in earlier runs.
     before: u64,
     /// The number of good pieces when missing ones were last reported.
-    said: u32,
+    reported: u32,
     /// Why its files were last said to be away.
     reason: String,
     next_look: Instant,
@@ -81,7 +81,7 @@ pub(crate) struct ManagedTorrent {
     /// Whether somebody asked for the check that is running.
     asked_to_verify: bool,
     /// Whether files that nobody reads are left alone, so that their disk may sleep.
-    calm: bool,
+    leaves_idle: bool,
     /// Until this time they are left alone.
     asleep_until: Instant,
     /// Its download, unfinished or complete.
@@ -126,7 +126,7 @@ impl ManagedTorrent {
             saved: None,
             by_record: false,
             before: 0,
-            said: 0,
+            reported: 0,
             reason: String::new(),
             next_look: Instant::now(),
             looking: false,
@@ -135,7 +135,7 @@ impl ManagedTorrent {
             has_changed: false,
             faults: Faults::default(),
             asked_to_verify: false,
-            calm: false,
+            leaves_idle: false,
             asleep_until: Instant::now(),
             download: download.map(Box::new),
             woken: None,
@@ -243,8 +243,8 @@ impl ManagedTorrent {
     }
 
     /// Leaves files that nobody reads alone, apart from one look an hour.
-    pub(crate) fn stay_calm(&mut self) {
-        self.calm = true;
+    pub(crate) fn leave_idle_files(&mut self) {
+        self.leaves_idle = true;
     }
 
     /// Whether files were found to have changed, reported once.
@@ -460,7 +460,7 @@ impl ManagedTorrent {
         };
         let pieces = self.content.geometry().pieces();
         let missing = pieces - stats.have;
-        self.said = stats.have;
+        self.reported = stats.have;
         if missing > 0 {
             if let Ok(Some((first, count))) = check::links_out(&self.content) {
                 let more = match count {

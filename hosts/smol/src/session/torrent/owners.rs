@@ -31,7 +31,7 @@ impl ManagedTorrent {
         }
         // A service seeds the good pieces and downloads the missing ones of other files.
         let is_checked = !self.by_record;
-        match download::prepare(&self.content, download, good, is_checked, self.calm) {
+        match download::prepare(&self.content, download, good, is_checked, self.leaves_idle) {
             Ok(Verdict::Begin) => true,
             Ok(Verdict::Check) => {
                 engine.remove(id);
@@ -49,9 +49,9 @@ impl ManagedTorrent {
             }
             Err(error) => {
                 let text = error.to_string();
-                let news = download.said != text;
-                download.said = text;
-                if !self.calm && !error.is_away() {
+                let news = download.last_message != text;
+                download.last_message = text;
+                if !self.leaves_idle && !error.is_away() {
                     let full = error.is_no_space();
                     download.stage = DownloadStage::Refused(if full { DISK_FULL } else { 1 });
                 }

@@ -41,7 +41,7 @@ impl ManagedTorrent {
     }
 
     /// Notes whether a peer is connected.
-    pub(crate) fn mind_use(&mut self, engine: &Engine, now: Instant) {
+    pub(crate) fn note_use(&mut self, engine: &Engine, now: Instant) {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         let Some(stats) = stats else { return };
         if stats.conns > 0 {

@@ -9,7 +9,7 @@ use crate::text::{escape, percent};
 
 impl ManagedTorrent {
     /// Checks whether any peer has the missing pieces; reports once if none has them for some time.
-    pub(crate) fn mind_stuck(&mut self, engine: &Engine, now: Instant) {
+    pub(crate) fn report_stuck(&mut self, engine: &Engine, now: Instant) {
         let id = self.id().filter(|_| self.is_downloading());
         let stuck = id.and_then(|id| engine.node.stuck(id));
         let Some(download) = &mut self.download else {

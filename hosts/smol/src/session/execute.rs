@@ -23,19 +23,19 @@ use crate::storage::catalogue::PAUSED;
 
 impl Session {
     /// Carries out the commands that came since the last turn.
-    pub(super) fn obey_all(&mut self, engine: &mut Engine) {
+    pub(super) fn execute_all(&mut self, engine: &mut Engine) {
         while !self.signals.asked()
             && (self.library).go_on_for_sleepers(&mut self.torrents, engine)
             && let Some(command) = self.commands.next()
         {
-            self.obey(engine, command);
+            self.execute(engine, command);
         }
         // Whoever asks it to stop does not wait for a disk that does not answer.
         self.stopped |= self.library.is_stuck() && self.commands.ask_to_stop();
     }
 
     /// Carries out one command.
-    pub(super) fn obey(&mut self, engine: &mut Engine, command: Command) {
+    pub(super) fn execute(&mut self, engine: &mut Engine, command: Command) {
         let (library, torrents) = (&mut self.library, &mut self.torrents);
         match command {
             Command::Add(item) => library.add(torrents, *item),
@@ -67,7 +67,7 @@ impl Session {
         }
         log::warn!(target: EVENT, "the configuration was read");
         for command in commands(&self.library.config, &config) {
-            self.obey(engine, command);
+            self.execute(engine, command);
         }
         // The limits are computed again, because their hours may have changed.
         let limits = SessionLimits::of(&config);
