@@ -123,12 +123,9 @@ fn each_tracker(
     let mut trackers = metainfo.trackers(Stream(file)).map_err(|e| error(&e))?;
     let mut known = HashSet::new();
     while let Some((tier, url)) = trackers.next().map_err(|e| error(&e))? {
-        if known.contains(url) {
-            continue;
-        }
         // More are not used anyway.
-        if known.len() < MOST {
-            known.insert(url.to_owned());
+        if known.len() < MOST && !known.insert(url.to_owned()) {
+            continue;
         }
         if each(usize::from(tier), url).is_break() {
             break;
