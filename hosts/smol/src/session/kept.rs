@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
@@ -57,7 +58,10 @@ fn copy(state: &StateFolder, original: &Path, to: PathBuf) -> Result<(PathBuf, M
         let metainfo = read_torrent(&to).map_err(trouble)?;
         return Ok((to, metainfo));
     }
-    let fresh = to.with_extension("new");
+    // The same file may be opened by two threads at once, which then both copy it.
+    static COPIES: AtomicU32 = AtomicU32::new(0);
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let fresh = to.with_extension(format!("new{number}"));
     let written = match packing {
         Some(packing) => unpack_file(packing, original, &fresh).map_err(|error| match error {
             UnpackError::Unkept(error) => Trouble::Failed(unkept(state, &error)),
