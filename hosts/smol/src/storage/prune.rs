@@ -76,8 +76,13 @@ impl StateFolder {
 
     /// Whether the copy of a .torrent belongs to a known torrent or to a download.
     fn is_wanted(&self, given: &DirEntry, is_known: impl Fn(InfoHash) -> bool) -> bool {
+        // A copy that was being made when the process ended.
+        let unfinished = given
+            .path()
+            .extension()
+            .is_some_and(|extension| extension.as_encoded_bytes().starts_with(b"new"));
         let hash = read_torrent(&given.path()).map(|metainfo| metainfo.info_hash);
-        hash.is_ok_and(|hash| is_known(hash) || self.download_file(hash).exists())
+        !unfinished && hash.is_ok_and(|hash| is_known(hash) || self.download_file(hash).exists())
     }
 
     /// Whether the torrent that was made of a path still exists.
@@ -144,6 +149,8 @@ mod tests {
             read_torrent(&given(name)).unwrap().info_hash
         });
         put(&given("half"), "d4:info", 99);
+        let one = fs::read_to_string(given("one")).unwrap();
+        put(&given("one.new3"), &one, 99);
         put(&given("lately"), "", 29);
         put(&folder.join("catalogue.damaged"), "", 31);
         put(&folder.join("described.damaged"), "", 29);
@@ -151,7 +158,7 @@ mod tests {
         let mut known = [hash(1), torrents[0]];
         known.sort_unstable();
         let removed = state.prune(&known, now).unwrap();
-        assert_eq!(removed, 4 + 1 + 2 + 2);
+        assert_eq!(removed, 4 + 1 + 3 + 2);
         assert!(given("one").exists() && given("lately").exists() && !given("two").exists());
         assert!(!of(3, "torrent").exists() && !folder.join("made/of-3").exists());
         for n in [1, 2, 4, 5] {
