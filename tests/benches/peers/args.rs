@@ -9,7 +9,7 @@ Measures everseed (target/release/everseed, or what EVERSEED in the environment
 names) beside other clients, and prints tables in Markdown. A client that is not
 installed is named, and its column is empty. Needs root, or a user namespace.
 
-  quick                less work, one round: 8 minutes instead of 25
+  quick                less work, one round: about 10 minutes
   smoke                hardly any work, but every byte is compared; fails if a
                        client is missing or does not do what it should
       --rows ROW,..    crowd, one, far, fetch, uplink, idle, cpu, pieces,
@@ -20,8 +20,8 @@ installed is named, and its column is empty. Needs root, or a user namespace.
                        `100 ms`
       --congestion NAME  congestion control of far, fetch and uplink, of both
                        ends (default: cubic)
-      --rounds N       rounds of crowd, one, far, fetch and uplink, in turn;
-                       medians count
+      --rounds N       rounds of all rows, in turn; medians count (default: 3,
+                       with quick and smoke 1)
       --with OPTIONS   what everseed is started with, instead of
                        `--slots 50 --max-peers 1000`, or nothing for far, fetch
                        and uplink
@@ -79,14 +79,6 @@ impl Row {
             Row::Torrents => "torrents",
             Row::Size => "size",
         }
-    }
-
-    /// Whether it is measured in every round.
-    pub(crate) fn repeats(self) -> bool {
-        matches!(
-            self,
-            Row::Crowd | Row::One | Row::Far | Row::Fetch | Row::Uplink
-        )
     }
 }
 

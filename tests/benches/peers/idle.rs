@@ -41,7 +41,9 @@ pub(crate) fn memory(bench: &mut Bench) {
         figures
             .into_iter()
             .for_each(|(figure, value)| bench.add(figure, client, value));
-        bench.notes.extend(notes);
+        let new = |note: &String| !bench.notes.contains(note);
+        let new: Vec<_> = notes.into_iter().filter(new).collect();
+        bench.notes.extend(new);
     }
     bench.keep(set);
 }

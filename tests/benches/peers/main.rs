@@ -61,8 +61,7 @@ fn run(args: Args) -> ExitCode {
         eprintln!("round {} of {}", round + 1, bench.args.rounds);
         bench.round = round as u64;
         for row in Row::ALL {
-            // What hardly differs from time to time is measured once.
-            if bench.args.has(row) && (round == 0 || row.repeats()) {
+            if bench.args.has(row) {
                 measure(&mut bench, row);
             }
         }
