@@ -431,8 +431,10 @@ impl<'m> Node<'m> {
             if self.parts.cx.peers[slot].link.torrent == Some(id)
                 && self.parts.cx.peers[slot].is_open()
             {
-                self.parts.download.review(&mut self.parts.cx, slot);
-                self.parts.download.ask(&mut self.parts.cx, slot);
+                self.parts
+                    .download
+                    .update_interest(&mut self.parts.cx, slot);
+                self.parts.download.request_blocks(&mut self.parts.cx, slot);
             }
         }
         Ok(())

@@ -278,8 +278,8 @@ impl<'m> Node<'m> {
             self.parts.cx.peers[slot].link.decoder.passed(len);
             self.parts
                 .download
-                .block_came(&mut self.parts.cx, slot, len);
-            self.parts.download.ask(&mut self.parts.cx, slot);
+                .block_bytes_received(&mut self.parts.cx, slot, len);
+            self.parts.download.request_blocks(&mut self.parts.cx, slot);
             return;
         }
         // Taken out for the time of parsing, so that the handlers may use the whole swarm.
@@ -293,7 +293,7 @@ impl<'m> Node<'m> {
         self.swarm.scratch = scratch;
         match verdict {
             Ok(()) => {
-                self.parts.download.ask(&mut self.parts.cx, slot);
+                self.parts.download.request_blocks(&mut self.parts.cx, slot);
                 self.parts.cx.peers.make_ready(slot);
             }
             Err(reason) => self.swarm.close(&mut self.parts, slot, reason),
@@ -307,25 +307,36 @@ impl<'m> Node<'m> {
             Event::Connected(id) => self.swarm.connected(&mut self.parts, id),
             Event::Closed(id) => {
                 if let Some(slot) = self.parts.cx.peers.slot(id) {
-                    self.parts.upload.suspect_last(&mut self.parts.cx, slot);
+                    self.parts
+                        .upload
+                        .suspect_last_piece(&mut self.parts.cx, slot);
                     self.swarm.close(&mut self.parts, slot, Reason::Gone);
                 }
             }
             Event::Verified(torrent, piece, good) => {
                 self.swarm.verified(&mut self.parts, torrent, piece, good)
             }
-            Event::Unread(torrent, piece) => self.swarm.unread(&mut self.parts, torrent, piece),
-            Event::Unreadable(torrent) => self.swarm.unreadable(&mut self.parts, torrent),
+            Event::Unread(torrent, piece) => {
+                self.swarm.piece_unreadable(&mut self.parts, torrent, piece)
+            }
+            Event::Unreadable(torrent) => self.swarm.suspend(&mut self.parts, torrent),
             Event::Readable(torrent) => {
                 if let Some(torrent) = self.parts.cx.torrents.get_mut(torrent) {
                     torrent.state = torrent::TorrentState::Active;
                     self.parts.cx.wakes.add(Wake::Recheck);
                 }
             }
-            Event::Changed(torrent, have) => self.swarm.changed(&mut self.parts, torrent, have),
+            Event::Changed(torrent, have) => {
+                self.swarm.storage_changed(&mut self.parts, torrent, have)
+            }
             Event::Recheck(torrent) => self.swarm.recheck(&mut self.parts, torrent),
-            Event::Restored(torrent, have) => self.swarm.restored(&mut self.parts, torrent, have),
-            Event::Writable(torrent) => self.parts.download.writable(&mut self.parts.cx, torrent),
+            Event::Restored(torrent, have) => {
+                self.swarm.storage_restored(&mut self.parts, torrent, have)
+            }
+            Event::Writable(torrent) => self
+                .parts
+                .download
+                .storage_writable(&mut self.parts.cx, torrent),
             Event::Peer(torrent, addr, source) => {
                 let named = Named {
                     torrent,
@@ -334,7 +345,7 @@ impl<'m> Node<'m> {
                     by: None,
                 };
                 let torrents = &self.parts.cx.torrents;
-                self.parts.discovery.hear_of(now, torrents, named);
+                self.parts.discovery.add_candidate(now, torrents, named);
             }
             Event::Unreachable(addr) => self.parts.discovery.udp.unreachable(now, addr),
             Event::Announced(id, told) => {
@@ -377,7 +388,7 @@ impl<'m> Node<'m> {
         if self.parts.cx.wakes.take(Wake::Request) {
             self.parts.download.request_from_all(&mut self.parts.cx);
         }
-        self.swarm.tell_of_peers(&mut self.parts);
+        self.swarm.send_pex(&mut self.parts);
         while let Some(slot) = self.parts.cx.peers.next_ready() {
             if let Some(action) = self.swarm.action(&mut self.parts, slot) {
                 return Some(action);

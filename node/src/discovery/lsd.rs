@@ -93,7 +93,7 @@ impl Lsd {
     }
 
     /// Takes a packet; hands out those of its torrents that are here, and the address at which its sender can be called.
-    pub(crate) fn hear(
+    pub(crate) fn received(
         &mut self,
         now: Instant,
         registry: &Registry<'_>,
@@ -330,7 +330,7 @@ mod tests {
             let mut out = [0; everseed_core::lsd::PACKET_MAX];
             let len = write(Family::V4, 7000, cookie, &torrents, &mut out).unwrap();
             let mut peers = Vec::new();
-            lsd.hear(now, &registry, from, &out[..len], |_, addr| {
+            lsd.received(now, &registry, from, &out[..len], |_, addr| {
                 peers.push(addr)
             });
             peers

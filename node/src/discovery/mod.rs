@@ -54,7 +54,7 @@ impl Discovery<'_> {
         // What is not awake finds him when it wakes up, as he calls us.
         let (candidates, seeker) = (&mut self.candidates, &mut self.seeker);
         self.lsd
-            .hear(now, &torrents.registry, from, packet, |torrent, addr| {
+            .received(now, &torrents.registry, from, packet, |torrent, addr| {
                 let named = Named {
                     torrent,
                     addr,
@@ -70,7 +70,7 @@ impl Discovery<'_> {
 
     /// Takes an address that somebody named, if its torrent is awake. A private torrent takes those alone that its
     /// trackers name (BEP 27).
-    pub(crate) fn hear_of(&mut self, now: Instant, torrents: &Torrents<'_>, named: Named) {
+    pub(crate) fn add_candidate(&mut self, now: Instant, torrents: &Torrents<'_>, named: Named) {
         let private = torrents.publicity(named.torrent).is_private();
         let welcome = !private || named.source == PeerSource::Tracker;
         if welcome && torrents.get(named.torrent).is_some() {
@@ -215,7 +215,7 @@ mod tests {
                 source,
                 by: None,
             };
-            discovery.hear_of(parts.cx.now, torrents, named);
+            discovery.add_candidate(parts.cx.now, torrents, named);
             let is = discovery.candidates.any_of(torrent);
             assert_eq!(is, taken, "{publicity:?} {awake} {source:?}");
         }

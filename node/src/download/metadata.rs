@@ -45,12 +45,12 @@ const SLOWEST_BPS: u32 = 64 * 1024;
 
 impl Download<'_> {
     /// Asks a peer for as many blocks of metadata as it should be asked for now.
-    pub(crate) fn ask_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
+    pub(crate) fn request_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
         if !cx.torrents.fetches(id) || !self.hands_out(cx, &cx.peers[slot]) {
             return;
         }
         self.settle_size(cx, slot, id);
-        if !self.may_ask(cx, slot, 0) {
+        if !self.may_request(cx, slot, 0) {
             return;
         }
         let download = &mut cx.peers[slot].download;
@@ -84,13 +84,13 @@ impl Download<'_> {
         };
         let piece = self.in_progress.get(partial)?;
         if !self.fits(cx, slot, id, piece) {
-            return self.again(cx, slot, id);
+            return self.late_block(cx, slot, id);
         }
         if piece.evidence.alone {
             let (me, origin) = (cx.peers.id(slot), origin(cx.peers[slot].link.addr));
             self.in_progress.claim(partial, me, origin);
         }
-        let index = self.in_progress.ask(partial)?;
+        let index = self.in_progress.take_open(partial)?;
         Some((partial, index))
     }
 
@@ -105,7 +105,7 @@ impl Download<'_> {
     }
 
     /// Whether a peer hands out metadata of the size that is tried.
-    pub(crate) fn may_ask_metadata(&self, cx: &Context<'_>, slot: usize) -> bool {
+    pub(crate) fn may_request_metadata(&self, cx: &Context<'_>, slot: usize) -> bool {
         let tried = cx.torrent_of(slot).and_then(|t| t.metadata_piece());
         let conn = &cx.peers[slot];
         tried.is_some_and(|(_, size)| size == conn.extensions.metadata_size)
@@ -180,18 +180,18 @@ impl Download<'_> {
     }
 
     /// Looks after what was asked of a peer that hands out metadata.
-    pub(crate) fn review_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
+    pub(crate) fn sweep_metadata(&mut self, cx: &mut Context<'_>, slot: usize, id: TorrentId) {
         let first = self.pending.get(cx.peers[slot].download.pending.head);
         let late = first
             .is_some_and(|f| f.state != BlockState::Reserved && cx.now - f.requested_at >= ANSWER);
         if late {
-            self.hold(cx, slot, SILENCE_HOLD);
+            self.pause_metadata(cx, slot, SILENCE_HOLD);
         }
-        self.ask_metadata(cx, slot, id);
+        self.request_metadata(cx, slot, id);
     }
 
     /// A peer is not asked for a while, and what it was asked for is open to others.
-    fn hold(&mut self, cx: &mut Context<'_>, slot: usize, time: Duration) {
+    fn pause_metadata(&mut self, cx: &mut Context<'_>, slot: usize, time: Duration) {
         log::debug!("{}: not asked for metadata", cx.peers[slot].link.addr);
         cx.peers[slot].extensions.metadata_hold = cx.now + time;
         self.drop_all_pending(cx, slot, false);
@@ -261,7 +261,7 @@ impl Download<'_> {
                     }
                 }
             }
-            Ok((Message::Reject { .. }, _)) => self.hold(cx, slot, HOLD),
+            Ok((Message::Reject { .. }, _)) => self.pause_metadata(cx, slot, HOLD),
             Err(_) => self.contradicts(cx, slot),
         }
         Ok(None)
@@ -278,7 +278,7 @@ impl Download<'_> {
     ) -> Result<bool, Reason> {
         let hit = |f: &PendingBlock| f.state == BlockState::Requested && f.index == index;
         let Some(at) = self.pending.find(&cx.peers[slot].download.pending, hit) else {
-            self.unasked(cx, slot, len)?;
+            self.unrequested(cx, slot, len)?;
             return Ok(false);
         };
         let told = cx.peers[slot].extensions.metadata_size;
@@ -298,7 +298,7 @@ impl Download<'_> {
     fn contradicts(&mut self, cx: &mut Context<'_>, slot: usize) {
         log::debug!("{}: it contradicts itself", cx.peers[slot].link.addr);
         cx.peers[slot].extensions.metadata_size = 0;
-        self.hold(cx, slot, HOLD);
+        self.pause_metadata(cx, slot, HOLD);
     }
 }
 

@@ -198,9 +198,9 @@ impl<'m> PiecesInProgress<'m> {
         }
     }
 
-    /// Begins a piece anew whose blocks were bad: it is to come from one peer. Answers with the origin
-    /// that gave all of them and the strikes that it deserves, see [`Evidence::bad`].
-    pub(crate) fn again(&mut self, slot: u16) -> Option<(u64, u8)> {
+    /// Begins a piece again that was bad: all of it is to come from one peer. Returns the origin that sent all of the
+    /// bad copy, if one did, and its strikes, see [`Evidence::bad`].
+    pub(crate) fn restart(&mut self, slot: u16) -> Option<(u64, u8)> {
         let partial = self.slots.get_mut(usize::from(slot))?;
         partial.state = PieceState::Fetching;
         partial.exclusive = None;
@@ -232,8 +232,14 @@ impl<'m> PiecesInProgress<'m> {
         }
     }
 
-    /// Notes that a block came from an origin. `sum` is asked for only if it matters.
-    pub(crate) fn came(&mut self, slot: u16, index: u32, origin: u64, sum: impl FnOnce() -> Sum) {
+    /// Remembers which origin sent a block. `sum` is computed only if it matters.
+    pub(crate) fn block_received(
+        &mut self,
+        slot: u16,
+        index: u32,
+        origin: u64,
+        sum: impl FnOnce() -> Sum,
+    ) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return broken("a piece in progress of a block that came");
         };
@@ -255,8 +261,8 @@ impl<'m> PiecesInProgress<'m> {
         }
     }
 
-    /// Takes the first block that nobody is asked for.
-    pub(crate) fn ask(&mut self, slot: u16) -> Option<u32> {
+    /// Takes the first open block: one that is neither requested nor here.
+    pub(crate) fn take_open(&mut self, slot: u16) -> Option<u32> {
         let partial = self.slots.get_mut(usize::from(slot))?;
         if partial.open == 0 {
             return None;
@@ -271,8 +277,8 @@ impl<'m> PiecesInProgress<'m> {
         })
     }
 
-    /// A block is not open any more, as it is here.
-    pub(crate) fn taken(&mut self, slot: u16, index: u32) {
+    /// A block is here, and so not open any more.
+    pub(crate) fn close(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return broken("a piece in progress of a block that came");
         };
@@ -282,8 +288,8 @@ impl<'m> PiecesInProgress<'m> {
         }
     }
 
-    /// A block is not on its way any more, from nobody that counts: it can be asked for again.
-    pub(crate) fn unask(&mut self, slot: u16, index: u32) {
+    /// A block is open again, as its request was dropped.
+    pub(crate) fn reopen(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return broken("a piece in progress of a block that is open again");
         };
@@ -309,8 +315,8 @@ impl<'m> PiecesInProgress<'m> {
         assert!(kept, "what is written was asked for");
     }
 
-    /// Notes that a block is written.
-    pub(crate) fn written(&mut self, slot: u16, index: u32) {
+    /// A block is written.
+    pub(crate) fn block_written(&mut self, slot: u16, index: u32) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return broken("a piece in progress of a block that was written");
         };
@@ -355,18 +361,18 @@ mod tests {
             "no bits are left"
         );
         for index in 0..10 {
-            assert_eq!(in_progress.ask(slot), Some(index));
+            assert_eq!(in_progress.take_open(slot), Some(index));
         }
-        assert_eq!(in_progress.ask(slot), None);
+        assert_eq!(in_progress.take_open(slot), None);
         assert_eq!(in_progress.get(slot).unwrap().block_len(9), 5);
-        in_progress.unask(slot, 4);
-        assert_eq!(in_progress.ask(slot), Some(4));
-        (0..10).for_each(|index| in_progress.written(slot, index));
-        in_progress.unask(slot, 4);
+        in_progress.reopen(slot, 4);
+        assert_eq!(in_progress.take_open(slot), Some(4));
+        (0..10).for_each(|index| in_progress.block_written(slot, index));
+        in_progress.reopen(slot, 4);
         let partial = in_progress.get(slot).unwrap();
         assert_eq!((partial.open, partial.state), (0, PieceState::Written));
-        in_progress.again(slot);
-        assert_eq!(in_progress.ask(slot), Some(0));
+        in_progress.restart(slot);
+        assert_eq!(in_progress.take_open(slot), Some(0));
         let piece = Geometry::new(80 * u64::from(BLOCK), u64::from(9 * BLOCK + 5)).unwrap();
         let piece = piece.piece(3).unwrap();
         assert_eq!(in_progress.find(ID, piece), Some(slot));

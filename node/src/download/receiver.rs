@@ -17,8 +17,8 @@ use crate::peer::{Payload, Reason};
 use crate::torrent;
 use crate::wake::Wake;
 
-/// Bytes that a peer may send unasked before it is let go.
-const UNASKED_MAX: u32 = 16 * BLOCK;
+/// Bytes that a peer may send unrequested before its connection is closed.
+const UNREQUESTED_MAX: u32 = 16 * BLOCK;
 
 impl<'m> Download<'m> {
     /// The head of a `piece` message.
@@ -41,32 +41,32 @@ impl<'m> Download<'m> {
                 cx.peers[slot].link.payload = Payload::Block;
                 Ok(())
             }
-            None => self.unasked(cx, slot, block.len),
+            None => self.unrequested(cx, slot, block.len),
         }
     }
 
-    /// A block comes that nobody waits for: it passes by, and too much of it is charged.
-    pub(crate) fn unasked(
+    /// A block arrives that was not requested: it is skipped. A peer that sends too many of them is closed.
+    pub(crate) fn unrequested(
         &mut self,
         cx: &mut Context<'_>,
         slot: usize,
         len: u32,
     ) -> Result<(), Reason> {
         let conn = &mut cx.peers[slot];
-        conn.link.payload = Payload::Unasked;
+        conn.link.payload = Payload::Unrequested;
         if conn.download.excused > 0 {
             conn.download.excused -= 1;
             return Ok(());
         }
         conn.download.unrequested = conn.download.unrequested.saturating_add(len);
-        if conn.download.unrequested > UNASKED_MAX {
+        if conn.download.unrequested > UNREQUESTED_MAX {
             Err(Reason::Unasked)
         } else {
             Ok(())
         }
     }
 
-    /// Bytes of the block that arrives.
+    /// Copies bytes of the block that arrives to its place.
     pub(crate) fn block_bytes(&mut self, cx: &mut Context<'_>, slot: usize, bytes: &[u8]) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get(at) else {
@@ -78,7 +78,7 @@ impl<'m> Download<'m> {
             Some(room) => room.copy_from_slice(bytes),
             None => broken("room for all of a block"),
         }
-        self.block_came(cx, slot, bytes.len());
+        self.block_bytes_received(cx, slot, bytes.len());
     }
 
     /// Where to read a block to directly: what is left of it.
@@ -88,9 +88,9 @@ impl<'m> Download<'m> {
         self.blocks.bytes_mut(pending.block)?.get_mut(got..len)
     }
 
-    /// So many more bytes of the block are there.
+    /// Counts bytes of the block that arrived.
     #[allow(clippy::cast_possible_truncation)] // A block's length is a u32.
-    pub(crate) fn block_came(&mut self, cx: &mut Context<'_>, slot: usize, len: usize) {
+    pub(crate) fn block_bytes_received(&mut self, cx: &mut Context<'_>, slot: usize, len: usize) {
         let at = cx.peers[slot].download.receiving;
         let Some(pending) = self.pending.get_mut(at) else {
             return broken("a pending block that arrives");
@@ -106,12 +106,12 @@ impl<'m> Download<'m> {
             torrent.downloaded = torrent.downloaded.saturating_add(len as u64);
         }
         if whole {
-            self.block_is_here(cx, slot, at);
+            self.block_complete(cx, slot, at);
         }
     }
 
     /// A block is complete: it is to be written.
-    fn block_is_here(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
+    fn block_complete(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         let conn = &mut cx.peers[slot];
         conn.download.receiving = NONE;
         conn.download.last_block_at = conn.link.last_received_at;
@@ -145,7 +145,7 @@ impl<'m> Download<'m> {
         let whole = bytes.and_then(|all| all.get(..pending.len as usize));
         debug_assert!(whole.is_some(), "the bytes of a block that is here");
         self.in_progress
-            .came(pending.partial, pending.index, from, || {
+            .block_received(pending.partial, pending.index, from, || {
                 secret.of(pending.index, whole.unwrap_or_default())
             });
         if id
@@ -153,13 +153,13 @@ impl<'m> Download<'m> {
             .is_some_and(|t| t.endgame)
         {
             // Whoever snubbed us left it open.
-            self.in_progress.taken(pending.partial, pending.index);
-            self.cancel_twins(cx, at, &pending);
+            self.in_progress.close(pending.partial, pending.index);
+            self.cancel_duplicates(cx, at, &pending);
         }
     }
 
-    /// Takes back what other peers were asked for, as the block is here.
-    fn cancel_twins(&mut self, cx: &mut Context<'_>, at: u16, pending: &PendingBlock) {
+    /// Cancels the requests for a block at other peers, as it is here.
+    fn cancel_duplicates(&mut self, cx: &mut Context<'_>, at: u16, pending: &PendingBlock) {
         let twin = |(slot, f): &(u16, &PendingBlock)| {
             *slot != at && f.partial == pending.partial && f.index == pending.index
         };
@@ -229,7 +229,7 @@ impl<'m> Download<'m> {
         })
     }
 
-    /// A block comes back from the host. Answers with pieces that are to be left out.
+    /// The host wrote a block, or failed to. Returns the pieces that are to be left out, if their storage failed.
     #[must_use]
     pub(crate) fn block_written(
         &mut self,
@@ -244,7 +244,8 @@ impl<'m> Download<'m> {
         let pending = self.pending.get(block.slot).copied()?;
         match (pending.state, result) {
             (BlockState::Writing, Ok(())) => {
-                self.in_progress.written(pending.partial, pending.index);
+                self.in_progress
+                    .block_written(pending.partial, pending.index);
                 cx.wakes.add(Wake::Verify);
             }
             (BlockState::Writing, Err(StorageError::Pieces { first, end })) => {
@@ -255,7 +256,7 @@ impl<'m> Download<'m> {
                 self.free_pending(cx, block.slot, pending);
                 return id.map(|id| (id, first..end));
             }
-            (BlockState::Writing, Err(error)) => self.refused(cx, &pending, error),
+            (BlockState::Writing, Err(error)) => self.storage_refused(cx, &pending, error),
             (BlockState::Dropped, _) => {}
             _ => broken("a block that is being written"),
         }
@@ -263,8 +264,13 @@ impl<'m> Download<'m> {
         None
     }
 
-    /// A torrent's storage takes no writes: nothing more is asked for.
-    fn refused(&mut self, cx: &mut Context<'_>, pending: &PendingBlock, error: StorageError) {
+    /// A torrent's storage refused a write: no more blocks are requested for it.
+    fn storage_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        pending: &PendingBlock,
+        error: StorageError,
+    ) {
         let Some(id) = self
             .in_progress
             .get(pending.partial)
@@ -283,7 +289,7 @@ impl<'m> Download<'m> {
     }
 
     /// A torrent's storage may take writes again.
-    pub(crate) fn writable(&mut self, cx: &mut Context<'_>, id: TorrentId) {
+    pub(crate) fn storage_writable(&mut self, cx: &mut Context<'_>, id: TorrentId) {
         if let Some(torrent) = cx.torrents.get_mut(id) {
             torrent.refused = None;
             cx.wakes.add(Wake::Request);

@@ -30,13 +30,13 @@ const RANDOM_FIRST: u32 = 4;
 
 impl Download<'_> {
     /// Requests as many blocks from a peer as should be pending there now.
-    pub(crate) fn ask(&mut self, cx: &mut Context<'_>, slot: usize) {
+    pub(crate) fn request_blocks(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let Some(id) = conn.link.torrent.filter(|_| conn.is_open()) else {
             return;
         };
         if cx.lacks_metadata(slot) {
-            return self.ask_metadata(cx, slot, id);
+            return self.request_metadata(cx, slot, id);
         }
         if !conn.download.interested {
             return;
@@ -51,7 +51,7 @@ impl Download<'_> {
         let offers = conn.download.unchoked || !conn.download.allowed_fast.is_empty();
         if !offers
             || conn.download.retractions >= RETRACTIONS_MAX
-            || conn.download.snubbed && !self.may_try(cx, slot)
+            || conn.download.snubbed && !self.may_request_from_snubber(cx, slot)
         {
             return;
         }
@@ -70,7 +70,7 @@ impl Download<'_> {
         }
         let waits = cx.wakes.has(Wake::RequestAtRate) || cx.wakes.has(Wake::RequestAtFreeBlocks);
         if cx.peers[slot].download.pending.len == 0 && !waits {
-            self.review(cx, slot);
+            self.update_interest(cx, slot);
         }
         cx.peers.make_ready(slot);
     }
@@ -88,12 +88,12 @@ impl Download<'_> {
         true
     }
 
-    /// Asks everybody who could be asked for more, beginning with another one each time.
+    /// Requests more blocks from every peer, beginning with another one each time.
     pub(crate) fn request_from_all(&mut self, cx: &mut Context<'_>) {
         let len = cx.peers.len();
         let first = cx.rng.below(u32::try_from(len).unwrap_or(0)) as usize;
         for slot in (first..len).chain(0..first) {
-            self.ask(cx, slot);
+            self.request_blocks(cx, slot);
         }
     }
 
@@ -116,8 +116,8 @@ impl Download<'_> {
         self.active_sources = u16::try_from(active_sources).unwrap_or(u16::MAX);
     }
 
-    /// Finds out whether a peer has anything that we want (BEP 3, interested).
-    pub(crate) fn review(&mut self, cx: &mut Context<'_>, slot: usize) {
+    /// We are interested in a peer as long as it has a piece that we want (BEP 3, interested).
+    pub(crate) fn update_interest(&mut self, cx: &mut Context<'_>, slot: usize) {
         let wants = match cx.peers[slot].link.torrent {
             // Nobody knows what there is to be interested in.
             _ if cx.lacks_metadata(slot) => false,
@@ -181,7 +181,7 @@ impl Download<'_> {
         let sequential = cx.torrents.get(id)?.order == Order::Sequential;
         if found.is_none() && sequential {
             // What is late is what is waited for.
-            let late = self.again(cx, slot, id);
+            let late = self.late_block(cx, slot, id);
             if late.is_some() {
                 return late;
             }
@@ -198,14 +198,14 @@ impl Download<'_> {
             found = self.begin(cx, slot, id, false);
         }
         let Some(partial) = found else {
-            return self.again(cx, slot, id);
+            return self.late_block(cx, slot, id);
         };
         cx.peers[slot].download.last_partial = partial;
         if self.in_progress.get(partial)?.evidence.alone {
             let origin = origin(cx.peers[slot].link.addr);
             self.in_progress.claim(partial, me, origin);
         }
-        let index = self.in_progress.ask(partial)?;
+        let index = self.in_progress.take_open(partial)?;
         Some((partial, index))
     }
 
@@ -221,14 +221,14 @@ impl Download<'_> {
             && partial.state == pieces_in_progress::PieceState::Fetching
             && partial.open > 0
             && partial.is_for(cx.peers.id(slot))
-            && self.may_ask(cx, slot, partial.piece)
+            && self.may_request(cx, slot, partial.piece)
             && (!partial.evidence.alone || self.may_claim(cx, slot, id, partial))
     }
 
-    /// Whether a peer has a piece and would send it.
-    pub(crate) fn may_ask(&self, cx: &Context<'_>, slot: usize, piece: u32) -> bool {
+    /// Whether a block of a piece may be requested from a peer: it has the piece, and would send it.
+    pub(crate) fn may_request(&self, cx: &Context<'_>, slot: usize, piece: u32) -> bool {
         if cx.lacks_metadata(slot) {
-            return self.may_ask_metadata(cx, slot);
+            return self.may_request_metadata(cx, slot);
         }
         let conn = &cx.peers[slot];
         (conn.download.unchoked || conn.download.allowed_fast.contains(&piece))
@@ -254,7 +254,8 @@ impl Download<'_> {
                     && !torrents.contains(t.begun, piece)
             })
         };
-        let offered = |piece: &u32| self.may_ask(cx, slot, *piece) && fresh(&cx.torrents, *piece);
+        let offered =
+            |piece: &u32| self.may_request(cx, slot, *piece) && fresh(&cx.torrents, *piece);
         let conn = &cx.peers[slot];
         let counts = torrent.counts.get(self.availability.counts);
         let rare = |piece: &u32| counts.get(*piece as usize).is_none_or(|&count| count == 0);
@@ -376,7 +377,7 @@ impl Download<'_> {
         self.pending.push(&mut download.pending, block.slot);
     }
 
-    /// What a pending block asks for.
+    /// The block that a pending block waits for, as messages name it.
     pub(crate) fn block_ref(&self, _cx: &Context<'_>, pending: &PendingBlock) -> Option<BlockRef> {
         Some(BlockRef {
             index: self.in_progress.get(pending.partial)?.piece,
@@ -385,7 +386,7 @@ impl Download<'_> {
         })
     }
 
-    /// Waits no longer for a block of a connection; it can be asked for elsewhere.
+    /// Waits no longer for a block from a peer: it may be requested from others.
     pub(crate) fn drop_pending(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         if !self
             .pending
@@ -399,7 +400,7 @@ impl Download<'_> {
         let conn = &mut cx.peers[slot];
         if conn.download.receiving == at {
             conn.download.receiving = NONE;
-            conn.link.payload = crate::peer::Payload::Unasked;
+            conn.link.payload = crate::peer::Payload::Unrequested;
         } else if pending.state == BlockState::Requested {
             conn.download.excused = conn.download.excused.saturating_add(1);
         }
@@ -436,7 +437,7 @@ impl Download<'_> {
         let endgame = endgame.and_then(|id| cx.torrents.get(id));
         let twin = endgame.is_some_and(|t| t.endgame) && self.pending.in_use().any(twin);
         if !twin {
-            self.in_progress.unask(pending.partial, pending.index);
+            self.in_progress.reopen(pending.partial, pending.index);
         }
         if let Some(partial) = self.in_progress.get_mut(pending.partial) {
             partial.pending -= 1;
@@ -454,7 +455,7 @@ impl Download<'_> {
         }
     }
 
-    /// Waits no longer for anything from a connection.
+    /// Waits no longer for any block from a peer; with `but_asked` only for those whose requests were not sent.
     pub(crate) fn drop_all_pending(&mut self, cx: &mut Context<'_>, slot: usize, but_asked: bool) {
         let mut at = cx.peers[slot].download.pending.head;
         while let Some(pending) = self.pending.get(at) {
@@ -467,7 +468,7 @@ impl Download<'_> {
         }
     }
 
-    /// Takes back what was asked of a connection, but for the oldest `keep` blocks.
+    /// Cancels the requests to a peer, all but the oldest `keep`.
     pub(crate) fn cancel_pending_beyond(&mut self, cx: &mut Context<'_>, slot: usize, keep: u16) {
         let mut at = cx.peers[slot].download.pending.head;
         for _ in 0..keep {
@@ -481,7 +482,7 @@ impl Download<'_> {
         cx.wakes.add(Wake::Request);
     }
 
-    /// Takes one request back (BEP 3, cancel).
+    /// Cancels one request (BEP 3, cancel).
     pub(crate) fn cancel_pending(&mut self, cx: &mut Context<'_>, slot: usize, at: u16) {
         let Some(pending) = self.pending.get(at) else {
             return broken("a pending block to cancel");
@@ -491,7 +492,7 @@ impl Download<'_> {
             && !cx.lacks_metadata(slot)
             && let Some(block) = self.block_ref(cx, pending)
         {
-            // If there is no room the block just comes.
+            // If there is no room, the block may still arrive.
             let _ = cx.peers[slot].download.cancels.push(block);
             cx.peers.make_ready(slot);
         }

@@ -43,14 +43,14 @@ const ALONE_PATIENCE: Duration = Duration::from_secs(20);
 const ENDGAME_PEERS: usize = 2;
 
 impl Download<'_> {
-    /// Looks after what was asked of a connection: see [`SNUBBED_AFTER`], and how fast it sends.
-    pub(crate) fn review_pending(&mut self, cx: &mut Context<'_>, slot: usize, period: Duration) {
+    /// At each sweep: decides whether a peer is slow or snubs us, and cuts its pipeline to what it sent in `period`.
+    pub(crate) fn sweep_pending(&mut self, cx: &mut Context<'_>, slot: usize, period: Duration) {
         if let Some(id) = cx.peers[slot]
             .link
             .torrent
             .filter(|_| cx.lacks_metadata(slot))
         {
-            return self.review_metadata(cx, slot, id);
+            return self.sweep_metadata(cx, slot, id);
         }
         let conn = &mut cx.peers[slot];
         let came = conn.download.downloaded - conn.download.downloaded_swept;
@@ -78,10 +78,10 @@ impl Download<'_> {
             }
             self.count_active_sources(cx);
         }
-        self.free_alone(cx, slot);
+        self.release_exclusive_piece(cx, slot);
         if cx.peers[slot].is_open() && cx.peers[slot].download.interested {
-            self.review(cx, slot);
-            self.ask(cx, slot);
+            self.update_interest(cx, slot);
+            self.request_blocks(cx, slot);
         }
     }
 
@@ -116,11 +116,11 @@ impl Download<'_> {
         self.blocks.free() > 0
     }
 
-    /// Whether somebody who snubbed us is asked for a block all the same.
-    pub(crate) fn may_try(&self, cx: &Context<'_>, slot: usize) -> bool {
+    /// Whether a block is requested from a peer that snubbed us.
+    pub(crate) fn may_request_from_snubber(&self, cx: &Context<'_>, slot: usize) -> bool {
         let conn = &cx.peers[slot];
         // What it sends now is not wanted any more.
-        if conn.link.payload == Payload::Unasked && conn.link.decoder.payload_left() > 0 {
+        if conn.link.payload == Payload::Unrequested && conn.link.decoder.payload_left() > 0 {
             return false;
         }
         let snubbed = cx.peers.iter().filter(|c| c.download.snubbed);
@@ -128,7 +128,7 @@ impl Download<'_> {
         self.active_sources == 0 || theirs * SNUBBERS_SHARE < self.blocks.len()
     }
 
-    /// The block that a peer is asked for which snubbed us is open to others.
+    /// A peer snubs us: the block that is requested from it may be requested from others.
     pub(crate) fn open_pending_to_others(&mut self, cx: &mut Context<'_>, slot: usize) {
         let at = cx.peers[slot].download.pending.head;
         let Some(pending) = self.pending.get(at).copied() else {
@@ -142,7 +142,11 @@ impl Download<'_> {
             return broken("a piece in progress of a block that was requested");
         };
         if partial.evidence.alone {
-            if self.able(cx, id, partial.piece).next().is_some() {
+            if self
+                .possible_sources(cx, id, partial.piece)
+                .next()
+                .is_some()
+            {
                 self.cancel_pending(cx, slot, at);
             }
             return;
@@ -152,13 +156,13 @@ impl Download<'_> {
         }
         let others = |(other, f): (u16, &PendingBlock)| other != at && f.is_same(&pending);
         if !self.pending.in_use().any(others) {
-            self.in_progress.unask(pending.partial, pending.index);
+            self.in_progress.reopen(pending.partial, pending.index);
         }
     }
 
     /// A block that was requested from others already: one of the last, or one that does not come. So a slow peer
     /// holds up neither the end nor a piece.
-    pub(crate) fn again(
+    pub(crate) fn late_block(
         &mut self,
         cx: &mut Context<'_>,
         slot: usize,
@@ -180,7 +184,7 @@ impl Download<'_> {
             let partial = self.in_progress.get(f.partial);
             is_late(f)
                 && partial.is_some_and(|p| {
-                    p.torrent == Some(id) && p.is_for(me) && self.may_ask(cx, slot, p.piece)
+                    p.torrent == Some(id) && p.is_for(me) && self.may_request(cx, slot, p.piece)
                 })
         };
         if !cx.peers[slot].download.unchoked && !cx.lacks_metadata(slot) {
@@ -188,7 +192,7 @@ impl Download<'_> {
         }
         let late = self.pending.in_use().map(|(_, f)| f).filter(|f| fits(f));
         let oldest = late
-            .filter(|f| self.is_asked_of_few(cx, slot, f))
+            .filter(|f| self.has_few_sources(cx, slot, f))
             .min_by_key(|f| f.requested_at)?;
         let found = (oldest.partial, oldest.index);
         if let Some(torrent) = cx.torrents.get_mut(id) {
@@ -197,8 +201,8 @@ impl Download<'_> {
         Some(found)
     }
 
-    /// Whether a block may be asked of one peer more: others that are at least half as fast count.
-    fn is_asked_of_few(&self, cx: &Context<'_>, slot: usize, block: &PendingBlock) -> bool {
+    /// Whether a late block may be requested from one peer more. Only peers that are at least half as fast count.
+    fn has_few_sources(&self, cx: &Context<'_>, slot: usize, block: &PendingBlock) -> bool {
         let recent = cx.peers[slot].download.recent();
         let mut others = 0;
         for (_, other) in self.pending.in_use().filter(|(_, o)| o.is_same(block)) {
@@ -229,7 +233,7 @@ impl Download<'_> {
         let me = &cx.peers[slot];
         let begun = |conn: &Conn| partial.evidence.sole == Some(origin(conn.link.addr));
         let failed = |conn: &Conn| partial.evidence.failed(origin(conn.link.addr));
-        let mut others = self.able(cx, id, partial.piece);
+        let mut others = self.possible_sources(cx, id, partial.piece);
         if me.download.snubbed {
             return others.next().is_none();
         }
@@ -247,8 +251,8 @@ impl Download<'_> {
         })
     }
 
-    /// The connections that a piece could be asked of.
-    fn able<'a>(
+    /// The peers from which a piece could be requested.
+    fn possible_sources<'a>(
         &'a self,
         cx: &'a Context<'_>,
         id: TorrentId,
@@ -259,12 +263,12 @@ impl Download<'_> {
             let open = conn.link.torrent == Some(id) && conn.is_open();
             open && !conn.download.snubbed
                 && conn.download.retractions < RETRACTIONS_MAX
-                && self.may_ask(cx, slot, piece)
+                && self.may_request(cx, slot, piece)
         })
     }
 
-    /// Takes a piece that is to come from one peer from a slow one that holds it, if another is much faster.
-    fn free_alone(&mut self, cx: &mut Context<'_>, slot: usize) {
+    /// A piece that was bad comes from one peer alone. If that is slow and another is much faster, it is released.
+    fn release_exclusive_piece(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let (Some(first), Some(id)) = (
             self.pending.get(conn.download.pending.head),
@@ -280,7 +284,7 @@ impl Download<'_> {
             return;
         }
         let faster = |other: usize| cx.peers[other].download.recent() > 4 * conn.download.recent();
-        if !self.able(cx, id, partial.piece).any(faster) {
+        if !self.possible_sources(cx, id, partial.piece).any(faster) {
             return;
         }
         log::debug!(

@@ -19,15 +19,15 @@ fn blocks_are_requested_while_there_is_memory() {
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     let seed = peer(cx, id, true);
     // A peer that offers nothing is asked for nothing.
-    download.ask(cx, seed);
+    download.request_blocks(cx, seed);
     assert_eq!(download.blocks.free(), 6);
     download.availability.peer_has_all(cx, seed);
-    download.review(cx, seed);
+    download.update_interest(cx, seed);
     assert!(cx.peers[seed].download.interested);
-    download.ask(cx, seed);
+    download.request_blocks(cx, seed);
     assert_eq!(cx.peers[seed].download.pending.len, 0, "it chokes us");
     download.unchoked_us(cx, seed).unwrap();
-    download.ask(cx, seed);
+    download.request_blocks(cx, seed);
     // Four to begin with, then two are left for another.
     assert_eq!(
         (cx.peers[seed].download.pending.len, download.blocks.free()),
@@ -35,9 +35,9 @@ fn blocks_are_requested_while_there_is_memory() {
     );
     let other = peer(cx, id, true);
     download.availability.peer_has_all(cx, other);
-    download.review(cx, other);
+    download.update_interest(cx, other);
     download.unchoked_us(cx, other).unwrap();
-    download.ask(cx, other);
+    download.request_blocks(cx, other);
     assert_eq!(
         (cx.peers[other].download.pending.len, download.blocks.free()),
         (2, 0)
@@ -52,9 +52,9 @@ fn a_choke_gives_blocks_back() {
         let (download, cx) = (&mut parts.download, &mut parts.cx);
         let slot = peer(cx, id, fast);
         download.availability.peer_has_all(cx, slot);
-        download.review(cx, slot);
+        download.update_interest(cx, slot);
         download.unchoked_us(cx, slot).unwrap();
-        download.ask(cx, slot);
+        download.request_blocks(cx, slot);
         download.choked_us(cx, slot).unwrap();
         // None of them was sent yet, so under Fast none will be answered either.
         assert_eq!(download.blocks.free(), 6, "fast {fast}");
@@ -123,7 +123,7 @@ fn what_is_woken() {
         ),
         (
             "a review in time",
-            |download, cx, slot| download.review_pending(cx, slot, Duration::from_secs(5)),
+            |download, cx, slot| download.sweep_pending(cx, slot, Duration::from_secs(5)),
             false,
         ),
         (
@@ -159,9 +159,9 @@ fn what_is_woken() {
         let (download, cx) = (&mut parts.download, &mut parts.cx);
         let slot = peer(cx, id, false);
         download.availability.peer_has_all(cx, slot);
-        download.review(cx, slot);
+        download.update_interest(cx, slot);
         download.unchoked_us(cx, slot).unwrap();
-        download.ask(cx, slot);
+        download.request_blocks(cx, slot);
         assert_eq!(
             (cx.peers[slot].download.pending.len, cx.wakes),
             (4, Wakes::default())
@@ -177,9 +177,9 @@ fn asked(parts: &mut Parts<'static>, id: TorrentId) -> usize {
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     let slot = peer(cx, id, true);
     download.availability.peer_has_all(cx, slot);
-    download.review(cx, slot);
+    download.update_interest(cx, slot);
     download.unchoked_us(cx, slot).unwrap();
-    download.ask(cx, slot);
+    download.request_blocks(cx, slot);
     let mut at = cx.peers[slot].download.pending.head;
     while let Some(pending) = download.pending.get_mut(at) {
         pending.state = BlockState::Requested;
@@ -207,7 +207,7 @@ fn retractions_are_counted_until_the_sweep() {
     }
     download.choked_us(cx, slot).unwrap();
     assert_eq!(cx.peers[slot].download.retractions, 8);
-    download.review_pending(cx, slot, Duration::from_secs(5));
+    download.sweep_pending(cx, slot, Duration::from_secs(5));
     assert_eq!(cx.peers[slot].download.retractions, 0);
 }
 
@@ -224,7 +224,7 @@ fn who_sends_no_block_is_slow_and_then_snubs_us() {
         let slot = asked(&mut parts, id);
         let (download, cx) = (&mut parts.download, &mut parts.cx);
         cx.now = cx.now + Duration::from_secs(seconds);
-        download.review_pending(cx, slot, Duration::from_secs(5));
+        download.sweep_pending(cx, slot, Duration::from_secs(5));
         let side = &cx.peers[slot].download;
         let is = (side.slow, side.snubbed, side.pending.len);
         assert_eq!(is, (slow, snubbed, pending), "{seconds} s");

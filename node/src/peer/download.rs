@@ -190,7 +190,7 @@ mod tests {
         let block = u64::from(BLOCK);
         let (mut requested, mut sent, mut round) = (0, 0, 10 * 1448);
         for _ in 0..9 {
-            // As in `ask`, there may be a quarter less than there should be.
+            // As in `request_blocks`, there may be a quarter less than there should be.
             let least = u64::from(side.pipeline - side.pipeline.div_ceil(4)) * block;
             requested = requested.max(sent / block * block + least);
             assert!(requested >= sent + round, "{sent} sent, {round} at a time");

@@ -87,7 +87,7 @@ pub(crate) enum Payload {
     /// The block of the pending block that arrives.
     Block,
     /// A block that nobody waits for.
-    Unasked,
+    Unrequested,
 }
 
 impl Link {

@@ -66,8 +66,8 @@ impl UploadSide {
         recent_piece_at: Instant::ZERO,
     };
 
-    /// Notes that bytes of blocks went out to it.
-    pub(crate) fn note_taken(&mut self, now: Instant, bytes: u64) {
+    /// Counts bytes of blocks that went out to it.
+    pub(crate) fn add_uploaded(&mut self, now: Instant, bytes: u64) {
         let blocks = |bytes: u64| bytes / u64::from(BLOCK);
         let before = self.uploaded;
         self.uploaded = before.saturating_add(bytes);

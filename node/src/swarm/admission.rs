@@ -100,14 +100,14 @@ impl Swarm<'_> {
     }
 
     /// Callers who have not finished their handshake, and how many they may be.
-    fn silent(&self, on: &Parts<'_>) -> (usize, usize) {
+    fn silent_callers(&self, on: &Parts<'_>) -> (usize, usize) {
         let most = self.most_connections(on).div_ceil(GREETING_SHARE);
         (usize::from(on.cx.peers.handshaking), most)
     }
 
     /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
     fn close_oldest_silent(&mut self, on: &mut Parts<'_>) {
-        let (silent, most) = self.silent(on);
+        let (silent, most) = self.silent_callers(on);
         let late = |conn: &Conn| {
             conn.is_silent_caller() && on.cx.now - conn.link.opened_at >= HANDSHAKE_GRACE
         };
@@ -122,7 +122,7 @@ impl Swarm<'_> {
     /// While too many callers have not finished their handshake: the oldest of the address that has most of them. So
     /// a flood pushes out itself.
     fn of_many_silent(&mut self, on: &mut Parts<'_>) -> Option<usize> {
-        let (silent, most) = self.silent(on);
+        let (silent, most) = self.silent_callers(on);
         if silent < most {
             return None;
         }

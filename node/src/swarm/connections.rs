@@ -16,6 +16,7 @@ use crate::torrent;
 use crate::wake::Wake;
 
 impl Swarm<'_> {
+    /// Opens a connection in a free slot.
     pub(crate) fn open(
         &mut self,
         on: &mut Parts<'_>,
@@ -28,6 +29,7 @@ impl Swarm<'_> {
         on.cx.peers.id(slot)
     }
 
+    /// The host has connected to a peer that we called.
     pub(crate) fn connected(&mut self, on: &mut Parts<'_>, id: ConnId) {
         let Some(slot) = on.cx.peers.slot(id) else {
             return;
@@ -52,7 +54,7 @@ impl Swarm<'_> {
         on.download.drop_all_pending(&mut on.cx, slot, false);
         on.download.availability.forget_bits(&mut on.cx, slot);
         if let Some(torrent) = on.cx.peers[slot].link.torrent {
-            self.departed(on, slot, torrent, reason);
+            self.drop_from_pex(on, slot, torrent, reason);
         }
         let conn = &mut on.cx.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
@@ -84,7 +86,8 @@ impl Swarm<'_> {
                     source: PeerSource::Caller,
                     by: None,
                 };
-                on.discovery.hear_of(on.cx.now, &on.cx.torrents, named);
+                on.discovery
+                    .add_candidate(on.cx.now, &on.cx.torrents, named);
             }
             _ => {}
         }
@@ -107,6 +110,7 @@ impl Swarm<'_> {
         }
     }
 
+    /// Ends all connections of a torrent.
     pub(crate) fn close_all(&mut self, on: &mut Parts<'_>, torrent: TorrentId, reason: Reason) {
         for slot in 0..on.cx.peers.len() {
             if on.cx.peers[slot].link.torrent == Some(torrent) {
@@ -186,8 +190,8 @@ impl Swarm<'_> {
         on.cx.peers.iter().position(its)
     }
 
-    /// Of two connections to one peer, the one that stays takes over where it can be called.
-    pub(crate) fn inherit(&mut self, on: &mut Parts<'_>, stays: usize, goes: usize) {
+    /// Of two connections to one peer one stays. It takes over from the other where the peer can be called.
+    pub(crate) fn take_over_from_twin(&mut self, on: &mut Parts<'_>, stays: usize, goes: usize) {
         let place = |conn: &Conn| conn.link.addr.ip().to_canonical();
         if place(&on.cx.peers[stays]) != place(&on.cx.peers[goes]) {
             return;

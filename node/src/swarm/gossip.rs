@@ -22,8 +22,8 @@ use crate::torrent::gossip::Gossip;
 use crate::wake::Wake;
 
 impl Swarm<'_> {
-    /// It is known where a peer can be called, if it was not before.
-    pub(crate) fn arrived(&mut self, on: &mut Parts<'_>, slot: usize) {
+    /// A peer joins those that others are told of, once it is known where it can be called.
+    pub(crate) fn add_to_pex(&mut self, on: &mut Parts<'_>, slot: usize) {
         let conn = &mut on.cx.peers[slot];
         let Some(addr) = conn.callable().filter(|_| conn.is_open()) else {
             return;
@@ -37,8 +37,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// A connection ends that was open.
-    pub(crate) fn departed(
+    /// An open connection ends: its peer leaves those that others are told of.
+    pub(crate) fn drop_from_pex(
         &mut self,
         on: &mut Parts<'_>,
         slot: usize,
@@ -67,8 +67,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// Puts together what peers are to be told, as much as there is room for.
-    pub(crate) fn tell_of_peers(&mut self, on: &mut Parts<'_>) {
+    /// Writes the PEX messages that are due, as many as there is room for.
+    pub(crate) fn send_pex(&mut self, on: &mut Parts<'_>) {
         while on.cx.wakes.has(Wake::TellPeers) && self.pex.has_room() {
             let len = on.cx.peers.len();
             let (first, rest) = (self.pex.turn.min(len)..len, 0..self.pex.turn.min(len));
@@ -78,11 +78,12 @@ impl Swarm<'_> {
                 return;
             };
             self.pex.turn = slot + 1;
-            self.tell(on, slot);
+            self.send_pex_to(on, slot);
         }
     }
 
-    fn tell(&mut self, on: &mut Parts<'_>, slot: usize) {
+    /// Writes the PEX message of one peer, if there is something to tell it.
+    fn send_pex_to(&mut self, on: &mut Parts<'_>, slot: usize) {
         let conn = &on.cx.peers[slot];
         let Some((id, torrent)) = conn
             .link
@@ -128,8 +129,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// A peer tells of others.
-    pub(crate) fn hear_of_peers(&mut self, on: &mut Parts<'_>, slot: usize, message: &[u8]) {
+    /// Takes the PEX message of a peer.
+    pub(crate) fn pex_received(&mut self, on: &mut Parts<'_>, slot: usize, message: &[u8]) {
         let now = on.cx.now;
         let conn = &mut on.cx.peers[slot];
         let Some(torrent) = conn.link.torrent else {
@@ -152,7 +153,7 @@ impl Swarm<'_> {
                     source: PeerSource::Pex,
                     by: Some(origin(from)),
                 };
-                discovery.hear_of(now, torrents, named);
+                discovery.add_candidate(now, torrents, named);
             }
         });
     }

@@ -32,10 +32,10 @@ impl Swarm<'_> {
     pub(crate) fn readable(&mut self, on: &mut Parts<'_>, slot: usize) -> usize {
         let conn = &on.cx.peers[slot];
         // Peers that only upload to us are read in large chunks.
-        let may_ask = conn.upload.interested || conn.download.pending.len == 0;
+        let may_request = conn.upload.interested || conn.download.pending.len == 0;
         match conn.link.state {
             LinkState::Greeting => Handshake::LEN - usize::from(conn.link.handshake_len),
-            LinkState::Open if may_ask && (conn.upload.unchoked || conn.link.features.fast) => {
+            LinkState::Open if may_request && (conn.upload.unchoked || conn.link.features.fast) => {
                 let held = conn.link.decoder.held();
                 let payload = conn.link.decoder.payload_left() as usize;
                 match self.quota(on, slot) {
@@ -145,7 +145,7 @@ impl Swarm<'_> {
             } else {
                 (twin, slot)
             };
-            self.inherit(on, stays, goes);
+            self.take_over_from_twin(on, stays, goes);
             if !gives_way {
                 return Err(Reason::Duplicate);
             }
@@ -172,7 +172,7 @@ impl Swarm<'_> {
         conn.link.outbox.owes_port = tells_port && port != 0;
         conn.link.last_sent_at = on.cx.now;
         on.cx.peers.set_state(slot, LinkState::Open);
-        self.arrived(on, slot);
+        self.add_to_pex(on, slot);
         let conn = &on.cx.peers[slot];
         log::debug!("{}: connected, {}", conn.link.addr, handshake.info_hash);
         Ok(())
@@ -241,7 +241,7 @@ impl Swarm<'_> {
             conn.link.decoder = decoder;
             let content = match conn.link.payload {
                 _ if !matches!(item, Some(Item::Payload { .. })) => false,
-                Payload::Block | Payload::Unasked => true,
+                Payload::Block | Payload::Unrequested => true,
                 // What follows the dictionary is.
                 Payload::MetadataHead => before - bytes.len() > metadata::HEAD_MAX,
                 _ => false,
@@ -250,7 +250,7 @@ impl Swarm<'_> {
                 conn.link.talked += (before - bytes.len()) as u64;
             }
             match item {
-                None => return self.talks_enough(on, slot),
+                None => return self.sends_enough(on, slot),
                 Some(Item::Message(message)) => self.message(on, slot, message)?,
                 Some(Item::Payload { bytes, last }) => self.payload(on, slot, bytes, last)?,
             }
@@ -259,7 +259,7 @@ impl Swarm<'_> {
 
     /// Limits the bytes that come besides blocks, in proportion to the torrent's size, to the blocks that were sent
     /// either way, and to the time. A peer beyond the limit is closed.
-    fn talks_enough(&self, on: &Parts<'_>, slot: usize) -> Verdict {
+    fn sends_enough(&self, on: &Parts<'_>, slot: usize) -> Verdict {
         let conn = &on.cx.peers[slot];
         let of_pieces = match on.cx.lacks_metadata(slot) {
             // Of so many as any torrent may have that is worth it.
@@ -317,7 +317,7 @@ impl Swarm<'_> {
 
     fn payload(&mut self, on: &mut Parts<'_>, slot: usize, bytes: &[u8], last: bool) -> Verdict {
         match on.cx.peers[slot].link.payload {
-            Payload::Skip | Payload::Unasked => Ok(()),
+            Payload::Skip | Payload::Unrequested => Ok(()),
             Payload::Block => {
                 on.download.block_bytes(&mut on.cx, slot, bytes);
                 Ok(())
@@ -453,7 +453,7 @@ impl Swarm<'_> {
         if on.cx.peers[slot].download.have_count >= pieces {
             on.download.availability.peer_has_all(&mut on.cx, slot);
         }
-        on.download.review(&mut on.cx, slot);
+        on.download.update_interest(&mut on.cx, slot);
         self.both_seeds(on, slot)
     }
 
@@ -473,14 +473,14 @@ impl Swarm<'_> {
     fn have_all(&mut self, on: &mut Parts<'_>, slot: usize) -> Verdict {
         on.cx.peers[slot].download.have_count = on.cx.pieces_of(slot);
         on.download.availability.peer_has_all(&mut on.cx, slot);
-        on.download.review(&mut on.cx, slot);
+        on.download.update_interest(&mut on.cx, slot);
         self.both_seeds(on, slot)
     }
 
     fn have_none(&mut self, on: &mut Parts<'_>, slot: usize) -> Verdict {
         on.cx.peers[slot].download.have_count = 0;
         on.download.availability.forget_bits(&mut on.cx, slot);
-        on.download.review(&mut on.cx, slot);
+        on.download.update_interest(&mut on.cx, slot);
         Ok(())
     }
 
@@ -513,7 +513,7 @@ impl Swarm<'_> {
                     on.cx.peers[slot].extensions.ut_pex = told.ut_pex.unwrap_or(0);
                     on.cx.peers[slot].extensions.encryption = told.encryption;
                     on.cx.peers[slot].link.listen_port = told.port.unwrap_or(0);
-                    self.arrived(on, slot);
+                    self.add_to_pex(on, slot);
                     on.cx.wakes.add(Wake::TellPeers);
                 }
             }
@@ -522,7 +522,7 @@ impl Swarm<'_> {
                     on.upload.metadata_request(&mut on.cx, slot, piece);
                 }
             }
-            pex::OUR_ID => self.hear_of_peers(on, slot, bytes),
+            pex::OUR_ID => self.pex_received(on, slot, bytes),
             _ => {}
         }
         self.both_seeds(on, slot)

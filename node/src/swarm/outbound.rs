@@ -146,7 +146,7 @@ impl Cursor {
         if let Some(piece) = self.hint {
             return Some(Out::Suggest(piece));
         }
-        if let Some(block) = view.asked(self.ask) {
+        if let Some(block) = view.request_at(self.ask) {
             return Some(match view.lacks_metadata() {
                 true => Out::MetadataRequest(block.begin / BLOCK),
                 false => Out::Request(block),
@@ -207,7 +207,7 @@ impl Cursor {
         let fresh = self.outbox.current.is_none();
         self.outbox.done += len;
         if fresh {
-            self.said(view, out);
+            self.sent(view, out);
         }
         let finished = self.outbox.done >= total;
         self.outbox.current = if finished { None } else { Some(out) };
@@ -218,7 +218,7 @@ impl Cursor {
     }
 
     /// What is different once `out` has begun.
-    fn said(&mut self, view: &View<'_>, out: Out) {
+    fn sent(&mut self, view: &View<'_>, out: Out) {
         if matches!(out, Out::HaveAll | Out::HaveNone | Out::Bitfield) {
             self.outbox.have_log_at = view.have_log.count;
         }
@@ -336,7 +336,7 @@ impl View<'_> {
     }
 
     /// What a pending block that is to be sent asks for.
-    fn asked(&self, at: u16) -> Option<BlockRef> {
+    fn request_at(&self, at: u16) -> Option<BlockRef> {
         let pending = self.pending.get(at)?;
         Some(BlockRef {
             index: self.in_progress.get(pending.partial)?.piece,

@@ -14,7 +14,7 @@ use crate::torrent;
 use crate::wake::Wake;
 
 impl Swarm<'_> {
-    /// A piece that was downloaded has been verified; false if it was none.
+    /// The host verified a piece that was being downloaded. False if this piece was not being downloaded.
     pub(crate) fn downloaded_piece(
         &mut self,
         on: &mut Parts<'_>,
@@ -41,7 +41,7 @@ impl Swarm<'_> {
             .map(|partial| partial.evidence);
         on.download.end_partial(&mut on.cx, slot);
         if let Some(evidence) = evidence {
-            self.judge(on, &evidence);
+            self.weigh_evidence(on, &evidence);
         }
         if on.cx.torrents.get(id).is_some_and(|t| t.lacks_metadata()) {
             on.cx.torrents.fetched(id);
@@ -54,20 +54,20 @@ impl Swarm<'_> {
         });
         if !on.cx.torrents.verified(id, piece, true) {
             log::warn!("no memory to note that piece {} is here", piece.get());
-            self.unreadable(on, id);
+            self.suspend(on, id);
             return true;
         }
         self.tell_have(on, id, piece);
         if let Some(torrent) = on.cx.torrents.get_mut(id).filter(|_| lacked) {
             torrent.missing = torrent.missing.saturating_sub(1);
             if torrent.missing == 0 {
-                self.finished(on, id);
+                self.download_finished(on, id);
             }
         }
         true
     }
 
-    /// Everybody is told of a piece.
+    /// The peers of a torrent are told of a piece (BEP 3, have).
     pub(crate) fn tell_have(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex) {
         self.have_log.add(id, piece.get());
         for slot in 0..on.cx.peers.len() {
@@ -77,7 +77,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// A piece was bad: who gave all of it is charged, and it is fetched from one peer.
+    /// A piece is bad: if one origin sent all of it, that is charged. The piece is fetched again, from one peer.
     fn bad_piece(&mut self, on: &mut Parts<'_>, id: TorrentId, slot: u16) {
         let Some(partial) = on.download.in_progress.get(slot) else {
             return broken("a piece in progress that is bad");
@@ -87,7 +87,7 @@ impl Swarm<'_> {
             torrent.bad_pieces = torrent.bad_pieces.saturating_add(1);
         }
         let metadata = on.cx.torrents.get(id).is_some_and(|t| t.lacks_metadata());
-        if let Some((giver, strikes)) = on.download.in_progress.again(slot) {
+        if let Some((giver, strikes)) = on.download.in_progress.restart(slot) {
             // All of it came from there, and there is much that others could do meanwhile.
             let strikes = if metadata { BANNED_AT } else { strikes };
             self.charge(on, giver, strikes);
@@ -95,8 +95,8 @@ impl Swarm<'_> {
         on.cx.wakes.add(Wake::Request);
     }
 
-    /// A piece is good: who gave it gets credit, and who gave bad copies of it before is found out.
-    fn judge(&mut self, on: &mut Parts<'_>, evidence: &Evidence) {
+    /// A piece is good: its senders get credit, and the senders of earlier bad copies are charged or acquitted.
+    fn weigh_evidence(&mut self, on: &mut Parts<'_>, evidence: &Evidence) {
         for giver in evidence.sources() {
             self.bans.credit(giver);
             for conn in on.cx.peers.iter_mut().filter(|conn| conn.is_open()) {
@@ -126,15 +126,15 @@ impl Swarm<'_> {
         }
     }
 
-    /// All that is wanted is here.
-    pub(crate) fn finished(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+    /// A download has all that is wanted.
+    pub(crate) fn download_finished(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         for slot in 0..on.cx.peers.len() {
             if on.cx.peers[slot].link.torrent != Some(id) {
                 continue;
             }
             on.download.drop_all_pending(&mut on.cx, slot, false);
             on.download.availability.forget_bits(&mut on.cx, slot);
-            on.download.review(&mut on.cx, slot);
+            on.download.update_interest(&mut on.cx, slot);
             if on.cx.peers[slot].is_open()
                 && let Err(reason) = self.both_seeds(on, slot)
             {

@@ -15,6 +15,7 @@ use crate::torrent::Bits;
 use crate::wake::Wake;
 
 impl Swarm<'_> {
+    /// The host verified a piece.
     pub(crate) fn verified(
         &mut self,
         on: &mut Parts<'_>,
@@ -23,12 +24,12 @@ impl Swarm<'_> {
         good: bool,
     ) {
         if !self.downloaded_piece(on, id, piece, good) {
-            self.found(on, id, piece, good);
+            self.rechecked(on, id, piece, good);
         }
     }
 
-    /// A piece that was there before is good or is not.
-    fn found(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex, good: bool) {
+    /// The host verified a piece that was in storage before.
+    fn rechecked(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex, good: bool) {
         on.cx.wakes.add(Wake::Recheck);
         let Some(torrent) = on.cx.torrents.get_mut(id) else {
             return;
@@ -43,7 +44,7 @@ impl Swarm<'_> {
                 "no memory to note whether piece {} is good: serving stops",
                 piece.get()
             );
-            self.unreadable(on, id);
+            self.suspend(on, id);
             return;
         }
         // A host may answer late about what it was asked before a restore.
@@ -53,7 +54,7 @@ impl Swarm<'_> {
             }
             self.count_missing(on, id);
             if downloads && on.cx.torrents.get(id).is_some_and(|t| t.missing == 0) {
-                self.finished(on, id);
+                self.download_finished(on, id);
             }
         }
         for slot in 0..on.cx.peers.len() {
@@ -74,8 +75,13 @@ impl Swarm<'_> {
         }
     }
 
-    /// A piece cannot be read.
-    pub(crate) fn unread(&mut self, on: &mut Parts<'_>, id: TorrentId, piece: PieceIndex) {
+    /// The host cannot read a piece.
+    pub(crate) fn piece_unreadable(
+        &mut self,
+        on: &mut Parts<'_>,
+        id: TorrentId,
+        piece: PieceIndex,
+    ) {
         if let Some(torrent) = on.cx.torrents.get_mut(id).filter(|t| t.lacks_metadata()) {
             // It is fetched again when the host says that its storage can be used.
             torrent.refused = Some(StorageError::Failed);
@@ -90,11 +96,10 @@ impl Swarm<'_> {
             on.download.end_partial(&mut on.cx, slot);
         }
         self.leave_out(on, id, piece.get()..piece.get() + 1);
-        self.found(on, id, piece, false);
+        self.rechecked(on, id, piece, false);
     }
 
-    /// These pieces of a download are not asked for any more, and what is in progress of them is given
-    /// up.
+    /// These pieces of a download are not requested any more, and those in progress are given up.
     pub(crate) fn leave_out(&mut self, on: &mut Parts<'_>, id: TorrentId, pieces: Range<u32>) {
         let Some(torrent) = on.cx.torrents.get(id).filter(|t| t.downloads) else {
             return;
@@ -111,7 +116,7 @@ impl Swarm<'_> {
             }
             if !on.cx.torrents.leave_out(id, piece) {
                 log::warn!("no memory to note that piece {index} is left out: serving stops");
-                self.unreadable(on, id);
+                self.suspend(on, id);
                 break;
             }
         }
@@ -123,21 +128,21 @@ impl Swarm<'_> {
         on.cx.wakes.add(Wake::Request);
     }
 
-    /// Ends the downloads that lack nothing any more as something was left out.
+    /// Ends the downloads that lack nothing any more, as pieces were left out.
     pub(crate) fn finish_narrowed(&mut self, on: &mut Parts<'_>) {
         let done = |t: &&torrent::Torrent| t.downloads && t.missing == 0 && t.begun != Bits::None;
         loop {
             let next = on.cx.torrents.all().find(done).map(|t| t.id());
             let Some(id) = next else { return };
-            self.finished(on, id);
+            self.download_finished(on, id);
         }
     }
 
-    /// Somebody changed a torrent's storage.
-    pub(crate) fn changed(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
+    /// A torrent's files were changed from outside: `have` is what may still be there.
+    pub(crate) fn storage_changed(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
         if !on.cx.torrents.doubt(id, have) {
             log::warn!("no memory to note which pieces are gone: serving stops");
-            return self.unreadable(on, id);
+            return self.suspend(on, id);
         }
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.verifying = None;
@@ -154,7 +159,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// What is not good is verified, whether somebody waits for it or not.
+    /// Every piece that is not known to be good is verified.
     pub(crate) fn recheck(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.recheck = Some(0);
@@ -162,7 +167,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// The piece to verify next that nobody waits for.
+    /// The next piece to verify for which no peer waits: a suspected one, then those to recheck.
     pub(crate) fn doubt_action(&mut self, on: &mut Parts<'_>) -> Option<Action> {
         if let Some((torrent, piece)) = on.upload.suspect
             && let Some(entry) = on.cx.torrents.get_mut(torrent)
@@ -199,7 +204,8 @@ impl Swarm<'_> {
         None
     }
 
-    pub(crate) fn unreadable(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+    /// Serves and downloads a torrent no more, until the host restores it.
+    pub(crate) fn suspend(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         if let Some(torrent) = on.cx.torrents.get_mut(id) {
             torrent.state = torrent::TorrentState::Suspended;
             torrent.verifying = None;
@@ -209,7 +215,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// What a download lacks may have changed.
+    /// Counts the pieces that a download lacks, which may have changed.
     pub(crate) fn count_missing(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         let Some(torrent) = on.cx.torrents.get(id).filter(|t| t.downloads) else {
             return;
@@ -233,7 +239,8 @@ impl Swarm<'_> {
         }
     }
 
-    pub(crate) fn restored(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
+    /// A torrent's storage can be used again: `have` is what is there.
+    pub(crate) fn storage_restored(&mut self, on: &mut Parts<'_>, id: TorrentId, have: Have<'_>) {
         if on.cx.torrents.get(id).is_none() {
             return;
         }

@@ -59,9 +59,9 @@ fn a_close_gives_everything_back() {
     parts.cx.torrents.get_mut(id).unwrap().conns += 1;
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     download.availability.peer_has_bits(cx, slot, 0, &[0xff]);
-    download.review(cx, slot);
+    download.update_interest(cx, slot);
     download.unchoked_us(cx, slot).unwrap();
-    download.ask(cx, slot);
+    download.request_blocks(cx, slot);
     assert!(download.blocks.free() < 6);
     parts.cx.peers[slot].upload.unchoked = true;
     swarm().close(&mut parts, slot, Reason::Gone);

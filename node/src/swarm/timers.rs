@@ -41,7 +41,7 @@ impl Swarm<'_> {
                 on.cx.peers.make_ready(slot);
             }
             if on.cx.peers[slot].is_open() {
-                on.download.review_pending(&mut on.cx, slot, PERIOD);
+                on.download.sweep_pending(&mut on.cx, slot, PERIOD);
             }
             any |= on.cx.peers[slot].is_live();
         }

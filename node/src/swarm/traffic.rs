@@ -169,13 +169,13 @@ impl Swarm<'_> {
         }
         on.upload.last_served = on.cx.peers.id(slot).slot;
         if let Out::Piece(block) = out {
-            on.upload.note_given(&mut on.cx, slot, block);
+            on.upload.block_sent(&mut on.cx, slot, block);
         }
         let conn = &mut on.cx.peers[slot];
         let body = u64::from(body);
-        conn.upload.note_taken(on.cx.now, body);
+        conn.upload.add_uploaded(on.cx.now, body);
         let torrent = conn.link.torrent;
-        on.upload.note_sent(&mut on.cx, body);
+        on.upload.bytes_sent(&mut on.cx, body);
         if let Some(torrent) = torrent.and_then(|id| on.cx.torrents.get_mut(id)) {
             // It began with what a record on disk says.
             torrent.uploaded = torrent.uploaded.saturating_add(body);

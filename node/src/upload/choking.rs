@@ -221,7 +221,7 @@ mod tests {
             (4, block, 4),
             (5, 3 * block, 5),
         ] {
-            (conn.upload).note_taken(Instant::from_secs(at), bytes);
+            (conn.upload).add_uploaded(Instant::from_secs(at), bytes);
             assert_eq!(conn.upload.took_block_at, Instant::from_secs(took), "{at}");
         }
     }

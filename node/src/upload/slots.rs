@@ -30,11 +30,11 @@ impl Upload<'_> {
         slots.max(1)
     }
 
-    /// Notes that bytes of a block went out.
-    pub(crate) fn note_sent(&mut self, cx: &mut Context<'_>, bytes: u64) {
+    /// Counts bytes of blocks that went out.
+    pub(crate) fn bytes_sent(&mut self, cx: &mut Context<'_>, bytes: u64) {
         self.uploaded = self.uploaded.saturating_add(bytes);
         self.rate.take(cx.now, bytes);
-        let settled = self.speed.note(cx.now, bytes);
+        let settled = self.speed.add(cx.now, bytes);
         cx.wakes.add_if(Wake::FillSlots, settled);
     }
 

@@ -24,7 +24,7 @@ impl Speed {
     };
 
     /// Notes that bytes went out; answers whether the rate was settled anew, which is once a second.
-    pub(super) fn note(&mut self, now: Instant, bytes: u64) -> bool {
+    pub(super) fn add(&mut self, now: Instant, bytes: u64) -> bool {
         // Nobody asked for a while, of which nothing can be learned.
         if now - self.last >= WINDOW {
             (self.begun, self.sent) = (now, 0);
@@ -59,7 +59,7 @@ mod tests {
         let mut speed = Speed::UNKNOWN;
         let mut send = |from: u64, to: u64, bytes_per_ms: u64| {
             for at in from..to {
-                speed.note(ms(at), bytes_per_ms);
+                speed.add(ms(at), bytes_per_ms);
             }
             speed.bps
         };

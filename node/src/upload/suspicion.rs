@@ -19,8 +19,8 @@ const SOON: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(60);
 
 impl Upload<'_> {
-    /// A block goes out: if it is the last of its piece, that is remembered.
-    pub(crate) fn note_given(&mut self, cx: &mut Context<'_>, slot: usize, block: BlockRef) {
+    /// A block goes out. If it is the last one of its piece, that is remembered.
+    pub(crate) fn block_sent(&mut self, cx: &mut Context<'_>, slot: usize, block: BlockRef) {
         let geometry = cx.torrent_of(slot).and_then(|t| t.geometry);
         let size = geometry.and_then(|g| Some(g.piece_size(g.piece(block.index)?)));
         let conn = &mut cx.peers[slot];
@@ -34,7 +34,7 @@ impl Upload<'_> {
     }
 
     /// A peer hung up.
-    pub(crate) fn suspect_last(&mut self, cx: &mut Context<'_>, slot: usize) {
+    pub(crate) fn suspect_last_piece(&mut self, cx: &mut Context<'_>, slot: usize) {
         let conn = &cx.peers[slot];
         let last = conn.upload.recent_pieces[0];
         if last != NO_PIECE

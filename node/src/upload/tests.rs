@@ -125,7 +125,7 @@ fn who_makes_room_for_a_newcomer() {
             let side = &mut cx.peers[slot].upload;
             side.choke_changed_at = Instant::from_micros(ago(since).as_micros() - 1);
             if let Some(took) = took {
-                side.note_taken(ago(took), u64::from(BLOCK));
+                side.add_uploaded(ago(took), u64::from(BLOCK));
             }
         }
         cx.peers[slots[1]].upload.optimistic = true;
@@ -152,7 +152,7 @@ fn a_piece_that_is_asked_for_again_is_looked_at() {
     let (upload, cx) = (&mut parts.upload, &mut parts.cx);
     let slot = peer(cx, id, true);
     cx.peers[slot].upload.unchoked = true;
-    upload.note_given(cx, slot, block(3, BLOCK, BLOCK));
+    upload.block_sent(cx, slot, block(3, BLOCK, BLOCK));
     assert_eq!(upload.suspect, None);
     upload.request(cx, slot, block(3, 0, BLOCK)).unwrap();
     let suspect = upload
@@ -195,12 +195,12 @@ fn who_hangs_up_soon_suspects_the_last_piece() {
         let (upload, cx) = (&mut parts.upload, &mut parts.cx);
         let slot = peer(cx, id, true);
         // The first block of a piece is no end of it.
-        upload.note_given(cx, slot, block(2, 0, BLOCK));
-        upload.suspect_last(cx, slot);
+        upload.block_sent(cx, slot, block(2, 0, BLOCK));
+        upload.suspect_last_piece(cx, slot);
         assert_eq!(upload.suspect, None);
-        upload.note_given(cx, slot, block(3, BLOCK, BLOCK));
+        upload.block_sent(cx, slot, block(3, BLOCK, BLOCK));
         cx.now = cx.now + Duration::from_secs(seconds);
-        upload.suspect_last(cx, slot);
+        upload.suspect_last_piece(cx, slot);
         assert_eq!(upload.suspect.is_some(), suspected, "{seconds} {have:?}");
     }
 }

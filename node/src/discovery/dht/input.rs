@@ -89,12 +89,12 @@ impl Dht<'_> {
             self.names_put_off = false;
         }
         let nodes = response.nodes.take(K).chain(response.nodes6.take(K));
-        self.hear_of(at, purpose, nodes);
+        self.add_named_nodes(at, purpose, nodes);
         match purpose {
             Purpose::Ping => {}
             Purpose::Announce(_) => {
                 if let Some(lookup) = self.lookup(purpose) {
-                    lookup.told(at, true);
+                    lookup.announced(at, true);
                 }
             }
             Purpose::Step(_) => self.step_answered(at, purpose, response, on_peer),
@@ -103,7 +103,7 @@ impl Dht<'_> {
     }
 
     /// Somebody told of nodes: those of the lookup's family go there, others where they are of use.
-    fn hear_of(
+    fn add_named_nodes(
         &mut self,
         by: Endpoint,
         purpose: Purpose,
@@ -157,7 +157,7 @@ impl Dht<'_> {
     pub(super) fn refused(&mut self, now: Instant, at: Endpoint, purpose: Purpose) {
         if let Some(lookup) = self.lookup(purpose) {
             match purpose {
-                Purpose::Announce(_) => lookup.told(at, false),
+                Purpose::Announce(_) => lookup.announced(at, false),
                 _ => lookup.failed(at),
             }
         }
@@ -185,7 +185,7 @@ impl Dht<'_> {
             let more = others || self.calls.await_answer(Purpose::Step(id));
             while lookup.settle(now, more) {}
             if lookup.phase == Phase::Done && lookup.goal == Goal::Nodes {
-                self.nets[index(lookup.family)].looked(now);
+                self.nets[index(lookup.family)].searched(now);
                 lookup.free();
             }
         }

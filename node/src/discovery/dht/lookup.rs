@@ -315,7 +315,7 @@ impl Lookup {
     }
 
     /// A node has answered an announce, and taken it or not.
-    pub(crate) fn told(&mut self, at: Endpoint, taken: bool) {
+    pub(crate) fn announced(&mut self, at: Endpoint, taken: bool) {
         if let Some(candidate) = self.candidate(at).filter(|c| c.state == NodeState::Told) {
             candidate.state = NodeState::Closed;
             self.announced = self.announced.saturating_add(u8::from(taken));
@@ -466,7 +466,7 @@ mod tests {
             assert!(!lookup.settle(NOW, false));
             match n {
                 0 => lookup.failed(to),
-                n => lookup.told(to, n > 1),
+                n => lookup.announced(to, n > 1),
             }
         }
         assert!(lookup.settle(NOW, false));

@@ -54,7 +54,7 @@ impl<'m> Net<'m> {
     }
 
     /// Our neighbours were looked for: while there are few nodes soon again, else after an hour.
-    pub(crate) fn looked(&mut self, now: Instant) {
+    pub(crate) fn searched(&mut self, now: Instant) {
         self.has_looked = true;
         let wait = match self.routes.good() >= K {
             true => {
@@ -150,7 +150,7 @@ mod tests {
             true,
         );
         for secs in [5, 10, 20, 40, 80, 160, 320, 600, 600] {
-            net.looked(Instant::ZERO);
+            net.searched(Instant::ZERO);
             assert_eq!(net.neighbours_at, Instant::from_secs(secs));
         }
         assert!(!net.is_ready());
@@ -160,7 +160,7 @@ mod tests {
             net.routes.answered(Instant::ZERO, node(n), at);
         }
         assert!(net.is_ready());
-        net.looked(Instant::ZERO);
+        net.searched(Instant::ZERO);
         assert_eq!(net.neighbours_at, Instant::from_secs(3600));
     }
 }

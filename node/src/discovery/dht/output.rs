@@ -46,7 +46,7 @@ impl Dht<'_> {
         self.step(now, packet, Urgency::Now, wait)
             .or_else(|| self.follow_hint(now, packet, wait))
             .or_else(|| self.step(now, packet, Urgency::Later, wait))
-            .or_else(|| self.look_after(now, packet, wait))
+            .or_else(|| self.maintain(now, packet, wait))
     }
 
     /// The next step of a lookup.
@@ -89,7 +89,7 @@ impl Dht<'_> {
                 ),
                 (_, goal) => {
                     let noseed = self.lookups[slot].noseed;
-                    (Purpose::Step(id), self.ask(goal, target, to, noseed))
+                    (Purpose::Step(id), self.goal_query(goal, target, to, noseed))
                 }
             };
             self.lookups[slot].done(step);
@@ -98,7 +98,7 @@ impl Dht<'_> {
         None
     }
 
-    fn ask(&self, goal: Goal, target: NodeId, to: Endpoint, noseed: bool) -> Query<'static> {
+    fn goal_query(&self, goal: Goal, target: NodeId, to: Endpoint, noseed: bool) -> Query<'static> {
         let want = self.want(to.family());
         match goal {
             Goal::Nodes => Query::FindNode { target, want },
@@ -150,16 +150,16 @@ impl Dht<'_> {
                     slot: u8::try_from(slot).unwrap_or(u8::MAX),
                     tenancy: lookup.tenancy,
                 };
-                let query = self.ask(lookup.goal, lookup.target, to, lookup.noseed);
+                let query = self.goal_query(lookup.goal, lookup.target, to, lookup.noseed);
                 (Purpose::Step(id), query)
             }
-            None => (Purpose::Ping, self.ask(Goal::Nodes, own, to, false)),
+            None => (Purpose::Ping, self.goal_query(Goal::Nodes, own, to, false)),
         };
         self.send(now, Ask { to, purpose, query }, packet)
     }
 
     /// One query now and then, so that the table stays true and grows.
-    fn look_after(
+    fn maintain(
         &mut self,
         now: Instant,
         packet: &mut [u8],
@@ -191,7 +191,7 @@ impl Dht<'_> {
             wait.until(at);
             return None;
         }
-        let query = self.ask(Goal::Nodes, target, to, false);
+        let query = self.goal_query(Goal::Nodes, target, to, false);
         let purpose = Purpose::Ping;
         self.send(now, Ask { to, purpose, query }, packet)
     }

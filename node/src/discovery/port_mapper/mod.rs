@@ -101,15 +101,15 @@ impl PortMapper {
             return None;
         }
         let len = self.router.poll(now, packet);
-        self.look(now);
+        self.begin_if_lost(now);
         len
     }
 
     /// Takes a packet from [`router`](Self::router), and from nobody else.
     pub fn router_said(&mut self, now: Instant, packet: &[u8]) {
         if !self.igd.is_mapped() {
-            self.router.heard(now, packet);
-            self.look(now);
+            self.router.received(now, packet);
+            self.begin_if_lost(now);
         }
     }
 
@@ -147,14 +147,14 @@ impl PortMapper {
                 .igd
                 .poll_call(now, now >= self.may_map_at(now), request),
         };
-        self.look(now);
+        self.begin_if_lost(now);
         call
     }
 
     /// Takes the status and the body of an answer, or `None` if there was none that can be read.
     pub fn called(&mut self, now: Instant, answer: Option<(u16, &[u8])>) {
         self.igd.called(now, answer);
-        self.look(now);
+        self.begin_if_lost(now);
     }
 
     /// When to poll again.
@@ -222,7 +222,7 @@ impl PortMapper {
     }
 
     /// Begins anew if the port is not forwarded any more.
-    fn look(&mut self, now: Instant) {
+    fn begin_if_lost(&mut self, now: Instant) {
         let mapped = self.router.is_mapped() || self.igd.is_mapped();
         if self.was_mapped && !mapped && !self.stopping {
             self.router.begin(now);

@@ -188,7 +188,7 @@ impl Router {
     }
 
     /// Takes a packet that came from it.
-    pub(super) fn heard(&mut self, now: Instant, packet: &[u8]) {
+    pub(super) fn received(&mut self, now: Instant, packet: &[u8]) {
         // Nobody asked.
         if self.tries == 0 {
             return;

@@ -45,12 +45,12 @@ fn the_first_size_is_tried_until_it_takes_too_long() {
     for (seconds, expected) in [(0, 20_000), (29, 20_000), (30, 30_000)] {
         let (mut parts, id, [first, second, third]) = unknown([20_000, 0, 0]);
         let (download, cx) = (&mut parts.download, &mut parts.cx);
-        download.ask_metadata(cx, first, id);
+        download.request_metadata(cx, first, id);
         for slot in [second, third] {
             cx.peers[slot].extensions.metadata_size = 30_000;
         }
         cx.now = cx.now + Duration::from_secs(seconds);
-        download.ask_metadata(cx, second, id);
+        download.request_metadata(cx, second, id);
         assert_eq!(tried(&parts, id), Some(expected), "{seconds}");
         assert_eq!(asked(&parts, first) > 0, expected == 20_000, "{seconds}");
         assert_eq!(asked(&parts, second) > 0, expected == 30_000, "{seconds}");
@@ -61,7 +61,7 @@ fn the_first_size_is_tried_until_it_takes_too_long() {
 fn a_size_that_cannot_be_is_not_tried() {
     for size in [0, METADATA_MAX + 1, u32::MAX] {
         let (mut parts, id, [slot]) = unknown([size]);
-        parts.download.ask_metadata(&mut parts.cx, slot, id);
+        parts.download.request_metadata(&mut parts.cx, slot, id);
         assert_eq!(
             (tried(&parts, id), asked(&parts, slot)),
             (None, 0),
@@ -122,7 +122,7 @@ fn whoever_rejects_or_contradicts_itself_is_not_asked_for_a_while() {
         for cut in [0, 1, 20, 40].map(|cut: usize| cut.min(message.len() - 1)) {
             let (mut parts, id, [slot]) = unknown([20_000]);
             let (download, cx) = (&mut parts.download, &mut parts.cx);
-            download.ask_metadata(cx, slot, id);
+            download.request_metadata(cx, slot, id);
             assert_eq!(cx.peers[slot].download.pending.len, 2);
             let first = cx.peers[slot].download.pending.head;
             let second = download.pending.get(first).unwrap().next;
@@ -155,7 +155,7 @@ fn the_size_that_most_peers_tell_comes_first() {
         ([40_000, 30_000, METADATA_MAX + 1], 30_000),
     ] {
         let (mut parts, id, [first, ..]) = unknown(sizes);
-        parts.download.ask_metadata(&mut parts.cx, first, id);
+        parts.download.request_metadata(&mut parts.cx, first, id);
         assert_eq!(tried(&parts, id), Some(expected), "{sizes:?}");
     }
 }

@@ -98,7 +98,7 @@ fn whoever_talks_and_sends_no_blocks_leaves() {
             let conn = &mut parts.cx.peers[slot];
             conn.download.downloaded = blocks;
             conn.link.talked = allowed + more;
-            assert_eq!(swarm().talks_enough(&parts, slot), expected, "{seconds}");
+            assert_eq!(swarm().sends_enough(&parts, slot), expected, "{seconds}");
         }
     }
 }
