@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::process::program;
+use crate::{PATIENCE, wait};
 
 /// CPU time of a process and its children so far, of all their threads.
 pub fn cpu(pid: u32) -> Duration {
@@ -67,6 +68,18 @@ pub fn anonymous(pid: u32) -> u64 {
         .sum()
 }
 
+/// [`anonymous`] once it stays the same for some seconds. What is used for the first time comes late on a slow machine.
+pub fn settled(pid: u32) -> u64 {
+    let (mut last, mut since) = (0, Instant::now());
+    wait("memory that stays the same", PATIENCE, || {
+        let now = anonymous(pid);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() > SETTLED).then_some(now)
+    })
+}
+
 /// The most resident memory since the start or the last [`forget_peak`].
 pub fn peak(pid: u32) -> u64 {
     family(pid)
@@ -119,6 +132,9 @@ fn socket_memory(line: &str) -> Option<u64> {
     });
     Some(held.sum())
 }
+
+/// The time after which nothing more is expected to change.
+const SETTLED: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

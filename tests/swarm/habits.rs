@@ -136,11 +136,17 @@ fn few_descriptors(limit: u32) {
     seeder.stop();
 }
 
-/// Two hundred downloads, one after the other, by peers that also break off in the middle: it takes as much memory after
-/// them as after the first twenty.
+/// Hundreds of downloads, one after the other, by peers that also break off in the middle: memory and descriptors cease
+/// to grow.
+///
+/// What is used for the first time may come late, and later on a slow machine: a buffer of the disk's thread, a thread
+/// that looks at the network. That ends, and a leak of 330 bytes a download does not.
 #[test]
-fn two_hundred_downloads() {
-    const MORE: u64 = 192 << 10;
+fn hundreds_of_downloads() {
+    const STRETCH: usize = 100;
+    const STRETCHES: usize = 12;
+    const MORE: u64 = 32 << 10;
+    const MORE_FILES: usize = 20;
     let net = Net::new();
     let dir = Dir::in_memory("soak");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));
@@ -155,29 +161,25 @@ fn two_hundred_downloads() {
     let config = config(&watch, &data) + "state-in-ram = true\ntorrents = 5\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", 10);
-    let open = || {
-        fs::read_dir(format!("/proc/{}/fd", service.process.pid()))
-            .unwrap()
-            .count()
+    let held = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", service.process.pid()));
+        (service.anonymous_memory(), files.unwrap().count())
     };
-    let (mut memory, mut files) = (0, 0);
-    for n in 0..200 {
-        let hash = hashes[n % 10];
-        if n % 3 == 0 {
-            let mut peer = Peer::unchoked(listen, hash, true);
-            (0..20).for_each(|block| peer.request(block, 0, 1 << 14));
+    let mut all = vec![held()];
+    let ceased = (0..STRETCHES).any(|_| {
+        for n in 0..STRETCH {
+            let hash = hashes[n % 10];
+            if n % 3 == 0 {
+                let mut peer = Peer::unchoked(listen, hash, true);
+                (0..20).for_each(|block| peer.request(block, 0, 1 << 14));
+            }
+            read(&mut Peer::unchoked(listen, hash, true), 20);
         }
-        read(&mut Peer::unchoked(listen, hash, true), 20);
-        if n == 20 {
-            (memory, files) = (service.anonymous_memory(), open());
-        }
-    }
-    let (after, files_after) = (service.anonymous_memory(), open());
-    assert!(after <= memory + MORE, "{memory} bytes, then {after}");
-    assert!(
-        files_after <= files + 20,
-        "{files} descriptors, then {files_after}"
-    );
+        let (before, after) = (all[all.len() - 1], held());
+        all.push(after);
+        after.0 <= before.0 + MORE && after.1 <= before.1 + MORE_FILES
+    });
+    assert!(ceased, "bytes and descriptors every {STRETCH}: {all:?}");
     service.stop();
 }
 

@@ -5,7 +5,6 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
@@ -13,6 +12,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
+use everseed_tests::usage::settled;
 use everseed_tests::watched::{age, config, fill, name};
 
 /// Torrents in the folder, and those that are awake.
@@ -35,8 +35,7 @@ fn ten_thousand() {
     let config = config(&watch, &data) + "state-in-ram = true\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("listening", 1);
-    std::thread::sleep(SETTLE);
-    let empty = service.anonymous_memory();
+    let empty = settled(service.process.pid());
     service.stop();
 
     // Those that clients will ask for come first, and so are the first to sleep.
@@ -68,8 +67,7 @@ fn ten_thousand() {
         "{reads} reads: torrents were opened"
     );
     service.wait_for("seeding: ", AWAKE);
-    std::thread::sleep(SETTLE);
-    let many = service.anonymous_memory();
+    let many = settled(service.process.pid());
     let most = empty + ASLEEP_MAX + AWAKE as u64 * AWAKE_MAX;
     assert!(
         many < most,
@@ -143,6 +141,3 @@ fn wake_them(net: &Net, watch: &Path, wanted: &[Content]) {
         download.finish(content);
     }
 }
-
-/// For what happens after the start.
-const SETTLE: Duration = Duration::from_secs(2);

@@ -3,12 +3,11 @@
 //! The files are holes, and the hashes in the torrents are wrong: nothing is read that nobody asks for.
 
 use std::fs::{self, File};
-use std::time::Duration;
 
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::Setup;
-use everseed_tests::usage::anonymous;
+use everseed_tests::usage::settled;
 
 #[test]
 fn a_terabyte() {
@@ -42,7 +41,7 @@ fn assert_same(small: u64, large: u64, pieces: u64) {
     assert!(large <= most, "{large} bytes, {small} for one MiB");
 }
 
-/// Anonymous memory of a seeder of this content, some time after its start: files with their lengths in
+/// Anonymous memory of a seeder of this content, when it no longer changes: files with their lengths in
 /// the folder `name`, or one that is called so.
 fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     let net = Net::new();
@@ -62,8 +61,7 @@ fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     fs::write(&torrent, metainfo(name, files, piece_len)).expect("a torrent");
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(&data);
     let mut seeder = setup.args(["--check", "lazy"]).start(&dir);
-    std::thread::sleep(SETTLE);
-    let taken = anonymous(seeder.process.pid());
+    let taken = settled(seeder.process.pid());
     seeder.stop();
     taken
 }
@@ -89,5 +87,3 @@ pub(crate) fn metainfo(name: &str, files: &[(&str, u64)], piece_len: u64) -> Vec
 const PIECE: u64 = 16 << 10;
 
 const MARGIN: u64 = 64 << 10;
-
-const SETTLE: Duration = Duration::from_secs(1);

@@ -63,7 +63,8 @@ fn a_watched_folder() {
     let start = Instant::now();
     service.stop();
     let took = start.elapsed();
-    assert!(took < Duration::from_millis(1500), "stopping took {took:?}");
+    // It waits for no next look at the folders.
+    assert!(took < Duration::from_secs(5), "stopping took {took:?}");
     let before = service.process.output();
     assert!(!before.contains("film.mkv"), "{before}");
     // The file that a torrent describes is no torrent of its own.

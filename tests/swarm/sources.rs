@@ -12,7 +12,8 @@ use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Setup, make};
-use everseed_tests::usage::{anonymous, tcp_memory};
+use everseed_tests::usage::{anonymous, settled, tcp_memory};
+use everseed_tests::{PATIENCE, wait};
 
 #[test]
 fn a_torrent_without_an_end() {
@@ -40,9 +41,7 @@ fn a_torrent_without_an_end() {
                 }
                 most
             });
-            everseed_tests::wait("the end", everseed_tests::PATIENCE, || {
-                getter.process.ended()
-            });
+            wait("the end", PATIENCE, || getter.process.ended());
             ended.store(true, Ordering::Relaxed);
             watch.join().unwrap()
         });
@@ -96,12 +95,13 @@ fn a_torrent_of_very_many_trackers() {
     fs::write(&torrent, [list.as_bytes(), &bytes[1..]].concat()).unwrap();
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
     let mut seeder = setup.start(&dir);
-    thread::sleep(Duration::from_secs(4));
-    let taken = anonymous(seeder.process.pid());
-    let said = seeder.process.output();
-    assert!(taken <= 4 << 20, "{taken} bytes");
     let told = "it names 300000 trackers; the first 100 are used and 299900 left out";
-    assert!(said.contains(told), "{said}");
+    let said = wait("a word about the trackers", PATIENCE, || {
+        seeder.process.assert_alive();
+        Some(seeder.process.output()).filter(|said| said.contains(told))
+    });
+    let taken = settled(seeder.process.pid());
+    assert!(taken <= 4 << 20, "{taken} bytes");
     assert!(said.len() < 64 << 10, "{} bytes were said", said.len());
     seeder.stop();
 }
