@@ -33,8 +33,7 @@ pub struct Limits {
     /// each, up to 64, or the square root of 0.6 times the kB/s. That is 4 to 250, and without an upload limit at
     /// least 8.
     pub slots: Option<u16>,
-    /// Peers that are served at a time at most, when their number follows the capacity: what the host has memory
-    /// for.
+    /// Peers that are served at a time at most: what the host has memory for.
     pub most_slots: u16,
     /// Connections at a time, at least 1, as far as there is memory. When it is lowered, open connections stay until
     /// a more useful peer comes.

@@ -28,6 +28,14 @@ fn a_seed_at_sixteen_megabytes() {
     seed(&setup, 16 << 20, "1000", 1000);
 }
 
+/// While few are there, many more are served than there is memory to serve among a thousand.
+#[test]
+fn a_seed_that_serves_all_it_can() {
+    let content = Content::file("ceiling.bin", 32 << 20, 73);
+    let setup = |addr| Setup::new(content.path(), addr).args(["--slots", "5000"]);
+    seed(&setup, 6 << 20, "1000", 1000);
+}
+
 #[test]
 fn a_seed_at_two_megabytes() {
     let content = Content::file("ceiling.bin", 8 << 20, 71);

@@ -19,15 +19,15 @@ use crate::upload::choking::{hardly_takes, is_new, refuses};
 use crate::wake::Wake;
 
 impl Upload<'_> {
-    /// How many peers suit the capacity.
+    /// How many peers suit the capacity or were asked for, as far as the host has memory for them.
     pub(crate) fn suitable_slots(&self, limits: &Limits) -> u16 {
         let automatic = match limits.upload_bps {
             Some(bps) => automatic_slots(bps),
             // It is at least what was sent, and peers may be what is slow.
             None => automatic_slots(self.speed.bps).max(automatic_slots(0)),
         };
-        let slots = limits.slots.unwrap_or(automatic.min(limits.most_slots));
-        slots.max(1)
+        let slots = limits.slots.unwrap_or(automatic);
+        slots.min(limits.most_slots).max(1)
     }
 
     /// Counts bytes of blocks that went out.

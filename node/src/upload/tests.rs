@@ -7,7 +7,7 @@ use core::time::Duration;
 use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::time::Instant;
 
-use crate::api::Have;
+use crate::api::{Have, Limits};
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::Reason;
 use crate::upload::suggest::suggest;
@@ -54,6 +54,30 @@ fn which_requests_are_taken() {
         );
         let count = parts.cx.peers[slot].upload.requests.len();
         assert_eq!(count, queued, "{block:?}, fast {fast}, unchoked {unchoked}");
+    }
+}
+
+/// As many as were asked for, or suit the capacity, and no more than the host has memory for.
+#[test]
+fn the_number_of_slots() {
+    let (parts, _) = parts(Have::All);
+    // Slots that were asked for, that there is memory for, and the upload limit.
+    for (slots, most_slots, upload_bps, expected) in [
+        (None, 100, None, 8),
+        (None, 4, None, 4),
+        (None, 100, Some(1_000_000), 30),
+        (Some(50), 100, Some(1_000_000), 50),
+        (Some(50), 45, None, 45),
+        (Some(50), 0, None, 1),
+    ] {
+        let limits = Limits {
+            slots,
+            most_slots,
+            upload_bps,
+            ..LIMITS
+        };
+        let slots = parts.upload.suitable_slots(&limits);
+        assert_eq!(slots, expected, "{limits:?}");
     }
 }
 

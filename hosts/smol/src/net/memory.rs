@@ -50,8 +50,10 @@ use crate::text::size;
 pub(crate) struct Plan {
     /// The most connections.
     pub(crate) peers: usize,
-    /// The most peers that are served at a time.
+    /// The most peers that are served at a time while all are connected; the fewer are, the more may be served.
     pub(crate) slots: usize,
+    /// Whether there is memory for fewer of them than are wanted while all are connected.
+    pub(crate) few_slots: bool,
     /// Bytes that the kernel may hold for all served peers together.
     pub(crate) lent: usize,
     /// The most bytes of one write.
@@ -184,10 +186,9 @@ impl Plan {
         }
         self.buffer = (rest / 8).clamp(socket::BLOCK, socket::WRITTEN * socket::BLOCK);
         rest -= self.buffer;
-        self.slots = self
-            .slots
-            .min(self.peers)
-            .clamp(1, (rest / LEAST_HELD).max(1));
+        let wanted = self.slots.min(self.peers);
+        self.slots = wanted.clamp(1, (rest / LEAST_HELD).max(1));
+        self.few_slots = self.slots < wanted;
         self.lent = rest.min(self.slots * MOST_HELD);
         Ok(self)
     }
@@ -295,6 +296,8 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peers, slots, lent) = (self.peers, self.slots, size(self.lent as u64));
+        // There is room for more while fewer are connected.
+        let how = if self.few_slots { "at least" } else { "up to" };
         let s = if self.torrents == 1 { "" } else { "s" };
         write!(f, "room for {} torrent{s}", self.torrents)?;
         if self.asleep > 0 {
@@ -302,7 +305,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            ", {peers} peers, up to {slots} of them served at a time with {lent} on its way to them"
+            ", {peers} peers, {how} {slots} of them served at a time with {lent} on its way to them"
         )?;
         match self.blocks {
             0 => Ok(()),

@@ -22,10 +22,9 @@ pub(super) fn plan(args: &SeedArgs) -> Plan {
 
 /// The node's limits, without those of downloads.
 pub(super) fn limits(args: &SeedArgs, plan: &Plan) -> Limits {
-    let most_slots = u16::try_from(plan.slots).unwrap_or(u16::MAX);
     Limits {
-        slots: args.slots.map(|slots| slots.min(most_slots)),
-        most_slots,
+        slots: args.slots,
+        most_slots: u16::try_from(plan.slots).unwrap_or(u16::MAX),
         peers: args.max_peers,
         upload_bps: args.up,
         download_bps: None,

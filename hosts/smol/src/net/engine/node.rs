@@ -86,8 +86,18 @@ impl SharedNode {
         self.change(|node, now| node.announce_anew(now));
     }
 
+    /// Sets other limits, but for the most peers that are served at a time: that follows the memory.
     pub(crate) fn set_limits(&self, limits: Limits) {
-        self.change(|node, now| node.set_limits(now, limits));
+        self.change(|node, now| {
+            let most_slots = node.limits().most_slots;
+            node.set_limits(
+                now,
+                Limits {
+                    most_slots,
+                    ..limits
+                },
+            );
+        });
     }
 
     pub(crate) fn forget_trackers(&self, id: TorrentId) {

@@ -33,7 +33,8 @@ fn told_in_words() {
     let one = "room for 1 torrent, 1000 peers, up to 16 of them served at a time with 12.0 MiB on its way to them";
     assert_eq!(plan.to_string(), one);
     (plan.torrents, plan.asleep, plan.blocks) = (50, 10_000, 256);
-    let more = "room for 50 torrents awake and 10000 asleep, 1000 peers, up to 16 of them served at a time with \
+    plan.few_slots = true;
+    let more = "room for 50 torrents awake and 10000 asleep, 1000 peers, at least 16 of them served at a time with \
                 12.0 MiB on its way to them, 4.00 MiB of blocks that are downloaded";
     assert_eq!(plan.to_string(), more);
 }

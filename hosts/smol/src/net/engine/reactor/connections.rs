@@ -128,6 +128,7 @@ impl Reactor {
             self.peers.resize_with(slot + 1, || None);
         }
         self.lending.come(self.peers.len());
+        self.fit_slots(now);
         self.peers[slot] = Some(Peer {
             id,
             stream,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use everseed_core::time::Instant;
-use everseed_node::{ConnId, Event, Reason};
+use everseed_node::{ConnId, Event, Limits, Reason};
 use socket2::SockRef;
 
 use super::shares::{Loan, REACH, Share};
 use super::{Peer, Reactor, find};
-use crate::net::memory::MOST_HELD;
+use crate::net::memory::{LEAST_HELD, MOST_HELD};
 use crate::net::socket::{Portion, UNACCEPTED, UNSERVED_WRITTEN};
 use crate::net::sockopt;
 
@@ -95,6 +95,22 @@ impl Reactor {
         };
         let wanted = usize::try_from(bytes.saturating_mul(REACH)).unwrap_or(usize::MAX);
         self.give_more(now, id, wanted);
+    }
+
+    /// Serves as many peers as there is memory for, now that one has come or left.
+    pub(super) fn fit_slots(&mut self, now: Instant) {
+        let limits = self.node.limits();
+        let slots = self.lending.slots(limits.most_slots.into());
+        let most_slots = u16::try_from(slots).unwrap_or(u16::MAX);
+        if most_slots != limits.most_slots {
+            (self.node).set_limits(
+                now,
+                Limits {
+                    most_slots,
+                    ..limits
+                },
+            );
+        }
     }
 
     /// Raises the large share of a peer whose socket is full and that could use `wanted` bytes, as far as bytes are free.
@@ -224,6 +240,7 @@ impl Reactor {
         self.lending.change(peer.loan.share, Share::Nothing);
         self.lending.lent -= peer.loan.lent;
         self.lending.leave();
+        self.fit_slots(now);
         if peer.loan.share != Share::Nothing
             && reason != Some(Reason::Stopping)
             && sockopt::unacknowledged(&peer.stream).is_none_or(|bytes| bytes > 0)
@@ -278,7 +295,8 @@ impl Reactor {
         self.lending.has_room();
         self.lending.short |= self.lending.denied > 0;
         let all = self.lending.large + self.lending.denied;
-        let (equal, first) = (self.lending.equal(all), self.lending.first(all));
+        let equal = self.lending.equal(all).max(LEAST_HELD);
+        let first = self.lending.first(all);
         for slot in 0..self.peers.len() {
             if let Some(peer) = &self.peers[slot]
                 && peer.loan.limit > equal
@@ -484,6 +502,35 @@ mod tests {
         );
         // Nothing lies idle any more, and nobody looks.
         assert_eq!(reactor.lending.look_at, None);
+    }
+
+    /// The node knows for how many there is memory as soon as one comes, and whoever sets limits changes nothing of it.
+    #[test]
+    fn slots_are_as_many_as_there_is_memory_for() {
+        let engine = tests::engine();
+        let most_slots = || {
+            engine
+                .shared
+                .ask(|reactor| reactor.node.limits().most_slots)
+        };
+        let before = most_slots();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        engine.shared.change(|reactor| {
+            reactor.welcome(reactor.clock.now(), stream, from);
+            let room = reactor.lending.equal(1) / LEAST_HELD;
+            let slots = usize::from(reactor.node.limits().most_slots);
+            assert!(slots <= room && slots >= room / 2, "{slots} of {room}");
+        });
+        let more = most_slots();
+        assert!(more > before, "{more} after {before}");
+        let limits = engine.shared.ask(|reactor| reactor.node.limits());
+        engine.node.set_limits(Limits {
+            most_slots: before,
+            ..limits
+        });
+        assert_eq!(most_slots(), more);
     }
 
     #[test]

@@ -14,6 +14,9 @@
 //! - A share grows when its socket is full and the peer could use more ([`REACH`] times its rate and its round trip).
 //!   It at most doubles, from what is free. A peer that is served alone may have nearly all; an eighth is kept for
 //!   those served next.
+//! - As many peers may be served as there is room for shares of [`LEAST_HELD`], and shares are not cut below that. When
+//!   peers come, fewer are served. Whoever loses its slot takes what it was sent; a served peer that finds no large
+//!   share meanwhile waits for one.
 //! - Shares above an equal part are cut to it in three cases: a served peer finds less than it may begin with; it
 //!   could use more and has less than an equal part; or peers come. What the kernel holds already stays lent until it
 //!   is acknowledged, also that of choked peers. So the sum holds at every instant.
@@ -105,6 +108,8 @@ pub(super) struct Lending {
     most: usize,
     here: usize,
     ever: usize,
+    /// The most peers that are served at a time while as many are connected as may be.
+    sure_slots: usize,
     /// Bytes that are lent to served peers.
     pub(super) lent: usize,
     pub(super) small: usize,
@@ -130,6 +135,7 @@ impl Lending {
             most,
             here: 0,
             ever: 0,
+            sure_slots: lent / LEAST_HELD,
             lent: 0,
             small: 0,
             large: 0,
@@ -181,6 +187,16 @@ impl Lending {
 
     pub(super) fn free(&self) -> usize {
         self.lendable().saturating_sub(self.lent)
+    }
+
+    /// The most peers that may be served at a time, so that each has at least [`LEAST_HELD`]; `before` is the number so
+    /// far. An eighth is spared for the next change, so that it seldom changes while peers come and go.
+    pub(super) fn slots(&self, before: usize) -> usize {
+        let room = self.lendable() / LEAST_HELD;
+        match room < before || room > before + before / 4 {
+            true => (room - room / 8).max(self.sure_slots),
+            false => before,
+        }
     }
 
     /// The new share of a peer that has share `has` and is `served` or not; and the bytes of a large share that is
@@ -319,6 +335,34 @@ mod tests {
             lending.small = 1;
         }
         assert!(lending.lent <= lending.bytes);
+    }
+
+    /// The fewer peers are there, the more may be served; the number changes by steps, and falls at once.
+    #[test]
+    fn slots_follow_the_memory() {
+        const EACH: PeerBytes = PeerBytes {
+            kernel: 3000,
+            program: 1000,
+        };
+        let mut lending = Lending::new(1, 45 * LEAST_HELD, 5000, EACH);
+        // Peers that are there, the most slots so far, and those that there may be.
+        for (here, before, slots) in [
+            (0, 45, 391),
+            (50, 391, 391),
+            (600, 391, 391),
+            (700, 391, 341),
+            (600, 341, 341),
+            (4000, 341, 106),
+            (4500, 106, 70),
+            (5000, 70, 45),
+            (5000, 45, 45),
+        ] {
+            lending.here = here;
+            lending.ever = here;
+            assert_eq!(lending.slots(before), slots, "{here} peers, {before} slots");
+            let least = slots * LEAST_HELD;
+            assert!(lending.taken() + lending.kept() + least <= lending.bytes);
+        }
     }
 
     /// What peers who are not there would take is lent, but for what the next of them need, and nobody comes whom
