@@ -1,0 +1,10 @@
+//! The HTTP tracker protocol: the query of an announce, and the answer to it (BEP 3, 7, 23, 31).
+//!
+//! [`write_url`] adds a report to a tracker's URL, [`Response::read`] reads what comes back. What HTTP
+//! itself needs is the host's.
+
+mod query;
+mod response;
+
+pub use query::{percent_decode, percent_encode, write_url};
+pub use response::{Peer, Response, ResponseError};
