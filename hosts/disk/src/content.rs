@@ -6,34 +6,28 @@
 
 mod part;
 mod places;
+mod read;
+mod torrent_file;
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use everseed_core::geometry::{Geometry, PieceIndex};
-use everseed_core::hash::{Digest, Sha1};
 use everseed_core::metainfo::{FileKind, Metainfo, Name, Spelling};
-use rustix::fs::Advice;
 
 use crate::access::Access;
 use crate::beneath::Links;
-use crate::cache::{ContentId, FileCache, Part, Source, Stamp};
-use crate::entry::{
-    Entries, Entry, TorrentError, find_renames, other_spellings, read_names, reopen_torrent,
-};
+use crate::cache::{ContentId, FileCache, Stamp};
+use crate::entry::{Entries, Entry, TorrentError, find_renames, other_spellings, read_names};
 use crate::error::{OpenError, ReadError};
-use crate::hash::Fast;
 use crate::index::{self, Index, Renamed};
 use crate::layout::Layout;
 use crate::ours::Ours;
 use crate::searched::Searched;
-use crate::stream::Stream;
 use crate::unique::Renames;
 
 /// A torrent's files on disk.
@@ -212,149 +206,6 @@ impl Content {
         }
     }
 
-    /// Reads into `bufs`, one after another from `offset` on, what can be read without waiting. Returns the number of
-    /// bytes. If `bufs` are not full, the rest is cold (not in the page cache, or in a file that is not open) or
-    /// missing: [`read`](Content::read) tells which.
-    ///
-    /// On a file system that cannot read without waiting the answer is always 0. So a caller makes progress only if
-    /// it also serves what the other thread has read.
-    pub fn read_cached(
-        &self,
-        files: &FileCache,
-        offset: u64,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> usize {
-        let Some(part) = files.find(self.id, offset) else {
-            return 0;
-        };
-        let wanted = bufs.iter().fold(0_u64, |sum, buf| sum + buf.len() as u64);
-        if wanted <= part.end - offset {
-            return part.read_now(offset, bufs);
-        }
-        self.read_cached_across(files, offset, bufs)
-    }
-
-    /// The number of bytes from `offset` on, at most `len`, that [`send`](Content::send) can send without waiting.
-    /// Only the end of each 16 KiB is tried. 0 if the file is not open or was changed.
-    pub fn cached(&self, files: &FileCache, offset: u64, len: u64) -> u64 {
-        let mut done = 0;
-        while done < len
-            && let Some(part) = files.find(self.id, offset + done)
-        {
-            let now = (len - done).min(part.end - offset - done);
-            let cached = part.cached(offset + done, now);
-            done += cached;
-            if cached < now {
-                break;
-            }
-        }
-        done
-    }
-
-    /// Has the kernel send `len` bytes from `offset` on past our memory. Returns how many bytes `socket` took and
-    /// what stopped it: `UnexpectedEof` if the file is not what [`cached`](Content::cached) saw a moment ago. Without
-    /// a call of `cached` before, it waits for the disk.
-    pub fn send(
-        &self,
-        files: &FileCache,
-        socket: impl AsFd,
-        offset: u64,
-        len: u32,
-    ) -> (usize, io::Result<()>) {
-        let mut done = 0;
-        while done < len as usize {
-            let at = offset + done as u64;
-            let sent = match files.find(self.id, at) {
-                Some(part) => part.send(socket.as_fd(), at, part.room(at, len as usize - done)),
-                None => Ok(0),
-            };
-            match sent {
-                Ok(0) => return (done, Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(sent) => done += sent,
-                Err(error) => return (done, Err(error)),
-            }
-        }
-        (done, Ok(()))
-    }
-
-    /// Fills `buf` from `offset` on, and waits for the disk if need be. A file that was changed since it was opened
-    /// is an error until [`close_files`](Content::close_files), because what was verified may be gone.
-    pub fn read(
-        &self,
-        files: &FileCache,
-        mut offset: u64,
-        mut buf: &mut [u8],
-    ) -> Result<(), ReadError> {
-        while !buf.is_empty() {
-            let part = self.part(files, offset)?;
-            let (now, rest) = buf.split_at_mut(part.room(offset, buf.len()));
-            part.read(offset, now)
-                .map_err(|error| self.read_error(offset, error))?;
-            offset += now.len() as u64;
-            buf = rest;
-        }
-        Ok(())
-    }
-
-    /// Whether these bytes are a hole of one file: zeros that were never written. `false` if that is not known.
-    pub(crate) fn is_hole(
-        &self,
-        files: &FileCache,
-        offset: u64,
-        len: u64,
-    ) -> Result<bool, ReadError> {
-        let part = self.part(files, offset)?;
-        Ok(part.is_hole(offset, len))
-    }
-
-    /// Fills `buf` from the torrent file's raw `info`, from `offset` of it on, and waits for the disk if need be (BEP
-    /// 9).
-    pub fn read_info(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        let torrent = self.open_torrent()?;
-        let at = self.metainfo.info_range().start.saturating_add(offset);
-        torrent
-            .read_exact_at(buf, at)
-            .map_err(|error| self.torrent_error(TorrentError::Io(error)))
-    }
-
-    /// Fills `buf` from `offset` on as [`read`](Content::read) does, and has the kernel read ahead up to `ahead`
-    /// bytes from `offset`. An error comes with the start of the first block that could not be read.
-    pub fn warm(
-        &self,
-        files: &FileCache,
-        mut offset: u64,
-        mut buf: &mut [u8],
-        ahead: u64,
-    ) -> Result<(), (u64, ReadError)> {
-        let end = offset.saturating_add(ahead.max(buf.len() as u64));
-        while !buf.is_empty() {
-            let part = self.part(files, offset).map_err(|error| (offset, error))?;
-            part.advise(offset, end.min(part.end) - offset, Advice::WillNeed);
-            let (now, rest) = buf.split_at_mut(part.room(offset, buf.len()));
-            if let Err(error) = part.read(offset, now) {
-                let bad = part.first_unread(offset, now).unwrap_or(offset);
-                return Err((bad, self.read_error(bad, error)));
-            }
-            offset += now.len() as u64;
-            buf = rest;
-        }
-        Ok(())
-    }
-
-    /// Makes the next read of these bytes come from the disk: the kernel drops its clean pages of them.
-    pub fn cool(&self, files: &FileCache, mut offset: u64, len: u64) -> Result<(), ReadError> {
-        let end = offset + len;
-        while offset < end {
-            let part = self.part(files, offset)?;
-            // The kernel drops whole stretches only, and some are long.
-            let from = (offset - part.start) / STRETCH * STRETCH;
-            let to = (end.min(part.end) - part.start).next_multiple_of(STRETCH);
-            part.advise(part.start + from, to - from, Advice::DontNeed);
-            offset = part.end;
-        }
-        Ok(())
-    }
-
     /// Says whether we write to the content's files ourselves; then a changed file is no error. Close the content's
     /// files whenever that changes.
     pub fn set_growing(&self, grows: bool) {
@@ -499,64 +350,6 @@ impl Content {
         Ok(content)
     }
 
-    fn read_cached_across(
-        &self,
-        files: &FileCache,
-        offset: u64,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> usize {
-        let mut done = 0;
-        for buf in bufs {
-            let mut rest = &mut buf[..];
-            while !rest.is_empty() {
-                let offset = offset + done as u64;
-                let Some(part) = files.find(self.id, offset) else {
-                    return done;
-                };
-                let (now, later) = rest.split_at_mut(part.room(offset, rest.len()));
-                let read = part.read_now(offset, &mut [IoSliceMut::new(now)]);
-                done += read;
-                if read < now.len() {
-                    return done;
-                }
-                rest = later;
-            }
-        }
-        done
-    }
-
-    /// The open file that holds the byte at `offset`, opened if need be.
-    fn part(&self, files: &FileCache, offset: u64) -> Result<Part, ReadError> {
-        if let Some(part) = files.find(self.id, offset) {
-            return Ok(part);
-        }
-        let record = self.record(offset)?;
-        let source = if record.zeros {
-            Source::Zeros
-        } else {
-            let place = self.place_at(&record)?;
-            let opened = self.layout().named().open_file(&place);
-            let (fd, stat) =
-                opened.map_err(|failure| ReadError::open(self.layout().whole(&place), failure))?;
-            if files.is_sequential() {
-                let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
-            }
-            if files.is_fresh() {
-                let _ = rustix::fs::fadvise(&fd, 0, None, Advice::DontNeed);
-            }
-            let waits = AtomicBool::new(false);
-            let stamp = (!self.grows.load(Ordering::Relaxed)).then(|| Stamp::of(&stat));
-            Source::File { fd, waits, stamp }
-        };
-        let part = Part {
-            start: record.start,
-            end: record.start.saturating_add(record.len),
-            source: Arc::new(source),
-        };
-        files.insert(self.id, part.clone());
-        Ok(part)
-    }
-
     /// The file that holds the byte at `offset`, as the index knows it.
     pub(crate) fn record(&self, offset: u64) -> Result<index::Record, ReadError> {
         let found = self.index.find(offset).and_then(|record| {
@@ -608,81 +401,10 @@ impl Content {
         Ok(self.place_of(&entry))
     }
 
-    fn read_error(&self, offset: u64, error: io::Error) -> ReadError {
-        let path = match self.index.find(offset) {
-            Ok(Some(record)) => match self.place_at(&record) {
-                Ok(place) => self.layout().whole(&place),
-                Err(error) => return error,
-            },
-            _ => self.layout().root(),
-        };
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => ReadError::Short { path },
-            io::ErrorKind::InvalidData => ReadError::Changed { path },
-            _ => ReadError::Io { path, error },
-        }
-    }
-
-    pub(crate) fn torrent_error(&self, error: TorrentError) -> ReadError {
-        let path = self.torrent.to_path_buf();
-        ReadError::Torrent { path, error }
-    }
-
-    pub(crate) fn piece_hash(
-        &self,
-        torrent: &File,
-        piece: PieceIndex,
-    ) -> Result<Digest, ReadError> {
-        self.metainfo
-            .piece_hash(Stream(torrent), piece)
-            .map_err(|error| self.torrent_error(error.into()))
-    }
-
-    /// Opens the torrent file. It may have been replaced: it is an error unless its `info` is the same as before.
-    pub(crate) fn open_torrent(&self) -> Result<File, ReadError> {
-        let open = || {
-            let file = reopen_torrent(&self.torrent)?;
-            let stat = rustix::fs::fstat(&file).map_err(|e| TorrentError::Io(e.into()))?;
-            // The types of these fields differ between architectures.
-            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-            let now = (stat.st_dev as u64, stat.st_ino as u64, Stamp::of(&stat));
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known != Some(now) {
-                if !self.is_info_of(&file).map_err(TorrentError::Io)? {
-                    return Err(TorrentError::Changed);
-                }
-                *known = Some(now);
-            }
-            Ok(file)
-        };
-        open().map_err(|error| self.torrent_error(error))
-    }
-
-    /// Whether this file has the torrent's `info`, by its info-hash, at the same offset as before.
-    fn is_info_of(&self, file: &File) -> io::Result<bool> {
-        let range = self.metainfo.info_range();
-        let (mut at, mut sha1) = (range.start, Fast::default());
-        let mut buffer = [0; 16 * 1024];
-        while at < range.end {
-            let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-            let buffer = &mut buffer[..left.min(16 * 1024)];
-            match file.read_exact_at(buffer, at) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                read => read?,
-            }
-            sha1.update(buffer);
-            at += buffer.len() as u64;
-        }
-        Ok(sha1.finish() == self.metainfo.info_hash.0)
-    }
-
     pub(crate) fn stat(&self, entry: &Entry) -> Option<rustix::fs::Stat> {
         self.layout().named().stat_file(&self.place_of(entry)).ok()
     }
 }
-
-/// The longest stretch of a file that the kernel may keep as one unit.
-const STRETCH: u64 = 2 << 20;
 
 /// The first of the torrent's files that has to be on disk.
 fn first_file(torrent_file: &Path, metainfo: &Metainfo) -> Option<PathBuf> {

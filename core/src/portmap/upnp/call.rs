@@ -8,6 +8,9 @@ use crate::portmap::ssdp::Host;
 use crate::portmap::upnp::description::Service;
 use crate::text::Bytes;
 
+/// Room that is enough for every request.
+pub const REQUEST_MAX: usize = 1536;
+
 /// What a service is called for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -172,7 +175,7 @@ impl fmt::Write for Length {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::portmap::upnp::{PATH_MAX, Path, REQUEST_MAX, ServiceKind};
+    use crate::portmap::upnp::{PATH_MAX, Path, ServiceKind};
 
     extern crate std;
     use std::format;

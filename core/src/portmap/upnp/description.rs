@@ -2,8 +2,13 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::portmap::upnp::{PATH_MAX, Path};
 use crate::portmap::xml::{Tag, Xml, plain};
+
+/// Bytes of a path that are kept. A service with a longer one is left out.
+pub const PATH_MAX: usize = 200;
+
+/// Path and query of a URL.
+pub type Path = heapless::String<PATH_MAX>;
 
 /// Services that are kept of a description, the first ones.
 pub const SERVICES: usize = 4;

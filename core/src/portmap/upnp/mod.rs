@@ -8,14 +8,5 @@ mod call;
 mod description;
 
 pub use answer::{Answer, CallError, answer};
-pub use call::{Action, call, describe};
-pub use description::{SERVICES, Service, ServiceKind, parse_url, services};
-
-/// Room that is enough for every request.
-pub const REQUEST_MAX: usize = 1536;
-
-/// Bytes of a path that are kept. A service with a longer one is left out.
-pub const PATH_MAX: usize = 200;
-
-/// Path and query of a URL.
-pub type Path = heapless::String<PATH_MAX>;
+pub use call::{Action, REQUEST_MAX, call, describe};
+pub use description::{PATH_MAX, Path, SERVICES, Service, ServiceKind, parse_url, services};
