@@ -3,13 +3,14 @@
 //! Each call that reaches it is recorded with its thread, so a test sees which thread would have waited. It needs
 //! root and `/dev/fuse`. Changes in the folder behind it are visible at once, and wait for nothing.
 
+mod files;
+mod fuse;
+
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::dir::Dir;
+use fuse::*;
 
 /// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
@@ -165,15 +167,6 @@ impl Drop for SlowDisk {
     }
 }
 
-/// A request of the kernel.
-struct Request {
-    number: u64,
-    node: u64,
-    code: u32,
-    thread: u32,
-    body: Vec<u8>,
-}
-
 /// The reason why a call is not answered at once.
 #[derive(Clone, Copy)]
 struct Wait {
@@ -181,8 +174,6 @@ struct Wait {
     /// Whether it waits to be released.
     holds: bool,
 }
-
-type Answer = Result<Vec<u8>, Errno>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -279,140 +270,6 @@ impl Shared {
         }
         state.held -= 1;
     }
-
-    fn answer(&self, request: &Request) -> Answer {
-        let body = Fields(&request.body);
-        let relative = self.lock().path(request.node).ok_or(Errno::STALE)?;
-        let path = self.behind.join(&relative);
-        let (name, other) = request.names(request.code);
-        match request.code {
-            LOOKUP => self.entry(&relative.join(name)),
-            GETATTR => Ok(attributes(&fs::symlink_metadata(&path).map_err(errno)?)),
-            SETATTR => set(&path, body),
-            READLINK => Ok(fs::read_link(&path)
-                .map_err(errno)?
-                .into_os_string()
-                .into_vec()),
-            SYMLINK => {
-                symlink(other, path.join(&name)).map_err(errno)?;
-                self.entry(&relative.join(name))
-            }
-            MKDIR => {
-                fs::create_dir(path.join(&name)).map_err(errno)?;
-                self.entry(&relative.join(name))
-            }
-            UNLINK | RMDIR => {
-                let gone = path.join(&name);
-                let removed = match request.code {
-                    UNLINK => fs::remove_file(gone),
-                    _ => fs::remove_dir(gone),
-                };
-                removed.map_err(errno)?;
-                self.lock().numbers.remove(&relative.join(name));
-                Ok(Vec::new())
-            }
-            RENAME | RENAME2 => self.rename(&relative.join(name), request, &other),
-            OPEN => self.open(request, &relative),
-            CREATE => self.open(request, &relative.join(name)),
-            OPENDIR => Ok(opened(0)),
-            READ => {
-                let mut bytes = vec![0; body.u32(16) as usize];
-                let file = self.file(body.u64(0))?;
-                let read = file.read_at(&mut bytes, body.u64(8)).map_err(errno)?;
-                bytes.truncate(read);
-                Ok(bytes)
-            }
-            WRITE => {
-                let file = self.file(body.u64(0))?;
-                let bytes = &request.body[40..];
-                file.write_all_at(bytes, body.u64(8)).map_err(errno)?;
-                Ok([body.u32(16), 0].map(u32::to_ne_bytes).concat())
-            }
-            FALLOCATE => {
-                let file = self.file(body.u64(0))?;
-                let end = body.u64(8) + body.u64(16);
-                if body.u32(24) != 0 {
-                    return Err(Errno::OPNOTSUPP);
-                }
-                let len = file.metadata().map_err(errno)?.len();
-                file.set_len(len.max(end)).map_err(errno)?;
-                Ok(Vec::new())
-            }
-            STATFS => {
-                let blocks = [1_u64 << 24, 1 << 23, 1 << 23, 1 << 20, 1 << 19];
-                let rest = [4096_u32, 255, 4096, 0, 0, 0, 0, 0, 0, 0];
-                let [blocks, rest] = [
-                    blocks.map(u64::to_ne_bytes).concat(),
-                    rest.map(u32::to_ne_bytes).concat(),
-                ];
-                Ok([blocks, rest].concat())
-            }
-            READDIR => list(&path, body),
-            FLUSH | FSYNC | FSYNCDIR => Ok(Vec::new()),
-            _ => Err(Errno::NOSYS),
-        }
-    }
-
-    fn entry(&self, relative: &Path) -> Answer {
-        let there = fs::symlink_metadata(self.behind.join(relative)).map_err(errno)?;
-        let node = self.lock().number(relative);
-        // The kernel caches nothing, so each look comes here.
-        let head = [node, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
-        Ok([&head[..], &attributes(&there)[16..]].concat())
-    }
-
-    fn open(&self, request: &Request, relative: &Path) -> Answer {
-        let body = Fields(&request.body);
-        let flags = body.u32(0).cast_signed();
-        let (read, write) = match flags & 3 {
-            1 => (false, true),
-            2 => (true, true),
-            _ => (true, false),
-        };
-        let mut options = File::options();
-        options.read(read).write(write);
-        let creates = request.code == CREATE;
-        if creates {
-            options.read(true).write(true).create(true);
-            options.create_new(flags & 0o200 != 0).mode(body.u32(4));
-        }
-        let file = options.open(self.behind.join(relative)).map_err(errno)?;
-        if flags & 0o1000 != 0 {
-            file.set_len(0).map_err(errno)?;
-        }
-        let number = {
-            let mut state = self.lock();
-            state.next_open += 1;
-            let number = state.next_open;
-            state.open.insert(number, file);
-            number
-        };
-        let opened = opened(number);
-        match creates {
-            true => Ok([self.entry(relative)?, opened].concat()),
-            false => Ok(opened),
-        }
-    }
-
-    fn file(&self, number: u64) -> Result<File, Errno> {
-        let state = self.lock();
-        let file = state.open.get(&number).ok_or(Errno::BADF)?;
-        file.try_clone().map_err(errno)
-    }
-
-    fn rename(&self, from: &Path, request: &Request, name: &OsStr) -> Answer {
-        let body = Fields(&request.body);
-        // Many file systems do not know the flag that keeps an existing file.
-        if request.code == RENAME2 && body.u32(8) != 0 {
-            return Err(Errno::INVAL);
-        }
-        let folder = self.lock().path(body.u64(0)).ok_or(Errno::STALE)?;
-        let to = folder.join(name);
-        let [old, new] = [from, &to].map(|path| self.behind.join(path));
-        fs::rename(old, new).map_err(errno)?;
-        self.lock().moved(from, &to);
-        Ok(Vec::new())
-    }
 }
 
 impl State {
@@ -447,206 +304,3 @@ impl State {
         }
     }
 }
-
-impl Request {
-    /// The names in the request: that of the file it is about, and a second one.
-    fn names(&self, code: u32) -> (OsString, OsString) {
-        let from = match code {
-            LOOKUP | UNLINK | RMDIR | SYMLINK => 0,
-            MKDIR | RENAME => 8,
-            RENAME2 | CREATE => 16,
-            _ => return Default::default(),
-        };
-        let names = self.body.get(from..).unwrap_or_default();
-        let mut names = names.split(|byte| *byte == 0).map(<[u8]>::to_vec);
-        let mut next = || OsString::from_vec(names.next().unwrap_or_default());
-        (next(), next())
-    }
-}
-
-fn set(path: &Path, body: Fields<'_>) -> Answer {
-    let valid = body.u32(0);
-    if valid & 1 != 0 {
-        let mode = Permissions::from_mode(body.u32(68));
-        fs::set_permissions(path, mode).map_err(errno)?;
-    }
-    if valid & 8 != 0 {
-        let file = File::options().write(true).open(path).map_err(errno)?;
-        file.set_len(body.u64(16)).map_err(errno)?;
-    }
-    if valid & 0x20 != 0 {
-        let time = Duration::new(body.u64(40), body.u32(60));
-        let time = match valid & 0x100 {
-            0 => std::time::UNIX_EPOCH + time,
-            _ => std::time::SystemTime::now(),
-        };
-        let file = File::options().write(true).open(path).map_err(errno)?;
-        file.set_modified(time).map_err(errno)?;
-    }
-    Ok(attributes(&fs::symlink_metadata(path).map_err(errno)?))
-}
-
-fn list(path: &Path, body: Fields<'_>) -> Answer {
-    let (from, room) = (body.u64(8), body.u32(16) as usize);
-    let mut names: Vec<OsString> = vec![".".into(), "..".into()];
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(errno)? {
-        found.push(entry.map_err(errno)?.file_name());
-    }
-    found.sort();
-    names.extend(found);
-    let mut bytes = Vec::new();
-    let skipped = usize::try_from(from).unwrap_or(usize::MAX);
-    for (at, name) in (1_u64..).zip(&names).skip(skipped) {
-        let len = name.len();
-        if bytes.len() + (24 + len).next_multiple_of(8) > room {
-            break;
-        }
-        let mode = fs::symlink_metadata(path.join(name)).map_or(0, |there| there.mode());
-        bytes.extend(at.to_ne_bytes());
-        bytes.extend(at.to_ne_bytes());
-        bytes.extend(u32::try_from(len).unwrap_or(0).to_ne_bytes());
-        bytes.extend((mode >> 12).to_ne_bytes());
-        bytes.extend(name.as_bytes());
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
-    }
-    Ok(bytes)
-}
-
-fn attributes(there: &Metadata) -> Vec<u8> {
-    let ns = |ns: i64| u32::try_from(ns).unwrap_or(0);
-    let long = [
-        0,
-        0,
-        there.ino(),
-        there.size(),
-        there.blocks(),
-        there.atime().cast_unsigned(),
-        there.mtime().cast_unsigned(),
-        there.ctime().cast_unsigned(),
-    ];
-    let short = [
-        ns(there.atime_nsec()),
-        ns(there.mtime_nsec()),
-        ns(there.ctime_nsec()),
-        there.mode(),
-        u32::try_from(there.nlink()).unwrap_or(1),
-        there.uid(),
-        there.gid(),
-        0,
-        4096,
-        0,
-    ];
-    let [long, short] = [
-        long.map(u64::to_ne_bytes).concat(),
-        short.map(u32::to_ne_bytes).concat(),
-    ];
-    [long, short].concat()
-}
-
-fn opened(number: u64) -> Vec<u8> {
-    [number, 0].map(u64::to_ne_bytes).concat()
-}
-
-fn init() -> Vec<u8> {
-    let mut words = vec![7_u32, 31, 64 * 1024, BIG_WRITES | ATOMIC_TRUNCATE, 0];
-    words.extend([MOST_WRITTEN, 1]);
-    words.resize(16, 0);
-    words.into_iter().flat_map(u32::to_ne_bytes).collect()
-}
-
-fn reply(device: &File, number: u64, answer: Answer) {
-    let (error, bytes) = match answer {
-        Ok(bytes) => (0, bytes),
-        Err(error) => (-error.raw_os_error(), Vec::new()),
-    };
-    let len = u32::try_from(16 + bytes.len()).unwrap_or(u32::MAX);
-    let head = [&len.to_ne_bytes()[..], &error.to_ne_bytes()].concat();
-    let whole = [&head[..], &number.to_ne_bytes(), &bytes].concat();
-    // The caller may be gone.
-    let _ = { device }.write(&whole);
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
-/// The fields of a message, in the kernel's byte order.
-#[derive(Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn u32(self, at: usize) -> u32 {
-        let bytes = self.0.get(at..at + 4).expect("a whole message");
-        u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
-    }
-
-    fn u64(self, at: usize) -> u64 {
-        let bytes = self.0.get(at..at + 8).expect("a whole message");
-        u64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
-    }
-}
-
-/// The name of a call that is recorded and may wait. Closing a file never waits.
-fn name_of(code: u32) -> Option<&'static str> {
-    Some(match code {
-        LOOKUP => "lookup",
-        GETATTR => "getattr",
-        SETATTR => "setattr",
-        READLINK => "readlink",
-        SYMLINK => "symlink",
-        MKDIR => "mkdir",
-        UNLINK => "unlink",
-        RMDIR => "rmdir",
-        RENAME | RENAME2 => "rename",
-        OPEN => "open",
-        READ => "read",
-        WRITE => "write",
-        STATFS => "statfs",
-        FSYNC => "fsync",
-        FLUSH => "flush",
-        OPENDIR => "opendir",
-        READDIR => "readdir",
-        FSYNCDIR => "fsyncdir",
-        CREATE => "create",
-        FALLOCATE => "fallocate",
-        _ => return None,
-    })
-}
-
-/// Length of a request's head in bytes.
-const HEAD: usize = 40;
-
-/// The most bytes of one write.
-const MOST_WRITTEN: u32 = 128 * 1024;
-
-const BIG_WRITES: u32 = 1 << 5;
-const ATOMIC_TRUNCATE: u32 = 1 << 3;
-
-const LOOKUP: u32 = 1;
-const FORGET: u32 = 2;
-const GETATTR: u32 = 3;
-const SETATTR: u32 = 4;
-const READLINK: u32 = 5;
-const SYMLINK: u32 = 6;
-const MKDIR: u32 = 9;
-const UNLINK: u32 = 10;
-const RMDIR: u32 = 11;
-const RENAME: u32 = 12;
-const OPEN: u32 = 14;
-const READ: u32 = 15;
-const WRITE: u32 = 16;
-const STATFS: u32 = 17;
-const RELEASE: u32 = 18;
-const FSYNC: u32 = 20;
-const FLUSH: u32 = 25;
-const INIT: u32 = 26;
-const OPENDIR: u32 = 27;
-const READDIR: u32 = 28;
-const RELEASEDIR: u32 = 29;
-const FSYNCDIR: u32 = 30;
-const CREATE: u32 = 35;
-const INTERRUPT: u32 = 36;
-const BATCH_FORGET: u32 = 42;
-const FALLOCATE: u32 = 43;
-const RENAME2: u32 = 45;

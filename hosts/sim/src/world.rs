@@ -1,89 +1,30 @@
 //! [`World`]: the hosts and their nodes, the clock, and the queue of what happens next.
 
 mod datagrams;
+mod disk;
+mod host;
+mod tracker;
 mod traffic;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span, TorrentId};
+use everseed_core::geometry::{BLOCK, Geometry};
 use everseed_core::hash::InfoHash;
-use everseed_core::pool::BlockId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
-use everseed_core::tracker::{AnnounceEvent, Intervals};
-use everseed_heap::Heap;
 use everseed_node::discovery::announcer::Job;
-use everseed_node::memory::Sizes;
-use everseed_node::{
-    Action, Bodies, ConnId, Event, Have, Identity, Limits, Memory, Node, Order, PeerSource,
-    Publicity, Reason, StorageError, TorrentStats, Wanted,
-};
+use everseed_node::{Action, Bodies, ConnId, Event, Publicity, Reason};
 
-use crate::crowd::{Crowd, Datagram, PLACES, public};
+use crate::crowd::{Crowd, Datagram};
 use crate::link::{End, Link, Pipe};
-use crate::router::{Nat, Router};
-use crate::storage::Storage;
 
-/// How a host is connected and what it does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Profile {
-    /// Bytes per second that it can send.
-    pub up: u64,
-    /// Bytes per second that it can receive.
-    pub down: u64,
-    /// Peers that it serves at a time.
-    pub slots: u16,
-    /// The router that it is behind; it can be dialled if that is open.
-    pub nat: Nat,
-    /// It never uploads.
-    pub free_rider: bool,
-    /// One of so many times what it sends is wrong; 0 is never.
-    pub lies: u32,
-    /// Further torrents that it is a seed of, all asleep.
-    pub asleep: u32,
-}
-
-/// One node and the machine that it runs on.
-struct Host {
-    node: Node<'static>,
-    torrent: TorrentId,
-    profile: Profile,
-    storage: Storage,
-    alive: bool,
-    /// How often it was started.
-    boots: u32,
-    /// When its disk has done what it was asked for.
-    disk_free: u64,
-    /// Connections by the node's slot: the link, and which end of it.
-    links: HashMap<u16, (usize, usize)>,
-    /// Ends with something to send, in turns.
-    row: VecDeque<(usize, usize)>,
-    sending: bool,
-    down_free: u64,
-    wake: Option<u64>,
-    finished: Option<u64>,
-    addr: SocketAddr,
-    router: Router,
-    /// What it has of the metadata, as long as it lacks some.
-    metadata: Option<Storage>,
-    reached: Reached,
-}
-
-/// When a host came how far, in microseconds of the world.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Reached {
-    /// It was started.
-    pub started: u64,
-    /// It called its first peer.
-    pub peer: Option<u64>,
-    /// It had the metadata.
-    pub metadata: Option<u64>,
-    /// It had verified its first piece.
-    pub piece: Option<u64>,
-}
+use disk::Chore;
+use host::{BLOCKS, Host};
+pub use host::{Profile, Reached};
+use tracker::TIME_OUT;
 
 /// What happens at a time.
 enum Happening {
@@ -113,12 +54,6 @@ enum Happening {
     Disk(usize, u32, Chore),
     /// The scenario does something.
     Cue(u32),
-}
-
-/// What a disk does.
-enum Chore {
-    Write(BlockId, Span, &'static mut [u8]),
-    Verify(TorrentId, PieceIndex),
 }
 
 /// Everything.
@@ -164,45 +99,8 @@ pub struct World {
 /// The torrent's.
 pub const HASH: InfoHash = InfoHash([7; 20]);
 
-/// Bytes of its metadata.
-const METADATA: u32 = 40_000;
-
 /// Bytes in a socket's send buffer: two blocks.
 const SEND_BUFFER: usize = 2 * (BLOCK as usize + 13);
-
-/// Peers that the tracker names.
-const NAMED: usize = 50;
-
-const CONNS: u32 = 80;
-const BLOCKS: u32 = 64;
-
-/// The address of a host in one network, in which it means nothing where each is; there is one for each number.
-fn local(host: usize) -> SocketAddr {
-    let [_, b, c, d] = u32::try_from(host + 1).unwrap_or(0).to_be_bytes();
-    SocketAddr::from(([10, b, c, d], 6881))
-}
-
-fn memory(geometry: &Geometry, torrents: u32, dht: bool) -> Memory<'static> {
-    let bitfield = geometry.bitfield_len();
-    let sizes = Sizes {
-        conns: CONNS,
-        requests: 1000,
-        blocks: BLOCKS,
-        in_progress: 32,
-        in_progress_bits: 32 * 4 * geometry.piece_len().div_ceil(8 * BLOCK),
-        peer_bitfields: CONNS * bitfield,
-        counts: geometry.pieces(),
-        registry: torrents,
-        torrents: 1,
-        bits: 4 * bitfield,
-        tiers: 1,
-        udp_announces: 0,
-        dht: dht.into(),
-        candidates: 120,
-        scratch: 2 * BLOCK,
-    };
-    Memory::lend(&sizes, &mut Heap)
-}
 
 impl World {
     /// A world without hosts, for a torrent of so many pieces of so many blocks.
@@ -252,161 +150,6 @@ impl World {
         self.rng.below(end)
     }
 
-    /// A new host that has all or nothing, and its number.
-    pub fn add(&mut self, profile: Profile, complete: bool) -> usize {
-        let storage = Storage::new(self.geometry, complete);
-        self.start(profile, storage, None)
-    }
-
-    /// A new host that knows nothing but the info-hash, and its number.
-    pub fn add_magnet(&mut self, profile: Profile) -> usize {
-        let storage = Storage::new(self.geometry, false);
-        let piece = u64::from(METADATA.next_multiple_of(BLOCK));
-        let metadata = Geometry::new(METADATA.into(), piece).expect("metadata of one piece");
-        self.start(profile, storage, Some(Storage::new(metadata, false)))
-    }
-
-    fn start(&mut self, profile: Profile, storage: Storage, metadata: Option<Storage>) -> usize {
-        let host = self.hosts.len();
-        // Where the internet is around them, they are in it.
-        let addr = match self.publicity == Publicity::NONE {
-            true => local(host),
-            false => public(PLACES + host),
-        };
-        self.sites.insert(addr.ip(), host);
-        let (node, torrent) = self.boot(addr, profile, &storage, metadata.is_some());
-        let started = self.now;
-        self.hosts.push(Host {
-            addr,
-            router: Router::new(profile.nat, addr),
-            metadata,
-            reached: Reached {
-                started,
-                ..Reached::default()
-            },
-            node,
-            torrent,
-            profile,
-            storage,
-            alive: true,
-            boots: 0,
-            disk_free: 0,
-            links: HashMap::new(),
-            row: VecDeque::new(),
-            sending: false,
-            down_free: 0,
-            wake: None,
-            finished: None,
-        });
-        self.drive(host);
-        host
-    }
-
-    fn boot(
-        &mut self,
-        addr: SocketAddr,
-        profile: Profile,
-        storage: &Storage,
-        magnet: bool,
-    ) -> (Node<'static>, TorrentId) {
-        let mut peer_id = *b"-EV0100-000000000000";
-        peer_id[12..20].copy_from_slice(&self.rng.bits().to_be_bytes());
-        let identity = Identity {
-            peer_id,
-            port: addr.port(),
-            client: "everseed-sim",
-        };
-        let limits = Limits {
-            slots: Some(profile.slots),
-            most_slots: profile.slots,
-            peers: u16::MAX,
-            // As little as can be said.
-            upload_bps: profile.free_rider.then_some(1),
-            download_bps: None,
-        };
-        let memory = memory(&self.geometry, 1 + profile.asleep, self.publicity.dht());
-        let mut node = Node::new(memory, identity, limits, self.rng.bits());
-        let bits = storage.check();
-        let count = everseed_core::bits::count(&bits);
-        let have = match count {
-            0 => Have::Nothing,
-            n if n == self.geometry.pieces() => Have::All,
-            _ => Have::Some(&bits),
-        };
-        let now = Instant::from_micros(self.now);
-        if self.publicity.dht() {
-            self.join(&mut node, profile);
-        }
-        let torrent = match magnet {
-            true => node.add_unknown(now, HASH).expect(ENOUGH),
-            false => node.add(HASH, self.geometry, have, 0).expect(ENOUGH),
-        };
-        if !magnet {
-            let order = Order::Rarest;
-            node.download(now, torrent, Wanted::All, order)
-                .expect(ENOUGH);
-        }
-        if !magnet && self.publicity != Publicity::NONE {
-            node.offer_metadata(torrent, METADATA);
-        }
-        if self.has_tracker {
-            node.announce(now, torrent, 0, 1).expect(ENOUGH);
-        }
-        node.publish(now, torrent, self.publicity);
-        (node, torrent)
-    }
-
-    /// A host has the metadata: it goes on with the content.
-    fn fetched(&mut self, host: usize) {
-        let now = Instant::from_micros(self.now);
-        let this = &mut self.hosts[host];
-        (this.metadata, this.reached.metadata) = (None, Some(self.now));
-        let (node, torrent) = (&mut this.node, this.torrent);
-        node.begin_content(now, torrent, self.geometry, Have::Nothing, 0)
-            .expect(ENOUGH);
-        node.offer_metadata(torrent, METADATA);
-        node.download(now, torrent, Wanted::All, Order::Rarest)
-            .expect(ENOUGH);
-    }
-
-    /// The host is gone from one moment to the next; its peers hear of it.
-    pub fn stop(&mut self, host: usize) {
-        self.hosts[host].alive = false;
-        let links: Vec<_> = self.hosts[host].links.drain().map(|(_, at)| at).collect();
-        for (link, side) in links {
-            self.cut(link, side);
-        }
-        self.hosts[host].row.clear();
-    }
-
-    /// The host's power goes and comes back: what was not synced is lost or spoiled.
-    pub fn crash(&mut self, host: usize) {
-        self.stop(host);
-        let mut rng = Rng::new(self.rng.bits());
-        self.hosts[host].storage.crash(|| rng.below(2) == 0);
-        let (profile, storage) = (self.hosts[host].profile, self.hosts[host].storage.clone());
-        let (addr, magnet) = (self.hosts[host].addr, self.hosts[host].metadata.is_some());
-        let (node, torrent) = self.boot(addr, profile, &storage, magnet);
-        let fresh = &mut self.hosts[host];
-        (fresh.node, fresh.torrent) = (node, torrent);
-        (fresh.alive, fresh.sending, fresh.wake) = (true, false, None);
-        (fresh.boots, fresh.disk_free) = (fresh.boots + 1, self.now);
-        let complete = fresh.node.is_complete(torrent);
-        fresh.finished = complete.then_some(self.now);
-        self.drive(host);
-    }
-
-    /// The host's storage, for faults.
-    pub fn storage(&mut self, host: usize) -> &mut Storage {
-        &mut self.hosts[host].storage
-    }
-
-    /// A host's disk takes writes again.
-    pub fn writable(&mut self, host: usize) {
-        let event = Event::Writable(self.hosts[host].torrent);
-        self.tell(host, event);
-    }
-
     /// Breaks a connection of a host, if it has any.
     pub fn break_one(&mut self, host: usize) {
         let mut slots: Vec<_> = self.hosts[host].links.keys().copied().collect();
@@ -446,30 +189,6 @@ impl World {
     pub fn cue(&mut self, seconds: f64, number: u32) {
         let at = self.now + (seconds * 1e6) as u64;
         self.at(at, Happening::Cue(number));
-    }
-
-    /// When a host had everything, in seconds.
-    pub fn finished(&self, host: usize) -> Option<f64> {
-        let at = self.hosts[host].finished?;
-        Some((at - 1_000_000) as f64 / 1e6)
-    }
-
-    /// When a host came how far.
-    pub fn reached(&self, host: usize) -> Reached {
-        self.hosts[host].reached
-    }
-
-    /// Whether a host runs.
-    pub fn is_alive(&self, host: usize) -> bool {
-        self.hosts[host].alive
-    }
-
-    /// Numbers of a host's torrent.
-    pub fn stats(&self, host: usize) -> TorrentStats {
-        let host = &self.hosts[host];
-        host.node
-            .torrent(host.torrent)
-            .expect("no torrent is removed")
     }
 
     fn host_at(&self, addr: SocketAddr) -> Option<usize> {
@@ -666,79 +385,8 @@ impl World {
         );
     }
 
-    /// Has the disk do something, now or when it comes to it.
-    fn ask_disk(&mut self, host: usize, chore: Chore) {
-        let this = &mut self.hosts[host];
-        let free = this.disk_free.max(self.now);
-        if this.storage.slow == 0 && free == self.now {
-            return self.done(host, chore);
-        }
-        this.disk_free = free + this.storage.slow;
-        let (at, boots) = (this.disk_free, this.boots);
-        self.at(at, Happening::Disk(host, boots, chore));
-    }
-
-    /// The disk has done it.
-    fn done(&mut self, host: usize, chore: Chore) {
-        let now = Instant::from_micros(self.now);
-        let (seed, this) = (self.seed, &mut self.hosts[host]);
-        match chore {
-            Chore::Write(block, span, bytes) => {
-                let storage = this.metadata.as_mut().unwrap_or(&mut this.storage);
-                let result = match storage.write(span, bytes) {
-                    true => Ok(()),
-                    false => Err(StorageError::Full),
-                };
-                this.node.written(block, bytes, result);
-            }
-            Chore::Verify(torrent, piece) => {
-                let good = this
-                    .metadata
-                    .as_ref()
-                    .unwrap_or(&this.storage)
-                    .verify(piece);
-                this.node.event(now, Event::Verified(torrent, piece, good));
-                if this.metadata.is_none() && good {
-                    this.reached.piece.get_or_insert(self.now);
-                }
-                let done = this.node.is_complete(torrent);
-                if done && this.finished.is_none() {
-                    this.finished = Some(self.now);
-                    let whole = self.geometry.all_pieces().all(|p| this.storage.verify(p));
-                    assert!(whole, "seed {seed}: host {host} is complete and is not");
-                }
-            }
-        }
-    }
-
     fn end(&self, (link, side): (usize, usize)) -> &End {
         &self.links[link].as_ref().expect("a link that is held").ends[side]
-    }
-
-    /// The tracker names some hosts.
-    fn answer(&mut self, host: usize, job: Job) {
-        if !self.hosts[host].alive {
-            return;
-        }
-        let torrent = self.hosts[host].torrent;
-        if job.event != AnnounceEvent::Stopped {
-            let count = self.hosts.len();
-            for n in 0..NAMED.min(count) {
-                // Of few all, of many some.
-                let other = match count <= NAMED {
-                    true => n,
-                    false => self.rng.below(u32::try_from(count).unwrap_or(0)) as usize,
-                };
-                let named = &self.hosts[other];
-                if other != host && named.alive && named.profile.nat == Nat::Open {
-                    let now = Instant::from_micros(self.now);
-                    let event = Event::Peer(torrent, self.hosts[other].addr, PeerSource::Tracker);
-                    self.hosts[host].node.event(now, event);
-                }
-            }
-        }
-        let interval = Intervals::told(Some(120), None);
-        self.tell(host, Event::Announced(job.id, interval));
     }
 
     /// Makes room of links that nobody holds, now and then.
@@ -771,9 +419,3 @@ impl World {
 /// Microseconds from one host to another, at least, and how many more there may be.
 const LATENCY: u64 = 20_000;
 const JITTER: u32 = 40_000;
-
-/// Microseconds after which a tracker that is gone is not waited for any more.
-const TIME_OUT: u64 = 15_000_000;
-
-/// What is expected of [`memory`].
-const ENOUGH: &str = "a world is made with enough memory";

@@ -9,7 +9,8 @@ use everseed_core::time::Instant;
 use everseed_node::Node;
 use everseed_node::discovery::dht::{Mode, PACKET_MAX};
 
-use super::{ENOUGH, Happening, JITTER, LATENCY, Profile, World};
+use super::host::ENOUGH;
+use super::{Happening, JITTER, LATENCY, Profile, World};
 use crate::crowd::{Conduct, Datagram};
 use crate::router::Nat;
 
