@@ -1,4 +1,4 @@
-//! Whom a node calls, when it calls again, and whom it does not.
+//! A node connects to candidates: which ones, when again, and when no more. A call is a connection that the node makes.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn downloads() -> World {
     World::downloading(&setup, 0)
 }
 
-/// Others that are known and were never reached, so that one is not the only one.
+/// Adds four candidates that were never reached, so that another one is not the only source.
 fn others(world: &mut World) {
     for last in 1..=4 {
         name(world, SocketAddr::from(([198, 51, 100, last], 7)));
@@ -35,14 +35,14 @@ fn others(world: &mut World) {
     }
 }
 
-/// Tells the node of a peer.
+/// A tracker names a peer to the node.
 fn name(world: &mut World, addr: SocketAddr) {
     let event = Event::Peer(world.torrent, addr, PeerSource::Tracker);
     world.node.event(world.now, event);
     world.settle();
 }
 
-/// The peer that was called last takes the call, and has everything.
+/// The peer that was called last accepts the connection, and has all pieces.
 fn answer(world: &mut World) -> usize {
     let &(id, addr) = world.dialled.last().expect("a call");
     world.peers.push(Peer::new(id, addr));
@@ -54,7 +54,7 @@ fn answer(world: &mut World) -> usize {
     peer
 }
 
-/// Waits for a call, a minute at most.
+/// Waits until the node calls somebody, a minute at most.
 fn until_called(world: &mut World) {
     let end = world.now + Duration::from_secs(61);
     while world.dialled.is_empty() {
@@ -70,8 +70,8 @@ fn hang_up(world: &mut World, peer: usize) {
     world.settle();
 }
 
-/// Has every call fail for so long; answers with the seconds at which one was made.
-fn calls_in_vain(world: &mut World, time: Duration) -> Vec<u64> {
+/// Lets every call fail for `time`. Returns the seconds at which the node called [`ADDR`].
+fn failed_calls(world: &mut World, time: Duration) -> Vec<u64> {
     let (begin, mut calls) = (world.now, Vec::new());
     let fail = |world: &mut World, calls: &mut Vec<u64>| {
         for (id, to) in std::mem::take(&mut world.dialled) {
@@ -89,7 +89,7 @@ fn calls_in_vain(world: &mut World, time: Duration) -> Vec<u64> {
     calls
 }
 
-/// Says where the peer can be called.
+/// The peer names the port on which it listens (BEP 10).
 fn listen(world: &mut World, peer: usize, port: u16) {
     let mut out = [0; 160];
     let hello = OurHandshake {
@@ -109,7 +109,7 @@ fn listen(world: &mut World, peer: usize, port: u16) {
     world.settle();
 }
 
-/// Who gave us something and is gone is called at once, then ever more seldom, and given up after an hour.
+/// A peer that sent us a block and left is called at once, then more and more rarely, and given up after an hour.
 #[test]
 fn a_peer_that_was_good_is_called_again() {
     let mut world = downloads();
@@ -121,14 +121,15 @@ fn a_peer_that_was_good_is_called_again() {
     world.dialled.clear();
     hang_up(&mut world, peer);
     assert_eq!(world.dialled.len(), 1, "at once");
-    let calls = calls_in_vain(&mut world, Duration::from_secs(10_000));
+    let calls = failed_calls(&mut world, Duration::from_secs(10_000));
     assert_eq!(calls[..9], [0, 1, 3, 7, 15, 31, 63, 123, 183]);
     let (count, last) = (calls.len(), calls.last().copied().unwrap_or(0));
     assert!((60..=64).contains(&count), "{count} calls");
     assert!((3_000..4_000).contains(&last), "the last after {last} s");
 }
 
-/// A client may hang up on both calls when they crossed: it is called again soon, but once.
+/// Two peers called each other at the same time, and the other client closed both connections. It is called again soon,
+/// but only once.
 #[test]
 fn calls_that_crossed_and_ended() {
     for ours_is_answered in [false, true] {
@@ -151,15 +152,15 @@ fn calls_that_crossed_and_ended() {
         }
         world.settle();
         world.dialled.clear();
-        let calls = calls_in_vain(&mut world, Duration::from_secs(300));
+        let calls = failed_calls(&mut world, Duration::from_secs(300));
         assert!(calls[0] <= 2, "{ours_is_answered}: {calls:?}");
-        // Who has what we want is no stranger any more.
+        // A peer that showed that it has wanted pieces may be called sooner.
         let next = calls[1] - calls[0];
         assert!(ours_is_answered || next >= 60, "{calls:?}");
     }
 }
 
-/// The same with a peer that had called us before we heard where it can be called.
+/// The same with a peer that called us before a tracker named it.
 #[test]
 fn a_call_of_whom_we_have_heard_from() {
     let mut world = downloads();
@@ -174,11 +175,11 @@ fn a_call_of_whom_we_have_heard_from() {
     world.node.event(world.now, Event::Closed(ours));
     world.settle();
     world.dialled.clear();
-    let calls = calls_in_vain(&mut world, Duration::from_secs(300));
+    let calls = failed_calls(&mut world, Duration::from_secs(300));
     assert!(calls[0] <= 2 && calls[1] >= 60, "{calls:?}");
 }
 
-/// One that hangs up again and again is called at once only if the connection lasted.
+/// A peer that disconnects again and again is called again at once only if the connection lasted.
 #[test]
 fn nobody_is_hammered() {
     for (lasts, calls_in_a_minute) in [(0, 6), (9, 4), (11, 5)] {
@@ -206,26 +207,27 @@ fn nobody_is_hammered() {
     }
 }
 
-/// A tracker that names a peer again has it called once, but not at any rate.
+/// If a tracker names a peer again, the peer is called once more, but not within 15 s of the last call.
 #[test]
 fn a_peer_that_is_named_again() {
     let mut world = downloads();
     others(&mut world);
     name(&mut world, addr());
-    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(30)), [0]);
+    assert_eq!(failed_calls(&mut world, Duration::from_secs(30)), [0]);
     name(&mut world, addr());
-    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(30)), [0]);
+    assert_eq!(failed_calls(&mut world, Duration::from_secs(30)), [0]);
     for _ in 0..10 {
         name(&mut world, addr());
     }
-    assert_eq!(calls_in_vain(&mut world, Duration::from_secs(5)), [0]);
+    assert_eq!(failed_calls(&mut world, Duration::from_secs(5)), [0]);
     name(&mut world, addr());
-    let calls = calls_in_vain(&mut world, Duration::from_secs(40));
+    let calls = failed_calls(&mut world, Duration::from_secs(40));
     assert_eq!(calls, [10], "not within 15 s of the last call");
 }
 
-/// A stranger that is the only source is called within seconds, then slower, to a minute, whether it cannot be reached or
-/// hangs up. If it was forgotten after an hour, its tracker names it again within half an hour. It comes, and all comes.
+/// The only source is away for days: it cannot be reached, or disconnects at once. It is called within seconds, then more
+/// slowly, up to once a minute. After an hour it is forgotten until its tracker names it again, every half hour. When it
+/// is back, the download completes.
 #[test]
 fn the_only_source_is_away_for_days() {
     for takes_the_call in [false, true] {
@@ -269,7 +271,7 @@ fn the_only_source_is_away_for_days() {
     }
 }
 
-/// A peer gives what it is asked for until all is there.
+/// The peer sends the requested blocks until the download is complete.
 fn takes_all(world: &mut World, peer: usize) {
     while !world.peers[peer].asked.is_empty() {
         world.peers[peer].give();
@@ -279,15 +281,15 @@ fn takes_all(world: &mut World, peer: usize) {
     assert_eq!(world.verified.len(), 20, "all of it");
 }
 
-/// A source that comes and goes for three days gives some each time it is there.
+/// The only source comes and goes for three days, and sends some blocks each time.
 #[test]
 fn the_only_source_comes_and_goes_for_days() {
     let mut world = downloads();
     name(&mut world, addr());
     let mut calls = Vec::new();
     for _ in 0..72 {
-        // Away for an hour less a minute.
-        calls.extend(calls_in_vain(&mut world, Duration::from_secs(3540)));
+        // It is away for 59 minutes.
+        calls.extend(failed_calls(&mut world, Duration::from_secs(3540)));
         name(&mut world, addr());
         until_called(&mut world);
         let peer = answer(&mut world);
@@ -307,19 +309,19 @@ fn the_only_source_comes_and_goes_for_days() {
     assert_eq!(world.verified.len(), 20, "all of it");
 }
 
-/// A source that is away while another one serves us for hours is called within a minute after that one has gone.
+/// A source is away while another one is connected for hours. When that one leaves, the first is called within a minute.
 #[test]
 fn the_only_source_outlasts_another() {
     let mut world = downloads();
     name(&mut world, addr());
-    calls_in_vain(&mut world, Duration::from_secs(600));
+    failed_calls(&mut world, Duration::from_secs(600));
     let from = SocketAddr::from(([198, 51, 100, 7], 50_000));
     let other = world.connect_from(from).unwrap();
     world.peers[other].greet(HASH, true);
     world.peers[other].say(&[Message::HaveAll]);
     world.settle();
     for _ in 0..120 {
-        calls_in_vain(&mut world, Duration::from_secs(60));
+        failed_calls(&mut world, Duration::from_secs(60));
         world.peers[other].say(&[Message::KeepAlive]);
         world.settle();
     }
@@ -330,7 +332,7 @@ fn the_only_source_outlasts_another() {
     takes_all(&mut world, peer);
 }
 
-/// The only source says what makes no sense, again and again, and is called again within a minute.
+/// The only source sends nonsense again and again, and is called again within a minute each time.
 #[test]
 fn the_only_source_stumbles() {
     let mut world = downloads();
@@ -349,8 +351,8 @@ fn the_only_source_stumbles() {
     takes_all(&mut world, peer);
 }
 
-/// A peer that has nothing at first stays connected, and what it gets later is taken; one that hangs up meanwhile is
-/// called again.
+/// The only source has no piece for hours. It stays connected, or is called again when it disconnects. Pieces that it gets
+/// later are downloaded.
 #[test]
 fn the_only_source_has_nothing_for_hours() {
     for hangs_up in [false, true] {
@@ -389,7 +391,7 @@ fn the_only_source_has_nothing_for_hours() {
     }
 }
 
-/// A peer that the user named is called for ever.
+/// A peer that the user named is called again and again, without an end.
 #[test]
 fn a_peer_that_the_user_named() {
     let mut world = downloads();
@@ -397,10 +399,10 @@ fn a_peer_that_the_user_named() {
     world.node.event(world.now, event);
     world.settle();
     let hours = Duration::from_secs(6 * 3600);
-    let calls = calls_in_vain(&mut world, hours);
+    let calls = failed_calls(&mut world, hours);
     assert_eq!(calls[..4], [0, 1, 3, 7]);
     assert!(calls.len() > 300, "{} calls", calls.len());
-    // Others do not take its place.
+    // Other candidates do not push it out of the table.
     for port in 1..100 {
         name(&mut world, SocketAddr::from(([192, 0, 2, 7], port)));
     }
@@ -416,8 +418,8 @@ fn a_peer_that_the_user_named() {
     assert!(calls >= 9, "{calls} calls");
 }
 
-/// Who called us is not called, as long as it stays: by its address, or by its id when that was not
-/// told. When it goes it is called, if it gave us something.
+/// A peer that called us is not called while it is connected. It is recognised by its address, or by its peer id if it
+/// did not name its port. When it leaves it is called, if it sent us a block.
 #[test]
 fn who_called_us() {
     for told in [true, false] {
@@ -450,7 +452,7 @@ fn who_called_us() {
     }
 }
 
-/// Nobody has to name a peer that has what we want and said where it can be called.
+/// A peer that called us, named its port and has wanted pieces is called when it leaves, though no tracker names it.
 #[test]
 fn who_called_us_and_went() {
     for useful in [true, false] {
@@ -467,7 +469,7 @@ fn who_called_us_and_went() {
     }
 }
 
-/// A seed calls who took something, a few times; a leecher that is complete is not called.
+/// A seed calls a leecher that downloaded from it and left, a few times.
 #[test]
 fn a_seed_calls_who_took_something() {
     let mut world = World::new(&Setup::default(), Have::All);
@@ -483,11 +485,11 @@ fn a_seed_calls_who_took_something() {
     world.pass(Duration::from_secs(20));
     world.dialled.clear();
     hang_up(&mut world, 0);
-    let calls = calls_in_vain(&mut world, Duration::from_secs(3_000));
+    let calls = failed_calls(&mut world, Duration::from_secs(3_000));
     assert_eq!(calls, [0, 1, 3, 7], "and no more");
 }
 
-/// While its storage is away nobody is called, and it is no fault of theirs.
+/// While a torrent's storage is away, no peer is called. When it is back, the old peers are called again.
 #[test]
 fn peers_of_a_torrent_that_is_away() {
     let mut world = downloads();

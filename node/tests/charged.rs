@@ -1,4 +1,4 @@
-//! One node that downloads from scripted peers: what it charges them with, and what it does not.
+//! A node downloads from scripted peers, and bans or disconnects those that send bad or unrequested blocks, and no others.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn reason(world: &World, peer: usize) -> Option<Reason> {
     world.closed.get(&world.peers[peer].addr).copied()
 }
 
-/// Blocks that nobody waits for pass by, and who sends many is let go.
+/// Unrequested blocks are ignored, and a peer that sends many of them is disconnected.
 #[test]
 fn unasked_blocks() {
     let mut world = World::downloading(&setup(), 0);
@@ -50,11 +50,11 @@ fn unasked_blocks() {
     assert_eq!(world.node.torrent(world.torrent).unwrap().downloaded, 0);
 }
 
-/// What was asked for and crossed a choke is not charged, however much it is.
+/// Requested blocks that arrive after a choke are not held against the peer, however many they are.
 #[test]
 fn what_crosses_a_choke() {
     let mut world = World::downloading(&setup(), 0);
-    let peer = world.giver(false);
+    let peer = world.seed_peer(false);
     give(&mut world, peer, 24);
     let asked = world.peers[peer].asked.clone();
     assert!(asked.len() > 17, "{}", asked.len());
@@ -67,7 +67,7 @@ fn what_crosses_a_choke() {
         sent += 1;
         assert!(world.peers[peer].open, "let go after {sent}");
     }
-    // More than that was not asked for.
+    // More blocks than that count as unrequested.
     for _ in 0..17 {
         let again = BlockRef {
             index: 0,
@@ -80,13 +80,13 @@ fn what_crosses_a_choke() {
     assert_eq!(reason(&world, peer), Some(Reason::Unasked));
 }
 
-/// Who gave two whole pieces that were bad is banned for an hour, and so is whoever comes from there. Those
-/// that were begun before the first bad one prove nothing.
+/// A peer that alone sent two bad pieces is banned for an hour, with its address. Pieces that were begun before the first
+/// bad one was found do not count.
 #[test]
 fn bad_pieces_of_one() {
     let mut world = World::downloading(&setup(), 0);
     world.bad.extend(0..common::PIECES);
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     while world.verified.is_empty() {
         give(&mut world, peer, 1);
     }
@@ -105,14 +105,14 @@ fn bad_pieces_of_one() {
     assert!(world.node.accept(world.now, same).is_some());
 }
 
-/// A bad piece of several peers proves little: it is fetched again from one of them alone, and who
-/// was not to blame stays.
+/// A bad piece of several peers proves nothing against one of them. It is requested again from one peer alone, and both
+/// stay.
 #[test]
 fn bad_pieces_of_several() {
     let mut world = World::downloading(&setup(), 19);
-    let (one, two) = (world.giver(true), world.giver(true));
+    let (one, two) = (world.seed_peer(true), world.seed_peer(true));
     world.bad.push(19);
-    // Each gives one of three blocks in turn.
+    // They send the three blocks in turn.
     for n in 0..3 {
         give(&mut world, [one, two][n % 2], 1);
     }
@@ -128,11 +128,11 @@ fn bad_pieces_of_several() {
     assert!(world.peers[one].open && world.peers[two].open);
 }
 
-/// The one that a bad piece is fetched from leaves: the other may help again.
+/// The peer from which a bad piece is requested again leaves. Then the other one may send blocks of it.
 #[test]
 fn alone_and_gone() {
     let mut world = World::downloading(&setup(), 19);
-    let peers = [world.giver(true), world.giver(true)];
+    let peers = [world.seed_peer(true), world.seed_peer(true)];
     world.bad.push(19);
     for n in 0..3 {
         give(&mut world, peers[n % 2], 1);
@@ -147,11 +147,11 @@ fn alone_and_gone() {
     assert!(world.node.is_complete(world.torrent));
 }
 
-/// Who gives as well as it refuses is asked all the time.
+/// A peer that sends one block for each one that it rejects gets requests all the time.
 #[test]
 fn who_refuses_half() {
     let mut world = World::downloading(&setup(), 0);
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     let mut turns = 0;
     while !world.node.is_complete(world.torrent) {
         turns += 1;
@@ -165,8 +165,8 @@ fn who_refuses_half() {
     }
 }
 
-/// A peer from an address that has everything and serves us.
-fn giver_from(world: &mut World, addr: SocketAddr) -> Option<usize> {
+/// A peer from `addr` that has all pieces and unchokes us.
+fn seed_from(world: &mut World, addr: SocketAddr) -> Option<usize> {
     let peer = world.connect_from(addr)?;
     world.peers[peer].greet(HASH, true);
     world.peers[peer].say(&[Message::HaveAll, Message::Unchoke]);
@@ -174,25 +174,25 @@ fn giver_from(world: &mut World, addr: SocketAddr) -> Option<usize> {
     Some(peer)
 }
 
-/// One host spoils a block in each of many pieces, over ever new connections: the download is complete
-/// in the end, whoever gave the rest stays, and the host is banned.
+/// One host sends a bad block of each of many pieces, over new connections all the time. In the end the download is
+/// complete, the honest peer is still connected, and the host is banned.
 #[test]
 fn one_host_spoils_what_another_gives() {
-    // Few pieces are begun at a time, as those before the first bad one prove nothing.
+    // Few pieces are begun at a time, because those begun before the first bad one do not count.
     let few = Setup {
         blocks: 8,
         ..Setup::default()
     };
     let mut world = World::downloading(&few, 0);
     world.lies = true;
-    let honest = world.giver(true);
+    let honest = world.seed_peer(true);
     let host = |port| SocketAddr::from(([198, 51, 100, 7], port));
     let (mut lies, mut port, mut turns) = (0, 1, 0);
     while !world.node.is_complete(world.torrent) {
         turns += 1;
         assert!(turns < 2_000, "{lies} lies, and it never ends");
         port += 1;
-        if let Some(liar) = giver_from(&mut world, host(port)) {
+        if let Some(liar) = seed_from(&mut world, host(port)) {
             lies += usize::from(world.peers[liar].lie().is_some());
             world.settle();
             let id = world.peers[liar].id;
@@ -213,16 +213,15 @@ fn one_host_spoils_what_another_gives() {
     assert!(bad <= 12, "{bad} bad pieces of {lies} lies");
 }
 
-/// Several hosts that stay and lie now and then are banned one after the other; a copy that is to come
-/// from one of them alone holds nobody up.
+/// Several hosts send a bad block now and then. They are banned one after the other, and the download goes on meanwhile.
 #[test]
 fn several_that_lie_now_and_then() {
     for seed in 0..8 {
         let mut rng = everseed_core::rng::Rng::new(seed);
         let mut world = World::downloading(&setup(), 0);
         world.lies = true;
-        let honest = [world.giver(true), world.giver(true)];
-        let liars: Vec<usize> = (0..4).map(|_| world.giver(true)).collect();
+        let honest = [world.seed_peer(true), world.seed_peer(true)];
+        let liars: Vec<usize> = (0..4).map(|_| world.seed_peer(true)).collect();
         let mut turns = 0;
         while !world.node.is_complete(world.torrent) {
             turns += 1;
@@ -251,16 +250,16 @@ fn several_that_lie_now_and_then() {
     }
 }
 
-/// What our own disk spoils is nobody's fault.
+/// If our own disk damages pieces, no peer is disconnected for it.
 #[test]
 fn our_own_disk_spoils_it() {
     let mut world = World::downloading(&setup(), 0);
-    let honest = world.giver(true);
+    let honest = world.seed_peer(true);
     for turn in 0..2_000 {
         if world.node.is_complete(world.torrent) {
             break;
         }
-        // Every tenth copy turns out to be bad, whatever came.
+        // Every tenth copy is bad, whatever the peer sent.
         let last = world.verified.len();
         world.bad.clear();
         if last.is_multiple_of(10) {

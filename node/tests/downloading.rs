@@ -1,4 +1,4 @@
-//! Nodes that download from each other, wired together in virtual time.
+//! Nodes download from each other in virtual time.
 
 mod wired;
 
@@ -18,7 +18,7 @@ fn one_downloads_from_a_seed() {
     swarm.assert_rest();
 }
 
-/// Both call at the same moment, as both were told of the other at the same time: one call stays.
+/// Two nodes call each other at the same time. One of the two connections stays.
 #[test]
 fn calls_that_cross() {
     for seed in 0..20 {
@@ -97,7 +97,7 @@ fn a_full_disk_pauses_and_goes_on() {
     swarm.assert_rest();
 }
 
-/// About 960 kB at 32 kB/s take about half a minute.
+/// A download of about 960 kB at 32 kB/s takes about half a minute.
 #[test]
 fn no_faster_than_the_limit() {
     let mut swarm = Swarm::limited(2, 1, Some(32_000));
@@ -115,7 +115,7 @@ fn no_faster_than_the_limit() {
     swarm.assert_rest();
 }
 
-/// One of two seeds sends garbage: it is found out and banned, and the download completes.
+/// One of two seeds sends bad blocks. It is banned, and the download completes.
 #[test]
 fn a_corrupt_seed_is_banned() {
     for seed in 0..10 {
@@ -133,8 +133,8 @@ fn a_corrupt_seed_is_banned() {
     }
 }
 
-/// As many pieces are in progress as there may be: the next ones begin as soon as one is done, and
-/// not when somebody looks around after seconds.
+/// As many pieces are in progress as the memory has room for. When one is done, the next begins at once, not at the next
+/// tick after some seconds.
 #[test]
 fn small_pieces_do_not_wait() {
     let mut swarm = Swarm::new(2);
@@ -146,7 +146,7 @@ fn small_pieces_do_not_wait() {
     swarm.assert_complete(1);
 }
 
-/// Connections break at random, and are made again.
+/// Connections break at random and are made again. All downloads complete.
 #[test]
 fn broken_connections() {
     for seed in 0..30 {
@@ -173,7 +173,7 @@ fn broken_connections() {
     }
 }
 
-/// A torrent that is removed in the middle of everything leaves nothing behind.
+/// A torrent that is removed at any moment of its download leaves nothing behind.
 #[test]
 fn removed_in_the_middle() {
     for steps in 1..60 {
@@ -189,7 +189,7 @@ fn removed_in_the_middle() {
     }
 }
 
-/// Nobody has the torrent file but one seed, and some of them get to know it from each other.
+/// Five nodes have only the info-hash. They get the metadata from the seed and from each other.
 #[test]
 fn a_swarm_that_begins_with_magnet_links() {
     for seed in 0..20 {
@@ -213,7 +213,7 @@ fn a_swarm_that_begins_with_magnet_links() {
     }
 }
 
-/// One of those who have it spoils what it sends.
+/// One of three seeds sends wrong metadata and bad blocks.
 #[test]
 fn metadata_among_liars() {
     for seed in 0..20_u8 {

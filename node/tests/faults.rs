@@ -1,4 +1,4 @@
-//! What goes wrong with a torrent's storage costs what it touches and no more.
+//! A fault of a torrent's storage costs only the pieces that it touches.
 
 #![allow(missing_docs)]
 
@@ -41,14 +41,14 @@ fn a_piece_that_cannot_be_read_is_withdrawn_alone() {
     assert_eq!((stats.have, stats.good), (PIECES - 1, PIECES - 1));
     assert!(stats.readable && world.verified.is_empty());
 
-    // Newcomers are told what is there.
+    // A new peer gets a bitfield without that piece.
     let newcomer = world.leecher(true);
     assert_eq!(
         world.peers[newcomer].messages[0],
         Message::Bitfield { len: 3 }
     );
 
-    // Tried again, it cannot be read yet; then it can, and everybody hears of it.
+    // A recheck fails once more. The next one succeeds, and all peers get a `have`.
     world.unread = vec![2];
     world.node.event(now, Event::Recheck(id));
     world.settle();
@@ -69,7 +69,7 @@ fn what_was_changed_is_verified_again_and_peers_stay() {
     let (peer, plain) = (world.leecher(true), world.leecher(false));
     world.bad = vec![1];
     let (id, now) = (world.torrent, world.now);
-    // The last two pieces are gone, as a file was cut.
+    // The last two pieces are gone, as if a file had been cut.
     let event = Event::Changed(id, Have::Presumed(&[0xff, 0xff, 0xc0]));
     world.node.event(now, event);
     world.peers[peer].ask(0, 8);
@@ -83,11 +83,11 @@ fn what_was_changed_is_verified_again_and_peers_stay() {
     assert_eq!((stats.have, stats.good), (PIECES - 3, PIECES - 3));
     let mut verified = world.verified.clone();
     verified.sort_unstable();
-    // A bad one that somebody waited for is looked at again when it is its turn.
+    // A bad piece that a peer had requested is verified a second time when it is its turn.
     verified.dedup();
     assert_eq!(verified, (0..PIECES).collect::<Vec<_>>());
     assert_eq!(world.verified.len(), PIECES as usize + 1);
-    // Its owner puts it right.
+    // The owner repairs the file.
     world.bad.clear();
     world.node.event(now, Event::Changed(id, Have::Unverified));
     world.settle();
@@ -97,7 +97,8 @@ fn what_was_changed_is_verified_again_and_peers_stay() {
     assert_eq!(told, [1, 18, 19]);
 }
 
-/// What is left of a block that has begun is sent when it is known to be what it was.
+/// A file changes while a block is half sent. The rest is sent once its piece was verified again; if the piece is bad, the
+/// peer is disconnected.
 #[test]
 fn a_block_that_has_begun_waits_for_its_piece() {
     for bad in [false, true] {
@@ -125,22 +126,23 @@ fn a_block_that_has_begun_waits_for_its_piece() {
     }
 }
 
-/// What lies below a file that looks as it did shows in what peers do.
+/// A piece may be damaged though its file looks unchanged. Peers that leave after it, or request it again, are a hint, and
+/// the piece is verified from the disk.
 #[test]
 fn a_piece_that_peers_find_damaged_is_verified() {
     let mut world = world();
     let peer = world.leecher(true);
-    // One that takes its piece and stays says nothing against it.
+    // A peer that downloads a piece and stays is no hint.
     world.peers[peer].ask(4, 4);
     world.settle();
     world.pass(Duration::from_secs(5));
     assert!(world.fresh.is_empty());
-    // One that leaves at once does.
+    // A peer that leaves right after it is.
     let id = world.peers[peer].id;
     world.node.event(world.now, Event::Closed(id));
     world.settle();
     assert_eq!(world.fresh, [1]);
-    // So does one that asks for it twice, but not within the same minute.
+    // So is a peer that requests it twice, unless the last check was within the same minute.
     let peer = world.leecher(true);
     world.bad = vec![3];
     world.peers[peer].ask(12, 4);
@@ -156,7 +158,7 @@ fn a_piece_that_peers_find_damaged_is_verified() {
     let got = &world.peers[peer];
     assert!(got.open && got.rejects() == 1, "{}", got.rejects());
     assert_eq!(world.node.torrent(world.torrent).unwrap().good, PIECES - 1);
-    // One that leaves later found nothing.
+    // A peer that leaves later is no hint.
     world.peers[peer].ask(20, 4);
     world.settle();
     world.pass(Duration::from_secs(70));
@@ -174,7 +176,7 @@ fn downloading() -> World {
     World::downloading(&setup, 0)
 }
 
-/// Has a peer send what it is asked for, until nothing is.
+/// The peer sends the requested blocks until no request is left.
 fn give_all(world: &mut World, peer: usize) {
     while world.peers[peer].give() {
         world.settle();
@@ -185,18 +187,18 @@ fn give_all(world: &mut World, peer: usize) {
 fn pieces_that_take_no_writes_are_left_out() {
     let mut world = downloading();
     world.unwritable = 5..9;
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     give_all(&mut world, peer);
     let id = world.torrent;
     let stats = world.node.torrent(id).unwrap();
     assert_eq!((stats.good, stats.left), (PIECES - 4, 0));
     assert_eq!(stats.refused, None);
     assert!(world.node.is_complete(id));
-    // A piece of theirs may have been asked for before the first of them came back.
+    // Blocks of these pieces may have been requested before the first write failed.
     let asked = world.peers[peer].requests();
     assert!(asked <= 79 + 8, "{asked} requests for 79 blocks");
 
-    // They take writes again, and the rest comes.
+    // Writes succeed again, and the rest is downloaded.
     world.unwritable = 0..0;
     let (now, all) = (world.now, Wanted::All);
     world
@@ -204,13 +206,13 @@ fn pieces_that_take_no_writes_are_left_out() {
         .download(now, id, all, Order::Rarest)
         .expect("room");
     world.settle();
-    assert!(!world.peers[peer].open, "what it has is asked anew");
-    let peer = world.giver(true);
+    assert!(!world.peers[peer].open, "its pieces are counted anew");
+    let peer = world.seed_peer(true);
     give_all(&mut world, peer);
     assert_eq!(world.node.torrent(id).unwrap().good, PIECES);
 }
 
-/// A seed that has all of what is left out is called again when that is wanted.
+/// A seed was disconnected because only unwritable pieces were missing. It is called again when these are wanted.
 #[test]
 fn who_has_what_is_left_out_is_remembered() {
     let mut world = downloading();
@@ -237,12 +239,12 @@ fn who_has_what_is_left_out_is_remembered() {
     assert_eq!(world.dialled.len(), 2);
 }
 
-/// What was written and cannot be read back is nobody's fault.
+/// No peer is blamed for a piece that was written and cannot be read back.
 #[test]
 fn a_piece_that_cannot_be_read_back_charges_nobody() {
     let mut world = downloading();
     world.unread = vec![7];
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     give_all(&mut world, peer);
     let stats = world.node.torrent(world.torrent).unwrap();
     assert_eq!((stats.good, stats.bad_pieces), (PIECES - 1, 0));

@@ -1,4 +1,4 @@
-//! Nodes hear of each other from a third.
+//! A node tells its peers of each other (PEX).
 
 mod wired;
 
@@ -9,9 +9,9 @@ use wired::Swarm;
 
 const OPEN: Publicity = Publicity::NONE.with_pex();
 
-/// A seed and leechers that know nobody but it. `publicity` is what each of them thinks of the torrent.
+/// A seed and three leechers that know only the seed. `publicity` has each node's value for the torrent.
 fn star(publicity: [Publicity; 4]) -> Swarm {
-    // The seed is slow, so that they go on for a while.
+    // The seed is slow, so that the downloads take a while.
     let mut swarm = Swarm::limited(4, 5, Some(40_000));
     swarm.seed(0);
     for n in 1..4 {
@@ -32,7 +32,7 @@ fn leechers_hear_of_each_other() {
     let mut swarm = star([OPEN; 4]);
     swarm.run(Duration::from_secs(3));
     assert_eq!(swarm.links(1, 2) + swarm.links(1, 3) + swarm.links(2, 3), 3);
-    // The seed goes, and they go on with each other.
+    // The leechers complete, with blocks of the slow seed and of each other.
     swarm.run(Duration::from_secs(3600));
     (1..4).for_each(|n| swarm.assert_complete(n));
     swarm.assert_rest();
@@ -43,7 +43,7 @@ fn nobody_hears_of_what_is_private() {
     for publicity in [
         [Publicity::PRIVATE; 4],
         [Publicity::NONE; 4],
-        // Who tells is alone in it, and so is who would hear.
+        // Only the teller uses PEX, or only the listeners do.
         [OPEN, Publicity::NONE, Publicity::NONE, Publicity::NONE],
         [Publicity::NONE, OPEN, OPEN, OPEN],
     ] {
@@ -55,13 +55,13 @@ fn nobody_hears_of_what_is_private() {
     }
 }
 
-/// A torrent that turns out to be private parts with those that it heard of.
+/// A torrent turns out to be private. The node disconnects the peers that PEX named.
 #[test]
 fn what_turns_out_to_be_private() {
     let mut swarm = star([OPEN; 4]);
     swarm.run(Duration::from_secs(3));
     swarm.publish(1, Publicity::PRIVATE);
-    // Others may call it, as it cannot know who is a peer of its trackers.
+    // Others may still call the node, because it cannot know which peers its trackers named to them.
     for _ in 0..2 {
         swarm.run(Duration::from_secs(100));
         let calls = [0, 2, 3].map(|n| swarm.called(1, n));
@@ -69,7 +69,7 @@ fn what_turns_out_to_be_private() {
     }
 }
 
-/// Who was named by a tracker that is used no more leaves, if the torrent is private.
+/// A tracker is used no more. Peers that it named are disconnected if the torrent is private.
 #[test]
 fn another_tracker() {
     for (publicity, stays) in [(OPEN, 1), (Publicity::PRIVATE, 0)] {

@@ -1,4 +1,4 @@
-//! Peers that take what they can get, and the node that serves the others all the same.
+//! A node serves honest peers, though others take slots, requests and connections for nothing.
 
 #![allow(missing_docs)]
 
@@ -11,8 +11,8 @@ use common::{HASH, Setup, World};
 use everseed_core::wire::Message;
 use everseed_node::{Event, Have, PeerSource, Reason};
 
-/// Two peers that are served hold the whole pool of requests and do not read. That is no fault of
-/// those who wait: they stay, and are heard again as soon as there is room.
+/// Two unchoked peers fill the whole pool of requests and do not read. The other peers stay connected, and their messages
+/// are read again as soon as the pool has room.
 #[test]
 fn a_used_up_pool_costs_no_bystander_its_place() {
     let setup = Setup {
@@ -52,7 +52,8 @@ fn a_used_up_pool_costs_no_bystander_its_place() {
     assert_eq!(rejects, [3, 0, 3], "they are choked");
 }
 
-/// Who talks and does nothing else is let go; who says as much in an hour stays.
+/// A peer that sends thousands of messages and nothing useful is disconnected. One that sends as many in half an hour
+/// stays.
 #[test]
 fn talk_without_end() {
     let mut world = World::new(&Setup::default(), Have::All);
@@ -77,8 +78,8 @@ fn talk_without_end() {
     assert!(world.peers[slow].open);
 }
 
-/// Without Fast a choke takes all requests back (BEP 3), so it must be told even if the peer is
-/// unchoked again by the time it reads.
+/// Without Fast a choke drops all requests (BEP 3), so the peer has to get it even if it is unchoked again before it
+/// reads.
 #[test]
 fn a_choke_is_told_though_an_unchoke_follows() {
     let setup = Setup {
@@ -106,8 +107,7 @@ fn a_choke_is_told_though_an_unchoke_follows() {
     assert_eq!(told[last..], [Message::Choke, Message::Unchoke]);
 }
 
-/// A peer that is not unchoked yet asks for nothing (BEP 3); what it asks for in the same breath as
-/// it becomes interested needs no place in the pool.
+/// Requests of a choked peer are ignored (BEP 3). So requests that follow `interested` directly take no room in the pool.
 #[test]
 fn requests_before_the_unchoke_are_ignored() {
     let setup = Setup {
@@ -128,7 +128,7 @@ fn requests_before_the_unchoke_are_ignored() {
     assert_eq!(world.peers[eager].pieces(), 200);
 }
 
-/// Whoever holds a slot and takes nothing passes it on to those who wait.
+/// A peer that has a slot and downloads nothing loses it to a waiting peer.
 #[test]
 fn who_takes_nothing_holds_no_slot() {
     for asks in [0, 100] {
@@ -155,7 +155,7 @@ fn who_takes_nothing_holds_no_slot() {
     }
 }
 
-/// One address that waits a hundred times does not make others wait for all of its turns.
+/// A hundred waiting connections of one address do not all have a turn before other peers.
 #[test]
 fn a_crowd_from_one_address_does_not_hold_all_slots() {
     let setup = Setup {
@@ -192,7 +192,7 @@ fn from(host: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], port))
 }
 
-/// However many connections one address makes and however interested it seems, others find a place.
+/// However many connections one address makes, peers of other addresses are accepted.
 #[test]
 fn a_crowd_from_one_address_keeps_nobody_out() {
     let setup = Setup {
@@ -223,7 +223,7 @@ fn a_crowd_from_one_address_keeps_nobody_out() {
             world.peers[peer].say(&[Message::Interested]);
             world.settle();
             honest.push(peer);
-            // All that came are here or were counted.
+            // All connections are open or counted as turned away.
             let came = 10 + u64::from(host - 1) * 51;
             let here = world.peers.iter().filter(|peer| peer.open).count() as u64;
             assert_eq!(world.node.stats().turned_away, came - here);
@@ -233,8 +233,8 @@ fn a_crowd_from_one_address_keeps_nobody_out() {
     }
 }
 
-/// Callers who say nothing, or half a handshake, are few and soon gone, however many they are and from
-/// wherever: who comes between them has a place, and we can call others.
+/// A thousand peers connect and send nothing, or half a handshake. Few of them stay at a time, and not for long. Honest
+/// peers between them are accepted, and the node can call others.
 #[test]
 fn half_a_handshake_holds_no_place() {
     for hosts in [1, 10, 200] {
@@ -256,7 +256,7 @@ fn half_a_handshake_holds_no_place() {
                     let late = SocketAddr::from(([203, 0, 113, u8::try_from(n / 100).unwrap()], 1));
                     let peer = world.connect_from(late).expect("a place");
                     world.settle();
-                    // Its handshake takes the time of some more calls.
+                    // Some more silent peers connect before its handshake arrives.
                     for more in 0..5 {
                         world.connect_from(from(host, 2000 + 10 * n + more));
                         world.settle();
@@ -284,7 +284,7 @@ fn half_a_handshake_holds_no_place() {
     }
 }
 
-/// Who waits longer than two seconds with its handshake is not one of many.
+/// Of peers that send no handshake for more than two seconds, few stay connected.
 #[test]
 fn few_are_silent() {
     let setup = Setup {
@@ -301,8 +301,8 @@ fn few_are_silent() {
     }
 }
 
-/// Many peers behind one address (NAT, or a test on one machine) are a crowd too, but nobody needs
-/// their places: they keep them.
+/// Many peers behind one address (NAT, or a test on one machine) stay connected as long as no other address needs their
+/// places.
 #[test]
 fn neighbours_do_not_push_each_other_out() {
     let setup = Setup {
@@ -323,7 +323,7 @@ fn neighbours_do_not_push_each_other_out() {
     assert_eq!((open.count(), inside.len()), (39, 39));
 }
 
-/// A partial seed that wants nothing is as little use as a seed (BEP 21).
+/// A seed disconnects a partial seed that wants nothing (BEP 21), like a seed.
 #[test]
 fn who_only_uploads_and_wants_nothing_parts() {
     let hello = b"d11:upload_onlyi1ee";
@@ -342,7 +342,7 @@ fn who_only_uploads_and_wants_nothing_parts() {
     }
 }
 
-/// A peer whose network went away comes back before its old connection has timed out.
+/// A peer lost its network and connects again before its old connection has timed out. The new connection replaces it.
 #[test]
 fn a_peer_that_comes_back_replaces_its_silent_self() {
     let mut world = World::new(&Setup::default(), Have::All);

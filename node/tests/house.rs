@@ -1,4 +1,4 @@
-//! The house, drawn from the imports: arrows go down only.
+//! The imports between the crate's files: each room imports only rooms below it.
 
 mod imports;
 
@@ -71,7 +71,7 @@ fn files_are_short() {
     assert_eq!(long_files(Path::new(SRC)), []);
 }
 
-/// Circles that earlier versions of this test did not see.
+/// Circles that earlier versions of this test missed.
 #[test]
 fn a_circle_is_seen_however_it_is_written() {
     let folder = std::env::temp_dir().join(format!("everseed-house-{}", std::process::id()));

@@ -27,7 +27,7 @@ fn who_names_either_hash_is_answered_by_it_and_served() {
     });
     assert_eq!(world.node.torrent(world.torrent).unwrap().conns, 2);
     assert_eq!(world.node.known(), 1);
-    // With the torrent both names are gone.
+    // Removing the torrent removes both info-hashes.
     world.node.remove(world.now, world.torrent);
     world.settle();
     assert!(peers.iter().all(|&peer| !world.peers[peer].open));
@@ -55,7 +55,7 @@ fn a_hash_is_of_one_torrent() {
         assert_eq!(second, Err(AddError::Duplicate));
         assert_eq!(world.node.find(hash), Some(id));
     }
-    // One that is asleep has a second one when it wakes up.
+    // A dormant torrent keeps its second info-hash when it is woken.
     world.node.add_second_hash(other, SECOND).unwrap();
     let peer = world.connect().unwrap();
     world.peers[peer].greet(SECOND, true);

@@ -1,4 +1,4 @@
-//! Torrents of which only the info-hash is known: metadata from peers that know it, lie about it, or say nothing.
+//! Torrents of which only the info-hash is known: peers send the metadata, wrong metadata, or nothing.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -14,7 +14,7 @@ use everseed_core::rng::Rng;
 use everseed_core::wire::Message;
 use everseed_node::{Have, Reason};
 
-/// Bytes of the metadata: four blocks, the last a short one.
+/// The length of the metadata in bytes: four blocks, the last one short.
 const INFO: u32 = 3 * BLOCK + 777;
 
 fn setup() -> Setup {
@@ -36,7 +36,7 @@ fn minute() -> Duration {
 fn from_one_peer_and_on_with_the_same_connection() {
     for fast in [true, false] {
         let mut world = world();
-        let seed = world.knower(fast, INFO);
+        let seed = world.metadata_peer(fast, INFO);
         if fast {
             world.peers[seed].say(&[Message::HaveAll]);
         } else {
@@ -69,13 +69,13 @@ fn from_one_peer_and_on_with_the_same_connection() {
     }
 }
 
-/// In any split, with other things between, in any order.
+/// The metadata arrives in any order, cut anywhere, with other messages between.
 #[test]
 fn however_it_comes() {
     for round in 0..200 {
         let mut rng = Rng::new(round);
         let mut world = world();
-        let peers = [(); 3].map(|()| world.knower(true, INFO));
+        let peers = [(); 3].map(|()| world.metadata_peer(true, INFO));
         let info = world.info.clone();
         let mut turns = 0;
         while !world.fetched {
@@ -114,7 +114,7 @@ fn however_it_comes() {
 #[test]
 fn requests_of_others_are_refused_meanwhile() {
     let mut world = world();
-    let peer = world.knower(true, INFO);
+    let peer = world.metadata_peer(true, INFO);
     world.peers[peer].extended(1, b"d8:msg_typei0e5:piecei0ee");
     world.settle();
     let reject = b"d8:msg_typei2e5:piecei0ee".to_vec();
@@ -127,11 +127,11 @@ fn requests_of_others_are_refused_meanwhile() {
     assert!(last.starts_with(b"d8:msg_typei1e5:piecei3e"));
 }
 
-/// Who refuses is asked again after half a minute, and no sooner.
+/// A peer that rejects a request gets the next one after half a minute at the earliest.
 #[test]
 fn endless_rejects() {
     let mut world = world();
-    let peer = world.knower(true, INFO);
+    let peer = world.metadata_peer(true, INFO);
     let mut refused = 0;
     for _ in 0..60 {
         while let Some(piece) = world.peers[peer].info_request() {
@@ -142,8 +142,8 @@ fn endless_rejects() {
         world.pass(Duration::from_secs(5));
     }
     assert!((10..=24).contains(&refused), "{refused} in five minutes");
-    // Somebody who gives is asked at once.
-    let honest = world.knower(true, INFO);
+    // A peer that sends metadata gets its requests at once.
+    let honest = world.metadata_peer(true, INFO);
     world.give_info(honest);
     assert!(world.fetched);
 }
@@ -151,10 +151,10 @@ fn endless_rejects() {
 #[test]
 fn silence() {
     let mut world = world();
-    let silent = world.knower(true, INFO);
+    let silent = world.metadata_peer(true, INFO);
     assert!(world.peers[silent].info_request().is_some());
-    // What was asked of somebody silent is asked of others too, at once.
-    let honest = world.knower(true, INFO);
+    // Blocks that were requested from a silent peer are requested from other peers too, at once.
+    let honest = world.metadata_peer(true, INFO);
     world.give_info(honest);
     assert!(world.fetched);
 }
@@ -165,15 +165,15 @@ fn a_size_that_nobody_else_tells() {
         let mut setup = setup();
         setup.blocks = 512;
         let mut world = World::magnet(&setup, INFO);
-        let liar = world.knower(true, lie);
+        let liar = world.metadata_peer(true, lie);
         assert_eq!(world.node.metadata(world.torrent).unwrap().size, lie);
-        let honest = [(); 2].map(|()| world.knower(true, INFO));
+        let honest = [(); 2].map(|()| world.metadata_peer(true, INFO));
         assert_eq!(
             world.peers[honest[0]].info_request(),
             None,
             "one size at a time"
         );
-        // It does not answer, and is not believed for long.
+        // The liar does not answer, so after a while the other size is tried.
         let mut turns = 0;
         while !world.fetched {
             world.pass(Duration::from_secs(5));
@@ -187,7 +187,7 @@ fn a_size_that_nobody_else_tells() {
     }
 }
 
-/// Sizes that are not believed are not tried, and the largest of them is told.
+/// Sizes above the limit are not tried, and the largest one is reported.
 #[test]
 fn sizes_beyond_the_limit() {
     let mut world = world();
@@ -196,19 +196,19 @@ fn sizes_beyond_the_limit() {
         (u32::MAX, u32::MAX),
         (0, u32::MAX),
     ] {
-        let peer = world.knower(true, size);
+        let peer = world.metadata_peer(true, size);
         assert_eq!(world.peers[peer].info_request(), None);
         let stats = world.node.metadata(world.torrent).unwrap();
         assert_eq!((stats.size, stats.too_large), (0, told));
     }
-    // Nor what there is no memory for, which is for ninety-six blocks here.
-    let peer = world.knower(true, 97 * BLOCK);
+    // A size is not tried either if there is no memory for it; here there is memory for 96 blocks.
+    let peer = world.metadata_peer(true, 97 * BLOCK);
     assert_eq!(world.peers[peer].info_request(), None);
-    let peer = world.knower(true, 96 * BLOCK);
+    let peer = world.metadata_peer(true, 96 * BLOCK);
     assert!(world.peers[peer].info_request().is_some());
 }
 
-/// Whoever sends another size than it told, or a block of another length, is asked no more.
+/// A peer that sends another size than it named before, or a block of the wrong length, gets no more requests.
 #[test]
 fn who_contradicts_itself() {
     type Lie = fn(&mut World, usize, u32);
@@ -233,24 +233,24 @@ fn who_contradicts_itself() {
     ];
     for (n, lie) in lies.into_iter().enumerate() {
         let mut world = world();
-        let liar = world.knower(true, INFO);
+        let liar = world.metadata_peer(true, INFO);
         let piece = world.peers[liar].info_request().unwrap();
         lie(&mut world, liar, piece);
         world.settle();
         while world.peers[liar].info_request().is_some() {}
         world.pass(3 * minute());
         assert_eq!(world.peers[liar].info_request(), None, "lie {n}");
-        let honest = world.knower(true, INFO);
+        let honest = world.metadata_peer(true, INFO);
         world.give_info(honest);
         assert!(world.fetched, "lie {n}");
     }
 }
 
-/// Who gives all of a bad copy is banned, whoever else gives the same size.
+/// A peer that alone sent a whole wrong copy is banned, though others name the same size.
 #[test]
 fn wrong_bytes() {
     let mut world = world();
-    let liar = world.knower(true, INFO);
+    let liar = world.metadata_peer(true, INFO);
     while let Some(piece) = world.peers[liar].info_request() {
         world.peers[liar].send_info(piece, INFO, &[0; INFO as usize]);
         world.settle();
@@ -259,17 +259,20 @@ fn wrong_bytes() {
     let addr = world.peers[liar].addr;
     assert_eq!(world.closed.get(&addr), Some(&Reason::BadPieces));
     assert_eq!(world.connect_from(addr), None);
-    let honest = world.knower(true, INFO);
+    let honest = world.metadata_peer(true, INFO);
     world.give_info(honest);
     assert!(world.fetched);
 }
 
-/// Of a bad copy by several it is not known who spoiled it: the next ones come from one peer alone.
+/// If several peers sent a wrong copy, no one of them can be blamed. The next copies come from one peer alone.
 #[test]
 fn wrong_bytes_among_right_ones() {
     for liars_first in [true, false] {
         let mut world = world();
-        let (a, b) = (world.knower(true, INFO), world.knower(true, INFO));
+        let (a, b) = (
+            world.metadata_peer(true, INFO),
+            world.metadata_peer(true, INFO),
+        );
         let (liar, honest) = if liars_first { (a, b) } else { (b, a) };
         let (info, wrong) = (world.info.clone(), vec![0; INFO as usize]);
         let mut turns = 0;
@@ -292,13 +295,13 @@ fn wrong_bytes_among_right_ones() {
     }
 }
 
-/// A size that only liars tell costs one bad copy for each of their addresses at most.
+/// A size that only liars name costs at most one wrong copy for each of their addresses.
 #[test]
 fn many_liars_of_one_size() {
     let mut world = world();
     let wrong = vec![1; BLOCK as usize * 4];
-    let liars = [(); 8].map(|()| world.knower(true, 4 * BLOCK));
-    let honest = world.knower(true, INFO);
+    let liars = [(); 8].map(|()| world.metadata_peer(true, 4 * BLOCK));
+    let honest = world.metadata_peer(true, INFO);
     let mut turns = 0;
     while !world.fetched {
         for liar in liars
@@ -318,11 +321,11 @@ fn many_liars_of_one_size() {
     assert!(world.peers[honest].open);
 }
 
-/// What peers said of their pieces before counts later.
+/// Messages about pieces that arrive before the metadata count later.
 #[test]
 fn pieces_told_before_they_could_be_counted() {
     let mut world = world();
-    let some = world.knower(true, INFO);
+    let some = world.metadata_peer(true, INFO);
     world.peers[some].say(&[Message::Bitfield { len: 3 }]);
     world.peers[some].inbox.extend([0x80, 0, 0x0f]);
     world.peers[some].say(&[
@@ -330,17 +333,17 @@ fn pieces_told_before_they_could_be_counted() {
         Message::AllowedFast(3),
         Message::AllowedFast(900),
     ]);
-    let wrong = world.knower(true, 0);
+    let wrong = world.metadata_peer(true, 0);
     world.peers[wrong].say(&[Message::Bitfield { len: 4 }]);
     world.peers[wrong].inbox.extend([0; 4]);
-    let long = world.knower(true, 0);
+    let long = world.metadata_peer(true, 0);
     world.peers[long].say(&[Message::Bitfield { len: 100_000 }]);
     world.peers[long].inbox.extend(vec![0; 100_000]);
-    let later = world.knower(true, 0);
+    let later = world.metadata_peer(true, 0);
     world.peers[later].say(&[Message::HaveNone, Message::Have(2)]);
-    let none = world.knower(true, 0);
+    let none = world.metadata_peer(true, 0);
     world.peers[none].say(&[Message::HaveNone, Message::Suggest(5)]);
-    let half = world.knower(true, 0);
+    let half = world.metadata_peer(true, 0);
     world.peers[half].say(&[Message::Bitfield { len: 3 }]);
     world.peers[half].inbox.extend([0; 2]);
     world.settle();
@@ -366,11 +369,14 @@ fn pieces_told_before_they_could_be_counted() {
     assert!(!world.peers[none].messages.contains(&Message::Interested));
 }
 
-/// What is found on the disk is told to those who heard that there was nothing.
+/// Peers that got `have none` before the metadata get a `have` for each piece that is found on the disk.
 #[test]
 fn content_that_is_there_already() {
     let mut world = world();
-    let (fast, slow) = (world.knower(true, INFO), world.knower(false, INFO));
+    let (fast, slow) = (
+        world.metadata_peer(true, INFO),
+        world.metadata_peer(false, INFO),
+    );
     world.give_info(fast);
     world.give_info(slow);
     world.begin_content(Have::Some(&[0xc0, 0, 0]));
@@ -380,7 +386,7 @@ fn content_that_is_there_already() {
         }
     }
     let mut world = self::world();
-    let seed = world.knower(true, INFO);
+    let seed = world.metadata_peer(true, INFO);
     world.peers[seed].say(&[Message::HaveAll]);
     world.settle();
     world.give_info(seed);
@@ -388,12 +394,12 @@ fn content_that_is_there_already() {
     assert_eq!(world.node.torrent(world.torrent).unwrap().good, PIECES);
 }
 
-/// Nothing that is done to it in the middle loses a block.
+/// A torrent that is put to sleep or removed while its metadata arrives gives all blocks back.
 #[test]
 fn sleep_and_removal_in_the_middle() {
     for removed in [true, false] {
         let mut world = world();
-        let peer = world.knower(true, INFO);
+        let peer = world.metadata_peer(true, INFO);
         let piece = world.peers[peer].info_request().unwrap();
         let info = world.info.clone();
         world.peers[peer].send_info(piece, INFO, &info);
@@ -413,13 +419,13 @@ fn sleep_and_removal_in_the_middle() {
         world.node.wake_unknown(world.now, world.torrent).unwrap();
         let addr = SocketAddr::from(([10, 0, 9, 9], 50_000));
         assert!(world.connect_from(addr).is_some());
-        let peer = world.knower(true, INFO);
+        let peer = world.metadata_peer(true, INFO);
         world.give_info(peer);
         assert!(world.fetched);
     }
 }
 
-/// A tracker is not told that nothing is left.
+/// As long as the size is unknown, a tracker gets a `left` above 0.
 #[test]
 fn what_is_left_is_not_known() {
     let mut world = world();

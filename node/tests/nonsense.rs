@@ -1,4 +1,4 @@
-//! A download among peers that say whatever comes to their mind: nothing panics, nothing is lost.
+//! A node downloads from peers that send random messages: nothing panics, and no block of memory is lost.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -45,7 +45,7 @@ struct World {
     writing: Vec<(BlockId, &'static mut [u8])>,
     verifying: Vec<(TorrentId, PieceIndex)>,
     number: u32,
-    /// Room for what the node says.
+    /// Room for the bytes that the node sends.
     sent: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl World {
             blocks: BLOCKS as u32,
             in_progress: 3,
             in_progress_bits: 12,
-            // Not enough for everybody.
+            // Not enough for all peers.
             peer_bitfields: 2 * 4,
             counts: PIECES,
             registry: 1,
@@ -125,7 +125,7 @@ impl World {
         self.act();
     }
 
-    /// The owner wants it otherwise.
+    /// The owner changes the limits.
     fn limits(&mut self) {
         let mut limits = self.node.limits();
         let rng = &mut self.rng;
@@ -167,13 +167,13 @@ impl World {
         });
     }
 
-    /// Some peer says something, mostly something that makes sense.
+    /// A random peer sends a random message, mostly a valid one.
     fn speak(&mut self) {
         if self.peers.is_empty() {
             return;
         }
         let n = self.rng.below(self.peers.len() as u32) as usize;
-        // Now and then one that does not exist.
+        // Now and then a piece that does not exist.
         let beyond = self.rng.below(40) / 39;
         let piece = self.rng.below(PIECES + beyond);
         let wild = BlockRef {
@@ -301,10 +301,10 @@ impl World {
         self.node.event(self.now, event);
     }
 
-    /// What was left out is wanted again.
+    /// Pieces that were left out are wanted again.
     fn want_all(&mut self) {
         let (id, all) = (self.torrent, Wanted::All);
-        // If there is no memory for it, it stays as it is.
+        // If there is no memory, nothing changes.
         let _ = self.node.download(self.now, id, all, Order::Rarest);
     }
 
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// Reads what the node says, for what it asks.
+    /// Reads the bytes that the node sends, and notes its requests.
     fn transmit(&mut self, conn: ConnId) {
         let (buf, mut bodies) = (&mut self.sent[..], Bodies::new());
         let len = self.node.transmit(self.now, conn, buf, &mut bodies);
@@ -347,7 +347,7 @@ impl World {
         self.node.transmitted(self.now, conn, len);
     }
 
-    /// Everything comes to an end, and every block is at home.
+    /// Stops the node, or removes the torrent. All blocks of memory are free at the end.
     fn end(mut self, removed: bool) {
         if removed {
             self.node.remove(self.now, self.torrent);
@@ -378,7 +378,7 @@ fn nobody_is_believed() {
         whole += u32::from(stats.left == 0);
         world.end(seed % 2 == 0);
     }
-    // They do get somewhere.
+    // The downloads make progress all the same.
     println!("{good} good pieces, {bad} bad ones, {whole} times all of them");
     assert!(good > 500 && bad > 100 && whole > 0);
 }

@@ -1,4 +1,4 @@
-//! A full node prefers peers as BEP 40 says.
+//! A full node prefers peers by the priority of BEP 40.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{HASH, Setup, World};
 
 const OURS: &str = "203.0.113.7:6881";
 
-/// A world whose places are all taken by interested peers, two of whom are served.
+/// A node whose connections are all taken by interested peers, two of which are unchoked.
 fn full(publicity: Publicity) -> (World, Vec<SocketAddr>) {
     let setup = Setup {
         conns: 12,
@@ -35,7 +35,7 @@ fn full(publicity: Publicity) -> (World, Vec<SocketAddr>) {
     (world, addrs)
 }
 
-/// Calls from `addr`, twice if the first is refused for the sake of who leaves; says whether it got in.
+/// Connects from `addr`, a second time if the first only made room. Returns whether it was accepted.
 fn call(world: &mut World, addr: SocketAddr) -> bool {
     for _ in 0..2 {
         if let Some(peer) = world.connect_from(addr) {
@@ -70,14 +70,14 @@ fn the_lowest_priority_gives_way_to_a_higher_one() {
             let peer = world.peers.iter().find(|p| p.addr == *addr).unwrap();
             peer.unchoked
         };
-        // Of those who were not served, the lowest left: one for this call, one so that there is a place for the next.
+        // Of the choked peers the two lowest left: one for this connection, one to make room for the next.
         let mut waiting: Vec<SocketAddr> = addrs.iter().copied().filter(|a| !served(a)).collect();
         waiting.sort_by_key(rank);
         assert_eq!(world.closed.len(), 2);
         for addr in &waiting[..2] {
             assert_eq!(world.closed.get(addr), Some(&Reason::Crowded));
         }
-        // Whoever calls afterwards, the best stays; in less than the time after which silence is no excuse.
+        // Whoever connects afterwards, the best one stays. This takes less time than the limit for silent peers.
         for (n, &addr) in others.iter().enumerate().rev().take(8) {
             world.pass(Duration::from_secs(20));
             call(&mut world, addr);

@@ -1,4 +1,4 @@
-//! The node as a seed, driven in virtual time.
+//! A node seeds to scripted peers, in virtual time.
 
 #![allow(missing_docs)]
 
@@ -147,7 +147,7 @@ fn what_ends_a_connection() {
     );
 }
 
-/// Bits past the last piece are nothing that a peer has, and no reason to part.
+/// Bits behind the last piece are ignored, and the peer stays connected.
 #[test]
 fn spare_bits_say_nothing() {
     for (last, open) in [(0x0f, true), (0x0e, true), (0xef, true), (0xff, false)] {
@@ -166,7 +166,7 @@ fn spare_bits_say_nothing() {
     }
 }
 
-/// The extended handshake may come late, twice, or with numbers that are none.
+/// The extended handshake may come late, twice, or with invalid numbers.
 #[test]
 fn extended_handshakes_come_when_they_come() {
     for bytes in [
@@ -192,7 +192,7 @@ fn extended_handshakes_come_when_they_come() {
     }
 }
 
-/// aria2 does so when many pieces have come at once.
+/// aria2 sends another bitfield when many pieces were verified at once.
 #[test]
 fn a_bitfield_may_come_again() {
     let mut world = world();
@@ -220,7 +220,7 @@ fn a_flood_of_requests_waits_its_turn() {
     world.peers[flood].reads = false;
     world.peers[flood].ask(0, 10_000);
     world.settle();
-    // It holds its share and is read no further; the other one is served meanwhile.
+    // It fills its share of the pool, and its further messages are not read. The other peer is served meanwhile.
     assert!(world.peers[flood].inbox.len() > 9_000 * 17);
     world.peers[other].ask(0, 500);
     world.settle();
@@ -228,7 +228,7 @@ fn a_flood_of_requests_waits_its_turn() {
     world.peers[flood].reads = true;
     world.pass(Duration::from_secs(1));
     let id = world.peers[flood].id;
-    // Its socket became writable.
+    // As if its socket became writable.
     let mut rounds = 0;
     while world.peers[flood].pieces() < 10_000 {
         world.node.transmitted(world.now, id, 0);
@@ -249,7 +249,7 @@ fn everybody_is_served_in_the_end() {
     let peers: Vec<usize> = (0..12).map(|_| world.leecher(true)).collect();
     for _ in 0..60 {
         for &peer in &peers {
-            // Whoever is served asks for more, some for much more than others.
+            // An unchoked peer requests more blocks, some peers many more than others.
             if world.peers[peer].unchoked {
                 world.peers[peer].ask(0, 1 + u32::try_from(peer).unwrap());
             }
@@ -326,7 +326,7 @@ fn nothing_unverified_leaves() {
     world.settle();
     assert_eq!(world.verified, [0, 1, 2], "a piece is verified once");
     assert_eq!(world.peers[again].messages[0], Message::Bitfield { len: 3 });
-    // Who knows no rejects is told the bad news by hanging up.
+    // A peer without Fast knows no rejects, so it is disconnected.
     let plain = world.leecher(false);
     world.peers[plain].ask(4, 1);
     world.settle();
@@ -388,7 +388,7 @@ fn the_rate_limit_holds() {
     assert!(a > sent / 3 && b > sent / 3, "unfair: {a} {b}");
 }
 
-/// Limits change while peers are served: all of them stay, and the new ones hold.
+/// The limits change while peers are served. All peers stay connected, and the new limits hold.
 #[test]
 fn other_limits() {
     let setup = Setup {
@@ -425,14 +425,14 @@ fn other_limits() {
         assert_eq!(unchoked(&world), usize::from(slots));
         ask(&mut world);
     }
-    // Nothing is left of the first limit.
+    // The first limit does not hold any more.
     let sent = world.node.stats().uploaded;
     assert!(sent >= 8 * u64::from(BLOCK), "{sent}");
     assert!(world.closed.is_empty());
     assert!(peers.iter().all(|&peer| world.peers[peer].open));
 }
 
-/// With fewer places than there are peers all stay, and a newcomer gets the place of who wants nothing.
+/// The limit of peers becomes smaller than their number. All stay, and a newcomer replaces a peer that is not interested.
 #[test]
 fn fewer_places() {
     let mut world = world();
@@ -500,7 +500,7 @@ fn info_is_handed_out() {
         assert_eq!(got.pieces(), 1);
         let uploaded = world.node.stats().uploaded;
         assert_eq!(uploaded, u64::from(BLOCK), "only content counts");
-        // Nobody gets it for ever.
+        // The number of answers to one peer is limited.
         for _ in 0..100 {
             ask(&mut world.peers[peer], 1, b"d8:msg_typei0e5:piecei0ee");
         }
@@ -546,7 +546,7 @@ fn newcomers_find_a_place() {
     };
     let mut world = World::new(&setup, Have::All);
     let useful: Vec<usize> = (0..3).map(|_| world.leecher(true)).collect();
-    // Hundreds that connect and say nothing cannot keep others out.
+    // Two hundred peers that connect and send nothing do not keep others out.
     for _ in 0..200 {
         world.connect();
         world.pass(Duration::from_millis(600));
@@ -577,7 +577,7 @@ fn peers_are_dialled_and_forgotten() {
     world.peers[0].greet(HASH, true);
     world.peers[0].say(&[Message::HaveAll]);
     world.settle();
-    // A seed needs nothing of us: it is not called again.
+    // A seed wants nothing, so it is not called again.
     assert_eq!(world.closed[&addr], Reason::BothSeeds);
     world.pass(Duration::from_secs(3600));
     assert_eq!(world.dialled.len(), 1);
@@ -672,7 +672,7 @@ fn a_removed_torrent_is_gone() {
     assert!(world.node.is_stopped());
 }
 
-/// Whatever peers send, the node neither panics nor stops serving others.
+/// Whatever peers send, the node neither panics nor stops serving other peers.
 #[test]
 fn nonsense_disturbs_nobody() {
     let mut rng = Rng::new(11);

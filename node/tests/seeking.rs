@@ -1,4 +1,4 @@
-//! Torrents that the DHT may know are announced and looked for there, by the node itself; others never are.
+//! The node announces public torrents in the DHT and searches there for their peers. It never does so for other torrents.
 
 mod heap;
 
@@ -54,7 +54,7 @@ fn node(n: usize) -> Node<'static> {
     Node::new(Memory::lend(&sizes, &mut Heap), identity, limits, n as u64)
 }
 
-/// Sends what all of them send within a second; answers with what each of them has woken.
+/// Runs all nodes for a second. Returns the torrents that each of them wants to wake.
 fn wakes(nodes: &mut [Node<'static>], from: Instant) -> Vec<(usize, TorrentId)> {
     let mut wakes = Vec::new();
     pass(nodes, from, 1, &mut |n, action| {
@@ -65,7 +65,7 @@ fn wakes(nodes: &mut [Node<'static>], from: Instant) -> Vec<(usize, TorrentId)> 
     wakes
 }
 
-/// Sends what all of them send until a time; answers with whom each of them calls.
+/// Runs all nodes for `secs` seconds. Returns the addresses that each of them calls.
 fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, SocketAddr)> {
     let mut calls = Vec::new();
     pass(nodes, from, secs, &mut |n, action| {
@@ -76,7 +76,7 @@ fn run(nodes: &mut [Node<'static>], from: Instant, secs: u64) -> Vec<(usize, Soc
     calls
 }
 
-/// Lets time pass for all of them.
+/// Runs all nodes for `secs` seconds.
 fn pass(
     nodes: &mut [Node<'static>],
     from: Instant,
@@ -86,7 +86,7 @@ fn pass(
     pass_steps(nodes, from, secs * 100, on_action);
 }
 
-/// The same, in steps of ten milliseconds.
+/// The same for a number of steps of ten milliseconds.
 fn pass_steps(
     nodes: &mut [Node<'static>],
     from: Instant,
@@ -115,7 +115,7 @@ fn pass_steps(
     }
 }
 
-/// Without anything to announce a node of the DHT rests: so it announces something else.
+/// Adds another public torrent: a node of the DHT rests while it has none.
 fn keep_awake(node: &mut Node<'static>, now: Instant) {
     let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
     let other = InfoHash([9; 20]);
@@ -123,7 +123,7 @@ fn keep_awake(node: &mut Node<'static>, now: Instant) {
     node.publish(now, other, Publicity::NONE.with_dht());
 }
 
-/// Nodes of one network, of which the second seeds the torrent and the third downloads it.
+/// Three nodes of one DHT. The second seeds the torrent, and the third downloads it.
 fn network(
     publicity: Publicity,
     modes: [Mode; 3],
@@ -156,7 +156,7 @@ fn a_seed_is_found_without_a_tracker() {
     let (nodes, calls) = network(Publicity::NONE.with_dht(), [Mode::On; 3]);
     assert!(calls.contains(&(2, address(1))), "{calls:?}");
     assert!(nodes[0].dht_stats().stored > 0);
-    // Whoever answers nothing can be found all the same.
+    // Read-only nodes, which answer no query, are found too.
     let modes = [Mode::On, Mode::ReadOnly, Mode::ReadOnly];
     let (nodes, calls) = network(Publicity::NONE.with_dht(), modes);
     assert!(calls.contains(&(2, address(1))), "{calls:?}");
@@ -177,7 +177,7 @@ fn what_is_not_for_the_dht_never_gets_there() {
         let (nodes, calls) = network(publicity, [Mode::On; 3]);
         assert_eq!(calls, []);
         assert!(nodes.iter().all(|node| node.dht_stats().stored == 0));
-        // Who has nothing else says nothing at all.
+        // A node without another public torrent sends nothing at all.
         for node in &nodes[1..] {
             let stats = node.dht_stats();
             assert_eq!((stats.queries, stats.replies), (0, 0));
@@ -188,7 +188,7 @@ fn what_is_not_for_the_dht_never_gets_there() {
     assert!(nodes.iter().all(|node| node.dht_stats().queries == 0));
 }
 
-/// A tracker's, or anybody's, peers lead into the DHT if they are nodes, but for private torrents.
+/// A peer of a public torrent that is also a DHT node is added to the table. Peers of private torrents are not.
 #[test]
 fn peers_lead_in() {
     for (publicity, leads) in [
@@ -202,7 +202,7 @@ fn peers_lead_in() {
             .iter_mut()
             .for_each(|node| node.join_dht(now, Mode::On, [true, false], &[]));
         keep_awake(&mut nodes[0], now);
-        // It has something else that is public, so that it does not rest.
+        // Another public torrent keeps this node from resting.
         keep_awake(&mut nodes[1], now);
         let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
         let wanted = nodes[1].add(HASH, geometry, Have::Nothing, 0).unwrap();
@@ -216,8 +216,8 @@ fn peers_lead_in() {
     }
 }
 
-/// Three nodes that know each other: the second downloads what sleeps at the third, which is told now that it is to be
-/// found, and knows from the start whether others can call it.
+/// Three nodes that know each other. The second downloads a torrent that sleeps at the third. `reachable` says whether the
+/// third node knows that others can call it.
 fn one_wants_what_sleeps(now: &mut Instant, reachable: bool) -> (Vec<Node<'static>>, TorrentId) {
     let mut nodes: Vec<_> = (0..3).map(node).collect();
     let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
@@ -242,8 +242,8 @@ fn one_wants_what_sleeps(now: &mut Instant, reachable: bool) -> (Vec<Node<'stati
     (nodes, asleep)
 }
 
-/// Of a torrent that sleeps a peer is found: it is woken and called if nobody can call us, as far as we know, and
-/// left asleep otherwise, as the peer calls.
+/// The DHT finds a peer of a sleeping torrent. If others cannot call us, the torrent is woken and calls the peer.
+/// Otherwise it sleeps on, because the peer calls us.
 #[test]
 fn who_cannot_be_called_wakes_what_is_wanted() {
     for reachable in [false, true] {
@@ -259,8 +259,8 @@ fn who_cannot_be_called_wakes_what_is_wanted() {
     }
 }
 
-/// While a torrent that sleeps is looked for, it turns out that others can call us: whoever was found before that has
-/// it woken, and nobody stays in the table of those to be called for a torrent that nobody wakes.
+/// During a search for a sleeping torrent it turns out that others can call us. A peer that was found before wakes the
+/// torrent. A torrent that is not woken keeps no candidates.
 #[test]
 fn nobody_is_kept_for_a_torrent_that_sleeps_on() {
     let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();
@@ -289,7 +289,7 @@ fn nobody_is_kept_for_a_torrent_that_sleeps_on() {
     assert!(woken_once);
 }
 
-/// Who is found is gone: it is looked again, ever more seldom, until somebody stays.
+/// The peer that the DHT names is gone. The node searches again, more and more rarely, until a peer stays.
 #[test]
 fn a_download_that_nobody_serves_looks_again() {
     let mut now = Instant::from_secs(1);
@@ -322,7 +322,7 @@ fn a_download_that_nobody_serves_looks_again() {
     let before = nodes[2].dht_stats().queries;
     let (_, calls) = pass(&mut nodes, 120);
     assert!(calls.contains(&(2, address(1))), "{calls:?}");
-    // It does not go on like this.
+    // The searches become rare.
     pass(&mut nodes, 20 * 60);
     let asked = nodes[2].dht_stats().queries - before;
     assert!(asked < 22 * 12, "{asked}");

@@ -1,4 +1,4 @@
-//! Torrents that are asleep until somebody names them.
+//! Torrents sleep until a peer names them.
 
 #![allow(missing_docs)]
 
@@ -20,7 +20,7 @@ fn world() -> World {
     World::new(&Setup::default(), Have::All)
 }
 
-/// A peer that names a torrent, and asks for a block of it without waiting for an answer.
+/// A peer that names a torrent in its handshake, and sends `interested` without waiting for an answer.
 fn caller(world: &mut World, info_hash: InfoHash) -> usize {
     let peer = world.connect().unwrap();
     world.peers[peer].greet(info_hash, true);
@@ -68,11 +68,11 @@ fn one_that_cannot_be_woken_lets_its_callers_go() {
     world.node.sleep(id);
     world.settle();
     assert_eq!(world.closed[&world.peers[peer].addr], Reason::Asleep);
-    // The host says nothing at all.
+    // The host does not answer the request to wake it.
     let peer = caller(&mut world, OTHER);
     world.pass(Duration::from_secs(30));
     assert_eq!(world.closed[&world.peers[peer].addr], Reason::Asleep);
-    // And one whose caller has left wakes for nobody.
+    // A torrent is woken after its only peer has left.
     let peer = caller(&mut world, OTHER);
     let event = Event::Closed(world.peers[peer].id);
     world.node.event(world.now, event);
@@ -104,10 +104,10 @@ fn trackers_hear_of_it_as_if_it_were_awake() {
     world.pass(Duration::from_secs(70));
     let job = world.announces.remove(0);
     assert_eq!((job.torrent, job.event), (id, AnnounceEvent::None));
-    // What the record of former runs says is not told to trackers.
+    // Trackers do not get the bytes that earlier runs uploaded.
     wake(&mut world, id, 1 << 30).unwrap();
     assert_eq!(world.node.report(&job).uploaded, sent);
-    // Peers that the tracker names are of use to a torrent that is awake only.
+    // Peers that a tracker names for a sleeping torrent are not called.
     world.node.sleep(id);
     let addr = "192.0.2.1:6881".parse().unwrap();
     world
@@ -117,7 +117,7 @@ fn trackers_hear_of_it_as_if_it_were_awake() {
     assert!(world.dialled.is_empty());
 }
 
-/// A tracker over UDP that has peers for a torrent that is asleep: perhaps they cannot call us.
+/// A UDP tracker names leechers of a sleeping torrent. It is woken, because they may not be able to call us.
 #[test]
 fn a_udp_tracker_wakes_it() {
     let mut world = world();
@@ -179,7 +179,7 @@ fn at_a_stop_only_trackers_of_what_is_awake_are_told() {
         world.node.announce(now, *id, 0, 1).unwrap();
     }
     world.pass(Duration::from_secs(1));
-    // The last one's announce is under way, and nobody waits for it.
+    // The announce of the last one is still under way, and the stop does not wait for it.
     for job in std::mem::take(&mut world.announces) {
         if job.torrent != asleep[2] {
             world.node.event(world.now, Event::Announced(job.id, told));

@@ -1,4 +1,4 @@
-//! Peers that begin a block and do not end it, in virtual time.
+//! Peers begin a block and do not complete it, in virtual time.
 
 mod common;
 
@@ -9,7 +9,7 @@ use everseed_core::geometry::{BLOCK, BlockRef};
 use everseed_core::wire::Message;
 use everseed_node::{Order, Wanted};
 
-/// A peer that sends `bytes` of the blocks that it was asked for in every `every`.
+/// A peer that sends `bytes` of its requested blocks every `every`.
 struct Trickler {
     peer: usize,
     block: Option<(BlockRef, u32)>,
@@ -21,7 +21,7 @@ struct Trickler {
 impl Trickler {
     fn new(world: &mut World, bytes: u32, every: Duration) -> Trickler {
         Trickler {
-            peer: world.giver(true),
+            peer: world.seed_peer(true),
             block: None,
             bytes,
             every,
@@ -59,10 +59,10 @@ impl Trickler {
     }
 }
 
-/// A tenth of a second: honest peers send a block each.
+/// Each honest peer sends one block in this time.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Runs until the download is complete; answers with the seconds that it took.
+/// Runs until the download is complete. Returns the seconds that it took.
 fn run(world: &mut World, honest: &[usize], tricklers: &mut [Trickler], limit: f64) -> f64 {
     let begin = world.now;
     while !world.node.is_complete(world.torrent) {
@@ -88,7 +88,7 @@ fn world(blocks: usize) -> World {
     World::downloading(&setup, 0)
 }
 
-/// The end waits no longer for who sends a little than for who sends nothing.
+/// A peer that sends a few bytes delays the end of a download no longer than a silent one.
 #[test]
 fn a_trickle_is_no_better_than_silence() {
     let seconds = Duration::from_secs;
@@ -101,18 +101,18 @@ fn a_trickle_is_no_better_than_silence() {
     for (bytes, every) in kinds {
         for count in [1, 2, 5] {
             let mut world = world(64);
-            let honest = [world.giver(true)];
+            let honest = [world.seed_peer(true)];
             let mut slow: Vec<_> = (0..count)
                 .map(|_| Trickler::new(&mut world, bytes, every))
                 .collect();
-            // The one gives everything in 8 s.
+            // The honest peer alone sends all blocks in 8 s.
             let took = run(&mut world, &honest, &mut slow, 19.0);
             println!("{count} times {bytes} bytes in {every:?}: {took} s");
         }
     }
 }
 
-/// Slow ones hold neither all pieces nor all blocks, however many they are, while one peer is fast.
+/// However many slow peers there are, they do not take all pieces in progress and all blocks of memory from a fast one.
 #[test]
 fn many_that_trickle() {
     for blocks in [16, 32] {
@@ -121,23 +121,23 @@ fn many_that_trickle() {
             .map(|_| Trickler::new(&mut world, 1, Duration::from_secs(20)))
             .collect();
         world.pass(Duration::from_secs(61));
-        let honest = [world.giver(true)];
+        let honest = [world.seed_peer(true)];
         let took = run(&mut world, &honest, &mut slow, 40.0);
         println!("{blocks} blocks: {took} s");
     }
 }
 
-/// One that is slow and alone gives everything all the same.
+/// A slow peer that is the only one completes the download all the same.
 #[test]
 fn slow_and_alone() {
     let mut world = world(16);
     let every = Duration::from_secs(100);
     let mut slow = [Trickler::new(&mut world, BLOCK / 2, every)];
-    // 200 s a block.
+    // It takes 200 s for a block.
     run(&mut world, &[], &mut slow, 79.0 * 201.0);
 }
 
-/// In order, a block that is late is asked of another before new pieces are begun.
+/// With sequential order a late block is requested from another peer before new pieces are begun.
 #[test]
 fn in_order_nothing_waits_for_the_slow() {
     let mut world = world(16);
@@ -147,7 +147,7 @@ fn in_order_nothing_waits_for_the_slow() {
         .node
         .download(world.now, world.torrent, Wanted::All, Order::Sequential);
     order.unwrap();
-    let honest = world.giver(true);
+    let honest = world.seed_peer(true);
     let begin = world.now;
     while !world.verified.contains(&0) {
         let since = world.now - begin;
@@ -159,7 +159,7 @@ fn in_order_nothing_waits_for_the_slow() {
     }
 }
 
-/// What nobody has who is connected is told, and only if nothing else is missing.
+/// The node reports pieces that no connected peer has, once no other piece is missing.
 #[test]
 fn what_nobody_has() {
     let mut world = World::downloading(
@@ -189,7 +189,7 @@ fn what_nobody_has() {
         world.settle();
     }
     assert_eq!(stuck(&world), Some((1, 19, 1)));
-    let seed = world.giver(true);
+    let seed = world.seed_peer(true);
     assert_eq!(stuck(&world), None);
     while world.peers[seed].give() {
         world.settle();

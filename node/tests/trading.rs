@@ -1,5 +1,5 @@
-//! One node that downloads from scripted peers: what it asks of whom, when it gives up on them, and
-//! whom it serves for it.
+//! A node downloads from scripted peers: which blocks it requests from which peer, when it snubs a peer, and which peers it
+//! unchokes for their blocks.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn unchoked(world: &World) -> Vec<usize> {
     all.filter(|&peer| world.peers[peer].unchoked).collect()
 }
 
-/// A peer says how many requests it keeps.
+/// The peer names the number of requests that it keeps (`reqq`).
 fn keeps(world: &mut World, peer: usize, reqq: usize) {
     let hello = format!("d4:reqqi{reqq}ee");
     let len = u32::try_from(hello.len()).unwrap();
@@ -39,7 +39,7 @@ fn keeps(world: &mut World, peer: usize, reqq: usize) {
     world.peers[peer].inbox.extend(hello.bytes());
 }
 
-/// Everybody gives what is asked for until nothing more is.
+/// The peers send requested blocks until no request is left.
 fn give_all(world: &mut World, peers: &[usize]) {
     loop {
         let gave = peers.iter().filter(|&&p| world.peers[p].give()).count();
@@ -54,12 +54,12 @@ fn is_complete(world: &World) -> bool {
     world.node.torrent(world.torrent).unwrap().good == PIECES
 }
 
-/// Three of ten peers give a little: three of four slots are theirs, and the fourth goes round.
+/// Three of ten peers send blocks to us. They have three of the four slots, and the others share the fourth in turn.
 #[test]
 fn who_gives_is_served() {
     let mut world = World::downloading(&setup(), 4);
     let others: Vec<usize> = (0..7).map(|_| world.leecher(true)).collect();
-    let givers: Vec<usize> = (0..3).map(|_| world.giver(true)).collect();
+    let givers: Vec<usize> = (0..3).map(|_| world.seed_peer(true)).collect();
     let mut turns = Vec::new();
     for second in 1..=110 {
         if second % 6 == 0 {
@@ -84,13 +84,13 @@ fn who_gives_is_served() {
     assert!(turns.len() >= 3, "only {turns:?} had a turn");
 }
 
-/// Who gives more is served before who gives less, when there are more givers than slots.
+/// With fewer slots than uploading peers, those that upload more are unchoked.
 #[test]
 fn who_gives_more_goes_first() {
     let mut world = World::downloading(&setup(), 4);
-    let givers: Vec<usize> = (0..6).map(|_| world.giver(true)).collect();
+    let givers: Vec<usize> = (0..6).map(|_| world.seed_peer(true)).collect();
     for second in 1..=45 {
-        // The first three give three times as much.
+        // The first three send three times as much.
         for &peer in &givers {
             if second % (if peer < 3 { 3 } else { 9 }) == 0 {
                 world.peers[peer].give();
@@ -109,14 +109,14 @@ fn who_gives_more_goes_first() {
     assert!(!is_complete(&world));
 }
 
-/// Nobody gives: a newcomer has its turn before those who wait for longer.
+/// If no peer uploads to us, a newcomer is unchoked before peers that have waited longer.
 #[test]
 fn newcomers_need_not_wait_long() {
     let mut world = World::downloading(&setup(), 4);
     (0..12).for_each(|_| {
         world.leecher(true);
     });
-    // Everybody but the newcomer is no newcomer any more.
+    // After this time the other peers do not count as new any more.
     world.pass(75 * SECOND);
     let newcomer = world.leecher(true);
     let (mut before, mut turns) = (unchoked(&world), Vec::new());
@@ -126,20 +126,20 @@ fn newcomers_need_not_wait_long() {
         turns.extend(served.iter().copied().filter(|p| !before.contains(p)));
         before = served;
     }
-    // Three slots went to those who had waited longest when the idle ones lost them.
+    // Idle peers lost three slots, which went to the peers that had waited longest.
     let first = turns.iter().position(|&peer| peer == newcomer).unwrap();
     assert!(first <= 3, "before the newcomer came {turns:?}");
 }
 
-/// A complete node owes nobody: who takes most is served, whatever others gave.
+/// A complete node unchokes the peers that download fastest, whatever other peers uploaded before.
 #[test]
 fn a_seed_serves_who_takes_most() {
     let mut world = World::downloading(&setup(), 16);
-    let giver = world.giver(true);
+    let giver = world.seed_peer(true);
     let takers: Vec<usize> = (0..4).map(|_| world.leecher(true)).collect();
     give_all(&mut world, &[giver]);
     assert!(is_complete(&world));
-    // The giver keeps silent, and the others take a block a second while they may.
+    // The uploader is silent now. The others download a block a second while they are unchoked.
     let mut without = 0;
     for _ in 0..90 {
         for &peer in &takers {
@@ -154,12 +154,12 @@ fn a_seed_serves_who_takes_most() {
     assert!(without >= 30, "the slots were theirs for {without} s");
 }
 
-/// A peer that sends nothing for a minute is asked for one block at a time, the others for the rest,
-/// and it is not served for what it gave before. A block from it is enough to be trusted again.
+/// A peer that sends nothing for a minute is snubbed: only one block at a time is requested from it, and its earlier
+/// blocks do not get it a slot. Its next block ends that.
 #[test]
 fn snubbed_and_forgiven() {
     let mut world = World::downloading(&setup(), 0);
-    let silent = world.giver(true);
+    let silent = world.seed_peer(true);
     let asked = world.peers[silent].asked.clone();
     assert!(asked.len() >= 4, "{asked:?}");
     world.pass(50 * SECOND);
@@ -167,7 +167,7 @@ fn snubbed_and_forgiven() {
     world.pass(20 * SECOND);
     assert_eq!(world.peers[silent].asked, asked[..1]);
     assert_eq!(world.peers[silent].cancelled, asked[1..]);
-    // It rejects what was taken back, as Fast wants it, and is not asked for that again.
+    // It rejects the cancelled requests, as Fast requires, and does not get them again.
     for &block in &asked[1..] {
         world.peers[silent].say(&[Message::Reject(block)]);
     }
@@ -180,22 +180,22 @@ fn snubbed_and_forgiven() {
     assert!(is_complete(&world));
 }
 
-/// Who snubs us holds up nobody.
+/// A peer that is snubbed does not delay the download.
 #[test]
 fn others_take_over_from_who_snubs() {
     let mut world = World::downloading(&setup(), 12);
-    let silent = world.giver(true);
+    let silent = world.seed_peer(true);
     (0..10).for_each(|_| {
         world.peers[silent].give();
         world.settle();
     });
     world.pass(90 * SECOND);
-    let others: Vec<usize> = (0..4).map(|_| world.giver(true)).collect();
+    let others: Vec<usize> = (0..4).map(|_| world.seed_peer(true)).collect();
     give_all(&mut world, &others);
     assert!(is_complete(&world));
 }
 
-/// Of pieces that are allowed fast, and of no others, blocks are asked of a peer that chokes us.
+/// From a peer that chokes us, only blocks of its allowed fast pieces are requested.
 #[test]
 fn allowed_fast_while_choked() {
     let mut world = World::downloading(&setup(), 0);
@@ -216,7 +216,7 @@ fn allowed_fast_while_choked() {
     assert!(is_complete(&world));
 }
 
-/// A piece that was allowed fast and is rejected all the same is not asked for until we are unchoked.
+/// An allowed fast piece whose blocks are rejected is not requested again until the peer unchokes us.
 #[test]
 fn allowed_fast_and_rejected() {
     let mut world = World::downloading(&setup(), 0);
@@ -235,7 +235,7 @@ fn allowed_fast_and_rejected() {
     assert!(is_complete(&world));
 }
 
-/// What a peer suggests is begun first; what does not exist is an offence.
+/// A suggested piece is begun first. A peer that suggests a piece that does not exist is disconnected.
 #[test]
 fn suggested_pieces_first() {
     for piece in [0, 7, 19] {
@@ -253,7 +253,7 @@ fn suggested_pieces_first() {
     assert!(!world.peers[peer].open);
 }
 
-/// Nothing is asked of a peer but what it has, however it says so.
+/// Only pieces that a peer has are requested from it, whichever message named them.
 #[test]
 fn only_what_a_peer_has() {
     let mut world = World::downloading(&setup(), 0);
@@ -280,7 +280,7 @@ fn only_what_a_peer_has() {
     assert!(said.contains(&Message::NotInterested), "{said:?}");
 }
 
-/// A piece in progress is finished with the help of those who have it and would send it, only.
+/// Blocks of a piece in progress are requested only from peers that have the piece and would send it.
 #[test]
 fn who_helps_with_a_piece() {
     let mut world = World::downloading(&setup(), 0);
@@ -308,7 +308,7 @@ fn who_helps_with_a_piece() {
     }
 }
 
-/// Of pieces in progress, the one of which least is missing is finished first.
+/// Of the pieces in progress, the one with the fewest missing blocks is completed first.
 #[test]
 fn the_nearest_to_its_end_first() {
     let mut world = World::downloading(&setup(), 0);
@@ -332,11 +332,11 @@ fn the_nearest_to_its_end_first() {
     assert_eq!(pieces_of(&world.peers[helper].asked), [3]);
 }
 
-/// A disk that is full: nothing more is asked for until there is room.
+/// While the disk is full, no block is requested.
 #[test]
 fn nothing_is_asked_for_a_full_disk() {
     let mut world = World::downloading(&setup(), 0);
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     let before = world.peers[peer].requests();
     world.full = true;
     give_all(&mut world, &[peer]);
@@ -350,28 +350,28 @@ fn nothing_is_asked_for_a_full_disk() {
     assert!(is_complete(&world));
 }
 
-/// One of two seeds stops in the end: the other is asked for what it keeps, which it is then told.
+/// One of two seeds stops sending near the end. Its blocks are requested from the other seed too, and then cancelled.
 #[test]
 fn the_endgame() {
     let mut world = World::downloading(&setup(), 16);
-    let (stuck, other) = (world.giver(true), world.giver(true));
+    let (stuck, other) = (world.seed_peer(true), world.seed_peer(true));
     let kept = world.peers[stuck].asked.clone();
     assert!(kept.len() >= 2);
-    // Without any time that passes: nobody is snubbed.
+    // No time passes, so that no peer is snubbed.
     give_all(&mut world, &[other]);
     assert!(is_complete(&world));
     let mut cancelled = world.peers[stuck].cancelled.clone();
     cancelled.retain(|block| kept.contains(block));
     assert!(!cancelled.is_empty(), "nothing was cancelled");
     assert!(world.peers[stuck].asked.len() + cancelled.len() >= kept.len());
-    // What crossed the cancels is no offence, and no slot is lost.
+    // Blocks that crossed the cancels are not held against the peer, and no block of memory is lost.
     kept.iter()
         .for_each(|&block| world.peers[stuck].send(block));
     world.settle();
     assert_eq!(world.node.blocks_free(), world.node.blocks());
 }
 
-/// No more requests wait at a peer than it keeps (BEP 10, reqq).
+/// A peer never has more requests than its `reqq` (BEP 10).
 #[test]
 fn no_more_than_it_keeps() {
     for reqq in [1, 3] {
@@ -390,11 +390,11 @@ fn no_more_than_it_keeps() {
     }
 }
 
-/// As a peer gives, it is asked for more at a time.
+/// The more blocks a peer sends, the more are requested from it at a time.
 #[test]
 fn the_pipeline_grows() {
     let mut world = World::downloading(&setup(), 0);
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     assert_eq!(world.peers[peer].asked.len(), 4);
     for _ in 0..24 {
         world.peers[peer].give();
@@ -403,16 +403,16 @@ fn the_pipeline_grows() {
     assert!(world.peers[peer].asked.len() > 16);
 }
 
-/// A choke without Fast drops what was asked for: others are asked, and what crossed it is welcome
-/// to pass by.
+/// Without Fast a choke drops all requests. The blocks are requested from other peers, and those that crossed the choke
+/// are ignored.
 #[test]
 fn a_choke_drops_the_requests() {
     let mut world = World::downloading(&setup(), 16);
-    let peer = world.giver(false);
+    let peer = world.seed_peer(false);
     let asked = world.peers[peer].asked.clone();
     world.peers[peer].say(&[Message::Choke]);
     world.settle();
-    let other = world.giver(false);
+    let other = world.seed_peer(false);
     give_all(&mut world, &[other]);
     assert!(is_complete(&world));
     asked
@@ -423,12 +423,11 @@ fn a_choke_drops_the_requests() {
     assert!(world.peers[other].cancelled.is_empty());
 }
 
-/// A peer that unchokes us and rejects everything is asked now and then, and not as fast as it can
-/// reject.
+/// A peer that unchokes us and rejects every request gets a request now and then, not as fast as it can reject.
 #[test]
 fn a_storm_of_rejects() {
     let mut world = World::downloading(&setup(), 0);
-    let peer = world.giver(true);
+    let peer = world.seed_peer(true);
     let other = world.leecher(true);
     world.peers[other].say(&[Message::HaveAll]);
     for _ in 0..60 {
@@ -443,19 +442,19 @@ fn a_storm_of_rejects() {
         (12..600).contains(&requests),
         "{requests} requests a minute"
     );
-    // It comes to reason.
+    // The peer sends blocks from now on.
     give_all(&mut world, &[peer]);
     world.pass(6 * SECOND);
     give_all(&mut world, &[peer]);
     assert!(is_complete(&world));
 }
 
-/// The same for one that chokes and unchokes us all the time.
+/// The same for a peer that chokes and unchokes us all the time.
 #[test]
 fn a_storm_of_chokes() {
     for fast in [false, true] {
         let mut world = World::downloading(&setup(), 0);
-        let peer = world.giver(fast);
+        let peer = world.seed_peer(fast);
         for _ in 0..60 {
             for _ in 0..100 {
                 world.peers[peer].say(&[Message::Choke]);

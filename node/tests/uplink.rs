@@ -1,4 +1,4 @@
-//! A slow uplink is shared: among equals evenly, whatever the others do, and with whoever is new.
+//! Peers share a slow uplink: equals get the same, whatever other peers do, and a newcomer gets its first block soon.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -16,11 +16,11 @@ const RATE: u64 = 2_500_000;
 /// Requests that a peer has on their way.
 const DEPTH: u32 = 32;
 
-/// How a peer takes what it gets.
+/// How fast a peer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Full,
-    /// Every so many steps.
+    /// It reads once in so many steps.
     Every(u32),
     /// It reads nothing after its first block.
     Stops,
@@ -31,11 +31,11 @@ enum Pace {
 struct Crowd {
     world: World,
     paces: Vec<Pace>,
-    /// Requests that each made, and how many of them were answered.
+    /// The number of requests that each peer made, and of the answered ones.
     asked: Vec<u32>,
     answered: Vec<u32>,
     step: u32,
-    /// What had been sent at each step.
+    /// Bytes sent until each step.
     sent: Vec<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Crowd {
         self.world.leecher(true)
     }
 
-    /// Three of four are equals, one has stopped, the others are slow.
+    /// Three of four peers are equals. One stops reading, and the others are slow.
     fn join_many(&mut self, peers: usize) {
         for number in 0..peers {
             self.join(match number {
@@ -125,7 +125,7 @@ impl Crowd {
         received.collect()
     }
 
-    /// How long until a peer has its first block.
+    /// Runs until a peer has its first block. Returns the time.
     fn wait(&mut self, peer: usize) -> Duration {
         let start = self.world.now;
         while self.world.peers[peer].received < u64::from(BLOCK) {
@@ -159,7 +159,7 @@ fn a_limit_is_shared_well() {
         let got: Vec<_> = after.iter().zip(before).map(|(a, b)| a - b).collect();
         let fair = jain(&got);
         assert!(fair >= 0.95, "{peers}: {fair}: {got:?}");
-        // Over any ten seconds what is allowed, and at no time a second's worth more.
+        // Within any ten seconds the limit is used to within 3 %, and a burst is shorter than half a second.
         let ten = 10 * 1000 / STEP.as_millis() as usize;
         for window in crowd.sent[from..].windows(ten + 1) {
             let used = (window[ten] - window[0]) as f64 / (10 * RATE) as f64;
@@ -175,7 +175,7 @@ fn a_limit_is_shared_well() {
     }
 }
 
-/// However many are served, and however few can be.
+/// A newcomer gets its first block within a second, with many slots and with few.
 #[test]
 fn a_newcomer_has_a_block_soon() {
     for (rate, slots, peers) in [
@@ -188,7 +188,7 @@ fn a_newcomer_has_a_block_soon() {
         for _ in 0..peers {
             crowd.join(Pace::Full);
         }
-        // Until the first of them had theirs.
+        // Until all these peers have had a turn.
         crowd.run(Duration::from_secs(40));
         for _ in 0..3 {
             let newcomer = crowd.join(Pace::Full);
@@ -202,8 +202,8 @@ fn a_newcomer_has_a_block_soon() {
     }
 }
 
-/// Slots that are held by peers who take hardly anything, or nothing, keep no newcomer waiting: not behind others of
-/// their kind who wait for their first block as well, and not when each of them has had its turn.
+/// Peers that read hardly anything, or nothing, hold all slots. A newcomer does not wait long, whether the others still
+/// wait for their first block or have had their turn.
 #[test]
 fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
     for pace in [Pace::Stops, Pace::Every(2000), Pace::Never] {
@@ -216,7 +216,7 @@ fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
             for number in 0..3 {
                 let newcomer = crowd.join(Pace::Full);
                 let waited = crowd.wait(newcomer);
-                // The first may come while most of the others wait for their first block as well.
+                // The first newcomer may come while most others still wait for their first block.
                 let most = if before < 30 && number == 0 { 28 } else { 6 };
                 assert!(
                     waited <= Duration::from_secs(most),
@@ -227,8 +227,8 @@ fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
     }
 }
 
-/// Who stopped reading has its slot no longer than it takes to see that, though the limit has others wait too; and is
-/// let go.
+/// A peer that stopped reading loses its slot as soon as that shows, though the rate limit makes others wait too. Later it
+/// is disconnected.
 #[test]
 fn who_reads_nothing_holds_no_slot() {
     let mut crowd = crowd(Some(RATE), Some(4));
@@ -249,7 +249,8 @@ fn who_reads_nothing_holds_no_slot() {
     assert_eq!(crowd.world.closed.len(), stuck.len());
 }
 
-/// Many have slots under a small limit: who had nothing because others took what was allowed refused nothing.
+/// A hundred peers have slots under a small rate limit. A peer that got nothing because others used up the limit keeps its
+/// slot.
 #[test]
 fn who_has_nothing_for_the_limit_refuses_nothing() {
     let mut crowd = crowd(Some(32 * 1024), Some(100));
@@ -267,7 +268,7 @@ fn who_has_nothing_for_the_limit_refuses_nothing() {
     assert!(fair > 0.9, "{fair}");
 }
 
-/// Limits that are set again as they were are no choking round.
+/// Setting the same limits again starts no choking round.
 #[test]
 fn the_same_limits_change_nothing() {
     let mut crowd = crowd(None, None);
@@ -276,7 +277,7 @@ fn the_same_limits_change_nothing() {
     }
     crowd.run(Duration::from_secs(6));
     assert_eq!(crowd.world.node.stats().unchoked, 70);
-    // Fewer would suit what is sent then; the next round is after 15 s.
+    // Fewer slots would suit the rate now. The next choking round is after 15 s.
     crowd.paces[1..].fill(Pace::Every(u32::MAX));
     crowd.paces[0] = Pace::Every(15);
     crowd.run(Duration::from_secs(8));
@@ -291,8 +292,7 @@ fn the_same_limits_change_nothing() {
     assert_eq!(crowd.world.node.stats().unchoked, 5);
 }
 
-/// Newcomers who come all the time leave their turn to those who were there before, and crowds of one address have
-/// no turn before others.
+/// Newcomers that come all the time do not keep the peers before them from their first block.
 #[test]
 fn newcomers_starve_nobody() {
     let mut crowd = crowd(Some(RATE), Some(8));
@@ -315,14 +315,14 @@ fn newcomers_starve_nobody() {
     panic!("somebody waits for ever");
 }
 
-/// Without a limit as many are served as the line suits, a second after they ask; nothing is learned from a pause.
+/// Without a limit the number of slots follows the upload rate within seconds. A pause does not change it.
 #[test]
 fn slots_follow_what_is_sent() {
     let mut crowd = crowd(None, None);
     let peers: Vec<_> = (0..60).map(|_| crowd.join(Pace::Full)).collect();
     let unchoked = |world: &World| peers.iter().filter(|&&p| world.peers[p].unchoked).count();
     assert_eq!(unchoked(&crowd.world), 8);
-    // Each of those that are served takes 32 blocks in each step.
+    // Each unchoked peer downloads 32 blocks in each step.
     crowd.run(Duration::from_secs(3));
     assert_eq!(unchoked(&crowd.world), 60);
     let now = crowd.world.now;

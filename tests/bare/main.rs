@@ -1,7 +1,7 @@
-//! For a Cortex-M0, which faults when it shall read or write a number at an address that is no multiple of
-//! its size: reads everything at every offset, then makes such a fault, which is what success is.
+//! A program for a Cortex-M0, which faults when it reads a number at an address that is no multiple of the number's size.
+//! It decodes all formats at every offset, then makes such a fault, to show that this machine does fault.
 //!
-//! `tests/run` boots it under qemu, which it talks to by semihosting: a breakpoint with the operation in `r0`.
+//! `tests/run` boots it under qemu. It talks to qemu by semihosting: a breakpoint with the operation in `r0`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[path = "../../core/tests/offsets/mod.rs"]
@@ -19,7 +19,7 @@ mod machine {
     use core::panic::PanicInfo;
     use core::sync::atomic::{AtomicBool, Ordering};
 
-    // Where the CPU finds its stack and what to do at a start and after a fault. Memory is cleared already.
+    // The vectors: the stack, the start and the handlers of faults. qemu has cleared the memory.
     global_asm!(
         ".section .vectors, \"a\"",
         ".global vectors",
@@ -30,16 +30,16 @@ mod machine {
         ".word fault + 1",
     );
 
-    /// Whether a fault is what is wanted.
+    /// Whether all formats were decoded, so that the next fault is the wanted one.
     static READ: AtomicBool = AtomicBool::new(false);
 
     #[unsafe(no_mangle)]
     extern "C" fn start() -> ! {
         super::offsets::all();
         READ.store(true, Ordering::Relaxed);
-        // SAFETY: It reads within a word that is there; or faults, and does not come back.
+        // SAFETY: It reads memory that exists, or faults and does not return.
         unsafe { asm!("ldr {0}, [{0}]", inout(reg) 0x2000_0001_u32 => _) };
-        say("this machine reads numbers anywhere, which says nothing\n\0");
+        say("this machine reads numbers at any address, so the test shows nothing\n\0");
         exit(false);
     }
 
@@ -69,7 +69,7 @@ mod machine {
         }
     }
 
-    /// Writes what ends in a zero.
+    /// Prints `text`, which ends with a zero.
     fn say(text: &str) {
         call(0x04, text.as_ptr().addr());
     }

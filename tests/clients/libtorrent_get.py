@@ -1,6 +1,6 @@
-"""Downloads one torrent with libtorrent and exits once every piece is checked and written, or stays.
+"""Downloads one torrent with libtorrent, and exits when every piece is checked and written, or stays.
 
-Other peers are found through the torrent's trackers and --peer only. What happens is printed.
+Other peers are found only through the torrent's trackers and --peer. libtorrent's alerts are printed.
 """
 
 import argparse
@@ -31,9 +31,9 @@ def session(listen, only_accept, plain):
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
             "enable_outgoing_tcp": not only_accept,
-            # A seeder that refuses encryption would be called twice.
+            # With encryption libtorrent would connect twice to a seeder that refuses it.
             "out_enc_policy": int(lt.enc_policy.pe_disabled if plain else lt.enc_policy.pe_enabled),
-            # A minute by default, which a test of restarts would have to wait.
+            # The default is a minute, for which a test of restarts would have to wait.
             "min_reconnect_time": 1,
             "alert_mask": mask(),
         }
@@ -63,7 +63,7 @@ def finish(session, handle, stay):
             print(alert.what() + ": " + alert.message(), flush=True)
             if flushing and not stay and isinstance(alert, lt.cache_flushed_alert):
                 return
-        # A torrent without a file is complete as soon as its metadata is here, for a moment.
+        # A magnet link's torrent counts as complete for a moment when its metadata has arrived.
         status = handle.status()
         if status.is_seeding and status.total_wanted > 0 and not flushing:
             handle.flush_cache()
@@ -78,12 +78,12 @@ def main():
     parser.add_argument("--peer", help="a peer to begin with, IP:PORT")
     parser.add_argument("--no-trackers", action="store_true")
     parser.add_argument("--stay", action="store_true", help="go on seeding")
-    parser.add_argument("--only-accept", action="store_true", help="dial nobody")
-    parser.add_argument("--plain", action="store_true", help="call without encryption")
+    parser.add_argument("--only-accept", action="store_true", help="make no connections")
+    parser.add_argument("--plain", action="store_true", help="connect without encryption")
     parser.add_argument("--defaults", action="store_true", help="libtorrent's own settings")
     args = parser.parse_args()
     if args.defaults:
-        # But for what is printed.
+        # Only the alerts are set, because they are printed.
         s = lt.session({"alert_mask": mask()})
     else:
         s = session(args.listen, args.only_accept, args.plain)

@@ -1,8 +1,8 @@
 """Writes torrents with strange names into a folder, and prints those that libtorrent reads.
 
-For each a line `torrent PATH INFO-HASH KIND`, then for each file a line `file PATH`, or `pad PATH`, as libtorrent would
-lay it in a folder, in hexadecimal. KIND is `alike` if libtorrent lays two files under names that some disk takes for the
-same, and else `apart`.
+Each torrent gets a line `torrent PATH INFO-HASH KIND`, then each of its files a line `file PATH` or `pad PATH`: the path
+under which libtorrent would lay it in a folder, in hexadecimal. KIND is `alike` if libtorrent lays two files under names
+that some disk takes for the same, otherwise `apart`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ PARTS = [
     b"dir ", b"~", b"-", b"$(x)", b"a%00b", b"a\r\nb", b"\t", b"\x85", b"\xc2\x85", b"\xef\xbb\xbfa", b"\xc2\xa0",
     b"con", b"CON.", b"CON .txt", b"com1.tar.gz", b"LPT9", b"aux.h", b"COM\xc2\xb9", b"CONIN$", b"file.txt:stream",
     b"C:", b"C:\\x", b"\\\\server\\share", b"//x", b"a//b", b"..\\x", b"\0..", b"..\0", b".\0.", b"/..", b"../",
-    # Equal in another case or composition only.
+    # Names that differ only in case or composition.
     "\u00e9.txt".encode(), "e\u0301.txt".encode(), "\u00c9.TXT".encode(), "E\u0301.txt".encode(), "\u00df".encode(),
     "ss".encode(), "SS".encode(), "\u1e9e".encode(), "\u0130".encode(), "i\u0307".encode(), "\u0131".encode(), b"I", b"i",
     "\u03c3".encode(), "\u03c2".encode(), "\u03a3".encode(), b"k", b"K", "\u212b".encode(), "\u00e5".encode(), "A\u030a".encode(),
@@ -33,7 +33,7 @@ PARTS = [
     "\u0301".encode(), "\u0344".encode(), "\u0958".encode(), "\u0915\u093c".encode(), "\U0001d15e".encode(),
     "\u200b".encode(), "a\u200bb".encode(), "\u00ada".encode(), "\ufeff".encode(), "\u2028".encode(), "\u2066a".encode(),
     "\uff0f".encode(), "\u2215".encode(), "\ufffe".encode(), "\U0010ffff".encode(), "\u0600".encode(), "\U000e0041".encode(),
-    # What comes near to our own and other clients' files.
+    # Names that everseed and other clients use for files of their own.
     b".pad", b".pad/5", b"a.part", b"a.!qB", b"lost+found", b".everseed", b".torrent", b"_____padding_file", b"0123456789abcdef",
     b"_____padding_file_1_if you see this file, please update to BitComet 0.85 or above____",
 ]
@@ -71,7 +71,7 @@ def path(rng):
 
 
 def likeness(rng, parts):
-    """The same path, or one that some disk or some client takes for the same."""
+    """The same path, or one that a disk or client may take for the same."""
     parts = list(parts)
     kind, at = rng.randrange(9), rng.randrange(len(parts)) if parts else 0
     if not parts or kind < 3:
@@ -126,7 +126,7 @@ def torrent(rng):
 
 
 def path_of(files, at):
-    """The path as bytes: libtorrent may cut one within a character, when it appends a number."""
+    """The path as bytes, because libtorrent may cut it within a character when it appends a number."""
     try:
         return files.file_path(at).encode(errors="surrogateescape")
     except UnicodeDecodeError as error:
@@ -134,8 +134,8 @@ def path_of(files, at):
 
 
 def are_alike(paths):
-    """Whether two of them, or a folder of one and another, differ in case, composition or dots at an end alone, or one
-    is a folder too."""
+    """Whether two paths, or folders of them, differ only in case, composition, or dots and spaces at their ends, or one
+    path is also a folder of another."""
     seen = {}
     for path in paths:
         exact = folded = b""
@@ -154,7 +154,7 @@ def fold(part):
 
 
 def content_of(files):
-    """What the files hold, all of it in one piece: the numbers from 0 to 250 again and again, and in padding zeros."""
+    """The content of all files: the numbers from 0 to 250 again and again, and zeros in padding files."""
     content = b""
     for at in range(files.num_files()):
         end = len(content) + files.file_size(at)

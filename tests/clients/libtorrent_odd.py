@@ -1,7 +1,7 @@
 """Writes odd torrents into a folder and prints those that libtorrent reads, each with its info-hash.
 
-What varies is what nobody needs: keys of other types, numbers that are not to the letter or do not fit, orders,
-duplicates, depths, bytes around the document. Names are plain.
+Parts that no client needs are odd: keys with values of other types, numbers in a wrong form or out of range, the order of
+keys, duplicates, depth, bytes behind the torrent. Names are plain.
 """
 
 import random

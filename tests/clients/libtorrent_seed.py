@@ -1,4 +1,4 @@
-"""Seeds torrents with libtorrent to everybody at once, until it is stopped."""
+"""Seeds torrents with libtorrent to all peers at once, until it is stopped."""
 
 import signal
 import sys

@@ -1,6 +1,6 @@
-"""Downloads and seeds with libtorrent, which finds others in one way alone, and stays.
+"""Downloads and seeds with libtorrent, which finds peers in only one way, and stays.
 
-WAY is dht, pex or lsd. Each WHAT is a torrent file or a magnet link, which is verified first as far as it is there.
+WAY is dht, pex or lsd. Each WHAT is a torrent file or a magnet link. Existing data is verified first.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def session(way, listen):
             "enable_natpmp": False,
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
-            # All of them are on this machine.
+            # All nodes are on this machine.
             "dht_restrict_routing_ips": False,
             "dht_restrict_search_ips": False,
         }
@@ -47,13 +47,13 @@ def main():
     parser.add_argument("listen", help="IP:PORT, or [IP]:PORT")
     parser.add_argument("save_path")
     parser.add_argument("what", nargs="+")
-    parser.add_argument("--node", action="append", default=[], help="one of the DHT to begin with")
+    parser.add_argument("--node", action="append", default=[], help="a DHT node to begin with")
     args = parser.parse_args()
     s = session(args.way, args.listen)
     for node in args.node:
         host, _, port = node.rpartition(":")
         s.add_dht_node((host.strip("[]"), int(port)))
-    # It says nothing of a torrent that was there before the table was.
+    # libtorrent does not announce a torrent that was added before its DHT knew a node.
     while args.node and s.status().dht_nodes == 0:
         time.sleep(0.05)
     for what in args.what:

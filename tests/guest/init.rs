@@ -1,5 +1,5 @@
-//! The first process of the guest: does for everseed what a distribution does, and tells on the
-//! console how much memory it has. There is no shell and no other program.
+//! The first process of the guest. It sets up the machine as a distribution does, starts everseed, and prints everseed's
+//! memory on the console. There is no shell and no other program.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +18,7 @@ fn main() {
     if let Err(error) = run() {
         println!("init: {error}");
     }
-    // A kernel whose first process ends panics, which says nothing more.
+    // Powers off, because the kernel panics when its first process ends.
     let _ = reboot(RebootCommand::PowerOff);
 }
 
@@ -42,7 +42,7 @@ fn run() -> io::Result<()> {
             return Err(io::Error::other(format!("everseed ended: {status}")));
         }
         let of = |table| fs::read_to_string(format!("/proc/{}/{table}", child.id()));
-        // The first is exact; `status` may be some pages behind, and knows the most there was.
+        // `smaps_rollup` is exact. `status` has the peak, and may be some pages behind.
         let (now, ever) = (of("smaps_rollup")?, of("status")?);
         let all = fs::read_to_string("/proc/meminfo")?;
         println!(
@@ -57,7 +57,7 @@ fn run() -> io::Result<()> {
     }
 }
 
-/// Sets the clock beyond what 32 bits can tell, and the times of the content, as such a clock does.
+/// Sets the clock and the content's times to a time that does not fit into 32 bits.
 fn far_future() -> io::Result<()> {
     const YEAR_2040: Timespec = Timespec {
         tv_sec: 2_208_988_800,
@@ -81,7 +81,7 @@ fn kib<'a>(text: &'a str, key: &str) -> &'a str {
     words.unwrap_or("?")
 }
 
-/// Loads what the kernel needs for its network card, in the order of the names.
+/// Loads the modules of the network card, in the order of their names.
 fn modules() -> io::Result<()> {
     let entries = fs::read_dir("/modules")?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -106,7 +106,7 @@ fn network() -> io::Result<()> {
     attribute(&mut address, IFA_LOCAL, SELF);
     attribute(&mut address, IFA_ADDRESS, SELF);
     ask(RTM_NEWADDR, &address)?;
-    // To everywhere, in the main table, made by hand, with the widest scope, to a single machine.
+    // struct rtmsg: no prefix, table RT_TABLE_MAIN, protocol RTPROT_BOOT, scope universe, type unicast.
     let mut route = vec![AF_INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     attribute(&mut route, RTA_GATEWAY, GATEWAY);
     ask(RTM_NEWROUTE, &route)
@@ -117,7 +117,7 @@ fn up(link: u32) -> Vec<u8> {
     const IFF_UP: u32 = 1;
     let mut body = vec![0; 4];
     body.extend(link.to_ne_bytes());
-    // The flags, and which of them change.
+    // The flags, then the mask of flags that change.
     body.extend(IFF_UP.to_ne_bytes());
     body.extend(IFF_UP.to_ne_bytes());
     body
@@ -129,7 +129,7 @@ fn attribute(body: &mut Vec<u8>, kind: u16, ip: Ipv4Addr) {
     body.extend(ip.octets());
 }
 
-/// Sends one message to the kernel, which must agree.
+/// Sends one message to the kernel, and returns the kernel's error.
 fn ask(kind: u16, body: &[u8]) -> io::Result<()> {
     const REQUEST_ACK_CREATE: u16 = 0x1 | 0x4 | 0x400;
     const HEAD: usize = 16;
@@ -137,10 +137,10 @@ fn ask(kind: u16, body: &[u8]) -> io::Result<()> {
     let mut message = len.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(REQUEST_ACK_CREATE.to_ne_bytes());
-    // A number and a sender, which the kernel fills in.
+    // Sequence number and sender; the kernel fills in the sender.
     message.extend([0; 8]);
     message.extend(body);
-    // The protocol that is meant by none is rtnetlink.
+    // Without a protocol the socket is for rtnetlink.
     let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
     send(&kernel, &message, SendFlags::empty())?;
     let mut answer = [0; 256];

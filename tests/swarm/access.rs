@@ -1,4 +1,4 @@
-//! `umask` and `group`: who may read and change what a download made, and what was there before.
+//! `umask` and `group`: the permissions and the group of files and folders that a download makes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use everseed_tests::service::Service;
 
 const MIB: u64 = 1 << 20;
 
-/// Permissions and group of each path beneath a folder.
+/// Path, permissions and group of each file and folder beneath `folder`.
 fn listed(folder: &Path) -> Vec<(String, String, u32)> {
     let mut found = Vec::new();
     let mut left = vec![folder.to_owned()];
@@ -38,8 +38,8 @@ fn lists(expected: &[(&str, &str, u32)]) -> Vec<(String, String, u32)> {
     expected.iter().map(owned).collect()
 }
 
-/// Downloads by `get` and by a service, also such that lie apart until they are complete: on the same disk, where they
-/// are renamed, and on another one, from which they are copied.
+/// `get` and a service download without `incomplete`, with it on the same disk (a rename follows), and with it on another
+/// disk (a copy follows). The files have the permissions that the options ask for each time.
 #[test]
 fn what_a_download_makes() {
     let (net, seeds) = (Net::new(), Dir::new("seed"));
@@ -73,7 +73,7 @@ fn what_a_download_makes() {
             assert_eq!(made[1..], expected, "get {args:?}");
 
             let dir = Dir::new("run");
-            // A folder that was there keeps what it has.
+            // A folder that existed before keeps its permissions and its group.
             let out = dir.sub("out");
             fs::set_permissions(&out, Permissions::from_mode(0o711)).unwrap();
             let apart = apart.as_ref().map_or(String::new(), |apart| {
@@ -96,7 +96,7 @@ fn what_a_download_makes() {
     seeder.stop();
 }
 
-/// Without them the umask of the process counts, and a folder whose files take its group gives that on.
+/// Without the options the umask of the process counts. A folder with the setgid bit passes its group on.
 #[test]
 fn what_a_download_makes_by_itself() {
     let (net, seeds) = (Net::new(), Dir::new("seed"));

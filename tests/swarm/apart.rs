@@ -1,4 +1,4 @@
-//! `incomplete`: a download lies apart until it is complete, and is then moved to its place.
+//! `incomplete`: a download lies in a folder of its own until it is complete, and is then moved to its final place.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -24,13 +24,13 @@ struct World {
     content: Content,
     seeder: Seeder,
     torrent: PathBuf,
-    /// Where it lies until it is complete.
+    /// The folder in which the unfinished download lies.
     apart: PathBuf,
     _apart: Dir,
 }
 
 impl World {
-    /// With a seeder that takes some time.
+    /// The seeder is so slow that a test can act before the download is complete.
     fn new(apart: Dir) -> World {
         let (net, dir) = (Net::new(), Dir::new("apart"));
         let content = Content::folder("album", &[("a", 3 * MIB), ("b/c", MIB), ("empty", 0)]);
@@ -55,7 +55,7 @@ impl World {
         Getter::start(&self.torrent, self.net.addr(Family::V4), dir, &args)
     }
 
-    /// Waits until something of it came.
+    /// Waits until a part of the first file is on the disk.
     fn wait_for_some(&self) {
         let file = self.apart.join("album/a");
         wait("some of the download", PATIENCE, || {
@@ -69,8 +69,8 @@ fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
-/// Also to another disk, also after it was killed in the middle: nothing is downloaded twice but what was on its way,
-/// whoever is connected stays, and nothing is left.
+/// The download is killed in the middle and started again, then moved: to the same disk and to another one. Only the
+/// blocks that were on their way are downloaded twice. Connected peers stay, and the unfinished folder is gone.
 #[test]
 fn it_is_moved_when_it_is_complete() {
     for apart in [Dir::new("incomplete"), Dir::in_memory("incomplete")] {
@@ -91,7 +91,7 @@ fn it_is_moved_when_it_is_complete() {
         });
         let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
         getter.wait_for("complete: album");
-        // The one that was there before the move.
+        // This peer was connected before the move.
         peer.request(3, 0, 16384);
         while !matches!(peer.expect("a block"), Message::Piece { index: 3, .. }) {}
         world.content.assert_same_in(&getter.files(), true);
@@ -101,7 +101,7 @@ fn it_is_moved_when_it_is_complete() {
         client.finish(&world.content);
         let (code, dir) = getter.stop();
         assert_eq!(code, 0);
-        // The next start knows it, and where it is.
+        // The next start knows that the download is complete, and where it lies.
         let mut getter = world.get(dir, &[]);
         wait("it to be complete again", PATIENCE, || {
             let output = getter.process.output();
@@ -117,9 +117,8 @@ fn it_is_moved_when_it_is_complete() {
     }
 }
 
-/// The folder of its place cannot be synced, and its disk does not know how to rename without writing over something:
-/// it is served from where it lies, from another disk or the same one, and what it was copied from stays until the next
-/// start.
+/// The final folder cannot be synced, and its disk cannot rename without overwriting. The download is served from the
+/// final folder all the same. If it was copied from another disk, that copy stays until the next start.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_place_that_cannot_be_synced_is_its_place() {
@@ -151,7 +150,7 @@ fn a_place_that_cannot_be_synced_is_its_place() {
         );
         let (code, dir) = getter.stop();
         assert_eq!(code, 0);
-        // The next start finds it in its place, and nothing is left elsewhere.
+        // The next start finds the download in its final place, and removes what is left elsewhere.
         disk.heal();
         let mut getter = world.get(dir, &[]);
         wait("it to be complete again", PATIENCE, || {
@@ -167,11 +166,11 @@ fn a_place_that_cannot_be_synced_is_its_place() {
     }
 }
 
-/// What is in its place already goes on there, and something else of that name is not touched.
+/// A download that began in its final place goes on there. Other files of the same name in that place are not touched.
 #[test]
 fn what_is_in_its_place_stays_there() {
     let mut world = World::new(Dir::new("incomplete"));
-    // Begun without, or by another client.
+    // The download was begun without `incomplete`, or by another client.
     let dir = Dir::new("get");
     let place = dir.sub("files/album");
     fs::copy(world.content.path().join("a"), place.join("a")).unwrap();
@@ -195,7 +194,7 @@ fn what_is_in_its_place_stays_there() {
         "dear"
     );
     assert!(!theirs.join("a").exists());
-    // It is served meanwhile.
+    // The download is served while it waits to be moved.
     let mut client = Client::ALL[0].download(&world.torrent, world.net.addr(Family::V4));
     client.finish(&world.content);
     fs::rename(&theirs, getter.files().join("letters")).unwrap();
@@ -207,7 +206,7 @@ fn what_is_in_its_place_stays_there() {
     world.seeder.stop();
 }
 
-/// Some of the files: what is moved is what was wanted, and the rest can follow.
+/// A download of some files is moved when these are complete. A later download of the rest follows.
 #[test]
 fn some_files_first_and_the_rest_later() {
     for apart in [Dir::new("incomplete"), Dir::in_memory("incomplete")] {
@@ -226,7 +225,8 @@ fn some_files_first_and_the_rest_later() {
     }
 }
 
-/// The disk that it goes to is taken away meanwhile: nothing is written below, and it follows when that is back.
+/// The disk of the final place is unmounted during the download. Nothing is written below its mount point, and the
+/// download is moved when the disk is back.
 #[test]
 fn its_disk_is_waited_for() {
     let mut world = World::new(Dir::new("incomplete"));
@@ -250,7 +250,6 @@ fn its_disk_is_waited_for() {
         )
     };
     mount();
-    // As on a machine where that folder was made by mistake.
     let listen = world.net.addr(Family::V4);
     let config = format!(
         "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\nincomplete = \"{}\"\n",
@@ -262,6 +261,7 @@ fn its_disk_is_waited_for() {
     world.wait_for_some();
     service.wait_for("downloading: album", 1);
     unmount();
+    // As on a machine where somebody made that folder by mistake.
     fs::create_dir_all(disk.join("films")).unwrap();
     service.wait_for("is not mounted", 1);
     let mut peer = Peer::unchoked(listen, world.seeder.info_hash(), true);
@@ -278,7 +278,7 @@ fn its_disk_is_waited_for() {
     world.seeder.stop();
 }
 
-/// The folder for what is not complete is one that the configuration names, and never made by a service.
+/// A service never makes the `incomplete` folder that its configuration names. It waits until the folder exists.
 #[test]
 fn a_service_waits_for_the_folder() {
     let mut world = World::new(Dir::new("incomplete"));

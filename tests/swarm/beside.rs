@@ -1,4 +1,4 @@
-//! Commands beside a service, which has the usual port.
+//! Commands on a machine where a service already listens on the usual port.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ fn a_second_everseed() {
     let mut service = Service::start(&dir, usual, &config, &[]);
     service.wait_for("seeding: shared.bin", 1);
 
-    // What is got needs no port that anybody knows.
+    // `get` needs no port that others know, so it takes the next one.
     let (torrent, peer) = (seeder.torrent().display().to_string(), seeder.addr());
     let (out, state) = (dir.sub("out"), dir.sub("state2").display().to_string());
     let argv = [
@@ -42,7 +42,7 @@ fn a_second_everseed() {
     assert!(output.contains("listening: 0.0.0.0:6882"), "{output}");
     assert!(output.contains("listening: [::]:6882"), "{output}");
 
-    // What was chosen, and what is in links, is not left for another.
+    // A port that the user chose, or that links name, is not replaced by another one.
     let chosen = [
         "get",
         &torrent,

@@ -1,7 +1,7 @@
-//! The memory ceiling holds whatever a thousand peers say and however little they read: each message of the
-//! protocol by a crowd of its own, then all of them by chance.
+//! The memory ceiling holds whatever a thousand peers send, and however little they read. One crowd sends each message
+//! of the protocol; the last crowd sends all of them at random.
 //!
-//! What counts is the process's own memory and what the kernel holds for its sockets, looked at all the time.
+//! A thread measures all the time: the process's private memory plus the kernel's memory for its sockets.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -43,7 +43,7 @@ fn a_seed_at_two_megabytes() {
     seed(&setup, 2_000_000, "250", 400);
 }
 
-/// A bitfield takes 128 KiB, the `info` 20 MB. The files are holes, and the hashes are wrong.
+/// A bitfield has 128 KiB, the `info` dictionary 20 MB. The file is sparse, and the hashes are wrong.
 #[test]
 fn a_seed_of_a_million_pieces() {
     let dir = Dir::in_memory("ceiling");
@@ -71,12 +71,12 @@ fn seed(setup: &dyn Fn(SocketAddr) -> Setup, budget: u64, max_peers: &str, crowd
     let torrent = Torrent::read(&seeder.torrent(), addr);
     besiege(&torrent, seeder.process.pid(), budget, crowd);
     seeder.process.assert_alive();
-    // Whoever means well is served afterwards.
+    // An honest peer is served afterwards.
     drop(Peer::unchoked(addr, torrent.hash, true));
     seeder.stop();
 }
 
-/// The same while it downloads, from a seeder that leaves it the time.
+/// The same for a download, from a seeder so slow that all crowds come meanwhile.
 #[test]
 fn a_download_at_sixteen_megabytes() {
     allow_many_sockets();
@@ -97,7 +97,7 @@ fn a_download_at_sixteen_megabytes() {
     seeder.stop();
 }
 
-/// What the crowd talks about.
+/// The torrent that the crowds name.
 struct Torrent {
     addr: SocketAddr,
     hash: InfoHash,
@@ -114,14 +114,14 @@ impl Torrent {
     }
 }
 
-/// What a peer says at first, and then for ever, or for a while and then no more.
+/// What a peer sends: `first` once, then `then` again and again. Half of the peers stop after a while.
 struct Speech {
     name: &'static str,
     first: Vec<u8>,
     then: Vec<u8>,
 }
 
-/// Has a crowd make each speech, and compares what was taken meanwhile with the budget.
+/// Sends one crowd with each speech, and compares the most memory that was taken meanwhile with the budget.
 fn besiege(torrent: &Torrent, pid: u32, budget: u64, crowd: usize) {
     let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut taken = Vec::new();
@@ -140,7 +140,7 @@ fn besiege(torrent: &Torrent, pid: u32, budget: u64, crowd: usize) {
             eprintln!("{most:>9} of {budget}: {came} peers with {}", speech.name);
             taken.push((most, speech.name));
         }
-        // Each has its own way of saying everything.
+        // At the end each speech repeats its bytes in another order.
         for speech in &mut speeches {
             chance.shuffle(&mut speech.then);
         }
@@ -155,7 +155,7 @@ fn besiege(torrent: &Torrent, pid: u32, budget: u64, crowd: usize) {
     assert!(over.is_empty(), "more than {budget} bytes: {over:?}");
 }
 
-/// Every message there is (BEP 3, 5, 6, 9, 10) and what is none.
+/// Every message of BEP 3, 5, 6, 9 and 10, and bytes that are no message.
 fn speeches(torrent: &Torrent) -> Vec<Speech> {
     let word = |n: u32| n.to_be_bytes();
     let last = torrent.pieces - 1;
@@ -238,7 +238,7 @@ fn speeches(torrent: &Torrent) -> Vec<Speech> {
     ]
 }
 
-/// A handshake that says that extensions are spoken (BEP 10).
+/// A handshake with the bit of the extension protocol (BEP 10).
 fn greeting(hash: InfoHash, fast: bool) -> Vec<u8> {
     let mut bytes = everseed_tests::peer::handshake(hash, fast);
     bytes[25] |= 0x10;
@@ -253,7 +253,7 @@ struct Attacker<'a> {
     addr: SocketAddr,
     stream: Option<TcpStream>,
     speech: &'a Speech,
-    /// Bytes said: of the beginning, then of what follows for ever.
+    /// Bytes sent so far, of `first` and then of `then`.
     said: usize,
     number: usize,
 }
@@ -276,7 +276,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Says it all the time, each reading so many bytes now and then; answers how many calls were made.
+    /// All peers send all the time, and read up to `reads` bytes a turn. Returns the number of connections made.
     fn talk(mut self, reads: usize) -> usize {
         let (start, mut calls) = (Instant::now(), 0);
         while start.elapsed() < SIEGE || calls < self.peers.len() {
@@ -297,7 +297,7 @@ impl<'a> Crowd<'a> {
 }
 
 impl Attacker<'_> {
-    /// Calls; as many come from one address as from addresses of their own.
+    /// Connects. Half of the peers share one address, the others have one each.
     fn dial(&mut self) {
         self.stream = dial_narrow(self.addr, self.number.is_multiple_of(2)).ok();
         self.said = 0;
@@ -377,10 +377,10 @@ impl Chance {
     }
 }
 
-/// Calls that are made at a time, about as many as may wait to be accepted.
+/// Connections made in one turn: about as many as may wait to be accepted.
 const DIALS: usize = 20;
 
-/// Bytes after which half of the peers fall silent: everseed lets go of who talks without end.
+/// Bytes after which half of the peers fall silent. everseed disconnects peers that never stop sending.
 const ENOUGH: usize = 40 << 10;
 
 /// How long each crowd stays.

@@ -1,4 +1,4 @@
-//! What is seeded: each client gets each kind of content, whole.
+//! Each client downloads each kind of content from everseed, complete.
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
@@ -84,7 +84,7 @@ fn sent_past_our_memory() {
     }
 }
 
-/// A torrent file that was made beforehand, with pieces of 16 MiB and a short one at the end.
+/// The torrent is made beforehand, with pieces of 16 MiB and a short last piece.
 fn big_pieces(client: Client) {
     let net = Net::new();
     let dir = Dir::new("seed");

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Many clients download at the same time.
 
 use everseed_tests::client::Client;
 use everseed_tests::content::Content;
@@ -6,7 +6,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::Setup;
 
-/// Twenty clients of all kinds, with fewer upload slots than there are clients.
+/// Twenty clients of all kinds share six upload slots.
 #[test]
 fn twenty_at_once() {
     let net = Net::new();
@@ -25,7 +25,7 @@ fn twenty_at_once() {
     seeder.stop();
 }
 
-/// Several torrents and several clients on one port.
+/// Several clients download several torrents from one port.
 #[test]
 fn several_torrents() {
     let net = Net::new();

@@ -1,5 +1,5 @@
-//! Clients with the settings that they come with, in both directions, through the built-in tracker alone. Each is
-//! alone with everseed, on a machine of its own, so that nobody else can help it.
+//! Clients with their default settings download from everseed and seed to it, through the built-in tracker alone. Each
+//! client has a machine of its own beside everseed's, so that no other peer can help it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ fn torrents_to_everseed() {
 /// Where everseed listens.
 const LISTEN: SocketAddr = SocketAddr::new(Neighbour::OURS, 6881);
 
-/// Has each client do something, all at the same time.
+/// Runs `work` for each client, all at the same time.
 fn each(work: fn(Client)) {
     thread::scope(|scope| {
         for client in Client::WITH_DEFAULTS {
@@ -39,7 +39,7 @@ fn each(work: fn(Client)) {
     });
 }
 
-/// What the README says: `seed PATH`, and give the torrent or the link to anybody.
+/// The README's first command: `seed PATH`, and somebody gets the torrent or the link.
 fn from_everseed(client: Client, link: bool) {
     let net = Net::new();
     let neighbour = Neighbour::new(&net);
@@ -56,7 +56,7 @@ fn from_everseed(client: Client, link: bool) {
     seeder.stop();
 }
 
-/// A client has it, and everseed, which is the tracker, gets it.
+/// A client seeds, and everseed, which is the tracker too, downloads.
 fn to_everseed(client: Client) {
     let net = Net::new();
     let neighbour = Neighbour::new(&net);

@@ -1,7 +1,7 @@
-//! What a torrent describes is never made a torrent of its own, whatever comes first and goes again.
+//! everseed never makes a torrent of content that another torrent describes, in whatever order the two come and go.
 //!
-//! A file that no torrent describes is put into the folder last each time: once it is seeded, all that could have been
-//! taken for content of its own has been.
+//! Each step ends with a new file that no torrent describes. Once everseed seeds it, everseed has looked at all that came
+//! before it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,14 +17,14 @@ use everseed_tests::seeder::{everseed, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::age;
 
-/// Torrents and content come in any order, beside each other or apart, before the start and after it; some torrents are
-/// removed, some are damaged, and the service is started anew.
+/// Torrents and content appear in random order, before the start and after it. Some torrents are removed, some are
+/// damaged, and the service is started again.
 #[test]
 fn beside_their_torrents() {
     at_random(0x5eed, false);
 }
 
-/// The same with the data elsewhere, where it is watched too.
+/// The same with the content in a second watched folder.
 #[test]
 fn in_a_folder_of_their_own() {
     at_random(0xda7a, true);
@@ -74,7 +74,7 @@ fn at_random(seed: u64, apart: bool) {
     service.wait_for(&format!("seeding: {first}"), 1);
     assert_made(&dir, 1, &service.process.output());
 
-    // The others come while it runs, and a torrent that is refused is one too.
+    // The others come while the service runs. A damaged torrent counts as one too.
     for thing in &mut things {
         match dice.below(2) {
             0 => {
@@ -98,14 +98,14 @@ fn at_random(seed: u64, apart: bool) {
     for thing in things.iter().filter(|_| dice.below(3) == 0) {
         let _ = fs::remove_file(thing.torrent_in(&torrents));
     }
-    // Content that is new by its look belongs to it still.
+    // Content that was changed still belongs to its torrent.
     things[0].touch(&data);
     let mut service = Service::start(&dir, listen, &config, &[]);
     free(Some(&mut service));
     service.stop();
 }
 
-/// The owner may ask for it, unless its torrent is private and there.
+/// The owner may share such content by name, unless its torrent is private and still exists.
 #[test]
 fn asked_for_by_name() {
     let net = Net::new();
@@ -119,7 +119,7 @@ fn asked_for_by_name() {
     let watch = format!("watch = \"{}\"\n", share.display());
     let mut service = Service::start(&dir, listen, &watch, &[]);
     service.wait_for("seeding: film.mkv", 1);
-    // Another name of the same file is the same.
+    // A hard link is the same file under another name.
     fs::hard_link(&path, share.join("other name.mkv")).unwrap();
     let why = format!("other name.mkv belongs to {}", torrent.display());
     service.wait_for(&why, 1);
@@ -139,7 +139,7 @@ fn asked_for_by_name() {
             .collect();
         Process::start("everseed seed", &argv, &log)
     };
-    // The file itself, and the folder that it is in.
+    // The file is refused, and so is the folder that holds it.
     for path in [&path, &share] {
         let mut refused = run(path);
         assert_eq!(refused.wait(PATIENCE), 1);
@@ -147,7 +147,7 @@ fn asked_for_by_name() {
         let why = format!("belongs to {}, which is private", torrent.display());
         assert!(output.contains(&why), "{output}");
     }
-    // A torrent may be made, as nothing is shared by that.
+    // `make` may make a torrent, because that shares nothing.
     symlink(dir.join("state"), dir.join("everseed")).unwrap();
     let made = Command::new(everseed())
         .args(["make".as_ref(), path.as_os_str(), "-o".as_ref()])
@@ -175,7 +175,7 @@ fn asked_for_by_name() {
     service.stop();
 }
 
-/// A torrent whose name is not known yet may describe anything.
+/// A torrent that cannot be read may describe any content, so nothing new is shared until it can be read.
 #[test]
 fn a_torrent_that_cannot_be_read() {
     let net = Net::new();
@@ -204,7 +204,7 @@ fn a_torrent_that_cannot_be_read() {
     service.stop();
 }
 
-/// A torrent and what it is of.
+/// A torrent and its content.
 struct Thing {
     content: Content,
     name: String,
@@ -218,7 +218,7 @@ impl Thing {
             0 => Content::file(&name, 1 + dice.below(100_000), n),
             _ => Content::folder(&name, &[("a", 1 + dice.below(50_000)), ("b/c", 1000 + n)]),
         };
-        // It need not be called like its content.
+        // The .torrent file may have another name than the content.
         let name = match dice.below(2) {
             0 => name,
             _ => format!("{n}"),
@@ -239,7 +239,7 @@ impl Thing {
         let (path, part) = (self.torrent_in(folder), folder.join("new.part"));
         make(self.content.path(), &part, &["--private"]);
         if self.damaged {
-            // Cut off behind the name.
+            // Cut off after the `name` key.
             let bytes = fs::read(&part).unwrap();
             let at = bytes.windows(12).position(|some| some == b"piece length");
             fs::write(&part, &bytes[..at.unwrap()]).unwrap();
@@ -261,7 +261,7 @@ impl Thing {
     }
 }
 
-/// Fails if more torrents were made than of what is free.
+/// Fails if more torrents were made than there are files that no torrent describes.
 fn assert_made(dir: &Dir, frees: usize, output: &str) {
     let made = fs::read_dir(dir.join("state/made")).unwrap().count();
     assert!(

@@ -1,4 +1,4 @@
-//! Found by the distributed hash table alone (BEP 5): no tracker, no peer exchange, nobody who is named.
+//! Peers find each other through the distributed hash table alone (BEP 5): without tracker, peer exchange or address.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -9,13 +9,13 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Seeder, Setup, make};
 
-/// Nobody is there.
+/// A tracker that does not exist.
 const DEAD: &str = "http://127.0.0.1:9/announce";
 
-/// Nothing else tells of peers.
+/// Turns off the other ways to find peers.
 const ALONE: [&str; 4] = ["--pex", "off", "--lsd", "off"];
 
-/// A node that seeds something else, for others to begin with.
+/// A DHT node that seeds another torrent. Others begin with it.
 fn node(dir: &Dir, listen: SocketAddr, begins_at: Option<SocketAddr>) -> Seeder {
     let content = Content::file("other.bin", 100_000, 7);
     content.copy_to(dir.path());
@@ -37,7 +37,7 @@ fn get(what: &Path, listen: SocketAddr, begins_at: SocketAddr) -> Getter {
     Getter::start(what, listen, Dir::new("get"), &args)
 }
 
-/// Nodes of ours alone, that begin with one address; by IPv6 too. What they knew is kept.
+/// Three everseed nodes begin with one address, over IPv4 and over IPv6. Their contacts outlive a restart.
 #[test]
 fn among_everseeds() {
     let net = Net::new();
@@ -51,12 +51,12 @@ fn among_everseeds() {
         let known = hub.addr().to_string();
         let setup = setup.args(ALONE).args(["--dht-node", &known]);
         let mut seeder = setup.start(&dir);
-        // By the torrent, and by no more than its name.
+        // With the torrent, then with its info-hash alone.
         for what in [torrent.clone(), link(&hash).into()] {
             let (code, got) = get(&what, net.addr(family), hub.addr()).end();
             assert_eq!(code, 0, "{}", what.display());
             content.assert_same_in(&got.join("files"), true);
-            // Once more, by those alone that the first run knew.
+            // Again, with only the contacts of the first run.
             std::fs::remove_dir_all(got.join("files")).unwrap();
             let args = [&ALONE[..], &["--no-seed"]].concat();
             let again = Getter::start(&what, net.addr(family), got, &args);
@@ -70,7 +70,7 @@ fn among_everseeds() {
     }
 }
 
-/// With nothing but a node in the torrent, or a peer that has its node on the same port.
+/// The first node comes from the torrent (`nodes`), or from a peer whose DHT node has the same port.
 #[test]
 fn by_whom_the_torrent_or_a_peer_leads_to() {
     let net = Net::new();
@@ -100,7 +100,7 @@ fn by_whom_the_torrent_or_a_peer_leads_to() {
     hub.stop();
 }
 
-/// Who only reads is found, says so, and answers nobody (BEP 43).
+/// A read-only node is found as a peer, sends `ro`, and answers no query (BEP 43).
 #[test]
 fn read_only() {
     let net = Net::new();
@@ -124,7 +124,7 @@ fn read_only() {
     let args = [&args[..], &["--no-seed"]].concat();
     let got = Getter::start(&torrent, net.addr(Family::V4), Dir::new("get"), &args);
     assert_eq!(got.end().0, 0);
-    // The first that anybody says is the other one.
+    // The stranger's first answer comes from the other node.
     stranger.send_to(ping, hub_node.addr()).unwrap();
     stranger.set_read_timeout(Some(PATIENCE)).unwrap();
     let (_, from) = stranger.recv_from(&mut [0; 1500]).unwrap();
@@ -135,7 +135,7 @@ fn read_only() {
     assert!(told.windows(7).any(|part| part == b"2:roi1e"));
 }
 
-/// What is private is never named to a node, while what is public is.
+/// The info-hash of a private torrent is never sent to a node; that of a public torrent is.
 #[test]
 fn nothing_private() {
     let net = Net::new();
@@ -150,7 +150,7 @@ fn nothing_private() {
     let data = dir.sub("data");
     private.copy_to(&data);
     public.copy_to(&data);
-    // The hub writes down all that it is told.
+    // The hub records all that it receives.
     let trace = dir.join("hub.trace");
     let other = Content::file("other.bin", 100_000, 7);
     other.copy_to(hub.path());

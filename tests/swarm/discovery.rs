@@ -1,4 +1,4 @@
-//! How everseed and its peers find each other.
+//! everseed and its peers find each other through trackers and magnet links.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -30,12 +30,12 @@ fn built_in_tracker_over_ipv6() {
     seed_to(&Client::ALL, Family::V6, &content, &[]);
 }
 
-/// Whoever has only the link gets the torrent from everseed, then the content.
+/// A client with only the link gets the torrent from everseed, then the content.
 #[test]
 fn magnet_links() {
     let net = Net::new();
     let dir = Dir::new("seed");
-    // So many pieces that the torrent comes in several pieces itself.
+    // So many pieces that the metadata comes in several pieces itself.
     let content = Content::file("magnet.bin", 40_000_000, 49);
     let setup = Setup::new(content.path(), net.addr(Family::V4));
     let mut seeder = setup.start(&dir);
@@ -58,7 +58,7 @@ fn opentracker_over_udp() {
     through_opentracker(Opentracker::udp);
 }
 
-/// everseed is known to a tracker, then clients come, then it leaves.
+/// everseed announces itself, clients download, and everseed tells the tracker when it stops.
 fn through_opentracker(url: fn(&Opentracker) -> String) {
     let net = Net::new();
     let dir = Dir::new("seed");
@@ -78,7 +78,7 @@ fn through_opentracker(url: fn(&Opentracker) -> String) {
         let mut download = client.download_with(&torrent, net.addr(Family::V4), extra);
         download.finish(&content);
     }
-    // Those who completed told so, and those who left too: only Transmission was killed.
+    // Every client told the tracker when it completed and when it left, except Transmission, which is killed.
     seeder.stop();
     let left = http::seeds(tracker_addr, hash);
     assert!(
@@ -88,7 +88,7 @@ fn through_opentracker(url: fn(&Opentracker) -> String) {
     drop(tracker);
 }
 
-/// The owner's trackers are for what names none too, but never for what is private.
+/// The owner's trackers also get public torrents that name no tracker, but never private torrents.
 #[test]
 fn trackers_of_the_owner() {
     let net = Net::new();
@@ -118,7 +118,7 @@ fn trackers_of_the_owner() {
     );
 }
 
-/// A client that only takes calls: everseed has to dial it.
+/// A client that only accepts connections: everseed has to connect to it.
 #[test]
 fn everseed_dials_whom_a_tracker_names() {
     let net = Net::new();
@@ -138,7 +138,7 @@ fn everseed_dials_whom_a_tracker_names() {
     seeder.stop();
 }
 
-/// The torrent itself comes from everseed, at the URL that it names, if its owner says so.
+/// With `--share-torrent` everseed serves the .torrent at the URL that it prints.
 #[test]
 fn torrent_over_http() {
     let net = Net::new();
@@ -166,7 +166,7 @@ fn torrent_over_http() {
     seeder.stop();
 }
 
-/// `/announce` and `/scrape` as a client asks them.
+/// `/announce` and `/scrape` answer as a client expects.
 #[test]
 fn built_in_tracker_answers() {
     let net = Net::new();
@@ -191,13 +191,13 @@ fn built_in_tracker_answers() {
     let everseed = compact(addr.ip(), addr.port());
     assert_eq!(http::string(&answer, "peers"), Some(&everseed[..]));
     assert!(http::integer(&answer, "interval").is_some_and(|s| s >= 10));
-    // The second hears of the first; the first has the address that it connected from.
+    // The second peer is told of the first, with the address from which the first connected.
     let answer = announce("2", "left=100000&port=7002&compact=1&event=started");
     let peers = http::string(&answer, "peers").expect("peers");
     assert_eq!(peers.len(), 12, "everseed and the first peer");
     let first = compact(source_towards(addr), 7001);
     assert!(peers.chunks(6).any(|peer| peer == first));
-    // A seed has no use for seeds, and who has left is not named any more.
+    // A peer that sent `stopped` is not named any more.
     announce("1", "left=0&port=7001&compact=1&event=stopped");
     let answer = announce("2", "left=100000&port=7002&compact=1");
     assert_eq!(http::string(&answer, "peers"), Some(&everseed[..]));
@@ -213,14 +213,14 @@ fn built_in_tracker_answers() {
     seeder.stop();
 }
 
-/// From which address this machine calls another.
+/// The address from which this machine connects to `addr`.
 fn source_towards(addr: SocketAddr) -> IpAddr {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     socket.connect(addr).unwrap();
     socket.local_addr().unwrap().ip()
 }
 
-/// Two addresses, of both families, at once.
+/// everseed listens at an IPv4 and an IPv6 address at the same time.
 #[test]
 fn listens_at_several_addresses() {
     let net = Net::new();
@@ -245,7 +245,7 @@ fn listens_at_several_addresses() {
     seeder.stop();
 }
 
-/// A tracker that takes calls and never answers holds up neither peers nor the end.
+/// A tracker that accepts connections and never answers delays neither peers nor a stop.
 #[test]
 fn silent_tracker() {
     let net = Net::new();
@@ -258,23 +258,23 @@ fn silent_tracker() {
     Peer::unchoked(seeder.addr(), seeder.info_hash(), true);
     seeder.stop();
 
-    // Again, in a hurry: the second signal does not wait for the tracker.
+    // Again with two signals: the second one does not wait for the tracker.
     let mut seeder = setup.start(&dir);
     let mut last = Instant::now();
     seeder.process.signal(Signal::TERM);
     let status = wait("everseed to end", STOP_TIMEOUT, || {
-        // Signals that come too close together count as one, so there is one more now and then.
+        // The kernel merges signals that come close together, so more are sent from time to time.
         if last.elapsed() > Duration::from_millis(300) {
             last = Instant::now();
             seeder.process.signal(Signal::TERM);
         }
         seeder.process.ended()
     });
-    // It would be 0 if it had waited for the tracker.
+    // The exit code would be 0 if it had waited for the tracker.
     assert_eq!(status.code(), Some(130));
 }
 
-/// Makes a torrent that names an opentracker, and starts that.
+/// Makes a torrent that names an opentracker, and starts that tracker.
 fn with_opentracker(
     net: &Net,
     content: &Content,
@@ -282,7 +282,7 @@ fn with_opentracker(
     url: fn(&Opentracker) -> String,
 ) -> (SocketAddr, InfoHash, Opentracker) {
     let addr = net.addr(Family::V4);
-    // The tracker has to know the torrent, and the torrent its tracker; trackers are not hashed.
+    // The tracker's list needs the info-hash, and the torrent needs the tracker's address, which is not hashed.
     let hash = make(content.path(), torrent, &[]);
     let tracker = Opentracker::start(addr, &[hash]);
     fs::remove_file(torrent).unwrap();

@@ -1,6 +1,6 @@
-//! Disks that people take away, fill and format as they like.
+//! Disks that people eject, pull out and fill, and disks without sparse files.
 //!
-//! They need disks of their own, and so root and loop devices: `tests/run` has them as a step.
+//! The tests make disks of their own, which needs root and loop devices. `tests/run` runs them as one step.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -26,8 +26,7 @@ fn read(peer: &mut Peer, blocks: u32) {
     }
 }
 
-/// A disk that is seeded from and that nobody reads from can be ejected after a while, and is served again when it is
-/// back.
+/// A disk from which no peer reads can be ejected after a while. Its torrent is served again when the disk is back.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn an_idle_disk_is_ejected() {
@@ -64,7 +63,7 @@ fn an_idle_disk_is_ejected() {
     service.stop();
 }
 
-/// A disk is pulled out in the middle of a download and comes back as another device: it goes on by itself.
+/// A disk is pulled out in the middle of a download and comes back as another device. The download goes on by itself.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_disk_returns_under_another_number() {
@@ -88,11 +87,11 @@ fn a_disk_returns_under_another_number() {
     let number =
         |disk: &Disk| std::os::unix::fs::MetadataExt::dev(&fs::metadata(disk.at()).unwrap());
     let before = number(&disk);
-    // What was never written to it could not come back.
+    // Data that the kernel had not written yet would be lost.
     disk.sync();
     disk.unplug();
     service.wait_for("it is not served until its files are back", 1);
-    // Another one takes the number that it had, if it is free by now.
+    // Other disks take the old device number, if it is free by now.
     let others = [(); 2].map(|()| Disk::new(16 * MIB));
     disk.plug_in();
     assert_ne!(number(&disk), before);
@@ -103,9 +102,9 @@ fn a_disk_returns_under_another_number() {
     drop(others);
 }
 
-/// The disk of the state is full: what is known is seeded, and so is what is new unless it needs an index of its files;
-/// then it is said to wait, and comes when there is room, from a watched folder and from the configuration. Nothing
-/// there is written that has not changed.
+/// The disk of the state is full. Known torrents are seeded, and so are new ones that need no index of their files. A
+/// torrent that needs an index waits, which is logged, and is seeded when there is room. It comes from a watched folder
+/// and from the configuration. An index that has not changed is not written again.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_full_state_disk() {
@@ -174,15 +173,15 @@ fn a_full_state_disk() {
     service.stop();
 }
 
-/// Where there are no sparse files a film is not filled with zeros at once: whoever wants what lies elsewhere is served,
-/// and a stop does not wait for the rest.
+/// On a disk without sparse files a long file is not filled with zeros at once. Peers of other torrents are served
+/// meanwhile, and a stop does not wait for the rest of the zeros.
 #[test]
 #[ignore = "needs root, loop devices and FUSE"]
 fn a_long_file_where_nothing_is_sparse() {
     const LEN: u64 = 6 << 30;
     let (net, dir, disk) = (Net::new(), Dir::new("run"), Exfat::new(8 << 30));
     let (seeds, source) = (Dir::new("seed"), Dir::new("source"));
-    // Zeros that take no room here.
+    // A sparse file: its zeros take no room here.
     let film = source.join("film.mkv");
     File::create(&film)
         .and_then(|file| file.set_len(LEN))
@@ -211,7 +210,7 @@ fn a_long_file_where_nothing_is_sparse() {
     let file = disk.at().join("film.mkv");
     let len = || fs::metadata(&file).map_or(0, |there| there.len());
     wait("it to grow", PATIENCE, || (len() > 16 * MIB).then_some(()));
-    // From the disk, as a cold file has to be read by whoever makes the long one.
+    // Read from the disk: the thread that fills the long file has to read this one too.
     forget(other.path());
     read(&mut Peer::unchoked(listen, hash, true), 40);
     assert!(len() < LEN, "it was all made before anybody was served");
@@ -220,7 +219,7 @@ fn a_long_file_where_nothing_is_sparse() {
     seeder.stop();
 }
 
-/// The torrent of so many zeros, without hashing all of them.
+/// A torrent of `len` zeros, made from the hash of one piece.
 fn torrent_of_zeros(dir: &Dir, len: u64) -> Vec<u8> {
     const PIECE: u64 = 16 << 20;
     let (one, made) = (dir.join("one"), dir.join("one.torrent"));

@@ -1,4 +1,4 @@
-//! everseed downloads: from each client, and where nobody has everything at first.
+//! everseed downloads from each client, and from peers of which each has only a part.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ fn torrent_of(
     torrent
 }
 
-/// Each client on its own seeds `content`, and everseed fetches it from there.
+/// Each client seeds `content` alone, and everseed downloads it from that client.
 fn from_each_client(content: &Content, args: &[&str]) {
     let net = Net::new();
     thread::scope(|scope| {
@@ -67,7 +67,7 @@ fn long_pieces_from_each_client() {
     );
 }
 
-/// Two everseeds and three clients, each with one file of five: all complete each other.
+/// Two everseeds and three clients have one file of five each. At the end all have all five.
 #[test]
 fn five_partial_peers_complete_each_other() {
     let net = Net::new();
@@ -117,7 +117,7 @@ fn five_partial_peers_complete_each_other() {
     }
 }
 
-/// A peer that has everything and sends zeros, until nobody talks to it any more.
+/// A peer that claims to have all pieces and sends zeros for each block.
 fn liar(addr: SocketAddr, hash: InfoHash, pieces: usize) {
     let listener = TcpListener::bind(addr).unwrap();
     thread::spawn(move || {
@@ -158,7 +158,7 @@ fn who_sends_bad_pieces_is_banned() {
     let net = Net::new();
     let dir = Dir::new("seed");
     let content = Content::file("disputed.bin", 20 << 20, 72);
-    // Slow, so that the other is asked for a good part of it.
+    // So slow that many blocks are requested from the other peer.
     let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(4 << 20));
     let mut seeder = setup.start(&dir);
     let bad = net.addr(Family::V4);
@@ -176,7 +176,7 @@ fn who_sends_bad_pieces_is_banned() {
     let (code, dir) = getter.end();
     assert_eq!(code, 0);
     content.assert_same_in(&dir.join("files"), true);
-    // With nobody else there is no way to finish, and the exit code says why.
+    // Without the seeder the download cannot finish, and the exit code says why.
     let mut alone = Getter::start(
         &seeder.torrent(),
         net.addr(Family::V4),
@@ -236,7 +236,7 @@ fn selected_files() {
     seeder.stop();
 }
 
-/// From the first byte to the last, for who wants to look at it meanwhile.
+/// `--sequential` downloads from the first piece to the last.
 #[test]
 fn in_order() {
     let net = Net::new();
@@ -261,7 +261,7 @@ fn in_order() {
     let first = blocks().take_while(|(a, b)| a == b).count();
     let all = blocks().filter(|(a, b)| a == b).count();
     assert!(all < 24 << 6, "it was killed too late");
-    // What was on its way lies in a few pieces at the end.
+    // Blocks that were on their way lie in a few pieces behind the complete ones.
     assert!(
         first + (4 << 6) > all,
         "{first} of {all} blocks are at the start"
@@ -269,7 +269,7 @@ fn in_order() {
     seeder.stop();
 }
 
-/// All room that it needs is taken before the first byte comes.
+/// `--prealloc full` reserves all space before the first block arrives, `sparse` reserves none.
 #[test]
 fn all_room_at_the_start() {
     let net = Net::new();
@@ -288,7 +288,7 @@ fn all_room_at_the_start() {
     }
 }
 
-/// The torrent comes from a web server, and the exit code says if it does not.
+/// `get URL` downloads the .torrent from a web server. If the server has none, the exit code is 1.
 #[test]
 fn from_an_address() {
     let net = Net::new();
@@ -311,7 +311,7 @@ fn from_an_address() {
     seeder.stop();
 }
 
-/// It stays until it has sent as much as it was told to.
+/// With `--ratio` everseed seeds until it has sent that many times the size.
 #[test]
 fn served_enough() {
     let net = Net::new();

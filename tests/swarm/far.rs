@@ -1,4 +1,4 @@
-//! Peers that are far away get what the way to them can carry.
+//! A far peer downloads as fast as the line to it can carry.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,9 +16,9 @@ use everseed_tests::leecher::{Work, leech};
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Setup, pieces};
 
-/// Beside a program that only writes to a socket, whose peer is as far away, everseed takes no more than twice as
-/// long: with its own settings, with very many slots, and with little memory. Both go at the same time, each with
-/// a line of its own, so that a busy machine delays both.
+/// everseed takes at most twice as long as a program that only writes to a socket: with its default settings, with many
+/// slots, and with little memory. Both send at the same time, each over a line of its own, so that a busy machine
+/// delays both.
 #[test]
 fn as_fast_as_plain_tcp() {
     let net = Net::new();
@@ -65,8 +65,8 @@ fn as_fast_as_plain_tcp() {
     }
 }
 
-/// Has as many bytes go to a far machine by a socket that nothing is set of; answers how long it took, from the
-/// first of them on.
+/// Sends as many bytes to a far machine through a socket with default options. Returns the time from the first byte to
+/// the last.
 fn plain_transfer(listener: &TcpListener, far: &Far) -> Duration {
     let to = listener.local_addr().unwrap();
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! One bad sector, one file or one failed write costs what it touches and no more; what somebody touches is
-//! verified again, and nobody is parted with.
+//! A bad sector, an unwritable file or a failed write costs only the pieces that it touches. A file that somebody
+//! touches is verified again, and no peer is disconnected.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -21,7 +21,7 @@ use everseed_tests::{PATIENCE, wait};
 const MIB: u64 = 1 << 20;
 const PIECE: u32 = 1 << 16;
 
-/// Asks for the first block of a piece; whether it comes.
+/// Requests the first block of a piece, and returns whether it comes.
 fn gets(peer: &mut Peer, piece: u32, content: &[u8]) -> bool {
     peer.request(piece, 0, 16384);
     loop {
@@ -38,7 +38,7 @@ fn gets(peer: &mut Peer, piece: u32, content: &[u8]) -> bool {
     }
 }
 
-/// Touching a file, or who may read it, changes nothing that is in it: peers stay and go on.
+/// A new time of change, mode or hard link does not change a file's content, so its peers stay and are served.
 #[test]
 fn what_is_touched_parts_with_nobody() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -73,7 +73,7 @@ fn what_is_touched_parts_with_nobody() {
             }
         }
     }
-    // It is known to be whole when it starts again.
+    // The next start knows that all pieces are verified.
     seeder.stop();
     let mut seeder = setup.start(&dir);
     let mut peer = Peer::greet(seeder.addr(), hash, true);
@@ -81,7 +81,7 @@ fn what_is_touched_parts_with_nobody() {
     seeder.stop();
 }
 
-/// What is changed while it is served is not sent, whatever its time says, and all else is.
+/// A piece that is changed while it is served is not sent, though the file's time is set back. All other pieces are.
 #[test]
 fn what_is_changed_with_its_time_restored_is_not_sent() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -107,8 +107,8 @@ fn what_is_changed_with_its_time_restored_is_not_sent() {
     }
 }
 
-/// What version 0.1.0 verified is seeded at once, and each piece after it was verified again: that version did not
-/// see what is changed with its time restored.
+/// Content that version 0.1.0 verified is seeded at once, but each piece is verified again before it is sent: that
+/// version did not notice a change whose time was set back.
 #[test]
 fn what_the_first_version_verified() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -118,7 +118,7 @@ fn what_the_first_version_verified() {
     let hash = make(content.path(), &torrent, &["-s", "64K"]);
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(content.parent());
     setup.start(&dir).stop();
-    // As that version would have written it.
+    // The record as that version wrote it.
     let record = dir.join(format!("state/{hash}.resume"));
     let before = fs::read(&record).unwrap();
     let metainfo = read_torrent(&torrent).unwrap();
@@ -138,7 +138,7 @@ fn what_the_first_version_verified() {
     let mut peer = Peer::unchoked(seeder.addr(), hash, true);
     assert!(gets(&mut peer, 4, &bytes) && !gets(&mut peer, 3, &bytes));
     assert!((5..32).all(|piece| gets(&mut peer, piece, &bytes)));
-    // The others are verified without being asked for.
+    // Pieces that nobody requests are verified too.
     wait("all to be verified", PATIENCE, || {
         seeder.stop();
         let now = fs::read(&record).unwrap();
@@ -172,7 +172,7 @@ fn seed_album(net: &Net, dir: &Dir) -> (Content, Seeder) {
     (content, seeder)
 }
 
-/// The place of one file is taken by a folder: the others come, and it does when its place is free.
+/// A folder stands where one file should be. The other files are downloaded, and this one when the folder is gone.
 #[test]
 fn one_file_that_cannot_be_written() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -188,7 +188,7 @@ fn one_file_that_cannot_be_written() {
             content.path().join(file),
             getter.files().join("album").join(file),
         );
-        // Pieces that it shares with the file that is left out are left out too.
+        // A piece that a file shares with the unwritable one is missing too.
         let (ours, theirs) = (fs::read(ours).unwrap(), fs::read(theirs).unwrap());
         let differs = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
         assert!(
@@ -209,7 +209,7 @@ fn one_file_that_cannot_be_written() {
     seeder.stop();
 }
 
-/// A limit on the length of files ends nobody, and is not taken for a full disk.
+/// A limit on the length of files (`ulimit -f`) does not end the process, and is not reported as a full disk.
 #[test]
 fn no_file_may_be_so_long() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -232,7 +232,7 @@ fn no_file_may_be_so_long() {
     seeder.stop();
 }
 
-/// If nothing of it can be written that is said before a byte comes, and if there is too little room that is too.
+/// If no file can be written, or the disk has too little room, `get` says so before the first block arrives.
 #[test]
 fn what_will_not_fit_is_said_beforehand() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -261,7 +261,6 @@ fn what_will_not_fit_is_said_beforehand() {
     getter.wait_for("3.00 MiB are still to be written, and only 2.00 MiB are free");
     mount(&["-o", "remount,size=8m"]);
     let (code, _get) = getter.end();
-    // A part of it is there: no more is asked for than is missing.
     fs::remove_file(mounted.join("long.bin")).unwrap();
     assert_eq!(code, 0);
     let _ = Command::new("umount").arg("-l").arg(&mounted).status();
@@ -279,7 +278,7 @@ fn pieces_of(message: &Message) -> Vec<u32> {
     }
 }
 
-/// The end of one of two files cannot be read any more.
+/// The end of one of two files becomes unreadable.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn bad_sectors() {
@@ -301,7 +300,7 @@ fn bad_sectors() {
     assert!(gets(&mut peer, 0, &bytes));
     let file = disk.at().join("pair/b");
     disk.lose(&file, 3 * MIB);
-    // Some pieces may lie elsewhere on the disk, or be held in memory.
+    // Some pieces of the end may lie elsewhere on the disk, or in the page cache.
     let had: Vec<u32> = (0..128).filter(|&p| gets(&mut peer, p, &bytes)).collect();
     assert!((0..64).all(|piece| had.contains(&piece)), "{had:?}");
     assert!(had.len() < 128, "nothing was lost");
@@ -314,7 +313,7 @@ fn bad_sectors() {
     assert!(said.contains("pair/b: Input/output error"), "{said}");
     seeder.stop();
 
-    // The rest is seeded by what comes after, whether it knows of it or not.
+    // The next start seeds the other pieces, with its state and without.
     for fresh in [false, true] {
         if fresh {
             fs::remove_dir_all(dir.join("state")).unwrap();
@@ -335,7 +334,7 @@ fn bad_sectors() {
     );
 }
 
-/// What could not be written is said once, at the sync; the next one works and says nothing of it.
+/// The kernel reports a failed write once, at the next sync. everseed remembers it and reads all content again.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_write_that_failed_is_not_forgotten() {

@@ -1,4 +1,4 @@
-//! Flash is spared: what is written to the state is counted, on a disk that records each call.
+//! everseed spares flash: a disk that records each call counts the writes to the state.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ const CHANGES: [&str; 9] = [
     "fallocate",
 ];
 
-/// How often each call was made that changes something.
+/// How often each call that changes the disk was made since the last count.
 fn changes(disk: &SlowDisk) -> BTreeMap<(&'static str, PathBuf), usize> {
     let mut counted = BTreeMap::new();
     for call in disk.take_calls() {
@@ -43,8 +43,8 @@ fn writes(changes: &BTreeMap<(&str, PathBuf), usize>) -> usize {
     written.map(|(_, times)| times).sum()
 }
 
-/// A service that seeds writes nothing: not while nobody comes, not for who comes, and at a stop and a start it writes
-/// how much it has sent, for those torrents of which it sent something.
+/// A service that seeds writes nothing, neither without peers nor while it serves one. At a stop it writes one record for
+/// each torrent of which it sent something.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_seeder_writes_nothing() {
@@ -54,17 +54,17 @@ fn a_seeder_writes_nothing() {
     let content = Content::file("served.bin", 4 << 14, 1);
     let hash = lay(&content, &watch, &data);
     let listen = net.addr(Family::V4);
-    // Half of them sleep.
+    // Half of the torrents sleep.
     let config = config(&watch, &data) + "torrents = 50\ndht = \"off\"\nlsd = \"off\"\n";
     let state = disk.at().join("state");
     let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
     service.wait_for("seeding: ", 101);
-    // Nothing can be waited for where nothing happens.
+    // The test has to sleep, because it waits for nothing to happen.
     let pass = |service: &mut Service| {
         thread::sleep(Duration::from_secs(20));
         service.process.assert_alive();
     };
-    // Until nothing is written any more; gives the number of writes until then.
+    // Waits until the service writes nothing any more, and returns how often it wrote until then.
     let settle = |service: &mut Service| {
         let mut before = 0;
         wait("an idle service", PATIENCE, || {

@@ -1,4 +1,4 @@
-//! What strangers can have written into the log.
+//! Strangers cannot fill the log.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,13 +10,13 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, handshake};
 use everseed_tests::seeder::Setup;
 
-/// Thousands announce, name a torrent that is not here, and talk nonsense: a few lines of each are written and
-/// the others counted, at whichever level.
+/// Thousands of strangers announce, name an unknown torrent, and send nonsense. At each log level a few lines of each
+/// kind are written, and the others are counted.
 #[test]
 fn a_flood_is_cut_and_counted() {
     let net = Net::new();
     let content = Content::file("flood.bin", 100_000, 35);
-    // A line is of some 50 bytes, and thousands of each kind come.
+    // A line has some 50 bytes, and two thousand of each kind would come.
     for (args, most) in [(&["-q"][..], 1_000), (&[], 20_000), (&["-vv"], 120_000)] {
         let dir = Dir::new("seed");
         let setup = Setup::new(content.path(), net.addr(Family::V4)).args(args);
@@ -40,7 +40,7 @@ fn a_flood_is_cut_and_counted() {
     }
 }
 
-/// Says something to everseed and waits until it hangs up.
+/// Connects, sends `bytes`, and waits until everseed closes the connection.
 fn say(addr: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(addr).unwrap();
     let _ = stream.write_all(bytes);

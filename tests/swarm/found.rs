@@ -1,4 +1,4 @@
-//! Data that lies elsewhere than a torrent says: as each client lays it by itself, and as its owner says.
+//! Content under other names than the torrent's: as other clients name files, as the owner says, and after a move.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use everseed_tests::{PATIENCE, wait};
 /// Where everseed listens.
 const LISTEN: SocketAddr = SocketAddr::new(Neighbour::OURS, 6881);
 
-/// Paths that people have, component by component.
+/// Paths that real torrents have, component by component.
 const NAMES: &[&[&[u8]]] = &[
     &[b"plain.txt"],
     // "Привет" in Windows-1251, and the same in UTF-8.
@@ -38,7 +38,7 @@ const NAMES: &[&[&[u8]]] = &[
     &[&[b'n'; 230]],
 ];
 
-/// Writes a torrent of these names whose tracker is everseed's own, and its files under names that say nothing.
+/// Writes a torrent of [`NAMES`] whose tracker is everseed, and its files under numbers instead of their names.
 fn lay(torrent: &Path, data: &Path) {
     let mut rng = Rng::new(23);
     let mut content = Vec::new();
@@ -81,7 +81,7 @@ fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Whether `everseed check` finds all of it.
+/// Whether `everseed check` finds all content.
 fn is_whole(torrent: &Path, data: &Path) -> bool {
     run([Path::new("check"), torrent, data]).status.success()
 }
@@ -95,7 +95,8 @@ fn data_that_each_client_laid() {
     });
 }
 
-/// A client gets it with the settings that it comes with; everseed finds all of that, and another gets it whole.
+/// A client with its default settings downloads the torrent. everseed finds all files under the client's names, and
+/// seeds them.
 fn laid_by(client: Client) {
     let net = Net::new();
     let neighbour = Neighbour::new(&net);
@@ -111,11 +112,11 @@ fn laid_by(client: Client) {
         is_whole(&torrent, &theirs).then_some(())
     });
     seeder.stop();
-    // Nobody else has it now.
+    // The client has the only copy now.
     fs::remove_dir_all(&data).unwrap();
     let copy = dir.sub("copy");
     for (n, file) in files_in(&theirs).into_iter().enumerate() {
-        // What it keeps beside is of no use to us, and does no harm.
+        // The client's own files are copied too: everseed has to ignore them.
         let to = copy.join(file.strip_prefix(&theirs).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&file, to).unwrap_or_else(|e| panic!("{n}: {}: {e}", file.display()));
@@ -144,7 +145,7 @@ fn files_in(folder: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-/// What is said by `--file` is kept in mind, and what cannot be is refused.
+/// Paths that `--file` names are remembered, and impossible ones are refused.
 #[test]
 fn files_that_are_named() {
     let net = Net::new();
@@ -179,7 +180,8 @@ fn files_that_are_named() {
     assert_eq!(getter.end().0, 0);
     seeder.stop();
 }
-/// Files that are renamed and moved while they are seeded are found, and served on.
+
+/// Files that are renamed and moved while they are seeded are found, and are served again.
 #[test]
 fn moved_while_it_is_seeded() {
     let net = Net::new();
@@ -206,7 +208,7 @@ fn moved_while_it_is_seeded() {
     assert_eq!(seeder.process.wait(PATIENCE), 0);
 }
 
-/// With `--check lazy` too what was renamed is searched for, and served when it was found.
+/// With `--check lazy` a renamed file is searched for too, and served once it was found.
 #[test]
 fn what_was_moved_is_found_without_a_check() {
     let (net, dir) = (Net::new(), Dir::new("lazy"));

@@ -1,4 +1,4 @@
-//! Found without a tracker that works: in the network at hand (BEP 14), and by peers that tell of peers (BEP 11).
+//! Peers find each other without a tracker: in the local network (LSD, BEP 14), and through other peers (PEX, BEP 11).
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Neighbour, Net};
 use everseed_tests::seeder::{Getter, Setup, make};
 
-/// Nobody is there.
+/// A tracker that does not exist.
 const DEAD: &str = "http://127.0.0.1:9/announce";
 
-/// Everseed seeds on one machine; everseed, or libtorrent with its own settings, finds it from another.
+/// everseed seeds on one machine. On a second machine another everseed finds it, then libtorrent with default settings.
 #[test]
 fn by_lsd_alone() {
     let net = Net::new();
@@ -34,7 +34,7 @@ fn by_lsd_alone() {
     seeder.stop();
 }
 
-/// Who knows nobody but a slow peer hears of the seed from it.
+/// A peer that knows only a slow peer is told of the seed by it.
 #[test]
 fn by_pex_alone() {
     let net = Net::new();
@@ -43,7 +43,7 @@ fn by_pex_alone() {
     let torrent = dir.join("told.torrent");
     make(content.path(), &torrent, &["-t", DEAD]);
     let (hub, full) = (net.addr(Family::V4), net.addr(Family::V4));
-    // The hub has nothing and knows the seed; who comes later knows the hub alone, which is too slow.
+    // The hub has no piece and knows the seed. The later peer knows only the hub, which is too slow to help it.
     let setup = Setup::new(&torrent, full).data(content.parent());
     let mut seeder = setup.start(&dir);
     let seed = full.to_string();

@@ -1,7 +1,7 @@
-//! A machine of 64 MB of memory whose only program is everseed, as its package brings it: for 32 bits,
-//! with a clock that 32 bits cannot tell.
+//! A machine of 64 MB of memory whose only program is everseed for 32 bits, as packaged. Its clock shows a time that does
+//! not fit into 32 bits.
 //!
-//! The machine is qemu's; `tests/guest/run` makes what it boots.
+//! qemu runs the machine, and `tests/guest/run` makes what it boots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::process::{Process, program};
 use everseed_tests::{PATIENCE, wait};
 
-/// What everseed may have in memory there at most, which is what `--memory` is by itself.
+/// The most memory that everseed may take there: the default of `--memory`.
 const MOST_KIB: u64 = 16 << 10;
 
 #[test]
@@ -33,8 +33,8 @@ fn seeds_to_every_client() {
     let magnet = dir.join("film.magnet");
     let link = said(&mut guest, "magnet: ");
     fs::write(&magnet, link).expect("writing a magnet link");
-    // Transmission first and alone: when it has the metadata from one peer before another has answered, it
-    // takes the other for unreachable, for a quarter of an hour.
+    // Transmission comes first and alone. If it gets the metadata from one peer before another peer has answered, it
+    // takes the other one for unreachable, for a quarter of an hour.
     let (transmission, others) = Client::ALL.split_at(1);
     for clients in [transmission, others] {
         let start = |client: &Client| client.download(&magnet, net.addr(Family::V4));
@@ -43,7 +43,7 @@ fn seeds_to_every_client() {
             download.finish(&content);
         }
     }
-    // After all that: what it prints from here on.
+    // Only lines that the guest prints from here on count.
     let before = guest.output().len();
     let memory = wait("the guest to tell its memory", PATIENCE, || {
         guest.assert_alive();
@@ -52,7 +52,7 @@ fn seeds_to_every_client() {
     let output = guest.output();
     assert!(output.contains("2040-01-01"), "no time in the log");
     println!("in the guest, in KiB: {memory}");
-    // The most there was, and what there is, which the first may not know yet.
+    // The peak and the present size: the kernel may update the peak later.
     let numbers = memory
         .split(' ')
         .filter_map(|word| word.parse::<u64>().ok());
@@ -60,8 +60,8 @@ fn seeds_to_every_client() {
     assert!(most <= MOST_KIB, "{memory}");
 }
 
-/// Starts the machine. Its address is in this test's network as well, and qemu hands on to it what
-/// goes there: so the guest's magnet links and its tracker are good outside.
+/// Starts the machine. This test's network has the guest's address too, and qemu forwards connections to that address
+/// into the guest. So the guest's magnet link and its tracker work outside.
 fn boot(made: &Path, dir: &Dir) -> Process {
     let qemu = program("qemu-system-aarch64", "qemu-system-arm");
     let kernel = made.join("vmlinuz").display().to_string();
@@ -84,7 +84,7 @@ fn boot(made: &Path, dir: &Dir) -> Process {
     Process::start("the guest", &argv, &dir.join("console"))
 }
 
-/// Waits for a line that begins like this, and gives the rest of it.
+/// Waits for a line that begins with `key`, and returns the rest of it.
 fn said(guest: &mut Process, key: &str) -> String {
     wait(&format!("the guest to say {key:?}"), PATIENCE, || {
         let found = line(&guest.output(), key);

@@ -1,4 +1,4 @@
-//! Always-on machines as people have them: what was fine stays so.
+//! Faults of machines that are always on: a full log, few descriptors, a silent resolver, and things that come and go.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,12 +25,12 @@ fn read(peer: &mut Peer, blocks: u32) {
     }
 }
 
-/// What runs a program as a shell does that is told this, with `"$@"` for the program.
+/// A wrapper that runs `script` in a shell, in which `"$@"` is the program and its arguments.
 fn shell(script: &str) -> Vec<String> {
     ["sh", "-c", script, "sh"].map(str::to_owned).to_vec()
 }
 
-/// In mounts of its own, after this.
+/// A wrapper that runs the program with mounts of its own, after `script` has changed them.
 fn mounts(script: &str) -> Vec<String> {
     let script = format!("{script} && exec \"$@\"");
     ["unshare", "-m", "sh", "-c", &script, "sh"]
@@ -38,8 +38,7 @@ fn mounts(script: &str) -> Vec<String> {
         .to_vec()
 }
 
-/// The disk of the log is full, the log is closed, or its reader is gone: what is seeded is seeded, and what is
-/// downloaded is.
+/// The disk of the log is full, the log is closed, or the program that reads it is gone. Seeding and downloading go on.
 #[test]
 fn a_full_log() {
     let net = Net::new();
@@ -92,13 +91,13 @@ fn a_full_log() {
     seeder.stop();
 }
 
-/// More callers than descriptors: they take no processor time, and when they have left others are served.
+/// More peers connect than there are descriptors. When they have left, another peer is served.
 #[test]
 fn sixty_four_descriptors() {
     few_descriptors(64);
 }
 
-/// Hardly more than it always needs.
+/// 40 descriptors are hardly more than everseed always needs.
 #[test]
 fn forty_descriptors() {
     few_descriptors(40);
@@ -136,11 +135,11 @@ fn few_descriptors(limit: u32) {
     seeder.stop();
 }
 
-/// Hundreds of downloads, one after the other, by peers that also break off in the middle: memory and descriptors cease
-/// to grow.
+/// Hundreds of peers download, one after the other, and some disconnect in the middle. After a while neither memory nor
+/// the number of open descriptors grows any more.
 ///
-/// What is used for the first time may come late, and later on a slow machine: a buffer of the disk's thread, a thread
-/// that looks at the network. That ends, and a leak of 330 bytes a download does not.
+/// Some memory is used for the first time late, and later on a slow machine: a buffer of the disk's thread, a thread that
+/// looks at the network. That ends, while a leak of 330 bytes a download does not.
 #[test]
 fn hundreds_of_downloads() {
     const STRETCH: usize = 100;
@@ -157,7 +156,7 @@ fn hundreds_of_downloads() {
         })
         .collect();
     let listen = net.addr(Family::V4);
-    // Some sleep and are woken.
+    // Half of the torrents sleep and are woken by their peers.
     let config = config(&watch, &data) + "state-in-ram = true\ntorrents = 5\n";
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", 10);
@@ -183,7 +182,7 @@ fn hundreds_of_downloads() {
     service.stop();
 }
 
-/// Answers names with 127.0.0.1, once it is told to.
+/// A DNS server that answers each name with 127.0.0.1 once the first value is true. The second counts the questions.
 fn resolver() -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
     let (answers, asked) = (
         Arc::new(AtomicBool::new(false)),
@@ -198,7 +197,7 @@ fn resolver() -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
             if !theirs.0.load(Ordering::Relaxed) {
                 continue;
             }
-            // Behind the head stand the name, the type and the class.
+            // The header is followed by the name, the type and the class.
             let end = 12 + packet[12..len].iter().position(|&b| b == 0).unwrap() + 5;
             let has = packet[end - 3] == 1;
             let count = u8::from(has);
@@ -214,7 +213,7 @@ fn resolver() -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
     (answers, asked)
 }
 
-/// Answers all announces over HTTP; gives the number of them.
+/// An HTTP tracker that answers all announces. Returns their count.
 fn tracker(listener: TcpListener) -> Arc<AtomicUsize> {
     let told = Arc::new(AtomicUsize::new(0));
     let theirs = Arc::clone(&told);
@@ -229,8 +228,8 @@ fn tracker(listener: TcpListener) -> Arc<AtomicUsize> {
     told
 }
 
-/// No name is resolved: there are few threads, peers are served, and a stop waits for nobody. When names are resolved
-/// all trackers are told.
+/// The DNS server does not answer: everseed starts few threads, serves peers, and stops at once. When it answers, all
+/// trackers get their announce.
 #[test]
 fn a_resolver_that_says_nothing() {
     const TORRENTS: usize = 60;
@@ -283,7 +282,8 @@ fn a_resolver_that_says_nothing() {
     service.stop();
 }
 
-/// A tracker whose name has an address of IPv6 alone is told over that; without a listener of IPv6 it is said why not.
+/// A tracker whose name has only an IPv6 address gets its announce over IPv6. If everseed does not listen on IPv6, it
+/// logs why there is no announce.
 #[test]
 fn an_ipv6_only_tracker() {
     let net = Net::new();
@@ -317,8 +317,8 @@ fn an_ipv6_only_tracker() {
     seeder.stop();
 }
 
-/// What came and went is not kept for ever: after the time that the README names the state has what is there, and
-/// what others need to know whose files are whose.
+/// The state of torrents that are gone is removed after the 30 days that the README names. The notes on which files
+/// belong to a torrent stay.
 #[test]
 fn what_came_and_went_leaves_nothing() {
     const FILES: usize = 180;
@@ -350,7 +350,7 @@ fn what_came_and_went_leaves_nothing() {
     };
     let all = files().len();
     assert!(all > 2 * FILES, "{all}");
-    // Another month.
+    // As if a month had passed.
     let month = std::time::SystemTime::now() - Duration::from_secs(31 * 86_400);
     for path in files() {
         let file = fs::File::options().write(true).open(path).unwrap();
@@ -363,7 +363,7 @@ fn what_came_and_went_leaves_nothing() {
         (files().len() < 30).then_some(())
     });
     service.stop();
-    // What is there is known still, and not hashed again.
+    // The state of the torrents that still exist is kept.
     let of_kind = |kind: &str| {
         let files = files().into_iter();
         files
@@ -373,8 +373,8 @@ fn what_came_and_went_leaves_nothing() {
     assert_eq!((of_kind("torrent"), of_kind("resume")), (3, 3));
 }
 
-/// Forty peers name forty torrents that sleep, at the same time: more than are opened at a time. Nobody is let go, and
-/// each gets its block.
+/// Forty peers name forty sleeping torrents at the same time: more than are opened at a time. No peer is disconnected,
+/// and each gets its block.
 #[test]
 fn forty_sleepers_are_wanted_at_once() {
     const WANTED: usize = 40;
@@ -410,14 +410,15 @@ fn forty_sleepers_are_wanted_at_once() {
     service.stop();
 }
 
-/// Each of many faults that last is told once in a minute, though it is looked at every ten seconds.
+/// Each of many lasting faults is logged once a minute, though everseed looks at it every ten seconds.
 #[test]
 fn what_lasts_is_told_once() {
     let net = Net::new();
     let dir = Dir::new("faults");
     let (share, out) = (dir.sub("share"), dir.sub("out"));
     let path = |name: &str| dir.join(name).display().to_string();
-    // The address is taken, and so is that of what hangs up: a download from there is tried again after a minute.
+    // `taken` has the address on which the service wants to listen. `deaf` closes each connection: `get` tries it again
+    // after a minute.
     let taken = TcpListener::bind(net.addr(Family::V4)).unwrap();
     let deaf = TcpListener::bind(net.addr(Family::V4)).unwrap();
     deaf.set_nonblocking(true).unwrap();
@@ -470,14 +471,14 @@ fn what_lasts_is_told_once() {
         "three.bin is missing",
     ] {
         let told = output.matches(fault).count();
-        // The last of them is tried a second time just now.
+        // This download was just tried a second time.
         let most = if fault == "/x.torrent: " { 2 } else { 1 };
         assert!(
             (1..=most).contains(&told),
             "{fault}: {told} times\n{output}"
         );
     }
-    // Three trackers and the daemon's own words at its start: what else is there is none that repeats.
+    // No complaint repeats. There are those above, three trackers, and some at the start.
     let complaints = |line: &&str| line.contains("warn: ") || line.contains("error: ");
     let mut lines: Vec<_> = output.lines().filter(complaints).collect();
     let all = lines.len();

@@ -1,5 +1,5 @@
-//! Peers that do what no client does, while a client downloads: nobody is disturbed, everseed lives
-//! on and stays small.
+//! Peers send what no client sends, while a client downloads. The client is not disturbed, and everseed goes on in little
+//! memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,14 +18,14 @@ use everseed_tests::peer::{
 use everseed_tests::seeder::{Setup, make};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Who is attacked, and with what content.
+/// The everseed that is attacked, and its content.
 struct Target {
     addr: SocketAddr,
     hash: InfoHash,
     source: File,
 }
 
-/// Takes as long as it takes, and leaves the connections open that it gives back.
+/// Returns the connections that stay open after the attack.
 type Attack = fn(&Target) -> Vec<Peer>;
 
 const ATTACKS: [(&str, Attack); 14] = [
@@ -64,7 +64,7 @@ fn nobody_is_disturbed() {
         source: File::open(content.path()).unwrap(),
     };
 
-    // Slow enough to be there during all of it.
+    // So slow that it downloads during all attacks.
     let limit = ["--max-overall-download-limit=2M"];
     let mut during = Client::Aria2.download_with(&torrent, net.addr(Family::V4), &limit);
     during.wait_for_bytes(1 << 20);
@@ -88,7 +88,7 @@ const LEN: u64 = 32 << 20;
 const PIECE_LEN: u32 = 256 << 10;
 const PIECES: u32 = 128;
 const BLOCK: u32 = 16 << 10;
-/// No exact promise, but far above what 64 peers may cost.
+/// Not a promise: far above the memory that 64 peers may take.
 const MEMORY: u64 = 64 << 20;
 
 fn nonsense(target: &Target) -> Vec<Peer> {
@@ -97,12 +97,12 @@ fn nonsense(target: &Target) -> Vec<Peer> {
         .unwrap()
         .read_exact(&mut bytes)
         .unwrap();
-    // Neither an HTTP request by chance, nor a handshake.
+    // The first byte makes sure that the random bytes begin neither an HTTP request nor a handshake.
     bytes[0] = 0;
     for len in [1, 20, 68, 100_000] {
         let mut peer = Peer::connect(target.addr);
         peer.send(&bytes[..len]);
-        // One byte may still become something, so it is waited for.
+        // One byte may be the start of something, so everseed waits for more.
         if len > 1 {
             peer.expect_end("nonsense");
         }
@@ -168,8 +168,8 @@ fn wrong_bitfields(target: &Target) -> Vec<Peer> {
         peer.send(&message(BITFIELD, &vec![0; len]));
         peer.expect_end("a bitfield of the wrong size");
     }
-    // Bits beyond the last piece cannot be tested here, 128 pieces fill their bytes. More than one
-    // bitfield is not nice, but aria2 does it.
+    // Bits beyond the last piece cannot be tested here, because 128 pieces fill all bytes. A second bitfield is against
+    // the protocol, but aria2 sends it.
     let mut peer = Peer::greet(target.addr, target.hash, true);
     peer.send(&message(BITFIELD, &vec![0; right]).repeat(10_000));
     vec![peer]
@@ -193,7 +193,7 @@ fn senseless_messages(target: &Target) -> Vec<Peer> {
         peer.send(&bytes);
         peer.expect_end("a senseless message");
     }
-    // A block that nobody asked for, ids that nobody knows, and a flood of the smallest messages.
+    // A block that was not requested, unknown message ids, and a flood of the shortest messages.
     let mut peer = Peer::greet(target.addr, target.hash, true);
     peer.send(&message(PIECE, &[0; 16_392]));
     for id in [9, 13, 17, 20, 21, 99, 255] {
@@ -221,7 +221,7 @@ fn beyond_the_end(target: &Target) -> Vec<Peer> {
         for fast in [true, false] {
             let mut peer = Peer::unchoked(target.addr, target.hash, fast);
             peer.send(&request(index, begin, len));
-            // Hanging up is one answer, a reject the other; content is none.
+            // everseed may disconnect or reject. A block would be wrong.
             loop {
                 match peer.read() {
                     Ok(Message::Piece { .. }) => panic!("a block for {index}:{begin}+{len}"),
@@ -234,7 +234,7 @@ fn beyond_the_end(target: &Target) -> Vec<Peer> {
     Vec::new()
 }
 
-/// Under Fast every request is answered, by a reject for those who are choked (BEP 6).
+/// With the Fast extension each request of a choked peer is answered by a reject (BEP 6).
 fn choked_fast(target: &Target) -> Vec<Peer> {
     let mut peer = Peer::greet(target.addr, target.hash, true);
     for _ in 0..300 {
@@ -254,7 +254,7 @@ fn choked_fast(target: &Target) -> Vec<Peer> {
     Vec::new()
 }
 
-/// Without Fast they are dropped, so the first block to come is the one asked for when unchoked.
+/// Without Fast the requests of a choked peer are dropped. The first block is the one requested after the unchoke.
 fn choked(target: &Target) -> Vec<Peer> {
     let mut peer = Peer::greet(target.addr, target.hash, false);
     for _ in 0..3_000 {
@@ -271,7 +271,7 @@ fn choked(target: &Target) -> Vec<Peer> {
     }
 }
 
-/// All at once, read while they are sent: each gets its answer, and the bytes are right.
+/// 10,000 requests at once, read while they are sent. Each is answered, with the right bytes.
 fn burst(target: &Target) -> Vec<Peer> {
     const REQUESTS: u32 = 10_000;
     let mut peer = Peer::unchoked(target.addr, target.hash, true);
@@ -311,7 +311,7 @@ fn burst(target: &Target) -> Vec<Peer> {
     Vec::new()
 }
 
-/// Asks for more than any socket holds and reads none of it.
+/// Requests more than a socket's buffer holds, and reads nothing.
 fn never_reads(target: &Target) -> Vec<Peer> {
     let greedy = |fast: bool| {
         let mut peer = Peer::unchoked(target.addr, target.hash, fast);
@@ -334,7 +334,7 @@ fn bad_http(target: &Target) -> Vec<Peer> {
     ] {
         let mut peer = Peer::connect(target.addr);
         peer.send(text.as_bytes());
-        // An error page and then the end, or just the end.
+        // everseed may send an error page before it closes the connection.
         let _ = peer.stream.read_to_end(&mut Vec::new());
     }
     for path in [
@@ -347,7 +347,7 @@ fn bad_http(target: &Target) -> Vec<Peer> {
         let (status, _) = http::get(target.addr, path);
         assert!((400..500).contains(&status), "{path}: {status}");
     }
-    // These are never finished.
+    // Requests that are never complete.
     let unfinished = ["G", "GET /announce?info_", "GET / HTTP/1.1\r\nHost: "];
     let start = |text: &str| {
         let mut peer = Peer::connect(target.addr);
@@ -357,7 +357,7 @@ fn bad_http(target: &Target) -> Vec<Peer> {
     unfinished.map(start).into()
 }
 
-/// Many more than `--max-peers`, most of them silent.
+/// Many more connections than `--max-peers`, most of them silent.
 fn connections(target: &Target) -> Vec<Peer> {
     let open = |n: u32| {
         let mut peer = Peer::connect(target.addr);
@@ -369,7 +369,7 @@ fn connections(target: &Target) -> Vec<Peer> {
     (0..1_000).map(open).collect()
 }
 
-/// A thousand sockets are more than a shell usually allows.
+/// Raises the limit on open files: a thousand sockets are more than a shell usually allows.
 fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= 4096);

@@ -1,4 +1,4 @@
-//! Incomplete and damaged data: what is good is served, and nothing bad leaves.
+//! Incomplete and damaged content: good pieces are served, bad ones are never sent.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ const PIECE: u32 = 4 * BLOCK;
 const PIECES: u32 = 40;
 const LEN: u64 = PIECE as u64 * PIECES as u64;
 
-/// Pieces that are damaged in the first copy.
+/// The pieces that are damaged.
 const BAD: [u32; 4] = [0, 7, 8, 39];
 
 #[test]
@@ -84,7 +84,7 @@ fn bad_pieces_stay(check: &str) {
     seeder.stop();
 }
 
-/// Two seeders that miss different pieces, and clients that get everything from both.
+/// Two seeders miss different pieces. Clients get all content from both together.
 #[test]
 fn two_halves_make_a_whole() {
     let net = Net::new();

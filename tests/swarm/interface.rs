@@ -1,4 +1,4 @@
-//! `listen = "wg0"`: an interface that comes, goes and changes, and nothing that leaves by another one.
+//! `listen = "wg0"`: the interface comes, goes and changes, and no packet leaves through another one.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -13,7 +13,7 @@ use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
-/// The world outside: a tracker for HTTP, one for UDP, and a peer, each of which tells who called.
+/// The world outside: an HTTP tracker, a UDP tracker and a peer. Each reports the addresses that connect to it.
 struct World {
     http: Receiver<IpAddr>,
     udp: Receiver<IpAddr>,
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// Waits until all three were called from this address.
+    /// Waits until all three were contacted from this address.
     fn is_called_from(&self, ip: &str) {
         let ip: IpAddr = ip.parse().unwrap();
         for (who, heard) in [
@@ -67,7 +67,7 @@ fn hear(listener: TcpListener, answer: &'static [u8]) -> Receiver<IpAddr> {
     heard
 }
 
-/// Connects whoever asks, and tells of no peers.
+/// A UDP tracker that accepts every connect request and answers announces without peers. It reports who sent them.
 fn hear_udp(socket: UdpSocket) -> Receiver<IpAddr> {
     let (tell, heard) = channel();
     thread::spawn(move || {
@@ -84,8 +84,8 @@ fn hear_udp(socket: UdpSocket) -> Receiver<IpAddr> {
     heard
 }
 
-/// The interface is not there at first, comes, goes, and comes back with other addresses. Whatever the routes say,
-/// nothing is ever seen on the cable to the world.
+/// At first there is no such interface. It comes, goes, and comes back with other addresses. Whatever the routes say, no
+/// packet is seen on the cable that leads outside.
 #[test]
 fn nothing_leaves_by_another() {
     let net = Net::new();
@@ -100,7 +100,7 @@ fn nothing_leaves_by_another() {
     let come = |ours: &str| {
         neighbour.lay("vpn0", "vpn");
         neighbour.set_up("address add 10.8.0.2/24 dev vpn\naddress add fd08::2/64 dev vpn nodad\n");
-        // The way to the world leads by the other one, unless a socket is tied.
+        // The route to the world leads through the other interface, unless a socket is bound to this one.
         set_up_ours(
             &net,
             &format!(
@@ -146,7 +146,7 @@ fn nothing_leaves_by_another() {
     let peer = served("10.8.0.1:7000".parse().unwrap());
     served("[fd08::1]:7000".parse().unwrap());
 
-    // Another address beside it parts with nobody.
+    // A second address on the interface disconnects no peer.
     set_up_ours(&net, "address add 10.8.0.9/24 dev vpn0\n");
     service.wait_for("10.8.0.9:7000: it listens now", 1);
     block_of(peer);
@@ -161,13 +161,13 @@ fn nothing_leaves_by_another() {
     service.wait_for("10.8.0.77:7000: it listens now", 1);
     world.is_called_from("10.8.0.77");
     served("10.8.0.77:7000".parse().unwrap());
-    // Down is as good as away.
+    // An interface that is down counts as away.
     set_up_ours(&net, "link set vpn0 down\n");
     service.wait_for("vpn0 does not have 10.8.0.77 any more", 1);
     service.stop();
 
     assert_eq!(neighbour.packets("wan"), 0, "something left by the other");
-    // That it would have been seen.
+    // The counter works: a packet that does leave is seen.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.send_to(b"x", (OUTSIDE, 9)).unwrap();
     wait("a packet on the cable", PATIENCE, || {
@@ -175,14 +175,14 @@ fn nothing_leaves_by_another() {
     });
 }
 
-/// The same connection brings a block.
+/// Requests a block over this connection, and waits for it.
 fn block_of(mut peer: Peer) -> Peer {
     peer.request(0, 0, 16_384);
     while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
     peer
 }
 
-/// `seed` takes one too, and waits for it: the links that it prints name an address of it.
+/// `seed` waits for the interface too, and prints links that name its address.
 #[test]
 fn a_command_waits_for_an_interface() {
     let net = Net::new();
@@ -219,7 +219,7 @@ fn a_command_waits_for_an_interface() {
     InfoHash::parse(hash.expect("an info-hash"));
 }
 
-/// An address of the world outside, and its ports.
+/// The address of the world outside, and its ports.
 const OUTSIDE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 const TRACKER: u16 = 8000;
 const PEER: u16 = 9000;

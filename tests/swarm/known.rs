@@ -1,4 +1,4 @@
-//! What a service seeded before its restart is seeded at once.
+//! A service that starts again seeds at once what it seeded before.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -13,8 +13,8 @@ use everseed_tests::peer::InfoHash;
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
 
-/// Files and torrents of a watched folder that the state knows wait for nothing, whatever their times say; what is
-/// new has to stay as it is for a while. From the first moment on the built-in tracker knows them.
+/// Files and torrents of a watched folder that the state knows are seeded at once, whatever their times of change say.
+/// New files have to stay unchanged for a while. The built-in tracker knows the old ones from the first moment.
 #[test]
 fn at_once_after_a_restart() {
     let net = Net::new();
@@ -61,7 +61,7 @@ fn at_once_after_a_restart() {
     service.stop();
 }
 
-/// A download goes on with the copy of its torrent when the original is gone, or the server that had it.
+/// If the .torrent of a download is gone, or the server that had it, the download goes on with everseed's copy.
 #[test]
 fn the_torrent_of_a_download_is_gone() {
     let net = Net::new();
@@ -99,7 +99,7 @@ fn the_torrent_of_a_download_is_gone() {
     }
 }
 
-/// What the built-in tracker says to the first who reaches it.
+/// Connects until the built-in tracker is reached, and returns its first answer.
 fn first_answer(tracker: SocketAddr, hash: InfoHash) -> Vec<u8> {
     loop {
         match TcpStream::connect(tracker) {
@@ -116,7 +116,7 @@ fn first_answer(tracker: SocketAddr, hash: InfoHash) -> Vec<u8> {
     http::get(tracker, &path).1
 }
 
-/// The info-hash that was printed for something of this name.
+/// The info-hash in the magnet link that was printed for `name`.
 fn info_hash(service: &Service, name: &str) -> InfoHash {
     let output = service.process.output();
     let magnet = output

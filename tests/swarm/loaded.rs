@@ -1,4 +1,4 @@
-//! What a service has loaded stays what it is, whatever becomes of the .torrent that it came from.
+//! A torrent that a service has loaded stays as it is, whatever happens to its .torrent file.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,9 +17,9 @@ use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
 
-/// Written over in place by another tracker's URL, half written, truncated, by garbage, with its former time, replaced
-/// and removed: whoever is connected stays, gets the metadata with the right hash each time, and what is complete is
-/// heeded.
+/// The .torrent is overwritten in place: half written, empty, with garbage, then with another tracker. Its time of change
+/// stays the same. Then it is replaced and removed. Connected peers stay, and the metadata that they get always has
+/// the right hash. Each complete file takes effect.
 #[test]
 fn a_torrent_file_that_is_written_over() {
     for named in [true, false] {
@@ -59,7 +59,7 @@ fn a_torrent_file_that_is_written_over() {
         let mut peer = greet(listen, hash).expect("a handshake");
         metadata(&mut peer, &before);
 
-        // Half of it, and nothing, and garbage: there for long as it seems.
+        // Half of the file, an empty one, and garbage, each with the old time of change.
         for bytes in [&tracked[..tracked.len() / 2], b"", b"<html>"] {
             over(&path, bytes);
             metadata(&mut peer, &before);
@@ -73,7 +73,7 @@ fn a_torrent_file_that_is_written_over() {
             tracker.accept().ok()
         });
         metadata(&mut peer, &before);
-        // The same again by another file of this name.
+        // Another file is renamed to this name.
         let part = watch.join("x.part");
         fs::write(&part, &before).unwrap();
         fs::rename(&part, &path).unwrap();
@@ -82,13 +82,13 @@ fn a_torrent_file_that_is_written_over() {
         assert!(!service.process.output().contains("stopped: "));
 
         over(&path, &another);
-        // The first peer was given it as often as one may ask.
+        // The first peer has had the metadata as often as one peer may ask for it.
         let mut fresh = greet(listen, hash).expect("a handshake");
         metadata(&mut fresh, &before);
         service.wait_for("it is another torrent now", 1);
         service.wait_for("seeding: y.bin", 1);
         let hash = info_hash(&dir.join("3.torrent"));
-        // Whoever calls while the one leaves and the other comes calls again.
+        // A peer that connects while one torrent leaves and the other comes has to connect again.
         let mut peer = wait("the metadata of the other", PATIENCE, || {
             let mut peer = greet(listen, hash)?;
             try_metadata(&mut peer, &another).then_some(peer)
@@ -106,7 +106,7 @@ fn a_torrent_file_that_is_written_over() {
     }
 }
 
-/// Writes over a file in place and gives it its former time, as the kernel's own tells.
+/// Overwrites a file in place, and sets its time of change back.
 fn over(path: &Path, bytes: &[u8]) {
     let time: SystemTime = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, bytes).unwrap();
@@ -126,12 +126,12 @@ fn greet(to: SocketAddr, hash: InfoHash) -> Option<Peer> {
     Some(peer)
 }
 
-/// Asks for the metadata, which has to be what is in this torrent.
+/// Requests the metadata, which has to be that of `torrent`.
 fn metadata(peer: &mut Peer, torrent: &[u8]) {
     assert!(try_metadata(peer, torrent), "everseed hung up");
 }
 
-/// The same; false if everseed hangs up.
+/// Like [`metadata`], but returns false if everseed disconnects.
 fn try_metadata(peer: &mut Peer, torrent: &[u8]) -> bool {
     peer.send(&message(20, b"\x01d8:msg_typei0e5:piecei0ee"));
     while let Ok(message) = peer.read() {
@@ -149,7 +149,7 @@ fn try_metadata(peer: &mut Peer, torrent: &[u8]) -> bool {
     false
 }
 
-/// The .torrent of a `[[get]]` is deleted while it is downloaded: that goes on, also after a restart.
+/// The .torrent of a `[[get]]` is deleted during the download. The download goes on, also after a restart.
 #[test]
 fn a_get_whose_torrent_file_is_deleted() {
     let (net, theirs) = (Net::new(), Dir::new("seed"));
@@ -177,14 +177,14 @@ fn a_get_whose_torrent_file_is_deleted() {
     service.wait_for("complete: kept.bin", 1);
     content.assert_same_in(&out, true);
     service.stop();
-    // And once it is complete.
+    // Another restart, now that the download is complete.
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("complete: kept.bin", 1);
     service.stop();
     seeder.stop();
 }
 
-/// A packed .torrent in a watched folder is written over in place, packed or not.
+/// A gzipped .torrent in a watched folder is overwritten in place, by gzipped and plain ones.
 #[test]
 fn a_packed_torrent_file_that_is_written_over() {
     let (net, dir) = (Net::new(), Dir::new("run"));
@@ -223,8 +223,8 @@ fn a_packed_torrent_file_that_is_written_over() {
     service.stop();
 }
 
-/// Private, with another passkey in place: the tracker of the new one is asked, it is served all the time, and its
-/// metadata is given to nobody before and after (BEP 27).
+/// The .torrent of a private torrent is overwritten by one with another passkey. everseed announces with the new
+/// passkey and serves all the time. No peer gets the metadata, before or after (BEP 27).
 #[test]
 fn a_private_torrent_whose_passkey_changes() {
     let (net, dir) = (Net::new(), Dir::new("run"));
@@ -262,7 +262,7 @@ fn a_private_torrent_whose_passkey_changes() {
     };
     let is_served = || {
         wait("a block", PATIENCE, || {
-            // Who is connected is parted with once, when the tracker is another one.
+            // When the tracker changes, peers of a private torrent are disconnected once.
             let mut peer = greet_privately(listen, hash)?;
             loop {
                 match peer.read().ok()? {
@@ -289,7 +289,7 @@ fn a_private_torrent_whose_passkey_changes() {
     service.stop();
 }
 
-/// A peer that asks for metadata, and is interested.
+/// A peer that requests metadata and sends `interested`.
 fn greet_privately(to: SocketAddr, hash: InfoHash) -> Option<Peer> {
     let mut peer = greet(to, hash)?;
     peer.send(&message(20, b"\x01d8:msg_typei0e5:piecei0ee"));
@@ -297,8 +297,8 @@ fn greet_privately(to: SocketAddr, hash: InfoHash) -> Option<Peer> {
     Some(peer)
 }
 
-/// A .torrent as long as one may be, because of what a client added, is loaded, and written over by another of that
-/// length; by a longer one what was loaded goes on.
+/// A .torrent of the greatest length is loaded, because a client added a long key. It is overwritten by another one of
+/// that length, which is loaded too, then by a longer one, which is not.
 #[test]
 fn the_longest_torrent_file_is_written_over() {
     let (net, dir) = (Net::new(), Dir::new("run"));
@@ -310,7 +310,7 @@ fn the_longest_torrent_file_is_written_over() {
         make(content.path(), &torrent, &["-t", url]);
         let plain = fs::read(torrent).unwrap();
         let (head, end) = plain.split_at(plain.len() - 1);
-        // Eight digits, whatever they are.
+        // The length always has eight digits.
         let added = usize::try_from(len).unwrap() - plain.len() - "6:zzzzzz12345678:".len();
         let key = format!("6:zzzzzz{added:08}:");
         [head, key.as_bytes(), &vec![b'z'; added], end].concat()
@@ -339,11 +339,11 @@ fn the_longest_torrent_file_is_written_over() {
     service.stop();
 }
 
-/// The longest .torrent that is read, in bytes.
+/// The greatest length of a .torrent, in bytes.
 const LONGEST: u64 = everseed_disk::TORRENT_MAX;
 
-/// The disk of the state is full when the file of a torrent that is seeded is written over: it is served on, what was
-/// loaded of it is what others get, and the full disk is said once.
+/// The disk of the state is full when the .torrent of a seeded torrent is overwritten. The loaded torrent is served on,
+/// with its metadata, and the full disk is logged once.
 #[test]
 fn the_state_is_full_when_it_is_written_over() {
     let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(8 << 20));

@@ -1,5 +1,5 @@
-//! everseed downloads by a magnet link: from each client, among peers that lie about the metadata, and after it was
-//! killed in the middle.
+//! everseed downloads by magnet link: from each client, among peers that send wrong metadata, and after it was killed in
+//! the middle.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,14 +15,14 @@ use everseed_tests::peer::{InfoHash, PROTOCOL, handshake, message};
 use everseed_tests::seeder::{Getter, Setup, make};
 use everseed_tests::service::Service;
 
-/// A link with nothing but the info-hash and peers.
+/// A magnet link with only an info-hash and peers.
 fn link(hash: &InfoHash, peers: &[SocketAddr]) -> String {
     let hash: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
     let peers: String = peers.iter().map(|peer| format!("&x.pe={peer}")).collect();
     format!("magnet:?xt=urn:btih:{hash}{peers}")
 }
 
-/// Each client on its own seeds a file whose metadata has several blocks, and everseed fetches all from there.
+/// Each client alone seeds a file whose metadata has several blocks. everseed gets metadata and content from it.
 #[test]
 fn from_each_client() {
     let net = Net::new();
@@ -50,7 +50,7 @@ fn from_each_client() {
     });
 }
 
-/// By the tracker in the link; a second start has the torrent already.
+/// The link names a tracker. A second start has the torrent already, and needs no peer.
 #[test]
 fn by_a_tracker_and_once_more() {
     let net = Net::new();
@@ -69,11 +69,11 @@ fn by_a_tracker_and_once_more() {
     content.assert_same_in(&dir.join("files"), true);
 }
 
-/// Of a folder only the file that the link names (BEP 53).
+/// Only the file that the link selects is downloaded (`so`, BEP 53).
 #[test]
 fn the_file_that_the_link_names() {
     let net = Net::new();
-    // Of whole pieces, so that no neighbour is touched.
+    // Each file has whole pieces, so that no piece belongs to two files.
     let files = [("a", 13 << 14), ("b", 17 << 14), ("c", 5 << 14)];
     let (dir, content) = (Dir::new("seed"), Content::folder("some", &files));
     let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["-s", "16K"]);
@@ -92,7 +92,7 @@ fn the_file_that_the_link_names() {
     seeder.stop();
 }
 
-/// A service downloads what a link in its file names, and after it was killed goes on without the metadata's peers.
+/// A service downloads by a link in its configuration. After a restart it needs no peer for the metadata.
 #[test]
 fn a_service_with_a_link() {
     let net = Net::new();
@@ -119,7 +119,7 @@ fn a_service_with_a_link() {
     service.stop();
 }
 
-/// A link that lies in a watched folder is no content to share.
+/// A .magnet file in a watched folder is not shared as content.
 #[test]
 fn a_link_in_a_watched_folder() {
     let net = Net::new();
@@ -139,8 +139,8 @@ fn a_link_in_a_watched_folder() {
     service.stop();
 }
 
-/// A file with a link is downloaded where torrents are: what it names of a folder alone. Another link in it is another
-/// download, and what nonsense is in it is said; without the file the download ends.
+/// A .magnet file in a watched folder starts a download of the files that its link selects. Another link in it starts
+/// another download, nonsense is logged, and without the file the download is stopped.
 #[test]
 fn files_with_links() {
     let net = Net::new();
@@ -170,7 +170,7 @@ fn files_with_links() {
     let (theirs, ours) = (content.path().join("b"), got.join("b"));
     assert_eq!(fs::read(ours).unwrap(), fs::read(theirs).unwrap());
     assert!(!got.join("a").exists() && !got.join("c").exists());
-    // It goes on after a restart, without anybody.
+    // A restart needs no peer.
     seeder.stop();
     service.stop();
     let mut service = Service::start(&home, here, &config, &[]);
@@ -186,28 +186,28 @@ fn files_with_links() {
     other_seeder.stop();
 }
 
-/// What a peer does that has the metadata, or says so.
+/// What a peer does that claims to have the metadata.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
-    /// It says nothing after its handshake.
+    /// Sends nothing after its handshake.
     Silent,
-    /// It tells another size and gives so much.
+    /// Names another size, and sends wrong metadata of that size.
     Size(u32),
-    /// What it gives is wrong.
+    /// Sends wrong metadata of the right size.
     Wrong,
-    /// It refuses all.
+    /// Rejects all requests.
     Reject,
-    /// It gives the first block and no more.
+    /// Sends the first block and no other.
     First,
 }
 
-/// Such a peer at an address, for metadata of so many bytes.
+/// Starts a peer at `addr` that does `deed`; `info` is the right metadata.
 fn odd_peer(addr: SocketAddr, hash: InfoHash, info: Vec<u8>, deed: Deed) {
     let listener = TcpListener::bind(addr).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let info = info.clone();
-            // Whoever is hung up on is done.
+            // The thread ends when everseed disconnects.
             thread::spawn(move || misbehave(stream, hash, &info, deed));
         }
     });
@@ -222,7 +222,7 @@ fn misbehave(
     let mut hello = [0; 68];
     stream.read_exact(&mut hello)?;
     let mut ours = handshake(hash, false);
-    // It speaks the extension protocol (BEP 10).
+    // The bit of the extension protocol (BEP 10).
     ours[PROTOCOL.len() + 5] = 0x10;
     stream.write_all(&ours)?;
     let size = match deed {
@@ -236,7 +236,7 @@ fn misbehave(
         stream.read_exact(&mut word)?;
         let mut payload = vec![0; u32::from_be_bytes(word) as usize];
         stream.read_exact(&mut payload)?;
-        // Its own id comes back, and the piece stands behind "5:piecei".
+        // everseed uses the peer's id for `ut_metadata`, 7. The piece's number follows "5:piecei".
         if !payload.starts_with(&[20, 7]) {
             continue;
         }
@@ -266,16 +266,16 @@ fn misbehave(
     }
 }
 
-/// A seed, its info-hash and its metadata.
+/// A seeder and its metadata.
 fn seed(net: &Net, dir: &Dir, content: &Content) -> (everseed_tests::seeder::Seeder, Vec<u8>) {
     let seeder = Setup::new(content.path(), net.addr(Family::V4)).start(dir);
     let torrent = fs::read(seeder.torrent()).unwrap();
     let at = torrent.windows(7).position(|w| w == b"4:infod").unwrap() + 6;
-    // `info` is the last thing in what everseed makes.
+    // `info` is the last key in a torrent that everseed makes.
     (seeder, torrent[at..torrent.len() - 1].to_vec())
 }
 
-/// Whoever lies, is silent or refuses holds up nobody for long who gives.
+/// Peers that send wrong metadata, nothing or rejects do not delay the honest peer for long.
 #[test]
 fn among_liars() {
     let net = Net::new();
@@ -292,7 +292,7 @@ fn among_liars() {
     ];
     let mut peers = Vec::new();
     for (n, deed) in (2..).zip(deeds) {
-        // Each at an address of its own, as bans are by address.
+        // Each has an address of its own, because everseed bans addresses.
         let addr = SocketAddr::from(([127, 0, 0, n], 7000));
         odd_peer(addr, hash, info.clone(), deed);
         peers.push(addr);
@@ -308,7 +308,7 @@ fn among_liars() {
     seeder.stop();
 }
 
-/// Killed while the metadata is half here, and while somebody only says that it has it.
+/// everseed is killed while it has half of the metadata, from a peer that sends no more than that.
 #[test]
 fn killed_in_the_middle() {
     let net = Net::new();

@@ -1,12 +1,11 @@
-//! The swarm: the `everseed` binary on one side, real clients on the other, and every byte that
-//! arrives compared.
+//! The `everseed` program exchanges content with real clients, and every byte that arrives is compared.
 //!
-//! Each test is alone in its network (see [`everseed_tests::net`]), so they run side by side.
+//! Each test has a network of its own (see [`everseed_tests::net`]), so the tests run side by side.
 //!
 //! # What people met in the field
 //!
-//! Situations from public reports about clients, and the tests of each and of others of its kind, here and beside the
-//! code (a name of a table has several of them in it). The last column says which others.
+//! Each row has a situation from public reports about clients, and the tests that cover it, here and in the unit tests.
+//! A test that is a table covers several. The last column names more situations of the same kind that the tests cover.
 //!
 //! | situation | tests | others of its kind |
 //! |---|---|---|
@@ -98,7 +97,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::Setup;
 
-/// Seeds `content` with its built-in tracker and lets each of `clients` download it, all at once.
+/// Seeds `content` with the built-in tracker. All `clients` download it at the same time.
 fn seed_to(clients: &[Client], family: Family, content: &Content, args: &[&str]) {
     let net = Net::new();
     let dir = Dir::new("seed");

@@ -1,4 +1,4 @@
-//! What a service tells systemd, to a socket of our own.
+//! A service reports its state to systemd. Here a socket of the test stands for systemd.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -10,7 +10,7 @@ use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::process::Signal;
 use everseed_tests::service::Service;
 
-/// A service manager, and what starts a service under it.
+/// The manager's socket, and the wrapper that starts a service under it.
 fn manager(dir: &Dir, watchdog_us: u64) -> (UnixDatagram, Vec<String>) {
     let path = dir.join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -23,7 +23,7 @@ fn manager(dir: &Dir, watchdog_us: u64) -> (UnixDatagram, Vec<String>) {
     (socket, wrapper.to_vec())
 }
 
-/// The next message that is no sign of life, and how many of these came before.
+/// The next message that is no `WATCHDOG=1`, and the number of those before it.
 fn next(socket: &UnixDatagram) -> (String, usize) {
     let mut bytes = [0; 500];
     for alive in 0.. {
@@ -36,7 +36,7 @@ fn next(socket: &UnixDatagram) -> (String, usize) {
     unreachable!();
 }
 
-/// The next one that begins so.
+/// The next message that begins with `begin`; statuses before it are passed over.
 fn next_of(socket: &UnixDatagram, begin: &str) -> String {
     loop {
         let (text, _) = next(socket);
@@ -60,12 +60,12 @@ fn it_hears_how_the_service_is() {
     loop {
         let (text, alive) = next(&socket);
         if text == "STATUS=1 torrent; 0 peers, 0 served" {
-            // It was looked at ten seconds after the first time.
+            // The service reports its status ten seconds after its start.
             assert!(alive > 3, "{alive}");
             break;
         }
     }
-    // Whether it is taken or not, it ends.
+    // Each reload is reported as begun and as ended, whether the configuration is good or not.
     for config in [&format!("up = \"9M\"\n{seed}"), "wach = 1\n", &seed] {
         service.reload(listen, config);
         let text = next_of(&socket, "RELOADING=1\nMONOTONIC_USEC=");
@@ -73,7 +73,7 @@ fn it_hears_how_the_service_is() {
         assert!(us.parse::<u64>().is_ok(), "{text}");
         next_of(&socket, "READY=1");
     }
-    // In place it starts anew, and says so when it has.
+    // A restart in place is reported as a reload that ends.
     let pid = service.process.pid();
     service.reload(listen, &format!("memory = \"12MiB\"\n{seed}"));
     next_of(&socket, "RELOADING=1");
@@ -84,7 +84,7 @@ fn it_hears_how_the_service_is() {
     assert_eq!(service.process.wait(PATIENCE), 0);
 }
 
-/// One that reads nothing, and whose queue is full soon, holds up nobody.
+/// A manager that reads nothing, so that its socket is full, delays nobody.
 #[test]
 fn one_that_does_not_listen() {
     let net = Net::new();

@@ -1,6 +1,6 @@
-//! Ten thousand torrents in a watched folder, of which fifty are awake at a time.
+//! A watched folder has ten thousand torrents, of which fifty are awake at a time.
 //!
-//! All of it is in memory, so that this is no test of how fast a disk syncs.
+//! The folder and the state are in memory, so that the speed of a disk does not matter.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -15,14 +15,14 @@ use everseed_tests::service::Service;
 use everseed_tests::usage::settled;
 use everseed_tests::watched::{age, config, fill, name};
 
-/// Torrents in the folder, and those that are awake.
+/// The number of torrents in the folder, and of those that are awake.
 const MANY: usize = 10_000;
 const AWAKE: usize = 50;
 
-/// Some more than are awake.
+/// The number of torrents in the test of a stop: more than are awake.
 const FEW: usize = 1000;
 
-/// What they may add, in bytes of anonymous memory: those that are asleep, and each that is awake.
+/// The private memory, in bytes, that all sleeping torrents may add, and that each awake one may.
 const ASLEEP_MAX: u64 = 1 << 20;
 const AWAKE_MAX: u64 = 2560;
 
@@ -38,7 +38,7 @@ fn ten_thousand() {
     let empty = settled(service.process.pid());
     service.stop();
 
-    // Those that clients will ask for come first, and so are the first to sleep.
+    // The torrents that clients will download come first, and so are the first to sleep.
     let wanted: Vec<Content> = (0..Client::ALL.len() as u64)
         .map(|n| Content::file(&format!("0-{n}.bin"), 300_000 + n, n))
         .collect();
@@ -56,7 +56,7 @@ fn ten_thousand() {
     service.wait_for("seeding: ", MANY);
     service.stop();
 
-    // Those that were awake when it stopped were not written down as asleep.
+    // Torrents that were awake at the stop are loaded again; the others are known to sleep.
     let mut service = Service::start(&dir, listen, &config, &[]);
     let asleep = format!("asleep: {} torrents", MANY - AWAKE);
     service.wait_for(&asleep, 1);
@@ -77,7 +77,7 @@ fn ten_thousand() {
     wake_them(&net, &watch, &wanted);
     service.process.assert_alive();
 
-    // What sleeps is stopped and changed like what is awake.
+    // A sleeping torrent is stopped and replaced like one that is awake.
     let gone = watch.join(format!("{}.torrent", name(200)));
     fs::remove_file(&gone).unwrap();
     service.wait_for(&format!("stopped: {}", gone.display()), 1);
@@ -97,15 +97,15 @@ fn ten_thousand() {
     assert!(!output.contains("error"), "{output}");
 }
 
-/// A stop in the middle of taking in a thousand, whose tracker never answers: nothing more is begun, and what was
-/// begun is kept.
+/// A service is stopped while it takes in a thousand torrents, whose tracker never answers. It begins no other torrent,
+/// and those that it has begun are known at the next start.
 #[test]
 fn stopped_while_they_come() {
     let net = Net::new();
     let dir = Dir::in_memory("many-stopped");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));
     let listen = net.addr(Family::V4);
-    // Connections to it are made, and nobody takes them.
+    // The kernel accepts connections to this tracker, and no program reads them.
     let tracker = TcpListener::bind(net.addr(Family::V4)).unwrap();
     let url = format!("http://{}/announce", tracker.local_addr().unwrap());
     let config = config(&watch, &data) + "state-in-ram = true\nlog = \"info\"\n";
@@ -123,7 +123,7 @@ fn stopped_while_they_come() {
     let output = service.process.output();
     let (_, rest) = output.split_once("asleep: ").unwrap();
     let asleep: usize = rest.split(' ').next().unwrap().parse().unwrap();
-    // Some that were awake may have been in the middle of their check.
+    // Some awake torrents may have been in the middle of their check.
     assert!(
         (begun - AWAKE..=begun).contains(&asleep),
         "{asleep} of {begun}"
@@ -132,8 +132,7 @@ fn stopped_while_they_come() {
     service.stop();
 }
 
-/// Each client downloads another torrent that is asleep: the built-in tracker knows it, and the
-/// handshake wakes it.
+/// Each client downloads another sleeping torrent. The built-in tracker knows it, and the client's handshake wakes it.
 fn wake_them(net: &Net, watch: &Path, wanted: &[Content]) {
     for (content, client) in wanted.iter().zip(Client::ALL) {
         let torrent = watch.join(format!("{}.torrent", content.name()));

@@ -1,4 +1,4 @@
-//! The memory budget: it holds, and nothing dies of it, whoever comes.
+//! The memory budget holds whatever peers do, and everseed goes on within it.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -26,8 +26,8 @@ fn four_megabytes() {
     crowd("4M", 4_000_000);
 }
 
-/// 200 peers, of which 50 download at the same time, and as many again that mean no good. All in an
-/// address space as a router may allow it: the program, its libraries and its threads' stacks are in it.
+/// 150 silent peers, 50 that download and 50 that misbehave are connected at the same time. everseed has an address space
+/// as small as a router's, which holds the program, its libraries and its threads' stacks too.
 fn crowd(memory: &str, budget: u64) {
     let net = Net::new();
     let dir = Dir::new("seed");
@@ -65,7 +65,7 @@ fn crowd(memory: &str, budget: u64) {
     seeder.stop();
 }
 
-/// The most that a process took until it was over, with what the kernel held for its address.
+/// The most memory that a process took until `over`, with the kernel's memory for sockets of its address.
 fn most(pid: u32, addr: SocketAddr, over: &AtomicBool) -> u64 {
     let mut most = 0;
     while !over.load(Ordering::Relaxed) {
@@ -75,7 +75,7 @@ fn most(pid: u32, addr: SocketAddr, over: &AtomicBool) -> u64 {
     most
 }
 
-/// What a small router has for one of its programs.
+/// The address space of one program on a small router, in bytes.
 const ADDRESS_SPACE: u64 = 16 << 20;
 
 #[derive(Clone, Copy)]
@@ -96,14 +96,14 @@ impl<'a> Torrent<'a> {
         }
     }
 
-    /// Downloads everything and compares it; comes back when everseed hangs up, as it does on newcomers
-    /// while its table is full.
+    /// Downloads all blocks and compares them. Connects again when everseed disconnects, as it does with newcomers while
+    /// its table is full.
     fn download(&self) {
         let mut missing: Vec<usize> = (0..self.bytes.len()).step_by(BLOCK).rev().collect();
         wait("a whole download", PATIENCE, || self.visit(&mut missing));
     }
 
-    /// Downloads what is missing; `None` when everseed hung up before the end.
+    /// Downloads the missing blocks over one connection; `None` if everseed disconnects before the end.
     fn visit(&self, missing: &mut Vec<usize>) -> Option<()> {
         let mut peer = Peer::connect(self.addr);
         peer.send(&handshake(self.hash, true));
@@ -159,12 +159,12 @@ impl<'a> Torrent<'a> {
     }
 }
 
-/// Does what no peer should, and stays as long as it is let; what everseed answers is not read.
+/// Sends what no peer should, reads no answer, and stays until everseed disconnects.
 fn mischief(torrent: &Torrent<'_>, number: usize) {
     let mut peer = Peer::connect(torrent.addr);
     let greeting = handshake(torrent.hash, number.is_multiple_of(2));
     match number % 10 {
-        // Half a greeting, no greeting, none of ours.
+        // Half a handshake, none, nonsense, and one for an unknown torrent.
         0 => peer.send(&greeting[..40]),
         1 => {}
         2 => peer.send(&[0xff; 300_000]),
@@ -180,30 +180,30 @@ fn mischief(torrent: &Torrent<'_>, number: usize) {
     let _ = std::io::Read::read(&mut peer.stream, &mut [0]);
 }
 
-/// What a peer may say after a greeting and should not.
+/// What this kind of peer sends after the handshake.
 fn badness(torrent: &Torrent<'_>, kind: usize) -> Vec<Vec<u8>> {
     let interested = message(INTERESTED, &[]);
     match kind {
-        // A message without an end, bytes without sense, bits without a torrent.
+        // An endless message, nonsense, and bitfields of the wrong size.
         4 => vec![u32::MAX.to_be_bytes().to_vec(), vec![0; 300_000]],
         5 => vec![vec![0xff; 100_000]],
         6 => vec![message(5, &[0xff; 500]); 1000],
-        // Requests whose answers nobody reads, for the same block, and for what is not there.
+        // Requests for the same block, and for a piece that does not exist; the peer reads no answer.
         7 => [vec![interested], vec![torrent.request(0); 3000]].concat(),
         8 => [vec![interested], vec![request(u32::MAX, 0, 16_384); 3000]].concat(),
-        // Nothing, very often.
+        // Keep-alives.
         _ => vec![vec![0; 4]; 3000],
     }
 }
 
 const BLOCK: usize = 16 * 1024;
 
-/// Blocks asked for ahead.
+/// Blocks requested at a time.
 const AHEAD: usize = 32;
 
 const INTERESTED: u8 = 2;
 
-/// A download, while 20 peers send all the time what it must take and has no use for.
+/// A download goes on while 20 peers send messages all the time that it has to read and cannot use.
 #[test]
 fn a_download_among_those_who_talk() {
     const BUDGET: u64 = 6 << 20;
@@ -235,12 +235,12 @@ fn a_download_among_those_who_talk() {
     seeder.stop();
 }
 
-/// Says one thing again and again, as long as it is let.
+/// Sends one message again and again until everseed disconnects.
 fn talk(addr: SocketAddr, hash: InfoHash, number: usize, over: &AtomicBool) {
     let mut peer = Peer::connect(addr);
     peer.send(&handshake(hash, true));
     let say = match number % 4 {
-        // Nothing; a piece that it has; an extension that nobody knows; interest.
+        // Keep-alives, `have`, an unknown extension, `interested`.
         0 => vec![0; 4],
         1 => message(4, &0_u32.to_be_bytes()),
         2 => message(20, &[99; 15_000]),
@@ -255,7 +255,7 @@ fn talk(addr: SocketAddr, hash: InfoHash, number: usize, over: &AtomicBool) {
     }
 }
 
-/// Everseed hangs, as it may when a disk does, while many call and send what they like.
+/// everseed is stopped for a while, as if its disk hung, while 150 peers connect and send.
 #[test]
 fn while_it_hangs() {
     const BUDGET: u64 = 2_000_000;
@@ -309,9 +309,9 @@ fn it_is_given_back() {
     let what = format!("{before} bytes again, after {during}");
     wait(&what, PATIENCE, || {
         let now = anonymous(pid);
-        // The allocator of glibc keeps some of what was freed. The table of requests, 33 peers times 250 of 16
-        // bytes, was lent at the start and is used as far as requests had to wait, and so is the buffer of the disk's
-        // thread if one of them had to wait for it.
+        // glibc's allocator keeps a part of the freed memory. The table of requests was lent at the start, for 33
+        // peers with 250 requests of 16 bytes each. Its pages stay once requests had to wait in them. So does the
+        // buffer of the disk's thread, once a request had to wait for the disk.
         let (table, buffer) = (33 * 250 * 16, 128 << 10);
         (now <= before + (128 << 10) + table + buffer).then_some(())
     });

@@ -1,5 +1,5 @@
-//! Strange names: of every torrent that libtorrent reads the files are laid, beneath the folder, each under a name of
-//! its own that fits.
+//! Strange names: everseed lays the files of each torrent that libtorrent reads. Each file lies beneath the folder, under
+//! a name of its own that the disk can keep.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,21 +17,21 @@ use everseed_tests::disk::Exfat;
 use everseed_tests::process::program;
 use everseed_tests::seeder::run;
 
-/// A torrent, and where libtorrent lays its files.
+/// A torrent, and the paths under which libtorrent lays its files.
 struct Read {
     torrent: PathBuf,
     hash: String,
-    /// Whether two of the files have names that some disk takes for the same, though libtorrent does not.
+    /// Whether some disk takes the names of two files for the same, though libtorrent does not.
     alike: bool,
-    /// The path of each file, and whether that is padding.
+    /// The path of each file, and whether the file is padding.
     files: Vec<(PathBuf, bool)>,
 }
 
-/// Torrents from the generator that libtorrent reads.
+/// Generates torrents, and returns those that libtorrent reads.
 fn generated(folder: &Path, count: u32, seed: u64) -> Vec<Read> {
     program("python3", "python3-libtorrent");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_names.py");
-    // Debian's own, because that is where its libtorrent is.
+    // Debian's python, because Debian's libtorrent is installed there.
     let mut python = Command::new("/usr/bin/python3");
     python.arg(script).arg(folder);
     python.args([count.to_string(), seed.to_string()]);
@@ -72,7 +72,7 @@ fn entries(content: &Content) -> Vec<Entry> {
     content.entries().unwrap().map(Result::unwrap).collect()
 }
 
-/// The paths of the files in a spelling, of which several may be the same.
+/// The paths of the files in one spelling. Several may be the same.
 fn spelled(torrent: &Path, metainfo: &Metainfo, spelling: Spelling) -> Vec<PathBuf> {
     let open = || Stream(fs::File::open(torrent).unwrap());
     let name = metainfo.name_spelled(open(), spelling).unwrap().unwrap();
@@ -87,7 +87,7 @@ fn spelled(torrent: &Path, metainfo: &Metainfo, spelling: Spelling) -> Vec<PathB
     paths
 }
 
-/// What is in a folder and those within.
+/// Adds all files beneath a folder to `found`.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -102,7 +102,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
 fn whatever_libtorrent_lays_is_laid() {
     let dir = Dir::new("names");
     let (folder, state) = (dir.sub("torrents"), dir.sub("state"));
-    // Another one each time; SEED repeats one that failed.
+    // Each run has another seed of chance; SEED repeats a run that failed.
     let seed = std::env::var("SEED").map(|seed| seed.parse().expect("a number"));
     let seed = seed.unwrap_or(u64::from(std::process::id()));
     let torrents = generated(&folder, 500, seed);
@@ -127,7 +127,7 @@ fn whatever_libtorrent_lays_is_laid() {
         write::prepare(&content, |_| true).unwrap();
         write::write(&content, &FileCache::new(4), 0, &[&bytes]).unwrap();
         let (mut laid, mut names) = (Vec::new(), HashSet::new());
-        // Where our rule and libtorrent's differ in no component.
+        // Whether our rule and libtorrent's give each component the same name.
         let spelled = spelled(torrent, content.metainfo(), Spelling::Libtorrent2);
         let bytes_of = fs::read(torrent).unwrap();
         let two = bytes_of.windows(6).any(|six| six == b".utf-8");
@@ -168,7 +168,7 @@ fn whatever_libtorrent_lays_is_laid() {
         let mut there = Vec::new();
         walk(&data, &mut there);
         assert!(there.len() >= laid.len(), "{told}");
-        // Another start says the same.
+        // Opening the torrent again gives the same names.
         let again = open(torrent, &data, &state);
         let mut whole = vec![0; total];
         again.read(&FileCache::new(4), 0, &mut whole).unwrap();
@@ -180,7 +180,7 @@ fn whatever_libtorrent_lays_is_laid() {
             assert_eq!(one.path, two.path, "{told}");
         }
         fs::remove_dir_all(&data).unwrap();
-        // Where their sizes differ, as there is only one piece to tell them apart by.
+        // Files that libtorrent laid are found by size and hash. Their sizes have to differ, because one piece holds all.
         let mut sizes = HashSet::new();
         let mut data_files = entries(&content)
             .into_iter()
@@ -202,11 +202,11 @@ fn whatever_libtorrent_lays_is_laid() {
     );
 }
 
-/// Lays the files as libtorrent does. It cannot where one of them is a folder too.
+/// Lays the files as libtorrent does; false if a file stands where a folder should be.
 fn lay(entries: &[Entry], files: &[(PathBuf, bool)], data: &Path, bytes: &[u8]) -> bool {
     entries.iter().zip(files).all(|(entry, (path, is_pad))| {
         if *is_pad {
-            // To libtorrent a file in a folder with the name of BitComet's padding is padding too.
+            // libtorrent also takes files in a folder for padding that is named like BitComet's padding.
             return entry.kind != FileKind::Data;
         }
         let at = usize::try_from(entry.start).unwrap();
@@ -217,7 +217,7 @@ fn lay(entries: &[Entry], files: &[(PathBuf, bool)], data: &Path, bytes: &[u8]) 
     })
 }
 
-/// What the disk refuses gets another name there, once and for all.
+/// A name that the disk refuses is replaced by another one, which stays the same from then on.
 #[test]
 fn what_a_disk_refuses_is_called_otherwise() {
     let dir = Dir::new("names-exfat");
@@ -277,7 +277,7 @@ fn what_a_disk_refuses_is_called_otherwise() {
     }
 }
 
-/// `show` says which names were not kept.
+/// `show` marks the files whose names were replaced.
 #[test]
 fn show_marks_what_is_renamed() {
     let dir = Dir::new("names-show");

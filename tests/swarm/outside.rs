@@ -1,4 +1,4 @@
-//! Where others reach us from outside our network: what is printed, and what the built-in tracker tells.
+//! `--public-address`: the address at which others reach this machine is in links and in the tracker's answers.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +13,12 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::InfoHash;
 use everseed_tests::seeder::Setup;
 
-/// The router's address outside, and one of a stranger.
+/// The router's public address, and a stranger's address.
 const PUBLIC: &str = "203.0.113.7";
 const STRANGER: &str = "203.0.113.9";
 
-/// A stranger whom the router leads to us is not told our address at home. Without a public address it is said where
-/// links work; with one they name it, and so does the tracker.
+/// The tracker does not tell a stranger our local address. Without a public address a note says that links work in the
+/// local network only. With one, links name it, and so does the tracker.
 #[test]
 fn what_strangers_are_told() {
     let net = Net::new();
@@ -63,7 +63,7 @@ fn what_strangers_are_told() {
         both.starts_with(&[home_bytes, public_bytes].concat()),
         "{both:?}"
     );
-    // The torrent names it too.
+    // The torrent names the public address too.
     for client in Client::ALL {
         let mut download = client.download(seeder.torrent(), net.addr(Family::V4));
         download.finish(&content);
@@ -71,7 +71,7 @@ fn what_strangers_are_told() {
     seeder.stop();
 }
 
-/// The peers that the tracker names to somebody at this address.
+/// The peers that the tracker names to a peer at `from`.
 fn told(tracker: SocketAddr, hash: InfoHash, from: IpAddr) -> Vec<u8> {
     let IpAddr::V4(from) = from else {
         panic!("{from}");

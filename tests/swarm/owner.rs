@@ -1,4 +1,4 @@
-//! What the owner has is the owner's: nothing outside the folders that were named is read or written.
+//! The owner's files are safe: everseed reads and writes nothing outside the folders that were named.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
@@ -11,7 +11,7 @@ use everseed_tests::seeder::{Getter, Seeder, Setup, make, run};
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
-/// What a command printed, and its exit code.
+/// Runs a command, and returns its exit code and what it printed.
 fn said(args: &[&str]) -> (i32, String) {
     let output = run(args);
     let text = [output.stdout, output.stderr].concat();
@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Links in a watched folder: those that stay in it are seeded, others are refused by name.
+/// Links in a watched folder are seeded if they stay in the folder. Others are refused and named.
 #[test]
 fn links_in_a_watched_folder() {
     let net = Net::new();
@@ -53,7 +53,7 @@ fn links_in_a_watched_folder() {
         service.wait_for(&refused, 1);
     }
     assert_eq!(service.process.output().matches("seeding: ").count(), 1);
-    // The owner may want it.
+    // The owner may allow such links.
     service.reload(listen, &format!("{config}links = \"follow\"\n"));
     for name in ["secret.bin", "secrets"] {
         service.wait_for(&format!("seeding: {name}"), 1);
@@ -61,7 +61,7 @@ fn links_in_a_watched_folder() {
     service.stop();
 }
 
-/// Links in content: read if they stay in the folder that was named, and named if they leave it.
+/// Links in content are followed if they stay in the folder that was named. Others are named and not followed.
 #[test]
 fn links_in_content() {
     let net = Net::new();
@@ -78,7 +78,7 @@ fn links_in_content() {
     fs::create_dir(dir.join("elsewhere")).unwrap();
     fs::rename(copy.join("in"), data.join("annex/1")).unwrap();
     fs::rename(copy.join("out"), dir.join("elsewhere/1")).unwrap();
-    // As git-annex and cross-seed lay them.
+    // git-annex and cross-seed lay links like these.
     symlink(data.join("annex/1"), copy.join("in")).unwrap();
     symlink("../../elsewhere/1", copy.join("out")).unwrap();
     let (code, report) = said(&["check", text(&torrent), text(&data)]);
@@ -96,7 +96,7 @@ fn links_in_content() {
     let mut seeder = setup.args(["--links", "follow"]).start(&dir);
     assert!(!seeder.process.output().contains("missing"));
     seeder.stop();
-    // A torrent of it.
+    // `make` treats the links in the same way.
     let made = dir.join("made.torrent");
     let (code, output) = said(&["make", text(&copy), "-o", text(&made)]);
     assert_eq!(code, 0, "{output}");
@@ -115,7 +115,7 @@ fn links_in_content() {
     );
 }
 
-/// A download whose folder is a link to another place writes nothing there.
+/// If a download's folder or file is a link to another place, nothing is written there.
 #[test]
 fn nothing_is_written_through_links() {
     let net = Net::new();
@@ -172,7 +172,7 @@ impl Album {
         }
     }
 
-    /// `get`, which begins with the first file.
+    /// Starts `get`, which begins with the first file.
     fn get(&self, got: Dir, args: &[&str]) -> Getter {
         let _ = fs::remove_file(got.join("get.log"));
         let peer = self.seeder.addr().to_string();
@@ -181,7 +181,7 @@ impl Album {
         Getter::start(&self.seeder.torrent(), listen, got, &args)
     }
 
-    /// Asserts that `get` refuses, names this file only, and that all is as it was.
+    /// Asserts that `get` fails, names the file `name` and writes nothing.
     fn assert_refused(&self, got: Dir, name: &str) -> Dir {
         let before = tree(&got.join("files"));
         let (code, got) = self.get(got, &["--no-seed"]).end();
@@ -198,7 +198,7 @@ impl Album {
     }
 }
 
-/// All files with their bytes.
+/// All files beneath a folder, with their bytes.
 fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -215,7 +215,7 @@ fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// The owner changes one byte, in place.
+/// Changes one byte of a file in place, as its owner may.
 fn edit(path: &Path) {
     let file = fs::File::options()
         .read(true)
@@ -227,8 +227,8 @@ fn edit(path: &Path) {
     file.write_all_at(&[byte[0] ^ 1], 500_000).unwrap();
 }
 
-/// Whatever moment it is cut off at, a file that was complete and is changed then is kept, and the rest is
-/// downloaded in the end.
+/// A download is stopped at different moments, and then the owner edits a complete file. The next `get` keeps the edited
+/// file and says so. Once the owner has decided, the rest is downloaded.
 #[test]
 fn an_edit_after_a_stop_at_each_moment() {
     let album = Album::new(Some(8 << 20));
@@ -239,7 +239,7 @@ fn an_edit_after_a_stop_at_each_moment() {
         wait("the first file", PATIENCE, || {
             (fs::read(&ours).is_ok_and(|bytes| bytes == right)).then_some(())
         });
-        // The piece behind it has come, so that it was verified.
+        // The pieces of the first file are verified once some of the second file is there.
         wait("some of the second", PATIENCE, || {
             let there = everseed_tests::content::allocated(&getter.files().join("album/b"));
             (there > 4 << 20).then_some(())
@@ -273,7 +273,7 @@ fn an_edit_after_a_stop_at_each_moment() {
             edit(&got.join("files/album/a"));
             let edited = fs::read(got.join("files/album/a")).unwrap();
             let got = album.assert_refused(got, "a");
-            // Put back, it goes on; or it is replaced if the owner says so.
+            // The owner puts the byte back, or has the file overwritten. Then the download goes on.
             let got = match moment {
                 "stopped" => {
                     edit(&got.join("files/album/a"));
@@ -297,7 +297,7 @@ fn an_edit_after_a_stop_at_each_moment() {
     }
 }
 
-/// What is there and was never downloaded, without a state, or under several names, is kept.
+/// Existing files are kept if everseed did not download them, if its state is lost, or if they have hard links.
 #[test]
 fn what_is_there_is_not_written_over() {
     let album = Album::new(None);
@@ -305,7 +305,7 @@ fn what_is_there_is_not_written_over() {
     let folder = got.sub("files/album");
     fs::write(folder.join("b"), vec![7; 30 << 20]).unwrap();
     let got = album.assert_refused(got, "b");
-    // Under another name too, even the owner's word is not enough.
+    // A file with hard links is kept even with `--overwrite`.
     fs::hard_link(folder.join("b"), got.join("mine")).unwrap();
     let (code, got) = album.get(got, &["--no-seed", "--overwrite"]).end();
     let said = fs::read_to_string(got.join("get.log")).unwrap();
@@ -313,19 +313,19 @@ fn what_is_there_is_not_written_over() {
     assert!(said.contains("has other names too (hard links)"), "{said}");
     assert!(fs::read(got.join("mine")).unwrap() == vec![7; 30 << 20]);
     fs::remove_file(folder.join("b")).unwrap();
-    // A file that somebody else made of it is used, and not written to.
+    // A complete file that everseed did not make is used, and not written to.
     fs::copy(album.content.path().join("a"), folder.join("a")).unwrap();
     fs::hard_link(folder.join("a"), got.join("linked")).unwrap();
     let (code, got) = album.get(got, &["--no-seed"]).end();
     assert_eq!(code, 0);
     album.content.assert_same_in(&got.join("files"), true);
-    // The state is lost: what is good is good, and what is changed is the owner's.
+    // The state is lost: good files are used, and the changed file counts as the owner's.
     fs::remove_dir_all(got.join("state")).unwrap();
     edit(&got.join("files/album/c"));
     drop(album.assert_refused(got, "c"));
 }
 
-/// A service keeps what differs, says so once, downloads the rest and seeds what is good.
+/// A service keeps files that differ, names them once, downloads the rest and seeds the good pieces.
 #[test]
 fn a_service_keeps_what_differs() {
     let album = Album::new(None);
@@ -360,7 +360,7 @@ fn a_service_keeps_what_differs() {
             == fs::read(album.content.path().join(name)).unwrap();
         assert!(same, "{name}");
     }
-    // An edit of what it has completed, while it runs, is found and left alone.
+    // The owner edits a complete file while the service runs. The service notices, and leaves it alone.
     edit(&folder.join("c"));
     let edited = fs::read(folder.join("c")).unwrap();
     let told = format!(
@@ -372,8 +372,8 @@ fn a_service_keeps_what_differs() {
     assert!(fs::read(folder.join("c")).unwrap() == edited);
 }
 
-/// Two torrents that have a file of the same path, in one service: the first keeps it, whether it is complete by
-/// then or both are downloaded at once, and the second says what is in its way.
+/// Two torrents of one service have a file at the same path. The first one keeps it, whether it is complete by then or
+/// both are downloaded at once. The second one names the file that is in its way.
 #[test]
 fn two_torrents_of_one_path() {
     let net = Net::new();
@@ -413,7 +413,7 @@ fn two_torrents_of_one_path() {
         service.wait_for("in files that are kept as they are: show", 1);
         service.wait_for("complete: show", 1);
         service.stop();
-        // Which of two comes first is chance.
+        // If both begin at once, either may be the first.
         let got = fs::read(&path).unwrap();
         let is = |content: &Content| got == fs::read(content.path().join("movie.mkv")).unwrap();
         assert!(is(&contents[0]) || at_once && is(&contents[1]), "{at_once}");

@@ -1,5 +1,5 @@
-//! A router that forwards the port by itself: miniupnpd between a network here and one outside, by each protocol; and
-//! routers that refuse, lie, say nothing or too much.
+//! everseed asks its router to forward the port. One router is miniupnpd between two networks, with each protocol. The
+//! others are played by the test: they refuse, lie, are silent or send nonsense.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,13 +18,13 @@ use everseed_tests::process::{Process, program};
 use everseed_tests::seeder::{Getter, Seeder, Setup};
 use everseed_tests::{PATIENCE, wait};
 
-/// Our address and the router's, in IPv4 and IPv6, and the router's address outside.
+/// The router's local address and its public one, then the router's and our addresses of IPv6.
 const ROUTER: &str = "172.16.5.2";
 const OUTSIDE: &str = "11.0.0.1";
 const ROUTER_V6: &str = "2001:db8:5::1";
 const OURS_V6: &str = "2001:db8:5::2";
 
-/// A router that is the only way out.
+/// A neighbour that is the router: the only route out leads through it.
 fn router(net: &Net) -> Neighbour {
     let router = Neighbour::new(net);
     router.set_up(&format!("address add {ROUTER_V6}/64 dev there nodad\n"));
@@ -38,7 +38,7 @@ fn router(net: &Net) -> Neighbour {
     router
 }
 
-/// A network outside, with a stranger at 11.0.0.2 and 2001:db8:6::2.
+/// The network outside the router, with a stranger at 11.0.0.2 and 2001:db8:6::2.
 struct World {
     process: Process,
 }
@@ -87,7 +87,7 @@ fn run(argv: &[String]) {
     assert!(done.is_ok_and(|status| status.success()), "{argv:?}");
 }
 
-/// miniupnpd on the router, which forwards nothing that it was not asked for.
+/// Starts miniupnpd on the router, which forwards only what everseed asks for.
 fn miniupnpd(router: &Neighbour, dir: &Dir, pcp: bool, natpmp: bool) -> Process {
     let yes = |yes| if yes { "yes" } else { "no" };
     let (by_udp, upnp) = (yes(natpmp), yes(pcp || !natpmp));
@@ -100,7 +100,7 @@ fn miniupnpd(router: &Neighbour, dir: &Dir, pcp: bool, natpmp: bool) -> Process 
          upnp_nat_chain=prerouting_miniupnpd\nupnp_nat_postrouting_chain=postrouting_miniupnpd\n",
         dir.join("leases").display()
     );
-    // A router that ignores the version that it does not know.
+    // Without PCP the router ignores packets of PCP's version.
     let deaf = match pcp {
         true => "",
         false => {
@@ -153,7 +153,7 @@ fn miniupnpd(router: &Neighbour, dir: &Dir, pcp: bool, natpmp: bool) -> Process 
     process
 }
 
-/// Waits until it prints a line with this in it.
+/// Waits until `seeder` has printed `text`.
 fn wait_for(seeder: &mut Seeder, text: &str) {
     wait(&format!("everseed to say {text:?}"), PATIENCE, || {
         seeder.process.assert_alive();
@@ -161,7 +161,7 @@ fn wait_for(seeder: &mut Seeder, text: &str) {
     });
 }
 
-/// What the router forwards, as its rules show it.
+/// The router's rules, which show what it forwards.
 fn rules(router: &Neighbour) -> String {
     let argv = [router.enter(), vec![program("nft", "nftables")]].concat();
     let shown = Command::new(&argv[0])
@@ -171,8 +171,8 @@ fn rules(router: &Neighbour) -> String {
     String::from_utf8_lossy(&shown.expect("nft").stdout).into_owned()
 }
 
-/// The port is forwarded, somebody outside downloads through it, that is said, and after a clean stop nothing is
-/// forwarded any more.
+/// The router forwards the port, and a stranger downloads through it. everseed prints both. After a clean stop the router
+/// forwards nothing.
 fn maps_by(protocol: &str, pcp: bool, natpmp: bool) {
     let net = Net::new();
     let dir = Dir::new("router");
@@ -221,7 +221,7 @@ fn upnp_maps() {
     maps_by("UPnP", false, false);
 }
 
-/// In IPv6 a caller is let in, and after a clean stop no more.
+/// The router lets an IPv6 stranger in. After a clean stop it does not.
 fn pinholes_by(protocol: &str, pcp: bool) {
     let net = Net::new();
     let dir = Dir::new("router");
@@ -262,17 +262,17 @@ fn upnp_lets_callers_of_ipv6_in() {
     pinholes_by("UPnP", false);
 }
 
-/// A router that is played here.
+/// A router that the test plays.
 struct Stub {
-    /// What PCP is answered with, whatever it is.
+    /// The answer to a PCP or NAT-PMP packet.
     pcp: fn(&[u8]) -> Option<Vec<u8>>,
-    /// Where its description is, as it says.
+    /// The URL of its UPnP description, as its SSDP answer says.
     location: Option<String>,
-    /// Answers to `AddPortMapping`, one after the other, the last for ever.
+    /// The error codes of its answers to `AddPortMapping` (0: success), one after the other; the last one repeats.
     codes: &'static [u16],
-    /// What it says is its address outside.
+    /// The public address that it names.
     outside: &'static str,
-    /// What all its answers by HTTP are, if they are nonsense.
+    /// The answer to all HTTP requests, if it answers nonsense.
     nonsense: Option<Vec<u8>>,
 }
 
@@ -288,7 +288,7 @@ impl Default for Stub {
     }
 }
 
-/// What it was asked.
+/// Counts what everseed sent to a [`Stub`].
 #[derive(Default)]
 struct Asked {
     packets: AtomicU32,
@@ -298,7 +298,7 @@ struct Asked {
 }
 
 impl Stub {
-    /// Begins; its threads end with the process of the tests, or when it is over.
+    /// Starts the router's threads, which end when [`Asked::over`] is set.
     fn start(self, router: &Neighbour) -> Arc<Asked> {
         let asked = Arc::new(Asked::default());
         let sockets = router.inside(|| {
@@ -349,7 +349,7 @@ impl Stub {
     }
 }
 
-/// Answers what comes to a socket until it is over.
+/// Answers the packets that arrive at a socket, until `over` is set.
 fn hear(
     socket: UdpSocket,
     asked: Arc<Asked>,
@@ -408,13 +408,13 @@ fn answer_to(request: &str, codes: &[u16], outside: &str, mappings: &AtomicU32) 
     let at = mappings.fetch_add(1, Ordering::Relaxed) as usize;
     match codes[at.min(codes.len() - 1)] {
         0 => (200, response),
-        // A router that knows leases without an end only.
+        // This router grants only leases without an end.
         725 if request.contains("<NewLeaseDuration>0<") => (200, response),
         code => (500, format!("<errorCode>{code}</errorCode>")),
     }
 }
 
-/// Seeds behind a router that is played, until it says what is expected; answers with all that it printed.
+/// Seeds behind a [`Stub`] until everseed prints `expected`. Returns all that it printed, and what it asked.
 fn behind(stub: Stub, expected: &str) -> (String, Arc<Asked>) {
     let net = Net::new();
     let router = router(&net);
@@ -431,7 +431,7 @@ fn behind(stub: Stub, expected: &str) -> (String, Arc<Asked>) {
 
 #[test]
 fn routers_that_refuse_once() {
-    // A lease without an end, for both ports.
+    // This router refuses leases with an end, so everseed asks for endless ones, for TCP and UDP.
     let codes = &[725];
     let stub = Stub {
         codes,
@@ -444,7 +444,7 @@ fn routers_that_refuse_once() {
             ..Stub::default()
         };
         let (output, _) = behind(stub, "mapped: 203.0.113.5:");
-        // Another port, the same for both.
+        // everseed gets another port, the same for TCP and UDP.
         assert!(!output.contains(":6881 (TCP and UDP) by UPnP"), "{output}");
         assert!(output.contains(" (TCP and UDP) by UPnP"), "{output}");
     }
@@ -479,7 +479,7 @@ fn addresses_that_are_not_the_worlds() {
     }
 }
 
-/// What is said of a router that does not answer.
+/// What everseed logs of a router that does not answer.
 const SILENT: &str = "answers neither PCP, NAT-PMP nor UPnP";
 
 #[test]
@@ -491,7 +491,7 @@ fn routers_that_say_nothing() {
         },
         SILENT,
     );
-    // 9 to the one port, 3 searches to the other: the others went to the group.
+    // 9 packets to the port of PCP, and 3 searches to the port of SSDP. The other searches go to the multicast group.
     assert!(asked.packets.load(Ordering::Relaxed) <= 12);
     assert_eq!(asked.calls.load(Ordering::Relaxed), 0);
 }
@@ -554,7 +554,7 @@ fn routers_that_say_nonsense_by_http() {
     }
 }
 
-/// Nobody is asked when that is not wanted, or there is nobody to let in.
+/// The router is not asked if `--port-map` is off, if there is a public address, or if no stranger could connect.
 #[test]
 fn nobody_is_asked_in_vain() {
     let net = Net::new();
@@ -572,7 +572,7 @@ fn nobody_is_asked_in_vain() {
         let mut seeder = Setup::new(content.path(), at).args(args).start(&state);
         seeder.stop();
     }
-    // Whoever is asked is asked at once.
+    // With default settings the router is asked at once, so requests of the runs before would have been counted by now.
     let state = Dir::new("seed");
     let mut seeder = Setup::new(content.path(), anywhere).start(&state);
     let before = asked.mappings.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! Power cuts: the process is gone, and so is whatever was not synced.
+//! Power cuts: the process is killed, and data that was not synced is lost.
 //!
-//! They need a disk of their own, and so root and loop devices: `tests/run` has them as a step.
+//! The tests make a disk of their own, which needs root and loop devices. `tests/run` runs them as one step.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,7 @@ use everseed_tests::seeder::{Getter, Seeder, Setup, make, sent};
 
 const MIB: u64 = 1 << 20;
 
-/// A seeder, and a disk on which downloads from it and their state are.
+/// A seeder, and a disk that holds a download from it and its state.
 struct Stage {
     net: Net,
     disk: Disk,
@@ -53,7 +53,7 @@ impl Stage {
         getter
     }
 
-    /// Downloads the rest, and answers with what the seeder sent in all, in bytes.
+    /// Downloads the rest, and returns how many bytes the seeder sent in all.
     fn finish(mut self) -> u64 {
         let (code, _) = self.get(&["--no-seed"]).end();
         assert_eq!(code, 0, "exit code of the last download");
@@ -64,8 +64,8 @@ impl Stage {
     }
 }
 
-/// Cut again and again, at any moment: what was durable is not downloaded again, and in the end
-/// everything is right.
+/// The power is cut again and again, at random moments. Durable pieces are not downloaded again, and in the end all bytes
+/// are right.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn cut_at_random_moments() {
@@ -80,11 +80,11 @@ fn cut_at_random_moments() {
         chance >> 42
     };
     let mut durable = 0;
-    // Up to 4 MiB more each time: ten of them are less than there is.
+    // Each round downloads up to 4 MiB more, so that ten rounds do not complete the download.
     for cut in 0..CUTS {
         let getter = stage.get(&[]);
-        // The moments are such of the download, as a busy machine's clock says nothing of how far it is: from one at
-        // which nothing was written since the start to one at which all that comes in a second was.
+        // A moment is an amount that was written, because time says little on a busy machine. It is between 0 and 4 MiB
+        // since the last start.
         let goal = allocated(&file) + next();
         everseed_tests::wait("some of it", everseed_tests::PATIENCE, || {
             (allocated(&file) >= goal).then_some(())
@@ -108,7 +108,7 @@ fn cut_at_random_moments() {
     let output = getter.process.output();
     let to_come = to_come(&output);
     getter.kill();
-    // Pieces in progress: from one peer there are few.
+    // Pieces in progress were lost too; with one peer there are few.
     assert!(
         to_come <= 64 * MIB - durable + 4 * MIB,
         "{durable} bytes are durable: {output}"
@@ -116,7 +116,7 @@ fn cut_at_random_moments() {
     stage.finish();
 }
 
-/// Cut when it has just said that it is done: everything is there, and nothing is fetched again.
+/// The power is cut when `get` has just ended. All content is on the disk, and nothing is downloaded again.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn cut_when_complete() {
@@ -131,7 +131,7 @@ fn cut_when_complete() {
     assert_eq!(sent, 48 * MIB, "bytes that were sent");
 }
 
-/// Cut right after a clean stop: what was there then is trusted, and rightly so.
+/// The power is cut right after a clean stop. The next start needs no check, and all pieces are right.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn cut_after_a_clean_stop() {
@@ -156,8 +156,8 @@ fn cut_after_a_clean_stop() {
     assert!(sent <= 56 * MIB, "{sent} bytes were sent");
 }
 
-/// Cut in the middle of a check of what somebody else has just written in its place, when its record happens to be on
-/// the disk: no piece counts that is not there.
+/// The power is cut during a check of content that another program has just written. The record of the check is durable,
+/// the content is not. No piece counts as verified that is lost.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_check_that_is_cut() {
@@ -181,7 +181,7 @@ fn a_check_that_is_cut() {
     let mut known = 0;
     for cut in 1..=4 {
         let content = open();
-        // Without a change of its length, as other clients download.
+        // The length of the file does not change, as with other clients.
         let end = right.len() / 4 * cut;
         let there = File::options().write(true).open(&file).unwrap();
         there.write_all_at(&right[..end], 0).unwrap();

@@ -1,4 +1,4 @@
-//! What is private stays private: torrents, passkeys, the state, and what the built-in tracker knows.
+//! Private torrents, passkeys and the state stay private, and the built-in tracker does not tell of them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,8 +17,8 @@ use everseed_tests::seeder::{Getter, Setup, make, run};
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
-/// Nobody but its own trackers hears of a private torrent: not from the built-in tracker, not as metadata, not
-/// by HTTP; its passkey is in nothing that is printed, and what is in the state is for its owner.
+/// Only its own trackers are told of a private torrent. The built-in tracker does not know it, and neither peers nor HTTP
+/// clients get it. everseed never prints its passkey, and only the owner can read the state.
 #[test]
 fn private_torrents() {
     let net = Net::new();
@@ -57,8 +57,8 @@ fn private_torrents() {
     seeder.stop();
 }
 
-/// A public torrent is told of to those who name it, and as metadata; a private one that names this very
-/// tracker is tracked by it.
+/// The built-in tracker answers for public torrents, and peers get their metadata. It also answers for a private torrent
+/// that names this tracker, whose metadata nobody gets.
 #[test]
 fn public_torrents_and_our_own() {
     let net = Net::new();
@@ -85,8 +85,8 @@ fn public_torrents_and_our_own() {
     }
 }
 
-/// A service logs all that it can, and its tracker and web server say the passkey wherever they can; it is in nothing
-/// that is printed.
+/// A service logs at the highest level, and its tracker and web server repeat the passkey in their answers. everseed
+/// never prints it.
 #[test]
 fn no_passkey_is_printed() {
     let net = Net::new();
@@ -99,7 +99,7 @@ fn no_passkey_is_printed() {
             let len = stream.read(&mut head).unwrap_or(0);
             let head = String::from_utf8_lossy(&head[..len]);
             let announces = head.contains("/announce");
-            // Each torrent is answered in its own way.
+            // Each torrent gets one of three answers, chosen by its info-hash.
             let hash = head.split("info_hash=").nth(1).unwrap_or_default();
             let hash = hash.split('&').next().unwrap_or_default();
             let sum: u32 = hash.bytes().map(u32::from).sum();
@@ -151,8 +151,8 @@ fn no_passkey_is_printed() {
     assert!(!printed.contains(&PASSKEY[..16]), "{printed}");
 }
 
-/// A torrent and its tracker lead into the house only as trackers do: pages of the router hear nothing, not
-/// by a redirect either.
+/// Trackers of a torrent are called inside the local network only at paths of trackers. Other pages of the router are
+/// never called, not after a redirect either.
 #[test]
 fn torrents_reach_no_pages_in_the_house() {
     let net = Net::new();
@@ -204,14 +204,14 @@ fn torrents_reach_no_pages_in_the_house() {
     seeder.stop();
 }
 
-/// Peers come from announces of their own address only; a tracker is believed about addresses that are as far
-/// out as it is.
+/// A peer enters the built-in tracker only by its own announce, not by one that a web page has a browser send. A tracker
+/// in the local network may name peers there, but not on this machine.
 #[test]
 fn nobody_is_dialled_whom_a_stranger_names() {
     let net = Net::new();
     let content = Content::file("dialled.bin", 100_000, 33);
     let dir = Dir::new("get");
-    // It is in the house, so it may name those in the house, but not this machine.
+    // The tracker is in the local network, so it may name peers there, but not on this machine.
     let (here, house) = (
         TcpListener::bind("127.0.0.1:0").unwrap(),
         TcpListener::bind(net.addr(Family::V4)).unwrap(),
@@ -239,7 +239,7 @@ fn nobody_is_dialled_whom_a_stranger_names() {
     let listen = net.addr(Family::V4);
     let mut getter = Getter::start(&torrent, listen, dir, &[]);
     getter.wait_for("listening: ");
-    // A web page has a browser announce.
+    // A web page has a browser send an announce.
     let query = format!(
         "/announce?info_hash={}&left=1&port={}",
         http::escape(hash),
@@ -253,7 +253,7 @@ fn nobody_is_dialled_whom_a_stranger_names() {
         browser.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     }
-    // Who is in the house is called; what was named before it would have been called before.
+    // The peer in the local network is called. The one on this machine stands before it, and would have been called first.
     let (mut called, _) = house.accept().unwrap();
     called.set_read_timeout(Some(PATIENCE)).unwrap();
     called.read_exact(&mut [0; 20]).unwrap();
@@ -265,13 +265,13 @@ fn nobody_is_dialled_whom_a_stranger_names() {
     getter.stop();
 }
 
-/// Thirty at once ask for a torrent and read nothing of it, within the address space that OpenWrt's script gives; then
-/// one that reads gets it.
+/// Thirty clients at a time request a .torrent and read nothing, within the address space of OpenWrt's script. Another
+/// client gets the .torrent all the same.
 #[test]
 fn a_crowd_asks_for_the_torrent() {
     let net = Net::new();
     let dir = Dir::new("seed");
-    // So many pieces that no socket holds all of the torrent.
+    // So many pieces that no socket's buffer holds the whole .torrent.
     let content = Content::file("crowd.bin", 128 << 20, 34);
     let torrent = dir.join("crowd.torrent");
     let hash = make(content.path(), &torrent, &["-s", "16"]);
@@ -295,7 +295,7 @@ fn a_crowd_asks_for_the_torrent() {
     seeder.stop();
 }
 
-/// Whether the tracker at `addr` tells of a torrent, to those who name it or to those who do not.
+/// Whether the tracker at `addr` names peers of a torrent. It never lists torrents to a client that names none.
 fn is_told_of(addr: SocketAddr, hash: InfoHash) -> bool {
     let (_, all) = http::get(addr, "/scrape");
     assert!(http::string(&all, "failure reason").is_some());
@@ -308,7 +308,7 @@ fn is_told_of(addr: SocketAddr, hash: InfoHash) -> bool {
     told
 }
 
-/// Whether a peer is told that it may ask for the metadata (BEP 9, 10).
+/// Whether the extended handshake offers the metadata (BEP 9, 10).
 fn offers_metadata(addr: SocketAddr, hash: InfoHash) -> bool {
     let mut peer = Peer::connect(addr);
     let mut hello = handshake(hash, true);

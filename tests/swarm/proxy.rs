@@ -1,4 +1,4 @@
-//! `--proxy`: trackers are called through it, by names that nobody else knows.
+//! `--proxy`: trackers are called through the proxy, which resolves their names.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

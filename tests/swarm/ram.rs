@@ -1,6 +1,6 @@
 //! Memory does not grow with the content: a terabyte, a million pieces, a hundred thousand files.
 //!
-//! The files are holes, and the hashes in the torrents are wrong: nothing is read that nobody asks for.
+//! The files are sparse and the hashes are wrong, because everseed reads no piece that no peer requests.
 
 use std::fs::{self, File};
 
@@ -28,21 +28,21 @@ fn a_hundred_thousand_files() {
     assert_same(small, large, 10_000_000 / PIECE);
 }
 
-/// Seeding one file of `len` bytes takes what seeding one MiB does.
+/// Seeding one file of `len` bytes takes as much memory as seeding one MiB.
 fn same_memory(name: &str, len: u64, piece_len: u64) {
     let small = memory("small", &[("", 1 << 20)], PIECE);
     let large = memory(name, &[("", len)], piece_len);
     assert_same(small, large, len / piece_len);
 }
 
-/// Give or take [`MARGIN`], and two bits for each piece that is still to be verified.
+/// Allows [`MARGIN`] more, and two bits for each piece that is still to be verified.
 fn assert_same(small: u64, large: u64, pieces: u64) {
     let most = small + MARGIN + pieces / 4;
     assert!(large <= most, "{large} bytes, {small} for one MiB");
 }
 
-/// Anonymous memory of a seeder of this content, when it no longer changes: files with their lengths in
-/// the folder `name`, or one that is called so.
+/// The private memory of a seeder once it no longer changes, in bytes. Its content is `files` with their lengths in the
+/// folder `name`. A file with an empty name is the single file `name`.
 fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     let net = Net::new();
     let dir = Dir::in_memory("ram");
@@ -66,7 +66,7 @@ fn memory(name: &str, files: &[(&str, u64)], piece_len: u64) -> u64 {
     taken
 }
 
-/// A torrent of files with their lengths, or of one without a name of its own, with hashes that are wrong.
+/// A torrent with wrong hashes of the same content as in [`memory`].
 pub(crate) fn metainfo(name: &str, files: &[(&str, u64)], piece_len: u64) -> Vec<u8> {
     let len: u64 = files.iter().map(|(_, len)| len).sum();
     let entry =

@@ -1,4 +1,4 @@
-//! The upload rate limit, which is an upper bound on any machine.
+//! everseed never uploads faster than `--up`, on any machine.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use everseed_tests::peer::{Message, Peer};
 use everseed_tests::seeder::{Setup, make};
 
 const RATE: u64 = 2 << 20;
-/// What may be sent at once after a rest.
+/// Bytes that may be sent at once after a pause.
 const BURST: u64 = RATE / 2;
 
 #[test]

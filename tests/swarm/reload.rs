@@ -1,4 +1,4 @@
-//! SIGHUP: a running service goes on with another configuration, or as it was.
+//! SIGHUP: a running service takes over its changed configuration, or goes on with the old one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,13 +11,13 @@ use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::seeder::{Setup, run};
 use everseed_tests::service::Service;
 
-/// A file of 40 pieces that is seeded, and somebody who is served.
+/// A service that seeds a file of 40 pieces, and a connected peer.
 struct World {
     service: Service,
     listen: SocketAddr,
     peer: Peer,
     next: u32,
-    /// What the configuration says of the file.
+    /// The lines of the configuration that seed the file.
     seed: String,
     _content: Content,
     dir: Dir,
@@ -28,7 +28,7 @@ impl World {
         World::under(net, &[])
     }
 
-    /// The same, started by way of another program.
+    /// The same, started by the program `wrapper`.
     fn under(net: &Net, wrapper: &[String]) -> World {
         let dir = Dir::new("run");
         let listen = net.addr(Family::V4);
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// The same connection brings another block.
+    /// Requests the next block over the same connection, and waits for it.
     fn is_served(&mut self) {
         self.peer.request(self.next, 0, 16_384);
         self.next += 1;
@@ -66,7 +66,8 @@ impl World {
     }
 }
 
-/// What a start would refuse is found out before: all of it at once, with its lines, by `--check-config` too.
+/// A configuration that a start would refuse changes nothing. All its errors are logged with their lines, and
+/// `--check-config` prints the same.
 #[test]
 fn what_cannot_be_carried_out() {
     let net = Net::new();
@@ -78,7 +79,7 @@ fn what_cannot_be_carried_out() {
     let cases = [
         (format!("memory = \"400k\"\n{seed}"), &["3"][..]),
         (format!("trace = \"/nowhere/x\"\n{seed}"), &["3"]),
-        // What the text says and what the disk says are told together.
+        // Errors in the text and errors of the disk are reported together.
         (
             format!("up = \"fast\"\nwach = 1\n{seed}{bad_item}"),
             &["3", "4", "8"],
@@ -101,7 +102,7 @@ fn what_cannot_be_carried_out() {
         }
         world.is_served();
     }
-    // State that is in memory, or nowhere.
+    // The state's folder cannot be made, or is in memory.
     let file = world.dir.join("everseed.toml");
     for (number, state) in (5..).zip(["/proc/everseed", "/dev/shm/everseed"]) {
         let listen = world.listen;
@@ -118,7 +119,7 @@ fn what_cannot_be_carried_out() {
         assert!(code == 1 && said.contains("everseed.toml:1: "), "{said}");
         world.is_served();
     }
-    // A port that somebody else has, where a start would wait.
+    // Another program has the port: at a start everseed would wait for it.
     let other = net.addr(Family::V4);
     let _taken = TcpListener::bind(other).unwrap();
     world.service.reload(other, &seed);
@@ -133,7 +134,7 @@ fn what_cannot_be_carried_out() {
     world.service.wait_for("the configuration was read", 1);
     let (code, said) = world.check_config();
     assert!(code == 0 && said.contains("good"), "{said}");
-    // What is not there is waited for, as at a start.
+    // A missing file is waited for, as at a start.
     let more = format!("{seed}[[seed]]\npath = \"/nowhere/to/be/seen\"\n");
     world.service.reload(world.listen, &more);
     world.service.wait_for("/nowhere/to/be/seen", 1);
@@ -144,7 +145,7 @@ fn what_cannot_be_carried_out() {
     world.service.stop();
 }
 
-/// Limits change, and nobody is parted with.
+/// Limits change, and no peer is disconnected.
 #[test]
 fn limits() {
     let net = Net::new();
@@ -169,15 +170,15 @@ fn limits() {
     world.service.stop();
 }
 
-/// Limits by the hour hold where the machine is: its zone is chosen so that it is half past twelve. They change while
-/// somebody is served.
+/// `[[rates]]` hold at local hours. The time zone is chosen so that it is half past twelve. The limits change while a
+/// peer is served.
 #[test]
 fn rates_by_the_hour() {
     let net = Net::new();
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let utc = i64::try_from(since / 60 % (24 * 60)).unwrap();
-    // What a zone is called by is what has to be added to its time.
+    // The number in TZ is what has to be added to local time to get UTC.
     let behind = utc - (12 * 60 + 30);
     let sign = if behind < 0 { "-" } else { "" };
     let (hours, minutes) = (behind.abs() / 60, behind.abs() % 60);
@@ -212,8 +213,8 @@ fn rates_by_the_hour() {
     assert_eq!(said, expected, "{output}");
 }
 
-/// What comes by a reload is worth as much as what was there at the start: a download, and many more to seed. How
-/// long something is seeded changes in place.
+/// A reload adds a download and twenty files to seed, which are treated like those of the start. Goals of seeding change
+/// without a restart.
 #[test]
 fn what_comes_by_a_reload() {
     let net = Net::new();
@@ -247,7 +248,7 @@ fn what_comes_by_a_reload() {
         let name = content.name();
         world.service.wait_for(&format!("seeding: {name}"), 1);
     }
-    // It has sent nothing, which is enough now.
+    // The download has sent nothing, and a ratio of 0 is reached at once.
     world
         .service
         .reload(world.listen, &format!("{config}ratio = 0.0\n"));

@@ -1,4 +1,4 @@
-//! `incomplete`: the disk that a download moves to is full, or loses power in the middle of the copy.
+//! `incomplete`: a download is moved to a disk that is full, or that loses power during the copy.
 
 use std::fs;
 use std::process::Command;
@@ -14,8 +14,8 @@ use everseed_tests::{PATIENCE, wait};
 
 const MIB: u64 = 1 << 20;
 
-/// It stays complete and served where it is, what was copied of it gives its room back, and it moves when there is
-/// room.
+/// The complete download stays in its `incomplete` folder and is served from there. The partial copy is removed. The
+/// download is moved when the disk has room.
 #[test]
 fn the_disk_that_it_moves_to_is_full() {
     let (net, seeds, dir, apart) = (
@@ -61,7 +61,7 @@ fn the_disk_that_it_moves_to_is_full() {
     let _ = Command::new("umount").arg("-l").arg(&disk).status();
 }
 
-/// The first copy is whole until the second one is, and nothing is downloaded twice.
+/// The original stays until the copy is durable, so that nothing is downloaded twice.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn the_power_goes_while_it_is_copied() {

@@ -1,4 +1,4 @@
-//! everseed goes away in the middle of a download and comes back at the same address.
+//! everseed ends in the middle of a client's download and is started again at the same address.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -29,7 +29,7 @@ fn interrupted_while_lazy_and_started_again() {
     each_client(Signal::INT, &["--check", "lazy"]);
 }
 
-/// Each client has a seeder of its own, so that none can get from another what it misses.
+/// Each client has a seeder of its own, so that no client gets a block from another client.
 fn each_client(signal: Signal, args: &[&str]) {
     let net = Net::new();
     thread::scope(|scope| {
@@ -43,7 +43,7 @@ fn each_client(signal: Signal, args: &[&str]) {
 fn restart(net: &Net, client: Client, signal: Signal, args: &[&str]) {
     let dir = Dir::new("seed");
     let content = Content::file("restart.bin", 64 << 20, 50);
-    // Slow at first, so that it is the middle indeed when it ends.
+    // So slow that everseed ends in the middle of the download.
     let setup = Setup::new(content.path(), net.addr(Family::V4)).args(args);
     let mut seeder = setup.clone().up_bps(Some(8 << 20)).start(&dir);
     let torrent = seeder.torrent();
@@ -68,7 +68,7 @@ fn restart(net: &Net, client: Client, signal: Signal, args: &[&str]) {
     seeder.stop();
 }
 
-/// What was verified is remembered with the times of files, also with those that 32 bits cannot tell.
+/// The record of verified pieces holds the times of files, also times that do not fit into 32 bits.
 #[test]
 fn files_of_2040() {
     let net = Net::new();
@@ -93,7 +93,7 @@ fn files_of_2040() {
     change(content.path(), &[], year_2040);
     assert!(whole(), "verified");
     assert!(whole(), "verified before");
-    // Who sets the time back does not hide the change.
+    // A change is noticed though the time is set back.
     change(content.path(), &[!first[0]], year_2040);
     assert!(!whole(), "what was changed with its time restored");
     change(content.path(), &first, year_2040);
@@ -107,7 +107,7 @@ fn files_of_2040() {
     assert!(!whole(), "what was changed at another time");
 }
 
-/// Writes over the first bytes and sets the time.
+/// Overwrites the first bytes of a file and sets its time of change.
 fn change(path: &Path, bytes: &[u8], time: SystemTime) {
     let file = File::options().write(true).open(path).expect("the file");
     let done = file.write_all_at(bytes, 0);

@@ -1,4 +1,4 @@
-//! everseed's own downloads: killed, with a full disk, with wrong data there already.
+//! Downloads go on after they were killed or stopped, on a full disk, on another disk, and with wrong data.
 
 use std::fs;
 use std::thread;
@@ -9,7 +9,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Setup};
 
-/// Killed again and again: in the end everything is there, and little of it came twice.
+/// A download is killed again and again. In the end it is complete, and few blocks came twice.
 #[test]
 fn killed_at_random_moments() {
     const KILLS: u64 = 12;
@@ -36,13 +36,13 @@ fn killed_at_random_moments() {
     assert_eq!(code, 0);
     content.assert_same_in(&got.join("files"), true);
     seeder.stop();
-    // What was on its way or in pieces that were not complete.
+    // Blocks that were on their way or in incomplete pieces may come twice.
     let in_doubt = KILLS * (8 << 20);
     let sent = everseed_tests::seeder::sent(&dir, &seeder.info_hash());
     assert!(sent <= (96 << 20) + in_doubt, "{sent} bytes were sent");
 }
 
-/// Stopped cleanly, it goes on where it was without reading what it has.
+/// After a clean stop a download goes on without a check of its pieces.
 #[test]
 fn stopped_and_continued() {
     let net = Net::new();
@@ -68,7 +68,7 @@ fn stopped_and_continued() {
     seeder.stop();
 }
 
-/// What is there and wrong is found, and replaced if the owner says so; what is right is kept.
+/// With `--overwrite`, bad pieces of an existing file are downloaded again, and good ones are kept.
 #[test]
 fn wrong_data_at_the_start() {
     let net = Net::new();
@@ -92,8 +92,8 @@ fn wrong_data_at_the_start() {
     assert!(sent < 12 << 20, "{sent} bytes were sent");
 }
 
-/// The same torrent to another place, which is on another disk: that is no disk that is not mounted.
-/// What is remembered of the one place says nothing of the other.
+/// The same torrent is downloaded to another folder on another disk. everseed does not take that for the old disk, not
+/// mounted, and does not use the record of the old folder.
 #[test]
 fn to_another_disk() {
     let net = Net::new();
@@ -115,7 +115,7 @@ fn to_another_disk() {
     seeder.stop();
 }
 
-/// A disk that is full is waited for, and then it goes on.
+/// A download waits while its disk is full, then goes on. If it is stopped meanwhile, the exit code is 9.
 #[test]
 fn a_full_disk() {
     let net = Net::new();
@@ -125,7 +125,7 @@ fn a_full_disk() {
     for room_comes in [true, false] {
         let got = Dir::new("get");
         let (files, flag) = (got.sub("files"), got.join("flag"));
-        // A disk of 32 MiB of which half is taken, until there is a flag.
+        // A disk of 32 MiB, half of which another file takes until the flag exists.
         let script = format!(
             "mount -t tmpfs -o size=32m none '{files}' && head -c 16000000 /dev/zero >'{files}/other' && \
              {{ (while [ ! -e '{flag}' ] && [ -d '{dir}' ]; do sleep 0.1; done; rm '{files}/other') & exec \"$@\"; }}",
@@ -135,7 +135,7 @@ fn a_full_disk() {
         );
         let wrapper = ["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned);
         let listen = net.addr(Family::V4);
-        // What it downloads can be seen in its own mounts only, so it has to say that it is whole.
+        // The test cannot see the files, which are in everseed's own mounts. So everseed's word has to do.
         let args = if room_comes { &["--no-seed"][..] } else { &[] };
         let mut getter = Getter::start_in(&seeder.torrent(), listen, got, args, &wrapper);
         getter.wait_for("no space is left; make room");

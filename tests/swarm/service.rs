@@ -1,4 +1,4 @@
-//! `everseed run`: what comes and goes while it runs, torrents and disks.
+//! `everseed run`: torrents, disks, ports and networks that come and go while a service runs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
-/// What appears in a watched folder is seeded, what leaves it is stopped, and a restart knows it all.
+/// Files that appear in a watched folder are seeded, and files that leave it are stopped. A restart knows them all.
 #[test]
 fn a_watched_folder() {
     let net = Net::new();
@@ -67,7 +67,7 @@ fn a_watched_folder() {
     assert!(took < Duration::from_secs(5), "stopping took {took:?}");
     let before = service.process.output();
     assert!(!before.contains("film.mkv"), "{before}");
-    // The file that a torrent describes is no torrent of its own.
+    // A file that a .torrent describes is not seeded a second time by itself.
     assert_eq!(before.matches("seeding: second.bin").count(), 1, "{before}");
 
     let mut service = Service::start(&dir, listen, &config, &wrapper);
@@ -78,7 +78,7 @@ fn a_watched_folder() {
     assert!(!output.contains("hashed"), "{output}");
 }
 
-/// SIGHUP: items come and go at once, a mistake changes nothing, what is fixed at a start begins anew in place.
+/// SIGHUP: items come and go at once, an error changes nothing, and another `memory` restarts everseed in place.
 #[test]
 fn the_configuration_changes() {
     let net = Net::new();
@@ -114,7 +114,7 @@ fn the_configuration_changes() {
     service.stop();
 }
 
-/// The torrents in the state, by name.
+/// The .torrent files in the state, by the torrent's name.
 fn torrents(dir: &Dir) -> std::collections::HashMap<String, std::path::PathBuf> {
     let mut found = std::collections::HashMap::new();
     for entry in fs::read_dir(dir.join("state")).unwrap().flatten() {
@@ -129,7 +129,7 @@ fn torrents(dir: &Dir) -> std::collections::HashMap<String, std::path::PathBuf> 
     found
 }
 
-/// A port that somebody else has is waited for.
+/// A service waits for a port that another program has.
 #[test]
 fn a_port_that_is_taken() {
     let net = Net::new();
@@ -148,7 +148,7 @@ fn a_port_that_is_taken() {
     service.stop();
 }
 
-/// The network comes late and changes: trackers are told again, and links name the address.
+/// This machine's address changes: trackers get another announce, and new links name the new address.
 #[test]
 fn the_network_changes() {
     let net = Net::new();
@@ -187,7 +187,7 @@ fn the_network_changes() {
         told.parent().display(),
     );
     let anywhere = SocketAddr::from(([0, 0, 0, 0], port));
-    // Where the address is found out that this machine has for the world.
+    // everseed finds its own address by the route to this network.
     let route = |ip: IpAddr| {
         let args = ["route", "replace", "192.0.2.0/24", "dev", "lo", "src"];
         let ip = ip.to_string();
@@ -207,7 +207,7 @@ fn the_network_changes() {
     route(second);
     hears(2);
     service.wait_for(&link(second), 1);
-    // Whoever is connected stays so, and a client that has the new torrent file finds us.
+    // Connected peers stay, and a client with the new .torrent finds everseed.
     peer.request(0, 0, 1000);
     while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
     let mut download = Client::Aria2.download(torrent, net.addr(Family::V4));
@@ -218,7 +218,7 @@ fn the_network_changes() {
     service.stop();
 }
 
-/// State in memory is refused.
+/// A state in memory is refused unless the configuration allows it.
 #[test]
 fn state_in_memory() {
     let net = Net::new();
@@ -246,14 +246,14 @@ fn state_in_memory() {
     }
 }
 
-/// A disk that goes away in the middle of a download, and is away at the next start: nothing is written
-/// below its mount point, and the download goes on by itself when it is back.
+/// A disk is unmounted at a start, in the middle of a download, and after it. Nothing is written below its mount point,
+/// and the download goes on by itself when the disk is back.
 #[test]
 fn a_disk_goes_and_comes_back() {
     a_disk_with(&Content::file("disk.bin", 48 << 20, 4));
 }
 
-/// The same with files that are made one after the other, so that some would be made while it is away.
+/// The same with many files, some of which would be made while the disk is away.
 #[test]
 fn a_disk_of_many_files_goes_and_comes_back() {
     let names: Vec<String> = (0..96).map(|n| format!("{n:02}")).collect();
@@ -268,8 +268,8 @@ fn a_disk_with(content: &Content) {
     let mut seeder = setup.clone().up_bps(Some(4 << 20)).start(&seeds);
     let listen = net.addr(Family::V4);
     let dir = Dir::new("run");
-    // The disk is a folder that is mounted in the service's own mounts. Outside of them the mount
-    // point can be seen as it is without.
+    // A folder stands for the disk, and is mounted in the service's own mounts only. So the test sees what lies below
+    // the mount point.
     let (disk, mount) = (dir.sub("disk"), dir.sub("mount"));
     let script = |mounted: bool| {
         format!(
@@ -305,7 +305,7 @@ fn a_disk_with(content: &Content) {
     service.stop();
     nothing_below();
 
-    // It is not there at the next start.
+    // The disk is away at the next start.
     let mut service = Service::start(&dir, listen, &config, &mounts(&script(false)));
     service.wait_for("is not mounted", 1);
     thread::sleep(Duration::from_secs(11));
@@ -316,7 +316,7 @@ fn a_disk_with(content: &Content) {
     let output = service.process.output();
     assert!(!output.contains("48.0 MiB of 48.0 MiB to come"), "{output}");
 
-    // And it goes in the middle.
+    // The disk goes away during the download.
     order("away");
     thread::sleep(Duration::from_secs(4));
     nothing_below();
@@ -325,7 +325,7 @@ fn a_disk_with(content: &Content) {
     content.assert_same_in(&disk, true);
     nothing_below();
 
-    // What is complete is waited for as well, and seeded again.
+    // The disk of a complete download goes away. When it is back, the download is seeded again.
     order("away");
     let mut download = Client::Aria2.download(seeder.torrent(), net.addr(Family::V4));
     service.wait_for("it is not served until its files are back", 1);
@@ -340,7 +340,7 @@ fn a_disk_with(content: &Content) {
     seeder.stop();
 }
 
-/// What cannot be written to is seeded as it is.
+/// Content on a read-only disk is seeded.
 #[test]
 fn read_only_media() {
     let net = Net::new();
@@ -360,7 +360,7 @@ fn read_only_media() {
     service.stop();
 }
 
-/// Runs what follows after a script, in mounts of its own.
+/// A wrapper that runs `script` with mounts of its own, in which `"$@"` is the program and its arguments.
 fn mounts(script: &str) -> Vec<String> {
     ["unshare", "-m", "sh", "-c", script, "sh"]
         .map(str::to_owned)

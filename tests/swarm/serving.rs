@@ -1,7 +1,7 @@
-//! What the thread that serves does not wait for: a call is held by a disk, blocks are answered meanwhile, and at the end
-//! the disks tell that it asked nothing of them. Nor does it wait for whoever reads the log.
+//! The serving thread waits for no disk: while a disk holds a call, peers get their blocks. At the end the disks report
+//! that the serving thread made no call to them.
 //!
-//! Most need a disk of their own, and so root and FUSE: `tests/run` has them as a step.
+//! Most tests make disks of their own, which needs root and FUSE. `tests/run` runs them as one step.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -24,8 +24,8 @@ use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, mkfifoat};
 
-/// A peer asks for what lies on a disk that does not answer: others get what lies elsewhere, and it gets its blocks
-/// when the disk answers again.
+/// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one gets
+/// its block when the disk answers again.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
@@ -53,8 +53,8 @@ fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
     seeder.stop();
 }
 
-/// The terminal on which all is logged was stopped: who is connected is served, others come and go. When it goes on, all of
-/// that is said, and what was too much of it is counted.
+/// The terminal that shows the log was stopped. Connected peers are served, and others come and go. When the terminal
+/// goes on, it shows the lines that were kept and the number of those that were not.
 #[test]
 fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let (net, dir) = (Net::new(), Dir::new("serving"));
@@ -87,7 +87,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
         caller.stream.read_exact(&mut answer).expect("a handshake");
     }
     read(&mut served, 0..64);
-    // All that was said since is read by a thread, until it ends.
+    // A thread reads the log from here to its end.
     let said = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let (mut log, mut said) = (open(false), Vec::new());
@@ -107,8 +107,8 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     assert!(said.contains(" more lines "), "{said}");
 }
 
-/// Nobody reads what a service prints, results and log alike: what is dropped into its watched folder meanwhile is served,
-/// and it ends when it is told to.
+/// No program reads the output of a service, neither its results nor its log. The service still serves new files in its
+/// watched folder, and stops on a signal.
 #[test]
 fn a_service_whose_output_nobody_reads() {
     let (net, dir) = (Net::new(), Dir::new("unread"));
@@ -161,20 +161,20 @@ fn fill_up(pipe: &mut File) {
     }
 }
 
-/// The end of a log.
+/// The line that the test writes behind a log.
 const END: &[u8] = b"the end";
 
-/// A service with its state, a watched folder and its downloads on disks that note who asks them, and with something
-/// that lies elsewhere, which a peer has.
+/// A service whose state, watched folder and downloads lie on three slow disks, which note the thread of each call. It
+/// also seeds a file on another disk, to a connected peer.
 struct World {
     listen: SocketAddr,
     state: SlowDisk,
     watched: SlowDisk,
     downloads: SlowDisk,
     service: Service,
-    /// What it does in any case.
+    /// The part of the configuration that never changes.
     config: String,
-    /// The thread that serves.
+    /// The id of the serving thread.
     serves: u32,
     peer: Peer,
     hash: InfoHash,
@@ -200,7 +200,7 @@ impl World {
         let folder = state.at().join("state");
         let mut service = Service::start_at(&dir, &folder, listen, &config, &[]);
         service.wait_for("seeding: fast.bin", 1);
-        let serves = wait("the thread that serves", PATIENCE, || {
+        let serves = wait("the serving thread", PATIENCE, || {
             service.process.thread("serve")
         });
         World {
@@ -219,21 +219,22 @@ impl World {
         }
     }
 
-    /// Has calls of a disk wait that follow from something, and looks that peers do not.
+    /// Holds the calls `what` for `path` on a disk, does `cause`, which leads to such a call, and asserts that the peer
+    /// gets its blocks while the call is held.
     fn held(
         &mut self,
         disk: impl Fn(&World) -> &SlowDisk,
         (what, path): (&'static str, &str),
         cause: impl FnOnce(&mut World),
     ) {
-        // What it reads is open then: opening it takes its torrent, which is in the state.
+        // Opens the file that the peer reads: opening needs the .torrent, which lies on the state's disk.
         read(&mut self.peer, 0..1);
         disk(self).hold_at(what, path);
         cause(self);
         let why = format!("{what} of {path}");
         wait(&why, PATIENCE, || {
             self.service.process.assert_alive();
-            // All the time, as files that nobody reads are closed.
+            // Again and again, because files that no peer reads are closed.
             read(&mut self.peer, 0..1);
             (disk(self).held() > 0).then_some(())
         });
@@ -242,7 +243,7 @@ impl World {
         disk(self).release();
     }
 
-    /// A file and its torrent appear in the watched folder, as they were made long ago.
+    /// A file and its .torrent appear in the watched folder, with old times of change.
     fn lay(&self, name: &str, seed: u64) -> InfoHash {
         let content = Content::file(name, 1 << 20, seed);
         content.copy_to(self.watched.behind());
@@ -254,7 +255,7 @@ impl World {
         hash
     }
 
-    /// What the thread that serves asked of these disks: nothing.
+    /// Stops the service, and asserts that the serving thread made no call to the disks.
     fn end(mut self) {
         self.service.stop();
         drop(self.fast);
@@ -280,10 +281,10 @@ fn downloads(world: &World) -> &SlowDisk {
     &world.downloads
 }
 
-/// A torrent of this number comes, and of this disk a call of a kind with a path waits.
+/// The number of a torrent that appears, the disk that holds a call, and the call with its path.
 type Held = (u64, fn(&World) -> &SlowDisk, (&'static str, &'static str));
 
-/// Has torrents come to the watched folder, and calls wait that this brings about.
+/// Torrents appear in the watched folder, and a disk holds one of the calls that each of them leads to.
 fn come(calls: [Held; 4]) {
     let mut world = World::new("");
     for (number, disk, call) in calls {
@@ -297,8 +298,8 @@ fn come(calls: [Held; 4]) {
     world.end();
 }
 
-/// A torrent that comes is looked at, read and copied: each waits for its disk, and peers of what lies elsewhere wait for
-/// nothing.
+/// A disk holds the calls with which a new .torrent is found, read and copied. Peers of another torrent get their
+/// blocks.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_a_torrent_is_not_the_one_who_serves() {
@@ -310,7 +311,7 @@ fn whoever_waits_for_a_torrent_is_not_the_one_who_serves() {
     ]);
 }
 
-/// The same when its content is looked at, and what is known of it is kept.
+/// A disk holds the calls with which the content of a new torrent is checked and its record is written.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_content_is_not_the_one_who_serves() {
@@ -322,13 +323,13 @@ fn whoever_waits_for_content_is_not_the_one_who_serves() {
     ]);
 }
 
-/// Torrents and folders are served, go, and are made: each waits for its disk, and peers of what lies elsewhere wait for
-/// nothing.
+/// A disk holds the calls with which a torrent is served and removed, its metadata is sent, and a torrent is made of a
+/// new folder.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
     let mut world = World::new("");
-    // What lies there is served too, and its metadata.
+    // A block of a torrent on the slow disk is requested, then its metadata.
     let hash = world.lay("9.bin", 9);
     world.service.wait_for("seeding: 9.bin", 1);
     let mut peer = Peer::unchoked(world.listen, hash, true);
@@ -346,13 +347,13 @@ fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
         ask_for_metadata(&mut peer);
     });
     while !matches!(peer.expect("metadata"), Message::Extended(said) if said.starts_with(&[1])) {}
-    // A torrent goes.
+    // A .torrent is removed.
     let gone = world.watched.behind().join("9.bin.torrent");
     world.held(state, ("setattr", "state/"), |_| {
         fs::remove_file(gone).expect("a torrent")
     });
     world.service.wait_for("stopped: 9.bin", 1);
-    // A folder comes, of which a torrent is made.
+    // A folder appears, and a torrent is made of it.
     let tree = Content::folder("tree", &[("a/1", 5), ("b/2", 50_000), ("b/c/3", 7)]);
     world.held(watched, ("readdir", "tree/b"), |world| {
         drop(tree.copy_to(world.watched.behind()));
@@ -361,7 +362,7 @@ fn whoever_waits_for_a_disk_is_not_the_one_who_serves() {
     world.end();
 }
 
-/// The same for a download, from its first file to its last sync, whether it comes to its end or is given up.
+/// A disk holds the calls of a download, from its first file to its last sync. Some downloads complete, one is stopped.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
@@ -384,12 +385,12 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
         world.service.reload(world.listen, &config);
         (wanted, seeder)
     };
-    // With the first one it starts anew, as that takes more memory.
+    // For the first download the service starts anew, because it needs more memory.
     let (wanted, mut seeder) = begin(&mut world, None);
     let complete = format!("complete: {}", wanted.name());
     world.service.wait_for(&complete, 1);
     seeder.stop();
-    world.serves = wait("the thread that serves", PATIENCE, || {
+    world.serves = wait("the serving thread", PATIENCE, || {
         world.service.process.thread("serve")
     });
     world.peer = Peer::unchoked(world.listen, world.hash, true);
@@ -410,7 +411,7 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
             .wait_for(&format!("complete: {}", wanted.name()), 1);
         seeder.stop();
     }
-    // Given up in the middle: what came is synced, and which pieces that are is written down.
+    // A download is stopped in the middle: its pieces are synced, then its record is written.
     let (wanted, mut seeder) = begin(&mut world, Some(100_000));
     let name = wanted.name().to_owned();
     world.service.wait_for(&format!("downloading: {name}"), 1);
@@ -431,8 +432,8 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
     world.end();
 }
 
-/// A disk takes long to write what was downloaded. Whoever waits for it syncs a download that is complete, one that is
-/// given up, or a copy of one; a peer gets blocks meanwhile that have to be read from another disk.
+/// A disk takes long to sync: a complete download, a stopped one, and a copy of one. Meanwhile a peer gets blocks that
+/// have to be read from another disk.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
@@ -445,7 +446,7 @@ fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
     let (here, apart) = (disk.at().display().to_string(), world.dir.sub("apart"));
     let apart = format!("incomplete = \"{}\"\n", apart.display());
     let seeders = Dir::new("seeder");
-    // The first one has the service start anew with more memory.
+    // For the first download the service starts anew with more memory.
     for (number, case) in ["first", "complete", "given up", "a copy"]
         .into_iter()
         .enumerate()
@@ -503,18 +504,18 @@ fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
     world.service.stop();
 }
 
-/// Has a file read from its disk again.
+/// Drops a file from the page cache, so that it is read from its disk again.
 fn drop_from_cache(path: &Path) {
     let file = File::open(path).expect("a file");
     fadvise(file, 0, None, Advice::DontNeed).expect("it is dropped");
 }
 
-/// Those that sleep are woken by a peer, and others sleep in their places.
+/// A disk holds the calls with which one torrent falls asleep and another is woken by a peer.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_what_sleeps_is_not_the_one_who_serves() {
     let mut world = World::new("torrents = 1\n");
-    // Each has the place of the one before, whose turn is over.
+    // One torrent is awake at a time, so each new one sends the one before it to sleep.
     let hashes = [1, 2].map(|number| {
         let call = [("write", "state/catalogue"), ("create", "state/.everseed-")];
         let mut hash = None;
@@ -537,8 +538,8 @@ fn whoever_waits_for_what_sleeps_is_not_the_one_who_serves() {
     world.end();
 }
 
-/// A folder of what sleeps is watched no longer: whoever waits for the catalogue is neither the thread that serves nor the
-/// one that answers HTTP.
+/// A folder with sleeping torrents is watched no longer, and the disk of the catalogue does not answer. Peers get their
+/// blocks, and HTTP clients their answers.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn whoever_waits_for_the_catalogue_keeps_nobody_waiting() {
@@ -575,8 +576,8 @@ fn whoever_waits_for_the_catalogue_keeps_nobody_waiting() {
     world.end();
 }
 
-/// What was seen: a torrent as large as there may be, and a larger file of such a name, in a watched folder, a tree of
-/// many files beside them, and a download that is synced.
+/// The largest .torrent, a larger file that is called one, and a tree of many files appear in a watched folder. A disk
+/// holds the calls for them, and peers get their blocks.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
@@ -594,7 +595,7 @@ fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
         let path = world.watched.behind().join("large.torrent");
         fs::rename(world.watched.behind().join("x.part"), path).expect("a torrent");
     });
-    // Its 64 MiB are copied.
+    // The 64 MiB of the .torrent are copied.
     world.held(state, ("write", "state/given/"), |_| {});
     let tree = world.watched.behind().join("tree");
     for folder in 0..100 {
@@ -610,8 +611,8 @@ fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
     world.end();
 }
 
-/// A tree of three hundred thousand files, the largest torrent and a file of 3 GB that is called one appear at once: they
-/// take their time, and next to none of it is that of the thread that serves.
+/// A tree of 300,000 files, the largest .torrent and a file of 3 GB that is called one appear at the same time. Of the CPU
+/// time for them, less than a fifth is spent on the serving thread.
 #[test]
 fn what_takes_long_takes_no_time_of_the_serving_thread() {
     let (net, dir) = (Net::new(), Dir::in_memory("huge"));
@@ -624,7 +625,7 @@ fn what_takes_long_takes_no_time_of_the_serving_thread() {
     service.wait_for("seeding: served.bin", 1);
     let mut peer = Peer::unchoked(listen, hash, true);
 
-    // Under many names, because so many files take a gigabyte.
+    // Hard links of one file, because 300,000 files would take a gigabyte.
     let tree = apart.join("tree");
     let file = apart.join("file");
     fs::write(&file, [7; 10]).expect("a file");
@@ -652,7 +653,7 @@ fn what_takes_long_takes_no_time_of_the_serving_thread() {
     let (whole, serving) = spent();
     let (begun, mut longest) = (Instant::now(), Duration::ZERO);
     let mut blocks = 0;
-    // The largest torrent's files are not there.
+    // The files of the largest .torrent do not exist, so everseed names it in an error.
     for said in ["seeding: tree", "large.torrent", "huge.torrent"] {
         while !service.process.output().contains(said) {
             service.process.assert_alive();
@@ -670,7 +671,7 @@ fn what_takes_long_takes_no_time_of_the_serving_thread() {
     service.stop();
 }
 
-/// A check that is stopped goes on where it was.
+/// A check that was stopped goes on at the next start.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_check_that_is_stopped_goes_on() {
@@ -717,7 +718,7 @@ fn a_check_that_is_stopped_goes_on() {
     service.stop();
 }
 
-/// A valid torrent of one file, nearly as large as the largest that is read.
+/// Writes a valid .torrent of one file, nearly as large as a .torrent may be.
 fn large_torrent(path: &Path) -> std::io::Result<()> {
     let pieces: u64 = (63 << 20) / 20;
     let head = format!(
@@ -735,7 +736,7 @@ fn large_torrent(path: &Path) -> std::io::Result<()> {
     file.flush()
 }
 
-/// Asks for the first piece of a torrent's `info` (BEP 9), which is to come as extended message 1.
+/// Requests the first piece of the metadata (BEP 9), which is to come as extended message 1.
 fn ask_for_metadata(peer: &mut Peer) {
     let said = loop {
         if let Message::Extended(said) = peer.expect("an extended handshake") {

@@ -1,4 +1,4 @@
-//! Several downloads in one `everseed get`: what fails of one holds up no other, and the exit code is that of the worst.
+//! `everseed get` with several torrents: one that fails delays no other, and the exit code is that of the worst.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Setup, make};
 
-/// Two contents that somebody seeds.
+/// A seeder of two files.
 struct World {
     net: Net,
     contents: [Content; 2],
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-/// A .torrent, a link, something that is no torrent, a server that takes the call and says nothing, and one twice.
+/// `get` gets a .torrent, a file that is no torrent, a link, the same .torrent again, and the URL of a silent server.
 #[test]
 fn one_of_them_fails() {
     let world = World::new();
@@ -78,7 +78,7 @@ fn one_of_them_fails() {
     let (code, dir) = getter.stop();
     assert_eq!(code, 25, "the worst: no torrent");
     world.assert_both_in(&dir.join("files"));
-    // Without the one that fails it ends by itself, with a success.
+    // Without the failing ones `get` ends by itself with success.
     let getter = world.get(&[torrent, link, "--no-seed"]);
     let (code, dir) = getter.end();
     let output = fs::read_to_string(dir.join("get.log")).unwrap();
@@ -86,7 +86,7 @@ fn one_of_them_fails() {
     world.assert_both_in(&dir.join("files"));
 }
 
-/// With a goal each is left when it is done, and the last of them ends everything; of all failures nothing is left to do.
+/// With a goal each torrent is stopped when it reaches it, and `get` ends with the last one. If all fail, it ends too.
 #[test]
 fn each_has_its_end() {
     let world = World::new();
@@ -113,8 +113,8 @@ fn each_has_its_end() {
     assert_eq!(code, 2, "--rename goes with one");
 }
 
-/// Four servers are asked at the same time: each answers when all have been. Two of them have the same torrent, which is
-/// one torrent and no failure.
+/// Four servers are asked at the same time: each answers only when all have been asked. Three have the same .torrent,
+/// which counts as one and is no failure.
 #[test]
 fn several_servers_are_asked_at_once() {
     let world = World::new();

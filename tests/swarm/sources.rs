@@ -1,4 +1,4 @@
-//! Torrents that take more than they should: a server that sends without an end, trackers by the hundred thousand.
+//! A .torrent cannot take too much memory: a server sends an endless one, and another one names 300,000 trackers.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ fn a_torrent_without_an_end() {
     }
 }
 
-/// A server that sends this header and then the same without an end.
+/// A server that sends `header`, then `part` again and again without an end.
 fn endless(addr: SocketAddr, header: &'static str, part: String) -> SocketAddr {
     let listener = TcpListener::bind(addr).unwrap();
     thread::spawn(move || {
@@ -85,7 +85,7 @@ fn a_torrent_of_very_many_trackers() {
         &["-t", "http://10.0.0.200:1/announce"],
     );
     let bytes = fs::read(&torrent).unwrap();
-    // Everybody refuses the connection.
+    // All trackers refuse the connection.
     let tier = |n: usize| {
         let url = format!("http://10.0.0.200:{}/announce", 1 + n % 60_000);
         format!("l{}:{url}e", url.len())

@@ -1,5 +1,5 @@
-//! What strangers do to a download and to its peers: they spoil, trickle, say half of what they should,
-//! hang up, or cannot call. It goes on all the same, and says what nobody has.
+//! A download goes on whatever its peers do: they send bad blocks, trickle, send half a handshake, disconnect, or cannot
+//! be reached. It names the pieces that no peer has.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{self, InfoHash, message};
 use everseed_tests::seeder::{Getter, Seeder, Setup, make, pieces};
 
-/// A seed that takes some seconds, so that others are asked too.
+/// A seeder so slow that blocks are requested from other peers too.
 fn slow_seed(content: &Content, net: &Net, dir: &Dir) -> Seeder {
     let setup = Setup::new(content.path(), net.addr(Family::V4));
     setup.up_bps(Some(3 << 20)).start(dir)
@@ -30,7 +30,7 @@ fn get(seeder: &Seeder, net: &Net, args: &[&str]) -> (Getter, SocketAddr) {
     (getter, listen)
 }
 
-/// Who calls by uTP (BEP 29) is told at once that it is not spoken here, and does not wait for a time-out.
+/// A uTP connection (BEP 29) is refused at once, so that the peer does not wait for a timeout.
 #[test]
 fn calls_by_utp_are_refused() {
     let net = Net::new();
@@ -40,7 +40,7 @@ fn calls_by_utp_are_refused() {
     let socket = UdpSocket::bind(net.addr(Family::V4)).unwrap();
     socket.connect(seeder.addr()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Type and version, no extension, the connection's id, two times, the window, its number, what it acknowledges.
+    // ST_SYN: type and version, no extension, connection id, two timestamps, window, sequence number, acknowledged one.
     let call = [&[0x41, 0, 7, 9][..], &[0; 12], &[5, 6, 0, 0]].concat();
     socket.send(&call).unwrap();
     let mut refusal = [0; 100];
@@ -57,7 +57,7 @@ fn ends_well(getter: Getter, content: &Content) {
     content.assert_same_in(&dir.join("files"), true);
 }
 
-/// Calls as a peer that has everything, and answers requests until `answer` says that it is enough.
+/// Connects as a peer that has all pieces, and passes requests to `answer` until that returns true.
 fn call(
     to: SocketAddr,
     hash: InfoHash,
@@ -94,7 +94,7 @@ fn zeros(request: &[u8]) -> Vec<u8> {
     message(peer::PIECE, &block)
 }
 
-/// One host spoils a block each over six connections. The only honest seed stays.
+/// One host sends a bad block over each of six connections. The only honest seed stays connected.
 #[test]
 fn one_host_spoils_pieces_of_the_only_seed() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -107,7 +107,7 @@ fn one_host_spoils_pieces_of_the_only_seed() {
         thread::spawn(move || {
             call(listen, hash, count, |stream, request| {
                 stream.write_all(&zeros(request))?;
-                // Hanging up with requests unread would take the block back.
+                // Closing the socket with unread requests would reset the connection and discard the block.
                 stream.shutdown(Shutdown::Write)?;
                 stream.read_to_end(&mut Vec::new())?;
                 Ok(true)
@@ -119,7 +119,7 @@ fn one_host_spoils_pieces_of_the_only_seed() {
     seeder.stop();
 }
 
-/// Five peers begin a block and go on with a byte now and then. The end does not wait for them.
+/// Five peers begin a block and send some bytes every five seconds. The download completes without them.
 #[test]
 fn blocks_that_trickle() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -142,7 +142,7 @@ fn blocks_that_trickle() {
     seeder.stop();
 }
 
-/// Many that send half a handshake, again and again: who says all of it is let in.
+/// Many peers send half a handshake, again and again. A peer with a whole handshake is let in.
 #[test]
 fn half_handshakes() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -170,14 +170,14 @@ fn half_handshakes() {
     seeder.stop();
 }
 
-/// A seed that goes and comes back is called again soon, though its tracker is asked much later.
+/// everseed connects again to a seed that was away, long before the tracker's next answer.
 #[test]
 fn a_seed_that_comes_back() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
     let content = Content::file("comes back.bin", 20 << 20, 84);
     let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(2 << 20));
     let mut seeder = setup.start(&dir);
-    // The tracker names it, and nobody else.
+    // Only the tracker names the seed.
     let listen = net.addr(Family::V4);
     let args = ["--no-seed", "-vv"];
     let mut getter = Getter::start(&seeder.torrent(), listen, Dir::new("get"), &args);
@@ -190,7 +190,7 @@ fn a_seed_that_comes_back() {
     seeder.stop();
 }
 
-/// Who asks the built-in tracker and does not call is called, by a seed too.
+/// A seed connects to a peer that announced to the built-in tracker and does not connect itself.
 #[test]
 fn who_cannot_call_is_called() {
     let (net, dir) = (Net::new(), Dir::new("seed"));
@@ -221,7 +221,7 @@ fn who_cannot_call_is_called() {
     seeder.stop();
 }
 
-/// What nobody has is said, and by which file it is known.
+/// A download names the missing piece, and the file that it belongs to.
 #[test]
 fn what_nobody_has_is_said() {
     let net = Net::new();

@@ -1,4 +1,4 @@
-//! Downloads that other clients began are gone on with, if their owner says so; and files are called as he says.
+//! With `--overwrite`, `get` goes on with downloads of other clients. `--rename` and `--file` name the files.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use everseed_tests::{PATIENCE, wait};
 
 const LEN: u64 = 4 << 20;
 
-/// A folder of two files and its torrent, and a seeder of it.
+/// A folder of two files, its .torrent, and a seeder.
 struct Given {
     net: Net,
     dir: Dir,
@@ -41,7 +41,7 @@ impl Given {
         }
     }
 
-    /// Runs `get` to its end in a folder.
+    /// Runs `get` into the folder `out` until it ends.
     fn get(&self, out: &Path, args: &[&str]) -> (i32, String) {
         let mut argv = vec![everseed(), "get".to_owned()];
         argv.push(self.torrent.display().to_string());
@@ -79,7 +79,7 @@ fn what_another_client_began() {
         let begun = album.join(format!("a.bin{suffix}"));
         let bytes = half(&given.content.path().join("a.bin"));
         fs::write(&begun, &bytes).unwrap();
-        // It is not ours.
+        // Without `--overwrite` the file is kept, because everseed did not make it.
         let (code, said) = given.get(&out, &[]);
         assert_eq!(code, 32, "{said}");
         let name = begun.display().to_string();
@@ -93,7 +93,7 @@ fn what_another_client_began() {
         let line = format!("short    a.bin as album/a.bin{suffix}\n");
         assert!(report.contains(&line), "{report}");
         assert!(report.contains("pieces: 32 of 128 good"), "{report}");
-        // Its owner says so.
+        // With it the download goes on.
         let (code, said) = given.get(&out, &["--overwrite"]);
         assert_eq!(code, 0, "{said}");
         assert!(
@@ -106,7 +106,7 @@ fn what_another_client_began() {
     }
 }
 
-/// What Transmission leaves when it is stopped in the middle.
+/// `get --overwrite` goes on with the files of an unfinished download of Transmission.
 #[test]
 fn what_transmission_began() {
     let given = Given::new();
@@ -125,7 +125,7 @@ fn what_transmission_began() {
     download.wait_for_bytes(1 << 20);
     let files = download.files();
     let out = given.dir.sub("out");
-    // As it is at this moment, with the client still there.
+    // The files as they are at this moment, while Transmission still runs.
     let parts: Vec<PathBuf> = wait("a .part", PATIENCE, || {
         let names = fs::read_dir(files.join("album")).ok()?;
         let paths = names.map(|name| name.unwrap().path());
@@ -148,7 +148,7 @@ fn what_transmission_began() {
     }
 }
 
-/// `--rename` and `--file` say where it goes, once and for all.
+/// `--rename` and `--file` name the files, and the next start remembers the names.
 #[test]
 fn called_as_the_owner_says() {
     let given = Given::new();
@@ -161,7 +161,7 @@ fn called_as_the_owner_says() {
     };
     assert!(same("a.bin", "Das Album/a.bin") && same("b.bin", "more/b.dat"));
     assert!(!out.join("album").exists());
-    // It is known the next time.
+    // The next start remembers the names.
     let (code, said) = given.get(&out, &[]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(said.matches("downloading: ").count(), 1, "{said}");

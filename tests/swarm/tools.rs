@@ -1,4 +1,4 @@
-//! `make`, `show` and `check` beside what other programs say.
+//! `make`, `show` and `check` agree with other programs.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -51,7 +51,7 @@ fn others_read_what_make_wrote() {
 fn torrents_of_others_are_seeded() {
     let net = Net::new();
     let dir = Dir::new("seed");
-    // It leaves out empty files.
+    // Without empty files, which transmission-create leaves out.
     let files = [("a.bin", 3_000_000), ("b/c.bin", 70_001), ("ü", 1)];
     let content = Content::folder("others", &files);
     let torrent = dir.join("other.torrent");
@@ -73,14 +73,14 @@ fn torrents_of_others_are_seeded() {
     seeder.stop();
 }
 
-/// Whatever is odd about a torrent that libtorrent reads, it is read here too, as the same one.
+/// everseed reads each odd torrent that libtorrent reads, with the same info-hash.
 #[test]
 fn what_libtorrent_reads_is_read() {
     let dir = Dir::new("odd");
     let folder = dir.sub("torrents");
     program("python3", "python3-libtorrent");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/libtorrent_odd.py");
-    // Debian's own, because that is where its libtorrent is.
+    // Debian's python, because Debian's libtorrent is installed there.
     let mut python = Command::new("/usr/bin/python3");
     let seed = std::process::id().to_string();
     python.arg(script).arg(&folder).args(["300", &seed]);
@@ -99,7 +99,7 @@ fn what_libtorrent_reads_is_read() {
     assert!(count > 100, "libtorrent reads {count} of 300");
 }
 
-/// A torrent that somebody packed is unpacked into the state, and seeded as itself.
+/// A gzipped .torrent is unpacked into the state, and its torrent is seeded.
 #[test]
 fn a_packed_torrent_is_seeded() {
     let net = Net::new();
@@ -122,7 +122,7 @@ fn a_packed_torrent_is_seeded() {
     seeder.stop();
 }
 
-/// `check` says which file is bad, and its exit code says so to scripts.
+/// `check` names the bad file, and its exit code tells scripts.
 #[test]
 fn check_finds_damage() {
     let dir = Dir::new("check");
@@ -154,14 +154,14 @@ fn check_finds_damage() {
         stdout(&nothing)
     );
 
-    // A torrent that is not there is another kind of failure.
+    // A missing .torrent has another exit code.
     let code = run([Path::new("check"), &dir.join("none.torrent"), &data])
         .status
         .code();
     assert_eq!(code, Some(1));
 }
 
-/// `check` ends with this when data is bad or missing, as its help says.
+/// The exit code of `check` if data is bad or missing, as its help says.
 const BAD_DATA: i32 = 3;
 
 #[test]

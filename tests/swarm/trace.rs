@@ -1,4 +1,4 @@
-//! What a real host wrote down, told again in the simulator.
+//! The simulator replays what a real everseed recorded with `--trace`.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Setup};
 
-/// A seeder serves a real client and a download of our own; the nodes of both give the same answers
-/// again, and other ones when they are told something else.
+/// A seeder serves a real client and an `everseed get`. A replay of either trace gives the same answers, and a replay of
+/// a changed trace gives others.
 #[test]
 fn replayed() {
     let net = Net::new();
@@ -38,7 +38,7 @@ fn replayed() {
             told.sent
         };
         assert!(all > 20_000_001, "{all} bytes of content");
-        // Where the protocol's name is there is a handshake; later its info-hash.
+        // The first handshake is found by the protocol's name. A bit of its info-hash is changed.
         let mut spoiled = trace;
         let name = b"\x13BitTorrent protocol";
         let at = spoiled.windows(name.len()).position(|w| w == name).unwrap();

@@ -1,5 +1,5 @@
-//! Real clients and everseed find each other in one way alone, and download from each other: each client has
-//! something that everseed wants, and wants something that everseed has. No tracker lives.
+//! Real clients and everseed find each other through the DHT alone, PEX alone, or LSD alone. Each client has content that
+//! everseed wants, and wants content that everseed has. No tracker answers.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ fn by_lsd_alone_over_ipv6() {
     meet(Way::Lsd, Family::V6);
 }
 
-/// Everseed knows one client alone, which tells it of another peer.
+/// everseed knows one client, which tells it of another peer by PEX.
 #[test]
 fn clients_tell_us_by_pex() {
     let net = Net::new();
@@ -80,7 +80,7 @@ fn clients_tell_us_by_pex() {
                 let (known, down) = (hub.to_string(), ["--down", "1k"]);
                 let args = [&only(Way::Pex)[..], &["--peer", &known], &down].concat();
                 let mut getter = Getter::start(&shared.torrent, ours, Dir::new("get"), &args);
-                // aria2 tells of those alone who came after the one that is told.
+                // aria2 tells a peer only of peers that connect later.
                 getter.wait_for("| 1 peer");
                 let listener = TcpListener::bind(told).unwrap();
                 listener.set_nonblocking(true).unwrap();
@@ -95,8 +95,8 @@ fn clients_tell_us_by_pex() {
     });
 }
 
-/// The only tracker is killed while somebody downloads, who goes on; and who comes after that, everseed or libtorrent,
-/// finds the others in the DHT, or by the one peer that it knows.
+/// The only tracker is killed during a download, which goes on. Later peers, everseed and libtorrent, find the others in
+/// the DHT, or through the one peer that they know.
 #[test]
 fn the_tracker_dies() {
     let net = Net::new();
@@ -120,7 +120,7 @@ fn the_tracker_dies() {
         let getter = Getter::start(&torrent, listen, Dir::new("get"), &args);
         (listen.to_string(), getter)
     };
-    // It knows the tracker alone.
+    // The first peer uses only the tracker.
     let (_, getter) = start(&["--dht", "off", "--pex", "off"]);
     let got = getter.files();
     wait("a part of it", PATIENCE, || {
@@ -152,10 +152,10 @@ fn the_tracker_dies() {
     seeder.stop();
 }
 
-/// Nobody is there.
+/// A tracker that does not exist.
 const DEAD: &str = "http://127.0.0.1:9/announce";
 
-/// A client, and what it and everseed have for each other.
+/// A client, the content that everseed seeds to it, and the content that it seeds to everseed.
 struct Pair {
     client: Client,
     listen: SocketAddr,
@@ -163,7 +163,7 @@ struct Pair {
     theirs: Shared,
 }
 
-/// Content, its torrent and its link.
+/// Content, its .torrent and its magnet link.
 struct Shared {
     content: Content,
     hash: InfoHash,
@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// In the DHT there is only the link.
+    /// The file to begin with: with the DHT the magnet link, otherwise the .torrent.
     fn name(&self, way: Way) -> &Path {
         match way {
             Way::Dht => &self.link,
@@ -195,7 +195,7 @@ impl Shared {
     }
 }
 
-/// Each client gets from everseed what the others do not know, and everseed from each.
+/// Each client downloads a torrent of its own from everseed, and everseed downloads one from each client.
 fn meet(way: Way, family: Family) {
     let net = Net::new();
     let place = Place::new(&net, way, family);
@@ -256,10 +256,10 @@ fn meet(way: Way, family: Family) {
     seeds.stop();
 }
 
-/// Where everseed and the clients are.
+/// The addresses of everseed and the clients.
 struct Place {
     family: Family,
-    /// Multicast needs an interface that is not the loopback one: the clients are on another machine.
+    /// The machine of the clients, for LSD: multicast needs another interface than loopback.
     neighbour: Option<Neighbour>,
     enter: Vec<String>,
     next: AtomicU16,
@@ -278,7 +278,7 @@ impl Place {
             set_up_ours(net, "address add fd00:5::1/64 dev here nodad\n");
         }
         if (way, family) == (Way::Dht, Family::V6) {
-            // Transmission has no DHT where no way leads into the world.
+            // Transmission starts its DHT only if there is a route to the internet.
             let lines = "address add 2001:db8::1/128 dev lo nodad\nroute add 2000::/3 dev lo\n";
             set_up_ours(net, lines);
         }
@@ -311,7 +311,7 @@ impl Place {
     }
 }
 
-/// Nodes of the DHT that are there before. Transmission looks for nobody before it knows nine.
+/// The first nodes of the DHT. There are nine, because Transmission searches only when it knows so many.
 struct Nodes {
     addrs: Vec<SocketAddr>,
     _nodes: Vec<(Seeder, Dir)>,
@@ -340,7 +340,7 @@ impl Nodes {
         }
     }
 
-    /// Waits until somebody has told one of them that he has it.
+    /// Waits until `peer` has announced the torrent to one of the nodes.
     fn wait_until_they_know(&self, shared: &Shared, peer: SocketAddr) {
         let Some(&first) = self.addrs.first() else {
             return;
@@ -378,7 +378,7 @@ impl Nodes {
     }
 }
 
-/// What everseed is told of how to find others.
+/// The options that leave everseed one way to find peers.
 fn only(way: Way) -> [&'static str; 6] {
     let on = |this| if way == this { "on" } else { "off" };
     [
@@ -391,7 +391,7 @@ fn only(way: Way) -> [&'static str; 6] {
     ]
 }
 
-/// It has what is for the clients.
+/// Starts everseed as the seeder of the clients' content.
 fn seed<'a>(
     dir: &Dir,
     way: Way,
@@ -415,7 +415,7 @@ fn seed<'a>(
     setup.start(dir)
 }
 
-/// Somebody who knows nobody, or one.
+/// Starts a download that knows at most one node or peer.
 fn get(way: Way, what: &Path, listen: SocketAddr, known: Option<&SocketAddr>) -> Getter {
     let known = known.map(SocketAddr::to_string);
     let mut args = only(way).to_vec();
@@ -431,7 +431,7 @@ fn get(way: Way, what: &Path, listen: SocketAddr, known: Option<&SocketAddr>) ->
     Getter::start(Path::new(&name(what)), listen, Dir::new("get"), &args)
 }
 
-/// A peer that all know, which has nothing, gets next to nothing and tells of everybody.
+/// A peer that all others know. It has no piece, downloads next to nothing, and tells each peer of the others (PEX).
 struct Hub {
     addr: SocketAddr,
     _service: Service,
@@ -445,7 +445,7 @@ impl Hub {
         let mut config = "dht = \"off\"\nlsd = \"off\"\ndown = \"1k\"\nup = \"1k\"\n".to_owned();
         for pair in pairs {
             let client = pair.listen;
-            // Who does not answer when it begins is called again, and told of, only a minute later.
+            // A peer that does not answer at first is tried again only a minute later.
             for shared in [&pair.ours, &pair.theirs] {
                 let what = format!("{:?} to answer for {}", pair.client, shared.content.name());
                 wait(&what, PATIENCE, || answers(client, shared.hash).ok());
@@ -468,17 +468,17 @@ impl Hub {
     }
 }
 
-/// A peer that can be told of: it says where it listens, wants what the other has, and reads what it gets.
+/// Connects as a peer of which others may tell: it names its port, is interested, and reads what it gets.
 fn call_by_pex(from: SocketAddr, to: SocketAddr, hash: InfoHash) -> TcpStream {
     let SocketAddr::V4(listen) = from else {
         panic!("{from} is no IPv4 address")
     };
     let mut stream = dial_from(*listen.ip(), to).unwrap();
     let mut greeting = handshake(hash, false);
-    // It has the extension protocol (BEP 10).
+    // The bit of the extension protocol (BEP 10).
     greeting[25] |= 0x10;
     stream.write_all(&greeting).unwrap();
-    // aria2 hangs up if more comes before it has answered.
+    // aria2 disconnects if more arrives before its own handshake.
     stream.read_exact(&mut [0; 68]).unwrap();
     let extended = format!("\0d1:md6:ut_pexi1ee1:pi{}ee", listen.port());
     let said = [message(20, extended.as_bytes()), message(INTERESTED, &[])].concat();
@@ -488,7 +488,7 @@ fn call_by_pex(from: SocketAddr, to: SocketAddr, hash: InfoHash) -> TcpStream {
     stream
 }
 
-/// Whether somebody answers a handshake.
+/// Succeeds if a handshake is answered.
 fn answers(addr: SocketAddr, hash: InfoHash) -> io::Result<()> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -496,7 +496,7 @@ fn answers(addr: SocketAddr, hash: InfoHash) -> io::Result<()> {
     stream.read_exact(&mut [0; 68])
 }
 
-/// An address as it goes through the DHT.
+/// An address in the DHT's compact form.
 fn compact(addr: SocketAddr) -> Vec<u8> {
     let port = addr.port().to_be_bytes();
     match addr.ip() {

@@ -1,4 +1,4 @@
-//! Places for torrents that are not enough for all: what is of no use at the moment makes room.
+//! More torrents than may be awake: one that is of no use at the moment sleeps, and another has its turn.
 
 use std::fs::{self, File};
 
@@ -11,13 +11,13 @@ use everseed_tests::service::Service;
 use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
 
-/// Places for two torrents, taken by downloads that nobody seeds: one that can be downloaded has its turn all the same.
+/// Two torrents may be awake, and three downloads have no seed. A fourth one, which has a seed, completes all the same.
 #[test]
 fn a_live_download_among_dead_ones() {
     among_dead_ones(true);
 }
 
-/// The same when nothing is downloaded: torrents whose data are nowhere take no place for good.
+/// Two torrents may be awake, and the files of three are missing. A fourth one is seeded all the same.
 #[test]
 fn a_seed_among_dead_ones() {
     among_dead_ones(false);
@@ -65,7 +65,7 @@ fn among_dead_ones(download: bool) {
     seeder.stop();
 }
 
-/// While a long torrent is made, a short one does not wait for its end, nor does who wakes one that sleeps.
+/// While a long file is hashed for a new torrent, a short file does not wait, nor does a peer that wakes a torrent.
 #[test]
 fn a_long_making_keeps_nobody_waiting() {
     let net = Net::new();
@@ -84,7 +84,7 @@ fn a_long_making_keeps_nobody_waiting() {
         let hashes: Vec<_> = lines.map(InfoHash::parse).collect();
         (hashes.len() == 2).then_some(hashes)
     });
-    // A sparse file, so that it takes no room; hashing it takes its time.
+    // A sparse file takes no room, and long to hash.
     let long = File::create(share.join("a long one")).unwrap();
     long.set_len(64 << 30).unwrap();
     let read = |service: &Service| -> u64 { service.process.of_proc("io", "rchar:") };

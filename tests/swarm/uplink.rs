@@ -1,4 +1,4 @@
-//! A slow uplink is shared well by peers of mixed speed.
+//! Peers of different speeds share a slow uplink fairly.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use everseed_tests::uplink::{Guest, Pace, Party, jain};
 
 const RATE: u64 = 2_500_000;
 
-/// Shares of memory are cut down when others come: who has been served for a while stays.
+/// When more peers come, each gets a smaller share of the memory. Peers that were served before stay connected.
 #[test]
 fn nobody_leaves_when_others_come() {
     let net = Net::new();
@@ -20,7 +20,7 @@ fn nobody_leaves_when_others_come() {
     let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["--memory", "4M"]);
     let mut seeder = setup.start(&dir);
     let party = party(&seeder, Duration::from_secs(22));
-    // They take less than comes, so that each has as much in the kernel as it may.
+    // They read more slowly than everseed sends, so that each fills its share of the kernel's memory.
     let guest = |seconds| Guest {
         calls: Duration::from_secs(seconds),
         pace: Pace::Bps(150_000),
@@ -33,9 +33,9 @@ fn nobody_leaves_when_others_come() {
     seeder.stop();
 }
 
-/// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same; a newcomer has its
-/// first block before a second's worth went to all; and they never got more than the limit allows, but for what
-/// may be sent at once. None of this depends on how busy the machine is.
+/// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same. A newcomer has its
+/// first block before the others have got one second's worth of bytes. All together never get more than the limit and
+/// a burst of half a second. None of this depends on how busy the machine is.
 #[test]
 fn forty_leechers_and_a_newcomer() {
     let net = Net::new();

@@ -1,4 +1,4 @@
-//! What is being downloaded vanishes: a file, its folder, the whole disk. That is said, and it goes on by itself.
+//! A file, a folder or the disk of a download vanishes. That is logged, and the download goes on by itself.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use everseed_tests::{PATIENCE, wait};
 
 const MIB: u64 = 1 << 20;
 
-/// A seeder of two files that takes some time.
+/// A slow seeder of two files.
 fn seed(net: &Net, dir: &Dir) -> (Content, Seeder) {
     let content = Content::folder("pair", &[("a", 5 * MIB), ("b", 5 * MIB)]);
     let setup = Setup::new(content.path(), net.addr(Family::V4)).up_bps(Some(MIB));
@@ -22,7 +22,7 @@ fn seed(net: &Net, dir: &Dir) -> (Content, Seeder) {
     (content, seeder)
 }
 
-/// A service that downloads it to `out`.
+/// A service that downloads the two files to `out`.
 fn run(net: &Net, dir: &Dir, seeder: &Seeder, out: &Path) -> Service {
     let config = format!(
         "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\n",
@@ -34,7 +34,7 @@ fn run(net: &Net, dir: &Dir, seeder: &Seeder, out: &Path) -> Service {
     service
 }
 
-/// Waits until something of it came.
+/// Waits until a part of both files is on the disk.
 fn wait_for_some(out: &Path) {
     let some = |name: &str| allocated(&out.join("pair").join(name)) > MIB;
     wait("some of it", PATIENCE, || {
@@ -42,7 +42,7 @@ fn wait_for_some(out: &Path) {
     });
 }
 
-/// What is there of it counts, and the rest comes once more.
+/// Removes `removed` during a download. What is left counts, and the rest is downloaded again.
 fn comes_again(removed: &str) {
     let (net, dir, seeds) = (Net::new(), Dir::new("run"), Dir::new("seed"));
     let (content, mut seeder) = seed(&net, &seeds);
@@ -56,7 +56,7 @@ fn comes_again(removed: &str) {
     }
     service.wait_for("error: pair: ", 1);
     if removed.is_empty() {
-        // A service does not make this one, as it may be on a disk that is away.
+        // A service does not make `out`, because it may be on a disk that is away.
         service.wait_for("out is missing", 1);
         fs::create_dir(&out).unwrap();
     }
@@ -78,13 +78,13 @@ fn its_folder_is_removed() {
     comes_again("pair");
 }
 
-/// The folder into which it is to come.
+/// The folder that `out` names is removed.
 #[test]
 fn the_folder_around_it_is_removed() {
     comes_again("");
 }
 
-/// A file that was complete is removed while others are still to come.
+/// A complete file is removed while the other one is downloaded.
 #[test]
 fn a_complete_file_is_removed() {
     let (net, dir, seeds) = (Net::new(), Dir::new("run"), Dir::new("seed"));
@@ -107,7 +107,7 @@ fn a_complete_file_is_removed() {
     seeder.stop();
 }
 
-/// The same in `get`.
+/// The same with `get`.
 #[test]
 fn what_is_removed_from_a_get_comes_again() {
     let (net, seeds) = (Net::new(), Dir::new("seed"));
@@ -123,7 +123,7 @@ fn what_is_removed_from_a_get_comes_again() {
     seeder.stop();
 }
 
-/// Its disk is pulled out before anything of it was written there, and comes back without it.
+/// A disk is pulled out before the kernel has written the download to it, and comes back without it.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_disk_returns_without_it() {
@@ -145,7 +145,7 @@ fn a_disk_returns_without_it() {
     seeder.stop();
 }
 
-/// Its disk can only be read for a while, which is said, but not every ten seconds.
+/// A disk is read-only for a while. That is logged, but not every ten seconds.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_disk_becomes_read_only() {
@@ -159,10 +159,10 @@ fn a_disk_becomes_read_only() {
         let tried = mount.args(["-o", how]).arg(disk.at()).output();
         tried.is_ok_and(|done| done.status.success())
     };
-    // It is busy while files are open for writing, so it is the kernel that does it, as after an error.
+    // A normal remount fails while files are open for writing. `abort` has the kernel do it, as after an error.
     assert!(remount("remount,abort"));
     service.wait_for("Read-only file system", 1);
-    // Nobody keeps it from being mended.
+    // everseed closes its files, so that the disk can be repaired.
     wait("the disk to be let go", PATIENCE, || {
         service.process.assert_alive();
         disk.eject().then_some(())

@@ -1,4 +1,4 @@
-//! Watched folders on a disk that others write to: whatever lies there costs what it touches and no more.
+//! Watched folders that others write to: a bad file there harms no other torrent.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,8 +13,8 @@ use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config, fill};
 
-/// What is no torrent is refused by name, is not held in memory or copied, and keeps nothing from being seeded; a long
-/// torrent is one all the same.
+/// Files that are called .torrent and are none are named, and take neither memory nor room in the state. Everything else
+/// is seeded, also a long .torrent.
 #[test]
 fn anything_called_torrent() {
     let net = Net::new();
@@ -30,7 +30,7 @@ fn anything_called_torrent() {
     symlink("/dev/zero", share.join("zero.torrent")).unwrap();
     fs::create_dir(share.join("folder.torrent")).unwrap();
     fs::write(share.join("folder.torrent/a"), "a").unwrap();
-    // More than ten megabytes of what a client adds.
+    // A .torrent with a key of twelve megabytes that a client added.
     let film = Content::file("film.mkv", 1 << 20, 5);
     film.copy_to(&out);
     let torrent = share.join("film.torrent");
@@ -78,7 +78,7 @@ fn anything_called_torrent() {
     }
 }
 
-/// As many are awake as `torrents` says, and those that cannot be opened take no place of those that can.
+/// As many torrents are awake as `torrents` says. Files that are no torrents do not count.
 #[test]
 fn no_other_limit_than_torrents() {
     let net = Net::new();
@@ -94,7 +94,7 @@ fn no_other_limit_than_torrents() {
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
     service.wait_for("seeding: 1-", 300);
     service.wait_for("not a torrent", 1);
-    // How far their checks are says nothing: those that are checked have a place as well.
+    // A torrent that is still being checked counts as awake.
     assert!(
         !service.process.output().contains(": asleep"),
         "one sleeps though there is room"
@@ -105,8 +105,8 @@ fn no_other_limit_than_torrents() {
     service.stop();
 }
 
-/// A file that was copied slowly or is replaced is made anew when it stays as it is, and the torrent of what it was is
-/// stopped. What comes to a folder whose time stays the same, as on some file systems, is seen, and that it goes too.
+/// A file that grows or is replaced is stopped, and a new torrent is made of it once it stays unchanged. Files that appear
+/// and go are noticed though the folder's time of change stays the same, as on some file systems.
 #[test]
 fn what_a_folder_does_not_tell() {
     let net = Net::new();
@@ -117,7 +117,7 @@ fn what_a_folder_does_not_tell() {
     let film = share.join("film.mkv");
     fs::write(&film, vec![1; 300_000]).unwrap();
     service.wait_for("seeding: film.mkv", 1);
-    // The folder's time is not changed by this.
+    // Appending does not change the folder's time.
     let mut file = File::options().append(true).open(&film).unwrap();
     file.write_all(&[2; 300_000]).unwrap();
     service.wait_for("film.mkv: it has changed", 1);

@@ -1,7 +1,7 @@
-//! A world in virtual time: one node, any number of scripted peers, content that can be computed.
+//! One node and any number of scripted peers in virtual time. The content is computed from its offset.
 
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
-// Each test file uses some of it.
+// Each test file uses a part of this module.
 #![allow(dead_code)]
 
 #[path = "../heap/mod.rs"]
@@ -29,7 +29,7 @@ pub const OURS: PeerId = *b"-ES0000-aaaaaaaaaaaa";
 pub const PIECE: u32 = 4 * BLOCK;
 pub const PIECES: u32 = 20;
 
-/// What the content holds at `offset`.
+/// The byte of the content at `offset`.
 pub fn content(offset: u64) -> u8 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
@@ -37,7 +37,7 @@ pub fn content(offset: u64) -> u8 {
 pub struct Setup {
     pub conns: usize,
     pub requests: usize,
-    /// Blocks on their way from peers; none if nothing is downloaded.
+    /// Blocks of memory for a download; 0 if nothing is downloaded.
     pub blocks: usize,
     pub slots: u16,
     pub upload_bps: Option<u64>,
@@ -60,27 +60,31 @@ pub struct World {
     pub now: Instant,
     pub torrent: TorrentId,
     pub geometry: Geometry,
-    /// Pieces that turn out to be bad when they are verified.
+    /// Pieces that are bad when they are verified.
     pub bad: Vec<u32>,
-    /// Pieces that cannot be read, and those that cannot be written.
+    /// Pieces that cannot be read.
     pub unread: Vec<u32>,
+    /// Pieces that cannot be written.
     pub unwritable: std::ops::Range<u32>,
-    /// Pieces that were to be read past what memory holds.
+    /// Pieces that the node wanted to be verified from the disk, not from the page cache.
     pub fresh: Vec<u32>,
     pub verified: Vec<u32>,
-    /// Whether peers may send what is wrong, and the offsets of such blocks on the disk.
+    /// Whether peers may send bad blocks.
     pub lies: bool,
+    /// Offsets of bad blocks on the disk.
     pub wrong: HashSet<u64>,
     pub dialled: Vec<(ConnId, SocketAddr)>,
     pub announces: Vec<Job>,
-    /// Torrents that are asleep and were asked for.
+    /// Sleeping torrents that the node wants to wake.
     pub asked_for: Vec<TorrentId>,
     pub closed: HashMap<SocketAddr, Reason>,
-    /// The disk takes no block.
+    /// Whether the disk is full.
     pub full: bool,
-    /// What was written of the metadata, what it should be, and whether the node said that it is here.
+    /// The metadata that was written so far.
     pub spool: Vec<u8>,
+    /// The right metadata.
     pub info: Vec<u8>,
+    /// Whether the node said that the metadata is complete.
     pub fetched: bool,
     pub peers: Vec<Peer>,
     pub slots: u16,
@@ -93,11 +97,11 @@ pub struct Peer {
     pub id: ConnId,
     pub addr: SocketAddr,
     pub open: bool,
-    /// Whether it reads what comes.
+    /// Whether it reads the bytes that arrive.
     pub reads: bool,
-    /// Written by the peer and not read by the node.
+    /// Bytes that the peer has written and the node has not read.
     pub inbox: Vec<u8>,
-    /// The node had no room for what it wrote, and has not asked for more since.
+    /// Whether the node had no room for these bytes, and has not asked for more since.
     pub held_back: bool,
     pub received: u64,
     pub unchoked: bool,
@@ -106,8 +110,9 @@ pub struct Peer {
     hello: Vec<u8>,
     decoder: Decoder,
     piece: Option<(BlockRef, u64)>,
-    /// What it was asked for and has neither sent nor refused, and what it was told to forget.
+    /// Requests of the node that it has neither answered nor rejected.
     pub asked: Vec<BlockRef>,
+    /// Requests that the node cancelled.
     pub cancelled: Vec<BlockRef>,
     /// Payloads of extended messages.
     pub extended: Vec<Vec<u8>>,
@@ -188,7 +193,7 @@ impl World {
         world
     }
 
-    /// A node that knows nothing of the torrent but its info-hash, and whose metadata has so many bytes.
+    /// A node that knows only the info-hash of the torrent. Its metadata has `len` bytes.
     pub fn magnet(setup: &Setup, len: u32) -> World {
         let mut world = World::new(setup, Have::Nothing);
         world.node.remove(world.now, world.torrent);
@@ -197,8 +202,8 @@ impl World {
         world
     }
 
-    /// A peer of it that says hello, and that it has so many bytes of metadata.
-    pub fn knower(&mut self, fast: bool, size: u32) -> usize {
+    /// A peer that names `size` as the length of its metadata.
+    pub fn metadata_peer(&mut self, fast: bool, size: u32) -> usize {
         let peer = self.connect().expect("a free connection");
         self.peers[peer].greet(HASH, fast);
         let hello = format!("d1:md11:ut_metadatai3ee13:metadata_sizei{size}ee");
@@ -207,7 +212,7 @@ impl World {
         peer
     }
 
-    /// A peer gives the metadata that it is asked for until it is asked for no more.
+    /// A peer sends the requested metadata until no request is left.
     pub fn give_info(&mut self, peer: usize) {
         while let Some(piece) = self.peers[peer].info_request() {
             let info = std::mem::take(&mut self.info);
@@ -217,7 +222,7 @@ impl World {
         }
     }
 
-    /// Goes on with the content.
+    /// Starts the download of the content, after that of the metadata.
     pub fn begin_content(&mut self, have: Have<'_>) {
         let (now, id) = (self.now, self.torrent);
         let begun = self.node.begin_content(now, id, self.geometry, have, 0);
@@ -228,8 +233,8 @@ impl World {
         self.settle();
     }
 
-    /// A peer that has everything and serves us at once, and is interested all the same.
-    pub fn giver(&mut self, fast: bool) -> usize {
+    /// A peer that has all pieces and unchokes us at once. It is interested too.
+    pub fn seed_peer(&mut self, fast: bool) -> usize {
         let peer = self.leecher(fast);
         self.peers[peer].say(&[Message::Bitfield { len: 3 }]);
         self.peers[peer].inbox.extend([0xff, 0xff, 0xf0]);
@@ -238,13 +243,13 @@ impl World {
         peer
     }
 
-    /// A peer that has connected and said nothing.
+    /// A peer that has connected and sent nothing.
     pub fn connect(&mut self) -> Option<usize> {
         let n = self.peers.len() as u16;
         self.connect_from(SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 50_000)))
     }
 
-    /// The same from a chosen address.
+    /// The same from `addr`.
     pub fn connect_from(&mut self, addr: SocketAddr) -> Option<usize> {
         let id = self.node.accept(self.now, addr)?;
         self.peers.push(Peer::new(id, addr));
@@ -260,7 +265,7 @@ impl World {
         peer
     }
 
-    /// Moves bytes and carries out actions until nothing more happens.
+    /// Moves bytes and carries out actions until nothing is left to do.
     pub fn settle(&mut self) {
         for _ in 0..1_000_000 {
             let mut moved = false;
@@ -481,7 +486,7 @@ impl Peer {
         self.inbox.extend(payload);
     }
 
-    /// The first piece of metadata that it was asked for and has not answered.
+    /// Takes the first request for metadata that it has not answered.
     pub fn info_request(&mut self) -> Option<u32> {
         let asked = |payload: &Vec<u8>| match everseed_core::metadata::decode(payload) {
             Ok((everseed_core::metadata::Message::Request { piece }, _)) => Some(piece),
@@ -501,13 +506,13 @@ impl Peer {
         self.extended(1, &payload);
     }
 
-    /// Refuses a piece of metadata.
+    /// Rejects a request for metadata.
     pub fn refuse_info(&mut self, piece: u32) {
         let payload = format!("d8:msg_typei2e5:piecei{piece}ee");
         self.extended(1, payload.as_bytes());
     }
 
-    /// Sends the first of the blocks that it was asked for; false if there is none.
+    /// Sends the first requested block; false if there is no request.
     pub fn give(&mut self) -> bool {
         let asked = !self.asked.is_empty();
         if asked {
@@ -525,7 +530,7 @@ impl Peer {
         self.inbox.extend(bytes);
     }
 
-    /// Sends something else instead of the first of the blocks that it was asked for.
+    /// Sends wrong bytes for the first requested block.
     pub fn lie(&mut self) -> Option<BlockRef> {
         let asked = (!self.asked.is_empty()).then(|| self.asked.remove(0))?;
         self.say(&[Message::Piece(asked)]);
@@ -534,20 +539,20 @@ impl Peer {
         Some(asked)
     }
 
-    /// Refuses all that it was asked for.
+    /// Rejects all requests.
     pub fn refuse(&mut self) {
         for block in std::mem::take(&mut self.asked) {
             self.say(&[Message::Reject(block)]);
         }
     }
 
-    /// How often it was asked for something.
+    /// The number of requests that it got.
     pub fn requests(&self) -> usize {
         let request = |m: &&Message| matches!(m, Message::Request(_));
         self.messages.iter().filter(request).count()
     }
 
-    /// Asks for `count` blocks from the start of the content on, round and round.
+    /// Requests `count` blocks from number `first` on. After the last block it begins again with the first.
     pub fn ask(&mut self, first: u32, count: u32) {
         for block in (first..first + count).map(|n| n % 72) {
             self.say(&[Message::Request(BlockRef {

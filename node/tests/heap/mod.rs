@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use everseed_node::memory::Lender;
 
-/// Memory from the heap, for good.
+/// Lends memory from the heap and never frees it.
 pub(crate) struct Heap;
 
 impl Lender<'static> for Heap {

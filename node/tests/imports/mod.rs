@@ -1,4 +1,4 @@
-//! Which module of a crate names which, read from the text of its files.
+//! Reads from the text of a crate's files which modules each module imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +37,7 @@ fn files(src: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file's text without its modules of tests. One that is a file of its own is a module like any other.
+/// A file's text without its `mod tests { .. }`. Tests in a file of their own count as a module.
 fn without_tests(text: &str) -> String {
     let (mut kept, mut lines) = (String::new(), text.lines());
     while let Some(line) = lines.next() {
@@ -54,7 +54,7 @@ fn without_tests(text: &str) -> String {
     kept
 }
 
-/// The modules that a module names: by `crate::`, `super::` or `self::`, or by the name of a child.
+/// The modules that a module names, by `crate::`, `super::`, `self::` or the name of a child.
 pub(crate) fn imports(name: &str, modules: &Modules) -> BTreeSet<String> {
     let code = &modules[name];
     let mut found = BTreeSet::new();
@@ -115,7 +115,7 @@ fn named(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The module that `path`, as it is written in the module `name`, is in, unless that is the module itself.
+/// The module that `path` leads to, as written in the module `name`. `None` if it is that module itself.
 fn resolve(name: &str, path: &str, modules: &Modules) -> Option<String> {
     let mut at: Vec<&str> = name.split("::").filter(|_| name != "lib").collect();
     for word in path.split("::") {
@@ -134,7 +134,7 @@ fn resolve(name: &str, path: &str, modules: &Modules) -> Option<String> {
     (module != name).then_some(module)
 }
 
-/// The modules that import themselves by way of others.
+/// The modules that import themselves through others.
 pub(crate) fn circles(modules: &Modules) -> BTreeSet<String> {
     let arrows = modules.keys().map(|name| {
         let to = imports(name, modules);
@@ -143,8 +143,8 @@ pub(crate) fn circles(modules: &Modules) -> BTreeSet<String> {
     circles_of(&arrows.collect())
 }
 
-/// The rooms that import themselves by way of others: folders at the top, and files there.
-#[allow(dead_code)] // Not every house has rooms in this sense.
+/// The rooms that import themselves through others. A room is a folder or file at the top of the sources.
+#[allow(dead_code)] // Not every crate has such rooms.
 pub(crate) fn circles_of_rooms(modules: &Modules) -> BTreeSet<String> {
     let room = |name: &str| name.split("::").next().unwrap_or_default().to_owned();
     let mut arrows = Arrows::new();
@@ -169,7 +169,7 @@ fn circles_of(arrows: &Arrows) -> BTreeSet<String> {
     names.cloned().collect()
 }
 
-/// The files with more than 600 lines, tests included, and how many each has.
+/// The files with more than 600 lines, tests included, with their number of lines.
 pub(crate) fn long_files(src: &Path) -> Vec<(PathBuf, usize)> {
     let lines = |path: PathBuf| {
         let lines = fs::read_to_string(&path).unwrap().lines().count();

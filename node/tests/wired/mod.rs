@@ -1,7 +1,7 @@
-//! Nodes wired to each other: every connection is a pair of byte queues, every storage an oracle.
+//! Nodes that are connected to each other. A connection is a pair of byte queues, and storage knows the right bytes.
 
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
-// Each test file uses some of it.
+// Each test file uses a part of this module.
 #![allow(dead_code)]
 
 #[path = "../heap/mod.rs"]
@@ -38,28 +38,28 @@ pub struct Swarm {
     now: Instant,
     geometry: Geometry,
     rng: Rng,
-    /// Room for what a node says.
+    /// Room for the bytes that a node sends.
     sent: Vec<u8>,
 }
 
 pub struct Peer {
     node: Node<'static>,
     torrent: Option<TorrentId>,
-    /// What was written, and what is good of it.
+    /// The content that was written.
     data: Vec<u8>,
-    /// What was written of its metadata.
+    /// The metadata that was written.
     info: Vec<u8>,
     /// Blocks that can still be written.
     pub room: Option<usize>,
-    /// What it sends is wrong.
+    /// Whether it sends wrong bytes.
     pub corrupt: bool,
-    /// Blocks stay with the host for some time.
+    /// Whether the host keeps blocks for some time before it writes them.
     pub slow_disk: bool,
     writing: VecDeque<(BlockId, &'static mut [u8], Span)>,
     verifying: VecDeque<(TorrentId, PieceIndex)>,
 }
 
-/// Two ends of a connection, and the bytes on their way from the first and from the second.
+/// The two ends of a connection, and the bytes on their way from each of them.
 struct Link {
     ends: [(usize, ConnId); 2],
     bytes: [VecDeque<u8>; 2],
@@ -104,7 +104,7 @@ impl Swarm {
         Swarm::limited(nodes, seed, None)
     }
 
-    /// Every node downloads no faster than this.
+    /// Every node has the download limit `download_bps`.
     pub fn limited(nodes: usize, seed: u64, download_bps: Option<u64>) -> Swarm {
         let total = u64::from(PIECE) * u64::from(PIECES) - 20_000;
         let peer = |n: usize| {
@@ -144,26 +144,26 @@ impl Swarm {
         }
     }
 
-    /// Says by what peers of a node's torrent may be found.
+    /// Sets the ways in which peers of a node's torrent may be found.
     pub fn publish(&mut self, n: usize, publicity: Publicity) {
         let id = self.nodes[n].torrent.unwrap();
         self.nodes[n].node.publish(self.now, id, publicity);
     }
 
-    /// A node's torrent has other trackers now.
+    /// A node's torrent gets other trackers.
     pub fn forget_trackers(&mut self, n: usize) {
         let id = self.nodes[n].torrent.unwrap();
         self.nodes[n].node.forget_trackers(self.now, id);
     }
 
-    /// Open connections for which `from` called `to`.
+    /// The number of open connections that `from` made to `to`.
     pub fn called(&self, from: usize, to: usize) -> usize {
         let its =
             |link: &&Link| link.open == [true; 2] && link.ends[0].0 == from && link.ends[1].0 == to;
         self.links.iter().filter(its).count()
     }
 
-    /// Connections between two nodes.
+    /// The number of open connections between two nodes.
     pub fn links(&self, a: usize, b: usize) -> usize {
         let between = |link: &&Link| {
             let ends = [link.ends[0].0, link.ends[1].0];
@@ -182,7 +182,7 @@ impl Swarm {
         peer.torrent = Some(id);
     }
 
-    /// Fetches the metadata, then the content.
+    /// A node downloads the metadata, then the content.
     pub fn magnet(&mut self, n: usize) {
         let peer = &mut self.nodes[n];
         peer.torrent = Some(peer.node.add_unknown(self.now, HASH).unwrap());
@@ -193,7 +193,7 @@ impl Swarm {
         self.nodes[n].node.metadata(id).is_none()
     }
 
-    /// The metadata is here.
+    /// The metadata is complete.
     fn fetched(&mut self, n: usize, id: TorrentId, len: u32) {
         assert_eq!(len, INFO);
         let node = &mut self.nodes[n].node;
@@ -219,7 +219,7 @@ impl Swarm {
         peer.node.download(self.now, id, wanted, order).unwrap();
     }
 
-    /// `from` is told of `to`, and dials it when it likes to.
+    /// A tracker names `to` to `from`, which may call it.
     pub fn connect(&mut self, from: usize, to: usize) {
         if let Some(id) = self.nodes[from].torrent {
             let event = Event::Peer(id, address(to), PeerSource::Tracker);
@@ -272,7 +272,7 @@ impl Swarm {
         self.nodes[n].node.remove(self.now, id);
     }
 
-    /// Runs until nothing happens any more, and for this time.
+    /// Runs for `time`, or until no node has a deadline in it.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -297,7 +297,7 @@ impl Swarm {
         }
     }
 
-    /// Every node does something, if it has anything to do.
+    /// Every node does one thing, if it has anything to do. False if no node had.
     fn step(&mut self) -> bool {
         let mut moved = false;
         for n in 0..self.nodes.len() {
@@ -315,7 +315,7 @@ impl Swarm {
                 moved |= self.deliver(link, side);
             }
         }
-        // Hashing takes longest.
+        // Verification comes last, because hashing takes longest.
         for n in 0..self.nodes.len() {
             if !moved && let Some((torrent, piece)) = self.nodes[n].verifying.pop_front() {
                 self.verify(n, torrent, piece);
@@ -326,7 +326,7 @@ impl Swarm {
         moved
     }
 
-    /// Brings what one side of a link sent to the other.
+    /// Moves bytes from one side of a link to the other.
     fn deliver(&mut self, link: usize, side: usize) -> bool {
         let link = &mut self.links[link];
         let (n, conn) = link.ends[1 - side];
@@ -368,7 +368,7 @@ impl Swarm {
             Action::Verify { torrent, piece, .. } => {
                 self.nodes[n].verifying.push_back((torrent, piece));
             }
-            // Bytes are brought while there is room.
+            // `deliver` moves bytes whenever there is room.
             Action::Receive { .. } | Action::Wake { .. } => {}
             Action::Announce(_) | Action::SendLsd => {}
             Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
@@ -473,7 +473,7 @@ impl Swarm {
         assert!(self.nodes[n].data.iter().zip(0..).all(good));
     }
 
-    /// Nothing is on its way any more, and no slot is lost.
+    /// Asserts that no block of memory is in use any more.
     pub fn assert_rest(&self) {
         for (n, peer) in self.nodes.iter().enumerate() {
             assert_eq!(peer.node.blocks_free(), BLOCKS, "node {n} lost blocks");

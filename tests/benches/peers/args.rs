@@ -1,4 +1,4 @@
-//! What is to be measured.
+//! The command line: which rows, clients and rounds are measured.
 
 use crate::clients::Client;
 
@@ -16,29 +16,29 @@ installed is named, and its column is empty. Needs root, or a user namespace.
                        torrents, size
       --clients NAME,..  everseed, floor, nginx, rtorrent, libtorrent,
                        libtorrent-least, aria2, transmission
-      --only TEXT      of far, fetch and uplink: what has TEXT in its title:
-                       `100 ms`
-      --congestion NAME  congestion control of far, fetch and uplink, of both
+      --only TEXT      only cases of far, fetch and uplink with TEXT in their
+                       title: `100 ms`
+      --congestion NAME  congestion control of far, fetch and uplink, at both
                        ends (default: cubic)
       --rounds N       rounds of all rows, in turn; medians count (default: 3,
                        with quick and smoke 1)
-      --with OPTIONS   what everseed is started with, instead of
-                       `--slots 50 --max-peers 1000`, or nothing for far, fetch
-                       and uplink
+      --with OPTIONS   options of everseed, instead of
+                       `--slots 50 --max-peers 1000` (far, fetch and uplink:
+                       instead of none)
 ";
 
-/// What is measured together.
+/// Figures that are measured together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Row {
     /// Fifty peers download at once.
     Crowd,
-    /// One peer downloads; before that, how long checking takes.
+    /// One peer downloads; before that, everseed checks the content.
     One,
-    /// Peers download that are far away.
+    /// Far peers download.
     Far,
-    /// One downloads from a seeder that is far away.
+    /// The client downloads from a far seeder.
     Fetch,
-    /// Many share a slow uplink.
+    /// Many peers share a slow uplink.
     Uplink,
     /// Memory with idle peers.
     Idle,
@@ -82,7 +82,7 @@ impl Row {
     }
 }
 
-/// How much work.
+/// The amount of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Size {
     Full,
@@ -111,22 +111,22 @@ pub(crate) struct Args {
     rows: Vec<Row>,
     pub(crate) clients: Vec<Client>,
     pub(crate) rounds: usize,
-    /// What the title of a case has, if it is measured.
+    /// A text that the title of a measured case contains.
     only: String,
     /// The congestion control of lines to far machines.
     pub(crate) congestion: String,
-    /// The command line, for those who want to do the same.
+    /// The command line, printed so that others can repeat the run.
     pub(crate) words: Vec<String>,
-    /// What everseed is started with, if that is not what is usual.
+    /// The options of everseed, if they are not the usual ones.
     with: Option<String>,
-    /// And what a case has besides.
+    /// Options that a case adds.
     pub(crate) also: Vec<String>,
 }
 
 impl Args {
-    /// `None` asks for the usage.
+    /// `None` if the usage is to be printed.
     pub(crate) fn parse(words: &[String]) -> Result<Option<Args>, String> {
-        // `cargo bench` says so; without it this is `cargo test`, which wants to know whether it works.
+        // `cargo bench` passes `--bench`. Without it this is `cargo test`, which only tries whether the bench works.
         let benched = words.iter().any(|word| word == "--bench");
         let mut args = Args {
             size: if benched { Size::Full } else { Size::Smoke },
@@ -168,7 +168,7 @@ impl Args {
         Ok(Some(args))
     }
 
-    /// What everseed is started with for a row.
+    /// The options of everseed for a row.
     pub(crate) fn options(&self, row: Row) -> Vec<String> {
         let usual = match row {
             Row::Far | Row::Fetch | Row::Uplink => "",
@@ -179,7 +179,7 @@ impl Args {
         words.chain(self.also.iter().cloned()).collect()
     }
 
-    /// Whether a case of this title is measured.
+    /// Whether a case with this title is measured.
     pub(crate) fn wants(&self, title: &str) -> bool {
         title.contains(&self.only)
     }
@@ -189,7 +189,7 @@ impl Args {
     }
 }
 
-/// Those that are named, in the order of `all`.
+/// The named ones, in the order of `all`.
 fn list<T: Copy>(names: &str, all: &[T], name: fn(T) -> &'static str) -> Result<Vec<T>, String> {
     let known = |wanted: &&str| !all.iter().any(|one| name(*one) == *wanted);
     if let Some(unknown) = names.split(',').find(known) {

@@ -1,4 +1,4 @@
-//! A run: its network, its clients, its results.
+//! A run of the bench: its network, its clients, its results.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,11 +22,11 @@ use crate::tracker;
 pub(crate) struct Bench {
     pub(crate) args: Args,
     pub(crate) net: Net,
-    /// Those that are asked for and installed.
+    /// The clients that are wanted and installed.
     pub(crate) clients: Vec<Client>,
-    /// What a person should know besides the figures.
+    /// Remarks that are printed below the figures.
     pub(crate) notes: Vec<String>,
-    /// What should not have happened.
+    /// Errors of clients, and clients that are not installed.
     pub(crate) failures: Vec<String>,
     /// One value for each round.
     values: HashMap<(Figure, Client), Vec<f64>>,
@@ -37,9 +37,9 @@ pub(crate) struct Bench {
     sets: HashMap<u64, Set>,
     pub(crate) tracker: String,
     start: Instant,
-    /// The number of the round, by which lines choose what they lose: what is lucky for one is so for all.
+    /// The number of the round. It is the seed by which lines lose packets, so that all clients lose the same ones.
     pub(crate) round: u64,
-    /// How busy the machine was before.
+    /// The load of the machine before the run.
     pub(crate) load: String,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Bench {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) running: Running,
-    /// From its start until it said that it has everything.
+    /// The time from its start until it offers all pieces.
     pub(crate) ready: Duration,
-    /// What it took until then.
+    /// Its CPU time until then.
     pub(crate) cpu: Duration,
 }
 
@@ -96,24 +96,24 @@ impl Bench {
         bench
     }
 
-    /// A file of random bytes, which is made once.
+    /// A file of `len` random bytes, which is made once and used again.
     pub(crate) fn random(&mut self, len: u64) -> Set {
         self.sets
             .remove(&len)
             .unwrap_or_else(|| Set::random(len, &self.tracker))
     }
 
-    /// Gives it back for the next.
+    /// Gives a file back for the next measurement.
     pub(crate) fn keep(&mut self, set: Set) {
         self.sets.insert(set.first().len, set);
     }
 
-    /// The address that a client has in this run.
+    /// The address of a client in this run.
     pub(crate) fn ip(&self, client: Client) -> IpAddr {
         self.ips[&client]
     }
 
-    /// Starts a client and waits until it has everything.
+    /// Starts a client and waits until it offers all pieces.
     pub(crate) fn start(
         &mut self,
         client: Client,
@@ -124,7 +124,7 @@ impl Bench {
         self.start_near(None, client, row, torrents, set)
     }
 
-    /// The same at the near end of a line to a machine that is far away.
+    /// The same at the near end of a line to a far machine.
     pub(crate) fn start_near(
         &mut self,
         far: Option<&Far>,
@@ -141,7 +141,7 @@ impl Bench {
         let last = torrents.last().expect("a torrent");
         let (hash, pieces) = (last.hash, last.pieces());
         let found = match far {
-            // Who listens on one interface alone is reached by that.
+            // A client that listens on one interface is reached only through that one.
             Some(far) => far.inside(|| ready(Some(far.ip()), addr, hash, pieces, start, PATIENCE)),
             None if client.is_peer() => ready(None, addr, hash, pieces, start, PATIENCE),
             None => listens(addr, start),
@@ -158,7 +158,7 @@ impl Bench {
         })
     }
 
-    /// Takes down a value of this round.
+    /// Records a value of this round.
     pub(crate) fn add(&mut self, figure: Figure, client: Client, value: f64) {
         let (seconds, who, what) = (
             self.start.elapsed().as_secs(),
@@ -185,14 +185,14 @@ impl Bench {
         }
     }
 
-    /// Has what a client does when something ended come to its end.
+    /// Sleeps, so that clients finish what they still do.
     pub(crate) fn settle(&self, seconds: u64) {
         let each = self.args.size.pick(1000, 1000, 50);
         std::thread::sleep(Duration::from_millis(seconds * each));
     }
 }
 
-/// BBR, which some systems default to, measures a path that loopback does not have. A route may name any
+/// Has loopback use cubic. BBR, which some systems use, measures a path that loopback does not have. A route may name any
 /// congestion control, a network namespace only some.
 fn use_cubic() -> bool {
     let route = "route replace table local local 10.0.0.0/8 dev lo src 10.0.0.254 congctl cubic";
@@ -214,7 +214,7 @@ fn listens(addr: SocketAddr, start: Instant) -> Option<Duration> {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes in MiB.
+/// A number of bytes in MiB.
 pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

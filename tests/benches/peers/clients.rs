@@ -1,5 +1,4 @@
-//! How each client is made to seed: to everybody at once, without a limit, without encryption, and without
-//! looking for peers.
+//! Starts each client as a seeder: it serves all peers at once, without limits or encryption, and looks for no peers.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,13 +12,13 @@ use everseed_tests::seeder::everseed;
 use crate::data::Torrent;
 use crate::floor;
 
-/// Who is measured.
+/// A client that is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Client {
     Everseed,
-    /// Our own yardstick.
+    /// The least that a seeder can do; see [`crate::floor`].
     Floor,
-    /// A web server, for what the machine can do.
+    /// A web server, which shows what the machine can do.
     Nginx,
     Rtorrent,
     Libtorrent,
@@ -54,7 +53,7 @@ impl Client {
         }
     }
 
-    /// As a person writes it.
+    /// The client's name as people write it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Client::Everseed => "everseed",
@@ -68,7 +67,7 @@ impl Client {
         }
     }
 
-    /// Whether it is somebody else's BitTorrent client.
+    /// Whether it is a BitTorrent client of other people.
     pub(crate) fn is_other(self) -> bool {
         !matches!(self, Client::Everseed | Client::Floor | Client::Nginx)
     }
@@ -78,7 +77,7 @@ impl Client {
         self != Client::Nginx
     }
 
-    /// The Debian package that is missing for it.
+    /// The Debian package to install, if the client is missing.
     pub(crate) fn missing(self) -> Option<&'static str> {
         let (name, package) = match self {
             Client::Everseed | Client::Floor => return None,
@@ -93,7 +92,7 @@ impl Client {
         find(name).is_none().then_some(package)
     }
 
-    /// Starts it on torrents whose files are in `data`; everseed with these options.
+    /// Starts the client on torrents whose files are in `data`. `options` are everseed's.
     pub(crate) fn start(
         self,
         torrents: &[Torrent],
@@ -134,7 +133,7 @@ impl Running {
         self.process.pid()
     }
 
-    /// The end of what it said, for whoever wants to know why it does not work.
+    /// The last line that it printed, for error messages.
     pub(crate) fn last_words(&self) -> String {
         let said = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         said.lines().last().unwrap_or("nothing").to_owned()

@@ -1,4 +1,4 @@
-//! What is seeded.
+//! Torrents and their files for the measurements.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Torrent {
 pub(crate) struct Set {
     pub(crate) torrents: Vec<Torrent>,
     pub(crate) data: PathBuf,
-    /// Held so that the files stay.
+    /// Kept so that the files stay.
     _content: Option<Content>,
     _dir: Dir,
 }
@@ -38,7 +38,7 @@ impl Set {
     /// One file of random bytes in pieces of 256 KiB.
     pub(crate) fn random(len: u64, tracker: &str) -> Set {
         let content = Content::file("content.bin", len, len);
-        // Otherwise the kernel would write it down while something is measured.
+        // Otherwise the kernel would write it to the disk during a measurement.
         let synced = File::open(content.path()).and_then(|file| file.sync_all());
         synced.expect("writing content to the disk");
         let dir = Dir::new("torrents");
@@ -50,7 +50,7 @@ impl Set {
         }
     }
 
-    /// Files that are holes of `len` bytes.
+    /// Sparse files of `len` bytes, each with a torrent of its own.
     pub(crate) fn holes(files: usize, len: u64, piece_len: u64, tracker: &str) -> Set {
         let dir = Dir::new("holes");
         let data = dir.sub("data");

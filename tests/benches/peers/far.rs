@@ -1,4 +1,4 @@
-//! Serving peers that are far away: what of the way to them is used.
+//! Serving far peers: how much of the line to them is used.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clients::Client;
 use crate::figures::Figure;
 use crate::serving::Load;
 
-/// Peers behind a line that they share.
+/// Peers that share a line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) title: &'static str,
@@ -20,8 +20,8 @@ pub(crate) struct Case {
     loss_ppm: u32,
 }
 
-/// All that is measured; a [`Figure`] has its number here. How much waits before the line is what is on its way
-/// when it is full.
+/// The cases; a [`Figure`] holds an index into them. The queue before a line is as long as what is on its way when the
+/// line is full.
 pub(crate) const CASES: [Case; 12] = [
     case("30 ms, 500 Mbit/s, 1 peer: Mbit/s", 1, 30, 500, 0),
     case("30 ms, 500 Mbit/s, 8 peers: Mbit/s", 8, 30, 500, 0),
@@ -90,20 +90,20 @@ const fn case(
 }
 
 impl Case {
-    /// Its line, with what is behind it.
+    /// Makes the line and the far machine behind it.
     fn lay(&self, bench: &Bench) -> Far {
         let round_trip = Duration::from_millis(self.round_trip_ms);
         let way =
             Way::new(round_trip, self.rate_mbps * 1_000_000).losing(self.loss_ppm, bench.round);
         let far = Far::new(&bench.net, way);
-        // As with the others: what the system defaults to may be one that not all have.
+        // Named, because the system's default may differ between machines.
         far.use_congestion_control(&bench.net, &bench.args.congestion);
         far
     }
 }
 
-/// All cases, one after the other. The floor is the plain TCP sender among them, as nothing is set of its
-/// sockets. Others than these are left out, as each takes minutes.
+/// Measures all cases, one after the other. The floor is a plain TCP sender with default socket options. Other clients are
+/// left out, because each takes minutes.
 pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !matches!(
         client,
@@ -118,13 +118,13 @@ pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
         .filter(|(_, case)| bench.args.wants(case.title))
         .collect();
     let result = (wanted.into_iter()).try_for_each(|(number, case)| {
-        // Before the client is there: libtorrent listens anew when interfaces come.
+        // The line is made before the client starts, because libtorrent listens anew when an interface appears.
         let far = case.lay(bench);
         let started = bench.start_near(Some(&far), client, Row::Far, &set.torrents, &set)?;
         let load = Load {
             peers: case.peers,
             depth: DEPTH,
-            // Without an end: blocks come again.
+            // More than the content has: blocks are requested again.
             blocks: size.pick(1 << 20, 1 << 20, 64),
             far: Some((&far, Duration::from_secs(size.pick(10, 6, 60)))),
         };
@@ -136,5 +136,5 @@ pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     result
 }
 
-/// Requests that each peer has on their way: more than all lines hold, and no more than anybody allows.
+/// Requests that each peer has on their way: more than any line holds, and no more than the clients allow.
 const DEPTH: usize = 250;

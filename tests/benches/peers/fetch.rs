@@ -1,5 +1,5 @@
-//! Downloading from a seeder that is far away: what of the way to it is used, from the program's start until it says
-//! that all is there and checked.
+//! Downloading from a far seeder: how much of the line is used, from the program's start until it reports a complete and
+//! checked download.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) struct Case {
     rate_mbps: u64,
 }
 
-/// All that is measured; a [`Figure`] has its number here.
+/// The cases; a [`Figure`] holds an index into them.
 pub(crate) const CASES: [Case; 2] = [
     Case {
         title: "downloading, 100 ms, 200 Mbit/s: Mbit/s",
@@ -41,7 +41,7 @@ pub(crate) const CASES: [Case; 2] = [
     },
 ];
 
-/// All cases. The seeder is libtorrent. The floor is a leecher that checks nothing and writes nothing down.
+/// Measures all cases. The seeder is libtorrent. The floor is a leecher that checks and writes nothing.
 pub(crate) fn fetch(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !matches!(
         client,
@@ -116,7 +116,7 @@ fn one(bench: &Bench, client: Client, case: Case, set: &Set) -> Result<Duration,
         }
     };
     let mut process = Process::start(client.name(), &argv, &dir.join("log"));
-    // Ending takes libtorrent a second more.
+    // The time ends with this line, because libtorrent takes another second to end.
     let says = match client {
         Client::Libtorrent => "torrent_finished",
         _ => "complete: ",
@@ -133,7 +133,7 @@ fn one(bench: &Bench, client: Client, case: Case, set: &Set) -> Result<Duration,
     Ok(took)
 }
 
-/// How long a leecher takes that only counts.
+/// The time that a leecher takes that only counts bytes.
 fn leecher(far: &Far, seeder: SocketAddr, set: &Set) -> Result<Duration, String> {
     let (torrent, start) = (set.first(), Instant::now());
     let blocks = torrent.len / BLOCK;

@@ -1,4 +1,4 @@
-//! What is measured, and the goals.
+//! The figures, their titles and everseed's goals.
 
 use crate::clients::Client;
 use crate::{far, fetch, uplink};
@@ -11,11 +11,11 @@ pub(crate) enum Figure {
     CrowdRate,
     OneRate,
     CrowdFair,
-    /// Peers that are far away, by the number of the case.
+    /// Far peers; the index of the case.
     Far(u8),
-    /// A download from far away, by the number of the case.
+    /// A download from a far seeder; the index of the case.
     Fetch(u8),
-    /// A slow uplink that is shared, by the number of the case.
+    /// A shared slow uplink; the index of the case.
     Uplink(u8, Share),
     First,
     Idle0,
@@ -36,16 +36,16 @@ pub(crate) enum Figure {
     Size,
 }
 
-/// What is measured of a slow uplink.
+/// A figure of a shared slow uplink.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Share {
-    /// Among equals.
+    /// Fairness among equal leechers.
     Fair,
-    /// How long a newcomer waits.
+    /// Seconds that a newcomer waits.
     Newcomer,
-    /// How much of the rate is used.
+    /// The share of the rate that is used.
     Used,
-    /// How much comes at once.
+    /// The most bytes at once, in seconds of the rate.
     Burst,
 }
 
@@ -53,24 +53,24 @@ impl Share {
     const ALL: [Share; 4] = [Share::Fair, Share::Newcomer, Share::Used, Share::Burst];
 }
 
-/// What everseed should reach.
+/// A goal of everseed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Goal {
-    /// None.
+    /// No goal.
     Open,
     AtMost(f64),
     AtLeast(f64),
     Within(f64, f64),
-    /// At most so many times what others have in the same run.
+    /// At most so many times the value of these clients in the same run.
     AtMostTimes(&'static [(f64, Client)]),
-    /// At least so many times what others have in the same run.
+    /// At least so many times the value of these clients in the same run.
     AtLeastTimes(&'static [(f64, Client)]),
-    /// The same for the one that has least.
+    /// The same for the client with the least value.
     AtLeastTimesLeast(&'static [(f64, Client)]),
 }
 
 impl Figure {
-    /// All but those of peers that are far away.
+    /// All figures without far machines and slow lines.
     const NEAR: [Figure; 22] = [
         Figure::CrowdCpu,
         Figure::OneCpu,
@@ -108,7 +108,7 @@ impl Figure {
         Figure::NEAR.into_iter().chain(distant)
     }
 
-    /// With its unit.
+    /// The figure's title with its unit.
     pub(crate) fn title(self) -> String {
         let title = match self {
             Figure::CrowdCpu => "50 peers: CPU s per GiB",

@@ -1,6 +1,6 @@
-//! The floor: a seeder of one file that does nothing but what no seeder can leave out. It says hello, and
-//! answers each request with its head, the file's bytes by `sendfile`, and a cork so that the two leave
-//! together. It knows no choking, no tracker, and trusts everybody; it is a yardstick, not a program.
+//! The floor: a seeder of one file that does only what every seeder has to do. It sends a handshake, and answers each
+//! request with the message's head and the file's bytes (`sendfile`), which a cork keeps in one packet. It has no
+//! choking and no tracker, and trusts every peer. It is a yardstick, not a program for use.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::data::Torrent;
 /// The first word of its command line.
 pub(crate) const COMMAND: &str = "floor";
 
-/// Its command line: this program's own, as a child.
+/// The command line of the floor: this program with another first word.
 pub(crate) fn command(torrent: &Torrent, data: &Path, listen: SocketAddr) -> Vec<String> {
     let this = std::env::current_exe().expect("the path of this program");
     vec![
@@ -69,11 +69,11 @@ struct Floor {
 struct Peer {
     stream: TcpStream,
     greeted: bool,
-    /// What came and is no whole request yet.
+    /// Bytes that arrived and are no whole message yet.
     heard: Vec<u8>,
     /// Index, begin and length.
     requests: VecDeque<[u32; 3]>,
-    /// Bytes of the first one's answer that are sent.
+    /// Bytes sent of the answer to the first request.
     sent: u64,
     corked: bool,
     waits: bool,
@@ -158,7 +158,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Sends some of an answer.
+    /// Sends a part of an answer.
     fn send(&self, peer: &mut Peer, [index, begin, len]: [u32; 3]) -> io::Result<()> {
         if let Ok(sent @ ..HEAD) = usize::try_from(peer.sent) {
             let mut head = [0; HEAD];
@@ -187,7 +187,7 @@ impl Floor {
 }
 
 impl Peer {
-    /// Takes what came; the end of the connection is an error.
+    /// Reads and decodes what arrived. The end of the connection is an error.
     fn hear(&mut self, hello: &[u8]) -> io::Result<()> {
         let mut bytes = [0; HEARD];
         let len = self.stream.read(&mut bytes)?;

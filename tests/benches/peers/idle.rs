@@ -1,4 +1,4 @@
-//! What idle peers take: memory, and CPU time.
+//! Memory and CPU time with idle peers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use crate::clients::Client;
 use crate::data::Set;
 use crate::figures::Figure;
 
-/// Memory with no peers, with some that say nothing, with many, and when they have left.
+/// Measures memory without peers, with 50 idle peers, with 1,000, and when they have left.
 pub(crate) fn memory(bench: &mut Bench) {
     let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
     let mut started = start(bench, Row::Idle, &set);
-    // The floor forgets nobody: its memory says nothing.
+    // The floor never frees a peer, so its memory says nothing.
     started.retain(|(client, _)| *client != Client::Floor);
     let seen: Vec<_> = thread::scope(|scope| {
         let (bench, set) = (&*bench, &set);
@@ -48,7 +48,7 @@ pub(crate) fn memory(bench: &mut Bench) {
     bench.keep(set);
 }
 
-/// All clients side by side, as they idle.
+/// Starts all clients side by side, because all of them idle.
 fn start(bench: &mut Bench, row: Row, set: &Set) -> Vec<(Client, Started)> {
     let mut started = Vec::new();
     for client in bench.clients.clone() {
@@ -92,7 +92,7 @@ fn come_and_go(
     (figures, notes)
 }
 
-/// CPU time with no peers, then with fifty that say nothing.
+/// Measures CPU time without peers, then with fifty idle ones.
 pub(crate) fn cpu(bench: &mut Bench) {
     let set = bench.random(bench.args.size.pick(64, 32, 2) << 20);
     let started = start(bench, Row::Cpu, &set);

@@ -1,10 +1,10 @@
-//! What a run was of: the machine, how busy it was, and the command.
+//! The machine, its load and the command of a run, for the head of the tables.
 
 use std::fs;
 
 use crate::args::Args;
 
-/// The machine.
+/// The machine's CPU, memory, kernel and system.
 pub(crate) fn machine() -> String {
     let field = |path: &str, name: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -16,7 +16,7 @@ pub(crate) fn machine() -> String {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = match field("/proc/cpuinfo", "model name") {
-        // Not all architectures tell.
+        // Some architectures do not name the model.
         none if none.is_empty() => std::env::consts::ARCH.to_owned(),
         name => name,
     };
@@ -31,13 +31,13 @@ pub(crate) fn machine() -> String {
     )
 }
 
-/// How many programs want the CPU, in the mean of a minute.
+/// The load: the mean number of programs that want a CPU, over a minute.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// What does the same again.
+/// The command that repeats the run.
 pub(crate) fn command(args: &Args) -> String {
     let set = std::env::var("EVERSEED").ok();
     let name = set.as_ref().map(|path| {

@@ -1,19 +1,19 @@
-//! everseed beside the clients that a user would pick instead, on the same work in one run, and beside
-//! the least that a program could do: `cargo bench -p everseed-tests` prints the tables of README.
+//! `cargo bench -p everseed-tests` measures everseed beside other clients that a user could choose, and beside the least
+//! that a program could do. All do the same work in one run. It prints the tables of the README.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`args`] | what is to be measured |
-//! | [`clients`] | how each client is made to seed to everybody at once |
-//! | [`floor`] | the least that a seeder could do |
-//! | [`data`], [`tracker`] | what is seeded |
+//! | [`args`] | the command line: which rows, clients and rounds |
+//! | [`clients`] | starts each client as a seeder |
+//! | [`floor`] | a seeder that does only what every seeder has to do |
+//! | [`data`], [`tracker`] | torrents, their files and their tracker |
 //! | [`bench`] | a run: its network, its clients, its results |
 //! | [`serving`], [`far`], [`fetch`], [`uplink`], [`idle`], [`start`] | the measurements |
-//! | [`figures`], [`table`], [`machine`] | what they are called, their goals, and how they are shown |
+//! | [`figures`], [`table`], [`machine`] | titles and goals of the figures, and the tables |
 //!
-//! It measures from outside, by `/proc` and `ss`. Everything is on loopback in a network of its own with
-//! the content in the page cache, and part of what receiving costs is counted as the sender's there: only
-//! ratios within one run say something.
+//! The bench measures from outside, through `/proc` and `ss`. All clients are on loopback, in a network of their own, with
+//! the content in the page cache. There a part of the cost of receiving counts as the sender's, so only ratios within
+//! one run say something.
 
 mod args;
 mod bench;
@@ -70,7 +70,7 @@ fn run(args: Args) -> ExitCode {
         print!("{}", table::show(&bench));
         return ExitCode::SUCCESS;
     }
-    // Of so little work the numbers say nothing.
+    // After so little work the figures say nothing.
     let (clients, failed) = (bench.clients.len(), bench.failures.join("; "));
     println!(
         "{clients} clients measured{}{failed}",
@@ -79,7 +79,7 @@ fn run(args: Args) -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty()))
 }
 
-/// One row for one client after the other, but for idle ones, which are measured side by side.
+/// Measures a row for one client after the other. Idle clients are measured side by side.
 fn measure(bench: &mut Bench, row: Row) {
     let by_client: fn(&mut Bench, Client) -> Result<(), String> = match row {
         Row::Crowd => serving::crowd,

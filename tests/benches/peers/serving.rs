@@ -1,4 +1,4 @@
-//! Serving: to fifty peers at once, and to one.
+//! Serving fifty near peers at once, and one.
 
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ use crate::clients::Client;
 use crate::data::Set;
 use crate::figures::Figure;
 
-/// Fifty peers at once.
+/// Measures fifty peers that download at once.
 pub(crate) fn crowd(bench: &mut Bench, client: Client) -> Result<(), String> {
     let size = bench.args.size;
     let set = bench.random(size.pick(64, 64, 2) << 20);
@@ -56,7 +56,7 @@ pub(crate) fn crowd(bench: &mut Bench, client: Client) -> Result<(), String> {
     result
 }
 
-/// Checking a file, the first block, and all of it to one peer.
+/// Measures the check of a file, the first block, and a download by one peer.
 pub(crate) fn one(bench: &mut Bench, client: Client) -> Result<(), String> {
     let size = bench.args.size;
     let small = bench.random(1 << 20);
@@ -97,8 +97,8 @@ pub(crate) fn one(bench: &mut Bench, client: Client) -> Result<(), String> {
     result
 }
 
-/// From the call to the first block: the slowest of several depths. Who takes long at one is not asked
-/// at the others.
+/// Measures the time from the connection to the first block, with several numbers of requests at a time. The slowest
+/// counts; after a slow one no other is tried.
 fn first_block(
     bench: &mut Bench,
     client: Client,
@@ -123,18 +123,18 @@ fn first_block(
     Ok(())
 }
 
-/// What the leecher is to do.
+/// The work of the leechers.
 pub(crate) struct Load<'a> {
     pub(crate) peers: usize,
     pub(crate) depth: usize,
     /// Blocks that each peer wants.
     pub(crate) blocks: u64,
-    /// Where the peers are, if that is far away, and how long they take what they get.
+    /// The far machine of the peers, if they are far, and how long they download.
     pub(crate) far: Option<(&'a Far, Duration)>,
 }
 
 impl Load<'_> {
-    /// Has it done, and says what the seeder took for it.
+    /// Runs the leechers, and returns their outcome and the seeder's CPU time.
     pub(crate) fn run(
         &self,
         bench: &Bench,
@@ -188,7 +188,7 @@ impl Load<'_> {
     }
 }
 
-/// What OpenSSL takes for the SHA-1 of the same file.
+/// Measures OpenSSL's CPU time for the SHA-1 of the same file.
 fn openssl(bench: &mut Bench, path: &std::path::Path, len: u64) {
     let Some(program) = find("openssl") else {
         bench
@@ -203,7 +203,7 @@ fn openssl(bench: &mut Bench, path: &std::path::Path, len: u64) {
         .stdout(Stdio::null())
         .spawn();
     let mut child = child.expect("starting openssl");
-    // Until it has ended and waits to be reaped: its CPU time is there to the last.
+    // Its CPU time is final once it has ended and waits to be reaped.
     let ended = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
         stat.is_ok_and(|stat| stat.contains(") Z "))
@@ -218,7 +218,7 @@ fn openssl(bench: &mut Bench, path: &std::path::Path, len: u64) {
     bench.openssl.push(value);
 }
 
-/// The most of the kernel's memory for an address's connections, looked at ten times a second.
+/// A thread that looks ten times a second how much memory the kernel holds for an address's connections. The most counts.
 struct Sampler {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
@@ -252,5 +252,5 @@ fn per_gib(cpu: Duration, bytes: u64) -> f64 {
 /// Requests that each peer has on their way.
 const DEPTH: usize = 64;
 
-/// So long the first bytes are waited for.
+/// How long a leecher waits for its first bytes.
 const PATIENCE: Duration = Duration::from_secs(30);

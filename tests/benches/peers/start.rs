@@ -1,4 +1,4 @@
-//! What is there before any peer: memory of torrents and their pieces, and the program itself.
+//! Figures without peers: memory for torrents and pieces, and the size of the program.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::clients::Client;
 use crate::data::{Set, Torrent};
 use crate::figures::Figure;
 
-/// What 65,536 pieces add to the memory of 64.
+/// Measures how much memory 65,536 pieces take more than 64.
 pub(crate) fn pieces(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !client.is_other() && client != Client::Everseed {
         return Ok(());
@@ -33,7 +33,7 @@ pub(crate) fn pieces(bench: &mut Bench, client: Client) -> Result<(), String> {
     Ok(())
 }
 
-/// What 100 torrents add to the memory of one, and to everseed as a service 10,000 too.
+/// Measures how much memory 100 torrents take more than one, and in an everseed service 10,000 more than one.
 pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !client.is_other() && client != Client::Everseed {
         return Ok(());
@@ -57,8 +57,8 @@ pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> 
     Ok(())
 }
 
-/// Bytes that everseed has resident as a service with so many torrents in its folder, some time after a start at
-/// which all were known.
+/// The resident memory, in bytes, of a service with so many torrents in its watched folder, some time after a start. All
+/// torrents are known from a start before.
 fn watching(bench: &Bench, torrents: usize) -> u64 {
     let dir = Dir::in_memory("watching");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));
@@ -71,14 +71,14 @@ fn watching(bench: &Bench, torrents: usize) -> u64 {
     service.stop();
     let mut service = Service::start(&dir, listen, &config, &[]);
     service.wait_for("seeding: ", torrents.min(AWAKE));
-    // The folder is looked at a second time after ten seconds.
+    // The service looks at the folder for a second time after ten seconds.
     bench.settle(15);
     let resident = usage::resident(service.process.pid());
     service.stop();
     resident
 }
 
-/// Bytes that a client has resident, some time after it is ready.
+/// The resident memory of a client some time after it is ready, in bytes.
 fn resident(
     bench: &mut Bench,
     client: Client,
@@ -90,7 +90,7 @@ fn resident(
     Ok(usage::resident(started.running.pid()))
 }
 
-/// MiB of the program and the libraries it needs, apart from libc's own.
+/// Measures the size of the program and its libraries without libc's, in MiB.
 pub(crate) fn size(bench: &mut Bench, client: Client) -> Result<(), String> {
     let file = match client {
         Client::Everseed => everseed(),
@@ -102,7 +102,7 @@ pub(crate) fn size(bench: &mut Bench, client: Client) -> Result<(), String> {
         Client::Transmission => find("transmission-daemon").unwrap_or_default(),
     };
     let mut bytes = length(Path::new(&file))?;
-    // A static program is no dynamic executable, which `ldd` says with a failure.
+    // `ldd` fails for a static program, which has no libraries.
     let output = Command::new("ldd").arg(&file).output();
     let output = output.map_err(|e| format!("ldd: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -123,7 +123,7 @@ fn length(path: &Path) -> Result<u64, String> {
     Ok(meta.map_err(|e| format!("{}: {e}", path.display()))?.len())
 }
 
-/// Python itself does not count.
+/// The path of libtorrent's module; Python itself does not count.
 fn python_module() -> Result<String, String> {
     let mut python = Command::new("/usr/bin/python3");
     let output = python
@@ -136,7 +136,7 @@ fn python_module() -> Result<String, String> {
 /// Torrents of a watched folder that are awake at a time.
 const AWAKE: usize = 50;
 
-/// Bytes of the pieces of what is not to be served.
+/// The length of pieces of content that no peer downloads, in bytes.
 const PIECE: u64 = 16 << 10;
 
 const LIBC: [&str; 8] = [

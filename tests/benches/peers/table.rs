@@ -1,4 +1,4 @@
-//! The results in Markdown, with what they are of: medians, and beside them the least and the most if there were several rounds.
+//! The results as tables in Markdown: medians, with the least and the most if there were several rounds.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::clients::Client;
 use crate::figures::{Figure, Goal};
 use crate::machine;
 
-/// Both tables: everseed, its goals and the best of others; and everybody.
+/// Both tables: everseed with its goals and the best of the others, then all clients.
 pub(crate) fn show(bench: &Bench) -> String {
     let rounds = match bench.args.rounds {
         1 => "one round".to_owned(),
@@ -35,7 +35,7 @@ pub(crate) fn show(bench: &Bench) -> String {
     out
 }
 
-/// Everybody's figures, and how many times those of others everseed's are, round by round.
+/// The table of all clients. Its last columns are everseed's figures divided by those of others, round by round.
 fn beside(bench: &Bench) -> String {
     let clients = &bench.args.clients;
     let (ours, theirs) = (Client::Everseed, |client: &&Client| {
@@ -81,7 +81,7 @@ fn measured(bench: &Bench) -> impl Iterator<Item = Figure> {
     Figure::all().filter(known)
 }
 
-/// The goal with what of it was reached in this run, and whether it was missed.
+/// The goal, what everseed reached in this run, and whether it missed the goal.
 fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
     let ours = median(bench.values(figure, Client::Everseed));
     let is = |missed: fn(f64, f64) -> bool, goal| ours.is_some_and(|ours| missed(ours, goal));
@@ -117,7 +117,7 @@ fn goal(bench: &Bench, figure: Figure) -> (String, bool) {
     }
 }
 
-/// Goals beside others; rounds are compared one by one, as the machine may change between them.
+/// A goal relative to other clients. Rounds are compared one by one, because the machine may change between them.
 fn times(
     bench: &Bench,
     figure: Figure,
@@ -139,7 +139,7 @@ fn times(
     (parts.join("; "), any)
 }
 
-/// The best of the clients that others made.
+/// The best of the other clients.
 fn best(bench: &Bench, figure: Figure) -> String {
     let others = bench.clients.iter().filter(|client| client.is_other());
     let values = others.filter_map(|c| Some((median(bench.values(figure, *c))?, c)));
@@ -152,12 +152,12 @@ fn best(bench: &Bench, figure: Figure) -> String {
     })
 }
 
-/// Round by round.
+/// Our values divided by theirs, round by round.
 fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter().zip(theirs).map(|(a, b)| a / b).collect()
 }
 
-/// The median, and the least and the most if there are several.
+/// The median, with the least and the most if there are several values.
 fn spread(values: &[f64]) -> String {
     let median = number(median(values));
     let least = values.iter().copied().reduce(f64::min);
@@ -175,7 +175,7 @@ fn median(values: &[f64]) -> Option<f64> {
     Some((values[low] + values[high]) / 2.0)
 }
 
-/// With as many digits as say something.
+/// A value with as many digits as mean something.
 fn number(value: Option<f64>) -> String {
     match value {
         None => String::new(),
@@ -186,5 +186,5 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-/// MiB that come and go: memory that is back to within some pages is back.
+/// MiB by which memory may differ and still counts as given back.
 const PAGES: f64 = 16.0 / 1024.0;

@@ -1,11 +1,11 @@
-//! A tracker that knows nobody: rTorrent seeds nothing that has none.
+//! A tracker that names no peers. rTorrent does not seed a torrent without a tracker.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// Has one answer at `addr` until this program ends, and gives its announce URL.
+/// Starts a tracker at `addr` that runs until this program ends. Returns its announce URL.
 pub(crate) fn start(addr: SocketAddr) -> String {
     let listener = TcpListener::bind(addr).unwrap_or_else(|e| panic!("{addr}: {e}"));
     thread::spawn(move || listener.incoming().flatten().for_each(answer));

@@ -1,4 +1,4 @@
-//! A slow uplink that many peers share: by `--up`, and by a line that is no faster.
+//! Many peers share a slow uplink, which `--up` limits, or a slow line.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::bench::Bench;
 use crate::clients::Client;
 use crate::figures::{Figure, Share};
 
-/// How many leechers there are from the start, and what is slow.
+/// The number of leechers at the start, and whether `--up` or the line is the limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) title: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct Case {
     pub(crate) by_limit: bool,
 }
 
-/// All that is measured; a [`Figure`] has its number here.
+/// The cases; a [`Figure`] holds an index into them.
 pub(crate) const CASES: [Case; 4] = [
     case("--up 2.5M, 8 leechers", 8, true),
     case("--up 2.5M, 40 leechers", 40, true),
@@ -35,10 +35,10 @@ const fn case(title: &'static str, leechers: usize, by_limit: bool) -> Case {
     }
 }
 
-/// All cases. Of the leechers three of four are equals that take what they get; the others are slower, each in another
-/// way, and one of them stops reading. A newcomer calls later.
+/// Measures all cases. Three of four leechers are equals that read all they get. The others read more slowly, each at
+/// another speed, and one of them stops reading. A newcomer connects later.
 pub(crate) fn uplink(bench: &mut Bench, client: Client) -> Result<(), String> {
-    // Of others only a line is of interest, which they share as TCP has it; the floor is the plain TCP sender.
+    // Other clients are measured only on a line, which TCP shares for them. The floor is a plain TCP sender.
     let ours = client == Client::Everseed;
     if !ours && !matches!(client, Client::Floor | Client::Libtorrent) {
         return Ok(());
@@ -107,7 +107,7 @@ fn note(
     end: Duration,
 ) {
     let (last, before) = (taken.last().expect("a newcomer"), &taken[..taken.len() - 1]);
-    // Not what is sent at the start, when nobody has asked for a while.
+    // Without the burst at the start, after a pause.
     let from = end / 10;
     let full = |(_, guest): &(&Taken, &Guest)| guest.pace == Pace::Full;
     let equals: Vec<_> = before.iter().zip(guests).filter(full).collect();

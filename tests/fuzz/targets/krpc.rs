@@ -1,5 +1,5 @@
-//! Messages of the distributed hash table (BEP 5, 32, 33, 42, 43, 51): nothing panics, and what was read
-//! means the same when it is written and read again.
+//! Messages of the distributed hash table (BEP 5, 32, 33, 42, 43, 51): nothing panics, and a message that is decoded,
+//! encoded and decoded again is the same.
 #![no_main]
 
 use everseed_core::krpc::{Body, Message};

@@ -1,4 +1,4 @@
-//! Packets to a network (BEP 14): nothing panics, and no more torrents are read than may be.
+//! Packets of LSD (BEP 14): nothing panics, and at most [`MOST`] torrents are read.
 #![no_main]
 
 use everseed_core::lsd::{MOST, Search};

@@ -1,4 +1,4 @@
-//! Magnet links (BEP 9, 53): nothing panics, and what is read is what was written.
+//! Magnet links (BEP 9, 53): nothing panics, and a link that is written and read again has the same values.
 #![no_main]
 
 use everseed_core::magnet::{Magnet, Parameters, write};

@@ -1,4 +1,5 @@
-//! Peers that peers tell of (BEP 11): at most so many, and nothing panics; what was read is written and read again.
+//! Messages of PEX (BEP 11): nothing panics, the number of peers is limited, and peers that are written and read again are
+//! the same.
 #![no_main]
 
 use everseed_core::pex::{self, MAX_LEN, MAX_PEERS, Peer};

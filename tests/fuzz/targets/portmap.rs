@@ -1,5 +1,5 @@
-//! What routers answer, and whoever says to be one: PCP (RFC 6887), NAT-PMP (RFC 6886), SSDP, and the descriptions and
-//! answers of UPnP.
+//! Answers of routers: PCP (RFC 6887), NAT-PMP (RFC 6886), SSDP, and UPnP's descriptions and answers. Nothing panics, and
+//! accepted values are within their limits.
 #![no_main]
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Resume records: what is accepted says the same when it is written again.
+//! Resume records: an accepted record that is encoded and decoded again is the same.
 #![no_main]
 
 use everseed_core::resume::Record;

@@ -1,4 +1,4 @@
-//! Torrent files: whatever is accepted can be read again, and stays within its own bounds.
+//! Torrent files: all parts of an accepted torrent can be read, and lie within its bounds.
 #![no_main]
 
 use std::io::Cursor;

@@ -1,4 +1,4 @@
-//! What servers and people pack (RFC 1950 to 1952): no more comes out than was allowed.
+//! Gzip and deflate (RFC 1950 to 1952): nothing panics, and at most the allowed number of bytes is unpacked.
 #![no_main]
 
 use everseed_disk::unpack::{Packing, unpack};

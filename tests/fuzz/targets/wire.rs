@@ -1,5 +1,5 @@
-//! The peer wire: however the bytes are cut, they say the same, and a message that is encoded again is what
-//! it was.
+//! Messages of the peer protocol: bytes decode to the same messages however they are cut, and a message that is encoded
+//! and decoded again is the same.
 #![no_main]
 
 use everseed_core::wire::{Decoder, Handshake, Item, Message, WireError};
