@@ -1,4 +1,4 @@
-//! What is read at every address; on machines that cannot read a number at any, too.
+//! All formats are decoded at every offset. `tests/bare` does the same on a machine that needs aligned numbers.
 #![allow(missing_docs)]
 
 #[path = "offsets/mod.rs"]

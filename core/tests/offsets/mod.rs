@@ -1,4 +1,4 @@
-//! Bytes come from the network and from files at any address; every reader is given the same bytes at each.
+//! Bytes from the network and from files may lie at any address, so each decoder gets the same bytes at several offsets.
 
 use everseed_core::extension;
 use everseed_core::geometry::BlockRef;
@@ -8,7 +8,7 @@ use everseed_core::resume::{Record, Verified};
 use everseed_core::tracker::{Family, http, udp};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
-/// Everything that reads, at every offset from what any machine calls aligned.
+/// Runs all decoders at sixteen offsets from an aligned address.
 pub(crate) fn all() {
     handshakes();
     messages();
@@ -19,7 +19,7 @@ pub(crate) fn all() {
     trackers();
 }
 
-/// Lets `look` read the bytes at each offset.
+/// Calls `look` with the bytes at each offset.
 fn at_each(bytes: &[u8], look: &mut dyn FnMut(&[u8])) {
     let mut room = Room([0; 256]);
     for offset in 0..16 {
@@ -65,7 +65,7 @@ fn messages() {
     }
 }
 
-/// More than a block, and what is left over of one.
+/// Hashes more than a block of SHA-1, in two parts.
 fn hashes() {
     at_each(&[b'a'; 200], &mut |bytes| {
         let mut hash = Smol::default();

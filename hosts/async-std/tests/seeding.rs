@@ -1,4 +1,4 @@
-//! A seeder on async-std, with peers that are plain blocking sockets.
+//! A seeder on async-std serves peers that are plain blocking sockets.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -41,7 +41,7 @@ fn nonsense_is_dropped_and_disturbs_nobody() {
         Rng::new(case).fill(&mut nonsense);
         if case % 2 == 0 {
             stream.write_all(&hello(seed.info_hash, case)).unwrap();
-            // Longer than any message may be.
+            // A length above any message's.
             nonsense[..4].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]);
         }
         let _ = stream.write_all(&nonsense);
@@ -140,7 +140,7 @@ impl Seed {
         Seed::with(have, |_, _| ())
     }
 
-    /// As [`Seed::new`]; after the torrent was made, `spoil` may change the file.
+    /// Like [`Seed::new`]. `spoil` may change the file after the torrent was made.
     fn with(have: Have<'_>, spoil: impl FnOnce(&Path, &[u8])) -> Seed {
         let (folder, content, bytes) = content();
         spoil(&folder.0.join("content.bin"), &bytes);
@@ -174,7 +174,7 @@ fn content() -> (Folder, Content, Vec<u8>) {
     (folder, content, bytes)
 }
 
-/// A downloader.
+/// A peer that downloads.
 struct Peer {
     stream: TcpStream,
     geometry: Geometry,

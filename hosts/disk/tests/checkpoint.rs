@@ -1,4 +1,4 @@
-//! A check that is stopped goes on where it was, as long as the files are as they were.
+//! A check that was stopped goes on at the same piece. Files that changed are checked again.
 #![allow(missing_docs)]
 
 mod common;
@@ -71,7 +71,7 @@ fn goes_on() {
     assert_eq!(check.done(), 9 * PIECE as u64);
     let late = check.checkpoint().unwrap();
     assert_eq!(finish(check, &again), whole);
-    // It is done, and what is kept late is not kept; nor of one that was given up.
+    // The check has ended, so a checkpoint that is saved later is not kept. The same holds for a check that was given up.
     late.save(&again).unwrap();
     let mut check = Check::resume(&again);
     assert_eq!(check.done(), 0);
@@ -82,7 +82,7 @@ fn goes_on() {
     assert_eq!(Check::resume(&again).done(), 0);
 }
 
-/// What was checked of a file that has changed since is checked again, and the rest is not.
+/// Pieces of a file that changed after its check are checked again, and no others.
 #[test]
 fn changed_meanwhile() {
     let scratch = Scratch::new("checkpoint-changed");
@@ -95,7 +95,7 @@ fn changed_meanwhile() {
         check
     };
     known(0);
-    // Of the same size, with the time that it had. It ends within piece 10, of which the other file has the rest.
+    // The file keeps its size, and its time is set back. It ends within piece 10, whose rest is in the other file.
     let path = scratch.path().join("data/d/a");
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();
@@ -119,7 +119,7 @@ fn changed_meanwhile() {
     assert_eq!(finish(check, &content), [0b0101_1111, 0xff, 0xf0]);
 }
 
-/// Files change and checks are kept and stopped at random: what comes out is what a check of everything finds.
+/// Files change, and checks are saved and stopped at random. The result is that of one whole check.
 #[test]
 fn stopped_and_changed_at_random() {
     let mut rng = Rng::new(15);

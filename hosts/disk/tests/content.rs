@@ -1,4 +1,4 @@
-//! Content on a real file system: spans across files, what is missing, what must not be opened.
+//! Content on a real file system: spans across files, missing files, links, names, and swapped files.
 #![allow(missing_docs)]
 
 mod common;
@@ -31,7 +31,7 @@ fn listed(path: &str, len: usize) -> Listed<'_> {
     }
 }
 
-/// A folder of many small files, some empty, some padding; its bytes end to end.
+/// A torrent of many small files, some of them empty or padding, and its content.
 fn tiny_files(scratch: &Scratch, count: usize) -> (PathBuf, Vec<u8>) {
     let mut rng = Rng::new(11);
     let lens: Vec<usize> = (0..count).map(|_| rng.below(40) as usize).collect();
@@ -104,7 +104,7 @@ fn warm_bytes_are_read_without_waiting() {
     assert_eq!(warm, bytes[10..120_010]);
     content.read(&files, 10, &mut vec![0; 150_000]).unwrap();
     let read = content.read_cached(&files, 10, &mut [IoSliceMut::new(&mut buf)]);
-    // A file system without RWF_NOWAIT answers 0 for ever.
+    // On a file system without RWF_NOWAIT the answer is always 0.
     if read > 0 {
         assert_eq!(read, buf.len());
         assert_eq!(buf, bytes[10..150_010]);
@@ -140,7 +140,7 @@ fn what_is_cached_is_sent_past_us() {
         .warm(&files, 10, &mut vec![0; 299_000], 299_000)
         .unwrap();
     let cached = content.cached(&files, 10, 299_000);
-    // A file system without RWF_NOWAIT answers 0 for ever.
+    // On a file system without RWF_NOWAIT the answer is always 0.
     assert!(cached == 299_000 || cached == 0, "{cached}");
     let reader = thread::spawn(move || {
         let mut got = vec![0; 299_000];
@@ -151,7 +151,7 @@ fn what_is_cached_is_sent_past_us() {
     assert_eq!(sent, 299_000);
     assert!(reader.join().unwrap().unwrap() == bytes[10..299_010]);
 
-    // It got shorter since it was opened.
+    // The file becomes shorter while it is open.
     fs::write(&b, &bytes[150_000..150_100]).unwrap();
     assert_eq!(content.cached(&files, 150_000, 100), 0);
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -160,7 +160,7 @@ fn what_is_cached_is_sent_past_us() {
     assert_eq!(stop.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
-/// What was verified of a file that somebody writes to may not be there any more.
+/// A file that somebody writes to is not read, because its verified pieces may have changed.
 #[test]
 fn what_changes_is_not_read() {
     let scratch = Scratch::new("changes");
@@ -172,7 +172,7 @@ fn what_changes_is_not_read() {
     let files = FileCache::new(16);
     let mut buf = vec![0; 1000];
     content.read(&files, 0, &mut buf).unwrap();
-    // A clock that ticks a hundred times a second must not hide it.
+    // The pause is longer than a tick of the file system's clock, so that the time of change differs.
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&file, random(6, 50_000)).unwrap();
     let read = content.read_cached(&files, 0, &mut [IoSliceMut::new(&mut buf)]);
@@ -223,7 +223,7 @@ fn what_is_missing_is_named() {
         .map(|entry| content.probe(&entry.unwrap()).is_ok())
         .collect();
     assert_eq!(probes, [true, false, false]);
-    // It comes back without a restart.
+    // A file that comes back is read without a restart.
     scratch.write("folder/sub/gone", &bytes[2000..]);
     content.read(&files, 2900, &mut buf).unwrap();
     assert_eq!(buf, bytes[2900..]);
@@ -270,7 +270,7 @@ fn links_are_followed_while_they_stay() {
     assert_eq!(read, bytes[..50]);
 }
 
-/// Where the files of a torrent are laid, beneath its folder.
+/// The paths of a torrent's files beneath its folder.
 fn laid(content: &Content) -> Vec<String> {
     let entries = content.entries().unwrap().map(Result::unwrap);
     let within = |path: PathBuf| {
@@ -316,7 +316,7 @@ fn duplicates_get_names_of_their_own() {
     }
 }
 
-/// What was laid under a name of before, or of a file system that refuses the usual one, is found there.
+/// Files are found under names of earlier versions, and under names for file systems that refuse the usual one.
 #[test]
 fn other_spellings_are_found() {
     let hash = "c6b0e06f";
@@ -348,7 +348,7 @@ fn other_spellings_are_found() {
     }
 }
 
-/// Files that differ in case only lay beside each other before, and still do where the disk tells them apart.
+/// Earlier versions laid files whose names differ only in case beside each other. Such files are still found.
 #[test]
 fn names_that_differ_in_case_are_found() {
     let scratch = Scratch::new("case");
@@ -366,7 +366,7 @@ fn names_that_differ_in_case_are_found() {
     assert_eq!(laid(&content), ["A.txt", "a.1.txt"]);
 }
 
-/// What the whole is called, and where it is found.
+/// The name of the torrent's folder, and another name under which it is found.
 #[test]
 fn the_folder_has_a_name() {
     let list = [listed("a", 10)];
@@ -432,7 +432,7 @@ fn what_is_there_and_what_is_not() {
     fs::create_dir_all(scratch.path().join("data/t")).unwrap();
     assert!(gone(&content).ends_with("data/t is missing"));
 
-    // Half a file is worth the pieces that it holds, as in a download that is not complete.
+    // Half a file counts with its complete pieces, as in an unfinished download.
     scratch.write("data/t/a", &bytes[..20_000]);
     check::reachable(&content).unwrap();
     let present = |content: &Content| {
@@ -460,7 +460,7 @@ fn what_is_there_and_what_is_not() {
     );
 }
 
-/// Offsets that need more than 32 bits, which is what a small machine's words have.
+/// Offsets above 32 bits work on 32-bit machines too.
 #[test]
 fn beyond_four_gib() {
     let scratch = Scratch::new("large");
@@ -491,13 +491,13 @@ fn beyond_four_gib() {
         assert_eq!(back, block, "{offset}");
     }
     assert_eq!(fs::metadata(data.join("large")).unwrap().len(), len);
-    // The first block was not written over by one whose offset lost its upper half.
+    // The first block was not overwritten by one whose offset lost its upper half.
     let mut back = vec![0; block.len()];
     content.read(&files, 0, &mut back).unwrap();
     assert_eq!(back, block);
 }
 
-/// A hole of 64 GiB is not read, and a piece of zeros is good all the same.
+/// A check does not read a hole of 64 GiB, and counts a piece of zeros in it as good.
 #[test]
 fn holes_are_not_read() {
     let scratch = Scratch::new("holes");
@@ -533,14 +533,14 @@ fn holes_are_not_read() {
             .collect()
     };
     assert_eq!(good(&content), [7, 4096]);
-    // The end is missing, which is no hole.
+    // The missing end of a file is no hole.
     let file = fs::File::options().write(true).open(data.join("holes"));
     file.unwrap().set_len(len - 1).unwrap();
     assert_eq!(good(&content), [7]);
 }
 
-/// A torrent file that becomes a link or another file while it is used is not read, and one that only looks
-/// different is.
+/// A .torrent that becomes a link or another torrent while it is used is not read any more. A copy of the same .torrent
+/// is.
 #[test]
 fn a_torrent_file_that_is_swapped() {
     let scratch = Scratch::new("swapped-torrent");
@@ -572,7 +572,7 @@ fn a_torrent_file_that_is_swapped() {
         assert_eq!(content.read_info(0, &mut info).is_ok(), reads, "{swap:?}");
         assert_eq!(content.entries().is_ok(), reads, "{swap:?}");
     }
-    // A link that a person named is fine.
+    // A link that a person names is followed.
     let link = scratch.path().join("link.torrent");
     symlink(&same, &link).unwrap();
     let content = open(&link, &scratch.path().join("watch"), &scratch).unwrap();

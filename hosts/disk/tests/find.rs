@@ -1,4 +1,4 @@
-//! Data that lies elsewhere than the torrent says, as other clients and people leave it.
+//! Files under other names than the torrent's, as other clients and people leave them, are found by size and hash.
 #![allow(missing_docs)]
 
 mod common;
@@ -14,7 +14,7 @@ use everseed_disk::{Content, check, find, read_torrent};
 
 const PIECE: usize = 16384;
 
-/// A torrent `d` of these files beside the folder `data`, and its bytes.
+/// A torrent `d` of `files`, whose data is expected in the folder `data`, and its content.
 fn torrent(scratch: &Scratch, files: &[(&str, usize)]) -> (Content, Vec<u8>) {
     let bytes = random(7, files.iter().map(|(_, len)| len).sum());
     let listed: Vec<_> = files
@@ -39,7 +39,7 @@ fn open(scratch: &Scratch) -> Content {
     Content::open(&torrent, &metainfo, &path.join("data"), &path.join("state")).unwrap()
 }
 
-/// How many pieces are missing.
+/// The number of missing pieces.
 fn missing(content: &Content) -> u32 {
     let good = check::check(content, |_| ControlFlow::Continue(()), |_| {});
     content.geometry().pieces() - bits::count(&good.unwrap().unwrap())
@@ -74,7 +74,7 @@ fn whatever_it_is_called() {
         put(&scratch, name, &bytes[..20_000]);
         put(&scratch, "d/c", &bytes[20_000..]);
         assert_eq!(missing(&content), 0, "{name:?}");
-        // It is kept in mind, and nothing is searched for again.
+        // The place is remembered, so that the next start searches for nothing.
         let again = open(&scratch);
         let first = again.entries().unwrap().next().unwrap().unwrap();
         assert_eq!(again.found_at(&first).unwrap().as_os_str().as_bytes(), name);
@@ -82,7 +82,7 @@ fn whatever_it_is_called() {
     }
 }
 
-/// Clients lay a single file into a folder of its name, and the only file of a folder without it.
+/// Some clients lay a single file into a folder of its name, or the only file of a folder without that folder.
 #[test]
 fn in_a_folder_of_its_name_or_without_its_folder() {
     for (path, name) in [("", "d/d"), ("d", "d"), ("a", "d"), ("sub/a", "d")] {
@@ -100,7 +100,7 @@ fn in_a_folder_of_its_name_or_without_its_folder() {
             &bytes,
         );
         let made = match path {
-            // Without a path it is a torrent of one file.
+            // An empty path stands for a torrent of a single file.
             "" => {
                 let end = format!("4:name1:d12:piece lengthi{PIECE}e");
                 let tail = made.windows(end.len()).position(|at| at == end.as_bytes());
@@ -147,7 +147,7 @@ fn the_whole_folder_is_called_otherwise() {
     assert_eq!(missing(&content), 0);
 }
 
-/// Files much smaller than a piece, many of the same size, in another order of the alphabet.
+/// Many files share one piece, some have the same size, and their names are composed differently.
 #[test]
 fn many_in_one_piece() {
     let scratch = Scratch::new("small");
@@ -176,7 +176,7 @@ fn the_wrong_one_is_in_its_place() {
         let scratch = Scratch::new("wrong");
         let (content, bytes) = torrent(&scratch, &[("a", 20_000), ("c", 20_000)]);
         put(&scratch, "d/a", &random(99, len));
-        // Of the same size: wrong, and right.
+        // Two files of the right size: the first is wrong, the second is right.
         put(&scratch, "d/a (1)", &random(98, 20_000));
         put(&scratch, "d/a (2)", &bytes[..20_000]);
         put(&scratch, "d/c", &bytes[20_000..]);
@@ -200,7 +200,7 @@ fn what_is_no_file_is_not_taken() {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     assert_ne!(missing(&content), 0);
-    // A link that stays beneath leads to it.
+    // A link that stays beneath the folder is followed.
     put(&scratch, "store/a", &bytes[..20_000]);
     std::os::unix::fs::symlink("../store/a", data.join("d/a")).unwrap();
     assert_eq!(missing(&content), 0);
@@ -234,7 +234,7 @@ fn renamed_again_and_back() {
         fs::read_dir(scratch.path().join("state")).unwrap().count(),
         0
     );
-    // What is away keeps its place.
+    // A file that is away keeps its remembered place.
     fs::rename(data.join("a"), data.join("y")).unwrap();
     assert_eq!(missing(&content), 0);
     fs::rename(data.join("y"), scratch.path().join("away")).unwrap();
@@ -256,7 +256,7 @@ fn as_the_owner_says() {
     );
     assert_eq!(missing(&content), 0);
     assert_eq!(missing(&open(&scratch)), 0);
-    // A slip is not mended behind the owner's back.
+    // If the owner names the wrong file, everseed does not search for another one.
     assert_eq!(content.place_files(&[(1, "d/c".into())]), Ok(()));
     assert_ne!(missing(&content), 0);
     assert_eq!(content.place_files(&[(1, "../outside".into())]), Ok(()));
@@ -282,7 +282,7 @@ fn a_search_ends() {
     assert_eq!(missing(&content), 0);
 }
 
-/// What is in the torrent's own folder is found though there are many files beside.
+/// A file in the torrent's own folder is found though many other folders lie beside it.
 #[test]
 fn the_own_folder_comes_first() {
     let scratch = Scratch::new("first");
@@ -302,7 +302,7 @@ fn the_own_folder_comes_first() {
     assert_eq!(missing(&content), 0);
 }
 
-/// BitComet's padding has no attribute, and nobody lays it.
+/// BitComet's padding has no attribute, and no client lays it on the disk.
 #[test]
 fn bitcomet_padding() {
     let name = "_____padding_file_0_if you see this file, please update____";
@@ -329,7 +329,7 @@ fn bitcomet_padding() {
     assert_eq!(missing(&open(&scratch)), 0);
 }
 
-/// A missing or empty folder says the same as one in which each file was looked for.
+/// A missing folder and an empty one give the same result as a folder in which each file was looked for.
 #[test]
 fn nothing_is_there() {
     let mut seen = Vec::new();

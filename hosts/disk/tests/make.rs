@@ -1,4 +1,4 @@
-//! From files to a torrent and back: what is made is read, checked, and found damaged where it is.
+//! A torrent is made of files, read again and checked, and damage is found in the right pieces.
 #![allow(missing_docs)]
 
 mod common;
@@ -23,7 +23,7 @@ use everseed_disk::{Choice, Content, FileCache, Links, Skipped, read_name, read_
 fn folder(scratch: &Scratch) -> Vec<u8> {
     let all = random(21, 200_000);
     let mut rest = &all[..];
-    // In the torrent's order.
+    // The files in the torrent's order.
     for (path, len) in [
         (".hidden", 1),
         ("a/deep/er/file", 70_000),
@@ -94,7 +94,7 @@ fn made_read_checked_damaged() {
 
     let before = fingerprint(&content).unwrap();
     assert_eq!(before, fingerprint(&content).unwrap());
-    // Who sets the time back hides the change from version 0.1.0 only.
+    // Setting the time back hides a change only from version 0.1.0.
     let first = first_fingerprint(&content).unwrap();
     let path = share.join("c!");
     let time = fs::metadata(&path).unwrap().modified().unwrap();
@@ -113,14 +113,14 @@ fn made_read_checked_damaged() {
     assert_eq!(good(&content), expected);
     assert_ne!(before, fingerprint(&content).unwrap());
 
-    // Cut off, then gone: the pieces that touch it are bad, nothing else, and it is no error.
+    // The file is cut, then removed. Only the pieces that touch it are bad, and the check does not fail.
     fs::write(&path, &bytes[..50_000]).unwrap();
     let cut = good(&content);
     fs::remove_file(&path).unwrap();
     let gone = good(&content);
     for index in 0..13 {
         assert_eq!(gone[index], !(5..=11).contains(&index), "{index}");
-        // The file is cut in piece 8, and piece 5 has its wrong byte still.
+        // The file is cut in piece 8, and piece 5 still has its wrong byte.
         let bad = index == 5 || (8..=11).contains(&index);
         assert_eq!(cut[index], !bad, "{index}");
     }
@@ -144,7 +144,7 @@ fn one_file() {
         assert_eq!(good(&content), [true; 7]);
         assert_eq!(content.root(), path);
     }
-    // By way of a link, under the link's name.
+    // Through a link, the torrent has the link's name.
     let link = scratch.path().join("link.mkv");
     symlink(&path, &link).unwrap();
     make(&link, &torrent, &Options::default(), &mut |_| {}).unwrap();
@@ -180,7 +180,7 @@ fn same_files_same_bytes() {
     let (second, skipped) = torrent(&two, "share/out.torrent");
     assert_eq!(skipped, [("link".into(), Skipped::Symlink)]);
     assert!(first == second);
-    // The torrent lies in the folder now, and is still no part of itself.
+    // The .torrent lies in the folder now, and is left out of the next one.
     let (third, skipped) = torrent(&two, "share/out.torrent");
     assert_eq!(skipped.len(), 2);
     assert!(first == third);
@@ -211,7 +211,7 @@ fn what_cannot_be_shared_is_named() {
     fs::create_dir(&folder).unwrap();
     let bad = folder.join(OsStr::from_bytes(b"caf\xe9"));
     fs::write(&bad, b"x").unwrap();
-    // Nothing is left.
+    // The only file is left out, so the folder counts as empty.
     assert!(matches!(try_make(&folder), Err(MakeError::Empty { .. })));
     let options = Options {
         strict: true,
@@ -263,7 +263,7 @@ fn a_file_that_changes_after_it_was_hashed_is_named() {
     assert!(!torrent.exists());
 }
 
-/// The tracker of a torrent that is used may be replaced: nothing else in its file moves.
+/// The tracker of a used .torrent is replaced in place, and nothing else in the file moves.
 #[test]
 fn another_tracker_in_its_place() {
     let scratch = Scratch::new("retrack");
@@ -292,7 +292,7 @@ fn another_tracker_in_its_place() {
         assert_eq!(now.info_range(), metainfo.info_range());
         assert_eq!(good(&content), vec![true; 4]);
         let file = fs::File::open(&torrent).unwrap();
-        // Who read the torrent before finds the new one too.
+        // A reader that parsed the .torrent before finds the new tracker too.
         let mut trackers = metainfo.trackers(everseed_disk::Stream(file)).unwrap();
         assert_eq!(trackers.next().unwrap(), Some((0, url)));
     }
@@ -314,7 +314,7 @@ fn a_file_that_comes_while_others_are_hashed_is_named() {
                 match change {
                     "come" => fs::write(share.join("a/new"), b"x").unwrap(),
                     "go" => fs::remove_file(share.join("a/empty")).unwrap(),
-                    // What is left out may come and go.
+                    // Files that are left out may come and go.
                     _ => fs::write(share.join("a/.DS_Store"), b"x").unwrap(),
                 }
             }
@@ -327,7 +327,7 @@ fn a_file_that_comes_while_others_are_hashed_is_named() {
     }
 }
 
-/// A folder as a NAS has it: what nobody wants and what nobody can read is left out and named.
+/// In a folder as on a NAS, unwanted and unreadable files are left out and named.
 #[test]
 fn what_is_left_out_is_named() {
     let scratch = Scratch::new("make-left-out");
@@ -397,14 +397,14 @@ fn what_is_left_out_is_named() {
     assert!(skipped.contains(&("Thumbs.db".into(), NotIncluded)));
 }
 
-/// A bad sector costs the file that it is in: what was hashed of it is taken back.
+/// A file with a bad sector is left out of the torrent, and its hashed part is taken back.
 #[test]
 fn a_file_that_breaks_while_it_is_read_is_left_out() {
     let scratch = Scratch::new("make-broken");
     let all = folder(&scratch);
     let share = scratch.path().join("share");
     let torrent = scratch.path().join("t");
-    // It opens, and the first read of it fails.
+    // This file can be opened, and its first read fails.
     symlink("/proc/self/mem", share.join("bad")).unwrap();
     for align in [false, true] {
         let options = Options {
@@ -425,7 +425,7 @@ fn a_file_that_breaks_while_it_is_read_is_left_out() {
         let data = entries.filter(|entry| entry.kind == FileKind::Data);
         assert_eq!(data.map(|entry| entry.len).sum::<u64>(), all.len() as u64);
         assert!(good(&content).iter().all(|good| *good));
-        // It is not made anew for that at every start, but is when the file can be read.
+        // The next start does not make the torrent again because of that file. Another new file makes it change.
         assert!(would_be_same(&share, &content, &options));
         fs::write(share.join("more"), b"x").unwrap();
         assert!(!would_be_same(&share, &content, &options));
@@ -439,7 +439,7 @@ fn a_file_that_breaks_while_it_is_read_is_left_out() {
     }
 }
 
-/// Every file begins with a piece, and what is between them is on no disk.
+/// With `align` every file begins with a piece. The padding between files is not on the disk.
 #[test]
 fn files_are_aligned_by_padding() {
     let scratch = Scratch::new("make-align");

@@ -1,4 +1,4 @@
-//! RAM does not grow with the number of files. Alone in its process, so that its memory is its own.
+//! Memory does not grow with the number of files. This test is alone in its process, so that the memory is its own.
 #![allow(missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::fs;
 use common::{Listed, Scratch, torrent_of};
 use everseed_disk::{Content, FileCache, ReadError, read_torrent};
 
-/// What the kernel says this process has resident, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -46,7 +46,7 @@ fn a_hundred_thousand_files_stay_on_disk() {
     }
     let missing = content.read(&files, 3 * 500, &mut [0]);
     assert!(matches!(missing, Err(ReadError::Missing { .. })));
-    // The check for duplicates takes a few megabytes for a moment; a table of paths would take ten.
+    // The check for equal paths takes a few megabytes for a moment. A table of all paths would take ten.
     let grown = resident().saturating_sub(before);
     assert!(grown < 6 << 20, "grew by {grown} bytes");
 }

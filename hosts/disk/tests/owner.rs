@@ -1,4 +1,4 @@
-//! Whose a file is, and that only our own are written.
+//! A file is everseed's own or its owner's, and only everseed's own files are written.
 #![allow(missing_docs)]
 
 mod common;
@@ -12,7 +12,7 @@ use everseed_disk::{Content, FileCache, WriteError, check, owner, read_torrent, 
 
 const PIECE: usize = 16384;
 
-/// A torrent, what it is of, and the folder that its data goes to.
+/// A torrent, its content, and the folder for its data.
 struct Stage {
     scratch: Scratch,
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ impl Stage {
         }
     }
 
-    /// What the torrent says that a file holds.
+    /// The right content of a file.
     fn of(&self, name: &str) -> &[u8] {
         let mut start = 0;
         for &(path, len) in &self.files {
@@ -61,7 +61,7 @@ impl Stage {
         fs::read(self.scratch.path().join("data/T").join(name)).unwrap()
     }
 
-    /// Begins a download, as after a start.
+    /// Opens the content for a download, as a start does.
     fn open(&self) -> (Content, Vec<u8>) {
         let torrent = self.scratch.path().join("x.torrent");
         let metainfo = read_torrent(&torrent).unwrap();
@@ -75,7 +75,7 @@ impl Stage {
         (content, good)
     }
 
-    /// The names of files that differ, and pieces that cannot be had.
+    /// The names of files that differ from the torrent, and the pieces that cannot be written.
     fn differing(&self) -> (Vec<String>, Vec<u32>) {
         let (content, good) = self.open();
         let Some(found) = owner::differing(&content, &good, |_| true).unwrap() else {
@@ -88,7 +88,7 @@ impl Stage {
         (files, pieces.collect())
     }
 
-    /// Writes all pieces that are wanted and answers with those that are good then.
+    /// Writes the wanted pieces, and returns those that are good afterwards.
     fn download(&self, content: &Content, wanted: &[u32]) -> Vec<u32> {
         let files = FileCache::new(4);
         let mut good = Vec::new();
@@ -122,27 +122,27 @@ const FILES: [(&str, usize); 3] = [("a", 40960), ("b", 40960), ("c", 40960)];
 fn what_was_there_is_kept() {
     let stage = Stage::new(&FILES);
     assert_eq!(stage.differing().0, [""; 0]);
-    // Good, and good but for what is shared with a missing one.
+    // A good file, but for its last piece, which it shares with a missing one.
     stage.put("a", stage.of("a"));
     assert_eq!(stage.differing().0, [""; 0]);
-    // Another file of the same name; one that is too short; one that is longer is fine.
+    // Another file of the same name differs, and so does one that is too short. A longer one does not.
     stage.put("a", &[7; 40960]);
     assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 1]));
     stage.put("a", &stage.of("a")[..100]);
     assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 1]));
     stage.put("a", &[stage.of("a"), b"more"].concat());
     assert_eq!(stage.differing().0, [""; 0]);
-    // Bad only where it meets the next: nobody knows whose fault it is while that is missing.
+    // Only the piece that the file shares with the next one is bad. While that file is missing, it may be the reason.
     let mut edited = stage.of("a").to_vec();
     edited[40959] ^= 1;
     stage.put("a", &edited);
     assert_eq!(stage.differing().0, [""; 0]);
     stage.put("b", stage.of("b"));
     assert_eq!(stage.differing(), (vec!["a".into(), "b".into()], vec![2]));
-    // One that is empty holds nothing that could be lost.
+    // An empty file holds nothing that could be lost.
     stage.put("c", b"");
     assert_eq!(stage.differing().0.len(), 2);
-    // It has other bad pieces, so it is the one.
+    // The first file has another bad piece, so it is the one that differs.
     edited[5] ^= 1;
     stage.put("a", &edited);
     assert_eq!(stage.differing(), (vec!["a".into()], vec![0, 2]));
@@ -154,7 +154,7 @@ fn only_our_own_files_are_written() {
     stage.put("a", stage.of("a"));
     let (content, _) = stage.open();
     write::prepare(&content, |_| true).unwrap();
-    // A piece that reaches into the owner's good file is completed from there.
+    // A piece that lies partly in the owner's good file is completed from there.
     assert_eq!(
         stage.download(&content, &[2, 3, 4, 5, 6, 7]),
         [2, 3, 4, 5, 6, 7]
@@ -162,7 +162,7 @@ fn only_our_own_files_are_written() {
     for (name, _) in FILES {
         assert!(stage.read(name) == stage.of(name), "{name}");
     }
-    // All is complete, so all is the owner's, with and without a look by others.
+    // All files are complete, so all are the owner's, before the record is settled and after.
     for settled in [false, true] {
         if settled {
             let ours = content.ours().unwrap();
@@ -174,7 +174,7 @@ fn only_our_own_files_are_written() {
         stage.put("b", &edited);
         assert_eq!(stage.differing(), (vec!["b".into()], vec![3]));
         let (content, good) = stage.open();
-        // Until it is settled, what is known of its pieces may be older than the file.
+        // Until then the known pieces may be older than the file.
         let found = owner::differing(&content, &good, |_| true).unwrap();
         assert_eq!(found.unwrap().contradicts, !settled);
         write::prepare(&content, |_| true).unwrap();
@@ -185,7 +185,7 @@ fn only_our_own_files_are_written() {
     }
 }
 
-/// At each moment at which a download may be cut off, what was complete is the owner's and the rest is not.
+/// At each moment at which a download may be cut off, complete files are the owner's and the others are ours.
 #[test]
 fn cut_off_and_begun_again() {
     let stage = Stage::new(&FILES);
@@ -200,12 +200,12 @@ fn cut_off_and_begun_again() {
     assert_eq!(stage.download(&content, &[0, 1, 2, 3]), [0, 1, 2, 3]);
     drop(content);
     assert_eq!(stage.differing().0, [""; 0]);
-    // Our own beginnings are ours, whatever is in them by now.
+    // Unfinished files of ours stay ours, whatever their content.
     let mut edited = stage.read("b");
     edited[20_000] ^= 1;
     fs::write(stage.scratch.path().join("data/T/b"), &edited).unwrap();
     assert_eq!(stage.differing().0, [""; 0]);
-    // What is complete is not.
+    // A complete file does not.
     let mut edited = stage.of("a").to_vec();
     edited[20_000] ^= 1;
     stage.put("a", &edited);
@@ -216,7 +216,7 @@ fn cut_off_and_begun_again() {
     assert!(stage.read("a") == edited);
     assert_eq!(stage.download(&content, &[3, 4, 5, 6, 7]), [3, 4, 5, 6, 7]);
     stage.put("a", stage.of("a"));
-    // Another file in the place of ours is not ours.
+    // Another file in the place of our file is the owner's.
     stage.put("c.new", &[9; 40960]);
     let at = |name: &str| stage.scratch.path().join("data/T").join(name);
     let (content, _) = stage.open();
@@ -227,7 +227,7 @@ fn cut_off_and_begun_again() {
     assert_eq!(stage.differing(), (vec!["c".into()], vec![5, 6, 7]));
     assert_eq!(stage.download(&content, &[6]), [0; 0]);
     assert_eq!(stage.read("c"), [9; 40960]);
-    // Without the record all is the owner's.
+    // Without the record all files are the owner's.
     fs::remove_file(at("c")).unwrap();
     let (content, _) = stage.open();
     write::prepare(&content, |_| true).unwrap();
@@ -245,7 +245,7 @@ fn written_over_if_the_owner_says_so() {
     let found = owner::differing(&content, &good, |_| true)
         .unwrap()
         .unwrap();
-    // All names of a file would change.
+    // Overwriting would change the file under all its names.
     let (a, other) = (
         stage.scratch.path().join("data/T/a"),
         stage.scratch.path().join("other"),
@@ -263,15 +263,15 @@ fn written_over_if_the_owner_says_so() {
     assert_eq!(stage.differing().0, [""; 0]);
 }
 
-/// Two files of a torrent that are one on the disk, as a link makes them or a disk that takes their names for the
-/// same: the second is not ours.
+/// Two files of a torrent are one file on the disk, because of a link or because the disk takes their names for the
+/// same. The second one is not written.
 #[test]
 fn one_file_is_written_by_one() {
     let stage = Stage::new(&[("ReadMe", 40000), ("twin", 40000)]);
     let (content, _) = stage.open();
     write::prepare(&content, |_| true).unwrap();
     let at = |name: &str| stage.scratch.path().join("data/T").join(name);
-    // As such a file system would show it.
+    // As such a file system would show the two files.
     fs::remove_file(at("twin")).unwrap();
     fs::hard_link(at("ReadMe"), at("twin")).unwrap();
     assert_eq!(stage.download(&content, &[0, 1, 3, 4]), [0, 1]);
@@ -282,13 +282,13 @@ fn one_file_is_written_by_one() {
     assert_eq!((found.count, found.twins), (0, vec![at("twin")]));
 }
 
-/// Two torrents with a file of the same path.
+/// Two torrents have a file at the same path. The first one keeps it.
 #[test]
 fn the_first_one_keeps_its_file() {
     let (stage, other) = (Stage::new(&FILES), Stage::new(&[("a", 50000), ("z", 10)]));
     let (content, _) = stage.open();
     write::prepare(&content, |_| true).unwrap();
-    // Both are downloaded to the same place at once, and it has not begun.
+    // Both torrents are downloaded to the same folder at once. The first one has prepared its files.
     let torrent = other.scratch.path().join("x.torrent");
     let metainfo = read_torrent(&torrent).unwrap();
     let data = stage.scratch.path().join("data");
@@ -303,8 +303,8 @@ fn the_first_one_keeps_its_file() {
     assert_eq!(found.files, [data.join("T/a")]);
 }
 
-/// Downloads that are cut off, edits, other files in the place of ours, at random: no byte of the owner's is ever
-/// changed, and in the end what is not the owner's can be had.
+/// Downloads are cut off, files are edited and replaced, at random. No byte of the owner's is ever changed, and in the end
+/// all other pieces can be written.
 #[test]
 fn nothing_of_the_owners_is_lost_by_chance() {
     for seed in 0..40 {
@@ -317,7 +317,7 @@ fn nothing_of_the_owners_is_lost_by_chance() {
             ("e", 20_000),
         ]);
         let folder = stage.scratch.path().join("data/T");
-        // What the owner did to a file, while it is not ours.
+        // The content of files that the owner changed.
         let mut owners: std::collections::HashMap<&str, Vec<u8>> = Default::default();
         let (mut content, mut good) = stage.open();
         write::prepare(&content, |_| true).unwrap();
@@ -327,18 +327,18 @@ fn nothing_of_the_owners_is_lost_by_chance() {
             let path = folder.join(name);
             match rng.below(6) {
                 0 => {
-                    // Cut off and begun again.
+                    // The download is cut off and begun again.
                     (content, good) = stage.open();
                     write::prepare(&content, |_| true).unwrap();
                 }
                 1 => {
-                    // Something else in its place, as by an editor that saves.
+                    // The owner replaces the file, as an editor does when it saves.
                     let new = stage.scratch.write("new", &random(rng.bits(), 1 + len / 2));
                     owners.insert(name, fs::read(&new).unwrap());
                     fs::rename(new, &path).unwrap();
                 }
                 2 if !owners.contains_key(name) && fs::read(&path).unwrap() == stage.of(name) => {
-                    // A change in place of what is complete, as far as everseed has seen that it is.
+                    // The owner edits a complete file in place, if everseed knows that it is complete.
                     let start: usize = stage.files[..at].iter().map(|(_, len)| len).sum();
                     let pieces = start / PIECE..=(start + len - 1) / PIECE;
                     let is_known = |p| bits::get(&good, u32::try_from(p).unwrap());
@@ -350,7 +350,7 @@ fn nothing_of_the_owners_is_lost_by_chance() {
                     }
                 }
                 3 if owners.contains_key(name) => {
-                    // Out of the way.
+                    // The owner removes the file.
                     owners.remove(name);
                     fs::remove_file(&path).unwrap();
                     (content, good) = stage.open();
@@ -386,7 +386,7 @@ fn nothing_of_the_owners_is_lost_by_chance() {
     }
 }
 
-/// What is made gets its permissions, and what was there keeps those that it had; what is there needs no room.
+/// New files and folders get the permissions of `Access`, and existing ones keep theirs. Existing files need no room.
 #[test]
 fn what_is_made_is_for_others_too() {
     use std::os::unix::fs::PermissionsExt;
@@ -398,7 +398,7 @@ fn what_is_made_is_for_others_too() {
     fs::set_permissions(at(""), PermissionsExt::from_mode(0o700)).unwrap();
     let (content, good) = stage.open();
     let room = everseed_disk::room::measure(&content, &good, |_| true).unwrap();
-    // The last piece of the first file is half of the other, which is there.
+    // The last piece of the first file is half in the other file, which exists.
     assert_eq!((room.needed, room.too_long), (40960, None));
     let (umask, group) = (Some(0o007), None);
     content.set_access(everseed_disk::Access { umask, group });
@@ -407,8 +407,8 @@ fn what_is_made_is_for_others_too() {
     assert_eq!(modes, [0o770, 0o660, 0o600, 0o700]);
 }
 
-/// A file that is ours and is gone, as the disk below may have been taken away, is not made anew by a block that
-/// comes late: it would lie below the mount point. Another start makes it.
+/// A file of ours is gone, perhaps with its disk. A late block does not make it again, because it would lie below the
+/// mount point. The next start makes it.
 #[test]
 fn what_is_gone_is_not_made_by_a_late_block() {
     let stage = Stage::new(&[("a", 2 * PIECE), ("b", 2 * PIECE)]);
@@ -422,7 +422,7 @@ fn what_is_gone_is_not_made_by_a_late_block() {
     let late = late.unwrap_err();
     assert!(late.is_away(), "{late}");
     assert!(!path.exists());
-    // The other one goes on.
+    // The other file is written all the same.
     assert_eq!(stage.download(&content, &[3]), [3]);
     let (content, good) = stage.open();
     write::prepare(&content, |_| true).unwrap();

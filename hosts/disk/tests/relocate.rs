@@ -1,4 +1,4 @@
-//! Content that is moved to its place: as one rename, or as a copy to another file system.
+//! Content is moved to its final place: by one rename, or by a copy to another file system.
 #![allow(missing_docs)]
 
 mod common;
@@ -14,8 +14,8 @@ use everseed_disk::{Content, ReadError, WriteError, check, read_torrent};
 
 const PIECE: usize = 16384;
 
-/// A torrent of strange names, with its content apart in `made/HASH.part`, to be moved to a folder that may be on another file
-/// system.
+/// A torrent with strange names, whose content lies in `made/HASH.part`. It is to be moved to a folder that may be on
+/// another file system.
 struct Case {
     scratch: Scratch,
     out: PathBuf,
@@ -139,14 +139,14 @@ fn it_lies_in_its_place_and_nowhere_else() {
         assert!(!case.from().exists() && case.dir.exists());
         let left = fs::read_dir(&case.out).unwrap().count();
         assert_eq!(left, 1, "{target:?}");
-        // Asked again there is nothing to do.
+        // A second relocation has nothing to do.
         let again = case.open(&case.out);
         finish(case.relocation(&again), &again);
         assert!(case.is_whole(&again));
     }
 }
 
-/// The power goes after each step: one copy is whole, and the next start comes to the same end.
+/// The power goes after each step. One copy is always whole, and the next start completes the move.
 #[test]
 fn one_copy_is_whole_at_each_moment() {
     for target in targets() {
@@ -167,7 +167,7 @@ fn one_copy_is_whole_at_each_moment() {
             let after = case.open(&case.out);
             assert_eq!(case.is_whole(&before), !ended, "{target:?} {cut}");
             assert_eq!(case.is_whole(&after), ended);
-            // What lies in its place is never a part.
+            // The final place never holds a partial copy.
             assert_eq!(case.out.join("x").exists(), ended);
             let content = if ended { after } else { before };
             finish(case.relocation(&content), &content);
@@ -181,7 +181,7 @@ fn one_copy_is_whole_at_each_moment() {
     }
 }
 
-/// The power went between the rename and the removal of the first copy.
+/// The power went between the rename and the removal of the original. The next start removes it.
 #[test]
 fn what_is_left_of_the_first_copy_goes_at_the_next_start() {
     let case = Case::new(None);
@@ -196,7 +196,7 @@ fn what_is_left_of_the_first_copy_goes_at_the_next_start() {
             fs::write(name(n), bytes).unwrap();
         }
     }
-    // Somebody else's file beside it.
+    // Another file in the same folder stays.
     fs::write(case.from().join("letters.txt"), b"dear").unwrap();
     let content = case.open(&case.out);
     finish(case.relocation(&content), &content);
@@ -235,7 +235,7 @@ fn what_is_in_the_way_stays() {
     }
 }
 
-/// It may be on a disk that is not mounted.
+/// A missing final folder is not made, because it may be on a disk that is not mounted.
 #[test]
 fn the_folder_that_it_goes_to_is_not_made() {
     let case = Case::new(None);
@@ -251,7 +251,7 @@ fn the_folder_that_it_goes_to_is_not_made() {
     assert!(!case.out.exists() && case.is_whole(&content));
 }
 
-/// A piece that was changed on the disk since is not copied.
+/// A piece that changed after its verification is not copied.
 #[test]
 fn what_is_copied_is_verified() {
     let Some(target) = elsewhere() else { return };
@@ -271,6 +271,6 @@ fn what_is_copied_is_verified() {
         WriteError::Place(ReadError::Changed { .. })
     ));
     assert!(!case.out.join("x").exists());
-    // What was copied takes no room until the next try, as on a disk that is full.
+    // The partial copy is removed, so that it takes no room until the next try.
     assert_eq!(fs::read_dir(&case.out).unwrap().count(), 0);
 }

@@ -1,5 +1,5 @@
-//! Many nodes of the DHT in one network in memory, and nobody else: do they find each other and what they look for,
-//! and what do they send?
+//! Many nodes of the DHT in a network in memory. They find each other and the peers that they search for, and send no more
+//! packets than their budget allows.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -17,14 +17,14 @@ use everseed_node::discovery::dht::memory::{Memory, Sizes};
 use everseed_node::discovery::dht::{Announce, Dht, Finished, Mode, PACKET_MAX, Search};
 use everseed_sim::crowd::{lie, near};
 
-/// Who is at an address.
+/// The host at an address.
 enum Host {
     Node(Box<Dht<'static>>),
-    /// Takes everything and says nothing.
+    /// Answers nothing.
     Silent,
-    /// Answers everything with nodes that are not there, and peers that are none.
+    /// Answers every query with nodes and peers that do not exist.
     Liar(NodeId),
-    /// One of a gang that names only each other, as close to the target as can be.
+    /// One of a group whose ids are close to the target, and that names only others of the group.
     Attacker(NodeId),
 }
 
@@ -36,13 +36,14 @@ struct World {
     contents: HashMap<u64, (usize, SocketAddr, Vec<u8>)>,
     sequence: u64,
     rng: Rng,
-    /// Peers that a host was told of, when.
+    /// Peers that a host was told of, with the time.
     found: Vec<(usize, u64, InfoHash, SocketAddr)>,
     finished: Vec<(usize, Finished)>,
-    /// Queries of the watched host: when, and to whom.
+    /// The host whose queries and wake-ups are noted.
     watched: Option<usize>,
+    /// Its queries: time and destination.
     queries: Vec<(u64, SocketAddr)>,
-    /// When the watched host had to wake up: for itself, for answers, and for what others ask.
+    /// Times of its wake-ups: for its own deadlines, for answers, and for queries of others.
     wakes: [Vec<u64>; 3],
 }
 
@@ -50,7 +51,7 @@ const LATENCY: u64 = 20_000;
 
 fn public(n: usize) -> SocketAddr {
     let n = u32::try_from(n).unwrap();
-    // Hosts of different /16s as far as there are such.
+    // Hosts of different /16 networks, as far as there are enough.
     SocketAddr::from((
         [
             20 + (n / 250 % 150) as u8,
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// A new node that knows the first.
+    /// Adds a node that knows the first one.
     fn join(&mut self) -> usize {
         let n = self.hosts.len();
         let seed = self.rng.bits();
@@ -142,10 +143,10 @@ impl World {
         self.contents.insert(self.sequence, (to, from, packet));
     }
 
-    /// Sends what a node wants to send, and notes when it wants to be woken.
+    /// Delivers the packets that a node wants to send, and notes its finished searches.
     fn drive(&mut self, host: usize) {
         let (now, from) = (self.at(), self.hosts[host].0);
-        // Who is lost is told of the first again, as a host does with those that its owner named.
+        // A node without contacts gets the first node again, as a host gives it the nodes that the user named.
         if self.dht(host).poll_names(now) {
             let first = self.hosts[0].0;
             self.dht(host).hint(now, first);
@@ -208,7 +209,7 @@ impl World {
         }
     }
 
-    /// Lets time pass.
+    /// Runs for `secs` seconds.
     fn run(&mut self, secs: f64) {
         let end = self.now + (secs * 1e6) as u64;
         for host in 0..self.hosts.len() {
@@ -216,7 +217,7 @@ impl World {
                 self.drive(host);
             }
         }
-        // Deadlines are looked at in steps, packets to the microsecond.
+        // Packets arrive at their microsecond. Deadlines are looked at every ten milliseconds.
         while self.now < end {
             let step = (self.now + 10_000).min(end);
             while let Some(&Reverse((at, sequence))) = self.packets.peek() {
@@ -245,7 +246,7 @@ impl World {
         }
     }
 
-    /// A network of nodes that know each other, with some others between them.
+    /// A network of nodes that know each other, with silent hosts and liars among them.
     fn grown(seed: u64, nodes: usize, silent: usize, liars: usize) -> World {
         let mut world = World::new(seed);
         world.add(public(0), node(seed, 1_000_000));
@@ -270,7 +271,7 @@ impl World {
 
 const HASH: InfoHash = InfoHash([0x77; 20]);
 
-/// From nothing but one known address.
+/// Nodes that begin with one known address find each other.
 #[test]
 fn everybody_finds_everybody() {
     for nodes in [2, 3, 20, 300] {
@@ -287,7 +288,7 @@ fn everybody_finds_everybody() {
         if searcher == seed {
             continue;
         }
-        // Somebody new, who knows the first node only.
+        // A new node, which knows only the first one.
         let new = world.join();
         let start = world.now;
         assert!(world.search(new, HASH, false, true));
@@ -310,7 +311,7 @@ fn liars_and_silent_nodes_between() {
 
 fn among_liars(seed: u64) {
     let mut world = World::grown(seed, 150, 40, 25);
-    // They call everybody, and so have places in tables.
+    // Silent hosts and liars are named to many nodes, and so enter their tables.
     for other in 150..world.hosts.len() {
         let (from, now) = (world.hosts[other].0, world.at());
         for _ in 0..10 {
@@ -332,7 +333,7 @@ fn among_liars(seed: u64) {
     }
 }
 
-/// A hundred nodes of one /24, with ids closest to the torrent, do not hide it.
+/// A hundred nodes of one /24 network, whose ids are the closest to the torrent, do not hide it.
 #[test]
 fn an_eclipse_by_one_network() {
     let mut world = World::grown(3, 150, 0, 0);
@@ -368,13 +369,14 @@ fn an_eclipse_by_one_network() {
     }
 }
 
-/// Queries of a node with so many torrents over some hours: within the budget in every window, and calm at rest.
+/// Runs a node with so many torrents for some hours. Its queries stay within the budget in every window of time. Returns
+/// its queries a minute.
 fn queries_of_a_seed(torrents: u32, hours: u64) -> f64 {
     let mut world = World::grown(4, 150, 0, 0);
     let host = world.join();
     world.watched = Some(host);
     let start = world.now;
-    // Each torrent every half hour, as far as there is time.
+    // Each torrent is searched for every 25 minutes, as far as the budget allows.
     let mut next: Vec<u64> = vec![start; torrents as usize];
     let mut turn = 0;
     while world.now - start < hours * 3_600_000_000 {
@@ -421,7 +423,7 @@ fn queries_of_a_seed(torrents: u32, hours: u64) -> f64 {
         "{torrents} torrents: {rate:.1} queries a minute, {} flows in 180 s",
         flows.len()
     );
-    // The host is awake every ten seconds anyway.
+    // The host wakes up every ten seconds anyway, which is not counted.
     let of_its_own = |wakes: &[u64]| {
         let after = wakes.iter().filter(|at| **at - start > 120_000_000);
         after.count() as f64 / minutes * 60.0
@@ -443,7 +445,8 @@ fn queries_are_within_the_budget() {
     assert!(queries_of_a_seed(10_000, 1) <= 300.0);
 }
 
-/// A day without a network does not empty the table, and what is kept leads back in.
+/// A node that starts with its kept contacts finds its way back into the DHT. A node without any asks for names, more and
+/// more rarely.
 #[test]
 fn kept_nodes_lead_back() {
     let mut world = World::grown(5, 60, 0, 0);
@@ -455,7 +458,7 @@ fn kept_nodes_lead_back() {
     assert!(!world.dht(again).poll_names(now), "kept nodes come first");
     world.run(60.0);
     assert!(world.dht(again).stats().nodes[0] >= 8);
-    // Nobody known at all: names, again and again, but not often.
+    // This node knows nobody, so it asks for names again and again, but not often.
     let alone = world.add(public(501), node(98, world.now));
     let start = world.now;
     let mut asked = Vec::new();
@@ -469,7 +472,7 @@ fn kept_nodes_lead_back() {
     assert_eq!(asked, [0, 1, 3, 7, 15, 31]);
 }
 
-/// Names are the last resort after a rest, too: others have a few seconds to name somebody first.
+/// After a rest, too, well-known names are the last resort: for a few seconds peers may name nodes first.
 #[test]
 fn names_come_last_after_a_rest() {
     let mut world = World::new(9);
@@ -481,7 +484,7 @@ fn names_come_last_after_a_rest() {
         world.now += 3_600_000_000;
         let now = world.at();
         world.dht(alone).rest(now, false);
-        // Another torrent is published: that is no end of a rest.
+        // Another torrent that is published does not start the few seconds again.
         world.dht(alone).rest(now, false);
         assert!(!world.dht(alone).poll_names(now));
         let later = now + Duration::from_secs(5);
@@ -489,7 +492,7 @@ fn names_come_last_after_a_rest() {
     }
 }
 
-/// Rests that come again and again put names off once, however long they and the times between them are.
+/// Many short rests delay the names only once, however long the rests and the times between them are.
 #[test]
 fn short_rests_put_names_off_once() {
     for (rest_ms, awake_ms) in [
@@ -517,7 +520,7 @@ fn short_rests_put_names_off_once() {
     }
 }
 
-/// Whoever knows few nodes asks another one each second, and has no use for being polled before.
+/// A node with few contacts queries one a second, and does not ask to be polled earlier.
 #[test]
 fn few_nodes_are_no_reason_to_poll_early() {
     let mut world = World::new(9);
@@ -537,7 +540,7 @@ fn few_nodes_are_no_reason_to_poll_early() {
     assert_eq!(world.queries.len(), 3);
 }
 
-/// Peers are asked whether they are nodes too while few are known, and not for ever when none of them is.
+/// While a node has few contacts, it queries peers that may be nodes too. If none of them is one, it becomes slower.
 #[test]
 fn guesses_lead_in_and_do_not_flood() {
     let mut world = World::grown(6, 30, 0, 0);
@@ -545,7 +548,7 @@ fn guesses_lead_in_and_do_not_flood() {
     world.add(public(host), node(7, world.now));
     for n in 0..20 {
         let now = world.at();
-        // Most of them are no nodes.
+        // Most of these peers are no nodes.
         let addr = public(if n % 5 == 3 { n } else { 1000 + n });
         world.dht(host).guess(now, addr);
         world.run(1.0);
@@ -572,7 +575,7 @@ fn guesses_lead_in_and_do_not_flood() {
     );
 }
 
-/// Spoofed floods: nothing is sent that is longer than twice what came, or more often than the budget says.
+/// A flood of queries with false senders: no answer is longer than twice its query, and their number is limited.
 #[test]
 fn floods_do_not_amplify() {
     let mut world = World::grown(6, 40, 0, 0);
@@ -626,7 +629,7 @@ fn floods_do_not_amplify() {
     assert!(stats.dropped > 0 && stats.stored == 0);
 }
 
-/// Nonsense never panics, and is answered by nobody.
+/// Damaged packets never cause a panic, and store no peer.
 #[test]
 fn nonsense() {
     let mut world = World::grown(7, 3, 0, 0);

@@ -1,4 +1,4 @@
-//! Serving a block allocates nothing, and no message does: counted, over the whole process.
+//! Serving a block allocates nothing, and neither does reading a message. All allocations of the process are counted.
 
 #![allow(missing_docs)]
 
@@ -26,14 +26,14 @@ fn serving_allocates_nothing() {
         Peer::connect(addr, &folder, 1),
         Peer::connect(addr, &folder, 2),
     ];
-    // What is made once: open files, buffers that grow to their size.
+    // The first blocks open files and let buffers grow, which happens once.
     peers.iter_mut().for_each(|peer| peer.download(500));
     let before = allocations();
     for _ in 0..20 {
         peers.iter_mut().for_each(|peer| peer.download(500));
     }
     let served = allocations() - before;
-    // With as many haves as the content has pieces they would be seeds, and be let go.
+    // With a `have` for each piece the peers would count as seeds, and be disconnected.
     for _ in 0..30 {
         peers.iter_mut().for_each(Peer::chat);
     }
@@ -111,11 +111,11 @@ impl Peer {
         peer
     }
 
-    /// Asks for so many blocks at once, and reads them.
+    /// Requests `blocks` blocks at once, and reads them.
     fn download(&mut self, blocks: u32) {
         self.requests.clear();
         for n in 0..blocks {
-            // So small a file is cut into pieces of one block.
+            // The file is so small that a piece is one block.
             let request = Message::Request(BlockRef {
                 index: n % 64,
                 begin: 0,
@@ -131,7 +131,7 @@ impl Peer {
         });
     }
 
-    /// Says everything that a peer may say that is no request, and waits until it was heard.
+    /// Sends one message of each kind, and waits until everseed has read them all.
     fn chat(&mut self) {
         self.requests.clear();
         let block = BlockRef {
@@ -170,11 +170,11 @@ impl Peer {
             self.requests.extend_from_slice(payload);
         }
         self.stream.write_all(&self.requests).unwrap();
-        // The request at the end is served or, as it was choked meanwhile, rejected.
+        // The request at the end is answered, by a block or, if the peer was choked meanwhile, by a reject.
         self.until(|message| matches!(message, Message::Piece(_) | Message::Reject(_)));
     }
 
-    /// Reads until a message has satisfied and all of it is here.
+    /// Reads until a message satisfies, with its payload.
     fn until(&mut self, mut satisfied: impl FnMut(Message) -> bool) {
         let mut done = false;
         while !done || self.decoder.payload_left() > 0 {
@@ -190,7 +190,7 @@ impl Peer {
     }
 }
 
-/// The torrent that is made, named by its info-hash once it is whole.
+/// Waits for the .torrent that is made. Its name is the info-hash once it is complete.
 fn torrent_in(state: &Path) -> PathBuf {
     let end = Instant::now() + Duration::from_secs(60);
     let torrent = |path: &PathBuf| {

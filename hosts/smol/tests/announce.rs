@@ -1,4 +1,4 @@
-//! Announces to small trackers on loopback, by HTTP, over IPv4 and IPv6.
+//! Announces to HTTP trackers on loopback, over IPv4 and IPv6.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -55,7 +55,7 @@ fn http_tracker(bind: &str, status: &'static str, body: Vec<u8>) -> SocketAddr {
             let head = str::from_utf8(&head[..len]).unwrap();
             let query = format!("GET /announce?info_hash={}&peer_id=", "a".repeat(20));
             assert!(head.starts_with(&query) && head.contains("&trackerid=an%20id "));
-            // A port that a router forwards by IPv4 is none of IPv6.
+            // Over IPv6 the announce names another port: a router forwards ports only for IPv4.
             let port = if addr.is_ipv4() { 7001 } else { 7002 };
             assert!(head.contains(&format!("&port={port}&")), "{head}");
             let head = format!(
@@ -122,7 +122,7 @@ fn urls_that_cannot_be() {
     }
 }
 
-/// Six good answers of trackers that are in use.
+/// Good answers of real trackers that break the rules of HTTP or bencode in some way.
 #[test]
 fn answers_that_are_not_to_the_letter() {
     let peer = b"5:peers6:\x7f\0\0\x01\x1a\xe1e";
@@ -155,7 +155,7 @@ fn answers_that_are_not_to_the_letter() {
     }
 }
 
-/// Names are looked up, few of them.
+/// Peers with names instead of addresses are looked up, at most 16 of an answer.
 #[test]
 fn peers_that_have_names() {
     let named = "d2:ip9:localhost4:porti7ee".repeat(100);

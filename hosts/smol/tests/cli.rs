@@ -1,4 +1,4 @@
-//! The commands as scripts see them: output, exit codes, closed pipes.
+//! The commands' output, exit codes and messages, as scripts see them.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A folder for one test, gone when the test is.
+/// A folder for one test, removed at the test's end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -108,7 +108,7 @@ fn made_shown_checked() {
     assert_eq!((code, out.as_str()), (3, bad));
 }
 
-/// What a help names is read, with a value or without as it says, by its letter too.
+/// Every option that a help names is accepted, by name and by letter, with a value or without as the help says.
 #[test]
 fn every_option_of_a_help_is_read() {
     use everseed::cli::COMMANDS;
@@ -132,8 +132,8 @@ fn every_option_of_a_help_is_read() {
     }
 }
 
-/// What the text of a configuration says wrong, and what shows only when files are looked at: all at once, each with
-/// the line of its key.
+/// `--check-config` prints all errors at once, those of the text and those of the files that it names, each with the line
+/// of its key.
 #[test]
 fn a_configuration_is_checked_whole() {
     let scratch = Scratch::new();
@@ -171,7 +171,7 @@ fn a_configuration_is_checked_whole() {
         assert!(line.starts_with(&expected), "{expected}: {out}");
     }
     assert!(lines[8].ends_with("it is waited for"), "{out}");
-    // A start refuses it with the same words.
+    // A start refuses the configuration with the same messages.
     let (code, _, err) = run(&scratch.0, &["run", "-c", "everseed.toml"]);
     assert_eq!(code, 1, "{err}");
     assert!(
@@ -291,7 +291,7 @@ fn what_goes_wrong_is_said() {
         assert_eq!(err.contains("--help"), code == 2, "{err}");
     }
     assert_eq!(fs::read(scratch.0.join("photo")).unwrap(), b"jpeg");
-    // A torrent that is there is replaced.
+    // An existing .torrent is replaced.
     assert_eq!(run(&scratch.0, &["make", "film", "-c", "new"]).0, 0);
 }
 
@@ -335,7 +335,7 @@ fn a_reader_that_leaves_is_no_failure() {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((text.as_str(), err.as_str()), ("0\n", ""), "{command}");
     }
-    // A disk that is full is one.
+    // A full disk is a failure.
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -382,7 +382,7 @@ impl Seeding {
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
-    /// Stops it; the exit code and what it printed.
+    /// Stops everseed, and returns its exit code and output.
     fn stop(mut self) -> (i32, String) {
         self.signal(Signal::TERM);
         let code = self.child.wait().unwrap().code().unwrap();
@@ -436,7 +436,7 @@ fn a_disk_that_is_not_mounted_costs_nothing() {
 fn one_press_may_arrive_twice() {
     let scratch = Scratch::new();
     scratch.write("a", b"x");
-    // The tracker keeps the farewell waiting: it takes the datagrams and says nothing.
+    // The tracker never answers, so everseed's last announce waits.
     let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("-tudp://{}", mute.local_addr().unwrap());
     let mut seeding = Seeding::start(&scratch.0, &["a", &url]);
@@ -470,7 +470,7 @@ fn what_was_shared_before_has_changed() {
     assert_ne!(share(&says), first);
 }
 
-/// What `seed` is to say of a folder counts as the folder's files do; a link that is out stays good.
+/// Other options of `seed` make a new torrent only if they change the info-hash. Otherwise old links stay valid.
 #[test]
 fn options_of_what_is_shared() {
     let scratch = Scratch::new();
@@ -487,7 +487,7 @@ fn options_of_what_is_shared() {
         (hash.unwrap().to_owned(), anew, text.contains("left out"))
     };
     let (all, ..) = share(&["--all"]);
-    // As torrents of 0.1.0, which took everything.
+    // As with torrents of 0.1.0, which contained all files.
     assert_eq!(share(&[]), (all.clone(), false, false));
     let (sourced, anew, left_out) = share(&["--source", "SITE"]);
     assert!(sourced != all && anew && left_out);
@@ -533,7 +533,7 @@ fn what_was_shared_before_is_waited_for() {
     }
 }
 
-/// One name in an old code page, one file that nobody may read: the rest is shared, and both are named.
+/// A file with a name in an old code page and unreadable files are left out and named. The torrent has the others.
 #[test]
 fn what_cannot_be_taken_is_named_and_the_rest_is_made() {
     use std::os::unix::ffi::OsStrExt;
@@ -554,7 +554,7 @@ fn what_cannot_be_taken_is_named_and_the_rest_is_made() {
         let nobody = fs::Permissions::from_mode(0o000);
         fs::set_permissions(share.join(locked), nobody).unwrap();
     }
-    // Root reads everything, so it is another who asks.
+    // Root may read all files, so another user runs `make`.
     let root = rustix::process::geteuid().is_root();
     let ask = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_everseed"));
@@ -652,7 +652,7 @@ fn a_torrent_is_edited() {
         "{site}"
     );
     assert_eq!(run(&scratch.0, &["check", "site.torrent", "."]).0, 0);
-    // The same as made at once.
+    // `make --source` gives the same info-hash.
     assert_eq!(run(&scratch.0, &["make", "film", "--source", "SITE"]).0, 0);
     assert_eq!(hash(&shown()), hash(&site));
     let (code, _, err) = run(&scratch.0, &["edit", "film.torrent"]);
@@ -669,7 +669,7 @@ fn a_torrent_is_edited() {
     assert!(code == 1 && err.contains("not replaced"), "{err}");
 }
 
-/// A pattern that leaves nothing out is named: it may be mistyped.
+/// A pattern that leaves nothing out is named, because it may be mistyped.
 #[test]
 fn patterns_that_leave_nothing_out_are_named() {
     let scratch = Scratch::new();
@@ -688,7 +688,7 @@ fn patterns_that_leave_nothing_out_are_named() {
     assert!(idle.eq(expected), "{err}");
 }
 
-/// What is odd about the options, but no reason to make nothing, is said.
+/// Odd options are named, and the torrent is made all the same.
 #[test]
 fn what_is_odd_about_a_torrent_is_said() {
     use std::os::unix::ffi::OsStrExt;
@@ -730,7 +730,7 @@ fn what_is_odd_about_a_torrent_is_said() {
         let is_said = said.map_or(err.is_empty(), |said| err.contains(said));
         assert!(is_said, "{args:?}: {err}");
     }
-    // A link to a torrent stays one, and what it leads to is edited.
+    // A link to a .torrent stays a link, and its target is edited.
     std::os::unix::fs::symlink("p.torrent", scratch.0.join("link.torrent")).unwrap();
     let (code, _, err) = run(
         &scratch.0,

@@ -1,4 +1,4 @@
-//! The HTTP client against servers that behave well, badly, and not at all.
+//! The HTTP client calls servers that answer well, badly or never.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,8 +17,8 @@ const LIMITS: Limits = Limits {
     body: 1000,
 };
 
-/// A server that answers each request head with what `answer` makes of it, then hangs up. It lives
-/// as long as the test process.
+/// A server that answers each request with `answer` of its head, then closes the connection. It runs until the test
+/// process ends.
 fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     serve_streams(move |mut stream| {
         let head = read_head(&mut stream);
@@ -139,13 +139,14 @@ fn nonsense_is_told_as_such() {
         let addr = serve(move |_| answer.to_vec());
         let error = fetch(addr, "/", &LIMITS).unwrap_err();
         let text = String::from_utf8_lossy(&answer[..answer.len().min(60)]).into_owned();
-        // Hanging up on what the server still sends may look like a broken connection.
+        // If the client closes the connection while the server sends, that may look like a broken one.
         let expected = matches!(error.fault, HttpFault::NotHttp | HttpFault::Broken(_));
         assert!(expected, "{text:?}: {error}");
     }
 }
 
-/// A length that is not the body's, and chunks without an end: the reader of the body sees whether it is whole.
+/// A body with a wrong length or without a last chunk is returned as far as it came. Its reader notices if a part is
+/// missing.
 #[test]
 fn what_came_of_a_body_is_given() {
     let table: [&[u8]; 7] = [
@@ -165,7 +166,7 @@ fn what_came_of_a_body_is_given() {
     }
 }
 
-/// gzip and deflate, asked or not, within the limit of what comes out.
+/// Bodies in gzip and deflate are unpacked, named or not, up to the limit of the unpacked size.
 #[test]
 fn packed_bodies() {
     let gzip = |data: &[u8]| {
@@ -182,7 +183,7 @@ fn packed_bodies() {
             compress_to_vec_zlib(text, 6),
         ),
         ("Content-Encoding: deflate\r\n", compress_to_vec(text, 6)),
-        // Named, and not done.
+        // The header names an encoding, but the body is plain.
         ("Content-Encoding: gzip\r\n", text.to_vec()),
         ("Content-Encoding: deflate\r\n", text.to_vec()),
         ("Content-Encoding: identity\r\n", text.to_vec()),
@@ -206,7 +207,7 @@ fn packed_bodies() {
     }
 }
 
-/// A user name and password are sent, to the host that they are for, and shown nowhere.
+/// User name and password are sent only to the host in their URL, and are in no error message.
 #[test]
 fn passwords_are_sent_and_not_shown() {
     let addr = serve(|head| {
@@ -244,7 +245,7 @@ fn a_stalled_server_is_given_up() {
         let addr = serve_streams(move |mut stream| {
             read_head(&mut stream);
             let _ = stream.write_all(first);
-            // Held until the client hangs up.
+            // The connection stays open until the client closes it.
             let _ = stream.read(&mut [0]);
         });
         let begun = Instant::now();
@@ -272,7 +273,7 @@ fn who_is_not_there_is_named() {
     assert!(matches!(fault, HttpFault::NoAddress));
 }
 
-/// A server that is no TLS server, or a build that has no TLS: an error either way.
+/// HTTPS to a server without TLS is an error, and so is HTTPS in a build without TLS.
 #[test]
 fn https_to_a_plain_server_fails() {
     let addr = serve_streams(|mut stream| {
@@ -293,7 +294,7 @@ fn https_to_a_plain_server_fails() {
     );
 }
 
-/// A torrent's tracker may be in the house; the router's own pages are none, and hear nothing.
+/// A torrent's tracker may be in the local network. Other pages there, such as the router's, are never called.
 #[test]
 fn torrents_reach_no_pages_in_the_house() {
     let heard = Arc::new(Mutex::new(Vec::new()));

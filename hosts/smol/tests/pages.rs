@@ -1,4 +1,4 @@
-//! Man pages and completions have every command and option that `--help` has, and their readers take them.
+//! Man pages and completions have every command and option of `--help`, and the programs that read them find no fault.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -89,7 +89,7 @@ fn every_option_is_completed() {
     }
 }
 
-/// What a help says of a few words to choose from is read from there.
+/// If a help names a few words to choose from, these are completed.
 #[test]
 fn choices_are_completed() {
     for (command, option) in all() {
@@ -109,7 +109,7 @@ fn choices_are_completed() {
     );
 }
 
-/// Programs that read such files have nothing to say against them. Who is not installed says nothing.
+/// Programs that read such files report no fault. Programs that are not installed are left out.
 #[test]
 fn their_readers_take_them() {
     let folder = Folder::new();
@@ -154,7 +154,7 @@ fn their_readers_take_them() {
     }
 }
 
-/// A folder for one test, gone when the test is.
+/// A folder for one test, removed at the test's end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -164,7 +164,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// What a program did in here; `None` if there is none.
+    /// Runs a program in the folder; `None` if it is not installed.
     fn run(&self, command: &[&str]) -> Option<Output> {
         let mut program = Command::new(command[0]);
         program
@@ -174,7 +174,7 @@ impl Folder {
         program.output().ok()
     }
 
-    /// It succeeds and says nothing.
+    /// Asserts that a program succeeds and prints nothing.
     fn quiet(&self, command: &[&str]) {
         if let Some(output) = self.run(command) {
             let said = [output.stdout, output.stderr].concat();

@@ -1,5 +1,5 @@
-//! Trackers through proxies: small ones of our own, which play the tracker too. What is asked for has a name that
-//! nobody but a proxy could know.
+//! Trackers are called through proxies. The test's proxies play the tracker too, and only a proxy could resolve the
+//! trackers' names.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -36,11 +36,11 @@ const REPORT: Report = Report {
     event: AnnounceEvent::Started,
 };
 
-/// A tracker's answer, with a peer in the house and one outside.
+/// A tracker's answer with a local peer and one outside.
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\n\r\nd8:intervali900e5:peers12:\x7f\0\0\x01\0\x09\xc0\0\x02\x01\x1a\xe1e";
 
-/// Something that takes connections and says what it is told, as long as the test process lives.
+/// A server that calls `talk` for each connection, until the test process ends.
 fn serve(talk: impl Fn(&mut TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -81,7 +81,8 @@ fn read<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
     bytes
 }
 
-/// The proxy's side of SOCKS, for a name at port 80; answers are sent a byte at a time, from an address of each kind.
+/// The proxy's side of SOCKS, for the tracker's name at port 80. It sends its answers byte by byte; `from` is the address
+/// in the last one.
 fn socks(stream: &mut TcpStream, login: Option<&[u8]>, from: &[u8]) {
     let mut out = stream.try_clone().unwrap();
     let mut say = |bytes: &[u8]| bytes.iter().for_each(|b| out.write_all(&[*b]).unwrap());
@@ -117,7 +118,7 @@ fn socks_resolves_names() {
         });
         let way = through("socks5", login, addr);
         let answer = tell("http://t.example.valid/announce", &way).unwrap();
-        // It is not the proxy that names peers, though that is in the house.
+        // The local peer is left out: the proxy is local, but the tracker behind it is not.
         assert_eq!(answer.peers, ["192.0.2.1:6881".parse().unwrap()]);
     }
 }
@@ -139,7 +140,7 @@ fn an_http_proxy_passes_requests_on() {
     assert!(tell("http://t.example.valid:81/announce", &way).is_ok());
 }
 
-/// What is not HTTP goes through it whole; that there is no TLS behind shows that it was reached.
+/// HTTPS goes through the proxy by CONNECT. The error about TLS shows that the connection was made.
 #[test]
 fn an_http_proxy_connects() {
     let heard = Arc::new(Mutex::new(String::new()));
@@ -155,7 +156,7 @@ fn an_http_proxy_connects() {
     assert_eq!(*head, expected);
 }
 
-/// What is expected of a fault.
+/// A test of a fault.
 type Is = fn(&ProxyFault) -> bool;
 
 #[test]
@@ -226,7 +227,7 @@ fn proxies_that_do_not() {
     );
 }
 
-/// Whatever it answers, there is an end.
+/// A request through a proxy that answers nonsense fails, and does not hang.
 #[test]
 fn proxies_that_talk_nonsense() {
     let answers = Mutex::new(Rng::new(5));
@@ -247,7 +248,7 @@ fn proxies_that_talk_nonsense() {
     }
 }
 
-/// A UDP tracker hears nothing, and a page in the house is reached through no proxy either.
+/// With a proxy UDP trackers get no packet, and pages in the local network are not called through the proxy either.
 #[test]
 fn what_goes_through_no_proxy() {
     let proxy = serve(|_| panic!("it was called"));
@@ -257,7 +258,7 @@ fn what_goes_through_no_proxy() {
     let parsed = parse(&url).unwrap();
     let found = block_on(find_udp_tracker(&parsed, Caller::Owner, &way, &LIMITS));
     assert!(matches!(found.unwrap_err().fault, AnnounceFault::Proxied));
-    // There is no socket that anything could leave by.
+    // There is no UDP socket through which a packet could leave.
     let mut udp = Udp::default();
     let ours = Way::from(&[[0, 0, 0, 0].into(), [0; 16].into()]);
     let proxied = ours

@@ -1,4 +1,4 @@
-//! Receiving a block allocates nothing: counted, over the whole process, while everseed downloads.
+//! Receiving a block allocates nothing. All allocations of the process are counted during a download.
 
 #![allow(missing_docs)]
 
@@ -19,11 +19,11 @@ use everseed_core::geometry::BLOCK;
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::wire::{Decoder, Features, Handshake, Item, Message};
 
-/// Blocks of a piece, and pieces.
+/// Blocks of a piece.
 const BLOCKS: u32 = 4;
 const PIECES: u32 = 1024;
 
-/// What every byte of the content is.
+/// Every byte of the content.
 const BYTE: u8 = 7;
 
 #[test]
@@ -52,7 +52,7 @@ fn receiving_allocates_nothing() {
     let (stream, _) = listener.accept().unwrap();
     let mut seeder = Seeder::greet(stream, &torrent);
     let all = PIECES * BLOCKS;
-    // What is made once: open files, queues that grow to their length.
+    // The first blocks open files and let queues grow, which happens once.
     seeder.serve(all / 4);
     let before = allocations();
     seeder.serve(all / 2);
@@ -95,14 +95,14 @@ fn metainfo() -> Vec<u8> {
     [head.as_bytes(), &hash.repeat(PIECES as usize), b"ee"].concat()
 }
 
-/// A peer that has everything and allocates nothing while it sends it.
+/// A peer that has all pieces, and allocates nothing while it sends them.
 struct Seeder {
     stream: TcpStream,
     decoder: Decoder,
     buffer: Vec<u8>,
-    /// A block's message.
+    /// The bytes of a `piece` message.
     message: Vec<u8>,
-    /// Requests that came and were not served.
+    /// Requests that are not answered yet.
     asked: Vec<Message>,
 }
 
@@ -133,7 +133,7 @@ impl Seeder {
         }
     }
 
-    /// Sends so many blocks, as they are asked for.
+    /// Answers the next `blocks` requests.
     fn serve(&mut self, blocks: u32) {
         for _ in 0..blocks {
             while self.asked.is_empty() {

@@ -1,4 +1,4 @@
-//! The house, drawn from the imports: arrows go down only.
+//! The imports between the crate's files: each room imports only rooms below it, and only `cli` prints.
 
 #[path = "../../../node/tests/imports/mod.rs"]
 mod imports;
@@ -21,7 +21,7 @@ fn no_file_imports_another_in_a_circle() {
     assert!(circles.is_empty(), "in circles: {circles:?}");
 }
 
-/// A room, and those that nothing in it may name.
+/// A room, and the rooms above it, which it must not import.
 const ABOVE: &[(&str, &[&str])] = &[
     ("net", &["cli", "session", "client", "web", "options"]),
     (
@@ -72,7 +72,7 @@ fn files_are_short() {
     }
 }
 
-/// Everything else tells its listener, or logs.
+/// All other rooms send notices or log.
 #[test]
 fn only_the_command_line_prints() {
     let prints = [
@@ -84,7 +84,7 @@ fn only_the_command_line_prints() {
         "text::say",
         "printing::print",
     ];
-    // Those that print for the command line, or are the log.
+    // Rooms that print for the command line, or that write the log.
     let may = ["cli", "text", "logging", "failure", "printing"];
     let mut wrong = Vec::new();
     for (name, code) in modules() {

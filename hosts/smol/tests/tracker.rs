@@ -15,7 +15,7 @@ use smol::{Async, LocalExecutor, block_on};
 
 const A: InfoHash = InfoHash([0x61; 20]);
 
-/// Runs `client` beside a tracker that gives out one torrent file.
+/// Runs `client` beside a tracker that also serves one .torrent.
 fn with_tracker<F: Future<Output = ()>>(
     bind: &str,
     shared: Option<(InfoHash, PathBuf)>,
@@ -68,7 +68,7 @@ fn announces_are_answered_over_both_families() {
     }
 }
 
-/// A torrent of so many pieces, with more keys in and beside its `info`, and its info-hash.
+/// The info-hash and bytes of a torrent with the tracker `announce` and the keys `private` in its `info`.
 fn torrent(pieces: usize, announce: &str, private: &str) -> (InfoHash, Vec<u8>) {
     let (length, hashes) = (pieces * 16384, 20 * pieces);
     let mut info =
@@ -124,7 +124,7 @@ fn a_big_torrent_file_arrives_whole() {
     }
     std::fs::remove_file(&path).unwrap();
     assert_eq!(ask(hash).0, 404);
-    // Nobody writes into it, so who opened it would wait for ever.
+    // Opening this pipe would block for ever, because no program writes into it.
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
     assert_eq!(ask(hash).0, 404);
     std::fs::remove_file(&path).unwrap();

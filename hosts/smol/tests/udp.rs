@@ -1,4 +1,4 @@
-//! The node's announces to small UDP trackers on loopback, through the host's own sockets.
+//! A node announces to UDP trackers on loopback, through the host's sockets.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
@@ -27,15 +27,16 @@ const LIMITS: Limits = Limits {
     body: 64 * 1024,
 };
 
-/// What a tracker answered.
+/// A tracker's answer.
 struct Answer {
     announced: Announced,
-    /// How many peers it named, and the one that was called first.
+    /// The number of peers that it named.
     peers: u16,
+    /// The peer that the node called first.
     first: Option<SocketAddr>,
 }
 
-/// Has a node announce a torrent to the tracker at `url`, and moves its datagrams until that has ended.
+/// A node announces a torrent to the tracker at `url`. Its datagrams are moved until the announce has ended.
 fn tell(url: &str) -> Result<Answer, AnnounceError> {
     let way = Way::from(&[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
     let parsed = parse(url)?;
@@ -128,7 +129,7 @@ fn node() -> Node<'static> {
     node
 }
 
-/// A tracker that answers each UDP packet with what `answer` makes of it.
+/// A tracker that answers each UDP packet with `answer` of it.
 fn udp_tracker(
     bind: &str,
     mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
@@ -146,7 +147,7 @@ fn udp_tracker(
     addr
 }
 
-/// Connects whoever asks, and answers announces with `peers`.
+/// The answer of a good tracker: it accepts connect requests, and answers announces with `peers`.
 fn well_behaved(packet: &[u8], peers: &[u8]) -> Option<Vec<u8>> {
     match packet[11] {
         0 => Some([&packet[8..16], &[5; 8]].concat()),
@@ -188,7 +189,7 @@ fn udp_over_each_family() {
     }
 }
 
-/// Nobody is asked twice at once.
+/// The connect request and the announce are sent once each.
 #[test]
 fn each_request_is_sent_once() {
     let (sent, seen) = mpsc::channel();
@@ -220,7 +221,7 @@ fn udp_failures_are_told() {
         assert_eq!(error.to_string(), said);
     }
 
-    // Nobody listens: known at once, not after two minutes.
+    // A closed port is noticed at once, not after a timeout of two minutes.
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = gone.local_addr().unwrap();
     drop(gone);
@@ -230,7 +231,7 @@ fn udp_failures_are_told() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-/// What torrents name inside the house is called only as a tracker.
+/// A local address that a torrent names is called only if its path is that of a tracker.
 #[test]
 fn udp_reaches_no_other_service() {
     let addr = udp_tracker("127.0.0.1:0", |_| panic!("nobody may call here"));
@@ -243,7 +244,7 @@ fn udp_reaches_no_other_service() {
     }
 }
 
-/// A tracker of several addresses answers from another one than was asked, and one of many peers in long packets.
+/// A tracker may answer from another of its addresses, and with packets of more than 8 KiB.
 #[test]
 fn udp_answers_from_elsewhere_and_long_ones() {
     for other in ["127.0.0.1", "127.0.0.2"] {
@@ -290,7 +291,7 @@ fn urls_that_cannot_be() {
     }
 }
 
-/// Who listens nowhere is known at once.
+/// A closed port is reported as unreachable.
 #[test]
 fn udp_to_nobody() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of this package share: a folder that vanishes, and torrents written by hand.
+//! Helpers of this package's tests: a temporary folder, random bytes, and torrents written by hand.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use everseed_core::hash::{Sha1, Smol};
 use everseed_core::rng::Rng;
 
-/// A folder for one test, gone when the test is.
+/// A folder for one test, removed at the test's end.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -25,7 +25,7 @@ impl Scratch {
         &self.0
     }
 
-    /// Writes a file of these bytes, with the folders on its way.
+    /// Writes a file, and makes the folders above it.
     pub fn write(&self, path: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -53,7 +53,7 @@ pub struct Listed<'a> {
     pub attr: &'a str,
 }
 
-/// A multi-file torrent of any list of files, however odd, for content of these bytes.
+/// A multi-file torrent with any list of files, however odd, and the hashes of `content`.
 pub fn torrent_of(name: &str, piece_len: usize, files: &[Listed<'_>], content: &[u8]) -> Vec<u8> {
     let mut out = b"d4:infod5:filesl".to_vec();
     for file in files {
