@@ -225,9 +225,9 @@ fn a_peer_that_is_named_again() {
     assert_eq!(calls, [10], "not within 15 s of the last call");
 }
 
-/// The only source is away for days: it cannot be reached, or disconnects at once. It is called within seconds, then more
-/// slowly, up to once a minute. After an hour it is forgotten until its tracker names it again, every half hour. When it
-/// is back, the download completes.
+/// The only source is away for days: it cannot be reached, or disconnects at once. It is called within seconds, then
+/// more slowly, up to once a minute. After an hour it is forgotten until its tracker names it again, every half hour.
+/// When it is back, the download completes.
 #[test]
 fn the_only_source_is_away_for_days() {
     for takes_the_call in [false, true] {
@@ -309,7 +309,8 @@ fn the_only_source_comes_and_goes_for_days() {
     assert_eq!(world.verified.len(), 20, "all of it");
 }
 
-/// A source is away while another one is connected for hours. When that one leaves, the first is called within a minute.
+/// A source is away while another one is connected for hours. When that one leaves, the first is called within a
+/// minute.
 #[test]
 fn the_only_source_outlasts_another() {
     let mut world = downloads();
@@ -351,8 +352,8 @@ fn the_only_source_stumbles() {
     takes_all(&mut world, peer);
 }
 
-/// The only source has no piece for hours. It stays connected, or is called again when it disconnects. Pieces that it gets
-/// later are downloaded.
+/// The only source has no piece for hours. It stays connected, or is called again when it disconnects. Pieces that it
+/// gets later are downloaded.
 #[test]
 fn the_only_source_has_nothing_for_hours() {
     for hangs_up in [false, true] {

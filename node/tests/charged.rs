@@ -1,4 +1,5 @@
-//! A node downloads from scripted peers, and bans or disconnects those that send bad or unrequested blocks, and no others.
+//! A node downloads from scripted peers, and bans or disconnects those that send bad or unrequested blocks, and no
+//! others.
 
 mod common;
 
@@ -80,8 +81,8 @@ fn what_crosses_a_choke() {
     assert_eq!(reason(&world, peer), Some(Reason::Unasked));
 }
 
-/// A peer that alone sent two bad pieces is banned for an hour, with its address. Pieces that were begun before the first
-/// bad one was found do not count.
+/// A peer that alone sent two bad pieces is banned for an hour, with its address. Pieces that were begun before the
+/// first bad one was found do not count.
 #[test]
 fn bad_pieces_of_one() {
     let mut world = World::downloading(&setup(), 0);
@@ -213,7 +214,8 @@ fn one_host_spoils_what_another_gives() {
     assert!(bad <= 12, "{bad} bad pieces of {lies} lies");
 }
 
-/// Several hosts send a bad block now and then. They are banned one after the other, and the download goes on meanwhile.
+/// Several hosts send a bad block now and then. They are banned one after the other, and the download goes on
+/// meanwhile.
 #[test]
 fn several_that_lie_now_and_then() {
     for seed in 0..8 {

@@ -133,8 +133,8 @@ fn a_corrupt_seed_is_banned() {
     }
 }
 
-/// As many pieces are in progress as the memory has room for. When one is done, the next begins at once, not at the next
-/// tick after some seconds.
+/// As many pieces are in progress as the memory has room for. When one is done, the next begins at once, not at the
+/// next tick after some seconds.
 #[test]
 fn small_pieces_do_not_wait() {
     let mut swarm = Swarm::new(2);

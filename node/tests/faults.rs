@@ -97,8 +97,8 @@ fn what_was_changed_is_verified_again_and_peers_stay() {
     assert_eq!(told, [1, 18, 19]);
 }
 
-/// A file changes while a block is half sent. The rest is sent once its piece was verified again; if the piece is bad, the
-/// peer is disconnected.
+/// A file changes while a block is half sent. The rest is sent once its piece was verified again; if the piece is bad,
+/// the peer is disconnected.
 #[test]
 fn a_block_that_has_begun_waits_for_its_piece() {
     for bad in [false, true] {
@@ -126,8 +126,8 @@ fn a_block_that_has_begun_waits_for_its_piece() {
     }
 }
 
-/// A piece may be damaged though its file looks unchanged. Peers that leave after it, or request it again, are a hint, and
-/// the piece is verified from the disk.
+/// A piece may be damaged though its file looks unchanged. Peers that leave after it, or request it again, are a hint,
+/// and the piece is verified from the disk.
 #[test]
 fn a_piece_that_peers_find_damaged_is_verified() {
     let mut world = world();

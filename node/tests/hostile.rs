@@ -11,8 +11,8 @@ use common::{HASH, Setup, World};
 use everseed_core::wire::Message;
 use everseed_node::{Event, Have, PeerSource, Reason};
 
-/// Two unchoked peers fill the whole pool of requests and do not read. The other peers stay connected, and their messages
-/// are read again as soon as the pool has room.
+/// Two unchoked peers fill the whole pool of requests and do not read. The other peers stay connected, and their
+/// messages are read again as soon as the pool has room.
 #[test]
 fn a_used_up_pool_costs_no_bystander_its_place() {
     let setup = Setup {
@@ -107,7 +107,8 @@ fn a_choke_is_told_though_an_unchoke_follows() {
     assert_eq!(told[last..], [Message::Choke, Message::Unchoke]);
 }
 
-/// Requests of a choked peer are ignored (BEP 3). So requests that follow `interested` directly take no room in the pool.
+/// Requests of a choked peer are ignored (BEP 3). So requests that follow `interested` directly take no room in the
+/// pool.
 #[test]
 fn requests_before_the_unchoke_are_ignored() {
     let setup = Setup {

@@ -432,7 +432,8 @@ fn other_limits() {
     assert!(peers.iter().all(|&peer| world.peers[peer].open));
 }
 
-/// The limit of peers becomes smaller than their number. All stay, and a newcomer replaces a peer that is not interested.
+/// The limit of peers becomes smaller than their number. All stay, and a newcomer replaces a peer that is not
+/// interested.
 #[test]
 fn fewer_places() {
     let mut world = world();

@@ -1,4 +1,5 @@
-//! The node announces public torrents in the DHT and searches there for their peers. It never does so for other torrents.
+//! The node announces public torrents in the DHT and searches there for their peers. It never does so for other
+//! torrents.
 
 mod heap;
 
@@ -216,8 +217,8 @@ fn peers_lead_in() {
     }
 }
 
-/// Three nodes that know each other. The second downloads a torrent that sleeps at the third. `reachable` says whether the
-/// third node knows that others can call it.
+/// Three nodes that know each other. The second downloads a torrent that sleeps at the third. `reachable` says whether
+/// the third node knows that others can call it.
 fn one_wants_what_sleeps(now: &mut Instant, reachable: bool) -> (Vec<Node<'static>>, TorrentId) {
     let mut nodes: Vec<_> = (0..3).map(node).collect();
     let geometry = Geometry::new(96 * 1024, 32 * 1024).unwrap();

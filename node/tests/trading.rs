@@ -1,5 +1,5 @@
-//! A node downloads from scripted peers: which blocks it requests from which peer, when it snubs a peer, and which peers it
-//! unchokes for their blocks.
+//! A node downloads from scripted peers: which blocks it requests from which peer, when it snubs a peer, and which
+//! peers it unchokes for their blocks.
 
 mod common;
 

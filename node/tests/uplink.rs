@@ -227,8 +227,8 @@ fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
     }
 }
 
-/// A peer that stopped reading loses its slot as soon as that shows, though the rate limit makes others wait too. Later it
-/// is disconnected.
+/// A peer that stopped reading loses its slot as soon as that shows, though the rate limit makes others wait too. Later
+/// it is disconnected.
 #[test]
 fn who_reads_nothing_holds_no_slot() {
     let mut crowd = crowd(Some(RATE), Some(4));
@@ -249,8 +249,8 @@ fn who_reads_nothing_holds_no_slot() {
     assert_eq!(crowd.world.closed.len(), stuck.len());
 }
 
-/// A hundred peers have slots under a small rate limit. A peer that got nothing because others used up the limit keeps its
-/// slot.
+/// A hundred peers have slots under a small rate limit. A peer that got nothing because others used up the limit keeps
+/// its slot.
 #[test]
 fn who_has_nothing_for_the_limit_refuses_nothing() {
     let mut crowd = crowd(Some(32 * 1024), Some(100));

@@ -1,5 +1,5 @@
-//! A program for a Cortex-M0, which faults when it reads a number at an address that is no multiple of the number's size.
-//! It decodes all formats at every offset, then makes such a fault, to show that this machine does fault.
+//! A program for a Cortex-M0, which faults when it reads a number at an address that is no multiple of the number's
+//! size. It decodes all formats at every offset, then makes such a fault, to show that this machine does fault.
 //!
 //! `tests/run` boots it under qemu. It talks to qemu by semihosting: a breakpoint with the operation in `r0`.
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -1,5 +1,5 @@
-//! The first process of the guest. It sets up the machine as a distribution does, starts everseed, and prints everseed's
-//! memory on the console. There is no shell and no other program.
+//! The first process of the guest. It sets up the machine as a distribution does, starts everseed, and prints
+//! everseed's memory on the console. There is no shell and no other program.
 
 use std::fs::{self, File};
 use std::io;

@@ -38,8 +38,8 @@ fn lists(expected: &[(&str, &str, u32)]) -> Vec<(String, String, u32)> {
     expected.iter().map(owned).collect()
 }
 
-/// `get` and a service download without `incomplete`, with it on the same disk (a rename follows), and with it on another
-/// disk (a copy follows). The files have the permissions that the options ask for each time.
+/// `get` and a service download without `incomplete`, with it on the same disk (a rename follows), and with it on
+/// another disk (a copy follows). The files have the permissions that the options ask for each time.
 #[test]
 fn what_a_download_makes() {
     let (net, seeds) = (Net::new(), Dir::new("seed"));

@@ -1,7 +1,7 @@
 //! everseed never makes a torrent of content that another torrent describes, in whatever order the two come and go.
 //!
-//! Each step ends with a new file that no torrent describes. Once everseed seeds it, everseed has looked at all that came
-//! before it.
+//! Each step ends with a new file that no torrent describes. Once everseed seeds it, everseed has looked at all that
+//! came before it.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -43,8 +43,8 @@ fn writes(changes: &BTreeMap<(&str, PathBuf), usize>) -> usize {
     written.map(|(_, times)| times).sum()
 }
 
-/// A service that seeds writes nothing, neither without peers nor while it serves one. At a stop it writes one record for
-/// each torrent of which it sent something.
+/// A service that seeds writes nothing, neither without peers nor while it serves one. At a stop it writes one record
+/// for each torrent of which it sent something.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_seeder_writes_nothing() {

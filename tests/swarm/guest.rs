@@ -1,5 +1,5 @@
-//! A machine of 64 MB of memory whose only program is everseed for 32 bits, as packaged. Its clock shows a time that does
-//! not fit into 32 bits.
+//! A machine of 64 MB of memory whose only program is everseed for 32 bits, as packaged. Its clock shows a time that
+//! does not fit into 32 bits.
 //!
 //! qemu runs the machine, and `tests/guest/run` makes what it boots.
 

@@ -1,5 +1,5 @@
-//! Peers send what no client sends, while a client downloads. The client is not disturbed, and everseed goes on in little
-//! memory.
+//! Peers send what no client sends, while a client downloads. The client is not disturbed, and everseed goes on in
+//! little memory.
 
 use std::fs::File;
 use std::io::Read;

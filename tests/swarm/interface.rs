@@ -84,8 +84,8 @@ fn hear_udp(socket: UdpSocket) -> Receiver<IpAddr> {
     heard
 }
 
-/// At first there is no such interface. It comes, goes, and comes back with other addresses. Whatever the routes say, no
-/// packet is seen on the cable that leads outside.
+/// At first there is no such interface. It comes, goes, and comes back with other addresses. Whatever the routes say,
+/// no packet is seen on the cable that leads outside.
 #[test]
 fn nothing_leaves_by_another() {
     let net = Net::new();

@@ -17,9 +17,9 @@ use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
 
-/// The .torrent is overwritten in place: half written, empty, with garbage, then with another tracker. Its time of change
-/// stays the same. Then it is replaced and removed. Connected peers stay, and the metadata that they get always has
-/// the right hash. Each complete file takes effect.
+/// The .torrent is overwritten in place: half written, empty, with garbage, then with another tracker. Its time of
+/// change stays the same. Then it is replaced and removed. Connected peers stay, and the metadata that they get always
+/// has the right hash. Each complete file takes effect.
 #[test]
 fn a_torrent_file_that_is_written_over() {
     for named in [true, false] {

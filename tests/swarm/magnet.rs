@@ -1,5 +1,5 @@
-//! everseed downloads by magnet link: from each client, among peers that send wrong metadata, and after it was killed in
-//! the middle.
+//! everseed downloads by magnet link: from each client, among peers that send wrong metadata, and after it was killed
+//! in the middle.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -26,8 +26,8 @@ fn four_megabytes() {
     crowd("4M", 4_000_000);
 }
 
-/// 150 silent peers, 50 that download and 50 that misbehave are connected at the same time. everseed has an address space
-/// as small as a router's, which holds the program, its libraries and its threads' stacks too.
+/// 150 silent peers, 50 that download and 50 that misbehave are connected at the same time. everseed has an address
+/// space as small as a router's, which holds the program, its libraries and its threads' stacks too.
 fn crowd(memory: &str, budget: u64) {
     let net = Net::new();
     let dir = Dir::new("seed");
@@ -96,8 +96,8 @@ impl<'a> Torrent<'a> {
         }
     }
 
-    /// Downloads all blocks and compares them. Connects again when everseed disconnects, as it does with newcomers while
-    /// its table is full.
+    /// Downloads all blocks and compares them. Connects again when everseed disconnects, as it does with newcomers
+    /// while its table is full.
     fn download(&self) {
         let mut missing: Vec<usize> = (0..self.bytes.len()).step_by(BLOCK).rev().collect();
         wait("a whole download", PATIENCE, || self.visit(&mut missing));

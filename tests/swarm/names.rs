@@ -1,5 +1,5 @@
-//! Strange names: everseed lays the files of each torrent that libtorrent reads. Each file lies beneath the folder, under
-//! a name of its own that the disk can keep.
+//! Strange names: everseed lays the files of each torrent that libtorrent reads. Each file lies beneath the folder,
+//! under a name of its own that the disk can keep.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -180,7 +180,8 @@ fn whatever_libtorrent_lays_is_laid() {
             assert_eq!(one.path, two.path, "{told}");
         }
         fs::remove_dir_all(&data).unwrap();
-        // Files that libtorrent laid are found by size and hash. Their sizes have to differ, because one piece holds all.
+        // Files that libtorrent laid are found by size and hash. Their sizes have to differ, because one piece holds
+        // all.
         let mut sizes = HashSet::new();
         let mut data_files = entries(&content)
             .into_iter()

@@ -227,8 +227,8 @@ fn edit(path: &Path) {
     file.write_all_at(&[byte[0] ^ 1], 500_000).unwrap();
 }
 
-/// A download is stopped at different moments, and then the owner edits a complete file. The next `get` keeps the edited
-/// file and says so. Once the owner has decided, the rest is downloaded.
+/// A download is stopped at different moments, and then the owner edits a complete file. The next `get` keeps the
+/// edited file and says so. Once the owner has decided, the rest is downloaded.
 #[test]
 fn an_edit_after_a_stop_at_each_moment() {
     let album = Album::new(Some(8 << 20));

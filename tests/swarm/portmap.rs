@@ -171,8 +171,8 @@ fn rules(router: &Neighbour) -> String {
     String::from_utf8_lossy(&shown.expect("nft").stdout).into_owned()
 }
 
-/// The router forwards the port, and a stranger downloads through it. everseed prints both. After a clean stop the router
-/// forwards nothing.
+/// The router forwards the port, and a stranger downloads through it. everseed prints both. After a clean stop the
+/// router forwards nothing.
 fn maps_by(protocol: &str, pcp: bool, natpmp: bool) {
     let net = Net::new();
     let dir = Dir::new("router");

@@ -64,8 +64,8 @@ impl Stage {
     }
 }
 
-/// The power is cut again and again, at random moments. Durable pieces are not downloaded again, and in the end all bytes
-/// are right.
+/// The power is cut again and again, at random moments. Durable pieces are not downloaded again, and in the end all
+/// bytes are right.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn cut_at_random_moments() {
@@ -156,8 +156,8 @@ fn cut_after_a_clean_stop() {
     assert!(sent <= 56 * MIB, "{sent} bytes were sent");
 }
 
-/// The power is cut during a check of content that another program has just written. The record of the check is durable,
-/// the content is not. No piece counts as verified that is lost.
+/// The power is cut during a check of content that another program has just written. The record of the check is
+/// durable, the content is not. No piece counts as verified that is lost.
 #[test]
 #[ignore = "needs root and loop devices"]
 fn a_check_that_is_cut() {

@@ -17,8 +17,8 @@ use everseed_tests::seeder::{Getter, Setup, make, run};
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
 
-/// Only its own trackers are told of a private torrent. The built-in tracker does not know it, and neither peers nor HTTP
-/// clients get it. everseed never prints its passkey, and only the owner can read the state.
+/// Only its own trackers are told of a private torrent. The built-in tracker does not know it, and neither peers nor
+/// HTTP clients get it. everseed never prints its passkey, and only the owner can read the state.
 #[test]
 fn private_torrents() {
     let net = Net::new();
@@ -57,8 +57,8 @@ fn private_torrents() {
     seeder.stop();
 }
 
-/// The built-in tracker answers for public torrents, and peers get their metadata. It also answers for a private torrent
-/// that names this tracker, whose metadata nobody gets.
+/// The built-in tracker answers for public torrents, and peers get their metadata. It also answers for a private
+/// torrent that names this tracker, whose metadata nobody gets.
 #[test]
 fn public_torrents_and_our_own() {
     let net = Net::new();
@@ -204,8 +204,8 @@ fn torrents_reach_no_pages_in_the_house() {
     seeder.stop();
 }
 
-/// A peer enters the built-in tracker only by its own announce, not by one that a web page has a browser send. A tracker
-/// in the local network may name peers there, but not on this machine.
+/// A peer enters the built-in tracker only by its own announce, not by one that a web page has a browser send. A
+/// tracker in the local network may name peers there, but not on this machine.
 #[test]
 fn nobody_is_dialled_whom_a_stranger_names() {
     let net = Net::new();
@@ -253,7 +253,8 @@ fn nobody_is_dialled_whom_a_stranger_names() {
         browser.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     }
-    // The peer in the local network is called. The one on this machine stands before it, and would have been called first.
+    // The peer in the local network is called. The one on this machine stands before it, and would have been called
+    // first.
     let (mut called, _) = house.accept().unwrap();
     called.set_read_timeout(Some(PATIENCE)).unwrap();
     called.read_exact(&mut [0; 20]).unwrap();

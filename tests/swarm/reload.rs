@@ -213,8 +213,8 @@ fn rates_by_the_hour() {
     assert_eq!(said, expected, "{output}");
 }
 
-/// A reload adds a download and twenty files to seed, which are treated like those of the start. Goals of seeding change
-/// without a restart.
+/// A reload adds a download and twenty files to seed, which are treated like those of the start. Goals of seeding
+/// change without a restart.
 #[test]
 fn what_comes_by_a_reload() {
     let net = Net::new();

@@ -24,8 +24,8 @@ use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, mkfifoat};
 
-/// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one gets
-/// its block when the disk answers again.
+/// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one
+/// gets its block when the disk answers again.
 #[test]
 #[ignore = "needs root and FUSE"]
 fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
@@ -611,8 +611,8 @@ fn a_large_torrent_and_a_large_tree_keep_nobody_waiting() {
     world.end();
 }
 
-/// A tree of 300,000 files, the largest .torrent and a file of 3 GB that is called one appear at the same time. Of the CPU
-/// time for them, less than a fifth is spent on the serving thread.
+/// A tree of 300,000 files, the largest .torrent and a file of 3 GB that is called one appear at the same time. Of the
+/// CPU time for them, less than a fifth is spent on the serving thread.
 #[test]
 fn what_takes_long_takes_no_time_of_the_serving_thread() {
     let (net, dir) = (Net::new(), Dir::in_memory("huge"));

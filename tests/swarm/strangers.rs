@@ -1,5 +1,5 @@
-//! A download goes on whatever its peers do: they send bad blocks, trickle, send half a handshake, disconnect, or cannot
-//! be reached. It names the pieces that no peer has.
+//! A download goes on whatever its peers do: they send bad blocks, trickle, send half a handshake, disconnect, or
+//! cannot be reached. It names the pieces that no peer has.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -9,8 +9,8 @@ use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::seeder::{Getter, Setup};
 
-/// A seeder serves a real client and an `everseed get`. A replay of either trace gives the same answers, and a replay of
-/// a changed trace gives others.
+/// A seeder serves a real client and an `everseed get`. A replay of either trace gives the same answers, and a replay
+/// of a changed trace gives others.
 #[test]
 fn replayed() {
     let net = Net::new();

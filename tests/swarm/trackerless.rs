@@ -1,5 +1,5 @@
-//! Real clients and everseed find each other through the DHT alone, PEX alone, or LSD alone. Each client has content that
-//! everseed wants, and wants content that everseed has. No tracker answers.
+//! Real clients and everseed find each other through the DHT alone, PEX alone, or LSD alone. Each client has content
+//! that everseed wants, and wants content that everseed has. No tracker answers.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -95,8 +95,8 @@ fn clients_tell_us_by_pex() {
     });
 }
 
-/// The only tracker is killed during a download, which goes on. Later peers, everseed and libtorrent, find the others in
-/// the DHT, or through the one peer that they know.
+/// The only tracker is killed during a download, which goes on. Later peers, everseed and libtorrent, find the others
+/// in the DHT, or through the one peer that they know.
 #[test]
 fn the_tracker_dies() {
     let net = Net::new();

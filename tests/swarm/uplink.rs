@@ -33,9 +33,9 @@ fn nobody_leaves_when_others_come() {
     seeder.stop();
 }
 
-/// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same. A newcomer has its
-/// first block before the others have got one second's worth of bytes. All together never get more than the limit and
-/// a burst of half a second. None of this depends on how busy the machine is.
+/// Of forty leechers thirty are equals, five are slow and five stop reading. The equals get the same. A newcomer has
+/// its first block before the others have got one second's worth of bytes. All together never get more than the limit
+/// and a burst of half a second. None of this depends on how busy the machine is.
 #[test]
 fn forty_leechers_and_a_newcomer() {
     let net = Net::new();

@@ -13,8 +13,8 @@ use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config, fill};
 
-/// Files that are called .torrent and are none are named, and take neither memory nor room in the state. Everything else
-/// is seeded, also a long .torrent.
+/// Files that are called .torrent and are none are named, and take neither memory nor room in the state. Everything
+/// else is seeded, also a long .torrent.
 #[test]
 fn anything_called_torrent() {
     let net = Net::new();
@@ -105,8 +105,8 @@ fn no_other_limit_than_torrents() {
     service.stop();
 }
 
-/// A file that grows or is replaced is stopped, and a new torrent is made of it once it stays unchanged. Files that appear
-/// and go are noticed though the folder's time of change stays the same, as on some file systems.
+/// A file that grows or is replaced is stopped, and a new torrent is made of it once it stays unchanged. Files that
+/// appear and go are noticed though the folder's time of change stays the same, as on some file systems.
 #[test]
 fn what_a_folder_does_not_tell() {
     let net = Net::new();

@@ -1,4 +1,5 @@
-//! Bytes from the network and from files may lie at any address, so each decoder gets the same bytes at several offsets.
+//! Bytes from the network and from files may lie at any address, so each decoder gets the same bytes at several
+//! offsets.
 
 use everseed_core::extension;
 use everseed_core::geometry::BlockRef;

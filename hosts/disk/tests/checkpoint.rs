@@ -71,7 +71,8 @@ fn goes_on() {
     assert_eq!(check.done(), 9 * PIECE as u64);
     let late = check.checkpoint().unwrap();
     assert_eq!(finish(check, &again), whole);
-    // The check has ended, so a checkpoint that is saved later is not kept. The same holds for a check that was given up.
+    // The check has ended, so a checkpoint that is saved later is not kept. The same holds for a check that was given
+    // up.
     late.save(&again).unwrap();
     let mut check = Check::resume(&again);
     assert_eq!(check.done(), 0);

@@ -303,8 +303,8 @@ fn the_first_one_keeps_its_file() {
     assert_eq!(found.files, [data.join("T/a")]);
 }
 
-/// Downloads are cut off, files are edited and replaced, at random. No byte of the owner's is ever changed, and in the end
-/// all other pieces can be written.
+/// Downloads are cut off, files are edited and replaced, at random. No byte of the owner's is ever changed, and in the
+/// end all other pieces can be written.
 #[test]
 fn nothing_of_the_owners_is_lost_by_chance() {
     for seed in 0..40 {

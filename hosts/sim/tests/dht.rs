@@ -1,5 +1,5 @@
-//! Many nodes of the DHT in a network in memory. They find each other and the peers that they search for, and send no more
-//! packets than their budget allows.
+//! Many nodes of the DHT in a network in memory. They find each other and the peers that they search for, and send no
+//! more packets than their budget allows.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -369,8 +369,8 @@ fn an_eclipse_by_one_network() {
     }
 }
 
-/// Runs a node with so many torrents for some hours. Its queries stay within the budget in every window of time. Returns
-/// its queries a minute.
+/// Runs a node with so many torrents for some hours. Its queries stay within the budget in every window of time.
+/// Returns its queries a minute.
 fn queries_of_a_seed(torrents: u32, hours: u64) -> f64 {
     let mut world = World::grown(4, 150, 0, 0);
     let host = world.join();
@@ -445,8 +445,8 @@ fn queries_are_within_the_budget() {
     assert!(queries_of_a_seed(10_000, 1) <= 300.0);
 }
 
-/// A node that starts with its kept contacts finds its way back into the DHT. A node without any asks for names, more and
-/// more rarely.
+/// A node that starts with its kept contacts finds its way back into the DHT. A node without any asks for names, more
+/// and more rarely.
 #[test]
 fn kept_nodes_lead_back() {
     let mut world = World::grown(5, 60, 0, 0);

@@ -92,8 +92,8 @@ fn few_are_done_soon() {
     }
 }
 
-/// Peers that upload complete earlier than free riders. In such a small swarm chance matters, so four seeds are added up.
-/// Over 24 seeds free riders took 1.11 times as long.
+/// Peers that upload complete earlier than free riders. In such a small swarm chance matters, so four seeds are added
+/// up. Over 24 seeds free riders took 1.11 times as long.
 #[test]
 fn free_riders_wait() {
     let (mut sharing, mut riding) = (0.0, 0.0);

@@ -132,8 +132,8 @@ fn every_option_of_a_help_is_read() {
     }
 }
 
-/// `--check-config` prints all errors at once, those of the text and those of the files that it names, each with the line
-/// of its key.
+/// `--check-config` prints all errors at once, those of the text and those of the files that it names, each with the
+/// line of its key.
 #[test]
 fn a_configuration_is_checked_whole() {
     let scratch = Scratch::new();

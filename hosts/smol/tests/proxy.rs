@@ -81,8 +81,8 @@ fn read<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
     bytes
 }
 
-/// The proxy's side of SOCKS, for the tracker's name at port 80. It sends its answers byte by byte; `from` is the address
-/// in the last one.
+/// The proxy's side of SOCKS, for the tracker's name at port 80. It sends its answers byte by byte; `from` is the
+/// address in the last one.
 fn socks(stream: &mut TcpStream, login: Option<&[u8]>, from: &[u8]) {
     let mut out = stream.try_clone().unwrap();
     let mut say = |bytes: &[u8]| bytes.iter().for_each(|b| out.write_all(&[*b]).unwrap());

@@ -192,8 +192,8 @@ impl Bench {
     }
 }
 
-/// Has loopback use cubic. BBR, which some systems use, measures a path that loopback does not have. A route may name any
-/// congestion control, a network namespace only some.
+/// Has loopback use cubic. BBR, which some systems use, measures a path that loopback does not have. A route may name
+/// any congestion control, a network namespace only some.
 fn use_cubic() -> bool {
     let route = "route replace table local local 10.0.0.0/8 dev lo src 10.0.0.254 congctl cubic";
     let ip = Command::new(program("ip", "iproute2"))

@@ -102,8 +102,8 @@ impl Case {
     }
 }
 
-/// Measures all cases, one after the other. The floor is a plain TCP sender with default socket options. Other clients are
-/// left out, because each takes minutes.
+/// Measures all cases, one after the other. The floor is a plain TCP sender with default socket options. Other clients
+/// are left out, because each takes minutes.
 pub(crate) fn far(bench: &mut Bench, client: Client) -> Result<(), String> {
     if !matches!(
         client,

@@ -1,5 +1,5 @@
-//! Downloading from a far seeder: how much of the line is used, from the program's start until it reports a complete and
-//! checked download.
+//! Downloading from a far seeder: how much of the line is used, from the program's start until it reports a complete
+//! and checked download.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `cargo bench -p everseed-tests` measures everseed beside other clients that a user could choose, and beside the least
-//! that a program could do. All do the same work in one run. It prints the tables of the README.
+//! `cargo bench -p everseed-tests` measures everseed beside other clients that a user could choose, and beside the
+//! least that a program could do. All do the same work in one run. It prints the tables of the README.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | [`serving`], [`far`], [`fetch`], [`uplink`], [`idle`], [`start`] | the measurements |
 //! | [`figures`], [`table`], [`machine`] | titles and goals of the figures, and the tables |
 //!
-//! The bench measures from outside, through `/proc` and `ss`. All clients are on loopback, in a network of their own, with
-//! the content in the page cache. There a part of the cost of receiving counts as the sender's, so only ratios within
-//! one run say something.
+//! The bench measures from outside, through `/proc` and `ss`. All clients are on loopback, in a network of their own,
+//! with the content in the page cache. There a part of the cost of receiving counts as the sender's, so only ratios
+//! within one run say something.
 
 mod args;
 mod bench;

@@ -218,7 +218,8 @@ fn openssl(bench: &mut Bench, path: &std::path::Path, len: u64) {
     bench.openssl.push(value);
 }
 
-/// A thread that looks ten times a second how much memory the kernel holds for an address's connections. The most counts.
+/// A thread that looks ten times a second how much memory the kernel holds for an address's connections. The most
+/// counts.
 struct Sampler {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,

@@ -57,8 +57,8 @@ pub(crate) fn torrents(bench: &mut Bench, client: Client) -> Result<(), String> 
     Ok(())
 }
 
-/// The resident memory, in bytes, of a service with so many torrents in its watched folder, some time after a start. All
-/// torrents are known from a start before.
+/// The resident memory, in bytes, of a service with so many torrents in its watched folder, some time after a start.
+/// All torrents are known from a start before.
 fn watching(bench: &Bench, torrents: usize) -> u64 {
     let dir = Dir::in_memory("watching");
     let (watch, data) = (dir.sub("watch"), dir.sub("data"));

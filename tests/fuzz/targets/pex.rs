@@ -1,5 +1,5 @@
-//! Messages of PEX (BEP 11): nothing panics, the number of peers is limited, and peers that are written and read again are
-//! the same.
+//! Messages of PEX (BEP 11): nothing panics, the number of peers is limited, and peers that are written and read again
+//! are the same.
 #![no_main]
 
 use everseed_core::pex::{self, MAX_LEN, MAX_PEERS, Peer};

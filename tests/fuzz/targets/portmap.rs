@@ -1,5 +1,5 @@
-//! Answers of routers: PCP (RFC 6887), NAT-PMP (RFC 6886), SSDP, and UPnP's descriptions and answers. Nothing panics, and
-//! accepted values are within their limits.
+//! Answers of routers: PCP (RFC 6887), NAT-PMP (RFC 6886), SSDP, and UPnP's descriptions and answers. Nothing panics,
+//! and accepted values are within their limits.
 #![no_main]
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

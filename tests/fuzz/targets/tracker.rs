@@ -1,4 +1,5 @@
-//! Answers of trackers over HTTP (BEP 3, 7, 23) and UDP (BEP 15): nothing panics, and there are no more peers than bytes.
+//! Answers of trackers over HTTP (BEP 3, 7, 23) and UDP (BEP 15): nothing panics, and there are no more peers than
+//! bytes.
 #![no_main]
 
 use everseed_core::tracker::{Family, http, udp};
