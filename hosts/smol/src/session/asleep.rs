@@ -17,7 +17,7 @@ use super::item::{ItemStage, LibraryItem, Waking};
 use super::library::{Library, POLL};
 use super::load::LoadOutcome;
 use super::notice::Notice;
-use super::room::awake;
+use super::room::most_awake;
 use super::scan;
 use super::silence::publicity;
 use super::torrent::ManagedTorrent;
@@ -30,6 +30,7 @@ use crate::net::memory::Plan;
 use crate::options::run::Item;
 use crate::storage::described::Description;
 use crate::storage::dormant::DormantTorrent;
+use crate::storage::worker::TorrentNumber;
 use crate::text::escape;
 
 impl Library {
@@ -77,7 +78,7 @@ impl Library {
             );
         }
         let count = catalogue.count();
-        if count > awake(&self.config) {
+        if count > most_awake(&self.config) {
             let mut paused = Vec::new();
             let read = catalogue.each(|_, sleeper| {
                 torrents.signals.go_on()?;
@@ -122,7 +123,7 @@ impl Library {
                 waking.peers.extend(peers.into_iter().take(room));
             } else if !engine.node.is_asleep(id) {
                 tell(engine, id, peers);
-            } else if torrents.managed.iter().any(|t| t.is_known_as(id)) {
+            } else if torrents.awake.known_as(id).is_some() {
                 // It is awake, and away.
             } else if self.waking.len() < WAKING_MAX {
                 let peers = peers.into_iter().take(PEERS_MAX).collect();
@@ -232,8 +233,8 @@ impl Library {
             return self.forget_opened(torrents, engine, id);
         }
         if !engine.node.is_asleep(id) {
-            let mut managed = torrents.managed.iter_mut();
-            if let Some(torrent) = managed.find(|t| waking.verify && t.is_known_as(id)) {
+            let torrent = torrents.awake.known_as_mut(id);
+            if let Some(torrent) = torrent.filter(|_| waking.verify) {
                 torrent.verify(engine);
             }
             return tell(engine, id, waking.peers);
@@ -255,7 +256,7 @@ impl Library {
         }
         let info_hash = source.content.metainfo().info_hash;
         let number = torrents.wake(engine, source, id);
-        if let Some(torrent) = torrents.managed.last_mut() {
+        if let Some(torrent) = torrents.awake.last_mut() {
             let seeded = (torrents.state).seeded_asleep(info_hash, self.begun.elapsed());
             torrent.set_woken_goal(self.goal_of(&path), seeded);
         }
@@ -275,7 +276,7 @@ impl Library {
         managed.info_hash = Some(info_hash);
         self.items.push(managed);
         tell(engine, id, waking.peers);
-        if let Some(torrent) = torrents.managed.last_mut().filter(|_| waking.verify) {
+        if let Some(torrent) = torrents.awake.last_mut().filter(|_| waking.verify) {
             torrent.verify(engine);
         }
         self.back_to_sleep(torrents, engine);
@@ -283,11 +284,11 @@ impl Library {
 
     /// Makes room for another awake torrent. False if every awake one has to stay awake.
     pub(super) fn make_room(&mut self, torrents: &mut Torrents, engine: &mut Engine) -> bool {
-        if torrents.managed.len() < self.awake() {
+        if torrents.awake.len() < self.most_awake() {
             return true;
         }
         let mut idle: Vec<_> = torrents
-            .managed
+            .awake
             .iter()
             .filter(|torrent| torrent.may_sleep(engine).is_some())
             .map(|torrent| (torrent.used(), torrent.number()))
@@ -302,16 +303,15 @@ impl Library {
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
-        number: usize,
+        number: TorrentNumber,
     ) -> bool {
         let running = |managed: &LibraryItem| managed.stage == ItemStage::Running(number);
         let Some(item) = self.items.iter().position(running) else {
             return false;
         };
-        let Some(at) = torrents.managed.iter().position(|t| t.number() == number) else {
+        let Some(torrent) = torrents.awake.get(number) else {
             return false;
         };
-        let torrent = &torrents.managed[at];
         let managed = &self.items[item];
         let (Some(id), Some(mark), Some(_)) =
             (torrent.may_sleep(engine), managed.mark, &managed.folder)
@@ -339,10 +339,9 @@ impl Library {
         }
         log::info!("{}: asleep", torrent.name());
         self.items.swap_remove(item);
-        torrents
-            .managed
-            .swap_remove(at)
-            .sleep(engine, &torrents.state, id);
+        if let Some(torrent) = torrents.awake.take(number) {
+            torrent.sleep(engine, &torrents.state, id);
+        }
         true
     }
 
@@ -350,7 +349,7 @@ impl Library {
     pub(super) fn back_to_sleep(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let away = |torrent: &&ManagedTorrent| torrent.dormant_as().is_some() && torrent.is_away();
         let away: Vec<_> = torrents
-            .managed
+            .awake
             .iter()
             .filter(away)
             .map(ManagedTorrent::number)
@@ -358,11 +357,10 @@ impl Library {
         for number in away {
             self.items
                 .retain(|managed| managed.stage != ItemStage::Running(number));
-            if let Some(at) = torrents.managed.iter().position(|t| t.number() == number) {
-                let torrent = torrents.managed.swap_remove(at);
-                if let Some(id) = torrent.dormant_as() {
-                    torrent.sleep(engine, &torrents.state, id);
-                }
+            if let Some(torrent) = torrents.awake.take(number)
+                && let Some(id) = torrent.dormant_as()
+            {
+                torrent.sleep(engine, &torrents.state, id);
             }
         }
     }

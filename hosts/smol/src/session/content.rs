@@ -63,7 +63,7 @@ impl Library {
             let ItemStage::Running(number) = managed.stage else {
                 continue;
             };
-            let torrent = torrents.managed.iter().find(|t| t.number() == number);
+            let torrent = torrents.awake.get(number);
             let Some(torrent) = torrent.filter(|_| !names_torrent(&managed.item.path)) else {
                 continue;
             };

@@ -235,8 +235,7 @@ impl Library {
         self.each_of(torrents, which, |managed, torrents| {
             let why = match managed.stage {
                 ItemStage::Running(number) => {
-                    let mut torrents = torrents.managed.iter_mut();
-                    if let Some(torrent) = torrents.find(|torrent| torrent.number() == number) {
+                    if let Some(torrent) = torrents.awake.get_mut(number) {
                         torrent.verify(engine);
                     }
                     return;

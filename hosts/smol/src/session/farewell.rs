@@ -21,7 +21,7 @@ impl Session {
         let engine = Rc::clone(&self.engine);
         for torrent in self
             .torrents
-            .managed
+            .awake
             .iter_mut()
             .filter(|t| !t.is_downloading())
         {
@@ -59,7 +59,7 @@ impl Session {
         let engine = engine.borrow();
         for torrent in self
             .torrents
-            .managed
+            .awake
             .iter_mut()
             .filter(|t| t.is_downloading())
         {
@@ -70,7 +70,7 @@ impl Session {
             return Ok(ExitCode::SUCCESS);
         }
         self.torrents
-            .managed
+            .awake
             .iter()
             .for_each(|t| t.say_unfinished(&engine));
         let code = self.library.exit_code(&self.torrents, &engine);

@@ -13,6 +13,7 @@ use super::trouble::Trouble;
 use super::watch::Seen;
 use crate::options::run::Item;
 use crate::storage::dormant::Mark;
+use crate::storage::worker::TorrentNumber;
 
 /// An item that is seeded, or will be.
 pub(super) struct LibraryItem {
@@ -94,7 +95,7 @@ pub(super) enum ItemStage {
     /// The loader is opening it, under this ticket.
     Loading(u64),
     /// It is the torrent of this number.
-    Running(usize),
+    Running(TorrentNumber),
     /// It cannot be opened for the reason that was logged; this is the time of the next try.
     Waiting(Instant),
     /// The torrent of this hash is there already, for another item; when that one goes, this takes its place.

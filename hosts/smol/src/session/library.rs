@@ -35,6 +35,7 @@ use crate::net::way::Way;
 use crate::options::run::{Config, Item};
 use crate::secrets::mask_urls;
 use crate::storage::dormant::Mark;
+use crate::storage::worker::TorrentNumber;
 
 /// All items of a session, awake or not.
 pub(super) struct Library {
@@ -220,7 +221,7 @@ impl Library {
         self.begin(torrents, engine, now);
         self.verify_sleepers(torrents, engine);
         // After many items it keeps room for as many again.
-        self.items.shrink_to(self.awake());
+        self.items.shrink_to(self.most_awake());
     }
 
     /// Does not wait for its threads any longer.
@@ -270,7 +271,7 @@ impl Library {
     }
 
     /// The most torrents that are awake. Those that are named one by one never sleep.
-    pub(super) fn awake(&self) -> usize {
+    pub(super) fn most_awake(&self) -> usize {
         let named = self.items.iter().filter(|item| item.folder.is_none());
         let most = usize::from(self.config.torrents) + named.count();
         most.min(self.room.torrents)
@@ -284,9 +285,9 @@ impl Library {
         let mut probing = count(|stage| matches!(stage, ItemStage::Probing(_)));
         let stays = |t: &&ManagedTorrent| t.may_sleep(engine).is_none();
         let places = self
-            .awake()
-            .saturating_sub(torrents.managed.iter().filter(stays).count());
-        let checking = torrents.managed.iter().any(|t| t.checked().is_some());
+            .most_awake()
+            .saturating_sub(torrents.awake.iter().filter(stays).count());
+        let checking = torrents.awake.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // A torrent may sleep after its check, so its place will be free.
             if checking && loading + probing >= places || torrents.signals.asked() {
@@ -371,8 +372,8 @@ impl Library {
             return;
         }
         let enough = |t: &&ManagedTorrent| t.is_enough(engine) == Some(true);
-        let enough: Vec<(usize, Option<u8>)> = torrents
-            .managed
+        let enough: Vec<(TorrentNumber, Option<u8>)> = torrents
+            .awake
             .iter()
             .filter(enough)
             .map(|torrent| (torrent.number(), torrent.exit_code(engine)))
@@ -384,7 +385,7 @@ impl Library {
                     let path = managed.item.path.display().to_string();
                     log::warn!(target: EVENT, "{}: it has reached its goal", mask_urls(&path));
                 }
-                let torrent = torrents.managed.iter().find(|t| t.number() == number);
+                let torrent = torrents.awake.get(number);
                 if let Some(torrent) = torrent.filter(|_| code.is_some()) {
                     torrent.say_unfinished(engine);
                 }
@@ -396,9 +397,8 @@ impl Library {
 
     /// Whether nothing is left to do for a session that then ends.
     pub(super) fn is_all_done(&self, torrents: &Torrents, engine: &Engine) -> bool {
-        let is_enough = |number: usize| {
-            let mut managed = torrents.managed.iter();
-            let torrent = managed.find(|torrent| torrent.number() == number);
+        let is_enough = |number| {
+            let torrent = torrents.awake.get(number);
             torrent.and_then(|torrent| torrent.is_enough(engine)) == Some(true)
         };
         !self.is_service
@@ -415,8 +415,7 @@ impl Library {
         let codes = self.items.iter().map(|managed| match managed.stage {
             ItemStage::Ended(code) => code,
             ItemStage::Running(number) => {
-                let mut managed = torrents.managed.iter();
-                let torrent = managed.find(|torrent| torrent.number() == number);
+                let torrent = torrents.awake.get(number);
                 torrent.and_then(|t| t.exit_code(engine)).unwrap_or(0)
             }
             _ if managed.item.fetch.is_some() => UNFINISHED,
@@ -428,7 +427,7 @@ impl Library {
 
 pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &LibraryItem) {
     if let ItemStage::Running(number) = managed.stage {
-        if let Some(torrent) = torrents.managed.iter().find(|t| t.number() == number) {
+        if let Some(torrent) = torrents.awake.get(number) {
             torrents
                 .notices
                 .tell(Notice::Stopped(torrent.content.name().as_bytes()));

@@ -55,7 +55,7 @@ impl Library {
                 continue;
             };
             let made = item.fetch.is_none() && !names_torrent(&item.path) && !named;
-            let torrent = torrents.managed.iter().find(|t| t.number() == *number);
+            let torrent = torrents.awake.get(*number);
             linked.extend(torrent.map(|torrent| (Arc::clone(&torrent.content), made)));
         }
         // It writes to the disk.
@@ -73,7 +73,7 @@ impl Library {
 /// (`x.pe`).
 pub(super) fn link_outside(torrents: &Torrents, tasks: &AsyncTasks) {
     let (links, notices) = (torrents.reach.links(), torrents.notices.clone());
-    let contents = torrents.managed.iter().map(|t| Arc::clone(&t.content));
+    let contents = torrents.awake.iter().map(|t| Arc::clone(&t.content));
     let contents: Vec<Arc<Content>> = contents.collect();
     // It reads from the disk.
     tasks.spawn(smol::unblock(move || {

@@ -19,6 +19,7 @@ use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::net::memory::Plan;
+use crate::storage::worker::TorrentNumber;
 
 impl Library {
     pub(super) fn loaded(&mut self, torrents: &mut Torrents, engine: &mut Engine, loaded: Loaded) {
@@ -79,7 +80,7 @@ impl Library {
         engine: &mut Engine,
         ticket: u64,
         outcome: LoadOutcome,
-    ) -> Option<usize> {
+    ) -> Option<TorrentNumber> {
         let mine = |managed: &LibraryItem| {
             [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
         };
@@ -138,7 +139,7 @@ impl Library {
                 managed.stage = ItemStage::Running(number);
                 managed.next_look = Instant::now() + managed.pause;
                 if std::mem::take(&mut managed.verify)
-                    && let Some(torrent) = torrents.managed.last_mut()
+                    && let Some(torrent) = torrents.awake.last_mut()
                 {
                     torrent.verify(engine);
                 }
@@ -169,10 +170,7 @@ impl Library {
                 // Metadata of a magnet link that cannot begin is no longer fetched.
                 if let Some(id) = managed.info_hash.and_then(|hash| engine.node.find(hash))
                     && !engine.node.is_asleep(id)
-                    && !torrents
-                        .managed
-                        .iter()
-                        .any(|torrent| torrent.is_known_as(id))
+                    && torrents.awake.known_as(id).is_none()
                 {
                     engine.remove(id);
                 }
@@ -218,7 +216,7 @@ impl Library {
                 needed.add_download(&content.geometry());
             }
         };
-        for torrent in &torrents.managed {
+        for torrent in torrents.awake.iter() {
             add(&torrent.content, torrent.tiers(), torrent.is_download());
         }
         add(&source.content, source.tiers.len(), downloads);
@@ -241,7 +239,7 @@ fn start(
     source: OpenedTorrent,
     download: Option<Download>,
     room: Result<(), &str>,
-) -> Result<usize, Trouble> {
+) -> Result<TorrentNumber, Trouble> {
     let shown = source.content.torrent_file().display().to_string();
     room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;

@@ -9,7 +9,7 @@
 //! | `opening` | the start of a session |
 //! | `command`, `notice`, `front`; `execute`, `hangup` | commands and notices; what each command does; SIGHUP |
 //! | `turn`, `farewell` | one turn of the session, and its end |
-//! | `torrents`, `torrent` | all torrents; one torrent from its first check to its end |
+//! | `torrents`, `awake`, `torrent` | all torrents; those that are awake; one of these from its first check to its end |
 //! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
 //! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `download`, `loaded` | from a path to a torrent, on threads of their own |
 //! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
@@ -17,6 +17,7 @@
 
 mod announcing;
 mod asleep;
+mod awake;
 mod claims;
 mod command;
 mod content;
@@ -75,6 +76,7 @@ use everseed_core::tracker::Family;
 use everseed_node::{Identity, Limits};
 
 use self::announcing::Failing;
+use self::awake::AwakeTorrents;
 pub use self::command::{
     Addition, Command, Commands, Found, Gone, MOST_WAITING, SessionLimits, Which,
 };
@@ -105,6 +107,7 @@ use crate::options::run::{Config, RunArgs};
 use crate::storage::catalogue::Catalogue;
 use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
+use crate::storage::worker::TorrentNumber;
 use crate::trace::Traced;
 use crate::web::clients::Clients;
 use crate::web::tracker::PeerTable;
@@ -269,7 +272,7 @@ impl Session {
             alarm,
             notices,
             signals: Rc::clone(&signals),
-            managed: Vec::with_capacity(plan.torrents),
+            awake: AwakeTorrents::with_room(plan.torrents),
             catalogue: Rc::new(RefCell::new(catalogue)),
             wakes: Vec::new(),
             unknown,
@@ -279,7 +282,7 @@ impl Session {
             check: args.check,
             leaves_idle_files: false,
             checked: false,
-            next_number: 0,
+            last_number: TorrentNumber::default(),
         };
         let way = engine.borrow().way_out.clone();
         let spawner = tasks.spawner();

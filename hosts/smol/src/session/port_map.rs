@@ -153,7 +153,7 @@ impl PortMap {
         if links.is_some_and(|links| torrents.reach.links() != links) {
             link_outside(torrents, tasks);
         }
-        if !torrents.managed.is_empty() {
+        if !torrents.awake.is_empty() {
             self.complain(now);
         }
     }

@@ -14,7 +14,7 @@ use super::command::SessionLimits;
 use super::item::{ItemStage, LibraryItem};
 use super::library::Library;
 use super::room::limits;
-use super::room::{awake, plan_room, room};
+use super::room::{most_awake, plan_room, room};
 use super::torrents::Torrents;
 use crate::clock::time_of_day;
 use crate::failure::Failure;
@@ -54,7 +54,7 @@ impl Library {
         let added = named.count().saturating_sub(now.items.len());
         let torrents = match config.watch.is_empty() {
             true => config.items.len(),
-            false => awake(config),
+            false => most_awake(config),
         };
         let torrents = torrents + added;
         plan_room(&mut needed, config, torrents);
@@ -133,8 +133,7 @@ impl LibraryItem {
         **fetch = goal;
         match self.stage {
             ItemStage::Running(number) => {
-                let mut torrents = torrents.managed.iter_mut();
-                if let Some(torrent) = torrents.find(|t| t.number() == number) {
+                if let Some(torrent) = torrents.awake.get_mut(number) {
                     torrent.set_goal(fetch);
                 }
             }

@@ -46,7 +46,7 @@ impl Library {
                     links,
                 });
             }
-            let torrent = torrents.managed.iter().find(|t| t.number() == number);
+            let torrent = torrents.awake.get(number);
             if let (Renewing::Settles(at), Some(torrent)) = (managed.renewal.state, torrent)
                 && at <= now
             {
@@ -82,8 +82,7 @@ impl Library {
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
         match (renewed, outcome) {
             (Some(renewed), _) => {
-                let mut torrents = torrents.managed.iter_mut();
-                if let Some(torrent) = torrents.find(|t| t.number() == number)
+                if let Some(torrent) = torrents.awake.get_mut(number)
                     && torrent.take_trackers(engine, renewed)
                 {
                     log::warn!(target: EVENT, "{shown}: it names other trackers now, which are asked from now on");

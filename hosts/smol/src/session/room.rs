@@ -49,7 +49,7 @@ pub(super) fn publicity(args: &SeedArgs) -> Publicity {
 /// The memory plan of a service.
 pub(super) fn room(config: &Config) -> Result<Plan, TooSmall> {
     let mut room = plan(&config.seed);
-    plan_room(&mut room, config, awake(config) + SPARE);
+    plan_room(&mut room, config, most_awake(config) + SPARE);
     let least = room.fit(config.seed.memory)?;
     let with = with_download(room)
         .and_then(|room| room.fit(config.seed.memory).ok())
@@ -126,7 +126,7 @@ pub(super) fn fit(named: Plan, memory: u64) -> Result<Plan, TooSmall> {
 }
 
 /// The most torrents that are awake. Those that are named one by one never sleep.
-pub(super) fn awake(config: &Config) -> usize {
+pub(super) fn most_awake(config: &Config) -> usize {
     usize::from(config.torrents) + config.items.len()
 }
 

@@ -19,6 +19,7 @@ use crate::clock::time_of_day;
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::options::run::{Config, Item};
+use crate::storage::worker::TorrentNumber;
 use crate::text::escape;
 
 impl Library {
@@ -57,7 +58,7 @@ impl Library {
             path: managed.item.path.clone(),
             looks: managed.is_looked_at(),
         });
-        let mut roots: Vec<PathBuf> = torrents.managed.iter().map(|t| t.content.root()).collect();
+        let mut roots: Vec<PathBuf> = torrents.awake.iter().map(|t| t.content.root()).collect();
         roots.sort_unstable();
         let survey = Survey {
             number: self.survey,
@@ -93,7 +94,7 @@ impl Library {
         }
         self.next_prune = now + DAY;
         let awake = torrents
-            .managed
+            .awake
             .iter()
             .map(ManagedTorrent::info_hash)
             .collect();
@@ -312,8 +313,8 @@ impl Library {
 
     /// Makes torrents anew whose content was found to differ from what was verified.
     pub(super) fn remake_changed(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        let changed = torrents.managed.iter_mut();
-        let changed: Vec<usize> = changed
+        let changed = torrents.awake.iter_mut();
+        let changed: Vec<TorrentNumber> = changed
             .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
             .collect();
         for number in changed {

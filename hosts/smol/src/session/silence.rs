@@ -15,7 +15,7 @@ impl Torrents {
     pub(super) fn is_asleep(&self, engine: &Engine, id: TorrentId) -> bool {
         engine.node.is_asleep(id)
             && self.catalogue.borrow().holds(id.slot)
-            && !self.managed.iter().any(|torrent| torrent.is_known_as(id))
+            && self.awake.known_as(id).is_none()
     }
 
     /// Has the node announce a torrent that sleeps; answers how many tiers of its trackers there was no room for.

@@ -237,7 +237,7 @@ impl Library {
 
     /// Has one of those that are to be verified woken, unless one is.
     pub(super) fn verify_sleepers(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
-        let busy = |torrents: &Torrents| torrents.managed.iter().any(|t| t.checked().is_some());
+        let busy = |torrents: &Torrents| torrents.awake.iter().any(|t| t.checked().is_some());
         let waits = self.verify_after.is_some_and(|at| Instant::now() < at);
         if waits || self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
             return;
@@ -248,7 +248,7 @@ impl Library {
                 waking.verify = true;
                 return;
             }
-            if let Some(torrent) = torrents.managed.iter_mut().find(|t| t.is_known_as(id)) {
+            if let Some(torrent) = torrents.awake.known_as_mut(id) {
                 // It was woken meanwhile.
                 torrent.verify(engine);
                 return;

@@ -109,7 +109,7 @@ impl World {
         let seeding: Vec<String> = files.iter().map(|f| format!("seeding {f}")).collect();
         let seeding: Vec<&str> = seeding.iter().map(String::as_str).collect();
         self.hears(&mut session, &seeding);
-        let managed = session.torrents.managed.iter();
+        let managed = session.torrents.awake.iter();
         let hashes: Vec<InfoHash> = managed.map(|torrent| torrent.info_hash()).collect();
         for (file, hash) in files.iter().zip(&hashes) {
             let torrent = to.join(format!("{file}.torrent"));
@@ -198,7 +198,7 @@ fn commands_in_and_notices_out() {
         session.turn(Duration::ZERO).unwrap();
         world.hears(&mut session, heard);
         let engine = session.engine.borrow();
-        assert_eq!(session.torrents.managed.len(), running, "{command:?}");
+        assert_eq!(session.torrents.awake.len(), running, "{command:?}");
         assert_eq!(engine.node.known(), running, "{command:?}");
     }
 }
@@ -209,7 +209,7 @@ fn what_is_damaged_is_found_when_somebody_asks() {
     let mut session = world.open(&["a"]);
     world.hears(&mut session, &["seeding a"]);
     let (hash, path) = (
-        session.torrents.managed[0].info_hash(),
+        session.torrents.awake[0].info_hash(),
         world.folder.join("a"),
     );
     // Size and times stay the same, as on a failing disk.
@@ -222,7 +222,7 @@ fn what_is_damaged_is_found_when_somebody_asks() {
         .unwrap();
     assert!(session.commands.send(Command::Verify(Which::Torrent(hash))));
     world.hears(&mut session, &["verified a (0, 4)", "missing a (4, 4)"]);
-    assert_eq!(session.torrents.managed.len(), 1);
+    assert_eq!(session.torrents.awake.len(), 1);
 }
 
 /// Whoever asks for a check is answered, whatever the item's stage is.
@@ -328,7 +328,7 @@ fn limits_change_while_it_runs() {
     config.seed.memory *= 2;
     assert!(session.commands.send(Command::Reload(Box::new(config))));
     session.turn(Duration::ZERO).unwrap();
-    assert!(session.again && session.torrents.managed.len() == 1);
+    assert!(session.again && session.torrents.awake.len() == 1);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_paused_torrent_is_known_to_nobody() {
     let world = World::new("paused");
     let mut session = world.open(&["a"]);
     world.hears(&mut session, &["seeding a"]);
-    let hash = session.torrents.managed[0].info_hash();
+    let hash = session.torrents.awake[0].info_hash();
     let engine = Rc::clone(&session.engine);
     assert!(engine.borrow().node.find(hash).is_some());
     assert!(session.commands.send(Command::Pause(Which::Torrent(hash))));

@@ -13,6 +13,7 @@ use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
 use everseed_node::Job;
 
+use super::awake::AwakeTorrents;
 use super::download::Download;
 use super::fetch::is_remote;
 use super::notice::{Notice, Notices};
@@ -30,6 +31,7 @@ use crate::storage::catalogue::Catalogue;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
+use crate::storage::worker::TorrentNumber;
 use crate::web::tracker::PeerTable;
 
 /// All torrents, and the folder of their state.
@@ -39,7 +41,7 @@ pub(super) struct Torrents {
     pub(super) notices: Notices,
     pub(super) signals: Rc<Signals>,
     /// Torrents that are awake.
-    pub(super) managed: Vec<ManagedTorrent>,
+    pub(super) awake: AwakeTorrents,
     /// Torrents that are asleep.
     pub(super) catalogue: Rc<RefCell<Catalogue>>,
     /// Items that are paused, awake or asleep.
@@ -57,7 +59,7 @@ pub(super) struct Torrents {
     pub(super) leaves_idle_files: bool,
     /// Whether a torrent's check has ended, so that it may sleep now.
     pub(super) checked: bool,
-    pub(super) next_number: usize,
+    pub(super) last_number: TorrentNumber,
 }
 
 impl Torrents {
@@ -89,7 +91,7 @@ impl Torrents {
         engine: &mut Engine,
         source: OpenedTorrent,
         download: Option<Download>,
-    ) -> usize {
+    ) -> TorrentNumber {
         self.track(&source.content);
         let number = self.number();
         engine.hear_of_nodes(source.nodes);
@@ -110,7 +112,7 @@ impl Torrents {
         engine: &mut Engine,
         source: OpenedTorrent,
         id: TorrentId,
-    ) -> usize {
+    ) -> TorrentNumber {
         self.track(&source.content);
         let number = self.number();
         let torrent = ManagedTorrent::woken(number, source.content, id, self.notices.clone());
@@ -128,12 +130,12 @@ impl Torrents {
             torrent.leave_idle_files();
         }
         torrent.start(engine, &self.state, self.check, prints);
-        self.managed.push(torrent);
+        self.awake.add(torrent);
     }
 
-    fn number(&mut self) -> usize {
-        self.next_number += 1;
-        self.next_number
+    fn number(&mut self) -> TorrentNumber {
+        self.last_number = self.last_number.next();
+        self.last_number
     }
 
     /// Adds a torrent to the built-in tracker; if there is no room, it is added when somebody asks for it. A private
@@ -157,10 +159,8 @@ impl Torrents {
     }
 
     /// Stops a torrent and forgets it; its data stays.
-    pub(super) fn drop_torrent(&mut self, engine: &mut Engine, number: usize) {
-        let at = self.managed.iter().position(|t| t.number() == number);
-        if let Some(at) = at {
-            let torrent = self.managed.remove(at);
+    pub(super) fn drop_torrent(&mut self, engine: &mut Engine, number: TorrentNumber) {
+        if let Some(torrent) = self.awake.take(number) {
             self.tracker.borrow_mut().remove(torrent.info_hash());
             if let Some(id) = torrent.id() {
                 self.catalogue.borrow_mut().remove(id);
@@ -174,8 +174,8 @@ impl Torrents {
     /// Whether a torrent is there already. One whose metadata was fetched goes on with its peers.
     pub(super) fn hold(&self, engine: &Engine, info_hash: InfoHash) -> bool {
         let known = engine.node.find(info_hash);
-        let mut managed = self.managed.iter();
-        managed.any(|torrent| torrent.info_hash() == info_hash)
+        let mut awake = self.awake.iter();
+        awake.any(|torrent| torrent.info_hash() == info_hash)
             || known.is_some_and(|id| engine.node.metadata(id).is_none())
     }
 
@@ -191,8 +191,7 @@ impl Torrents {
 
     /// The URL of an announce's tracker, unless it cannot be read or its disk is not mounted.
     pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
-        let mut managed = self.managed.iter();
-        match managed.find(|t| t.id() == Some(job.torrent)) {
+        match self.awake.iter().find(|t| t.id() == Some(job.torrent)) {
             Some(torrent) => torrent.tracker_url((job.tier, job.tracker), &self.named_trackers),
             None => {
                 let unknown = self.unknown.tracker_url(job);

@@ -17,7 +17,7 @@ use super::torrents::numbers;
 use super::{SAVE, Session, announcing};
 use crate::logging::flood;
 use crate::net::engine::{Engine, TurnReport};
-use crate::storage::worker::Done;
+use crate::storage::worker::Outcome;
 use crate::web::tracker::serve;
 
 impl Session {
@@ -40,7 +40,7 @@ impl Session {
         let patience = match soon
             || self
                 .torrents
-                .managed
+                .awake
                 .iter()
                 .any(ManagedTorrent::is_downloading)
         {
@@ -85,50 +85,23 @@ impl Session {
         }
         self.torrents.wakes.extend(wakes);
         for (id, error) in unreadable {
-            if let Some(torrent) = self
-                .torrents
-                .managed
-                .iter_mut()
-                .find(|t| t.id() == Some(id))
-            {
+            if let Some(torrent) = self.torrents.awake.added_as(id) {
                 torrent.unreadable(&error);
             }
         }
         for (id, fault) in unread {
-            if let Some(torrent) = self
-                .torrents
-                .managed
-                .iter_mut()
-                .find(|t| t.id() == Some(id))
-            {
+            if let Some(torrent) = self.torrents.awake.added_as(id) {
                 torrent.unread(&mut engine, &fault);
             }
         }
         for (id, fault) in unwritable {
-            if let Some(torrent) = self
-                .torrents
-                .managed
-                .iter_mut()
-                .find(|t| t.id() == Some(id))
-            {
+            if let Some(torrent) = self.torrents.awake.added_as(id) {
                 torrent.unwritable(&mut engine, &fault);
             }
         }
-        for done in done {
-            self.torrents.checked |= matches!(done, Done::Checked(..));
-            let number = match &done {
-                Done::Checked(number, _) | Done::Looked(number, _) => Some(*number),
-                Done::Synced(number, _) | Done::Tried(number, _) => Some(*number),
-                Done::Relocated(number, _) => Some(*number),
-                _ => None,
-            };
-            if let Some(number) = number
-                && let Some(torrent) = self
-                    .torrents
-                    .managed
-                    .iter_mut()
-                    .find(|t| t.number() == number)
-            {
+        for (number, done) in done {
+            self.torrents.checked |= matches!(done, Outcome::Checked(_));
+            if let Some(torrent) = self.torrents.awake.get_mut(number) {
                 torrent.done(&mut engine, &self.torrents.state, done);
             }
         }
@@ -208,7 +181,7 @@ impl Session {
             // Whether trackers have to be told is decided at once.
             self.library.next_poll = now;
         }
-        for torrent in &mut self.torrents.managed {
+        for torrent in self.torrents.awake.iter_mut() {
             torrent.look(engine, now);
             torrent.try_again(engine, now);
             torrent.note_use(engine, now);
@@ -225,7 +198,7 @@ impl Session {
         if now >= self.next_peers {
             self.next_peers = now + PEERS;
             self.call_peers(engine);
-            for torrent in &mut self.torrents.managed {
+            for torrent in self.torrents.awake.iter_mut() {
                 torrent.report_stuck(engine, now);
             }
         }
@@ -235,7 +208,7 @@ impl Session {
         }
         if now >= self.next_save {
             self.next_save = now + SAVE;
-            for torrent in &mut self.torrents.managed {
+            for torrent in self.torrents.awake.iter_mut() {
                 if self.signals.asked() {
                     break;
                 }
@@ -249,7 +222,7 @@ impl Session {
         let paused = |item: &&LibraryItem| item.stage == ItemStage::Paused;
         let paused = self.library.items.iter().filter(paused).count()
             + self.torrents.catalogue.borrow().paused();
-        let (torrents, reachable) = (&self.torrents.managed, self.port_map.reachable());
+        let (torrents, reachable) = (&self.torrents.awake, self.port_map.reachable());
         self.torrents.reach.reachable = reachable;
         if self.manager.is_there() && now >= self.next_word {
             self.next_word = now + CHORES;
@@ -278,7 +251,7 @@ impl Session {
     /// minutes after a try over UDP.
     fn call_peers(&mut self, engine: &mut Engine) {
         let now = engine.now();
-        let (torrents, wakes) = (&self.torrents.managed, &mut self.torrents.wakes);
+        let (torrents, wakes) = (&self.torrents.awake, &mut self.torrents.wakes);
         self.torrents
             .tracker
             .borrow_mut()
@@ -286,8 +259,7 @@ impl Session {
                 let Some(id) = engine.node.find(info_hash) else {
                     return false;
                 };
-                let its = |torrent: &&ManagedTorrent| torrent.is_known_as(id);
-                let torrent = torrents.iter().find(its);
+                let torrent = torrents.known_as(id);
                 let needs = torrent.is_some_and(ManagedTorrent::is_downloading);
                 if complete && !needs {
                     return true;

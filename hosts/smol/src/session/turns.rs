@@ -17,7 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The torrent that gives up its place: the one that has been idle for the longest, if that is at least a turn. Each
 /// is given by its number and the time since which it has been idle.
-fn who_gives_way(idle: impl Iterator<Item = (Instant, usize)>, now: Instant) -> Option<usize> {
+fn who_gives_way<T: Ord + Copy>(
+    idle: impl Iterator<Item = (Instant, T)>,
+    now: Instant,
+) -> Option<T> {
     let longest = idle.min()?;
     (now.saturating_duration_since(longest.0) >= TURN).then_some(longest.1)
 }
@@ -31,11 +34,11 @@ impl Library {
         engine: &mut Engine,
     ) -> bool {
         let (items, now) = (&self.items, Instant::now());
-        let is_of_folder = |number: usize| {
+        let is_of_folder = |number| {
             let its = |m: &&super::item::LibraryItem| m.stage == ItemStage::Running(number);
             items.iter().find(its).is_some_and(|m| m.folder.is_some())
         };
-        let idle = torrents.managed.iter().filter_map(|torrent| {
+        let idle = torrents.awake.iter().filter_map(|torrent| {
             let since = torrent.idle_since(engine, now, PATIENCE)?;
             is_of_folder(torrent.number()).then(|| (since, torrent.number()))
         });

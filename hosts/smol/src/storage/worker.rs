@@ -36,7 +36,9 @@ use everseed_node::{BodySource, ConnId};
 use self::look::{look, seen, still_there};
 use self::queues::{BATCH, Job, Long, Queues, STACK, Syncing, pop};
 use self::scratch::{BEGUN, Scratch};
-pub(crate) use self::task::{Block, Done, GIVEN_UP, Look, Progress, Task, Unwritten};
+pub(crate) use self::task::{
+    Block, Done, GIVEN_UP, Look, Outcome, Progress, Task, TorrentNumber, Unwritten,
+};
 use crate::alarm::Alarm;
 use crate::descriptors;
 use crate::printing::Busy;
@@ -239,14 +241,14 @@ impl Shared {
                     true => fault::probe(&content, 0).map(|()| look),
                     false => Ok(look),
                 });
-                self.tell(Done::Looked(number, looked));
+                self.tell(Done::Torrent(number, Outcome::Looked(looked)));
             }
             Task::Write(block) => self.write(block, scratch),
             Task::Sync(content, number) => self.sync(Syncing::Download(content, number)),
             Task::Try(content, number, offsets) => {
                 let writable = |&at: &u64| write::is_writable(&content, at);
                 let any = offsets.iter().any(writable);
-                self.tell(Done::Tried(number, any));
+                self.tell(Done::Torrent(number, Outcome::Tried(any)));
             }
             Task::Spool(spool, id, span, bytes) => {
                 let block = bytes.get(..span.len as usize).unwrap_or(&[]);
@@ -298,7 +300,7 @@ impl Shared {
                         .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))
                         .and_then(|()| seen(&content).map_err(WriteError::Place));
                     drop(content);
-                    self.tell(Done::Synced(number, synced));
+                    self.tell(Done::Torrent(number, Outcome::Synced(synced)));
                 }
                 Syncing::Copy(job, relocation) => self.take_step(job, relocation, &mut [0]),
             }
@@ -358,7 +360,7 @@ impl Shared {
         content.close_files(&self.written);
         let place = |_| check::fingerprint(content).map_err(WriteError::Place);
         let relocated = stepped.and_then(place);
-        self.tell(Done::Relocated(job.number, relocated));
+        self.tell(Done::Torrent(job.number, Outcome::Relocated(relocated)));
     }
 
     fn check(self: &Arc<Shared>, mut job: Job, check: Option<Box<Check>>, scratch: &mut Scratch) {
@@ -375,7 +377,10 @@ impl Shared {
             return check.give_up();
         }
         match stepped {
-            Err(error) => return self.tell(Done::Checked(job.number, Err(error))),
+            Err(error) => {
+                let checked = Outcome::Checked(Err(error));
+                return self.tell(Done::Torrent(job.number, checked));
+            }
             // Each file is reported once.
             Ok(Some(fault)) => {
                 let known = |u: &Unread| u.error.path() == fault.error.path();
@@ -400,7 +405,7 @@ impl Shared {
             let found = check.finish(content, go_on).transpose();
             if let Some(found) = found {
                 let found = found.map(|bits| (bits, job.unread));
-                self.tell(Done::Checked(job.number, found));
+                self.tell(Done::Torrent(job.number, Outcome::Checked(found)));
             }
         }
     }

@@ -474,7 +474,7 @@ impl Reactor {
                     self.node.event(now, Event::Unread(torrent, piece));
                     self.report.unspooled.push((torrent, error));
                 }
-                other => self.report.done.push(other),
+                Done::Torrent(number, outcome) => self.report.done.push((number, outcome)),
             }
         }
     }

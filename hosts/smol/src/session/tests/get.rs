@@ -81,7 +81,7 @@ fn a_get_is_driven_by_commands() {
         assert!(session.commands.send(command));
         session.turn(Duration::ZERO).unwrap();
         world.hears(&mut session, heard);
-        assert_eq!(session.torrents.managed.len(), running, "{shown}");
+        assert_eq!(session.torrents.awake.len(), running, "{shown}");
         turns_until(&mut session, |session| {
             session
                 .library

@@ -102,7 +102,7 @@ impl Watched {
     }
 
     fn awake(session: &Session) -> Vec<InfoHash> {
-        let awake = session.torrents.managed.iter();
+        let awake = session.torrents.awake.iter();
         awake.map(|torrent| torrent.info_hash()).collect()
     }
 }
@@ -322,7 +322,7 @@ fn goals_of_what_sleeps() {
     let until = Instant::now() + Duration::from_secs(120);
     let is_ready = |session: &Session| {
         let engine = session.engine.borrow();
-        let awake = &session.torrents.managed;
+        let awake = &session.torrents.awake;
         let one = awake.len() == 1 && awake[0].may_sleep(&engine).is_some();
         one && session.torrents.catalogue.borrow().count() == 1
     };
@@ -530,7 +530,7 @@ fn whatever_is_commanded() {
         session.engine.borrow().node.known() == 2
             && session
                 .torrents
-                .managed
+                .awake
                 .iter()
                 .all(|torrent| torrent.checked().is_none())
     });

@@ -40,14 +40,14 @@ use crate::net::engine::Engine;
 use crate::options::seed::CheckMode;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;
-use crate::storage::worker::{Done, GIVEN_UP, Progress, Task};
+use crate::storage::worker::{GIVEN_UP, Outcome, Progress, Task, TorrentNumber};
 use crate::text::{Escaped, escape};
 
 /// A torrent that is awake.
 pub(crate) struct ManagedTorrent {
     pub(crate) content: Arc<Content>,
     /// Its number among the session's torrents.
-    number: usize,
+    number: TorrentNumber,
     notices: Notices,
     /// The number of trackers in each tier.
     tiers: Box<[u8]>,
@@ -107,7 +107,7 @@ struct Saved {
 impl ManagedTorrent {
     /// A torrent that is not started yet.
     pub(crate) fn new(
-        number: usize,
+        number: TorrentNumber,
         content: Arc<Content>,
         tiers: Box<[u8]>,
         download: Option<Download>,
@@ -253,7 +253,7 @@ impl ManagedTorrent {
     }
 
     /// Its number among the session's torrents, which is never given again.
-    pub(crate) fn number(&self) -> usize {
+    pub(crate) fn number(&self) -> TorrentNumber {
         self.number
     }
 
@@ -479,9 +479,9 @@ impl ManagedTorrent {
     }
 
     /// Handles a result of the worker.
-    pub(crate) fn done(&mut self, engine: &mut Engine, state: &StateFolder, done: Done) {
+    pub(crate) fn done(&mut self, engine: &mut Engine, state: &StateFolder, done: Outcome) {
         match done {
-            Done::Checked(_, Ok((bits, unread))) if self.stage.is_checking() => {
+            Outcome::Checked(Ok((bits, unread))) if self.stage.is_checking() => {
                 let served_as = self.stage.id();
                 // Files that vanished meanwhile made good pieces look bad.
                 if !self.is_downloading()
@@ -519,21 +519,22 @@ impl ManagedTorrent {
                 self.join(engine, state, found);
                 self.save(engine, state);
             }
-            Done::Checked(_, Err(error)) if self.stage.is_checking() => {
+            Outcome::Checked(Err(error)) if self.stage.is_checking() => {
                 let served_as = self.stage.id();
                 if let Some(id) = served_as {
                     engine.tell(Event::Unreadable(id));
                 }
                 self.leave(served_as, &error);
             }
-            Done::Tried(_, writable) => self.tried(engine, writable),
-            Done::Synced(_, synced) => self.synced(engine, state, synced),
-            Done::Relocated(_, relocated) => self.relocated(engine, state, relocated),
-            Done::Looked(_, look) => {
+            // Nobody wants the result any more.
+            Outcome::Checked(_) => {}
+            Outcome::Tried(writable) => self.tried(engine, writable),
+            Outcome::Synced(synced) => self.synced(engine, state, synced),
+            Outcome::Relocated(relocated) => self.relocated(engine, state, relocated),
+            Outcome::Looked(look) => {
                 self.looking = false;
                 self.looked(engine, state, look);
             }
-            _ => {}
         }
     }
 }

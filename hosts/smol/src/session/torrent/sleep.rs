@@ -16,11 +16,12 @@ use crate::session::download::DownloadStage;
 use crate::session::notice::Notices;
 use crate::storage::dormant::{DormantTorrent, Mark};
 use crate::storage::state::StateFolder;
+use crate::storage::worker::TorrentNumber;
 
 impl ManagedTorrent {
     /// A sleeping torrent that is to be woken; the node knows it as `id`.
     pub(crate) fn woken(
-        number: usize,
+        number: TorrentNumber,
         content: Arc<Content>,
         id: TorrentId,
         notices: Notices,

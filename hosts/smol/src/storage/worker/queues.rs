@@ -13,7 +13,7 @@ use everseed_disk::fault::Unread;
 use everseed_disk::relocate::Relocation;
 use everseed_node::ConnId;
 
-use super::task::{Block, Done, GIVEN_UP, Progress, Task};
+use super::task::{Block, Done, GIVEN_UP, Progress, Task, TorrentNumber};
 
 #[derive(Debug)]
 pub(super) struct Queues {
@@ -29,7 +29,7 @@ pub(super) struct Queues {
     /// The number of writes since the last step of a job.
     pub(super) written: u32,
     /// The torrent whose check has its files open.
-    pub(super) stepped: Option<usize>,
+    pub(super) stepped: Option<TorrentNumber>,
     /// The torrent of which a piece is being hashed; `None` if the result is no longer wanted.
     pub(super) verifying: Option<TorrentId>,
     /// What waits to be synced, and whether a thread is at it.
@@ -62,7 +62,7 @@ pub(super) enum Long {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) content: Arc<Content>,
-    pub(super) number: usize,
+    pub(super) number: TorrentNumber,
     pub(super) progress: Arc<Progress>,
     pub(super) asked_at: u64,
     pub(super) work: Long,
@@ -76,7 +76,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) enum Syncing {
     /// A download that is complete, with the number of its torrent.
-    Download(Arc<Content>, usize),
+    Download(Arc<Content>, TorrentNumber),
     /// A copy of a download on another disk.
     Copy(Job, Box<Relocation>),
 }
@@ -163,7 +163,7 @@ impl Queues {
     fn push_long(
         &mut self,
         content: Arc<Content>,
-        number: usize,
+        number: TorrentNumber,
         progress: Arc<Progress>,
         work: Long,
     ) {

@@ -14,6 +14,17 @@ use everseed_node::{BodySource, ConnId};
 
 use crate::storage::spool::Spool;
 
+/// The number of a torrent among the session's, which is never given again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(crate) struct TorrentNumber(pub(super) u64);
+
+impl TorrentNumber {
+    /// The number after this one.
+    pub(crate) fn next(self) -> TorrentNumber {
+        TorrentNumber(self.0 + 1)
+    }
+}
+
 /// A task.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -24,18 +35,18 @@ pub(crate) enum Task {
     /// Hash a piece as it is on the disk, not in the page cache.
     VerifyFresh(Arc<Content>, TorrentId, PieceIndex),
     /// Hash all pieces of the torrent with this number.
-    Check(Arc<Content>, usize, Arc<Progress>),
+    Check(Arc<Content>, TorrentNumber, Arc<Progress>),
     /// Move the torrent with this number to its final place.
-    Relocate(Arc<Content>, usize, Arc<Progress>, Box<Relocation>),
+    Relocate(Arc<Content>, TorrentNumber, Arc<Progress>, Box<Relocation>),
     /// Look whether the files of the torrent with this number have changed; if asked, also whether anything can be
     /// read.
-    Look(Arc<Content>, usize, bool),
+    Look(Arc<Content>, TorrentNumber, bool),
     /// Write a block.
     Write(Block),
     /// Make the writes of the torrent with this number durable.
-    Sync(Arc<Content>, usize),
+    Sync(Arc<Content>, TorrentNumber),
     /// Try whether some of the files that hold these bytes can be written again.
-    Try(Arc<Content>, usize, Vec<u64>),
+    Try(Arc<Content>, TorrentNumber, Vec<u64>),
     /// Write a block of metadata.
     Spool(Arc<Spool>, BlockId, Span, &'static mut [u8]),
     /// Hash this many bytes of metadata, and make a torrent file of them if the hash is right.
@@ -80,8 +91,6 @@ pub(crate) enum Done {
         Result<Vec<u8>, (TorrentId, Unread)>,
     ),
     Verified(TorrentId, PieceIndex, Result<bool, Unread>),
-    Checked(usize, Result<Found, ReadError>),
-    Looked(usize, Result<Look, ReadError>),
     Wrote(
         BlockId,
         &'static mut [u8],
@@ -91,10 +100,20 @@ pub(crate) enum Done {
     Spooled(TorrentId, BlockId, &'static mut [u8], io::Result<()>),
     /// Whether metadata has the right hash.
     Finished(TorrentId, PieceIndex, io::Result<bool>),
-    Synced(usize, Result<Look, WriteError>),
-    Tried(usize, bool),
+    /// Something that the session asked about the torrent with this number.
+    Torrent(TorrentNumber, Outcome),
+}
+
+/// The result of a task that the session gave for one of its torrents.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Checked(Result<Found, ReadError>),
+    Looked(Result<Look, ReadError>),
+    Synced(Result<Look, WriteError>),
+    /// Whether a file that could not be written can be.
+    Tried(bool),
     /// The fingerprint of the files at their new place.
-    Relocated(usize, Result<u64, WriteError>),
+    Relocated(Result<u64, WriteError>),
 }
 
 /// The result of a check: the good pieces, and some of the unreadable ones.

@@ -2,6 +2,8 @@ use everseed_disk::{make, read_torrent};
 
 use super::*;
 
+const NUMBER: TorrentNumber = TorrentNumber(0);
+
 const T: TorrentId = TorrentId {
     slot: 0,
     tenancy: 0,
@@ -38,8 +40,8 @@ fn a_check_keeps_nobody_waiting() {
     let content = content("worker-order");
     let piece = content.geometry().piece(0).unwrap();
     let mut queues = Queues::new(4, 4);
-    queues.push(Task::Check(content.clone(), 0, Arc::default()));
-    queues.push(Task::Look(content.clone(), 1, false));
+    queues.push(Task::Check(content.clone(), NUMBER, Arc::default()));
+    queues.push(Task::Look(content.clone(), NUMBER, false));
     queues.push(Task::Verify(content.clone(), T, piece));
     queues.push(warm(&content, 0));
     queues.push(Task::StandBack);
@@ -71,16 +73,16 @@ fn who_changes_over_to_another_check_closes_nothing_yet() {
     let [long, small] =
         [("long", 3), ("small", 1)].map(|(name, pieces)| zeros(&folder, name, pieces * 16384));
     let mut queues = Queues::new(4, 4);
-    queues.push(Task::Check(Arc::clone(&long), 0, Arc::default()));
+    queues.push(Task::Check(Arc::clone(&long), NUMBER, Arc::default()));
     let (mut job, open) = queues.pop_job().unwrap();
     assert!(open.is_empty());
     let mut check = everseed_disk::check::Check::new(&long);
     check.step(&long, &mut [0; 16384]).unwrap();
     job.work = Long::Check(Some(Box::new(check)));
     queues.put_back(job);
-    queues.push(Task::Check(small, 1, Arc::default()));
+    queues.push(Task::Check(small, NUMBER.next(), Arc::default()));
     let (job, open) = queues.pop_job().unwrap();
-    assert_eq!((job.number, open.len()), (1, 1));
+    assert_eq!((job.number, open.len()), (NUMBER.next(), 1));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -103,24 +105,26 @@ fn a_small_check_does_not_wait_for_a_long_one_nor_a_long_one_for_ever() {
         batch: Vec::new(),
         keeper: None,
     };
-    shared.lock().push(Task::Check(long, 0, Arc::default()));
+    shared
+        .lock()
+        .push(Task::Check(long, NUMBER, Arc::default()));
     let mut smalls = 0;
     let mut ended = false;
     for step in 0..400 {
         // Each step adds a small check: it is done in this step or the next.
-        let task = Task::Check(Arc::clone(&small), 1 + step, Arc::default());
+        let task = Task::Check(Arc::clone(&small), TorrentNumber(1 + step), Arc::default());
         shared.lock().push(task);
         let (job, open) = shared.lock().pop_job().unwrap();
         drop(open);
         shared.step(job, &mut scratch);
         let done = pop(&mut shared.lock().done);
-        if let Some(Done::Checked(number, found)) = done {
-            assert!(bits_are_set(&found.unwrap().0), "{number}");
-            smalls += usize::from(number > 0);
-            ended |= number == 0;
+        if let Some(Done::Torrent(number, Outcome::Checked(found))) = done {
+            assert!(bits_are_set(&found.unwrap().0), "{number:?}");
+            smalls += u64::from(number > NUMBER);
+            ended |= number == NUMBER;
         }
         assert!(
-            smalls + 1 + step / queues::TURN_OF_OLDEST as usize >= step,
+            smalls + 1 + step / u64::from(queues::TURN_OF_OLDEST) >= step,
             "{step}"
         );
     }
@@ -147,7 +151,7 @@ fn writes_leave_a_check_its_turns() {
     };
     let mut queues = Queues::new(4, 1000);
     (0..1000).for_each(|_| queues.push(Task::Write(block())));
-    queues.push(Task::Check(Arc::clone(&content), 0, Arc::default()));
+    queues.push(Task::Check(Arc::clone(&content), NUMBER, Arc::default()));
     let (mut writes, mut steps) = (0, 0);
     loop {
         if queues.owes_step() {

@@ -10,7 +10,7 @@ use everseed_disk::fault::{Extent, Unread};
 use everseed_node::Job;
 use everseed_node::discovery::udp_trackers::UdpOutcome;
 
-use crate::storage::worker::{Done, Unwritten};
+use crate::storage::worker::{Outcome, TorrentNumber, Unwritten};
 
 /// Events that the session has to handle, collected until it takes them.
 ///
@@ -31,8 +31,8 @@ pub(crate) struct TurnReport {
     pub(crate) unread: Vec<(TorrentId, Unread)>,
     /// Torrents whose files could not be written, and the errors.
     pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
-    /// Finished tasks of the worker for others than the reactor.
-    pub(crate) done: Vec<Done>,
+    /// Finished tasks that the session gave to the worker.
+    pub(crate) done: Vec<(TorrentNumber, Outcome)>,
     /// Sleeping torrents that peers ask for, and peers of them that are known.
     pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Torrents whose metadata is complete, and those whose metadata could not be stored.
